@@ -1,0 +1,4 @@
+"""Towers, alignment and head -> a bundle: the three graphs, verified, with their manifest.
+
+May import torch and transformers; nothing that serves imports this room.
+"""

@@ -1,0 +1,179 @@
+"""The finished graphs against the source models, before a bundle becomes visible.
+
+The source side is the original: the towers in torch, texts tokenized by transformers' own tokenizer, the
+alignment and the head in numpy. The bundle's side is what will serve: `tokenizers` and ONNX Runtime on
+the composed graphs, in batches and one by one. Drift is the largest absolute difference of any number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from export.towers import ImageTower, TextTower
+from sceneseek.alignment import Alignment, normalise
+from sceneseek.bundle import Bundle
+from sceneseek.decode import EXTENSIONS, Picture, decode
+from sceneseek.encoders import ImageEncoder, TextEncoder
+from sceneseek.errors import ExportError, ImageError
+from sceneseek.heads import CosineHead, Head, MlpHead
+from sceneseek.manifest import ImageInput
+from sceneseek.preprocess import Pixels, enough_pixels, prepare
+from sceneseek.scorer import Candidates, Scorer
+from sceneseek.vectors import Floats
+
+LIMIT = 1e-4
+
+TEXTS = (
+    "a dog",
+    "Two dogs play in the snow.",
+    "A man in a red jacket is climbing a rock wall while another man holds the rope below him",
+    "кошка спит на подоконнике",
+    "une tasse de café ☕ à côté d'un livre",
+    "犬が雪の中を走る",
+    "  UPPER case,   odd -- punctuation?!  ",
+    "12:30 & 50% of #hashtags @home",
+    "🐶🐱",
+    "word " * 300,
+    "x",
+    "",
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a bundle was made of: the reference that its graphs must reproduce."""
+
+    image_towers: Sequence[ImageTower]
+    text_tower: TextTower
+    alignment: Alignment
+    head: Head
+
+
+def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) -> dict[str, float]:
+    """The largest absolute difference by graph output.
+
+    Args:
+        bundle: the written bundle.
+        sources: what it was made of.
+        folder: real images to compare on beside the drawn ones; the first 32 that decode.
+
+    Raises:
+        ExportError: some difference is over `LIMIT`.
+    """
+    inputs = bundle.manifest.image_inputs
+    images = [prepare(picture, inputs) for picture in [*drawn_pictures(), *_real_pictures(bundle, folder)]]
+    texts = list(TEXTS)
+    image_joint, image_features = _image_reference(images, inputs, sources)
+    text_joint, text_unit = _text_reference(texts, sources, bundle.manifest.text_input.max_tokens)
+
+    image_encoder, text_encoder = ImageEncoder(bundle, "cpu"), TextEncoder(bundle, "cpu")
+    together = image_encoder.encode(images)
+    alone = image_encoder.encode(images[:1])
+    texts_together = text_encoder.encode(texts)
+    texts_alone = [text_encoder.encode([text]) for text in texts]
+    drift = {
+        "image.joint": max(_gap(together.joint, image_joint), _gap(alone.joint, image_joint[:1])),
+        "text.joint": max(
+            _gap(texts_together.joint, text_joint),
+            _gap(np.concatenate([v.joint for v in texts_alone]), text_joint),
+        ),
+    }
+    scorer = Scorer(bundle, "cpu")
+    gaps = []
+    for i in range(len(texts)):
+        similarity = image_joint @ text_joint[i]
+        candidates = Candidates([str(n) for n in range(len(images))], similarity, together.joint, together.head)
+        scores = scorer.score(candidates, texts_together.joint[i], texts_together.head[i])
+        if isinstance(sources.head, CosineHead):
+            expected = sources.head.calibration.score(similarity)
+        else:
+            expected = sources.head.score(image_joint, image_features, text_joint[i], text_unit[i])
+        gaps.append(_gap(scores, expected))
+    drift["score"] = max(gaps)
+    for name, gap in drift.items():
+        if not gap <= LIMIT:
+            raise ExportError(
+                f"{name} differs from its source model by {gap:.2e}, over the limit of {LIMIT:.0e}",
+                "the exporter and the runtime disagree: check the pinned versions in constraints.txt",
+            )
+    return drift
+
+
+def drawn_pictures() -> Iterator[Picture]:
+    """Varied pictures drawn by code: colours, shapes, noise, gradients, grey, odd sizes, transparency."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        width, height = ((224, 224), (640, 480), (301, 77), (50, 400), (1, 1), (1024, 768))[i % 6]
+        mode = "RGBA" if i % 4 == 3 else "RGB"
+        image = Image.new(mode, (width, height), tuple(map(int, rng.integers(0, 256, len(mode)))))
+        draw = ImageDraw.Draw(image)
+        for _ in range(i):
+            x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
+            colour = tuple(map(int, rng.integers(0, 256, len(mode))))
+            shape = (x, y, x + int(rng.integers(0, width)), y + int(rng.integers(0, height)))
+            (draw.ellipse if rng.random() < 0.5 else draw.rectangle)(shape, fill=colour)
+        yield Picture(image, width, height, "PNG")
+    noise = rng.integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    yield Picture(Image.fromarray(noise), 200, 300, "PNG")
+    ramp = np.linspace(0, 255, 256, dtype=np.uint8)
+    yield Picture(Image.fromarray(np.tile(ramp, (128, 1))).convert("RGB"), 256, 128, "PNG")
+
+
+def _real_pictures(bundle: Bundle, folder: Path | None, most: int = 32) -> Iterator[Picture]:
+    if folder is None:
+        return
+    near, found = enough_pixels(bundle.manifest.image_inputs), 0
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS):
+        try:
+            yield decode(path.read_bytes(), near)
+        except (ImageError, OSError):
+            continue
+        found += 1
+        if found == most:
+            return
+    if not found:
+        raise ExportError(f"no image could be read in {folder}", "name another folder to verify on")
+
+
+def _image_reference(
+    images: list[tuple[Pixels, ...]], inputs: Sequence[ImageInput], sources: Sources
+) -> tuple[Floats, Floats]:
+    features, logits = {}, {}
+    with torch.inference_mode():
+        for i, tower in enumerate(sources.image_towers):
+            spec = inputs[i]
+            levels: Floats = np.stack([image[i] for image in images]).astype(np.float32)
+            levels = ((levels - np.array(spec.mean)) / np.array(spec.std)).astype(np.float32)
+            out = tower.module(torch.from_numpy(levels.transpose(0, 3, 1, 2).copy()))
+            features[tower.spec.name], logits[tower.spec.name] = out[0].numpy(), out[1].numpy()
+    joint = sources.alignment.image_joint(features, logits)
+    wanted = sources.head.towers if isinstance(sources.head, MlpHead) else ()
+    beside = [features[name] for name in wanted]
+    return joint, np.concatenate(beside, axis=1) if beside else np.zeros((len(images), 0), np.float32)
+
+
+def _text_reference(texts: list[str], sources: Sources, max_tokens: int) -> tuple[Floats, Floats]:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds; only the check needs it
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
+        sources.text_tower.tokenizer.parent, local_files_only=True
+    )
+    rows = []
+    with torch.inference_mode():
+        for text in texts:
+            batch = tokenizer(text, truncation=True, max_length=max_tokens, return_tensors="pt")
+            rows.append(sources.text_tower.module(batch["input_ids"], batch["attention_mask"]).numpy())
+    out: Floats = np.concatenate(rows)
+    return sources.alignment.text_joint(out), normalise(out)
+
+
+def _gap(ours: Floats, reference: Floats) -> float:
+    gap = float(np.abs(ours - reference).max(initial=0.0))
+    return gap if np.isfinite(ours).all() else float("inf")

@@ -1,0 +1,126 @@
+"""The command line: `sceneseek COMMAND`. Errors become one line and an exit code here, nowhere else.
+
+Exit codes: 0 done, 1 failed, 2 usage. Each room adds its command by an entry point, loaded when it is
+asked for, so `sceneseek search` does not pay for torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+
+from sceneseek import __version__
+from sceneseek.errors import SceneseekError, one_line
+from sceneseek.options import bundle_option, device_option, index_option, json_option, threads_option
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, MAX_K
+from sceneseek.runtime import Device
+
+
+class _Rooms(click.Group):
+    """A group that finds the other rooms' commands by their entry points."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        rooms = {point.name for point in entry_points(group="sceneseek.commands")}
+        return sorted({*super().list_commands(ctx), *rooms})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        for point in entry_points(group="sceneseek.commands", name=cmd_name):
+            command: click.Command = point.load()
+            return command
+        return None
+
+
+@click.group(cls=_Rooms, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sceneseek")
+@click.option("--debug", is_flag=True, envvar="SCENESEEK_DEBUG", help="Show tracebacks and debug logs.")
+@click.option("--verbose", "-v", is_flag=True, help="Log what was chosen, and why.")
+def cli(debug: bool, verbose: bool) -> None:
+    """Find photographs by describing the scene."""
+    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("PIL").setLevel(logging.INFO)
+
+
+@cli.command()
+@click.argument("query")
+@click.option("-k", "k", type=click.IntRange(1, MAX_K), default=DEFAULT_K, show_default=True, help="How many results.")
+@click.option(
+    "--shortlist",
+    type=click.IntRange(1, 10_000),
+    default=DEFAULT_SHORTLIST,
+    show_default=True,
+    help="How many nearest neighbours to rescore.",
+)
+@bundle_option
+@index_option
+@device_option
+@threads_option
+@json_option
+def search(
+    query: str, k: int, shortlist: int, bundle: Path, index_url: str, device: Device, threads: int, as_json: bool
+) -> None:
+    """Print the images that match QUERY best: rank, score, path."""
+    # Imported here so that `sceneseek --help` answers at once.
+    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.request import checked_query  # noqa: PLC0415
+    from sceneseek.search import Search  # noqa: PLC0415
+    from sceneseek.store import open_store  # noqa: PLC0415
+
+    checked_query(query)
+    pipeline = Search(Bundle.load(bundle), open_store(index_url), device, threads)
+    try:
+        answer = pipeline.query(query, k, shortlist)
+    finally:
+        pipeline.close()
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(answer), indent=2, ensure_ascii=False))
+        return
+    for result in answer.results:
+        click.echo(f"{result.rank:2d}  {result.score:.2f}  {result.path}")
+    if answer.truncated:
+        click.echo("note: the query is longer than the text tower reads; its end was ignored", err=True)
+
+
+def main() -> None:
+    """The console script."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(1)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "sceneseek"
+        message = one_line(error.format_message().rstrip("."))
+        click.echo(f"error: {message}: see `{path} --help`", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"error: {one_line(error.format_message())}", err=True)
+        sys.exit(error.exit_code)
+    except SceneseekError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        click.echo(
+            f"error: {type(error).__name__}: {error} (a bug: run again with `sceneseek --debug` and report it)",
+            err=True,
+        )
+        sys.exit(1)

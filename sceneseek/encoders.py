@@ -1,0 +1,61 @@
+"""Pixels and texts to vectors: one run of one graph each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sceneseek.bundle import Bundle
+from sceneseek.preprocess import Pixels
+from sceneseek.runtime import Device, open_session
+from sceneseek.tokenizer import Tokenizer, Tokens
+from sceneseek.vectors import Vectors
+
+
+class ImageEncoder:
+    """`image.onnx` of a bundle. Thread-safe: ONNX Runtime sessions may run from several threads.
+
+    Raises:
+        BundleError, RuntimeUnavailable: see `open_session`.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
+        self.inputs = bundle.manifest.image_inputs
+        self._session = open_session(bundle.image_graph, device, threads)
+
+    def encode(self, images: Sequence[tuple[Pixels, ...]]) -> Vectors:
+        """Encode a batch.
+
+        Args:
+            images: for each image one uint8 (H, W, 3) array an image input, as `preprocess.prepare` gives.
+        """
+        feed = {spec.name: np.stack([image[i] for image in images]) for i, spec in enumerate(self.inputs)}
+        joint, head = self._session.run(["joint", "head"], feed)
+        return Vectors(joint, head)
+
+
+class TextEncoder:
+    """The tokenizer and `text.onnx` of a bundle. Thread-safe.
+
+    Raises:
+        BundleError, RuntimeUnavailable: see `open_session`.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
+        self._tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.text_input)
+        self._session = open_session(bundle.text_graph, device, threads)
+
+    def tokenize(self, texts: list[str]) -> Tokens:
+        """Token ids and masks of a batch of texts."""
+        return self._tokenizer(texts)
+
+    def encode_tokens(self, tokens: Tokens) -> Vectors:
+        """Encode a tokenized batch."""
+        feed = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+        joint, head = self._session.run(["joint", "head"], feed)
+        return Vectors(joint, head)
+
+    def encode(self, texts: list[str]) -> Vectors:
+        """Encode a batch of texts."""
+        return self.encode_tokens(self.tokenize(texts))

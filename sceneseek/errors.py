@@ -1,0 +1,128 @@
+"""Every error a person may meet: what was wrong, where, and what to do.
+
+    SceneseekError
+    ├── InvalidRequest       a query, a number or a body that cannot be answered      HTTP 400, exit 2
+    ├── NotFound             no such image                                            HTTP 404
+    ├── SourceError          a folder or file of the user's that cannot be used       exit 1
+    ├── ImageError           one picture that cannot be decoded                       HTTP 422
+    ├── DataError            captions, splits or ratings that cannot be read          exit 1
+    ├── BundleError          a bundle that is missing, changed or unfit               HTTP 503, exit 1
+    ├── IndexUnavailable     an index that is missing, empty, held or of another bundle
+    ├── ExportError          a graph that could not be made or differs from its source
+    └── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
+
+An error carries its facts as fields: `what` (one clause, no full stop) and `hint` (what to do). One
+handler turns them into problem+json, one into a line on the command line; nothing below prints.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SceneseekError(Exception):
+    """The root of the tree.
+
+    Args:
+        what: what was wrong and where, one clause without a full stop.
+        hint: what the reader can do about it; empty where nothing helps.
+    """
+
+    exit_code: ClassVar[int] = 1
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "error"
+    title: ClassVar[str] = "sceneseek failed"
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = one_line(what)
+        self.hint = one_line(hint)
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.hint}" if self.hint else self.what
+
+
+class InvalidRequest(SceneseekError):
+    """A request that can never be answered as it stands."""
+
+    exit_code = 2
+    status = 400
+    slug = "invalid-request"
+    title = "The request cannot be answered as it stands"
+
+
+class NotFound(SceneseekError):
+    """Something named in a request does not exist."""
+
+    status = 404
+    slug = "not-found"
+    title = "Not found"
+
+
+class SourceError(SceneseekError):
+    """A folder or a file of the user's that cannot be used."""
+
+    slug = "source"
+    title = "The source cannot be read"
+
+
+class ImageError(SceneseekError):
+    """One picture that cannot be used.
+
+    Args:
+        reason: a short stable word for receipts and metrics, such as ``truncated``.
+        what: what was wrong with it.
+    """
+
+    status = 422
+    slug = "image"
+    title = "The image cannot be used"
+
+    def __init__(self, reason: str, what: str, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.reason = reason
+
+
+class DataError(SceneseekError):
+    """Captions, a split or ratings that cannot be read."""
+
+    slug = "data"
+    title = "The data cannot be read"
+
+
+class BundleError(SceneseekError):
+    """A bundle that is missing, was changed, or does not fit."""
+
+    status = 503
+    slug = "bundle"
+    title = "The bundle cannot be used"
+
+
+class IndexUnavailable(SceneseekError):
+    """An index that is missing, empty, held by another process, or filled by another image graph."""
+
+    status = 503
+    slug = "index-unavailable"
+    title = "The index cannot be searched"
+
+
+class ExportError(SceneseekError):
+    """A graph that could not be made, or that differs from its source model."""
+
+    slug = "export"
+    title = "The export failed"
+
+
+class RuntimeUnavailable(SceneseekError):
+    """ONNX Runtime is missing, installed twice, or cannot use the device that was asked for."""
+
+    status = 503
+    slug = "runtime"
+    title = "The inference runtime cannot be used"
+
+
+def one_line(text: str) -> str:
+    """The text with control characters and unpaired surrogates escaped, so that it stays one printable line."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text
+    )

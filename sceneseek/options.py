@@ -1,0 +1,45 @@
+"""Options that several commands share, each with its environment variable: settings are read here, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+bundle_option = click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    default=Path("bundles/compact"),
+    show_default=True,
+    envvar="SCENESEEK_BUNDLE",
+    show_envvar=True,
+    help="The directory that `sceneseek export` wrote.",
+)
+index_option = click.option(
+    "--index",
+    "index_url",
+    default="file:index",
+    show_default=True,
+    envvar="SCENESEEK_INDEX",
+    show_envvar=True,
+    help="Where the vectors live: file:DIR is the embedded engine.",
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    envvar="SCENESEEK_DEVICE",
+    show_envvar=True,
+    help="Where the graphs run; cuda fails rather than fall back.",
+)
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(0, 256),
+    default=0,
+    show_default=True,
+    envvar="SCENESEEK_THREADS",
+    show_envvar=True,
+    help="Threads within one run of a graph; 0 is one a core.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

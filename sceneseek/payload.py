@@ -1,0 +1,75 @@
+r"""A point's payload: what the index knows of an image beside its vectors.
+
+    path        source-relative, as text; bytes that are not UTF-8 appear as \xNN
+    path_bytes  the name itself, base64, only where it is not UTF-8
+    source      which of the generation's source folders, by number
+    sha256      of the file's content, hex
+    width, height, format, bytes, mtime_ns
+    indexed_at  ISO 8601, UTC
+    metadata    the user's own
+
+The id is the UUIDv5 of the source-relative path (RFC 9562), so the same file has the same id in every
+generation and links to it stay good.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from sceneseek.errors import NotFound
+from sceneseek.store import CollectionInfo
+
+# UUIDv5 of the name "sceneseek" in the URL namespace; changing it would change every id.
+NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
+
+
+def point_id(relative: str) -> str:
+    """The id of the image at a source-relative path.
+
+    Args:
+        relative: POSIX path as `os` gives it; undecodable bytes may be surrogate-escaped.
+    """
+    # uuid.uuid5 takes text only; a file name is bytes. For UTF-8 names this is the same UUID.
+    digest = hashlib.sha1(NAMESPACE.bytes + os.fsencode(relative), usedforsecurity=False).digest()
+    return str(uuid.UUID(bytes=digest[:16], version=5))
+
+
+def path_fields(relative: str) -> dict[str, str]:
+    """The `path` (and, where it is needed, `path_bytes`) of a source-relative path."""
+    raw = os.fsencode(relative)
+    try:
+        return {"path": raw.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {
+            "path": raw.decode("utf-8", "backslashreplace"),
+            "path_bytes": base64.b64encode(raw).decode("ascii"),
+        }
+
+
+def relative_path(payload: dict[str, Any]) -> str:
+    """The inverse of `path_fields`: the path as `os` takes it."""
+    if "path_bytes" in payload:
+        return os.fsdecode(base64.b64decode(payload["path_bytes"]))
+    return str(payload["path"])
+
+
+def source_file(info: CollectionInfo, payload: dict[str, Any]) -> Path:
+    """The image's file, proved to lie inside its source folder.
+
+    Raises:
+        NotFound: the file is gone, or a link now leads out of the folder.
+    """
+    root = Path(info.sources[payload["source"]])
+    try:
+        file = (root / relative_path(payload)).resolve(strict=True)
+        inside = file.is_relative_to(root.resolve(strict=True)) and file.is_file()
+    except (OSError, ValueError):
+        inside = False
+    if not inside:
+        raise NotFound(f"the file {payload['path']} is no longer in its folder", "index the folder again")
+    return file

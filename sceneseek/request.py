@@ -1,0 +1,45 @@
+"""What a search may ask for, checked once for the command line and the service alike."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from sceneseek.errors import InvalidRequest
+
+MAX_QUERY_CHARACTERS = 1_000
+MAX_K = 1_000
+DEFAULT_K = 5
+DEFAULT_SHORTLIST = 100
+
+
+def checked_query(text: str) -> str:
+    """The query with runs of white space made one space, in Unicode's composed form.
+
+    Raises:
+        InvalidRequest: empty, blank, too long, or with control characters.
+    """
+    advice = "describe a scene in a few words, such as: a dog jumping over a log"
+    if len(text) > MAX_QUERY_CHARACTERS:
+        raise InvalidRequest(
+            f"the query has {len(text):,} characters, at most {MAX_QUERY_CHARACTERS:,} are searched", advice
+        )
+    query = " ".join(unicodedata.normalize("NFC", text).split())
+    if not query:
+        raise InvalidRequest("the query is empty", advice)
+    for character in query:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise InvalidRequest(
+                f"the query holds the control character U+{ord(character):04X}", "remove it and search again"
+            )
+    return query
+
+
+def checked_k(k: int) -> int:
+    """The number of results asked for.
+
+    Raises:
+        InvalidRequest: not from 1 to `MAX_K`.
+    """
+    if not 1 <= k <= MAX_K:
+        raise InvalidRequest(f"k is {k}", f"ask for 1 to {MAX_K:,} results")
+    return k

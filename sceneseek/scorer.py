@@ -1,0 +1,71 @@
+"""Candidates to scores in [0, 1]: one run of `score.onnx`.
+
+A head reads some of what is known of a candidate: its `similarity` (the joint-space cosine, which the
+engine has computed already), its joint vector, its head vector. The graph's own inputs say which, so the
+store is asked for no vector that the head would not look at: reading 100 vectors back from the engine
+takes as long as finding them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sceneseek.bundle import Bundle
+from sceneseek.runtime import Device, open_session
+from sceneseek.vectors import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A shortlist of N points, best similarity first.
+
+    Attributes:
+        ids: the points' ids.
+        similarity: (N,) joint-space cosine.
+        joint: (N, D), or None where it was not asked for.
+        head: (N, H_i), or None where it was not asked for.
+    """
+
+    ids: list[str]
+    similarity: Floats
+    joint: Floats | None = None
+    head: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Scorer:
+    """`score.onnx` of a bundle. Thread-safe.
+
+    Attributes:
+        reads: those of ``similarity``, ``image_joint``, ``image_head``, ``text_joint`` and ``text_head``
+            that the head looks at.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device = "auto") -> None:
+        # One thread: the graph takes microseconds, less than waking a second one.
+        self._session = open_session(bundle.score_graph, device, threads=1)
+        self.reads = frozenset(node.name for node in self._session.get_inputs())
+
+    def vectors_read(self) -> tuple[str, ...]:
+        """The named vectors of the collection that `score` needs of each candidate."""
+        return tuple(
+            vector for name, vector in (("image_joint", "joint"), ("image_head", "head")) if name in self.reads
+        )
+
+    def score(self, candidates: Candidates, text_joint: Floats, text_head: Floats) -> Floats:
+        """Scores (N,) of the candidates for one text, `text_joint` (D,) and `text_head` (H_t,)."""
+        if not len(candidates):
+            return np.zeros(0, dtype=np.float32)
+        offered = {
+            "similarity": candidates.similarity,
+            "image_joint": candidates.joint,
+            "image_head": candidates.head,
+            "text_joint": text_joint,
+            "text_head": text_head,
+        }
+        scores: Floats = self._session.run(["score"], {name: offered[name] for name in self.reads})[0]
+        return scores

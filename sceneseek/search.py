@@ -1,0 +1,153 @@
+"""A query's way: text -> vectors -> shortlist -> scores -> the best k."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sceneseek.bundle import Bundle
+from sceneseek.encoders import TextEncoder
+from sceneseek.live import LiveCollection
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, checked_k, checked_query
+from sceneseek.runtime import Device
+from sceneseek.scorer import Scorer
+from sceneseek.store import VectorStore
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One image of an answer: `score` in [0, 1], `similarity` the joint-space cosine, `rank` from 1."""
+
+    rank: int
+    id: str
+    score: float
+    similarity: float
+    path: str
+    width: int
+    height: int
+    format: str
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The results of one query, best first, and how they came about.
+
+    Attributes:
+        query: the text that was searched.
+        truncated: whether it was longer than the text tower reads, so that its end was ignored.
+        results: at most k.
+        shortlist: how many candidates were scored.
+        generation: the collection that answered.
+        bundle: fingerprint of the bundle that answered.
+        calibrated: whether the score was learned from ratings.
+        timings_ms: milliseconds by stage, and ``total``.
+    """
+
+    query: str
+    truncated: bool
+    results: list[Result]
+    shortlist: int
+    generation: str
+    bundle: str
+    calibrated: bool
+    timings_ms: dict[str, float]
+
+
+class Search:
+    """The pipeline over one bundle and one store. Thread-safe.
+
+    Args:
+        bundle: the graphs.
+        store: where the generations are.
+        threads: threads within one run of the text graph; 0 leaves it to the runtime.
+
+    Raises:
+        IndexUnavailable, RuntimeUnavailable, BundleError: see `LiveCollection` and `open_session`.
+    """
+
+    def __init__(self, bundle: Bundle, store: VectorStore, device: Device = "auto", threads: int = 0) -> None:
+        self.bundle = bundle
+        self.live = LiveCollection(store, bundle.manifest.fingerprints.image)
+        self._encoder = TextEncoder(bundle, device, threads)
+        self._scorer = Scorer(bundle, device)
+
+    def query(self, text: str, k: int = DEFAULT_K, shortlist: int = DEFAULT_SHORTLIST) -> Answer:
+        """The k images that match a text best.
+
+        The order is by score; equal scores, which a calibration with steps gives, by similarity.
+
+        Args:
+            text: a scene in words; checked by `checked_query`.
+            k: how many results, 1 to `MAX_K`.
+            shortlist: how many nearest neighbours to score; never fewer than k.
+
+        Raises:
+            InvalidRequest: the text or k cannot be searched.
+        """
+        clock = _Clock()
+        text, k = checked_query(text), checked_k(k)
+        tokens = self._encoder.tokenize([text])
+        vectors = self._encoder.encode_tokens(tokens)
+        clock.lap("encode")
+        with self.live.borrow() as collection:
+            candidates = collection.shortlist(vectors.joint[0], max(shortlist, k), self._scorer.vectors_read())
+            clock.lap("shortlist")
+            scores = self._scorer.score(candidates, vectors.joint[0], vectors.head[0])
+            best = np.lexsort((-candidates.similarity, -scores))[:k]
+            clock.lap("score")
+            records = collection.retrieve([candidates.ids[i] for i in best])
+            clock.lap("payload")
+            generation = collection.info.name
+        places = dict(zip((candidates.ids[i] for i in best), best, strict=True))
+        results = [
+            Result(
+                rank=rank,
+                id=record.id,
+                score=float(scores[places[record.id]]),
+                similarity=float(candidates.similarity[places[record.id]]),
+                path=str(record.payload.get("path", "")),
+                width=int(record.payload.get("width", 0)),
+                height=int(record.payload.get("height", 0)),
+                format=str(record.payload.get("format", "")),
+                metadata=dict(record.payload.get("metadata", {})),
+            )
+            for rank, record in enumerate(records, start=1)
+        ]
+        return Answer(
+            query=text,
+            truncated=tokens.truncated[0],
+            results=results,
+            shortlist=len(candidates),
+            generation=generation,
+            bundle=self.bundle.manifest.fingerprints.bundle,
+            calibrated=self.bundle.manifest.head.calibrated,
+            timings_ms=clock.read(),
+        )
+
+    def warm_up(self) -> None:
+        """Run every stage once, so that the first query of a person is not the slow one."""
+        self.query("warm-up", k=1)
+
+    def close(self) -> None:
+        """Let go of the index."""
+        self.live.close()
+
+
+class _Clock:
+    """Milliseconds by stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._laps[stage] = round((now - self._last) * 1e3, 3)
+        self._last = now
+
+    def read(self) -> dict[str, float]:
+        return {**self._laps, "total": round((time.perf_counter() - self._start) * 1e3, 3)}

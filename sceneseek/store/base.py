@@ -1,0 +1,128 @@
+"""The seam between the product and a vector database.
+
+A `VectorStore` holds generations: collections, each filled by one image graph. An alias points at the
+live one. `create` begins a generation that nobody searches yet, `publish` switches the alias to it in one
+atomic step. A `Collection` is one open generation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sceneseek.scorer import Candidates
+from sceneseek.vectors import Floats
+
+JOINT, HEAD = "joint", "head"
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What a generation records of itself.
+
+    Attributes:
+        name: the generation's name.
+        image_fingerprint: that of the bundle that filled it.
+        joint: width of the joint vectors.
+        head: width of the head vectors; 0 where the head reads the joint space only.
+        sources: the folders that were indexed, absolute; a point's payload names its folder by number.
+        created: ISO 8601, UTC.
+    """
+
+    name: str
+    image_fingerprint: str
+    joint: int
+    head: int
+    sources: tuple[str, ...]
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One image: id (a UUID as text), `joint` (D,), `head` (H,) and payload (JSON values)."""
+
+    id: str
+    joint: Floats
+    head: Floats
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored point's id and payload."""
+
+    id: str
+    payload: dict[str, Any]
+
+
+class Collection(Protocol):
+    """One open generation."""
+
+    info: CollectionInfo
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Insert points, or replace those of the same id; durable when it returns."""
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove points; ids that are not there are no error."""
+
+    def shortlist(self, joint: Floats, limit: int, vectors: Sequence[str] = (), exact: bool = False) -> Candidates:
+        """The nearest points by joint-space cosine, best first.
+
+        Args:
+            joint: (D,), of length 1.
+            limit: how many at most.
+            vectors: which of ``joint`` and ``head`` to bring along.
+            exact: compare with every point instead of using the graph.
+        """
+
+    def retrieve(self, ids: Sequence[str]) -> list[Record]:
+        """The records of these ids that exist, in the order of the ids."""
+
+    def scroll(self, batch: int = 1024) -> Iterator[Record]:
+        """Every record."""
+
+    def count(self) -> int:
+        """The exact number of points."""
+
+    def optimize(self) -> None:
+        """Build what makes search fast. May take minutes; call it before publishing, never while serving."""
+
+    def close(self) -> None:
+        """Make everything durable and let go of the generation."""
+
+
+class VectorStore(Protocol):
+    """The generations behind one URL, and the alias that points at the live one."""
+
+    url: str
+
+    def live(self) -> str | None:
+        """The name of the generation that the alias points at. Cheap: a server asks at every query."""
+
+    def generations(self) -> list[CollectionInfo]:
+        """All generations that were published once and are still there, oldest first."""
+
+    def create(self, info: CollectionInfo, base: str | None = None) -> Collection:
+        """Begin a generation nobody searches yet, empty or as a copy of generation `base`.
+
+        Raises:
+            IndexUnavailable: another process builds in this store, or the medium is full.
+        """
+
+    def open(self, name: str) -> Collection:
+        """Open a published generation for searching.
+
+        Raises:
+            IndexUnavailable: it is gone, damaged, or held by another process.
+        """
+
+    def publish(self, collection: Collection) -> None:
+        """Close a generation that `create` began and point the alias at it, atomically.
+
+        The generation that was live before stays, for rollback; older ones that nobody searches go.
+        """
+
+    def discard(self, collection: Collection) -> None:
+        """Close and remove a generation that `create` began and that will not be published."""

@@ -1,0 +1,21 @@
+"""The arrays that pass between encoders, store and scorer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """A batch of N encoded images or texts, float32: `joint` (N, D) of length 1, `head` (N, H), H may be 0."""
+
+    joint: Floats
+    head: Floats
+
+    def __len__(self) -> int:
+        return len(self.joint)

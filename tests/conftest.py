@@ -1,0 +1,85 @@
+"""What tests share: real bundles, folders of pictures drawn by code, real indexes, and the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sceneseek.bundle import Bundle
+from tests.drawing import draw_gallery
+
+ROOT = Path(__file__).parent.parent
+CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The compact pack's bundle, exported once from the real towers and the alignment that is shipped."""
+    from export.bundle import Trained, export_bundle, shipped_alignment  # noqa: PLC0415 - imports torch
+    from sceneseek.packs import find_pack  # noqa: PLC0415
+
+    pack = find_pack("compact")
+    out = tmp_path_factory.mktemp("bundle") / "compact"
+    return export_bundle(pack, Trained.load(shipped_alignment(pack), None), out)
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures drawn by code, in two folders, in several formats. Read only."""
+    return draw_gallery(tmp_path_factory.mktemp("gallery"))
+
+
+@pytest.fixture(scope="session")
+def index_url(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An index of the gallery. Read only: copy the directory before changing it."""
+    from indexer.build import index_folder  # noqa: PLC0415
+    from sceneseek.store import open_store  # noqa: PLC0415
+
+    url = f"file:{tmp_path_factory.mktemp('index')}"
+    index_folder(gallery, bundle, open_store(url))
+    return url
+
+
+@pytest.fixture
+def sceneseek() -> CommandLine:
+    """Run the installed command line: `sceneseek("search", "a dog", env={...})`; never raises on failure."""
+
+    def run(*arguments: str | Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("sceneseek")), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=timeout,
+            env={**os.environ, **environment},
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def flickr8k() -> Path:
+    """The rated photographs; tests that need them skip where they are not."""
+    folder = Path(os.environ.get("SCENESEEK_FLICKR8K", ROOT.parent / "shared" / "flickr8k"))
+    if not (folder / "captions.tsv").is_file():
+        pytest.skip(f"the rated photographs are not in {folder}; set SCENESEEK_FLICKR8K")
+    return folder
+
+
+@pytest.fixture
+def noise() -> Callable[[int, int], Image.Image]:
+    """A picture of random pixels, the same at every call with the same size."""
+
+    def draw(width: int, height: int) -> Image.Image:
+        levels = np.random.default_rng(width * 100_003 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        return Image.fromarray(levels)
+
+    return draw

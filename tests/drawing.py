@@ -1,0 +1,76 @@
+"""Pictures drawn by code, so that no photograph needs to be in the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+NAMES = (
+    "shapes/red circle.png",
+    "shapes/blue square.png",
+    "shapes/green triangle.png",
+    "shapes/yellow star.png",
+    "shapes/transparent ring.png",
+    "scenes/sunset.jpg",
+    "scenes/night sky.jpg",
+    "scenes/meadow.webp",
+    "scenes/house.bmp",
+    "scenes/stripes.gif",
+    "scenes/checkerboard.tiff",
+    "scenes/sea.jpg",
+)
+
+
+def draw_gallery(folder: Path) -> Path:
+    """Draw `NAMES` into a folder and give it back."""
+    for name in NAMES:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _draw(path.stem).save(path)
+    return folder
+
+
+def _draw(what: str) -> Image.Image:  # noqa: C901, PLR0912 - a list of pictures, not a decision
+    if what == "transparent ring":
+        image = Image.new("RGBA", (300, 200), (0, 0, 0, 0))
+        ImageDraw.Draw(image).ellipse((60, 20, 240, 180), outline=(120, 40, 160, 255), width=30)
+        return image
+    image = Image.new("RGB", (320, 240), "white")
+    draw = ImageDraw.Draw(image)
+    match what:
+        case "red circle":
+            draw.ellipse((80, 40, 240, 200), fill="red")
+        case "blue square":
+            draw.rectangle((90, 50, 230, 190), fill="blue")
+        case "green triangle":
+            draw.polygon([(160, 30), (60, 210), (260, 210)], fill="green")
+        case "yellow star":
+            draw.regular_polygon((160, 120, 90), 5, fill="gold")
+            draw.regular_polygon((160, 120, 60), 5, rotation=36, fill="orange")
+        case "sunset":
+            for y in range(240):
+                draw.line((0, y, 320, y), fill=(255, max(0, 190 - y), max(0, 90 - y // 2)))
+            draw.ellipse((130, 120, 190, 180), fill=(255, 240, 160))
+        case "night sky":
+            draw.rectangle((0, 0, 320, 240), fill=(8, 8, 40))
+            for i in range(60):
+                draw.point(((i * 53) % 320, (i * 97) % 240), fill="white")
+        case "meadow":
+            draw.rectangle((0, 0, 320, 110), fill="skyblue")
+            draw.rectangle((0, 110, 320, 240), fill="forestgreen")
+        case "house":
+            draw.rectangle((90, 110, 230, 220), fill="peru")
+            draw.polygon([(70, 110), (160, 40), (250, 110)], fill="firebrick")
+        case "stripes":
+            for x in range(0, 320, 40):
+                draw.rectangle((x, 0, x + 19, 240), fill="black")
+        case "checkerboard":
+            for x in range(0, 320, 40):
+                for y in range(x % 80, 240, 80):
+                    draw.rectangle((x, y, x + 39, y + 39), fill="black")
+        case _:
+            draw.rectangle((0, 0, 320, 240), fill=(20, 80, 160))
+            for y in range(20, 240, 30):
+                draw.arc((0, y - 15, 320, y + 15), 0, 180, fill="white", width=3)
+    return image

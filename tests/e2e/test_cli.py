@@ -1,0 +1,184 @@
+"""The command line as a user meets it: real processes, real files, one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sceneseek.bundle import Bundle
+from tests.conftest import CommandLine
+from tests.drawing import NAMES, draw_gallery
+
+
+@pytest.fixture(autouse=True, scope="module")
+def here(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every command finds the bundle and the index by the environment, in an empty directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCENESEEK_BUNDLE", str(bundle.path))
+        patch.setenv("SCENESEEK_INDEX", index_url)
+        patch.chdir(tmp_path_factory.mktemp("cwd"))
+        yield
+
+
+def assert_one_line(outcome: subprocess.CompletedProcess[str], *said: str, code: int = 1) -> None:
+    assert outcome.returncode == code, outcome.stderr
+    assert outcome.stdout == ""
+    message = outcome.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in outcome.stderr
+    assert message.lower().startswith("error: ")
+    for words in said:
+        assert words in message
+    assert len(outcome.stderr.strip().splitlines()) == 1
+
+
+def test_index_then_search_then_index_again(sceneseek: CommandLine, tmp_path: Path) -> None:
+    photos, index = draw_gallery(tmp_path / "my photos"), f"file:{tmp_path}/index"
+    first = sceneseek("index", photos, "--index", index)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith(f"indexed {len(NAMES)}, unchanged 0, skipped 0\n")
+    assert f"indexing: {len(NAMES)} of {len(NAMES)} images" in first.stderr
+
+    found = sceneseek("search", "a red circle", "-k", "3", "--index", index)
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+    assert all(0 <= float(line.split()[1]) <= 1 for line in lines)
+    assert all(line.split(maxsplit=2)[2] in NAMES for line in lines)
+
+    again = json.loads(sceneseek("index", photos, "--index", index, "--json").stdout)
+    assert (again["indexed"], again["unchanged"], again["skipped"]) == (0, len(NAMES), [])
+    assert set(again["seconds"]) == {"load", "encode", "upsert", "optimise", "total"}
+
+
+def test_search_prints_json_for_programs(sceneseek: CommandLine) -> None:
+    answer = json.loads(sceneseek("search", "the sea", "--json").stdout)
+    assert answer["query"] == "the sea"
+    assert len(answer["results"]) == 5
+    assert {"rank", "id", "score", "similarity", "path", "metadata"} <= set(answer["results"][0])
+    assert answer["timings_ms"]["total"] > 0
+
+
+def test_skipped_files_are_named_on_one_line_each(sceneseek: CommandLine, tmp_path: Path) -> None:
+    photos = draw_gallery(tmp_path / "photos")
+    (photos / "not\na picture.jpg").write_text("words")
+    outcome = sceneseek("index", photos, "--index", f"file:{tmp_path}/index")
+    assert outcome.returncode == 0
+    assert r"  skipped not\na picture.jpg: not an image of a known format" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("", "the query is empty"),
+        ("  \t ", "the query is empty"),
+        ("word " * 10_000, "50,000 characters"),
+        ("a\x1bdog", "U+001B"),
+    ],
+)
+def test_queries_that_cannot_be_searched(sceneseek: CommandLine, query: str, said: str) -> None:
+    assert_one_line(sceneseek("search", query), said, code=2)
+
+
+@pytest.mark.parametrize("k", ["0", "-1", "10000", "five", "2.5"])
+def test_a_k_that_cannot_be_asked_for(sceneseek: CommandLine, k: str) -> None:
+    assert_one_line(sceneseek("search", "a dog", "-k", k), "-k", code=2)
+
+
+def test_folders_that_cannot_be_indexed(sceneseek: CommandLine, tmp_path: Path) -> None:
+    for name in ("empty", "texts", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "texts/a.txt").write_text("words")
+    (tmp_path / "broken/a.jpg").write_text("words")
+    index = f"file:{tmp_path}/index"
+    for folder, said in [
+        ("nowhere", "there is no folder"),
+        ("empty", "is empty"),
+        ("texts", "holds no images"),
+        ("texts/a.txt", "is not a folder"),
+    ]:
+        assert_one_line(sceneseek("index", tmp_path / folder, "--index", index), said)
+    assert not (tmp_path / "index").exists()
+    outcome = sceneseek("index", tmp_path / "broken", "--index", index)
+    assert outcome.returncode == 1
+    assert "none of the 1 images" in outcome.stderr.splitlines()[-1]
+
+
+def test_a_bundle_that_is_missing_or_changed(sceneseek: CommandLine, bundle: Bundle, tmp_path: Path) -> None:
+    assert_one_line(sceneseek("search", "a dog", "--bundle", tmp_path), "no bundle at", "sceneseek export")
+    changed = tmp_path / "bundle"
+    for name in (*bundle.manifest.files, "manifest.json"):
+        shutil.copytree(bundle.path, changed, dirs_exist_ok=True)
+        content = bytearray((changed / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (changed / name).write_bytes(content)
+        assert_one_line(sceneseek("search", "a dog", "--bundle", changed), name, "sceneseek export")
+
+
+def test_an_index_that_is_missing_of_another_bundle_or_held(
+    sceneseek: CommandLine, index_url: str, tmp_path: Path
+) -> None:
+    assert_one_line(
+        sceneseek("search", "a dog", "--index", f"file:{tmp_path}"), "nothing is indexed", "sceneseek index"
+    )
+    assert_one_line(sceneseek("search", "a dog", "--index", "http:/x"), "names no index", code=2)
+
+    other = tmp_path / "other"
+    shutil.copytree(index_url.removeprefix("file:"), other)
+    for file in (other / "generations").glob("*/generation.json"):
+        info = json.loads(file.read_text())
+        file.write_text(json.dumps({**info, "image_fingerprint": "0" * 64}))
+    assert_one_line(
+        sceneseek("search", "a dog", "--index", f"file:{other}"), "another image graph", "index the folder again"
+    )
+
+    program = (
+        "import sys, time; from sceneseek.store import open_store; s = open_store(sys.argv[1]);"
+        "c = s.open(s.live()); print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, index_url], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert_one_line(sceneseek("search", "a dog"), f"held by process {holder.pid}", "sceneseek serve")
+        holder.kill()
+
+
+def test_a_device_that_is_not_there_is_an_error_and_no_silent_fallback(sceneseek: CommandLine) -> None:
+    assert_one_line(sceneseek("search", "a dog", "--device", "cuda"), "CUDA was asked for", "gpu")
+
+
+def test_an_unknown_pack_lists_the_known_ones(sceneseek: CommandLine, tmp_path: Path) -> None:
+    assert_one_line(sceneseek("export", "--pack", "tiny", "--out", tmp_path / "b"), "'tiny'", "compact", code=2)
+    assert not (tmp_path / "b").exists()
+
+
+def test_export_does_not_replace_what_is_not_a_bundle(sceneseek: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("years of work")
+    assert_one_line(sceneseek("export", "--out", tmp_path), "not a bundle")
+    assert (tmp_path / "thesis.doc").read_text() == "years of work"
+
+
+def test_help_names_every_command_and_every_option_is_explained(sceneseek: CommandLine) -> None:
+    listing = sceneseek("--help").stdout
+    for command in ("bench", "evaluate", "export", "index", "search", "serve", "train"):
+        assert f"\n  {command} " in listing
+        assert sceneseek(command, "--help").returncode == 0
+
+
+def test_a_reader_that_closes_early_is_no_error_report(index_url: str) -> None:
+    program = Path(sys.executable).with_name("sceneseek")
+    pipe = subprocess.run(
+        ["bash", "-c", f"'{program}' search 'a dog' --json | head -n 1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
+    )
+    assert pipe.stdout == "{\n"
+    assert "Traceback" not in pipe.stderr

@@ -1,0 +1,200 @@
+"""A folder becomes a generation: counted, named, nothing twice, nothing half."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import indexer.build
+from indexer.build import BuildOptions, index_folder
+from indexer.load import load
+from indexer.walk import Skipped, list_images
+from sceneseek.bundle import Bundle
+from sceneseek.errors import SourceError
+from sceneseek.payload import point_id, relative_path
+from sceneseek.store import VectorStore, open_store
+from tests.drawing import NAMES, draw_gallery
+
+Noise = Callable[[int, int], Image.Image]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VectorStore:
+    return open_store(f"file:{tmp_path}/index")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return draw_gallery(tmp_path / "photos")
+
+
+def paths(store: VectorStore) -> set[str]:
+    collection = store.open(str(store.live()))
+    try:
+        return {relative_path(record.payload) for record in collection.scroll()}
+    finally:
+        collection.close()
+
+
+def test_every_image_is_indexed_with_its_facts(bundle: Bundle, photos: Path, store: VectorStore) -> None:
+    receipt = index_folder(photos, bundle, store)
+    assert (receipt.indexed, receipt.unchanged, receipt.skipped) == (len(NAMES), 0, [])
+    collection = store.open(receipt.generation)
+    (record,) = collection.retrieve([point_id("scenes/sunset.jpg")])
+    facts = record.payload
+    collection.close()
+    assert (facts["width"], facts["height"], facts["format"], facts["path"]) == (320, 240, "JPEG", "scenes/sunset.jpg")
+    assert facts["bytes"] == (photos / "scenes/sunset.jpg").stat().st_size
+    assert collection.info.sources == (str(photos),)
+
+
+def test_a_second_run_encodes_nothing_and_keeps_the_generation(
+    bundle: Bundle, photos: Path, store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = index_folder(photos, bundle, store)
+
+    def no_encoder(*_: object, **__: object) -> None:
+        raise AssertionError("an encoder was made although nothing had changed")
+
+    monkeypatch.setattr(indexer.build, "ImageEncoder", no_encoder)
+    second = index_folder(photos, bundle, store)
+    assert (second.indexed, second.unchanged, second.generation) == (0, len(NAMES), first.generation)
+    assert [info.name for info in store.generations()] == [first.generation]
+
+
+def test_only_what_changed_is_encoded_and_what_is_gone_is_removed(
+    bundle: Bundle, photos: Path, store: VectorStore, noise: Noise
+) -> None:
+    index_folder(photos, bundle, store)
+    (photos / "scenes/sea.jpg").unlink()
+    noise(90, 60).save(photos / "new.png")
+    noise(91, 61).save(photos / "shapes/red circle.png")
+    receipt = index_folder(photos, bundle, store)
+    assert (receipt.indexed, receipt.unchanged, receipt.removed) == (2, len(NAMES) - 2, 1)
+    assert paths(store) == {*NAMES, "new.png"} - {"scenes/sea.jpg"}
+
+
+def test_another_folder_replaces_the_index(
+    bundle: Bundle, photos: Path, store: VectorStore, noise: Noise, tmp_path: Path
+) -> None:
+    index_folder(photos, bundle, store)
+    other = tmp_path / "other"
+    other.mkdir()
+    noise(50, 50).save(other / "one.png")
+    receipt = index_folder(other, bundle, store)
+    assert (receipt.indexed, receipt.unchanged, receipt.removed) == (1, 0, 0)
+    assert paths(store) == {"one.png"}
+
+
+def test_difficult_names_are_indexed(bundle: Bundle, store: VectorStore, noise: Noise, tmp_path: Path) -> None:
+    folder = tmp_path / "names"
+    folder.mkdir()
+    names = [
+        "two words.png",
+        "new\nline.png",
+        "🐶 собака.png",
+        os.fsdecode(b"caf\xe9.png"),
+        "-k.png",
+        "a'b\"c.png",
+        "UPPER.PNG",
+    ]
+    for name in names:
+        noise(20, 20).save(folder / name)
+    receipt = index_folder(folder, bundle, store)
+    assert receipt.skipped == []
+    assert paths(store) == set(names)
+    assert all("\n" not in line for line in receipt.lines())
+
+
+def test_each_bad_file_is_skipped_with_its_reason_and_the_good_ones_are_indexed(
+    bundle: Bundle, store: VectorStore, photos: Path, noise: Noise, tmp_path: Path
+) -> None:
+    (photos / "text.jpg").write_text("I am not a picture")
+    (photos / "empty.png").touch()
+    whole = (photos / "scenes/sea.jpg").read_bytes()
+    (photos / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    noise(400, 400).save(photos / "huge.png")
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "nowhere.jpg").symlink_to(photos / "missing.jpg")
+    noise(10, 10).save(tmp_path / "outside.png")
+    (photos / "outside.png").symlink_to(tmp_path / "outside.png")
+    (photos / "inside.png").symlink_to(photos / "shapes/red circle.png")
+    (photos / "loop.jpg").symlink_to(photos / "loop.jpg")
+    (photos / ".hidden.jpg").write_text("ignored")
+    (photos / "notes.txt").write_text("ignored")
+    receipt = index_folder(photos, bundle, store, BuildOptions(max_pixels=100_000))
+    assert {(s.relative, s.reason) for s in receipt.skipped} == {
+        ("text.jpg", "not-an-image"),
+        ("empty.png", "empty"),
+        ("truncated.jpg", "truncated"),
+        ("huge.png", "too-large"),
+        ("pipe.jpg", "not-a-file"),
+        ("nowhere.jpg", "dangling-link"),
+        ("outside.png", "link-out"),
+        ("loop.jpg", "unreadable"),
+    }
+    assert receipt.ignored == 2
+    assert paths(store) == {*NAMES, "inside.png"}
+
+
+@pytest.fixture
+def stranger() -> Iterator[None]:
+    """Act as a user who may read nothing of ours; root may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(user)
+
+
+def test_an_unreadable_file_is_skipped(photos: Path, bundle: Bundle, request: pytest.FixtureRequest) -> None:
+    file = next(f for f in list_images(photos).files if f.relative == "scenes/sea.jpg")
+    file.path.chmod(0)
+    request.getfixturevalue("stranger")
+    outcome = load(file, bundle.manifest.image_inputs)
+    assert isinstance(outcome, Skipped)
+    assert (outcome.reason, outcome.what) == ("unreadable", "cannot be read (Permission denied)")
+
+
+def test_an_unreadable_folder_is_an_error_that_names_it(photos: Path, request: pytest.FixtureRequest) -> None:
+    photos.chmod(0)
+    request.getfixturevalue("stranger")
+    with pytest.raises(SourceError, match="photos cannot be read \\(Permission denied\\)"):
+        list_images(photos)
+
+
+def test_folders_that_cannot_be_indexed_say_why_and_leave_no_index(
+    bundle: Bundle, store: VectorStore, tmp_path: Path
+) -> None:
+    for name in ("empty", "texts", "broken"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "texts/a.txt").write_text("words")
+    (tmp_path / "broken/a.jpg").write_text("words")
+    for folder, message in [
+        ("nowhere", "there is no folder"),
+        ("texts/a.txt", "is not a folder"),
+        ("empty", "is empty"),
+        ("texts", "holds no images"),
+        ("broken", "none of the 1 images"),
+    ]:
+        with pytest.raises(SourceError, match=message):
+            index_folder(tmp_path / folder, bundle, store)
+    assert store.live() is None
+    assert store.generations() == []
+
+
+def test_a_run_that_fails_leaves_the_live_generation_as_it_was(
+    bundle: Bundle, store: VectorStore, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = index_folder(photos, bundle, store)
+    for i in range(150):
+        (photos / f"bad{i}.jpg").write_text("words")
+    with pytest.raises(SourceError, match="--max-skipped"):
+        index_folder(photos, bundle, store)
+    assert store.live() == first.generation
+    assert paths(store) == set(NAMES)
+    assert index_folder(photos, bundle, store, BuildOptions(max_skipped=1.0)).unchanged == len(NAMES)

@@ -1,0 +1,96 @@
+"""The live generation is followed while queries run; none fails, none sees two generations."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sceneseek.errors import IndexUnavailable
+from sceneseek.live import LiveCollection
+from sceneseek.store import open_store
+from tests.integration.test_store_contract import INFO, points, published
+
+
+def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
+    with pytest.raises(IndexUnavailable, match="sceneseek index DIR"):
+        LiveCollection(open_store(f"file:{tmp_path}"), "fingerprint")
+
+
+def test_another_bundles_index_is_refused_and_released(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}")
+    published(store, INFO, points(3))
+    with pytest.raises(IndexUnavailable, match="another image graph"):
+        LiveCollection(store, "other")
+    store.open("first").close()
+
+
+def test_a_switch_is_followed_and_the_old_generation_closed_when_its_last_query_ends(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}")
+    published(store, INFO, points(3))
+    live = LiveCollection(store, INFO.image_fingerprint)
+    with live.borrow() as old:
+        published(store, replace(INFO, name="second"), points(5))
+        assert live.refresh()
+        assert not live.refresh()
+        assert old.count() == 3
+        with live.borrow() as new:
+            assert new.count() == 5
+        with pytest.raises(IndexUnavailable, match="held"):
+            store.open("first")
+    store.open("first").close()
+    live.close()
+
+
+def test_a_generation_that_cannot_be_followed_leaves_the_old_one_answering(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}")
+    published(store, INFO, points(3))
+    live = LiveCollection(store, INFO.image_fingerprint)
+    published(store, replace(INFO, name="alien", image_fingerprint="other"), points(5))
+    assert not live.refresh()
+    assert live.name == "first"
+    assert "another image graph" in str(live.problem)
+    published(store, replace(INFO, name="third"), points(4))
+    assert live.refresh()
+    assert (live.name, live.problem) == ("third", None)
+    live.close()
+
+
+def test_queries_never_fail_while_generations_come_and_go(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}")
+    published(store, INFO, points(30))
+    live = LiveCollection(store, INFO.image_fingerprint)
+    live.follow(every=0.01)
+    stop, failures, answered = threading.Event(), [], [0]
+
+    def ask() -> None:
+        query = points(1)[0].joint
+        while not stop.is_set():
+            try:
+                with live.borrow() as collection:
+                    found = collection.shortlist(query, 10)
+                    if len(collection.retrieve(found.ids)) != 10:
+                        failures.append("mixed")
+                answered[0] += 1
+            except Exception as error:  # noqa: BLE001 - any failure is what the test is about
+                failures.append(repr(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for i in range(12):
+        published(store, replace(INFO, name=f"next{i}"), points(30, seed=i))
+        stop.wait(0.05)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    last_seen = live.name
+    assert live.watching()
+    live.close()
+    assert failures == []
+    assert answered[0] > 100
+    assert last_seen != "first"
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,69 @@
+"""The pipeline over a real bundle and a real index answers in order, with scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sceneseek.bundle import Bundle
+from sceneseek.errors import InvalidRequest
+from sceneseek.search import Search
+from sceneseek.store import open_store
+from tests.drawing import NAMES
+
+
+@pytest.fixture(scope="module")
+def search(bundle: Bundle, index_url: str) -> Iterator[Search]:
+    pipeline = Search(bundle, open_store(index_url))
+    yield pipeline
+    pipeline.close()
+
+
+def test_results_come_best_first_with_scores_in_range(search: Search) -> None:
+    answer = search.query("a red circle on white paper", k=12)
+    scores = [result.score for result in answer.results]
+    similarities = [result.similarity for result in answer.results]
+    assert [result.rank for result in answer.results] == list(range(1, len(NAMES) + 1))
+    assert scores == sorted(scores, reverse=True)
+    assert similarities == sorted(similarities, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+    assert len({result.id for result in answer.results}) == len(NAMES)
+
+
+def test_the_answer_says_where_its_time_went(search: Search) -> None:
+    timings = search.query("a house").timings_ms
+    assert {"encode", "shortlist", "score", "payload", "total"} == set(timings)
+    assert sum(timings.values()) <= 2 * timings["total"] + 0.01
+
+
+def test_k_beyond_the_collection_gives_what_there_is(search: Search) -> None:
+    assert len(search.query("anything", k=500).results) == len(NAMES)
+
+
+def test_a_shortlist_shorter_than_k_is_lengthened(search: Search) -> None:
+    assert len(search.query("anything", k=7, shortlist=1).results) == 7
+
+
+def test_the_same_query_gives_the_same_answer_from_many_threads(search: Search) -> None:
+    expected = [result.id for result in search.query("the sea").results]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: search.query("the sea"), range(40)))
+    assert all([result.id for result in answer.results] == expected for answer in answers)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "a\x00b", "word " * 10_000])
+def test_what_cannot_be_searched_is_refused(search: Search, text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        search.query(text)
+
+
+def test_a_long_query_is_answered_and_marked_as_truncated(search: Search) -> None:
+    assert search.query("horse " * 160).truncated
+    assert not search.query("horse").truncated
+
+
+def test_hard_text_is_answered(search: Search) -> None:
+    for text in ("🐶🐱", "кошка на окне", "犬", "ﷺ", "‮txet desrever", "a" * 999):
+        assert len(search.query(text).results) == 5

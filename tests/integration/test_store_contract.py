@@ -1,0 +1,220 @@
+"""What every `VectorStore` promises, on the real engine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sceneseek.errors import IndexUnavailable, InvalidRequest
+from sceneseek.store import Collection, CollectionInfo, Point, VectorStore, open_store
+
+JOINT, HEAD = 16, 3
+INFO = CollectionInfo("first", "fingerprint", JOINT, HEAD, ("/photos",), "2026-01-01T00:00:00+00:00")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VectorStore:
+    return open_store(f"file:{tmp_path}/index")
+
+
+def points(count: int, seed: int = 0, head: int = HEAD) -> list[Point]:
+    rng = np.random.default_rng(seed)
+    joint = rng.normal(size=(count, JOINT)).astype(np.float32)
+    joint /= np.linalg.norm(joint, axis=1, keepdims=True)
+    heads = rng.normal(size=(count, head)).astype(np.float32)
+    return [
+        Point(str(uuid.uuid5(uuid.NAMESPACE_URL, f"{seed}/{i}")), joint[i], heads[i], {"path": f"{i}.jpg"})
+        for i in range(count)
+    ]
+
+
+def published(store: VectorStore, info: CollectionInfo, content: list[Point], base: str | None = None) -> None:
+    collection = store.create(info, base)
+    collection.upsert(content)
+    store.publish(collection)
+
+
+def ids(collection: Collection) -> set[str]:
+    return {record.id for record in collection.scroll()}
+
+
+def test_a_new_store_has_no_generation(store: VectorStore) -> None:
+    assert store.live() is None
+    assert store.generations() == []
+
+
+def test_a_generation_is_live_only_after_publish(store: VectorStore) -> None:
+    collection = store.create(INFO)
+    collection.upsert(points(5))
+    assert store.live() is None
+    assert store.generations() == []
+    store.publish(collection)
+    assert store.live() == "first"
+    assert store.generations() == [INFO]
+
+
+def test_the_shortlist_is_the_exact_order_by_cosine_with_the_vectors_asked_for(store: VectorStore) -> None:
+    content = points(300)
+    published(store, INFO, content)
+    collection = store.open("first")
+    query = points(1, seed=9)[0].joint
+    found = collection.shortlist(query, 20, ["joint", "head"])
+    cosines = np.array([p.joint @ query for p in content])
+    best = np.argsort(-cosines)[:20]
+    assert found.ids == [content[i].id for i in best]
+    np.testing.assert_allclose(found.similarity, cosines[best], atol=1e-6)
+    assert found.joint is not None
+    assert found.head is not None
+    np.testing.assert_allclose(found.joint, [content[i].joint for i in best], atol=1e-6)
+    # Heads are kept as float16.
+    np.testing.assert_allclose(found.head, [content[i].head for i in best], atol=5e-3)
+    plain = collection.shortlist(query, 20)
+    assert (plain.joint, plain.head, plain.ids) == (None, None, found.ids)
+    collection.close()
+
+
+def test_a_generation_without_heads_gives_heads_of_no_width(store: VectorStore) -> None:
+    published(store, replace(INFO, head=0), points(10, head=0))
+    collection = store.open("first")
+    found = collection.shortlist(points(1)[0].joint, 4, ["joint", "head"])
+    assert found.head is not None
+    assert found.head.shape == (4, 0)
+    collection.close()
+
+
+def test_upserting_the_same_id_replaces_and_deleting_twice_is_no_error(store: VectorStore) -> None:
+    collection = store.create(INFO)
+    collection.upsert(points(10))
+    again = replace(points(10)[3], payload={"path": "renamed.jpg"})
+    collection.upsert([again])
+    assert collection.count() == 10
+    assert collection.retrieve([again.id])[0].payload == {"path": "renamed.jpg"}
+    for _ in range(2):
+        collection.delete([again.id])
+    assert collection.count() == 9
+    store.discard(collection)
+
+
+def test_records_come_in_the_order_asked_and_unknown_ids_are_left_out(store: VectorStore) -> None:
+    published(store, INFO, points(10))
+    collection = store.open("first")
+    wanted = [points(10)[i].id for i in (7, 2, 5)]
+    found = collection.retrieve([wanted[0], str(uuid.uuid4()), *wanted[1:]])
+    assert [record.id for record in found] == wanted
+    collection.close()
+
+
+def test_scrolling_gives_every_record_once(store: VectorStore) -> None:
+    published(store, INFO, points(57))
+    collection = store.open("first")
+    assert sorted(r.id for r in collection.scroll(batch=10)) == sorted(p.id for p in points(57))
+    collection.close()
+
+
+def test_a_copy_begins_with_the_base_and_leaves_it_alone(store: VectorStore) -> None:
+    published(store, INFO, points(10))
+    reader = store.open("first")
+    extra = points(3, seed=5)
+    published(store, replace(INFO, name="second"), extra, base="first")
+    assert reader.count() == 10
+    copy = store.open("second")
+    assert ids(copy) == {p.id for p in [*points(10), *extra]}
+    reader.close()
+    copy.close()
+
+
+def test_the_generation_before_stays_and_older_ones_go_unless_somebody_searches_them(store: VectorStore) -> None:
+    names = ["a", "b", "c", "d"]
+    published(store, replace(INFO, name="a"), points(3))
+    reader = store.open("a")
+    for name in names[1:]:
+        published(store, replace(INFO, name=name), points(3))
+    assert {info.name for info in store.generations()} == {"a", "c", "d"}
+    assert reader.count() == 3
+    reader.close()
+    published(store, replace(INFO, name="e"), points(3))
+    assert {info.name for info in store.generations()} == {"d", "e"}
+
+
+def test_a_discarded_generation_leaves_nothing(store: VectorStore, tmp_path: Path) -> None:
+    published(store, INFO, points(3))
+    store.discard(store.create(replace(INFO, name="second"), "first"))
+    assert store.live() == "first"
+    assert [p.name for p in (tmp_path / "index" / "generations").iterdir()] == ["first"]
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(store: VectorStore, tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from tests.integration.test_store_contract import INFO, open_store, points;"
+        "c = open_store(sys.argv[1]).create(INFO); c.upsert(points(20)); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, store.url], check=False)
+    assert store.generations() == []
+    published(store, replace(INFO, name="second"), points(4))
+    assert [p.name for p in (tmp_path / "index" / "generations").iterdir()] == ["second"]
+
+
+def test_two_runs_cannot_build_at_once(store: VectorStore) -> None:
+    building = store.create(INFO)
+    with pytest.raises(IndexUnavailable, match=r"being written by process \d+"):
+        open_store(store.url).create(replace(INFO, name="second"))
+    store.publish(building)
+    published(open_store(store.url), replace(INFO, name="second"), points(2))
+
+
+def test_a_generation_has_one_owner_and_a_second_does_it_no_harm(store: VectorStore) -> None:
+    published(store, INFO, points(10))
+    owner = store.open("first")
+    with pytest.raises(IndexUnavailable, match=r"held by process \d+.*sceneseek serve"):
+        store.open("first")
+    assert owner.count() == 10
+    owner.close()
+    second = store.open("first")
+    assert second.count() == 10
+    second.close()
+
+
+def test_a_lost_or_damaged_generation_says_to_index_again(store: VectorStore, tmp_path: Path) -> None:
+    published(store, INFO, points(10))
+    with pytest.raises(IndexUnavailable, match="index the folder again"):
+        store.open("gone")
+    for file in (tmp_path / "index" / "generations" / "first" / "shard").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    with pytest.raises(IndexUnavailable, match="damaged"):
+        store.open("first")
+
+
+def test_the_graph_finds_what_the_exact_search_finds(store: VectorStore) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(40, 128))
+    vectors = (centres[rng.integers(0, 40, 12_000)] + 0.5 * rng.normal(size=(12_000, 128))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    collection = store.create(replace(INFO, joint=128, head=0))
+    empty = np.zeros(0, np.float32)
+    for start in range(0, len(vectors), 1000):
+        collection.upsert([Point(str(uuid.UUID(int=i)), vectors[i], empty) for i in range(start, start + 1000)])
+    collection.optimize()
+    hits = 0
+    for query in vectors[::600]:
+        hits += len(set(collection.shortlist(query, 100).ids) & set(collection.shortlist(query, 100, exact=True).ids))
+    store.discard(collection)
+    assert hits / (100 * len(vectors[::600])) >= 0.98
+
+
+@pytest.mark.parametrize("url", ["", "index", "ftp://host/x", "file:", "file://host/x"])
+def test_a_url_that_names_no_engine_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="names no index"):
+        open_store(url)
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(IndexUnavailable, match="cannot be written"):
+        open_store(f"file:{tmp_path}/file/index").create(INFO)

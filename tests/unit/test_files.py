@@ -1,0 +1,47 @@
+"""Files and directories appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sceneseek.files import directory_in_place, write_atomic
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file"
+    write_atomic(target, b"one")
+    write_atomic(target, b"two")
+    assert target.read_bytes() == b"two"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_directory_appears_only_when_it_is_finished(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    with directory_in_place(target) as beside:
+        (beside / "a").write_text("new")
+        assert not target.exists()
+    assert (target / "a").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failure_leaves_the_old_directory_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "a").write_text("old")
+    with pytest.raises(RuntimeError), directory_in_place(target) as beside:
+        (beside / "a").write_text("half")
+        raise RuntimeError
+    assert (target / "a").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_an_existing_directory_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "stale").write_text("old")
+    with directory_in_place(target) as beside:
+        (beside / "a").write_text("new")
+    assert [p.name for p in target.iterdir()] == ["a"]
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,0 +1,56 @@
+"""Ids and paths survive any file name."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sceneseek.errors import NotFound
+from sceneseek.payload import NAMESPACE, path_fields, point_id, relative_path, source_file
+from sceneseek.store import CollectionInfo
+
+names = st.binary(min_size=1, max_size=60).filter(lambda raw: b"\0" not in raw).map(os.fsdecode)
+
+
+@given(names)
+def test_every_file_name_comes_back_from_its_payload_and_the_payload_is_json(name: str) -> None:
+    fields = path_fields(name)
+    assert relative_path(fields) == name
+    json.dumps(fields).encode("utf-8")
+    fields["path"].encode("utf-8")
+
+
+@given(names, names)
+def test_different_names_have_different_ids(one: str, other: str) -> None:
+    assert (point_id(one) == point_id(other)) == (one == other)
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60))
+def test_the_id_of_a_utf8_path_is_the_standard_uuid5(path: str) -> None:
+    assert point_id(path) == str(uuid.uuid5(NAMESPACE, path))
+
+
+def info(folder: Path) -> CollectionInfo:
+    return CollectionInfo("g", "f", 2, 0, (str(folder),), "")
+
+
+def test_a_file_is_found_below_its_folder_by_its_raw_name(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (tmp_path / name).write_bytes(b"x")
+    assert source_file(info(tmp_path), {**path_fields(name), "source": 0}).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "link.jpg", "gone.jpg", "folder"])
+def test_nothing_outside_the_folder_and_nothing_that_is_no_file_is_served(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "photos"
+    (root / "folder").mkdir(parents=True)
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    (root / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(NotFound, match="index the folder again"):
+        source_file(info(root), {"path": name, "source": 0})

@@ -1,0 +1,56 @@
+"""The rooms depend on each other downwards only, and what serves needs no torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# A room may import those named here (and itself).
+BELOW = {
+    "sceneseek": set(),
+    "export": {"sceneseek"},
+    "training": {"sceneseek", "export", "evaluation"},
+    "indexer": {"sceneseek"},
+    "server": {"sceneseek"},
+    "evaluation": {"sceneseek", "indexer"},
+    "benchmarks": {"sceneseek", "indexer"},
+}
+HEAVY = {"torch", "transformers", "optimum", "catboost", "onnx", "sklearn", "scipy"}
+
+
+def imported(room: str) -> set[str]:
+    found = set()
+    for path in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("room", sorted(BELOW))
+def test_a_room_imports_only_rooms_below_it(room: str) -> None:
+    assert imported(room) & set(BELOW) <= BELOW[room] | {room}
+
+
+@pytest.mark.parametrize("room", ["sceneseek", "indexer", "server", "evaluation"])
+def test_what_serves_and_indexes_imports_nothing_heavy(room: str) -> None:
+    assert not imported(room) & HEAVY
+
+
+def test_the_library_knows_nothing_of_flask() -> None:
+    assert "flask" not in imported("sceneseek")
+
+
+def test_searching_loads_no_torch() -> None:
+    program = (
+        "import sys, sceneseek.search, sceneseek.cli, indexer.build, server.app;"
+        f"sys.exit(sorted({HEAVY!r} & set(sys.modules)) != [])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0
