@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sceneseek.decode import Picture
 from sceneseek.manifest import Fit, ImageInput
@@ -47,7 +47,4 @@ def _fitted(image: Image.Image, fit: Fit, spec: ImageInput) -> Image.Image:
         corner = ((spec.width - inner[0]) // 2, (spec.height - inner[1]) // 2)
         canvas.paste(image.resize(inner, bicubic), corner)
         return canvas
-    scale = max(spec.width / image.width, spec.height / image.height)
-    box_width, box_height = spec.width / scale, spec.height / scale
-    left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
-    return image.resize(size, bicubic, box=(left, top, left + box_width, top + box_height))
+    return ImageOps.fit(image, size, bicubic)

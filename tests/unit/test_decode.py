@@ -63,7 +63,7 @@ def test_a_bomb_is_refused_by_its_header_before_its_pixels_are_decoded() -> None
         + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
         + chunk(b"IEND", b"")
     )
-    with pytest.raises(ImageError, match="3600 million|60000 x 60000") as caught:
+    with pytest.raises(ImageError, match="60000 x 60000") as caught:
         decode(bomb)
     assert caught.value.reason == "too-large"
 

@@ -30,9 +30,14 @@ def test_a_failure_leaves_the_old_directory_and_nothing_else(tmp_path: Path) -> 
     target = tmp_path / "bundle"
     target.mkdir()
     (target / "a").write_text("old")
-    with pytest.raises(RuntimeError), directory_in_place(target) as beside:
-        (beside / "a").write_text("half")
-        raise RuntimeError
+
+    def fail_half_way() -> None:
+        with directory_in_place(target) as beside:
+            (beside / "a").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert (target / "a").read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 

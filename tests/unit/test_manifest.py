@@ -1,0 +1,97 @@
+"""A manifest's fingerprints follow its content, and a changed one is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sceneseek.errors import BundleError
+from sceneseek.manifest import Dimensions, Head, ImageInput, Manifest, TextInput
+
+
+def manifest(**changes: Any) -> Manifest:
+    fields: dict[str, Any] = {
+        "pack": "compact",
+        "towers": (),
+        "dimensions": Dimensions(joint=8, image_head=0, text_head=0),
+        "image_inputs": (
+            ImageInput(
+                name="pixels",
+                height=8,
+                width=8,
+                fit="squash",
+                fit_transparent="letterbox",
+                mean=(0, 0, 0),
+                std=(1, 1, 1),
+            ),
+        ),
+        "text_input": TextInput(tokenizer="tokenizer.json", max_tokens=8, pad_id=0),
+        "head": Head(kind="cosine", calibrated=True, validation={}),
+        "alignment": {},
+        "precision": "fp32",
+        "files": {"image.onnx": "aa", "text.onnx": "bb", "score.onnx": "cc"},
+        "drift": {},
+        "created": "2026-01-01T00:00:00+00:00",
+    }
+    return Manifest.build(**{**fields, **changes})
+
+
+def test_time_and_measured_drift_leave_the_fingerprints_alone() -> None:
+    one = manifest()
+    other = manifest(created="2027-01-01T00:00:00+00:00", drift={"image.joint": 1e-6})
+    assert one.fingerprints == other.fingerprints
+
+
+def test_another_text_graph_or_head_changes_the_bundle_but_not_what_it_can_search() -> None:
+    one = manifest()
+    for other in (
+        manifest(files={"image.onnx": "aa", "text.onnx": "xx", "score.onnx": "cc"}),
+        manifest(head=Head(kind="cosine", calibrated=True, validation={"rmse": 0.1})),
+    ):
+        assert other.fingerprints.image == one.fingerprints.image
+        assert other.fingerprints.bundle != one.fingerprints.bundle
+
+
+def test_another_image_graph_or_preprocessing_changes_both() -> None:
+    one = manifest()
+    cropped = one.image_inputs[0].model_copy(update={"fit": "crop"})
+    for other in (
+        manifest(files={"image.onnx": "xx", "text.onnx": "bb", "score.onnx": "cc"}),
+        manifest(image_inputs=(cropped,)),
+    ):
+        assert other.fingerprints.image != one.fingerprints.image
+        assert other.fingerprints.bundle != one.fingerprints.bundle
+
+
+def test_a_manifest_comes_back_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    manifest().write(path)
+    assert Manifest.read(path) == manifest()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pack": "other"}, "was changed"),
+        ({"schema_version": 99}, "schema version 99"),
+        ({"surprise": 1}, "surprise"),
+        ({"dimensions": {"joint": 0, "image_head": 0, "text_head": 0}}, "dimensions.joint"),
+    ],
+)
+def test_a_manifest_that_was_changed_by_hand_says_so(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    path = tmp_path / "manifest.json"
+    manifest().write(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(BundleError, match=said):
+        Manifest.read(path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "null"])
+def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(content)
+    with pytest.raises(BundleError, match="sceneseek export"):
+        Manifest.read(path)
