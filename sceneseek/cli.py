@@ -18,7 +18,7 @@ import click
 from sceneseek import __version__
 from sceneseek.errors import SceneseekError, one_line
 from sceneseek.options import bundle_option, device_option, index_option, json_option, threads_option
-from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, MAX_K
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, MAX_K, MAX_SHORTLIST
 from sceneseek.runtime import Device
 
 
@@ -55,7 +55,7 @@ def cli(debug: bool, verbose: bool) -> None:
 @click.option("-k", "k", type=click.IntRange(1, MAX_K), default=DEFAULT_K, show_default=True, help="How many results.")
 @click.option(
     "--shortlist",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(1, MAX_SHORTLIST),
     default=DEFAULT_SHORTLIST,
     show_default=True,
     help="How many nearest neighbours to rescore.",

@@ -65,7 +65,8 @@ def decode(data: bytes, near: int = 0, max_pixels: int = MAX_PIXELS) -> Picture:
                     f"{width} x {height} is over {max_pixels / 1e6:.0f} million pixels",
                     "raise the limit with --max-pixels",
                 )
-            image_format = str(image.format)
+            # MPO is what some cameras write: a JPEG with further frames behind it.
+            image_format = "JPEG" if image.format == "MPO" else str(image.format)
             if near and image_format == "JPEG":
                 image.draft("RGB", (near, near))
             image.load()

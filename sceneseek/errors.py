@@ -9,6 +9,7 @@
     ├── BundleError          a bundle that is missing, changed or unfit               HTTP 503, exit 1
     ├── IndexUnavailable     an index that is missing, empty, held or of another bundle
     ├── ExportError          a graph that could not be made or differs from its source
+    ├── StartError           a service whose address is taken or whose worker died
     └── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
 
 An error carries its facts as fields: `what` (one clause, no full stop) and `hint` (what to do). One
@@ -111,6 +112,13 @@ class ExportError(SceneseekError):
 
     slug = "export"
     title = "The export failed"
+
+
+class StartError(SceneseekError):
+    """The service could not start: its address is taken or unknown, or its worker died."""
+
+    slug = "start"
+    title = "The service cannot start"
 
 
 class RuntimeUnavailable(SceneseekError):

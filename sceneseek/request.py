@@ -8,6 +8,7 @@ from sceneseek.errors import InvalidRequest
 
 MAX_QUERY_CHARACTERS = 1_000
 MAX_K = 1_000
+MAX_SHORTLIST = 10_000
 DEFAULT_K = 5
 DEFAULT_SHORTLIST = 100
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sceneseek.bundle import Bundle
 from sceneseek.errors import InvalidRequest
 from sceneseek.search import Search
-from sceneseek.store import open_store
 from tests.drawing import NAMES
-
-
-@pytest.fixture(scope="module")
-def search(bundle: Bundle, index_url: str) -> Iterator[Search]:
-    pipeline = Search(bundle, open_store(index_url))
-    yield pipeline
-    pipeline.close()
 
 
 def test_results_come_best_first_with_scores_in_range(search: Search) -> None:

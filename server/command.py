@@ -1,0 +1,52 @@
+"""`sceneseek serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sceneseek.options import bundle_option, device_option, index_option, threads_option
+
+if TYPE_CHECKING:
+    from sceneseek.runtime import Device
+
+
+@click.command()
+@bundle_option
+@index_option
+@device_option
+@threads_option
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    envvar="SCENESEEK_HOST",
+    show_envvar=True,
+    help="The address to answer at; 0.0.0.0 is every one of this machine.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    envvar="SCENESEEK_PORT",
+    show_envvar=True,
+    help="0 takes any free one.",
+)
+@click.option(
+    "--http-threads",
+    type=click.IntRange(1, 256),
+    default=8,
+    show_default=True,
+    envvar="SCENESEEK_HTTP_THREADS",
+    show_envvar=True,
+    help="How many requests are answered at a time.",
+)
+def serve(bundle: Path, index_url: str, device: Device, threads: int, host: str, port: int, http_threads: int) -> None:
+    """Answer searches over HTTP, with a page for people at /."""
+    # Imported here so that `sceneseek --help` answers at once.
+    from server.process import Service, run  # noqa: PLC0415
+
+    run(Service(bundle, index_url, device, threads, host, port, http_threads), announce=click.echo)

@@ -1,0 +1,62 @@
+"""`/v1/images/{id}`: the original file, and a thumbnail of it."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from uuid import UUID
+
+from flask import Blueprint, Response, request, send_file
+
+from sceneseek.errors import ImageError, NotFound
+from sceneseek.search import Search
+from server.stored_image import StoredImage, find_image
+from server.thumbnails import MEDIA_TYPE, Thumbnails
+
+# An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
+# then asked for again by its tag.
+CACHE_CONTROL = "private, max-age=600"
+
+
+def images_blueprint(search: Search) -> Blueprint:
+    """The views over one pipeline's live generation."""
+    blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
+    thumbnails = Thumbnails()
+
+    @blueprint.get("/<uuid:image_id>")
+    def original(image_id: UUID) -> Response:
+        return _original(find_image(search, image_id))
+
+    @blueprint.get("/<uuid:image_id>/thumbnail")
+    def thumbnail(image_id: UUID) -> Response:
+        return _thumbnail(find_image(search, image_id), thumbnails)
+
+    return blueprint
+
+
+def _original(image: StoredImage) -> Response:
+    try:
+        response = send_file(
+            image.file,
+            image.media_type,
+            # Printable, unlike the file's own name: that may hold a line break, or bytes that are no text.
+            download_name=PurePosixPath(image.path).name,
+            etag=image.tag,
+        )
+    except OSError as error:
+        raise NotFound(f"the file {image.path} cannot be read ({error.strerror})", "index the folder again") from error
+    response.headers["Cache-Control"] = CACHE_CONTROL
+    return response
+
+
+def _thumbnail(image: StoredImage, thumbnails: Thumbnails) -> Response:
+    response = Response(content_type=MEDIA_TYPE)
+    response.headers["Cache-Control"] = CACHE_CONTROL
+    response.set_etag(f"{image.tag}-thumbnail")
+    if request.if_none_match.contains_weak(f"{image.tag}-thumbnail"):
+        response.status_code = 304
+        return response
+    try:
+        response.set_data(thumbnails.get(image.tag, image.file.read_bytes))
+    except (OSError, ImageError) as error:
+        raise NotFound(f"the file {image.path} is no longer a picture", "index the folder again") from error
+    return response

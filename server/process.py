@@ -1,0 +1,202 @@
+"""The service as processes: gunicorn's master, and one worker of many threads that owns the index.
+
+One worker, because the embedded engine allows one owner and a second copy of the graphs would double the
+memory and win nothing. Sessions and index are opened in the worker, after the fork: neither survives one.
+The master imports nothing heavy, holds the port, and starts another worker should this one die; requests
+wait in the port's queue meanwhile. A worker that cannot start tells the master why over a pipe, and the
+master ends with that error instead of trying for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
+
+from sceneseek.errors import SceneseekError, StartError
+from server.listener import listen, url_of
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from sceneseek.runtime import Device
+    from sceneseek.search import Search
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What to serve, and how.
+
+    Attributes:
+        bundle: the directory that `export` wrote.
+        index_url: where the generations are.
+        device: where the graphs run.
+        threads: threads within one run of a graph; 0 leaves it to the runtime.
+        host: the name or address to answer at.
+        port: 0 lets the system choose.
+        http_threads: how many requests are answered at a time.
+        grace: seconds that a stop waits for requests in flight.
+    """
+
+    bundle: Path
+    index_url: str
+    device: Device = "auto"
+    threads: int = 0
+    host: str = "127.0.0.1"
+    port: int = 8080
+    http_threads: int = 8
+    grace: int = 30
+
+
+def run(service: Service, announce: Callable[[str], None]) -> None:
+    """Serve until TERM, INT or HUP; requests in flight are answered first.
+
+    Args:
+        service: what to serve.
+        announce: told one line, with the address, once the service answers.
+
+    Raises:
+        SceneseekError: the service could not start: its port, bundle, index or runtime.
+        SystemExit: it has ended.
+    """
+    application = _Application(service, listen(service.host, service.port), announce)
+    try:
+        _Master(application).run()
+    except SystemExit:
+        if application.failure is not None:
+            raise application.failure from None
+        raise
+
+
+def open_search(service: Service) -> Search:
+    """The pipeline of a service, warm, and following the alias.
+
+    Raises:
+        SceneseekError: the bundle, the index or the runtime cannot be used.
+    """
+    # Imported here, in the worker, so that the master stays small and forks before any library has threads.
+    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.search import Search  # noqa: PLC0415
+    from sceneseek.store import open_store  # noqa: PLC0415
+
+    search = Search(Bundle.load(service.bundle), open_store(service.index_url), service.device, service.threads)
+    search.warm_up()
+    search.live.follow()
+    return search
+
+
+class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """What gunicorn runs: its settings, how the worker starts, and what the master does when it ends."""
+
+    def __init__(self, service: Service, listener: socket.socket, announce: Callable[[str], None]) -> None:
+        self.failure: SceneseekError | None = None
+        self._service = service
+        self._announce = announce
+        self._url = url_of(listener)
+        self._listener = listener.detach()
+        self._search: Search | None = None
+        self._from_worker, self._to_master = _pipe()
+        super().__init__()
+
+    def load_config(self) -> None:
+        from server.worker import Worker  # noqa: PLC0415 - gunicorn's worker brings the most of its imports
+
+        settings = {
+            "bind": f"fd://{self._listener}",
+            "workers": 1,
+            "worker_class": Worker,
+            "threads": self._service.http_threads,
+            "keepalive": 15,
+            # Longer than the longest call that holds the interpreter's lock: opening a large index.
+            "timeout": 120,
+            "graceful_timeout": self._service.grace,
+            # The most that gunicorn takes; a query of 1,000 Cyrillic letters needs 6,000 characters.
+            "limit_request_line": 8190,
+            "loglevel": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
+            "control_socket_disable": True,
+            "child_exit": self.worker_ended,
+            "worker_exit": self.worker_ends,
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """In the worker: open everything, tell the master, and hand over the application."""
+        try:
+            from server.app import create_app  # noqa: PLC0415 - in the worker, see `open_search`
+
+            self._search = open_search(self._service)
+            application = create_app(self._search)
+            with self._search.live.borrow() as collection:
+                images = collection.count()
+        except Exception as error:
+            log.debug("the worker cannot start", exc_info=True)
+            self._to_master.send(_as_ours(error))
+            # Of this worker only; with 0, so that gunicorn does not write lines of its own about it.
+            sys.exit(0)
+        self._to_master.send(None)
+        self._announce(f"sceneseek searches {images:,} images at {self._url}")
+        return application
+
+    def worker_ends(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        """In the worker, at its end: let go of the index."""
+        if self._search is not None:
+            self._search.close()
+
+    def worker_ended(self, master: _Master, worker: Any) -> None:
+        """In the master: go on with another worker, unless this one never came to answer."""
+        died = StartError(
+            f"the worker process {worker.pid} died while starting",
+            "free memory, or look for its cause with --debug",
+        )
+        heard = self._from_worker.recv() if self._from_worker.poll() else died
+        if heard is not None and not master.stopping:
+            self.failure = heard
+            raise HaltServer("the worker cannot start", exit_status=0)
+
+
+class _Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn's master for one worker, never two: the index has one owner."""
+
+    stopping = False
+
+    def stop(self, graceful: bool = True) -> None:
+        self.stopping = True
+        super().stop(graceful)
+
+    def handle_hup(self) -> None:
+        """The terminal was closed: end. gunicorn would start a second worker beside the first."""
+        self.handle_term()
+
+    def handle_ttin(self) -> None:
+        self.log.warning("there is one worker; choose its threads with --http-threads")
+
+    handle_ttou = handle_ttin
+
+    def handle_usr2(self) -> None:
+        self.log.warning("the index has one owner, so no second service is started beside this one")
+
+
+def _pipe() -> tuple[Connection, Connection]:
+    return multiprocessing.Pipe(duplex=False)
+
+
+def _as_ours(error: Exception) -> SceneseekError:
+    if isinstance(error, SceneseekError):
+        return error
+    return StartError(
+        f"the service cannot start ({type(error).__name__}: {error})",
+        "a bug: run again with --debug and report it",
+    )

@@ -1,0 +1,247 @@
+"""`sceneseek serve` as people run it: a process on a port, real requests, a switch of generations, a stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from PIL import Image
+
+from sceneseek.bundle import Bundle
+from tests.drawing import NAMES, draw_gallery
+
+SCENESEEK = Path(sys.executable).with_name("sceneseek")
+QUERY = "/v1/search?q=a+red+circle&k=3"
+
+
+class Service:
+    """A running service: its process, its address, and a client for it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.announced = process.stdout.readline()
+        assert self.announced, "it ended without a word"
+        self.url = self.announced.split()[-1]
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+
+    def worker(self) -> int:
+        """The process that answers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return int(children.read_text().split()[0])
+
+    def connect(self) -> socket.socket:
+        """A connection of one's own."""
+        parts = urlsplit(self.url)
+        return socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=30)
+
+    def stopped(self, how: signal.Signals = signal.SIGTERM, within: float = 20) -> tuple[int, str]:
+        """Stop it; its exit code and what it wrote to standard error."""
+        self.process.send_signal(how)
+        _, errors = self.process.communicate(timeout=within)
+        return self.process.returncode, errors
+
+
+Start = Callable[..., Service]
+
+
+@pytest.fixture
+def index(index_url: str, tmp_path: Path) -> Path:
+    """An index of the gallery that belongs to one test."""
+    return Path(shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index"))
+
+
+@pytest.fixture
+def start(bundle: Bundle, index: Path) -> Iterator[Start]:
+    """Start the service over that index, on a free port."""
+    with contextlib.ExitStack() as cleaning:
+
+        def start_service(*options: str) -> Service:
+            command = [SCENESEEK, "serve", "--bundle", bundle.path, "--index", f"file:{index}", "--port", "0"]
+            process = subprocess.Popen(
+                [*map(str, command), *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+            cleaning.callback(process.wait)
+            cleaning.callback(process.kill)
+            cleaning.enter_context(process.stdout or contextlib.nullcontext())
+            cleaning.enter_context(process.stderr or contextlib.nullcontext())
+            service = Service(process)
+            cleaning.callback(service.client.close)
+            return service
+
+        yield start_service
+
+
+def test_it_says_where_it_is_and_answers_searches_with_images_one_can_fetch(start: Start) -> None:
+    service = start()
+    assert service.announced == f"sceneseek searches {len(NAMES)} images at {service.url}\n"
+    answer = service.client.get(QUERY).raise_for_status().json()
+    assert answer == {**service.client.post("/v1/search", json={"q": "a red circle", "k": 3}).json(), **_times(answer)}
+    assert [result["rank"] for result in answer["results"]] == [1, 2, 3]
+    for result in answer["results"]:
+        assert service.client.get(result["image"]).headers["Content-Type"].startswith("image/")
+        assert service.client.get(result["thumbnail"]).headers["Content-Type"] == "image/jpeg"
+    assert service.client.get("/readyz").json()["status"] == "ready"
+    assert "<title>sceneseek</title>" in service.client.get("/").text
+    assert service.stopped() == (0, "")
+
+
+def test_it_is_ready_within_three_seconds(start: Start) -> None:
+    # The best of three: the machine that runs the tests has other things to do.
+    assert min(_seconds_to_answer(start) for _ in range(3)) < 3
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET /v1/search?q=" + b"word+" * 10_000 + b" HTTP/1.1\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n", 431),
+        (b"GET / HTTP/9.9\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n", 400),
+        (b"GET /v1/images/../../../etc/passwd HTTP/1.1\r\n", 404),
+        (b"GET /v1/search?q=%00 HTTP/1.1\r\n", 400),
+        (b"BREW / HTTP/1.1\r\n", 405),
+        (b"POST /v1/search HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n", 413),
+    ],
+    ids=["10,000 words", "long header", "no such HTTP", "TLS", "path", "control", "method", "large body"],
+)
+def test_what_is_no_request_gets_a_problem_document_too(start: Start, request_line: bytes, status: int) -> None:
+    service = start()
+    with service.connect() as connection:
+        connection.sendall(request_line + b"Host: localhost\r\nConnection: close\r\n\r\n")
+        head, _, body = _read_all(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"application/problem+json" in head
+    assert json.loads(body)["status"] == status
+    assert service.client.get("/readyz").status_code == 200
+
+
+def test_a_stop_answers_what_is_in_flight_and_refuses_what_comes_after(start: Start) -> None:
+    service = start("--http-threads", "4")
+    request = f"GET {QUERY} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+    with contextlib.ExitStack() as open_connections:
+        connections = [open_connections.enter_context(service.connect()) for _ in range(64)]
+        for connection in connections:
+            connection.sendall(request)
+        service.process.send_signal(signal.SIGTERM)
+        answers = [_read_all(connection) for connection in connections]
+    assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 64
+    assert all(json.loads(answer.partition(b"\r\n\r\n")[2])["results"] for answer in answers)
+    assert service.process.wait(timeout=20) == 0
+    with pytest.raises(ConnectionRefusedError):
+        service.connect()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_an_interrupt_or_a_closed_terminal_ends_it_without_a_trace(start: Start, how: signal.Signals) -> None:
+    service = start()
+    service.client.get(QUERY).raise_for_status()
+    assert service.stopped(how) == (0, "")
+
+
+def test_an_alias_switch_is_followed_without_a_failed_request(
+    start: Start, index: Path, bundle: Bundle, tmp_path: Path, index_url: str
+) -> None:
+    folder = draw_gallery(tmp_path / "pictures")
+    _index(folder, bundle, index)
+    service = start()
+    seen: list[tuple[int, str]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=service.url, timeout=30) as client:
+            while not stop.is_set():
+                response = client.get(QUERY)
+                seen.append((response.status_code, response.json().get("generation", "")))
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    before = service.client.get("/readyz").json()
+    Image.new("RGB", (200, 200), "red").save(folder / "new.png")
+    _index(folder, bundle, index)
+    after = _eventually(lambda: service.client.get("/readyz").json(), lambda state: state["images"] > len(NAMES))
+    time.sleep(0.2)
+    stop.set()
+    for asker in askers:
+        asker.join()
+
+    assert after["generation"] != before["generation"]
+    assert {status for status, _ in seen} == {200}
+    assert {generation for _, generation in seen} == {before["generation"], after["generation"]}
+    assert "new.png" in [r["path"] for r in service.client.get("/v1/search?q=red&k=100").json()["results"]]
+
+
+def test_a_worker_that_dies_is_replaced_within_three_seconds(start: Start) -> None:
+    service = start()
+    dead = service.worker()
+    os.kill(dead, signal.SIGKILL)
+    died = time.monotonic()
+    _eventually(
+        lambda: _worker_of(service), lambda worker: worker not in (None, dead)
+    )  # a request sent before that may have reached the dying one
+    assert service.client.get(QUERY).status_code == 200
+    assert time.monotonic() - died < 6, "three on a machine that does nothing else"
+    assert service.stopped()[0] == 0
+
+
+def test_extra_workers_and_second_services_are_not_started_by_signals(start: Start) -> None:
+    service = start()
+    worker = service.worker()
+    for how in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
+        service.process.send_signal(how)
+    time.sleep(1)
+    assert service.worker() == worker
+    assert service.client.get(QUERY).status_code == 200
+
+
+def _times(answer: dict[str, Any]) -> dict[str, Any]:
+    return {"timings_ms": answer["timings_ms"]}
+
+
+def _worker_of(service: Service) -> int | None:
+    with contextlib.suppress(OSError, IndexError):
+        return service.worker()
+    return None
+
+
+def _seconds_to_answer(start: Start) -> float:
+    begun = time.monotonic()
+    service = start()
+    service.client.get(QUERY).raise_for_status()
+    seconds = time.monotonic() - begun
+    service.stopped()
+    return seconds
+
+
+def _index(folder: Path, bundle: Bundle, index: Path) -> None:
+    """As a person does it, in a process of its own."""
+    command = [SCENESEEK, "index", folder, "--bundle", bundle.path, "--index", f"file:{index}"]
+    subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=120)
+
+
+def _read_all(connection: socket.socket) -> bytes:
+    """Until the other side closes."""
+    return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def _eventually(look: Callable[[], Any], right: Callable[[Any], bool], within: float = 20) -> Any:
+    deadline = time.monotonic() + within
+    while not right(seen := look()):
+        assert time.monotonic() < deadline, f"still {seen} after {within} s"
+        time.sleep(0.05)
+    return seen

@@ -1,0 +1,101 @@
+"""A service that cannot start says why in one line, ends with 1 (2 for a wrong option), and at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sceneseek.bundle import Bundle
+from sceneseek.store import open_store
+from tests.conftest import CommandLine
+
+
+@pytest.fixture
+def index(index_url: str, tmp_path: Path) -> Path:
+    """An index of the gallery that belongs to one test."""
+    return Path(shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index"))
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+def refusal(sceneseek: CommandLine, *options: str | Path, code: int = 1) -> str:
+    """The one line that a start with these options ends with."""
+    begun = time.monotonic()
+    done = sceneseek("serve", *options)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert time.monotonic() - begun < 10
+    line, *more = done.stderr.splitlines()
+    assert more == []
+    return line
+
+
+def test_a_missing_bundle_is_named(sceneseek: CommandLine, index: Path, tmp_path: Path) -> None:
+    line = refusal(sceneseek, "--bundle", tmp_path / "none", "--index", f"file:{index}", "--port", "0")
+    assert line.startswith(f"error: no bundle at {tmp_path / 'none'}")
+    assert "sceneseek export" in line
+
+
+def test_a_bundle_of_one_changed_byte_is_refused(
+    sceneseek: CommandLine, bundle: Bundle, index: Path, tmp_path: Path
+) -> None:
+    changed = Path(shutil.copytree(bundle.path, tmp_path / "changed"))
+    graph = bytearray((changed / "score.onnx").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (changed / "score.onnx").write_bytes(graph)
+    line = refusal(sceneseek, "--bundle", changed, "--index", f"file:{index}", "--port", "0")
+    assert "score.onnx is not the file that was exported" in line
+
+
+def test_a_missing_index_is_named(sceneseek: CommandLine, bundle: Bundle, tmp_path: Path) -> None:
+    line = refusal(sceneseek, "--bundle", bundle.path, "--index", f"file:{tmp_path / 'none'}", "--port", "0")
+    assert line.startswith("error: nothing is indexed in ")
+    assert "sceneseek index" in line
+
+
+def test_an_index_that_another_image_graph_filled_is_refused(
+    sceneseek: CommandLine, bundle: Bundle, index: Path
+) -> None:
+    (record,) = index.glob("generations/*/generation.json")
+    record.write_text(json.dumps({**json.loads(record.read_text()), "image_fingerprint": "0" * 64}))
+    line = refusal(sceneseek, "--bundle", bundle.path, "--index", f"file:{index}", "--port", "0")
+    assert "was filled by another image graph (000000000000)" in line
+
+
+def test_an_index_that_another_process_holds_is_refused(sceneseek: CommandLine, bundle: Bundle, index: Path) -> None:
+    store = open_store(f"file:{index}")
+    live = store.live()
+    assert live is not None
+    held = store.open(live)
+    try:
+        line = refusal(sceneseek, "--bundle", bundle.path, "--index", f"file:{index}", "--port", "0")
+    finally:
+        held.close()
+    assert "is held by process" in line
+
+
+def test_a_port_that_is_taken_is_named_at_once(
+    sceneseek: CommandLine, bundle: Bundle, index: Path, taken_port: int
+) -> None:
+    line = refusal(sceneseek, "--bundle", bundle.path, "--index", f"file:{index}", "--port", str(taken_port))
+    assert line.startswith(f"error: port {taken_port} of 127.0.0.1 is taken: ")
+
+
+def test_an_address_that_is_not_of_this_machine_is_named(sceneseek: CommandLine) -> None:
+    assert "has no address 192.0.2.1" in refusal(sceneseek, "--host", "192.0.2.1", "--port", "0")
+    assert "'nowhere.invalid' is unknown" in refusal(sceneseek, "--host", "nowhere.invalid", "--port", "0")
+
+
+def test_an_index_url_that_names_no_engine_is_a_wrong_option(sceneseek: CommandLine, bundle: Bundle) -> None:
+    line = refusal(sceneseek, "--bundle", bundle.path, "--index", "redis://x", "--port", "0", code=2)
+    assert "names no index" in line

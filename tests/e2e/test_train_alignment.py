@@ -1,0 +1,154 @@
+"""`sceneseek train alignment` as a user meets it: real towers, drawn pictures, real files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sceneseek.alignment import Alignment
+from tests.conftest import CommandLine
+from tests.drawing import NAMES
+
+FILES = {"CARD.md", "alignment.json", "alignment.npz"}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One feature cache for the module: class texts are the slow part."""
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> Path:
+    """Two captions for each picture of the gallery."""
+    path = tmp_path / "captions.tsv"
+    rows = [
+        f"{name}\t{name}#{i}\t{text}"
+        for name in NAMES
+        for i, text in enumerate((f"a drawing of a {Path(name).stem}", f"{Path(name).stem} .".capitalize()))
+    ]
+    path.write_text("\n".join(["image\tcaption_id\tcaption", *rows]) + "\n")
+    return path
+
+
+def test_train_twice_and_nothing_is_extracted_again(
+    sceneseek: CommandLine, gallery: Path, captions: Path, cache: Path, tmp_path: Path
+) -> None:
+    split, validate = tmp_path / "split.txt", tmp_path / "validate.txt"
+    split.write_text("\n".join(NAMES[:9]))
+    validate.write_text("\n".join(NAMES[9:]))
+    command = ("train", "alignment", "--images", gallery, "--captions", captions, "--split", split, "--epochs", 2)
+    options = ("--validate-split", validate, "--cache", cache, "--threads", 1, "--cite", "Drawn for a test.")
+    first = sceneseek(*command, *options, "--out", tmp_path / "one")
+    assert first.returncode == 0, first.stderr
+    assert "R@1/5/10" in first.stdout
+    assert "calibration  on captions, 12 pairs" in first.stdout
+    assert "features of split.txt: 9 of 9 images" in first.stderr
+
+    second = sceneseek(*command, *options, "--out", tmp_path / "two", "--json")
+    assert second.returncode == 0, second.stderr
+    assert "features of" not in second.stderr
+    assert json.loads(second.stdout)["recall"][0]["images"] == 3
+    weights = [(tmp_path / out / "alignment.npz").read_bytes() for out in ("one", "two")]
+    assert weights[0] == weights[1]
+
+    assert {path.name for path in (tmp_path / "one").iterdir()} == FILES
+    learned = Alignment.load(tmp_path / "one")
+    assert learned.names is not None
+    assert learned.joint == 512 + 384
+    assert learned.card["learned_from"] == {"name": "split.txt", "images": 9, "captions": 18, "left_out": {}}
+    assert len((tmp_path / "one" / "alignment.npz").read_bytes()) < 4_000_000
+    for file in ("CARD.md", "alignment.json"):
+        text = (tmp_path / "one" / file).read_text()
+        assert "Drawn for a test." in text
+        assert str(tmp_path) not in text
+        assert str(gallery) not in text
+
+
+def test_ratings_calibrate_and_an_undecodable_image_is_named(
+    sceneseek: CommandLine, gallery: Path, captions: Path, cache: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(gallery, images)
+    (images / "broken.jpg").write_bytes(b"not a picture")
+    with captions.open("a") as file:
+        file.write("broken.jpg\tbroken.jpg#0\ta broken picture\n")
+    rated, expert = NAMES[:6], tmp_path / "expert.tsv"
+    learned = [*NAMES[6:], "broken.jpg", *(f"copy {i}.png" for i in range(6))]
+    for i in range(6):
+        shutil.copy(images / NAMES[6 + i], images / f"copy {i}.png")
+        with captions.open("a") as file:
+            file.write(f"copy {i}.png\tcopy {i}.png#0\tanother {Path(NAMES[6 + i]).stem}\n")
+    (tmp_path / "split.txt").write_text("\n".join(learned))
+    rows = [f"{a}\t{b}#0\t" + ("4\t4\t4" if a == b else "1\t1\t2") for a in rated for b in rated]
+    expert.write_text("\n".join(["image\tcaption_id\ts1\ts2\ts3", *rows]) + "\n")
+    options = ("--split", tmp_path / "split.txt", "--expert", expert, "--out", tmp_path / "out", "--epochs", 1)
+    outcome = sceneseek(
+        "train", "alignment", "--images", images, "--captions", captions, *options, "--cache", cache, "--threads", 1
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    assert "1 images cannot be decoded: broken.jpg (not-an-image)" in outcome.stderr
+    assert "calibration  on human ratings, 36 pairs: rmse" in outcome.stdout
+    loaded = Alignment.load(tmp_path / "out")
+    assert loaded.card["learned_from"]["left_out"] == {"not decodable": 1}
+    assert loaded.calibration.source == "human ratings"
+    assert loaded.calibration.slope > 0
+    assert (np.diff(loaded.calibration.score(np.linspace(-1, 1, 9).astype("f4"))) > 0).all()
+
+
+def test_too_many_undecodable_images_fail_and_leave_nothing(
+    sceneseek: CommandLine, captions: Path, cache: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    for name in NAMES:
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        (images / name).write_bytes(b"not a picture")
+    outcome = sceneseek(
+        "train", "alignment", "--images", images, "--captions", captions, "--out", tmp_path / "out", "--cache", cache
+    )
+    assert outcome.returncode == 1
+    assert outcome.stderr.splitlines()[-1].startswith("error: captions.tsv: 10 of 10 images cannot be decoded")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("--captions", "nowhere.tsv"), "there is no file"),
+        (("--images", "nowhere"), "no folder of images"),
+        (("--split", "nowhere.txt"), "there is no file"),
+        (("--expert", "nowhere.tsv"), "no ratings at"),
+        (("--out", "{captions}/.."), "holds something that is not an alignment"),
+        (("--pack", "huge"), "unknown pack 'huge'"),
+        (("--epochs", "0"), "0 is not in the range"),
+    ],
+)
+def test_every_mistake_is_one_line_before_anything_slow(
+    sceneseek: CommandLine, gallery: Path, captions: Path, tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    options = {"--images": gallery, "--captions": captions, "--out": tmp_path / "out", "--cache": tmp_path / "cache"}
+    options[change[0]] = Path(change[1].format(captions=captions.parent / "x"))
+    (tmp_path / "x").mkdir()
+    outcome = sceneseek("train", "alignment", *(part for pair in options.items() for part in pair))
+    assert outcome.returncode in (1, 2)
+    assert outcome.stdout == ""
+    assert said in outcome.stderr.splitlines()[-1]
+    assert "Traceback" not in outcome.stderr
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_alignment_from_elsewhere_is_not_overwritten_by_accident(
+    sceneseek: CommandLine, gallery: Path, captions: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("three years of work")
+    outcome = sceneseek("train", "alignment", "--images", gallery, "--captions", captions, "--out", out)
+    assert outcome.returncode == 1
+    assert "holds something that is not an alignment" in outcome.stderr
+    assert (out / "thesis.txt").read_text() == "three years of work"

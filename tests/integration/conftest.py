@@ -1,0 +1,30 @@
+"""A search pipeline and the application over it, on a copy of the shared index: an index has one owner."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from flask.testing import FlaskClient
+
+from sceneseek.bundle import Bundle
+from sceneseek.search import Search
+from sceneseek.store import open_store
+from server.app import create_app
+
+
+@pytest.fixture(scope="module")
+def search(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
+    """The pipeline over the drawn gallery."""
+    copy = tmp_path_factory.mktemp("searched") / "index"
+    shutil.copytree(index_url.removeprefix("file:"), copy)
+    pipeline = Search(bundle, open_store(f"file:{copy}"), "cpu")
+    yield pipeline
+    pipeline.close()
+
+
+@pytest.fixture(scope="module")
+def client(search: Search) -> FlaskClient:
+    """The application's test client over `search`."""
+    return create_app(search).test_client()

@@ -1,0 +1,134 @@
+"""What the whole application promises: health, headers, faults, the page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+import server
+from sceneseek.bundle import Bundle
+from sceneseek.search import Search
+from sceneseek.store import open_store
+from server.app import create_app
+from tests.drawing import NAMES
+
+STATIC = Path(server.__file__).parent / "static"
+
+
+# These change what they stand on, so each test has an index of its own.
+@pytest.fixture
+def search(bundle: Bundle, index_url: str, tmp_path: Path) -> Iterator[Search]:
+    shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
+    search = Search(bundle, open_store(f"file:{tmp_path / 'index'}"), "cpu")
+    yield search
+    search.close()
+
+
+@pytest.fixture
+def client(search: Search) -> FlaskClient:
+    return create_app(search).test_client()
+
+
+def test_the_process_says_that_it_lives(client: FlaskClient) -> None:
+    response = client.get("/healthz")
+    assert (response.status_code, response.get_json()) == (200, {"status": "alive"})
+
+
+def test_readiness_names_what_is_answered_from(client: FlaskClient, search: Search) -> None:
+    search.live.follow()
+    response = client.get("/readyz")
+    assert response.status_code == 200
+    assert response.get_json() == {
+        "status": "ready",
+        "pack": "compact",
+        "fingerprints": search.bundle.manifest.fingerprints.model_dump(),
+        "generation": search.live.name,
+        "images": len(NAMES),
+        "following": True,
+        "problem": None,
+    }
+
+
+def test_a_service_that_no_longer_watches_the_index_is_not_ready(client: FlaskClient) -> None:
+    response = client.get("/readyz")
+    assert (response.status_code, response.content_type) == (503, "application/problem+json")
+    assert response.get_json(force=True)["following"] is False
+
+
+def test_an_index_that_no_longer_answers_makes_the_service_not_ready(client: FlaskClient, search: Search) -> None:
+    search.live.follow()
+    search.close()
+    response = client.get("/readyz")
+    assert (response.status_code, response.content_type) == (503, "application/problem+json")
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_generation_that_cannot_be_followed_is_named_while_the_old_one_answers(
+    client: FlaskClient, search: Search, tmp_path: Path
+) -> None:
+    search.live.follow(every=3600)
+    (tmp_path / "index" / "alias-images").write_text("gone")
+    assert search.live.refresh() is False
+    ready = client.get("/readyz")
+    assert ready.status_code == 200
+    assert "gone" in ready.get_json()["problem"]
+    assert client.get("/v1/search?q=a+house").status_code == 200
+
+
+def test_a_fault_of_ours_is_logged_and_not_shown(
+    client: FlaskClient, search: Search, caplog: pytest.LogCaptureFixture
+) -> None:
+    search.close()
+    response = client.get("/v1/search?q=secret+wish")
+    assert (response.status_code, response.content_type) == (500, "application/problem+json")
+    assert b"Traceback" not in response.data
+    assert b".py" not in response.data
+    record = next(record for record in caplog.records if record.name == "server.errors")
+    assert record.exc_info is not None
+    assert "secret" not in record.getMessage()
+
+
+@pytest.mark.parametrize("where", ["/", "/static/page.js", "/healthz", "/v1/search?q=sea", "/v1/search", "/nowhere"])
+def test_every_answer_tells_browsers_to_do_nothing_that_was_not_meant(client: FlaskClient, where: str) -> None:
+    headers = client.get(where, buffered=True).headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+
+
+def test_an_unknown_address_is_a_problem_with_a_hint(client: FlaskClient) -> None:
+    response = client.get("/nowhere")
+    problem = response.get_json(force=True)
+    assert (response.status_code, response.content_type) == (404, "application/problem+json")
+    assert problem["hint"]
+
+
+def test_the_page_comes_with_all_its_parts(client: FlaskClient) -> None:
+    page = client.get("/", buffered=True)
+    assert page.content_type == "text/html; charset=utf-8"
+    parts = re.findall(r'(?:src|href)="(static/[^"]+)"', page.get_data(as_text=True))
+    assert {part.rpartition(".")[2] for part in parts} == {"css", "js", "svg"}
+    for part in parts:
+        assert client.get(f"/{part}", buffered=True).status_code == 200
+
+
+def test_the_page_asks_no_other_host_and_holds_no_inline_script_or_style() -> None:
+    for file in STATIC.iterdir():
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?:|['\"]//|@import", text), file
+    html = (STATIC / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", html)
+
+
+def test_the_page_labels_its_field_and_announces_what_happens() -> None:
+    html = (STATIC / "index.html").read_text(encoding="utf-8")
+    assert '<html lang="en">' in html
+    assert '<label for="query">' in html
+    assert 'role="alert"' in html
+    assert 'role="status"' in html

@@ -1,0 +1,225 @@
+"""`/v1/images`, through the application's test client: originals and thumbnails, by id only."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from indexer.build import index_folder
+from sceneseek.bundle import Bundle
+from sceneseek.payload import point_id
+from sceneseek.search import Search
+from sceneseek.store import open_store
+from server.app import create_app
+from server.thumbnails import LONGEST_SIDE, Thumbnails, draw_thumbnail
+
+
+@pytest.fixture
+def serve(bundle: Bundle, tmp_path: Path) -> Iterator[Callable[[Path], FlaskClient]]:
+    """Index a folder and serve it."""
+    opened: list[Search] = []
+
+    def serve_folder(folder: Path) -> FlaskClient:
+        url = f"file:{tmp_path / 'index'}"
+        index_folder(folder, bundle, open_store(url))
+        opened.append(Search(bundle, open_store(url), "cpu"))
+        return create_app(opened[-1]).test_client()
+
+    yield serve_folder
+    for search in opened:
+        search.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of its own with one picture, `red.png`."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.new("RGB", (40, 30), "red").save(folder / "red.png")
+    return folder
+
+
+def address(relative: str, thumbnail: bool = False) -> str:
+    return f"/v1/images/{point_id(relative)}" + ("/thumbnail" if thumbnail else "")
+
+
+def fetch(client: FlaskClient, where: str, **headers: str) -> TestResponse:
+    """The answer, read whole, so that its file is closed."""
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return client.get(where, headers=fields, buffered=True)
+
+
+def opened(response: TestResponse) -> Image.Image:
+    assert response.status_code == 200
+    return Image.open(io.BytesIO(response.data))
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("scenes/sea.jpg", "image/jpeg"),
+        ("shapes/red circle.png", "image/png"),
+        ("scenes/meadow.webp", "image/webp"),
+        ("scenes/house.bmp", "image/bmp"),
+        ("scenes/stripes.gif", "image/gif"),
+        ("scenes/checkerboard.tiff", "image/tiff"),
+    ],
+)
+def test_an_original_is_the_file_as_it_is_with_its_media_type(
+    client: FlaskClient, gallery: Path, name: str, media_type: str
+) -> None:
+    response = fetch(client, address(name))
+    assert response.status_code == 200
+    assert response.data == (gallery / name).read_bytes()
+    assert response.content_type == media_type
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_an_original_is_tagged_with_the_hash_of_its_content(client: FlaskClient, gallery: Path) -> None:
+    digest = hashlib.sha256((gallery / "scenes/sea.jpg").read_bytes()).hexdigest()
+    assert fetch(client, address("scenes/sea.jpg")).get_etag() == (digest, False)
+
+
+@pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
+def test_what_a_client_has_already_is_not_sent_again(client: FlaskClient, thumbnail: bool) -> None:
+    where = address("scenes/sea.jpg", thumbnail)
+    first = fetch(client, where)
+    again = fetch(client, where, if_none_match=first.headers["ETag"])
+    assert (again.status_code, again.data) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert fetch(client, where, if_none_match='"another"').status_code == 200
+    assert "max-age" in first.headers["Cache-Control"]
+
+
+def test_a_part_of_an_original_can_be_asked_for(client: FlaskClient, gallery: Path) -> None:
+    response = fetch(client, address("scenes/sea.jpg"), range="bytes=10-19")
+    assert (response.status_code, response.data) == (206, (gallery / "scenes/sea.jpg").read_bytes()[10:20])
+    beyond = fetch(client, address("scenes/sea.jpg"), range="bytes=99999999-")
+    assert (beyond.status_code, beyond.content_type) == (416, "application/problem+json")
+
+
+def test_a_thumbnail_keeps_the_ratio_and_its_longest_side_is_bounded(
+    serve: Callable[[Path], FlaskClient], folder: Path
+) -> None:
+    Image.new("RGB", (1600, 400), "navy").save(folder / "wide.jpg")
+    Image.new("RGB", (3, 900), "navy").save(folder / "tall.png")
+    client = serve(folder)
+    assert opened(fetch(client, address("wide.jpg", thumbnail=True))).size == (LONGEST_SIDE, LONGEST_SIDE // 4)
+    assert opened(fetch(client, address("tall.png", thumbnail=True))).size == (1, LONGEST_SIDE)
+    assert opened(fetch(client, address("red.png", thumbnail=True))).size == (40, 30), "never enlarged"
+
+
+def test_transparent_parts_of_a_thumbnail_are_white(client: FlaskClient) -> None:
+    thumbnail = opened(fetch(client, address("shapes/transparent ring.png", thumbnail=True)))
+    assert thumbnail.mode == "RGB"
+    assert thumbnail.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_nothing_hidden_in_a_file_leaves_with_its_thumbnail() -> None:
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010E] = "taken at home"
+    Image.new("RGB", (50, 50)).save(out, "JPEG", exif=exif)
+    assert b"taken at home" in out.getvalue()
+    assert b"taken at home" not in draw_thumbnail(out.getvalue() + b"taken at home")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "/v1/images/00000000-0000-5000-8000-000000000000",
+        "/v1/images/00000000-0000-5000-8000-000000000000/thumbnail",
+        "/v1/images/scenes/sea.jpg",
+        "/v1/images/..%2f..%2fetc%2fpasswd",
+        "/v1/images/../../etc/passwd",
+        "/v1/images/",
+    ],
+)
+def test_there_is_no_way_to_a_file_but_by_the_id_of_an_indexed_image(client: FlaskClient, where: str) -> None:
+    response = fetch(client, where)
+    assert (response.status_code, response.content_type) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
+def test_a_file_that_has_gone_since_is_not_found_and_the_answer_says_to_reindex(
+    serve: Callable[[Path], FlaskClient], folder: Path, thumbnail: bool
+) -> None:
+    client = serve(folder)
+    (folder / "red.png").unlink()
+    problem = fetch(client, address("red.png", thumbnail)).get_json(force=True)
+    assert problem["status"] == 404
+    assert "red.png" in problem["detail"]
+    assert problem["hint"] == "index the folder again"
+
+
+@pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
+def test_a_file_that_has_become_a_link_out_of_the_folder_is_not_served(
+    serve: Callable[[Path], FlaskClient], folder: Path, tmp_path: Path, thumbnail: bool
+) -> None:
+    client = serve(folder)
+    shutil.move(folder / "red.png", tmp_path / "outside.png")
+    (folder / "red.png").symlink_to(tmp_path / "outside.png")
+    assert fetch(client, address("red.png", thumbnail)).status_code == 404
+
+
+def test_a_file_that_was_changed_since_gets_another_tag(serve: Callable[[Path], FlaskClient], folder: Path) -> None:
+    client = serve(folder)
+    before = fetch(client, address("red.png", thumbnail=True)).headers["ETag"]
+    Image.new("RGB", (40, 30), "blue").save(folder / "red.png")
+    after = fetch(client, address("red.png", thumbnail=True), if_none_match=before)
+    red, _, blue = opened(after).convert("RGB").getpixel((5, 5))  # type: ignore[misc]  # RGB gives three
+    assert after.headers["ETag"] != before
+    assert (red < 60, blue > 200) == (True, True), "the new content, not what was kept"
+
+
+def test_a_file_that_is_no_longer_a_picture_has_no_thumbnail(
+    serve: Callable[[Path], FlaskClient], folder: Path
+) -> None:
+    client = serve(folder)
+    (folder / "red.png").write_text("<script>alert(1)</script>")
+    assert fetch(client, address("red.png", thumbnail=True)).status_code == 404
+    original = fetch(client, address("red.png"))
+    assert original.content_type == "image/png", "what it was indexed as, never what it claims to be now"
+
+
+def test_names_with_line_breaks_emoji_and_bytes_that_are_no_text_are_served(
+    serve: Callable[[Path], FlaskClient], folder: Path
+) -> None:
+    names = ["line\nbreak.png", "a b'\"\\;.png", "наст 🌄.png", os.fsdecode(b"broken\xff\xfe.png")]
+    for name in names:
+        shutil.copy(folder / "red.png", folder / name)
+    client = serve(folder)
+    for name in names:
+        assert fetch(client, address(name)).data == (folder / name).read_bytes()
+        assert fetch(client, address(name, thumbnail=True)).status_code == 200
+
+
+def test_a_thumbnail_is_drawn_once_and_the_cache_keeps_its_bound() -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (50, 50)).save(out, "PNG")
+    reads: list[str] = []
+
+    def read(tag: str) -> Callable[[], bytes]:
+        def reading() -> bytes:
+            reads.append(tag)
+            return out.getvalue()
+
+        return reading
+
+    size = len(draw_thumbnail(out.getvalue()))
+    thumbnails = Thumbnails(max_bytes=2 * size)
+    for tag in "aabab":
+        thumbnails.get(tag, read(tag))
+    assert reads == ["a", "b"]
+    for tag in "cba":  # c puts out a, the longest unused; then a puts out c
+        thumbnails.get(tag, read(tag))
+    assert reads == ["a", "b", "c", "a"]

@@ -1,0 +1,195 @@
+"""`/v1/search`, through the application's test client: what is answered, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sceneseek.search import Search
+from tests.drawing import NAMES
+
+WHERE = "/v1/search"
+
+
+def test_a_query_string_and_a_json_body_get_the_same_results(client: FlaskClient) -> None:
+    by_get = client.get(WHERE, query_string={"q": "a red circle", "k": 3}).get_json()
+    by_post = client.post(WHERE, json={"q": "a red circle", "k": 3}).get_json()
+    assert len(by_get["results"]) == 3
+    assert by_get["results"] == by_post["results"]
+
+
+def test_an_answer_says_what_was_searched_and_what_answered(client: FlaskClient, search: Search) -> None:
+    answer = client.get(WHERE, query_string={"q": " a  red\tcircle "}).get_json()
+    timings = answer.pop("timings_ms")
+    results = answer.pop("results")
+    assert answer == {
+        "query": "a red circle",
+        "truncated": False,
+        "shortlist": len(NAMES),
+        "generation": search.live.name,
+        "bundle": search.bundle.manifest.fingerprints.bundle,
+        "calibrated": True,
+    }
+    assert timings["total"] >= timings["encode"] > 0
+    assert set(results[0]) == {
+        *("rank", "id", "score", "similarity", "path", "width", "height", "format", "metadata"),
+        *("image", "thumbnail"),
+    }
+
+
+def test_results_come_best_first_with_ranks_from_one_and_scores_between_zero_and_one(client: FlaskClient) -> None:
+    results = client.get(WHERE, query_string={"q": "the sea", "k": 100}).get_json()["results"]
+    assert [result["rank"] for result in results] == list(range(1, len(NAMES) + 1))
+    scores = [result["score"] for result in results]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 and score == round(score, 6) for score in scores)
+    assert {result["path"] for result in results} == set(NAMES)
+
+
+def test_five_results_are_given_where_no_number_is_asked_for(client: FlaskClient) -> None:
+    for arguments in ({"q": "a house"}, {"q": "a house", "k": "", "shortlist": ""}):
+        assert len(client.get(WHERE, query_string=arguments).get_json()["results"]) == 5
+
+
+def test_no_more_candidates_are_scored_than_the_shortlist_holds(client: FlaskClient) -> None:
+    answer = client.post(WHERE, json={"q": "a house", "k": 2, "shortlist": 4}).get_json()
+    assert answer["shortlist"] == 4
+
+
+def test_a_query_longer_than_the_text_tower_reads_is_answered_and_marked(client: FlaskClient) -> None:
+    assert client.get(WHERE, query_string={"q": "dog " * 200}).get_json()["truncated"] is True
+
+
+def test_addresses_in_an_answer_are_good_below_a_prefix(client: FlaskClient) -> None:
+    answer = client.get(f"{WHERE}?q=a+house", base_url="http://localhost/gallery").get_json()
+    first = answer["results"][0]
+    assert first["image"] == f"/gallery/v1/images/{first['id']}"
+    assert first["thumbnail"] == f"/gallery/v1/images/{first['id']}/thumbnail"
+
+
+def test_an_answer_is_compact_json_that_no_cache_keeps(client: FlaskClient) -> None:
+    response = client.get(WHERE, query_string={"q": "a house"})
+    assert response.content_type == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert b'": ' not in response.data
+
+
+@pytest.mark.parametrize(
+    ("query_string", "detail"),
+    [
+        ("", "the field q is missing"),
+        ("q=", "the query is empty"),
+        ("q=%20%09%20", "the query is empty"),
+        ("q=a%00b", "the query holds the control character U+0000"),
+        ("q=" + "word+" * 1_000, "the query has 5,000 characters, at most 1,000 are searched"),
+        ("q=x&k=0", "k is 0"),
+        ("q=x&k=-1", "k is -1"),
+        ("q=x&k=10000", "k is 10000"),
+        ("q=x&k=five", "k is 'five', which is not a whole number"),
+        ("q=x&k=1.5", "k is '1.5', which is not a whole number"),
+        ("q=x&k=" + "9" * 5_000, f"k is '{'9' * 37}...', which is not a whole number"),
+        ("q=x&k=%0a", "k is '\\n', which is not a whole number"),
+        ("q=x&shortlist=0", "shortlist is 0"),
+        ("q=x&shortlist=10001", "shortlist is 10001"),
+        ("q=x&limit=5", "the field 'limit' is unknown"),
+        ("q=x&q=y", "q is given 2 times"),
+    ],
+)
+def test_a_query_string_that_cannot_be_answered_is_refused_in_one_sentence(
+    client: FlaskClient, query_string: str, detail: str
+) -> None:
+    _assert_refused(client.get(f"{WHERE}?{query_string}"), 400, detail)
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"", "the body is not JSON (EOF while parsing a value at line 1 column 0)"),
+        (b"{", "the body is not JSON (EOF while parsing an object at line 1 column 1)"),
+        (b"\xff\xfe", "the body is not JSON (expected value at line 1 column 1)"),
+        (b"[]", "the body is not a JSON object"),
+        (b'"a dog"', "the body is not a JSON object"),
+        (b"{}", "the field q is missing"),
+        (b'{"q": 5}', "q is 5, which is not text"),
+        (b'{"q": null}', "q is null, which is not text"),
+        (b'{"q": ["a", "b"]}', "q is a list, which is not text"),
+        (b'{"q": " "}', "the query is empty"),
+        (b'{"q": "a\\u0007b"}', "the query holds the control character U+0007"),
+        (b'{"q": "x", "k": 0}', "k is 0"),
+        (b'{"q": "x", "k": -1}', "k is -1"),
+        (b'{"q": "x", "k": 10000}', "k is 10000"),
+        (b'{"q": "x", "k": ' + b"9" * 4_000 + b"}", "k is a number of very many digits"),
+        (b'{"q": "x", "k": "five"}', "k is 'five', which is not a whole number"),
+        (b'{"q": "x", "k": "5"}', "k is '5', which is not a whole number"),
+        (b'{"q": "x", "k": true}', "k is true, which is not a whole number"),
+        (b'{"q": "x", "k": 1.5}', "k is 1.5, which is not a whole number"),
+        (b'{"q": "x", "k": {}}', "k is an object, which is not a whole number"),
+        (b'{"q": "x", "\\n": 1}', "the field '\\n' is unknown"),
+    ],
+)
+def test_a_body_that_cannot_be_answered_is_refused_in_one_sentence(
+    client: FlaskClient, body: bytes, detail: str
+) -> None:
+    _assert_refused(client.post(WHERE, data=body, content_type="application/json"), 400, detail)
+
+
+def test_a_query_of_ten_thousand_words_is_refused(client: FlaskClient) -> None:
+    _assert_refused(
+        client.post(WHERE, json={"q": "word " * 10_000}),
+        400,
+        "the query has 50,000 characters, at most 1,000 are searched",
+    )
+
+
+def test_a_body_that_is_not_declared_to_be_json_is_refused(client: FlaskClient) -> None:
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", None):
+        response = client.post(WHERE, data=b'{"q": "x"}', content_type=content_type)
+        _assert_refused(response, 415, "the body is not declared to be JSON")
+
+
+def test_a_body_over_a_megabyte_is_refused(client: FlaskClient) -> None:
+    _assert_refused(client.post(WHERE, json={"q": "x" * 2**20}), 413, "the body is too large")
+
+
+def test_another_method_is_refused_with_those_that_are_possible(client: FlaskClient) -> None:
+    response = client.delete(WHERE)
+    _assert_refused(response, 405, "DELETE is not possible here")
+    assert {"GET", "POST"} <= set(response.headers["Allow"].split(", "))
+
+
+@settings(max_examples=40, deadline=None)
+@given(query=st.text())
+def test_no_text_makes_it_fail(client: FlaskClient, query: str) -> None:
+    try:
+        query.encode()
+    except UnicodeEncodeError:  # an unpaired surrogate cannot be sent in an address
+        return
+    assert client.get(WHERE, query_string={"q": query}).status_code in (200, 400)
+
+
+_json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["q", "k", "shortlist", "x"]), inner),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(body=_json_values)
+def test_no_json_makes_it_fail(client: FlaskClient, body: Any) -> None:
+    response = client.post(WHERE, data=json.dumps(body), content_type="application/json")
+    assert response.status_code in (200, 400)
+
+
+def _assert_refused(response: Any, status: int, detail: str) -> None:
+    problem = response.get_json(force=True)
+    assert response.content_type == "application/problem+json"
+    assert (response.status_code, problem["status"], problem["detail"]) == (status, status, detail)
+    assert problem["title"]
+    assert problem["type"]
+    assert problem["hint"]
+    assert "\n" not in problem["detail"] + problem["hint"]
