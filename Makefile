@@ -70,7 +70,8 @@ types: $(VENV)/.dev  ## mypy alone
 
 .PHONY: bench
 bench: $(BUNDLE)/manifest.json  ## measure speed beside the floors (IMAGES=DIR, BENCH=--quick)
-	$(BIN)/sceneseek bench --bundle $(BUNDLE) --images $(if $(filter $(GALLERY),$(IMAGES)),$(FLICKR8K)/images,$(IMAGES)) $(BENCH)
+	$(BIN)/sceneseek bench --bundle $(BUNDLE) --images $(if $(filter $(GALLERY),$(IMAGES)),$(FLICKR8K)/images,$(IMAGES)) \
+	    $(if $(wildcard $(FLICKR8K)/captions.tsv),--queries $(FLICKR8K)/captions.tsv) $(BENCH)
 
 .PHONY: clean
 clean:  ## remove what was built: .venv, caches, bundles, the demo's index

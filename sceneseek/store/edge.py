@@ -21,6 +21,7 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ ALIAS = "images"
 # Below this size in kilobytes of vectors a full scan answers in a few milliseconds and is exact.
 _GRAPH_FROM_KILOBYTES = 40_000
 _HNSW = edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
+# One thread a search: queries come side by side, and handing one to a pool costs more, and far more in its tail.
+_SEARCH_THREADS = 1
 _NO_HNSW = edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000)
 
 
@@ -111,8 +114,8 @@ class EdgeStore:
                 (home / "shard").mkdir()
                 shard = edge.EdgeShard.create(str(home / "shard"), _config(info))
             else:
-                shutil.copytree(self._home(base) / "shard", home / "shard")
-                shard = edge.EdgeShard.load(str(home / "shard"))
+                _copy(self._home(base) / "shard", home / "shard")
+                shard = edge.EdgeShard.load(str(home / "shard"), _config(info))
         except BaseException:
             shutil.rmtree(home, ignore_errors=True)
             self._release_writer()
@@ -134,7 +137,7 @@ class EdgeStore:
                 f"the index {self.root} has lost its generation {name}", "index the folder again"
             ) from None
         try:
-            shard = edge.EdgeShard.load(str(home / "shard"))
+            shard = edge.EdgeShard.load(str(home / "shard"), _config(info))
         except Exception as error:
             lock.release()
             raise IndexUnavailable(f"the index {self.root} is damaged ({error})", "index the folder again") from error
@@ -279,7 +282,22 @@ def _config(info: CollectionInfo) -> edge.EdgeConfig:
     return edge.EdgeConfig(
         vectors=vectors,
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=_GRAPH_FROM_KILOBYTES),
+        max_search_threads=_SEARCH_THREADS,
     )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a shard's files, leaving their holes: the engine sets room aside, which shutil would fill with zeros."""
+    done = subprocess.run(
+        ["cp", "--recursive", "--reflink=auto", "--sparse=always", str(source), str(target)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise IndexUnavailable(
+            f"the live generation cannot be copied ({done.stderr.strip()})", "make room, or choose another --index"
+        )
 
 
 def _matrix(rows: list[Any], width: int) -> Floats:

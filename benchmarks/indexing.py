@@ -1,0 +1,145 @@
+"""Images a second: the indexer end to end, beside its loader threads alone and its encoder threads alone.
+
+On a machine where both kinds of thread share the same cores the end-to-end rate cannot reach the slower
+of the two: an image costs what loading and encoding cost together. So a second floor is given, the rate
+at which both would be done by the same cores with nothing lost in between, and the processor time an
+image, which hardly depends on who else is using the machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+from benchmarks.machine import cores
+from benchmarks.report import Figure, Goal, Section
+from benchmarks.timing import measure
+from indexer.build import BuildOptions, index_listing
+from indexer.load import Loaded, load
+from indexer.pipeline import batched, bounded_map
+from indexer.walk import ImageFile, Listing
+from sceneseek.bundle import Bundle
+from sceneseek.encoders import ImageEncoder
+from sceneseek.errors import SourceError
+from sceneseek.preprocess import Pixels
+from sceneseek.store.edge import EdgeStore
+
+GOAL = Goal("ratio", 0.85, "least")
+# Prepared pictures that encode-only goes round in; all of a large folder would fill the memory.
+_PREPARED = 512
+_WARM_UP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run over `images`: seconds by the clock, and of all processors for this process."""
+
+    images: int
+    seconds: float
+    processor: float
+    upsert: float = 0.0
+    optimise: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return self.images / self.seconds
+
+    @property
+    def cost(self) -> float:
+        """Milliseconds of processor time an image."""
+        return self.processor * 1e3 / self.images
+
+
+class Indexing:
+    """The three ways over the same files.
+
+    Args:
+        bundle: the graphs.
+        folder: where the files are.
+        files: what to index.
+        home: where to write the index; what is there is removed before each run.
+        options: of the indexer, taken over by the parts measured alone.
+    """
+
+    def __init__(self, bundle: Bundle, folder: Path, files: list[ImageFile], home: Path, options: BuildOptions) -> None:
+        self._bundle, self._folder, self._files, self._home = bundle, folder, files, home
+        self._options = options
+        self._workers = options.workers or cores()
+        self._encoder = ImageEncoder(bundle, options.device, threads=1)
+        self._load = functools.partial(load, inputs=self._encoder.inputs, max_pixels=options.max_pixels)
+        prepared = [p for p in map(self._load, files[:_PREPARED]) if isinstance(p, Loaded)]
+        if not prepared:
+            raise SourceError(f"none of the first images in {folder} can be used", "name another --images")
+        self._prepared: list[tuple[Pixels, ...]] = [p.pixels for p in prepared]
+
+    def rounds(self, count: int, tell: Callable[[str], None]) -> dict[str, list[Run]]:
+        """The runs of every way, in turns, after a short one of each."""
+        for warm_up in (self.end_to_end, self.decode_only, self.encode_only):
+            warm_up(self._files[:_WARM_UP])
+        parts = {
+            "end to end": functools.partial(self.end_to_end, self._files),
+            "decode only": functools.partial(self.decode_only, self._files),
+            "encode only": functools.partial(self.encode_only, self._files),
+        }
+        # The index of the last end-to-end run stays for the queries; it is always one of all the files.
+        return measure(parts, count, tell)
+
+    def end_to_end(self, files: list[ImageFile]) -> Run:
+        """The indexer on a fresh store, from the listing to the published generation."""
+        shutil.rmtree(self._home, ignore_errors=True)
+        start, processor = time.perf_counter(), time.process_time()
+        receipt = index_listing(self._folder, Listing(list(files)), self._bundle, EdgeStore(self._home), self._options)
+        return Run(
+            receipt.indexed + len(receipt.skipped),
+            time.perf_counter() - start,
+            time.process_time() - processor,
+            receipt.seconds["upsert"],
+            receipt.seconds["optimise"],
+        )
+
+    def decode_only(self, files: list[ImageFile]) -> Run:
+        """The loader threads: read, decode, resize, hash."""
+        start, processor = time.perf_counter(), time.process_time()
+        with ThreadPoolExecutor(self._workers) as pool:
+            window = 2 * self._options.batch + self._workers
+            done = sum(1 for _ in bounded_map(self._load, files, pool, window))
+        return Run(done, time.perf_counter() - start, time.process_time() - processor)
+
+    def encode_only(self, files: list[ImageFile]) -> Run:
+        """The encoder threads, on as many prepared pictures as there are files."""
+        start, processor = time.perf_counter(), time.process_time()
+        batches = batched(islice(cycle(self._prepared), len(files)), self._options.batch)
+        with ThreadPoolExecutor(self._workers) as pool:
+            done = sum(len(v) for v in bounded_map(self._encoder.encode, batches, pool, self._workers + 1))
+        return Run(done, time.perf_counter() - start, time.process_time() - processor)
+
+
+def section(runs: dict[str, list[Run]]) -> Section:
+    """The report of `Indexing.rounds`."""
+    whole, decode, encode = runs["end to end"], runs["decode only"], runs["encode only"]
+    slower = [min(d.rate, e.rate) for d, e in zip(decode, encode, strict=True)]
+    shared = [1 / (1 / d.rate + 1 / e.rate) for d, e in zip(decode, encode, strict=True)]
+    cost = [d.cost + e.cost for d, e in zip(decode, encode, strict=True)]
+    rates = [run.rate for run in whole]
+    return Section(
+        f"Indexing {whole[0].images:,} images",
+        [
+            Figure("decode only", "images/s", [run.rate for run in decode]),
+            Figure("encode only", "images/s", [run.rate for run in encode]),
+            Figure("end to end", "images/s", rates, "the slower of the two", slower, GOAL),
+            Figure("end to end", "images/s", rates, "both on the same cores", shared),
+            Figure("processor time", "ms/image", [run.cost for run in whole], "decode + encode", cost),
+            Figure("writing and optimising", "ms/image", [_writing(run) for run in whole]),
+        ],
+    )
+
+
+def _writing(run: Run) -> float:
+    return (run.upsert + run.optimise) * 1e3 / run.images

@@ -1,0 +1,41 @@
+"""The alignment that is shipped, on real photographs that it has not seen: a small part of the dev split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.bundle import shipped_alignment
+from sceneseek.alignment import Alignment
+from sceneseek.captions import read_split
+from sceneseek.packs import find_pack
+from training.captions import Captions
+from training.corpus import gather
+from training.images import ImageTowers
+from training.recall import recall_at
+from training.texts import TextTower
+
+pytestmark = pytest.mark.flickr8k
+PACK = find_pack("compact")
+
+
+def test_captions_find_their_photographs_among_two_hundred(flickr8k: Path, tmp_path: Path) -> None:
+    names = read_split(flickr8k / "split_dev.txt")[:200]
+    corpus = gather("dev", flickr8k / "images", Captions.read(flickr8k / "captions.tsv"), names)
+    alignment = Alignment.load(shipped_alignment(PACK))
+    found, kept = ImageTowers(PACK, tmp_path).describe("dev", corpus.paths)
+    assert len(kept) == 200
+    images = alignment.image_joint(found.features, found.logits)
+    texts = alignment.text_joint(TextTower(PACK, tmp_path).describe("captions", corpus.captions))
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+    recall = recall_at(images, texts, corpus.owner)
+    assert recall["recall@1"] > 0.42
+    assert recall["recall@10"] > 0.87
+
+    similarity = images @ texts.T
+    own = alignment.calibration.score(similarity[corpus.owner, np.arange(len(texts))]).mean()
+    others = alignment.calibration.score(similarity.ravel()).mean()
+    assert own > 0.6
+    assert others < 0.15

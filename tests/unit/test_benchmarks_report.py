@@ -1,0 +1,114 @@
+"""What the benchmarks print and write."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.client import Reply
+from benchmarks.engine import Clusters
+from benchmarks.indexing import Run
+from benchmarks.indexing import section as indexing_section
+from benchmarks.query import Parts, Round, many_clients_section, one_client_section
+from benchmarks.report import Figure, Goal, Report, Section
+from benchmarks.timing import Spread
+
+
+def test_a_ratio_is_taken_within_a_round_not_between_medians() -> None:
+    figure = Figure("p50", "ms", [10.0, 40.0, 12.0], "parts", [8.0, 32.0, 6.0])
+    assert figure.ratio() == Spread(1.25, 1.25, 2.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("goal", "met"),
+    [
+        (Goal("ratio", 1.3), True),
+        (Goal("ratio", 1.2), False),
+        (Goal("ratio", 1.2, "least"), True),
+        (Goal("value", 10.0), True),
+        (Goal("value", 9.0), False),
+        (None, None),
+    ],
+)
+def test_a_goal_is_judged_by_the_median(goal: Goal | None, met: bool | None) -> None:
+    assert Figure("p50", "ms", [1.0, 10.0, 900.0], "parts", [8.0, 8.0, 8.0], goal).met() is met
+
+
+def test_a_line_shows_value_floor_ratio_and_goal() -> None:
+    figure = Figure("p50", "ms", [10.0, 12.0], "the bare parts", [8.0, 8.0], Goal("ratio", 1.3))
+    assert figure.line(width=5) == (
+        "p50    11.0 [10.0 .. 12.0] ms | floor 8.00 [8.00 .. 8.00] (the bare parts)"
+        " | ratio 1.38 [1.25 .. 1.50] | goal at most 1.30: MISSED"
+    )
+
+
+def test_a_single_value_is_shown_without_extremes() -> None:
+    assert Figure("memory", "MB", [1234.5]).line(width=6) == "memory  1,234 MB"
+
+
+def test_numbers_keep_three_digits_whatever_their_size() -> None:
+    lines = [Figure("x", "s", [value]).line(1) for value in (0.0, 0.001234, 9.999, 123456.0)]
+    assert lines == ["x  0 s", "x  0.00123 s", "x  10.00 s", "x  123,456 s"]
+
+
+def test_the_report_reads_from_machine_to_sections_and_is_json() -> None:
+    section = Section("Footprint", [Figure("start", "s", [2.0], goal=Goal("value", 3.0))], ["busy"])
+    report = Report({"machine": "two cores"}, [section])
+    assert report.lines()[1:] == [
+        "machine: two cores",
+        "",
+        "Footprint",
+        "  start  2.00 s | goal at most 3.00: met",
+        "  (busy)",
+    ]
+    figure = json.loads(json.dumps(report.to_json()))["sections"][0]["figures"][0]
+    assert figure["values"] == [2.0]
+    assert figure["met"] is True
+    assert figure["ratio"] is None
+
+
+def test_indexing_stands_beside_the_slower_part_and_beside_both_on_the_same_cores() -> None:
+    def runs(rate: float) -> list[Run]:
+        return [Run(images=100, seconds=100 / rate, processor=1.0)]
+
+    section = indexing_section({"end to end": runs(40.0), "decode only": runs(200.0), "encode only": runs(50.0)})
+    beside = {figure.floor_name: figure for figure in section.figures if figure.name == "end to end"}
+    assert beside["the slower of the two"].ratio() == Spread(0.8, 0.8, 0.8, 1)
+    ratio = beside["both on the same cores"].ratio()
+    assert ratio is not None
+    assert ratio.median == pytest.approx(1.0)
+
+
+def a_round(milliseconds: float) -> Round:
+    stages = {"encode": 5.0, "shortlist": 0.5, "score": 0.1, "payload": 0.1, "total": 6.0}
+    return Round(
+        replies=[Reply(milliseconds / 1e3, stages)],
+        parts=[Parts(text=0.005, engine=0.0005, score=0.0005)],
+        empty=[0.001],
+        http_seconds=1.0,
+        floor_seconds=0.5,
+    )
+
+
+def test_a_query_stands_beside_the_sum_of_its_parts_with_where_its_time_goes() -> None:
+    section = one_client_section([a_round(7.2), a_round(9.0)], images=10)
+    figures = {figure.name: figure for figure in section.figures}
+    assert list(figures["one client, p50"].floor) == pytest.approx([6.0, 6.0])
+    assert figures["one client, p50"].met() is False
+    assert list(figures["around the search"].values) == pytest.approx([1.2, 3.0])
+    assert "2 queries in 2 rounds" in section.notes[0]
+
+
+def test_throughput_counts_what_was_asked_by_the_seconds_it_took() -> None:
+    throughput = many_clients_section([a_round(7.2)], clients=8, images=10).figures[-1]
+    assert (list(throughput.values), list(throughput.floor)) == ([1.0], [2.0])
+
+
+def test_the_engine_is_asked_for_neighbours_that_exist() -> None:
+    vectors = Clusters(count=200, width=64, seed=0).draw(50)
+    cosines = vectors @ vectors.T
+    assert vectors.shape == (50, 64)
+    assert cosines.diagonal() == pytest.approx(1.0, abs=1e-5)
+    assert ((cosines > 0.5).sum(axis=1) > 1).all()  # two clusters, so each has company
+    assert (cosines < 0.5).any()

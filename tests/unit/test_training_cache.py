@@ -1,0 +1,79 @@
+"""Features are computed once for each content and found again, whatever happens to the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sceneseek.errors import DataError
+from training import cache
+from training.cache import FeatureCache, content_key
+
+KEYS = [content_key(bytes([i])) for i in range(5)]
+ROWS = {"features": np.arange(10, dtype=np.float32).reshape(5, 2), "logits": np.ones((5, 3), np.float32)}
+
+
+def filled(folder: Path, fingerprint: str = "ab") -> FeatureCache:
+    made = FeatureCache(folder, "images", fingerprint)
+    made.add(KEYS, ROWS)
+    made.flush()
+    return made
+
+
+def test_what_was_kept_is_found_by_the_next_process(tmp_path: Path) -> None:
+    filled(tmp_path)
+    again = FeatureCache(tmp_path, "images", "ab")
+    assert again.missing(KEYS) == []
+    order = [3, 0, 3, 4]
+    np.testing.assert_array_equal(again.read([KEYS[i] for i in order])["features"], ROWS["features"][order])
+
+
+def test_rows_come_from_as_many_shards_as_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "SHARD_ROWS", 2)
+    made = FeatureCache(tmp_path, "images", "ab")
+    for i in range(5):
+        made.add(KEYS[i : i + 1], {name: rows[i : i + 1] for name, rows in ROWS.items()})
+    made.flush()
+    assert len(list(tmp_path.rglob("*.npz"))) == 3
+    again = FeatureCache(tmp_path, "images", "ab").read(KEYS)
+    for name, rows in ROWS.items():
+        np.testing.assert_array_equal(again[name], rows)
+
+
+def test_only_what_is_missing_is_asked_for_and_once(tmp_path: Path) -> None:
+    made = filled(tmp_path)
+    new = content_key(b"new")
+    assert made.missing([KEYS[0], new, KEYS[1], new]) == [new]
+
+
+def test_another_function_never_meets_these_rows(tmp_path: Path) -> None:
+    filled(tmp_path)
+    assert FeatureCache(tmp_path, "images", "cd").missing(KEYS) == KEYS
+
+
+def test_a_damaged_shard_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled(tmp_path)
+    (shard,) = tmp_path.rglob("*.npz")
+    shard.write_bytes(shard.read_bytes()[:100])
+    again = FeatureCache(tmp_path, "images", "ab")
+    assert again.missing(KEYS) == KEYS
+    assert "damaged" in caplog.text
+    again.add(KEYS, ROWS)
+    again.flush()
+    np.testing.assert_array_equal(again.read(KEYS)["logits"], ROWS["logits"])
+
+
+def test_a_shard_that_vanishes_meanwhile_is_one_line(tmp_path: Path) -> None:
+    made = filled(tmp_path)
+    (shard,) = tmp_path.rglob("*.npz")
+    shard.unlink()
+    with pytest.raises(DataError, match="delete it and run again"):
+        made.read(KEYS)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match="choose another --cache"):
+        filled(tmp_path / "file")

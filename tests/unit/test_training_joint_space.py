@@ -1,0 +1,172 @@
+"""Learning a joint space: reproducible, folded without loss, and better than where it began."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sceneseek.alignment import ClassNames, normalise, rounded
+from sceneseek.packs import find_pack
+from sceneseek.vectors import Floats
+from training.affine import AffinePair, plain_names, principal, side_by_side
+from training.classes import COUNT, class_texts, forms
+from training.joint_space import Lessons, Views, learn_block
+from training.maps import Maps, Scaling
+from training.recall import recall_at
+from training.recipe import BlockRecipe, NamesRecipe, Recipe, recipe_for
+
+IMAGES, FEATURES, TEXT, CLASSES = 60, 20, 12, 30
+BLOCK = BlockRecipe(("t",), dimensions=10, width=16, runs=2)
+RECIPE = Recipe(blocks=(BLOCK,), names=NamesRecipe("t"), epochs=8, batch=16)
+
+
+def numbers(seed: int, *shape: int) -> Floats:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices this small only wait for each other on several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def names() -> ClassNames:
+    return ClassNames("t", rounded(normalise(numbers(1, CLASSES, TEXT))), 1.5, 5)
+
+
+@pytest.fixture
+def views(names: ClassNames) -> Views:
+    """Two views of images whose features are of very different magnitude, and one of which never varies."""
+    features = np.stack([numbers(2, IMAGES, FEATURES), numbers(3, IMAGES, FEATURES)]) * np.linspace(0.01, 50, FEATURES)
+    features[:, :, 7] = 4.0
+    logits = numbers(4, IMAGES, CLASSES)
+    return Views((features + 3).astype(np.float32), np.stack([names.combine(logits), names.combine(logits + 0.1)]))
+
+
+@pytest.fixture
+def lessons(names: ClassNames, views: Views) -> Lessons:
+    """One to three texts an image, each close to a linear function of its features."""
+    counts = np.random.default_rng(5).integers(1, 4, IMAGES)
+    owner = np.repeat(np.arange(IMAGES), counts)
+    standard = (views.features[0] - views.features[0].mean(0)) / (views.features[0].std(0) + 1)
+    texts = (standard @ numbers(6, FEATURES, TEXT))[owner] + 0.1 * numbers(7, len(owner), TEXT)
+    return Lessons(normalise(texts), owner, names, normalise(numbers(8, 3 * CLASSES, TEXT)).reshape(3, CLASSES, TEXT))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(views: Views, lessons: Lessons) -> None:
+    torch.manual_seed(1)
+    one = learn_block(views, lessons, RECIPE, BLOCK, seed=(3,))
+    torch.manual_seed(2)  # torch's own generator has no say
+    same, other = (learn_block(views, lessons, RECIPE, BLOCK, seed=(seed,)) for seed in (3, 4))
+    for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
+        assert not np.array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_folded_maps_read_what_the_towers_give(views: Views, lessons: Lessons) -> None:
+    features, names = torch.from_numpy(views.features[0]), torch.from_numpy(views.names[0])
+    scaling = Scaling.of(features, RECIPE)
+    maps = Maps.first(FEATURES, TEXT, BLOCK, RECIPE, torch.Generator().manual_seed(0))
+    folded = maps.folded(scaling)
+    with torch.no_grad():
+        image = maps.image(scaling.image(features, names)).numpy()
+        text = maps.text(torch.from_numpy(lessons.texts) * RECIPE.text_scale).numpy()
+    seen = np.concatenate([views.features[0], views.names[0]], axis=1)
+    np.testing.assert_allclose(normalise(folded.image(seen)), image, atol=1e-4)
+    np.testing.assert_allclose(normalise(folded.text(lessons.texts)), text, atol=1e-5)
+
+
+def pair(seed: int, dimensions: int = 5) -> AffinePair:
+    parts = numbers(seed, dimensions, FEATURES + TEXT + 1), numbers(seed + 100, dimensions, TEXT + 1)
+    return AffinePair(parts[0][:, 1:], parts[0][:, 0], parts[1][:, 1:], parts[1][:, 0])
+
+
+def test_pairs_side_by_side_agree_as_their_shares_say() -> None:
+    images, texts = numbers(20, 1, FEATURES + TEXT), numbers(21, 1, TEXT)
+    both = side_by_side([pair(22), pair(23)], [0.7, 0.3], images, texts)
+    alone = [float(normalise(one.image(images))[0] @ normalise(one.text(texts))[0]) for one in (pair(22), pair(23))]
+    together = float(both.image(images)[0] @ both.text(texts)[0])
+    assert together == pytest.approx(0.7 * alone[0] + 0.3 * alone[1], abs=1e-5)
+
+
+def test_projecting_on_all_the_directions_of_the_texts_changes_no_comparison() -> None:
+    images, texts = numbers(24, 30, FEATURES + TEXT), numbers(25, 200, TEXT)
+    wide = side_by_side([pair(26, 40), pair(27, 40)], [0.5, 0.5], images, texts)
+    small = principal(wide, texts, TEXT + 1)
+    assert small.text_bias.shape == (TEXT + 1,)
+    np.testing.assert_allclose(
+        small.text(texts) @ small.image(images).T, wide.text(texts) @ wide.image(images).T, atol=1e-4
+    )
+
+
+def test_plain_names_compare_a_text_with_the_class_names() -> None:
+    names, texts = numbers(28, 3, TEXT), numbers(29, 4, TEXT)
+    plain = plain_names(FEATURES, TEXT)
+    seen = np.concatenate([numbers(30, 3, FEATURES), names], axis=1)
+    np.testing.assert_allclose(plain.text(texts) @ plain.image(seen).T, texts @ names.T, atol=1e-5)
+
+
+def test_what_is_stored_loses_little_even_where_a_feature_hardly_varies(views: Views, lessons: Lessons) -> None:
+    features, names = torch.from_numpy(views.features[0]), torch.from_numpy(views.names[0])
+    folded = Maps.first(FEATURES, TEXT, BLOCK, RECIPE, torch.Generator().manual_seed(0)).folded(
+        Scaling.of(features, RECIPE)
+    )
+    seen = np.concatenate([features, names], axis=1)
+    block = folded.stored(("t",), 1.0, seen.mean(axis=0), lessons.texts.mean(axis=0))
+    np.testing.assert_allclose(
+        normalise(seen @ block.image_weight.T + block.image_bias), normalise(folded.image(seen)), atol=5e-3
+    )
+
+
+def test_weights_are_already_those_that_will_be_stored(views: Views, lessons: Lessons) -> None:
+    block = learn_block(views, lessons, RECIPE, BLOCK, seed=(0,))
+    for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
+        weights = getattr(block, name)
+        assert np.isfinite(weights).all()
+        np.testing.assert_array_equal(weights, rounded(weights))
+
+
+def test_learning_brings_captions_to_their_images(views: Views, lessons: Lessons, names: ClassNames) -> None:
+    def recall(epochs: int) -> float:
+        recipe = replace(RECIPE, epochs=epochs, rate=5e-3, image_dropout=0.1)
+        block = learn_block(views, lessons, recipe, BLOCK, seed=(0,))
+        inputs = np.concatenate([views.features[0], views.names[0]], axis=1)
+        images = normalise(inputs @ block.image_weight.T + block.image_bias)
+        texts = normalise(lessons.texts @ block.text_weight.T + block.text_bias)
+        return recall_at(images, texts, lessons.owner)["recall@1"]
+
+    assert recall(60) > max(0.5, 3 * recall(1))
+
+
+def test_a_pack_without_a_classifier_learns_from_captions_alone(views: Views, lessons: Lessons) -> None:
+    recipe = replace(recipe_for(find_pack("compact"), classifiers=set()), epochs=1, batch=16)
+    assert recipe.names is None
+    (block,) = recipe.blocks
+    bare = Views(views.features[:1], np.zeros((1, IMAGES, 0), np.float32))
+    alone = replace(lessons, names=None, class_texts=np.zeros((0, 0, TEXT), np.float32))
+    learned = learn_block(bare, alone, recipe, block, seed=(0,))
+    assert learned.image_weight.shape == (TEXT + 1, FEATURES)  # all the directions that texts have
+
+
+def test_a_classifier_brings_its_class_names() -> None:
+    recipe = recipe_for(find_pack("compact"), classifiers={"lite0"})
+    assert recipe.names is not None
+    assert recipe.names.tower == "lite0"
+    assert sum(block.share for block in recipe.blocks) == pytest.approx(1)
+    assert {*recipe.names.embedding_forms, *recipe.names.pair_forms} <= set(forms())
+
+
+@pytest.mark.parametrize("form", forms())
+def test_every_class_has_a_text_of_every_form(form: str) -> None:
+    texts = class_texts(form)
+    assert len(texts) == COUNT
+    assert all(text.strip() for text in texts)
+    assert len(set(texts)) > 0.95 * COUNT

