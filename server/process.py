@@ -9,6 +9,7 @@ master ends with that error instead of trying for ever.
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import socket
@@ -146,6 +147,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             self._to_master.send(_as_ours(error))
             # Of this worker only; with 0, so that gunicorn does not write lines of its own about it.
             sys.exit(0)
+        # What has been loaded stays: let the collector no longer look through it while a query waits.
+        gc.collect()
+        gc.freeze()
         self._to_master.send(None)
         self._announce(f"sceneseek searches {images:,} images at {self._url}")
         return application

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sceneseek.captions import read_captions
 from sceneseek.errors import DataError
-from training.tables import first_few
+from sceneseek.tables import first_few
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.errors import DataError
+from sceneseek.tables import first_few
 from training.captions import Captions
-from training.tables import first_few
 
 log = logging.getLogger(__name__)
 

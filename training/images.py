@@ -28,9 +28,9 @@ from sceneseek.packs import Pack
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.progress import Progress
 from sceneseek.runtime import Device, open_session
+from sceneseek.tables import first_few
 from sceneseek.vectors import Floats
 from training.cache import FeatureCache, content_key
-from training.tables import first_few
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.errors import DataError
+from sceneseek.tables import Record, first_few, read_table
 from sceneseek.vectors import Floats
 from training.captions import Captions
-from training.tables import Record, first_few, read_table
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from sceneseek.captions import read_split
 from sceneseek.errors import DataError
+from sceneseek.tables import first_few
 from training.captions import Captions
 from training.corpus import Corpus, gather
 from training.ratings import Ratings, read_ratings
-from training.tables import first_few
 
 _HELD_OUT = 0.05
 _LEAST_IMAGES = 4

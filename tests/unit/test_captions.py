@@ -47,7 +47,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path, content: str | byte
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no file"):
+    with pytest.raises(DataError, match="no captions at"):
         read_captions(tmp_path / "nowhere.tsv")
 
 

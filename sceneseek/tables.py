@@ -1,4 +1,4 @@
-"""Tab-separated files with a header row: what ratings come as.
+"""Tab-separated files with a header row: what captions and ratings come as.
 
 UTF-8, one record a line, fields divided by tabs. No quoting rules: a quotation mark is a quotation mark.
 Columns are found by their names, in any order; others may stand beside them. Lines are counted from 1,
@@ -34,7 +34,7 @@ def read_table(path: Path, what: str, columns: tuple[str, ...]) -> Iterator[Reco
         DataError: no such file, not UTF-8, empty, another separator, a missing column, or a line whose
             fields are not as many as the header's.
     """
-    lines = _read_lines(path, what)
+    lines = read_lines(path, what)
     header = [name.strip() for name in lines[0].split("\t")]
     missing = [name for name in columns if name not in header]
     if missing:
@@ -62,7 +62,12 @@ def first_few(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _read_lines(path: Path, what: str) -> list[str]:
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a UTF-8 file; split at line feeds only, since fields may hold rarer line separators.
+
+    Raises:
+        DataError: no such file, unreadable, not UTF-8, or empty.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -76,5 +81,4 @@ def _read_lines(path: Path, what: str) -> list[str]:
         raise DataError(f"{path} is not UTF-8 (line {line})", "save it as UTF-8") from error
     if not text.strip():
         raise DataError(f"{path} is empty", f"name a file of {what}")
-    # Not splitlines(): fields may hold its rarer line separators.
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
