@@ -41,7 +41,7 @@ class BuildOptions:
         workers: threads that load and threads that encode; 0 is one a core.
         batch: images in one run of the graph.
         max_pixels: larger pictures are skipped.
-        max_skipped: share of the image files that may be skipped before the run fails.
+        max_skipped: share of the image files that may be skipped before the run fails; up to 100 always may.
     """
 
     device: Device = "auto"

@@ -31,7 +31,7 @@ from sceneseek.runtime import Device
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Fail if a larger share of the images cannot be used.",
+    help="Fail if more than 100 images, and a larger share of them, cannot be used.",
 )
 @json_option
 def index(

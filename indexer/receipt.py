@@ -61,7 +61,10 @@ class Receipt:
         ]
         if len(self.skipped) > SHOWN:
             lines.append(f"  ... and {len(self.skipped) - SHOWN:,} more; --json lists them all")
-        stages = ", ".join(f"{stage} {duration(s)}" for stage, s in self.seconds.items() if stage != "total")
-        lines.append(f"took {duration(self.seconds.get('total', 0.0))} ({stages})")
+        took = f"took {duration(self.seconds.get('total', 0.0))}"
+        if self.indexed:
+            stages = ", ".join(f"{stage} {duration(s)}" for stage, s in self.seconds.items() if stage != "total")
+            took += f"; over all threads: {stages}"
+        lines.append(took)
         lines.append(f"generation {self.generation}")
         return lines
