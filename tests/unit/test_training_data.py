@@ -65,13 +65,13 @@ def test_an_id_of_two_captions_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "no file"),
+        (None, "no captions at"),
         ("", "empty"),
         ("image\tcaption\n", "no captions"),
         ("image,caption\na.png,a dog\n", "tabs"),
         ("image\ttext\na.png\ta dog\n", "no column 'caption'"),
         ("image\tcaption\na.png\n", "line 2"),
-        (b"image\tcaption\na.png\t\xff\n", "cannot be read"),
+        (b"image\tcaption\na.png\t\xff\n", "not UTF-8"),
     ],
 )
 def test_captions_that_cannot_be_read_are_one_line(tmp_path: Path, content: str | bytes | None, said: str) -> None:
