@@ -43,7 +43,7 @@ demo: $(BUNDLE)/manifest.json  ## index the demo gallery (or IMAGES=DIR) and ans
 ifeq ($(IMAGES),$(GALLERY))
 	@scripts/demo-gallery $(GALLERY)
 endif
-	$(BIN)/sceneseek index $(IMAGES) --bundle $(BUNDLE) --index $(DEMO_INDEX)
+	$(BIN)/sceneseek index "$(IMAGES)" --bundle $(BUNDLE) --index $(DEMO_INDEX)
 	@for query in "a cup of coffee" "a red flower" "an animal that lives in the sea"; do \
 	    echo; echo "$$query"; \
 	    $(BIN)/sceneseek search "$$query" --bundle $(BUNDLE) --index $(DEMO_INDEX) || exit 1; \
@@ -70,7 +70,7 @@ types: $(VENV)/.dev  ## mypy alone
 
 .PHONY: bench
 bench: $(BUNDLE)/manifest.json  ## measure speed beside the floors (IMAGES=DIR, BENCH=--quick)
-	$(BIN)/sceneseek bench --bundle $(BUNDLE) --images $(if $(filter $(GALLERY),$(IMAGES)),$(FLICKR8K)/images,$(IMAGES)) \
+	$(BIN)/sceneseek bench --bundle $(BUNDLE) --images "$(if $(filter $(GALLERY),$(IMAGES)),$(FLICKR8K)/images,$(IMAGES))" \
 	    $(if $(wildcard $(FLICKR8K)/captions.tsv),--queries $(FLICKR8K)/captions.tsv) $(BENCH)
 
 .PHONY: clean

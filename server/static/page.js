@@ -100,9 +100,11 @@ function drawn(result) {
   image.alt = `${result.rank}: ${name}`;
   item.querySelector("a").href = result.image;
   const path = item.querySelector(".path");
-  path.textContent = path.title = result.path;
+  path.textContent = name;
+  path.title = result.path;
   item.querySelector("meter").value = result.score;
-  item.querySelector(".score span").textContent =
-    `score ${result.score.toFixed(2)}, similarity ${result.similarity.toFixed(2)}`;
+  const score = item.querySelector(".score span");
+  score.textContent = `score ${result.score.toFixed(2)}`;
+  score.title = `similarity ${result.similarity.toFixed(3)}`;
   return item;
 }
