@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,8 +60,20 @@ def list_images(folder: Path) -> Listing:
         raise SourceError(f"{folder} is not a folder", "name the folder that holds the images") from None
     except OSError as error:
         raise SourceError(f"the folder {folder} cannot be read ({error.strerror})", "check its permissions") from error
-    for entry in entries:
-        _visit(entry, "", root, listing)
+    # A stack of our own: a folder may be nested deeper than Python calls may.
+    waiting = [(entry, "") for entry in reversed(entries)]
+    while waiting:
+        entry, parent = waiting.pop()
+        relative = f"{parent}{entry.name}"
+        if entry.name.startswith("."):
+            listing.ignored += 1
+        elif entry.is_dir(follow_symlinks=False):
+            children = _children(entry, relative, listing)
+            waiting += [(child, f"{relative}/") for child in reversed(children)]
+        elif os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:  # noqa: PTH122 - Path() of every file is slow
+            listing.ignored += 1
+        else:
+            _visit_file(entry, relative, root, listing)
     if not listing.files and not listing.skipped:
         if listing.ignored == 0:
             raise SourceError(f"the folder {folder} is empty", "name a folder that holds images")
@@ -73,24 +84,12 @@ def list_images(folder: Path) -> Listing:
     return listing
 
 
-def _visit(entry: os.DirEntry[str], parent: str, root: Path, listing: Listing) -> None:
-    relative = f"{parent}{entry.name}"
-    if entry.name.startswith("."):
-        listing.ignored += 1
-    elif entry.is_dir(follow_symlinks=False):
-        for child in _children(entry, relative, listing):
-            _visit(child, f"{relative}/", root, listing)
-    elif os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:  # noqa: PTH122 - Path() of every file is slow
-        listing.ignored += 1
-    else:
-        _visit_file(entry, relative, root, listing)
-
-
-def _children(entry: os.DirEntry[str], relative: str, listing: Listing) -> Iterator[os.DirEntry[str]]:
+def _children(entry: os.DirEntry[str], relative: str, listing: Listing) -> list[os.DirEntry[str]]:
     try:
-        yield from sorted(os.scandir(entry.path), key=lambda child: child.name)
+        return sorted(os.scandir(entry.path), key=lambda child: child.name)
     except OSError as error:
         listing.skipped.append(Skipped(relative, "unreadable", f"the folder cannot be read ({error.strerror})"))
+        return []
 
 
 def _visit_file(entry: os.DirEntry[str], relative: str, root: Path, listing: Listing) -> None:

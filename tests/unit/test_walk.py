@@ -1,0 +1,57 @@
+"""A folder's images are listed in a fixed order, however the folder is made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from indexer.walk import list_images
+from sceneseek.errors import SourceError
+
+
+def touch(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def test_files_are_listed_by_path_with_their_facts(tmp_path: Path) -> None:
+    for name in ("b/2.jpg", "b/1.png", "a.webp", "c/d/e.TIFF", "notes.txt", ".hidden/x.jpg"):
+        touch(tmp_path / name)
+    listing = list_images(tmp_path)
+    assert [file.relative for file in listing.files] == ["a.webp", "b/1.png", "b/2.jpg", "c/d/e.TIFF"]
+    assert listing.ignored == 2
+    assert listing.files[0].mtime_ns == (tmp_path / "a.webp").stat().st_mtime_ns
+
+
+def test_a_linked_folder_is_not_entered(tmp_path: Path) -> None:
+    touch(tmp_path / "outside" / "x.jpg")
+    touch(tmp_path / "photos" / "y.jpg")
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "photos" / "round").symlink_to(tmp_path / "photos")
+    assert [file.relative for file in list_images(tmp_path / "photos").files] == ["y.jpg"]
+
+
+def test_a_folder_may_be_nested_deeper_than_python_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    monkeypatch.chdir(photos)
+    for _ in range(1_200):
+        Path("d").mkdir()
+        os.chdir("d")
+    Path("deep.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert [file.relative for file in list_images(photos).files] == ["d/" * 1_200 + "deep.jpg"]
+    finally:
+        # Python's own rmtree, which pytest tidies up with, cannot go as deep.
+        subprocess.run(["rm", "-r", photos], check=True)
+
+
+@pytest.mark.parametrize(("name", "said"), [("nowhere", "there is no folder"), ("file.jpg", "is not a folder")])
+def test_what_is_no_folder_is_named(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "file.jpg").touch()
+    with pytest.raises(SourceError, match=said):
+        list_images(tmp_path / name)
