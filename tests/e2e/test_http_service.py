@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -138,7 +139,7 @@ def test_a_stop_answers_what_is_in_flight_and_refuses_what_comes_after(start: St
         for connection in connections:
             connection.sendall(request)
         service.process.send_signal(signal.SIGTERM)
-        answers = [_read_all(connection) for connection in connections]
+        answers = [_read_answer(connection) for connection in connections]
     assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 64
     assert all(json.loads(answer.partition(b"\r\n\r\n")[2])["results"] for answer in answers)
     assert service.process.wait(timeout=20) == 0
@@ -237,6 +238,19 @@ def _index(folder: Path, bundle: Bundle, index: Path) -> None:
 def _read_all(connection: socket.socket) -> bytes:
     """Until the other side closes."""
     return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def _read_answer(connection: socket.socket) -> bytes:
+    """One whole answer, then the connection is closed, as a client does: gunicorn waits 2 s for each that is not."""
+    received = b""
+    with connection:
+        while part := connection.recv(65_536):
+            received += part
+            head, found, body = received.partition(b"\r\n\r\n")
+            declared = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            if found and declared and len(body) >= int(declared[1]):
+                break
+    return received
 
 
 def _eventually(look: Callable[[], Any], right: Callable[[Any], bool], within: float = 20) -> Any:
