@@ -94,8 +94,9 @@ class EdgeStore:
         """See `VectorStore.create`."""
         home = self._home(info.name)
         try:
-            home.mkdir(parents=True)
-            writer = FileLock(
+            home.parent.mkdir(parents=True, exist_ok=True)
+            # The lock comes before our directory: whoever holds it sweeps away directories of unfinished runs.
+            self._writer = FileLock(
                 self.root / "writer.lock",
                 f"the index {self.root} is being written",
                 "wait until that run has ended, or choose another --index",
@@ -104,12 +105,9 @@ class EdgeStore:
             raise IndexUnavailable(
                 f"the index {self.root} cannot be written ({error.strerror})", "choose another --index"
             ) from error
-        except IndexUnavailable:
-            home.rmdir()
-            raise
-        self._writer = writer
         try:
-            self._sweep(keep=info.name)
+            self._sweep()
+            home.mkdir()
             if base is None:
                 (home / "shard").mkdir()
                 shard = edge.EdgeShard.create(str(home / "shard"), _config(info))
@@ -169,10 +167,10 @@ class EdgeStore:
     def _home(self, name: str) -> Path:
         return self.root / "generations" / name
 
-    def _sweep(self, keep: str) -> None:
+    def _sweep(self) -> None:
         """Remove what killed runs left; called under the writer's lock, so nobody is building there."""
         for home in (self.root / "generations").iterdir():
-            if home.name != keep and not (home / "generation.json").exists():
+            if not (home / "generation.json").exists():
                 shutil.rmtree(home, ignore_errors=True)
 
     def _remove_if_free(self, home: Path) -> None:
