@@ -6,11 +6,14 @@ columns are allowed. A split is one image name a line.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from sceneseek.errors import DataError
-from sceneseek.tables import read_lines, read_table
+from sceneseek.tables import first_few, read_lines, read_table
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,51 @@ class Caption:
     image: str
     text: str
     caption_id: str = ""
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions by image and by id: what a corpus and ratings look up.
+
+    Attributes:
+        path: the file they come from.
+        by_image: the captions of each image, both in the file's order.
+        by_id: each caption by its id, with the image it was written for; empty where the file has no ids.
+    """
+
+    path: Path
+    by_image: dict[str, tuple[str, ...]]
+    by_id: dict[str, Caption]
+
+    @classmethod
+    def read(cls, path: Path) -> Captions:
+        """Read a captions file; rows without a name or without a caption are counted and logged.
+
+        Raises:
+            DataError: the file cannot be read (see `read_captions`), no row has both, or one caption id
+                stands for two captions or for two images.
+        """
+        by_image: dict[str, list[str]] = {}
+        by_id: dict[str, Caption] = {}
+        blank: list[str] = []
+        for row in read_captions(path):
+            caption = Caption(row.image.strip(), row.text.strip(), row.caption_id.strip())
+            if not caption.image or not caption.text:
+                blank.append(caption.caption_id or caption.image or repr(caption.text))
+                continue
+            by_image.setdefault(caption.image, []).append(caption.text)
+            if caption.caption_id and by_id.setdefault(caption.caption_id, caption) != caption:
+                raise DataError(f"{path} has two captions with the id {caption.caption_id!r}", "give each its own")
+        if not by_image:
+            raise DataError(f"{path} holds no captions", "give each row an image and a caption")
+        if blank:
+            log.warning("%s: %d rows without an image or a caption: %s", path, len(blank), first_few(blank))
+        return cls(path, {image: tuple(texts) for image, texts in by_image.items()}, by_id)
+
+    @property
+    def names(self) -> list[str]:
+        """The images, in the file's order."""
+        return list(self.by_image)
 
 
 def read_captions(path: Path) -> list[Caption]:

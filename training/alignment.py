@@ -19,6 +19,7 @@ from sceneseek.files import directory_in_place
 from sceneseek.heads import Calibration
 from sceneseek.packs import Pack
 from sceneseek.progress import Progress
+from sceneseek.ratings import Ratings
 from sceneseek.vectors import Floats
 from training import calibration
 from training.card import CARD, render
@@ -26,7 +27,6 @@ from training.classes import class_texts
 from training.corpus import Corpus
 from training.images import ImageFeatures, ImageTowers
 from training.joint_space import Lessons, Views, learn_block
-from training.ratings import Ratings
 from training.recall import recall_at
 from training.recipe import Recipe
 from training.sources import Material

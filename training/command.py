@@ -40,8 +40,9 @@ def train() -> None:
 @click.option("--out", type=_FOLDER, required=True, help="Where the alignment goes; one that is there is replaced.")
 @click.option("--validate-split", type=_FILE, help="Names of images to measure recall on; none may be in --split.")
 @click.option(
-    "--expert", type=_FILE, help="Human ratings to calibrate on: a TSV of image, caption_id, s1, s2, s3 (1 to 4)."
+    "--expert", type=_FILE, help="Human ratings to calibrate on: a TSV of image, caption_id, s1, s2, ... (1 to 4)."
 )
+@click.option("--skip-unknown", is_flag=True, help="Leave out ratings of unknown images or captions, and say which.")
 @click.option(
     "--also-measure",
     "galleries",
@@ -73,6 +74,7 @@ def alignment(
     out: Path,
     validate_split: Path | None,
     expert: Path | None,
+    skip_unknown: bool,
     galleries: tuple[tuple[Path, Path], ...],
     cite: str | None,
     pack_name: str,
@@ -99,7 +101,7 @@ def alignment(
             f"training needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
         ) from error
     check_out(out)
-    material = read_material(Sources(images, captions, split, validate_split, expert, galleries), seed)
+    material = read_material(Sources(images, captions, split, validate_split, expert, galleries, skip_unknown), seed)
     if threads:
         torch.set_num_threads(threads)
     image_towers, text_tower = ImageTowers(pack, cache, device, threads), TextTower(pack, cache, device, threads)
@@ -134,6 +136,9 @@ def _command_line(ctx: click.Context) -> str:
         if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE or name in _UNSAID:
             continue
         value = ctx.params[name]
+        if isinstance(value, bool):
+            words += [option.opts[0]] if value else []
+            continue
         for one in value if option.multiple else (value,):
             parts = one if isinstance(one, tuple) else (one,)
             words += [option.opts[0], *(part.name if isinstance(part, Path) else str(part) for part in parts)]

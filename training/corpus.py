@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sceneseek.captions import Captions
 from sceneseek.errors import DataError
 from sceneseek.tables import first_few
-from training.captions import Captions
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sceneseek.captions import read_split
+from sceneseek.captions import Captions, read_split
 from sceneseek.errors import DataError
+from sceneseek.ratings import Ratings, read_expert
 from sceneseek.tables import first_few
-from training.captions import Captions
 from training.corpus import Corpus, gather
-from training.ratings import Ratings, read_ratings
 
 _HELD_OUT = 0.05
 _LEAST_IMAGES = 4
@@ -25,11 +24,12 @@ class Sources:
 
     Attributes:
         images: the folder that names in the other files are relative to.
-        captions: see `training.captions`.
+        captions: see `sceneseek.captions`.
         split: the images to learn from; None takes all that have captions.
         validate_split: images to measure recall on.
-        expert: human ratings, see `training.ratings`.
+        expert: human ratings, see `sceneseek.ratings`.
         galleries: other folders, each with its captions, to measure recall on.
+        skip_unknown: whether ratings of unknown images or captions are left out rather than an error.
     """
 
     images: Path
@@ -38,6 +38,7 @@ class Sources:
     validate_split: Path | None = None
     expert: Path | None = None
     galleries: tuple[tuple[Path, Path], ...] = ()
+    skip_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ def read_material(sources: Sources, seed: int) -> Material:
         _refuse_shared(names, wanted, f"{sources.validate_split} and {label}")
         measured.append(gather(sources.validate_split.name, sources.images, captions, wanted))
         held_out = measured[0]
-    ratings = read_ratings(sources.expert, sources.images, captions) if sources.expert else None
-    if ratings:
+    ratings = None
+    if sources.expert:
+        ratings = read_expert(sources.expert, sources.images, captions, skip_unknown=sources.skip_unknown)
         _refuse_shared(names, ratings.names, f"{sources.expert} and {label}")
     train = gather(label, sources.images, captions, names)
     if ratings is None and held_out is None:

@@ -85,19 +85,23 @@ def test_ratings_calibrate_and_an_undecodable_image_is_named(
             file.write(f"copy {i}.png\tcopy {i}.png#0\tanother {Path(NAMES[6 + i]).stem}\n")
     (tmp_path / "split.txt").write_text("\n".join(learned))
     rows = [f"{a}\t{b}#0\t" + ("4\t4\t4" if a == b else "1\t1\t2") for a in rated for b in rated]
+    rows.append(f"{rated[0]}\tlost#0\t1\t1\t1")
     expert.write_text("\n".join(["image\tcaption_id\ts1\ts2\ts3", *rows]) + "\n")
     options = ("--split", tmp_path / "split.txt", "--expert", expert, "--out", tmp_path / "out", "--epochs", 1)
     outcome = sceneseek(
         *("train", "alignment", "--images", images, "--captions", captions, *options, "--cache", cache),
-        *("--threads", 1),
+        *("--threads", 1, "--skip-unknown"),
         timeout=280,
     )
     assert outcome.returncode == 0, outcome.stderr
+    assert "left out ratings: 1 of unknown captions (lost#0)" in outcome.stderr
     assert "1 images cannot be decoded: broken.jpg (not-an-image)" in outcome.stderr
     assert "calibration  on human ratings, 36 pairs: rmse" in outcome.stdout
     loaded = Alignment.load(tmp_path / "out")
     assert loaded.card["learned_from"]["left_out"] == {"not decodable": 1}
     assert loaded.calibration.source == "human ratings"
+    assert loaded.card["calibrated_on"]["left_out"] == {"of unknown captions": 1}
+    assert "--expert expert.tsv --skip-unknown --epochs 1" in loaded.card["command"]
     assert loaded.calibration.slope > 0
     assert (np.diff(loaded.calibration.score(np.linspace(-1, 1, 9).astype("f4"))) > 0).all()
 
@@ -142,6 +146,21 @@ def test_every_mistake_is_one_line_before_anything_slow(
     assert "Traceback" not in outcome.stderr
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
+
+
+def test_ratings_of_the_unknown_are_one_line_that_names_them_and_the_way_on(
+    sceneseek: CommandLine, gallery: Path, captions: Path, tmp_path: Path
+) -> None:
+    expert = tmp_path / "expert.tsv"
+    expert.write_text(f"image\tcaption_id\ts1\ts2\n{NAMES[0]}\t{NAMES[1]}#0\t1\t2\nlost.png\t{NAMES[1]}#0\t4\t4\n")
+    files = ("--images", gallery, "--captions", captions, "--expert", expert, "--out", tmp_path / "out")
+    outcome = sceneseek("train", "alignment", *files)
+    assert outcome.returncode == 1
+    (said,) = outcome.stderr.splitlines()
+    assert said.startswith("error: ")
+    assert "1 of 2 ratings cannot be used: 1 of images not in the folder (lost.png)" in said
+    assert "--skip-unknown" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_alignment_from_elsewhere_is_not_overwritten_by_accident(

@@ -9,9 +9,8 @@ import pytest
 
 from export.bundle import shipped_alignment
 from sceneseek.alignment import Alignment
-from sceneseek.captions import read_split
+from sceneseek.captions import Captions, read_split
 from sceneseek.packs import find_pack
-from training.captions import Captions
 from training.corpus import gather
 from training.images import ImageTowers
 from training.recall import recall_at

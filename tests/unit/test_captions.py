@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sceneseek.captions import Caption, read_captions, read_split
+from sceneseek.captions import Caption, Captions, read_captions, read_split
 from sceneseek.errors import DataError
 
 
@@ -53,3 +53,43 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_split_is_a_list_of_names_without_repeats(tmp_path: Path) -> None:
     assert read_split(file(tmp_path, "b.jpg\n\na.jpg\nb.jpg\n")) == ["b.jpg", "a.jpg"]
+
+
+def test_captions_are_found_by_image_in_their_order_and_by_id_with_their_image(tmp_path: Path) -> None:
+    path = file(
+        tmp_path,
+        "caption\timage\textra\tcaption_id\n"
+        'a "big" dog\tb.png\t1\tb#0\n it\'s \ta.png\t2\ta#0\nso\tb.png\t3\tb#1\nno id\ta.png\t4\t\n',
+    )
+    found = Captions.read(path)
+    assert found.names == ["b.png", "a.png"]
+    assert found.by_image == {"b.png": ('a "big" dog', "so"), "a.png": ("it's", "no id")}
+    assert found.by_id == {
+        "b#0": Caption("b.png", 'a "big" dog', "b#0"),
+        "a#0": Caption("a.png", "it's", "a#0"),
+        "b#1": Caption("b.png", "so", "b#1"),
+    }
+
+
+def test_a_file_without_ids_finds_nothing_by_id(tmp_path: Path) -> None:
+    found = Captions.read(file(tmp_path, "image\tcaption\na.png\ta dog\n"))
+    assert found.by_id == {}
+    assert found.names == ["a.png"]
+
+
+def test_rows_without_a_caption_are_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = file(tmp_path, "image\tcaption\na.png\ta dog\nb.png\t \n")
+    assert Captions.read(path).names == ["a.png"]
+    assert "1 rows without an image or a caption: b.png" in caplog.text
+
+
+@pytest.mark.parametrize("other", ["a.png\t7\ta cat", "b.png\t7\ta dog"])
+def test_an_id_of_two_captions_or_of_two_images_is_refused(tmp_path: Path, other: str) -> None:
+    path = file(tmp_path, f"image\tcaption_id\tcaption\na.png\t7\ta dog\n{other}\n")
+    with pytest.raises(DataError, match="two captions with the id '7'"):
+        Captions.read(path)
+
+
+def test_captions_that_are_all_blank_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no captions"):
+        Captions.read(file(tmp_path, "image\tcaption\na.png\t \n"))

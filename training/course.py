@@ -1,0 +1,134 @@
+"""A course's directory: Flickr8k's ratings in the layout in which a course hands them out to its students.
+
+| file | what |
+|---|---|
+| ``train_dataset.csv`` | ``image``, ``query_id``, ``query_text``: separated by commas, quoted where needed |
+| ``ExpertAnnotations.tsv`` | image, query id, three scores; no header, see `sceneseek.ratings` |
+| ``CrowdAnnotations.tsv`` | image, query id, share of yes, yes, no; no header |
+| ``test_queries.csv`` | a nameless index, ``query_id``, ``query_text``, ``image``: separated by ``|`` |
+| ``train_images/``, ``test_images/`` | the images |
+
+Its files name images without their folder. Here an image is named by its path in the directory, such as
+``train_images/dog.jpg``. A row of the training data is a pair to rate: its query need not have been written for
+its image. What it was written for is said by its id, ``dog.jpg#2``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sceneseek.captions import Caption, Captions
+from sceneseek.errors import DataError
+from sceneseek.ratings import ImageFolder
+from sceneseek.tables import read_lines
+
+TRAIN, EXPERT, CROWD, TEST = (
+    "train_dataset.csv",
+    "ExpertAnnotations.tsv",
+    "CrowdAnnotations.tsv",
+    "test_queries.csv",
+)
+PLACES = ("train_images", "test_images")
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a course's directory holds, as `read_expert` and `read_crowd` take it.
+
+    Attributes:
+        images: the directory, in which they find ``dog.jpg`` as ``train_images/dog.jpg``.
+        captions: the queries of the training data, each with the image it was written for.
+        expert, crowd: the files of ratings.
+        test_images: the names of images that must not be learned from, with their folder.
+    """
+
+    images: ImageFolder
+    captions: Captions
+    expert: Path
+    crowd: Path
+    test_images: frozenset[str]
+
+
+def read_course(directory: Path) -> Course:
+    """Read a course's queries and find its files; the ratings are left to `sceneseek.ratings`.
+
+    Images of the test are those in their folder and those that the test's queries name. One that lies in both
+    folders is found in the first, and is an image of the test nevertheless.
+
+    Raises:
+        DataError: a file or folder is missing, cannot be read, or lacks a column; a row has too few or too many
+            fields; one query id stands for two texts, or no query is there.
+    """
+    _check_layout(directory)
+    images = ImageFolder(directory, PLACES)
+    captions = _captions(directory / TRAIN, images)
+    named = {row["image"] for _, row in _read_csv(directory / TEST, "|", ("query_id", "query_text", "image"))}
+    lying = {path.relative_to(directory / PLACES[1]).as_posix() for path in (directory / PLACES[1]).rglob("*")}
+    # A folder's name is none of an image, and one that the test names without a file is of no one to learn from.
+    test = {found for name in named | lying if (found := images.find(name))}
+    return Course(images, captions, directory / EXPERT, directory / CROWD, frozenset(test))
+
+
+def _check_layout(directory: Path) -> None:
+    missing = [name for name in (TRAIN, EXPERT, CROWD, TEST) if not (directory / name).is_file()]
+    missing += [f"{name}/" for name in PLACES if not (directory / name).is_dir()]
+    if missing:
+        raise DataError(
+            f"{directory} lacks {', '.join(missing)}",
+            f"a course's directory holds {', '.join((TRAIN, EXPERT, CROWD, TEST))} and the images in "
+            + " and ".join(f"{name}/" for name in PLACES),
+        )
+
+
+def _captions(path: Path, images: ImageFolder) -> Captions:
+    by_id: dict[str, Caption] = {}
+    by_image: dict[str, list[str]] = {}
+    for line, row in _read_csv(path, ",", ("image", "query_id", "query_text")):
+        query_id, text = row["query_id"], row["query_text"]
+        if not query_id or not text:
+            raise DataError(f"line {line} of {path} has no query", "give it its query_id and query_text")
+        written_for, numbered, _ = query_id.rpartition("#")
+        name = written_for if numbered else row["image"]
+        caption = Caption(images.find(name) or f"{PLACES[0]}/{name}", text, query_id)
+        known = by_id.setdefault(query_id, caption)
+        if known is caption:
+            by_image.setdefault(caption.image, []).append(text)
+        elif known != caption:
+            raise DataError(
+                f"line {line} of {path} has another text or image for the id {query_id!r}",
+                "give each query an id of its own, such as dog.jpg#2 for the image it was written for",
+            )
+    if not by_id:
+        raise DataError(f"{path} holds a header but no queries", "add a row for each rated pair")
+    return Captions(path, {image: tuple(texts) for image, texts in by_image.items()}, by_id)
+
+
+def _read_csv(path: Path, separator: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a file, without white space around their fields, each with the number of its last line."""
+    text = "\n".join(read_lines(path, "queries"))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        missing = [name for name in columns if name not in header]
+        if missing:
+            raise DataError(
+                f"{path} has no column {missing[0]!r} (its columns: {', '.join(header)[:80]})",
+                f"its first line names them, separated by {separator!r}: {', '.join(columns)}",
+            )
+        for fields in reader:
+            if not fields:
+                continue
+            if len(fields) != len(header):
+                raise DataError(
+                    f"line {reader.line_num} of {path} has {len(fields)} fields, the header has {len(header)}",
+                    f"quote a field that holds {separator!r}",
+                )
+            yield reader.line_num, {name: text.strip() for name, text in zip(header, fields, strict=True)}
+    except csv.Error as error:
+        raise DataError(
+            f"line {reader.line_num} of {path} is not CSV ({error})", "double the quotation marks inside quoted fields"
+        ) from error
