@@ -3,6 +3,10 @@
 Measured as a user gets it: the images are indexed into a real index, every caption goes through the text
 graph and the engine. The protocol is the usual one (Hodosh, Young and Hockenmaier 2013): one relevant
 image a caption, recall@k the share of captions whose image is among the first k.
+
+Two orders are measured: that of the shortlist, by cosine, and under names that begin with ``rescored.`` that
+of a search, which scores the first `DEFAULT_SHORTLIST` by the head and sorts them by score; an image beyond
+these keeps its place. Intervals are from the bootstrap by image, with all captions of an image.
 """
 
 from __future__ import annotations
@@ -16,22 +20,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evaluation.metrics import RankingFigures
+from evaluation.bootstrap import Bootstrap, Figure, Positions
+from evaluation.metrics import RANKING_FIGURES, ranking_figures
+from evaluation.pairs import searchable
 from indexer.build import BuildOptions, index_listing
 from indexer.pipeline import batched
 from indexer.walk import Listing, list_images
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
 from sceneseek.encoders import TextEncoder
-from sceneseek.errors import DataError, InvalidRequest
+from sceneseek.errors import DataError
 from sceneseek.live import LiveCollection
 from sceneseek.payload import point_id
 from sceneseek.progress import Progress
-from sceneseek.request import checked_query
+from sceneseek.request import DEFAULT_SHORTLIST
 from sceneseek.runtime import Device
+from sceneseek.scorer import Candidates, Scorer
 from sceneseek.store import VectorStore
+from sceneseek.vectors import Floats
 
 DEPTH = 1_000
+RESCORED = "rescored."
+RETRIEVAL_FIGURES = (*RANKING_FIGURES, *(f"{RESCORED}{name}" for name in RANKING_FIGURES))
 _BATCH = 64
 
 log = logging.getLogger(__name__)
@@ -42,7 +52,7 @@ class RetrievalReport:
     """What an evaluation found.
 
     Attributes:
-        figures: of the shortlist order.
+        figures: by the names in `RETRIEVAL_FIGURES`.
         queries: captions asked.
         images: images in the index.
         missing: images of the captions file that are not in the folder or could not be indexed.
@@ -50,7 +60,7 @@ class RetrievalReport:
         bundle: fingerprint of the bundle.
     """
 
-    figures: RankingFigures
+    figures: dict[str, Figure]
     queries: int
     images: int
     missing: int
@@ -60,7 +70,7 @@ class RetrievalReport:
     def to_json(self) -> dict[str, Any]:
         """As JSON values, with stable keys."""
         return {
-            **self.figures.to_json(),
+            **{name: figure.to_json() for name, figure in self.figures.items()},
             "n_queries": self.queries,
             "n_images": self.images,
             "n_missing_images": self.missing,
@@ -70,7 +80,12 @@ class RetrievalReport:
 
 
 def evaluate_retrieval(
-    bundle: Bundle, images: Path, captions: Sequence[Caption], store: VectorStore, device: Device = "auto"
+    bundle: Bundle,
+    images: Path,
+    captions: Sequence[Caption],
+    store: VectorStore,
+    device: Device = "auto",
+    bootstrap: Bootstrap | None = None,
 ) -> RetrievalReport:
     """Index the captions' images into an empty store, ask every caption, and rank its own image.
 
@@ -80,6 +95,7 @@ def evaluate_retrieval(
         captions: image and text; only the images named here are indexed.
         store: an empty store to build in.
         device: where the graphs run.
+        bootstrap: how intervals are found.
 
     Raises:
         DataError: no caption's image is in the folder, or a caption cannot be searched.
@@ -99,9 +115,15 @@ def evaluate_retrieval(
     asked = [caption for caption in captions if caption.image in indexed]
     if missing := len(wanted) - len(indexed):
         log.warning("%d of %d images of the captions file are not in %s", missing, len(wanted), images)
-    ranks = _own_ranks(bundle, store, asked, min(DEPTH, len(indexed)), device)
+    shortlist, rescored = _own_ranks(bundle, store, asked, min(DEPTH, len(indexed)), device)
+
+    def measure(rows: Positions) -> dict[str, float]:
+        after = ranking_figures(rescored[rows])
+        return {**ranking_figures(shortlist[rows]), **{f"{RESCORED}{name}": value for name, value in after.items()}}
+
+    _, owner = np.unique([caption.image for caption in asked], return_inverse=True)
     return RetrievalReport(
-        figures=RankingFigures.of(ranks),
+        figures=(bootstrap or Bootstrap()).figures(measure(np.arange(len(asked))), measure, owner),
         queries=len(asked),
         images=len(indexed),
         missing=missing,
@@ -110,29 +132,40 @@ def evaluate_retrieval(
     )
 
 
+def rescored_rank(candidates: Candidates, scores: Floats, own: str) -> float:
+    """The place (from 1) of an id among candidates once they are sorted as a search sorts them; NaN if not there."""
+    if own not in candidates.ids:
+        return np.nan
+    order = np.lexsort((-candidates.similarity, -scores))
+    return float(np.flatnonzero(order == candidates.ids.index(own))[0] + 1)
+
+
 def _own_ranks(
     bundle: Bundle, store: VectorStore, captions: Sequence[Caption], depth: int, device: Device
-) -> npt.NDArray[np.float64]:
-    """The place (from 1) of each caption's own image; infinity where it is not among the first `depth`."""
-    encoder = TextEncoder(bundle, device)
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The place (from 1) of each caption's own image by cosine, and by score.
+
+    Infinity where it is not among the first `depth`.
+    """
+    encoder, scorer = TextEncoder(bundle, device), Scorer(bundle, device)
     live = LiveCollection(store, bundle.manifest.fingerprints.image)
-    ranks = []
+    by_cosine, by_score = np.full((2, len(captions)), np.inf)
+    row = 0
     try:
         with live.borrow() as collection, Progress("asking", len(captions), "captions") as progress:
             for batch in batched(captions, _BATCH):
-                vectors = encoder.encode([_searchable(caption) for caption in batch])
-                for caption, joint in zip(batch, vectors.joint, strict=True):
-                    ids = collection.shortlist(joint, depth).ids
+                vectors = encoder.encode([searchable(caption.text) for caption in batch])
+                for caption, joint, head in zip(batch, vectors.joint, vectors.head, strict=True):
                     own = point_id(caption.image)
-                    ranks.append(ids.index(own) + 1.0 if own in ids else np.inf)
+                    ids = collection.shortlist(joint, depth).ids
+                    if own in ids:
+                        by_cosine[row] = ids.index(own) + 1
+                    # Asked for as a search does it: the first places of a deeper list may be other ones.
+                    candidates = collection.shortlist(joint, DEFAULT_SHORTLIST, scorer.vectors_read())
+                    rank = rescored_rank(candidates, scorer.score(candidates, joint, head), own)
+                    by_score[row] = by_cosine[row] if np.isnan(rank) else rank
+                    row += 1
                 progress.advance(len(batch))
     finally:
         live.close()
-    return np.array(ranks)
-
-
-def _searchable(caption: Caption) -> str:
-    try:
-        return checked_query(caption.text)
-    except InvalidRequest as error:
-        raise DataError(f"the caption of {caption.image} cannot be searched ({error.what})", error.hint) from error
+    return by_cosine, by_score

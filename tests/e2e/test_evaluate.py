@@ -25,12 +25,57 @@ def test_figures_come_as_text_and_as_json(
     common = ("evaluate", "retrieval", "--bundle", bundle.path, "--images", gallery, "--captions", path)
     report = json.loads(sceneseek(*common, "--json").stdout)
     assert report["n_queries"] == report["n_images"] == len(NAMES)
-    assert report["recall@50"] == 1.0
-    assert 0 < report["recall@1"] <= report["recall@5"] <= report["recall@10"] <= 1
-    assert 0 < report["mrr"] <= 1
+    assert report["recall@50"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+    shares = [report[f"recall@{k}"]["value"] for k in (1, 5, 10)]
+    assert 0 < shares[0] <= shares[1] <= shares[2] <= 1
+    low, high = report["mrr"]["ci95"]
+    assert 0 < low <= report["mrr"]["value"] <= high <= 1
+    assert low < high
+    figures = {"recall@1", "recall@5", "recall@10", "recall@50", "median_rank", "mrr"}
+    for name in figures:
+        # The calibrated cosine rises with the cosine, so scores leave its order alone.
+        assert report[f"rescored.{name}"] == report[name]
+    plain = {"n_queries", "n_images", "n_missing_images", "depth", "bundle"}
+    assert set(report) == figures | {f"rescored.{name}" for name in figures} | plain
     text = sceneseek(*common)
     assert f"{len(NAMES)} captions of {len(NAMES)} images" in text.stdout
-    assert "recall@1/5/10/50" in text.stdout
+    lines = dict(line.split(maxsplit=1) for line in text.stdout.splitlines()[2:])
+    assert lines["rescored.mrr"].split() == [f"{report['mrr']['value']:.4f}", f"{low:.4f}", "to", f"{high:.4f}"]
+
+
+def test_a_regression_ends_with_1_and_a_line_for_each_figure_after_the_report(
+    sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
+) -> None:
+    path = captions(tmp_path, [(name, Path(name).stem) for name in NAMES])
+    common = ("evaluate", "retrieval", "--bundle", bundle.path, "--images", gallery, "--captions", path, "--json")
+    outcome = sceneseek(
+        *common, "--fail-below", "rescored.recall@5=1.5", "--fail-below", "recall@50=1", "--fail-above", "median_rank=0"
+    )
+    assert outcome.returncode == 1
+    assert json.loads(outcome.stdout)["n_queries"] == len(NAMES)
+    said = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
+    assert [line.split(" (95%")[0].split(" is ")[0] for line in said] == [
+        "error: rescored.recall@5",
+        "error: median_rank",
+    ]
+    assert "below 1.5 (95% interval" in said[0]
+    assert sceneseek(*common, "--fail-below", "recall@50=1", "--fail-above", "median_rank=12").returncode == 0
+
+
+def test_a_bound_that_cannot_be_meant_is_refused_before_anything_is_read(
+    sceneseek: CommandLine, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    common = ("evaluate", "retrieval", "--bundle", nowhere, "--images", nowhere, "--captions", nowhere)
+    for option, bound, said in (
+        ("--fail-below", "precision@1=0.5", "choose from recall@1, recall@5"),
+        ("--fail-below", "median_rank=5", "use --fail-above median_rank=5"),
+        ("--fail-above", "rescored.mrr=0.5", "use --fail-below rescored.mrr=0.5"),
+    ):
+        outcome = sceneseek(*common, option, bound)
+        assert (outcome.returncode, outcome.stdout) == (2, "")
+        assert len(outcome.stderr.splitlines()) == 1
+        assert said in outcome.stderr
 
 
 def test_a_split_limits_images_and_missing_ones_are_told(

@@ -25,7 +25,7 @@ def recall(sceneseek: CommandLine, bundle: Bundle, images: Path, captions: Path,
     assert outcome.returncode == 0, outcome.stderr
     report = json.loads(outcome.stdout)
     assert report["n_missing_images"] == 0
-    return [100 * report[f"recall@{k}"] for k in (1, 5, 10)]
+    return [100 * report[f"recall@{k}"]["value"] for k in (1, 5, 10)]
 
 
 @pytest.mark.flickr8k

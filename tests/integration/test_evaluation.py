@@ -1,0 +1,115 @@
+"""Evaluations see what a search gives: its scores and its order, also of a head that reads every vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.bootstrap import Bootstrap
+from evaluation.metrics import ranking_figures
+from evaluation.pairs import encode_images, encode_texts, score_pairs
+from evaluation.retrieval import evaluate_retrieval, rescored_rank
+from export.bundle import Trained, export_bundle, shipped_alignment
+from indexer.build import index_folder
+from sceneseek.bundle import Bundle
+from sceneseek.captions import Caption
+from sceneseek.errors import DataError
+from sceneseek.heads import MlpHead
+from sceneseek.packs import find_pack
+from sceneseek.scorer import Candidates, Scorer
+from sceneseek.search import Search
+from sceneseek.store import open_store
+from tests.drawing import NAMES
+
+TEXTS = [Path(name).stem for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def mlp_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle whose head was drawn at random, so that its order is not that of the cosines."""
+    pack = find_pack("compact")
+    trained = Trained.load(shipped_alignment(pack), None)
+    rng = np.random.default_rng(5)
+
+    def weights(*shape: int, scale: float) -> np.ndarray:
+        return (scale * rng.normal(size=shape)).astype(np.float32)
+
+    head = MlpHead(
+        calibration=trained.alignment.calibration,
+        towers=("lite0",),
+        cosine=weights(16, scale=1),
+        product=weights(16, trained.alignment.joint, scale=1),
+        image=weights(16, 1280, scale=0.05),
+        text=weights(16, 384, scale=0.5),
+        bias=weights(16, scale=0.1),
+        layers=((weights(1, 16, scale=0.5), weights(1, scale=0.1)),),
+    )
+    return export_bundle(pack, replace(trained, head=head), tmp_path_factory.mktemp("mlp") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def search(mlp_bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
+    store = open_store(f"file:{tmp_path_factory.mktemp('index')}")
+    index_folder(gallery, mlp_bundle, store)
+    found = Search(mlp_bundle, store)
+    yield found
+    found.close()
+
+
+def test_pairs_have_the_scores_that_a_search_gives(mlp_bundle: Bundle, search: Search, gallery: Path) -> None:
+    images = encode_images(mlp_bundle, {name: gallery / name for name in NAMES})
+    texts = encode_texts(mlp_bundle, TEXTS)
+    pairs = [(image, text) for image in range(len(NAMES)) for text in range(len(TEXTS)) if (image + text) % 3]
+    row = np.array([images.row[NAMES[image]] for image, _ in pairs])
+    text_row = np.array([text for _, text in pairs])
+    scores = score_pairs(Scorer(mlp_bundle), images.vectors, texts, row, text_row)
+    answers = [{r.path: r.score for r in search.query(text, k=len(NAMES)).results} for text in TEXTS]
+    expected = [answers[text][NAMES[image]] for image, text in pairs]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert np.std(scores) > 0.01
+
+
+def test_rescored_figures_are_of_the_order_that_a_search_gives(
+    mlp_bundle: Bundle, search: Search, gallery: Path, tmp_path: Path
+) -> None:
+    captions = [Caption(name, text) for name, text in zip(NAMES, TEXTS, strict=True)]
+    store = open_store(f"file:{tmp_path}/index")
+    figures = evaluate_retrieval(mlp_bundle, gallery, captions, store, bootstrap=Bootstrap(5)).figures
+    ranks: dict[str, list[float]] = {"": [], "rescored.": []}
+    for name, text in zip(NAMES, TEXTS, strict=True):
+        results = search.query(text, k=len(NAMES)).results
+        ranks["rescored."] += [result.rank for result in results if result.path == name]
+        by_cosine = sorted(results, key=lambda result: -result.similarity)
+        ranks[""] += [place for place, result in enumerate(by_cosine, start=1) if result.path == name]
+    assert ranks[""] != ranks["rescored."]
+    for prefix, places in ranks.items():
+        for figure, value in ranking_figures(np.array(places, np.float64)).items():
+            assert figures[f"{prefix}{figure}"].value == pytest.approx(value), f"{prefix}{figure}"
+
+
+def test_equal_scores_keep_the_order_of_their_similarity_and_strangers_have_no_rank() -> None:
+    candidates = Candidates(ids=["a", "b", "c"], similarity=np.array([0.9, 0.8, 0.7], np.float32))
+    scores = np.array([0.5, 0.6, 0.5], np.float32)
+    assert [rescored_rank(candidates, scores, own) for own in ("a", "b", "c")] == [2, 1, 3]
+    assert np.isnan(rescored_rank(candidates, scores, "d"))
+
+
+def test_a_caption_that_cannot_be_searched_is_named(mlp_bundle: Bundle) -> None:
+    with pytest.raises(DataError, match=r"the caption 'a\\tbell\\x07' cannot be searched"):
+        encode_texts(mlp_bundle, ["a dog", "a\tbell\x07"])
+
+
+def test_captions_beyond_the_shortlist_keep_their_place(
+    mlp_bundle: Bundle, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluation.retrieval.DEFAULT_SHORTLIST", 1)
+    captions = [Caption(name, text) for name, text in zip(NAMES, TEXTS, strict=True)]
+    store = open_store(f"file:{tmp_path}/index")
+    figures = evaluate_retrieval(mlp_bundle, gallery, captions, store, bootstrap=Bootstrap(5)).figures
+    # One candidate cannot be reordered, and the others lie where the cosine left them.
+    assert figures["mrr"].value != 1
+    assert figures["rescored.mrr"] == figures["mrr"]
