@@ -32,7 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),export,dev]'
+	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),train,dev]'
 	@touch $@
 
 $(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*.py export/weights/compact/*/*) sceneseek/packs.py

@@ -27,7 +27,8 @@ from sceneseek.options import json_option
 @click.option(
     "--head",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A trained MLP head's directory; default: the alignment's calibrated cosine.",
+    help="What `sceneseek train heads` wrote, or one head of it, or the word `cosine` for the alignment's own curve; "
+    "default: the head that comes with the pack, beside its own alignment.",
 )
 @click.option(
     "--verify-on",
@@ -50,7 +51,10 @@ def export(
         raise ExportError(
             f"export needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
         ) from error
-    trained = Trained.load(alignment or shipped_alignment(pack), head)
+    if head is None and alignment is None:
+        trained = Trained.shipped(pack)
+    else:
+        trained = Trained.load(alignment or shipped_alignment(pack), None if head == Path("cosine") else head)
     bundle = export_bundle(pack, trained, out, verify_on)
     manifest = bundle.manifest
     if as_json:

@@ -10,8 +10,11 @@ from onnx import TensorProto, compose, helper
 from export import graphs
 from export.towers import OPSET, ImageTower, TextTower
 from sceneseek.alignment import Alignment
-from sceneseek.heads import CosineHead, Head, MlpHead
+from sceneseek.heads import Head
+from sceneseek.heads.inputs import OF_TEXT
 from sceneseek.manifest import ImageInput
+
+Output = tuple[str, list[str | int]]  # the tensor that a graph gives, and its shape
 
 
 class Composition:
@@ -45,9 +48,7 @@ class Composition:
         self._weights += named.graph.initializer
         return {output.name: f"{prefix}/{output.name}" for output in piece.graph.output}
 
-    def build(
-        self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Mapping[str, tuple[str, list[str | int]]]
-    ) -> onnx.ModelProto:
+    def build(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Mapping[str, Output]) -> onnx.ModelProto:
         """The finished model; `outputs` maps each output's name to its tensor and shape (float32)."""
         ends = [helper.make_node("Identity", [tensor], [out], name=out) for out, (tensor, _) in outputs.items()]
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, s) for o, (_, s) in outputs.items()]
@@ -89,24 +90,39 @@ def image_graph(
     """`image.onnx`: pixel tensors to ``joint`` (N, D) and ``head`` (N, H_i)."""
     composition = Composition()
     infos, features, logits = tower_features(composition, towers, inputs)
-    names = None
-    if alignment.names is not None:
-        source = logits[alignment.names.tower]
-        names = composition.add("names", graphs.class_names(alignment.names), logits=source)["names"]
+    for tower, limits in alignment.ranges.items():
+        if tower in features:
+            inside = composition.add(f"{tower}.range", graphs.clipped(limits), x=features[tower])
+            features[tower] = inside["y"]
+    names = _class_names(composition, alignment, logits)
     parts = []
     for i, block in enumerate(alignment.blocks):
-        columns = [features[tower] for tower in block.towers] + ([names] if names else [])
-        x = _side_by_side(composition, f"block{i}.input", columns)
+        x = _side_by_side(composition, f"block{i}.input", [*(features[tower] for tower in block.towers), *names])
         parts.append(composition.add(f"block{i}", graphs.image_block(block), x=x)["y"])
-    if names and alignment.names_share > 0:
-        parts.append(composition.add("named", graphs.scaled(alignment.names_share), x=names)["y"])
     joint = _side_by_side(composition, "joint.parts", parts)
-    if isinstance(head, MlpHead):
+    if alignment.hubness is not None:
+        joint = composition.add("hubness", graphs.image_hubness(alignment.hubness), z=joint)["joint"]
+    if head.image_width:
         x = _side_by_side(composition, "head.input", [features[tower] for tower in head.towers])
-        share, width = composition.add("head.share", graphs.image_share(head), x=x)["head"], len(head.bias)
+        share = composition.add("head.share", graphs.image_share(head), image=x)["head"]
     else:
-        share, width = composition.add("head.share", graphs.no_head(), x=joint)["head"], 0
-    return composition.build("image", infos, {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", width])})
+        share = composition.add("head.share", graphs.no_head(), x=joint)["head"]
+    outputs: dict[str, Output] = {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", head.image_width])}
+    return composition.build("image", infos, outputs)
+
+
+def _class_names(composition: Composition, alignment: Alignment, logits: Mapping[str, str]) -> list[str]:
+    """The tensor of the class-name vectors, or nothing."""
+    if alignment.names is None:
+        return []
+    found = [
+        composition.add(f"{tower}.names", graphs.class_names(alignment.names), logits=logits[tower])["names"]
+        for tower in alignment.names.towers
+    ]
+    if len(found) == 1:
+        return found
+    wires = {f"x{i}": tensor for i, tensor in enumerate(found)}
+    return [composition.add("names", graphs.mean_direction(len(found)), **wires)["y"]]
 
 
 def text_graph(tower: TextTower, alignment: Alignment, head: Head) -> onnx.ModelProto:
@@ -120,27 +136,35 @@ def text_graph(tower: TextTower, alignment: Alignment, head: Head) -> onnx.Model
     parts = [
         composition.add(f"block{i}", graphs.text_block(block), x=text)["y"] for i, block in enumerate(alignment.blocks)
     ]
-    if alignment.names is not None and alignment.names_share > 0:
-        parts.append(composition.add("named", graphs.scaled(alignment.names_share), x=text)["y"])
     joint = _side_by_side(composition, "joint.parts", parts)
-    if isinstance(head, MlpHead):
-        share, width = composition.add("head.share", graphs.text_share(head), x=text)["head"], len(head.bias)
+    if alignment.hubness is not None:
+        joint = composition.add("hubness", graphs.text_hubness(alignment.hubness), z=joint)["joint"]
+    if head.text_width:
+        read = {"text": text}
+        if "spread" in head.reads and alignment.typical is not None:
+            spreads = [
+                composition.add(f"block{i}.spread", graphs.text_spread(alignment.typical, i, block.share), z=part)
+                for i, (block, part) in enumerate(zip(alignment.blocks, parts, strict=True))
+            ]
+            read["spread"] = _side_by_side(composition, "spread", [spread["spread"] for spread in spreads])
+        wires = {name: read[name] for name in OF_TEXT if name in head.reads}
+        share = composition.add("head.share", graphs.text_share(head), **wires)["head"]
     else:
-        share, width = composition.add("head.share", graphs.no_head(), x=joint)["head"], 0
-    return composition.build("text", infos, {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", width])})
+        share = composition.add("head.share", graphs.no_head(), x=joint)["head"]
+    outputs: dict[str, Output] = {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", head.text_width])}
+    return composition.build("text", infos, outputs)
 
 
-def score_graph(head: Head) -> onnx.ModelProto:
-    """`score.onnx`: candidates to ``score`` (N)."""
-    piece = graphs.cosine_score(head.calibration) if isinstance(head, CosineHead) else graphs.mlp_score(head)
-    return finish(piece)
+def score_graph(head: Head, joint: int) -> onnx.ModelProto:
+    """`score.onnx`: candidates to ``score`` (N); `joint` is the width of the joint vectors."""
+    return finish(graphs.score(head, joint))
 
 
 def features_graph(towers: Sequence[ImageTower], inputs: Sequence[ImageInput]) -> onnx.ModelProto:
     """What `training` runs: pixel tensors to ``NAME.features`` and ``NAME.logits`` of each image tower."""
     composition = Composition()
     infos, features, logits = tower_features(composition, towers, inputs)
-    outputs: dict[str, tuple[str, list[str | int]]] = {}
+    outputs: dict[str, Output] = {}
     for tower in towers:
         name = tower.spec.name
         outputs[f"{name}.features"] = (features[name], ["N", tower.features])

@@ -92,15 +92,34 @@ def load_text_tower(spec: TowerSpec) -> TextTower:
 
 
 class _EfficientNetLite(nn.Module):
-    """EfficientNet-Lite (Tan and Le 2019, the mobile variant): pooled features and ImageNet-1k logits."""
+    """EfficientNet-Lite (Tan and Le 2019, the mobile variant): features and ImageNet-1k logits.
+
+    The features are means over the picture: of the last two stages of blocks and, as the classifier sees
+    it, of the last convolution. The stages before know what the thousand classes have no word for.
+    """
+
+    STAGES = 2
 
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net = net
+        filters = [block._block_args.output_filters for block in net._blocks]
+        last = len(filters) - 1
+        ends = [i for i in range(len(filters)) if i == last or filters[i + 1] != filters[i]][-self.STAGES :]
+        self.ends = frozenset(ends)
+        self.width = sum(filters[i] for i in ends) + net._fc.in_features
+        self.classes = net._fc.out_features
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.net.extract_features(pixels).mean((2, 3))
-        return features, self.net._fc(features)
+        net = self.net
+        x = net._swish(net._bn0(net._conv_stem(pixels)))
+        means = []
+        for i, block in enumerate(net._blocks):
+            x = block(x)
+            if i in self.ends:
+                means.append(x.mean((2, 3)))
+        pooled = net._swish(net._bn1(net._conv_head(x))).mean((2, 3))
+        return torch.cat([*means, pooled], 1), net._fc(pooled)
 
 
 class _MeanPooledBert(nn.Module):
@@ -116,14 +135,15 @@ class _MeanPooledBert(nn.Module):
         return (hidden * mask).sum(1) / mask.sum(1)
 
 
-def _efficientnet_lite0(spec: TowerSpec) -> ImageTower:
+def _efficientnet_lite(spec: TowerSpec) -> ImageTower:
     folder = _package_folder(spec) / "models"
     from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415 - part of the extra `export`
 
     weights = next(folder.glob("*.pth"))
-    net = EfficientNet.from_name("efficientnet-lite0")
+    net = EfficientNet.from_name(spec.architecture)
     net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    return ImageTower(spec, _EfficientNetLite(net).eval(), features=1280, classes=1000, weights=weights)
+    module = _EfficientNetLite(net).eval()
+    return ImageTower(spec, module, features=module.width, classes=module.classes, weights=weights)
 
 
 def _minilm_l6(spec: TowerSpec) -> TextTower:
@@ -142,7 +162,10 @@ def _minilm_l6(spec: TowerSpec) -> TextTower:
     )
 
 
-_IMAGE_LOADERS: dict[str, Callable[[TowerSpec], ImageTower]] = {"efficientnet-lite0": _efficientnet_lite0}
+_IMAGE_LOADERS: dict[str, Callable[[TowerSpec], ImageTower]] = {
+    "efficientnet-lite0": _efficientnet_lite,
+    "efficientnet-lite2": _efficientnet_lite,
+}
 _TEXT_LOADERS: dict[str, Callable[[TowerSpec], TextTower]] = {"minilm-l6": _minilm_l6}
 
 

@@ -3,6 +3,10 @@
 The source side is the original: the towers in torch, texts tokenized by transformers' own tokenizer, the
 alignment and the head in numpy. The bundle's side is what will serve: `tokenizers` and ONNX Runtime on
 the composed graphs, in batches and one by one. Drift is the largest absolute difference of any number.
+
+A tree asks whether a number is over a border. Where it lies on one, the last digit decides between two leaves,
+and of a million questions some do. So the shares of trees, which are their inputs, have a drift of their own
+(beside the largest of them), and their scores are compared on the inputs that the graphs give.
 """
 
 from __future__ import annotations
@@ -22,11 +26,12 @@ from sceneseek.bundle import Bundle
 from sceneseek.decode import EXTENSIONS, Picture, decode
 from sceneseek.encoders import ImageEncoder, TextEncoder
 from sceneseek.errors import ExportError, ImageError
-from sceneseek.heads import CosineHead, Head, MlpHead
+from sceneseek.heads import Head, TreesHead, pair_inputs
+from sceneseek.heads.inputs import OF_TEXT
 from sceneseek.manifest import ImageInput
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.scorer import Candidates, Scorer
-from sceneseek.vectors import Floats
+from sceneseek.vectors import Floats, Vectors
 
 LIMIT = 1e-4
 
@@ -71,7 +76,7 @@ def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) 
     images = [prepare(picture, inputs) for picture in [*drawn_pictures(), *_real_pictures(bundle, folder)]]
     texts = list(TEXTS)
     image_joint, image_features = _image_reference(images, inputs, sources)
-    text_joint, text_unit = _text_reference(texts, sources, bundle.manifest.text_input.max_tokens)
+    text_joint, text_unit, text_spread = _text_reference(texts, sources, bundle.manifest.text_input.max_tokens)
 
     image_encoder, text_encoder = ImageEncoder(bundle, "cpu"), TextEncoder(bundle, "cpu")
     together = image_encoder.encode(images)
@@ -85,17 +90,21 @@ def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) 
             _gap(np.concatenate([v.joint for v in texts_alone]), text_joint),
         ),
     }
+    trees = sources.head if isinstance(sources.head, TreesHead) else None
+    if trees is not None:
+        text_shares = [{"text": text_unit, "spread": text_spread}[name] for name in OF_TEXT if name in trees.widths]
+        drift["image.head"] = _relative_gap(together.head, [image_features] if "image" in trees.widths else [])
+        drift["text.head"] = _relative_gap(texts_together.head, text_shares)
     scorer = Scorer(bundle, "cpu")
     gaps = []
     for i in range(len(texts)):
         similarity = image_joint @ text_joint[i]
         candidates = Candidates([str(n) for n in range(len(images))], similarity, together.joint, together.head)
         scores = scorer.score(candidates, texts_together.joint[i], texts_together.head[i])
-        if isinstance(sources.head, CosineHead):
-            expected = sources.head.calibration.score(similarity)
-        else:
-            expected = sources.head.score(image_joint, image_features, text_joint[i], text_unit[i])
-        gaps.append(_gap(scores, expected))
+        inputs_of = pair_inputs(image_joint, image_features, text_joint[i], text_unit[i], text_spread[i])
+        if trees is not None:
+            inputs_of |= _given(trees, together, texts_together.joint[i], texts_together.head[i])
+        gaps.append(_gap(scores, sources.head.score(inputs_of)))
     drift["score"] = max(gaps)
     for name, gap in drift.items():
         if not gap <= LIMIT:
@@ -154,12 +163,12 @@ def _image_reference(
             out = tower.module(torch.from_numpy(levels.transpose(0, 3, 1, 2).copy()))
             features[tower.spec.name], logits[tower.spec.name] = out[0].numpy(), out[1].numpy()
     joint = sources.alignment.image_joint(features, logits)
-    wanted = sources.head.towers if isinstance(sources.head, MlpHead) else ()
-    beside = [features[name] for name in wanted]
+    inside = sources.alignment.clipped(features)
+    beside = [inside[name] for name in sources.head.towers]
     return joint, np.concatenate(beside, axis=1) if beside else np.zeros((len(images), 0), np.float32)
 
 
-def _text_reference(texts: list[str], sources: Sources, max_tokens: int) -> tuple[Floats, Floats]:
+def _text_reference(texts: list[str], sources: Sources, max_tokens: int) -> tuple[Floats, Floats, Floats]:
     from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds; only the check needs it
 
     tokenizer: Any = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
@@ -171,7 +180,20 @@ def _text_reference(texts: list[str], sources: Sources, max_tokens: int) -> tupl
             batch = tokenizer(text, truncation=True, max_length=max_tokens, return_tensors="pt")
             rows.append(sources.text_tower.module(batch["input_ids"], batch["attention_mask"]).numpy())
     out: Floats = np.concatenate(rows)
-    return sources.alignment.text_joint(out), normalise(out)
+    return sources.alignment.text_joint(out), normalise(out), sources.alignment.text_spread(out)
+
+
+def _given(trees: TreesHead, images: Vectors, text_joint: Floats, text_head: Floats) -> dict[str, Floats]:
+    """What the graphs give to trees, but the similarity, which is the engine's."""
+    width = trees.widths.get("text", 0)
+    given = pair_inputs(images.joint, images.head, text_joint, text_head[:width], text_head[width:])
+    return {name: array for name, array in given.items() if name != "similarity"}
+
+
+def _relative_gap(ours: Floats, reference: Sequence[Floats]) -> float:
+    """Beside the largest number, where that is over 1; the reference is columns side by side."""
+    expected = np.concatenate([np.zeros((len(ours), 0), np.float32), *reference], axis=1)
+    return _gap(ours, expected) / max(1.0, float(np.abs(expected).max(initial=0.0)))
 
 
 def _gap(ours: Floats, reference: Floats) -> float:

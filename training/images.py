@@ -40,10 +40,14 @@ MOST_UNREADABLE = 0.1
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the towers say of N images: by tower `features` (N, F) and `logits` (N, C)."""
+    """What the towers say of N images: by tower `features` (N, F) and `logits` (N, C).
+
+    `keys` (N,) uint64 stands for the files' content, see `sceneseek.alignment.image_key`.
+    """
 
     features: dict[str, Floats]
     logits: dict[str, Floats]
+    keys: npt.NDArray[np.uint64]
 
 
 class ImageTowers:
@@ -109,6 +113,7 @@ class ImageTowers:
             ImageFeatures(
                 features={name: rows[f"{name}.features"] for name in names},
                 logits={name: rows[f"{name}.logits"] for name in names},
+                keys=np.array([int.from_bytes(keys[i][:8], "big") for i in kept], np.uint64),
             ),
             kept,
         )

@@ -13,10 +13,10 @@ from sceneseek.packs import Pack
 
 @dataclass(frozen=True)
 class NamesRecipe:
-    """The class-name vectors (see `sceneseek.alignment`), for a tower that is an ImageNet-1k classifier.
+    """The class-name vectors (see `sceneseek.alignment`), for towers that are ImageNet-1k classifiers.
 
     Attributes:
-        tower: whose logits are read.
+        towers: whose logits are read.
         temperature, top: see `sceneseek.alignment.ClassNames`.
         embedding_forms: whose mean is a class's embedding (see `training.classes`).
         pair_forms: that stand as captions of a class that has no image.
@@ -27,7 +27,7 @@ class NamesRecipe:
             over to pictures unlike those learned from.
     """
 
-    tower: str
+    towers: tuple[str, ...]
     temperature: float = 2.0
     top: int = 20
     embedding_forms: tuple[str, ...] = ("name", "caption", "name and description")
@@ -53,7 +53,7 @@ class NamesRecipe:
 
 @dataclass(frozen=True)
 class BlockRecipe:
-    """One learned block.
+    """One block that is learned by contrast.
 
     Attributes:
         towers: whose features it reads, beside the class names.
@@ -69,7 +69,39 @@ class BlockRecipe:
     dimensions: int = 256
     width: int = 512
     runs: int = 6
-    names_share: float = 0.1
+    names_share: float = 0.2
+
+
+@dataclass(frozen=True)
+class RegressionRecipe:
+    """The block that predicts what a caption of the image would mean (see `training.regression`).
+
+    Attributes:
+        towers: whose features it reads, beside the class names.
+        share: of the joint similarity.
+        dimensions: of its part of a joint vector.
+        penalty: of the ridge, beside 1 for the mean variance of an input.
+    """
+
+    towers: tuple[str, ...]
+    share: float = 0.2
+    dimensions: int = 128
+    penalty: float = 0.6
+
+
+@dataclass(frozen=True)
+class HubnessRecipe:
+    """What is taken off images that are near to every text (see `sceneseek.alignment.Hubness`).
+
+    Attributes:
+        weight, neighbours: see there.
+        captions, classes: how many captions, and names of classes, are the bank.
+    """
+
+    weight: float = 0.2
+    neighbours: int = 10
+    captions: int = 600
+    classes: int = 400
 
 
 @dataclass(frozen=True)
@@ -77,8 +109,12 @@ class Recipe:
     """How a joint space is learned.
 
     Attributes:
-        blocks: the learned blocks, in order.
-        names: the class-name block, or None.
+        blocks: the blocks learned by contrast, in order.
+        regression: the block after them, or None.
+        names: the class-name vectors, or None.
+        hubness: or None.
+        reach: how many standard deviations from its mean a feature may lie before it is clipped.
+        typical_rank: see `sceneseek.alignment.Typical`: the most eigenvalues that are kept.
         mirrored: whether half of the pictures seen in learning are mirrored left to right.
         epochs, batch: passes over the images; images a step.
         rate, decay: AdamW's learning rate at its peak (one cycle) and its weight decay.
@@ -91,7 +127,11 @@ class Recipe:
     """
 
     blocks: tuple[BlockRecipe, ...]
+    regression: RegressionRecipe | None
     names: NamesRecipe | None
+    hubness: HubnessRecipe | None = HubnessRecipe()
+    reach: float = 3.0
+    typical_rank: int = 64
     mirrored: bool = True
     epochs: int = 25
     batch: int = 512
@@ -108,12 +148,17 @@ class Recipe:
 
 
 def recipe_for(pack: Pack, classifiers: set[str]) -> Recipe:
-    """One block over all of a pack's image towers, with the class names of the first classifier.
+    """One block of each kind over all of a pack's image towers, with the class names of the classifiers.
 
     Args:
         pack: names the towers.
         classifiers: those of them whose logits are ImageNet-1k's classes.
     """
     towers = tuple(spec.name for spec in pack.image_towers)
-    named = next((tower for tower in towers if tower in classifiers), None)
-    return Recipe(blocks=(BlockRecipe(towers),), names=NamesRecipe(named) if named else None)
+    named = tuple(tower for tower in towers if tower in classifiers)
+    regression = RegressionRecipe(towers)
+    return Recipe(
+        blocks=(BlockRecipe(towers, share=1 - regression.share),),
+        regression=regression,
+        names=NamesRecipe(named) if named else None,
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sceneseek.alignment import Alignment
+from sceneseek.alignment import Alignment, image_key
 from tests.conftest import CommandLine
 from tests.drawing import NAMES
 
@@ -59,9 +59,12 @@ def test_train_twice_and_nothing_is_extracted_again(
     assert {path.name for path in (tmp_path / "one").iterdir()} == FILES
     learned = Alignment.load(tmp_path / "one")
     assert learned.names is not None
-    assert learned.joint == 256
+    assert learned.joint == 256 + 128 + 2  # contrast, regression, hubness
+    assert learned.spread == 4
+    assert set(learned.ranges) == {"lite0", "lite2"}
+    assert learned.learned_images.tolist() == sorted(image_key((gallery / name).read_bytes()) for name in NAMES[:9])
     assert learned.card["learned_from"] == {"name": "split.txt", "images": 9, "captions": 18, "left_out": {}}
-    assert len((tmp_path / "one" / "alignment.npz").read_bytes()) < 4_000_000
+    assert len((tmp_path / "one" / "alignment.npz").read_bytes()) < 5_000_000
     for file in ("CARD.md", "alignment.json"):
         text = (tmp_path / "one" / file).read_text()
         assert "Drawn for a test." in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,13 @@ from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
-from sceneseek.heads import MlpHead
+from sceneseek.heads import Head
 from sceneseek.packs import find_pack
 from sceneseek.scorer import Candidates, Scorer
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from tests.drawing import NAMES
+from tests.weights import drawn_head
 
 TEXTS = [Path(name).stem for name in NAMES]
 
@@ -33,21 +35,10 @@ def mlp_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle whose head was drawn at random, so that its order is not that of the cosines."""
     pack = find_pack("compact")
     trained = Trained.load(shipped_alignment(pack), None)
-    rng = np.random.default_rng(5)
-
-    def weights(*shape: int, scale: float) -> np.ndarray:
-        return (scale * rng.normal(size=shape)).astype(np.float32)
-
-    head = MlpHead(
-        calibration=trained.alignment.calibration,
-        towers=("lite0",),
-        cosine=weights(16, scale=1),
-        product=weights(16, trained.alignment.joint, scale=1),
-        image=weights(16, 1280, scale=0.05),
-        text=weights(16, 384, scale=0.5),
-        bias=weights(16, scale=0.1),
-        layers=((weights(1, 16, scale=0.5), weights(1, scale=0.1)),),
-    )
+    # The image's numbers are those of the tower's last two stages and of its last convolution.
+    widths = {"similarity": 1, "product": trained.alignment.joint, "image": 192 + 320 + 1280, "text": 384}
+    drawn: Any = drawn_head("mlp", widths, seed=5, towers=("lite0",))
+    head: Head = replace(drawn, alignment=trained.alignment.fingerprint)
     return export_bundle(pack, replace(trained, head=head), tmp_path_factory.mktemp("mlp") / "bundle")
 
 

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import export.bundle
 from export.bundle import Trained, export_bundle, shipped_alignment
 from export.compose import image_graph
-from export.verify import LIMIT
+from export.towers import load_image_tower
+from export.verify import LIMIT, drawn_pictures
+from indexer.build import index_folder
 from sceneseek.bundle import Bundle
-from sceneseek.errors import DataError, ExportError
+from sceneseek.decode import Picture
+from sceneseek.errors import DataError, ExportError, IndexUnavailable
 from sceneseek.files import sha256_of
-from sceneseek.heads import MlpHead
+from sceneseek.heads import INPUTS, Head, TreesHead, save_head
 from sceneseek.packs import find_pack
+from sceneseek.preprocess import prepare
 from sceneseek.scorer import Scorer
 from sceneseek.search import Search
 from sceneseek.store import open_store
+from sceneseek.vectors import Floats
 from tests.drawing import NAMES
+from tests.weights import drawn_head
 
 PACK = find_pack("compact")
 
@@ -30,30 +39,39 @@ def trained() -> Trained:
     return Trained.load(shipped_alignment(PACK), None)
 
 
+def drawn(kind: str, trained: Trained, *inputs: str) -> Head:
+    """A head of the product's shape with weights drawn at random: what matters here is that it is split right."""
+    widths = {
+        "similarity": 1,
+        "product": trained.alignment.joint,
+        "image": 192 + 320 + 1280 + 208 + 352 + 1280,  # means of the last stages of both towers
+        "text": 384,
+        "spread": trained.alignment.spread,
+    }
+    head: Any = drawn_head(kind, {name: widths[name] for name in inputs}, towers=("lite0", "lite2"))
+    said: Head = replace(head, alignment=trained.alignment.fingerprint)
+    return said
+
+
 @pytest.fixture(scope="module")
-def mlp(trained: Trained) -> MlpHead:
-    """An MLP of the product's shape with weights drawn at random: what matters here is that it is split right."""
-    rng = np.random.default_rng(0)
+def mlp_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Bundle:
+    """With a network that reads everything, come from its files."""
+    folder = tmp_path_factory.mktemp("mlp")
+    save_head(drawn("mlp", trained, *INPUTS), folder / "head")
+    loaded = Trained.load(shipped_alignment(PACK), folder / "head")
+    return export_bundle(PACK, loaded, folder / "bundle", verify_on=gallery)
 
-    def weights(*shape: int, scale: float = 0.05) -> np.ndarray:
-        return (scale * rng.normal(size=shape)).astype(np.float32)
 
-    joint = trained.alignment.joint
-    return MlpHead(
-        calibration=trained.alignment.calibration,
-        towers=("lite0",),
-        cosine=weights(32, scale=1),
-        product=weights(32, joint, scale=1),
-        image=weights(32, 1280),
-        text=weights(32, 384, scale=0.5),
-        bias=weights(32),
-        layers=((weights(16, 32, scale=0.3), weights(16)), (weights(1, 16, scale=0.5), weights(1))),
-    )
+@pytest.fixture(scope="module")
+def exchanged(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """With a network that reads no image features."""
+    head = drawn("mlp", trained, "similarity", "product", "text", "spread")
+    return export_bundle(PACK, replace(trained, head=head), tmp_path_factory.mktemp("exchanged") / "bundle")
 
 
 def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    assert [tower.name for tower in manifest.towers] == ["lite0", "minilm"]
+    assert [tower.name for tower in manifest.towers] == ["lite0", "lite2", "minilm"]
     assert all(len(tower.sha256) == 64 for tower in manifest.towers)
     assert set(manifest.files) == {"image.onnx", "text.onnx", "score.onnx", "tokenizer.json"}
     assert set(manifest.drift) == {"image.joint", "text.joint", "score"}
@@ -65,7 +83,7 @@ def test_no_path_of_the_exporting_machine_is_in_the_bundle(bundle: Bundle) -> No
     for name in ("image.onnx", "text.onnx", "score.onnx", "manifest.json"):
         content = (bundle.path / name).read_bytes()
         assert b"site-packages" not in content
-        assert str(Path.home()).encode() not in content
+        assert f"{Path.home()}/".encode() not in content
 
 
 def test_the_same_input_gives_the_same_files(bundle: Bundle, trained: Trained, tmp_path: Path) -> None:
@@ -90,28 +108,57 @@ def test_a_drift_over_the_limit_raises_and_shows_no_bundle(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_mlp_is_split_over_the_graphs_and_equals_the_unsplit_head(
-    trained: Trained, mlp: MlpHead, tmp_path: Path, gallery: Path
-) -> None:
+def test_a_network_is_split_over_the_graphs_and_equals_the_unsplit_one(mlp_bundle: Bundle) -> None:
     # The check at export compares the three graphs with the unsplit head on images and texts.
-    bundle = export_bundle(PACK, replace(trained, head=mlp), tmp_path / "bundle", verify_on=gallery)
-    assert bundle.manifest.head.kind == "mlp"
-    assert bundle.manifest.dimensions.image_head == 32
+    manifest = mlp_bundle.manifest
+    assert manifest.head.kind == "mlp"
+    assert (manifest.dimensions.image_head, manifest.dimensions.text_head) == (9, 9)
+    assert manifest.drift["score"] <= 1e-5
+    assert Scorer(mlp_bundle).reads == {"similarity", "image_joint", "image_head", "text_joint", "text_head"}
+
+
+def test_so_is_a_linear_head_and_its_share_is_one_number(trained: Trained, tmp_path: Path, gallery: Path) -> None:
+    head = drawn("linear", trained, *INPUTS)
+    bundle = export_bundle(PACK, replace(trained, head=head), tmp_path / "bundle", verify_on=gallery)
+    assert bundle.manifest.head.kind == "linear"
+    assert (bundle.manifest.dimensions.image_head, bundle.manifest.dimensions.text_head) == (1, 1)
     assert bundle.manifest.drift["score"] <= 1e-5
-    assert Scorer(bundle).reads == {"similarity", "image_joint", "image_head", "text_joint", "text_head"}
 
 
-def test_an_mlp_bundle_indexes_and_searches_and_reorders(
-    trained: Trained, mlp: MlpHead, tmp_path: Path, gallery: Path
-) -> None:
-    from indexer.build import index_folder  # noqa: PLC0415 - beside its only use
+def test_so_are_trees_also_where_a_number_lies_on_a_border(trained: Trained, tmp_path: Path) -> None:
+    head = drawn("catboost", trained, *INPUTS)
+    assert isinstance(head, TreesHead)
+    # In torch no feature of this picture is over the border; in the graph, by its last digit, half of them are.
+    on_borders = features_in_torch(trained, next(drawn_pictures()))
+    place = head.feature - 1 - trained.alignment.joint
+    of_image = (place >= 0) & (place < len(on_borders))
+    border = np.where(of_image, on_borders[np.clip(place, 0, len(on_borders) - 1)], head.border)
+    bundle = export_bundle(PACK, replace(trained, head=replace(head, border=border)), tmp_path / "bundle")
+    manifest = bundle.manifest
+    assert manifest.head.kind == "catboost"
+    assert (manifest.dimensions.image_head, manifest.dimensions.text_head) == (3632, 384 + 4)
+    assert manifest.drift["score"] <= 1e-5
+    assert 0 < max(manifest.drift["image.head"], manifest.drift["text.head"]) <= LIMIT
 
-    mlp.save(tmp_path / "head")
-    loaded = Trained.load(shipped_alignment(PACK), tmp_path / "head")
-    bundle = export_bundle(PACK, loaded, tmp_path / "bundle")
+
+def features_in_torch(trained: Trained, picture: Picture) -> Floats:
+    """Of one picture, both towers' side by side, in their ranges."""
+    found = {}
+    for spec, image_input, pixels in zip(
+        PACK.image_towers, PACK.image_inputs, prepare(picture, PACK.image_inputs), strict=True
+    ):
+        levels = ((pixels - np.array(image_input.mean)) / np.array(image_input.std)).astype(np.float32)
+        with torch.inference_mode():
+            features, _ = load_image_tower(spec).module(torch.from_numpy(levels.transpose(2, 0, 1)[None].copy()))
+        found[spec.name] = features.numpy()
+    side_by_side: Floats = np.concatenate(list(trained.alignment.clipped(found).values()), axis=1)[0]
+    return side_by_side
+
+
+def test_a_network_indexes_and_searches_and_reorders(mlp_bundle: Bundle, tmp_path: Path, gallery: Path) -> None:
     store = open_store(f"file:{tmp_path}/index")
-    assert index_folder(gallery, bundle, store).indexed == len(NAMES)
-    search = Search(bundle, store)
+    assert index_folder(gallery, mlp_bundle, store).indexed == len(NAMES)
+    search = Search(mlp_bundle, store)
     try:
         results = search.query("a red circle", k=12).results
     finally:
@@ -120,12 +167,54 @@ def test_an_mlp_bundle_indexes_and_searches_and_reorders(
     assert [r.similarity for r in results] != sorted((r.similarity for r in results), reverse=True)
 
 
-def test_parts_that_do_not_fit_are_refused(trained: Trained, mlp: MlpHead, tmp_path: Path) -> None:
+def test_a_head_without_image_features_is_exchanged_over_the_same_index(
+    bundle: Bundle, exchanged: Bundle, index_url: str, tmp_path: Path
+) -> None:
+    assert exchanged.manifest.dimensions.image_head == 0
+    assert exchanged.manifest.drift["score"] <= 1e-5
+    assert exchanged.manifest.fingerprints.image == bundle.manifest.fingerprints.image
+    assert exchanged.manifest.fingerprints.bundle != bundle.manifest.fingerprints.bundle
+    shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
+    found = {}
+    for name, one in (("before", bundle), ("after", exchanged)):
+        search = Search(one, open_store(f"file:{tmp_path}/index"))
+        try:
+            found[name] = {r.path: r for r in search.query("a red circle", k=12).results}
+        finally:
+            search.close()
+    assert found["before"].keys() == found["after"].keys() == set(NAMES)
+    for path, result in found["before"].items():
+        assert found["after"][path].similarity == pytest.approx(result.similarity, abs=1e-6)
+    assert max(abs(found["after"][path].score - result.score) for path, result in found["before"].items()) > 0.01
+
+
+def test_a_head_with_image_features_needs_an_index_of_its_own(
+    bundle: Bundle, mlp_bundle: Bundle, index_url: str, tmp_path: Path
+) -> None:
+    assert mlp_bundle.manifest.fingerprints.image != bundle.manifest.fingerprints.image
+    shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
+    with pytest.raises(IndexUnavailable, match="index"):
+        Search(mlp_bundle, open_store(f"file:{tmp_path}/index"))
+
+
+def test_a_head_of_another_alignment_is_refused(trained: Trained, tmp_path: Path) -> None:
+    other = replace(trained.alignment, hubness=None)
+    strange = replace(trained, head=drawn("mlp", replace(trained, alignment=other), "similarity", "product"))
+    with pytest.raises(ExportError, match=rf"joint space \({other.fingerprint[:12]}.*sceneseek train heads"):
+        export_bundle(PACK, strange, tmp_path / "b")
+    nameless: Any = drawn("mlp", trained, "similarity", "product")
+    with pytest.raises(ExportError, match=r"joint space \(it does not say which.*sceneseek train heads"):
+        export_bundle(PACK, replace(trained, head=replace(nameless, alignment="")), tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_that_do_not_fit_are_refused(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="trained for the pack 'other'"):
         export_bundle(PACK, replace(trained, alignment=replace(trained.alignment, pack="other")), tmp_path / "b")
-    narrow = replace(mlp, product=mlp.product[:, :-1])
-    with pytest.raises(ExportError, match="joint dimensions"):
-        export_bundle(PACK, replace(trained, head=narrow), tmp_path / "b")
+    head: Any = drawn("linear", trained, "similarity", "spread")
+    untypical = replace(trained.alignment, typical=None)
+    with pytest.raises(ExportError, match="how typical images lie"):
+        export_bundle(PACK, Trained(untypical, replace(head, alignment=untypical.fingerprint)), tmp_path / "b")
     with pytest.raises(DataError, match="sceneseek train alignment"):
         Trained.load(tmp_path / "nowhere", None)
     with pytest.raises(ExportError, match="train one"):

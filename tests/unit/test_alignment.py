@@ -1,78 +1,302 @@
-"""An alignment and a head come back from their files as they were, or say what is wrong."""
+"""The alignment: what its vectors and their products are, and that it comes back from its files as it was."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sceneseek.alignment import Alignment, ClassNames, LearnedBlock, normalise, rounded
+from sceneseek.alignment import (
+    CARD,
+    WEIGHTS,
+    Alignment,
+    ClassNames,
+    FeatureRange,
+    Hubness,
+    Typical,
+    image_key,
+    normalise,
+)
 from sceneseek.errors import DataError
-from sceneseek.heads import Calibration, MlpHead
+from sceneseek.heads import Calibration
+from sceneseek.vectors import Floats
+from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, numbers
+
+Seen = tuple[dict[str, Floats], dict[str, Floats]]
+seeds = st.integers(0, 2**32)
 
 
-def alignment() -> Alignment:
-    rng = np.random.default_rng(0)
-
-    def weights(*shape: int) -> np.ndarray:
-        return rounded(rng.normal(size=shape).astype(np.float32))
-
-    names = ClassNames("t", rounded(normalise(weights(10, 4))), 1.5, 3)
-    block = LearnedBlock(("t",), weights(8, 9), weights(8), weights(8, 4), weights(8), share=0.75)
-    return Alignment("compact", (block,), names, 0.25, Calibration(7.5, -2.5, "test", {"rmse": 0.2}), {"seed": 1})
+def drawn_images(seed: int, count: int = 7) -> Seen:
+    """Features and logits of images; some features lie outside their range."""
+    rng = np.random.default_rng(seed)
+    features = {tower: numbers(rng, count, width, scale=1.5) for tower, width in TOWERS.items()}
+    return features, {tower: numbers(rng, count, CLASSES) for tower in TOWERS}
 
 
-def test_what_was_evaluated_is_what_comes_back(tmp_path: Path) -> None:
-    before = alignment()
+def drawn_texts(seed: int, count: int = 6) -> Floats:
+    return numbers(np.random.default_rng((seed, 1)), count, TEXT, scale=3)
+
+
+def cosines_of_blocks(alignment: Alignment, seen: Seen, texts: Floats) -> list[Floats]:
+    """For each block (N, M), from its weights."""
+    features, logits = alignment.clipped(seen[0]), seen[1]
+    assert alignment.names is not None
+    names = alignment.names.combine(logits)
+    found = []
+    for block in alignment.blocks:
+        inputs = np.concatenate([*(features[tower] for tower in block.towers), names], axis=1)
+        images = normalise(inputs @ block.image_weight.T + block.image_bias)
+        found.append(images @ normalise(normalise(texts) @ block.text_weight.T + block.text_bias).T)
+    return found
+
+
+@given(seed=seeds)
+def test_joint_vectors_have_length_one_with_and_without_hubness(seed: int) -> None:
+    full = drawn_alignment(seed)
+    for alignment in (full, replace(full, hubness=None)):
+        images, texts = alignment.image_joint(*drawn_images(seed)), alignment.text_joint(drawn_texts(seed))
+        for vectors, count in ((images, 7), (texts, 6)):
+            assert vectors.shape == (count, alignment.joint)
+            assert vectors.dtype == np.float32
+            np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert full.joint == 8 + 5 + 2
+
+
+@given(seed=seeds)
+def test_hubness_takes_the_mean_similarity_to_the_nearest_texts_off_the_cosine(seed: int) -> None:
+    alignment, seen, texts = drawn_alignment(seed), drawn_images(seed), drawn_texts(seed)
+    assert alignment.hubness is not None
+    plain = replace(alignment, hubness=None)
+    z = plain.image_joint(*seen)
+    r = np.sort(z @ alignment.hubness.bank.T, axis=1)[:, -3:].mean(axis=1, keepdims=True)
+    expected = (z @ plain.text_joint(texts).T - 0.2 * r) / 1.2
+    np.testing.assert_allclose(alignment.image_joint(*seen) @ alignment.text_joint(texts).T, expected, atol=1e-5)
+
+
+@given(seed=seeds)
+def test_without_hubness_the_cosine_is_the_shares_of_the_blocks_cosines(seed: int) -> None:
+    alignment, seen, texts = replace(drawn_alignment(seed), hubness=None), drawn_images(seed), drawn_texts(seed)
+    first, second = cosines_of_blocks(alignment, seen, texts)
+    together = alignment.image_joint(*seen) @ alignment.text_joint(texts).T
+    np.testing.assert_allclose(together, 0.75 * first + 0.25 * second, atol=1e-5)
+
+
+@given(seed=seeds, hubness=st.booleans())
+def test_the_parts_of_a_product_are_each_blocks_cosine_and_the_hubness(seed: int, hubness: bool) -> None:
+    full, seen, texts = drawn_alignment(seed), drawn_images(seed), drawn_texts(seed)
+    alignment = full if hubness else replace(full, hubness=None)
+    products = alignment.image_joint(*seen)[:, None] * alignment.text_joint(texts)
+    parts = products @ alignment.parts
+    assert parts.shape == (7, 6, 3 if hubness else 2)
+    for i, cosines in enumerate(cosines_of_blocks(alignment, seen, texts)):
+        np.testing.assert_allclose(parts[..., i], cosines, atol=2e-5)
+    if full.hubness is not None and hubness:
+        r = full.hubness.of(replace(full, hubness=None).image_joint(*seen))
+        np.testing.assert_allclose(parts[..., 2], np.broadcast_to(r[:, None], (7, 6)), atol=2e-5)
+
+
+@pytest.mark.parametrize(("neighbours", "weight"), [(0, 0.2), (21, 0.2), (3, 0.0), (3, -1.0)])
+def test_hubness_of_no_weight_or_of_more_neighbours_than_texts_is_refused(neighbours: int, weight: float) -> None:
+    with pytest.raises(ValueError, match="hubness needs"):
+        Hubness(np.zeros((20, 13), np.float32), neighbours, weight)
+
+
+def test_features_are_brought_to_the_edge_of_their_range_and_others_left() -> None:
+    alignment = drawn_alignment()
+    low, high = alignment.ranges["a"].low, alignment.ranges["a"].high
+    inside = (low + high) / 2
+    features = {"a": np.stack([low - 9, high + 9, inside]), "b": numbers(np.random.default_rng(0), 3, 4, scale=100)}
+    clipped = alignment.clipped(features)
+    np.testing.assert_array_equal(clipped["a"], np.stack([low, high, inside]))
+    np.testing.assert_array_equal(clipped["b"], features["b"])
+    logits = drawn_images(0, 3)[1]
+    at_the_edge = alignment.image_joint({**features, "a": np.stack([low, high, inside])}, logits)
+    np.testing.assert_array_equal(alignment.image_joint(features, logits), at_the_edge)
+    open_ended = replace(alignment, ranges={"a": FeatureRange(np.full(5, -np.inf, "f4"), np.full(5, np.inf, "f4"))})
+    np.testing.assert_array_equal(open_ended.clipped(features)["a"], features["a"])
+
+
+@given(seed=seeds, top=st.integers(1, CLASSES))
+def test_class_names_are_the_mean_of_the_most_probable_ones(seed: int, top: int) -> None:
+    rng = np.random.default_rng(seed)
+    names = ClassNames(("a",), normalise(numbers(rng, CLASSES, TEXT)), temperature=1.5, top=top)
+    logits = 3 * numbers(rng, 1, CLASSES)
+    p = np.exp(logits[0].astype(np.float64) / 1.5)
+    best = np.argsort(-p)[:top]
+    expected = sum(p[i] * names.embeddings[i] for i in best)
+    np.testing.assert_allclose(names.combine({"a": logits})[0], expected / np.linalg.norm(expected), atol=1e-5)
+
+
+@given(seed=seeds)
+def test_several_classifiers_have_one_voice_each(seed: int) -> None:
+    _, logits = drawn_images(seed)
+    logits["b"] = 5 * logits["b"]  # a sure classifier counts as much as a doubtful one
+    both = drawn_alignment().names
+    assert both is not None
+    each = [replace(both, towers=(tower,)).combine(logits) for tower in TOWERS]
+    np.testing.assert_allclose(both.combine(logits), normalise(each[0] + each[1]), atol=1e-6)
+    np.testing.assert_array_equal(replace(both, towers=("b", "a")).combine(logits), both.combine(logits))
+
+
+def test_a_text_is_held_against_the_images_learned_from() -> None:
+    rng, alignment, texts = np.random.default_rng(0), drawn_alignment(), drawn_texts(0)
+    samples = [normalise(numbers(rng, 400, d) + numbers(rng, d)) for d in (8, 5)]
+    roots = tuple(np.linalg.cholesky(np.cov(u.T, bias=True)).T.astype(np.float32) for u in samples)
+    typical = Typical(tuple(u.mean(axis=0) for u in samples), roots)
+    spread = replace(alignment, typical=typical).text_spread(texts)
+    assert spread.shape == (6, alignment.spread) == (6, 4)
+    for i, (images, block) in enumerate(zip(samples, alignment.blocks, strict=True)):
+        cosines = images @ normalise(normalise(texts) @ block.text_weight.T + block.text_bias).T
+        np.testing.assert_allclose(spread[:, 2 * i], cosines.mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(spread[:, 2 * i + 1], cosines.std(axis=0), atol=1e-5)
+
+
+def test_an_alignment_that_knows_no_images_says_nothing_of_a_text() -> None:
+    bare = replace(drawn_alignment(), typical=None)
+    assert bare.spread == 0
+    assert bare.text_spread(drawn_texts(0)).shape == (6, 0)
+
+
+def _other(array: Floats) -> Floats:
+    """One number is another, by more than rounding."""
+    changed = array.copy()
+    changed.flat[-1] += np.float32(0.25)
+    return changed
+
+
+def _with(part: str, **changes: Any) -> Callable[[Alignment], Alignment]:
+    return lambda alignment: replace(alignment, **{part: replace(getattr(alignment, part), **changes)})
+
+
+def _of_block(name: str) -> Callable[[Alignment], Alignment]:
+    def change(alignment: Alignment) -> Alignment:
+        first, second = alignment.blocks
+        changes: dict[str, Any] = {name: _other(getattr(second, name))}
+        return replace(alignment, blocks=(first, replace(second, **changes)))
+
+    return change
+
+
+def _of_typical(name: str) -> Callable[[Alignment], Alignment]:
+    def change(alignment: Alignment) -> Alignment:
+        first, second = getattr(alignment.typical, name)
+        return _with("typical", **{name: (first, _other(second))})(alignment)
+
+    return change
+
+
+CHANGES: dict[str, Callable[[Alignment], Alignment]] = {
+    "pack": lambda a: replace(a, pack="other"),
+    **{name: _of_block(name) for name in ("image_weight", "image_bias", "text_weight", "text_bias")},
+    "share": lambda a: replace(a, blocks=tuple(replace(b, share=0.5) for b in a.blocks)),
+    "towers of a block": lambda a: replace(a, blocks=(replace(a.blocks[0], towers=("b", "a")), a.blocks[1])),
+    "embeddings": lambda a: replace(a, names=replace(a.names, embeddings=_other(a.names.embeddings))),  # type: ignore[union-attr, type-var]
+    "classifiers": _with("names", towers=("a",)),
+    "temperature": _with("names", temperature=1.25),
+    "top": _with("names", top=4),
+    "no names": lambda a: replace(a, names=None),
+    "low": lambda a: replace(a, ranges={"a": replace(a.ranges["a"], low=_other(a.ranges["a"].low))}),
+    "high": lambda a: replace(a, ranges={"a": replace(a.ranges["a"], high=_other(a.ranges["a"].high))}),
+    "whose range": lambda a: replace(a, ranges={"b": a.ranges["a"]}),
+    "bank": lambda a: replace(a, hubness=replace(a.hubness, bank=_other(a.hubness.bank))),  # type: ignore[union-attr, type-var]
+    "neighbours": _with("hubness", neighbours=4),
+    "weight of hubness": _with("hubness", weight=0.25),
+    "no hubness": lambda a: replace(a, hubness=None),
+    "means": _of_typical("means"),
+    "roots": _of_typical("roots"),
+    "not typical": lambda a: replace(a, typical=None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_fingerprint_changes_with_whatever_changes_a_vector(change: str) -> None:
+    assert CHANGES[change](drawn_alignment()).fingerprint != drawn_alignment().fingerprint
+
+
+def test_the_fingerprint_is_not_of_the_card_the_calibration_or_the_images(tmp_path: Path) -> None:
+    before = drawn_alignment()
+    other = replace(
+        before,
+        card={"seed": 9},
+        calibration=Calibration(1.0, 0.0, "elsewhere"),
+        learned_images=np.array([1], np.uint64),
+    )
+    assert other.fingerprint == before.fingerprint
+    before.save(tmp_path)
+    assert Alignment.load(tmp_path).fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize(
+    "without", [(), ("names", "hubness", "typical", "ranges")], ids=["with everything", "with the blocks alone"]
+)
+def test_what_was_evaluated_is_what_comes_back(without: tuple[str, ...], tmp_path: Path) -> None:
+    before = drawn_alignment()
+    if without:
+        blocks = tuple(replace(b, image_weight=b.image_weight[:, :-TEXT]) for b in before.blocks)
+        before = replace(before, blocks=blocks, names=None, hubness=None, typical=None, ranges={})
     before.save(tmp_path)
     after = Alignment.load(tmp_path)
-    rng = np.random.default_rng(1)
-    features, logits = {"t": rng.normal(size=(5, 5)).astype("f4")}, {"t": rng.normal(size=(5, 10)).astype("f4")}
-    np.testing.assert_array_equal(before.image_joint(features, logits), after.image_joint(features, logits))
-    assert after.card == {"seed": 1}
-    assert after.calibration == before.calibration
+    seen, texts = drawn_images(1), drawn_texts(1)
+    np.testing.assert_array_equal(after.image_joint(*seen), before.image_joint(*seen))
+    np.testing.assert_array_equal(after.text_joint(texts), before.text_joint(texts))
+    np.testing.assert_array_equal(after.text_spread(texts), before.text_spread(texts))
+    np.testing.assert_array_equal(after.parts, before.parts)
+    assert after.fingerprint == before.fingerprint
+    assert (after.pack, after.calibration, after.card) == ("compact", CALIBRATION, {"seed": 0})
+    assert after.learned_images.dtype == np.uint64
+    np.testing.assert_array_equal(after.learned_images, before.learned_images)
+
+
+def test_the_images_learned_from_are_known_by_their_content() -> None:
+    content = b"a picture"
+    assert image_key(content) == int(hashlib.sha256(content).hexdigest()[:16], 16)
+    learned = drawn_alignment().learned_images
+    assert np.isin([image_key(b"one"), image_key(b"two"), image_key(b"three")], learned).tolist() == [True, True, False]
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        alignment().save(tmp_path / name)
-    for file in ("alignment.npz", "alignment.json"):
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+        drawn_alignment().save(tmp_path / name)
+    Alignment.load(tmp_path / "one").save(tmp_path / "three")
+    for file in (WEIGHTS, CARD):
+        assert len({(tmp_path / name / file).read_bytes() for name in ("one", "two", "three")}) == 1
 
 
-def test_a_missing_alignment_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="sceneseek train alignment"):
-        Alignment.load(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("file", ["alignment.npz", "alignment.json"])
-def test_a_broken_alignment_is_named(tmp_path: Path, file: str) -> None:
-    alignment().save(tmp_path)
-    (tmp_path / file).write_bytes(b"{}")
-    with pytest.raises(DataError, match="cannot be read"):
+@pytest.mark.parametrize("lost", [WEIGHTS, CARD])
+def test_a_missing_alignment_says_how_to_get_one(lost: str, tmp_path: Path) -> None:
+    drawn_alignment().save(tmp_path)
+    (tmp_path / lost).unlink()
+    with pytest.raises(DataError, match=rf"no alignment in .*{lost} is missing.*sceneseek train alignment"):
         Alignment.load(tmp_path)
 
 
-def test_an_mlp_head_comes_back_from_its_files(tmp_path: Path) -> None:
-    rng = np.random.default_rng(2)
+@pytest.mark.parametrize("file", [WEIGHTS, CARD])
+@pytest.mark.parametrize("kept", [0, 0.01, 0.5, 0.9])
+def test_a_damaged_alignment_is_named(file: str, kept: float, tmp_path: Path) -> None:
+    drawn_alignment().save(tmp_path)
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(DataError, match=r"the alignment in .* cannot be read .*sceneseek train alignment"):
+        Alignment.load(tmp_path)
 
-    def weights(*shape: int) -> np.ndarray:
-        return rng.normal(size=shape).astype(np.float32)
 
-    head = MlpHead(
-        Calibration(5, -1, "test"),
-        ("t",),
-        weights(6),
-        weights(6, 4),
-        weights(6, 5),
-        weights(6, 3),
-        weights(6),
-        ((weights(1, 6), weights(1)),),
-        {"rmse": 0.1},
-    )
-    head.save(tmp_path)
-    inputs = weights(7, 4), weights(7, 5), weights(4), weights(3)
-    np.testing.assert_array_equal(MlpHead.load(tmp_path).score(*inputs), head.score(*inputs))
-    with pytest.raises(DataError, match="no head"):
-        MlpHead.load(tmp_path / "nowhere")
+@pytest.mark.parametrize("schema", [1, 3])
+def test_an_alignment_of_another_schema_is_refused(schema: int, tmp_path: Path) -> None:
+    drawn_alignment().save(tmp_path)
+    raw = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps({**raw, "schema_version": schema}))
+    with pytest.raises(DataError, match=f"has schema version {schema}: write it with"):
+        Alignment.load(tmp_path)
+
+
+def test_shares_that_do_not_sum_to_one_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sum to 0\.75, not to 1"):
+        replace(drawn_alignment(), blocks=drawn_alignment().blocks[:1])

@@ -1,138 +1,101 @@
-"""The ONNX pieces compute what the numpy reference says: the alignment, and the split head the unsplit one."""
+"""The ONNX pieces around the towers compute what the numpy reference of the alignment says."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export import graphs
-from export.compose import Composition, finish, score_graph
-from sceneseek.alignment import Alignment, ClassNames, LearnedBlock, normalise
-from sceneseek.heads import Calibration, CosineHead, MlpHead
+from export.compose import Composition
+from sceneseek.alignment import ClassNames, FeatureRange, Hubness, Typical, normalise
 from sceneseek.vectors import Floats
+from tests.runtime import run
+from tests.weights import drawn_alignment, numbers
+
+seeds, counts = st.integers(0, 2**32), st.integers(1, 20)
+many = settings(max_examples=25, deadline=None)
 
 
-def run(model: onnx.ModelProto, **inputs: np.ndarray) -> Any:
-    session = onnxruntime.InferenceSession(finish(model).SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, inputs)[0]
+def unit_rows(rng: np.random.Generator, *shape: int) -> Floats:
+    return normalise(numbers(rng, *shape))
 
 
-def random(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Floats:
-    return (scale * rng.normal(size=shape)).astype(np.float32)
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), images=st.integers(1, 40), width=st.integers(1, 48), deep=st.booleans())
-def test_the_split_mlp_equals_the_unsplit_one(seed: int, images: int, width: int, deep: bool) -> None:
+@many
+@given(seed=seeds, count=counts, top=st.integers(1, 12))
+def test_class_names_combine_as_in_the_reference(seed: int, count: int, top: int) -> None:
     rng = np.random.default_rng(seed)
-    joint, features, text_width = 24, 30, 20
-    inner = 7 if deep else 1
-    layers = [(random(rng, inner, width, scale=0.25), random(rng, inner))]
-    if deep:
-        layers.append((random(rng, 1, inner, scale=0.25), random(rng, 1)))
-    head = MlpHead(
-        calibration=Calibration(9.0, -3.0, "test"),
-        towers=("tower",),
-        cosine=random(rng, width),
-        product=random(rng, width, joint),
-        image=random(rng, width, features, scale=0.15),
-        text=random(rng, width, text_width),
-        bias=random(rng, width),
-        layers=tuple(layers),
-    )
-    image_joint, image_features = normalise(random(rng, images, joint)), random(rng, images, features)
-    text_joint, text = normalise(random(rng, 1, joint))[0], normalise(random(rng, 1, text_width))
-
-    image_head = run(graphs.image_share(head), x=image_features)
-    text_head = run(graphs.text_share(head), x=text)[0]
-    split = run(
-        score_graph(head),
-        similarity=image_joint @ text_joint,
-        image_joint=image_joint,
-        image_head=image_head,
-        text_joint=text_joint,
-        text_head=text_head,
-    )
-    unsplit = head.score(image_joint, image_features, text_joint, text[0])
-    np.testing.assert_allclose(split, unsplit, atol=1e-5, rtol=0)
-    assert ((split >= 0) & (split <= 1)).all()
-    if images > 1:
-        assert split.std() > 0
+    names = ClassNames(("t",), unit_rows(rng, 12, 6), temperature=1.5, top=top)
+    logits = 3 * numbers(rng, count, 12)
+    np.testing.assert_allclose(run(graphs.class_names(names), logits=logits), names.combine_one(logits), atol=2e-6)
 
 
-def test_the_first_layer_has_the_cosine_and_the_product_among_its_inputs() -> None:
-    rng = np.random.default_rng(0)
-
-    def head(cosine: Floats, product: Floats) -> MlpHead:
-        nothing = np.zeros((1, 3), np.float32)
-        return MlpHead(
-            calibration=Calibration(0.0, 0.0, "test"),
-            towers=("t",),
-            cosine=cosine,
-            product=product,
-            image=nothing,
-            text=nothing,
-            bias=np.zeros(1, np.float32),
-            layers=((np.ones((1, 1), np.float32), np.zeros(1, np.float32)),),
-        )
-
-    image_joint, text_joint = normalise(random(rng, 5, 4)), normalise(random(rng, 1, 4))[0]
-    features, text = np.zeros((5, 3), np.float32), np.zeros(3, np.float32)
-    one, none = np.ones(1, np.float32), np.zeros((1, 4), np.float32)
-    of_cosine = head(one, none).score(image_joint, features, text_joint, text)
-    of_product = head(np.zeros(1, np.float32), none + 1).score(image_joint, features, text_joint, text)
-    # The product's sum is the cosine, so with weights of one the two heads agree.
-    np.testing.assert_allclose(of_cosine, of_product, atol=1e-6)
-    assert of_cosine.std() > 0
+@many
+@given(seed=seeds, count=counts, classifiers=st.integers(2, 4))
+def test_the_mean_direction_is_that_of_all_classifiers(seed: int, count: int, classifiers: int) -> None:
+    rows = numbers(np.random.default_rng(seed), classifiers, count, 6)
+    found = run(graphs.mean_direction(classifiers), **{f"x{i}": x for i, x in enumerate(rows)})
+    np.testing.assert_allclose(found, normalise(rows.sum(axis=0)), atol=2e-6)
 
 
-def test_the_cosine_graph_is_the_calibration_curve_and_reads_the_similarity_alone() -> None:
-    calibration = Calibration(12.0, -4.0, "test")
-    model = score_graph(CosineHead(calibration))
-    assert [node.name for node in model.graph.input] == ["similarity"]
-    similarity = np.linspace(-1, 1, 41, dtype=np.float32)
-    np.testing.assert_allclose(run(model, similarity=similarity), calibration.score(similarity), atol=1e-6)
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), images=st.integers(1, 20), top=st.integers(1, 12))
-def test_class_names_combine_as_in_the_reference(seed: int, images: int, top: int) -> None:
+@many
+@given(seed=seeds, count=counts, endless=st.booleans())
+def test_features_are_clipped_as_in_the_reference(seed: int, count: int, endless: bool) -> None:
     rng = np.random.default_rng(seed)
-    names = ClassNames("tower", normalise(random(rng, 12, 6)), temperature=1.5, top=top)
-    logits = 3 * random(rng, images, 12)
-    np.testing.assert_allclose(run(graphs.class_names(names), logits=logits), names.combine(logits), atol=2e-6)
+    low = numbers(rng, 5)
+    high = np.full(5, np.inf, np.float32) if endless else low + 1
+    limits, features = FeatureRange(low, high), numbers(rng, count, 5, scale=3)
+    np.testing.assert_array_equal(run(graphs.clipped(limits), x=features), limits.clip(features))
+
+
+@many
+@given(seed=seeds, count=counts, neighbours=st.integers(1, 20))
+def test_hubness_lengthens_images_and_texts_as_in_the_reference(seed: int, count: int, neighbours: int) -> None:
+    rng = np.random.default_rng(seed)
+    z, texts = unit_rows(rng, count, 13), unit_rows(rng, 4, 13)
+    hubness = Hubness(unit_rows(rng, 20, 13), neighbours, weight=0.3)
+    images, said = run(graphs.image_hubness(hubness), z=z), run(graphs.text_hubness(hubness), z=texts)
+    r = np.sort(z @ hubness.bank.T, axis=1)[:, -neighbours:].mean(axis=1, keepdims=True)
+    expected = np.concatenate([z, -np.sqrt(0.3) * r, np.sqrt(0.3 * (1 - r**2))], axis=1) / np.sqrt(1.3)
+    np.testing.assert_allclose(images, expected, atol=2e-6)
+    np.testing.assert_allclose(images @ said.T, (z @ texts.T - 0.3 * r) / 1.3, atol=2e-6)
+    for vectors in (images, said):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_an_image_that_is_a_text_of_the_bank_itself_has_finite_vectors() -> None:
+    z = unit_rows(np.random.default_rng(0), 30, 13)
+    assert np.isfinite(run(graphs.image_hubness(Hubness(z, 1, 0.2)), z=z)).all()  # r is 1, but for rounding
+
+
+@many
+@given(seed=seeds, count=counts, share=st.floats(0.05, 1))
+def test_the_spread_of_a_text_is_that_of_the_reference(seed: int, count: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    typical = Typical(
+        (numbers(rng, 8, scale=0.1), numbers(rng, 5, scale=0.1)), (numbers(rng, 3, 8), numbers(rng, 5, 5))
+    )
+    texts = [unit_rows(rng, count, 8), unit_rows(rng, count, 5)]
+    found = [run(graphs.text_spread(typical, i, share), z=np.sqrt(np.float32(share)) * u) for i, u in enumerate(texts)]
+    np.testing.assert_allclose(np.concatenate(found, axis=1), typical.spread(texts), atol=1e-5)
 
 
 def test_a_learned_block_gives_directions_scaled_to_its_share() -> None:
+    block = drawn_alignment().blocks[0]
     rng = np.random.default_rng(3)
-    block = LearnedBlock(("t",), random(rng, 8, 5), random(rng, 8), random(rng, 8, 4), random(rng, 8), share=0.64)
-    x = random(rng, 9, 5)
-    y = run(graphs.image_block(block), x=x)
-    np.testing.assert_allclose(np.linalg.norm(y, axis=1), 0.8, atol=1e-6)
-    np.testing.assert_allclose(y, 0.8 * normalise(x @ block.image_weight.T + block.image_bias), atol=1e-6)
+    for piece, weight, bias in (
+        (graphs.image_block(block), block.image_weight, block.image_bias),
+        (graphs.text_block(block), block.text_weight, block.text_bias),
+    ):
+        x = numbers(rng, 9, weight.shape[1])
+        y = run(piece, x=x)
+        np.testing.assert_allclose(np.linalg.norm(y, axis=1), np.sqrt(0.75), atol=1e-6)
+        np.testing.assert_allclose(y, np.sqrt(0.75) * normalise(x @ weight.T + bias), atol=1e-5)
 
 
-def test_joint_vectors_of_an_alignment_have_length_one() -> None:
-    rng = np.random.default_rng(4)
-    names = ClassNames("t", normalise(random(rng, 10, 4)), 1.5, 3)
-    block = LearnedBlock(("t",), random(rng, 8, 9), random(rng, 8), random(rng, 8, 4), random(rng, 8), share=0.7)
-    alignment = Alignment("p", (block,), names, 0.3, Calibration(1, 0, "test"))
-    images = alignment.image_joint({"t": random(rng, 6, 5)}, {"t": random(rng, 6, 10)})
-    texts = alignment.text_joint(random(rng, 6, 4))
-    assert images.shape == texts.shape == (6, alignment.joint)
-    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
-
-
-def test_shares_that_do_not_sum_to_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="sum to"):
-        Alignment("p", (), None, 0.5, Calibration(1, 0, "test"))
+def test_no_head_is_a_row_of_no_numbers_for_each_input() -> None:
+    assert run(graphs.no_head(), x=np.ones((3, 4), np.float32)).shape == (3, 0)
 
 
 def test_wiring_a_piece_by_wrong_names_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,9 @@ def test_searching_loads_no_torch() -> None:
         f"sys.exit(sorted({HEAVY!r} & set(sys.modules)) != [])"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0
+
+
+def test_every_package_of_a_room_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    found = {path.parent.relative_to(ROOT) for room in BELOW for path in (ROOT / room).rglob("__init__.py")}
+    assert set(listed) == {".".join(package.parts) for package in found}

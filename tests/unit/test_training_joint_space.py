@@ -17,11 +17,12 @@ from training.classes import COUNT, class_texts, forms
 from training.joint_space import Lessons, Views, learn_block
 from training.maps import Maps, Scaling
 from training.recall import recall_at
-from training.recipe import BlockRecipe, NamesRecipe, Recipe, recipe_for
+from training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, recipe_for
 
 IMAGES, FEATURES, TEXT, CLASSES = 60, 20, 12, 30
-BLOCK = BlockRecipe(("t",), dimensions=10, width=16, runs=2)
-RECIPE = Recipe(blocks=(BLOCK,), names=NamesRecipe("t"), epochs=8, batch=16)
+# The class names of these pictures say nothing of their captions, so they have a small share.
+BLOCK = BlockRecipe(("t",), dimensions=10, width=16, runs=2, names_share=0.1)
+RECIPE = Recipe(blocks=(BLOCK,), regression=None, names=NamesRecipe(("t",)), epochs=8, batch=16)
 
 
 def numbers(seed: int, *shape: int) -> Floats:
@@ -39,7 +40,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def names() -> ClassNames:
-    return ClassNames("t", rounded(normalise(numbers(1, CLASSES, TEXT))), 1.5, 5)
+    return ClassNames(("t",), rounded(normalise(numbers(1, CLASSES, TEXT))), 1.5, 5)
 
 
 @pytest.fixture
@@ -47,8 +48,11 @@ def views(names: ClassNames) -> Views:
     """Two views of images whose features are of very different magnitude, and one of which never varies."""
     features = np.stack([numbers(2, IMAGES, FEATURES), numbers(3, IMAGES, FEATURES)]) * np.linspace(0.01, 50, FEATURES)
     features[:, :, 7] = 4.0
-    logits = numbers(4, IMAGES, CLASSES)
-    return Views((features + 3).astype(np.float32), np.stack([names.combine(logits), names.combine(logits + 0.1)]))
+    of_names = names.combine_one(numbers(4, IMAGES, CLASSES))
+    return Views(
+        (features + 3).astype(np.float32),
+        np.stack([of_names, of_names]),
+    )
 
 
 @pytest.fixture
@@ -146,6 +150,14 @@ def test_learning_brings_captions_to_their_images(views: Views, lessons: Lessons
     assert recall(60) > max(0.5, 3 * recall(1))
 
 
+def test_the_blocks_of_a_recipe_read_all_towers_and_share_the_similarity() -> None:
+    recipe = recipe_for(find_pack("compact"), classifiers=set())
+    assert recipe.regression is not None
+    blocks: list[BlockRecipe | RegressionRecipe] = [*recipe.blocks, recipe.regression]
+    assert all(block.towers == ("lite0", "lite2") for block in blocks)
+    assert sum(block.share for block in blocks) == pytest.approx(1)
+
+
 def test_a_pack_without_a_classifier_learns_from_captions_alone(views: Views, lessons: Lessons) -> None:
     recipe = replace(recipe_for(find_pack("compact"), classifiers=set()), epochs=1, batch=16)
     assert recipe.names is None
@@ -156,11 +168,11 @@ def test_a_pack_without_a_classifier_learns_from_captions_alone(views: Views, le
     assert learned.image_weight.shape == (TEXT + 1, FEATURES)  # all the directions that texts have
 
 
-def test_a_classifier_brings_its_class_names() -> None:
-    recipe = recipe_for(find_pack("compact"), classifiers={"lite0"})
+@pytest.mark.parametrize("classifiers", [("lite0",), ("lite2",), ("lite0", "lite2")], ids="+".join)
+def test_each_classifier_brings_its_class_names(classifiers: tuple[str, ...]) -> None:
+    recipe = recipe_for(find_pack("compact"), classifiers=set(classifiers))
     assert recipe.names is not None
-    assert recipe.names.tower == "lite0"
-    assert sum(block.share for block in recipe.blocks) == pytest.approx(1)
+    assert recipe.names.towers == classifiers
     assert {*recipe.names.embedding_forms, *recipe.names.pair_forms} <= set(forms())
 
 

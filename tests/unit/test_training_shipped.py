@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict
 
@@ -37,10 +38,8 @@ def test_its_score_was_learned_from_people(shipped: Alignment) -> None:
 
 
 def test_it_was_made_by_the_recipe_that_is_here(shipped: Alignment) -> None:
-    recipe = asdict(recipe_for(PACK, classifiers={"lite0"}))
-    assert shipped.card["recipe"].keys() == recipe.keys()
-    assert shipped.card["recipe"]["epochs"] == recipe["epochs"]
-    assert shipped.card["recipe"]["names"]["pair_forms"] == list(recipe["names"]["pair_forms"])
+    recipe = asdict(recipe_for(PACK, classifiers={"lite0", "lite2"}))
+    assert shipped.card["recipe"] == json.loads(json.dumps(recipe))
 
 
 def test_its_card_names_the_source_of_the_data_and_no_folder_of_a_machine(shipped: Alignment) -> None:
@@ -53,5 +52,5 @@ def test_its_card_names_the_source_of_the_data_and_no_folder_of_a_machine(shippe
 
 
 def test_it_is_small(shipped: Alignment) -> None:
-    assert (shipped_alignment(PACK) / WEIGHTS).stat().st_size < 4_000_000
-    assert shipped.joint == 256
+    assert (shipped_alignment(PACK) / WEIGHTS).stat().st_size < 5_000_000
+    assert shipped.joint == 256 + 128 + 2  # contrast, regression, hubness

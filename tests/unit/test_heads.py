@@ -1,0 +1,204 @@
+"""Heads: what they may read, what their curves are, and that they come back from their files as they were."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sceneseek.errors import DataError
+from sceneseek.heads import (
+    Calibration,
+    CosineHead,
+    FirstLayer,
+    Head,
+    IsotonicCurve,
+    LinearHead,
+    MlpHead,
+    TreesHead,
+    load_head,
+    pair_inputs,
+    save_head,
+)
+from sceneseek.heads.files import CARD, WEIGHTS
+from sceneseek.vectors import Floats
+from tests.weights import CALIBRATION, drawn_head, drawn_inputs
+
+WIDTHS = {"similarity": 1, "product": 12, "image": 9, "text": 6, "spread": 4}
+KINDS = ("constant", "cosine", "isotonic", "linear", "mlp", "catboost")
+
+
+def curves() -> st.SearchStrategy[IsotonicCurve]:
+    """Rising curves of two to twenty knots, also steep and level ones."""
+    knots = st.lists(st.tuples(st.integers(-1000, 1000), st.floats(0, 1, width=32)), min_size=2, max_size=20)
+    return knots.map(dict).filter(lambda found: len(found) > 1).map(_curve)
+
+
+def _curve(found: dict[int, float]) -> IsotonicCurve:
+    at = np.array(sorted(found), np.float32) / np.float32(1000)
+    return IsotonicCurve(at, np.array(sorted(found.values()), np.float32))
+
+
+@given(curve=curves(), at=st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=30))
+def test_an_isotonic_curve_interpolates_its_knots_and_is_level_beyond(curve: IsotonicCurve, at: list[float]) -> None:
+    similarity = np.array([*sorted(at), *curve.at, -1e3, 1e3], np.float32)
+    scores = curve.score(similarity)
+    np.testing.assert_allclose(scores, np.interp(similarity, curve.at, curve.scores), atol=1e-5)
+    assert scores.dtype == np.float32
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert (np.diff(curve.score(np.sort(similarity))) >= -1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("at", "scores"), [([0.1], [0.5]), ([0.2, 0.2], [0.1, 0.5]), ([0.3, 0.2], [0.1, 0.5]), ([0.2, 0.3], [0.5, 0.1])]
+)
+def test_knots_that_do_not_rise_are_refused(at: list[float], scores: list[float]) -> None:
+    with pytest.raises(ValueError, match="must rise"):
+        IsotonicCurve(np.array(at, np.float32), np.array(scores, np.float32))
+
+
+def test_a_calibration_is_the_logistic_function_also_far_out() -> None:
+    similarity = np.array([-1e4, -0.3, 0.2, 1e4], np.float32)
+    scores = Calibration(8.0, -2.0, "test").score(similarity)
+    np.testing.assert_allclose(scores, [0, 1 / (1 + np.exp(4.4)), 1 / (1 + np.exp(0.4)), 1], atol=1e-6)
+
+
+def test_a_curve_that_came_with_the_joint_space_brings_its_own_figures() -> None:
+    assert CosineHead(CALIBRATION).validation == {"source": "test", "rmse": 0.2}
+    assert CosineHead(CALIBRATION, validation={"rmse": 0.1}).validation == {"rmse": 0.1}
+
+
+def test_the_inputs_of_a_pair_are_what_the_words_say() -> None:
+    images, features, text_joint, text, spread = drawn_inputs(np.random.default_rng(0), 3, WIDTHS)
+    inputs = pair_inputs(images, features, text_joint, text, spread)
+    assert {name: array.shape for name, array in inputs.items()} == {n: (3, width) for n, width in WIDTHS.items()}
+    np.testing.assert_allclose(inputs["product"].sum(axis=1), inputs["similarity"][:, 0], atol=1e-6)
+    np.testing.assert_array_equal(inputs["image"], features)
+    np.testing.assert_array_equal(inputs["text"][2], text)
+    np.testing.assert_array_equal(inputs["spread"][2], spread)
+
+
+def test_a_first_layer_is_the_weighted_sum_of_its_inputs() -> None:
+    first = FirstLayer(
+        {"text": np.array([[1, 2], [0, 0]], np.float32), "image": np.array([[3], [1]], np.float32)},
+        np.array([10, 20], np.float32),
+    )
+    inputs = {"image": np.array([[1], [2]], np.float32), "text": np.array([[5, 7], [0, 1]], np.float32)}
+    np.testing.assert_array_equal(first(inputs), [[1 * 5 + 2 * 7 + 3 + 10, 1 + 20], [2 + 6 + 10, 2 + 20]])
+
+
+@pytest.mark.parametrize("inputs", [{"similarity": 1, "smell": 2}, {"text": 6, "spread": 4}, {"text": 6}, {}])
+def test_a_head_that_reads_the_unknown_or_sees_no_image_is_refused(inputs: dict[str, int]) -> None:
+    said = r"cannot read \['smell'\]" if "smell" in inputs else "sees no image"
+    one = np.zeros((1, 1), np.float32)
+    with pytest.raises(ValueError, match=said):
+        FirstLayer({name: np.ones((1, width), np.float32) for name, width in inputs.items()}, one[0])
+    with pytest.raises(ValueError, match=said):
+        TreesHead(inputs, np.zeros((1, 1), np.int64), one, np.zeros((1, 2), np.float32), 0.0)
+
+
+def test_trees_find_the_leaf_whose_bits_are_the_answers() -> None:
+    head = TreesHead(
+        widths={"similarity": 1, "image": 1},
+        feature=np.array([[0, 1], [1, 1]]),
+        border=np.array([[0.5, 2.0], [1.0, 3.0]], np.float32),
+        leaves=np.array([[0.1, 0.2, 0.3, 0.4], [0.01, 0.02, 0.03, 0.04]], np.float32),
+        bias=0.05,
+    )
+    # A number at the border is not over it.
+    inputs = {"similarity": np.array([[0.5], [0.6], [0.6]], "f4"), "image": np.array([[0.0], [2.5], [9.0]], "f4")}
+    np.testing.assert_allclose(head.score(inputs), [0.1 + 0.01 + 0.05, 0.4 + 0.02 + 0.05, 0.4 + 0.04 + 0.05], atol=1e-6)
+
+
+def test_a_network_that_says_nothing_leaves_the_calibrated_cosine() -> None:
+    head = drawn_head("mlp", WIDTHS)
+    assert isinstance(head, MlpHead)
+    weight, bias = head.layers[-1]
+    silent = replace(head, layers=(*head.layers[:-1], (0 * weight, 0 * bias)))
+    inputs = pair_inputs(*drawn_inputs(np.random.default_rng(1), 20, WIDTHS))
+    expected = CALIBRATION.score(inputs["similarity"][:, 0])
+    np.testing.assert_allclose(silent.score(inputs), expected, atol=1e-6)
+    assert np.abs(head.score(inputs) - expected).max() > 0.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_comes_back_from_its_files(kind: str, tmp_path: Path) -> None:
+    before = _said(kind)
+    save_head(before, tmp_path)
+    after = load_head(tmp_path)
+    assert type(after) is type(before)
+    for name in ("reads", "towers", "alignment", "image_width", "text_width", "validation"):
+        assert getattr(after, name) == getattr(before, name)
+    inputs = pair_inputs(*drawn_inputs(np.random.default_rng(2), 30, WIDTHS))
+    np.testing.assert_array_equal(after.score(inputs), before.score(inputs))
+    assert after.score(inputs).dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_head_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_head(_said(kind), tmp_path / name)
+    save_head(load_head(tmp_path / "one"), tmp_path / "three")
+    for file in (CARD, WEIGHTS):
+        assert len({(tmp_path / name / file).read_bytes() for name in ("one", "two", "three")}) == 1
+
+
+def _said(kind: str) -> Head:
+    """A head that says where it is from."""
+    head: Any = drawn_head(kind, WIDTHS)
+    figures = {"figures" if isinstance(head, CosineHead) else "validation": {"rmse": 0.18, "how": "5 folds"}}
+    said: Head = replace(head, alignment="0123abcd", **figures)
+    return said
+
+
+@pytest.mark.parametrize("lost", [CARD, WEIGHTS])
+def test_a_missing_file_is_named_with_the_way_on(lost: str, tmp_path: Path) -> None:
+    save_head(drawn_head("mlp", WIDTHS), tmp_path)
+    (tmp_path / lost).unlink()
+    with pytest.raises(DataError, match=rf"no head in .* \({lost} is missing\): write it with `sceneseek train heads"):
+        load_head(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema_version": 1}, {"schema_version": 3}, {"kind": "oracle"}],
+    ids=["an older schema", "a newer schema", "an unknown kind"],
+)
+def test_what_another_program_wrote_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    save_head(drawn_head("mlp", WIDTHS), tmp_path)
+    raw = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps({**raw, **change}))
+    with pytest.raises(DataError, match=r"head\.json is not a head that this program reads: write it with"):
+        load_head(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["isotonic", "mlp", "catboost"])
+@pytest.mark.parametrize("file", [CARD, WEIGHTS])
+@pytest.mark.parametrize("kept", [0, 0.02, 0.5, 0.9])
+def test_a_damaged_file_is_named_with_the_way_on(kind: str, file: str, kept: float, tmp_path: Path) -> None:
+    save_head(drawn_head(kind, WIDTHS), tmp_path)
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(DataError, match=r"the head in .* cannot be read .*: write it with"):
+        load_head(tmp_path)
+
+
+def test_weights_that_are_not_those_of_the_kind_are_named(tmp_path: Path) -> None:
+    save_head(drawn_head("mlp", WIDTHS), tmp_path)
+    save_head(drawn_head("catboost", WIDTHS), tmp_path / "other")
+    (tmp_path / WEIGHTS).write_bytes((tmp_path / "other" / WEIGHTS).read_bytes())
+    with pytest.raises(DataError, match="cannot be read"):
+        load_head(tmp_path)
+
+
+def test_scores_are_cut_to_their_range_and_not_squeezed() -> None:
+    weight: Floats = np.ones((1, 1), np.float32)
+    head = LinearHead(FirstLayer({"similarity": weight}, np.zeros(1, np.float32)))
+    scores = head.score({"similarity": np.array([[-0.5], [0.25], [1.5]], np.float32)})
+    np.testing.assert_array_equal(scores, [0, 0.25, 1])

@@ -1,0 +1,150 @@
+"""A head split over the three graphs scores as the unsplit one, and each graph takes no more than it needs."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export import graphs
+from export.compose import score_graph
+from sceneseek.heads import INPUTS, CosineHead, Head, pair_inputs
+from sceneseek.heads.inputs import OF_TEXT
+from sceneseek.vectors import Floats
+from tests.runtime import run
+from tests.weights import CALIBRATION, CURVE, drawn_head, drawn_inputs
+
+WIDTHS = {"similarity": 1, "product": 12, "image": 9, "text": 6, "spread": 4}
+
+
+# All choices of inputs that see an image.
+SUBSETS = [
+    chosen
+    for count in range(1, len(INPUTS) + 1)
+    for chosen in combinations(INPUTS, count)
+    if not set(chosen) <= set(OF_TEXT)
+]
+
+
+def of(chosen: tuple[str, ...]) -> dict[str, int]:
+    return {name: WIDTHS[name] for name in chosen}
+
+
+def takes(model: onnx.ModelProto) -> set[str]:
+    return {node.name for node in model.graph.input}
+
+
+def split(head: Head, images: Floats, features: Floats, text_joint: Floats, text: Floats, spread: Floats) -> Floats:
+    """Scores as a bundle computes them: shares first, then the pairs. The arguments are those of `pair_inputs`."""
+    offered = {"similarity": images @ text_joint, "image_joint": images, "text_joint": text_joint}
+    if head.image_width:
+        offered["image_head"] = run(graphs.image_share(head), image=features)
+        assert offered["image_head"].shape == (len(images), head.image_width)
+    if head.text_width:
+        read = {name: array[None] for name, array in (("text", text), ("spread", spread)) if name in head.reads}
+        offered["text_head"] = run(graphs.text_share(head), **read)[0]
+        assert offered["text_head"].shape == (head.text_width,)
+    model = score_graph(head, images.shape[1])
+    scores: Floats = run(model, **{name: offered[name] for name in takes(model)})
+    return scores
+
+
+@pytest.mark.parametrize("chosen", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("kind", ["linear", "mlp", "catboost"])
+def test_the_split_head_equals_the_unsplit_one(kind: str, chosen: tuple[str, ...]) -> None:
+    head, pair = drawn_head(kind, of(chosen)), drawn_inputs(np.random.default_rng(0), 40, WIDTHS)
+    unsplit = head.score(pair_inputs(*pair))
+    np.testing.assert_allclose(split(head, *pair), unsplit, atol=1e-5, rtol=0)
+    assert unsplit.std() > 0.003
+    assert ((unsplit > 0) & (unsplit < 1)).mean() > 0.5  # or cutting would hide what is wrong
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    kind=st.sampled_from(["constant", "cosine", "isotonic", "linear", "mlp", "catboost"]),
+    seed=st.integers(0, 2**32),
+    count=st.integers(1, 50),
+    widths=st.tuples(*[st.integers(1, 40)] * 4),
+)
+def test_it_does_for_any_number_of_images_and_any_widths(
+    kind: str, seed: int, count: int, widths: tuple[int, ...]
+) -> None:
+    every = dict(zip(INPUTS, (1, *widths), strict=True))
+    head, pair = drawn_head(kind, every, seed), drawn_inputs(np.random.default_rng(seed), count, every)
+    scores = split(head, *pair)
+    assert scores.shape == (count,)
+    np.testing.assert_allclose(scores, head.score(pair_inputs(*pair)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["constant", "cosine", "isotonic", "linear", "mlp", "catboost"])
+@pytest.mark.parametrize("scale", [1e3, -1e3])
+def test_scores_lie_between_nought_and_one_however_large_the_inputs(kind: str, scale: float) -> None:
+    head = drawn_head(kind, WIDTHS)
+    images, *others = drawn_inputs(np.random.default_rng(1), 40, WIDTHS)
+    large = (np.float32(scale) * images, *others)
+    for scores in (split(head, *large), head.score(pair_inputs(*large))):
+        assert scores.dtype == np.float32
+        assert ((scores >= 0) & (scores <= 1)).all()
+
+
+@pytest.mark.parametrize("chosen", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("kind", ["linear", "mlp", "catboost"])
+def test_the_score_graph_takes_only_what_the_head_reads(kind: str, chosen: tuple[str, ...]) -> None:
+    expected = {"similarity"} if kind == "mlp" else set()  # the network corrects the calibrated cosine
+    for name in chosen:
+        expected |= {
+            "similarity": {"similarity"},
+            "product": {"image_joint", "text_joint"},
+            "image": {"image_head"},
+            "text": {"text_head"},
+            "spread": {"text_head"},
+        }[name]
+    assert takes(score_graph(drawn_head(kind, of(chosen)), WIDTHS["product"])) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "image", "text"),
+    [
+        ("linear", ("similarity", "image", "text", "spread"), 1, 1),
+        ("linear", ("product", "spread"), 0, 1),
+        ("mlp", ("product", "image", "text"), 9, 9),
+        ("mlp", ("similarity", "product", "spread"), 0, 9),
+        ("mlp", ("image",), 9, 0),
+        ("catboost", ("similarity", "image", "text", "spread"), WIDTHS["image"], WIDTHS["text"] + WIDTHS["spread"]),
+        ("catboost", ("product", "text"), 0, WIDTHS["text"]),
+        ("cosine", ("similarity",), 0, 0),
+        ("isotonic", ("similarity",), 0, 0),
+        ("constant", ("similarity",), 0, 0),
+    ],
+)
+def test_shares_are_one_number_of_a_sum_a_layer_of_a_network_and_the_features_of_trees(
+    kind: str, chosen: tuple[str, ...], image: int, text: int
+) -> None:
+    head = drawn_head(kind, of(chosen))
+    assert (head.image_width, head.text_width) == (image, text)
+
+
+def test_the_share_of_trees_is_the_features_as_they_are() -> None:
+    head, (_, features, *_) = drawn_head("catboost", WIDTHS), drawn_inputs(np.random.default_rng(2), 3, WIDTHS)
+    np.testing.assert_array_equal(run(graphs.image_share(head), image=features), features)
+
+
+@pytest.mark.parametrize("curve", [CALIBRATION, CURVE], ids=["logistic", "isotonic"])
+def test_the_cosine_graph_is_the_curve_and_takes_the_similarity_alone(curve: object) -> None:
+    head = CosineHead(curve)  # type: ignore[arg-type]
+    model = score_graph(head, joint=8)
+    assert takes(model) == {"similarity"}
+    similarity = np.linspace(-1, 1, 41, dtype=np.float32)
+    np.testing.assert_allclose(run(model, similarity=similarity), head.curve.score(similarity), atol=1e-6)
+
+
+def test_a_head_of_no_known_kind_has_no_graph() -> None:
+    class Oracle:
+        kind = "oracle"
+
+    with pytest.raises(TypeError, match="'oracle'"):
+        score_graph(Oracle(), 8)  # type: ignore[arg-type]

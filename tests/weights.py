@@ -1,0 +1,126 @@
+"""Heads and alignments whose weights are drawn at random: tests ask how they are kept and split, not how good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from sceneseek.alignment import (
+    Alignment,
+    ClassNames,
+    FeatureRange,
+    Hubness,
+    LearnedBlock,
+    Typical,
+    image_key,
+    normalise,
+    rounded,
+)
+from sceneseek.heads import (
+    INPUTS,
+    Calibration,
+    ConstantHead,
+    CosineHead,
+    FirstLayer,
+    Head,
+    IsotonicCurve,
+    LinearHead,
+    MlpHead,
+    TreesHead,
+)
+from sceneseek.vectors import Floats
+
+# Of the drawn alignment: by image tower the number of features; of classes; of a text's numbers.
+TOWERS = {"a": 5, "b": 4}
+CLASSES, TEXT = 10, 6
+CALIBRATION = Calibration(7.5, -2.5, "test", {"rmse": 0.2})
+CURVE = IsotonicCurve(np.array([-0.5, 0.1, 0.4], np.float32), np.array([0.1, 0.2, 0.9], np.float32))
+
+
+def numbers(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Floats:
+    """Normally distributed."""
+    return (scale * rng.normal(size=shape)).astype(np.float32)
+
+
+def drawn_block(rng: np.random.Generator, towers: tuple[str, ...], dimensions: int, share: float) -> LearnedBlock:
+    """A block of the drawn alignment, which reads class names too."""
+    width = sum(TOWERS[tower] for tower in towers) + TEXT
+    return LearnedBlock(
+        towers=towers,
+        image_weight=rounded(numbers(rng, dimensions, width)),
+        image_bias=rounded(numbers(rng, dimensions)),
+        text_weight=rounded(numbers(rng, dimensions, TEXT)),
+        text_bias=rounded(numbers(rng, dimensions)),
+        share=share,
+    )
+
+
+def drawn_alignment(seed: int = 0) -> Alignment:
+    """One of the pack `compact` by name, with two small towers and everything an alignment may have."""
+    rng = np.random.default_rng(seed)
+    plain = Alignment(
+        pack="compact",
+        blocks=(drawn_block(rng, ("a", "b"), 8, 0.75), drawn_block(rng, ("b",), 5, 0.25)),
+        names=ClassNames(("a", "b"), rounded(normalise(numbers(rng, CLASSES, TEXT))), temperature=1.5, top=3),
+        calibration=CALIBRATION,
+        ranges={"a": FeatureRange(np.linspace(-2, -1, 5, dtype=np.float32), np.linspace(1, 2, 5, dtype=np.float32))},
+        learned_images=np.sort(np.array([image_key(b"one"), image_key(b"two"), 2**64 - 1], np.uint64)),
+        card={"seed": seed},
+    )
+    bank = rounded(plain.text_blocks(numbers(rng, 20, TEXT)))
+    typical = Typical(
+        means=tuple(rounded(numbers(rng, d, scale=0.1)) for d in (8, 5)),
+        roots=tuple(rounded(numbers(rng, k, d, scale=0.2)) for k, d in ((4, 8), (5, 5))),
+    )
+    return replace(plain, hubness=Hubness(bank, neighbours=3, weight=0.2), typical=typical)
+
+
+def drawn_head(kind: str, widths: Mapping[str, int], seed: int = 0, towers: tuple[str, ...] = tuple(TOWERS)) -> Head:
+    """A head of a kind.
+
+    Args:
+        kind: see `Head.kind`; ``isotonic`` is the cosine with the other curve.
+        widths: by input that it reads, in any order, how many numbers it is.
+        seed: of the weights.
+        towers: see `Head.towers`; none where it reads no ``image``.
+    """
+    rng = np.random.default_rng((seed, 1))
+    towers = towers if "image" in widths else ()
+    if kind == "constant":
+        return ConstantHead(0.4)
+    if kind in ("cosine", "isotonic"):
+        return CosineHead(CALIBRATION if kind == "cosine" else CURVE)
+    if kind == "linear":
+        first = drawn_first_layer(rng, 1, widths, 0.1)
+        return LinearHead(replace(first, bias=first.bias + np.float32(0.5)), towers)
+    if kind == "mlp":
+        layers = tuple((numbers(rng, o, i, scale=i**-0.5), numbers(rng, o)) for o, i in ((7, 9), (1, 7)))
+        return MlpHead(CALIBRATION, drawn_first_layer(rng, 9, widths, 1.0), layers, towers)
+    if kind == "catboost":
+        trees, depth, total = 20, 4, sum(widths.values())
+        scales = np.concatenate([np.full(widths[name], _TYPICAL[name]) for name in INPUTS if name in widths])
+        feature = rng.integers(0, total, (trees, depth))
+        border = (scales[feature] * rng.normal(size=(trees, depth))).astype(np.float32)
+        return TreesHead(widths, feature, border, numbers(rng, trees, 2**depth, scale=0.05), 0.5, towers)
+    raise ValueError(kind)
+
+
+# How large the numbers of an input are, about.
+_TYPICAL = {"similarity": 0.3, "product": 0.05, "image": 1.0, "text": 0.4, "spread": 0.2}
+
+
+def drawn_inputs(rng: np.random.Generator, count: int, widths: Mapping[str, int]) -> tuple[Floats, ...]:
+    """The arguments of `pair_inputs`: `count` images beside one text, with inputs of these widths."""
+    images, text = normalise(numbers(rng, count, widths["product"])), normalise(numbers(rng, 1, widths["product"]))[0]
+    shares = [numbers(rng, widths[name], scale=_TYPICAL[name]) for name in ("text", "spread")]
+    return images, numbers(rng, count, widths["image"]), text, *shares
+
+
+def drawn_first_layer(rng: np.random.Generator, outputs: int, widths: Mapping[str, int], scale: float) -> FirstLayer:
+    """Sums in which each input counts about alike."""
+    weights = {
+        name: numbers(rng, outputs, width, scale=scale * width**-0.5 / _TYPICAL[name]) for name, width in widths.items()
+    }
+    return FirstLayer(weights, numbers(rng, outputs, scale=scale))
