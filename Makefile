@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # Which ONNX Runtime to install: cpu or gpu.
 RUNTIME ?= cpu
+# What beside serving is wanted: export, or train (which brings export too).
+EXTRAS ?= export
 
 BUNDLE := bundles/compact
 GALLERY := .cache/gallery
@@ -28,7 +30,7 @@ setup: $(VENV)/.installed  ## install sceneseek with what export needs into .ven
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --constraint constraints.txt torch==2.13.0
-	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),export]'
+	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed

@@ -205,7 +205,7 @@ def read_feedback(
     Raises:
         DataError: no such file, empty, or not UTF-8; a line that is no such object, or whose rating is no whole
             number from 1 to 4; an image's name that leads out of the folder; an unknown image; no usable
-            rating, or all equal.
+            rating. Equal ones are no error here, since a little feedback is pooled with other ratings.
     """
     images = _as_folder(folder)
     lines, torn = _read_lines_of_json(path)
@@ -232,7 +232,7 @@ def read_feedback(
         log.info("%s: %d ratings superseded by later ones of the same rater", path, superseded)
     for pair, rating in latest.values():
         found.add(pair, images.root / pair[0], (rating,), own=False)
-    return _scored(found, aggregate)
+    return _scored(found, aggregate, varied=False)
 
 
 def pooled(ratings: Sequence[Ratings], aggregate: Aggregation = "mean") -> Ratings:
@@ -362,7 +362,7 @@ def _gather(path: Path, images: ImageFolder, captions: Captions, rows: Iterable[
     return found
 
 
-def _scored(found: _Found, aggregate: Aggregation) -> Ratings:
+def _scored(found: _Found, aggregate: Aggregation, varied: bool = True) -> Ratings:
     """Ratings whose values are scores."""
     given = [[score for values in rows for score in values] for rows in found.pairs.values()]
     levels = np.full((len(given), max(map(len, given), default=0)), np.nan)
@@ -373,16 +373,22 @@ def _scored(found: _Found, aggregate: Aggregation) -> Ratings:
         _to_unit(_aggregated(levels, aggregate)),
         (~np.isnan(levels)).sum(axis=1),
         _to_unit(levels),
+        varied,
     )
 
 
 def _assembled(
-    found: _Found, target: npt.NDArray[np.float64], weight: npt.NDArray[Any], scores: npt.NDArray[np.float64]
+    found: _Found,
+    target: npt.NDArray[np.float64],
+    weight: npt.NDArray[Any],
+    scores: npt.NDArray[np.float64],
+    varied: bool = True,
 ) -> Ratings:
+    """The ratings; where they must be `varied`, equal ones are an error."""
     if not found.pairs:
         raise DataError(f"{found.where} holds no rating of a known image and caption", "check --images and --captions")
     narrow = target.astype(np.float32)
-    if (narrow == narrow[0]).all():
+    if varied and (narrow == narrow[0]).all():
         raise DataError(f"all ratings in {found.where} are equal", "a score is learned from good and bad matches")
     images = {name: i for i, name in enumerate(found.paths)}
     captions = {text: i for i, text in enumerate(dict.fromkeys(text for _, text in found.pairs))}

@@ -21,13 +21,13 @@ CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The compact pack's bundle, exported once from the real towers and the alignment that is shipped."""
-    from export.bundle import Trained, export_bundle, shipped_alignment  # noqa: PLC0415 - imports torch
+    """The compact pack's bundle, exported once from the real towers, with the alignment and head that are shipped."""
+    from export.bundle import Trained, export_bundle  # noqa: PLC0415 - imports torch
     from sceneseek.packs import find_pack  # noqa: PLC0415
 
     pack = find_pack("compact")
     out = tmp_path_factory.mktemp("bundle") / "compact"
-    return export_bundle(pack, Trained.load(shipped_alignment(pack), None), out)
+    return export_bundle(pack, Trained.shipped(pack), out)
 
 
 @pytest.fixture(scope="session")

@@ -191,11 +191,18 @@ def heads(
     as_json: bool,
 ) -> None:
     """Learn heads from human ratings, cross-validate them without leaks, and choose the default by a rule."""
+    from training.head_recipes import RECIPES, find_recipe  # noqa: PLC0415 - so that --help answers at once
+    from training.rating_sources import RatingSources, read_rating_material  # noqa: PLC0415
+
+    recipes = tuple(find_recipe(name) for name in names) or tuple(RECIPES.values())
+    # Read before torch is imported: a mistake in a file is told at once.
+    sources = RatingSources(images, captions, expert, crowd, feedback, course, aggregate, skip_unknown)
+    material = read_rating_material(sources, cite)
     try:
-        from training.head_recipes import RECIPES, find_recipe  # noqa: PLC0415 - see `alignment`
-        from training.head_training import HeadPlan, check_heads_out, train_heads, write_heads  # noqa: PLC0415
+        import matplotlib as _  # noqa: PLC0415, F401 - the report is written last
+
+        from training.head_training import HeadPlan, check_heads_out, check_report_out, train_heads, write_heads  # noqa: PLC0415  # noqa: PLC0415
         from training.images import ImageTowers  # noqa: PLC0415
-        from training.rating_sources import RatingSources, read_rating_material  # noqa: PLC0415
         from training.report import write_report  # noqa: PLC0415
         from training.space import find_space  # noqa: PLC0415
         from training.texts import TextTower  # noqa: PLC0415
@@ -203,10 +210,8 @@ def heads(
         raise DataError(
             f"training needs a package that is not installed ({error})", "install sceneseek with the extra `train`"
         ) from error
-    recipes = tuple(find_recipe(name) for name in names) or tuple(RECIPES.values())
     check_heads_out(out)
-    sources = RatingSources(images, captions, expert, crowd, feedback, course, aggregate, skip_unknown)
-    material = read_rating_material(sources, cite)
+    check_report_out(report)
     pack, joint_space = find_space(pack_name, bundle, directory)
     towers = ImageTowers(pack, cache, device, threads), TextTower(pack, cache, device, threads)
     plan = HeadPlan(recipes, folds, seed, curves, bootstrap)

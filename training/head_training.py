@@ -12,6 +12,7 @@ everything, each with its figures and its card.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from evaluation.bootstrap import Bootstrap
 from sceneseek.alignment import Alignment
 from sceneseek.errors import DataError
 from sceneseek.files import directory_in_place, sha256_of
-from sceneseek.heads import Head, save_head
+from sceneseek.heads import Calibration, CosineHead, Head, MlpHead, save_head
 from sceneseek.packs import Pack
 from sceneseek.progress import Progress
 from training.alignment import versions
@@ -95,7 +96,7 @@ def train_heads(
         learning = learning_curves(drawn, space, ratings, results, plan.folds, plan.seed, progress.advance)
         heads = {}
         for recipe in plan.recipes:
-            heads[recipe.name] = learn_head(recipe, Lesson.whole(space, plan.seed))
+            heads[recipe.name] = _rising(learn_head(recipe, Lesson.whole(space, plan.seed)))
             progress.advance()
     about: dict[str, Any] = {
         "pack": pack.name,
@@ -148,6 +149,28 @@ def check_heads_out(out: Path) -> None:
         raise DataError(f"{out} is a file", "choose another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / HEADS).is_file():
         raise DataError(f"{out} holds something that is not trained heads", "choose another --out")
+
+
+def _rising(head: Head) -> Head:
+    """The head, unless it turns a search upside down."""
+    curve = head.curve if isinstance(head, CosineHead) else head.calibration if isinstance(head, MlpHead) else None
+    if isinstance(curve, Calibration) and curve.slope < 0:
+        raise DataError(
+            f"by these ratings, pairs that are more alike match worse (slope {curve.slope:.2g})",
+            "check that the ratings belong to these images, and that 4 is the best of them",
+        )
+    return head
+
+
+def check_report_out(report: Path) -> None:
+    """Refuse a place where no report can go, before anything slow begins.
+
+    Raises:
+        DataError: it is a file, or cannot be written.
+    """
+    there = next((path for path in (report, *report.absolute().parents) if path.exists()), Path("/"))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise DataError(f"{report} cannot be a folder for the report", "choose another --report")
 
 
 def _with_figures(head: Any, study: Study, name: str) -> Head:

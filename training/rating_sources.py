@@ -74,7 +74,7 @@ def read_rating_material(sources: RatingSources, cite: str = "") -> RatingMateri
         rated.append(read_expert(sources.expert, sources.images, captions, sources.aggregate, sources.skip_unknown))
     if sources.feedback is not None:
         rated.append(read_feedback(sources.feedback, sources.images, sources.aggregate, sources.skip_unknown))
-    expert = rated[0] if len(rated) == 1 else pooled(rated, sources.aggregate)
+    expert = pooled(rated, sources.aggregate) if sources.feedback is not None else rated[0]
     votes = read_crowd(sources.crowd, sources.images, captions, sources.skip_unknown) if sources.crowd else None
     files = tuple(path for path in (sources.expert, sources.feedback, sources.crowd) if path is not None)
     return RatingMaterial(captions, expert, votes, files, sources.aggregate, cite)

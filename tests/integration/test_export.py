@@ -76,7 +76,9 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle) -> None:
     assert set(manifest.files) == {"image.onnx", "text.onnx", "score.onnx", "tokenizer.json"}
     assert set(manifest.drift) == {"image.joint", "text.joint", "score"}
     assert 0 < max(manifest.drift.values()) <= LIMIT
-    assert manifest.head.kind == "cosine"
+    assert manifest.head.kind == "mlp"
+    assert manifest.head.validation["trained_on"][0]["name"] == "expert.tsv"
+    assert manifest.dimensions.image_head == 0  # the default head is exchanged without indexing again
 
 
 def test_no_path_of_the_exporting_machine_is_in_the_bundle(bundle: Bundle) -> None:
@@ -86,8 +88,8 @@ def test_no_path_of_the_exporting_machine_is_in_the_bundle(bundle: Bundle) -> No
         assert f"{Path.home()}/".encode() not in content
 
 
-def test_the_same_input_gives_the_same_files(bundle: Bundle, trained: Trained, tmp_path: Path) -> None:
-    again = export_bundle(PACK, trained, tmp_path / "again")
+def test_the_same_input_gives_the_same_files(bundle: Bundle, tmp_path: Path) -> None:
+    again = export_bundle(PACK, Trained.shipped(PACK), tmp_path / "again")
     assert again.manifest.fingerprints == bundle.manifest.fingerprints
     for name in bundle.manifest.files:
         assert sha256_of(again.path / name) == sha256_of(bundle.path / name)

@@ -464,8 +464,13 @@ def test_a_file_of_feedback_that_holds_none_is_one_line(folder: Path, tmp_path: 
         read_feedback(tmp_path / "f.jsonl", folder)
     with pytest.raises(DataError, match="no ratings at"):
         read_feedback(tmp_path / "nowhere.jsonl", folder)
+
+
+def test_a_little_feedback_may_be_all_equal_but_not_all_there_is(folder: Path, tmp_path: Path) -> None:
+    alone = read_feedback(feedback(tmp_path, said("a dog", "0.png", 4), said("a dog", "1.png", 4)), folder)
+    assert alone.target.tolist() == [1, 1]
     with pytest.raises(DataError, match="are equal"):
-        read_feedback(feedback(tmp_path, said("a dog", "0.png", 4), said("a dog", "1.png", 4)), folder)
+        pooled([alone])
 
 
 def test_feedback_on_an_image_that_is_gone_is_an_error_or_skipped(

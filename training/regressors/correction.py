@@ -39,20 +39,23 @@ class Options:
         hidden: width.
         networks: how many are averaged.
         batch: how many ratings, and votes, a step looks at.
-        votes, lists: weights.
+        votes: the votes' weight where there are at most `few` rated pairs; with more it falls as 1/n, since
+            ratings then say better themselves what votes only hint at (docs/experiments.md).
+        lists: the list-wise weight.
         sharpness: of the list-wise softmax, times the logits.
         images, captions: how many images, beside the captions' own, and captions a list-wise step looks at.
     """
 
     hidden: int = 32
-    networks: int = 2
+    networks: int = 3
     dropout: float = 0.3
     steps: int = 150
     batch: int = 768
     rate: float = 5e-3
     penalty: float = 5e-2
-    votes: float = 0.1
-    lists: float = 0.02
+    votes: float = 0.3
+    few: int = 150
+    lists: float = 0.03
     sharpness: float = 2.0
     images: int = 112
     captions: int = 16
@@ -158,14 +161,15 @@ def _teach(network: _Network, data: _Data, options: Options) -> _Network:
     optimiser = torch.optim.AdamW(groups, lr=options.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.rate, total_steps=options.steps)
     experts, votes = data.experts, data.votes
+    voting = options.votes * min(1.0, options.few / len(experts.y)) if len(votes.y) else 0.0
     network.train()
     for _ in range(options.steps):
         some = torch.randperm(len(experts.y))[: options.batch]
         loss = binary_cross_entropy_with_logits(network(experts.x[some], experts.base[some])[0], experts.y[some])
-        if len(votes.y) and options.votes:
+        if voting:
             some = torch.randint(0, len(votes.y), (min(options.batch, len(votes.y)),))
             voted = network(votes.x[some], votes.base[some])[1]
-            loss = loss + options.votes * binary_cross_entropy_with_logits(voted, votes.y[some])
+            loss = loss + voting * binary_cross_entropy_with_logits(voted, votes.y[some])
         if len(data.captions) and len(data.images) > 1 and options.lists:
             x, base, own = data.lists(options)
             loss = loss + options.lists * cross_entropy(options.sharpness * network(x, base)[0], own)

@@ -31,11 +31,13 @@ def learn_isotonic(_: HeadRecipe, lesson: Lesson) -> CosineHead:
     """Pool adjacent violators, and straight lines between the steps (Zadrozny and Elkan, KDD 2002)."""
     similarity, target = similarities(lesson)
     fitted = IsotonicRegression(y_min=0, y_max=1, increasing=True, out_of_bounds="clip").fit(similarity, target)
-    at, scores = fitted.X_thresholds_, fitted.y_thresholds_
+    at, scores = fitted.X_thresholds_, fitted.y_thresholds_.copy()
     kept = [0]
     for i in range(1, len(at)):
         if at[i] - at[kept[-1]] >= _LEAST_STEP:
             kept.append(i)
+        else:
+            scores[kept[-1]] = scores[i]  # the later is the higher
     if len(kept) == 1:
         kept, at, scores = [0, 1], np.array([at[0], at[0] + 1]), np.array([scores[0], scores[0]])
     curve = IsotonicCurve(at[kept].astype(np.float32), scores[kept].astype(np.float32))

@@ -1,0 +1,107 @@
+"""Rated pairs in a drawn joint space: small, made without towers, and rated by a rule that a head can learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from sceneseek.alignment import Alignment, normalise
+from sceneseek.heads import Head
+from sceneseek.heads.base import sigmoid
+from sceneseek.vectors import Floats
+from tests.weights import CLASSES, TEXT, TOWERS, drawn_alignment, numbers
+from training.folds import Lesson
+from training.rated import Pairs, Positions, RatedSpace
+
+NOTHING = np.zeros(0, np.int64)
+
+
+def drawn_space(
+    images: int = 16,
+    captions: int = 14,
+    expert: Iterable[tuple[int, int]] | int = 100,
+    votes: Iterable[tuple[int, int]] | int = 60,
+    alignment: Alignment | None = None,
+    seed: int = 0,
+) -> RatedSpace:
+    """Images and captions with features drawn at random; each image owns the captions that it is nearest to.
+
+    Args:
+        images: how many.
+        captions: how many.
+        expert: the pairs (image, caption), or how many to draw, no pair twice.
+        votes: likewise.
+        alignment: the joint space; default: one with everything that it may have.
+        seed: of the drawing.
+    """
+    rng, alignment = np.random.default_rng((seed, 7)), alignment or drawn_alignment()
+    features = {tower: numbers(rng, images, width) for tower, width in TOWERS.items()}
+    texts = normalise(numbers(rng, captions, TEXT))
+    image_joint = alignment.image_joint(features, {tower: numbers(rng, images, CLASSES) for tower in TOWERS})
+    text_joint = alignment.text_joint(texts)
+    inside = alignment.clipped(features)
+    space = RatedSpace(
+        alignment=alignment,
+        towers=tuple(TOWERS),
+        image_joint=image_joint,
+        features=np.concatenate([inside[tower] for tower in TOWERS], axis=1),
+        text_joint=text_joint,
+        texts=texts,
+        spread=alignment.text_spread(texts),
+        owner=np.where(np.arange(captions) % 4 == 0, -1, (text_joint @ image_joint.T).argmax(axis=1)),
+        expert=no_pairs(),
+        votes=no_pairs(),
+    )
+    chosen = [
+        np.array([divmod(int(p), captions) for p in rng.choice(images * captions, pairs, replace=False)])
+        if isinstance(pairs, int)
+        else np.array(list(pairs))
+        for pairs in (expert, votes)
+    ]
+    return rated(space, *(pairs.reshape(-1, 2).astype(np.int64) for pairs in chosen))
+
+
+def rated(space: RatedSpace, expert: Positions, votes: Positions) -> RatedSpace:
+    """The space with these pairs (P, 2) of images and captions, rated by `truth`."""
+    drawn = [
+        Pairs(image=p[:, 0], caption=p[:, 1], target=truth(space, p[:, 0], p[:, 1]), weight=np.full(len(p), 3, "f4"))
+        for p in (expert, votes)
+    ]
+    return RatedSpace(**{**vars(space), "expert": drawn[0], "votes": drawn[1]})
+
+
+def truth(space: RatedSpace, image: Positions, caption: Positions) -> Floats:
+    """What the pairs' ratings are: they rise with the cosine, and depend on more that a head may read."""
+    similarity = space.input("similarity", image, caption)[:, 0]
+    own = space.input("parts", image, caption)[:, 0]
+    return sigmoid((3 * similarity + 2 * own + 1.5 * space.texts[caption, 0] + space.features[image, 0]).astype("f4"))
+
+
+def no_pairs() -> Pairs:
+    """None."""
+    return Pairs(NOTHING, NOTHING, np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+
+def every_pair(space: RatedSpace) -> Pairs:
+    """Every image beside every caption, rated or not."""
+    shape = (len(space.image_joint), len(space.text_joint))
+    image, caption = (grid.ravel().astype(np.int64) for grid in np.indices(shape))
+    return Pairs(image, caption, truth(space, image, caption), np.ones(len(image), np.float32))
+
+
+def scores(head: Head, space: RatedSpace, pairs: Pairs | None = None) -> Floats:
+    """A head's scores of pairs, or of every pair."""
+    return head.score(space.inputs(head.reads, pairs or every_pair(space)))
+
+
+def images_of(lesson: Lesson) -> set[int]:
+    """The images of all pairs that a lesson shows, the votes' too."""
+    space = lesson.space
+    return {*space.expert.image[lesson.expert].tolist(), *space.votes.image[lesson.votes].tolist()}
+
+
+def captions_of(lesson: Lesson) -> set[int]:
+    """The captions of all pairs that a lesson shows, the votes' too."""
+    space = lesson.space
+    return {*space.expert.caption[lesson.expert].tolist(), *space.votes.caption[lesson.votes].tolist()}

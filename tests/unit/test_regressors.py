@@ -1,0 +1,330 @@
+"""What is learned is what serves: each regressor's head scores as the model that was learned, and learns something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from catboost import CatBoostRegressor
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LinearRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sceneseek.errors import InvalidRequest
+from sceneseek.heads import Calibration, ConstantHead, CosineHead, IsotonicCurve, TreesHead
+from sceneseek.vectors import Floats
+from tests.rated import drawn_space, every_pair, no_pairs, scores
+from tests.weights import TOWERS, drawn_alignment, numbers
+from training.folds import Lesson
+from training.head_recipes import OURS, PROTOTYPE, RECIPES, find_recipe
+from training.rated import RatedSpace
+from training.regressors import learn_head, network, trees
+from training.regressors.columns import Columns, joined, read_inputs
+from training.regressors.correction import Options, learn_correction
+from training.regressors.linear import PENALTIES
+
+# Quick ones, for questions that do not need a good head.
+SHORT = Options(hidden=8, networks=2, steps=30)
+
+
+@pytest.fixture(scope="module")
+def space() -> RatedSpace:
+    """A hundred rated pairs, sixty with votes. Read only."""
+    return drawn_space()
+
+
+@pytest.fixture(scope="module")
+def large() -> RatedSpace:
+    """Half of all pairs of forty images and thirty captions, some with votes. Read only."""
+    return drawn_space(40, 30, 600, 200)
+
+
+def with_plain_alignment() -> RatedSpace:
+    return drawn_space(alignment=replace(drawn_alignment(), hubness=None, typical=None))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_gives_a_head_in_0_to_1_that_the_lesson_and_the_seed_decide(name: str, space: RatedSpace) -> None:
+    recipe, lesson = RECIPES[name], Lesson.whole(space, 3)
+    head = learn_head(recipe, lesson)
+    found = scores(head, space)
+    assert found.shape == (16 * 14,)
+    assert found.dtype == np.float32
+    assert ((found >= 0) & (found <= 1)).all()
+    assert head.towers == (tuple(TOWERS) if "image" in recipe.inputs else ())
+    assert head.alignment == ("" if isinstance(head, ConstantHead) else space.alignment.fingerprint)
+    np.testing.assert_array_equal(scores(learn_head(recipe, lesson), space), found)
+
+    fewer = lesson.without(np.arange(16) < 4, np.zeros(14, np.bool_))
+    assert np.abs(scores(learn_head(recipe, fewer), space) - found).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "constant"])
+def test_every_head_but_the_constant_has_learned_something_of_the_pairs_it_saw(name: str, space: RatedSpace) -> None:
+    found = scores(learn_head(RECIPES[name], Lesson.whole(space, 0)), space, space.expert)
+    assert np.corrcoef(found, space.expert.target)[0, 1] > 0.3
+
+
+@pytest.mark.parametrize("name", ["prototype-mlp", "mlp", "catboost"])
+def test_another_seed_gives_another_head_where_learning_is_random(name: str, space: RatedSpace) -> None:
+    one, two = (scores(learn_head(RECIPES[name], Lesson.whole(space, seed)), space) for seed in (0, 1))
+    assert np.abs(one - two).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["prototype-mlp", "mlp"])
+def test_learning_leaves_the_global_state_of_torch_alone(name: str, space: RatedSpace) -> None:
+    torch.manual_seed(4)
+    threads, expected = torch.get_num_threads(), torch.rand(3)
+    torch.manual_seed(4)
+    learn_head(RECIPES[name], Lesson.whole(space, 0))
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.get_num_threads() == threads
+
+
+def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
+    with pytest.raises(InvalidRequest, match=r"unknown head 'best'.*constant, cosine"):
+        find_recipe("best")
+
+
+def test_the_constant_is_the_mean_of_the_lesson(space: RatedSpace) -> None:
+    lesson = Lesson.whole(space, 0).without(np.arange(16) < 8, np.zeros(14, np.bool_))
+    expected = space.expert.target[space.expert.image >= 8].mean()
+    np.testing.assert_allclose(scores(learn_head(RECIPES["constant"], lesson), space), expected, atol=1e-6)
+
+
+def test_the_cosine_finds_the_logistic_curve_that_made_the_ratings(space: RatedSpace) -> None:
+    curve = Calibration(5.0, -1.0, "test")
+    pairs = space.expert
+    target = curve.score(space.input("similarity", pairs.image, pairs.caption)[:, 0])
+    made = replace(space, expert=replace(pairs, target=target))
+    head = learn_head(RECIPES["cosine"], Lesson.whole(made, 0))
+    assert isinstance(head, CosineHead)
+    assert isinstance(head.curve, Calibration)
+    assert (head.curve.slope, head.curve.intercept) == pytest.approx((5.0, -1.0), abs=0.01)
+
+
+def test_the_isotonic_curve_is_that_of_scikit_learn(space: RatedSpace) -> None:
+    pairs = space.expert
+    similarity = space.input("similarity", pairs.image, pairs.caption)[:, 0]
+    fitted = IsotonicRegression(out_of_bounds="clip").fit(similarity.astype(np.float64), pairs.target)
+    every = every_pair(space)
+    expected = fitted.predict(space.input("similarity", every.image, every.caption)[:, 0].astype(np.float64))
+    head = learn_head(RECIPES["cosine-isotonic"], Lesson.whole(space, 0))
+    np.testing.assert_allclose(scores(head, space), expected, atol=1e-3)
+
+
+def test_an_isotonic_curve_through_ratings_that_fall_is_level(space: RatedSpace) -> None:
+    pairs = space.expert
+    similarity = space.input("similarity", pairs.image, pairs.caption)[:, 0]
+    falling = replace(space, expert=replace(pairs, target=(0.5 - similarity / 3).astype(np.float32)))
+    head = learn_head(RECIPES["cosine-isotonic"], Lesson.whole(falling, 0))
+    assert isinstance(head, CosineHead)
+    assert isinstance(head.curve, IsotonicCurve)
+    np.testing.assert_allclose(scores(head, falling), falling.expert.target.mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("images", [16, 3])
+def test_least_squares_is_ordinary_linear_regression_cut_to_0_and_1(space: RatedSpace, images: int) -> None:
+    lesson = Lesson.whole(space, 0).without(np.arange(16) >= images, np.zeros(14, np.bool_))
+    seen = space.expert.take(lesson.expert)
+    columns = [joined(space.inputs(PROTOTYPE, pairs)).astype(np.float64) for pairs in (seen, every_pair(space))]
+    fitted = LinearRegression().fit(columns[0], seen.target.astype(np.float64))
+    raw = fitted.predict(columns[1])
+    found = scores(learn_head(RECIPES["prototype-linear"], lesson), space)
+    np.testing.assert_allclose(found, raw.clip(0, 1), atol=1e-4)
+    assert ((raw < 0) | (raw > 1)).any()  # or the cut was not asked for
+
+
+@pytest.mark.parametrize("name", ["prototype-ridge", "linear"])
+def test_ridge_is_that_of_scikit_learn_with_the_standardisation_folded_in(name: str, space: RatedSpace) -> None:
+    inputs = RECIPES[name].inputs
+    columns = [joined(space.inputs(inputs, pairs)).astype(np.float64) for pairs in (space.expert, every_pair(space))]
+    model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES)).fit(columns[0], space.expert.target)
+    head = learn_head(RECIPES[name], Lesson.whole(space, 0))
+    assert "parts" not in head.reads
+    np.testing.assert_allclose(scores(head, space), model.predict(columns[1]).clip(0, 1), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["prototype-catboost", "catboost"])
+def test_trees_score_as_catboost_predicts_cut_to_0_and_1(
+    name: str, large: RatedSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: list[Any] = []
+
+    def recorded(**options: Any) -> Any:
+        models.append(CatBoostRegressor(**options))
+        return models[-1]
+
+    monkeypatch.setattr(trees, "CatBoostRegressor", recorded)
+    head = learn_head(RECIPES[name], Lesson.whole(large, 0))
+    assert isinstance(head, TreesHead)
+    (model,) = models
+    assert len(head.leaves) == model.tree_count_
+    read = [n for n in ("similarity", "product", "image", "text", "spread") if n in RECIPES[name].inputs]
+    predicted = model.predict(joined(large.inputs(read, every_pair(large))))
+    np.testing.assert_allclose(scores(head, large), predicted.clip(0, 1), atol=1e-5)
+    # Read with the first question as the highest bit, the same trees say something else.
+    reversed_bits = replace(head, feature=head.feature[:, ::-1], border=head.border[:, ::-1])
+    assert np.abs(scores(reversed_bits, large) - predicted).max() > 0.05
+
+
+def test_trees_stop_soon_where_there_is_nothing_to_learn(large: RatedSpace) -> None:
+    noise = np.random.default_rng(0).random(len(large.expert)).astype(np.float32)
+    head = learn_head(RECIPES["catboost"], Lesson.whole(replace(large, expert=replace(large.expert, target=noise)), 0))
+    assert isinstance(head, TreesHead)
+    assert len(head.leaves) < 100 < trees.OPTIONS["iterations"]
+
+
+def test_trees_stop_by_pairs_apart_from_the_rest_in_images_and_captions(large: RatedSpace) -> None:
+    stop, rest = trees._held_out(Lesson.whole(large, 0))
+    pairs = large.expert
+    assert len(stop) >= 20
+    assert not set(pairs.image[stop].tolist()) & set(pairs.image[rest].tolist())
+    assert not set(pairs.caption[stop].tolist()) & set(pairs.caption[rest].tolist())
+
+
+def test_trees_learn_from_all_pairs_where_too_few_can_be_held_out(space: RatedSpace) -> None:
+    stop, rest = trees._held_out(Lesson.whole(space, 0))
+    assert (len(stop), len(rest)) == (0, len(space.expert))
+
+
+@pytest.mark.parametrize("name", ["prototype-mlp", "mlp-features"])
+def test_the_network_is_served_as_the_module_in_evaluation_with_everything_folded(
+    name: str, space: RatedSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[Any] = []
+    teach: Callable[..., None] = network._teach
+
+    def recorded(module: Any, *rest: Any) -> None:
+        teach(module, *rest)
+        learned.append(module)
+
+    monkeypatch.setattr(network, "_teach", recorded)
+    recipe, lesson = RECIPES[name], Lesson.whole(space, 0)
+    head = network.learn_network(recipe, lesson, network.Options(hidden=(9, 5), epochs=15))
+    inputs, _ = read_inputs(recipe, lesson)
+    columns = Columns.of(inputs, space.alignment.parts)
+    (module,) = learned
+    assert all(abs(layer.norm.running_mean).max() > 0.01 for layer in module.layers)  # there is something to fold
+    with torch.no_grad():
+        expected = torch.sigmoid(module(torch.from_numpy(columns.scale(space.inputs(inputs, every_pair(space))))))
+    np.testing.assert_allclose(scores(head, space), expected.numpy(), atol=1e-5)
+
+
+def test_the_networks_beginning_is_the_calibrated_cosine(space: RatedSpace) -> None:
+    lesson = Lesson.whole(space, 0)
+    head = learn_correction(RECIPES["mlp"], lesson, replace(SHORT, steps=1, rate=0.0))
+    curve = learn_head(RECIPES["cosine"], lesson)
+    np.testing.assert_allclose(scores(head, space), scores(curve, space), atol=1e-6)
+
+
+def test_the_correction_beats_the_cosine_on_pairs_that_it_has_not_seen(large: RatedSpace) -> None:
+    lesson = Lesson.whole(large, 0)
+    every = every_pair(large)
+    seen = set(zip(large.expert.image.tolist(), large.expert.caption.tolist(), strict=True))
+    both = zip(every.image.tolist(), every.caption.tolist(), strict=True)
+    other = every.take(np.flatnonzero([pair not in seen for pair in both]))
+    errors = {
+        name: float(np.sqrt(((scores(learn_head(RECIPES[name], lesson), large, other) - other.target) ** 2).mean()))
+        for name in ("constant", "cosine", "mlp")
+    }
+    assert errors["mlp"] < 0.95 * errors["cosine"] < 0.9 * errors["constant"]
+
+
+@pytest.mark.parametrize(
+    "weighed",
+    [lambda weight: replace(SHORT, votes=weight), lambda weight: replace(SHORT, lists=weight)],
+    ids=["votes", "lists"],
+)
+def test_votes_and_lists_change_the_correction_the_more_they_weigh(
+    weighed: Callable[[float], Options], space: RatedSpace
+) -> None:
+    recipe, lesson = RECIPES["mlp"], Lesson.whole(space, 0)
+    found = [scores(learn_correction(recipe, lesson, weighed(weight)), space) for weight in (0.0, 0.1, 1.0)]
+    moved = [float(np.abs(other - found[0]).mean()) for other in found[1:]]
+    assert 1e-4 < moved[0] < moved[1]
+
+
+def test_lists_put_captions_own_images_further_up(space: RatedSpace) -> None:
+    """The mean rank of the own image, over all captions that were written for one."""
+    captions = np.flatnonzero(space.owner >= 0)
+
+    def rank(options: Options) -> float:
+        found = scores(learn_correction(RECIPES["mlp"], Lesson.whole(unlike, 0), options), unlike).reshape(16, 14)
+        own = found[unlike.owner[captions], captions]
+        return float((found[:, captions] > own).sum(axis=0).mean())
+
+    # Own images are others than those that the ratings like, so that the two lessons differ.
+    unlike = replace(space, owner=np.where(space.owner >= 0, (space.owner + 5) % 16, -1))
+    assert rank(replace(SHORT, lists=3.0, steps=100)) < rank(replace(SHORT, lists=0.0, steps=100)) - 0.5
+
+
+def test_without_votes_or_owners_the_rest_is_learned_alike(space: RatedSpace) -> None:
+    recipe = RECIPES["mlp"]
+    bare = replace(space, votes=no_pairs(), owner=np.full(14, -1))
+    expected = scores(learn_correction(recipe, Lesson.whole(space, 0), replace(SHORT, votes=0.0, lists=0.0)), space)
+    np.testing.assert_array_equal(scores(learn_correction(recipe, Lesson.whole(bare, 0), SHORT), space), expected)
+
+
+def test_lists_look_only_at_the_lessons_images_and_captions(space: RatedSpace) -> None:
+    """Another owner of a caption that may not be looked at, or by an image that may not, changes nothing."""
+    lesson = Lesson.whole(space, 0).without(np.arange(16) == 2, np.arange(14) == 5)
+    owner = space.owner.copy()
+    owner[5] = 7
+    owner[space.owner == 2] = -1
+    other = replace(lesson, space=replace(space, owner=owner))
+    assert (owner != space.owner).any()
+    expected = scores(learn_correction(RECIPES["mlp"], lesson, SHORT), space)
+    np.testing.assert_array_equal(scores(learn_correction(RECIPES["mlp"], other, SHORT), space), expected)
+
+
+@pytest.mark.parametrize("name", ["linear", "catboost", "mlp-features", "mlp"])
+def test_a_joint_space_without_hubness_and_typical_images_is_enough(name: str) -> None:
+    plain = with_plain_alignment()
+    head = learn_head(RECIPES[name], Lesson.whole(plain, 0))
+    assert "spread" not in head.reads
+    assert np.corrcoef(scores(head, plain, plain.expert), plain.expert.target)[0, 1] > 0.3
+
+
+@pytest.mark.parametrize("names", [("parts",), ("parts", "spread"), ("product", "parts"), OURS])
+@pytest.mark.parametrize("plain", [False, True])
+def test_weights_over_scaled_columns_are_a_first_layer_over_the_inputs(names: tuple[str, ...], plain: bool) -> None:
+    """With what weighs the cosine's parts folded into the product's weights."""
+    space = with_plain_alignment() if plain else drawn_space()
+    inputs = space.inputs(names, space.expert)
+    columns = Columns.of(inputs, space.alignment.parts)
+    rng = np.random.default_rng(0)
+    weight, bias = numbers(rng, 6, joined(inputs).shape[1]), numbers(rng, 6)
+    first = columns.first_layer(weight, bias)
+    assert "parts" not in first.weights
+    every = every_pair(space)
+    expected = columns.scale(space.inputs(names, every)) @ weight.T + bias
+    found = first(space.inputs(first.weights, every))
+    np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-4)
+
+
+def test_a_column_that_does_not_vary_is_left_out_however_it_is_weighed() -> None:
+    rng = np.random.default_rng(0)
+    image: Floats = numbers(rng, 50, 3)
+    image[:, 1] = 0.7
+    columns = Columns.of({"image": image}, np.zeros((1, 1), np.float32))
+    scaled = columns.scale({"image": image})
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(scaled.std(axis=0), [1, 0, 1], atol=1e-5)
+    first = columns.first_layer(np.ones((1, 3)), np.zeros(1))
+    assert first.weights["image"][0, 1] == 0
+    np.testing.assert_allclose(first({"image": image})[:, 0], scaled.sum(axis=1), atol=1e-5)
+
+
+def test_a_grid_of_inputs_holds_the_same_numbers_as_pairs_one_by_one(space: RatedSpace) -> None:
+    images, captions = np.array([3, 0, 9]), np.array([2, 11])
+    for name in ("similarity", "parts", "product", "image", "text", "spread"):
+        grid = space.grid(name, images, captions)
+        for i, caption in enumerate(captions):
+            one_by_one = space.input(name, images, np.full(3, caption))
+            np.testing.assert_allclose(grid[i], one_by_one, atol=1e-5)
