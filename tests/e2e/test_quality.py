@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,22 +18,41 @@ from sceneseek.bundle import Bundle
 from tests.conftest import ROOT, CommandLine
 
 
-def recall(sceneseek: CommandLine, bundle: Bundle, images: Path, captions: Path, *more: str | Path) -> list[float]:
+def evaluate(sceneseek: CommandLine, bundle: Bundle, images: Path, captions: Path, *more: str | Path) -> dict[str, Any]:
+    """The figures of a run that must not miss its bounds, by name."""
     outcome = sceneseek(
         "evaluate", "retrieval", "--bundle", bundle.path, "--images", images, "--captions", captions, *more, "--json",
         timeout=280,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr
-    report = json.loads(outcome.stdout)
+    report: dict[str, Any] = json.loads(outcome.stdout)
     assert report["n_missing_images"] == 0
-    return [100 * report[f"recall@{k}"]["value"] for k in (1, 5, 10)]
+    return report
+
+
+def floors(**least: float) -> list[str]:
+    """The command's own bounds, as CI would use them: `recall_1=0.2` for ``recall@1``."""
+    return [f"--fail-below={name.replace('_', '@')}={value}" for name, value in least.items()]
 
 
 @pytest.mark.flickr8k
 def test_photographs_are_found_by_their_captions(sceneseek: CommandLine, bundle: Bundle, flickr8k: Path) -> None:
     split = flickr8k / "split_dev.txt"
-    found = recall(sceneseek, bundle, flickr8k / "images", flickr8k / "captions.tsv", "--split", split)
-    assert all(share >= floor for share, floor in zip(found, (22, 51, 65), strict=True)), found
+    bounds = floors(recall_1=0.285, recall_5=0.60, recall_10=0.72)
+    found = evaluate(
+        sceneseek,
+        bundle,
+        flickr8k / "images",
+        flickr8k / "captions.tsv",
+        "--split",
+        split,
+        *bounds,
+        "--bootstrap",
+        "50",
+    )
+    # The head was learned from ratings, and yet puts more captions' own images first.
+    for figure in ("recall@1", "mrr"):
+        assert found[f"rescored.{figure}"]["value"] > found[figure]["value"]
 
 
 def test_the_demo_gallery_is_found_by_its_captions(sceneseek: CommandLine, bundle: Bundle, tmp_path: Path) -> None:
@@ -48,8 +68,15 @@ def test_the_demo_gallery_is_found_by_its_captions(sceneseek: CommandLine, bundl
     lines = (gallery / "captions.tsv").read_text(encoding="utf-8").splitlines()
     captions = tmp_path / "captions.tsv"
     captions.write_text("\n".join(line for line in lines if not line.startswith("symbols/")), encoding="utf-8")
-    found = recall(sceneseek, bundle, gallery, captions)
-    assert all(share >= floor for share, floor in zip(found, (17, 34, 38), strict=True)), found
+    evaluate(
+        sceneseek,
+        bundle,
+        gallery,
+        captions,
+        *floors(recall_1=0.19, recall_5=0.35, recall_10=0.415),
+        "--bootstrap",
+        "50",
+    )
 
 
 def test_without_apt_get_the_demo_says_how_to_name_a_folder(tmp_path: Path) -> None:
