@@ -1,0 +1,124 @@
+"""What users of the service said: JSON lines that it appends."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sceneseek.errors import DataError, InvalidRequest
+from sceneseek.ratings.base import Aggregation, Ratings
+from sceneseek.ratings.folder import ImageFolder, as_folder, image_name
+from sceneseek.ratings.gathering import NO_IMAGE, Found, Pair, score_of, scored
+from sceneseek.request import checked_query
+
+log = logging.getLogger(__name__)
+
+
+def read_feedback(
+    path: Path, folder: Path | ImageFolder, aggregate: Aggregation = "mean", skip_unknown: bool = False
+) -> Ratings:
+    """Read what the service appended: a pair's caption is the query, in the form that is searched.
+
+    Of one rater's ratings of a pair the last one counts; each line without a rater is a rater of its own. Nobody
+    knows whether a query was written for an image, so `own` is False. A last line that a dying process left
+    unfinished is left out.
+
+    Args:
+        path: the file.
+        folder: where the images lie; names are relative to it.
+        aggregate: see `read_expert`.
+        skip_unknown: see `read_expert`.
+
+    Raises:
+        DataError: no such file, empty, or not UTF-8; a line that is no such object, or whose rating is no whole
+            number from 1 to 4; an image's name that leads out of the folder; an unknown image; no usable
+            rating. Equal ones are no error here, since a little feedback is pooled with other ratings.
+    """
+    images = as_folder(folder)
+    lines, torn = _read_lines_of_json(path)
+    missing: list[str] = []
+    latest: dict[tuple[str, Pair] | int, tuple[Pair, int]] = {}
+    superseded = 0
+    for line, document in lines:
+        said = _said(document, line, path)
+        image = images.find(said.image)
+        if image is None:
+            missing.append(said.image)
+            continue
+        pair = image, said.query
+        whose = (said.rater, pair) if said.rater else line
+        superseded += whose in latest
+        latest[whose] = pair, said.rating
+    found = Found(path.name, path)
+    found.leave_out(len(lines), {NO_IMAGE: missing}, skip_unknown)
+    if torn:
+        found.left_out["torn last line"] = 1
+        log.warning("%s: the last line is torn and left out: whoever wrote it died while writing", path)
+    if superseded:
+        found.merged["superseded"] = superseded
+        log.info("%s: %d ratings superseded by later ones of the same rater", path, superseded)
+    for pair, rating in latest.values():
+        found.add(pair, images.root / pair[0], (rating,), own=False)
+    return scored(found, aggregate, varied=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """One line of feedback, read and checked; `rater` is empty where nobody is named."""
+
+    query: str
+    image: str
+    rating: int
+    rater: str
+
+
+def _read_lines_of_json(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], bool]:
+    """The objects of a file with their lines' numbers, and whether a torn last line was passed over."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"no ratings at {path}", "check the path") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})", "name a readable file of ratings") from error
+    if not content.strip():
+        raise DataError(f"{path} is empty", "name a file of ratings")
+    lines = content.split(b"\n")
+    found: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            document = json.loads(line.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            # What is finished ends with a line feed, and then an empty line comes last.
+            if number == len(lines):
+                return found, True
+            flaw = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else "is not JSON"
+            raise DataError(f"line {number} of {path} {flaw}", "put one JSON object on each line") from error
+        if not isinstance(document, dict):
+            raise DataError(f"line {number} of {path} is no JSON object", "put one JSON object on each line")
+        found.append((number, document))
+    return found, False
+
+
+def _said(document: Mapping[str, Any], line: int, path: Path) -> _Said:
+    where = f"line {line} of {path}"
+    missing = [name for name in ("query", "image", "rating") if name not in document]
+    if missing:
+        raise DataError(f"{where} has no {missing[0]!r}", "each line needs query, image and rating")
+    texts: dict[str, Any] = {
+        name: document[name] for name in ("query", "image", "rater") if document.get(name) is not None
+    }
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise DataError(f"{where} has {json.dumps(text)[:40]!r} in {name}", "write a text there")
+    try:
+        query = checked_query(texts.get("query", ""))
+    except InvalidRequest as error:
+        raise DataError(f"{where}: {error.what}", "remove the line, or repair its query") from error
+    image = image_name(texts.get("image", ""), line, path)
+    return _Said(query, image, score_of(json.dumps(document["rating"]), line, path, "rating"), texts.get("rater", ""))

@@ -1,0 +1,194 @@
+"""Tables of experts' scores and of crowd votes, with a header or without."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sceneseek.captions import Caption, Captions
+from sceneseek.errors import DataError
+from sceneseek.ratings.base import Aggregation, Ratings
+from sceneseek.ratings.folder import ImageFolder, as_folder, image_name
+from sceneseek.ratings.gathering import NO_IMAGE, Found, Pair, Values, assembled, score_of, scored
+from sceneseek.tables import Record, read_lines, read_table
+
+log = logging.getLogger(__name__)
+
+_KEYS = ("image", "caption_id")
+_VOTES = ("frac", "yes", "no")
+_SCORE = re.compile(r"s[1-9][0-9]*")
+_COUNT = re.compile(r"[0-9]{1,9}")
+_ROUNDING = 0.01  # of ``frac``, which is written with few digits
+_NO_CAPTION = "of unknown captions"
+
+
+def read_expert(
+    path: Path,
+    folder: Path | ImageFolder,
+    captions: Captions,
+    aggregate: Aggregation = "mean",
+    skip_unknown: bool = False,
+) -> Ratings:
+    """Read a table of experts' scores.
+
+    Rows that say the same twice are kept once; a pair with other scores in another row keeps all of them.
+
+    Args:
+        path: the file.
+        folder: where the images lie; names are relative to it.
+        captions: with their ids.
+        aggregate: what becomes of several scores; `majority` is the score given more often than any other,
+            and the mean where none leads.
+        skip_unknown: leave out ratings of unknown images or captions, rather than fail.
+
+    Raises:
+        DataError: see `read_table`; fewer than two columns of scores; a score that is no whole number from 1
+            to 4; an image's name that leads out of the folder; an unknown image or caption; no usable rating,
+            or all equal.
+    """
+    columns, records = _open_table(path, _KEYS, lambda count: tuple(f"s{i + 1}" for i in range(count)))
+    rated = sorted((name for name in columns if _SCORE.fullmatch(name)), key=lambda name: int(name[1:]))
+    if len(rated) < 2:
+        raise DataError(
+            f"{path} has {f'only one rating column, {rated[0]}' if rated else 'no rating column'}",
+            "expert ratings need at least two: s1, s2, ...",
+        )
+    rows = (
+        _row(record, path, tuple(score_of(record.fields[name].strip(), record.line, path, name) for name in rated))
+        for record in records
+    )
+    return scored(_gather(path, as_folder(folder), captions, rows, skip_unknown), aggregate)
+
+
+def read_crowd(path: Path, folder: Path | ImageFolder, captions: Captions, skip_unknown: bool = False) -> Ratings:
+    """Read a table of crowd votes.
+
+    Rows that say the same twice are kept once; where a pair's rows differ, their votes are added up.
+
+    Args:
+        path: the file.
+        folder: where the images lie; names are relative to it.
+        captions: with their ids.
+        skip_unknown: see `read_expert`.
+
+    Raises:
+        DataError: see `read_table`; counts that are no whole numbers, or no vote; a ``frac`` that is not
+            yes / (yes + no); an image's name that leads out of the folder; an unknown image or caption; no
+            usable rating, or all equal.
+    """
+    _, records = _open_table(path, (*_KEYS, *_VOTES), lambda _: _VOTES)
+    rows = (_row(record, path, _votes(record, path)) for record in records)
+    found = _gather(path, as_folder(folder), captions, rows, skip_unknown)
+    votes = np.array([np.sum(given, axis=0) for given in found.pairs.values()], np.float64).reshape(-1, 2)
+    weight = votes.sum(axis=1)
+    return assembled(found, votes[:, 0] / weight, weight, np.zeros((len(votes), 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One line of a table, read and checked."""
+
+    image: str
+    caption_id: str
+    values: Values
+
+
+def _gather(path: Path, images: ImageFolder, captions: Captions, rows: Iterable[_Row], skip: bool) -> Found:
+    """The pairs of a table's rows: equal rows once, others of one pair side by side."""
+    if not captions.by_id:
+        raise DataError(f"{captions.path} has no caption ids", f"{path} refers to captions by them (caption_id)")
+    unknown: dict[str, list[str]] = {_NO_CAPTION: [], NO_IMAGE: []}
+    known: list[tuple[str, Caption, Values]] = []
+    for row in rows:
+        caption, image = captions.by_id.get(row.caption_id), images.find(row.image)
+        if caption is None:
+            unknown[_NO_CAPTION].append(row.caption_id)
+        elif image is None:
+            unknown[NO_IMAGE].append(row.image)
+        else:
+            known.append((image, caption, row.values))
+    found = Found(path.name, path)
+    found.leave_out(len(known) + sum(map(len, unknown.values())), unknown, skip)
+    merged: dict[str, list[str]] = {"duplicates": [], "contradictions": [], "of another id's text": []}
+    said: dict[Pair, dict[str, set[Values]]] = {}
+    for image, caption, values in known:
+        pair = image, caption.text
+        of_pair = said.setdefault(pair, {})
+        of_id = of_pair.setdefault(caption.caption_id, set())
+        if of_id or len(of_pair) > 1:
+            again = "duplicates" if values in of_id else "contradictions"
+            merged[again if of_id else "of another id's text"].append(f"{image} with {caption.caption_id}")
+        if values not in of_id:
+            of_id.add(values)
+            found.add(pair, images.root / image, values, own=caption.image == image)
+    for reason, names in merged.items():
+        found.merge(reason, names)
+    return found
+
+
+def _open_table(
+    path: Path, required: tuple[str, ...], ratings: Callable[[int], tuple[str, ...]]
+) -> tuple[list[str], list[Record]]:
+    """The columns and records of a table with or without a header.
+
+    Args:
+        path: the file.
+        required: the columns that a header must name.
+        ratings: the names of a headerless table's columns after the keys, given how many there are.
+    """
+    first = [text.strip() for text in read_lines(path, "ratings")[0].split("\t")]
+    if set(first) & set(_KEYS) or not any(_is_number(text) for text in first[len(_KEYS) :]):
+        twice = [name for name, count in Counter(first).items() if count > 1]
+        if twice:
+            raise DataError(f"{path} has two columns {twice[0]!r}", "give each its own name")
+        return first, list(read_table(path, "ratings", required))
+    columns = [*_KEYS, *ratings(len(first) - len(_KEYS))]
+    return columns, list(_headerless(path, columns))
+
+
+def _headerless(path: Path, columns: list[str]) -> Iterator[Record]:
+    for number, line in enumerate(read_lines(path, "ratings"), start=1):
+        if not line.strip():
+            continue
+        fields = line.split("\t")
+        if len(fields) != len(columns):
+            raise DataError(
+                f"line {number} of {path} has {len(fields)} fields, not the {len(columns)} of {', '.join(columns)}",
+                "put one rating on a line, divided by tabs",
+            )
+        yield Record(number, dict(zip(columns, fields, strict=True)))
+
+
+def _row(record: Record, path: Path, values: Values) -> _Row:
+    image = image_name(record.fields["image"].strip(), record.line, path)
+    return _Row(image, record.fields["caption_id"].strip(), values)
+
+
+def _votes(record: Record, path: Path) -> Values:
+    where, fields = f"line {record.line} of {path}", {name: record.fields[name].strip() for name in _VOTES}
+    for name in ("yes", "no"):
+        if not _COUNT.fullmatch(fields[name]):
+            raise DataError(f"{where} has {fields[name][:40]!r} in {name}", "votes are counted in whole numbers from 0")
+    yes, no = int(fields["yes"]), int(fields["no"])
+    if not yes + no:
+        raise DataError(f"{where} has no votes, 0 in yes and in no", "remove the line, or give it its votes")
+    share = float(fields["frac"]) if _is_number(fields["frac"]) else math.nan
+    if not abs(share - yes / (yes + no)) <= _ROUNDING:
+        raise DataError(
+            f"{where} has {fields['frac'][:40]!r} in frac, but {yes} yes and {no} no", "frac is yes / (yes + no)"
+        )
+    return yes, no
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
