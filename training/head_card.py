@@ -8,7 +8,7 @@ from sceneseek.heads import Head
 from training.study import GROUPINGS, Study
 
 CARD = "CARD.md"
-_VOTES = "votes' pairs"
+_VOTES, _IMAGES = "votes' pairs", "images rated or voted on"
 _COLUMNS = ("rmse", "mae", "pearson", "spearman", "kendall_tau_b", "kendall_tau_c", "kendall_tau_c_all", "ece")
 
 
@@ -21,8 +21,8 @@ def render(study: Study, name: str, head: Head) -> str:
     is_default = "It is the default by the rule below." if study.choice.name == name else "It is not the default."
     agreement = study.of(name, GROUPINGS[0]).agreement
     learned = (
-        f"{about['expert pairs']:,} rated pairs of {about['images']:,} images, and {about[_VOTES]:,} pairs with "
-        f"votes: {ratings}. Nothing of the joint space was learned from these images.\n"
+        f"{about['expert pairs']:,} rated pairs and {about[_VOTES]:,} pairs with votes, of {about[_IMAGES]:,} images "
+        f"together: {ratings}. Nothing of the joint space was learned from these images.\n"
     )
     found = (
         f"Cross-validated in {about['folds']} folds by image and {about['folds']} x {about['folds']} by image and "

@@ -103,7 +103,7 @@ def train_heads(
         "joint space": alignment.fingerprint,
         "the joint space was learned from": alignment.card.get("learned_from", {}),
         "ratings": [{"name": path.name, "sha256": sha256_of(path)} for path in material.files],
-        "images": len(space.image_joint),
+        "images rated or voted on": len(space.image_joint),
         "expert pairs": len(space.expert),
         "votes' pairs": len(space.votes),
         "captions for lists": int((space.owner >= 0).sum()),
