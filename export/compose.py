@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import TensorProto, compose, helper
 
-from export import graphs
+from export import graphs, head_graphs
 from export.towers import OPSET, ImageTower, TextTower
 from sceneseek.alignment import Alignment
 from sceneseek.heads import Head
@@ -104,9 +104,9 @@ def image_graph(
         joint = composition.add("hubness", graphs.image_hubness(alignment.hubness), z=joint)["joint"]
     if head.image_width:
         x = _side_by_side(composition, "head.input", [features[tower] for tower in head.towers])
-        share = composition.add("head.share", graphs.image_share(head), image=x)["head"]
+        share = composition.add("head.share", head_graphs.image_share(head), image=x)["head"]
     else:
-        share = composition.add("head.share", graphs.no_head(), x=joint)["head"]
+        share = composition.add("head.share", head_graphs.no_head(), x=joint)["head"]
     outputs: dict[str, Output] = {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", head.image_width])}
     return composition.build("image", infos, outputs)
 
@@ -148,16 +148,16 @@ def text_graph(tower: TextTower, alignment: Alignment, head: Head) -> onnx.Model
             ]
             read["spread"] = _side_by_side(composition, "spread", [spread["spread"] for spread in spreads])
         wires = {name: read[name] for name in OF_TEXT if name in head.reads}
-        share = composition.add("head.share", graphs.text_share(head), **wires)["head"]
+        share = composition.add("head.share", head_graphs.text_share(head), **wires)["head"]
     else:
-        share = composition.add("head.share", graphs.no_head(), x=joint)["head"]
+        share = composition.add("head.share", head_graphs.no_head(), x=joint)["head"]
     outputs: dict[str, Output] = {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", head.text_width])}
     return composition.build("text", infos, outputs)
 
 
 def score_graph(head: Head, joint: int) -> onnx.ModelProto:
     """`score.onnx`: candidates to ``score`` (N); `joint` is the width of the joint vectors."""
-    return finish(graphs.score(head, joint))
+    return finish(head_graphs.score(head, joint))
 
 
 def features_graph(towers: Sequence[ImageTower], inputs: Sequence[ImageInput]) -> onnx.ModelProto:

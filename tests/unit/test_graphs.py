@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export import graphs
+from export import graphs, head_graphs
 from export.compose import Composition
 from sceneseek.alignment import ClassNames, FeatureRange, Hubness, Typical, normalise
 from sceneseek.vectors import Floats
@@ -95,9 +95,9 @@ def test_a_learned_block_gives_directions_scaled_to_its_share() -> None:
 
 
 def test_no_head_is_a_row_of_no_numbers_for_each_input() -> None:
-    assert run(graphs.no_head(), x=np.ones((3, 4), np.float32)).shape == (3, 0)
+    assert run(head_graphs.no_head(), x=np.ones((3, 4), np.float32)).shape == (3, 0)
 
 
 def test_wiring_a_piece_by_wrong_names_is_refused() -> None:
     with pytest.raises(ValueError, match="takes"):
-        Composition().add("piece", graphs.no_head(), y="x")
+        Composition().add("piece", head_graphs.no_head(), y="x")
