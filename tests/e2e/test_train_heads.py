@@ -105,7 +105,7 @@ def test_heads_come_with_their_cards_their_report_and_a_default_that_is_named(
         card = (out / name / "CARD.md").read_text()
         assert f"# Head `{name}` of the pack `compact`" in card
         assert "Drawn for a test." in card
-        assert f"{PAIRS} rated pairs of 12 images, and {PAIRS} pairs with votes: expert.tsv" in card
+        assert f"{PAIRS} rated pairs and {PAIRS} pairs with votes, of 12 images together: expert.tsv" in card
         assert ("It is the default by" in card) == (name == summary["default"])
         assert f"--head {name}" in card
         assert command in card.replace(gallery.name, "gallery")
