@@ -14,10 +14,9 @@ from tests.drawing import NAMES
 def test_results_come_best_first_with_scores_in_range(search: Search) -> None:
     answer = search.query("a red circle on white paper", k=12)
     scores = [result.score for result in answer.results]
-    similarities = [result.similarity for result in answer.results]
     assert [result.rank for result in answer.results] == list(range(1, len(NAMES) + 1))
     assert scores == sorted(scores, reverse=True)
-    assert similarities == sorted(similarities, reverse=True)
+    assert all(-1 <= result.similarity <= 1 for result in answer.results)
     assert all(0 <= score <= 1 for score in scores)
     assert len({result.id for result in answer.results}) == len(NAMES)
 
