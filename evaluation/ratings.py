@@ -131,8 +131,14 @@ class RatingsReport:
             what = "these are not held-out figures: the bundle's head was fitted to these ratings"
         else:
             what = "these may not be held-out figures: the bundle does not name the ratings its head was fitted to"
-        carried = ", ".join(f"{name} {self.validation[name]}" for name in FIGURES if name in self.validation)
-        return f"note: {what}; see its cross-validated ones in manifest.json under head.validation ({carried or '-'})"
+        return f"note: {what}; see its cross-validated ones in manifest.json under head.validation{self._carried()}"
+
+    def _carried(self) -> str:
+        """The head's own figures in brackets: its strictest, or those of a curve that came with a joint space."""
+        strict = self.validation.get("cross-validated, grouped by", {}).get("image and caption", {})
+        found = {**self.validation, **{name: figure.get("value") for name, figure in strict.items() if name in FIGURES}}
+        told = [f"{name} {found[name]:.3f}" for name in FIGURES if isinstance(found.get(name), float)]
+        return f" ({', '.join(told)})" if told else ""
 
 
 def evaluate_ratings(

@@ -170,6 +170,12 @@ def test_a_bundle_with_a_trained_head_says_what_it_was_trained_on_and_evaluation
     write(other, EXPERT, files.rows()[:9])
     assert seen(files.expert) is True
     assert seen(other) is False
+    told = sceneseek(
+        "evaluate", "ratings", "--bundle", bundle, "--images", gallery, "--captions", files.captions,
+        "--expert", files.expert, "--bootstrap", "20",
+    ).stdout.splitlines()[-1]  # fmt: skip
+    strict = validation["cross-validated, grouped by"]["image and caption"]
+    assert f"(rmse {strict['rmse']['value']:.3f}, mae" in told
 
 
 def test_learning_curves_are_drawn_on_request_also_where_parts_are_tiny(train: Train, files: Files) -> None:
