@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sceneseek.options import bundle_option, device_option, json_option
+from sceneseek.options import aggregate_option, bundle_option, device_option, json_option, skip_unknown_option
 from sceneseek.runtime import Device
 
 if TYPE_CHECKING:
@@ -112,14 +112,8 @@ def retrieval(
 @click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image, caption_id and caption.")
 @click.option("--expert", type=_FILE, required=True, help="Ratings: a TSV of image, caption_id, s1, s2, s3 (1 to 4).")
 @click.option("--crowd", type=_FILE, help="Votes: a TSV of image, caption_id, frac, yes, no.")
-@click.option(
-    "--aggregate",
-    type=click.Choice(["mean", "median", "majority"]),
-    default="mean",
-    show_default=True,
-    help="What becomes of several scores of one pair.",
-)
-@click.option("--skip-unknown", is_flag=True, help="Leave out ratings of unknown images and captions.")
+@aggregate_option
+@skip_unknown_option
 @_shared_options
 @device_option
 @json_option

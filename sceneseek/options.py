@@ -43,3 +43,13 @@ threads_option = click.option(
     help="Threads within one run of a graph; 0 is one a core.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+aggregate_option = click.option(
+    "--aggregate",
+    type=click.Choice(["mean", "median", "majority"]),
+    default="mean",
+    show_default=True,
+    help="What becomes of several raters' scores of one pair.",
+)
+skip_unknown_option = click.option(
+    "--skip-unknown", is_flag=True, help="Leave out ratings of unknown images or captions, and say which."
+)

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from sceneseek.errors import DataError
-from sceneseek.options import device_option, json_option, threads_option
+from sceneseek.options import aggregate_option, device_option, json_option, skip_unknown_option, threads_option
 from sceneseek.packs import find_pack
 from sceneseek.ratings import Aggregation
 from sceneseek.runtime import Device
@@ -43,7 +43,7 @@ def train() -> None:
 @click.option(
     "--expert", type=_FILE, help="Human ratings to calibrate on: a TSV of image, caption_id, s1, s2, ... (1 to 4)."
 )
-@click.option("--skip-unknown", is_flag=True, help="Leave out ratings of unknown images or captions, and say which.")
+@skip_unknown_option
 @click.option(
     "--also-measure",
     "galleries",
@@ -145,14 +145,8 @@ def alignment(
 @click.option(
     "--head", "names", multiple=True, metavar="NAME", help="Which heads; may be repeated; default: all of them."
 )
-@click.option(
-    "--aggregate",
-    type=click.Choice(["mean", "median", "majority"]),
-    default="mean",
-    show_default=True,
-    help="What becomes of several raters' scores.",
-)
-@click.option("--skip-unknown", is_flag=True, help="Leave out ratings of unknown images or captions.")
+@aggregate_option
+@skip_unknown_option
 @click.option("--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Of the cross-validation.")
 @click.option("--curves/--no-curves", default=True, show_default=True, help="Whether learning curves are drawn.")
 @click.option("--bootstrap", type=click.IntRange(0), default=1000, show_default=True, help="Replicates of intervals.")

@@ -101,8 +101,6 @@ def _teach(network: _Network, x: Tensor, y: Tensor, options: Options) -> None:
     network.train()
     for _ in range(options.epochs):
         for chosen in torch.tensor_split(torch.randperm(len(x)), steps):
-            if len(chosen) < 2:
-                continue  # a batch of one has no deviation to normalise by
             loss = binary_cross_entropy_with_logits(network(x[chosen]), y[chosen])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
