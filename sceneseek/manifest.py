@@ -3,8 +3,8 @@
 The manifest names the towers and their hashes, how inputs are prepared, the dimensions, the head and
 its validation, and the sha256 of every file. Two fingerprints identify it: `image` (the image graph
 and its preprocessing) decides which collections the bundle can search, `bundle` (everything that
-changes an answer) names it. Neither the creation time nor the measured drift is part of a fingerprint,
-so the same input gives the same fingerprint.
+changes an answer) names it. Neither the creation time nor what was measured (the drift from the source models,
+the fidelity of a lower precision) is part of a fingerprint, so the same input gives the same fingerprint.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sceneseek.errors import BundleError
 
-SCHEMA = 1
+SCHEMA = 2
 IMAGE_GRAPH, TEXT_GRAPH, SCORE_GRAPH = "image.onnx", "text.onnx", "score.onnx"
-MANIFEST, TOKENIZER = "manifest.json", "tokenizer.json"
+MANIFEST = "manifest.json"
 
 Fit = Literal["squash", "letterbox", "crop"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class _Frozen(BaseModel):
@@ -50,11 +51,18 @@ class ImageInput(_Frozen):
 
 
 class TextInput(_Frozen):
-    """The token ids and mask of `text.onnx`: int64 (N, L), L at most `max_tokens`."""
+    """The token ids and mask of one text tower in `text.onnx`: int64 (N, L), L at most `max_tokens`.
 
+    The graph's inputs are ``NAME.input_ids`` and, where the tower reads one, ``NAME.attention_mask``. `padding`
+    is how far texts are padded: to a ``bucket`` over the longest of the batch, or always to ``max_tokens``, for a
+    tower that was trained so and reads no mask.
+    """
+
+    name: str
     tokenizer: str
     max_tokens: int = Field(gt=2)
     pad_id: int
+    padding: Literal["bucket", "max_tokens"] = "bucket"
 
 
 class Tower(_Frozen):
@@ -98,12 +106,13 @@ class Manifest(_Frozen):
     towers: tuple[Tower, ...]
     dimensions: Dimensions
     image_inputs: tuple[ImageInput, ...]
-    text_input: TextInput
+    text_inputs: tuple[TextInput, ...]
     head: Head
     alignment: dict[str, Any]
-    precision: Literal["fp32"]
+    precision: Precision
     files: dict[str, str]
     drift: dict[str, float]
+    fidelity: dict[str, Any] = {}
     created: str
     fingerprints: Fingerprints
 
@@ -120,7 +129,7 @@ class Manifest(_Frozen):
             "graph": self.files[IMAGE_GRAPH],
             "inputs": [i.model_dump(mode="json") for i in self.image_inputs],
         }
-        whole = self.model_dump(mode="json", exclude={"created", "drift", "fingerprints"})
+        whole = self.model_dump(mode="json", exclude={"created", "drift", "fidelity", "fingerprints"})
         return Fingerprints(image=_digest(image), bundle=_digest(whole))
 
     def write(self, path: Path) -> None:
@@ -154,6 +163,11 @@ class Manifest(_Frozen):
         if manifest.fingerprints != manifest.compute_fingerprints():
             raise BundleError(f"{path} was changed after it was written", rebuild)
         return manifest
+
+
+def tokenizer_file(tower: str) -> str:
+    """The name of a text tower's tokenizer in a bundle."""
+    return f"{tower}.tokenizer.json"
 
 
 def _digest(document: object) -> str:

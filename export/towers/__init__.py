@@ -1,0 +1,55 @@
+"""Pretrained towers: from their pinned source to a torch module and to ONNX.
+
+| architecture | is | from |
+|---|---|---|
+| ``efficientnet-lite0``, ``efficientnet-lite2`` | image tower and classifier | a package |
+| ``minilm-l6`` | text tower | a package |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from export.towers.base import OPSET, ImageTower, TextTower
+from export.towers.packaged import efficientnet_lite, minilm_l6
+from sceneseek.errors import ExportError
+from sceneseek.packs import ImageTowerSpec, TextTowerSpec
+
+__all__ = ["OPSET", "ImageTower", "TextTower", "load_image_tower", "load_text_tower"]
+
+_IMAGE_LOADERS: dict[str, Callable[[ImageTowerSpec], ImageTower]] = {
+    "efficientnet-lite0": efficientnet_lite,
+    "efficientnet-lite2": efficientnet_lite,
+}
+_TEXT_LOADERS: dict[str, Callable[[TextTowerSpec], TextTower]] = {"minilm-l6": minilm_l6}
+
+Loader = TypeVar("Loader")
+
+
+def load_image_tower(spec: ImageTowerSpec) -> ImageTower:
+    """The image tower of a recipe, with its pretrained weights, in evaluation mode.
+
+    Raises:
+        ExportError: the architecture is unknown, or its source is missing, broken or of another kind.
+    """
+    return _find(_IMAGE_LOADERS, spec)(spec)
+
+
+def load_text_tower(spec: TextTowerSpec) -> TextTower:
+    """The text tower of a recipe, with its pretrained weights, in evaluation mode.
+
+    Raises:
+        ExportError: the architecture is unknown, or its source is missing, broken or of another kind.
+    """
+    return _find(_TEXT_LOADERS, spec)(spec)
+
+
+def _find(loaders: dict[str, Loader], spec: ImageTowerSpec | TextTowerSpec) -> Loader:
+    try:
+        return loaders[spec.architecture]
+    except KeyError:
+        known = ", ".join(sorted(loaders))
+        raise ExportError(
+            f"tower {spec.name!r} has the unknown architecture {spec.architecture!r}", f"known here: {known}"
+        ) from None
