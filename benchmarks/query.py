@@ -22,13 +22,12 @@ from benchmarks.client import Client, Reply
 from benchmarks.report import Figure, Goal, Section
 from benchmarks.timing import percentile
 from sceneseek.bundle import Bundle
-from sceneseek.encoders import TextEncoder
+from sceneseek.encoders import TextEncoder, TowerTokens
 from sceneseek.errors import IndexUnavailable
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, checked_query
 from sceneseek.runtime import Device
 from sceneseek.scorer import Scorer
 from sceneseek.store.edge import EdgeStore
-from sceneseek.tokenizer import Tokens
 
 GOAL = Goal("ratio", 1.3)
 _STAGES = ("encode", "shortlist", "score", "payload", "total")
@@ -71,11 +70,11 @@ class Floor:
         """How many points the index holds."""
         return self._collection.count()
 
-    def tokenize(self, text: str) -> Tokens:
+    def tokenize(self, text: str) -> TowerTokens:
         """What the text graph reads, as the server prepares it."""
         return self._encoder.tokenize([checked_query(text)])
 
-    def run(self, tokens: Tokens) -> Parts:
+    def run(self, tokens: TowerTokens) -> Parts:
         """One query without all that the product adds."""
         start = time.perf_counter()
         vectors = self._encoder.encode_tokens(tokens)

@@ -2,150 +2,91 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from dataclasses import dataclass
+import logging
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 
-from export.compose import image_graph, score_graph, text_graph
-from export.towers import load_image_tower, load_text_tower
+from export.compose import Graphs, image_graph, score_graph, text_graph
+from export.towers import Towers, load_towers
+from export.trained import Trained
 from export.verify import Sources, measure_drift
-from sceneseek.alignment import Alignment
 from sceneseek.bundle import Bundle
-from sceneseek.errors import DataError, ExportError
-from sceneseek.files import UNREADABLE, directory_in_place, sha256_of
-from sceneseek.heads import CosineHead, Head, load_head
-from sceneseek.manifest import (
-    IMAGE_GRAPH,
-    MANIFEST,
-    SCORE_GRAPH,
-    TEXT_GRAPH,
-    TOKENIZER,
-    Dimensions,
-    Manifest,
-    TextInput,
-)
+from sceneseek.errors import ExportError
+from sceneseek.files import directory_in_place, sha256_of
+from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Dimensions, Manifest
 from sceneseek.manifest import Head as HeadEntry
 from sceneseek.packs import Pack
 
-
-@dataclass(frozen=True)
-class Trained:
-    """What training contributes to a bundle: the alignment, and the head that reads it."""
-
-    alignment: Alignment
-    head: Head
-
-    @classmethod
-    def load(cls, alignment: Path, head: Path | None = None) -> Trained:
-        """The alignment of a directory, with a head of another or with its own calibrated cosine.
-
-        Args:
-            alignment: written by `sceneseek train alignment`.
-            head: one head, or what `sceneseek train heads` wrote: then the default among them.
-
-        Raises:
-            DataError: a directory does not hold what it should.
-        """
-        loaded = Alignment.load(alignment)
-        if head is None:
-            return cls(loaded, CosineHead.of_calibration(loaded.calibration))
-        return cls(loaded, load_head(_default_of(head)))
-
-    @classmethod
-    def shipped(cls, pack: Pack) -> Trained:
-        """What comes with sceneseek for a pack: its alignment, and its head where one was trained on it.
-
-        Raises:
-            ExportError: nothing comes with it.
-        """
-        head = shipped_alignment(pack).with_name("head")
-        return cls.load(shipped_alignment(pack), head if head.is_dir() else None)
+log = logging.getLogger(__name__)
 
 
-def _default_of(directory: Path) -> Path:
-    """The directory of the default head, if this holds several; else the directory itself."""
-    summary = directory / "heads.json"
-    if not summary.is_file():
-        return directory
-    try:
-        return directory / str(json.loads(summary.read_text(encoding="utf-8"))["default"])
-    except UNREADABLE as error:
-        raise DataError(f"{summary} cannot be read ({error!r})", "write it with `sceneseek train heads`") from error
-
-
-def shipped_alignment(pack: Pack) -> Path:
-    """The directory of the alignment that comes with sceneseek for a pack.
-
-    Raises:
-        ExportError: none comes with it.
-    """
-    directory = Path(str(resources.files("export"))) / "weights" / pack.name / "alignment"
-    if not directory.is_dir():
-        raise ExportError(
-            f"no alignment comes with the pack {pack.name!r}",
-            "train one with `sceneseek train alignment`, then pass it with --alignment",
-        )
-    return directory
-
-
-def export_bundle(pack: Pack, trained: Trained, out: Path, verify_on: Path | None = None) -> Bundle:
+def export_bundle(
+    pack: Pack, trained: Trained, out: Path, verify_on: Path | None = None, towers: Towers | None = None
+) -> Bundle:
     """Compose, write, verify and only then show a bundle.
+
+    Towers that neither the alignment nor the head reads are left out of it.
 
     Args:
         pack: the recipe.
         trained: alignment and head; they must fit the pack's towers.
         out: the bundle's directory; replaced if it is a bundle already.
         verify_on: a folder of images for the check beside the drawn ones.
+        towers: the pack's, if they are loaded already.
 
     Raises:
-        ExportError: the parts do not fit, a graph drifts from its source, or `out` is in the way.
+        ExportError: the parts do not fit, a graph drifts from its source, or `out` is in the way or full.
     """
     _check_fit(pack, trained)
-    if out.exists() and not (out / MANIFEST).is_file() and any(out.iterdir()):
+    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} holds something that is not a bundle", "choose another --out")
-    image_towers = [load_image_tower(spec) for spec in pack.image_towers]
-    text_tower = load_text_tower(pack.text_tower)
-    sources = Sources(image_towers, text_tower, trained.alignment, trained.head)
-    with directory_in_place(out) as beside:
-        models = {
-            IMAGE_GRAPH: image_graph(image_towers, pack.image_inputs, trained.alignment, trained.head),
-            TEXT_GRAPH: text_graph(text_tower, trained.alignment, trained.head),
-            SCORE_GRAPH: score_graph(trained.head, trained.alignment.joint),
-        }
-        for name, model in models.items():
-            (beside / name).write_bytes(model.SerializeToString(deterministic=True))
-        shutil.copyfile(text_tower.tokenizer, beside / TOKENIZER)
-        manifest = Manifest.build(
-            pack=pack.name,
-            towers=(*(tower.provenance() for tower in image_towers), text_tower.provenance()),
-            dimensions=Dimensions(
-                joint=trained.alignment.joint,
-                image_head=trained.head.image_width,
-                text_head=trained.head.text_width,
-            ),
-            image_inputs=pack.image_inputs,
-            text_input=TextInput(tokenizer=TOKENIZER, max_tokens=pack.max_tokens, pad_id=text_tower.pad_id),
-            head=HeadEntry(kind=trained.head.kind, calibrated=True, validation=dict(trained.head.validation)),
-            alignment={"fingerprint": trained.alignment.fingerprint, **trained.alignment.card},
-            precision="fp32",
-            files={name: sha256_of(beside / name) for name in (*models, TOKENIZER)},
-            drift={},
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        manifest.write(beside / MANIFEST)
-        drift = measure_drift(Bundle.load(beside), sources, verify_on)
-        manifest.model_copy(update={"drift": drift}).write(beside / MANIFEST)
+    towers = (towers or load_towers(pack)).only(trained.towers_read())
+    trained.check_weights(towers)
+    try:
+        with directory_in_place(out) as beside:
+            _write(pack, trained, towers, beside)
+            drift = measure_drift(Bundle.load(beside), Sources(towers, trained.alignment, trained.head), verify_on)
+            Manifest.read(beside / MANIFEST).model_copy(update={"drift": drift}).write(beside / MANIFEST)
+    except OSError as error:
+        raise ExportError(
+            f"the bundle cannot be written to {out} ({error.strerror or error})",
+            "make room or choose another --out; what was there before is unchanged",
+        ) from error
     return Bundle.load(out)
+
+
+def _write(pack: Pack, trained: Trained, towers: Towers, directory: Path) -> None:
+    alignment, head = trained.alignment, trained.head
+    pieces = Graphs.of(towers.images, towers.texts)
+    models = {
+        IMAGE_GRAPH: image_graph(towers.images, pieces.images, alignment, head),
+        TEXT_GRAPH: text_graph(towers.texts, pieces.texts, alignment, head),
+        SCORE_GRAPH: score_graph(head, alignment.joint),
+    }
+    contents = {name: model.SerializeToString(deterministic=True) for name, model in models.items()}
+    contents |= {tower.input.tokenizer: tower.tokenizer for tower in towers.texts}
+    for name, content in contents.items():
+        (directory / name).write_bytes(content)
+    Manifest.build(
+        pack=pack.name,
+        towers=towers.provenance(),
+        dimensions=Dimensions(joint=alignment.joint, image_head=head.image_width, text_head=head.text_width),
+        image_inputs=tuple(tower.input for tower in towers.images),
+        text_inputs=tuple(tower.input for tower in towers.texts),
+        head=HeadEntry(kind=head.kind, calibrated=trained.calibrated, validation=dict(head.validation)),
+        alignment={"fingerprint": alignment.fingerprint, **alignment.card},
+        precision="fp32",
+        files={name: sha256_of(directory / name) for name in contents},
+        drift={},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    ).write(directory / MANIFEST)
 
 
 def _check_fit(pack: Pack, trained: Trained) -> None:
     alignment, head = trained.alignment, trained.head
-    towers = {spec.name for spec in pack.image_towers}
-    used = {tower for block in alignment.blocks for tower in block.towers} | set(head.towers)
-    if alignment.pack != pack.name or not used <= towers:
+    names = {tower.name for tower in pack.towers}
+    used = {tower for block in alignment.blocks for tower in (*block.towers, block.text)} | set(head.towers)
+    if alignment.pack != pack.name or not used <= names | {""}:
         raise ExportError(
             f"the alignment was trained for the pack {alignment.pack!r}, not for {pack.name!r}",
             "pass the one that was trained for it with --alignment",

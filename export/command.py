@@ -7,17 +7,16 @@ from pathlib import Path
 
 import click
 
-from sceneseek.options import json_option
+from sceneseek.options import json_option, pack_option, weights_option
 
 
 @click.command()
-@click.option("--pack", "pack_name", default="compact", show_default=True, help="Which towers to put together.")
+@pack_option
+@weights_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("bundles/compact"),
-    show_default=True,
-    help="The bundle's directory.",
+    help="The bundle's directory.  [default: bundles/PACK]",
 )
 @click.option(
     "--alignment",
@@ -37,32 +36,50 @@ from sceneseek.options import json_option
 )
 @json_option
 def export(
-    pack_name: str, out: Path, alignment: Path | None, head: Path | None, verify_on: Path | None, as_json: bool
+    pack_name: str,
+    weights: dict[str, Path],
+    out: Path | None,
+    alignment: Path | None,
+    head: Path | None,
+    verify_on: Path | None,
+    as_json: bool,
 ) -> None:
     """Put pretrained towers, a joint space and a head together into a bundle, and verify it."""
     from sceneseek.packs import find_pack  # noqa: PLC0415 - so that --help answers at once
 
-    pack = find_pack(pack_name)
+    pack = find_pack(pack_name).with_local(weights)
     try:
-        from export.bundle import Trained, export_bundle, shipped_alignment  # noqa: PLC0415 - imports torch
+        from export.bundle import export_bundle  # noqa: PLC0415 - imports torch
+        from export.towers import load_towers  # noqa: PLC0415
+        from export.trained import check_trained, find_trained  # noqa: PLC0415
     except ImportError as error:
         from sceneseek.errors import ExportError  # noqa: PLC0415
 
         raise ExportError(
             f"export needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
         ) from error
-    if head is None and alignment is None:
-        trained = Trained.shipped(pack)
-    else:
-        trained = Trained.load(alignment or shipped_alignment(pack), None if head == Path("cosine") else head)
-    bundle = export_bundle(pack, trained, out, verify_on)
+    out = out or Path("bundles") / pack.name
+    check_trained(pack, alignment, head)
+    towers = load_towers(pack)
+    bundle = export_bundle(pack, find_trained(pack, towers, alignment, head), out, verify_on, towers)
     manifest = bundle.manifest
+    left_out = sorted({tower.name for tower in pack.towers} - {tower.name for tower in manifest.towers})
     if as_json:
-        document = {"bundle": str(out), **manifest.fingerprints.model_dump(), "drift": manifest.drift}
+        document = {
+            "bundle": str(out),
+            **manifest.fingerprints.model_dump(),
+            "calibrated": manifest.head.calibrated,
+            "left_out": left_out,
+            "drift": manifest.drift,
+        }
         click.echo(json.dumps(document, indent=2))
         return
     click.echo(f"bundle       {out} ({pack.about})")
     click.echo(f"fingerprint  {manifest.fingerprints.bundle[:12]} (image graph {manifest.fingerprints.image[:12]})")
     click.echo(f"head         {manifest.head.kind}, joint space of {manifest.dimensions.joint} dimensions")
+    if not manifest.head.calibrated:
+        click.echo("scores       not calibrated: a default curve until `sceneseek train` has seen human ratings")
+    if left_out:
+        click.echo(f"left out     {', '.join(left_out)}: the head does not read them")
     drifts = ", ".join(f"{name} {gap:.1e}" for name, gap in manifest.drift.items())
     click.echo(f"drift        {drifts} (largest difference from the source models)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx
 from onnx import TensorProto, compose, helper
@@ -12,7 +13,6 @@ from export.towers import OPSET, ImageTower, TextTower
 from sceneseek.alignment import Alignment
 from sceneseek.heads import Head
 from sceneseek.heads.inputs import OF_TEXT
-from sceneseek.manifest import ImageInput
 
 Output = tuple[str, list[str | int]]  # the tensor that a graph gives, and its shape
 
@@ -69,27 +69,49 @@ def finish(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+@dataclass(frozen=True)
+class Graphs:
+    """The towers' own graphs, by tower: as `to_onnx` gives them, or of a lower precision."""
+
+    images: Mapping[str, onnx.ModelProto]
+    texts: Mapping[str, onnx.ModelProto]
+
+    @classmethod
+    def of(cls, images: Sequence[ImageTower], texts: Sequence[TextTower] = ()) -> Graphs:
+        """What the towers give."""
+        return cls({t.spec.name: t.to_onnx() for t in images}, {t.spec.name: t.to_onnx() for t in texts})
+
+
 def tower_features(
-    composition: Composition, towers: Sequence[ImageTower], inputs: Sequence[ImageInput]
+    composition: Composition, towers: Sequence[ImageTower], towers_graphs: Mapping[str, onnx.ModelProto]
 ) -> tuple[list[onnx.ValueInfoProto], dict[str, str], dict[str, str]]:
     """Add the image towers; gives the graph's inputs and, by tower name, features' and logits' tensors."""
     infos, features, logits = [], {}, {}
-    for tower, spec in zip(towers, inputs, strict=True):
-        name = tower.spec.name
+    for tower in towers:
+        name, spec = tower.spec.name, tower.input
         shape: list[str | int] = ["N", spec.height, spec.width, 3]
         infos.append(helper.make_tensor_value_info(spec.name, TensorProto.UINT8, shape))
         pixels = composition.add(f"{name}.input", graphs.pixels_to_tower(spec), pixels=spec.name)
-        out = composition.add(name, tower.to_onnx(spec), pixels=pixels["normalised"])
-        features[name], logits[name] = out["features"], out["logits"]
+        out = composition.add(name, towers_graphs[name], pixels=pixels["normalised"])
+        features[name] = out["features"]
+        if tower.classes:
+            logits[name] = out["logits"]
     return infos, features, logits
 
 
 def image_graph(
-    towers: Sequence[ImageTower], inputs: Sequence[ImageInput], alignment: Alignment, head: Head
+    towers: Sequence[ImageTower], towers_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
 ) -> onnx.ModelProto:
-    """`image.onnx`: pixel tensors to ``joint`` (N, D) and ``head`` (N, H_i)."""
+    """`image.onnx`: pixel tensors to ``joint`` (N, D) and ``head`` (N, H_i).
+
+    Args:
+        towers: those that the alignment and the head read.
+        towers_graphs: their graphs, by name.
+        alignment: brings their outputs into the joint space.
+        head: whose share is computed too.
+    """
     composition = Composition()
-    infos, features, logits = tower_features(composition, towers, inputs)
+    infos, features, logits = tower_features(composition, towers, towers_graphs)
     for tower, limits in alignment.ranges.items():
         if tower in features:
             inside = composition.add(f"{tower}.range", graphs.clipped(limits), x=features[tower])
@@ -103,7 +125,8 @@ def image_graph(
     if alignment.hubness is not None:
         joint = composition.add("hubness", graphs.image_hubness(alignment.hubness), z=joint)["joint"]
     if head.image_width:
-        x = _side_by_side(composition, "head.input", [features[tower] for tower in head.towers])
+        read = [features[tower] for tower in head.towers if tower in features]
+        x = _side_by_side(composition, "head.input", read)
         share = composition.add("head.share", head_graphs.image_share(head), image=x)["head"]
     else:
         share = composition.add("head.share", head_graphs.no_head(), x=joint)["head"]
@@ -125,22 +148,38 @@ def _class_names(composition: Composition, alignment: Alignment, logits: Mapping
     return [composition.add("names", graphs.mean_direction(len(found)), **wires)["y"]]
 
 
-def text_graph(tower: TextTower, alignment: Alignment, head: Head) -> onnx.ModelProto:
-    """`text.onnx`: token ids and mask to ``joint`` (N, D) and ``head`` (N, H_t)."""
+def text_graph(
+    towers: Sequence[TextTower], towers_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
+) -> onnx.ModelProto:
+    """`text.onnx`: each tower's token ids and mask to ``joint`` (N, D) and ``head`` (N, H_t).
+
+    Args:
+        towers: those that the alignment and the head read.
+        towers_graphs: their graphs, by name.
+        alignment: brings their outputs into the joint space.
+        head: whose share is computed too.
+    """
     composition = Composition()
-    infos = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["N", "L"]) for name in ("input_ids", "attention_mask")
-    ]
-    out = composition.add(tower.spec.name, tower.to_onnx(), input_ids="input_ids", attention_mask="attention_mask")
-    text = composition.add("text", graphs.unit("tower", "unit"), tower=out["text"])["unit"]
+    infos, texts = [], {}
+    for tower in towers:
+        name, piece = tower.spec.name, towers_graphs[tower.spec.name]
+        wires = {node.name: f"{name}.{node.name}" for node in piece.graph.input}
+        # Each tower cuts texts into tokens of its own, so each has a length of its own.
+        infos += [helper.make_tensor_value_info(wire, TensorProto.INT64, ["N", f"L.{name}"]) for wire in wires.values()]
+        out = composition.add(name, piece, **wires)
+        texts[name] = composition.add(f"{name}.unit", graphs.unit("tower", "unit"), tower=out["text"])["unit"]
     parts = [
-        composition.add(f"block{i}", graphs.text_block(block), x=text)["y"] for i, block in enumerate(alignment.blocks)
+        composition.add(f"block{i}", graphs.text_block(block), x=block.text_of(texts))["y"]
+        for i, block in enumerate(alignment.blocks)
     ]
     joint = _side_by_side(composition, "joint.parts", parts)
     if alignment.hubness is not None:
         joint = composition.add("hubness", graphs.text_hubness(alignment.hubness), z=joint)["joint"]
     if head.text_width:
-        read = {"text": text}
+        read = {}
+        if "text" in head.reads:
+            beside = [texts[tower] for tower in head.towers if tower in texts] or list(texts.values())
+            read["text"] = _side_by_side(composition, "head.texts", beside)
         if "spread" in head.reads and alignment.typical is not None:
             spreads = [
                 composition.add(f"block{i}.spread", graphs.text_spread(alignment.typical, i, block.share), z=part)
@@ -160,15 +199,16 @@ def score_graph(head: Head, joint: int) -> onnx.ModelProto:
     return finish(head_graphs.score(head, joint))
 
 
-def features_graph(towers: Sequence[ImageTower], inputs: Sequence[ImageInput]) -> onnx.ModelProto:
-    """What `training` runs: pixel tensors to ``NAME.features`` and ``NAME.logits`` of each image tower."""
+def features_graph(towers: Sequence[ImageTower]) -> onnx.ModelProto:
+    """What `training` runs: pixels to each image tower's ``NAME.features`` and, of a classifier, ``NAME.logits``."""
     composition = Composition()
-    infos, features, logits = tower_features(composition, towers, inputs)
+    infos, features, logits = tower_features(composition, towers, Graphs.of(towers).images)
     outputs: dict[str, Output] = {}
     for tower in towers:
         name = tower.spec.name
         outputs[f"{name}.features"] = (features[name], ["N", tower.features])
-        outputs[f"{name}.logits"] = (logits[name], ["N", tower.classes])
+        if name in logits:
+            outputs[f"{name}.logits"] = (logits[name], ["N", tower.classes])
     return composition.build("features", infos, outputs)
 
 

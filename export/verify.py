@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from export.towers import ImageTower, TextTower
+from export.towers import Towers
 from sceneseek.alignment import Alignment, normalise
 from sceneseek.bundle import Bundle
 from sceneseek.decode import EXTENSIONS, Picture, decode
@@ -28,7 +27,6 @@ from sceneseek.encoders import ImageEncoder, TextEncoder
 from sceneseek.errors import ExportError, ImageError
 from sceneseek.heads import Head, TreesHead, pair_inputs
 from sceneseek.heads.inputs import OF_TEXT
-from sceneseek.manifest import ImageInput
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.scorer import Candidates, Scorer
 from sceneseek.vectors import Floats, Vectors
@@ -55,8 +53,7 @@ TEXTS = (
 class Sources:
     """What a bundle was made of: the reference that its graphs must reproduce."""
 
-    image_towers: Sequence[ImageTower]
-    text_tower: TextTower
+    towers: Towers
     alignment: Alignment
     head: Head
 
@@ -75,8 +72,8 @@ def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) 
     inputs = bundle.manifest.image_inputs
     images = [prepare(picture, inputs) for picture in [*drawn_pictures(), *_real_pictures(bundle, folder)]]
     texts = list(TEXTS)
-    image_joint, image_features = _image_reference(images, inputs, sources)
-    text_joint, text_unit, text_spread = _text_reference(texts, sources, bundle.manifest.text_input.max_tokens)
+    image_joint, image_features = _image_reference(images, sources)
+    text_joint, text_unit, text_spread = _text_reference(texts, sources)
 
     image_encoder, text_encoder = ImageEncoder(bundle, "cpu"), TextEncoder(bundle, "cpu")
     together = image_encoder.encode(images)
@@ -151,36 +148,29 @@ def _real_pictures(bundle: Bundle, folder: Path | None, most: int = 32) -> Itera
         raise ExportError(f"no image could be read in {folder}", "name another folder to verify on")
 
 
-def _image_reference(
-    images: list[tuple[Pixels, ...]], inputs: Sequence[ImageInput], sources: Sources
-) -> tuple[Floats, Floats]:
+def _image_reference(images: list[tuple[Pixels, ...]], sources: Sources) -> tuple[Floats, Floats]:
     features, logits = {}, {}
     with torch.inference_mode():
-        for i, tower in enumerate(sources.image_towers):
-            spec = inputs[i]
+        for i, tower in enumerate(sources.towers.images):
             levels: Floats = np.stack([image[i] for image in images]).astype(np.float32)
-            levels = ((levels - np.array(spec.mean)) / np.array(spec.std)).astype(np.float32)
+            levels = ((levels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
             out = tower.module(torch.from_numpy(levels.transpose(0, 3, 1, 2).copy()))
             features[tower.spec.name], logits[tower.spec.name] = out[0].numpy(), out[1].numpy()
     joint = sources.alignment.image_joint(features, logits)
     inside = sources.alignment.clipped(features)
-    beside = [inside[name] for name in sources.head.towers]
+    beside = [inside[name] for name in sources.head.towers if name in inside]
     return joint, np.concatenate(beside, axis=1) if beside else np.zeros((len(images), 0), np.float32)
 
 
-def _text_reference(texts: list[str], sources: Sources, max_tokens: int) -> tuple[Floats, Floats, Floats]:
-    from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds; only the check needs it
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
-        sources.text_tower.tokenizer.parent, local_files_only=True
-    )
-    rows = []
+def _text_reference(texts: list[str], sources: Sources) -> tuple[Floats, Floats, Floats]:
+    by_tower = {}
     with torch.inference_mode():
-        for text in texts:
-            batch = tokenizer(text, truncation=True, max_length=max_tokens, return_tensors="pt")
-            rows.append(sources.text_tower.module(batch["input_ids"], batch["attention_mask"]).numpy())
-    out: Floats = np.concatenate(rows)
-    return sources.alignment.text_joint(out), normalise(out), sources.alignment.text_spread(out)
+        for tower in sources.towers.texts:
+            out: Floats = np.concatenate([tower.module(*tower.prepared(text)).numpy() for text in texts])
+            by_tower[tower.spec.name] = out
+    read = [by_tower[name] for name in sources.head.towers if name in by_tower] or list(by_tower.values())
+    unit: Floats = np.concatenate([normalise(out) for out in read], axis=1)
+    return sources.alignment.text_joint(by_tower), unit, sources.alignment.text_spread(by_tower)
 
 
 def _given(trees: TreesHead, images: Vectors, text_joint: Floats, text_head: Floats) -> dict[str, Floats]:

@@ -12,6 +12,8 @@
 
 so that the cosine of an image and a text is (z . z' - g r) / (1 + g).
 
+Towers that were trained to share a space bring their own: one block whose maps are identities (`Alignment.own`).
+
 `c` is the convex combination of the class names' embeddings under a classifier's most probable classes
 (ConSE: Norouzi et al., Zero-Shot Learning by Convex Combination of Semantic Embeddings, ICLR 2014), the
 mean over the classifiers. It carries what they know beyond the captions that the maps were learned from.
@@ -33,7 +35,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +47,8 @@ from sceneseek.vectors import Floats
 
 WEIGHTS, CARD = "alignment.npz", "alignment.json"
 SCHEMA = 2
+
+Text = TypeVar("Text")
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ class LearnedBlock:
         image_weight, image_bias: (d, sum of widths), (d,).
         text_weight, text_bias: (d, T), (d,).
         share: of the similarity; all shares of an alignment sum to 1.
+        text: the text tower whose output is the other map's input; empty where the pack has only one.
     """
 
     towers: tuple[str, ...]
@@ -115,6 +120,14 @@ class LearnedBlock:
     text_weight: Floats
     text_bias: Floats
     share: float
+    text: str = ""
+
+    def text_of(self, texts: Mapping[str, Text]) -> Text:
+        """What it reads of texts by tower."""
+        if self.text:
+            return texts[self.text]
+        (only,) = texts.values()
+        return only
 
 
 @dataclass(frozen=True)
@@ -198,6 +211,13 @@ class Alignment:
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the shares of an alignment sum to {total}, not to 1")
 
+    @classmethod
+    def own(cls, pack: str, towers: tuple[str, str], width: int, calibration: Calibration) -> Alignment:
+        """The joint space that an image tower and a text tower, of the same width, share by themselves."""
+        same, nothing = np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
+        block = LearnedBlock(towers[:1], same, nothing, same, nothing, share=1.0, text=towers[1])
+        return cls(pack, (block,), None, calibration)
+
     @property
     def joint(self) -> int:
         """Width of the joint vectors."""
@@ -247,9 +267,9 @@ class Alignment:
         joint: Floats = np.concatenate([z, -np.sqrt(g) * r, np.sqrt(g) * rest], axis=1) / np.sqrt(1 + g)
         return joint
 
-    def text_joint(self, text: Floats) -> Floats:
-        """Joint vectors (N, D) of texts, from the text tower's output (N, T)."""
-        z = self.text_blocks(text)
+    def text_joint(self, texts: Mapping[str, Floats]) -> Floats:
+        """Joint vectors (N, D) of texts, from each text tower's output (N, T)."""
+        z = self.text_blocks(texts)
         if self.hubness is None:
             return z
         g = np.float32(self.hubness.weight)
@@ -257,22 +277,23 @@ class Alignment:
         joint: Floats = np.concatenate([z, constant], axis=1) / np.sqrt(1 + g)
         return joint
 
-    def text_blocks(self, text: Floats) -> Floats:
-        """The blocks' vectors z (N, D) of texts, from the text tower's output (N, T): what a bank is made of."""
+    def text_blocks(self, texts: Mapping[str, Floats]) -> Floats:
+        """The blocks' vectors z (N, D) of texts, from each text tower's output (N, T): what a bank is made of."""
         parts = [
-            np.sqrt(np.float32(block.share)) * u for block, u in zip(self.blocks, self._of_texts(text), strict=True)
+            np.sqrt(np.float32(block.share)) * u for block, u in zip(self.blocks, self._of_texts(texts), strict=True)
         ]
         return np.concatenate(parts, axis=1)
 
-    def text_spread(self, text: Floats) -> Floats:
-        """From the text tower's output (N, T) to `Typical.spread`; (N, 0) without one."""
+    def text_spread(self, texts: Mapping[str, Floats]) -> Floats:
+        """From each text tower's output (N, T) to `Typical.spread`; (N, 0) without one."""
         if self.typical is None:
-            return np.zeros((len(text), 0), np.float32)
-        return self.typical.spread(self._of_texts(text))
+            return np.zeros((len(next(iter(texts.values()))), 0), np.float32)
+        return self.typical.spread(self._of_texts(texts))
 
-    def _of_texts(self, text: Floats) -> list[Floats]:
-        unit = normalise(text)
-        return [normalise(unit @ block.text_weight.T + block.text_bias) for block in self.blocks]
+    def _of_texts(self, texts: Mapping[str, Floats]) -> list[Floats]:
+        return [
+            normalise(normalise(block.text_of(texts)) @ block.text_weight.T + block.text_bias) for block in self.blocks
+        ]
 
     @property
     def fingerprint(self) -> str:
@@ -286,7 +307,10 @@ class Alignment:
     def _structure(self) -> dict[str, Any]:
         structure: dict[str, Any] = {
             "pack": self.pack,
-            "blocks": [{"towers": list(block.towers), "share": block.share} for block in self.blocks],
+            "blocks": [
+                {"towers": list(block.towers), "share": block.share} | ({"text": block.text} if block.text else {})
+                for block in self.blocks
+            ],
             "ranges": sorted(self.ranges),
         }
         if self.names is not None:
@@ -373,6 +397,7 @@ class Alignment:
                 LearnedBlock(
                     towers=tuple(block["towers"]),
                     share=block["share"],
+                    text=block.get("text", ""),
                     **{name: weights[f"block{i}.{name}"] for name in _MAPS},
                 )
                 for i, block in enumerate(raw["blocks"])

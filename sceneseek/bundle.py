@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sceneseek.errors import BundleError
 from sceneseek.files import sha256_of
-from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Manifest
+from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Manifest, TextInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,6 @@ class Bundle:
         """`score.onnx`: candidates to scores."""
         return self.path / SCORE_GRAPH
 
-    @property
-    def tokenizer(self) -> Path:
-        """The tokenizer of the text tower, in the format of the `tokenizers` library."""
-        return self.path / self.manifest.text_input.tokenizer
+    def tokenizer(self, spec: TextInput) -> Path:
+        """The tokenizer of a text tower, in the format of the `tokenizers` library."""
+        return self.path / spec.tokenizer

@@ -86,6 +86,8 @@ def search(
         return
     for result in answer.results:
         click.echo(f"{result.rank:2d}  {result.score:.2f}  {result.path}")
+    if not answer.calibrated:
+        click.echo("note: the scores are not calibrated: read them as an order only", err=True)
     if answer.truncated:
         click.echo("note: the query is longer than the text tower reads; its end was ignored", err=True)
 

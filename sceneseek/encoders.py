@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from sceneseek.preprocess import Pixels
 from sceneseek.runtime import Device, open_session
 from sceneseek.tokenizer import Tokenizer, Tokens
 from sceneseek.vectors import Vectors
+
+TowerTokens = Mapping[str, Tokens]
 
 
 class ImageEncoder:
@@ -36,26 +38,35 @@ class ImageEncoder:
 
 
 class TextEncoder:
-    """The tokenizer and `text.onnx` of a bundle. Thread-safe.
+    """The tokenizers and `text.onnx` of a bundle. Thread-safe.
 
     Raises:
         BundleError, RuntimeUnavailable: see `open_session`.
     """
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
-        self._tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.text_input)
+        self._tokenizers = {s.name: Tokenizer(bundle.tokenizer(s), s) for s in bundle.manifest.text_inputs}
         self._session = open_session(bundle.text_graph, device, threads)
+        self._reads = frozenset(node.name for node in self._session.get_inputs())
 
-    def tokenize(self, texts: list[str]) -> Tokens:
-        """Token ids and masks of a batch of texts."""
-        return self._tokenizer(texts)
+    def tokenize(self, texts: list[str]) -> TowerTokens:
+        """Token ids and masks of a batch of texts, by text tower."""
+        return {name: tokenizer(texts) for name, tokenizer in self._tokenizers.items()}
 
-    def encode_tokens(self, tokens: Tokens) -> Vectors:
+    def encode_tokens(self, tokens: TowerTokens) -> Vectors:
         """Encode a tokenized batch."""
-        feed = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+        offered: dict[str, np.ndarray] = {}
+        for name, batch in tokens.items():
+            offered |= {f"{name}.input_ids": batch.ids, f"{name}.attention_mask": batch.mask}
+        feed = {name: array for name, array in offered.items() if name in self._reads}
         joint, head = self._session.run(["joint", "head"], feed)
         return Vectors(joint, head)
 
     def encode(self, texts: list[str]) -> Vectors:
         """Encode a batch of texts."""
         return self.encode_tokens(self.tokenize(texts))
+
+
+def truncated(tokens: TowerTokens) -> list[bool]:
+    """Per text whether some tower reads only its beginning."""
+    return [any(cut) for cut in zip(*(batch.truncated for batch in tokens.values()), strict=True)]

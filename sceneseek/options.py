@@ -6,6 +6,34 @@ from pathlib import Path
 
 import click
 
+
+def _folders(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
+    """``OWNER/NAME=DIR`` each."""
+    found = {}
+    for value in values:
+        name, equals, folder = value.partition("=")
+        if not (name and equals and folder):
+            raise click.BadParameter(f"{value!r} is not OWNER/NAME=DIR", context, parameter)
+        found[name] = Path(folder)
+    return found
+
+
+pack_option = click.option(
+    "--pack",
+    "pack_name",
+    default="compact",
+    show_default=True,
+    help="Which towers: a pack's name, or a TOML file that describes one (docs/packs.md).",
+)
+weights_option = click.option(
+    "--weights",
+    multiple=True,
+    callback=_folders,
+    metavar="OWNER/NAME=DIR",
+    envvar="SCENESEEK_WEIGHTS",
+    show_envvar=True,
+    help="A local directory, laid out as on the model hub, in the place of the hub's; may be repeated.",
+)
 bundle_option = click.option(
     "--bundle",
     type=click.Path(path_type=Path),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sceneseek.bundle import Bundle
-from sceneseek.encoders import TextEncoder
+from sceneseek.encoders import TextEncoder, truncated
 from sceneseek.live import LiveCollection
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, checked_k, checked_query
 from sceneseek.runtime import Device
@@ -119,7 +119,7 @@ class Search:
         ]
         return Answer(
             query=text,
-            truncated=tokens.truncated[0],
+            truncated=truncated(tokens)[0],
             results=results,
             shortlist=len(candidates),
             generation=generation,

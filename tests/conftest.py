@@ -22,7 +22,8 @@ CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The compact pack's bundle, exported once from the real towers, with the alignment and head that are shipped."""
-    from export.bundle import Trained, export_bundle  # noqa: PLC0415 - imports torch
+    from export.bundle import export_bundle  # noqa: PLC0415 - imports torch
+    from export.trained import Trained  # noqa: PLC0415
     from sceneseek.packs import find_pack  # noqa: PLC0415
 
     pack = find_pack("compact")

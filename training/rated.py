@@ -15,7 +15,7 @@ from sceneseek.ratings import Ratings
 from sceneseek.tables import first_few
 from sceneseek.vectors import Floats
 from training.images import ImageTowers
-from training.texts import TextTower
+from training.texts import TextTowers
 
 Positions = npt.NDArray[np.int64]
 
@@ -43,9 +43,9 @@ class RatedSpace:
 
     Attributes:
         alignment: the joint space.
-        towers: whose features `features` are, in order.
+        towers, text_towers: whose features `features`, and whose vectors `texts` are, in order.
         image_joint, features: (N, D), (N, F); features are in the alignment's ranges, side by side.
-        text_joint, texts, spread: (M, D), (M, T), (M, S).
+        text_joint, texts, spread: (M, D), (M, T), (M, S); each tower's texts have length 1.
         owner: (M,) the image that a caption was written for, -1 where that is not known.
         expert: what is learned and measured.
         votes: the crowd's; none where none were given.
@@ -53,6 +53,7 @@ class RatedSpace:
 
     alignment: Alignment
     towers: tuple[str, ...]
+    text_towers: tuple[str, ...]
     image_joint: Floats
     features: Floats
     text_joint: Floats
@@ -101,7 +102,7 @@ class RatedSpace:
 def describe_ratings(
     alignment: Alignment,
     pack: Pack,
-    towers: tuple[ImageTowers, TextTower],
+    towers: tuple[ImageTowers, TextTowers],
     expert: Ratings,
     votes: Ratings | None,
     captions_of: Mapping[str, Sequence[str]],
@@ -131,15 +132,15 @@ def describe_ratings(
     at = {text: i for i, text in enumerate(texts)}
     vectors = text_tower.describe("captions", texts)
     expert = _decodable(expert, place)
-    order = tuple(spec.name for spec in pack.image_towers)
     inside = alignment.clipped(found.features)
     return RatedSpace(
         alignment=alignment,
-        towers=order,
+        towers=pack.head_image_towers,
+        text_towers=pack.head_text_towers,
         image_joint=alignment.image_joint(found.features, found.logits),
-        features=np.concatenate([inside[tower] for tower in order], axis=1),
+        features=np.concatenate([inside[tower] for tower in pack.head_image_towers], axis=1),
         text_joint=alignment.text_joint(vectors),
-        texts=vectors,
+        texts=np.concatenate([vectors[tower] for tower in pack.head_text_towers], axis=1),
         spread=alignment.text_spread(vectors),
         owner=owner,
         expert=_pairs(expert, place, at),

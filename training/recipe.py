@@ -150,10 +150,14 @@ class Recipe:
 def recipe_for(pack: Pack, classifiers: set[str]) -> Recipe:
     """One block of each kind over all of a pack's image towers, with the class names of the classifiers.
 
+    Nothing of a joint space that the towers bring themselves is learned; see `sceneseek.alignment.Alignment.own`.
+
     Args:
         pack: names the towers.
         classifiers: those of them whose logits are ImageNet-1k's classes.
     """
+    if pack.joint_space is not None:
+        return Recipe(blocks=(), regression=None, names=None, hubness=None)
     towers = tuple(spec.name for spec in pack.image_towers)
     named = tuple(tower for tower in towers if tower in classifiers)
     regression = RegressionRecipe(towers)

@@ -1,43 +1,68 @@
-"""Which joint space is meant: by a pack's name, by a bundle, or by an alignment's directory."""
+"""Which joint space is meant: by a pack, by a bundle, or by an alignment's directory."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from export.bundle import shipped_alignment
+from export.towers import Towers
+from export.trained import own_space, shipped_alignment
 from sceneseek.alignment import Alignment
 from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError
 from sceneseek.packs import Pack, find_pack
 
 
-def find_space(pack_name: str, bundle: Path | None, directory: Path | None) -> tuple[Pack, Alignment]:
-    """The pack and its joint space.
+def find_pack_of(bundle: Path | None, pack_name: str) -> Pack:
+    """The pack of that name or file; beside a bundle, the one that it was made of.
+
+    Raises:
+        InvalidRequest, BundleError, DataError: there is no such pack or bundle.
+    """
+    if bundle is None or pack_name.endswith(".toml"):  # a pack of the user's own is not known by the name in a bundle
+        return find_pack(pack_name)
+    return find_pack(Bundle.load(bundle).manifest.pack)
+
+
+def check_space(pack: Pack, directory: Path | None) -> None:
+    """Say at once, before towers are loaded, whether a joint space must be learned first.
+
+    Raises:
+        ExportError: it must.
+    """
+    if pack.joint_space is None and directory is None:
+        shipped_alignment(pack)
+
+
+def find_space(pack: Pack, towers: Towers, bundle: Path | None, directory: Path | None) -> Alignment:
+    """The pack's joint space.
 
     A bundle holds its joint space inside its graphs, so the alignment that it was exported with is looked for
     and compared by its fingerprint.
 
     Args:
-        pack_name: a pack; not looked at beside a bundle.
+        pack: the recipe.
+        towers: what it loaded.
         bundle: a bundle's directory, or None.
-        directory: an alignment's directory; None takes the one that comes with the pack.
+        directory: an alignment's directory; None takes the one that comes with the pack, or the towers' own space.
 
     Raises:
         DataError: the alignment is another pack's, or not the one in the bundle.
-        InvalidRequest, ExportError, BundleError: there is no such pack, alignment or bundle.
+        ExportError: there is none.
     """
-    manifest = Bundle.load(bundle).manifest if bundle else None
-    pack = find_pack(manifest.pack if manifest else pack_name)
-    alignment = Alignment.load(directory or shipped_alignment(pack))
+    if directory is None and pack.joint_space is not None:
+        alignment = own_space(pack, towers)
+    else:
+        alignment = Alignment.load(directory or shipped_alignment(pack))
     if alignment.pack != pack.name:
         raise DataError(
             f"the alignment was trained for the pack {alignment.pack!r}, not for {pack.name!r}",
             "pass the one that was trained for it with --alignment",
         )
-    if manifest and manifest.alignment.get("fingerprint") != alignment.fingerprint:
+    fingerprint = str(Bundle.load(bundle).manifest.alignment.get("fingerprint")) if bundle else alignment.fingerprint
+    if fingerprint != alignment.fingerprint:
         raise DataError(
-            f"{bundle} was exported with another alignment ({str(manifest.alignment.get('fingerprint'))[:12]}, "
+            f"{bundle} was exported with another alignment ({fingerprint[:12]}, "
             f"this one is {alignment.fingerprint[:12]})",
             "pass the one it was exported with by --alignment",
         )
-    return pack, alignment
+    return alignment

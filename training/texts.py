@@ -1,4 +1,4 @@
-"""Texts to what a pack's frozen text tower says of them, through ONNX Runtime and a cache.
+"""Texts to what a pack's frozen text towers say of them, through ONNX Runtime and a cache.
 
 Texts are cut into tokens by `sceneseek.tokenizer`, as the server does it. The cache is keyed by the text,
 and by the graph (which holds the tower's weights), the tokenizer and the length limit.
@@ -13,10 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from export.towers import load_text_tower
+from export.towers import TextTower, load_text_tower
 from sceneseek.alignment import normalise
-from sceneseek.files import sha256_of
-from sceneseek.manifest import TextInput, Tower
+from sceneseek.manifest import Tower
 from sceneseek.packs import Pack
 from sceneseek.progress import Progress
 from sceneseek.runtime import Device, open_session
@@ -27,42 +26,45 @@ from training.cache import FeatureCache, content_key
 BATCH = 64
 
 
-class TextTower:
-    """The text tower of a pack.
+class TextTowers:
+    """The text towers of a pack.
 
     Args:
-        pack: names it and says how long a text may be.
+        pack: names them and says how long a text may be.
         cache: the directory of feature caches.
         device, threads: see `open_session`.
 
     Raises:
-        ExportError: the tower's source is missing or of another version.
+        ExportError: a tower's source is missing or of another version.
     """
 
     def __init__(self, pack: Pack, cache: Path, device: Device = "auto", threads: int = 0) -> None:
-        self._tower = load_text_tower(pack.text_tower)
-        self._spec = TextInput(
-            tokenizer=self._tower.tokenizer.name, max_tokens=pack.max_tokens, pad_id=self._tower.pad_id
-        )
-        self._cache, self._device, self._threads = cache, device, threads
+        self.towers: tuple[TextTower, ...] = tuple(load_text_tower(spec) for spec in pack.text_towers)
+        self._running = [_Running(tower, cache, device, threads) for tower in self.towers]
 
     @property
-    def provenance(self) -> Tower:
-        """Where the tower comes from."""
-        return self._tower.provenance()
+    def provenance(self) -> list[Tower]:
+        """Where the towers come from."""
+        return [tower.provenance() for tower in self.towers]
 
-    @property
-    def width(self) -> int:
-        """T, the width of its vectors."""
-        return self._tower.width
-
-    def describe(self, label: str, texts: Sequence[str]) -> Floats:
-        """Vectors (M, T) of length 1.
+    def describe(self, label: str, texts: Sequence[str]) -> dict[str, Floats]:
+        """By tower, vectors (M, T) of length 1.
 
         Args:
             label: what the texts are called in messages.
-            texts: any strings; those over the tower's limit are cut at the end.
+            texts: any strings; those over a tower's limit are cut at the end.
         """
+        return {tower.name: tower.describe(label, texts) for tower in self._running}
+
+
+class _Running:
+    """One tower, its graph and tokenizer made when they are first needed."""
+
+    def __init__(self, tower: TextTower, cache: Path, device: Device, threads: int) -> None:
+        self.name = tower.spec.name
+        self._tower, self._cache, self._device, self._threads = tower, cache, device, threads
+
+    def describe(self, label: str, texts: Sequence[str]) -> Floats:
         cache = FeatureCache(self._cache, "texts", self._fingerprint)
         keys = [content_key(text.encode()) for text in texts]
         by_key = dict(zip(keys, texts, strict=True))
@@ -73,7 +75,8 @@ class TextTower:
                 for start in range(0, len(missing), BATCH):
                     batch = missing[start : start + BATCH]
                     tokens = self._tokenizer([by_key[key] for key in batch])
-                    feed = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+                    offered = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+                    feed = {node.name: offered[node.name] for node in self._session.get_inputs()}
                     cache.add(batch, {"text": self._session.run(["text"], feed)[0]})
                     progress.advance(len(batch))
                 cache.flush()
@@ -81,7 +84,7 @@ class TextTower:
 
     @cached_property
     def _fingerprint(self) -> str:
-        about = f"{sha256_of(self._tower.tokenizer)}\n{self._spec.model_dump_json()}"
+        about = f"{hashlib.sha256(self._tower.tokenizer).hexdigest()}\n{self._tower.input.model_dump_json()}"
         return hashlib.sha256(self._graph + about.encode()).hexdigest()
 
     @cached_property
@@ -91,7 +94,10 @@ class TextTower:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        return Tokenizer(self._tower.tokenizer, self._spec)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / self._tower.input.tokenizer
+            path.write_bytes(self._tower.tokenizer)
+            return Tokenizer(path, self._tower.input)
 
     @cached_property
     def _session(self) -> Any:

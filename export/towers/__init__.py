@@ -9,14 +9,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from export.towers.base import OPSET, ImageTower, TextTower
 from export.towers.packaged import efficientnet_lite, minilm_l6
 from sceneseek.errors import ExportError
-from sceneseek.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek.manifest import Tower
+from sceneseek.packs import ImageTowerSpec, Pack, TextTowerSpec
 
-__all__ = ["OPSET", "ImageTower", "TextTower", "load_image_tower", "load_text_tower"]
+__all__ = [
+    "OPSET",
+    "ImageTower",
+    "TextTower",
+    "Towers",
+    "load_image_tower",
+    "load_text_tower",
+    "load_towers",
+]
 
 _IMAGE_LOADERS: dict[str, Callable[[ImageTowerSpec], ImageTower]] = {
     "efficientnet-lite0": efficientnet_lite,
@@ -25,6 +35,39 @@ _IMAGE_LOADERS: dict[str, Callable[[ImageTowerSpec], ImageTower]] = {
 _TEXT_LOADERS: dict[str, Callable[[TextTowerSpec], TextTower]] = {"minilm-l6": minilm_l6}
 
 Loader = TypeVar("Loader")
+
+
+@dataclass(frozen=True)
+class Towers:
+    """The loaded towers of a pack, in its order."""
+
+    images: tuple[ImageTower, ...]
+    texts: tuple[TextTower, ...]
+
+    def provenance(self) -> tuple[Tower, ...]:
+        """Their entries in the manifest."""
+        return (*(tower.provenance() for tower in self.images), *(tower.provenance() for tower in self.texts))
+
+    def only(self, names: frozenset[str] | None) -> Towers:
+        """Those of these names; all of them for None."""
+        if names is None:
+            return self
+        return Towers(
+            tuple(tower for tower in self.images if tower.spec.name in names),
+            tuple(tower for tower in self.texts if tower.spec.name in names),
+        )
+
+
+def load_towers(pack: Pack) -> Towers:
+    """All towers of a pack.
+
+    Raises:
+        ExportError: see `load_image_tower`.
+    """
+    return Towers(
+        tuple(load_image_tower(spec) for spec in pack.image_towers),
+        tuple(load_text_tower(spec) for spec in pack.text_towers),
+    )
 
 
 def load_image_tower(spec: ImageTowerSpec) -> ImageTower:

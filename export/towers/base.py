@@ -78,6 +78,13 @@ class TextTower:
         """Its entry in the manifest."""
         return _provenance(self.spec, "text", self.weights)
 
+    def prepared(self, text: str) -> tuple[Tensor, Tensor]:
+        """The reference's ``input_ids`` and ``attention_mask``, int64 (1, L), of one text."""
+        ids = self.tokenize(text)
+        padding = self.input.max_tokens - len(ids) if self.input.padding == "max_tokens" else 0
+        mask = [1] * len(ids) + [0] * padding
+        return torch.tensor([ids + [self.input.pad_id] * padding]), torch.tensor([mask])
+
 
 def _provenance(spec: ImageTowerSpec | TextTowerSpec, modality: Literal["image", "text"], weights: Path) -> Tower:
     return Tower(
@@ -97,7 +104,8 @@ def traced(
     Args:
         module: in evaluation mode.
         example: a batch of two, since a traced batch of one could be folded into the graph as a constant.
-        inputs, outputs: their names.
+        inputs: their names.
+        outputs: likewise.
         axes: names of the inputs' free axes; the outputs' first is ``N``.
     """
     content: Any = io.BytesIO()  # the exporter takes any binary file; its annotation names paths only

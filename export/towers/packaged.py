@@ -98,7 +98,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
 
     # Eager attention exports as plain matrix products, which every runtime optimises.
     bert = AutoModel.from_pretrained(folder, attn_implementation="eager", local_files_only=True)
-    source = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    source: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
     module = _MeanPooledBert(bert.float()).eval()
     longest = spec.max_tokens or bert.config.max_position_embeddings
     example = (torch.ones(2, 7, dtype=torch.int64), torch.ones(2, 7, dtype=torch.int64))
@@ -132,5 +132,3 @@ def _package_folder(spec: ImageTowerSpec | TextTowerSpec) -> Path:
         raise ExportError(f"tower {spec.name!r} needs {requirement}, {installed} is installed", advice)
     package = importlib.import_module(name.replace("-", "_"))
     return Path(str(package.__file__)).parent
-
-

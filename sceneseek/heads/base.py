@@ -16,7 +16,8 @@ class Head(Protocol):
     Attributes:
         kind: its name in files and manifests.
         reads: those of `inputs.INPUTS` that it looks at.
-        towers: the image towers whose features are its ``image`` input, in order.
+        towers: those whose features are its ``image`` input and whose vectors are its ``text`` input, in order;
+            no text tower need be named where the pack has only one.
         alignment: fingerprint of the joint space that it was trained on; empty for one that fits any.
         image_width, text_width: H_i and H_t, the widths of its share of an image and of a text.
         validation: its figures and how they were obtained, JSON values.

@@ -5,7 +5,7 @@
 | ``similarity`` | 1 | the joint-space cosine |
 | ``product`` | D | the elementwise product of the joint vectors |
 | ``image`` | F | the image towers' features side by side, each in its range |
-| ``text`` | T | the text tower's output, scaled to length 1 |
+| ``text`` | T | the text towers' outputs side by side, each scaled to length 1 |
 | ``spread`` | S | how the text's similarities to typical images lie (`sceneseek.alignment.Typical`) |
 
 A first layer over these is a sum, so what sees the image alone moves into the image graph and what sees the

@@ -60,7 +60,8 @@ def read_pack(path: Path) -> Pack:
     try:
         return _PACK.validate_python(raw)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is told before what is missing for it.
+        first = min(error.errors(), key=lambda found: found["type"] != "unexpected_keyword_argument")
         where = ".".join(map(str, first["loc"]))
         said = first["msg"].removeprefix("Value error, ")
         raise DataError(f"the pack {path} does not fit ({f'{where}: ' if where else ''}{said})", advice) from error

@@ -77,6 +77,10 @@ class OwnSpace:
     slope: float | None = None
     intercept: float | None = None
 
+    def __post_init__(self) -> None:
+        if (self.slope is None) != (self.intercept is None):
+            raise ValueError("slope and intercept come together")
+
 
 @dataclass(frozen=True, slots=True)
 class Pack:
@@ -118,8 +122,6 @@ class Pack:
         if space is not None:
             _check_one_of(space.image, (tower.name for tower in self.image_towers), "image tower")
             _check_one_of(space.text, (tower.name for tower in self.text_towers), "text tower")
-            if (space.slope is None) != (space.intercept is None):
-                raise ValueError("slope and intercept come together")
 
     @property
     def towers(self) -> tuple[ImageTowerSpec | TextTowerSpec, ...]:

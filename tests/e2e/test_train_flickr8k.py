@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.bundle import shipped_alignment
+from export.trained import shipped_alignment
 from sceneseek.alignment import Alignment
 from sceneseek.captions import Captions, read_split
 from sceneseek.packs import find_pack
 from training.corpus import gather
 from training.images import ImageTowers
 from training.recall import recall_at
-from training.texts import TextTower
+from training.texts import TextTowers
 
 pytestmark = pytest.mark.flickr8k
 PACK = find_pack("compact")
@@ -27,7 +27,7 @@ def test_captions_find_their_photographs_among_two_hundred(flickr8k: Path, tmp_p
     found, kept = ImageTowers(PACK, tmp_path).describe("dev", corpus.paths)
     assert len(kept) == 200
     images = alignment.image_joint(found.features, found.logits)
-    texts = alignment.text_joint(TextTower(PACK, tmp_path).describe("captions", corpus.captions))
+    texts = alignment.text_joint(TextTowers(PACK, tmp_path).describe("captions", corpus.captions))
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
     recall = recall_at(images, texts, corpus.owner)
     assert recall["recall@1"] > 0.42

@@ -14,7 +14,8 @@ from evaluation.bootstrap import Bootstrap
 from evaluation.metrics import ranking_figures
 from evaluation.pairs import encode_images, encode_texts, score_pairs
 from evaluation.retrieval import evaluate_retrieval, rescored_rank
-from export.bundle import Trained, export_bundle, shipped_alignment
+from export.bundle import export_bundle
+from export.trained import Trained, shipped_alignment
 from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import export.bundle
-from export.bundle import Trained, export_bundle, shipped_alignment
+from export.bundle import export_bundle
 from export.compose import image_graph
 from export.towers import load_image_tower
+from export.trained import Trained, shipped_alignment
 from export.verify import LIMIT, drawn_pictures
 from indexer.build import index_folder
 from sceneseek.bundle import Bundle
@@ -73,7 +74,7 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle) -> None:
     manifest = bundle.manifest
     assert [tower.name for tower in manifest.towers] == ["lite0", "lite2", "minilm"]
     assert all(len(tower.sha256) == 64 for tower in manifest.towers)
-    assert set(manifest.files) == {"image.onnx", "text.onnx", "score.onnx", "tokenizer.json"}
+    assert set(manifest.files) == {"image.onnx", "text.onnx", "score.onnx", "minilm.tokenizer.json"}
     assert set(manifest.drift) == {"image.joint", "text.joint", "score"}
     assert 0 < max(manifest.drift.values()) <= LIMIT
     assert manifest.head.kind == "mlp"
@@ -146,13 +147,12 @@ def test_so_are_trees_also_where_a_number_lies_on_a_border(trained: Trained, tmp
 def features_in_torch(trained: Trained, picture: Picture) -> Floats:
     """Of one picture, both towers' side by side, in their ranges."""
     found = {}
-    for spec, image_input, pixels in zip(
-        PACK.image_towers, PACK.image_inputs, prepare(picture, PACK.image_inputs), strict=True
-    ):
-        levels = ((pixels - np.array(image_input.mean)) / np.array(image_input.std)).astype(np.float32)
+    for tower in map(load_image_tower, PACK.image_towers):
+        (pixels,) = prepare(picture, (tower.input,))
+        levels = ((pixels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
         with torch.inference_mode():
-            features, _ = load_image_tower(spec).module(torch.from_numpy(levels.transpose(2, 0, 1)[None].copy()))
-        found[spec.name] = features.numpy()
+            features, _ = tower.module(torch.from_numpy(levels.transpose(2, 0, 1)[None].copy()))
+        found[tower.spec.name] = features.numpy()
     side_by_side: Floats = np.concatenate(list(trained.alignment.clipped(found).values()), axis=1)[0]
     return side_by_side
 

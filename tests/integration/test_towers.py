@@ -9,19 +9,18 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from export.towers import load_image_tower
-from sceneseek.manifest import ImageInput
-from sceneseek.packs import TowerSpec, find_pack
+from sceneseek.packs import ImageTowerSpec, find_pack
 
 PACK = find_pack("compact")
 
 
 @pytest.mark.parametrize(
-    ("spec", "image_input", "stages"),
-    list(zip(PACK.image_towers, PACK.image_inputs, [(192, 320), (208, 352)], strict=True)),
+    ("spec", "stages"),
+    list(zip(PACK.image_towers, [(192, 320), (208, 352)], strict=True)),
     ids=[spec.name for spec in PACK.image_towers],
 )
 def test_features_are_means_of_the_last_two_stages_and_of_what_the_classifier_sees(
-    spec: TowerSpec, image_input: ImageInput, stages: tuple[int, int]
+    spec: ImageTowerSpec, stages: tuple[int, int]
 ) -> None:
     tower = load_image_tower(spec)
     net: Any = tower.module.net
@@ -30,7 +29,7 @@ def test_features_are_means_of_the_last_two_stages_and_of_what_the_classifier_se
     outputs: dict[int, torch.Tensor] = {}
     for i in ends:
         net._blocks[i].register_forward_hook(lambda _module, _inputs, output, i=i: outputs.update({i: output}))
-    pixels = torch.randn(2, 3, image_input.height, image_input.width, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn(2, 3, tower.input.height, tower.input.width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected_logits = net(pixels)
         maps = [*(outputs[i] for i in ends), net.extract_features(pixels)]

@@ -62,7 +62,7 @@ def cosines_of_blocks(alignment: Alignment, seen: Seen, texts: Floats) -> list[F
 def test_joint_vectors_have_length_one_with_and_without_hubness(seed: int) -> None:
     full = drawn_alignment(seed)
     for alignment in (full, replace(full, hubness=None)):
-        images, texts = alignment.image_joint(*drawn_images(seed)), alignment.text_joint(drawn_texts(seed))
+        images, texts = alignment.image_joint(*drawn_images(seed)), alignment.text_joint({"t": drawn_texts(seed)})
         for vectors, count in ((images, 7), (texts, 6)):
             assert vectors.shape == (count, alignment.joint)
             assert vectors.dtype == np.float32
@@ -77,15 +77,15 @@ def test_hubness_takes_the_mean_similarity_to_the_nearest_texts_off_the_cosine(s
     plain = replace(alignment, hubness=None)
     z = plain.image_joint(*seen)
     r = np.sort(z @ alignment.hubness.bank.T, axis=1)[:, -3:].mean(axis=1, keepdims=True)
-    expected = (z @ plain.text_joint(texts).T - 0.2 * r) / 1.2
-    np.testing.assert_allclose(alignment.image_joint(*seen) @ alignment.text_joint(texts).T, expected, atol=1e-5)
+    expected = (z @ plain.text_joint({"t": texts}).T - 0.2 * r) / 1.2
+    np.testing.assert_allclose(alignment.image_joint(*seen) @ alignment.text_joint({"t": texts}).T, expected, atol=1e-5)
 
 
 @given(seed=seeds)
 def test_without_hubness_the_cosine_is_the_shares_of_the_blocks_cosines(seed: int) -> None:
     alignment, seen, texts = replace(drawn_alignment(seed), hubness=None), drawn_images(seed), drawn_texts(seed)
     first, second = cosines_of_blocks(alignment, seen, texts)
-    together = alignment.image_joint(*seen) @ alignment.text_joint(texts).T
+    together = alignment.image_joint(*seen) @ alignment.text_joint({"t": texts}).T
     np.testing.assert_allclose(together, 0.75 * first + 0.25 * second, atol=1e-5)
 
 
@@ -93,7 +93,7 @@ def test_without_hubness_the_cosine_is_the_shares_of_the_blocks_cosines(seed: in
 def test_the_parts_of_a_product_are_each_blocks_cosine_and_the_hubness(seed: int, hubness: bool) -> None:
     full, seen, texts = drawn_alignment(seed), drawn_images(seed), drawn_texts(seed)
     alignment = full if hubness else replace(full, hubness=None)
-    products = alignment.image_joint(*seen)[:, None] * alignment.text_joint(texts)
+    products = alignment.image_joint(*seen)[:, None] * alignment.text_joint({"t": texts})
     parts = products @ alignment.parts
     assert parts.shape == (7, 6, 3 if hubness else 2)
     for i, cosines in enumerate(cosines_of_blocks(alignment, seen, texts)):
@@ -151,7 +151,7 @@ def test_a_text_is_held_against_the_images_learned_from() -> None:
     samples = [normalise(numbers(rng, 400, d) + numbers(rng, d)) for d in (8, 5)]
     roots = tuple(np.linalg.cholesky(np.cov(u.T, bias=True)).T.astype(np.float32) for u in samples)
     typical = Typical(tuple(u.mean(axis=0) for u in samples), roots)
-    spread = replace(alignment, typical=typical).text_spread(texts)
+    spread = replace(alignment, typical=typical).text_spread({"t": texts})
     assert spread.shape == (6, alignment.spread) == (6, 4)
     for i, (images, block) in enumerate(zip(samples, alignment.blocks, strict=True)):
         cosines = images @ normalise(normalise(texts) @ block.text_weight.T + block.text_bias).T
@@ -162,7 +162,7 @@ def test_a_text_is_held_against_the_images_learned_from() -> None:
 def test_an_alignment_that_knows_no_images_says_nothing_of_a_text() -> None:
     bare = replace(drawn_alignment(), typical=None)
     assert bare.spread == 0
-    assert bare.text_spread(drawn_texts(0)).shape == (6, 0)
+    assert bare.text_spread({"t": drawn_texts(0)}).shape == (6, 0)
 
 
 def _other(array: Floats) -> Floats:
@@ -246,8 +246,8 @@ def test_what_was_evaluated_is_what_comes_back(without: tuple[str, ...], tmp_pat
     after = Alignment.load(tmp_path)
     seen, texts = drawn_images(1), drawn_texts(1)
     np.testing.assert_array_equal(after.image_joint(*seen), before.image_joint(*seen))
-    np.testing.assert_array_equal(after.text_joint(texts), before.text_joint(texts))
-    np.testing.assert_array_equal(after.text_spread(texts), before.text_spread(texts))
+    np.testing.assert_array_equal(after.text_joint({"t": texts}), before.text_joint({"t": texts}))
+    np.testing.assert_array_equal(after.text_spread({"t": texts}), before.text_spread({"t": texts}))
     np.testing.assert_array_equal(after.parts, before.parts)
     assert after.fingerprint == before.fingerprint
     assert (after.pack, after.calibration, after.card) == ("compact", CALIBRATION, {"seed": 0})

@@ -11,7 +11,7 @@ import pytest
 from evaluation.bootstrap import Bootstrap, Figure
 from sceneseek.ratings import Ratings
 from sceneseek.vectors import Floats
-from training.choice import RULE, choose
+from training.choice import choose, rule
 from training.head_recipes import RECIPES
 from training.study import Grouping, Validated
 from training.validation import measure
@@ -68,7 +68,7 @@ def test_a_candidate_that_is_better_everywhere_becomes_the_default(ratings: Rati
     results = [validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)]
     choice = choose(results, ratings, BOOTSTRAP)
     assert choice.name == "mlp"
-    assert choice.rule == RULE
+    assert choice.rule == rule()
     assert choice.reasons[0] == "RMSE: -0.2000 from 'cosine' to 'mlp', 95% interval -0.2000 to -0.2000."
     assert [reason.split(":")[0] for reason in choice.reasons] == ["RMSE", "Spearman", "tau-c"]
 

@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from torch import Tensor, nn
 
-from export.compose import features_graph, image_graph, score_graph, text_graph
+from export.compose import Graphs, features_graph, score_graph
+from export.compose import image_graph as composed_images
+from export.compose import text_graph as composed_texts
 from export.towers import ImageTower, TextTower
 from sceneseek.alignment import Alignment, normalise
 from sceneseek.heads import CosineHead, Head, pair_inputs
-from sceneseek.manifest import ImageInput
-from sceneseek.packs import TowerSpec
 from sceneseek.vectors import Floats
+from tests.small_towers import image_tower, images_in_torch, text_tower, texts_in_torch
 from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, drawn_head
 
 SIDES = {"a": 4, "b": 6}
-
-
-class SmallImageTower(nn.Module):
-    """Normalised pixels (N, 3, H, W) to features and logits: a linear map of the pixels, and one of its ReLU."""
-
-    def __init__(self, side: int, features: int) -> None:
-        super().__init__()
-        self.seen, self.said = nn.Linear(3 * side * side, features), nn.Linear(features, CLASSES)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.seen(pixels.flatten(1))
-        return features, self.said(torch.relu(features))
-
-
-class SmallTextTower(nn.Module):
-    """The mean over the mask of the tokens' vectors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(30, TEXT)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        mask = attention_mask.unsqueeze(-1).float()
-        mean: Tensor = (self.tokens(input_ids) * mask).sum(1) / mask.sum(1)
-        return mean
 
 
 @dataclass(frozen=True)
@@ -55,45 +28,32 @@ class Small:
     """Two image towers and a text tower, what is shown to them, and what they say of it."""
 
     towers: list[ImageTower]
-    inputs: list[ImageInput]
     text_tower: TextTower
     pixels: dict[str, np.ndarray]
     tokens: dict[str, np.ndarray]
     features: dict[str, Floats]
     logits: dict[str, Floats]
-    text: Floats
+    text: dict[str, Floats]
+
+    def image_graph(self, alignment: Alignment, head: Head) -> onnx.ModelProto:
+        return composed_images(self.towers, Graphs.of(self.towers).images, alignment, head)
+
+    def text_graph(self, alignment: Alignment, head: Head) -> onnx.ModelProto:
+        return composed_texts([self.text_tower], Graphs.of([], [self.text_tower]).texts, alignment, head)
 
 
 @pytest.fixture(scope="module")
 def small() -> Small:
     dice = np.random.default_rng(0)
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        towers, inputs, pixels, features, logits = [], [], {}, {}, {}
-        for name, width in TOWERS.items():
-            side = SIDES[name]
-            module = SmallImageTower(side, width).eval()
-            towers.append(ImageTower(TowerSpec(name, "small", "drawn"), module, width, CLASSES, Path()))
-            spec = ImageInput(
-                name=name,
-                height=side,
-                width=side,
-                fit="squash",
-                fit_transparent="squash",
-                mean=(100, 110, 120),
-                std=(20, 30, 40),
-            )
-            inputs.append(spec)
-            pixels[name] = dice.integers(0, 256, (9, side, side, 3), dtype=np.uint8)
-            levels = ((pixels[name] - np.array(spec.mean)) / np.array(spec.std)).astype(np.float32)
-            seen, said = module(torch.from_numpy(levels.transpose(0, 3, 1, 2).copy()))
-            features[name], logits[name] = seen.numpy(), said.numpy()
-        text_module = SmallTextTower().eval()
-        text_tower = TextTower(TowerSpec("words", "small", "drawn"), text_module, TEXT, Path(), Path(), 0)
-        mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
-        tokens = {"input_ids": dice.integers(0, 30, (3, 4)), "attention_mask": mask}
-        text = text_module(*(torch.from_numpy(array) for array in tokens.values())).numpy()
-    return Small(towers, inputs, text_tower, pixels, tokens, features, logits, text)
+    towers = [image_tower(name, SIDES[name], width, CLASSES) for name, width in TOWERS.items()]
+    words = text_tower("words", TEXT)
+    pixels = {t.spec.name: dice.integers(0, 256, (9, t.input.height, t.input.width, 3), dtype=np.uint8) for t in towers}
+    seen = {tower.spec.name: images_in_torch(tower, pixels[tower.spec.name]) for tower in towers}
+    mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+    tokens = {"words.input_ids": dice.integers(0, 30, (3, 4)), "words.attention_mask": mask}
+    text = {"words": texts_in_torch(words, *tokens.values())}
+    features, logits = ({name: pair[i] for name, pair in seen.items()} for i in (0, 1))
+    return Small(towers, words, pixels, tokens, features, logits, text)
 
 
 def outputs(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, Floats]:
@@ -124,9 +84,9 @@ def test_joint_vectors_of_images_and_texts_are_those_of_the_alignment(small: Sma
     assert outside == set(alignment.ranges)  # so that clipping has something to do
 
     head = CosineHead(CALIBRATION)
-    images = outputs(image_graph(small.towers, small.inputs, alignment, head), small.pixels)
+    images = outputs(small.image_graph(alignment, head), small.pixels)
     np.testing.assert_allclose(images["joint"], alignment.image_joint(small.features, small.logits), atol=1e-5)
-    texts = outputs(text_graph(small.text_tower, alignment, head), small.tokens)
+    texts = outputs(small.text_graph(alignment, head), small.tokens)
     np.testing.assert_allclose(texts["joint"], alignment.text_joint(small.text), atol=1e-5)
     assert images["head"].shape == (9, 0)
     assert texts["head"].shape == (3, 0)
@@ -136,7 +96,7 @@ def test_one_classifier_of_two_towers_names_the_classes_alone(small: Small) -> N
     full = drawn_alignment()
     assert full.names is not None
     alignment = replace(full, names=replace(full.names, towers=("b",)))
-    images = outputs(image_graph(small.towers, small.inputs, alignment, CosineHead(CALIBRATION)), small.pixels)
+    images = outputs(small.image_graph(alignment, CosineHead(CALIBRATION)), small.pixels)
     expected = alignment.image_joint(small.features, {"b": small.logits["b"]})
     np.testing.assert_allclose(images["joint"], expected, atol=1e-5)
     assert np.abs(images["joint"] - full.image_joint(small.features, small.logits)).max() > 0.01
@@ -165,8 +125,8 @@ def test_pixels_and_tokens_get_the_score_of_the_unsplit_head(
 ) -> None:
     alignment = drawn_alignment()
     head: Head = drawn_head(kind, {name: widths(alignment)[name] for name in inputs}, towers=towers)
-    images = outputs(image_graph(small.towers, small.inputs, alignment, head), small.pixels)
-    texts = outputs(text_graph(small.text_tower, alignment, head), small.tokens)
+    images = outputs(small.image_graph(alignment, head), small.pixels)
+    texts = outputs(small.text_graph(alignment, head), small.tokens)
     assert images["head"].shape == (9, head.image_width)
     assert texts["head"].shape == (3, head.text_width)
 
@@ -175,7 +135,7 @@ def test_pixels_and_tokens_get_the_score_of_the_unsplit_head(
     features = np.concatenate([inside[tower] for tower in towers], axis=1)
     model = score_graph(head, alignment.joint)
     reads = {node.name for node in model.graph.input}
-    for i in range(len(small.text)):
+    for i in range(3):
         text_joint, spread = alignment.text_joint(small.text)[i], alignment.text_spread(small.text)[i]
         offered = {
             "similarity": images["joint"] @ texts["joint"][i],
@@ -185,13 +145,13 @@ def test_pixels_and_tokens_get_the_score_of_the_unsplit_head(
             "text_head": texts["head"][i],
         }
         scores = outputs(model, {name: offered[name] for name in reads})["score"]
-        unsplit = head.score(pair_inputs(image_joint, features, text_joint, normalise(small.text)[i], spread))
+        unsplit = head.score(pair_inputs(image_joint, features, text_joint, normalise(small.text["words"])[i], spread))
         np.testing.assert_allclose(scores, unsplit, atol=1e-5, rtol=0)
         assert unsplit.std() > 0.001
 
 
 def test_training_sees_each_towers_features_and_logits(small: Small) -> None:
-    seen = outputs(features_graph(small.towers, small.inputs), small.pixels)
+    seen = outputs(features_graph(small.towers), small.pixels)
     assert set(seen) == {"a.features", "a.logits", "b.features", "b.logits"}
     for tower in TOWERS:
         np.testing.assert_allclose(seen[f"{tower}.features"], small.features[tower], atol=1e-5)
@@ -203,7 +163,7 @@ def test_a_head_without_image_features_leaves_the_image_graph_as_it_is(small: Sm
     alignment = drawn_alignment()
     sees = {name: width for name, width in widths(alignment).items() if name != "image"}
     graphs = [
-        image_graph(small.towers, small.inputs, alignment, head).SerializeToString(deterministic=True)
+        small.image_graph(alignment, head).SerializeToString(deterministic=True)
         for head in (CosineHead(CALIBRATION), drawn_head(kind, sees), drawn_head(kind, sees | {"image": 9}))
     ]
     assert graphs[0] == graphs[1] != graphs[2]

@@ -28,7 +28,7 @@ def manifest(**changes: Any) -> Manifest:
                 std=(1, 1, 1),
             ),
         ),
-        "text_input": TextInput(tokenizer="tokenizer.json", max_tokens=8, pad_id=0),
+        "text_inputs": (TextInput(name="words", tokenizer="words.tokenizer.json", max_tokens=8, pad_id=0),),
         "head": Head(kind="cosine", calibrated=True, validation={}),
         "alignment": {},
         "precision": "fp32",

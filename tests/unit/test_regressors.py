@@ -56,7 +56,8 @@ def test_every_recipe_gives_a_head_in_0_to_1_that_the_lesson_and_the_seed_decide
     assert found.shape == (16 * 14,)
     assert found.dtype == np.float32
     assert ((found >= 0) & (found <= 1)).all()
-    assert head.towers == (tuple(TOWERS) if "image" in recipe.inputs else ())
+    read = {"image": tuple(TOWERS), "text": ("t",)}
+    assert head.towers == tuple(tower for name in ("image", "text") if name in recipe.inputs for tower in read[name])
     assert head.alignment == ("" if isinstance(head, ConstantHead) else space.alignment.fingerprint)
     np.testing.assert_array_equal(scores(learn_head(recipe, lesson), space), found)
 

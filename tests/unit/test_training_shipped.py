@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import pytest
 
-from export.bundle import Trained, shipped_alignment
+from export.trained import Trained, shipped_alignment
 from sceneseek.alignment import CARD, WEIGHTS, Alignment
 from sceneseek.packs import find_pack
 from training.card import render

@@ -78,5 +78,6 @@ def read_inputs(recipe: HeadRecipe, lesson: Lesson) -> tuple[dict[str, Floats], 
 
 
 def towers_read(recipe: HeadRecipe, lesson: Lesson) -> tuple[str, ...]:
-    """The towers whose features the head reads."""
-    return lesson.space.towers if "image" in recipe.inputs else ()
+    """The towers whose features and vectors the head reads."""
+    images = lesson.space.towers if "image" in recipe.inputs else ()
+    return (*images, *(lesson.space.text_towers if "text" in recipe.inputs else ()))

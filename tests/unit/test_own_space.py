@@ -1,0 +1,158 @@
+"""Towers that bring a joint space of their own: what is compared, what a head reads, what is left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from export.compose import Graphs, image_graph, text_graph
+from export.towers import Towers
+from export.trained import COSINE, Trained, check_trained, find_trained, own_space
+from sceneseek.alignment import Alignment, normalise
+from sceneseek.errors import ExportError
+from sceneseek.heads import save_head
+from sceneseek.packs import OwnSpace, Pack
+from sceneseek.vectors import Floats
+from tests.small_towers import image_tower, images_in_torch, text_tower, texts_in_torch
+from tests.weights import drawn_head
+
+EYE, EAR = image_tower("eye", 4, 6, 3), text_tower("ear", 6)
+NET, BERT = image_tower("net", 5, 7, 3), text_tower("bert", 9)
+BOTH = Towers((EYE, NET), (EAR, BERT))
+CLIP = Pack("clip", "", (EYE.spec,), (EAR.spec,), OwnSpace("eye", "ear", 40, -10))
+HYBRID = replace(CLIP, name="hybrid", image_towers=(EYE.spec, NET.spec), text_towers=(EAR.spec, BERT.spec))
+
+
+def run(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, Floats]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))
+
+
+def pixels() -> dict[str, np.ndarray]:
+    dice = np.random.default_rng(0)
+    return {"eye": dice.integers(0, 256, (5, 4, 4, 3), "u1"), "net": dice.integers(0, 256, (5, 5, 5, 3), "u1")}
+
+
+def tokens() -> dict[str, np.ndarray]:
+    """Each tower cuts texts into tokens of its own, so the lengths differ."""
+    dice = np.random.default_rng(1)
+    return {
+        "ear.input_ids": dice.integers(0, 30, (3, 4)),
+        "ear.attention_mask": np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]),
+        "bert.input_ids": dice.integers(0, 30, (3, 6)),
+        "bert.attention_mask": np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]]),
+    }
+
+
+def test_vectors_of_the_towers_own_space_are_their_outputs_at_length_1() -> None:
+    trained = find_trained(CLIP, BOTH, None, None)
+    images = run(image_graph([EYE], Graphs.of([EYE]).images, trained.alignment, trained.head), {"eye": pixels()["eye"]})
+    texts = run(
+        text_graph([EAR], Graphs.of([], [EAR]).texts, trained.alignment, trained.head),
+        {name: array for name, array in tokens().items() if name.startswith("ear.")},
+    )
+    np.testing.assert_allclose(images["joint"], normalise(images_in_torch(EYE, pixels()["eye"])[0]), atol=1e-6)
+    expected = normalise(texts_in_torch(EAR, tokens()["ear.input_ids"], tokens()["ear.attention_mask"]))
+    np.testing.assert_allclose(texts["joint"], expected, atol=1e-6)
+
+
+def test_untrained_scores_follow_the_packs_curve_and_are_marked_as_uncalibrated() -> None:
+    for head in (None, COSINE):
+        trained = find_trained(CLIP, BOTH, None, head)
+        assert not trained.calibrated
+        assert trained.head.validation == {"source": "a default, fitted to no ratings"}
+        scores = trained.head.score({"similarity": np.array([[0.25], [0.35]], np.float32)})
+        np.testing.assert_allclose(scores, [0.5, 1 / (1 + np.exp(-4))], atol=1e-6)
+
+
+def test_without_a_curve_in_the_pack_the_checkpoints_own_scale_and_bias_are_taken() -> None:
+    pack = replace(CLIP, joint_space=OwnSpace("eye", "ear"))
+    siglip = Towers((EYE,), (replace(EAR, curve=(110.0, -12.0)),))
+    assert own_space(pack, siglip).calibration.slope == 110
+    with pytest.raises(ExportError, match=r"neither the pack 'clip' nor its checkpoint.*a slope and an intercept"):
+        own_space(pack, BOTH)
+
+
+def test_towers_of_different_widths_share_no_space() -> None:
+    pack = replace(HYBRID, joint_space=OwnSpace("eye", "bert", 1, 0))
+    with pytest.raises(ExportError, match="'eye' and 'bert' share no space: 6 numbers beside 9"):
+        own_space(pack, BOTH)
+
+
+def drawn(reads: tuple[str, ...], alignment: Alignment, towers: tuple[str, ...]) -> Trained:
+    widths = {"similarity": 1, "product": 6, "image": 7, "text": 9}
+    head = drawn_head("mlp", {name: widths[name] for name in reads}, towers=towers)
+    return Trained(alignment, replace(head, towers=towers, alignment=alignment.fingerprint))  # type: ignore[type-var]
+
+
+def test_one_pair_of_towers_picks_and_the_other_pair_rescores() -> None:
+    trained = drawn(("similarity", "image", "text"), own_space(HYBRID, BOTH), ("net", "bert"))
+    pieces = Graphs.of(BOTH.images, BOTH.texts)
+    images = run(image_graph(BOTH.images, pieces.images, trained.alignment, trained.head), pixels())
+    texts = run(text_graph(BOTH.texts, pieces.texts, trained.alignment, trained.head), tokens())
+    np.testing.assert_allclose(images["joint"], normalise(images_in_torch(EYE, pixels()["eye"])[0]), atol=1e-6)
+    first = trained.head.first  # type: ignore[attr-defined]
+    expected = images_in_torch(NET, pixels()["net"])[0] @ first.weights["image"].T
+    np.testing.assert_allclose(images["head"], expected, atol=1e-5)
+    said = normalise(texts_in_torch(BERT, tokens()["bert.input_ids"], tokens()["bert.attention_mask"]))
+    np.testing.assert_allclose(texts["head"], said @ first.weights["text"].T + first.bias, atol=1e-5)
+
+
+def test_towers_that_nothing_reads_are_left_out() -> None:
+    own = own_space(HYBRID, BOTH)
+    seen = drawn(("similarity", "image", "text"), own, ("net", "bert"))
+    blind = drawn(("similarity", "product"), own, ())
+    assert BOTH.only(seen.towers_read()) == BOTH
+    assert BOTH.only(blind.towers_read()) == Towers((EYE,), (EAR,))
+
+
+@pytest.mark.parametrize("head", [None, COSINE], ids=str)
+def test_a_pack_whose_head_must_be_trained_says_so_and_how(head: Path | None) -> None:
+    with pytest.raises(
+        ExportError, match=r"towers for a head alone \(net, bert\).*sceneseek train heads --pack hybrid"
+    ):
+        check_trained(HYBRID, None, head)
+
+
+def test_a_pack_whose_space_must_be_learned_says_so_and_how() -> None:
+    learned = Pack("mine", "", (NET.spec,), (BERT.spec,))
+    with pytest.raises(
+        ExportError, match=r"'mine' must be learned.*sceneseek train alignment --pack mine.*--alignment"
+    ):
+        check_trained(learned, None, None)
+    check_trained(learned, Path("somewhere"), None)
+
+
+def test_a_trained_head_completes_the_pack_and_calibrates_it(tmp_path: Path) -> None:
+    save_head(drawn(("similarity", "image"), own_space(HYBRID, BOTH), ("net",)).head, tmp_path)
+    check_trained(HYBRID, None, tmp_path)
+    trained = find_trained(HYBRID, BOTH, None, tmp_path)
+    assert trained.calibrated
+    assert trained.head.towers == ("net",)
+
+
+def test_training_with_other_weights_is_refused() -> None:
+    own = own_space(CLIP, BOTH)
+    trained = drawn(("similarity", "product"), own, ())
+    trained.check_weights(BOTH)
+    there = {"name": "eye", "sha256": "0" * 64}
+    with pytest.raises(ExportError, match=r"the alignment was trained with other weights of 'eye' \(000000000000, "):
+        replace(trained, alignment=replace(own, card={"towers": [there]})).check_weights(BOTH)
+    head = replace(trained.head, validation={"towers": [there]})  # type: ignore[type-var]
+    with pytest.raises(ExportError, match=r"the head was trained with other weights of 'eye'"):
+        replace(trained, head=head).check_weights(BOTH)
+
+
+def test_an_own_space_survives_its_files(tmp_path: Path) -> None:
+    before = own_space(HYBRID, BOTH)
+    before.save(tmp_path)
+    after = Alignment.load(tmp_path)
+    assert after.fingerprint == before.fingerprint
+    assert after.blocks[0].text == "ear"
+    assert Alignment.own("hybrid", ("eye", "bert"), 6, before.calibration).fingerprint != before.fingerprint
