@@ -82,7 +82,7 @@ def efficientnet_lite(spec: ImageTowerSpec) -> ImageTower:
         spec.input,
         features=module.width,
         classes=module.classes,
-        weights=weights,
+        weights=(weights,),
         to_onnx=lambda: traced(module, (example,), ["pixels"], ["features", "logits"], {0: "N"}),
     )
 
@@ -98,7 +98,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
 
     # Eager attention exports as plain matrix products, which every runtime optimises.
     bert = AutoModel.from_pretrained(folder, attn_implementation="eager", local_files_only=True)
-    source = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    source: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
     module = _MeanPooledBert(bert.float()).eval()
     longest = spec.max_tokens or bert.config.max_position_embeddings
     example = (torch.ones(2, 7, dtype=torch.int64), torch.ones(2, 7, dtype=torch.int64))
@@ -114,7 +114,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
         tokenizer=(folder / "tokenizer.json").read_bytes(),
         tokenize=lambda text: list(source(text, truncation=True, max_length=longest)["input_ids"]),
         width=bert.config.hidden_size,
-        weights=folder / "model.safetensors",
+        weights=(folder / "model.safetensors",),
         to_onnx=lambda: traced(module, example, ["input_ids", "attention_mask"], ["text"], {0: "N", 1: "L"}),
     )
 
@@ -132,5 +132,3 @@ def _package_folder(spec: ImageTowerSpec | TextTowerSpec) -> Path:
         raise ExportError(f"tower {spec.name!r} needs {requirement}, {installed} is installed", advice)
     package = importlib.import_module(name.replace("-", "_"))
     return Path(str(package.__file__)).parent
-
-
