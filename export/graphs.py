@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, parser
 
-from export.towers import OPSET
+from export.piece import IR_VERSION, piece
 from sceneseek.alignment import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical
 from sceneseek.manifest import ImageInput
 
-IR_VERSION = 10
-_HEADER = f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>'
+__all__ = [
+    "IR_VERSION",
+    "class_names",
+    "clipped",
+    "image_block",
+    "image_hubness",
+    "linear_unit",
+    "mean_direction",
+    "piece",
+    "pixels_to_tower",
+    "side_by_side",
+    "text_block",
+    "text_hubness",
+    "text_spread",
+    "unit",
+]
 
 
 def pixels_to_tower(spec: ImageInput) -> onnx.ModelProto:
@@ -197,11 +210,3 @@ def side_by_side(count: int) -> onnx.ModelProto:
     names = [f"x{i}" for i in range(count)]
     inputs = ", ".join(f"float[N,K{i}] {name}" for i, name in enumerate(names))
     return piece(f"side_by_side ({inputs}) => (float[N,K] y) {{ y = Concat<axis = 1>({', '.join(names)}) }}")
-
-
-def piece(text: str, **weights: np.ndarray | np.generic) -> onnx.ModelProto:
-    """A model of ONNX's textual syntax, with its weights by name."""
-    model = parser.parse_model(f"{_HEADER}\n{text}")
-    for name, value in weights.items():
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    return model

@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sceneseek.errors import BundleError
 
@@ -23,6 +23,7 @@ IMAGE_GRAPH, TEXT_GRAPH, SCORE_GRAPH = "image.onnx", "text.onnx", "score.onnx"
 MANIFEST = "manifest.json"
 
 Fit = Literal["squash", "letterbox", "crop"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 
@@ -34,7 +35,9 @@ class ImageInput(_Frozen):
     """One pixel tensor of `image.onnx`: uint8 (N, height, width, 3), and how a picture becomes it.
 
     `fit` is how a picture of another aspect ratio is brought to the target: ``squash`` ignores the
-    ratio, ``letterbox`` pads with `background`, ``crop`` takes the centre. `fit_transparent` is the same
+    ratio, ``letterbox`` pads with `background`, ``crop`` takes the centre: the largest part of the target's ratio,
+    or, with `shortest_edge`, height by width pixels of the picture resized until its shortest edge has so many
+    (its longest int(shortest_edge * longest / shortest), the corner rounded down). `fit_transparent` is the same
     for pictures with transparent parts, which are cut-outs rather than views: they lie on `background`.
     `mean` and `std` are applied inside the graph, on the 0..255 scale.
     """
@@ -47,7 +50,14 @@ class ImageInput(_Frozen):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     background: tuple[int, int, int] = (255, 255, 255)
-    interpolation: Literal["bicubic"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
+    shortest_edge: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> ImageInput:
+        if self.shortest_edge is not None and self.shortest_edge < max(self.height, self.width):
+            raise ValueError("shortest_edge is less than what is cut out of it")
+        return self
 
 
 class TextInput(_Frozen):
@@ -127,7 +137,7 @@ class Manifest(_Frozen):
         """The fingerprints that this manifest's content implies."""
         image = {
             "graph": self.files[IMAGE_GRAPH],
-            "inputs": [i.model_dump(mode="json") for i in self.image_inputs],
+            "inputs": [i.model_dump(mode="json", exclude_none=True) for i in self.image_inputs],
         }
         whole = self.model_dump(mode="json", exclude={"created", "drift", "fidelity", "fingerprints"})
         return Fingerprints(image=_digest(image), bundle=_digest(whole))

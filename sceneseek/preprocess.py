@@ -1,10 +1,14 @@
 """Pictures to pixel tensors, without torch: the one preprocessing of export's check, indexer and server.
 
-Resizing is antialiased bicubic, as Pillow does it. Normalisation is not done here: it is inside the
-graph, so what leaves this module is uint8.
+Resizing is antialiased, as Pillow does it and as transformers' image processors do through Pillow: on the same
+pixels the result is theirs to within one of 255 levels. What is cropped away is never computed, so a picture may be
+of any shape. Normalisation is not done here: it is inside the graph, so what leaves this module is uint8.
 """
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,36 +19,81 @@ from sceneseek.manifest import Fit, ImageInput
 
 Pixels = npt.NDArray[np.uint8]
 
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# How many pixels, of the coarser of source and result, the widest filter (Lanczos) reaches to either side.
+_REACH = 3
+
 
 def prepare(picture: Picture, inputs: tuple[ImageInput, ...]) -> tuple[Pixels, ...]:
     """One uint8 (height, width, 3) array an image input, in the inputs' order."""
-    return tuple(_prepare_one(picture.pixels, spec) for spec in inputs)
+    return tuple(_prepare_one(picture, spec) for spec in inputs)
 
 
 def enough_pixels(inputs: tuple[ImageInput, ...]) -> int:
-    """Pixels per side from which decoding larger changes nothing one could see: twice the largest input."""
-    return 2 * max(max(spec.height, spec.width) for spec in inputs)
+    """Pixels per side from which decoding larger changes nothing one could see: twice the largest resized side."""
+    return 2 * max(max(spec.height, spec.width, spec.shortest_edge or 0) for spec in inputs)
 
 
-def _prepare_one(image: Image.Image, spec: ImageInput) -> Pixels:
-    fit = spec.fit
+def _prepare_one(picture: Picture, spec: ImageInput) -> Pixels:
+    image, fit = picture.pixels, spec.fit
     if image.mode == "RGBA":
         fit = spec.fit_transparent
         canvas = Image.new("RGBA", image.size, (*spec.background, 255))
         canvas.alpha_composite(image)
         image = canvas.convert("RGB")
-    return np.asarray(_fitted(image, fit, spec), dtype=np.uint8)
+    if fit == "crop" and spec.shortest_edge is not None:
+        fitted = _centre_of_resized(image, (picture.width, picture.height), spec, spec.shortest_edge)
+    else:
+        fitted = _fitted(image, fit, spec)
+    return np.asarray(fitted, dtype=np.uint8)
 
 
 def _fitted(image: Image.Image, fit: Fit, spec: ImageInput) -> Image.Image:
-    size, bicubic = (spec.width, spec.height), Image.Resampling.BICUBIC
+    size, resampling = (spec.width, spec.height), _RESAMPLING[spec.interpolation]
     if fit == "squash" or image.width * spec.height == image.height * spec.width:
-        return image.resize(size, bicubic)
+        return image.resize(size, resampling)
     if fit == "letterbox":
         scale = min(spec.width / image.width, spec.height / image.height)
         inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         canvas = Image.new("RGB", size, spec.background)
         corner = ((spec.width - inner[0]) // 2, (spec.height - inner[1]) // 2)
-        canvas.paste(image.resize(inner, bicubic), corner)
+        canvas.paste(image.resize(inner, resampling), corner)
         return canvas
-    return ImageOps.fit(image, size, bicubic)
+    return ImageOps.fit(image, size, resampling)
+
+
+def _centre_of_resized(image: Image.Image, whole: tuple[int, int], spec: ImageInput, edge: int) -> Image.Image:
+    """The centre of the picture resized to this shortest edge; `whole` is the size that its ratio is taken from."""
+    short, long = min(whole), max(whole)
+    other = int(edge * long / short)
+    resized = (edge, other) if whole[0] <= whole[1] else (other, edge)
+    x, y = (_span(*sides) for sides in zip(image.size, resized, (spec.width, spec.height), strict=True))
+    part = image.crop((x.first, y.first, x.last, y.last))
+    box = (x.start, y.start, x.end, y.end)
+    return part.resize((spec.width, spec.height), _RESAMPLING[spec.interpolation], box)
+
+
+class _Span(NamedTuple):
+    """Along one axis: the source pixels that count, first to last, and what is resized, counted from the first."""
+
+    first: int
+    last: int
+    start: float
+    end: float
+
+
+def _span(source: int, resized: int, wanted: int) -> _Span:
+    """Where the middle `wanted` of `resized` pixels come from, of `source` pixels.
+
+    Pillow takes a box of single precision, so the source is cut first: its numbers then stay small.
+    """
+    scale = source / resized
+    corner = (resized - wanted) // 2
+    start, end = corner * scale, (corner + wanted) * scale
+    reach = _REACH * max(scale, 1.0) + 1
+    first, last = max(0, math.floor(start - reach)), min(source, math.ceil(end + reach))
+    return _Span(first, last, start - first, min(end, source) - first)

@@ -43,14 +43,16 @@ class Tokenizer:
         self._spec = spec
 
     def __call__(self, texts: list[str]) -> Tokens:
-        """Tokenize a batch, padded to the longest text rounded up to a bucket.
+        """Tokenize a batch, padded as the input says: to the longest text rounded up to a bucket, or to the limit.
 
         Args:
             texts: any strings; texts over the limit are cut at the end.
         """
         encodings = self._tokenizer.encode_batch_fast(texts)
-        longest = max((len(e.ids) for e in encodings), default=0)
-        length = min(-(-longest // BUCKET) * BUCKET, self._spec.max_tokens) or BUCKET
+        length = self._spec.max_tokens
+        if self._spec.padding == "bucket":
+            longest = max((len(e.ids) for e in encodings), default=0)
+            length = min(max(-(-longest // BUCKET), 1) * BUCKET, length)
         ids = np.full((len(texts), length), self._spec.pad_id, dtype=np.int64)
         mask = np.zeros((len(texts), length), dtype=np.int64)
         for row, encoding in enumerate(encodings):

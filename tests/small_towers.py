@@ -65,7 +65,7 @@ def image_tower(name: str, side: int, features: int, classes: int) -> ImageTower
         spec,
         features=features,
         classes=classes,
-        weights=Path(__file__),
+        weights=(Path(__file__),),
         to_onnx=lambda: traced(module, (example,), ["pixels"], outputs, {0: "N"}),
     )
 
@@ -83,7 +83,7 @@ def text_tower(name: str, width: int) -> TextTower:
         tokenizer=b"",
         tokenize=lambda _: [],
         width=width,
-        weights=Path(__file__),
+        weights=(Path(__file__),),
         to_onnx=lambda: traced(module, example, ["input_ids", "attention_mask"], ["text"], {0: "N", 1: "L"}),
     )
 

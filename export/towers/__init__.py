@@ -4,6 +4,12 @@
 |---|---|---|
 | ``efficientnet-lite0``, ``efficientnet-lite2`` | image tower and classifier | a package |
 | ``minilm-l6`` | text tower | a package |
+| ``resnet`` | image tower, and classifier where it is ImageNet's | a checkpoint |
+| ``bert`` | text tower | a checkpoint |
+| ``clip-image``, ``clip-text`` | image tower and text tower of one space | a checkpoint |
+| ``siglip-image``, ``siglip-text`` | image tower and text tower of one space | a checkpoint |
+
+A checkpoint is a model of the transformers library, from the model hub or in a local directory of the hub's layout.
 """
 
 from __future__ import annotations
@@ -13,7 +19,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from export.towers.base import OPSET, ImageTower, TextTower
+from export.towers.bert import bert
+from export.towers.clip import clip_image, clip_text
 from export.towers.packaged import efficientnet_lite, minilm_l6
+from export.towers.resnet import resnet
+from export.towers.siglip import siglip_image, siglip_text
 from sceneseek.errors import ExportError
 from sceneseek.manifest import Tower
 from sceneseek.packs import ImageTowerSpec, Pack, TextTowerSpec
@@ -31,8 +41,16 @@ __all__ = [
 _IMAGE_LOADERS: dict[str, Callable[[ImageTowerSpec], ImageTower]] = {
     "efficientnet-lite0": efficientnet_lite,
     "efficientnet-lite2": efficientnet_lite,
+    "resnet": resnet,
+    "clip-image": clip_image,
+    "siglip-image": siglip_image,
 }
-_TEXT_LOADERS: dict[str, Callable[[TextTowerSpec], TextTower]] = {"minilm-l6": minilm_l6}
+_TEXT_LOADERS: dict[str, Callable[[TextTowerSpec], TextTower]] = {
+    "minilm-l6": minilm_l6,
+    "bert": bert,
+    "clip-text": clip_text,
+    "siglip-text": siglip_text,
+}
 
 Loader = TypeVar("Loader")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,11 +14,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from export.piece import OPSET
 from sceneseek.files import sha256_of
 from sceneseek.manifest import ImageInput, TextInput, Tower
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 
-OPSET = 17
+__all__ = ["OPSET", "ImageTower", "TextTower", "traced"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class ImageTower:
         input: how a picture becomes its pixels.
         features: F.
         classes: C, 0 where it is no classifier of the 1,000 classes of ImageNet-1k.
-        weights: the file whose sha256 stands for it.
+        weights: the file, or the shards, whose sha256 stands for it.
         to_onnx: gives ``pixels`` (N, 3, H, W) float32 to ``features`` and, of a classifier, ``logits``.
     """
 
@@ -40,7 +42,7 @@ class ImageTower:
     input: ImageInput
     features: int
     classes: int
-    weights: Path
+    weights: tuple[Path, ...]
     to_onnx: Callable[[], onnx.ModelProto]
 
     def provenance(self) -> Tower:
@@ -57,9 +59,10 @@ class TextTower:
         module: ``input_ids`` and ``attention_mask`` (N, L) int64 to ``text`` (N, T).
         input: how a text becomes its tokens.
         tokenizer: content of a file of the `tokenizers` library.
-        tokenize: the reference: one text to its ids by transformers' own tokenizer, cut to `input.max_tokens`.
+        tokenize: the reference: one text to its ids by transformers' own tokenizer, cut to `input.max_tokens` and,
+            where `input.padding` is ``max_tokens``, padded to it.
         width: T.
-        weights: the file whose sha256 stands for it.
+        weights: the file, or the shards, whose sha256 stands for it.
         curve: the scale and bias that the checkpoint was trained to read its cosines with, if it was.
         to_onnx: gives ``input_ids`` and, if it reads one, ``attention_mask`` (N, L) int64 to ``text`` (N, T) float32.
     """
@@ -70,7 +73,7 @@ class TextTower:
     tokenizer: bytes
     tokenize: Callable[[str], list[int]]
     width: int
-    weights: Path
+    weights: tuple[Path, ...]
     to_onnx: Callable[[], onnx.ModelProto]
     curve: tuple[float, float] | None = None
 
@@ -86,14 +89,25 @@ class TextTower:
         return torch.tensor([ids + [self.input.pad_id] * padding]), torch.tensor([mask])
 
 
-def _provenance(spec: ImageTowerSpec | TextTowerSpec, modality: Literal["image", "text"], weights: Path) -> Tower:
+def _provenance(
+    spec: ImageTowerSpec | TextTowerSpec, modality: Literal["image", "text"], weights: tuple[Path, ...]
+) -> Tower:
     return Tower(
         name=spec.name,
         modality=modality,
         architecture=spec.architecture,
         source=spec.source,
-        sha256=sha256_of(weights),
+        sha256=_fingerprint(weights),
     )
+
+
+def _fingerprint(weights: tuple[Path, ...]) -> str:
+    """The sha256 of one file; of several, that of what `sha256sum` prints for them, in their names' order."""
+    sums = {path.name: sha256_of(path) for path in weights}
+    if len(sums) == 1:
+        return next(iter(sums.values()))
+    listing = "".join(f"{value}  {name}\n" for name, value in sorted(sums.items()))
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def traced(

@@ -82,7 +82,7 @@ def efficientnet_lite(spec: ImageTowerSpec) -> ImageTower:
         spec.input,
         features=module.width,
         classes=module.classes,
-        weights=weights,
+        weights=(weights,),
         to_onnx=lambda: traced(module, (example,), ["pixels"], ["features", "logits"], {0: "N"}),
     )
 
@@ -114,7 +114,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
         tokenizer=(folder / "tokenizer.json").read_bytes(),
         tokenize=lambda text: list(source(text, truncation=True, max_length=longest)["input_ids"]),
         width=bert.config.hidden_size,
-        weights=folder / "model.safetensors",
+        weights=(folder / "model.safetensors",),
         to_onnx=lambda: traced(module, example, ["input_ids", "attention_mask"], ["text"], {0: "N", 1: "L"}),
     )
 

