@@ -1,0 +1,198 @@
+"""The reference packs, from directories in the hub's layout to answers: small models with random weights."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sceneseek.bundle import Bundle
+from tests import checkpoints
+from tests.conftest import ROOT, CommandLine
+from tests.drawing import NAMES
+
+RESNET, BERT, CLIP = "microsoft/resnet-50", "google-bert/bert-base-uncased", "openai/clip-vit-base-patch32"
+SIGLIP = "google/siglip2-base-patch16-224"
+
+Outcome = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By hub name, a directory in the hub's layout."""
+    root = tmp_path_factory.mktemp("models")
+    return {
+        RESNET: checkpoints.resnet(root / "resnet"),
+        BERT: checkpoints.bert(root / "bert"),
+        CLIP: checkpoints.clip(root / "clip", binary=True),
+        SIGLIP: checkpoints.siglip(root / "siglip"),
+    }
+
+
+@pytest.fixture
+def rated(tmp_path: Path) -> dict[str, Path]:
+    """Captions of the drawn pictures, and ratings of each picture beside two of them."""
+    captions = ["image\tcaption_id\tcaption", *(f"{n}\t{n}#0\ta {Path(n).stem}" for n in NAMES)]
+    expert = ["image\tcaption_id\ts1\ts2\ts3"]
+    for i, name in enumerate(NAMES):
+        expert += [f"{name}\t{name}#0\t4\t4\t3", f"{name}\t{NAMES[i - 1]}#0\t1\t1\t2"]
+    files = {"captions": tmp_path / "captions.tsv", "expert": tmp_path / "expert.tsv"}
+    files["captions"].write_text("\n".join([*captions, ""]), encoding="utf-8")
+    files["expert"].write_text("\n".join([*expert, ""]), encoding="utf-8")
+    return files
+
+
+def local(models: dict[str, Path], *names: str) -> list[str]:
+    return [word for name in names for word in ("--weights", f"{name}={models[name]}")]
+
+
+@pytest.fixture
+def answer(sceneseek: CommandLine, gallery: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Index the drawn pictures with a bundle, and search."""
+
+    def run(bundle: Path, query: str) -> dict[str, Any]:
+        here = ("--bundle", bundle, "--index", f"file:{tmp_path}/index", "--device", "cpu")
+        indexed = sceneseek("index", gallery, *here)
+        assert f"indexed {len(NAMES)}, unchanged 0, skipped 0" in indexed.stdout, indexed.stderr
+        found = sceneseek("search", query, *here, "--json")
+        assert found.returncode == 0, found.stderr
+        document: dict[str, Any] = json.loads(found.stdout)
+        assert len(document["results"]) == 5
+        assert all(0 <= result["score"] <= 1 for result in document["results"])
+        return document
+
+    return run
+
+
+def test_clip_works_untrained_and_every_answer_says_that_its_scores_are_not_calibrated(
+    sceneseek: CommandLine, models: dict[str, Path], answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    exported = sceneseek("export", "--pack", "clip", *local(models, CLIP), "--out", bundle)
+    assert exported.returncode == 0, exported.stderr
+    assert "scores       not calibrated" in exported.stdout
+    found = answer(bundle, "a red circle")
+    assert found["calibrated"] is False
+    order = [result["similarity"] for result in found["results"]]
+    assert order == sorted(order, reverse=True)
+    plain = sceneseek("search", "a red circle", "--bundle", bundle, "--index", f"file:{tmp_path}/index")
+    assert "not calibrated" in plain.stderr
+
+
+def test_a_learned_space_completes_resnet50_and_bert(
+    sceneseek: CommandLine,
+    models: dict[str, Path],
+    rated: dict[str, Path],
+    gallery: Path,
+    answer: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    weights = local(models, RESNET, BERT)
+    refused = sceneseek("export", "--pack", "resnet50-bert", *weights, "--out", tmp_path / "bundle")
+    assert refused.returncode == 1
+    assert "must be learned from captions" in refused.stderr
+    assert "sceneseek train alignment --pack resnet50-bert" in refused.stderr
+    assert not (tmp_path / "bundle").exists()
+
+    trained = sceneseek(
+        "train", "alignment", "--pack", "resnet50-bert", *weights, "--images", gallery,
+        "--captions", rated["captions"], "--out", tmp_path / "alignment", "--epochs", 1, "--threads", 1,
+        "--cache", tmp_path / "cache", timeout=280,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    exported = sceneseek(
+        "export", "--pack", "resnet50-bert", *weights, "--alignment", tmp_path / "alignment",
+        "--out", tmp_path / "bundle", "--json",
+    )  # fmt: skip
+    assert exported.returncode == 0, exported.stderr
+    assert max(json.loads(exported.stdout)["drift"].values()) <= 1e-4
+    assert answer(tmp_path / "bundle", "a red circle")["calibrated"] is True
+
+
+def test_clip_picks_and_a_trained_head_over_resnet50_and_bert_rescores(
+    sceneseek: CommandLine,
+    models: dict[str, Path],
+    rated: dict[str, Path],
+    gallery: Path,
+    answer: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    weights = local(models, RESNET, BERT, CLIP)
+    refused = sceneseek("export", "--pack", "hybrid", *weights, "--out", tmp_path / "bundle")
+    assert refused.returncode == 1
+    assert "a head alone (resnet50, bert)" in refused.stderr
+    assert "sceneseek train heads --pack hybrid" in refused.stderr
+
+    trained = sceneseek(
+        "train", "heads", "--pack", "hybrid", *weights, "--images", gallery, "--captions", rated["captions"],
+        "--expert", rated["expert"], "--out", tmp_path / "heads", "--report", tmp_path / "report",
+        "--cache", tmp_path / "cache", "--head", "prototype-ridge", "--folds", 2, "--no-curves", "--bootstrap", 20,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    exported = sceneseek(
+        "export", "--pack", "hybrid", *weights, "--head", tmp_path / "heads", "--out", tmp_path / "bundle"
+    )
+    assert exported.returncode == 0, exported.stderr
+    assert "left out" not in exported.stdout
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text(encoding="utf-8"))
+    assert [tower["name"] for tower in manifest["towers"]] == ["clip-image", "resnet50", "clip-text", "bert"]
+    assert manifest["dimensions"] == {"joint": 24, "image_head": 1, "text_head": 1}
+    found = answer(tmp_path / "bundle", "a red circle")
+    assert found["calibrated"] is True
+    scores = [result["score"] for result in found["results"]]
+    assert scores == sorted(scores, reverse=True)
+
+    # The same head beside other weights of ResNet50 would score nonsense.
+    models = models | {RESNET: checkpoints.resnet(tmp_path / "other", labels=10)}
+    other = sceneseek(
+        "export", "--pack", "hybrid", *local(models, RESNET, BERT, CLIP), "--head", tmp_path / "heads",
+        "--out", tmp_path / "other-bundle",
+    )  # fmt: skip
+    assert other.returncode == 1
+    assert "the head was trained with other weights of 'resnet50'" in other.stderr
+
+
+def test_a_users_own_pack_of_siglip_2_reads_russian(
+    sceneseek: CommandLine, models: dict[str, Path], answer: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    pack = ROOT / "docs" / "packs" / "siglip2.toml"
+    exported = sceneseek("export", "--pack", pack, *local(models, SIGLIP), "--out", tmp_path / "bundle")
+    assert exported.returncode == 0, exported.stderr
+    found = answer(tmp_path / "bundle", "красный круг на белом листе")
+    assert found["calibrated"] is False
+    assert found["truncated"] is False
+    other = sceneseek(
+        "search", "кошка спит", "--bundle", tmp_path / "bundle", "--index", f"file:{tmp_path}/index", "--json"
+    )
+    similarities = [[r["similarity"] for r in document["results"]] for document in (found, json.loads(other.stdout))]
+    assert similarities[0] != similarities[1]
+
+
+def test_an_unknown_pack_lists_the_known_ones(sceneseek: CommandLine) -> None:
+    for command in (("export",), ("train", "alignment", "--images", ".", "--captions", "x", "--out", "y")):
+        outcome = sceneseek(*command, "--pack", "clop")
+        assert outcome.returncode == 2
+        assert "unknown pack 'clop': choose one of clip, compact, hybrid, resnet50-bert" in outcome.stderr
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_the_bundle_of_before(bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    shutil.copytree(bundle.path, out)
+    before = (out / "manifest.json").read_bytes()
+    command = [str(Path(sys.executable).with_name("sceneseek")), "export", "--out", str(out)]
+    # No file may grow over a megabyte, as if the disk were full by then.
+    limited = subprocess.run(
+        ["bash", "-c", 'ulimit -f 1000; exec "$@"', "bash", *command],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert limited.returncode == 1
+    assert re.fullmatch(r"error: the bundle cannot be written to .* \(File too large\): make room .*\n", limited.stderr)
+    assert (out / "manifest.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
