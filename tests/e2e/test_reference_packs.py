@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sceneseek.bundle import Bundle
-from tests import checkpoints
+from benchmarks import checkpoints
 from tests.conftest import ROOT, CommandLine
 from tests.drawing import NAMES
 
