@@ -14,7 +14,11 @@ from sceneseek.vectors import Vectors
 
 
 class ImageEncoder:
-    """`image.onnx` of a bundle. Thread-safe: ONNX Runtime sessions may run from several threads.
+    """`image.onnx` of a bundle. Thread-safe.
+
+    Attributes:
+        inputs: what the graph reads of an image.
+        placement: where it runs.
 
     Raises:
         BundleError, RuntimeUnavailable: see `open_session`.
@@ -23,6 +27,7 @@ class ImageEncoder:
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
         self.inputs = bundle.manifest.image_inputs
         self._session = open_session(bundle.image_graph, device, threads)
+        self.placement = self._session.placement
 
     def encode(self, images: Sequence[tuple[Pixels, ...]]) -> Vectors:
         """Encode a batch.
@@ -31,12 +36,15 @@ class ImageEncoder:
             images: for each image one uint8 (H, W, 3) array an image input, as `preprocess.prepare` gives.
         """
         feed = {spec.name: np.stack([image[i] for image in images]) for i, spec in enumerate(self.inputs)}
-        joint, head = self._session.run(["joint", "head"], feed)
-        return Vectors(joint, head)
+        found = self._session.run(feed)
+        return Vectors(found["joint"], found["head"])
 
 
 class TextEncoder:
     """The tokenizer and `text.onnx` of a bundle. Thread-safe.
+
+    Attributes:
+        placement: where the graph runs.
 
     Raises:
         BundleError, RuntimeUnavailable: see `open_session`.
@@ -45,6 +53,7 @@ class TextEncoder:
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
         self._tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.text_input)
         self._session = open_session(bundle.text_graph, device, threads)
+        self.placement = self._session.placement
 
     def tokenize(self, texts: list[str]) -> Tokens:
         """Token ids and masks of a batch of texts."""
@@ -53,8 +62,8 @@ class TextEncoder:
     def encode_tokens(self, tokens: Tokens) -> Vectors:
         """Encode a tokenized batch."""
         feed = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
-        joint, head = self._session.run(["joint", "head"], feed)
-        return Vectors(joint, head)
+        found = self._session.run(feed)
+        return Vectors(found["joint"], found["head"])
 
     def encode(self, texts: list[str]) -> Vectors:
         """Encode a batch of texts."""

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from export.towers import load_text_tower
 from sceneseek.alignment import normalise
@@ -19,7 +18,7 @@ from sceneseek.files import sha256_of
 from sceneseek.manifest import TextInput, Tower
 from sceneseek.packs import Pack
 from sceneseek.progress import Progress
-from sceneseek.runtime import Device, open_session
+from sceneseek.runtime import Device, Session, open_session
 from sceneseek.tokenizer import Tokenizer
 from sceneseek.vectors import Floats
 from training.cache import FeatureCache, content_key
@@ -74,7 +73,7 @@ class TextTower:
                     batch = missing[start : start + BATCH]
                     tokens = self._tokenizer([by_key[key] for key in batch])
                     feed = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
-                    cache.add(batch, {"text": self._session.run(["text"], feed)[0]})
+                    cache.add(batch, self._session.run(feed))
                     progress.advance(len(batch))
                 cache.flush()
         return normalise(cache.read(keys)["text"])
@@ -94,7 +93,7 @@ class TextTower:
         return Tokenizer(self._tower.tokenizer, self._spec)
 
     @cached_property
-    def _session(self) -> Any:
+    def _session(self) -> Session:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.onnx"
             path.write_bytes(self._graph)
