@@ -16,7 +16,11 @@ TowerTokens = Mapping[str, Tokens]
 
 
 class ImageEncoder:
-    """`image.onnx` of a bundle. Thread-safe: ONNX Runtime sessions may run from several threads.
+    """`image.onnx` of a bundle. Thread-safe.
+
+    Attributes:
+        inputs: what the graph reads of an image.
+        placement: where it runs.
 
     Raises:
         BundleError, RuntimeUnavailable: see `open_session`.
@@ -25,6 +29,7 @@ class ImageEncoder:
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
         self.inputs = bundle.manifest.image_inputs
         self._session = open_session(bundle.image_graph, device, threads)
+        self.placement = self._session.placement
 
     def encode(self, images: Sequence[tuple[Pixels, ...]]) -> Vectors:
         """Encode a batch.
@@ -33,12 +38,15 @@ class ImageEncoder:
             images: for each image one uint8 (H, W, 3) array an image input, as `preprocess.prepare` gives.
         """
         feed = {spec.name: np.stack([image[i] for image in images]) for i, spec in enumerate(self.inputs)}
-        joint, head = self._session.run(["joint", "head"], feed)
-        return Vectors(joint, head)
+        found = self._session.run(feed)
+        return Vectors(found["joint"], found["head"])
 
 
 class TextEncoder:
     """The tokenizers and `text.onnx` of a bundle. Thread-safe.
+
+    Attributes:
+        placement: where the graph runs.
 
     Raises:
         BundleError, RuntimeUnavailable: see `open_session`.
@@ -47,7 +55,7 @@ class TextEncoder:
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
         self._tokenizers = {s.name: Tokenizer(bundle.tokenizer(s), s) for s in bundle.manifest.text_inputs}
         self._session = open_session(bundle.text_graph, device, threads)
-        self._reads = frozenset(node.name for node in self._session.get_inputs())
+        self.placement = self._session.placement
 
     def tokenize(self, texts: list[str]) -> TowerTokens:
         """Token ids and masks of a batch of texts, by text tower."""
@@ -58,9 +66,8 @@ class TextEncoder:
         offered: dict[str, np.ndarray] = {}
         for name, batch in tokens.items():
             offered |= {f"{name}.input_ids": batch.ids, f"{name}.attention_mask": batch.mask}
-        feed = {name: array for name, array in offered.items() if name in self._reads}
-        joint, head = self._session.run(["joint", "head"], feed)
-        return Vectors(joint, head)
+        found = self._session.run({name: offered[name] for name in self._session.inputs})
+        return Vectors(found["joint"], found["head"])
 
     def encode(self, texts: list[str]) -> Vectors:
         """Encode a batch of texts."""

@@ -54,12 +54,12 @@ index_option = click.option(
 )
 device_option = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
     default="auto",
     show_default=True,
     envvar="SCENESEEK_DEVICE",
     show_envvar=True,
-    help="Where the graphs run; cuda fails rather than fall back.",
+    help="Where the graphs run. auto: CUDA if it works, else the CPU; cuda, tensorrt: that or an error.",
 )
 threads_option = click.option(
     "--threads",

@@ -48,7 +48,7 @@ class Scorer:
     def __init__(self, bundle: Bundle, device: Device = "auto") -> None:
         # One thread: the graph takes microseconds, less than waking a second one.
         self._session = open_session(bundle.score_graph, device, threads=1)
-        self.reads = frozenset(node.name for node in self._session.get_inputs())
+        self.reads = frozenset(self._session.inputs)
 
     def vectors_read(self) -> tuple[str, ...]:
         """The named vectors of the collection that `score` needs of each candidate."""
@@ -67,5 +67,5 @@ class Scorer:
             "text_joint": text_joint,
             "text_head": text_head,
         }
-        scores: Floats = self._session.run(["score"], {name: offered[name] for name in self.reads})[0]
-        return scores
+        feed = {name: vectors for name in self.reads if (vectors := offered[name]) is not None}
+        return self._session.run(feed)["score"]

@@ -65,6 +65,9 @@ class Search:
         store: where the generations are.
         threads: threads within one run of the text graph; 0 leaves it to the runtime.
 
+    Attributes:
+        placement: where the text graph runs.
+
     Raises:
         IndexUnavailable, RuntimeUnavailable, BundleError: see `LiveCollection` and `open_session`.
     """
@@ -74,6 +77,7 @@ class Search:
         self.live = LiveCollection(store, bundle.manifest.fingerprints.image)
         self._encoder = TextEncoder(bundle, device, threads)
         self._scorer = Scorer(bundle, device)
+        self.placement = self._encoder.placement
 
     def query(self, text: str, k: int = DEFAULT_K, shortlist: int = DEFAULT_SHORTLIST) -> Answer:
         """The k images that match a text best.

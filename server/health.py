@@ -7,12 +7,23 @@ from typing import TypedDict
 
 from flask import Blueprint, Response
 
+from sceneseek.runtime import Placement, runtime_version
 from sceneseek.search import Search
 from server.answer import json_answer
 from server.errors import problem_response
 from server.problem import Problem
 
 log = logging.getLogger(__name__)
+
+
+class Runtime(TypedDict):
+    """Where the text graph runs: asked for, and taken, and why; `provider` is ONNX Runtime's name of it."""
+
+    asked: str
+    device: str
+    provider: str
+    why: str
+    onnxruntime: str
 
 
 class Readiness(TypedDict):
@@ -28,6 +39,7 @@ class Readiness(TypedDict):
     images: int
     following: bool
     problem: str | None
+    runtime: Runtime
 
 
 def health_blueprint(search: Search) -> Blueprint:
@@ -64,4 +76,15 @@ def _readiness(search: Search) -> Readiness:
         "images": images,
         "following": search.live.watching(),
         "problem": search.live.problem,
+        "runtime": _runtime(search.placement),
+    }
+
+
+def _runtime(placement: Placement) -> Runtime:
+    return {
+        "asked": placement.asked,
+        "device": placement.device,
+        "provider": placement.provider,
+        "why": placement.why,
+        "onnxruntime": runtime_version(),
     }

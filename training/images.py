@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,7 @@ from sceneseek.manifest import Tower
 from sceneseek.packs import Pack
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.progress import Progress
-from sceneseek.runtime import Device, open_session
+from sceneseek.runtime import Device, Session, open_session
 from sceneseek.tables import first_few
 from sceneseek.vectors import Floats
 from training.cache import FeatureCache, content_key
@@ -150,8 +149,7 @@ class ImageTowers:
         for i, spec in enumerate(self._inputs):
             pixels = np.stack([picture[i] for picture in pictures])
             feed[spec.name] = np.ascontiguousarray(pixels[:, :, ::-1]) if flipped else pixels
-        outputs = [output.name for output in self._session.get_outputs()]
-        return dict(zip(outputs, self._session.run(outputs, feed), strict=True))
+        return self._session.run(feed)
 
     def _fingerprint(self, flipped: bool) -> str:
         inputs = "\n".join(spec.model_dump_json() for spec in self._inputs)
@@ -164,7 +162,7 @@ class ImageTowers:
         return graph
 
     @cached_property
-    def _session(self) -> Any:
+    def _session(self) -> Session:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "features.onnx"
             path.write_bytes(self._graph)

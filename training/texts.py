@@ -11,14 +11,13 @@ import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from export.towers import TextTower, load_text_tower
 from sceneseek.alignment import normalise
 from sceneseek.manifest import Tower
 from sceneseek.packs import Pack
 from sceneseek.progress import Progress
-from sceneseek.runtime import Device, open_session
+from sceneseek.runtime import Device, Session, open_session
 from sceneseek.tokenizer import Tokenizer
 from sceneseek.vectors import Floats
 from training.cache import FeatureCache, content_key
@@ -76,8 +75,7 @@ class _Running:
                     batch = missing[start : start + BATCH]
                     tokens = self._tokenizer([by_key[key] for key in batch])
                     offered = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
-                    feed = {node.name: offered[node.name] for node in self._session.get_inputs()}
-                    cache.add(batch, {"text": self._session.run(["text"], feed)[0]})
+                    cache.add(batch, self._session.run({name: offered[name] for name in self._session.inputs}))
                     progress.advance(len(batch))
                 cache.flush()
         return normalise(cache.read(keys)["text"])
@@ -100,7 +98,7 @@ class _Running:
             return Tokenizer(path, self._tower.input)
 
     @cached_property
-    def _session(self) -> Any:
+    def _session(self) -> Session:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "text.onnx"
             path.write_bytes(self._graph)

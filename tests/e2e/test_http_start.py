@@ -91,6 +91,16 @@ def test_a_port_that_is_taken_is_named_at_once(
     assert line.startswith(f"error: port {taken_port} of 127.0.0.1 is taken: ")
 
 
+@pytest.mark.parametrize(("device", "name"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
+def test_a_device_that_is_not_there_is_named_with_the_reason(
+    sceneseek: CommandLine, bundle: Bundle, index: Path, device: str, name: str
+) -> None:
+    where = ("--bundle", bundle.path, "--index", f"file:{index}", "--port", "0")
+    line = refusal(sceneseek, *where, "--device", device)
+    assert line.startswith(f"error: {name} was asked for, but text.onnx cannot run on it: ")
+    assert "choose --device c" in line
+
+
 def test_an_address_that_is_not_of_this_machine_is_named(sceneseek: CommandLine) -> None:
     assert "has no address 192.0.2.1" in refusal(sceneseek, "--host", "192.0.2.1", "--port", "0")
     assert "'nowhere.invalid' is unknown" in refusal(sceneseek, "--host", "nowhere.invalid", "--port", "0")

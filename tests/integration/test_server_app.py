@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from flask.testing import FlaskClient
 
@@ -51,6 +52,13 @@ def test_readiness_names_what_is_answered_from(client: FlaskClient, search: Sear
         "images": len(NAMES),
         "following": True,
         "problem": None,
+        "runtime": {
+            "asked": "cpu",
+            "device": "cpu",
+            "provider": "CPUExecutionProvider",
+            "why": "asked for",
+            "onnxruntime": onnxruntime.__version__,
+        },
     }
 
 

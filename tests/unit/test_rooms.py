@@ -59,6 +59,15 @@ def test_searching_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0
 
 
+def test_the_command_line_and_the_servers_master_load_no_numpy() -> None:
+    # The master forks, which is safe only before any library has threads; and --help should answer at once.
+    program = (
+        "import sys, sceneseek.cli, indexer.command, server.command, server.process;"
+        "sys.exit(sorted({'numpy', 'onnxruntime'} & set(sys.modules)) != [])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0
+
+
 def test_every_package_of_a_room_is_installed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     found = {path.parent.relative_to(ROOT) for room in BELOW for path in (ROOT / room).rglob("__init__.py")}

@@ -1,0 +1,250 @@
+"""ONNX Runtime's CPU provider beside OpenVINO on a bundle's graphs: is a second engine worth its place?
+
+    python -m benchmarks.providers --bundle bundles/compact
+
+Every engine runs the same graph on the same inputs, in turns, as the product would: indexing has one caller
+a core with one thread each, a lone query has all threads. Each figure is the median of the rounds; processor
+time hardly depends on who else is using the machine. How far an engine's outputs lie from those of ONNX
+Runtime is told beside its speed; for a quantised graph, from those of the graph it was made from.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.machine import cores, describe, others
+from benchmarks.report import Figure, Report, Section
+from benchmarks.texts import own_queries
+from benchmarks.timing import measure
+from indexer.load import Loaded, load
+from indexer.walk import list_images
+from sceneseek.bundle import Bundle
+from sceneseek.manifest import ImageInput
+from sceneseek.tokenizer import Tokenizer
+
+_BATCH, _COMPARED = 16, 64
+
+Feed = Mapping[str, np.ndarray[Any, Any]]
+Outputs = Mapping[str, np.ndarray[Any, Any]]
+Engine = Callable[[Feed], Outputs]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is run: a graph, its inputs, and by how many callers with how many threads each.
+
+    Attributes:
+        name: what it is called.
+        graph: the model file.
+        feed: what is timed.
+        compared: what outputs are compared on.
+        callers: how many run it at once.
+        threads: of each caller.
+        source: the graph that this one was quantised from.
+    """
+
+    name: str
+    graph: Path
+    feed: Feed
+    compared: Feed
+    callers: int
+    threads: int
+    source: Path | None = None
+
+    @property
+    def rows(self) -> int:
+        """The rows of what is timed."""
+        return len(next(iter(self.feed.values())))
+
+
+def engines(case: Case) -> dict[str, Engine]:
+    """The engines by name, ONNX Runtime's CPU provider first."""
+    return {
+        "ONNX Runtime, CPU": onnxruntime_engine(case.graph, case.threads),
+        "OpenVINO, f32": openvino_engine(case, {"INFERENCE_PRECISION_HINT": "f32"}),
+        "OpenVINO, its own precision": openvino_engine(case, {}),
+    }
+
+
+def onnxruntime_engine(graph: Path, threads: int) -> Engine:
+    """ONNX Runtime with the options of `sceneseek.runtime`."""
+    import onnxruntime  # noqa: PLC0415 - optional, as OpenVINO is
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    names = [node.name for node in session.get_outputs()]
+    return lambda feed: dict(zip(names, session.run(names, feed), strict=True))
+
+
+def openvino_engine(case: Case, config: Mapping[str, str]) -> Engine:
+    """OpenVINO with a stream for each caller, and an inference request of its own for each run."""
+    import openvino  # noqa: PLC0415 - not a dependency: this measures whether it should be one
+
+    settings: dict[str, Any] = {
+        **config,
+        "INFERENCE_NUM_THREADS": case.callers * case.threads,
+        "NUM_STREAMS": case.callers,
+        "ENABLE_CPU_PINNING": False,
+    }
+    compiled = openvino.Core().compile_model(str(case.graph), "CPU", settings)
+    idle = [compiled.create_infer_request() for _ in range(case.callers)]
+
+    def run(feed: Feed) -> Outputs:
+        request = idle.pop()
+        try:
+            results = request.infer(dict(feed))
+            return {name: np.array(value) for port, value in results.items() for name in port.get_names()}
+        finally:
+            idle.append(request)
+
+    return run
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What one engine did in one round: rows a second over all callers, and milliseconds of processor a row."""
+
+    rate: float
+    cost: float
+
+
+def speed(engine: Engine, case: Case, seconds: float) -> Speed:
+    """Run one engine for so long."""
+
+    def calls(until: float) -> int:
+        done = 0
+        while time.perf_counter() < until:
+            engine(case.feed)
+            done += 1
+        return done
+
+    start, processor = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(case.callers) as pool:
+        rows = case.rows * sum(pool.map(calls, [start + seconds] * case.callers))
+    return Speed(rows / (time.perf_counter() - start), 1e3 * (time.process_time() - processor) / rows)
+
+
+def distance(found: Outputs, expected: Outputs) -> tuple[float, float]:
+    """The smallest cosine of two rows, and the largest difference, over all outputs that have columns."""
+    cosine, difference = 1.0, 0.0
+    for name, true in expected.items():
+        if not true.size:
+            continue
+        a, b = (x.reshape(len(true), -1).astype(np.float64) for x in (found[name], true))
+        difference = max(difference, float(np.abs(a - b).max()))
+        lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosine = min(cosine, float(((a * b).sum(1) / np.maximum(lengths, 1e-12)).min()))
+    return cosine, difference
+
+
+def section(case: Case, rounds: int, seconds: float, tell: Callable[[str], None]) -> Section:
+    """One case, measured: the speed of every engine, and how far its outputs lie from the first one's."""
+    made = engines(case)
+    outputs = {name: engine(case.compared) for name, engine in made.items()}
+    parts = {name: functools.partial(speed, engine, case, seconds) for name, engine in made.items()}
+    notes: list[str] = []
+    with others(notes.append):
+        speeds = measure(parts, rounds, tell)
+    base, *rest = made
+    figures = []
+    for field, unit in (("rate", "rows/s"), ("cost", "ms of processor/row")):
+        values = {name: [getattr(s, field) for s in speeds[name]] for name in made}
+        figures.append(Figure(base, unit, values[base]))
+        figures += [Figure(name, unit, values[name], base, values[base]) for name in rest]
+    true = outputs[base] if case.source is None else onnxruntime_engine(case.source, 0)(case.compared)
+    for name in made:
+        cosine, difference = distance(outputs[name], true)
+        notes.append(f"{name}: smallest cosine {cosine:.6f}, largest difference {difference:.1e}")
+    title = f"{case.name}: {case.rows} rows a run, {case.callers} at once with {case.threads} threads each"
+    return Section(title, figures, notes)
+
+
+def photographs(folder: Path, inputs: tuple[ImageInput, ...], count: int) -> Feed:
+    """The first photographs of a folder as the image graph reads them."""
+    loaded: list[Loaded] = []
+    for file in list_images(folder).files:
+        found = load(file, inputs)
+        if isinstance(found, Loaded):
+            loaded.append(found)
+        if len(loaded) == count:
+            break
+    return {spec.name: np.stack([image.pixels[i] for image in loaded]) for i, spec in enumerate(inputs)}
+
+
+def noise(graph: Path, count: int) -> Feed:
+    """Coarse coloured noise, or normal numbers, in the shapes that a graph reads."""
+    import onnxruntime  # noqa: PLC0415
+
+    draw = np.random.default_rng(0)
+    feed: dict[str, np.ndarray[Any, Any]] = {}
+    for node in onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"]).get_inputs():
+        shape = [count, *node.shape[1:]]
+        if node.type == "tensor(uint8)":
+            coarse = draw.integers(0, 256, (count, -(-shape[1] // 8), -(-shape[2] // 8), 3), np.uint8)
+            feed[node.name] = np.ascontiguousarray(coarse.repeat(8, 1).repeat(8, 2)[:, : shape[1], : shape[2]])
+        else:
+            feed[node.name] = draw.standard_normal(shape, np.float32)
+    return feed
+
+
+def cases(bundle: Bundle, images: Path | None, graphs: Sequence[tuple[Path, Path]]) -> Iterator[Case]:
+    """Indexing and a lone query with the bundle, and indexing with other image graphs."""
+    inputs, at_once = bundle.manifest.image_inputs, cores()
+    pixels = photographs(images, inputs, _COMPARED) if images else noise(bundle.image_graph, _COMPARED)
+    yield Case("image graph", bundle.image_graph, _first(pixels, _BATCH), pixels, at_once, 1)
+    tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.text_input)
+    tokens = tokenizer(own_queries()[:_COMPARED])
+    texts = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+    yield Case("text graph, a lone query", bundle.text_graph, _first(texts, 1), texts, 1, at_once)
+    for graph, source in graphs:
+        fits = set(pixels) == set(noise(graph, 1))
+        feed = pixels if fits else noise(graph, _COMPARED)
+        yield Case(graph.name, graph, _first(feed, _BATCH), feed, at_once, 1, source)
+
+
+def _first(feed: Feed, rows: int) -> Feed:
+    return {name: array[:rows] for name, array in feed.items()}
+
+
+@click.command()
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True, help="What `export` wrote.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path, exists=True),
+    help="A folder of photographs for the image graph to read; noise without it.",
+)
+@click.option(
+    "--graph",
+    "graphs",
+    nargs=2,
+    multiple=True,
+    type=(click.Path(path_type=Path, exists=True), click.Path(path_type=Path, exists=True)),
+    help="One more image graph, and the one it was quantised from.",
+)
+@click.option("--rounds", default=5, show_default=True, help="Rounds; engines take turns in each.")
+@click.option("--seconds", default=2.0, show_default=True, help="How long an engine runs in a round.")
+def main(bundle: Path, images: Path | None, graphs: list[tuple[Path, Path]], rounds: int, seconds: float) -> None:
+    """Measure ONNX Runtime's CPU provider beside OpenVINO."""
+    report = Report(describe())
+    for case in cases(Bundle.load(bundle), images, graphs):
+        print(case.name, file=sys.stderr)
+        report.sections.append(section(case, rounds, seconds, lambda what: print(f"  {what}", file=sys.stderr)))
+    for line in report.lines():
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""A session runs where its placement says, and never elsewhere than was asked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sceneseek.errors import BundleError, RuntimeUnavailable
+from sceneseek.runtime import Device, Placement, open_session
+
+TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
+GPU_BUILD = (TENSORRT, CUDA, CPU)
+
+
+class FakeRuntime:
+    """A module of the shape of `onnxruntime`: what it was built with, and what works on this machine.
+
+    A provider that does not work makes a session fall back in silence, or fail where `raises` says with what.
+    """
+
+    __version__ = "1.99.0"
+    __file__ = "/nowhere/onnxruntime/__init__.py"
+
+    def __init__(self, built_with: tuple[str, ...], works: tuple[str, ...] = (CPU,), raises: str = "") -> None:
+        self.built_with, self.works, self.raises = built_with, works, raises
+        self.asked: list[dict[str, dict[str, str]]] = []
+        self.preloads = 0
+        self.severities: list[int] = []
+
+    def get_available_providers(self) -> list[str]:
+        return list(self.built_with)
+
+    def preload_dlls(self) -> None:
+        print("Failed to load libcublasLt.so.13")  # noqa: T201 - as the real one does
+        self.preloads += 1
+
+    def set_default_logger_severity(self, severity: int) -> None:
+        self.severities.append(severity)
+
+    class SessionOptions:
+        """What a session is asked for."""
+
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            pass
+
+    def InferenceSession(  # noqa: N802 - the real one is a class
+        self, path: str, options: SessionOptions, providers: list[Any], enable_fallback: int = 1
+    ) -> Any:
+        assert isinstance(options, self.SessionOptions)
+        assert enable_fallback == 0
+        if Path(path).read_bytes() == b"junk":
+            raise ValueError("Protobuf parsing failed.")
+        by_name = dict((p, {}) if isinstance(p, str) else p for p in providers)
+        self.asked.append(by_name)
+        if self.raises and next(iter(by_name)) not in self.works:
+            raise RuntimeError(self.raises)
+        runs_on = [p for p in by_name if p in self.works]
+        node = SimpleNamespace(name="x", shape=["N", 2])
+        return SimpleNamespace(get_providers=lambda: runs_on, get_inputs=lambda: [node], get_outputs=lambda: [node])
+
+
+Install = Callable[..., FakeRuntime]
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    path = tmp_path / "text.onnx"
+    path.write_bytes(b"a graph")
+    return path
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Install:
+    """Put a fake runtime in the place of the real one."""
+    monkeypatch.setenv("SCENESEEK_CACHE", str(tmp_path / "cache"))
+
+    def install(*arguments: Any, **named: Any) -> FakeRuntime:
+        runtime = FakeRuntime(*arguments, **named)
+        monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+        return runtime
+
+    return install
+
+
+def test_auto_takes_cuda_where_a_session_really_runs_there(install: Install, graph: Path) -> None:
+    install(GPU_BUILD, works=(CUDA, CPU))
+    assert open_session(graph).placement == Placement("auto", "cuda", CUDA, "CUDA works here")
+
+
+def test_auto_never_takes_tensorrt(install: Install, graph: Path) -> None:
+    runtime = install(GPU_BUILD, works=GPU_BUILD)
+    assert open_session(graph).placement.device == "cuda"
+    assert [TENSORRT in asked for asked in runtime.asked] == [False]
+
+
+def test_auto_on_a_runtime_without_cuda_takes_the_cpu_and_loads_nothing_of_cuda(install: Install, graph: Path) -> None:
+    runtime = install(("AzureExecutionProvider", CPU))
+    assert open_session(graph).placement == Placement("auto", "cpu", CPU, "this ONNX Runtime was built without CUDA")
+    assert runtime.preloads == 0
+
+
+def test_auto_says_why_cuda_was_not_taken_when_the_runtime_fell_back_in_silence(install: Install, graph: Path) -> None:
+    install(GPU_BUILD)
+    placement = open_session(graph).placement
+    assert (placement.device, placement.provider) == ("cpu", CPU)
+    assert placement.why.startswith("ONNX Runtime fell back to the CPU (")
+    assert "libonnxruntime_providers_cuda.so: cannot open shared object file" in placement.why
+
+
+def test_auto_survives_a_provider_that_fails(install: Install, graph: Path) -> None:
+    runtime = install(GPU_BUILD, raises="CUDA failure 35: driver version is insufficient")
+    assert open_session(graph).placement.device == "cpu"
+    assert [next(iter(asked)) for asked in runtime.asked][-1] == CPU
+
+
+@pytest.mark.parametrize("found_libraries", [True, False])
+def test_the_reason_is_the_loaders_where_a_library_is_missing_and_else_the_runtimes(
+    install: Install, graph: Path, monkeypatch: pytest.MonkeyPatch, found_libraries: bool
+) -> None:
+    install(GPU_BUILD, raises="CUDA failure 100: no CUDA-capable device is detected")
+    if found_libraries:
+        monkeypatch.setattr("sceneseek.runtime.opening.missing_libraries", lambda *_: "")
+    with pytest.raises(RuntimeUnavailable) as refused:
+        open_session(graph, "cuda")
+    assert ("no CUDA-capable device" in refused.value.what) is found_libraries
+    assert ("cannot open shared object file" in refused.value.what) is not found_libraries
+
+
+@pytest.mark.parametrize(("device", "name"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
+@pytest.mark.parametrize("built_with", [GPU_BUILD, (CPU,)])
+def test_a_device_that_was_asked_for_is_never_replaced(
+    install: Install, graph: Path, device: Device, name: str, built_with: tuple[str, ...]
+) -> None:
+    install(built_with)
+    with pytest.raises(RuntimeUnavailable, match=f"{name} was asked for, but text.onnx cannot run on it: ") as refused:
+        open_session(graph, device)
+    assert "--device" in refused.value.hint
+
+
+def test_tensorrt_that_falls_back_to_cuda_is_refused(install: Install, graph: Path) -> None:
+    install(GPU_BUILD, works=(CUDA, CPU))
+    with pytest.raises(RuntimeUnavailable, match="fell back to CUDA"):
+        open_session(graph, "tensorrt")
+
+
+def test_tensorrt_keeps_its_engines_and_halves_no_precision(install: Install, graph: Path, tmp_path: Path) -> None:
+    runtime = install(GPU_BUILD, works=GPU_BUILD)
+    assert open_session(graph, "tensorrt").placement == Placement("tensorrt", "tensorrt", TENSORRT, "asked for")
+    (asked,) = runtime.asked
+    assert list(asked) == [TENSORRT, CUDA, CPU]
+    options = asked[TENSORRT]
+    assert options["trt_fp16_enable"] == "False"
+    assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "True"
+    folder = Path(options["trt_engine_cache_path"])
+    assert folder.is_dir()
+    assert folder.parent == tmp_path / "cache" / "tensorrt"
+    assert asked[CUDA] == {"use_tf32": "0"}
+
+
+def test_the_cpu_is_asked_for_alone(install: Install, graph: Path) -> None:
+    runtime = install(GPU_BUILD, works=GPU_BUILD)
+    assert open_session(graph, "cpu").placement == Placement("cpu", "cpu", CPU, "asked for")
+    assert runtime.asked == [{CPU: {}}]
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "tensorrt"])
+def test_a_damaged_graph_is_the_bundles_fault_on_every_device(install: Install, graph: Path, device: Device) -> None:
+    install(GPU_BUILD, works=GPU_BUILD)
+    graph.write_bytes(b"junk")
+    with pytest.raises(BundleError, match=r"cannot be loaded \(Protobuf"):
+        open_session(graph, device)
+
+
+def test_nothing_is_printed_while_a_device_is_tried(
+    install: Install, graph: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runtime = install(GPU_BUILD)
+    open_session(graph)
+    assert runtime.preloads == 1
+    assert runtime.severities == [4, 2]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_every_session_is_logged_once_with_its_reason(
+    install: Install, graph: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    install((CPU,))
+    with caplog.at_level(logging.INFO, "sceneseek.runtime"):
+        open_session(graph)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"text.onnx runs on cpu ({CPU}, asked for auto): this ONNX Runtime was built without CUDA"
+    ]
