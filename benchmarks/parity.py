@@ -33,8 +33,10 @@ from sceneseek.vectors import Floats
 GOAL = 1e-4
 BATCHES = range(1, 65)
 
-IMAGES = {"resnet": checkpoints.resnet, "clip-image": checkpoints.clip, "siglip-image": checkpoints.siglip}
-TEXTS = {"bert": checkpoints.bert, "clip-text": checkpoints.clip, "siglip-text": checkpoints.siglip}
+Writer = Callable[..., Path]
+
+IMAGES: dict[str, Writer] = {"resnet": checkpoints.resnet, "clip-image": checkpoints.clip, "siglip-image": checkpoints.siglip}
+TEXTS: dict[str, Writer] = {"bert": checkpoints.bert, "clip-text": checkpoints.clip, "siglip-text": checkpoints.siglip}
 
 
 @dataclass
