@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 # A room may import those named here (and itself).
 BELOW = {
     "sceneseek": set(),
-    "export": {"sceneseek"},
+    "export": {"sceneseek", "evaluation"},
     "training": {"sceneseek", "export", "evaluation"},
     "indexer": {"sceneseek"},
     "server": {"sceneseek"},
