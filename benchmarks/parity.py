@@ -35,7 +35,11 @@ BATCHES = range(1, 65)
 
 Writer = Callable[..., Path]
 
-IMAGES: dict[str, Writer] = {"resnet": checkpoints.resnet, "clip-image": checkpoints.clip, "siglip-image": checkpoints.siglip}
+IMAGES: dict[str, Writer] = {
+    "resnet": checkpoints.resnet,
+    "clip-image": checkpoints.clip,
+    "siglip-image": checkpoints.siglip,
+}
 TEXTS: dict[str, Writer] = {"bert": checkpoints.bert, "clip-text": checkpoints.clip, "siglip-text": checkpoints.siglip}
 
 

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import logging
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 from export.compose import Graphs, image_graph, score_graph, text_graph
+from export.fidelity import check, measure_fidelity
+from export.lowering import Lowering, Sample, compared_texts, lowered
 from export.towers import Towers, load_towers
 from export.trained import Trained
 from export.verify import Sources, measure_drift
 from sceneseek.bundle import Bundle
 from sceneseek.errors import ExportError
 from sceneseek.files import directory_in_place, sha256_of
-from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Dimensions, Manifest
+from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Dimensions, Manifest, Precision
 from sceneseek.manifest import Head as HeadEntry
 from sceneseek.packs import Pack
 
-log = logging.getLogger(__name__)
-
 
 def export_bundle(
-    pack: Pack, trained: Trained, out: Path, verify_on: Path | None = None, towers: Towers | None = None
+    pack: Pack,
+    trained: Trained,
+    out: Path,
+    verify_on: Path | None = None,
+    towers: Towers | None = None,
+    lowering: Lowering | None = None,
 ) -> Bundle:
     """Compose, write, verify and only then show a bundle.
 
-    Towers that neither the alignment nor the head reads are left out of it.
+    Towers that neither the alignment nor the head reads are left out of it. A lower precision is held against
+    the same bundle in float32, which is verified first.
 
     Args:
         pack: the recipe.
@@ -33,20 +39,27 @@ def export_bundle(
         out: the bundle's directory; replaced if it is a bundle already.
         verify_on: a folder of images for the check beside the drawn ones.
         towers: the pack's, if they are loaded already.
+        lowering: a lower precision than float32.
 
     Raises:
-        ExportError: the parts do not fit, a graph drifts from its source, or `out` is in the way or full.
+        ExportError: the parts do not fit, a graph drifts from its source, a lower precision costs too much, or
+            `out` is in the way or full.
     """
     _check_fit(pack, trained)
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} holds something that is not a bundle", "choose another --out")
     towers = (towers or load_towers(pack)).only(trained.towers_read())
     trained.check_weights(towers)
+    sources = Sources(towers, trained.alignment, trained.head)
+    sample = Sample.of(lowering) if lowering else None
     try:
         with directory_in_place(out) as beside:
-            _write(pack, trained, towers, beside)
-            drift = measure_drift(Bundle.load(beside), Sources(towers, trained.alignment, trained.head), verify_on)
-            Manifest.read(beside / MANIFEST).model_copy(update={"drift": drift}).write(beside / MANIFEST)
+            _write(pack, trained, towers, Graphs.of(towers.images, towers.texts), beside)
+            drift = measure_drift(Bundle.load(beside), sources, verify_on)
+            if lowering and sample:
+                _lower(pack, trained, towers, lowering, sample, beside)
+            found = Manifest.read(beside / MANIFEST)
+            found.model_copy(update={"drift": drift}).write(beside / MANIFEST)
     except OSError as error:
         raise ExportError(
             f"the bundle cannot be written to {out} ({error.strerror or error})",
@@ -55,9 +68,30 @@ def export_bundle(
     return Bundle.load(out)
 
 
-def _write(pack: Pack, trained: Trained, towers: Towers, directory: Path) -> None:
+def _lower(pack: Pack, trained: Trained, towers: Towers, lowering: Lowering, sample: Sample, directory: Path) -> None:
+    """Put the lower precision in the place of the float32 bundle of a directory, if it costs little enough."""
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f"{directory.name}.fp32.") as scratch:
+        whole = Path(scratch)
+        for file in directory.iterdir():
+            file.rename(whole / file.name)
+        pieces = lowered(towers, lowering.precision, sample.calibrated_on)
+        _write(pack, trained, towers, pieces, directory, lowering.precision)
+        converted = Bundle.load(directory)
+        texts = compared_texts(lowering.data)
+        fidelity = measure_fidelity(Bundle.load(whole), converted, sample.compared_on, texts, lowering.data)
+        check(fidelity, lowering.forced)
+    about = {
+        **fidelity.to_json(),
+        "calibrated_on": len(sample.calibrated_on) if lowering.precision == "int8" else 0,
+        "forced": lowering.forced,
+    }
+    converted.manifest.model_copy(update={"fidelity": about}).write(directory / MANIFEST)
+
+
+def _write(
+    pack: Pack, trained: Trained, towers: Towers, pieces: Graphs, directory: Path, precision: Precision = "fp32"
+) -> None:
     alignment, head = trained.alignment, trained.head
-    pieces = Graphs.of(towers.images, towers.texts)
     models = {
         IMAGE_GRAPH: image_graph(towers.images, pieces.images, alignment, head),
         TEXT_GRAPH: text_graph(towers.texts, pieces.texts, alignment, head),
@@ -75,7 +109,7 @@ def _write(pack: Pack, trained: Trained, towers: Towers, directory: Path) -> Non
         text_inputs=tuple(tower.input for tower in towers.texts),
         head=HeadEntry(kind=head.kind, calibrated=trained.calibrated, validation=dict(head.validation)),
         alignment={"fingerprint": alignment.fingerprint, **alignment.card},
-        precision="fp32",
+        precision=precision,
         files={name: sha256_of(directory / name) for name in contents},
         drift={},
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sceneseek.options import json_option, pack_option, weights_option
+
+if TYPE_CHECKING:
+    from sceneseek.bundle import Bundle
+    from sceneseek.manifest import Manifest, Precision
 
 
 @click.command()
@@ -34,6 +40,33 @@ from sceneseek.options import json_option, pack_option, weights_option
     type=click.Path(path_type=Path, file_okay=False),
     help="A folder of images on which to compare the graphs with the source models, beside drawn ones.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Of the towers: int8 for processors, fp16 for GPUs; refused where it costs too much.",
+)
+@click.option(
+    "--sample",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A folder of your own images, with a lower precision: int8 is calibrated on a part of them, and vectors and "
+    "scores are compared with fp32 on others.",
+)
+@click.option(
+    "--captions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Captions of the sample's images (image, caption_id, caption): the loss in recall@5 is measured too.",
+)
+@click.option(
+    "--split", type=click.Path(path_type=Path, dir_okay=False), help="Measure recall on these images, one a line."
+)
+@click.option(
+    "--expert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Ratings of the sample's images (image, caption_id, s1, s2, ...): the loss in tau-c is measured too.",
+)
+@click.option("--force", is_flag=True, help="Write the bundle even if the lower precision costs too much.")
 @json_option
 def export(
     pack_name: str,
@@ -42,14 +75,23 @@ def export(
     alignment: Path | None,
     head: Path | None,
     verify_on: Path | None,
+    precision: Precision,
+    sample: Path | None,
+    captions: Path | None,
+    split: Path | None,
+    expert: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Put pretrained towers, a joint space and a head together into a bundle, and verify it."""
     from sceneseek.packs import find_pack  # noqa: PLC0415 - so that --help answers at once
 
     pack = find_pack(pack_name).with_local(weights)
+    measured_on = (captions, split, expert)
+    _check_options(precision, sample, measured_on, force)
     try:
         from export.bundle import export_bundle  # noqa: PLC0415 - imports torch
+        from export.lowering import lowering  # noqa: PLC0415
         from export.towers import load_towers  # noqa: PLC0415
         from export.trained import check_trained, find_trained  # noqa: PLC0415
     except ImportError as error:
@@ -61,25 +103,54 @@ def export(
     out = out or Path("bundles") / pack.name
     check_trained(pack, alignment, head)
     towers = load_towers(pack)
-    bundle = export_bundle(pack, find_trained(pack, towers, alignment, head), out, verify_on, towers)
-    manifest = bundle.manifest
-    left_out = sorted({tower.name for tower in pack.towers} - {tower.name for tower in manifest.towers})
+    trained = find_trained(pack, towers, alignment, head)
+    lower = lowering(precision, sample, measured_on, force) if sample else None
+    bundle = export_bundle(pack, trained, out, verify_on, towers, lower)
+    left_out = sorted({tower.name for tower in pack.towers} - {tower.name for tower in bundle.manifest.towers})
     if as_json:
-        document = {
-            "bundle": str(out),
-            **manifest.fingerprints.model_dump(),
-            "calibrated": manifest.head.calibrated,
-            "left_out": left_out,
-            "drift": manifest.drift,
-        }
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps(_document(bundle, left_out), indent=2))
         return
     click.echo(f"bundle       {out} ({pack.about})")
-    click.echo(f"fingerprint  {manifest.fingerprints.bundle[:12]} (image graph {manifest.fingerprints.image[:12]})")
-    click.echo(f"head         {manifest.head.kind}, joint space of {manifest.dimensions.joint} dimensions")
+    for line in _lines(bundle.manifest, left_out):
+        click.echo(line)
+
+
+def _check_options(
+    precision: Precision, sample: Path | None, measured_on: tuple[Path | None, ...], force: bool
+) -> None:
+    captions, split, expert = measured_on
+    if precision == "fp32" and (sample or any(measured_on) or force):
+        raise click.UsageError("--sample, --captions, --split, --expert and --force belong to a lower --precision")
+    if precision != "fp32" and sample is None:
+        raise click.UsageError(f"--precision {precision} needs --sample DIR, a folder of your own images")
+    if (split or expert) and not captions:
+        raise click.UsageError("--split and --expert need --captions")
+
+
+def _document(bundle: Bundle, left_out: list[str]) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "bundle": str(bundle.path),
+        **manifest.fingerprints.model_dump(),
+        "calibrated": manifest.head.calibrated,
+        "left_out": left_out,
+        "precision": manifest.precision,
+        "drift": manifest.drift,
+        "fidelity": manifest.fidelity,
+    }
+
+
+def _lines(manifest: Manifest, left_out: list[str]) -> Iterator[str]:
+    yield f"fingerprint  {manifest.fingerprints.bundle[:12]} (image graph {manifest.fingerprints.image[:12]})"
+    yield f"head         {manifest.head.kind}, joint space of {manifest.dimensions.joint} dimensions"
     if not manifest.head.calibrated:
-        click.echo("scores       not calibrated: a default curve until `sceneseek train` has seen human ratings")
+        yield "scores       not calibrated: a default curve until `sceneseek train` has seen human ratings"
     if left_out:
-        click.echo(f"left out     {', '.join(left_out)}: the head does not read them")
+        yield f"left out     {', '.join(left_out)}: the head does not read them"
     drifts = ", ".join(f"{name} {gap:.1e}" for name, gap in manifest.drift.items())
-    click.echo(f"drift        {drifts} (largest difference from the source models)")
+    yield f"drift        {drifts} (largest difference from the source models)"
+    if manifest.precision != "fp32":
+        from export.fidelity import lines_of  # noqa: PLC0415
+
+        yield f"precision    {manifest.precision}; beside fp32:"
+        yield from (f"             {line}" for line in lines_of(manifest.fidelity))

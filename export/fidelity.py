@@ -152,14 +152,20 @@ class Fidelity:
             "limits": asdict(LIMITS),
         }
 
-    def lines(self) -> list[str]:
-        """As a person reads it."""
-        named = (("images", self.image_cosine), ("texts", self.text_cosine), ("texts in a batch", self.batch_cosine))
-        lines = [f"cosine of {what}: mean {c.mean:.4f}, least {c.least:.4f} ({c.count:,})" for what, c in named]
-        lines.append(f"scores differ by {self.score.mean:.4f}, at most {self.score.largest:.4f} ({self.score.count:,})")
-        for name, loss in sorted(self.loss.items()):
-            lines.append(f"{name} x100: {loss.fp32:.2f} -> {loss.converted:.2f}, {loss.points:+.2f} lost")
-        return lines
+
+def lines_of(document: Mapping[str, Any]) -> list[str]:
+    """What `Fidelity.to_json` wrote, as a person reads it."""
+    named = (("images", "image_cosine"), ("texts", "text_cosine"), ("texts in a batch", "batch_cosine"))
+    lines = [
+        f"cosine of {what}: mean {document[name]['mean']:.4f}, least {document[name]['least']:.4f} "
+        f"({document[name]['count']:,})"
+        for what, name in named
+    ]
+    score = document["score_difference"]
+    lines.append(f"scores differ by {score['mean']:.4f}, at most {score['largest']:.4f} ({score['count']:,})")
+    for name, loss in sorted(document["loss"].items()):
+        lines.append(f"{name} x100: {loss['fp32']:.2f} -> {loss['converted']:.2f}, {loss['points']:+.2f} lost")
+    return lines
 
 
 def measure_fidelity(
