@@ -1,8 +1,9 @@
 """Pictures to pixel tensors, without torch: the one preprocessing of export's check, indexer and server.
 
 Resizing is antialiased, as Pillow does it and as transformers' image processors do through Pillow: on the same
-pixels the result is theirs to within one of 255 levels. What is cropped away is never computed, so a picture may be
-of any shape. Normalisation is not done here: it is inside the graph, so what leaves this module is uint8.
+pixels the result is theirs, to within one of 255 levels where it is cropped. What is cropped away is never computed,
+so a picture may be of any shape. Normalisation is not done here: it is inside the graph, so what leaves this module is
+uint8.
 """
 
 from __future__ import annotations
@@ -72,9 +73,10 @@ def _centre_of_resized(image: Image.Image, whole: tuple[int, int], spec: ImageIn
     other = int(edge * long / short)
     resized = (edge, other) if whole[0] <= whole[1] else (other, edge)
     x, y = (_span(*sides) for sides in zip(image.size, resized, (spec.width, spec.height), strict=True))
-    part = image.crop((x.first, y.first, x.last, y.last))
-    box = (x.start, y.start, x.end, y.end)
-    return part.resize((spec.width, spec.height), _RESAMPLING[spec.interpolation], box)
+    part, filtering = image.crop((x.first, y.first, x.last, y.last)), _RESAMPLING[spec.interpolation]
+    # Along the rows first and rounded between, as Pillow resizes a whole picture; of a part it might choose otherwise.
+    narrow = part.resize((spec.width, part.height), filtering, (x.start, 0, x.end, part.height))
+    return narrow.resize((spec.width, spec.height), filtering, (0, y.start, spec.width, y.end))
 
 
 class _Span(NamedTuple):

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from sceneseek.errors import ExportError
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
@@ -99,25 +100,25 @@ def _from_hub(spec: Spec, source: str) -> Path:
             f"write {HUB}OWNER/NAME@REVISION, REVISION being a commit of 40 hex digits",
         )
     name, revision = matched.groups()
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - only a source on the hub needs it
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError  # noqa: PLC0415
 
-    cached = _cached(spec, name, revision)
-    if cached is not None:
-        return cached
     local = f"download it elsewhere and name its directory: --weights {name}=DIRECTORY"
     try:
-        wanted = _wanted(_files(name, revision))
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, etag_timeout=TIMEOUT))
+        return _cached(spec, name, revision) or _fetched(name, revision)
     except GatedRepoError as error:
         raise ExportError(f"the model {name} on the hub wants its terms accepted first", local) from error
+    except ValueError as error:
+        raise ExportError(f"{name} is no name of a model on the hub ({_reason(error)})", local) from error
     except RepositoryNotFoundError as error:
         raise ExportError(f"the hub has no public model {name}", local) from error
     except RevisionNotFoundError as error:
         raise ExportError(f"the model {name} on the hub has no revision {revision}", local) from error
     except OSError as error:  # the client's and the network's errors all are
-        if error.errno is not None and error.filename:
-            raise ExportError(f"{error.filename} cannot be written ({error.strerror})", "free some space") from error
+        if error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
+            raise ExportError(
+                f"the model {name} cannot be stored in the hub's cache ({error.strerror})",
+                "free some space, or name another directory for it in HF_HOME",
+            ) from error
         raise ExportError(f"the model hub cannot be reached for {name} ({_reason(error)})", local) from error
 
 
@@ -139,11 +140,20 @@ def _cached(spec: Spec, name: str, revision: str) -> Path | None:
     return folder if complete and CONFIG in there else None
 
 
-def _files(name: str, revision: str) -> list[str]:
-    from huggingface_hub import HfApi  # noqa: PLC0415
+def _fetched(name: str, revision: str) -> Path:
+    from huggingface_hub import HfApi, snapshot_download  # noqa: PLC0415
+    from huggingface_hub.utils.tqdm import tqdm  # noqa: PLC0415
 
-    found = HfApi().model_info(name, revision=revision, timeout=TIMEOUT).siblings or []
-    return [file.rfilename for file in found]
+    class Bar(tqdm):
+        """The client's own, on a terminal only."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": None})  # type: ignore[no-untyped-call]
+
+    files = HfApi().model_info(name, revision=revision, timeout=TIMEOUT).siblings or []
+    wanted = _wanted([file.rfilename for file in files])
+    folder = snapshot_download(name, revision=revision, allow_patterns=wanted, etag_timeout=TIMEOUT, tqdm_class=Bar)
+    return Path(folder)
 
 
 def _wanted(files: Collection[str]) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from export.towers.base import ImageTower, TextTower
 from export.towers.preprocessor import fixed_size, image_input
-from export.towers.pretrained import limit, load_model, load_tokenizer, open_checkpoint
+from export.towers.pretrained import Checkpoint, limit, load_model, load_tokenizer, open_checkpoint, quiet
 from sceneseek.manifest import ImageInput, TextInput, tokenizer_file
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 
@@ -48,7 +48,7 @@ def clip_image(spec: ImageTowerSpec) -> ImageTower:
 
     source = open_checkpoint(spec)
     prepared = image_input(spec, source.folder)
-    net = load_model(source, CLIPVisionModelWithProjection)
+    net = load_model(source, CLIPVisionModelWithProjection, **_half(source, "vision_config"))
     fixed_size(spec, prepared, net.config.image_size)
     return ImageTower(
         spec,
@@ -70,7 +70,7 @@ def clip_text(spec: TextTowerSpec) -> TextTower:
     from transformers import CLIPTextModelWithProjection  # noqa: PLC0415 - takes seconds
 
     source = open_checkpoint(spec)
-    net = load_model(source, CLIPTextModelWithProjection)
+    net = load_model(source, CLIPTextModelWithProjection, **_half(source, "text_config"))
     max_tokens = limit(spec, net.config.max_position_embeddings)
     tokenizer = load_tokenizer(source, spec, max_tokens)
     return TextTower(
@@ -88,6 +88,19 @@ def clip_text(spec: TextTowerSpec) -> TextTower:
         weights=source.weights,
         to_onnx=lambda: _text_to_onnx(net),
     )
+
+
+def _half(source: Checkpoint, part: str) -> dict[str, Any]:
+    """Of a whole CLIP, a half's configuration with the whole's width: some checkpoints have another in their halves."""
+    from transformers import CLIPConfig  # noqa: PLC0415
+
+    if source.config["model_type"] != "clip":
+        return {}
+    with quiet():
+        whole = CLIPConfig.from_pretrained(source.folder, local_files_only=True)
+    half = getattr(whole, part)
+    half.projection_dim = whole.projection_dim
+    return {"config": half}
 
 
 def _image_to_onnx(net: Any, prepared: ImageInput) -> onnx.ModelProto:

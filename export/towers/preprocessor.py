@@ -45,7 +45,7 @@ def image_input(spec: ImageTowerSpec, folder: Path) -> ImageInput:
     try:
         json.loads(path.read_text(encoding="utf-8"))
         with quiet():
-            processor = auto.from_pretrained(folder, local_files_only=True, use_fast=False)
+            processor = auto.from_pretrained(folder, local_files_only=True, use_fast=False, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise _unfit(spec, f"{path} cannot be read ({said})") from error

@@ -57,11 +57,6 @@ class Checkpoint:
     config: dict[str, Any]
     weights: tuple[Path, ...]
 
-    @property
-    def part(self) -> bool:
-        """Whether it is one half of a two-tower model by itself."""
-        return str(self.config["model_type"]).endswith(("_vision_model", "_text_model"))
-
 
 def open_checkpoint(spec: Spec) -> Checkpoint:
     """The checkpoint of a tower.
@@ -114,7 +109,8 @@ def load_model(source: Checkpoint, kind: Any, **options: Any) -> Any:
         raise ExportError(
             f"the weights of tower {name!r} cannot be read from {files} ({said})", "download it again"
         ) from error
-    wrong = sorted({*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])})
+    mismatched = (key if isinstance(key, str) else key[0] for key in told["mismatched_keys"])
+    wrong = sorted({*told["missing_keys"], *mismatched})
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise ExportError(
@@ -177,18 +173,17 @@ def load_tokenizer(source: Checkpoint, spec: TextTowerSpec, max_tokens: int, pad
     try:
         with quiet():
             reference: Any = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
-                source.folder, local_files_only=True, use_fast=True
+                source.folder, local_files_only=True, use_fast=True, trust_remote_code=False
             )
+    except ImportError as error:  # a slow tokenizer's library; the message begins with the tokenizer's class
+        raise _slow(spec, source.folder, str(error).split()[0]) from error
     except Exception as error:  # which is what `tokenizers` raises
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(
             f"the tokenizer of tower {spec.name!r} in {source.folder} cannot be read ({said})", needs
         ) from error
     if not reference.is_fast:
-        raise ExportError(
-            f"tower {spec.name!r} has a {type(reference).__name__} in {source.folder}, which has no fast form",
-            "a bundle tokenizes with the `tokenizers` library: choose a checkpoint with a tokenizer.json",
-        )
+        raise _slow(spec, source.folder, type(reference).__name__)
     if padded and reference.padding_side != "right":
         raise ExportError(
             f"the tokenizer of tower {spec.name!r} pads on the left", "texts are padded on the right here"
@@ -209,6 +204,13 @@ def load_tokenizer(source: Checkpoint, spec: TextTowerSpec, max_tokens: int, pad
         return [int(i) for i in ids]
 
     return LoadedTokenizer(tokenizer.to_str(pretty=True).encode(), reference, tokenize)
+
+
+def _slow(spec: TextTowerSpec, folder: Path, kind: str) -> ExportError:
+    return ExportError(
+        f"tower {spec.name!r} has a {kind} in {folder}, which has no fast form",
+        "a bundle tokenizes with the `tokenizers` library: choose a checkpoint with a tokenizer.json of that library",
+    )
 
 
 def limit(spec: TextTowerSpec, most: int) -> int:

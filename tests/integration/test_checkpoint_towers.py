@@ -1,0 +1,468 @@
+"""Towers from checkpoints of the hub's layout say what transformers' own models say, or say why they do not fit.
+
+The weights are random. Greatest difference of any number found: 2e-6 here, 4e-6 at the true sizes (ResNet50, BERT base,
+CLIP ViT-B/32, SigLIP 2 base).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import transformers as untyped_transformers
+
+from benchmarks import checkpoints
+from export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
+from export.towers import pretrained as pretrained_module
+from sceneseek.errors import ExportError
+from sceneseek.packs import ImageTowerSpec, TextTowerSpec, find_pack, hub_name
+from sceneseek.tokenizer import Tokenizer
+from tests.conftest import ROOT
+
+transformers: Any = untyped_transformers
+
+LIMIT = 1e-5  # a tenth of what export allows
+BATCHES = (1, 2, 3, 64)
+
+Reference = Callable[[Path, torch.Tensor], list[torch.Tensor]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet_reference() -> Iterator[None]:
+    """What transformers warns of when it is used directly, as the references are, is none of ours."""
+    level = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()
+    yield
+    transformers.utils.logging.set_verbosity(level)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint of each kind. Read only: copy one before changing it."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {
+        "resnet": checkpoints.resnet(root / "resnet"),
+        "resnet without head": checkpoints.resnet(root / "resnet-plain", head=False),
+        "bert": checkpoints.bert(root / "bert"),
+        "clip": checkpoints.clip(root / "clip"),
+        "clip in one .bin": checkpoints.clip(root / "clip-bin", legacy=False, binary=True),
+        "siglip": checkpoints.siglip(root / "siglip"),
+    }
+
+
+def image_tower(architecture: str, folder: Path) -> ImageTower:
+    return load_image_tower(ImageTowerSpec("eye", architecture, f"dir:{folder}"))
+
+
+def text_tower(architecture: str, folder: Path, **options: Any) -> TextTower:
+    return load_text_tower(TextTowerSpec("ear", architecture, f"dir:{folder}", **options))
+
+
+def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    onnx.checker.check_model(model, full_check=True)
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def resnet_whole(folder: Path, pixels: torch.Tensor) -> list[torch.Tensor]:
+    model = transformers.ResNetForImageClassification.from_pretrained(folder).eval()
+    pooled: list[torch.Tensor] = []
+    model.resnet.register_forward_hook(lambda _module, _inputs, out: pooled.append(out.pooler_output[:, :, 0, 0]))
+    logits = model(pixels).logits
+    return [*pooled, logits]
+
+
+def resnet_plain(folder: Path, pixels: torch.Tensor) -> list[torch.Tensor]:
+    return [transformers.AutoModel.from_pretrained(folder).eval()(pixels).pooler_output[:, :, 0, 0]]
+
+
+def features_of_both(folder: Path, pixels: torch.Tensor) -> list[torch.Tensor]:
+    return [transformers.AutoModel.from_pretrained(folder).eval().get_image_features(pixel_values=pixels)]
+
+
+IMAGES: dict[str, tuple[str, str, Reference]] = {
+    "resnet": ("resnet", "resnet", resnet_whole),
+    "resnet without head": ("resnet", "resnet without head", resnet_plain),
+    "clip": ("clip-image", "clip", features_of_both),
+    "clip in one .bin": ("clip-image", "clip in one .bin", features_of_both),
+    "siglip": ("siglip-image", "siglip", features_of_both),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+@torch.inference_mode()
+def test_an_image_tower_gives_what_its_model_gives_in_every_batch(drawn: dict[str, Path], name: str) -> None:
+    architecture, folder, reference = IMAGES[name]
+    tower = image_tower(architecture, drawn[folder])
+    run = session(tower.to_onnx())
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(size=(max(BATCHES), 3, tower.input.height, tower.input.width)).astype(np.float32)
+    expected = [out.numpy() for out in reference(drawn[folder], torch.from_numpy(pixels))]
+    assert [out.name for out in run.get_outputs()] == ["features", "logits"][: len(expected)]
+    assert expected[0].shape[1] == tower.features
+    assert tower.classes == (1000 if len(expected) == 2 else 0)
+    for batch in BATCHES:
+        found = run.run(None, {"pixels": pixels[:batch]})
+        module = [out.numpy() for out in tower.module(torch.from_numpy(pixels[:batch]))]
+        assert module[1].shape == (batch, tower.classes)
+        for ours, theirs, wanted in zip(found, module, expected, strict=False):
+            assert np.abs(ours - wanted[:batch]).max() < LIMIT
+            assert np.abs(theirs - wanted[:batch]).max() < LIMIT
+
+
+def bert_mean(folder: Path, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    kept = [row[known.bool()].mean(0) for row, known in zip(hidden, mask, strict=True)]
+    return torch.stack(kept)
+
+
+def bert_cls(folder: Path, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    first: torch.Tensor = model(input_ids=ids, attention_mask=mask).last_hidden_state[:, 0]
+    return first
+
+
+def clip_features(folder: Path, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    text: torch.Tensor = model.get_text_features(input_ids=ids, attention_mask=mask)
+    return text
+
+
+def siglip_features(folder: Path, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    text: torch.Tensor = model.get_text_features(input_ids=ids)
+    return text
+
+
+TEXTS: dict[str, tuple[str, str, dict[str, Any], Any]] = {
+    "bert, mean": ("bert", "bert", {"max_tokens": 128}, bert_mean),
+    "bert, first token": ("bert", "bert", {"pooling": "cls"}, bert_cls),
+    "clip": ("clip-text", "clip", {}, clip_features),
+    "clip in one .bin": ("clip-text", "clip in one .bin", {}, clip_features),
+    "siglip": ("siglip-text", "siglip", {"lowercase": True}, siglip_features),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@torch.inference_mode()
+def test_a_text_tower_gives_what_its_model_gives_at_every_length(
+    drawn: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    architecture, kind, options, reference = TEXTS[name]
+    tower = text_tower(architecture, drawn[kind], **options)
+    run = session(tower.to_onnx())
+    takes = {put.name for put in run.get_inputs()}
+    path = tmp_path / tower.input.tokenizer
+    path.write_bytes(tower.tokenizer)
+    tokenizer = Tokenizer(path, tower.input)
+
+    def ours(texts: list[str]) -> np.ndarray:
+        tokens = tokenizer(texts)
+        feed = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+        out: np.ndarray = run.run(["text"], {put: feed[put] for put in takes})[0]
+        return out
+
+    def expected(text: str) -> tuple[np.ndarray, np.ndarray]:
+        ids = torch.tensor([tower.tokenize(text)])
+        mask = torch.ones_like(ids)
+        return reference(drawn[kind], ids, mask).numpy(), tower.module(ids, mask).numpy()
+
+    words = "a dog runs through the snow and a cat sleeps " * 20
+    texts = ["", "a", *(words[:cut] for cut in (9, 33, 70, 120, 200, 900)), "собака бежит по снегу", "🐶 DOG"]
+    wanted, module = (np.concatenate(rows) for rows in zip(*map(expected, texts), strict=True))
+    assert wanted.shape == (len(texts), tower.width)
+    assert np.abs(module - wanted).max() < LIMIT
+    for i, text in enumerate(texts):  # alone: padded to its own bucket
+        assert np.abs(ours([text]) - wanted[i]).max() < LIMIT, text
+    for batch in BATCHES:  # beside others: padded to the longest
+        rows = [i % len(texts) for i in range(batch)]
+        assert np.abs(ours([texts[i] for i in rows]) - wanted[rows]).max() < LIMIT
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [
+        ("resnet", "resnet"),
+        ("clip-image", "clip"),
+        ("siglip-image", "siglip"),
+        ("bert", "bert"),
+        ("clip-text", "clip"),
+        ("siglip-text", "siglip"),
+    ],
+)
+def test_a_graph_is_of_plain_onnx_the_same_each_time_and_tells_nothing_of_the_machine(
+    drawn: dict[str, Path], architecture: str, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    load: Any = text_tower if architecture in ("bert", "clip-text", "siglip-text") else image_tower
+    capfd.readouterr()
+    tower = load(architecture, drawn[kind])
+    first, second = (tower.to_onnx().SerializeToString(deterministic=True) for _ in range(2))
+    assert capfd.readouterr() == ("", "")
+    assert first == second
+    model = onnx.load_from_string(first)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
+    assert not model.metadata_props
+    for told in (str(Path.cwd()), str(Path.home()), str(drawn[kind]), "site-packages", ".py"):
+        assert told.encode() not in first
+
+
+def test_a_classifier_of_other_classes_gives_no_logits(tmp_path: Path) -> None:
+    few, others = checkpoints.resnet(tmp_path / "1", labels=10), checkpoints.resnet(tmp_path / "2", imagenet=False)
+    for folder in (few, others):
+        tower = image_tower("resnet", folder)
+        assert tower.classes == 0
+        assert [out.name for out in tower.to_onnx().graph.output] == ["features"]
+
+
+@pytest.mark.parametrize("pack", ["resnet50-bert", "clip", "hybrid", ROOT / "docs" / "packs" / "siglip2.toml"])
+def test_the_packs_of_the_hub_load_from_local_directories(drawn: dict[str, Path], pack: str | Path) -> None:
+    local = {
+        "microsoft/resnet-50": drawn["resnet"],
+        "google-bert/bert-base-uncased": drawn["bert"],
+        "openai/clip-vit-base-patch32": drawn["clip in one .bin"],
+        "google/siglip2-base-patch16-224": drawn["siglip"],
+    }
+    found = find_pack(pack)
+    here = found.with_local({name: local[name] for name in {hub_name(tower.source) for tower in found.towers}})
+    images = {spec.name: load_image_tower(spec) for spec in here.image_towers}
+    texts = {spec.name: load_text_tower(spec) for spec in here.text_towers}
+    if here.joint_space is not None:
+        image, text = images[here.joint_space.image], texts[here.joint_space.text]
+        assert image.features == text.width
+        assert (here.joint_space.slope is None) == (text.curve is not None)
+    assert "resnet50" not in images or images["resnet50"].classes == 1000
+    assert "bert" not in texts or texts["bert"].input.max_tokens == 128
+
+
+def test_siglip_brings_the_curve_it_was_trained_with(drawn: dict[str, Path]) -> None:
+    curve = text_tower("siglip-text", drawn["siglip"]).curve
+    assert curve is not None
+    model = transformers.AutoModel.from_pretrained(drawn["siglip"])
+    assert curve == pytest.approx((model.logit_scale.exp().item(), model.logit_bias.item()))
+    assert text_tower("clip-text", drawn["clip"]).curve is None
+
+
+def test_inputs_are_what_the_checkpoints_say(drawn: dict[str, Path]) -> None:
+    bert, clip = text_tower("bert", drawn["bert"]).input, text_tower("clip-text", drawn["clip"]).input
+    siglip = text_tower("siglip-text", drawn["siglip"]).input
+    assert (bert.max_tokens, clip.max_tokens, siglip.max_tokens) == (512, 77, 64)
+    assert (bert.padding, clip.padding, siglip.padding) == ("bucket", "bucket", "max_tokens")
+    resnet = image_tower("resnet", drawn["resnet"]).input
+    assert (resnet.fit, resnet.shortest_edge, resnet.height, resnet.interpolation) == ("crop", 256, 224, "bicubic")
+    assert image_tower("siglip-image", drawn["siglip"]).input.fit == "squash"
+
+
+def test_the_width_of_a_clip_is_the_wholes_whatever_its_halves_say(drawn: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(drawn["clip"], tmp_path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["vision_config"]["projection_dim"] = config["text_config"]["projection_dim"] = 512
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert image_tower("clip-image", folder).features == text_tower("clip-text", folder).width == 24
+
+
+def test_one_half_of_a_two_tower_model_is_enough(drawn: dict[str, Path], tmp_path: Path) -> None:
+    whole = image_tower("clip-image", drawn["clip"])
+    folder = copied(drawn["clip"], tmp_path)
+    (folder / "model.safetensors").unlink()
+    transformers.CLIPVisionModelWithProjection.from_pretrained(drawn["clip"]).save_pretrained(folder)
+    pixels = torch.ones(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(image_tower("clip-image", folder).module(pixels), whole.module(pixels))
+    refused("is a 'clip_vision_model'", "clip-text", folder)
+
+
+def test_weights_in_shards_are_read_and_all_count(drawn: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "sharded"
+    shutil.copytree(drawn["bert"], folder)
+    (folder / "model.safetensors").unlink()
+    model = transformers.BertForMaskedLM.from_pretrained(drawn["bert"])
+    model.save_pretrained(folder, max_shard_size="1MB")
+    whole, sharded = text_tower("bert", drawn["bert"]), text_tower("bert", folder)
+    assert len(sharded.weights) > 1
+    ids = torch.tensor([whole.tokenize("a dog")])
+    with torch.inference_mode():
+        outputs = [tower.module(ids, torch.ones_like(ids)) for tower in (whole, sharded)]
+    torch.testing.assert_close(*outputs, rtol=0, atol=0)
+    before = sharded.provenance().sha256
+    last = sharded.weights[-1]
+    state = last.read_bytes()
+    last.write_bytes(state[:-1] + bytes([state[-1] ^ 1]))
+    assert sharded.provenance().sha256 != before
+    last.unlink()
+    with pytest.raises(ExportError, match=f"lack.*{last.name}"):
+        text_tower("bert", folder)
+
+
+def copied(checkpoint: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint, folder)
+    return folder
+
+
+def refused(said: str, architecture: str, folder: Path, **options: Any) -> ExportError:
+    load: Any = text_tower if architecture in ("bert", "clip-text", "siglip-text") else image_tower
+    with pytest.raises(ExportError, match=said) as caught:
+        load(architecture, folder, **options)
+    assert "\n" not in str(caught.value)
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.0001, 0.02, 0.9])
+@pytest.mark.parametrize("kind", ["clip", "clip in one .bin"])
+def test_truncated_weights_are_named(drawn: dict[str, Path], tmp_path: Path, kind: str, kept: float) -> None:
+    folder = copied(drawn[kind], tmp_path)
+    file = next(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    content = file.read_bytes()
+    file.write_bytes(content[: int(kept * len(content))])
+    for architecture in ("clip-image", "clip-text"):
+        assert "download it again" in refused(re.escape(str(file)), architecture, folder).hint
+
+
+@pytest.mark.parametrize("kind", ["clip", "clip in one .bin"])
+def test_a_pointer_in_the_place_of_the_weights_is_named(drawn: dict[str, Path], tmp_path: Path, kind: str) -> None:
+    folder = copied(drawn[kind], tmp_path)
+    file = next(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 400000000\n", encoding="utf-8")
+    refused(re.escape(str(file)), "clip-image", folder)
+
+
+def test_missing_weights_are_named(drawn: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(drawn["bert"], tmp_path)
+    (folder / "model.safetensors").unlink()
+    refused("no weights in", "bert", folder)
+
+
+def test_a_weight_that_is_missing_or_of_another_shape_is_never_drawn_at_random(
+    drawn: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = copied(drawn["clip"], tmp_path)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["text_config"]["num_hidden_layers"] = 3
+    config["projection_dim"] = 7
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    refused(r"lacks text_model.encoder.layers.2.* and \d+ more", "clip-text", folder)
+    refused("lacks visual_projection.weight, or has it in another shape", "clip-image", folder)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind", "hint"),
+    [
+        ("bert", "resnet", "may be resnet"),
+        ("resnet", "siglip", "may be siglip-image or siglip-text"),
+        ("siglip-text", "clip", "may be clip-image or clip-text"),
+        ("clip-image", "siglip", "may be siglip-image"),
+    ],
+)
+def test_a_tower_of_another_architecture_is_told_which(
+    drawn: dict[str, Path], architecture: str, kind: str, hint: str
+) -> None:
+    error = refused(f"is a '{architecture}' but its checkpoint .* is a '{kind}'", architecture, drawn[kind])
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("model_type", "hint"), [("vit", "known here: resnet, bert"), ("siglip2", "NaFlex"), ("no such model", "known")]
+)
+def test_an_architecture_that_none_here_reads_is_told_those_that_are(
+    drawn: dict[str, Path], tmp_path: Path, model_type: str, hint: str
+) -> None:
+    folder = copied(drawn["siglip"], tmp_path)
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}), encoding="utf-8")
+    assert hint in refused(f"is a '{model_type}'", "siglip-image", folder).hint
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null"])
+def test_a_broken_configuration_is_named(drawn: dict[str, Path], tmp_path: Path, content: str) -> None:
+    folder = copied(drawn["bert"], tmp_path)
+    (folder / "config.json").write_text(content, encoding="utf-8")
+    refused("config.json", "bert", folder)
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [("bert", "bert"), ("clip-text", "clip"), ("siglip-text", "siglip")])
+def test_a_missing_tokenizer_is_named(drawn: dict[str, Path], tmp_path: Path, architecture: str, kind: str) -> None:
+    folder = copied(drawn[kind], tmp_path)
+    for name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    refused("has no tokenizer in", architecture, folder)
+
+
+def test_a_broken_tokenizer_is_named(drawn: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(drawn["siglip"], tmp_path)
+    (folder / "tokenizer.json").write_text('{"model": ', encoding="utf-8")
+    refused("the tokenizer of tower 'ear' .* cannot be read", "siglip-text", folder)
+
+
+def test_a_slow_tokenizer_is_refused(drawn: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(drawn["bert"], tmp_path)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({"tokenizer_class": "CanineTokenizer"}), encoding="utf-8")
+    refused("CanineTokenizer .* no fast form", "bert", folder)
+
+
+def test_the_first_siglips_tokenizer_which_is_slow_only_is_refused(drawn: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(drawn["siglip"], tmp_path)
+    for name in ("tokenizer.json", "special_tokens_map.json"):
+        (folder / name).unlink()
+    (folder / "spiece.model").write_bytes(b"a sentencepiece model")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}', encoding="utf-8")
+    refused("SiglipTokenizer .* no fast form", "siglip-text", folder)
+
+
+def test_vocabularies_without_a_tokenizer_file_suffice(drawn: dict[str, Path], tmp_path: Path) -> None:
+    for architecture, kind in (("bert", "bert"), ("clip-text", "clip")):
+        folder = tmp_path / kind
+        shutil.copytree(drawn[kind], folder)
+        (folder / "tokenizer.json").unlink()
+        text = "Two dogs, один кот 🐶"
+        assert text_tower(architecture, folder).tokenize(text) == text_tower(architecture, drawn[kind]).tokenize(text)
+
+
+def test_more_tokens_than_the_model_has_are_refused(drawn: dict[str, Path]) -> None:
+    refused("3 to 512 tokens, not 513", "bert", drawn["bert"], max_tokens=513)
+    refused("3 to 77 tokens, not 2", "clip-text", drawn["clip"], max_tokens=2)
+    refused("trained on texts of 64 tokens", "siglip-text", drawn["siglip"], max_tokens=32)
+
+
+def test_padding_on_the_left_is_refused_where_it_counts(drawn: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(drawn["siglip"], tmp_path)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "padding_side": "left"}), encoding="utf-8")
+    refused("pads on the left", "siglip-text", folder)
+
+
+def test_pictures_of_another_size_than_the_model_knows_are_refused(drawn: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(drawn["clip"], tmp_path)
+    path = folder / "preprocessor_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "size": 96, "crop_size": 96}), encoding="utf-8")
+    refused("sees pictures of 64 x 64, not 96 x 96", "clip-image", folder)
+
+
+def test_a_model_too_large_for_one_onnx_file_is_refused(
+    drawn: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained_module, "_MOST_BYTES", 1000)
+    refused("an ONNX file holds 2 GiB", "bert", drawn["bert"])
+
+
+@pytest.mark.parametrize("source", ["dir:nowhere", "pypi:some-package==1"])
+def test_a_source_that_is_no_checkpoint_is_refused(source: str) -> None:
+    with pytest.raises(ExportError, match="tower 'ear'"):
+        load_text_tower(TextTowerSpec("ear", "bert", source))
+
+
+def test_a_directory_without_a_configuration_is_refused(tmp_path: Path) -> None:
+    refused("holds no config.json", "bert", tmp_path)

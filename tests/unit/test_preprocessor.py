@@ -1,0 +1,262 @@
+"""A checkpoint's preprocessor configuration becomes an `ImageInput` that gives the pixels transformers gives.
+
+Compared with transformers' own processors (through Pillow) on the levels before normalisation. Greatest difference:
+none where pictures are squashed; 1 of 255 levels where they are cropped, in at most 0.12% of a picture's numbers
+(Pillow takes the part to resize in single precision). Decoding a JPEG at a fraction of its size changes 3 levels at
+most. Transparent pictures differ by design: theirs show what lies under the transparency, ours lie on white.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers as untyped_transformers
+from PIL import Image, ImageFilter
+
+from export.towers.preprocessor import image_input
+from sceneseek.decode import decode
+from sceneseek.errors import ExportError
+from sceneseek.manifest import ImageInput
+from sceneseek.packs import ImageTowerSpec
+from sceneseek.preprocess import enough_pixels, prepare
+
+transformers: Any = untyped_transformers
+
+SPEC = ImageTowerSpec("eye", "resnet", "dir:unused")
+
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+# As the hub's repositories have them, old forms and new.
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "resnet-50": {
+        "crop_pct": 0.875,
+        "do_normalize": True,
+        "do_resize": True,
+        "feature_extractor_type": "ConvNextFeatureExtractor",
+        "image_mean": MEAN,
+        "image_std": STD,
+        "resample": 3,
+        "size": 224,
+    },
+    "convnext at 384": {
+        "image_processor_type": "ConvNextImageProcessor",
+        "size": {"shortest_edge": 384},
+        "resample": 2,
+    },
+    "clip of 2021": {
+        "feature_extractor_type": "CLIPFeatureExtractor",
+        "crop_size": 224,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_resize": True,
+        "resample": 3,
+        "size": 224,
+    },
+    "clip with an odd crop": {
+        "image_processor_type": "CLIPImageProcessor",
+        "crop_size": {"height": 97, "width": 120},
+        "size": {"shortest_edge": 131},
+        "resample": 1,
+    },
+    "siglip": {
+        "image_processor_type": "SiglipImageProcessor",
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+        "resample": 2,
+        "rescale_factor": 1 / 255,
+        "size": {"height": 224, "width": 224},
+    },
+    "siglip 2, fast": {
+        "image_processor_type": "SiglipImageProcessorFast",
+        "resample": 2,
+        "size": {"height": 96, "width": 96},
+    },
+    "vit": {"image_processor_type": "ViTImageProcessor", "size": {"height": 224, "width": 224}, "resample": 2},
+}
+
+
+def written(folder: Path, configuration: dict[str, Any]) -> Path:
+    (folder / "preprocessor_config.json").write_text(json.dumps(configuration), encoding="utf-8")
+    return folder
+
+
+def scene(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    """Something with edges, slopes and noise, so that a wrong offset or filter shows."""
+    rng = np.random.default_rng(width * 100_003 + height)
+    levels = rng.integers(0, 256, (height, width, len(mode)), dtype=np.uint8)
+    drawn = Image.fromarray(levels, mode)
+    return drawn.filter(ImageFilter.GaussianBlur(1)) if min(width, height) > 3 else drawn
+
+
+def as_file(image: Image.Image, kind: str, **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return as_file(scene(331, 217), "JPEG", exif=exif, quality=95)
+
+
+def opaque() -> Image.Image:
+    image = scene(260, 190, "RGBA")
+    image.putalpha(255)
+    return image
+
+
+FILES = {
+    "portrait": as_file(scene(223, 401), "PNG"),
+    "landscape": as_file(scene(640, 427), "PNG"),
+    "panorama": as_file(scene(3000, 120), "PNG"),
+    "tall": as_file(scene(90, 2500), "PNG"),
+    "a line": as_file(scene(400, 1), "PNG"),
+    "1x1": as_file(scene(1, 1), "PNG"),
+    "2x3": as_file(scene(2, 3), "PNG"),
+    "of the shortest edge already": as_file(scene(256, 300), "PNG"),
+    "of the size already": as_file(scene(224, 224), "PNG"),
+    "grey": as_file(scene(300, 200).convert("L"), "PNG"),
+    "palette": as_file(scene(300, 200).quantize(64), "PNG"),
+    "black and white": as_file(scene(300, 200).convert("1"), "PNG"),
+    "opaque RGBA": as_file(opaque(), "PNG"),
+    "cmyk": as_file(scene(300, 200).convert("CMYK"), "JPEG", quality=95),
+    "webp": as_file(scene(300, 200), "WEBP", lossless=True),
+    **{f"turned {o}": turned(o) for o in (2, 3, 5, 6, 8)},
+}
+
+
+def theirs(data: bytes, folder: Path, tmp_path: Path) -> np.ndarray:
+    """The levels that transformers' own processor gives, uint8 (H, W, 3)."""
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    processor = transformers.AutoImageProcessor.from_pretrained(folder, use_fast=False)
+    processor.do_rescale = processor.do_normalize = False
+    # The layout is told, since theirs guesses that a picture of one or three rows has its channels first.
+    return np.asarray(
+        processor.preprocess(
+            transformers.image_utils.load_image(str(path)),
+            data_format="channels_last",
+            input_data_format="channels_last",
+        )["pixel_values"][0]
+    )
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_pixels_are_those_of_transformers_own_processor(tmp_path: Path, name: str) -> None:
+    spec = image_input(SPEC, written(tmp_path, CONFIGURATIONS[name]))
+    for file, data in FILES.items():
+        (ours,) = prepare(decode(data), (spec,))
+        gap = np.abs(ours.astype(int) - theirs(data, tmp_path, tmp_path).astype(int))
+        assert gap.max() <= (1 if spec.fit == "crop" else 0), file
+        assert (gap > 0).mean() < 0.002, file
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_normalisation_in_the_graph_is_theirs(tmp_path: Path, name: str) -> None:
+    folder = written(tmp_path, CONFIGURATIONS[name])
+    spec = image_input(SPEC, folder)
+    picture = Image.new("RGB", (300, 200), (11, 127, 250))
+    processor = transformers.AutoImageProcessor.from_pretrained(folder, use_fast=False)
+    reference = processor.preprocess(picture, data_format="channels_last")["pixel_values"][0]
+    (levels,) = prepare(decode(as_file(picture, "PNG")), (spec,))
+    ours = (levels.astype(np.float32) - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
+    np.testing.assert_allclose(ours, reference, atol=2e-6)
+
+
+def test_a_cut_out_lies_on_white_where_theirs_shows_what_is_under_the_transparency(tmp_path: Path) -> None:
+    folder = written(tmp_path, CONFIGURATIONS["clip of 2021"])
+    cut_out = Image.new("RGBA", (300, 300), (255, 0, 0, 0))
+    cut_out.paste((0, 0, 255, 255), (100, 100, 200, 200))
+    data = as_file(cut_out, "PNG")
+    (ours,) = prepare(decode(data), (image_input(SPEC, folder),))
+    reference = theirs(data, folder, tmp_path)
+    assert (tuple(ours[0, 0]), tuple(reference[0, 0])) == ((255, 255, 255), (255, 0, 0))
+    assert tuple(ours[112, 112]) == tuple(reference[112, 112]) == (0, 0, 255)
+
+
+@pytest.mark.parametrize("name", ["resnet-50", "clip of 2021", "siglip"])
+def test_decoding_a_jpeg_at_a_fraction_of_its_size_changes_little(tmp_path: Path, name: str) -> None:
+    spec = image_input(SPEC, written(tmp_path, CONFIGURATIONS[name]))
+    data = as_file(scene(3740, 2500), "JPEG", quality=90)  # sharper than any photograph
+    quick = decode(data, enough_pixels((spec,)))
+    assert quick.pixels.width < quick.width == 3740
+    (ours,) = prepare(quick, (spec,))
+    reference = theirs(data, tmp_path, tmp_path)
+    difference = np.abs(ours.astype(int) - reference.astype(int))
+    assert difference.max() <= 3
+    assert difference.mean() <= 0.6
+
+
+def test_enough_pixels_counts_the_shortest_edge(tmp_path: Path) -> None:
+    assert enough_pixels((image_input(SPEC, written(tmp_path, CONFIGURATIONS["resnet-50"])),)) == 2 * 256
+
+
+@pytest.mark.parametrize("size", [(4_000_000, 1), (1, 4_000_000), (1, 1)])
+@pytest.mark.parametrize("name", ["resnet-50", "clip with an odd crop", "siglip"])
+def test_a_line_of_four_million_pixels_is_no_larger_once_prepared(
+    tmp_path: Path, name: str, size: tuple[int, int]
+) -> None:
+    spec = image_input(SPEC, written(tmp_path, CONFIGURATIONS[name]))
+    (pixels,) = prepare(decode(as_file(Image.new("RGB", size, "teal"), "PNG")), (spec,))
+    assert pixels.shape == (spec.height, spec.width, 3)
+    assert (pixels == (0, 128, 128)).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"do_resize": False}, "does not resize"),
+        ({"resample": 4}, "number 4"),
+        ({"resample": 0}, "number 0"),
+        ({"do_center_crop": False}, "vary in size"),
+        ({"crop_size": 256}, "padding with black"),
+        ({"size": {"height": 256, "width": 256}}, "crops them to another"),
+        ({"size": {"longest_edge": 256}}, "longest_edge"),
+        ({"image_mean": [0.5]}, "1 channels"),
+        ({"feature_extractor_type": None, "image_processor_type": "DeiTImageProcessor"}, "DeiTImageProcessor"),
+        ({"feature_extractor_type": None, "image_processor_type": "Siglip2ImageProcessor"}, "Siglip2ImageProcessor"),
+        ({"feature_extractor_type": None, "image_processor_type": "NoSuchProcessor"}, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_said_is_refused_with_its_reason(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    configuration = {**CONFIGURATIONS["clip of 2021"], **changes}
+    folder = written(tmp_path, {name: value for name, value in configuration.items() if value is not None})
+    with pytest.raises(ExportError, match=said) as caught:
+        image_input(SPEC, folder)
+    assert "'eye'" in str(caught.value)
+    assert "`input` table" in caught.value.hint
+
+
+def test_a_missing_or_broken_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="has no preprocessor_config"):
+        image_input(SPEC, tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ExportError, match="cannot be read"):
+        image_input(SPEC, tmp_path)
+
+
+def test_the_packs_own_input_comes_before_the_checkpoints(tmp_path: Path) -> None:
+    own = ImageInput(
+        name="eye", height=10, width=20, fit="squash", fit_transparent="letterbox", mean=(0, 0, 0), std=(1, 1, 1)
+    )
+    assert image_input(ImageTowerSpec("eye", "resnet", "dir:unused", own), tmp_path) is own
+
+
+def test_a_crop_larger_than_its_edge_is_no_input() -> None:
+    with pytest.raises(ValueError, match="shortest_edge"):
+        ImageInput(
+            name="eye",
+            height=224,
+            width=224,
+            fit="crop",
+            fit_transparent="crop",
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+            shortest_edge=200,
+        )
