@@ -5,7 +5,7 @@
 Every engine runs the same graph on the same inputs, in turns, as the product would: indexing has one caller
 a core with one thread each, a lone query has all threads. Each figure is the median of the rounds; processor
 time hardly depends on who else is using the machine. How far an engine's outputs lie from those of ONNX
-Runtime is told beside its speed; for a quantised graph, from those of the graph it was made from.
+Runtime is told beside its speed; for a quantised graph, also from those of the graph it was made from.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -137,17 +138,13 @@ def speed(engine: Engine, case: Case, seconds: float) -> Speed:
     return Speed(rows / (time.perf_counter() - start), 1e3 * (time.process_time() - processor) / rows)
 
 
-def distance(found: Outputs, expected: Outputs) -> tuple[float, float]:
-    """The smallest cosine of two rows, and the largest difference, over all outputs that have columns."""
-    cosine, difference = 1.0, 0.0
-    for name, true in expected.items():
-        if not true.size:
-            continue
-        a, b = (x.reshape(len(true), -1).astype(np.float64) for x in (found[name], true))
-        difference = max(difference, float(np.abs(a - b).max()))
-        lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        cosine = min(cosine, float(((a * b).sum(1) / np.maximum(lengths, 1e-12)).min()))
-    return cosine, difference
+def distance(found: Outputs, expected: Outputs) -> str:
+    """How far outputs lie from others: the cosines of the first one's rows, and the largest difference of all."""
+    name = next(iter(expected))
+    a, b = (x[name].reshape(len(expected[name]), -1).astype(np.float64) for x in (found, expected))
+    cosines = (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+    difference = max(float(np.abs(found[n] - true).max()) for n, true in expected.items() if true.size)
+    return f"cosine {cosines.min():.5f} at least, {cosines.mean():.5f} on average; differs by {difference:.1e} at most"
 
 
 def section(case: Case, rounds: int, seconds: float, tell: Callable[[str], None]) -> Section:
@@ -164,10 +161,10 @@ def section(case: Case, rounds: int, seconds: float, tell: Callable[[str], None]
         values = {name: [getattr(s, field) for s in speeds[name]] for name in made}
         figures.append(Figure(base, unit, values[base]))
         figures += [Figure(name, unit, values[name], base, values[base]) for name in rest]
-    true = outputs[base] if case.source is None else onnxruntime_engine(case.source, 0)(case.compared)
-    for name in made:
-        cosine, difference = distance(outputs[name], true)
-        notes.append(f"{name}: smallest cosine {cosine:.6f}, largest difference {difference:.1e}")
+    notes += [f"{name} beside {base}: {distance(outputs[name], outputs[base])}" for name in rest]
+    if case.source is not None:
+        true = onnxruntime_engine(case.source, 0)(case.compared)
+        notes += [f"{name} beside {case.source.name}: {distance(outputs[name], true)}" for name in made]
     title = f"{case.name}: {case.rows} rows a run, {case.callers} at once with {case.threads} threads each"
     return Section(title, figures, notes)
 
@@ -238,6 +235,8 @@ def _first(feed: Feed, rows: int) -> Feed:
 @click.option("--seconds", default=2.0, show_default=True, help="How long an engine runs in a round.")
 def main(bundle: Path, images: Path | None, graphs: list[tuple[Path, Path]], rounds: int, seconds: float) -> None:
     """Measure ONNX Runtime's CPU provider beside OpenVINO."""
+    if find_spec("openvino") is None:
+        raise click.ClickException("OpenVINO is not installed: pip install openvino beside the extra `cpu`")
     report = Report(describe())
     for case in cases(Bundle.load(bundle), images, graphs):
         print(case.name, file=sys.stderr)

@@ -1,8 +1,8 @@
 """Where TensorRT keeps the engines it builds: a folder for each model, runtime and set of GPUs.
 
-An engine holds for the very graph, the versions that built it and the GPU it was tuned on. TensorRT itself
-puts only the graph's structure and the GPU's compute capability into a file's name, so a bundle with other
-weights or a newer driver would be answered from an old engine.
+An engine holds for the very graph, the versions that built it and the GPU it was tuned on, and ONNX Runtime
+leaves it to its caller to throw old ones away. It names a file after the graph's structure and the GPU's
+compute capability, so a bundle with other weights would be answered from an old engine.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def make_engine_folder(graph: Path, runtime_version: str) -> Path:
 def installed_gpus() -> str:
     """Name, compute capability and driver of every GPU, a line each, as `nvidia-smi` tells; else ``unknown``.
 
-    All of them: which one a session takes is CUDA_VISIBLE_DEVICES' to say. Where the tool is missing
-    TensorRT's own suffix for the compute capability still keeps different generations of GPUs apart.
+    All of them: which one a session takes is CUDA_VISIBLE_DEVICES' to say. Where the tool is missing, the
+    compute capability in the files' names still keeps generations of GPUs apart.
     """
     query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
