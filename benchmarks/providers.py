@@ -23,19 +23,14 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.feeds import Feed, first, noise, photographs, queries
 from benchmarks.machine import cores, describe, others
 from benchmarks.report import Figure, Report, Section
-from benchmarks.texts import own_queries
 from benchmarks.timing import measure
-from indexer.load import Loaded, load
-from indexer.walk import list_images
 from sceneseek.bundle import Bundle
-from sceneseek.manifest import ImageInput
-from sceneseek.tokenizer import Tokenizer
 
 _BATCH, _COMPARED = 16, 64
 
-Feed = Mapping[str, np.ndarray[Any, Any]]
 Outputs = Mapping[str, np.ndarray[Any, Any]]
 Engine = Callable[[Feed], Outputs]
 
@@ -169,51 +164,17 @@ def section(case: Case, rounds: int, seconds: float, tell: Callable[[str], None]
     return Section(title, figures, notes)
 
 
-def photographs(folder: Path, inputs: tuple[ImageInput, ...], count: int) -> Feed:
-    """The first photographs of a folder as the image graph reads them."""
-    loaded: list[Loaded] = []
-    for file in list_images(folder).files:
-        found = load(file, inputs)
-        if isinstance(found, Loaded):
-            loaded.append(found)
-        if len(loaded) == count:
-            break
-    return {spec.name: np.stack([image.pixels[i] for image in loaded]) for i, spec in enumerate(inputs)}
-
-
-def noise(graph: Path, count: int) -> Feed:
-    """Coarse coloured noise, or normal numbers, in the shapes that a graph reads."""
-    import onnxruntime  # noqa: PLC0415
-
-    draw = np.random.default_rng(0)
-    feed: dict[str, np.ndarray[Any, Any]] = {}
-    for node in onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"]).get_inputs():
-        shape = [count, *node.shape[1:]]
-        if node.type == "tensor(uint8)":
-            coarse = draw.integers(0, 256, (count, -(-shape[1] // 8), -(-shape[2] // 8), 3), np.uint8)
-            feed[node.name] = np.ascontiguousarray(coarse.repeat(8, 1).repeat(8, 2)[:, : shape[1], : shape[2]])
-        else:
-            feed[node.name] = draw.standard_normal(shape, np.float32)
-    return feed
-
-
 def cases(bundle: Bundle, images: Path | None, graphs: Sequence[tuple[Path, Path]]) -> Iterator[Case]:
     """Indexing and a lone query with the bundle, and indexing with other image graphs."""
     inputs, at_once = bundle.manifest.image_inputs, cores()
     pixels = photographs(images, inputs, _COMPARED) if images else noise(bundle.image_graph, _COMPARED)
-    yield Case("image graph", bundle.image_graph, _first(pixels, _BATCH), pixels, at_once, 1)
-    tokenizer = Tokenizer(bundle.tokenizer, bundle.manifest.text_input)
-    tokens = tokenizer(own_queries()[:_COMPARED])
-    texts = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
-    yield Case("text graph, a lone query", bundle.text_graph, _first(texts, 1), texts, 1, at_once)
+    yield Case("image graph", bundle.image_graph, first(pixels, _BATCH), pixels, at_once, 1)
+    texts = queries(bundle, _COMPARED)
+    yield Case("text graph, a lone query", bundle.text_graph, first(texts, 1), texts, 1, at_once)
     for graph, source in graphs:
         fits = set(pixels) == set(noise(graph, 1))
         feed = pixels if fits else noise(graph, _COMPARED)
-        yield Case(graph.name, graph, _first(feed, _BATCH), feed, at_once, 1, source)
-
-
-def _first(feed: Feed, rows: int) -> Feed:
-    return {name: array[:rows] for name, array in feed.items()}
+        yield Case(graph.name, graph, first(feed, _BATCH), feed, at_once, 1, source)
 
 
 @click.command()

@@ -62,7 +62,7 @@ class Floor:
         if name is None:
             raise IndexUnavailable(f"nothing is indexed in {store.url}")
         self._encoder = TextEncoder(bundle, device, threads)
-        self._scorer = Scorer(bundle, device)
+        self._scorer = Scorer(bundle)
         self._vectors = self._scorer.vectors_read()
         self._collection = store.open(name)
 

@@ -199,7 +199,7 @@ def _measure(bundle: Bundle, ratings: Ratings, images: EncodedImages, device: De
     if not usable.any():
         raise DataError(f"no image that {ratings.label} rates can be used", "check --images")
     texts = encode_texts(bundle, ratings.captions, device)
-    scores = score_pairs(Scorer(bundle, device), images.vectors, texts, rows[usable], ratings.caption[usable])
+    scores = score_pairs(Scorer(bundle), images.vectors, texts, rows[usable], ratings.caption[usable])
     rated = Rated(
         predicted=scores.astype(np.float64),
         target=ratings.target[usable].astype(np.float64),

@@ -147,7 +147,7 @@ def _own_ranks(
 
     Infinity where it is not among the first `depth`.
     """
-    encoder, scorer = TextEncoder(bundle, device), Scorer(bundle, device)
+    encoder, scorer = TextEncoder(bundle, device), Scorer(bundle)
     live = LiveCollection(store, bundle.manifest.fingerprints.image)
     by_cosine, by_score = np.full((2, len(captions)), np.inf)
     row = 0

@@ -198,7 +198,7 @@ def measure_fidelity(
     text_vectors = [_one_by_one(encoder, queries) for encoder in encoders]
     pairs = np.indices((len(image_vectors[0].joint), len(queries))).reshape(2, -1)
     scores = [
-        score_pairs(Scorer(bundle, device), pictures, words, *pairs)
+        score_pairs(Scorer(bundle), pictures, words, *pairs)
         for bundle, pictures, words in zip((fp32, converted), image_vectors, text_vectors, strict=True)
     ]
     return Fidelity(

@@ -92,7 +92,7 @@ def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) 
         text_shares = [{"text": text_unit, "spread": text_spread}[name] for name in OF_TEXT if name in trees.widths]
         drift["image.head"] = _relative_gap(together.head, [image_features] if "image" in trees.widths else [])
         drift["text.head"] = _relative_gap(texts_together.head, text_shares)
-    scorer = Scorer(bundle, "cpu")
+    scorer = Scorer(bundle)
     gaps = []
     for i in range(len(texts)):
         similarity = image_joint @ text_joint[i]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sceneseek.bundle import Bundle
-from sceneseek.runtime import Device, open_session
+from sceneseek.runtime import open_session
 from sceneseek.vectors import Floats
 
 
@@ -45,9 +45,9 @@ class Scorer:
             that the head looks at.
     """
 
-    def __init__(self, bundle: Bundle, device: Device = "auto") -> None:
-        # One thread: the graph takes microseconds, less than waking a second one.
-        self._session = open_session(bundle.score_graph, device, threads=1)
+    def __init__(self, bundle: Bundle) -> None:
+        # The CPU and one thread: the graph takes microseconds, less than a trip to a GPU or waking a second thread.
+        self._session = open_session(bundle.score_graph, "cpu", threads=1)
         self.reads = frozenset(self._session.inputs)
 
     def vectors_read(self) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class Search:
         self.bundle = bundle
         self.live = LiveCollection(store, bundle.manifest.fingerprints.image)
         self._encoder = TextEncoder(bundle, device, threads)
-        self._scorer = Scorer(bundle, device)
+        self._scorer = Scorer(bundle)
         self.placement = self._encoder.placement
 
     def query(self, text: str, k: int = DEFAULT_K, shortlist: int = DEFAULT_SHORTLIST) -> Answer:

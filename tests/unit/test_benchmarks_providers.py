@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import providers
+from benchmarks.feeds import noise
 
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 20]>
@@ -28,7 +29,7 @@ def test_the_distance_is_that_of_the_worst_row_and_number() -> None:
 def test_noise_fits_the_graph_that_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "graph.onnx"
     onnx.save(onnx.parser.parse_model(GRAPH), path)
-    feed = providers.noise(path, 5)
+    feed = noise(path, 5)
     assert {name: (array.shape, array.dtype.name) for name, array in feed.items()} == {
         "pixels": ((5, 20, 12, 3), "uint8"),
         "x": ((5, 4), "float32"),
