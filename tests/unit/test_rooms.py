@@ -19,7 +19,7 @@ BELOW = {
     "indexer": {"sceneseek"},
     "server": {"sceneseek"},
     "evaluation": {"sceneseek", "indexer"},
-    "benchmarks": {"sceneseek", "indexer"},
+    "benchmarks": {"sceneseek", "indexer", "export"},
 }
 HEAVY = {"torch", "transformers", "optimum", "catboost", "onnx", "sklearn", "scipy"}
 
