@@ -132,10 +132,14 @@ class Bench:
 
     def session(self, home: Path, model: onnx.ModelProto, feed: Feed, threads: int | None = None) -> Callable[[], None]:
         """Runs the model on the feed."""
-        path = home / "graph.onnx"
+        path = home / f"{len(list(home.iterdir()))}.onnx"
         path.write_bytes(model.SerializeToString())
         session = open_session(path, "cpu", self._threads if threads is None else threads)
-        return lambda: session.run(feed) and None
+
+        def run() -> None:
+            session.run(feed)
+
+        return run
 
     def rates(
         self, name: str, ways: dict[str, Callable[[], None]], count: int

@@ -157,7 +157,11 @@ def _clean(tower: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     named = copy.deepcopy(tower)
     for i, node in enumerate(named.graph.node):
         node.name = node.name or f"{node.op_type}.{i}"  # nodes are left out by name
-    quant_pre_process(named, path, skip_symbolic_shape=True)
+    # By a file: of a model in memory it takes the large weights out, and then looks for them in a file.
+    given = path.with_name("given.onnx")
+    onnx.save(named, given)
+    quant_pre_process(given, path, skip_symbolic_shape=True)
+    given.unlink()
     return onnx.load(path)
 
 
