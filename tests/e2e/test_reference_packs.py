@@ -175,6 +175,48 @@ def test_a_users_own_pack_of_siglip_2_reads_russian(
     assert similarities[0] != similarities[1]
 
 
+def test_int8_is_calibrated_and_compared_on_the_users_pictures_and_answers(
+    sceneseek: CommandLine,
+    models: dict[str, Path],
+    rated: dict[str, Path],
+    gallery: Path,
+    answer: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    # Forced, since of twelve captions a single one is eight points of recall.
+    exported = sceneseek(
+        "export", "--pack", "clip", *local(models, CLIP), "--precision", "int8", "--sample", gallery,
+        "--captions", rated["captions"], "--expert", rated["expert"], "--force", "--out", tmp_path / "bundle",
+    )  # fmt: skip
+    assert exported.returncode == 0, exported.stderr
+    assert "precision    int8; beside fp32:" in exported.stdout
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["precision"] == "int8"
+    fidelity = manifest["fidelity"]
+    assert fidelity["image_cosine"]["mean"] > 0.98
+    assert (fidelity["calibrated_on"], fidelity["image_cosine"]["count"]) == (8, 4)
+    assert (fidelity["loss"]["recall@5"]["count"], fidelity["loss"]["tau_c"]["count"]) == (len(NAMES), len(NAMES))
+    assert max(manifest["drift"].values()) <= 1e-4
+    answer(tmp_path / "bundle", "a red circle")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--precision", "int8"], "--precision int8 needs --sample DIR"),
+        (["--force"], "belong to a lower --precision"),
+        (["--precision", "fp16", "--sample", ".", "--expert", "ratings.tsv"], "--split and --expert need --captions"),
+    ],
+    ids=["no sample", "nothing to force", "ratings of nothing"],
+)
+def test_options_of_a_lower_precision_that_do_not_fit_are_refused_at_once(
+    sceneseek: CommandLine, words: list[str], said: str
+) -> None:
+    outcome = sceneseek("export", *words)
+    assert outcome.returncode == 2
+    assert said in outcome.stderr
+
+
 def test_an_unknown_pack_lists_the_known_ones(sceneseek: CommandLine) -> None:
     for command in (("export",), ("train", "alignment", "--images", ".", "--captions", "x", "--out", "y")):
         outcome = sceneseek(*command, "--pack", "clop")
