@@ -31,7 +31,8 @@ def convolutional(seed: int = 0) -> onnx.ModelProto:
     rng = np.random.default_rng(seed)
 
     def weight(*shape: int) -> Floats:
-        return (rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+        drawn: Floats = rng.normal(size=shape).astype(np.float32)
+        return drawn / np.float32(np.sqrt(np.prod(shape[1:])))
 
     return piece(
         """
