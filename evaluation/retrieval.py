@@ -30,13 +30,12 @@ from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
 from sceneseek.encoders import TextEncoder
 from sceneseek.errors import DataError
-from sceneseek.live import LiveCollection
 from sceneseek.payload import point_id
 from sceneseek.progress import Progress
 from sceneseek.request import DEFAULT_SHORTLIST
 from sceneseek.runtime import Device
 from sceneseek.scorer import Candidates, Scorer
-from sceneseek.store import VectorStore
+from sceneseek.store import Collection, VectorStore
 from sceneseek.vectors import Floats
 
 DEPTH = 1_000
@@ -115,7 +114,11 @@ def evaluate_retrieval(
     asked = [caption for caption in captions if caption.image in indexed]
     if missing := len(wanted) - len(indexed):
         log.warning("%d of %d images of the captions file are not in %s", missing, len(wanted), images)
-    shortlist, rescored = _own_ranks(bundle, store, asked, min(DEPTH, len(indexed)), device)
+    collection = store.open(receipt.generation)
+    try:
+        shortlist, rescored = _own_ranks(bundle, collection, asked, min(DEPTH, len(indexed)), device)
+    finally:
+        collection.close()
 
     def measure(rows: Positions) -> dict[str, float]:
         after = ranking_figures(rescored[rows])
@@ -141,31 +144,27 @@ def rescored_rank(candidates: Candidates, scores: Floats, own: str) -> float:
 
 
 def _own_ranks(
-    bundle: Bundle, store: VectorStore, captions: Sequence[Caption], depth: int, device: Device
+    bundle: Bundle, collection: Collection, captions: Sequence[Caption], depth: int, device: Device
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The place (from 1) of each caption's own image by cosine, and by score.
 
     Infinity where it is not among the first `depth`.
     """
     encoder, scorer = TextEncoder(bundle, device), Scorer(bundle)
-    live = LiveCollection(store, bundle.manifest.fingerprints.image)
     by_cosine, by_score = np.full((2, len(captions)), np.inf)
     row = 0
-    try:
-        with live.borrow() as collection, Progress("asking", len(captions), "captions") as progress:
-            for batch in batched(captions, _BATCH):
-                vectors = encoder.encode([searchable(caption.text) for caption in batch])
-                for caption, joint, head in zip(batch, vectors.joint, vectors.head, strict=True):
-                    own = point_id(caption.image)
-                    ids = collection.shortlist(joint, depth).ids
-                    if own in ids:
-                        by_cosine[row] = ids.index(own) + 1
-                    # Asked for as a search does it: the first places of a deeper list may be other ones.
-                    candidates = collection.shortlist(joint, DEFAULT_SHORTLIST, scorer.vectors_read())
-                    rank = rescored_rank(candidates, scorer.score(candidates, joint, head), own)
-                    by_score[row] = by_cosine[row] if np.isnan(rank) else rank
-                    row += 1
-                progress.advance(len(batch))
-    finally:
-        live.close()
+    with Progress("asking", len(captions), "captions") as progress:
+        for batch in batched(captions, _BATCH):
+            vectors = encoder.encode([searchable(caption.text) for caption in batch])
+            for caption, joint, head in zip(batch, vectors.joint, vectors.head, strict=True):
+                own = point_id(caption.image)
+                ids = collection.shortlist(joint, depth).ids
+                if own in ids:
+                    by_cosine[row] = ids.index(own) + 1
+                # Asked for as a search does it: the first places of a deeper list may be other ones.
+                candidates = collection.shortlist(joint, DEFAULT_SHORTLIST, scorer.vectors_read())
+                rank = rescored_rank(candidates, scorer.score(candidates, joint, head), own)
+                by_score[row] = by_cosine[row] if np.isnan(rank) else rank
+                row += 1
+            progress.advance(len(batch))
     return by_cosine, by_score

@@ -122,6 +122,7 @@ class _Run:
             head=manifest.dimensions.image_head,
             sources=(str(self._root),),
             created=self._now.isoformat(timespec="microseconds"),
+            bundle=str(self._bundle.path.resolve()),
         )
 
     def _fill(self, collection: Collection, known_before: bool) -> bool:

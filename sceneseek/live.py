@@ -1,8 +1,9 @@
-"""The live generation, followed while queries run.
+"""What answers now: the live generation and what belongs to it, followed while queries run.
 
-A query borrows the open collection. When the alias has moved, a watcher opens the new generation and
-swaps it in; the old one is closed when its last borrower returns it. So a switch fails no query, and no
-query sees two generations.
+A query borrows a pair: the open generation behind the alias, and its companion (what encodes and scores for that
+generation). When the alias has moved, or a better companion has come for the same generation, a watcher makes the
+new pair and swaps it in whole; what the old one alone held is closed when its last borrower returns it. So a switch
+fails no query, and no query sees one half of each.
 """
 
 from __future__ import annotations
@@ -11,37 +12,85 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from sceneseek.errors import IndexUnavailable, SceneseekError
-from sceneseek.store import Collection, VectorStore
+from sceneseek.store import Collection, CollectionInfo, VectorStore
+
+Companion = TypeVar("Companion")
 
 log = logging.getLogger(__name__)
 
 
-class _Lease:
-    """An open collection and the number of those who use it; `retired` once it has been replaced."""
+class Companions(Protocol[Companion]):
+    """Where companions come from."""
 
-    def __init__(self, collection: Collection) -> None:
-        self.collection = collection
+    def fitting(self, info: CollectionInfo, store_url: str) -> Companion:
+        """The companion of a generation.
+
+        Raises:
+            SceneseekError: none fits; the generation is then not followed.
+        """
+
+    def newer(self, info: CollectionInfo, present: Companion) -> Companion | None:
+        """A companion to take the place of the present one of the same generation, or None; cheap if None.
+
+        Raises:
+            SceneseekError: there is one, but it does not fit; the present one goes on.
+        """
+
+
+def filled_by_another(info: CollectionInfo, store_url: str, fingerprint: str) -> IndexUnavailable:
+    """The error of a generation that another image graph filled: its vectors mean nothing to this one."""
+    return IndexUnavailable(
+        f"the index {store_url} was filled by another image graph ({info.image_fingerprint[:12]}) "
+        f"than this bundle's ({fingerprint[:12]})",
+        "use the bundle that filled it, or index the folder again with this one",
+    )
+
+
+@dataclass
+class _Opened:
+    """An open collection, and how many pairs hold it."""
+
+    collection: Collection
+    pairs: int = 0
+
+
+@dataclass(frozen=True)
+class Pair(Generic[Companion]):
+    """What answers a query: a generation, and what belongs to it."""
+
+    collection: Collection
+    companion: Companion
+
+
+class _Lease(Generic[Companion]):
+    """A pair and the number of those who use it; `retired` once it has been replaced."""
+
+    def __init__(self, opened: _Opened, companion: Companion) -> None:
+        self.pair = Pair(opened.collection, companion)
+        self.opened = opened
         self.users = 0
         self.retired = False
 
 
-class LiveCollection:
-    """The generation behind a store's alias, for one bundle.
+class Live(Generic[Companion]):
+    """The pair behind a store's alias.
 
     Args:
         store: where the generations are.
-        image_fingerprint: that of the bundle that will ask; a generation that another image graph
-            filled is refused, since distances between two graphs' vectors mean nothing.
+        companions: what belongs to each.
 
     Raises:
         IndexUnavailable: nothing was indexed yet, or the live generation is held or unfit.
+        SceneseekError: nothing fits the live generation.
     """
 
-    def __init__(self, store: VectorStore, image_fingerprint: str) -> None:
+    def __init__(self, store: VectorStore, companions: Companions[Companion]) -> None:
         self._store = store
-        self._fingerprint = image_fingerprint
+        self._companions = companions
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -53,50 +102,59 @@ class LiveCollection:
                 f"nothing is indexed in {store.url}",
                 f"index a folder first: sceneseek index DIR --index {store.url}",
             )
-        self._lease = _Lease(self._open(name))
+        self._lease = self._open(name)
 
     @contextlib.contextmanager
-    def borrow(self) -> Iterator[Collection]:
-        """The collection to answer one query from; it stays open until the block ends."""
+    def borrow(self) -> Iterator[Pair[Companion]]:
+        """The pair to answer one query from; its collection stays open until the block ends."""
         with self._guard:
             lease = self._lease
             lease.users += 1
         try:
-            yield lease.collection
+            yield lease.pair
         finally:
             with self._guard:
                 lease.users -= 1
-                finished = lease.retired and lease.users == 0
-            if finished:
-                lease.collection.close()
+                closing = self._closing(lease)
+            if closing:
+                closing.close()
 
     @property
     def name(self) -> str:
         """The generation that answers now."""
-        return self._lease.collection.info.name
+        return self._lease.pair.collection.info.name
+
+    @property
+    def companion(self) -> Companion:
+        """What belongs to the generation that answers now."""
+        return self._lease.pair.companion
 
     def refresh(self) -> bool:
-        """Follow the alias if it has moved; True if another generation answers now.
+        """Follow the alias if it has moved, or a companion if it is newer; True if another pair answers now.
 
-        A generation that cannot be opened is named in `problem` and the old one goes on answering.
+        What cannot be followed is named in `problem` and the old pair goes on answering.
         """
         name = self._store.live()
-        if name is None or name in (self.name, self._refused):
-            return False
+        moved = name is not None and name not in (self.name, self._refused)
         try:
-            fresh = _Lease(self._open(name))
+            fresh = self._open(str(name)) if moved else self._renewed()
         except SceneseekError as error:
-            self.problem, self._refused = str(error), name
-            log.error("generation %s is not followed, %s goes on answering: %s", name, self.name, error)
+            if moved:
+                self._refused = name
+            if str(error) != self.problem:
+                self.problem = str(error)
+                log.error("%s goes on answering as it does: %s", self.name, error)
+            return False
+        if fresh is None:
             return False
         with self._guard:
             old, self._lease = self._lease, fresh
             old.retired = True
-            idle = old.users == 0
-        if idle:
-            old.collection.close()
+            closing = self._closing(old)
+        if closing:
+            closing.close()
         self.problem, self._refused = None, None
-        log.info("generation %s answers in place of %s", name, old.collection.info.name)
+        log.info("generation %s answers in place of %s", self.name, old.pair.collection.info.name)
         return True
 
     def follow(self, every: float = 0.5) -> None:
@@ -113,7 +171,7 @@ class LiveCollection:
         self._stop.set()
         if self._watcher is not None:
             self._watcher.join()
-        self._lease.collection.close()
+        self._lease.pair.collection.close()
 
     def _watch(self, every: float) -> None:
         while not self._stop.wait(every):
@@ -123,14 +181,30 @@ class LiveCollection:
                 self.problem = f"the index cannot be read ({error})"
                 log.error("%s", self.problem)
 
-    def _open(self, name: str) -> Collection:
+    def _open(self, name: str) -> _Lease[Companion]:
         collection = self._store.open(name)
-        if collection.info.image_fingerprint != self._fingerprint:
-            filled_by = collection.info.image_fingerprint[:12]
+        try:
+            companion = self._companions.fitting(collection.info, self._store.url)
+        except BaseException:
             collection.close()
-            raise IndexUnavailable(
-                f"the index {self._store.url} was filled by another image graph ({filled_by}) "
-                f"than this bundle's ({self._fingerprint[:12]})",
-                "use the bundle that filled it, or index the folder again with this one",
-            )
-        return collection
+            raise
+        return self._leased(_Opened(collection), companion)
+
+    def _renewed(self) -> _Lease[Companion] | None:
+        """The same generation with a newer companion."""
+        pair = self._lease.pair
+        newer = self._companions.newer(pair.collection.info, pair.companion)
+        return None if newer is None else self._leased(self._lease.opened, newer)
+
+    def _leased(self, opened: _Opened, companion: Companion) -> _Lease[Companion]:
+        with self._guard:
+            opened.pairs += 1
+        return _Lease(opened, companion)
+
+    @staticmethod
+    def _closing(lease: _Lease[Companion]) -> Collection | None:
+        """The collection to close now that this lease is done with, under the guard; None if it is not, or shared."""
+        if not lease.retired or lease.users:
+            return None
+        lease.opened.pairs -= 1
+        return None if lease.opened.pairs else lease.opened.collection

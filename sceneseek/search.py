@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from sceneseek.bundle import Bundle
-from sceneseek.encoders import TextEncoder, truncated
-from sceneseek.live import LiveCollection
+from sceneseek.encoders import truncated
+from sceneseek.live import Live
+from sceneseek.models import Models, Shelf
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, checked_k, checked_query
-from sceneseek.runtime import Device
-from sceneseek.scorer import Scorer
+from sceneseek.runtime import Device, Placement
 from sceneseek.store import VectorStore
 
 
@@ -61,23 +61,29 @@ class Search:
     """The pipeline over one bundle and one store. Thread-safe.
 
     Args:
-        bundle: the graphs.
+        bundle: the graphs; others beside it may take its place, see `Shelf`.
         store: where the generations are.
         threads: threads within one run of the text graph; 0 leaves it to the runtime.
 
     Attributes:
-        placement: where the text graph runs.
+        live: the generation that answers, with the models that belong to it.
 
     Raises:
-        IndexUnavailable, RuntimeUnavailable, BundleError: see `LiveCollection` and `open_session`.
+        IndexUnavailable, RuntimeUnavailable, BundleError: see `Live` and `Shelf`.
     """
 
     def __init__(self, bundle: Bundle, store: VectorStore, device: Device = "auto", threads: int = 0) -> None:
-        self.bundle = bundle
-        self.live = LiveCollection(store, bundle.manifest.fingerprints.image)
-        self._encoder = TextEncoder(bundle, device, threads)
-        self._scorer = Scorer(bundle)
-        self.placement = self._encoder.placement
+        self.live: Live[Models] = Live(store, Shelf(bundle, device, threads))
+
+    @property
+    def bundle(self) -> Bundle:
+        """The one that answers now."""
+        return self.live.companion.bundle
+
+    @property
+    def placement(self) -> Placement:
+        """Where its text graph runs."""
+        return self.live.companion.encoder.placement
 
     def query(self, text: str, k: int = DEFAULT_K, shortlist: int = DEFAULT_SHORTLIST) -> Answer:
         """The k images that match a text best.
@@ -94,13 +100,14 @@ class Search:
         """
         clock = _Clock()
         text, k = checked_query(text), checked_k(k)
-        tokens = self._encoder.tokenize([text])
-        vectors = self._encoder.encode_tokens(tokens)
-        clock.lap("encode")
-        with self.live.borrow() as collection:
-            candidates = collection.shortlist(vectors.joint[0], max(shortlist, k), self._scorer.vectors_read())
+        with self.live.borrow() as pair:
+            collection, models = pair.collection, pair.companion
+            tokens = models.encoder.tokenize([text])
+            vectors = models.encoder.encode_tokens(tokens)
+            clock.lap("encode")
+            candidates = collection.shortlist(vectors.joint[0], max(shortlist, k), models.scorer.vectors_read())
             clock.lap("shortlist")
-            scores = self._scorer.score(candidates, vectors.joint[0], vectors.head[0])
+            scores = models.scorer.score(candidates, vectors.joint[0], vectors.head[0])
             best = np.lexsort((-candidates.similarity, -scores))[:k]
             clock.lap("score")
             records = collection.retrieve([candidates.ids[i] for i in best])
@@ -127,8 +134,8 @@ class Search:
             results=results,
             shortlist=len(candidates),
             generation=generation,
-            bundle=self.bundle.manifest.fingerprints.bundle,
-            calibrated=self.bundle.manifest.head.calibrated,
+            bundle=models.bundle.manifest.fingerprints.bundle,
+            calibrated=models.bundle.manifest.head.calibrated,
             timings_ms=clock.read(),
         )
 

@@ -66,9 +66,9 @@ def health_blueprint(search: Search) -> Blueprint:
 
 
 def _readiness(search: Search) -> Readiness:
-    manifest = search.bundle.manifest
-    with search.live.borrow() as collection:
-        generation, images = collection.info.name, collection.count()
+    with search.live.borrow() as pair:
+        manifest, placement = pair.companion.bundle.manifest, pair.companion.encoder.placement
+        generation, images = pair.collection.info.name, pair.collection.count()
     return {
         "pack": manifest.pack,
         "fingerprints": manifest.fingerprints.model_dump(),
@@ -76,7 +76,7 @@ def _readiness(search: Search) -> Readiness:
         "images": images,
         "following": search.live.watching(),
         "problem": search.live.problem,
-        "runtime": _runtime(search.placement),
+        "runtime": _runtime(placement),
     }
 
 

@@ -140,8 +140,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
             self._search = open_search(self._service)
             application = create_app(self._search)
-            with self._search.live.borrow() as collection:
-                images = collection.count()
+            with self._search.live.borrow() as pair:
+                images = pair.collection.count()
         except Exception as error:
             log.debug("the worker cannot start", exc_info=True)
             self._to_master.send(_as_ours(error))

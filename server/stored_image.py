@@ -44,9 +44,9 @@ def find_image(search: Search, image_id: UUID) -> StoredImage:
     Raises:
         NotFound: no such id, or its file is no longer in its source folder.
     """
-    with search.live.borrow() as collection:
-        records = collection.retrieve([str(image_id)])
-        info = collection.info
+    with search.live.borrow() as pair:
+        records = pair.collection.retrieve([str(image_id)])
+        info = pair.collection.info
     if not records:
         raise NotFound(f"no image has the id {image_id}", "search again: it may have left the index")
     payload = records[0].payload

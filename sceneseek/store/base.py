@@ -28,6 +28,7 @@ class CollectionInfo:
         head: width of the head vectors; 0 where the head reads the joint space only.
         sources: the folders that were indexed, absolute; a point's payload names its folder by number.
         created: ISO 8601, UTC.
+        bundle: the directory of the bundle that filled it, absolute; empty where that is not known.
     """
 
     name: str
@@ -36,6 +37,7 @@ class CollectionInfo:
     head: int
     sources: tuple[str, ...]
     created: str
+    bundle: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,35 +10,49 @@ from pathlib import Path
 import pytest
 
 from sceneseek.errors import IndexUnavailable
-from sceneseek.live import LiveCollection
-from sceneseek.store import open_store
+from sceneseek.live import Live, filled_by_another
+from sceneseek.store import CollectionInfo, open_store
 from tests.integration.test_store_contract import INFO, points, published
+
+
+class SameGraph:
+    """No companion at all, for generations that one image graph filled."""
+
+    def __init__(self, image_fingerprint: str) -> None:
+        self._fingerprint = image_fingerprint
+
+    def fitting(self, info: CollectionInfo, store_url: str) -> None:
+        if info.image_fingerprint != self._fingerprint:
+            raise filled_by_another(info, store_url, self._fingerprint)
+
+    def newer(self, *_: object) -> None:
+        return None
 
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
     with pytest.raises(IndexUnavailable, match="sceneseek index DIR"):
-        LiveCollection(open_store(f"file:{tmp_path}"), "fingerprint")
+        Live(open_store(f"file:{tmp_path}"), SameGraph("fingerprint"))
 
 
 def test_another_bundles_index_is_refused_and_released(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
     with pytest.raises(IndexUnavailable, match="another image graph"):
-        LiveCollection(store, "other")
+        Live(store, SameGraph("other"))
     store.open("first").close()
 
 
 def test_a_switch_is_followed_and_the_old_generation_closed_when_its_last_query_ends(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
-    live = LiveCollection(store, INFO.image_fingerprint)
+    live = Live(store, SameGraph(INFO.image_fingerprint))
     with live.borrow() as old:
         published(store, replace(INFO, name="second"), points(5))
         assert live.refresh()
         assert not live.refresh()
-        assert old.count() == 3
+        assert old.collection.count() == 3
         with live.borrow() as new:
-            assert new.count() == 5
+            assert new.collection.count() == 5
         with pytest.raises(IndexUnavailable, match="held"):
             store.open("first")
     store.open("first").close()
@@ -48,7 +62,7 @@ def test_a_switch_is_followed_and_the_old_generation_closed_when_its_last_query_
 def test_a_generation_that_cannot_be_followed_leaves_the_old_one_answering(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
-    live = LiveCollection(store, INFO.image_fingerprint)
+    live = Live(store, SameGraph(INFO.image_fingerprint))
     published(store, replace(INFO, name="alien", image_fingerprint="other"), points(5))
     assert not live.refresh()
     assert live.name == "first"
@@ -62,7 +76,7 @@ def test_a_generation_that_cannot_be_followed_leaves_the_old_one_answering(tmp_p
 def test_queries_never_fail_while_generations_come_and_go(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(30))
-    live = LiveCollection(store, INFO.image_fingerprint)
+    live = Live(store, SameGraph(INFO.image_fingerprint))
     live.follow(every=0.01)
     stop, failures, answered = threading.Event(), [], [0]
 
@@ -70,9 +84,9 @@ def test_queries_never_fail_while_generations_come_and_go(tmp_path: Path) -> Non
         query = points(1)[0].joint
         while not stop.is_set():
             try:
-                with live.borrow() as collection:
-                    found = collection.shortlist(query, 10)
-                    if len(collection.retrieve(found.ids)) != 10:
+                with live.borrow() as pair:
+                    found = pair.collection.shortlist(query, 10)
+                    if len(pair.collection.retrieve(found.ids)) != 10:
                         failures.append("mixed")
                 answered[0] += 1
             except Exception as error:  # noqa: BLE001 - any failure is what the test is about

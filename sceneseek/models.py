@@ -1,0 +1,114 @@
+"""The models that answer for a generation: found among the bundles at hand, by the image graph that filled it.
+
+A service is started with one bundle. When a generation goes live that another image graph filled, the bundle that
+filled it is looked for: the service's own directory (it may have been written anew), the one that the generation
+names, the directories beside its own. So bundle and generation change together, and a restart finds them again.
+A bundle that is written anew with the same image graph (another head, another text graph) is taken up as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sceneseek.bundle import Bundle
+from sceneseek.encoders import TextEncoder
+from sceneseek.errors import BundleError
+from sceneseek.live import filled_by_another
+from sceneseek.manifest import MANIFEST, Manifest
+from sceneseek.runtime import Device
+from sceneseek.scorer import Scorer
+from sceneseek.store import CollectionInfo
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Models:
+    """A bundle's text encoder and scorer, ready to run."""
+
+    bundle: Bundle
+    encoder: TextEncoder
+    scorer: Scorer
+
+    @classmethod
+    def load(cls, bundle: Bundle, device: Device, threads: int) -> Models:
+        """Open a bundle's graphs, and run the text graph once, so that the first query of a person is not the slow one.
+
+        Raises:
+            BundleError, RuntimeUnavailable: see `open_session`.
+        """
+        models = cls(bundle, TextEncoder(bundle, device, threads), Scorer(bundle))
+        models.encoder.encode(["warm-up"])
+        return models
+
+
+class Shelf:
+    """The bundles at hand.
+
+    Args:
+        bundle: the service's own.
+        device, threads: see `open_session`.
+    """
+
+    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
+        self._path = bundle.path
+        self._device, self._threads = device, threads
+        self._first: Bundle | None = bundle  # checked already: not hashed a second time
+        self._seen = self._stamp()
+
+    def fitting(self, info: CollectionInfo, store_url: str) -> Models:
+        """See `Companions.fitting`.
+
+        Raises:
+            IndexUnavailable: no bundle at hand filled the generation.
+            BundleError, RuntimeUnavailable: the one that did cannot be used.
+        """
+        first, self._first = self._first, None
+        if first is not None and first.manifest.fingerprints.image == info.image_fingerprint:
+            return Models.load(first, self._device, self._threads)
+        for path in self._places(info):
+            if _image_fingerprint(path) == info.image_fingerprint:
+                if path != self._path:
+                    log.info("generation %s was filled by the bundle %s, which answers for it", info.name, path)
+                return Models.load(Bundle.load(path), self._device, self._threads)
+        raise filled_by_another(info, store_url, _image_fingerprint(self._path) or "unreadable")
+
+    def newer(self, info: CollectionInfo, present: Models) -> Models | None:
+        """See `Companions.newer`: the service's own bundle, if it was written anew and still fits."""
+        stamp = self._stamp()
+        if stamp in (self._seen, None):
+            return None
+        self._seen = stamp
+        manifest = Manifest.read(self._path / MANIFEST)
+        if manifest.fingerprints.bundle == present.bundle.manifest.fingerprints.bundle:
+            return None
+        if manifest.fingerprints.image != info.image_fingerprint:
+            raise BundleError(
+                f"the bundle {self._path} was written anew with another image graph than filled the index",
+                "index the folder again with it; the bundle of before goes on answering until then",
+            )
+        return Models.load(Bundle.load(self._path), self._device, self._threads)
+
+    def _places(self, info: CollectionInfo) -> Iterator[Path]:
+        yield self._path
+        if info.bundle:
+            yield Path(info.bundle)
+        yield from sorted(path.parent for path in self._path.parent.glob(f"*/{MANIFEST}"))
+
+    def _stamp(self) -> tuple[int, int] | None:
+        """What changes when the service's own bundle is written anew; None while it is not there."""
+        try:
+            found = (self._path / MANIFEST).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+
+def _image_fingerprint(path: Path) -> str | None:
+    try:
+        return Manifest.read(path / MANIFEST).fingerprints.image
+    except BundleError:
+        return None

@@ -1,0 +1,131 @@
+"""Bundle and generation change together: another bundle's generation brings its models along."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from indexer.build import index_folder
+from sceneseek.bundle import Bundle
+from sceneseek.errors import IndexUnavailable
+from sceneseek.manifest import MANIFEST, Manifest
+from sceneseek.search import Search
+from sceneseek.store import VectorStore, open_store
+
+
+def changed(bundle: Bundle, out: Path, **changes: object) -> Bundle:
+    """A copy of a bundle whose manifest says something else, as if another model had been exported."""
+    shutil.copytree(bundle.path, out, dirs_exist_ok=True)
+    fields = bundle.manifest.model_dump(exclude={"schema_version", "fingerprints"})
+    Manifest.build(**{**fields, **changes}).write(out / MANIFEST)
+    return Bundle.load(out)
+
+
+def other_image_graph(bundle: Bundle, out: Path) -> Bundle:
+    """As another image graph: the same one, with a hash of its own since a picture is prepared otherwise."""
+    inputs = tuple(spec.model_copy(update={"fit": "letterbox"}) for spec in bundle.manifest.image_inputs)
+    return changed(bundle, out, image_inputs=inputs)
+
+
+@pytest.fixture
+def one(bundle: Bundle, tmp_path: Path) -> Bundle:
+    shutil.copytree(bundle.path, tmp_path / "bundles" / "one")
+    return Bundle.load(tmp_path / "bundles" / "one")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VectorStore:
+    return open_store(f"file:{tmp_path}/index")
+
+
+@pytest.fixture
+def search(one: Bundle, store: VectorStore, gallery: Path) -> Iterator[Search]:
+    index_folder(gallery, one, store)
+    pipeline = Search(one, store, "cpu")
+    yield pipeline
+    pipeline.close()
+
+
+def answering(search: Search) -> tuple[str, str]:
+    answer = search.query("a red circle")
+    assert answer.results
+    return answer.bundle, answer.generation
+
+
+def test_a_generation_that_another_bundle_filled_is_answered_by_that_bundle(
+    search: Search, one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path
+) -> None:
+    two = other_image_graph(one, tmp_path / "elsewhere" / "two")  # found by the path that the generation names
+    before = answering(search)
+    receipt = index_folder(gallery, two, store)
+    assert answering(search) == before
+    assert search.live.refresh()
+    assert answering(search) == (two.manifest.fingerprints.bundle, receipt.generation)
+    assert search.bundle.path == two.path
+
+
+def test_a_restart_with_the_old_bundle_finds_the_new_one_beside_it(
+    one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path
+) -> None:
+    two = other_image_graph(one, tmp_path / "built" / "two")
+    index_folder(gallery, two, store)
+    two.path.rename(one.path.with_name("two"))  # not where the generation says, but beside the service's own
+    restarted = Search(one, store, "cpu")
+    try:
+        assert answering(restarted)[0] == two.manifest.fingerprints.bundle
+    finally:
+        restarted.close()
+
+
+def test_without_the_bundle_that_filled_it_a_generation_is_not_followed(
+    search: Search, one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path
+) -> None:
+    two = other_image_graph(one, tmp_path / "elsewhere" / "two")
+    index_folder(gallery, two, store)
+    shutil.rmtree(two.path)
+    before = answering(search)
+    assert not search.live.refresh()
+    assert answering(search) == before
+    assert "another image graph" in str(search.live.problem)
+    with pytest.raises(IndexUnavailable, match="another image graph"):
+        Search(one, store, "cpu")
+
+
+def test_a_bundle_written_anew_with_the_same_image_graph_is_taken_up_without_indexing(
+    search: Search, one: Bundle, tmp_path: Path
+) -> None:
+    before = answering(search)
+    head = one.manifest.head.model_copy(update={"validation": {"note": "trained again"}})
+    fresh = changed(one, tmp_path / "fresh", head=head)
+    shutil.copy(fresh.path / MANIFEST, tmp_path / "manifest")
+    (tmp_path / "manifest").replace(one.path / MANIFEST)
+    assert search.live.refresh()
+    assert answering(search) == (fresh.manifest.fingerprints.bundle, before[1])
+    assert not search.live.refresh()
+
+
+def test_a_bundle_written_anew_with_another_image_graph_waits_for_its_index(
+    search: Search, one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path
+) -> None:
+    before = answering(search)
+    fresh = other_image_graph(one, tmp_path / "fresh")
+    shutil.copy(fresh.path / MANIFEST, tmp_path / "manifest")
+    (tmp_path / "manifest").replace(one.path / MANIFEST)
+    assert not search.live.refresh()
+    assert answering(search) == before
+    assert "index the folder again" in str(search.live.problem)
+    index_folder(gallery, Bundle.load(one.path), store)
+    assert search.live.refresh()
+    assert search.live.problem is None
+    assert answering(search)[0] == fresh.manifest.fingerprints.bundle
+
+
+def test_the_directory_of_the_bundle_is_recorded_with_the_generation(
+    search: Search, one: Bundle, tmp_path: Path
+) -> None:
+    (info,) = (tmp_path / "index" / "generations").glob("*/generation.json")
+    assert json.loads(info.read_text(encoding="utf-8"))["bundle"] == str(one.path.resolve())
