@@ -71,14 +71,15 @@ class Bench:
         threads: of each way.
         rounds: how often each way is measured.
         seconds: how long a way runs in a round, at least.
+        true_size: whether the towers have their true sizes; small ones show that the benchmark works.
     """
 
-    def __init__(self, threads: int, rounds: int, seconds: float) -> None:
-        self._threads, self._rounds, self._seconds = threads, rounds, seconds
+    def __init__(self, threads: int, rounds: int, seconds: float, true_size: bool = True) -> None:
+        self._threads, self._rounds, self._seconds, self._true_size = threads, rounds, seconds, true_size
 
     def tower(self, case: Case, home: Path) -> tuple[Section, ImageTower | TextTower]:
         """A tower in its three ways."""
-        tower = loaded(case, home)
+        tower = loaded(case, home, self._true_size)
         feed = images(tower) if isinstance(tower, ImageTower) else one_text(tower)
         fp32 = tower.to_onnx()
         int8 = static_int8(fp32, [feed]) if isinstance(tower, ImageTower) else dynamic_int8(fp32)
@@ -152,9 +153,9 @@ class Bench:
         return found, notes
 
 
-def loaded(case: Case, home: Path) -> ImageTower | TextTower:
+def loaded(case: Case, home: Path, true_size: bool) -> ImageTower | TextTower:
     """The tower of a checkpoint that is written for it."""
-    source = f"dir:{case.write(home / case.architecture, true_size=True)}"
+    source = f"dir:{case.write(home / case.architecture, true_size=true_size)}"
     if case.architecture in ("resnet", "clip-image"):
         return load_image_tower(ImageTowerSpec("tower", case.architecture, source))
     return load_text_tower(TextTowerSpec("tower", case.architecture, source))
