@@ -7,6 +7,7 @@ process of its own: the engine holds the interpreter's lock while it builds.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.footprint import directory_bytes
+from benchmarks.footprint import directory_bytes, memory
 from benchmarks.report import Figure, Section
 from benchmarks.timing import percentile
 from sceneseek.store import Collection, CollectionInfo, Point
@@ -45,11 +46,12 @@ class Trial:
 
 @dataclass
 class Outcome:
-    """What one trial saw; the lists hold milliseconds, a list a round."""
+    """What one trial saw; the lists hold milliseconds, a list a round; `resident` is in MB, after all queries."""
 
     insert_seconds: float
     optimise_seconds: float
     bytes: int
+    resident: float
     bare: list[list[float]]
     with_vectors: list[list[float]]
     exact: list[list[float]]
@@ -98,11 +100,12 @@ def _run_here(trial: Trial) -> Outcome:
     collection.optimize()
     optimise_seconds = time.perf_counter() - start
     store.publish(collection)
-    outcome = Outcome(insert_seconds, optimise_seconds, directory_bytes(trial.home), [], [], [], [])
+    outcome = Outcome(insert_seconds, optimise_seconds, directory_bytes(trial.home), 0.0, [], [], [], [])
     collection = store.open("trial")
     try:
         for _ in range(trial.rounds):
             _round(collection, clusters.draw(trial.queries), outcome)
+        outcome.resident = memory(os.getpid()).rss
     finally:
         collection.close()
     return outcome
@@ -159,6 +162,7 @@ def section(trial: Trial, outcome: Outcome) -> Section:
                 "the vector alone",
                 [4.0 * trial.width],
             ),
+            Figure("resident after the queries, exact ones included", "MB", [outcome.resident]),
             *(
                 Figure(f"top {_LIMIT}, {name}, p{percent}", "ms", at(percent, rounds))
                 for name, rounds in ways
