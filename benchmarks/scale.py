@@ -29,8 +29,6 @@ RECALL, SLOWER = 0.98, 5.0
 
 @click.command()
 @click.option("--many", type=click.IntRange(1), default=1_000_000, show_default=True, help="Vectors of the large one.")
-    "--many", type=click.IntRange(1), default=1_000_000, show_default=True, help="Vectors of the large index."
-)
 @click.option("--few", type=click.IntRange(1), default=10_000, show_default=True, help="Vectors of the small one.")
 @click.option("--width", type=click.IntRange(1), default=386, show_default=True, help="Numbers of a vector.")
 @click.option("--queries", type=click.IntRange(1), default=200, show_default=True, help="Queries a round.")
