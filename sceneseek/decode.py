@@ -10,7 +10,6 @@ AVIF is among the formats if this Pillow was built with it, HEIC if the package 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import io
@@ -48,8 +47,8 @@ _DECODE_ERRORS = (OSError, SyntaxError, MemoryError, ValueError, NotImplementedE
 # Rows of a picture that are converted at a time where a whole one would take several times its size.
 _BAND = 256
 
-Admission = Callable[[int], contextlib.AbstractContextManager[None]]
-"""Called with the pixels about to be decoded; decoding waits until its block is entered."""
+Admission = Callable[[int], object]
+"""Called with the number of pixels about to be decoded; decoding waits until it returns."""
 
 
 @functools.cache
@@ -127,12 +126,12 @@ def decode(
             image_format = "JPEG" if image.format == "MPO" else str(image.format)
             if near and image_format == "JPEG":
                 image.draft("RGB", (near, near))
-            with admission(image.width * image.height) if admission else contextlib.nullcontext():
-                image.load()
-                turned = _upright(image)
-                if turned:
-                    width, height = height, width
-                return Picture(_to_rgb(image), width, height, image_format)
+            if admission is not None:
+                admission(image.width * image.height)
+            image.load()
+            if _upright(image):
+                width, height = height, width
+            return Picture(_to_rgb(image), width, height, image_format)
     except UnidentifiedImageError:
         if lacking := _lacking_for(start):
             raise ImageError("no-plugin", lacking) from None
