@@ -18,7 +18,7 @@ from export.fidelity import FidelityData
 from export.precision import CALIBRATION_IMAGES, Feed, dynamic_int8, half, static_int8
 from export.towers import ImageTower, Towers
 from sceneseek.captions import read_captions, read_split
-from sceneseek.decode import EXTENSIONS, decode
+from sceneseek.decode import decode, extensions
 from sceneseek.errors import ExportError, ImageError
 from sceneseek.manifest import Precision
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
@@ -101,7 +101,7 @@ class Sample:
         """
         folder, data = lowering.images, lowering.data
         measured = {folder / name for name in read_split(data.split)} if data and data.split else set()
-        found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in EXTENSIONS]
+        found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in extensions()]
         found = [path for path in found if path not in measured]
         wanted = CALIBRATION_IMAGES + COMPARED_IMAGES
         # A little more than is wanted, since some may not decode.

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from export.towers import Towers
 from sceneseek.alignment import Alignment, normalise
 from sceneseek.bundle import Bundle
-from sceneseek.decode import EXTENSIONS, Picture, decode
+from sceneseek.decode import Picture, decode, extensions
 from sceneseek.encoders import ImageEncoder, TextEncoder
 from sceneseek.errors import ExportError, ImageError
 from sceneseek.heads import Head, TreesHead, pair_inputs
@@ -136,7 +136,7 @@ def _real_pictures(bundle: Bundle, folder: Path | None, most: int = 32) -> Itera
     if folder is None:
         return
     near, found = enough_pixels(bundle.manifest.image_inputs), 0
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in extensions()):
         try:
             yield decode(path.read_bytes(), near)
         except (ImageError, OSError):

@@ -1,116 +1,226 @@
-"""A folder's way into the index: list -> load -> encode -> upsert -> optimise -> check -> publish.
+"""Folders' way into the index: list -> plan -> take over, load, encode, write -> optimise -> check -> publish.
 
 The run builds a generation that nobody searches yet: a copy of the live one where the same bundle filled
-it from the same folder, so that only what changed is encoded, else an empty one. The alias moves when
-the generation is complete and checked; whatever happens before leaves the live one as it was.
+it, so that only what changed is encoded, else an empty one. The alias moves when the generation is complete
+and checked; whatever happens before leaves the live one as it was.
+
+A run that is killed leaves its generation unfinished, with every batch that was written; so does one that
+fails or is stopped once it has encoded something. The next run with the same folders and image graph goes on with it:
+it plans anew from what it finds there.
 """
 
 from __future__ import annotations
 
-import functools
-import os
+import logging
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from indexer.load import Loaded, load
-from indexer.pipeline import batched, bounded_map
+from indexer.encode import encode_files, hash_contents
+from indexer.known import Known, known_images
+from indexer.load import Loaded
+from indexer.options import BuildOptions
+from indexer.plan import Place, Plan, Takeover, make_plan, place, questions
+from indexer.preamble import preamble
 from indexer.receipt import Receipt
-from indexer.walk import ImageFile, Listing, Skipped, list_images
+from indexer.receipt_file import Line, ReceiptFile, earlier_lines, receipts_of, skipped_line, tidy
+from indexer.sources import Folder, Sources, join_sources
+from indexer.walk import UNREADABLE, ImageFile, Listing, Skipped, list_images
+from indexer.writing import Writing
 from sceneseek.bundle import Bundle
-from sceneseek.decode import MAX_PIXELS
-from sceneseek.encoders import ImageEncoder
 from sceneseek.errors import IndexUnavailable, SourceError
-from sceneseek.payload import path_fields, point_id, relative_path
-from sceneseek.progress import Progress
-from sceneseek.runtime import Device
-from sceneseek.store import Collection, CollectionInfo, Point, VectorStore
-from sceneseek.vectors import Vectors
+from sceneseek.payload import path_fields
+from sceneseek.store import Collection, CollectionInfo, VectorStore
+from sceneseek.store.edge import EdgeStore
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class BuildOptions:
-    """How a run works.
-
-    Attributes:
-        device: where the image graph runs.
-        workers: threads that load and threads that encode; 0 is one a core.
-        batch: images in one run of the graph.
-        max_pixels: larger pictures are skipped.
-        max_skipped: share of the image files that may be skipped before the run fails; up to 100 always may.
-    """
-
-    device: Device = "auto"
-    workers: int = 0
-    batch: int = 16
-    max_pixels: int = MAX_PIXELS
-    max_skipped: float = 0.5
+__all__ = ["BuildOptions", "foresee", "index_folder", "index_folders", "index_listing"]
 
 
 def index_folder(folder: Path, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None) -> Receipt:
-    """Bring the live generation up to date with a folder.
+    """`index_folders` for one folder."""
+    return index_folders([Folder(folder)], bundle, store, options)
+
+
+def index_folders(
+    folders: Sequence[Folder],
+    bundle: Bundle,
+    store: VectorStore,
+    options: BuildOptions | None = None,
+    withheld: Mapping[str, set[str]] | None = None,
+) -> Receipt:
+    """Bring the live generation up to date with folders.
+
+    Args:
+        folders: those to read; others that the index knows stay as they are.
+        bundle: whose image graph encodes.
+        store: where the generations are.
+        options: how the run works.
+        withheld: images to leave for a later run: paths by folder, absolute.
 
     Raises:
-        SourceError: the folder cannot be used, or too many of its images cannot.
+        SourceError: a folder cannot be used, or too many of the images cannot.
+        InvalidRequest: a label does not fit.
         IndexUnavailable: the index cannot be written, or another process writes it.
     """
-    return index_listing(folder, list_images(folder), bundle, store, options)
+    options = options or BuildOptions()
+    sources = _join(folders, store, options)
+    return _Run(sources, _list(sources, options, withheld or {}), bundle, store, options).execute()
 
 
 def index_listing(
     folder: Path, listing: Listing, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None
 ) -> Receipt:
-    """`index_folder` for a listing that was made (or chosen from) already."""
+    """`index_folder` for a listing of a store's first folder that was made (or chosen from) already."""
     options = options or BuildOptions()
-    run = _Run(folder.resolve(), listing, bundle, store, options)
-    return run.execute()
+    return _Run(_join([Folder(folder)], store, options), {0: listing}, bundle, store, options).execute()
+
+
+def foresee(
+    folders: Sequence[Folder], bundle: Bundle, store: VectorStore, options: BuildOptions | None = None
+) -> Receipt:
+    """What `index_folders` would do. Nothing is decoded and nothing in the index changes.
+
+    Raises:
+        SourceError, InvalidRequest, IndexUnavailable: as `index_folders` would.
+    """
+    options = options or BuildOptions()
+    sources = _join(folders, store, options)
+    listings = _list(sources, options, {})
+    live = _live(store)
+    known: dict[Place, Known] = {}
+    if live is not None and _fits(live, bundle):
+        collection = store.glance(live.name) if isinstance(store, EdgeStore) else store.open(live.name)
+        try:
+            known = {place(image): image for image in known_images(collection)}
+        finally:
+            collection.close()
+    else:
+        _check_none_is_left_out(sources)
+    plan = _plan(sources, listings, known, options)
+    receipt = _begun_receipt(listings)
+    receipt.generation = live.name if live is not None else ""
+    receipt.foresee(plan)
+    return receipt
+
+
+def _live(store: VectorStore) -> CollectionInfo | None:
+    name = store.live()
+    return next((info for info in store.generations() if info.name == name), None)
+
+
+def _fits(live: CollectionInfo, bundle: Bundle) -> bool:
+    """Whether a run with this bundle can go on from a copy of the live generation."""
+    manifest = bundle.manifest
+    ours = (manifest.fingerprints.image, manifest.dimensions.joint, manifest.dimensions.image_head)
+    return (live.image_fingerprint, live.joint, live.head) == ours
+
+
+def _join(folders: Sequence[Folder], store: VectorStore, options: BuildOptions) -> Sources:
+    live = _live(store)
+    return join_sources(live.sources if live is not None else (), folders, options.forget)
+
+
+def _check_none_is_left_out(sources: Sources) -> None:
+    """A generation that begins empty would lose the folders that are not read."""
+    if left := [source.folder for source in sources.untouched()]:
+        raise SourceError(
+            f"another image graph filled the index, which also holds {', '.join(left)}",
+            "name all its folders, let some go with --forget, or choose another --index",
+        )
+
+
+def _list(sources: Sources, options: BuildOptions, withheld: Mapping[str, set[str]]) -> dict[int, Listing]:
+    listings = {}
+    for number, folder in sources.read.items():
+        listing = list_images(folder, options.patterns, number)
+        if later := withheld.get(sources.every[number].folder):
+            listing.files = [file for file in listing.files if file.relative not in later]
+            listing.withheld = later
+        listings[number] = listing
+    return listings
+
+
+def _plan(sources: Sources, listings: dict[int, Listing], known: Mapping[Place, Known], options: BuildOptions) -> Plan:
+    every = {**listings, **{number: Listing() for number in sources.forgotten}}
+    hashes = hash_contents(questions(listings.values(), known), options)
+    return make_plan(every, known, hashes, [*sources.forgotten, *(listings if options.prune else ())])
+
+
+def _begun_receipt(listings: Mapping[int, Listing]) -> Receipt:
+    receipt = Receipt(skipped=[entry for listing in listings.values() for entry in listing.skipped])
+    for listing in listings.values():
+        receipt.ignore(listing.ignored)
+    return receipt
 
 
 class _Run:
     """One indexing run; `execute` is its whole story."""
 
-    def __init__(self, root: Path, listing: Listing, bundle: Bundle, store: VectorStore, options: BuildOptions) -> None:
-        self._root, self._listing, self._bundle = root, listing, bundle
+    def __init__(
+        self,
+        sources: Sources,
+        listings: dict[int, Listing],
+        bundle: Bundle,
+        store: VectorStore,
+        options: BuildOptions,
+    ) -> None:
+        self._sources, self._listings, self._bundle = sources, listings, bundle
         self._store, self._options = store, options
-        self._workers = options.workers or os.cpu_count() or 1
-        self._receipt = Receipt(skipped=list(listing.skipped), ignored=listing.ignored)
+        self._receipt = _begun_receipt(listings)
         self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0}
         self._now = datetime.now(UTC)
+        self._resumed = self._settled = False
 
     def execute(self) -> Receipt:
         start = time.perf_counter()
         base = self._base()
-        collection = self._store.create(self._info(), base)
+        collection = self._collection(base)
         try:
-            changed = self._fill(collection, base is not None)
-            if changed:
-                self._optimise(collection)
-                self._check(collection)
+            known = {place(image): image for image in known_images(collection)}
+            plan = _plan(self._sources, self._listings, known, self._options)
+            path = self._receipt_path(collection, plan)
+            earlier = earlier_lines(path, collection.info.name) if self._resumed else {}
+            with ReceiptFile(path) as told:
+                writing = Writing(collection, known, self._receipt, told, self._now)
+                told.write([self._first_line(collection)])
+                present = writing.foreseen(plan)
+                told.write(preamble(self._receipt, plan, self._listings.values(), earlier, present))
+                self._fill(writing, plan, told)
+                self._receipt.generation = self._finish(collection, writing, base)
+                self._receipt.seconds = {**self._seconds, "total": time.perf_counter() - start}
+                told.write([self._last_line()])
         except BaseException:
-            self._store.discard(collection)
+            self._let_go(collection)
             raise
-        if changed:
-            self._store.publish(collection)
-            self._receipt.generation = collection.info.name
-        else:
-            self._store.discard(collection)
-            self._receipt.generation = str(base)
-        self._receipt.seconds = {**self._seconds, "total": time.perf_counter() - start}
+        finally:
+            tidy(self._store)
         return self._receipt
 
     def _base(self) -> str | None:
         """The live generation, if this run can go on from it."""
-        live = self._store.live()
-        for info in self._store.generations():
-            same_graph = info.image_fingerprint == self._bundle.manifest.fingerprints.image
-            if info.name == live and same_graph and info.sources == (str(self._root),):
-                head_fits = info.head == self._bundle.manifest.dimensions.image_head
-                return info.name if head_fits else None
+        live = _live(self._store)
+        if live is not None and _fits(live, self._bundle):
+            return live.name
+        _check_none_is_left_out(self._sources)
         return None
+
+    def _collection(self, base: str | None) -> Collection:
+        """The generation to fill: an interrupted run's, if it was to become the same, else a new one."""
+        info = self._info()
+        for begun in self._store.unfinished():
+            if _fits(begun, self._bundle) and begun.sources == info.sources:
+                try:
+                    collection = self._store.resume(begun.name)
+                except IndexUnavailable as error:  # damaged, or another process builds: `create` then says so
+                    log.warning("the interrupted run cannot be gone on with: %s", error)
+                    break
+                self._resumed = True
+                return collection
+        return self._store.create(info, base)
 
     def _info(self) -> CollectionInfo:
         manifest = self._bundle.manifest
@@ -120,122 +230,114 @@ class _Run:
             image_fingerprint=manifest.fingerprints.image,
             joint=manifest.dimensions.joint,
             head=manifest.dimensions.image_head,
-            sources=(str(self._root),),
+            sources=self._sources.every,
             created=self._now.isoformat(timespec="microseconds"),
             bundle=str(self._bundle.path.resolve()),
         )
 
-    def _fill(self, collection: Collection, known_before: bool) -> bool:
-        """Encode what is new or changed, remove what is gone; False if there was nothing to do."""
-        known = {}
-        if known_before:
-            for record in collection.scroll():
-                payload = record.payload
-                known[relative_path(payload)] = (record.id, payload["bytes"], payload["mtime_ns"])
-        todo = []
-        for file in self._listing.files:
-            before = known.pop(file.relative, None)
-            if before is not None and before[1:] == (file.bytes, file.mtime_ns):
-                self._receipt.unchanged += 1
-            else:
-                todo.append(file)
-        gone = [identity for identity, *_ in known.values()]
-        for ids in batched(gone, 1024):
-            collection.delete(ids)
-        self._receipt.removed = len(gone)
-        if todo:
-            self._encode_all(todo, collection)
-        if not self._receipt.indexed + self._receipt.unchanged:
+    def _receipt_path(self, collection: Collection, plan: Plan) -> Path | None:
+        """Where to tell every file's fate; a run that changes nothing leaves the store's own receipts alone."""
+        home = receipts_of(self._store)
+        if self._options.receipt is not None or home is None:
+            return self._options.receipt
+        return home / f"{collection.info.name}.jsonl" if self._resumed or not plan.empty else None
+
+    def _first_line(self, collection: Collection) -> Line:
+        fingerprints = self._bundle.manifest.fingerprints
+        return {
+            "kind": "run",
+            "generation": collection.info.name,
+            "bundle": fingerprints.bundle,
+            "image": fingerprints.image,
+            "sources": [{"label": s.label, "folder": s.folder} for s in collection.info.sources],
+            "resumed": self._resumed,
+            "started": self._now.isoformat(timespec="microseconds"),
+        }
+
+    def _fill(self, writing: Writing, plan: Plan, told: ReceiptFile) -> None:
+        """Do what the plan says."""
+        writing.take_over(plan)
+        writing.remove(plan.removed)
+        if plan.encode:
+            self._encode_all(plan.encode, writing, told)
+        if not self._receipt.usable:
             first = self._receipt.skipped[0]
+            folders = ", ".join(str(folder) for folder in self._sources.read.values())
             raise SourceError(
-                f"none of the {len(self._receipt.skipped):,} images in {self._root} could be used "
+                f"none of the {len(self._receipt.skipped):,} images in {folders} could be used "
                 f"(the first, {path_fields(first.relative)['path']}: {first.what})",
                 "name a folder of readable images",
             )
-        return bool(self._receipt.indexed or gone)
 
-    def _encode_all(self, files: Sequence[ImageFile], collection: Collection) -> None:
-        encoder = ImageEncoder(self._bundle, self._options.device, threads=1)
-        with (
-            ThreadPoolExecutor(self._workers, "load") as loaders,
-            ThreadPoolExecutor(self._workers, "encode") as encoders,
-            Progress("indexing", len(files), "images") as progress,
-        ):
-            for images, vectors in self._encoded(files, encoder, loaders, encoders, progress):
-                start = time.perf_counter()
-                collection.upsert(list(self._points(images, vectors)))
-                self._seconds["upsert"] += time.perf_counter() - start
-                self._receipt.indexed += len(images)
-                progress.advance(len(images))
+    def _encode_all(self, files: Sequence[ImageFile], writing: Writing, told: ReceiptFile) -> None:
+        first_of: dict[str, ImageFile] = {}
+        twins: list[Takeover] = []
 
-    def _encoded(
-        self,
-        files: Sequence[ImageFile],
-        encoder: ImageEncoder,
-        loaders: ThreadPoolExecutor,
-        encoders: ThreadPoolExecutor,
-        progress: Progress,
-    ) -> Iterator[tuple[list[Loaded], Vectors]]:
-        batch, limit = self._options.batch, self._options.max_pixels
-        load_one = functools.partial(load, inputs=encoder.inputs, max_pixels=limit)
-        outcomes = bounded_map(load_one, files, loaders, window=2 * batch + self._workers)
-        usable = self._usable(outcomes, progress)
+        def is_first(image: Loaded) -> bool:
+            """Whether this content comes for the first time in this run; other images of it take its vectors over."""
+            first = first_of.setdefault(image.sha256, image.file)
+            if first is image.file:
+                return True
+            origin = Known(
+                writing.identity(first), first.source, first.relative, first.bytes, first.mtime_ns, image.sha256
+            )
+            twins.append(Takeover(image.file, origin, "copied"))
+            return False
 
-        def encode(images: list[Loaded]) -> tuple[list[Loaded], Vectors, float]:
+        def on_skipped(entry: Skipped) -> None:
+            if entry.reason != UNREADABLE:
+                writing.forget_content(entry)
+            told.write([skipped_line("skipped", entry)])
+            self._skip(entry)
+
+        for images, vectors in encode_files(files, self._bundle, self._options, self._seconds, is_first, on_skipped):
             start = time.perf_counter()
-            vectors = encoder.encode([image.pixels for image in images])
-            return images, vectors, time.perf_counter() - start
+            writing.add(images, vectors)
+            self._seconds["upsert"] += time.perf_counter() - start
+        writing.take_over(Plan(takeovers=twins))
 
-        for images, vectors, seconds in bounded_map(encode, batched(usable, batch), encoders, self._workers + 1):
-            self._seconds["encode"] += seconds
-            yield images, vectors
-
-    def _usable(self, outcomes: Iterable[Loaded | Skipped], progress: Progress) -> Iterator[Loaded]:
-        """The images that could be loaded; the others go to the receipt, and too many end the run."""
-        allowed = self._options.max_skipped * len(self._listing.files)
-        for outcome in outcomes:
-            if isinstance(outcome, Loaded):
-                self._seconds["load"] += outcome.seconds
-                yield outcome
-                continue
-            self._receipt.skipped.append(outcome)
-            progress.advance()
-            if len(self._receipt.skipped) > max(allowed, 100):
-                raise SourceError(
-                    f"{len(self._receipt.skipped):,} of {len(self._listing.files):,} images could not be used "
-                    f"(the last, {path_fields(outcome.relative)['path']}: {outcome.what})",
-                    "check the folder, or allow a larger share with --max-skipped",
-                )
-
-    def _points(self, images: Sequence[Loaded], vectors: Vectors) -> Iterator[Point]:
-        for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
-            yield Point(
-                id=point_id(image.file.relative),
-                joint=joint,
-                head=head,
-                payload={
-                    **path_fields(image.file.relative),
-                    "source": 0,
-                    "sha256": image.sha256,
-                    "width": image.width,
-                    "height": image.height,
-                    "format": image.format,
-                    "bytes": image.file.bytes,
-                    "mtime_ns": image.file.mtime_ns,
-                    "indexed_at": self._now.isoformat(timespec="seconds"),
-                    "metadata": {},
-                },
+    def _skip(self, entry: Skipped) -> None:
+        """Note a file that cannot be used; too many of them end the run."""
+        self._receipt.skipped.append(entry)
+        total = sum(len(listing.files) for listing in self._listings.values())
+        if len(self._receipt.skipped) > max(self._options.max_skipped * total, 100):
+            raise SourceError(
+                f"{len(self._receipt.skipped):,} of {total:,} images could not be used "
+                f"(the last, {path_fields(entry.relative)['path']}: {entry.what})",
+                "check the folder, or allow a larger share with --max-skipped",
             )
 
-    def _optimise(self, collection: Collection) -> None:
+    def _finish(self, collection: Collection, writing: Writing, base: str | None) -> str:
+        """Publish the generation if it differs from its base; the name of the one that is live then."""
+        if not (writing.changed or self._resumed):
+            self._settled = True
+            self._store.discard(collection)
+            return str(base)
         start = time.perf_counter()
         collection.optimize()
         self._seconds["optimise"] = time.perf_counter() - start
+        try:
+            writing.check()
+        except IndexUnavailable:
+            self._settled = True
+            self._store.discard(collection)  # not to be gone on with
+            raise
+        self._settled = True
+        self._store.publish(collection)
+        return collection.info.name
 
-    def _check(self, collection: Collection) -> None:
-        expected, found = self._receipt.indexed + self._receipt.unchanged, collection.count()
-        if found != expected:
-            raise IndexUnavailable(
-                f"the new generation holds {found:,} images where {expected:,} were indexed",
-                "index the folder again; the live generation was left as it is",
-            )
+    def _let_go(self, collection: Collection) -> None:
+        """After a failure: keep the generation for the next run if work went into it, else remove it."""
+        if self._settled or self._resumed or self._receipt.indexed:
+            collection.close()
+        else:
+            self._store.discard(collection)
+
+    def _last_line(self) -> Line:
+        seconds = {stage: round(value, 3) for stage, value in self._receipt.seconds.items()}
+        return {
+            "kind": "end",
+            "generation": self._receipt.generation,
+            "counts": self._receipt.counts(),
+            "seconds": seconds,
+        }

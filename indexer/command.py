@@ -1,9 +1,13 @@
-"""`sceneseek index`: bring an index up to date with a folder."""
+"""`sceneseek index`: bring an index up to date with folders."""
 
 from __future__ import annotations
 
 import json
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,12 +15,48 @@ from sceneseek.decode import MAX_PIXELS
 from sceneseek.options import bundle_option, device_option, index_option, json_option
 from sceneseek.runtime import Device
 
+if TYPE_CHECKING:
+    from indexer.receipt import Receipt
+
+
+class _Stopped(BaseException):
+    """INT or TERM came; whatever is under way lets go of what it holds."""
+
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
 @bundle_option
 @index_option
 @device_option
+@click.option(
+    "--include", multiple=True, metavar="PATTERN", help="Only files that match, as in a .gitignore; may be repeated."
+)
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="No files and folders that match; `!PATTERN` excepts some."
+)
+@click.option("--prune", is_flag=True, help="Remove images whose files are gone or excluded; else they are kept.")
+@click.option(
+    "--forget",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Remove the images of a folder that the index knows; may be repeated.",
+)
+@click.option("--dry-run", is_flag=True, help="Tell what would happen, and write nothing.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(0.1, 86_400),
+    is_flag=False,
+    flag_value=5.0,
+    metavar="SECONDS",
+    help="Go on: look every so many seconds (5) and index what has changed and come to rest.",
+)
+@click.option(
+    "--receipt",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Append the fate of every file to FILE, as JSON lines.  [default: DIR/receipts/GENERATION.jsonl of file:DIR]",
+)
 @click.option("--workers", type=click.IntRange(0, 256), default=0, help="Threads that load and encode; 0: a core each.")
 @click.option("--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="Images a run of the graph.")
 @click.option(
@@ -35,25 +75,76 @@ from sceneseek.runtime import Device
 )
 @json_option
 def index(
-    folder: Path,
+    folders: tuple[str, ...],
     bundle: Path,
     index_url: str,
     device: Device,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    prune: bool,
+    forget: tuple[Path, ...],
+    dry_run: bool,
+    watch: float | None,
+    receipt: Path | None,
     workers: int,
     batch: int,
     max_pixels: int,
     max_skipped: float,
     as_json: bool,
 ) -> None:
-    """Index the images below FOLDER; a later run encodes only what is new or changed."""
-    from indexer.build import BuildOptions, index_folder  # noqa: PLC0415 - so that --help answers at once
+    """Index the images below each FOLDER; a later run encodes only what is new or changed.
+
+    Folders that the index knows and that are not named stay as they are. LABEL=DIR gives a new folder a label of
+    your choice. An interrupted run is gone on with by the next.
+    """
+    from indexer.build import BuildOptions, foresee, index_folders  # noqa: PLC0415 - so that --help answers at once
+    from indexer.patterns import Patterns  # noqa: PLC0415
+    from indexer.sources import Folder  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    options = BuildOptions(device, workers, batch, max_pixels, max_skipped)
-    receipt = index_folder(folder, Bundle.load(bundle), open_store(index_url), options)
+    if dry_run and (watch is not None or receipt is not None):
+        raise click.UsageError("--dry-run writes nothing and ends: it goes with neither --watch nor --receipt")
+    options = BuildOptions(
+        device, workers, batch, max_pixels, max_skipped, Patterns(include, exclude), prune, forget, receipt
+    )
+    named, graphs, store = [Folder.parse(folder) for folder in folders], Bundle.load(bundle), open_store(index_url)
+    if watch is None:
+        _show((foresee if dry_run else index_folders)(named, graphs, store, options), as_json)
+        return
+    from indexer.watch import Watch  # noqa: PLC0415
+
+    watcher = Watch(
+        named,
+        graphs,
+        store,
+        options,
+        tell=lambda what: click.echo(f"error: {what}", err=True),
+        done=lambda receipt: _show(receipt, as_json),
+    )
+    click.echo(f"watching {', '.join(folders)} every {watch:g} s; stop with Ctrl-C", err=True)
+    _until_stopped(lambda: watcher.run(lambda: time.sleep(watch)))
+
+
+def _show(receipt: Receipt, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(receipt.to_json(), indent=2, ensure_ascii=False))
         return
     for line in receipt.lines():
         click.echo(line)
+
+
+def _until_stopped(work: Callable[[], None]) -> None:
+    """Run until INT or TERM, which here are the way to end and no failure."""
+
+    def stop(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # an impatient second one must not cut the tidying short
+        raise _Stopped
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    try:
+        work()
+    except _Stopped:
+        click.echo("stopped", err=True)

@@ -27,6 +27,8 @@ _RESAMPLING = {
 }
 # How many pixels, of the coarser of source and result, the widest filter (Lanczos) reaches to either side.
 _REACH = 3
+# Rows of a transparent picture that are put on their background at a time.
+_BAND = 256
 
 
 def prepare(picture: Picture, inputs: tuple[ImageInput, ...]) -> tuple[Pixels, ...]:
@@ -43,14 +45,23 @@ def _prepare_one(picture: Picture, spec: ImageInput) -> Pixels:
     image, fit = picture.pixels, spec.fit
     if image.mode == "RGBA":
         fit = spec.fit_transparent
-        canvas = Image.new("RGBA", image.size, (*spec.background, 255))
-        canvas.alpha_composite(image)
-        image = canvas.convert("RGB")
+        image = _on_background(image, spec.background)
     if fit == "crop" and spec.shortest_edge is not None:
         fitted = _centre_of_resized(image, (picture.width, picture.height), spec, spec.shortest_edge)
     else:
         fitted = _fitted(image, fit, spec)
     return np.asarray(fitted, dtype=np.uint8)
+
+
+def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """RGBA on a colour, in bands: a large picture would else be in memory three times."""
+    canvas = Image.new("RGB", image.size)
+    for top in range(0, image.height, _BAND):
+        part = image.crop((0, top, image.width, min(top + _BAND, image.height)))
+        band = Image.new("RGBA", part.size, (*background, 255))
+        band.alpha_composite(part)
+        canvas.paste(band.convert("RGB"), (0, top))
+    return canvas
 
 
 def _fitted(image: Image.Image, fit: Fit, spec: ImageInput) -> Image.Image:

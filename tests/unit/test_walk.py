@@ -22,7 +22,7 @@ def test_files_are_listed_by_path_with_their_facts(tmp_path: Path) -> None:
         touch(tmp_path / name)
     listing = list_images(tmp_path)
     assert [file.relative for file in listing.files] == ["a.webp", "b/1.png", "b/2.jpg", "c/d/e.TIFF"]
-    assert listing.ignored == 2
+    assert [(e.relative, e.reason) for e in listing.ignored] == [(".hidden", "hidden"), ("notes.txt", "other-kind")]
     assert listing.files[0].mtime_ns == (tmp_path / "a.webp").stat().st_mtime_ns
 
 

@@ -1,0 +1,37 @@
+"""How an indexing run works, chosen once, at the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from indexer.patterns import Patterns
+from sceneseek.decode import MAX_PIXELS
+from sceneseek.runtime import Device
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How a run works.
+
+    Attributes:
+        device: where the image graph runs.
+        workers: threads that load and threads that encode; 0 is one a core.
+        batch: images in one run of the graph.
+        max_pixels: larger pictures are skipped.
+        max_skipped: share of the image files that may be skipped before the run fails; up to 100 always may.
+        patterns: which files are wanted.
+        prune: remove images whose files are gone.
+        forget: folders whose images are to leave the index.
+        receipt: a file for the fate of every file; None is the store's own place.
+    """
+
+    device: Device = "auto"
+    workers: int = 0
+    batch: int = 16
+    max_pixels: int = MAX_PIXELS
+    max_skipped: float = 0.5
+    patterns: Patterns = field(default_factory=Patterns)
+    prune: bool = False
+    forget: tuple[Path, ...] = ()
+    receipt: Path | None = None

@@ -1,0 +1,151 @@
+"""The only hand that changes a generation: points in, points out, each told to the receipt once it is durable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from indexer.known import Known
+from indexer.load import Loaded
+from indexer.pipeline import batched
+from indexer.plan import Place, Plan, Takeover
+from indexer.receipt import Receipt
+from indexer.receipt_file import ReceiptFile, file_line
+from indexer.walk import ImageFile, Skipped
+from sceneseek.errors import IndexUnavailable
+from sceneseek.payload import path_fields, point_id
+from sceneseek.store import Collection, Point, Record, StoredVectors
+from sceneseek.vectors import Vectors
+
+_BATCH = 256
+
+_Stored = dict[str, tuple[Record, StoredVectors]]
+
+
+class Writing:
+    """One run's changes of a generation.
+
+    Args:
+        collection: the generation.
+        known: what it holds at the beginning.
+        receipt: is counted up.
+        told: is written to.
+        started: when the run began.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        known: Mapping[Place, Known],
+        receipt: Receipt,
+        told: ReceiptFile,
+        started: datetime,
+    ) -> None:
+        self._collection, self._receipt, self._told = collection, receipt, told
+        self._labels = [source.label for source in collection.info.sources]
+        self._ids = {image.id for image in known.values()}
+        self._started = started.isoformat(timespec="microseconds")
+        self.changed = False
+
+    def identity(self, file: ImageFile | Skipped) -> str:
+        """The id of a file's point."""
+        return point_id(file.relative, self._labels[file.source])
+
+    def take_over(self, plan: Plan) -> None:
+        """Write the images whose vectors the generation holds, and remove those that were renamed.
+
+        Killed at any moment, what is left leads the next run to the same end: a renamed image's old point
+        goes before its new one comes, so at worst its vector is computed again.
+        """
+        # Where two files have changed places, each one's vectors are overwritten by the other's: read them first.
+        saved = self._stored([t.origin.id for t in plan.takeovers if t.origin.id in plan.overwritten])
+        for kept in batched((t for t in plan.takeovers if t.fate != "renamed"), _BATCH):
+            self._write_over(kept, saved)
+        for renamed in batched((t for t in plan.takeovers if t.fate == "renamed"), _BATCH):
+            self._write_over(renamed, saved)
+
+    def remove(self, images: Iterable[Known]) -> None:
+        """Remove images whose files are gone."""
+        for batch in batched(images, _BATCH):
+            # Told first: if the run is killed in between, the next one finds them gone again and tells it again.
+            self._told.write([file_line("removed", image) for image in batch])
+            self._delete([image.id for image in batch])
+            self._receipt.removed += len(batch)
+
+    def forget_content(self, entry: Skipped) -> None:
+        """Remove what was indexed at a place whose file now holds something that cannot be used."""
+        if (identity := self.identity(entry)) in self._ids:
+            self._delete([identity])
+
+    def add(self, images: Sequence[Loaded], vectors: Vectors) -> None:
+        """Write images that were encoded."""
+        points = []
+        for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
+            facts = {"sha256": image.sha256, "width": image.width, "height": image.height, "format": image.format}
+            points.append(self._point(image.file, joint, head, {**facts, "metadata": {}}))
+        self._upsert(points)
+        self._receipt.indexed += len(images)
+        self._told.write(
+            [file_line("indexed", i.file, point.id, i.sha256) for i, point in zip(images, points, strict=True)]
+        )
+
+    def foreseen(self, plan: Plan) -> set[str]:
+        """The ids of the images that the generation holds and, beside them, of those that it may hold in the end."""
+        coming = (*plan.encode, *(takeover.file for takeover in plan.takeovers))
+        return self._ids | {self.identity(file) for file in coming}
+
+    def check(self) -> None:
+        """Raise `IndexUnavailable` if the generation does not hold what it should."""
+        expected, found = len(self._ids), self._collection.count()
+        if found != expected:
+            raise IndexUnavailable(
+                f"the new generation holds {found:,} images where {expected:,} were indexed",
+                "index the folder again; the live generation was left as it is",
+            )
+
+    def _write_over(self, takeovers: Sequence[Takeover], saved: _Stored) -> None:
+        stored = self._stored([t.origin.id for t in takeovers if t.origin.id not in saved]) | saved
+        points = []
+        for takeover in takeovers:
+            record, vectors = stored[takeover.origin.id]
+            facts = {k: v for k, v in record.payload.items() if k != "path_bytes"}
+            if takeover.fate == "copied":
+                facts["metadata"] = {}
+            points.append(self._point(takeover.file, vectors.joint, vectors.head, facts))
+        moved = [takeover.origin.id for takeover in takeovers if takeover.fate == "renamed"]
+        if moved:
+            self._delete(moved)
+        self._upsert(points)
+        lines = []
+        for takeover, point in zip(takeovers, points, strict=True):
+            self._receipt.add(takeover.fate)
+            origin = takeover.origin if takeover.fate != "touched" else None
+            lines.append(file_line(takeover.fate, takeover.file, point.id, takeover.origin.sha256, origin))
+        self._told.write(lines)
+
+    def _stored(self, ids: Sequence[str]) -> _Stored:
+        wanted = list(dict.fromkeys(ids))
+        vectors = self._collection.vectors(wanted)
+        return {record.id: (record, vectors[record.id]) for record in self._collection.retrieve(wanted)}
+
+    def _point(self, file: ImageFile, joint: Any, head: Any, facts: dict[str, Any]) -> Point:
+        payload = {
+            **facts,
+            **path_fields(file.relative),
+            "source": file.source,
+            "bytes": file.bytes,
+            "mtime_ns": file.mtime_ns,
+            "indexed_at": self._started,
+        }
+        return Point(self.identity(file), joint, head, payload)
+
+    def _upsert(self, points: Sequence[Point]) -> None:
+        self._collection.upsert(points)
+        self._ids.update(point.id for point in points)
+        self.changed = True
+
+    def _delete(self, ids: Sequence[str]) -> None:
+        self._collection.delete(ids)
+        self._ids.difference_update(ids)
+        self.changed = True

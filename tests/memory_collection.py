@@ -1,0 +1,58 @@
+"""A `Collection` in a dictionary, which can be told to fail at any of its changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sceneseek.scorer import Candidates
+from sceneseek.store import CollectionInfo, Point, Record, StoredVectors
+from sceneseek.vectors import Floats
+
+
+class Killed(Exception):
+    """What a kill is to a test in one process."""
+
+
+class MemoryCollection:
+    """Points by id; `lives` is how many changes are made before the next one raises `Killed`."""
+
+    def __init__(self, info: CollectionInfo) -> None:
+        self.info = info
+        self.points: dict[str, Point] = {}
+        self.lives: int | None = None
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        self._live()
+        self.points.update({point.id: point for point in points})
+
+    def delete(self, ids: Sequence[str]) -> None:
+        self._live()
+        for identity in ids:
+            self.points.pop(identity, None)
+
+    def shortlist(self, joint: Floats, limit: int, vectors: Sequence[str] = (), exact: bool = False) -> Candidates:
+        raise NotImplementedError
+
+    def retrieve(self, ids: Sequence[str]) -> list[Record]:
+        return [Record(i, dict(self.points[i].payload)) for i in ids if i in self.points]
+
+    def vectors(self, ids: Sequence[str]) -> dict[str, StoredVectors]:
+        return {i: StoredVectors(self.points[i].joint, self.points[i].head) for i in ids if i in self.points}
+
+    def scroll(self, batch: int = 1024) -> Iterator[Record]:
+        yield from [Record(point.id, dict(point.payload)) for point in self.points.values()]
+
+    def count(self) -> int:
+        return len(self.points)
+
+    def optimize(self) -> None:
+        """Nothing to build."""
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+    def _live(self) -> None:
+        if self.lives is not None:
+            self.lives -= 1
+            if self.lives < 0:
+                raise Killed

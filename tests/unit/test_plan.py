@@ -1,0 +1,219 @@
+"""Whatever happened to the folders, the plan brings the index up to date and encodes only what it has never seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.known import Known, known_images
+from indexer.load import Loaded
+from indexer.plan import Place, Plan, make_plan, place, questions
+from indexer.receipt import Receipt
+from indexer.receipt_file import ReceiptFile
+from indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
+from indexer.writing import Writing
+from sceneseek.payload import point_id
+from sceneseek.store import CollectionInfo, Source
+from sceneseek.vectors import Vectors
+from tests.memory_collection import Killed, MemoryCollection
+
+INFO = CollectionInfo("g", "f", 32, 0, (Source("", "/a"), Source("b", "/b")), "2026-01-01T00:00:00.000000+00:00")
+PATHS = [(source, f"{name}.png") for source in (0, 1) for name in "pqrstu"]
+
+
+def sha(content: int) -> str:
+    return hashlib.sha256(str(content).encode()).hexdigest()
+
+
+def vector(sha256: str) -> np.ndarray:
+    """Each content's own vector."""
+    return np.frombuffer(bytes.fromhex(sha256), np.uint8).astype(np.float32)
+
+
+@dataclass
+class Disk:
+    """Two folders: by place, what a file contains and when it was changed."""
+
+    files: dict[Place, tuple[int, int]] = field(default_factory=dict)
+    clock: int = 0
+
+    def apply(self, step: tuple[str, Place, Place, int]) -> None:
+        """One event. Contents have sizes that are often the same, as real images of one camera have."""
+        kind, one, other, content = step
+        self.clock += 1
+        match kind:
+            case "write":
+                self.files[one] = (content, self.clock)
+            case "touch" if one in self.files:
+                self.files[one] = (self.files[one][0], self.clock)
+            case "move" if one in self.files and one != other:
+                self.files[other] = self.files.pop(one)
+            case "copy" if one in self.files:
+                self.files[other] = (self.files[one][0], self.clock)
+            case "swap" if one in self.files and other in self.files:
+                self.files[one], self.files[other] = self.files[other], self.files[one]
+            case "delete":
+                self.files.pop(one, None)
+
+    def listings(self) -> dict[int, Listing]:
+        found = {0: Listing(), 1: Listing()}
+        for (source, relative), (content, changed) in sorted(self.files.items()):
+            image = ImageFile(relative, Path("/") / relative, 100 + content % 3, changed, source)
+            found[source].files.append(image)
+        return found
+
+
+def run(disk: Disk, index: MemoryCollection, prune: bool) -> tuple[Plan, Receipt]:
+    """What `indexer.build` does, without files and graphs."""
+    known = {place(image): image for image in known_images(index)}
+    listings = disk.listings()
+    hashes = {place(file): sha(disk.files[place(file)][0]) for file in questions(listings.values(), known)}
+    plan = make_plan(listings, known, hashes, (0, 1) if prune else ())
+    receipt = Receipt(unchanged=len(plan.unchanged))
+    writing = Writing(index, known, receipt, ReceiptFile(None), datetime.now(UTC))
+    writing.take_over(plan)
+    writing.remove(plan.removed)
+    for file in plan.encode:
+        content = sha(disk.files[place(file)][0])
+        loaded = Loaded(file, (), content, 1, 1, "PNG", 0.0)
+        writing.add([loaded], Vectors(vector(content)[None], np.zeros((1, 0), np.float32)))
+    writing.check()
+    return plan, receipt
+
+
+def held(index: MemoryCollection) -> dict[Place, str]:
+    """The contents by place; each point has its content's vector and its place's id."""
+    found = {}
+    for image in known_images(index):
+        assert image.id == point_id(image.relative, INFO.sources[image.source].label)
+        assert (index.points[image.id].joint == vector(image.sha256)).all()
+        found[place(image)] = image.sha256
+    return found
+
+
+def on(disk: Disk) -> dict[Place, str]:
+    return {at: sha(content) for at, (content, _) in disk.files.items()}
+
+
+steps = st.tuples(
+    st.sampled_from(["write", "write", "touch", "move", "copy", "swap", "delete"]),
+    st.sampled_from(PATHS),
+    st.sampled_from(PATHS),
+    st.integers(0, 8),
+)
+histories = st.lists(st.lists(steps, max_size=12), min_size=1, max_size=5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories)
+def test_after_any_history_a_pruned_index_is_the_folder_and_each_content_was_encoded_only_when_new(
+    history: list[list[tuple[str, Place, Place, int]]],
+) -> None:
+    disk, index = Disk(), MemoryCollection(INFO)
+    for events in history:
+        for event in events:
+            disk.apply(event)
+        before = set(held(index).values())
+        plan, receipt = run(disk, index, prune=True)
+        assert held(index) == on(disk)
+        assert {sha(disk.files[place(file)][0]) for file in plan.encode}.isdisjoint(before)
+        assert receipt.usable == len(disk.files)
+        again, _ = run(disk, index, prune=True)
+        assert again.empty
+
+
+@settings(max_examples=200, deadline=None)
+@given(histories)
+def test_without_prune_nothing_leaves_the_index_but_what_was_renamed(
+    history: list[list[tuple[str, Place, Place, int]]],
+) -> None:
+    disk, index = Disk(), MemoryCollection(INFO)
+    for events in history:
+        for event in events:
+            disk.apply(event)
+        before = held(index)
+        plan, _ = run(disk, index, prune=False)
+        renamed = {place(t.origin) for t in plan.takeovers if t.fate == "renamed"}
+        assert held(index) == {at: content for at, content in before.items() if at not in renamed} | on(disk)
+
+
+@settings(max_examples=300, deadline=None)
+@given(histories, st.lists(st.integers(0, 6), min_size=1, max_size=6))
+def test_killed_at_any_change_and_run_again_it_ends_as_if_it_had_not_been(
+    history: list[list[tuple[str, Place, Place, int]]], lives: list[int]
+) -> None:
+    disk, index = Disk(), MemoryCollection(INFO)
+    for events in history:
+        for event in events:
+            disk.apply(event)
+        for left in lives:
+            index.lives = left
+            try:
+                run(disk, index, prune=True)
+            except Killed:
+                continue
+        index.lives = None
+        run(disk, index, prune=True)
+        assert held(index) == on(disk)
+
+
+def known(at: Place, content: int, changed: int = 0) -> Known:
+    source, relative = at
+    return Known(f"id of {at}", source, relative, 100, changed, sha(content))
+
+
+def listing(*files: tuple[str, int], source: int = 0, **others: object) -> Listing:
+    return Listing([ImageFile(name, Path(name), 100, changed, source) for name, changed in files], **others)  # type: ignore[arg-type]
+
+
+def planned(listings: dict[int, Listing], images: Iterable[Known], contents: dict[Place, int], **options: object) -> Plan:
+    index = {place(image): image for image in images}
+    asked = {place(file) for file in questions(listings.values(), index)}
+    return make_plan(listings, index, {at: sha(c) for at, c in contents.items() if at in asked}, **options)  # type: ignore[arg-type]
+
+
+def test_only_what_changed_and_has_a_known_size_is_hashed() -> None:
+    index = {(0, "same"): known((0, "same"), 1, 5), (0, "touched"): known((0, "touched"), 2, 5)}
+    files = listing(("same", 5), ("touched", 6), ("new", 7))
+    files.files.append(ImageFile("other size", Path("x"), 99, 1))
+    assert [file.relative for file in questions([files], index)] == ["touched", "new"]
+
+
+def test_a_renamed_image_takes_over_the_gone_one_and_further_copies_of_it_are_copies() -> None:
+    plan = planned({0: listing(("new1", 9), ("new2", 9))}, [known((0, "old"), 1)], {(0, "new1"): 1, (0, "new2"): 1})
+    assert [(t.file.relative, t.fate, t.origin.relative) for t in plan.takeovers] == [
+        ("new1", "renamed", "old"),
+        ("new2", "copied", "old"),
+    ]
+    assert (plan.gone, plan.encode) == ([], [])
+
+
+def test_an_image_moved_to_another_source_keeps_its_vector_and_untouched_sources_stay() -> None:
+    plan = planned({1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
+    assert [t.fate for t in plan.takeovers] == ["copied"]
+    plan = planned({0: listing(), 1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
+    assert [t.fate for t in plan.takeovers] == ["renamed"]
+
+
+@pytest.mark.parametrize("skipped", ["dir", "dir/sub", "dir/sub/x"])
+def test_what_cannot_be_looked_at_is_not_gone(skipped: str) -> None:
+    files = listing(("y", 0), skipped=[Skipped(skipped, UNREADABLE, "")])
+    plan = planned({0: files}, [known((0, "dir/sub/x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
+    assert plan.gone == []
+    files = listing(("y", 0), skipped=[Skipped("dir/su", UNREADABLE, ""), Skipped("dir/sub/x", "dangling-link", "")])
+    plan = planned({0: files}, [known((0, "dir/sub/x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
+    assert [image.relative for image in plan.removed] == ["dir/sub/x"]
+
+
+def test_what_is_withheld_is_neither_gone_nor_done() -> None:
+    plan = planned({0: listing(("y", 0), withheld={"x"})}, [known((0, "x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
+    assert plan.empty
+    assert plan.gone == []
