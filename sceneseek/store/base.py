@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
+from sceneseek.filters import Filter
 from sceneseek.scorer import Candidates
 from sceneseek.vectors import Floats
 
 JOINT, HEAD = "joint", "head"
+FieldType: TypeAlias = Literal["keyword", "integer", "float", "datetime", "geo", "bool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class CollectionInfo:
         head: width of the head vectors; 0 where the head reads the joint space only.
         sources: the folders that were indexed, absolute; a point's payload names its folder by number.
         created: ISO 8601, UTC.
+        indexed: payload fields, named as in a filter, that get an index of their type. A condition on one
+            with an index finds values of that type only.
     """
 
     name: str
@@ -36,6 +40,7 @@ class CollectionInfo:
     head: int
     sources: tuple[str, ...]
     created: str
+    indexed: dict[str, FieldType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,14 @@ class Collection(Protocol):
     def delete(self, ids: Sequence[str]) -> None:
         """Remove points; ids that are not there are no error."""
 
-    def shortlist(self, joint: Floats, limit: int, vectors: Sequence[str] = (), exact: bool = False) -> Candidates:
+    def shortlist(
+        self,
+        joint: Floats,
+        limit: int,
+        vectors: Sequence[str] = (),
+        exact: bool = False,
+        where: Filter | None = None,
+    ) -> Candidates:
         """The nearest points by joint-space cosine, best first.
 
         Args:
@@ -75,6 +87,7 @@ class Collection(Protocol):
             limit: how many at most.
             vectors: which of ``joint`` and ``head`` to bring along.
             exact: compare with every point instead of using the graph.
+            where: only points that satisfy this.
         """
 
     def retrieve(self, ids: Sequence[str]) -> list[Record]:

@@ -32,8 +32,10 @@ import qdrant_edge as edge
 
 from sceneseek.errors import IndexUnavailable
 from sceneseek.files import write_atomic
+from sceneseek.filters import Filter, field_path, json_path
 from sceneseek.scorer import Candidates
-from sceneseek.store.base import HEAD, JOINT, Collection, CollectionInfo, Point, Record
+from sceneseek.store.base import HEAD, JOINT, Collection, CollectionInfo, FieldType, Point, Record
+from sceneseek.store.edge_filter import edge_filter
 from sceneseek.vectors import Floats
 
 ALIAS = "images"
@@ -43,6 +45,14 @@ _GRAPH_FROM_KILOBYTES = 40_000
 _HNSW = edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
 # One thread a search: queries come side by side, and handing one to a pool costs more, and far more in its tail.
 _SEARCH_THREADS = 1
+_FIELD_TYPES: dict[FieldType, edge.PayloadSchemaType] = {
+    "keyword": edge.PayloadSchemaType.Keyword,
+    "integer": edge.PayloadSchemaType.Integer,
+    "float": edge.PayloadSchemaType.Float,
+    "datetime": edge.PayloadSchemaType.Datetime,
+    "geo": edge.PayloadSchemaType.Geo,
+    "bool": edge.PayloadSchemaType.Bool,
+}
 _NO_HNSW = edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000)
 
 
@@ -114,6 +124,9 @@ class EdgeStore:
             else:
                 _copy(self._home(base) / "shard", home / "shard")
                 shard = edge.EdgeShard.load(str(home / "shard"), _config(info))
+            for name, kind in info.indexed.items():
+                path = json_path(field_path(name))
+                shard.update(edge.UpdateOperation.create_field_index(path, _FIELD_TYPES[kind]))
         except BaseException:
             shutil.rmtree(home, ignore_errors=True)
             self._release_writer()
@@ -212,7 +225,14 @@ class EdgeCollection:
         """See `Collection.delete`."""
         self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
 
-    def shortlist(self, joint: Floats, limit: int, vectors: Sequence[str] = (), exact: bool = False) -> Candidates:
+    def shortlist(
+        self,
+        joint: Floats,
+        limit: int,
+        vectors: Sequence[str] = (),
+        exact: bool = False,
+        where: Filter | None = None,
+    ) -> Candidates:
         """See `Collection.shortlist`."""
         # A head of no width (H_i = 0) is not stored; its rows come back without values.
         stored = [name for name in vectors if name == JOINT or self.info.head]
@@ -221,6 +241,7 @@ class EdgeCollection:
                 limit=limit,
                 query=edge.Query.Nearest(joint.tolist(), using=JOINT),
                 with_vector=stored or None,
+                filter=None if where is None else edge_filter(where),
                 params=edge.SearchParams(exact=True) if exact else None,
             )
         )

@@ -1,0 +1,90 @@
+"""What a generation writes of itself into its collection's metadata.
+
+{"sceneseek": {"format": 1, "alias": ..., "state": "building" | "optimising" | "published",
+               "host": ..., "pid": ..., "touched": ISO 8601, "info": a CollectionInfo}}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeAlias
+
+from sceneseek.store.base import CollectionInfo
+
+State: TypeAlias = Literal["building", "optimising", "published"]
+KEY = "sceneseek"
+FORMAT = 1
+# A builder on another machine counts as gone when it has not written for so long. It writes every half minute;
+# while the server builds the graph it does not, since an update would have the server begin anew.
+_SILENCE = {"building": timedelta(minutes=5), "optimising": timedelta(hours=24)}
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """A generation's state, and who brought it there when."""
+
+    alias: str
+    state: State
+    info: CollectionInfo
+    host: str
+    pid: int
+    touched: datetime
+
+    @classmethod
+    def now(cls, alias: str, state: State, info: CollectionInfo) -> GenerationRecord:
+        """The record that this process writes now."""
+        return cls(alias, state, info, socket.gethostname(), os.getpid(), datetime.now(UTC))
+
+    def to_metadata(self) -> dict[str, Any]:
+        """As the collection's metadata."""
+        return {
+            KEY: {
+                "format": FORMAT,
+                "alias": self.alias,
+                "state": self.state,
+                "host": self.host,
+                "pid": self.pid,
+                "touched": self.touched.isoformat(),
+                "info": dataclasses.asdict(self.info),
+            }
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, Any] | None) -> GenerationRecord | None:
+        """The record in a collection's metadata; None where there is none that this version understands."""
+        try:
+            raw = (metadata or {})[KEY]
+            if raw["format"] != FORMAT:
+                return None
+            info = CollectionInfo(**{**raw["info"], "sources": tuple(raw["info"]["sources"])})
+            touched = datetime.fromisoformat(raw["touched"])
+            return cls(raw["alias"], raw["state"], info, raw["host"], raw["pid"], touched)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def abandoned(self, held_here: bool) -> bool:
+        """Whether it is unfinished and whoever built it is gone.
+
+        Args:
+            held_here: whether this process is building it.
+        """
+        if self.state == "published" or held_here:
+            return False
+        silence = datetime.now(UTC) - self.touched
+        if self.host != socket.gethostname():
+            return silence > _SILENCE[self.state]
+        return self.pid == os.getpid() or not _runs(self.pid) or silence > _SILENCE["optimising"]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
