@@ -14,7 +14,7 @@ from qdrant_client import QdrantClient, models
 from sceneseek.errors import IndexUnavailable
 from sceneseek.filters import Filter
 from sceneseek.scorer import Candidates
-from sceneseek.store.base import HEAD, JOINT, CollectionInfo, Point, Record
+from sceneseek.store.base import HEAD, JOINT, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.store.qdrant.connection import Connection
 from sceneseek.store.qdrant.filters import qdrant_filter
 from sceneseek.store.qdrant.record import GenerationRecord, State
@@ -50,10 +50,18 @@ class QdrantCollection:
         name: the collection's name on the server.
         connection: the way there.
         building: whether this process fills it: its record is kept fresh, and nobody else takes it over.
+        beside: the generation that was live when this one was begun.
     """
 
-    def __init__(self, info: CollectionInfo, name: str, connection: Connection, building: bool = False) -> None:
-        self.info, self.name, self.building = info, name, building
+    def __init__(
+        self,
+        info: CollectionInfo,
+        name: str,
+        connection: Connection,
+        building: bool = False,
+        beside: str | None = None,
+    ) -> None:
+        self.info, self.name, self.building, self._beside = info, name, building, beside
         self._connection = connection
         self._touched = time.monotonic()
         if building:
@@ -118,8 +126,8 @@ class QdrantCollection:
         by_id = {str(record.id): Record(str(record.id), dict(record.payload or {})) for record in found}
         return [by_id[i] for i in ids if i in by_id]
 
-    def vectors(self, ids: Sequence[str]) -> dict[str, tuple[Floats, Floats]]:
-        """The joint and head rows of these ids that exist, by id."""
+    def vectors(self, ids: Sequence[str]) -> dict[str, StoredVectors]:
+        """See `Collection.vectors`."""
         if not ids:
             return {}
         names = [JOINT, HEAD] if self.info.head else [JOINT]
@@ -128,7 +136,9 @@ class QdrantCollection:
         )
         rows: list[tuple[str, Any]] = [(str(record.id), record.vector) for record in found]
         return {
-            identity: (np.array(row[JOINT], dtype=np.float32), np.array(row.get(HEAD, ()), dtype=np.float32))
+            identity: StoredVectors(
+                np.array(row[JOINT], dtype=np.float32), np.array(row.get(HEAD, ()), dtype=np.float32)
+            )
             for identity, row in rows
         }
 
@@ -160,13 +170,13 @@ class QdrantCollection:
             self._wait_for_green()
 
     def close(self) -> None:
-        """See `Collection.close`; the server holds everything already."""
+        """See `Collection.close`; the server holds everything already, so this only ends the building."""
         with _guard:
             _building.discard(self.name)
 
     def mark(self, state: State) -> None:
         """Write the generation's state into its record."""
-        record = GenerationRecord.now(self._connection.settings.alias, state, self.info)
+        record = GenerationRecord.now(self._connection.settings.alias, state, self._beside, self.info)
         self._connection.call(lambda client: client.update_collection(self.name, metadata=record.to_metadata()))
         self._touched = time.monotonic()
 

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
-from sceneseek.store.base import CollectionInfo
+from sceneseek.store.base import CollectionInfo, Source
 
 State: TypeAlias = Literal["building", "optimising", "published"]
 KEY = "sceneseek"
 FORMAT = 1
 # A builder on another machine counts as gone when it has not written for so long. It writes every half minute;
-# while the server builds the graph it does not, since an update would have the server begin anew.
-_SILENCE = {"building": timedelta(minutes=5), "optimising": timedelta(hours=24)}
+# while the server builds the graph it does not, since an update could have the server begin anew.
+_SILENCE = {"building": timedelta(minutes=5), "optimising": timedelta(hours=1)}
+# On this machine the process is looked for; its number may be another's by then.
+_LONGEST = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +31,16 @@ class GenerationRecord:
 
     alias: str
     state: State
+    beside: str | None
     info: CollectionInfo
     host: str
     pid: int
     touched: datetime
 
     @classmethod
-    def now(cls, alias: str, state: State, info: CollectionInfo) -> GenerationRecord:
+    def now(cls, alias: str, state: State, beside: str | None, info: CollectionInfo) -> GenerationRecord:
         """The record that this process writes now."""
-        return cls(alias, state, info, socket.gethostname(), os.getpid(), datetime.now(UTC))
+        return cls(alias, state, beside, info, socket.gethostname(), os.getpid(), datetime.now(UTC))
 
     def to_metadata(self) -> dict[str, Any]:
         """As the collection's metadata."""
@@ -46,6 +49,7 @@ class GenerationRecord:
                 "format": FORMAT,
                 "alias": self.alias,
                 "state": self.state,
+                "beside": self.beside,
                 "host": self.host,
                 "pid": self.pid,
                 "touched": self.touched.isoformat(),
@@ -60,24 +64,25 @@ class GenerationRecord:
             raw = (metadata or {})[KEY]
             if raw["format"] != FORMAT:
                 return None
-            info = CollectionInfo(**{**raw["info"], "sources": tuple(raw["info"]["sources"])})
+            sources = tuple(Source(**source) for source in raw["info"]["sources"])
+            info = CollectionInfo(**{**raw["info"], "sources": sources})
             touched = datetime.fromisoformat(raw["touched"])
-            return cls(raw["alias"], raw["state"], info, raw["host"], raw["pid"], touched)
+            return cls(raw["alias"], raw["state"], raw["beside"], info, raw["host"], raw["pid"], touched)
         except (KeyError, TypeError, ValueError):
             return None
 
-    def abandoned(self, held_here: bool) -> bool:
-        """Whether it is unfinished and whoever built it is gone.
+    def builder_lives(self, held_here: bool) -> bool:
+        """Whether somebody is building this, or may be.
 
         Args:
-            held_here: whether this process is building it.
+            held_here: whether this process is.
         """
         if self.state == "published" or held_here:
-            return False
+            return held_here
         silence = datetime.now(UTC) - self.touched
         if self.host != socket.gethostname():
-            return silence > _SILENCE[self.state]
-        return self.pid == os.getpid() or not _runs(self.pid) or silence > _SILENCE["optimising"]
+            return silence < _SILENCE[self.state]
+        return self.pid != os.getpid() and _runs(self.pid) and silence < _LONGEST
 
 
 def _runs(pid: int) -> bool:

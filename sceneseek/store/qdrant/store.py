@@ -3,18 +3,16 @@
 A generation NAME is the collection `sceneseek-ALIAS-NAME`; what it records stands in the collection's
 metadata (see `record`). The alias is the server's own and is switched in one call.
 
-Several processes may build at once, each its own generation: names differ and the switch is atomic, so
-the last to publish is live and the one before stays for rollback. A generation that its builder left
-unfinished (see `GenerationRecord.abandoned`) is listed by `unfinished` and removed by the next `create`.
-The generation that was live before always stays, so that queries under way go on being answered while
-servers follow the alias; older ones go at `publish`, whoever still searches them.
+A process that builds keeps others from it by its record, which names it and is kept fresh; see `record`
+for when it counts as gone. The generation that was live before always stays at `publish`, so that queries
+under way are answered while servers follow the alias; older ones go, whoever still searches them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Iterable
 
 from qdrant_client import QdrantClient, models
 
@@ -61,21 +59,24 @@ class QdrantStore:
 
     def generations(self) -> list[CollectionInfo]:
         """See `VectorStore.generations`."""
-        return self._infos(lambda record, _: record.state == "published")
+        live = self.live()
+        return _oldest_first(r for r in self._records() if r.state == "published" or r.info.name == live)
 
     def unfinished(self) -> list[CollectionInfo]:
-        """Generations that `create` began, that nobody published, and whose builder is gone; oldest first."""
-        return self._infos(lambda record, name: record.abandoned(held_here(name)))
+        """See `VectorStore.unfinished`."""
+        live = self.live()
+        return _oldest_first(
+            r for r in self._records() if r.state != "published" and r.info.name != live and r.beside == live
+        )
 
     def create(self, info: CollectionInfo, base: str | None = None) -> QdrantCollection:
-        """See `VectorStore.create`; a copy of `base` goes by way of this process, point by point."""
+        """See `VectorStore.create`; a copy of `base` goes by way of this process, batch by batch."""
         self._check_alias_is_ours()
-        for old in self.unfinished():
-            self._remove(old.name)
-        name = self._prefix + info.name
-        collection = QdrantCollection(info, name, self._connection, building=True)
+        self._sweep()
+        name, beside = self._prefix + info.name, self.live()
+        collection = QdrantCollection(info, name, self._connection, building=True, beside=beside)
         try:
-            self._create_collection(name, info)
+            self._create_collection(name, GenerationRecord.now(self.settings.alias, "building", beside, info))
             if base is not None:
                 self._copy(self.open(base), collection)
         except BaseException:
@@ -86,45 +87,38 @@ class QdrantStore:
         return collection
 
     def resume(self, name: str) -> QdrantCollection:
-        """Go on writing to an unfinished generation, which is this process's from now on.
-
-        Raises:
-            IndexUnavailable: it is gone, published, or another process builds it.
-        """
-        collection_name = self._prefix + name
-        record = self._record(collection_name)
-        if record is None or not record.abandoned(held_here(collection_name)):
-            raise IndexUnavailable(
-                f"the index {self.url} has no unfinished generation {name}", "run the command again to begin anew"
-            )
-        collection = QdrantCollection(record.info, collection_name, self._connection, building=True)
+        """See `VectorStore.resume`."""
+        record = self._record(self._prefix + name)
+        if record is None or record.state == "published" or name == self.live():
+            raise IndexUnavailable(f"the index {self.url} has lost its unfinished {name}", "index again")
+        self._sweep(name)
+        collection = QdrantCollection(
+            record.info, self._prefix + name, self._connection, building=True, beside=record.beside
+        )
         collection.mark("building")
         return collection
 
     def open(self, name: str) -> QdrantCollection:
         """See `VectorStore.open`."""
         record = self._record(self._prefix + name)
-        if record is None or record.state != "published":
+        if record is None or (record.state != "published" and name != self.live()):
             raise IndexUnavailable(f"the index {self.url} has lost its generation {name}", "index the folder again")
         return QdrantCollection(record.info, self._prefix + name, self._connection)
 
     def publish(self, collection: Collection) -> None:
-        """See `VectorStore.publish`; one that somebody still searches goes too, but for the one before."""
-        previous = self.live()
-        name = self._prefix + collection.info.name
-        QdrantCollection(collection.info, name, self._connection).mark("published")
-        switch: list[models.CreateAliasOperation | models.RenameAliasOperation | models.DeleteAliasOperation] = []
-        if previous is not None:
-            switch.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.settings.alias)))
-        switch.append(
-            models.CreateAliasOperation(
-                create_alias=models.CreateAlias(collection_name=name, alias_name=self.settings.alias)
-            )
-        )
+        """See `VectorStore.publish`; older generations go, also those that somebody still searches."""
+        info, previous, alias = collection.info, self.live(), self.settings.alias
+        name = self._prefix + info.name
+        new = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name=alias))
+        old = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+        switch = [new] if previous is None else [old, new]
         self._connection.call(lambda client: client.update_collection_aliases(switch))
+        QdrantCollection(info, name, self._connection, beside=previous).mark("published")
         collection.close()
+        if previous == info.name:  # another process has resumed and published it: what was before is not known
+            return
         for other in self.generations():
-            if other.name not in (collection.info.name, previous):
+            if other.name not in (info.name, previous):
                 try:
                     self._remove(other.name)
                 except IndexUnavailable as error:
@@ -159,13 +153,34 @@ class QdrantStore:
         record = GenerationRecord.from_metadata(found.config.metadata)
         return record if record is not None and record.alias == self.settings.alias else None
 
-    def _infos(self, wanted: Callable[[GenerationRecord, str], bool]) -> list[CollectionInfo]:
-        found = []
-        for name in self._names():
-            record = self._record(name) if name.startswith(self._prefix) else None
-            if record is not None and wanted(record, name):
-                found.append(record.info)
-        return sorted(found, key=lambda info: (info.created, info.name))
+    def _records(self) -> list[GenerationRecord]:
+        records = [self._record(name) for name in self._names() if name.startswith(self._prefix)]
+        return [record for record in records if record is not None]
+
+    def _sweep(self, spare: str = "") -> None:
+        """Tidy up after killed runs.
+
+        Raises:
+            IndexUnavailable: a process that lives is building.
+        """
+        live, rubbish = self.live(), []
+        for record in self._records():
+            name = record.info.name
+            if record.state == "published":
+                continue
+            if name == live:  # killed between the switch and the word of it
+                QdrantCollection(record.info, self._prefix + name, self._connection, beside=record.beside).mark(
+                    "published"
+                )
+            elif record.builder_lives(held_here(self._prefix + name)):
+                raise IndexUnavailable(
+                    f"the index {self.url} is being written by process {record.pid} on {record.host}",
+                    "wait until that run has ended, or choose another SCENESEEK_QDRANT_ALIAS",
+                )
+            elif name != spare:
+                rubbish.append(name)
+        for name in rubbish:
+            self._remove(name)
 
     def _check_alias_is_ours(self) -> None:
         """Before hours of work: at its end the alias must be there for the taking."""
@@ -178,8 +193,8 @@ class QdrantStore:
                 "set SCENESEEK_QDRANT_ALIAS to another name",
             )
 
-    def _create_collection(self, name: str, info: CollectionInfo) -> None:
-        settings = self.settings
+    def _create_collection(self, name: str, record: GenerationRecord) -> None:
+        settings, info = self.settings, record.info
         vectors = {JOINT: models.VectorParams(size=info.joint, distance=models.Distance.COSINE, hnsw_config=NO_GRAPH)}
         if info.head:
             vectors[HEAD] = models.VectorParams(
@@ -189,7 +204,6 @@ class QdrantStore:
                 on_disk=True,
                 datatype=models.Datatype.FLOAT16,
             )
-        record = GenerationRecord.now(settings.alias, "building", info)
         try:
             self._connection.call(
                 lambda client: client.create_collection(
@@ -235,3 +249,7 @@ class QdrantStore:
         except Refusal as error:
             if error.failure.kind != "missing":
                 raise
+
+
+def _oldest_first(records: Iterable[GenerationRecord]) -> list[CollectionInfo]:
+    return sorted((record.info for record in records), key=lambda info: (info.created, info.name))
