@@ -25,10 +25,10 @@ from sceneseek.bundle import Bundle
 from sceneseek.decode import MAX_PIXELS
 from sceneseek.encoders import ImageEncoder
 from sceneseek.errors import IndexUnavailable, SourceError
-from sceneseek.payload import path_fields, point_id, relative_path
+from sceneseek.payload import INDEXED_FIELDS, folders, path_fields, point_id, relative_path
 from sceneseek.progress import Progress
 from sceneseek.runtime import Device
-from sceneseek.store import Collection, CollectionInfo, Point, VectorStore
+from sceneseek.store import Collection, CollectionInfo, Point, Source, VectorStore
 from sceneseek.vectors import Vectors
 
 
@@ -107,7 +107,7 @@ class _Run:
         live = self._store.live()
         for info in self._store.generations():
             same_graph = info.image_fingerprint == self._bundle.manifest.fingerprints.image
-            if info.name == live and same_graph and info.sources == (str(self._root),):
+            if info.name == live and same_graph and info.sources == (Source("", str(self._root)),):
                 head_fits = info.head == self._bundle.manifest.dimensions.image_head
                 return info.name if head_fits else None
         return None
@@ -120,8 +120,9 @@ class _Run:
             image_fingerprint=manifest.fingerprints.image,
             joint=manifest.dimensions.joint,
             head=manifest.dimensions.image_head,
-            sources=(str(self._root),),
+            sources=(Source("", str(self._root)),),
             created=self._now.isoformat(timespec="microseconds"),
+            indexed=dict(INDEXED_FIELDS),
         )
 
     def _fill(self, collection: Collection, known_before: bool) -> bool:
@@ -214,6 +215,7 @@ class _Run:
                 head=head,
                 payload={
                     **path_fields(image.file.relative),
+                    "folders": folders(image.file.relative),
                     "source": 0,
                     "sha256": image.sha256,
                     "width": image.width,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from qdrant_client import QdrantClient, models
 
@@ -26,6 +27,7 @@ from sceneseek.store.qdrant.settings import QdrantSettings
 
 log = logging.getLogger(__name__)
 
+_AliasOperation: TypeAlias = models.CreateAliasOperation | models.RenameAliasOperation | models.DeleteAliasOperation
 _COPY_BATCH = 256
 _FIELD_TYPES: dict[FieldType, models.PayloadSchemaType] = {
     "keyword": models.PayloadSchemaType.KEYWORD,
@@ -111,7 +113,7 @@ class QdrantStore:
         name = self._prefix + info.name
         new = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name=alias))
         old = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
-        switch = [new] if previous is None else [old, new]
+        switch: list[_AliasOperation] = [new] if previous is None else [old, new]
         self._connection.call(lambda client: client.update_collection_aliases(switch))
         QdrantCollection(info, name, self._connection, beside=previous).mark("published")
         collection.close()

@@ -1,0 +1,51 @@
+"""The engines behind `VectorStore`, for tests that hold all of them to the same promises."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sceneseek.store import VectorStore, open_store
+from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+
+ENGINES = ["edge", "in-process", "server"]
+SERVER = "SCENESEEK_TEST_QDRANT_URL"
+on_edge = pytest.mark.parametrize("store", ["edge"], indirect=True)
+on_qdrant = pytest.mark.parametrize("store", ["in-process", "server"], indirect=True)
+
+
+@contextmanager
+def opened(engine: str, directory: Path) -> Iterator[VectorStore]:
+    """An empty store of that engine; a server's is removed at the end."""
+    if engine == "edge":
+        yield open_store(f"file:{directory}/index")
+    elif engine == "in-process":
+        from qdrant_client import QdrantClient  # noqa: PLC0415 - takes half a second
+
+        yield QdrantStore("http://in-process", QdrantSettings(), QdrantClient(":memory:"))
+    else:
+        url = os.environ.get(SERVER)
+        if not url:
+            pytest.skip(f"{SERVER} names no Qdrant server")
+        store = QdrantStore(url, replace(QdrantSettings.from_environment(), alias=f"test-{uuid.uuid4().hex[:12]}"))
+        try:
+            yield store
+        finally:
+            for name in store._names():
+                if name.startswith(store._prefix):
+                    store._remove(name.removeprefix(store._prefix))
+            store.close()
+
+
+def another(store: VectorStore) -> VectorStore:
+    """A second store over the same place."""
+    if isinstance(store, QdrantStore):
+        client = store._connection._client if store._connection.in_process else None
+        return QdrantStore(store.url, store.settings, client)
+    return open_store(store.url)
