@@ -22,8 +22,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -181,6 +181,23 @@ def filter_from_words(words: Iterable[str]) -> Filter | None:
     if not parts:
         return None
     return _limited(parts[0] if len(parts) == 1 else All(parts))
+
+
+def typed(where: Filter, indexed: Mapping[FieldPath, str]) -> Filter:
+    """The filter as engines must be asked where fields have indexes of these types.
+
+    An index of numbers takes a date for the number of its microseconds, and one of dates the reverse; such a
+    condition holds of nothing.
+    """
+    if isinstance(where, All | AnyPart):
+        return replace(where, parts=tuple(typed(part, indexed) for part in where.parts))
+    if isinstance(where, Not):
+        return Not(typed(where.part, indexed))
+    if isinstance(where, DateRange) and indexed.get(where.field) in ("integer", "float"):
+        return All((where, Not(where)))
+    if isinstance(where, NumberRange) and indexed.get(where.field) == "datetime":
+        return All((where, Not(where)))
+    return where
 
 
 def _limited(where: Filter) -> Filter:
@@ -386,10 +403,11 @@ def _word(word: str) -> Filter:
 
 
 def _alternatives(value: str, word: str) -> list[str]:
-    parts = re.findall(r'\s*("[^"]*"|[^|"]+)\s*(?:\||$)', value)
-    if re.sub(r'"[^"]*"', "", value).count("|") != len(parts) - 1 or not all(part.strip() for part in parts):
+    one = r'(?:\s*"[^"]*"\s*|[^|"]+)'
+    parts = [part.strip() for part in re.findall(rf"(?:^|\|)({one})", value)]
+    if not re.fullmatch(rf"{one}(?:\|{one})*", value) or not all(parts):
         raise _refused(word, "has a value that is empty or quoted by half")
-    return [part.strip() for part in parts]
+    return parts
 
 
 def _readings(path: FieldPath, text: str, word: str) -> Sequence[Filter]:

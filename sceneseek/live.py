@@ -47,6 +47,7 @@ class LiveCollection:
         self._watcher: threading.Thread | None = None
         self.problem: str | None = None
         self._refused: str | None = None
+        self._away: str | None = None
         name = store.live()
         if name is None:
             raise IndexUnavailable(
@@ -81,6 +82,8 @@ class LiveCollection:
         A generation that cannot be opened is named in `problem` and the old one goes on answering.
         """
         name = self._store.live()
+        if self.problem is not None and self.problem == self._away:  # it can be read again
+            self.problem = self._away = None
         if name is None or name in (self.name, self._refused):
             return False
         try:
@@ -119,9 +122,11 @@ class LiveCollection:
         while not self._stop.wait(every):
             try:
                 self.refresh()
-            except OSError as error:  # a share that is away for a moment; the next round asks again
-                self.problem = f"the index cannot be read ({error})"
-                log.error("%s", self.problem)
+            except (OSError, SceneseekError) as error:  # a share or server that is away; the next round asks again
+                problem = f"the index cannot be read ({error})"
+                if self.problem != problem:
+                    log.error("%s", problem)
+                self.problem = self._away = problem
 
     def _open(self, name: str) -> Collection:
         collection = self._store.open(name)

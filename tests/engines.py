@@ -1,4 +1,7 @@
-"""The engines behind `VectorStore`, for tests that hold all of them to the same promises."""
+"""The engines behind `VectorStore`, for tests that hold all of them to the same promises.
+
+``played`` is the client's whole way over HTTP to a server that only plays Qdrant; see `tests.played_qdrant`.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ import pytest
 from sceneseek.store import VectorStore, open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 
-ENGINES = ["edge", "in-process", "server"]
+ENGINES = ["edge", "in-process", "played", "server"]
 SERVER = "SCENESEEK_TEST_QDRANT_URL"
 on_edge = pytest.mark.parametrize("store", ["edge"], indirect=True)
-on_qdrant = pytest.mark.parametrize("store", ["in-process", "server"], indirect=True)
+on_qdrant = pytest.mark.parametrize("store", ["in-process", "played", "server"], indirect=True)
 
 
 @contextmanager
@@ -29,6 +32,13 @@ def opened(engine: str, directory: Path) -> Iterator[VectorStore]:
         from qdrant_client import QdrantClient  # noqa: PLC0415 - takes half a second
 
         yield QdrantStore("http://in-process", QdrantSettings(), QdrantClient(":memory:"))
+    elif engine == "played":
+        from tests.played_qdrant import PlayedQdrant  # noqa: PLC0415
+
+        with PlayedQdrant().serving() as played:
+            over_http = QdrantStore(played.url, QdrantSettings(prefer_grpc="no", patience=5.0))
+            yield over_http
+            over_http.close()
     else:
         url = os.environ.get(SERVER)
         if not url:

@@ -40,7 +40,7 @@ import qdrant_edge as edge
 
 from sceneseek.errors import IndexUnavailable
 from sceneseek.files import sync, write_atomic
-from sceneseek.filters import Filter, field_path, json_path
+from sceneseek.filters import Filter, field_path, json_path, typed
 from sceneseek.scorer import Candidates
 from sceneseek.store.base import (
     HEAD,
@@ -308,6 +308,7 @@ class EdgeCollection:
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.info = info
+        self._indexed = {field_path(name): kind for name, kind in info.indexed.items()}
         self._shard = shard
         self._lock = lock
         self._on_close = on_close
@@ -349,7 +350,7 @@ class EdgeCollection:
                 limit=limit,
                 query=edge.Query.Nearest(joint.tolist(), using=JOINT),
                 with_vector=stored or None,
-                filter=None if where is None else edge_filter(where),
+                filter=None if where is None else edge_filter(typed(where, self._indexed)),
                 params=edge.SearchParams(exact=True) if exact else None,
             )
         )

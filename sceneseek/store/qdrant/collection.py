@@ -12,7 +12,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from sceneseek.errors import IndexUnavailable
-from sceneseek.filters import Filter
+from sceneseek.filters import Filter, field_path, typed
 from sceneseek.scorer import Candidates
 from sceneseek.store.base import HEAD, JOINT, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.store.qdrant.connection import Connection
@@ -62,6 +62,7 @@ class QdrantCollection:
         beside: str | None = None,
     ) -> None:
         self.info, self.name, self.building, self._beside = info, name, building, beside
+        self._indexed = {field_path(field): kind for field, kind in info.indexed.items()}
         self._connection = connection
         self._touched = time.monotonic()
         if building:
@@ -94,12 +95,13 @@ class QdrantCollection:
         """See `Collection.shortlist`."""
         stored = [name for name in vectors if name == JOINT or self.info.head]
         query = joint.tolist()
+        query_filter = None if where is None else qdrant_filter(typed(where, self._indexed))
         answer = self._connection.call(
             lambda client: client.query_points(
                 self.name,
                 query=query,
                 using=JOINT,
-                query_filter=None if where is None else qdrant_filter(where),
+                query_filter=query_filter,
                 search_params=self._search_params(exact),
                 limit=limit,
                 with_payload=False,
@@ -154,7 +156,8 @@ class QdrantCollection:
 
     def count(self) -> int:
         """See `Collection.count`."""
-        return self._connection.call(lambda client: client.count(self.name, exact=True)).count
+        patience = None if self.building else QUERY_PATIENCE
+        return self._connection.call(lambda client: client.count(self.name, exact=True), patience).count
 
     def optimize(self) -> None:
         """See `Collection.optimize`: has the server build the graph, and waits until it has.
@@ -195,6 +198,8 @@ class QdrantCollection:
         return models.PointStruct(id=point.id, vector=vector, payload=point.payload)
 
     def _search_params(self, exact: bool) -> models.SearchParams | None:
+        if self._connection.in_process:  # it always searches exactly, and warns when told how
+            return None
         if self._connection.settings.quantization == "none":
             return models.SearchParams(exact=True) if exact else None
         return models.SearchParams(
