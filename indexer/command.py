@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,11 +12,22 @@ from sceneseek.decode import MAX_PIXELS
 from sceneseek.options import bundle_option, device_option, index_option, json_option
 from sceneseek.runtime import Device
 
+if TYPE_CHECKING:
+    from indexer.receipt import Receipt
+    from indexer.transfer import TransferReceipt
+
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
 @bundle_option
 @index_option
+@click.option(
+    "--from",
+    "source_url",
+    metavar="URL",
+    help="Move the live images of this index instead, without encoding any again; then without FOLDER.",
+)
+@click.option("--to", "target_url", metavar="URL", help="With --from: the index that gets them.  [default: --index]")
 @device_option
 @click.option("--workers", type=click.IntRange(0, 256), default=0, help="Threads that load and encode; 0: a core each.")
 @click.option("--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="Images a run of the graph.")
@@ -35,9 +47,11 @@ from sceneseek.runtime import Device
 )
 @json_option
 def index(
-    folder: Path,
+    folder: Path | None,
     bundle: Path,
     index_url: str,
+    source_url: str | None,
+    target_url: str | None,
     device: Device,
     workers: int,
     batch: int,
@@ -46,12 +60,25 @@ def index(
     as_json: bool,
 ) -> None:
     """Index the images below FOLDER; a later run encodes only what is new or changed."""
+    if source_url is not None and folder is None:
+        from indexer.transfer import transfer  # noqa: PLC0415
+        from sceneseek.store import open_store  # noqa: PLC0415
+
+        _show(transfer(open_store(source_url), open_store(target_url or index_url)), as_json)
+        return
+    if source_url is not None or target_url is not None:
+        raise click.UsageError("--to goes with --from, and FOLDER with neither: --from moves what is indexed already")
+    if folder is None:
+        raise click.UsageError("Missing argument 'FOLDER'")
     from indexer.build import BuildOptions, index_folder  # noqa: PLC0415 - so that --help answers at once
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
     options = BuildOptions(device, workers, batch, max_pixels, max_skipped)
-    receipt = index_folder(folder, Bundle.load(bundle), open_store(index_url), options)
+    _show(index_folder(folder, Bundle.load(bundle), open_store(index_url), options), as_json)
+
+
+def _show(receipt: Receipt | TransferReceipt, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(receipt.to_json(), indent=2, ensure_ascii=False))
         return

@@ -35,7 +35,8 @@ def opened(engine: str, directory: Path) -> Iterator[VectorStore]:
     elif engine == "played":
         from tests.played_qdrant import PlayedQdrant  # noqa: PLC0415
 
-        with PlayedQdrant().serving() as played:
+        with PlayedQdrant().serving() as played, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)  # what is played is always green
             over_http = QdrantStore(played.url, QdrantSettings(prefer_grpc="no", patience=5.0))
             yield over_http
             over_http.close()

@@ -129,9 +129,13 @@ class _Handler(BaseHTTPRequestHandler):
             elif path not in ("", "/") and played.key not in (None, self.headers.get("api-key")):
                 status(401, "Must provide an API key or an Authorization bearer token")(self)
             else:
-                _answer(self, *self.handled())
+                self.answered()
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+    def answered(self) -> None:
+        """Do what is asked, and say so."""
+        _answer(self, *self.handled())
 
     def handled(self) -> tuple[int, dict[str, Any]]:
         """Do what is asked; the status and the document to answer with."""

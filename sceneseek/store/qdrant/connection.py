@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import ssl
 import threading
 import time
@@ -23,7 +22,7 @@ from packaging.version import InvalidVersion, Version
 from qdrant_client import QdrantClient
 
 from sceneseek.errors import IndexUnavailable
-from sceneseek.store.qdrant.failure import FAILURES, Failure, failure_of
+from sceneseek.store.qdrant.failure import FAILURES, Failure, Kind, failure_of
 from sceneseek.store.qdrant.settings import QdrantSettings
 
 log = logging.getLogger(__name__)
@@ -63,6 +62,9 @@ class Connection:
             Refusal: the collection is missing or exists.
         """
         patience = self.settings.patience if patience is None else patience
+        if self.in_process:  # which is not made for several threads
+            with self._guard:
+                return self._call_in_process(request)
         start, wait = time.monotonic(), _FIRST_WAIT
         while True:
             try:
@@ -75,12 +77,17 @@ class Connection:
                 log.warning("%s: trying again in %.1f s", self._told(failure).what, pause)
                 time.sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT)
-            except ValueError as error:
-                # The in-process mode's way to say what a server says with 404 and 409.
-                if not self.in_process or not re.search(r"not found|already exists", str(error)):
-                    raise
-                kind = "missing" if "not found" in str(error) else "exists"
-                raise self._told(Failure(kind, str(error))) from error  # type: ignore[arg-type]
+
+    def _call_in_process(self, request: Callable[[QdrantClient], Result]) -> Result:
+        assert self._client is not None  # noqa: S101 - it was given
+        try:
+            return request(self._client)
+        except ValueError as error:
+            # Its way to say what a server says with 404 and 409.
+            if "not found" not in str(error) and "already exists" not in str(error):
+                raise
+            kind: Kind = "missing" if "not found" in str(error) else "exists"
+            raise self._told(Failure(kind, str(error))) from error
 
     def close(self) -> None:
         """Let go of the server."""
