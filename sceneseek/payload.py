@@ -30,14 +30,13 @@ from sceneseek.store.base import FieldType
 # UUIDv5 of the name "sceneseek" in the URL namespace; changing it would change every id.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
 
-# The fields that every generation can be filtered by fast, beside those of the user's metadata.
+# The fields that every generation can be filtered by fast, beside those of the user's metadata. Few, since the
+# embedded engine takes some syncs of the disk to make each.
 INDEXED_FIELDS: dict[str, FieldType] = {
-    "path": "keyword",
     "folders": "keyword",
     "format": "keyword",
     "width": "integer",
     "height": "integer",
-    "bytes": "integer",
 }
 
 

@@ -135,9 +135,7 @@ class EdgeStore:
             lock = FileLock(home / "owner.lock", "", "")
             try:
                 shard = self._begin(home, info, base)
-                for name, kind in info.indexed.items():
-                    field = json_path(field_path(name))
-                    shard.update(edge.UpdateOperation.create_field_index(field, _FIELD_TYPES[kind]))
+                _index_fields(shard, info)
                 begun = {**dataclasses.asdict(info), "beside": self.live()}
                 write_atomic(home / _BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
             except BaseException:
@@ -424,6 +422,17 @@ def _config(info: CollectionInfo) -> edge.EdgeConfig:
         optimizers=edge.EdgeOptimizersConfig(indexing_threshold=_GRAPH_FROM_KILOBYTES),
         max_search_threads=_SEARCH_THREADS,
     )
+
+
+def _index_fields(shard: edge.EdgeShard, info: CollectionInfo) -> None:
+    """Give the shard exactly the payload indexes that the generation wants; a base's that fit are kept."""
+    wanted = {json_path(field_path(name)): _FIELD_TYPES[kind] for name, kind in info.indexed.items()}
+    there = {field: index.data_type for field, index in shard.info().payload_schema.items()}
+    for field in there.keys() - {field for field, kind in wanted.items() if there.get(field) == kind}:
+        shard.update(edge.UpdateOperation.delete_field_index(field))
+        del there[field]
+    for field in wanted.keys() - there.keys():
+        shard.update(edge.UpdateOperation.create_field_index(field, wanted[field]))
 
 
 def _copy(source: Path, target: Path) -> None:

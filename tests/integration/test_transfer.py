@@ -12,7 +12,6 @@ import pytest
 
 from indexer.transfer import transfer
 from sceneseek.errors import IndexUnavailable, InvalidRequest
-from sceneseek.payload import INDEXED_FIELDS
 from sceneseek.store import Point, VectorStore, open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from tests.engines import opened
@@ -20,7 +19,7 @@ from tests.integration.test_store_contract import INFO, ids, points, published
 from tests.played_qdrant import PlayedQdrant, status
 
 SIZE = 700
-GALLERY = replace(INFO, indexed=dict(INDEXED_FIELDS))
+GALLERY = replace(INFO, indexed={"folders": "keyword"})
 
 
 @pytest.fixture

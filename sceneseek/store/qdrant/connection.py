@@ -21,7 +21,7 @@ import grpc
 from packaging.version import InvalidVersion, Version
 from qdrant_client import QdrantClient
 
-from sceneseek.errors import IndexUnavailable
+from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.store.qdrant.failure import FAILURES, Failure, Kind, failure_of
 from sceneseek.store.qdrant.settings import QdrantSettings
 
@@ -122,7 +122,13 @@ class Connection:
         settings, parts = self.settings, urlsplit(self.url)
         more: dict[str, Any] = {}
         if parts.scheme == "https" and settings.ca_cert is not None:
-            more["verify"] = ssl.create_default_context(cafile=settings.ca_cert)
+            try:
+                more["verify"] = ssl.create_default_context(cafile=settings.ca_cert)
+            except (OSError, ssl.SSLError) as error:
+                raise InvalidRequest(
+                    f"SCENESEEK_QDRANT_CA_CERT names {settings.ca_cert}, which holds no certificate ({error})",
+                    "name a PEM file",
+                ) from error
             more["grpc_options"] = {"root_certificates": settings.ca_cert.read_bytes()}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)

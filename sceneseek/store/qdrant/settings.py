@@ -66,6 +66,11 @@ class QdrantSettings:
             if name.startswith(_PREFIX) and value.strip()
         }
         default = cls()
+        if unknown := sorted(given.keys() - {name.upper() for name in cls.__slots__}):
+            raise InvalidRequest(
+                f"{_PREFIX}{unknown[0]} is no setting",
+                f"the settings are {', '.join(name.upper() for name in cls.__slots__)}",
+            )
         alias = given.get("ALIAS", default.alias)
         if not alias.isascii() or not alias.replace("-", "").replace("_", "").isalnum():
             raise InvalidRequest(f"{_PREFIX}ALIAS is {alias!r}", "use letters, digits, - and _")
