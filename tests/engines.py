@@ -1,6 +1,7 @@
 """The engines behind `VectorStore`, for tests that hold all of them to the same promises.
 
-``played`` is the client's whole way over HTTP to a server that only plays Qdrant; see `tests.played_qdrant`.
+``played`` and ``played-grpc`` are the client's whole way over HTTP and gRPC to a server that only plays Qdrant; see
+`tests.played_qdrant` and `tests.played_grpc`.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import pytest
 from sceneseek.store import VectorStore, open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 
-ENGINES = ["edge", "in-process", "played", "server"]
+ENGINES = ["edge", "in-process", "played", "played-grpc", "server"]
 SERVER = "SCENESEEK_TEST_QDRANT_URL"
 on_edge = pytest.mark.parametrize("store", ["edge"], indirect=True)
-on_qdrant = pytest.mark.parametrize("store", ["in-process", "played", "server"], indirect=True)
+on_qdrant = pytest.mark.parametrize("store", ["in-process", "played", "played-grpc", "server"], indirect=True)
 
 
 @contextmanager
@@ -32,14 +33,9 @@ def opened(engine: str, directory: Path) -> Iterator[VectorStore]:
         from qdrant_client import QdrantClient  # noqa: PLC0415 - takes half a second
 
         yield QdrantStore("http://in-process", QdrantSettings(), QdrantClient(":memory:"))
-    elif engine == "played":
-        from tests.played_qdrant import PlayedQdrant  # noqa: PLC0415
-
-        with PlayedQdrant().serving() as played, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)  # what is played is always green
-            over_http = QdrantStore(played.url, QdrantSettings(prefer_grpc="no", patience=5.0))
-            yield over_http
-            over_http.close()
+    elif engine.startswith("played"):
+        with _played(over_grpc=engine == "played-grpc") as store:
+            yield store
     else:
         url = os.environ.get(SERVER)
         if not url:
@@ -52,6 +48,22 @@ def opened(engine: str, directory: Path) -> Iterator[VectorStore]:
                 if name.startswith(store._prefix):
                     store._remove(name.removeprefix(store._prefix))
             store.close()
+
+
+@contextmanager
+def _played(over_grpc: bool) -> Iterator[QdrantStore]:
+    from tests.played_grpc import PlayedGrpc  # noqa: PLC0415
+    from tests.played_qdrant import PlayedQdrant  # noqa: PLC0415
+
+    http = PlayedQdrant()
+    grpc = PlayedGrpc(http.client, http.guard)
+    with http.serving(), grpc.serving(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)  # what is played is always green
+        settings = QdrantSettings(prefer_grpc="yes" if over_grpc else "no", grpc_port=grpc.port, patience=5.0)
+        store = QdrantStore(http.url, settings)
+        yield store
+        store.close()
+        assert bool(grpc.seen) == over_grpc
 
 
 def another(store: VectorStore) -> VectorStore:
