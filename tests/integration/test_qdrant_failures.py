@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from sceneseek.errors import IndexUnavailable, InvalidRequest
@@ -20,6 +21,7 @@ from sceneseek.live import LiveCollection
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from tests.integration.test_store_contract import INFO, ids, points, published
+from tests.played_grpc import PlayedGrpc
 from tests.played_qdrant import PlayedQdrant, after, drop, hang, status
 
 QUICK = QdrantSettings(prefer_grpc="no", patience=0.0)
@@ -211,6 +213,66 @@ def _until(true: Any) -> None:
             return
         wait.wait(0.02)
     raise AssertionError("it did not come true in 10 s")
+
+
+@pytest.fixture
+def both(played: PlayedQdrant) -> Iterator[PlayedGrpc]:
+    """The gRPC half of `played`."""
+    with PlayedGrpc(played.client, played.guard).serving() as server:
+        yield server
+
+
+def over_grpc(played: PlayedQdrant, both: PlayedGrpc, **settings: Any) -> QdrantStore:
+    return QdrantStore(played.url, replace(PATIENT, prefer_grpc="yes", grpc_port=both.port, **settings))
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "ABORTED"])
+def test_grpc_failures_that_pass_are_waited_out(played: PlayedQdrant, both: PlayedGrpc, code: str) -> None:
+    fault = (grpc.StatusCode[code], "for a moment")
+    both.failing = {name: [fault, fault] for name in ("Upsert", "Create", "Query", "ListAliases", "Get", "List")}
+    store = over_grpc(played, both)
+    published(store, INFO, points(20))
+    assert len(store.open("first").shortlist(points(1)[0].joint, 5)) == 5
+    assert not any(both.failing.values())
+    assert played.seen == ["GET /"]
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "words"),
+    [
+        ("UNAUTHENTICATED", "Must provide an API key", "asks for an API key (UNAUTHENTICATED: Must provide"),
+        ("PERMISSION_DENIED", "Write access is required", "asks for an API key (PERMISSION_DENIED"),
+        ("INTERNAL", "Service internal error: No space left on device", "is full (INTERNAL: Service internal"),
+        ("INVALID_ARGUMENT", "Wrong input", "refuses the request (INVALID_ARGUMENT: Wrong input)"),
+        ("UNAVAILABLE", "Ssl handshake failed: SSL_ERROR_SSL", "the TLS connection to"),
+    ],
+)
+def test_grpc_failures_that_stay_are_told_as_those_of_http(
+    played: PlayedQdrant, both: PlayedGrpc, code: str, details: str, words: str
+) -> None:
+    both.failing = {"Upsert": [(grpc.StatusCode[code], details)]}
+    assert words in told(over_grpc(played, both))
+
+
+def test_the_key_goes_with_grpc_too(played: PlayedQdrant, both: PlayedGrpc) -> None:
+    played.key = both.key = "right"
+    published(over_grpc(played, both, api_key="right"), INFO, points(3))
+    assert "refuses the API key" in told(over_grpc(played, both, api_key="wrong"))
+
+
+def test_grpc_is_taken_where_its_port_answers_and_http_elsewhere(
+    played: PlayedQdrant, both: PlayedGrpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sceneseek.store.qdrant.connection._GRPC_PROBE_SECONDS", 0.2)
+    auto = replace(QUICK, prefer_grpc="auto", grpc_port=both.port)
+    assert QdrantStore(played.url, auto).live() is None
+    assert (both.seen, played.seen) == (["ListAliases"], ["GET /"])
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert QdrantStore(played.url, replace(auto, grpc_port=port)).live() is None
+        assert played.seen == ["GET /", "GET /", "GET /aliases"]
+        with pytest.raises(IndexUnavailable, match=rf"does not answer gRPC at port {port}"):
+            QdrantStore(played.url, replace(auto, prefer_grpc="yes", grpc_port=port)).live()
 
 
 def test_a_foreign_collection_or_alias_of_that_name_is_found_before_the_work(played: PlayedQdrant) -> None:
