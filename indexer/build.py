@@ -31,7 +31,7 @@ from indexer.walk import UNREADABLE, ImageFile, Listing, Skipped, list_images
 from indexer.writing import Writing
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, SourceError
-from sceneseek.payload import path_fields
+from sceneseek.payload import INDEXED_FIELDS, path_fields
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek.store.edge import EdgeStore
 
@@ -232,6 +232,7 @@ class _Run:
             head=manifest.dimensions.image_head,
             sources=self._sources.every,
             created=self._now.isoformat(timespec="microseconds"),
+            indexed=dict(INDEXED_FIELDS),
             bundle=str(self._bundle.path.resolve()),
         )
 

@@ -17,6 +17,7 @@ from sceneseek.runtime import Device
 
 if TYPE_CHECKING:
     from indexer.receipt import Receipt
+    from indexer.transfer import TransferReceipt
 
 
 class _Stopped(BaseException):
@@ -24,9 +25,16 @@ class _Stopped(BaseException):
 
 
 @click.command()
-@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True)
+@click.argument("folders", metavar="FOLDER...", nargs=-1)
 @bundle_option
 @index_option
+@click.option(
+    "--from",
+    "source_url",
+    metavar="URL",
+    help="Move the live images of this index instead, without encoding any again; then without FOLDER.",
+)
+@click.option("--to", "target_url", metavar="URL", help="With --from: the index that gets them.  [default: --index]")
 @device_option
 @click.option(
     "--include", multiple=True, metavar="PATTERN", help="Only files that match, as in a .gitignore; may be repeated."
@@ -78,6 +86,8 @@ def index(
     folders: tuple[str, ...],
     bundle: Path,
     index_url: str,
+    source_url: str | None,
+    target_url: str | None,
     device: Device,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -97,6 +107,16 @@ def index(
     Folders that the index knows and that are not named stay as they are. LABEL=DIR gives a new folder a label of
     your choice. An interrupted run is gone on with by the next.
     """
+    if source_url is not None and not folders:
+        from indexer.transfer import transfer  # noqa: PLC0415
+        from sceneseek.store import open_store  # noqa: PLC0415
+
+        _show(transfer(open_store(source_url), open_store(target_url or index_url)), as_json)
+        return
+    if source_url is not None or target_url is not None:
+        raise click.UsageError("--to goes with --from, and FOLDER with neither: --from moves what is indexed already")
+    if not folders:
+        raise click.UsageError("Missing argument 'FOLDER...'")
     from indexer.build import BuildOptions, foresee, index_folders  # noqa: PLC0415 - so that --help answers at once
     from indexer.patterns import Patterns  # noqa: PLC0415
     from indexer.sources import Folder  # noqa: PLC0415
@@ -126,7 +146,7 @@ def index(
     _until_stopped(lambda: watcher.run(lambda: time.sleep(watch)))
 
 
-def _show(receipt: Receipt, as_json: bool) -> None:
+def _show(receipt: Receipt | TransferReceipt, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(receipt.to_json(), indent=2, ensure_ascii=False))
         return

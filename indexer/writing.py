@@ -14,7 +14,7 @@ from indexer.receipt import Receipt
 from indexer.receipt_file import ReceiptFile, file_line
 from indexer.walk import ImageFile, Skipped
 from sceneseek.errors import IndexUnavailable
-from sceneseek.payload import path_fields, point_id
+from sceneseek.payload import folders, path_fields, point_id
 from sceneseek.store import Collection, Point, Record, StoredVectors
 from sceneseek.vectors import Vectors
 
@@ -133,6 +133,7 @@ class Writing:
         payload = {
             **facts,
             **path_fields(file.relative),
+            "folders": folders(file.relative),
             "source": file.source,
             "bytes": file.bytes,
             "mtime_ns": file.mtime_ns,

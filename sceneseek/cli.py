@@ -60,25 +60,41 @@ def cli(debug: bool, verbose: bool) -> None:
     show_default=True,
     help="How many nearest neighbours to rescore.",
 )
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="Find only images for which this holds, such as year>=1990, tags=dog|cat, path^=animals/; may be repeated.",
+)
 @bundle_option
 @index_option
 @device_option
 @threads_option
 @json_option
-def search(
-    query: str, k: int, shortlist: int, bundle: Path, index_url: str, device: Device, threads: int, as_json: bool
+def search(  # noqa: PLR0913, PLR0917 - one argument an option
+    query: str,
+    k: int,
+    shortlist: int,
+    where: tuple[str, ...],
+    bundle: Path,
+    index_url: str,
+    device: Device,
+    threads: int,
+    as_json: bool,
 ) -> None:
     """Print the images that match QUERY best: rank, score, path."""
     # Imported here so that `sceneseek --help` answers at once.
     from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.filters import filter_from_words  # noqa: PLC0415
     from sceneseek.request import checked_query  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
     checked_query(query)
+    conditions = filter_from_words(where)
     pipeline = Search(Bundle.load(bundle), open_store(index_url), device, threads)
     try:
-        answer = pipeline.query(query, k, shortlist)
+        answer = pipeline.query(query, k, shortlist, conditions)
     finally:
         pipeline.close()
     if as_json:

@@ -96,6 +96,7 @@ class Live(Generic[Companion]):
         self._watcher: threading.Thread | None = None
         self.problem: str | None = None
         self._refused: str | None = None
+        self._away: str | None = None
         name = store.live()
         if name is None:
             raise IndexUnavailable(
@@ -135,6 +136,8 @@ class Live(Generic[Companion]):
         What cannot be followed is named in `problem` and the old pair goes on answering.
         """
         name = self._store.live()
+        if self.problem is not None and self.problem == self._away:  # it can be read again
+            self.problem = self._away = None
         moved = name is not None and name not in (self.name, self._refused)
         try:
             fresh = self._open(str(name)) if moved else self._renewed()
@@ -177,9 +180,11 @@ class Live(Generic[Companion]):
         while not self._stop.wait(every):
             try:
                 self.refresh()
-            except OSError as error:  # a share that is away for a moment; the next round asks again
-                self.problem = f"the index cannot be read ({error})"
-                log.error("%s", self.problem)
+            except (OSError, SceneseekError) as error:  # a share or server that is away; the next round asks again
+                problem = f"the index cannot be read ({error})"
+                if self.problem != problem:
+                    log.error("%s", problem)
+                self.problem = self._away = problem
 
     def _open(self, name: str) -> _Lease[Companion]:
         collection = self._store.open(name)

@@ -50,7 +50,7 @@ index_option = click.option(
     show_default=True,
     envvar="SCENESEEK_INDEX",
     show_envvar=True,
-    help="Where the vectors live: file:DIR is the embedded engine.",
+    help="Where the vectors live: file:DIR is the embedded engine, http(s)://HOST:PORT a Qdrant server.",
 )
 device_option = click.option(
     "--device",

@@ -2,6 +2,7 @@ r"""A point's payload: what the index knows of an image beside its vectors.
 
     path        source-relative, as text; bytes that are not UTF-8 appear as \xNN
     path_bytes  the name itself, base64, only where it is not UTF-8
+    folders     every folder above the image, from the topmost: for a filter by path
     source      which of the generation's source folders, by number
     sha256      of the file's content, hex
     width, height, format, bytes, mtime_ns
@@ -24,9 +25,19 @@ from typing import Any
 
 from sceneseek.errors import NotFound
 from sceneseek.store import CollectionInfo
+from sceneseek.store.base import FieldType
 
 # UUIDv5 of the name "sceneseek" in the URL namespace; changing it would change every id.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
+
+# The fields that every generation can be filtered by fast, beside those of the user's metadata. Few, since the
+# embedded engine takes some syncs of the disk to make each.
+INDEXED_FIELDS: dict[str, FieldType] = {
+    "folders": "keyword",
+    "format": "keyword",
+    "width": "integer",
+    "height": "integer",
+}
 
 
 def point_id(relative: str, label: str = "") -> str:
@@ -52,6 +63,12 @@ def path_fields(relative: str) -> dict[str, str]:
             "path": raw.decode("utf-8", "backslashreplace"),
             "path_bytes": base64.b64encode(raw).decode("ascii"),
         }
+
+
+def folders(relative: str) -> list[str]:
+    """The folders above a source-relative path, spelt as in its `path`: ``a/b.jpg`` lies in ``a``."""
+    parts = path_fields(relative)["path"].split("/")[:-1]
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def relative_path(payload: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import truncated
+from sceneseek.filters import Filter
 from sceneseek.live import Live
 from sceneseek.models import Models, Shelf
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, checked_k, checked_query
@@ -85,7 +86,9 @@ class Search:
         """Where its text graph runs."""
         return self.live.companion.encoder.placement
 
-    def query(self, text: str, k: int = DEFAULT_K, shortlist: int = DEFAULT_SHORTLIST) -> Answer:
+    def query(
+        self, text: str, k: int = DEFAULT_K, shortlist: int = DEFAULT_SHORTLIST, where: Filter | None = None
+    ) -> Answer:
         """The k images that match a text best.
 
         The order is by score; equal scores, which a calibration with steps gives, by similarity.
@@ -94,6 +97,7 @@ class Search:
             text: a scene in words; checked by `checked_query`.
             k: how many results, 1 to `MAX_K`.
             shortlist: how many nearest neighbours to score; never fewer than k.
+            where: only images that satisfy this are found at all.
 
         Raises:
             InvalidRequest: the text or k cannot be searched.
@@ -105,7 +109,8 @@ class Search:
             tokens = models.encoder.tokenize([text])
             vectors = models.encoder.encode_tokens(tokens)
             clock.lap("encode")
-            candidates = collection.shortlist(vectors.joint[0], max(shortlist, k), models.scorer.vectors_read())
+            wanted = max(shortlist, k)
+            candidates = collection.shortlist(vectors.joint[0], wanted, models.scorer.vectors_read(), where=where)
             clock.lap("shortlist")
             scores = models.scorer.score(candidates, vectors.joint[0], vectors.head[0])
             best = np.lexsort((-candidates.similarity, -scores))[:k]

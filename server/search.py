@@ -56,7 +56,7 @@ def search_blueprint(search: Search) -> Blueprint:
         return answered(SearchRequest.from_json(request.get_data(cache=False)))
 
     def answered(asked: SearchRequest) -> Response:
-        answer = search.query(asked.q, asked.k, asked.shortlist)
+        answer = search.query(asked.q, asked.k, asked.shortlist, asked.where())
         return json_answer(_document(answer, request.root_path))
 
     return blueprint

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 from werkzeug.datastructures import MultiDict
 
 from sceneseek.errors import InvalidRequest, one_line
+from sceneseek.filters import Filter, filter_from_json, filter_from_words
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, MAX_K, MAX_SHORTLIST
 
 _EXAMPLE = "such as: a dog jumping over a log"
@@ -16,18 +17,34 @@ _HINTS = {
     "q": f"describe a scene in a few words, {_EXAMPLE}",
     "k": f"ask for 1 to {MAX_K:,} results",
     "shortlist": f"have 1 to {MAX_SHORTLIST:,} nearest neighbours scored",
+    "filter": 'send a condition such as {"field": "year", "gte": 1990}',
 }
 _BODY = 'send a JSON object such as {"q": "a dog jumping over a log", "k": 5}'
 
 
 class SearchRequest(BaseModel):
-    """One search: `q` a scene in words, `k` how many results, `shortlist` how many candidates to score."""
+    """One search.
+
+    `q` is a scene in words, `k` how many results, `shortlist` how many candidates to score, `filter` a condition
+    on them: a JSON object in a body, any number of short words in a query string; see `sceneseek.filters`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     q: str
     k: Annotated[int, Field(ge=1, le=MAX_K)] = DEFAULT_K
     shortlist: Annotated[int, Field(ge=1, le=MAX_SHORTLIST)] = DEFAULT_SHORTLIST
+    filter: dict[str, Any] | tuple[str, ...] | None = None
+
+    def where(self) -> Filter | None:
+        """The filter.
+
+        Raises:
+            InvalidRequest: it has a condition that cannot be understood.
+        """
+        if isinstance(self.filter, tuple):
+            return filter_from_words(self.filter)
+        return None if self.filter is None else filter_from_json(self.filter)
 
     @classmethod
     def from_arguments(cls, arguments: MultiDict[str, str]) -> SearchRequest:
@@ -36,8 +53,11 @@ class SearchRequest(BaseModel):
         Raises:
             InvalidRequest: a field is missing, unknown, given twice, or no number in its range.
         """
-        fields = {}
+        fields: dict[str, Any] = {}
         for name, values in arguments.lists():
+            if name == "filter":
+                fields[name] = tuple(value for value in values if value)
+                continue
             if len(values) > 1:
                 raise InvalidRequest(f"{_shown(name, '')} is given {len(values)} times", "give it once")
             if values[0] or name not in ("k", "shortlist"):
@@ -80,6 +100,8 @@ def _sentence(name: str, error: ErrorDetails) -> str:
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"{name} is {_shown(error['input'], quote='')}"
     value = _shown(error["input"])
+    if name == "filter":
+        return f"filter is {value}, which is not an object"
     return f"{name} is {value}, which is not {'text' if name == 'q' else 'a whole number'}"
 
 

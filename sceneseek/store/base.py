@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from sceneseek.filters import Filter
 from sceneseek.scorer import Candidates
 from sceneseek.vectors import Floats
 
 JOINT, HEAD = "joint", "head"
+FieldType: TypeAlias = Literal["keyword", "integer", "float", "datetime", "geo", "bool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class CollectionInfo:
         sources: the folders that were indexed; a point's payload names its folder by its number here.
         created: ISO 8601, UTC.
         bundle: the directory of the bundle that filled it, absolute; empty where that is not known.
+        indexed: payload fields, named as in a filter, that get an index of their type. A condition on one
+            with an index finds values of that type only.
     """
 
     name: str
@@ -51,6 +55,7 @@ class CollectionInfo:
     sources: tuple[Source, ...]
     created: str
     bundle: str = ""
+    indexed: dict[str, FieldType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,14 @@ class Collection(Protocol):
     def delete(self, ids: Sequence[str]) -> None:
         """Remove points; ids that are not there are no error."""
 
-    def shortlist(self, joint: Floats, limit: int, vectors: Sequence[str] = (), exact: bool = False) -> Candidates:
+    def shortlist(
+        self,
+        joint: Floats,
+        limit: int,
+        vectors: Sequence[str] = (),
+        exact: bool = False,
+        where: Filter | None = None,
+    ) -> Candidates:
         """The nearest points by joint-space cosine, best first.
 
         Args:
@@ -97,6 +109,7 @@ class Collection(Protocol):
             limit: how many at most.
             vectors: which of ``joint`` and ``head`` to bring along.
             exact: compare with every point instead of using the graph.
+            where: only points that satisfy this.
         """
 
     def retrieve(self, ids: Sequence[str]) -> list[Record]:

@@ -40,8 +40,20 @@ import qdrant_edge as edge
 
 from sceneseek.errors import IndexUnavailable
 from sceneseek.files import sync, write_atomic
+from sceneseek.filters import Filter, field_path, json_path, typed
 from sceneseek.scorer import Candidates
-from sceneseek.store.base import HEAD, JOINT, Collection, CollectionInfo, Point, Record, Source, StoredVectors
+from sceneseek.store.base import (
+    HEAD,
+    JOINT,
+    Collection,
+    CollectionInfo,
+    FieldType,
+    Point,
+    Record,
+    Source,
+    StoredVectors,
+)
+from sceneseek.store.edge_filter import edge_filter
 from sceneseek.vectors import Floats
 
 ALIAS = "images"
@@ -57,6 +69,14 @@ _RESCORED = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore
 _EXACT = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
 # One thread a search: queries come side by side, and handing one to a pool costs more, and far more in its tail.
 _SEARCH_THREADS = 1
+_FIELD_TYPES: dict[FieldType, edge.PayloadSchemaType] = {
+    "keyword": edge.PayloadSchemaType.Keyword,
+    "integer": edge.PayloadSchemaType.Integer,
+    "float": edge.PayloadSchemaType.Float,
+    "datetime": edge.PayloadSchemaType.Datetime,
+    "geo": edge.PayloadSchemaType.Geo,
+    "bool": edge.PayloadSchemaType.Bool,
+}
 _NO_HNSW = edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000)
 
 
@@ -120,6 +140,7 @@ class EdgeStore:
             lock = FileLock(home / "owner.lock", "", "")
             try:
                 shard = self._begin(home, info, base)
+                _index_fields(shard, info)
                 begun = {**dataclasses.asdict(info), "beside": self.live()}
                 write_atomic(home / _BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
             except BaseException:
@@ -290,6 +311,7 @@ class EdgeCollection:
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.info = info
+        self._indexed = {field_path(name): kind for name, kind in info.indexed.items()}
         self._shard = shard
         self._lock = lock
         self._on_close = on_close
@@ -315,7 +337,14 @@ class EdgeCollection:
         """See `Collection.delete`."""
         self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
 
-    def shortlist(self, joint: Floats, limit: int, vectors: Sequence[str] = (), exact: bool = False) -> Candidates:
+    def shortlist(
+        self,
+        joint: Floats,
+        limit: int,
+        vectors: Sequence[str] = (),
+        exact: bool = False,
+        where: Filter | None = None,
+    ) -> Candidates:
         """See `Collection.shortlist`."""
         # A head of no width (H_i = 0) is not stored; its rows come back without values.
         stored = [name for name in vectors if name == JOINT or self.info.head]
@@ -325,6 +354,7 @@ class EdgeCollection:
                 query=edge.Query.Nearest(joint.tolist(), using=JOINT),
                 with_vector=stored or None,
                 params=_EXACT if exact else _RESCORED,
+                filter=None if where is None else edge_filter(typed(where, self._indexed)),
             )
         )
         read: list[Any] = [hit.vector or {} for hit in hits] if vectors else []
@@ -400,6 +430,17 @@ def _config(info: CollectionInfo) -> edge.EdgeConfig:
     )
 
 
+def _index_fields(shard: edge.EdgeShard, info: CollectionInfo) -> None:
+    """Give the shard exactly the payload indexes that the generation wants; a base's that fit are kept."""
+    wanted = {json_path(field_path(name)): _FIELD_TYPES[kind] for name, kind in info.indexed.items()}
+    there = {field: index.data_type for field, index in shard.info().payload_schema.items()}
+    for field in there.keys() - {field for field, kind in wanted.items() if there.get(field) == kind}:
+        shard.update(edge.UpdateOperation.delete_field_index(field))
+        del there[field]
+    for field in wanted.keys() - there.keys():
+        shard.update(edge.UpdateOperation.create_field_index(field, wanted[field]))
+
+
 def _copy(source: Path, target: Path) -> None:
     """Copy a shard's files, leaving their holes: the engine sets room aside, which shutil would fill with zeros."""
     done = subprocess.run(
@@ -442,5 +483,5 @@ def _read(file: Path) -> dict[str, Any] | None:
 def _info(raw: dict[str, Any]) -> CollectionInfo:
     """A `CollectionInfo`; before there were labels, sources were folders."""
     sources = [Source("", source) if isinstance(source, str) else Source(**source) for source in raw["sources"]]
-    known = {field.name: raw[field.name] for field in dataclasses.fields(CollectionInfo)}
+    known = {field.name: raw[field.name] for field in dataclasses.fields(CollectionInfo) if field.name in raw}
     return CollectionInfo(**{**known, "sources": tuple(sources)})

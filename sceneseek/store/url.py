@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from sceneseek.errors import InvalidRequest
+from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.store.base import VectorStore
 from sceneseek.store.edge import EdgeStore
 
+_ADVICE = "write file: and a directory, such as file:index, or a Qdrant server's address, such as http://localhost:6333"
+
 
 def open_store(url: str) -> VectorStore:
-    """The store behind a URL: ``file:DIR`` is the embedded engine.
+    """The store behind a URL: ``file:DIR`` is the embedded engine, ``http(s)://HOST:PORT`` a Qdrant server.
+
+    A server's further settings are read from the environment; see `QdrantSettings`.
 
     Raises:
-        InvalidRequest: the URL names no engine.
+        InvalidRequest: the URL names no engine, or holds credentials; or a setting is none that there is.
+        IndexUnavailable: qdrant-client is not installed.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise InvalidRequest("the index's URL cannot be read", _ADVICE) from None
     if parts.scheme == "file" and not parts.netloc and parts.path:
         return EdgeStore(Path(unquote(parts.path)))
-    raise InvalidRequest(f"{url!r} names no index", "write file: and a directory, such as file:index")
+    if parts.scheme in ("http", "https"):
+        return _server(parts, port)
+    shown = f"{url!r}" if "@" not in url else "the URL (not shown: it may hold a password)"
+    raise InvalidRequest(f"{shown} names no index", _ADVICE)
+
+
+def _server(parts: SplitResult, port: int | None) -> VectorStore:
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise InvalidRequest(
+            f"the URL of the Qdrant server {parts.hostname} holds more than an address",
+            "write http://HOST:PORT, and give the key in SCENESEEK_QDRANT_API_KEY",
+        )
+    if not parts.hostname:
+        raise InvalidRequest("the URL of the Qdrant server names no host", _ADVICE)
+    try:
+        # Imported here: a laptop with a file: index needs no gRPC.
+        from sceneseek.store.qdrant import QdrantSettings, QdrantStore  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name not in ("qdrant_client", "grpc"):
+            raise
+        raise IndexUnavailable(
+            "qdrant-client is not installed, which a server's index needs", "pip install 'sceneseek[qdrant]'"
+        ) from error
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    address = f"{parts.scheme}://{host}" + (f":{port}" if port else "") + parts.path.rstrip("/")
+    return QdrantStore(address, QdrantSettings.from_environment())

@@ -15,6 +15,7 @@ import pytest
 from sceneseek.bundle import Bundle
 from tests.conftest import CommandLine
 from tests.drawing import NAMES, draw_gallery
+from tests.played_qdrant import PlayedQdrant
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,6 +56,34 @@ def test_index_then_search_then_index_again(sceneseek: CommandLine, tmp_path: Pa
     again = json.loads(sceneseek("index", photos, "--index", index, "--json").stdout)
     assert (again["indexed"], again["unchanged"], again["skipped"]) == (0, len(NAMES), [])
     assert set(again["seconds"]) == {"load", "encode", "upsert", "optimise", "total"}
+
+
+def test_search_can_be_filtered_and_a_wrong_condition_is_told(sceneseek: CommandLine) -> None:
+    found = sceneseek("search", "the sea", "-k", "12", "--where", "path^=scenes/", "--where", "format=JPEG")
+    assert found.returncode == 0, found.stderr
+    assert {line.split(maxsplit=2)[2] for line in found.stdout.splitlines()} == {
+        name for name in NAMES if name.startswith("scenes/") and name.endswith(".jpg")
+    }
+    assert_one_line(sceneseek("search", "the sea", "--where", "format"), "'format' has no comparison", code=2)
+
+
+def test_an_index_moves_to_a_server_and_is_searched_there(sceneseek: CommandLine, index_url: str) -> None:
+    with PlayedQdrant().serving() as played:
+        moved = sceneseek("index", "--from", index_url, "--to", played.url, SCENESEEK_QDRANT_PREFER_GRPC="no")
+        assert moved.returncode == 0, moved.stderr
+        assert moved.stdout.startswith(f"moved {len(NAMES)}, unchanged 0, from {index_url} to {played.url}\n")
+        here, there = (sceneseek("search", "a red circle", SCENESEEK_INDEX=url) for url in (index_url, played.url))
+        assert there.returncode == 0, there.stderr
+        assert there.stdout == here.stdout
+    assert_one_line(sceneseek("search", "a red circle", SCENESEEK_INDEX=played.url), "no Qdrant server answers")
+
+
+def test_a_move_without_a_source_and_a_folder_with_one_are_usage_errors(
+    sceneseek: CommandLine, index_url: str, gallery: Path
+) -> None:
+    assert_one_line(sceneseek("index"), "Missing argument 'FOLDER'", code=2)
+    assert_one_line(sceneseek("index", "--to", index_url), "--to goes with --from", code=2)
+    assert_one_line(sceneseek("index", gallery, "--from", index_url), "--to goes with --from", code=2)
 
 
 def test_search_prints_json_for_programs(sceneseek: CommandLine) -> None:

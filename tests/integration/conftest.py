@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
 from sceneseek.bundle import Bundle
 from sceneseek.search import Search
-from sceneseek.store import open_store
+from sceneseek.store import VectorStore, open_store
 from server.app import create_app
+from tests.engines import ENGINES, opened
+
+
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
+    """An empty store of each engine in turn."""
+    with opened(request.param, tmp_path) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from sceneseek.errors import InvalidRequest
+from sceneseek.filters import filter_from_words
 from sceneseek.search import Search
 from tests.drawing import NAMES
 
@@ -56,3 +57,10 @@ def test_a_long_query_is_answered_and_marked_as_truncated(search: Search) -> Non
 def test_hard_text_is_answered(search: Search) -> None:
     for text in ("🐶🐱", "кошка на окне", "犬", "ﷺ", "\u202etxet desrever", "a" * 999):
         assert len(search.query(text).results) == 5
+
+
+def test_a_filter_leaves_only_what_satisfies_it_and_the_order_as_it_was(search: Search) -> None:
+    everything = search.query("the sea", k=len(NAMES)).results
+    filtered = search.query("the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"])).results
+    assert [r.path for r in filtered] == [r.path for r in everything if r.path.startswith("shapes/")]
+    assert [r.rank for r in filtered] == list(range(1, len(filtered) + 1))

@@ -129,6 +129,13 @@ def test_a_query_string_that_cannot_be_answered_is_refused_in_one_sentence(
         (b'{"q": "x", "k": true}', "k is true, which is not a whole number"),
         (b'{"q": "x", "k": 1.5}', "k is 1.5, which is not a whole number"),
         (b'{"q": "x", "k": {}}', "k is an object, which is not a whole number"),
+        (b'{"q": "x", "filter": 5}', "filter is 5, which is not an object"),
+        (b'{"q": "x", "filter": {}}', "the condition '{}' is not an object"),
+        (
+            b'{"q": "x", "filter": {"field": "width"}}',
+            """the condition '{"field": "width"}' does not have one condition that is known""",
+        ),
+        (b'{"q": "x", "filter": ["width"]}', "the condition 'width' has no comparison"),
         (b'{"q": "x", "\\n": 1}', "the field '\\n' is unknown"),
     ],
 )
@@ -136,6 +143,21 @@ def test_a_body_that_cannot_be_answered_is_refused_in_one_sentence(
     client: FlaskClient, body: bytes, detail: str
 ) -> None:
     _assert_refused(client.post(WHERE, data=body, content_type="application/json"), 400, detail)
+
+
+def test_a_filter_is_an_object_in_a_body_and_words_in_a_query_string(client: FlaskClient) -> None:
+    where = {"all": [{"path_prefix": "scenes"}, {"field": "format", "any_of": ["JPEG", "GIF"]}]}
+    by_post = client.post(WHERE, json={"q": "the sea", "k": 12, "filter": where}).get_json()["results"]
+    words = ["path^=scenes/", "format=JPEG|GIF"]
+    by_get = client.get(WHERE, query_string={"q": "the sea", "k": 12, "filter": words}).get_json()["results"]
+    wanted = {name for name in NAMES if name.startswith("scenes/") and name.endswith((".jpg", ".gif"))}
+    assert {result["path"] for result in by_post} == wanted
+    assert by_get == by_post
+
+
+def test_a_filter_that_nothing_satisfies_gives_no_results(client: FlaskClient) -> None:
+    assert client.get(WHERE, query_string={"q": "the sea", "filter": "width>=10000"}).get_json()["results"] == []
+    assert len(client.get(f"{WHERE}?q=the+sea&filter=").get_json()["results"]) == 5
 
 
 def test_a_query_of_ten_thousand_words_is_refused(client: FlaskClient) -> None:
@@ -174,7 +196,7 @@ def test_no_text_makes_it_fail(client: FlaskClient, query: str) -> None:
 
 _json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["q", "k", "shortlist", "x"]), inner),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["q", "k", "shortlist", "filter", "x"]), inner),
 )
 
 

@@ -1,4 +1,4 @@
-"""What every `VectorStore` promises, on the real engine."""
+"""What every `VectorStore` promises: on the embedded engine, qdrant-client in process, and a server if there is one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,10 @@ import pytest
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.store import Collection, CollectionInfo, Point, Source, VectorStore, open_store
 from sceneseek.store.edge import EdgeStore
+from tests.engines import another, on_edge, on_qdrant
 
 JOINT, HEAD = 16, 3
 INFO = CollectionInfo("first", "fingerprint", JOINT, HEAD, (Source("", "/photos"),), "2026-01-01T00:00:00+00:00")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> VectorStore:
-    return open_store(f"file:{tmp_path}/index")
 
 
 def points(count: int, seed: int = 0, head: int = HEAD) -> list[Point]:
@@ -131,6 +127,7 @@ def test_a_copy_begins_with_the_base_and_leaves_it_alone(store: VectorStore) -> 
     copy.close()
 
 
+@on_edge
 def test_the_generation_before_stays_and_older_ones_go_unless_somebody_searches_them(store: VectorStore) -> None:
     names = ["a", "b", "c", "d"]
     published(store, replace(INFO, name="a"), points(3))
@@ -144,11 +141,25 @@ def test_the_generation_before_stays_and_older_ones_go_unless_somebody_searches_
     assert {info.name for info in store.generations()} == {"d", "e"}
 
 
+@on_qdrant
+def test_the_generation_before_stays_and_older_ones_go_whoever_searches_them(store: VectorStore) -> None:
+    published(store, replace(INFO, name="a"), points(3))
+    reader = store.open("a")
+    published(store, replace(INFO, name="b"), points(3))
+    assert reader.count() == 3
+    published(store, replace(INFO, name="c"), points(3))
+    assert {info.name for info in store.generations()} == {"b", "c"}
+    with pytest.raises(IndexUnavailable, match="lost"):
+        reader.count()
+
+
 def test_a_discarded_generation_leaves_nothing(store: VectorStore, tmp_path: Path) -> None:
     published(store, INFO, points(3))
     store.discard(store.create(replace(INFO, name="second"), "first"))
     assert store.live() == "first"
-    assert [p.name for p in (tmp_path / "index" / "generations").iterdir()] == ["first"]
+    assert (store.generations(), store.unfinished()) == ([INFO], [])
+    if isinstance(store, EdgeStore):
+        assert [p.name for p in (tmp_path / "index" / "generations").iterdir()] == ["first"]
 
 
 def killed(store: VectorStore, program: str) -> None:
@@ -163,6 +174,7 @@ def killed(store: VectorStore, program: str) -> None:
     assert done.returncode == -9
 
 
+@on_edge
 def test_what_a_killed_run_left_is_unfinished_and_whole_until_the_next_begins(store: VectorStore) -> None:
     published(store, INFO, points(10))
     killed(store, "c = s.create(replace(INFO, name='half'), 'first'); c.upsert(points(20, seed=1)); die()")
@@ -186,6 +198,29 @@ def test_a_closed_unfinished_generation_can_be_resumed_by_the_same_store(store: 
     assert store.unfinished() == []
 
 
+def test_an_unfinished_generation_goes_when_another_is_begun(store: VectorStore) -> None:
+    store.create(INFO).close()
+    published(store, replace(INFO, name="second"), points(4))
+    assert store.unfinished() == []
+    with pytest.raises(IndexUnavailable, match="lost its unfinished first"):
+        store.resume("first")
+
+
+def test_an_unfinished_generation_begun_beside_another_live_one_is_not_offered(store: VectorStore) -> None:
+    published(store, INFO, points(3))
+    building = store.create(replace(INFO, name="second"))
+    building.close()
+    assert [info.name for info in store.unfinished()] == ["second"]
+    store.publish(store.resume("second"))
+    assert store.unfinished() == []
+
+
+def test_a_lost_generation_says_to_index_again(store: VectorStore) -> None:
+    with pytest.raises(IndexUnavailable, match="lost its generation gone: index the folder again"):
+        store.open("gone")
+
+
+@on_edge
 def test_an_unfinished_generation_that_is_not_resumed_is_swept(store: VectorStore, tmp_path: Path) -> None:
     killed(store, "c = s.create(INFO); c.upsert(points(20)); die()")
     published(store, replace(INFO, name="second"), points(4))
@@ -196,6 +231,7 @@ def test_an_unfinished_generation_that_is_not_resumed_is_swept(store: VectorStor
     published(store, replace(INFO, name="third"), points(4))
 
 
+@on_edge
 def test_a_generation_begun_beside_another_live_one_is_not_resumed(store: VectorStore, tmp_path: Path) -> None:
     killed(store, "s.create(INFO); die()")
     home = tmp_path / "index"
@@ -203,6 +239,7 @@ def test_a_generation_begun_beside_another_live_one_is_not_resumed(store: Vector
     assert store.unfinished() == []
 
 
+@on_edge
 @pytest.mark.parametrize(
     ("step", "unfinished", "live"),
     [
@@ -222,7 +259,9 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_live_generation_and_room_fo
 ) -> None:
     published(store, replace(INFO, name="old"), points(3))
     published(store, INFO, points(10))
-    killed(store, f"import sceneseek.store.edge as edge; w = edge.write_atomic; new = replace(INFO, name='new'); {step}")
+    killed(
+        store, f"import sceneseek.store.edge as edge; w = edge.write_atomic; new = replace(INFO, name='new'); {step}"
+    )
     assert [info.name for info in store.unfinished()] == unfinished
     assert store.live() == live
     assert "new" not in {info.name for info in store.generations()} or live == "new"
@@ -239,6 +278,7 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_live_generation_and_room_fo
     assert not list((tmp_path / "index").rglob("building.json"))
 
 
+@on_edge
 def test_a_damaged_unfinished_generation_is_told_and_does_not_hold_the_store(
     store: VectorStore, tmp_path: Path
 ) -> None:
@@ -277,6 +317,7 @@ def test_a_generation_that_another_process_searches_can_be_glanced_at(tmp_path: 
     owner.close()
 
 
+@on_edge
 def test_sources_written_before_there_were_labels_are_read(store: VectorStore, tmp_path: Path) -> None:
     published(store, INFO, points(2))
     (manifest,) = tmp_path.rglob("generation.json")
@@ -287,11 +328,12 @@ def test_sources_written_before_there_were_labels_are_read(store: VectorStore, t
 def test_two_runs_cannot_build_at_once(store: VectorStore) -> None:
     building = store.create(INFO)
     with pytest.raises(IndexUnavailable, match=r"being written by process \d+"):
-        open_store(store.url).create(replace(INFO, name="second"))
+        another(store).create(replace(INFO, name="second"))
     store.publish(building)
-    published(open_store(store.url), replace(INFO, name="second"), points(2))
+    published(another(store), replace(INFO, name="second"), points(2))
 
 
+@on_edge
 def test_a_generation_has_one_owner_and_a_second_does_it_no_harm(store: VectorStore) -> None:
     published(store, INFO, points(10))
     owner = store.open("first")
@@ -304,6 +346,7 @@ def test_a_generation_has_one_owner_and_a_second_does_it_no_harm(store: VectorSt
     second.close()
 
 
+@on_edge
 def test_a_lost_or_damaged_generation_says_to_index_again(store: VectorStore, tmp_path: Path) -> None:
     published(store, INFO, points(10))
     with pytest.raises(IndexUnavailable, match="index the folder again"):
@@ -315,6 +358,7 @@ def test_a_lost_or_damaged_generation_says_to_index_again(store: VectorStore, tm
         store.open("first")
 
 
+@on_edge
 def test_the_graph_finds_what_the_exact_search_finds(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
     # The engine builds a graph from 40 MB of vectors on; here from 1 MB, so that the test stays small.
     monkeypatch.setattr("sceneseek.store.edge._GRAPH_FROM_KILOBYTES", 1_000)
@@ -335,10 +379,13 @@ def test_the_graph_finds_what_the_exact_search_finds(store: VectorStore, monkeyp
     assert hits / (100 * len(vectors[::600])) >= 0.98
 
 
-@pytest.mark.parametrize("url", ["", "index", "ftp://host/x", "file:", "file://host/x"])
+@pytest.mark.parametrize(
+    "url", ["", "index", "ftp://host/x", "file:", "file://host/x", "ftp://me:secret@host", "http://[::1"]
+)
 def test_a_url_that_names_no_engine_is_refused(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="names no index"):
+    with pytest.raises(InvalidRequest, match=r"names no index|cannot be read") as refusal:
         open_store(url)
+    assert "secret" not in str(refusal.value)
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:

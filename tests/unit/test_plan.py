@@ -174,7 +174,9 @@ def listing(*files: tuple[str, int], source: int = 0, **others: object) -> Listi
     return Listing([ImageFile(name, Path(name), 100, changed, source) for name, changed in files], **others)  # type: ignore[arg-type]
 
 
-def planned(listings: dict[int, Listing], images: Iterable[Known], contents: dict[Place, int], **options: object) -> Plan:
+def planned(
+    listings: dict[int, Listing], images: Iterable[Known], contents: dict[Place, int], **options: object
+) -> Plan:
     index = {place(image): image for image in images}
     asked = {place(file) for file in questions(listings.values(), index)}
     return make_plan(listings, index, {at: sha(c) for at, c in contents.items() if at in asked}, **options)  # type: ignore[arg-type]

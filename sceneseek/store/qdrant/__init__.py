@@ -1,0 +1,6 @@
+"""A Qdrant server or cluster, through qdrant-client (the extra `qdrant`)."""
+
+from sceneseek.store.qdrant.settings import QdrantSettings
+from sceneseek.store.qdrant.store import QdrantStore
+
+__all__ = ["QdrantSettings", "QdrantStore"]

@@ -1,0 +1,174 @@
+"""What a failed request to a Qdrant server means: whether to try again, and what a person is told.
+
+Both transports are read: HTTP (status and body) and gRPC (code and details), and what happens below them
+(refused connections, names that do not resolve, TLS, timeouts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import grpc
+import httpx
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from sceneseek.errors import IndexUnavailable
+
+Kind: TypeAlias = Literal[
+    "unreachable", "tls", "timeout", "overloaded", "key", "full", "locked", "missing", "exists", "refused", "broken"
+]
+TRANSIENT: frozenset[Kind] = frozenset({"unreachable", "timeout", "overloaded", "broken"})
+# What the client raises; anything else is a bug of ours and passes through.
+FAILURES = (ApiException, ResourceExhaustedResponse, grpc.RpcError, httpx.HTTPError)
+
+_STATUSES: dict[int, Kind] = {
+    401: "key",
+    403: "key",
+    404: "missing",
+    408: "timeout",
+    409: "exists",
+    423: "locked",
+    429: "overloaded",
+    507: "full",
+}
+_CODES: dict[grpc.StatusCode, Kind] = {
+    grpc.StatusCode.UNAVAILABLE: "unreachable",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "timeout",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "overloaded",
+    grpc.StatusCode.ABORTED: "broken",
+    grpc.StatusCode.INTERNAL: "broken",
+    grpc.StatusCode.UNKNOWN: "broken",
+    grpc.StatusCode.CANCELLED: "broken",
+    grpc.StatusCode.DATA_LOSS: "broken",
+    grpc.StatusCode.UNAUTHENTICATED: "key",
+    grpc.StatusCode.PERMISSION_DENIED: "key",
+    grpc.StatusCode.NOT_FOUND: "missing",
+    grpc.StatusCode.ALREADY_EXISTS: "exists",
+}
+_AGAIN = "run the same command again once it is back: what was written stays"
+_FULL = ("no space left", "not enough space", "out of disk", "disk is full")
+_LOCKED = ("recovery mode", "read-only", "read only", "write operations are forbidden", "locked")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed request.
+
+    Attributes:
+        kind: what is wrong.
+        text: what the server or the system says of it.
+        wait: seconds after which the server wants to be asked again; 0 where it does not say.
+    """
+
+    kind: Kind
+    text: str
+    wait: float = 0.0
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request may succeed in a moment."""
+        return self.kind in TRANSIENT
+
+    def error(self, url: str, with_key: bool, timeout: float) -> IndexUnavailable:
+        """What a person is told."""
+        refuses = "refuses the API key" if with_key else "asks for an API key"
+        what, hint = {
+            "unreachable": (
+                f"no Qdrant server answers at {url} ({self.text})",
+                f"start it or correct --index; {_AGAIN}",
+            ),
+            "tls": (
+                f"the TLS connection to {url} fails ({self.text})",
+                "name the certificate of its authority in SCENESEEK_QDRANT_CA_CERT, or write http: if it speaks no TLS",
+            ),
+            "timeout": (
+                f"the Qdrant server at {url} does not answer within {timeout:g} s",
+                f"look at its load, or set SCENESEEK_QDRANT_TIMEOUT higher; {_AGAIN}",
+            ),
+            "overloaded": (f"the Qdrant server at {url} is overloaded ({self.text})", _AGAIN),
+            "key": (
+                f"the Qdrant server at {url} {refuses} ({self.text})",
+                "set SCENESEEK_QDRANT_API_KEY to a key that may do this (indexing needs one that may write)",
+            ),
+            "full": (
+                f"the disk of the Qdrant server at {url} is full ({self.text})",
+                f"make room there; {_AGAIN}",
+            ),
+            "locked": (
+                f"the Qdrant server at {url} takes no writes ({self.text})",
+                f"bring it out of its recovery or read-only mode; {_AGAIN}",
+            ),
+            "missing": (f"the Qdrant server at {url} has lost a collection ({self.text})", "index the folder again"),
+            "exists": (f"the Qdrant server at {url} has such a collection already ({self.text})", "try again"),
+            "refused": (f"the Qdrant server at {url} refuses the request ({self.text})", "read its log"),
+            "broken": (f"the Qdrant server at {url} fails ({self.text})", f"read its log; {_AGAIN}"),
+        }[self.kind]
+        return IndexUnavailable(what, hint)
+
+
+def failure_of(error: Exception) -> Failure:
+    """What one of `FAILURES` means."""
+    if isinstance(error, UnexpectedResponse):
+        text = _body(error)
+        status = error.status_code or 0
+        kind = _STATUSES.get(status) or ("broken" if status >= 500 else "refused")
+        retry_after = error.headers.get("retry-after", "") if error.headers else ""
+        return Failure(_by_text(kind, text), f"{status}: {text}", _seconds(retry_after))
+    if isinstance(error, ResourceExhaustedResponse):
+        return Failure("overloaded", _short(str(error)), float(error.retry_after_s or 0))
+    if isinstance(error, grpc.RpcError):
+        code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+        details = (error.details() if isinstance(error, grpc.Call) else None) or str(code.name)
+        kind = _CODES.get(code, "refused")
+        if kind == "unreachable" and any(word in details for word in ("SSL", "TLS", "handshake", "CERTIFICATE")):
+            kind = "tls"
+        return Failure(_by_text(kind, details), _short(f"{code.name}: {details}"))
+    source = error.source if isinstance(error, ResponseHandlingException) else error
+    return _below(source)
+
+
+def _below(error: Exception) -> Failure:
+    """What httpx and the system say, or an answer that no Qdrant server gives."""
+    text = _short(str(error) or type(error).__name__)
+    if isinstance(error, httpx.TimeoutException):
+        return Failure("unreachable" if isinstance(error, httpx.ConnectTimeout) else "timeout", text)
+    if isinstance(error, httpx.TransportError):
+        tls = any(word in text for word in ("SSL", "TLS", "CERTIFICATE", "certificate"))
+        return Failure("tls" if tls else "unreachable", text)
+    return Failure("refused", "its answer is not that of a Qdrant server")
+
+
+def _by_text(kind: Kind, text: str) -> Kind:
+    """The server reports a full disk and its recovery mode as internal errors: its words tell them apart."""
+    lowered = text.lower()
+    if any(words in lowered for words in _FULL):
+        return "full"
+    if kind in ("broken", "refused", "key") and any(words in lowered for words in _LOCKED):
+        return "locked"
+    if kind in ("broken", "refused"):
+        if "already exists" in lowered:
+            return "exists"
+        if "not found" in lowered and "collection" in lowered:
+            return "missing"
+    return kind
+
+
+def _body(error: UnexpectedResponse) -> str:
+    """The server's own words in an HTTP answer."""
+    try:
+        status = error.structured()["status"]
+        text = status["error"] if isinstance(status, dict) else str(status)
+    except (ValueError, KeyError, TypeError):
+        text = (error.content or b"").decode("utf-8", "replace") or error.reason_phrase or "no reason given"
+    return _short(str(text))
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0

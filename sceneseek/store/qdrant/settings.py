@@ -1,0 +1,109 @@
+"""How a Qdrant server is reached and its collections are laid out: one frozen object, read once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias, cast, get_args
+
+from sceneseek.errors import InvalidRequest
+
+Quantization: TypeAlias = Literal["none", "int8"]
+Transport: TypeAlias = Literal["auto", "yes", "no"]
+_PREFIX = "SCENESEEK_QDRANT_"
+
+
+@dataclass(frozen=True, slots=True)
+class QdrantSettings:
+    """Every one has its environment variable, `SCENESEEK_QDRANT_` and its name in capitals.
+
+    Attributes:
+        api_key: sent with every request; never shown.
+        alias: the alias that points at the live generation; collections are named after it, so that several
+            indexes can share a server.
+        prefer_grpc: ``auto`` takes gRPC where its port answers, ``yes`` insists, ``no`` is HTTP.
+        grpc_port: 0 is 6334 where the URL's port is 6333, and no gRPC elsewhere.
+        ca_cert: a file of PEM certificates to trust in place of the system's.
+        timeout: seconds for one request.
+        patience: seconds over which a write is tried again while the server is away or overloaded.
+        shards: of a new collection; 0 leaves it to the server.
+        replicas: copies of each shard; 0 leaves it to the server.
+        write_consistency: copies that must have a write before it counts; 0 leaves it to the server.
+        quantization: ``int8`` keeps one byte a dimension in memory and rescores from the whole vectors.
+    """
+
+    api_key: str | None = field(default=None, repr=False)
+    alias: str = "images"
+    prefer_grpc: Transport = "auto"
+    grpc_port: int = 0
+    ca_cert: Path | None = None
+    timeout: int = 30
+    patience: float = 60.0
+    shards: int = 0
+    replicas: int = 0
+    write_consistency: int = 0
+    quantization: Quantization = "none"
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name}={'***' if name == 'api_key' and value else repr(value)}"
+            for name, value in ((name, getattr(self, name)) for name in self.__slots__)
+        )
+        return f"QdrantSettings({shown})"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> QdrantSettings:
+        """The settings of an environment; a variable that is empty is not set.
+
+        Raises:
+            InvalidRequest: a variable's value is none that it may have; the message names the variable.
+        """
+        given = {
+            name.removeprefix(_PREFIX): value.strip()
+            for name, value in (os.environ if environment is None else environment).items()
+            if name.startswith(_PREFIX) and value.strip()
+        }
+        default = cls()
+        if unknown := sorted(given.keys() - {name.upper() for name in cls.__slots__}):
+            raise InvalidRequest(
+                f"{_PREFIX}{unknown[0]} is no setting",
+                f"the settings are {', '.join(name.upper() for name in cls.__slots__)}",
+            )
+        alias = given.get("ALIAS", default.alias)
+        if not alias.isascii() or not alias.replace("-", "").replace("_", "").isalnum():
+            raise InvalidRequest(f"{_PREFIX}ALIAS is {alias!r}", "use letters, digits, - and _")
+        ca_cert = Path(given["CA_CERT"]) if "CA_CERT" in given else None
+        if ca_cert is not None and not ca_cert.is_file():
+            raise InvalidRequest(f"{_PREFIX}CA_CERT names {ca_cert}, which is no file", "name a PEM file")
+        return cls(
+            api_key=given.get("API_KEY"),
+            alias=alias,
+            prefer_grpc=cast(Transport, _choice(given, "PREFER_GRPC", default.prefer_grpc, get_args(Transport))),
+            grpc_port=_whole(given, "GRPC_PORT", 0, 65_535, default.grpc_port),
+            ca_cert=ca_cert,
+            timeout=_whole(given, "TIMEOUT", 1, 3_600, default.timeout),
+            patience=_whole(given, "PATIENCE", 0, 86_400, int(default.patience)),
+            shards=_whole(given, "SHARDS", 0, 10_000, 0),
+            replicas=_whole(given, "REPLICAS", 0, 100, 0),
+            write_consistency=_whole(given, "WRITE_CONSISTENCY", 0, 100, 0),
+            quantization=cast(
+                Quantization, _choice(given, "QUANTIZATION", default.quantization, get_args(Quantization))
+            ),
+        )
+
+
+def _choice(given: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    value = given.get(name, default).lower()
+    value = {"1": "yes", "true": "yes", "0": "no", "false": "no"}.get(value, value)
+    if value not in choices:
+        raise InvalidRequest(f"{_PREFIX}{name} is {given[name]!r}", f"use one of {', '.join(choices)}")
+    return value
+
+
+def _whole(given: Mapping[str, str], name: str, least: int, most: int, default: int) -> int:
+    text = given.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and least <= int(text[:12]) <= most and len(text) <= 12):
+        raise InvalidRequest(f"{_PREFIX}{name} is {text!r}", f"use a whole number from {least:,} to {most:,}")
+    return int(text)

@@ -1,0 +1,74 @@
+"""The engines behind `VectorStore`, for tests that hold all of them to the same promises.
+
+``played`` and ``played-grpc`` are the client's whole way over HTTP and gRPC to a server that only plays Qdrant; see
+`tests.played_qdrant` and `tests.played_grpc`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sceneseek.store import VectorStore, open_store
+from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+
+ENGINES = ["edge", "in-process", "played", "played-grpc", "server"]
+SERVER = "SCENESEEK_TEST_QDRANT_URL"
+on_edge = pytest.mark.parametrize("store", ["edge"], indirect=True)
+on_qdrant = pytest.mark.parametrize("store", ["in-process", "played", "played-grpc", "server"], indirect=True)
+
+
+@contextmanager
+def opened(engine: str, directory: Path) -> Iterator[VectorStore]:
+    """An empty store of that engine; a server's is removed at the end."""
+    if engine == "edge":
+        yield open_store(f"file:{directory}/index")
+    elif engine == "in-process":
+        from qdrant_client import QdrantClient  # noqa: PLC0415 - takes half a second
+
+        yield QdrantStore("http://in-process", QdrantSettings(), QdrantClient(":memory:"))
+    elif engine.startswith("played"):
+        with _played(over_grpc=engine == "played-grpc") as store:
+            yield store
+    else:
+        url = os.environ.get(SERVER)
+        if not url:
+            pytest.skip(f"{SERVER} names no Qdrant server")
+        store = QdrantStore(url, replace(QdrantSettings.from_environment(), alias=f"test-{uuid.uuid4().hex[:12]}"))
+        try:
+            yield store
+        finally:
+            for name in store._names():
+                if name.startswith(store._prefix):
+                    store._remove(name.removeprefix(store._prefix))
+            store.close()
+
+
+@contextmanager
+def _played(over_grpc: bool) -> Iterator[QdrantStore]:
+    from tests.played_grpc import PlayedGrpc  # noqa: PLC0415
+    from tests.played_qdrant import PlayedQdrant  # noqa: PLC0415
+
+    http = PlayedQdrant()
+    grpc = PlayedGrpc(http.client, http.guard)
+    with http.serving(), grpc.serving(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)  # what is played is always green
+        settings = QdrantSettings(prefer_grpc="yes" if over_grpc else "no", grpc_port=grpc.port, patience=5.0)
+        store = QdrantStore(http.url, settings)
+        yield store
+        store.close()
+        assert bool(grpc.seen) == over_grpc
+
+
+def another(store: VectorStore) -> VectorStore:
+    """A second store over the same place."""
+    if isinstance(store, QdrantStore):
+        client = store._connection._client if store._connection.in_process else None
+        return QdrantStore(store.url, store.settings, client)
+    return open_store(store.url)

@@ -1,0 +1,330 @@
+"""A Qdrant server that is away, old, full, slow or shut: what is told, what is tried again, and what a rerun finishes.
+
+The server is played (`tests.played_qdrant`), over real sockets.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from sceneseek.errors import IndexUnavailable, InvalidRequest
+from sceneseek.filters import filter_from_words
+from sceneseek.live import LiveCollection
+from sceneseek.store import open_store
+from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from tests.integration.test_store_contract import INFO, ids, points, published
+from tests.played_grpc import PlayedGrpc
+from tests.played_qdrant import PlayedQdrant, after, drop, hang, status
+
+QUICK = QdrantSettings(prefer_grpc="no", patience=0.0)
+PATIENT = replace(QUICK, patience=10.0)
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedQdrant]:
+    monkeypatch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("sceneseek.store.qdrant.connection._FIRST_WAIT", 0.02)
+    with PlayedQdrant().serving() as server:
+        yield server
+
+
+def told(store: QdrantStore) -> str:
+    with pytest.raises(IndexUnavailable) as refusal:
+        published(store, INFO, points(3))
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_a_server_that_is_down_is_named_and_a_start_advised() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    message = told(QdrantStore(url, QUICK))
+    assert message.startswith(f"no Qdrant server answers at {url} (")
+    assert "start it or correct --index" in message
+
+
+def test_a_host_that_nobody_knows_is_named() -> None:
+    assert "no Qdrant server answers at http://nowhere.invalid:6333" in told(
+        QdrantStore("http://nowhere.invalid:6333", QUICK)
+    )
+
+
+def test_something_else_than_qdrant_is_recognised(played: PlayedQdrant) -> None:
+    played.fail_always(status(200, "hello"), at="GET /$")
+    assert "its answer is not that of a Qdrant server" in told(QdrantStore(played.url, QUICK))
+
+
+def test_a_server_that_is_too_old_is_told_before_anything_is_written(played: PlayedQdrant) -> None:
+    played.version = "1.15.4"
+    message = told(QdrantStore(played.url, QUICK))
+    assert message == (
+        f"the Qdrant server at {played.url} is version 1.15.4, too old for this index: update it to 1.16 or newer"
+    )
+    assert played.seen == ["GET /"]
+
+
+@pytest.mark.parametrize(("key", "words"), [(None, "asks for an API key"), ("hunter2", "refuses the API key")])
+def test_a_missing_and_a_wrong_key_are_told_apart_and_never_shown(
+    played: PlayedQdrant, key: str | None, words: str
+) -> None:
+    played.key = "right"
+    message = told(QdrantStore(played.url, replace(PATIENT, api_key=key)))
+    assert words in message
+    assert "SCENESEEK_QDRANT_API_KEY" in message
+    assert "hunter2" not in message
+    assert len(played.seen) == 2  # nothing is tried again
+    published(QdrantStore(played.url, replace(QUICK, api_key="right")), INFO, points(3))
+
+
+def test_a_key_that_may_only_read_is_told(played: PlayedQdrant) -> None:
+    played.fail_always(status(403, "Global manage access is required"), at="PUT")
+    message = told(QdrantStore(played.url, replace(PATIENT, api_key="reader")))
+    assert "403: Global manage access is required" in message
+    assert "indexing needs one that may write" in message
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (status(500, "Service internal error: No space left on device: WAL buffer size exceeds"), "is full"),
+        (status(507, "disk"), "is full"),
+        (status(500, "Service internal error: Qdrant is in recovery mode"), "takes no writes"),
+        (status(403, "Write operations are forbidden: read-only mode"), "takes no writes"),
+        (status(400, "Wrong input: Vector dimension error"), "refuses the request (400: Wrong input: Vector dimension"),
+    ],
+)
+def test_what_time_does_not_heal_is_told_at_once_with_what_to_do(played: PlayedQdrant, fault: Any, words: str) -> None:
+    played.fail_always(fault, at="/points$")
+    assert words in told(QdrantStore(played.url, PATIENT))
+    assert len([request for request in played.seen if request.endswith("/points")]) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        status(500, "Service internal error: 1 of 3 replicas failed"),
+        status(503, "not ready"),
+        status(429, "slow down", Retry_After="0"),
+        status(502, "bad gateway"),
+        drop,
+        after(drop),
+        after(status(504, "gateway timeout")),
+    ],
+    ids=["500", "503", "429", "502", "dropped", "done and dropped", "done and 504"],
+)
+@pytest.mark.parametrize("at", ["GET /$", "PUT /collections/[^/]+$", "/points$", "PATCH", "/aliases$", "/query$"])
+def test_a_server_that_comes_back_after_two_failures_gets_the_whole_work_once(
+    played: PlayedQdrant, fault: Any, at: str
+) -> None:
+    store = QdrantStore(played.url, PATIENT)
+    played.fail(fault, fault, at=at)
+    collection = store.create(INFO)
+    collection.upsert(points(300))
+    collection.optimize()
+    store.publish(collection)
+    live = store.open("first")
+    assert len(live.shortlist(points(1)[0].joint, 5)) == 5
+    assert ids(live) == {p.id for p in points(300)}
+    assert played.faults == []
+
+
+def test_patience_ends_and_says_so(played: PlayedQdrant) -> None:
+    played.fail_always(status(503, "not ready"), at="/points$")
+    message = told(QdrantStore(played.url, replace(QUICK, patience=0.3)))
+    assert "fails (503: not ready): read its log; run the same command again once it is back" in message
+    assert len([request for request in played.seen if request.endswith("/points")]) >= 3
+
+
+def test_a_server_that_asks_for_time_is_given_it(played: PlayedQdrant) -> None:
+    building = QdrantStore(played.url, replace(PATIENT, patience=0.5)).create(INFO)
+    played.fail(status(429, "slow down", Retry_After="1"), at="/points$")
+    with pytest.raises(IndexUnavailable, match="overloaded"):
+        building.upsert(points(3))
+    building.close()
+    again = QdrantStore(played.url, PATIENT).resume("first")
+    played.fail(status(429, "slow down", Retry_After="1"), at="/points$")
+    again.upsert(points(3))
+    assert again.count() == 3
+    again.close()
+
+
+def test_a_server_that_hangs_is_left_after_the_timeout(played: PlayedQdrant) -> None:
+    played.fail_always(hang(3), at="/points$")
+    message = told(QdrantStore(played.url, replace(QUICK, timeout=1)))
+    assert f"the Qdrant server at {played.url} does not answer within 1 s" in message
+    assert "SCENESEEK_QDRANT_TIMEOUT" in message
+
+
+def test_a_server_that_speaks_no_tls_is_told(played: PlayedQdrant) -> None:
+    url = played.url.replace("http:", "https:")
+    message = told(QdrantStore(url, QUICK))
+    assert f"the TLS connection to {url} fails" in message
+    assert "write http: if it speaks no TLS" in message
+
+
+def test_a_run_that_a_server_ended_is_resumed_when_it_is_back() -> None:
+    played = PlayedQdrant()
+    with played.serving():
+        store = QdrantStore(played.url, QUICK)
+        building = store.create(INFO)
+        building.upsert(points(10))
+    with pytest.raises(IndexUnavailable, match="no Qdrant server answers"):
+        building.upsert(points(20))
+    building.close()
+    with played.serving():
+        assert store.unfinished() == [INFO]
+        again = store.resume("first")
+        again.upsert(points(20))
+        assert again.count() == 20
+        store.publish(again)
+        assert ids(store.open("first")) == {p.id for p in points(20)}
+
+
+def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: PlayedQdrant) -> None:
+    store = QdrantStore(played.url, QUICK)
+    published(store, INFO, points(5))
+    live = LiveCollection(QdrantStore(played.url, QUICK), INFO.image_fingerprint)
+    live.follow(every=0.02)
+    played.fail_always(drop)
+    _until(lambda: live.problem is not None)
+    assert "no Qdrant server answers" in str(live.problem)
+    with live.borrow() as collection, pytest.raises(IndexUnavailable):
+        collection.shortlist(points(1)[0].joint, 3)
+    played.heal()
+    _until(lambda: live.problem is None)
+    published(store, replace(INFO, name="second"), points(7))
+    _until(lambda: live.name == "second")
+    assert live.watching()
+    live.close()
+
+
+def _until(true: Any) -> None:
+    wait = threading.Event()
+    for _ in range(500):
+        if true():
+            return
+        wait.wait(0.02)
+    raise AssertionError("it did not come true in 10 s")
+
+
+@pytest.fixture
+def both(played: PlayedQdrant) -> Iterator[PlayedGrpc]:
+    """The gRPC half of `played`."""
+    with PlayedGrpc(played.client, played.guard).serving() as server:
+        yield server
+
+
+def over_grpc(played: PlayedQdrant, both: PlayedGrpc, **settings: Any) -> QdrantStore:
+    return QdrantStore(played.url, replace(PATIENT, prefer_grpc="yes", grpc_port=both.port, **settings))
+
+
+@pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "ABORTED"])
+def test_grpc_failures_that_pass_are_waited_out(played: PlayedQdrant, both: PlayedGrpc, code: str) -> None:
+    fault = (grpc.StatusCode[code], "for a moment")
+    both.failing = {name: [fault, fault] for name in ("Upsert", "Create", "Query", "ListAliases", "Get", "List")}
+    store = over_grpc(played, both)
+    published(store, INFO, points(20))
+    assert len(store.open("first").shortlist(points(1)[0].joint, 5)) == 5
+    assert not any(both.failing.values())
+    assert played.seen == ["GET /"]
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "words"),
+    [
+        ("UNAUTHENTICATED", "Must provide an API key", "asks for an API key (UNAUTHENTICATED: Must provide"),
+        ("PERMISSION_DENIED", "Write access is required", "asks for an API key (PERMISSION_DENIED"),
+        ("INTERNAL", "Service internal error: No space left on device", "is full (INTERNAL: Service internal"),
+        ("INVALID_ARGUMENT", "Wrong input", "refuses the request (INVALID_ARGUMENT: Wrong input)"),
+        ("UNAVAILABLE", "Ssl handshake failed: SSL_ERROR_SSL", "the TLS connection to"),
+    ],
+)
+def test_grpc_failures_that_stay_are_told_as_those_of_http(
+    played: PlayedQdrant, both: PlayedGrpc, code: str, details: str, words: str
+) -> None:
+    both.failing = {"Upsert": [(grpc.StatusCode[code], details)]}
+    assert words in told(over_grpc(played, both))
+
+
+def test_the_key_goes_with_grpc_too(played: PlayedQdrant, both: PlayedGrpc) -> None:
+    played.key = both.key = "right"
+    published(over_grpc(played, both, api_key="right"), INFO, points(3))
+    assert "refuses the API key" in told(over_grpc(played, both, api_key="wrong"))
+
+
+def test_grpc_is_taken_where_its_port_answers_and_http_elsewhere(
+    played: PlayedQdrant, both: PlayedGrpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sceneseek.store.qdrant.connection._GRPC_PROBE_SECONDS", 0.2)
+    auto = replace(QUICK, prefer_grpc="auto", grpc_port=both.port)
+    assert QdrantStore(played.url, auto).live() is None
+    assert (both.seen, played.seen) == (["ListAliases"], ["GET /"])
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert QdrantStore(played.url, replace(auto, grpc_port=port)).live() is None
+        assert played.seen == ["GET /", "GET /", "GET /aliases"]
+        with pytest.raises(IndexUnavailable, match=rf"does not answer gRPC at port {port}"):
+            QdrantStore(played.url, replace(auto, prefer_grpc="yes", grpc_port=port)).live()
+
+
+def test_a_foreign_collection_or_alias_of_that_name_is_found_before_the_work(played: PlayedQdrant) -> None:
+    played.client.create_collection("images", vectors_config={})
+    assert "the name images is a collection that is not sceneseek's: set SCENESEEK_QDRANT_ALIAS" in told(
+        QdrantStore(played.url, QUICK)
+    )
+    published(QdrantStore(played.url, replace(QUICK, alias="photos")), INFO, points(3))
+    played.client.delete_collection("images")
+    played.client.create_collection("theirs", vectors_config={})
+    from qdrant_client import models  # noqa: PLC0415
+
+    theirs = models.CreateAlias(collection_name="theirs", alias_name="images")
+    played.client.update_collection_aliases([models.CreateAliasOperation(create_alias=theirs)])
+    assert "an alias of the collection theirs" in told(QdrantStore(played.url, QUICK))
+    assert QdrantStore(played.url, QUICK).live() is None
+
+
+def test_two_aliases_on_one_server_know_nothing_of_each_other(played: PlayedQdrant) -> None:
+    one, other = (QdrantStore(played.url, replace(QUICK, alias=alias)) for alias in ("images", "images-2"))
+    published(one, INFO, points(3))
+    published(other, replace(INFO, name="x"), points(4))
+    assert (one.live(), other.live()) == ("first", "x")
+    assert [i.name for i in one.generations()] == ["first"]
+    building = other.create(replace(INFO, name="y"))
+    published(one, replace(INFO, name="second"), points(3))
+    other.discard(building)
+
+
+def test_a_filter_goes_over_the_wire(played: PlayedQdrant) -> None:
+    store = QdrantStore(played.url, QUICK)
+    published(store, INFO, points(50))
+    found = store.open("first").shortlist(points(1)[0].joint, 5, where=filter_from_words(["path=7.jpg|8.jpg"]))
+    assert set(found.ids) == {points(50)[7].id, points(50)[8].id}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:secret@host:6333", "https://host?api_key=secret", "http://", "http://host:x", "http://h#secret"]
+)
+def test_a_url_with_credentials_is_refused_without_showing_them(url: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        open_store(url)
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_url_is_tidied() -> None:
+    assert open_store("http://host:6333/").url == "http://host:6333"
+    assert open_store("HTTPS://Host/prefix").url == "https://host/prefix"
+
+
+def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
+    pem = tmp_path / "ca.pem"
+    pem.write_text("no certificate")
+    with pytest.raises(InvalidRequest, match=r"SCENESEEK_QDRANT_CA_CERT.*holds no certificate"):
+        QdrantStore("https://127.0.0.1:1", replace(QUICK, ca_cert=pem)).live()

@@ -1,0 +1,249 @@
+"""A small HTTP server that plays a Qdrant one: real sockets and Qdrant's REST paths over the client's in-process mode.
+
+It reads requests with the client's own models, so that what the client sends must be what the interface
+describes. It can be told to fail: see `PlayedQdrant`. It proves how failures are met, not how Qdrant works.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from pydantic import TypeAdapter
+from qdrant_client import QdrantClient, models
+
+Fault = Callable[[BaseHTTPRequestHandler], None]
+
+
+@dataclass
+class PlayedQdrant:
+    """What the server is told, and what it saw.
+
+    Attributes:
+        version: what `GET /` says.
+        key: the API key that it wants; None for none.
+        faults: consumed one a request whose method and path match `failing`; called in place of an answer.
+        forever: a fault for every such request.
+        seen: method and path of each request, in order.
+    """
+
+    version: str = "1.20.0"
+    key: str | None = None
+    faults: list[Fault] = field(default_factory=list)
+    forever: Fault | None = None
+    failing: str = ".*"
+    seen: list[str] = field(default_factory=list)
+    client: QdrantClient = field(default_factory=lambda: QdrantClient(":memory:"))
+    port: int = 0
+    guard: threading.RLock = field(default_factory=threading.RLock)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def fail(self, *faults: Fault, at: str = ".*") -> None:
+        """Meet the next requests to `at` with these, then answer again."""
+        self.faults, self.forever, self.failing = list(faults), None, at
+
+    def fail_always(self, fault: Fault, at: str = ".*") -> None:
+        """Meet every request to `at` with this, until `heal`."""
+        self.faults, self.forever, self.failing = [], fault, at
+
+    def heal(self) -> None:
+        """Answer again."""
+        self.fail()
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[PlayedQdrant]:
+        """Listen (at the same port as before, if there was one) until the block ends."""
+        server = _Server(("127.0.0.1", self.port), _Handler)
+        server.played = self
+        self.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def status(code: int, message: str, **headers: str) -> Fault:
+    """Answer with an error as Qdrant words one."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        _answer(handler, code, {"status": {"error": message}, "time": 0.0}, headers)
+
+    return answer
+
+
+def hang(seconds: float) -> Fault:
+    """Answer nothing for so long, then end the connection."""
+    return lambda _: time.sleep(seconds)
+
+
+def drop(handler: BaseHTTPRequestHandler) -> None:
+    """End the connection without an answer."""
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+def after(fault: Fault) -> Fault:
+    """Do what is asked, and then lose the answer."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        assert isinstance(handler, _Handler)
+        handler.handled()
+        fault(handler)
+
+    return answer
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    played: PlayedQdrant
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        played, path = self.server.played, self.path.split("?")[0]
+        played.seen.append(f"{self.command} {path}")
+        self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        with contextlib.suppress(OSError):  # a client that did not wait
+            if re.search(played.failing, f"{self.command} {path}") and (played.faults or played.forever):
+                fault = played.faults.pop(0) if played.faults else played.forever
+                assert fault is not None
+                fault(self)
+            elif path not in ("", "/") and played.key not in (None, self.headers.get("api-key")):
+                status(401, "Must provide an API key or an Authorization bearer token")(self)
+            else:
+                self.answered()
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+    def answered(self) -> None:
+        """Do what is asked, and say so."""
+        _answer(self, *self.handled())
+
+    def handled(self) -> tuple[int, dict[str, Any]]:
+        """Do what is asked; the status and the document to answer with."""
+        played, path = self.server.played, self.path.split("?")[0].rstrip("/")
+        if not path:
+            return 200, {"title": "qdrant - vector search engine", "version": played.version}
+        document = json.loads(self.body) if self.body else {}
+        with played.guard, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for pattern, handle in _ROUTES:
+                if match := re.fullmatch(pattern, f"{self.command} {path}"):
+                    try:
+                        result = handle(played.client, document, *match.groups())
+                    except ValueError as error:
+                        code = 404 if "not found" in str(error) else 409 if "already exists" in str(error) else 400
+                        return code, {"status": {"error": str(error)}, "time": 0.0}
+                    return 200, {"result": _plain(result), "status": "ok", "time": 0.0}
+        return 404, {"status": {"error": f"no such path {path}"}, "time": 0.0}
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+def _answer(
+    handler: BaseHTTPRequestHandler, code: int, document: dict[str, Any], headers: dict[str, str] | None = None
+) -> None:
+    content = json.dumps(document).encode()
+    handler.send_response(code)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", str(len(content)))
+    for name, value in (headers or {}).items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def _plain(result: Any) -> Any:
+    return TypeAdapter(Any).dump_python(result, mode="json", by_alias=True)
+
+
+def _create(client: QdrantClient, document: Any, name: str) -> bool:
+    asked = models.CreateCollection.model_validate(document)
+    return client.create_collection(name, vectors_config=asked.vectors, metadata=asked.metadata)
+
+
+def _update(client: QdrantClient, document: Any, name: str) -> bool:
+    asked = models.UpdateCollection.model_validate(document)
+    if asked.vectors:
+        assert set(asked.vectors) == {"joint"}
+    return client.update_collection(name, metadata=asked.metadata)
+
+
+def _switch(client: QdrantClient, document: Any) -> bool:
+    asked = models.ChangeAliasesOperation.model_validate(document)
+    return client.update_collection_aliases(asked.actions)
+
+
+def _upsert(client: QdrantClient, document: Any, name: str) -> Any:
+    return client.upsert(name, models.PointsList.model_validate(document).points)
+
+
+def _delete(client: QdrantClient, document: Any, name: str) -> Any:
+    return client.delete(name, models.PointIdsList.model_validate(document))
+
+
+def _query(client: QdrantClient, document: Any, name: str) -> Any:
+    asked = models.QueryRequest.model_validate(document)
+    return client.query_points(
+        name,
+        query=asked.query,
+        using=asked.using,
+        query_filter=asked.filter,
+        search_params=asked.params,
+        limit=asked.limit or 10,
+        with_payload=bool(asked.with_payload),
+        with_vectors=asked.with_vector or False,
+    )
+
+
+def _retrieve(client: QdrantClient, document: Any, name: str) -> Any:
+    asked = models.PointRequest.model_validate(document)
+    return client.retrieve(
+        name,
+        asked.ids,
+        with_payload=bool(asked.with_payload),
+        with_vectors=asked.with_vector or False,
+    )
+
+
+def _scroll(client: QdrantClient, document: Any, name: str) -> Any:
+    asked = models.ScrollRequest.model_validate(document)
+    points, offset = client.scroll(name, limit=asked.limit or 10, offset=asked.offset)
+    return {"points": points, "next_page_offset": offset}
+
+
+_ROUTES: list[tuple[str, Callable[..., Any]]] = [
+    (r"GET /collections", lambda client, _: client.get_collections()),
+    (r"GET /aliases", lambda client, _: client.get_aliases()),
+    (r"POST /collections/aliases", _switch),
+    (r"GET /collections/([^/]+)", lambda client, _, name: client.get_collection(name)),
+    (r"PUT /collections/([^/]+)", _create),
+    (r"PATCH /collections/([^/]+)", _update),
+    (r"DELETE /collections/([^/]+)", lambda client, _, name: client.delete_collection(name)),
+    (r"PUT /collections/([^/]+)/index", lambda *_: {"operation_id": 0, "status": "completed"}),
+    (r"PUT /collections/([^/]+)/points", _upsert),
+    (r"POST /collections/([^/]+)/points", _retrieve),
+    (r"POST /collections/([^/]+)/points/delete", _delete),
+    (r"POST /collections/([^/]+)/points/query", _query),
+    (r"POST /collections/([^/]+)/points/scroll", _scroll),
+    (r"POST /collections/([^/]+)/points/count", lambda client, _, name: client.count(name)),
+]
