@@ -34,7 +34,7 @@ from sceneseek.payload import point_id
 from sceneseek.progress import Progress
 from sceneseek.request import DEFAULT_SHORTLIST
 from sceneseek.runtime import Device
-from sceneseek.scorer import Candidates, Scorer
+from sceneseek.scorer import Candidates, Scorer, best_first
 from sceneseek.store import Collection, VectorStore
 from sceneseek.vectors import Floats
 
@@ -139,8 +139,7 @@ def rescored_rank(candidates: Candidates, scores: Floats, own: str) -> float:
     """The place (from 1) of an id among candidates once they are sorted as a search sorts them; NaN if not there."""
     if own not in candidates.ids:
         return np.nan
-    order = np.lexsort((-candidates.similarity, -scores))
-    return float(np.flatnonzero(order == candidates.ids.index(own))[0] + 1)
+    return float(np.flatnonzero(best_first(candidates, scores) == candidates.ids.index(own))[0] + 1)
 
 
 def _own_ranks(

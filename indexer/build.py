@@ -19,18 +19,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from indexer.encode import encode_files, hash_contents
+from indexer.inspection import inspect
 from indexer.known import Known, known_images
 from indexer.load import Loaded
 from indexer.options import BuildOptions
 from indexer.plan import Place, Plan, Takeover, make_plan, place, questions
 from indexer.preamble import preamble
+from indexer.quality import Comparison, indexed, recall_at_5
 from indexer.receipt import Receipt
 from indexer.receipt_file import Line, ReceiptFile, earlier_lines, receipts_of, skipped_line, tidy
 from indexer.sources import Folder, Sources, join_sources
 from indexer.walk import UNREADABLE, ImageFile, Listing, Skipped, list_images
 from indexer.writing import Writing
 from sceneseek.bundle import Bundle
-from sceneseek.errors import IndexUnavailable, SourceError
+from sceneseek.captions import read_captions
+from sceneseek.errors import DataError, IndexUnavailable, SourceError
+from sceneseek.models import find_bundle
 from sceneseek.payload import INDEXED_FIELDS, path_fields
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek.store.edge import EdgeStore
@@ -203,7 +207,7 @@ class _Run:
     def _base(self) -> str | None:
         """The live generation, if this run can go on from it."""
         live = _live(self._store)
-        if live is not None and _fits(live, self._bundle):
+        if live is not None and _fits(live, self._bundle) and not self._options.rebuild:
             return live.name
         _check_none_is_left_out(self._sources)
         return None
@@ -211,7 +215,9 @@ class _Run:
     def _collection(self, base: str | None) -> Collection:
         """The generation to fill: an interrupted run's, if it was to become the same, else a new one."""
         info = self._info()
-        for begun in self._store.unfinished():
+        # What a run with the live generation's graph left may be a copy of it, which is not to be gone on with.
+        anew = self._options.rebuild and (live := _live(self._store)) is not None and _fits(live, self._bundle)
+        for begun in () if anew else self._store.unfinished():
             if _fits(begun, self._bundle) and begun.sources == info.sources:
                 try:
                     collection = self._store.resume(begun.name)
@@ -319,13 +325,41 @@ class _Run:
         self._seconds["optimise"] = time.perf_counter() - start
         try:
             writing.check()
+            if base is None:
+                self._receipt.inspection = inspect(collection, self._bundle).to_json()
         except IndexUnavailable:
             self._settled = True
             self._store.discard(collection)  # not to be gone on with
             raise
+        if self._options.captions is not None:
+            self._compare(collection, self._options.captions)
         self._settled = True
         self._store.publish(collection)
         return collection.info.name
+
+    def _compare(self, collection: Collection, file: Path) -> None:
+        """Hold the new generation against the live one; whatever was encoded stays, so that a rerun may allow more."""
+        live = _live(self._store)
+        before = None if live is None else find_bundle(live, self._bundle.path)
+        if live is None or before is None:
+            log.warning("there is nothing to compare with: no generation, or its bundle is not at hand")
+            return
+        old = self._store.glance(live.name) if isinstance(self._store, EdgeStore) else self._store.open(live.name)
+        try:
+            captions = indexed(old, indexed(collection, read_captions(file)))
+            if not captions:
+                raise DataError(f"no image of {file} is indexed", "its image names are paths relative to the folder")
+            recalls = recall_at_5(old, before, captions), recall_at_5(collection, self._bundle, captions)
+        finally:
+            old.close()
+        found = Comparison(*recalls, len(captions))
+        self._receipt.quality = found.to_json()
+        if found.lost > self._options.max_loss:
+            raise IndexUnavailable(
+                f"recall@5 (x100) would fall by {found.lost:.2f} from {found.before:.2f} to {found.after:.2f}, "
+                f"over {self._options.max_loss:g}; the live generation goes on",
+                "allow more with --max-loss, which takes up what was encoded, or index with another bundle",
+            )
 
     def _let_go(self, collection: Collection) -> None:
         """After a failure: keep the generation for the next run if work went into it, else remove it."""

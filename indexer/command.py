@@ -65,6 +65,32 @@ class _Stopped(BaseException):
     metavar="FILE",
     help="Append the fate of every file to FILE, as JSON lines.  [default: DIR/receipts/GENERATION.jsonl of file:DIR]",
 )
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Encode everything anew beside the live generation, check it, and let it answer; without FOLDER, all folders "
+    "that the index knows.",
+)
+@click.option(
+    "--captions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Captions of the images (a TSV of image and caption): refuse a generation that finds them worse.",
+)
+@click.option(
+    "--max-loss",
+    type=click.FloatRange(0, 100),
+    default=2.0,
+    show_default=True,
+    help="With --captions: how many points of recall@5 may be lost.",
+)
+@click.option("--status", is_flag=True, help="List the generations instead, and which one answers.")
+@click.option(
+    "--rollback",
+    is_flag=False,
+    flag_value="",
+    metavar="[GENERATION]",
+    help="Let the generation before answer again instead, or the one that is named.",
+)
 @click.option("--workers", type=click.IntRange(0, 256), default=0, help="Threads that load and encode; 0: a core each.")
 @click.option("--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="Images a run of the graph.")
 @click.option(
@@ -96,6 +122,11 @@ def index(
     dry_run: bool,
     watch: float | None,
     receipt: Path | None,
+    rebuild: bool,
+    captions: Path | None,
+    max_loss: float,
+    status: bool,
+    rollback: str | None,
     workers: int,
     batch: int,
     max_pixels: int,
@@ -107,28 +138,34 @@ def index(
     Folders that the index knows and that are not named stay as they are. LABEL=DIR gives a new folder a label of
     your choice. An interrupted run is gone on with by the next.
     """
-    if source_url is not None and not folders:
-        from indexer.transfer import transfer  # noqa: PLC0415
-        from sceneseek.store import open_store  # noqa: PLC0415
-
-        _show(transfer(open_store(source_url), open_store(target_url or index_url)), as_json)
+    instead = {"--from": source_url is not None, "--status": status, "--rollback": rollback is not None}
+    if asked := [option for option, given in instead.items() if given]:
+        if len(asked) > 1 or folders:
+            raise click.UsageError(
+                f"{asked[0]} goes with neither FOLDER nor {', '.join(o for o in instead if o != asked[0])}"
+            )
+        _instead(index_url, source_url, target_url, rollback, as_json)
         return
-    if source_url is not None or target_url is not None:
-        raise click.UsageError("--to goes with --from, and FOLDER with neither: --from moves what is indexed already")
-    if not folders:
+    if target_url is not None:
+        raise click.UsageError("--to goes with --from")
+    if not folders and not rebuild:
         raise click.UsageError("Missing argument 'FOLDER...'")
+    if dry_run and (watch is not None or receipt is not None or rebuild):
+        raise click.UsageError(
+            "--dry-run writes nothing and ends: it goes with none of --watch, --receipt and --rebuild"
+        )
     from indexer.build import BuildOptions, foresee, index_folders  # noqa: PLC0415 - so that --help answers at once
     from indexer.patterns import Patterns  # noqa: PLC0415
-    from indexer.sources import Folder  # noqa: PLC0415
+    from indexer.sources import Folder, every_folder  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    if dry_run and (watch is not None or receipt is not None):
-        raise click.UsageError("--dry-run writes nothing and ends: it goes with neither --watch nor --receipt")
     options = BuildOptions(
-        device, workers, batch, max_pixels, max_skipped, Patterns(include, exclude), prune, forget, receipt
-    )
-    named, graphs, store = [Folder.parse(folder) for folder in folders], Bundle.load(bundle), open_store(index_url)
+        device, workers, batch, max_pixels, max_skipped, Patterns(include, exclude), prune, forget, receipt,
+        rebuild, captions, max_loss,
+    )  # fmt: skip
+    graphs, store = Bundle.load(bundle), open_store(index_url)
+    named = [Folder.parse(folder) for folder in folders] or every_folder(store)
     if watch is None:
         _show((foresee if dry_run else index_folders)(named, graphs, store, options), as_json)
         return
@@ -142,8 +179,36 @@ def index(
         tell=lambda what: click.echo(f"error: {what}", err=True),
         done=lambda receipt: _show(receipt, as_json),
     )
-    click.echo(f"watching {', '.join(folders)} every {watch:g} s; stop with Ctrl-C", err=True)
+    click.echo(
+        f"watching {', '.join(str(folder.path) for folder in named)} every {watch:g} s; stop with Ctrl-C", err=True
+    )
     _until_stopped(lambda: watcher.run(lambda: time.sleep(watch)))
+
+
+def _instead(
+    index_url: str, source_url: str | None, target_url: str | None, rollback: str | None, as_json: bool
+) -> None:
+    """Do what needs no folder: move an index, go back to a generation, or list them."""
+    from sceneseek.store import open_store  # noqa: PLC0415 - as above
+
+    if source_url is not None:
+        from indexer.transfer import transfer  # noqa: PLC0415
+
+        _show(transfer(open_store(source_url), open_store(target_url or index_url)), as_json)
+        return
+    from indexer.generations import generations, roll_back  # noqa: PLC0415
+
+    store = open_store(index_url)
+    if rollback is not None:
+        roll_back(store, rollback or None)
+    found = generations(store)
+    if as_json:
+        click.echo(json.dumps([generation.to_json() for generation in found], indent=2, ensure_ascii=False))
+        return
+    for generation in found:
+        click.echo(generation.line())
+    if not found:
+        click.echo("nothing is indexed there")
 
 
 def _show(receipt: Receipt | TransferReceipt, as_json: bool) -> None:

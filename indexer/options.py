@@ -24,6 +24,9 @@ class BuildOptions:
         prune: remove images whose files are gone.
         forget: folders whose images are to leave the index.
         receipt: a file for the fate of every file; None is the store's own place.
+        rebuild: encode everything anew, whatever the live generation holds.
+        captions: of the images, to compare the new generation with the live one before it takes its place.
+        max_loss: how many points of recall@5 (times 100) it may lose.
     """
 
     device: Device = "auto"
@@ -35,3 +38,6 @@ class BuildOptions:
     prune: bool = False
     forget: tuple[Path, ...] = ()
     receipt: Path | None = None
+    rebuild: bool = False
+    captions: Path | None = None
+    max_loss: float = 2.0

@@ -33,6 +33,8 @@ class Receipt:
         ignored: files that are not images by their names.
         excluded: files and folders that a pattern excludes.
         seconds: by stage; ``load`` and ``encode`` are summed over their threads, ``total`` is by the clock.
+        inspection: of a generation that was built anew: points looked at, recall of approximate against exact search.
+        quality: where captions were given: recall@5 (times 100) of the generation before and of this one.
         planned: of a dry run, what would happen to each image that would not stay as it is.
     """
 
@@ -49,6 +51,8 @@ class Receipt:
     ignored: int = 0
     excluded: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    inspection: dict[str, Any] | None = None
+    quality: dict[str, Any] | None = None
     planned: list[dict[str, Any]] | None = None
 
     @property
@@ -120,6 +124,12 @@ class Receipt:
             lines.append(f"  ... and {len(self.planned) - SHOWN:,} more; --json lists them all")
         if self.gone:
             lines.append(f"gone {self.gone:,}: pass --prune to remove them from the index")
+        if self.inspection:
+            found = "checked {points:,} vectors; approximate search finds {recall:.1%} of what exact search finds"
+            lines.append(found.format(**self.inspection))
+        if self.quality:
+            found = "recall@5 (x100) before {before:.1f}, now {after:.1f}, over {captions:,} captions"
+            lines.append(found.format(**self.quality))
         if self.resumed:
             lines.append(f"went on with an interrupted run, which had done {self.resumed:,} of them")
         return [*lines, *self._skipped_lines(), *self._last_lines()]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
-from sceneseek.errors import InvalidRequest, SourceError
-from sceneseek.store import Source
+from sceneseek.errors import IndexUnavailable, InvalidRequest, SourceError
+from sceneseek.store import Source, VectorStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,19 @@ class Sources:
     def untouched(self) -> list[Source]:
         """Those whose images stay as they are."""
         return [source for n, source in enumerate(self.every) if n not in self.read and n not in self.forgotten]
+
+
+def every_folder(store: VectorStore) -> list[Folder]:
+    """All folders of the live generation.
+
+    Raises:
+        IndexUnavailable: nothing is indexed there.
+    """
+    live = store.live()
+    for info in store.generations():
+        if info.name == live:
+            return [Folder(Path(source.folder)) for source in info.sources]
+    raise IndexUnavailable(f"nothing is indexed in {store.url}", "name the folders to index")
 
 
 def join_sources(known: Sequence[Source], folders: Sequence[Folder], forget: Sequence[Path] = ()) -> Sources:

@@ -69,12 +69,12 @@ class Shelf:
         first, self._first = self._first, None
         if first is not None and first.manifest.fingerprints.image == info.image_fingerprint:
             return Models.load(first, self._device, self._threads)
-        for path in self._places(info):
-            if _image_fingerprint(path) == info.image_fingerprint:
-                if path != self._path:
-                    log.info("generation %s was filled by the bundle %s, which answers for it", info.name, path)
-                return Models.load(Bundle.load(path), self._device, self._threads)
-        raise filled_by_another(info, store_url, _image_fingerprint(self._path) or "unreadable")
+        bundle = find_bundle(info, self._path)
+        if bundle is None:
+            raise filled_by_another(info, store_url, _image_fingerprint(self._path) or "unreadable")
+        if bundle.path != self._path:
+            log.info("generation %s was filled by the bundle %s, which answers for it", info.name, bundle.path)
+        return Models.load(bundle, self._device, self._threads)
 
     def newer(self, info: CollectionInfo, present: Models) -> Models | None:
         """See `Companions.newer`: the service's own bundle, if it was written anew and still fits."""
@@ -92,12 +92,6 @@ class Shelf:
             )
         return Models.load(Bundle.load(self._path), self._device, self._threads)
 
-    def _places(self, info: CollectionInfo) -> Iterator[Path]:
-        yield self._path
-        if info.bundle:
-            yield Path(info.bundle)
-        yield from sorted(path.parent for path in self._path.parent.glob(f"*/{MANIFEST}"))
-
     def _stamp(self) -> tuple[int, int] | None:
         """What changes when the service's own bundle is written anew; None while it is not there."""
         try:
@@ -105,6 +99,25 @@ class Shelf:
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns
+
+
+def find_bundle(info: CollectionInfo, own: Path) -> Bundle | None:
+    """The bundle that filled a generation: `own`, the one that the generation names, or one that lies beside `own`.
+
+    Raises:
+        BundleError: it is there, and cannot be used.
+    """
+    for path in _places(info, own):
+        if _image_fingerprint(path) == info.image_fingerprint:
+            return Bundle.load(path)
+    return None
+
+
+def _places(info: CollectionInfo, own: Path) -> Iterator[Path]:
+    yield own
+    if info.bundle:
+        yield Path(info.bundle)
+    yield from sorted(path.parent for path in own.parent.glob(f"*/{MANIFEST}"))
 
 
 def _image_fingerprint(path: Path) -> str | None:

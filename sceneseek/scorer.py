@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sceneseek.bundle import Bundle
 from sceneseek.runtime import open_session
@@ -35,6 +36,12 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def best_first(candidates: Candidates, scores: Floats) -> npt.NDArray[np.int64]:
+    """(N,) places of the candidates in the order of an answer: by score, and equal scores by similarity."""
+    order: npt.NDArray[np.int64] = np.lexsort((-candidates.similarity, -scores))
+    return order
 
 
 class Scorer:

@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import truncated
 from sceneseek.filters import Filter
@@ -15,6 +13,7 @@ from sceneseek.live import Live
 from sceneseek.models import Models, Shelf
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, checked_k, checked_query
 from sceneseek.runtime import Device, Placement
+from sceneseek.scorer import best_first
 from sceneseek.store import VectorStore
 
 
@@ -113,7 +112,7 @@ class Search:
             candidates = collection.shortlist(vectors.joint[0], wanted, models.scorer.vectors_read(), where=where)
             clock.lap("shortlist")
             scores = models.scorer.score(candidates, vectors.joint[0], vectors.head[0])
-            best = np.lexsort((-candidates.similarity, -scores))[:k]
+            best = best_first(candidates, scores)[:k]
             clock.lap("score")
             records = collection.retrieve([candidates.ids[i] for i in best])
             clock.lap("payload")

@@ -177,5 +177,19 @@ class VectorStore(Protocol):
         The generation that was live before stays, for rollback; older ones that nobody searches go.
         """
 
+    def switch(self, name: str) -> None:
+        """Point the alias at a generation that was published once, atomically: the way back.
+
+        Raises:
+            IndexUnavailable: it is gone, or another process builds in this store.
+        """
+
+    def size(self, name: str) -> int:
+        """How many points a published generation holds, without opening it.
+
+        Raises:
+            IndexUnavailable: it is gone.
+        """
+
     def discard(self, collection: Collection) -> None:
         """Close and remove a generation that `create` began and that will not be published."""

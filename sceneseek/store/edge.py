@@ -198,6 +198,24 @@ class EdgeStore:
                 if other.name not in (info.name, previous):
                     self._remove_if_free(self._home(other.name))
 
+    def switch(self, name: str) -> None:
+        """See `VectorStore.switch`."""
+        with self._writing():
+            if _read(self._home(name) / _FINISHED) is None:
+                raise IndexUnavailable(
+                    f"the index {self.root} has no generation {name}",
+                    "see `sceneseek index --status` for those there are",
+                )
+            write_atomic(self.root / f"alias-{ALIAS}", f"{name}\n".encode("ascii"))
+        self._release_writer()
+
+    def size(self, name: str) -> int:
+        """See `VectorStore.size`."""
+        raw = _read(self._home(name) / _FINISHED)
+        if raw is None:
+            raise IndexUnavailable(f"the index {self.root} has lost its generation {name}", "index the folder again")
+        return int(raw["points"])
+
     def discard(self, collection: Collection) -> None:
         """See `VectorStore.discard`."""
         with self._keeping_the_writers_lock():

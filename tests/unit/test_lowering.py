@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from export.fidelity import FidelityData
-from export.lowering import COMPARED_IMAGES, COMPARED_TEXTS, QUERIES, Lowering, Sample, compared_texts, lowered
+from export.lowering import COMPARED_IMAGES, COMPARED_TEXTS, Lowering, Sample, compared_texts, lowered
 from export.precision import CALIBRATION_IMAGES
 from export.towers import Towers
 from sceneseek.errors import ExportError
+from sceneseek.sample_queries import QUERIES
 from tests.small_towers import image_tower, text_tower
 
 

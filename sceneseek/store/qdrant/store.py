@@ -109,12 +109,9 @@ class QdrantStore:
 
     def publish(self, collection: Collection) -> None:
         """See `VectorStore.publish`; older generations go, also those that somebody still searches."""
-        info, previous, alias = collection.info, self.live(), self.settings.alias
+        info, previous = collection.info, self.live()
         name = self._prefix + info.name
-        new = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name=alias))
-        old = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
-        switch: list[_AliasOperation] = [new] if previous is None else [old, new]
-        self._connection.call(lambda client: client.update_collection_aliases(switch))
+        self._point_alias(name, replacing=previous is not None)
         QdrantCollection(info, name, self._connection, beside=previous).mark("published")
         collection.close()
         if previous == info.name:  # another process has resumed and published it: what was before is not known
@@ -126,6 +123,19 @@ class QdrantStore:
                 except IndexUnavailable as error:
                     log.warning("the old generation %s stays for now: %s", other.name, error)
 
+    def switch(self, name: str) -> None:
+        """See `VectorStore.switch`."""
+        self.open(name).close()
+        self._point_alias(self._prefix + name, replacing=self.live() is not None)
+
+    def size(self, name: str) -> int:
+        """See `VectorStore.size`."""
+        collection = self.open(name)
+        try:
+            return collection.count()
+        finally:
+            collection.close()
+
     def discard(self, collection: Collection) -> None:
         """See `VectorStore.discard`."""
         collection.close()
@@ -134,6 +144,16 @@ class QdrantStore:
     def close(self) -> None:
         """Let go of the server."""
         self._connection.close()
+
+    def _point_alias(self, collection_name: str, replacing: bool) -> None:
+        """In one request, so that nobody finds no collection or two."""
+        alias = self.settings.alias
+        new = models.CreateAliasOperation(
+            create_alias=models.CreateAlias(collection_name=collection_name, alias_name=alias)
+        )
+        old = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
+        operations: list[_AliasOperation] = [old, new] if replacing else [new]
+        self._connection.call(lambda client: client.update_collection_aliases(operations))
 
     def _target(self) -> str | None:
         """The collection that the alias points at."""

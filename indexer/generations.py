@@ -1,0 +1,63 @@
+"""The generations of an index: which there are, which one answers, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sceneseek.errors import IndexUnavailable
+from sceneseek.store import CollectionInfo, VectorStore
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation: what it records of itself, how many images it holds, whether it answers."""
+
+    info: CollectionInfo
+    images: int
+    live: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        info = self.info
+        return {
+            "name": info.name,
+            "live": self.live,
+            "images": self.images,
+            "created": info.created,
+            "bundle": info.bundle,
+            "image_fingerprint": info.image_fingerprint,
+            "sources": [{"label": source.label, "folder": source.folder} for source in info.sources],
+        }
+
+    def line(self) -> str:
+        """As a person reads it."""
+        mark = "live" if self.live else "    "
+        return f"{mark}  {self.info.name}  {self.images:,} images  {self.info.created[:19]}  {self.info.bundle}"
+
+
+def generations(store: VectorStore) -> list[Generation]:
+    """All that were published and are still there, oldest first."""
+    live = store.live()
+    return [Generation(info, store.size(info.name), info.name == live) for info in store.generations()]
+
+
+def roll_back(store: VectorStore, name: str | None = None) -> str:
+    """Let another generation answer: the one of that name, else the newest of those that do not answer now.
+
+    Returns:
+        The name of the generation that is live then.
+
+    Raises:
+        IndexUnavailable: there is no other one, or none of that name.
+    """
+    others = [generation.info.name for generation in generations(store) if not generation.live]
+    if not others:
+        raise IndexUnavailable(
+            f"the index {store.url} has no generation to go back to", "one stays when another takes its place"
+        )
+    if name is not None and name not in others:
+        raise IndexUnavailable(f"the index {store.url} has no other generation {name}", f"there is {', '.join(others)}")
+    target = name or others[-1]
+    store.switch(target)
+    return target

@@ -1,0 +1,28 @@
+"""What people type, short and long, in several languages: to try an index or a bundle with."""
+
+QUERIES = (
+    "a dog",
+    "sunset",
+    "red car",
+    "a cup of coffee",
+    "two dogs playing in the snow",
+    "a dog jumping over a log",
+    "children running on a beach at sunset",
+    "a man in a red jacket climbing a rock wall",
+    "an old black and white photograph of a street",
+    "a woman reading a book by the window while a cat sleeps beside her",
+    "a crowd of people watching a band play on a stage at night with bright lights behind them",
+    "portrait of a smiling girl with freckles",
+    "city skyline",
+    "mountains reflected in a lake",
+    "blue and white porcelain vase",
+    "map of europe",
+    "football players fighting for the ball",
+    "a plate of pasta with basil",
+    "a bicycle leaning against a brick wall",
+    "nobody in the room",
+    "une tasse de café à côté d'un livre",
+    "кошка спит на подоконнике",
+    "ein Hund springt über einen Baumstamm",
+    "犬が雪の中を走る",
+)

@@ -1,0 +1,173 @@
+"""Built anew beside, checked, compared, let answer, and brought back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.build import BuildOptions, index_folder
+from indexer.generations import generations, roll_back
+from indexer.inspection import inspect
+from sceneseek.bundle import Bundle
+from sceneseek.errors import IndexUnavailable
+from sceneseek.search import Search
+from sceneseek.store import Point, VectorStore, open_store
+from tests.conftest import CommandLine
+from tests.drawing import NAMES
+from tests.integration.test_models import other_image_graph
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VectorStore:
+    return open_store(f"file:{tmp_path}/index")
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> Path:
+    path = tmp_path / "captions.tsv"
+    rows = [f"{name}\t{name}#0\ta {Path(name).stem}" for name in NAMES]
+    path.write_text("\n".join(["image\tcaption_id\tcaption", *rows, ""]), encoding="utf-8")
+    return path
+
+
+def test_a_rebuild_encodes_everything_anew_checks_it_and_the_way_back_is_open(
+    bundle: Bundle, gallery: Path, store: VectorStore
+) -> None:
+    first = index_folder(gallery, bundle, store)
+    again = index_folder(gallery, bundle, store, BuildOptions(rebuild=True))
+    assert (again.indexed, again.unchanged) == (len(NAMES), 0)
+    assert again.inspection == {"points": len(NAMES), "recall": 1.0}
+    assert [(g.info.name, g.images, g.live) for g in generations(store)] == [
+        (first.generation, len(NAMES), False),
+        (again.generation, len(NAMES), True),
+    ]
+    assert roll_back(store) == first.generation
+    assert store.live() == first.generation
+    assert roll_back(store) == again.generation
+    with pytest.raises(IndexUnavailable, match=f"no other generation nothing.*{first.generation}"):
+        roll_back(store, "nothing")
+
+
+def test_there_is_no_way_back_from_the_only_generation(bundle: Bundle, gallery: Path, store: VectorStore) -> None:
+    index_folder(gallery, bundle, store)
+    with pytest.raises(IndexUnavailable, match="no generation to go back to"):
+        roll_back(store)
+
+
+def test_a_service_follows_a_rebuild_with_another_bundle_and_the_way_back_without_a_failed_or_mixed_answer(
+    bundle: Bundle, gallery: Path, store: VectorStore, tmp_path: Path
+) -> None:
+    first = index_folder(gallery, bundle, store)
+    other = other_image_graph(bundle, tmp_path / "other")
+    search = Search(bundle, store, "cpu")
+    search.live.follow(every=0.02)
+    stop, seen, failures = threading.Event(), [], []
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                answer = search.query("a red circle")
+                seen.append((answer.bundle, answer.generation, len(answer.results)))
+            except Exception as error:  # noqa: BLE001 - any failure is what the test is about
+                failures.append(repr(error))
+            stop.wait(0.02)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        second = index_folder(gallery, other, store)
+        _until(lambda: search.live.name == second.generation)
+        stop.wait(0.2)
+        roll_back(store)
+        _until(lambda: search.live.name == first.generation)
+        stop.wait(0.2)
+    finally:
+        stop.set()
+        asking.join()
+        search.close()
+    one, two = bundle.manifest.fingerprints.bundle, other.manifest.fingerprints.bundle
+    assert failures == []
+    assert set(seen) == {(one, first.generation, 5), (two, second.generation, 5)}
+    assert seen[0][0] == seen[-1][0] == one
+
+
+def _until(condition: object, seconds: float = 20) -> None:
+    waiting = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if condition():  # type: ignore[operator]
+            return
+        waiting.wait(0.02)
+    pytest.fail("it did not come to pass")
+
+
+def test_a_generation_that_finds_captions_worse_is_refused_and_may_be_allowed(
+    bundle: Bundle, gallery: Path, store: VectorStore, captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = index_folder(gallery, bundle, store)
+    other = other_image_graph(bundle, tmp_path / "other")
+    found: Iterator[float] = iter([80.0, 70.0, 80.0, 70.0])  # of the old and of the new one, twice
+    monkeypatch.setattr("indexer.build.recall_at_5", lambda *_: next(found))
+    with pytest.raises(IndexUnavailable, match=r"fall by 10\.00 from 80\.00 to 70\.00, over 2.*--max-loss"):
+        index_folder(gallery, other, store, BuildOptions(captions=captions))
+    assert store.live() == first.generation
+    allowed = index_folder(gallery, other, store, BuildOptions(captions=captions, max_loss=15))
+    assert allowed.quality == {"before": 80.0, "after": 70.0, "captions": len(NAMES)}
+    assert allowed.resumed == len(NAMES)  # what was encoded is taken up
+    assert store.live() == allowed.generation
+
+
+def test_quality_is_measured_by_the_answers_of_either_bundle(
+    bundle: Bundle, gallery: Path, store: VectorStore, captions: Path, tmp_path: Path
+) -> None:
+    index_folder(gallery, bundle, store)
+    options = BuildOptions(captions=captions, max_loss=100)
+    receipt = index_folder(gallery, other_image_graph(bundle, tmp_path / "other"), store, options)
+    assert receipt.quality is not None
+    assert receipt.quality["captions"] == len(NAMES)
+    assert 0 < receipt.quality["before"] <= 100
+    assert any("recall@5" in line for line in receipt.lines())
+
+
+@pytest.mark.parametrize("broken", ["zero", "not a number"])
+def test_a_generation_with_a_broken_vector_does_not_go_live(
+    bundle: Bundle, gallery: Path, store: VectorStore, broken: str
+) -> None:
+    receipt = index_folder(gallery, bundle, store)
+    info = next(info for info in store.generations() if info.name == receipt.generation)
+    collection = store.create(replace(info, name="broken"), base=info.name)
+    try:
+        assert inspect(collection, bundle).points == len(NAMES)
+        record = next(iter(collection.scroll()))
+        joint = np.zeros(info.joint, np.float32)
+        if broken == "not a number":
+            joint[:] = np.nan
+        collection.upsert([Point(record.id, joint, np.zeros(info.head, np.float32), record.payload)])
+        with pytest.raises(IndexUnavailable, match=f"broken vector of {record.id}"):
+            inspect(collection, bundle)
+    finally:
+        store.discard(collection)
+
+
+def test_status_rollback_and_rebuild_on_the_command_line(
+    sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
+) -> None:
+    here = ("--bundle", bundle.path, "--index", f"file:{tmp_path}/index")
+    assert "nothing is indexed there" in sceneseek("index", "--status", *here[2:]).stdout
+    assert sceneseek("index", gallery, *here).returncode == 0
+    rebuilt = sceneseek("index", "--rebuild", *here)  # all folders that the index knows
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert f"checked {len(NAMES)} vectors; approximate search finds 100.0%" in rebuilt.stdout
+    listed = json.loads(sceneseek("index", "--status", *here[2:], "--json").stdout)
+    assert [(g["images"], g["live"]) for g in listed] == [(len(NAMES), False), (len(NAMES), True)]
+    back = sceneseek("index", "--rollback", *here[2:])
+    assert back.returncode == 0, back.stderr
+    assert [line[:4] for line in back.stdout.splitlines()] == ["live", "    "]
+    for words in (("--status", "--rollback"), ("--status", gallery), ("--to", "file:x")):
+        refused = sceneseek("index", *words, *here[2:])
+        assert refused.returncode == 2, refused.stdout
