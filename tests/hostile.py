@@ -69,7 +69,12 @@ def tiff(width: int, height: int, next_ifd: int = 0, first_ifd: int = 8, strip_a
     """A TIFF of one directory that says anything."""
     tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, strip_at), (278, height), (279, width)]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    return struct.pack("<2sHI", b"II", 42, first_ifd) + struct.pack("<H", len(tags)) + entries + struct.pack("<I", next_ifd)
+    return (
+        struct.pack("<2sHI", b"II", 42, first_ifd)
+        + struct.pack("<H", len(tags))
+        + entries
+        + struct.pack("<I", next_ifd)
+    )
 
 
 def _truncated(put: Put) -> None:
@@ -126,7 +131,11 @@ def _forged(put: Put) -> None:
     checksum[29] ^= 0xFF
     put("forged/checksum.png", bytes(checksum), "not-an-image")
     put("forged/zero width.gif", b"GIF89a" + struct.pack("<HHBBB", 0, 0, 0, 0, 0) + b";", "not-an-image")
-    put("forged/broken codes.gif", b"GIF89a\x10\0\x10\0\x80\0\0" + b"\0\0\0\xff\xff\xff" + b",\0\0\0\0\x10\0\x10\0\0\x0d\xff", "broken")
+    put(
+        "forged/broken codes.gif",
+        b"GIF89a\x10\0\x10\0\x80\0\0" + b"\0\0\0\xff\xff\xff" + b",\0\0\0\0\x10\0\x10\0\0\x0d\xff",
+        "broken",
+    )
     size = bytearray(encoded(picture(), "BMP"))
     size[18:26] = struct.pack("<ii", 70_000, 70_000)
     put("forged/size.bmp", bytes(size), "too-large")
@@ -151,7 +160,9 @@ def _bombs(put: Put) -> None:
     pixels = chunk(b"IDAT", zlib.compress(bytes(1_000)))
     put("bomb/pixels.png", png(60_000, 60_000, pixels), "too-large")
     frame = b"," + struct.pack("<HHHHB", 0, 0, 65_535, 65_535, 0) + b"\x02\x02\x4c\x01\0;"
-    put("bomb/pixels.gif", b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0x80, 0, 0) + bytes(6) + frame, "too-large")
+    put(
+        "bomb/pixels.gif", b"GIF89a" + struct.pack("<HHBBB", 65_535, 65_535, 0x80, 0, 0) + bytes(6) + frame, "too-large"
+    )
     put("bomb/pixels.tiff", tiff(100_000, 100_000), "too-large")
     jpeg = bytearray(encoded(picture(), "JPEG"))
     at = jpeg.index(b"\xff\xc0") + 5
@@ -196,11 +207,26 @@ def _large_pictures(put: Put) -> None:
     put("large/clear.png", encoded(clear, "PNG", compress_level=1), None)
     put("large/colour.png", encoded(clear.convert("RGB"), "PNG", compress_level=1), None)
     put("large/deep.png", encoded(Image.new("I;16", (8_000, 7_900), 20_000), "PNG", compress_level=1), None)
-    put("large/turned.tiff", encoded(clear.convert("L").convert("RGB"), "TIFF", compression="tiff_lzw", tiffinfo={274: 6}), None)
+    put(
+        "large/turned.tiff",
+        encoded(clear.convert("L").convert("RGB"), "TIFF", compression="tiff_lzw", tiffinfo={274: 6}),
+        None,
+    )
 
 
 def _odd_names(put: Put) -> None:
-    names = ["two words", "new\nline", "🐶 собака", os.fsdecode(b"caf\xe9"), "-k", "a'b\"c", "n" * 240, "tab\t", "%00", "..jpg"]
+    names = [
+        "two words",
+        "new\nline",
+        "🐶 собака",
+        os.fsdecode(b"caf\xe9"),
+        "-k",
+        "a'b\"c",
+        "n" * 240,
+        "tab\t",
+        "%00",
+        "..jpg",
+    ]
     for seed, name in enumerate(names):
         if not name.startswith("."):
             put(f"names/{name}.png", encoded(picture(seed=20 + seed), "PNG"), None)

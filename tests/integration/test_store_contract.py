@@ -222,7 +222,9 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_live_generation_and_room_fo
 ) -> None:
     published(store, replace(INFO, name="old"), points(3))
     published(store, INFO, points(10))
-    killed(store, f"import sceneseek.store.edge as edge; w = edge.write_atomic; new = replace(INFO, name='new'); {step}")
+    killed(
+        store, f"import sceneseek.store.edge as edge; w = edge.write_atomic; new = replace(INFO, name='new'); {step}"
+    )
     assert [info.name for info in store.unfinished()] == unfinished
     assert store.live() == live
     assert "new" not in {info.name for info in store.generations()} or live == "new"
