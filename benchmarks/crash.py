@@ -233,7 +233,7 @@ class CrashTest:
         files = sorted(path for path in folder.rglob("*.png"))
         draw_from.shuffle(files)
         share = max(2, len(files) // 40)
-        groups = [files[i * share : (i + 1) * share] for i in range(5)]
+        groups = [files[i * share : (i + 1) * share] for i in range(6)]
         for path in groups[0]:
             draw(path, draw_from.randrange(10**9))
         for path in groups[1]:
@@ -244,9 +244,9 @@ class CrashTest:
             path.rename(target)
         for path in groups[3]:
             shutil.copy2(path, folder / f"copy{draw_from.randrange(10**9)}.png")
-        for path in groups[4]:
+        for path in (*groups[4], *groups[5]):
             path.unlink()
-        for _ in range(2 * share):
+        for _ in range(share):
             number = draw_from.randrange(10**9)
             draw(folder / "new" / f"{number}.png", number)
 
@@ -267,7 +267,7 @@ def _child(home: Path, bundle: Path, into_publishing: float | None) -> None:
             log.write(f"{len(images)}\n")
         return encode(encoder, images)
 
-    ImageEncoder.encode = counted  # type: ignore[method-assign]
+    ImageEncoder.encode = counted  # type: ignore[method-assign,assignment]  # a plain function becomes a method
     store = EdgeStore(home / "killed")
     if into_publishing is not None:
         publish = store.publish
