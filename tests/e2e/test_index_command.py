@@ -46,13 +46,19 @@ def test_a_dry_run_then_a_run_that_prunes(sceneseek: CommandLine, tmp_path: Path
     pruned = sceneseek("index", "photos", "--prune", "--json", "--exclude", "shapes/")
     counts = json.loads(pruned.stdout)
     assert (counts["removed"], counts["gone"], counts["unchanged"], counts["excluded"]) == (5, 0, 7, 1)
-    fates = {line["path"]: line["fate"] for line in map(json.loads, Path("receipt.jsonl").read_text().splitlines()) if "fate" in line}
+    fates = {
+        line["path"]: line["fate"]
+        for line in map(json.loads, Path("receipt.jsonl").read_text().splitlines())
+        if "fate" in line
+    }
     assert (fates["circle.png"], fates["scenes/sea.jpg"]) == ("renamed", "gone")
 
 
 def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "photos/shapes", tmp_path / "drawn")
-    assert sceneseek("index", "photos", "mine=drawn").stdout.startswith("indexed 0, unchanged 12, skipped 0, copied 5\n")
+    assert sceneseek("index", "photos", "mine=drawn").stdout.startswith(
+        "indexed 0, unchanged 12, skipped 0, copied 5\n"
+    )
     first = json.loads(sorted(Path("index/receipts").iterdir())[-1].read_text().splitlines()[0])
     assert [source["label"] for source in first["sources"]] == ["", "mine"]
     forgotten = sceneseek("index", "photos", "--forget", "drawn")
