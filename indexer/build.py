@@ -267,7 +267,7 @@ class _Run:
         writing.remove(plan.removed)
         if plan.encode:
             self._encode_all(plan.encode, writing, told)
-        if not self._receipt.usable:
+        if self._receipt.skipped and not self._receipt.usable:
             first = self._receipt.skipped[0]
             folders = ", ".join(str(folder) for folder in self._sources.read.values())
             raise SourceError(

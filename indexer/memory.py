@@ -48,6 +48,6 @@ class Room:
 def _trim() -> Callable[[int], object]:
     """The C library's `malloc_trim`, where it has one."""
     try:
-        return ctypes.CDLL(None).malloc_trim  # type: ignore[no-any-return]  # ctypes has no types for it
+        return ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):
         return lambda _: None

@@ -43,7 +43,7 @@ class Watch:
     tell: Callable[[str], None]
     done: Callable[[Receipt], None]
     _seen: Looks | None = field(default=None, init=False)
-    _indexed: Looks | None = field(default=None, init=False)
+    _indexed: Looks = field(default_factory=dict, init=False)
     _told: str = field(default="", init=False)
 
     def run(self, sleep: Callable[[], None]) -> None:
@@ -57,11 +57,12 @@ class Watch:
         try:
             now = self._look()
             before, self._seen = self._seen, now
-            if before is None or now == self._indexed:
+            if before is None:
                 return
             moving = {at for at, facts in now.items() if before.get(at) != facts}
             resting = {at: facts for at, facts in now.items() if at not in moving}
-            if resting != self._indexed:
+            done = {at: facts for at, facts in self._indexed.items() if at not in moving}
+            if resting != done:
                 self._run(resting, moving)
         except (SceneseekError, OSError) as error:
             self._tell(str(error))

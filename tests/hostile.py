@@ -225,11 +225,9 @@ def _odd_names(put: Put) -> None:
         "n" * 240,
         "tab\t",
         "%00",
-        "..jpg",
     ]
     for seed, name in enumerate(names):
-        if not name.startswith("."):
-            put(f"names/{name}.png", encoded(picture(seed=20 + seed), "PNG"), None)
+        put(f"names/{name}.png", encoded(picture(seed=20 + seed), "PNG"), None)
 
 
 def _no_files(folder: Path) -> Kinds:

@@ -40,6 +40,7 @@ class MemoryCollection:
         return {i: StoredVectors(self.points[i].joint, self.points[i].head) for i in ids if i in self.points}
 
     def scroll(self, batch: int = 1024) -> Iterator[Record]:
+        del batch
         yield from [Record(point.id, dict(point.payload)) for point in self.points.values()]
 
     def count(self) -> int:

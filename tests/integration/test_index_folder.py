@@ -66,30 +66,6 @@ def test_a_second_run_encodes_nothing_and_keeps_the_generation(
     assert [info.name for info in store.generations()] == [first.generation]
 
 
-def test_only_what_changed_is_encoded_and_what_is_gone_is_removed(
-    bundle: Bundle, photos: Path, store: VectorStore, noise: Noise
-) -> None:
-    index_folder(photos, bundle, store)
-    (photos / "scenes/sea.jpg").unlink()
-    noise(90, 60).save(photos / "new.png")
-    noise(91, 61).save(photos / "shapes/red circle.png")
-    receipt = index_folder(photos, bundle, store)
-    assert (receipt.indexed, receipt.unchanged, receipt.removed) == (2, len(NAMES) - 2, 1)
-    assert paths(store) == {*NAMES, "new.png"} - {"scenes/sea.jpg"}
-
-
-def test_another_folder_replaces_the_index(
-    bundle: Bundle, photos: Path, store: VectorStore, noise: Noise, tmp_path: Path
-) -> None:
-    index_folder(photos, bundle, store)
-    other = tmp_path / "other"
-    other.mkdir()
-    noise(50, 50).save(other / "one.png")
-    receipt = index_folder(other, bundle, store)
-    assert (receipt.indexed, receipt.unchanged, receipt.removed) == (1, 0, 0)
-    assert paths(store) == {"one.png"}
-
-
 def test_difficult_names_are_indexed(bundle: Bundle, store: VectorStore, noise: Noise, tmp_path: Path) -> None:
     folder = tmp_path / "names"
     folder.mkdir()
@@ -185,16 +161,3 @@ def test_folders_that_cannot_be_indexed_say_why_and_leave_no_index(
             index_folder(tmp_path / folder, bundle, store)
     assert store.live() is None
     assert store.generations() == []
-
-
-def test_a_run_that_fails_leaves_the_live_generation_as_it_was(
-    bundle: Bundle, store: VectorStore, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = index_folder(photos, bundle, store)
-    for i in range(150):
-        (photos / f"bad{i}.jpg").write_text("words")
-    with pytest.raises(SourceError, match="--max-skipped"):
-        index_folder(photos, bundle, store)
-    assert store.live() == first.generation
-    assert paths(store) == set(NAMES)
-    assert index_folder(photos, bundle, store, BuildOptions(max_skipped=1.0)).unchanged == len(NAMES)

@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sceneseek.decode import decode
+from sceneseek.decode import decode, extensions, formats, lacking_plugins
 from sceneseek.errors import ImageError
 
 Noise = Callable[[int, int], Image.Image]
@@ -146,3 +147,54 @@ def test_whatever_the_bytes_it_is_a_picture_or_an_image_error(cut: int, at: int,
         assert error.reason
     else:
         assert picture.pixels.mode in ("RGB", "RGBA")
+
+
+def test_an_open_file_decodes_like_its_content(noise: Noise, tmp_path: Path) -> None:
+    data = encoded(noise(40, 30), "PNG")
+    (tmp_path / "a.png").write_bytes(data)
+    with (tmp_path / "a.png").open("rb") as file:
+        assert np.array_equal(np.asarray(decode(file).pixels), np.asarray(decode(data).pixels))
+
+
+def test_pixels_are_announced_before_they_are_decoded(noise: Noise) -> None:
+    announced: list[int] = []
+    decode(encoded(noise(40, 30), "PNG"), admission=announced.append)
+    decode(encoded(noise(2000, 1500), "JPEG"), near=448, admission=announced.append)
+    assert announced == [1200, 1000 * 750]
+
+
+def test_deep_grey_keeps_its_range_over_all_its_bands() -> None:
+    levels = np.linspace(0, 65535, 700 * 4).astype(np.uint16).reshape(700, 4)
+    found = np.asarray(decode(encoded(Image.fromarray(levels), "PNG")).pixels)[..., 0]
+    np.testing.assert_allclose(found, levels / 257.0, atol=1)
+
+
+@pytest.mark.parametrize(("name", "brand"), [("HEIF", b"heic"), ("HEIF", b"mif1"), ("AVIF", b"avif")])
+def test_a_format_whose_plugin_is_missing_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, name: str, brand: bytes
+) -> None:
+    monkeypatch.setattr("sceneseek.decode.formats", lambda: ("JPEG", "PNG"))
+    with pytest.raises(ImageError, match="HEIC needs the package pillow-heif|AVIF cannot be decoded here") as caught:
+        decode(struct.pack(">I", 24) + b"ftyp" + brand + bytes(40))
+    assert caught.value.reason == "no-plugin"
+
+
+@pytest.mark.skipif("AVIF" not in formats(), reason="this Pillow has no AVIF")
+def test_avif_decodes(noise: Noise) -> None:
+    picture = decode(encoded(noise(40, 30), "AVIF"))
+    assert (picture.pixels.mode, picture.pixels.size, picture.format) == ("RGB", (40, 30), "AVIF")
+
+
+@pytest.mark.skipif("HEIF" not in formats(), reason="pillow-heif is not installed")
+def test_heic_decodes_and_a_truncated_one_is_an_error(noise: Noise) -> None:
+    data = encoded(noise(64, 48), "HEIF")
+    picture = decode(data)
+    assert (picture.pixels.mode, picture.pixels.size, picture.format) == ("RGB", (64, 48), "HEIF")
+    with pytest.raises(ImageError):
+        decode(data[: len(data) // 2])
+
+
+def test_endings_follow_what_can_be_decoded() -> None:
+    assert {".jpg", ".png", ".webp", ".gif", ".bmp", ".tiff"} <= extensions()
+    assert not extensions() & lacking_plugins().keys()
+    assert {".heic", ".avif"} <= extensions() | lacking_plugins().keys()

@@ -55,3 +55,14 @@ def test_what_is_no_folder_is_named(tmp_path: Path, name: str, said: str) -> Non
     (tmp_path / "file.jpg").touch()
     with pytest.raises(SourceError, match=said):
         list_images(tmp_path / name)
+
+
+def test_an_image_whose_plugin_is_missing_is_skipped_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.walk.extensions", lambda: frozenset({".jpg"}))
+    monkeypatch.setattr("indexer.walk.lacking_plugins", lambda: {".heic": "install it"})
+    touch(tmp_path / "phone.HEIC")
+    assert [(s.relative, s.reason, s.what) for s in list_images(tmp_path).skipped] == [
+        ("phone.HEIC", "no-plugin", "install it")
+    ]

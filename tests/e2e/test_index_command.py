@@ -1,0 +1,141 @@
+"""`sceneseek index` as a user meets it: dry runs, pruning, watching, receipts and mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sceneseek.bundle import Bundle
+from tests.conftest import CommandLine
+
+
+@pytest.fixture(autouse=True)
+def here(
+    bundle: Bundle, index_url: str, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Commands run beside a folder `photos` and an index of it, and find the bundle by the environment."""
+    shutil.copytree(gallery, tmp_path / "photos")
+    shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
+    (manifest,) = tmp_path.glob("index/generations/*/generation.json")
+    manifest.write_text(manifest.read_text().replace(str(gallery), str(tmp_path / "photos")))
+    monkeypatch.setenv("SCENESEEK_BUNDLE", str(bundle.path))
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+def test_a_dry_run_then_a_run_that_prunes(sceneseek: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "photos/scenes/sea.jpg").unlink()
+    (tmp_path / "photos/shapes/red circle.png").rename(tmp_path / "photos/circle.png")
+    foreseen = sceneseek("index", "photos", "--dry-run")
+    assert foreseen.stdout.splitlines() == [
+        "a run would have: indexed 0, unchanged 10, skipped 0, renamed 1",
+        "  renamed circle.png (from shapes/red circle.png)",
+        "gone 1: pass --prune to remove them from the index",
+        "nothing was written",
+    ]
+    assert sceneseek("index", "photos", "--receipt", "receipt.jsonl").returncode == 0
+    pruned = sceneseek("index", "photos", "--prune", "--json", "--exclude", "shapes/")
+    counts = json.loads(pruned.stdout)
+    assert (counts["removed"], counts["gone"], counts["unchanged"], counts["excluded"]) == (5, 0, 7, 1)
+    fates = {
+        line["path"]: line["fate"]
+        for line in map(json.loads, Path("receipt.jsonl").read_text().splitlines())
+        if "fate" in line
+    }
+    assert (fates["circle.png"], fates["scenes/sea.jpg"]) == ("renamed", "gone")
+
+
+def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "photos/shapes", tmp_path / "drawn")
+    assert sceneseek("index", "photos", "mine=drawn").stdout.startswith(
+        "indexed 0, unchanged 12, skipped 0, copied 5\n"
+    )
+    first = json.loads(sorted(Path("index/receipts").iterdir())[-1].read_text().splitlines()[0])
+    assert [source["label"] for source in first["sources"]] == ["", "mine"]
+    forgotten = sceneseek("index", "photos", "--forget", "drawn")
+    assert forgotten.stdout.startswith("indexed 0, unchanged 12, skipped 0, removed 5\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["photos", "--exclude", "!"], 2, "is no pattern"),
+        (["photos", "--dry-run", "--watch"], 2, "--dry-run writes nothing"),
+        (["photos", "--watch", "soon"], 2, "--watch"),
+        (["photos", "--receipt", "photos/scenes/sea.jpg/x"], 1, "cannot be written"),
+        (["photos/shapes"], 1, "one lies in the other"),
+        (["photos", "--forget", "elsewhere"], 1, "knows no folder"),
+        ([], 2, "FOLDER"),
+    ],
+)
+def test_a_mistake_is_one_line(sceneseek: CommandLine, arguments: list[str], code: int, said: str) -> None:
+    outcome = sceneseek("index", *arguments)
+    (line,) = outcome.stderr.splitlines()
+    assert (outcome.returncode, outcome.stdout) == (code, "")
+    assert said in line
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_watch_indexes_what_comes_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    program = Path(sys.executable).with_name("sceneseek")
+    alias = tmp_path / "index/alias-images"
+    before = alias.read_text()
+    with subprocess.Popen(
+        [program, "index", "photos", "--watch", "0.2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as watch:
+        assert watch.stdout is not None
+        assert watch.stdout.readline().startswith("indexed 0, unchanged 12")
+        shutil.copy(tmp_path / "photos/scenes/sea.jpg", tmp_path / "photos/ocean.jpg")
+        wait_for(lambda: alias.read_text() != before)
+        watch.send_signal(number)
+        output, errors = watch.communicate(timeout=60)
+    assert watch.returncode == 0, errors
+    assert "copied 1" in output
+    assert errors.splitlines()[0] == "watching photos every 0.2 s; stop with Ctrl-C"
+    assert "Traceback" not in errors
+    collection_is_whole(tmp_path)
+
+
+def collection_is_whole(home: Path) -> None:
+    """The index holds 13 images, and nobody holds the index."""
+    from sceneseek.store import open_store  # noqa: PLC0415
+
+    store = open_store(f"file:{home}/index")
+    collection = store.open(str(store.live()))
+    assert collection.count() == 13
+    collection.close()
+    assert store.unfinished() == []
+
+
+def test_a_run_that_is_interrupted_is_gone_on_with(sceneseek: CommandLine, tmp_path: Path, gallery: Path) -> None:
+    program = (
+        "import os, signal, sys; import indexer.writing; add = indexer.writing.Writing.add; import sceneseek.cli as cli\n"
+        "def interrupted(*arguments):\n    add(*arguments)\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "indexer.writing.Writing.add = interrupted\n"
+        "sys.argv = ['sceneseek', 'index', 'photos', '--index', 'file:new', '--batch', '3']\ncli.main()\n"
+    )
+    stopped = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (stopped.returncode, stopped.stderr.splitlines()[-1]) == (1, "stopped")
+    again = sceneseek("index", "photos", "--index", "file:new")
+    assert "went on with an interrupted run, which had done " in again.stdout
+    assert again.stdout.startswith("indexed 12, unchanged 0, skipped 0\n")

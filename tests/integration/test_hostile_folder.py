@@ -1,0 +1,59 @@
+"""A folder of hostile files: every one is named with its reason, none crashes, hangs or fills the memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sceneseek.bundle import Bundle
+from sceneseek.payload import path_fields
+from tests.hostile import build_hostile
+
+# The peak is the process's own (VmHWM): what getrusage tells begins with that of the process that started it.
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from indexer.build import BuildOptions, index_folder
+from sceneseek.bundle import Bundle
+from sceneseek.store import open_store
+
+store = open_store(sys.argv[3])
+receipt = index_folder(Path(sys.argv[1]), Bundle.load(Path(sys.argv[2])), store, BuildOptions("cpu", workers=2))
+status = Path("/proc/self/status").read_text()
+peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+collection = store.open(store.live())
+indexed = [record.payload for record in collection.scroll()]
+print(json.dumps({"peak": peak, "receipt": receipt.to_json(), "indexed": indexed}))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_every_hostile_file_is_named_with_its_reason_and_memory_stays_under_a_gigabyte(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    kinds = build_hostile(photos)
+    assert sum(1 for fate in kinds.values() if fate is not None) >= 40
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, photos, bundle.path, f"file:{tmp_path}/index"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    shown = {path_fields(name)["path"]: fate for name, fate in kinds.items()}
+    skipped = {entry["path"]: entry["reason"] for entry in told["receipt"]["skipped"]}
+    assert skipped == {name: fate for name, fate in shown.items() if fate is not None}
+    assert all(entry["what"].isprintable() for entry in told["receipt"]["skipped"])
+    assert {payload["path"] for payload in told["indexed"]} == {name for name, fate in shown.items() if fate is None}
+    assert told["peak"] < 1_000_000_000
+    lines = (tmp_path / "index" / "receipts" / f"{told['receipt']['generation']}.jsonl").read_text().splitlines()
+    fates = {line["path"]: line["fate"] for line in map(json.loads, lines) if line["kind"] == "file"}
+    assert fates.keys() == shown.keys()
+    assert {name for name, fate in fates.items() if fate == "skipped"} == skipped.keys()

@@ -1,0 +1,283 @@
+"""A second run: only new content is encoded, nothing leaves the index unasked, and folders stand side by side."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import indexer.encode
+from indexer.build import BuildOptions, foresee, index_folder, index_folders
+from indexer.patterns import Patterns
+from indexer.sources import Folder
+from sceneseek.bundle import Bundle
+from sceneseek.errors import InvalidRequest, SourceError
+from sceneseek.payload import point_id, relative_path, source_file
+from sceneseek.store import Source, VectorStore, open_store
+from tests.drawing import NAMES
+
+Noise = Callable[[int, int], Image.Image]
+
+
+@pytest.fixture
+def store(index_url: str, gallery: Path, photos: Path, tmp_path: Path) -> VectorStore:
+    """An index of `photos`, as if it had been made there: the shared one's copy, with the folder's name put right."""
+    home = tmp_path / "index"
+    shutil.copytree(index_url.removeprefix("file:"), home)
+    (manifest,) = home.glob("generations/*/generation.json")
+    manifest.write_text(manifest.read_text().replace(str(gallery), str(photos)))
+    return open_store(f"file:{home}")
+
+
+@pytest.fixture
+def photos(gallery: Path, tmp_path: Path) -> Path:
+    """A copy of the gallery, times of change and all."""
+    return Path(shutil.copytree(gallery, tmp_path / "photos"))
+
+
+@pytest.fixture
+def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is indexed, no image may be encoded, or even decoded."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("an image was to be encoded")
+
+    monkeypatch.setattr(indexer.encode, "ImageEncoder", refuse)
+
+
+def contents(store: VectorStore) -> dict[tuple[int, str], Any]:
+    """The joint vectors by source and path; ids are those of the places."""
+    collection = store.open(str(store.live()))
+    try:
+        records = list(collection.scroll())
+        labels = [source.label for source in collection.info.sources]
+        for record in records:
+            assert record.id == point_id(relative_path(record.payload), labels[record.payload["source"]])
+        vectors = collection.vectors([record.id for record in records])
+        return {(r.payload["source"], relative_path(r.payload)): vectors[r.id].joint for r in records}
+    finally:
+        collection.close()
+
+
+def receipt_lines(store: VectorStore) -> list[dict[str, Any]]:
+    text = Path(f"{store.url.removeprefix('file:')}/receipts/{store.live()}.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_only_what_changed_is_encoded(bundle: Bundle, photos: Path, store: VectorStore, noise: Noise) -> None:
+    noise(90, 60).save(photos / "new.png")
+    noise(91, 61).save(photos / "shapes/red circle.png")
+    receipt = index_folder(photos, bundle, store)
+    assert (receipt.indexed, receipt.unchanged, receipt.removed) == (2, len(NAMES) - 1, 0)
+    assert {path for _, path in contents(store)} == {*NAMES, "new.png"}
+
+
+def test_renamed_touched_and_copied_images_keep_their_vectors_without_being_decoded(
+    bundle: Bundle, photos: Path, store: VectorStore, no_encoder: None
+) -> None:
+    before = contents(store)
+    (photos / "scenes").rename(photos / "views")
+    os.utime(photos / "shapes/red circle.png")
+    shutil.copy(photos / "shapes/blue square.png", photos / "square.png")
+    receipt = index_folder(photos, bundle, store)
+    assert (receipt.renamed, receipt.touched, receipt.copied, receipt.indexed, receipt.gone) == (7, 1, 1, 0, 0)
+    after = contents(store)
+    expected = {(0, path.replace("scenes/", "views/")): vector for (_, path), vector in before.items()}
+    expected[0, "square.png"] = before[0, "shapes/blue square.png"]
+    assert after.keys() == expected.keys()
+    for at, vector in expected.items():
+        np.testing.assert_allclose(after[at], vector, atol=1e-6)
+    again = index_folder(photos, bundle, store)
+    assert (again.unchanged, again.generation) == (len(NAMES) + 1, receipt.generation)
+
+
+def test_two_images_that_change_places_change_vectors(
+    bundle: Bundle, photos: Path, store: VectorStore, no_encoder: None
+) -> None:
+    one, other = photos / "shapes/red circle.png", photos / "shapes/blue square.png"
+    before = contents(store)
+    aside = photos / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+    index_folder(photos, bundle, store)
+    after = contents(store)
+    np.testing.assert_allclose(after[0, "shapes/red circle.png"], before[0, "shapes/blue square.png"], atol=1e-6)
+    np.testing.assert_allclose(after[0, "shapes/blue square.png"], before[0, "shapes/red circle.png"], atol=1e-6)
+
+
+def test_the_same_picture_twice_in_a_new_folder_is_encoded_once(bundle: Bundle, tmp_path: Path, noise: Noise) -> None:
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    noise(30, 30).save(folder / "a.png")
+    shutil.copy(folder / "a.png", folder / "b.png")
+    store = open_store(f"file:{tmp_path}/new")
+    receipt = index_folder(folder, bundle, store)
+    assert (receipt.indexed, receipt.copied) == (1, 1)
+    assert {path for _, path in contents(store)} == {"a.png", "b.png"}
+
+
+def test_what_is_gone_stays_until_pruned(bundle: Bundle, photos: Path, store: VectorStore) -> None:
+    (photos / "scenes/sea.jpg").unlink()
+    kept = index_folder(photos, bundle, store)
+    assert (kept.gone, kept.removed, len(contents(store))) == (1, 0, len(NAMES))
+    assert "gone 1: pass --prune to remove them from the index" in kept.lines()
+    pruned = index_folder(photos, bundle, store, BuildOptions(prune=True))
+    assert (pruned.gone, pruned.removed, len(contents(store))) == (0, 1, len(NAMES) - 1)
+    assert [line["path"] for line in receipt_lines(store) if line.get("fate") == "removed"] == ["scenes/sea.jpg"]
+
+
+@pytest.mark.parametrize("left", ["missing", "empty"])
+def test_a_folder_that_has_vanished_empties_no_index(
+    bundle: Bundle, photos: Path, store: VectorStore, left: str
+) -> None:
+    shutil.rmtree(photos)
+    if left == "empty":
+        photos.mkdir()
+    before = store.live()
+    with pytest.raises(SourceError, match=r"there is no folder|is empty"):
+        index_folder(photos, bundle, store, BuildOptions(prune=True))
+    assert store.live() == before
+
+
+def test_a_file_whose_new_content_is_broken_leaves_the_index(bundle: Bundle, photos: Path, store: VectorStore) -> None:
+    (photos / "scenes/sea.jpg").write_text("not a picture any more")
+    receipt = index_folder(photos, bundle, store)
+    assert [(entry.relative, entry.reason) for entry in receipt.skipped] == [("scenes/sea.jpg", "not-an-image")]
+    assert (0, "scenes/sea.jpg") not in contents(store)
+
+
+def test_patterns_choose_and_what_they_exclude_is_told(bundle: Bundle, photos: Path, store: VectorStore) -> None:
+    options = BuildOptions(patterns=Patterns(["*.png", "*.jpg"], ["scenes/*", "!scenes/sea.jpg"]), prune=True)
+    receipt = index_folder(photos, bundle, store, options)
+    assert {path for _, path in contents(store)} == {*(n for n in NAMES if n.endswith("png")), "scenes/sea.jpg"}
+    assert (receipt.removed, receipt.excluded) == (6, 6)
+    assert {line.get("fate") for line in receipt_lines(store)} == {None, "removed", "unchanged"}
+
+
+def test_a_dry_run_tells_what_a_run_then_does_and_writes_nothing(
+    bundle: Bundle, photos: Path, store: VectorStore, noise: Noise
+) -> None:
+    noise(90, 60).save(photos / "new.png")
+    (photos / "shapes/red circle.png").rename(photos / "circle.png")
+    (photos / "scenes/sea.jpg").unlink()
+    home = Path(store.url.removeprefix("file:"))
+    held = store.open(str(store.live()))  # as a server would
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    options = BuildOptions(prune=True)
+    foreseen = foresee([Folder(photos)], bundle, store, options)
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+    held.close()
+    assert foreseen.planned == [
+        {"fate": "indexed", "source": 0, "path": "new.png"},
+        {"fate": "renamed", "source": 0, "path": "circle.png", "from": "shapes/red circle.png"},
+        {"fate": "removed", "source": 0, "path": "scenes/sea.jpg"},
+    ]
+    done = index_folder(photos, bundle, store, options)
+    assert foreseen.counts() == done.counts()
+
+
+def test_several_folders_stand_side_by_side_and_each_keeps_its_ids(
+    bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, noise: Noise
+) -> None:
+    other = Path(shutil.copytree(photos / "shapes", tmp_path / "other" / "shapes"))
+    noise(30, 30).save(other / "own.png")
+    receipt = index_folder(other, bundle, store)
+    assert (receipt.indexed, receipt.copied) == (1, 5)
+    info = store.generations()[-1]
+    assert info.sources == (Source("", str(photos)), Source("shapes", str(other)))
+    found = contents(store)
+    assert len(found) == len(NAMES) + 6
+    np.testing.assert_allclose(found[1, "red circle.png"], found[0, "shapes/red circle.png"], atol=1e-6)
+    collection = store.open(info.name)
+    (record,) = collection.retrieve([point_id("own.png", "shapes")])
+    collection.close()
+    assert source_file(info, record.payload) == other / "own.png"
+
+    (other / "own.png").rename(photos / "mine.png")
+    moved = index_folders([Folder(other), Folder(photos)], bundle, store)
+    assert (moved.renamed, moved.indexed, moved.unchanged) == (1, 0, len(NAMES) + 5)
+    third = Path(shutil.copytree(photos / "shapes", tmp_path / "third" / "shapes"))
+    index_folders([Folder(third)], bundle, store)
+    assert [source.label for source in store.generations()[-1].sources] == ["", "shapes", "shapes-2"]
+
+
+def test_a_folder_that_has_moved_is_forgotten_and_its_images_keep_their_vectors(
+    bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, no_encoder: None
+) -> None:
+    moved = photos.rename(tmp_path / "archive")
+    receipt = index_folders([Folder(moved)], bundle, store, BuildOptions(forget=(photos,)))
+    assert (receipt.renamed, receipt.removed) == (len(NAMES), 0)
+    assert contents(store).keys() == {(1, name) for name in NAMES}
+
+
+def test_folders_that_cannot_stand_together_are_refused(
+    bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError, match="one lies in the other"):
+        index_folder(photos / "shapes", bundle, store)
+    with pytest.raises(InvalidRequest, match=r"knows .* as its first folder"):
+        index_folders([Folder(photos, "holidays")], bundle, store)
+    with pytest.raises(SourceError, match="knows no folder"):
+        index_folders([Folder(photos)], bundle, store, BuildOptions(forget=(tmp_path,)))
+
+
+def test_another_image_graph_needs_all_folders_again(
+    bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, noise: Noise
+) -> None:
+    (manifest,) = Path(store.url.removeprefix("file:")).glob("generations/*/generation.json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "image_fingerprint": "other"}))
+    other = tmp_path / "other"
+    other.mkdir()
+    noise(30, 30).save(other / "own.png")
+    for attempt in (index_folders, foresee):
+        with pytest.raises(SourceError, match="--forget"):
+            attempt([Folder(other)], bundle, store)
+    receipt = index_folders([Folder(photos), Folder(other)], bundle, store)
+    assert receipt.indexed == len(NAMES) + 1
+
+
+def test_the_receipt_names_every_files_fate_and_ends_with_the_counts(
+    bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, noise: Noise
+) -> None:
+    noise(90, 60).save(photos / "new.png")
+    (photos / "shapes/red circle.png").rename(photos / "circle.png")
+    (photos / "scenes/sea.jpg").unlink()
+    (photos / "bad.jpg").write_text("words")
+    (photos / "notes.txt").write_text("words")
+    receipt = index_folder(photos, bundle, store)
+    first, *files, last = receipt_lines(store)
+    assert (first["kind"], first["generation"], first["resumed"]) == ("run", receipt.generation, False)
+    assert first["sources"] == [{"label": "", "folder": str(photos)}]
+    assert (last["kind"], last["counts"]) == ("end", receipt.counts())
+    fates = {line["path"]: line["fate"] for line in files}
+    assert len(fates) == len(files)
+    others = {"new.png": "indexed", "circle.png": "renamed", "scenes/sea.jpg": "gone", "bad.jpg": "skipped"}
+    others["notes.txt"] = "ignored"
+    moved = "shapes/red circle.png"
+    assert fates == {name: "unchanged" for name in NAMES if name != moved} | others
+    (renamed,) = (line for line in files if line["fate"] == "renamed")
+    assert (renamed["from"], renamed["id"]) == (moved, point_id("circle.png"))
+    assert all("sha256" in line for line in files if line["fate"] not in ("skipped", "ignored"))
+
+    own = tmp_path / "own.jsonl"
+    index_folder(photos, bundle, store, BuildOptions(receipt=own))
+    index_folder(photos, bundle, store, BuildOptions(receipt=own))
+    assert [json.loads(line)["kind"] for line in own.read_text().splitlines()].count("end") == 2
+
+
+def test_receipts_are_kept_as_long_as_their_generations(
+    bundle: Bundle, photos: Path, store: VectorStore, noise: Noise
+) -> None:
+    for side in (30, 40, 50):
+        noise(side, side).save(photos / "new.png")
+        index_folder(photos, bundle, store)
+    home = Path(store.url.removeprefix("file:"))
+    assert {path.stem for path in (home / "receipts").iterdir()} == {info.name for info in store.generations()}

@@ -1,0 +1,196 @@
+"""A run that was killed, stopped or failed is gone on with: what was written is not encoded again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from indexer.build import BuildOptions, index_folder, index_folders
+from indexer.sources import Folder
+from indexer.writing import Writing
+from sceneseek.bundle import Bundle
+from sceneseek.errors import IndexUnavailable, SourceError
+from sceneseek.store import VectorStore, open_store
+from sceneseek.store.edge import EdgeStore
+from tests.drawing import NAMES, draw_gallery
+
+Noise = Callable[[int, int], Image.Image]
+OPTIONS = BuildOptions("cpu", workers=1, batch=2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> VectorStore:
+    return open_store(f"file:{tmp_path}/index")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return draw_gallery(tmp_path / "photos")
+
+
+class Stopped(BaseException):
+    """As a signal would raise it."""
+
+
+@pytest.fixture
+def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """`stopping("add", 3)`: the writing's third `add` raises, once it has done its work."""
+
+    def arrange(method: str, after: int) -> None:
+        original, calls = getattr(Writing, method), [0]
+
+        def counted(*arguments: Any) -> None:
+            original(*arguments)
+            calls[0] += 1
+            if calls[0] == after:
+                raise Stopped
+
+        monkeypatch.setattr(Writing, method, counted)
+
+    return arrange
+
+
+def lines(store: VectorStore) -> list[dict[str, Any]]:
+    (file,) = Path(f"{store.url.removeprefix('file:')}/receipts").glob(f"{store.live()}*")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_stopped_run_is_gone_on_with_and_its_receipt_tells_every_fate(
+    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None]
+) -> None:
+    stopping("add", 3)
+    with pytest.raises(Stopped):
+        index_folder(photos, bundle, store, OPTIONS)
+    assert store.live() is None
+    (left,) = store.unfinished()
+    receipt = index_folder(photos, bundle, store, OPTIONS)
+    assert (receipt.generation, receipt.indexed, receipt.resumed) == (left.name, len(NAMES), 6)
+    assert "went on with an interrupted run, which had done 6 of them" in receipt.lines()
+    told = lines(store)
+    assert Counter(line["kind"] for line in told) == {"run": 2, "end": 1, "file": 6 + len(NAMES)}
+    second = max(i for i, line in enumerate(told) if line["kind"] == "run")
+    assert told[second]["resumed"]
+    assert [line["fate"] for line in told[second + 1 : -1]] == ["indexed"] * len(NAMES)
+
+
+def test_work_that_the_killed_run_could_not_tell_any_more_is_told_by_the_next(
+    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None]
+) -> None:
+    stopping("_upsert", 2)
+    with pytest.raises(Stopped):
+        index_folder(photos, bundle, store, OPTIONS)
+    (file,) = Path(f"{store.url.removeprefix('file:')}/receipts").iterdir()
+    with file.open("a") as torn:
+        torn.write('{"kind": "fi')
+    receipt = index_folder(photos, bundle, store, OPTIONS)
+    assert (receipt.indexed, receipt.resumed) == (len(NAMES), 4)
+    assert lines(store)[-1]["counts"]["indexed"] == len(NAMES)
+
+
+def test_fates_other_than_indexed_survive_an_interruption(
+    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None], noise: Noise
+) -> None:
+    index_folder(photos, bundle, store, OPTIONS)
+    (photos / "scenes/sea.jpg").rename(photos / "ocean.jpg")
+    (photos / "scenes/house.bmp").unlink()
+    for side in (20, 30, 40, 50):
+        noise(side, side).save(photos / f"new{side}.png")
+    stopping("add", 1)
+    with pytest.raises(Stopped):
+        index_folder(photos, bundle, store, BuildOptions("cpu", batch=2, prune=True))
+    receipt = index_folder(photos, bundle, store, BuildOptions("cpu", batch=2, prune=True))
+    assert (receipt.renamed, receipt.removed, receipt.indexed) == (1, 1, 4)
+    assert receipt.unchanged == len(NAMES) - 2
+    assert receipt.resumed == 4
+    told = lines(store)
+    second = max(i for i, line in enumerate(told) if line["kind"] == "run")
+    fates = {line["path"]: line["fate"] for line in told[second + 1 : -1]}
+    assert (fates["ocean.jpg"], fates["scenes/house.bmp"]) == ("renamed", "removed")
+
+
+def test_after_too_many_skipped_files_nothing_that_was_encoded_is_encoded_again(
+    bundle: Bundle, store: VectorStore, photos: Path
+) -> None:
+    for i in range(150):
+        (photos / f"z{i}.jpg").write_text("words")
+    with pytest.raises(SourceError, match="--max-skipped"):
+        index_folder(photos, bundle, store, OPTIONS)
+    assert store.live() is None
+    receipt = index_folder(photos, bundle, store, BuildOptions("cpu", max_skipped=1.0))
+    assert receipt.resumed > 0
+    assert (receipt.indexed, len(receipt.skipped)) == (len(NAMES), 150)
+
+
+def test_a_run_that_fails_leaves_the_live_generation_as_it_was(
+    bundle: Bundle, store: VectorStore, photos: Path
+) -> None:
+    first = index_folder(photos, bundle, store)
+    for i in range(150):
+        (photos / f"bad{i}.jpg").write_text("words")
+    with pytest.raises(SourceError, match="--max-skipped"):
+        index_folder(photos, bundle, store)
+    assert (store.live(), store.unfinished()) == (first.generation, [])
+    assert [info.name for info in store.generations()] == [first.generation]
+
+
+def test_a_run_with_other_folders_begins_anew(
+    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None], tmp_path: Path, noise: Noise
+) -> None:
+    stopping("add", 2)
+    with pytest.raises(Stopped):
+        index_folder(photos, bundle, store, OPTIONS)
+    other = tmp_path / "other"
+    other.mkdir()
+    noise(20, 20).save(other / "one.png")
+    receipt = index_folders([Folder(photos), Folder(other)], bundle, store, OPTIONS)
+    assert (receipt.resumed, receipt.indexed) == (0, len(NAMES) + 1)
+    assert store.unfinished() == []
+
+
+def test_an_unfinished_generation_that_is_damaged_is_begun_again(
+    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None], tmp_path: Path
+) -> None:
+    stopping("add", 2)
+    with pytest.raises(Stopped):
+        index_folder(photos, bundle, store, OPTIONS)
+    for file in tmp_path.glob("index/generations/*/shard/**/*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    receipt = index_folder(photos, bundle, store, OPTIONS)
+    assert (receipt.resumed, receipt.indexed) == (0, len(NAMES))
+
+
+def test_a_generation_that_fails_its_check_is_neither_published_nor_gone_on_with(
+    bundle: Bundle, store: VectorStore, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Writing) -> None:
+        raise IndexUnavailable("the count is wrong")
+
+    monkeypatch.setattr(Writing, "check", fails)
+    with pytest.raises(IndexUnavailable):
+        index_folder(photos, bundle, store, OPTIONS)
+    assert (store.live(), store.unfinished()) == (None, [])
+
+
+def test_a_failure_once_the_alias_has_moved_takes_nothing_back(
+    bundle: Bundle, store: EdgeStore, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(store, "_remove_if_free", fails)
+    index_folder(photos, bundle, store, OPTIONS)
+    (photos / "scenes/sea.jpg").rename(photos / "ocean.jpg")
+    index_folder(photos, bundle, store, OPTIONS)
+    (photos / "ocean.jpg").rename(photos / "sea.jpg")
+    with pytest.raises(OSError, match="no room"):
+        index_folder(photos, bundle, store, OPTIONS)
+    collection = store.open(str(store.live()))
+    assert collection.count() == len(NAMES)
+    collection.close()
