@@ -34,6 +34,7 @@ class PlayedQdrant:
         faults: consumed one a request whose method and path match `failing`; called in place of an answer.
         forever: a fault for every such request.
         seen: method and path of each request, in order.
+        bodies: the same and what was sent, of each request that was handled.
     """
 
     version: str = "1.20.0"
@@ -42,6 +43,7 @@ class PlayedQdrant:
     forever: Fault | None = None
     failing: str = ".*"
     seen: list[str] = field(default_factory=list)
+    bodies: list[tuple[str, Any]] = field(default_factory=list)
     client: QdrantClient = field(default_factory=lambda: QdrantClient(":memory:"))
     port: int = 0
     guard: threading.RLock = field(default_factory=threading.RLock)
@@ -143,6 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not path:
             return 200, {"title": "qdrant - vector search engine", "version": played.version}
         document = json.loads(self.body) if self.body else {}
+        played.bodies.append((f"{self.command} {path}", document))
         with played.guard, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for pattern, handle in _ROUTES:
