@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 import warnings
@@ -65,9 +66,11 @@ class PlayedQdrant:
         self.fail()
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[PlayedQdrant]:
+    def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[PlayedQdrant]:
         """Listen (at the same port as before, if there was one) until the block ends."""
         server = _Server(("127.0.0.1", self.port), _Handler)
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         server.played = self
         self.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

@@ -6,7 +6,9 @@ The server is played (`tests.played_qdrant`), over real sockets.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -173,6 +175,21 @@ def test_a_server_that_speaks_no_tls_is_told(played: PlayedQdrant) -> None:
     message = told(QdrantStore(url, QUICK))
     assert f"the TLS connection to {url} fails" in message
     assert "write http: if it speaks no TLS" in message
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_a_strangers_certificate_is_refused_and_ones_own_authoritys_taken(tmp_path: Path) -> None:
+    key, pem = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(["openssl", *request.split(), "-keyout", key, "-out", pem], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem, key)
+    played = PlayedQdrant()
+    with played.serving(tls):
+        url = played.url.replace("http:", "https:")
+        assert "SCENESEEK_QDRANT_CA_CERT" in told(QdrantStore(url, QUICK))
+        published(QdrantStore(url, replace(QUICK, ca_cert=pem)), INFO, points(3))
+        assert "certificate" in told(QdrantStore(url, QUICK)).lower()
 
 
 def test_a_run_that_a_server_ended_is_resumed_when_it_is_back() -> None:
