@@ -325,6 +325,36 @@ def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: Pl
     live.close()
 
 
+def test_queries_never_fail_while_a_service_follows_switch_after_switch(played: PlayedQdrant) -> None:
+    store = QdrantStore(played.url, QUICK)
+    published(store, INFO, points(20))
+    live = LiveCollection(QdrantStore(played.url, QUICK), INFO.image_fingerprint)
+    live.follow(every=0.02)
+    stop, failures, answered = threading.Event(), [], [0]
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                with live.borrow() as collection:
+                    assert len(collection.retrieve(collection.shortlist(points(1)[0].joint, 10).ids)) == 10
+                answered[0] += 1
+            except Exception as error:  # noqa: BLE001 - any failure is what the test is about
+                failures.append(repr(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(5):
+        published(store, replace(INFO, name=f"next{number}"), points(20, seed=number))
+        _until(lambda name=f"next{number}": live.name == name)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    live.close()
+    assert failures == []
+    assert answered[0] > 10
+
+
 def _until(true: Any) -> None:
     wait = threading.Event()
     for _ in range(500):
