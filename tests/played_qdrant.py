@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 import warnings
@@ -34,6 +35,7 @@ class PlayedQdrant:
         faults: consumed one a request whose method and path match `failing`; called in place of an answer.
         forever: a fault for every such request.
         seen: method and path of each request, in order.
+        bodies: the same and what was sent, of each request that was handled.
     """
 
     version: str = "1.20.0"
@@ -42,6 +44,7 @@ class PlayedQdrant:
     forever: Fault | None = None
     failing: str = ".*"
     seen: list[str] = field(default_factory=list)
+    bodies: list[tuple[str, Any]] = field(default_factory=list)
     client: QdrantClient = field(default_factory=lambda: QdrantClient(":memory:"))
     port: int = 0
     guard: threading.RLock = field(default_factory=threading.RLock)
@@ -63,9 +66,11 @@ class PlayedQdrant:
         self.fail()
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[PlayedQdrant]:
+    def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[PlayedQdrant]:
         """Listen (at the same port as before, if there was one) until the block ends."""
         server = _Server(("127.0.0.1", self.port), _Handler)
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         server.played = self
         self.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -143,6 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not path:
             return 200, {"title": "qdrant - vector search engine", "version": played.version}
         document = json.loads(self.body) if self.body else {}
+        played.bodies.append((f"{self.command} {path}", document))
         with played.guard, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for pattern, handle in _ROUTES:

@@ -28,9 +28,9 @@ def open_store(url: str) -> VectorStore:
         raise InvalidRequest("the index's URL cannot be read", _ADVICE) from None
     if parts.scheme == "file" and not parts.netloc and parts.path:
         return EdgeStore(Path(unquote(parts.path)))
-    if parts.scheme in ("http", "https"):
+    if parts.scheme in ("http", "https") and parts.hostname:
         return _server(parts, port)
-    shown = f"{url!r}" if "@" not in url else "the URL (not shown: it may hold a password)"
+    shown = "the URL (not shown: it may hold a password)" if set(url) & set("@?#") else repr(url)
     raise InvalidRequest(f"{shown} names no index", _ADVICE)
 
 
@@ -40,8 +40,6 @@ def _server(parts: SplitResult, port: int | None) -> VectorStore:
             f"the URL of the Qdrant server {parts.hostname} holds more than an address",
             "write http://HOST:PORT, and give the key in SCENESEEK_QDRANT_API_KEY",
         )
-    if not parts.hostname:
-        raise InvalidRequest("the URL of the Qdrant server names no host", _ADVICE)
     try:
         # Imported here: a laptop with a file: index needs no gRPC.
         from sceneseek.store.qdrant import QdrantSettings, QdrantStore  # noqa: PLC0415
@@ -51,6 +49,6 @@ def _server(parts: SplitResult, port: int | None) -> VectorStore:
         raise IndexUnavailable(
             "qdrant-client is not installed, which a server's index needs", "pip install 'sceneseek[qdrant]'"
         ) from error
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     address = f"{parts.scheme}://{host}" + (f":{port}" if port else "") + parts.path.rstrip("/")
     return QdrantStore(address, QdrantSettings.from_environment())

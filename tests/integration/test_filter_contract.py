@@ -78,7 +78,12 @@ CONTENT = [replace(point, payload=payload_of(number)) for number, point in enume
 QUERY = points(1, seed=3)[0].joint
 
 
-@pytest.fixture(scope="module", params=[(engine, i) for engine in ENGINES for i in (False, True)], ids=str)
+# What plays a server has no indexes, but is asked as one that has.
+WITH_INDEXES = [(engine, True) for engine in ENGINES]
+WITHOUT = [("edge", False), ("server", False)]
+
+
+@pytest.fixture(scope="module", params=[*WITH_INDEXES, *WITHOUT], ids=str)
 def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
     """The same payloads on each engine, with and without payload indexes."""
     engine, with_indexes = request.param

@@ -5,10 +5,16 @@ The server is played (`tests.played_qdrant`), over real sockets.
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +26,7 @@ from sceneseek.filters import filter_from_words
 from sceneseek.live import LiveCollection
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek.store.qdrant.record import GenerationRecord, State
 from tests.integration.test_store_contract import INFO, ids, points, published
 from tests.played_grpc import PlayedGrpc
 from tests.played_qdrant import PlayedQdrant, after, drop, hang, status
@@ -107,25 +114,27 @@ def test_what_time_does_not_heal_is_told_at_once_with_what_to_do(played: PlayedQ
     assert len([request for request in played.seen if request.endswith("/points")]) == 1
 
 
+PASSING = {
+    "500": status(500, "Service internal error: 1 of 3 replicas failed"),
+    "503": status(503, "not ready"),
+    "429": status(429, "slow down", Retry_After="0"),
+    "502": status(502, "bad gateway"),
+    "dropped": drop,
+    "done and dropped": after(drop),
+    "done and 504": after(status(504, "gateway timeout")),
+}
+PLACES = ["GET /$", "PUT /collections/[^/]+$", "PATCH", "/aliases$", "/query$"]
+
+
 @pytest.mark.parametrize(
-    "fault",
-    [
-        status(500, "Service internal error: 1 of 3 replicas failed"),
-        status(503, "not ready"),
-        status(429, "slow down", Retry_After="0"),
-        status(502, "bad gateway"),
-        drop,
-        after(drop),
-        after(status(504, "gateway timeout")),
-    ],
-    ids=["500", "503", "429", "502", "dropped", "done and dropped", "done and 504"],
+    ("at", "fault"),
+    [("/points$", name) for name in PASSING] + [(at, name) for at in PLACES for name in ("503", "done and dropped")],
 )
-@pytest.mark.parametrize("at", ["GET /$", "PUT /collections/[^/]+$", "/points$", "PATCH", "/aliases$", "/query$"])
 def test_a_server_that_comes_back_after_two_failures_gets_the_whole_work_once(
-    played: PlayedQdrant, fault: Any, at: str
+    played: PlayedQdrant, at: str, fault: str
 ) -> None:
     store = QdrantStore(played.url, PATIENT)
-    played.fail(fault, fault, at=at)
+    played.fail(PASSING[fault], PASSING[fault], at=at)
     collection = store.create(INFO)
     collection.upsert(points(300))
     collection.optimize()
@@ -170,6 +179,21 @@ def test_a_server_that_speaks_no_tls_is_told(played: PlayedQdrant) -> None:
     assert "write http: if it speaks no TLS" in message
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_a_strangers_certificate_is_refused_and_ones_own_authoritys_taken(tmp_path: Path) -> None:
+    key, pem = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(["openssl", *request.split(), "-keyout", key, "-out", pem], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pem, key)
+    played = PlayedQdrant()
+    with played.serving(tls):
+        url = played.url.replace("http:", "https:")
+        assert "SCENESEEK_QDRANT_CA_CERT" in told(QdrantStore(url, QUICK))
+        published(QdrantStore(url, replace(QUICK, ca_cert=pem)), INFO, points(3))
+        assert "certificate" in told(QdrantStore(url, QUICK)).lower()
+
+
 def test_a_run_that_a_server_ended_is_resumed_when_it_is_back() -> None:
     played = PlayedQdrant()
     with played.serving():
@@ -188,6 +212,101 @@ def test_a_run_that_a_server_ended_is_resumed_when_it_is_back() -> None:
         assert ids(store.open("first")) == {p.id for p in points(20)}
 
 
+def test_a_killed_run_is_resumed_and_one_that_lives_is_waited_for(played: PlayedQdrant) -> None:
+    program = (
+        "import sys; from sceneseek.store import open_store;"
+        "from tests.integration.test_store_contract import INFO, points;"
+        "c = open_store(sys.argv[1]).create(INFO); c.upsert(points(20)); print('begun', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, played.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SCENESEEK_QDRANT_PREFER_GRPC": "no"},
+    ) as builder:
+        assert builder.stdout is not None
+        assert builder.stdout.readline() == "begun\n"
+        store = QdrantStore(played.url, QUICK)
+        assert store.unfinished() == [INFO]
+        for name in ("first", "second"):
+            with pytest.raises(IndexUnavailable, match=f"being written by process {builder.pid} on "):
+                store.resume(name) if name == "first" else store.create(replace(INFO, name=name))
+        builder.kill()
+    again = store.resume("first")
+    assert again.count() == 20
+    store.publish(again)
+
+
+def test_a_run_that_died_between_the_switch_and_the_word_of_it_is_live(played: PlayedQdrant) -> None:
+    published(QdrantStore(played.url, QUICK), replace(INFO, name="old"), points(2))
+    played.fail_always(status(400, "as if killed"), at="PATCH")
+    store = QdrantStore(played.url, QUICK)
+    building = store.create(INFO)
+    with pytest.raises(IndexUnavailable, match="as if killed"):
+        store.publish(building)
+    building.close()
+    played.heal()
+    assert (store.live(), store.unfinished()) == ("first", [])
+    assert {info.name for info in store.generations()} == {"old", "first"}
+    assert store.open("first").count() == 0
+    published(store, replace(INFO, name="next"), points(2))
+    assert {info.name for info in store.generations()} == {"first", "next"}
+
+
+def test_the_layout_is_asked_for_as_the_settings_say(played: PlayedQdrant) -> None:
+    settings = replace(QUICK, shards=6, replicas=2, write_consistency=2, quantization="int8")
+    store = QdrantStore(played.url, settings)
+    building = store.create(replace(INFO, indexed={"folders": "keyword", "year": "integer"}))
+    building.upsert(points(5))
+    building.optimize()
+    building.shortlist(points(1)[0].joint, 3)
+    building.shortlist(points(1)[0].joint, 3, exact=True)
+    store.discard(building)
+    place = "/collections/sceneseek-images-first"
+    sent = played.bodies
+    create = next(body for request, body in sent if request == f"PUT {place}")
+    assert {key: create[key] for key in ("shard_number", "replication_factor", "write_consistency_factor")} == {
+        "shard_number": 6,
+        "replication_factor": 2,
+        "write_consistency_factor": 2,
+    }
+    assert create["vectors"]["joint"]["hnsw_config"]["m"] == 0
+    assert (create["vectors"]["head"]["datatype"], create["vectors"]["head"]["on_disk"]) == ("float16", True)
+    requests = [request for request, _ in sent]
+    assert requests.index(f"PUT {place}/index") < requests.index(f"PUT {place}/points")
+    assert [body for request, body in sent if request == f"PUT {place}/index"] == [
+        {"field_name": "folders", "field_schema": "keyword"},
+        {"field_name": "metadata.year", "field_schema": "integer"},
+    ]
+    graph = next(b["vectors"]["joint"] for request, b in sent if request == f"PATCH {place}" and b.get("vectors"))
+    assert graph["hnsw_config"]["m"] == 16
+    assert graph["quantization_config"]["scalar"]["type"] == "int8"
+    searched = [body["params"] for request, body in sent if request.endswith("/query")]
+    assert [params["quantization"]["ignore"] for params in searched] == [False, True]
+    assert searched[0]["quantization"]["rescore"] is True
+    assert searched[0]["quantization"]["oversampling"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("state", "minutes", "lives"),
+    [("building", 1, True), ("building", 6, False), ("optimising", 50, True), ("optimising", 70, False)],
+)
+def test_a_builder_on_another_machine_counts_as_gone_after_its_silence(state: State, minutes: int, lives: bool) -> None:
+    record = replace(
+        GenerationRecord.now("images", state, None, INFO),
+        host="elsewhere",
+        touched=datetime.now(UTC) - timedelta(minutes=minutes),
+    )
+    assert record.builder_lives(held_here=False) is lives
+    assert GenerationRecord.from_metadata(record.to_metadata()) == record
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"sceneseek": {}}, {"sceneseek": {"format": 2}}, {"sceneseek": 5}])
+def test_a_collection_that_is_no_generation_of_ours_is_passed_over(metadata: Any) -> None:
+    assert GenerationRecord.from_metadata(metadata) is None
+
+
 def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(5))
@@ -204,6 +323,36 @@ def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: Pl
     _until(lambda: live.name == "second")
     assert live.watching()
     live.close()
+
+
+def test_queries_never_fail_while_a_service_follows_switch_after_switch(played: PlayedQdrant) -> None:
+    store = QdrantStore(played.url, QUICK)
+    published(store, INFO, points(20))
+    live = LiveCollection(QdrantStore(played.url, QUICK), INFO.image_fingerprint)
+    live.follow(every=0.02)
+    stop, failures, answered = threading.Event(), [], [0]
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                with live.borrow() as collection:
+                    assert len(collection.retrieve(collection.shortlist(points(1)[0].joint, 10).ids)) == 10
+                answered[0] += 1
+            except Exception as error:  # noqa: BLE001 - any failure is what the test is about
+                failures.append(repr(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(5):
+        published(store, replace(INFO, name=f"next{number}"), points(20, seed=number))
+        _until(lambda name=f"next{number}": live.name == name)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    live.close()
+    assert failures == []
+    assert answered[0] > 10
 
 
 def _until(true: Any) -> None:

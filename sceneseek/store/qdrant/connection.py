@@ -32,6 +32,8 @@ Result = TypeVar("Result")
 OLDEST = Version("1.16")
 _HTTP_PORT, _GRPC_PORT = 6333, 6334
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0
+# A hiccup that passes by itself is nobody's concern; one that lasts should be seen while it is waited out.
+_QUIET_SECONDS = 2.0
 _GRPC_PROBE_SECONDS = 2.0
 
 
@@ -74,7 +76,8 @@ class Connection:
                 pause = max(wait * random.uniform(0.5, 1.0), failure.wait)  # noqa: S311 - no secret hangs on it
                 if not failure.transient or time.monotonic() - start + pause > patience:
                     raise self._told(failure) from error
-                log.warning("%s: trying again in %.1f s", self._told(failure).what, pause)
+                level = logging.WARNING if time.monotonic() - start > _QUIET_SECONDS else logging.INFO
+                log.log(level, "%s: trying again in %.1f s", self._told(failure).what, pause)
                 time.sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT)
 

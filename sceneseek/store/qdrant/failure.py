@@ -47,7 +47,7 @@ _CODES: dict[grpc.StatusCode, Kind] = {
     grpc.StatusCode.NOT_FOUND: "missing",
     grpc.StatusCode.ALREADY_EXISTS: "exists",
 }
-_AGAIN = "run the same command again once it is back: what was written stays"
+_AGAIN = "run the same command again once it is back"
 _FULL = ("no space left", "not enough space", "out of disk", "disk is full")
 _LOCKED = ("recovery mode", "read-only", "read only", "write operations are forbidden", "locked")
 

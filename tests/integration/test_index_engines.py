@@ -1,0 +1,30 @@
+"""A folder is indexed, brought up to date and searched alike, whatever engine holds the index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from indexer.build import index_folder
+from sceneseek.bundle import Bundle
+from sceneseek.filters import filter_from_words
+from sceneseek.search import Search
+from sceneseek.store import VectorStore
+from tests.drawing import NAMES, draw_gallery
+
+
+def test_a_folder_is_indexed_brought_up_to_date_and_searched(
+    bundle: Bundle, store: VectorStore, tmp_path: Path
+) -> None:
+    photos = draw_gallery(tmp_path / "photos")
+    first = index_folder(photos, bundle, store)
+    assert (first.indexed, first.unchanged) == (len(NAMES), 0)
+    again = index_folder(photos, bundle, store)
+    assert (again.indexed, again.unchanged, again.generation) == (0, len(NAMES), first.generation)
+    (photos / "scenes/meadow.webp").write_bytes((photos / "scenes/house.bmp").read_bytes())
+    changed = index_folder(photos, bundle, store)
+    assert (changed.indexed + changed.unchanged, store.live()) == (len(NAMES), changed.generation)
+    assert {info.name for info in store.generations()} == {first.generation, changed.generation}
+    search = Search(bundle, store, "cpu")
+    found = search.query("the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"])).results
+    search.close()
+    assert {result.path for result in found} == {name for name in NAMES if name.startswith("shapes/")}
