@@ -63,7 +63,9 @@ RUN groupadd --gid 10001 sceneseek && \
     useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin sceneseek && \
     install --directory --owner 10001 --group 10001 /bundles /index /cache && \
     install --directory /images
+# ONNX Runtime reports its use to its makers unless it is told not to.
 ENV PATH=/opt/sceneseek/bin:/usr/local/bin:/usr/bin:/bin \
+    ORT_DISABLE_TELEMETRY=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     SCENESEEK_BUNDLE=/bundles/compact \

@@ -84,6 +84,8 @@ CLUSTER ?=
 # More options of `sceneseek index` for reindex, such as OPTIONS=--json.
 OPTIONS ?=
 DOCKER ?= docker
+# Seconds until `up` gives up.
+WAIT ?= 180
 # Without -f, COMPOSE_FILE in .env counts. Pictures: IMAGES where it was given, else what .env says.
 COMPOSE := $(if $(filter file,$(origin IMAGES)),,SCENESEEK_IMAGES="$$(realpath -- "$(IMAGES)")") $(DOCKER) compose \
     $(if $(CLUSTER),-f docker-compose.yml -f docker-compose.cluster.yml)
@@ -103,12 +105,13 @@ docker:
 
 .PHONY: stack-bundle
 stack-bundle: docker .env
-	@$(COMPOSE) run --rm --no-deps --entrypoint sh index-$(PROFILE) -c 'test -f "$$SCENESEEK_BUNDLE/manifest.json" || exit 9'; \
-	    case $$? in 0) ;; 9) $(COMPOSE) run --rm export;; *) exit 1;; esac
+	@found=$$($(COMPOSE) run --rm -T --no-deps --entrypoint sh index-$(PROFILE) \
+	    -c 'if [ -f "$$SCENESEEK_BUNDLE/manifest.json" ]; then echo yes; else echo no; fi') || exit 1; \
+	case $$found in yes) ;; no) $(COMPOSE) run --rm export;; *) echo "$$found";; esac
 
 .PHONY: up
 up: stack-bundle  ## start the service in containers (PROFILE=cpu|gpu, CLUSTER=1, IMAGES=DIR)
-	@$(COMPOSE) --profile $(PROFILE) up --detach --wait || { \
+	@$(COMPOSE) --profile $(PROFILE) up --detach --wait --wait-timeout $(WAIT) || { \
 	    echo "the service is not ready; is anything indexed (make reindex)? Its log: $(DOCKER) compose logs server-$(PROFILE)" >&2; \
 	    exit 1; }
 
@@ -131,6 +134,10 @@ compose-check: $(VENV)/.dev  ## hold the stack's files to the Compose schema, an
 	    $(DOCKER) compose -f docker-compose.yml -f docker-compose.cluster.yml $$all config --quiet && \
 	    $(DOCKER) compose -f docker-compose.yml -f deploy/publish-qdrant.yml $$all config --quiet; \
 	else echo "docker compose is not installed: its own reading of the files was not asked for"; fi
+
+.PHONY: try-image
+try-image: $(BUNDLE)/manifest.json  ## the image's steps and commands without an engine (IMAGES=DIR); takes minutes
+	scripts/try-image $(BUNDLE) "$(IMAGES)"
 
 .PHONY: clean
 clean:  ## remove what was built: .venv, caches, bundles, the demo's index
