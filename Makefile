@@ -1,4 +1,5 @@
-# make setup | demo | serve | test | lint | types | bench | clean; `make help` says more.
+# make setup | demo | serve | test | lint | types | bench | clean, and for the stack in containers up | reindex | down;
+# `make help` says more.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -74,6 +75,69 @@ types: $(VENV)/.dev  ## mypy alone
 bench: $(BUNDLE)/manifest.json  ## measure speed beside the floors (IMAGES=DIR, BENCH=--quick)
 	$(BIN)/sceneseek bench --bundle $(BUNDLE) --images "$(if $(filter $(GALLERY),$(IMAGES)),$(FLICKR8K)/images,$(IMAGES))" \
 	    $(if $(wildcard $(FLICKR8K)/captions.tsv),--queries $(FLICKR8K)/captions.tsv) $(BENCH)
+
+# The stack in containers: docker-compose.yml, docs/operations.md.
+# cpu or gpu.
+PROFILE ?= cpu
+# 1: three Qdrant nodes in the place of one.
+CLUSTER ?=
+# More options of `sceneseek index` for reindex, such as OPTIONS=--json.
+OPTIONS ?=
+DOCKER ?= docker
+# Seconds until `up` gives up.
+WAIT ?= 180
+# Without -f, COMPOSE_FILE in .env counts. Pictures: IMAGES where it was given, else what .env says.
+COMPOSE := $(if $(filter file,$(origin IMAGES)),,SCENESEEK_IMAGES="$$(realpath -- "$(IMAGES)")") $(DOCKER) compose \
+    $(if $(CLUSTER),-f docker-compose.yml -f docker-compose.cluster.yml)
+STORE := $(if $(CLUSTER),balancer,qdrant)
+
+.PHONY: docker
+docker:
+	@case "$(PROFILE)" in cpu|gpu) ;; *) echo "PROFILE is cpu or gpu, not $(PROFILE)" >&2; exit 2;; esac
+	@$(DOCKER) compose version >/dev/null 2>&1 || { \
+	    echo "$(DOCKER) compose does not run: install Docker Engine with its Compose plugin (2.24 or newer)," >&2; \
+	    echo "or do without containers: make setup, then sceneseek (README.md)" >&2; exit 1; }
+
+# Settings of the stack, with a key made up for Qdrant.
+.env:
+	@umask 077 && sed "s/^SCENESEEK_QDRANT_API_KEY=$$/&$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')/" .env.example >$@
+	@echo "wrote .env: look through it, SCENESEEK_IMAGES above all"
+
+.PHONY: stack-bundle
+stack-bundle: docker .env
+	@found=$$($(COMPOSE) run --rm -T --no-deps --entrypoint sh index-$(PROFILE) \
+	    -c 'if [ -f "$$SCENESEEK_BUNDLE/manifest.json" ]; then echo yes; else echo no; fi') || exit 1; \
+	case $$found in yes) ;; no) $(COMPOSE) run --rm export;; *) echo "$$found";; esac
+
+.PHONY: up
+up: stack-bundle  ## start the service in containers (PROFILE=cpu|gpu, CLUSTER=1, IMAGES=DIR)
+	@$(COMPOSE) --profile $(PROFILE) up --detach --wait --wait-timeout $(WAIT) || { \
+	    echo "the service is not ready; is anything indexed (make reindex)? Its log: $(DOCKER) compose logs server-$(PROFILE)" >&2; \
+	    exit 1; }
+
+.PHONY: reindex
+reindex: stack-bundle  ## index the pictures in a container (IMAGES=DIR, OPTIONS=..., PROFILE, CLUSTER)
+	$(COMPOSE) up --detach --wait $(STORE)
+	$(COMPOSE) run --rm index-$(PROFILE) index /images $(OPTIONS)
+
+.PHONY: down
+down: docker .env  ## stop the stack; what is indexed stays
+	$(COMPOSE) --profile cpu --profile gpu --profile job --profile setup --profile monitoring down
+
+.PHONY: compose-check
+compose-check: $(VENV)/.dev  ## hold the stack's files to the Compose schema, and to Docker's own reading where it is installed
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose*.yml deploy/publish-qdrant.yml
+	$(BIN)/python -m pytest tests/unit/test_stack_*.py
+	@if $(DOCKER) compose version >/dev/null 2>&1; then \
+	    export SCENESEEK_QDRANT_API_KEY=check; all=$$(printf ' --profile %s' cpu gpu job setup monitoring); \
+	    $(DOCKER) compose -f docker-compose.yml $$all config --quiet && \
+	    $(DOCKER) compose -f docker-compose.yml -f docker-compose.cluster.yml $$all config --quiet && \
+	    $(DOCKER) compose -f docker-compose.yml -f deploy/publish-qdrant.yml $$all config --quiet; \
+	else echo "docker compose is not installed: its own reading of the files was not asked for"; fi
+
+.PHONY: try-image
+try-image: $(BUNDLE)/manifest.json  ## the image's steps and commands without an engine (IMAGES=DIR); takes minutes
+	scripts/try-image $(BUNDLE) "$(IMAGES)"
 
 .PHONY: clean
 clean:  ## remove what was built: .venv, caches, bundles, the demo's index

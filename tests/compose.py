@@ -1,0 +1,88 @@
+"""Compose files as Compose reads them, as far as the stack's need it: variables, `extends`, overriding files.
+
+It knows mappings, lists and volumes; `!reset`, `include` and build contexts elsewhere it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Project = dict[str, Any]
+# Of ${NAME}, ${NAME:-default} and ${NAME:?message}.
+_VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?::(?P<how>[-?])(?P<rest>[^}]*))?\})")
+# What a later file says of a list replaces nothing, it adds; these single values apart.
+_REPLACED = {"command", "entrypoint", "test"}
+
+
+class MissingVariable(Exception):
+    """A variable that must be set is not; the message is the file's."""
+
+
+def variables(text: str) -> set[str]:
+    """The names that a file's values ask for, by ``${NAME}`` or as a name without a value."""
+    named = {match["name"] for match in _VARIABLE.finditer(text) if match["name"]}
+    return named | set(re.findall(r"^ +([A-Z][A-Z0-9_]+):$", text, re.MULTILINE))
+
+
+def load(*files: Path, environment: Mapping[str, str]) -> Project:
+    """One project of one or more files, each overriding those before it."""
+    project: Project = {}
+    for file in files:
+        project = _merged(project, _read(file, environment))
+    return {name: part for name, part in project.items() if not name.startswith("x-")}
+
+
+def _read(file: Path, environment: Mapping[str, str]) -> Project:
+    project: Project = _filled(yaml.safe_load(file.read_text(encoding="utf-8")), environment)
+    for name, service in project["services"].items():
+        if base := service.pop("extends", None):
+            inherited = _read(file.with_name(base["file"]), environment)["services"][base["service"]]
+            project["services"][name] = _merged(inherited, service)
+    return project
+
+
+def _filled(value: Any, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(part, environment) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_filled(part, environment) for part in value]
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: _value(match, environment), value)
+    return value
+
+
+def _value(match: re.Match[str], environment: Mapping[str, str]) -> str:
+    if match["escaped"]:
+        return "$"
+    if found := environment.get(match["name"]):
+        return found
+    if match["how"] == "?":
+        raise MissingVariable(match["rest"])
+    return match["rest"] or ""
+
+
+def _merged(first: Any, second: Any, name: str = "") -> Any:
+    if isinstance(first, dict) and isinstance(second, dict):
+        shared = {key: _merged(first[key], second[key], key) for key in first.keys() & second.keys()}
+        return {**first, **second, **shared}
+    if name == "volumes" and isinstance(first, list):
+        by_target = {target(volume): volume for volume in [*first, *second]}
+        return list(by_target.values())
+    if isinstance(first, list) and name not in _REPLACED:
+        return [*first, *(part for part in second if part not in first)]
+    return second
+
+
+def target(volume: Any) -> str:
+    """Where a service finds a volume."""
+    return str(volume["target"]) if isinstance(volume, dict) else volume.split(":")[1]
+
+
+def source(volume: Any) -> str:
+    """What a volume is: a name, or a path of the machine."""
+    return str(volume["source"]) if isinstance(volume, dict) else volume.split(":")[0]

@@ -1,0 +1,85 @@
+"""The stack's files as the tests of it read them, and servers and commands to try it with."""
+
+from __future__ import annotations
+
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from sceneseek.cli import cli
+from tests import compose, dockerfile
+
+ROOT = Path(__file__).parents[1]
+ONE = (ROOT / "docker-compose.yml",)
+THREE = (*ONE, ROOT / "docker-compose.cluster.yml")
+PUBLISHED = (*ONE, ROOT / "deploy" / "publish-qdrant.yml")
+PROJECTS = {"one node": ONE, "cluster": THREE, "published Qdrant": PUBLISHED}
+FILES = sorted({file for files in PROJECTS.values() for file in files})
+EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
+# Set, or told of and commented out; the note of a cluster's COMPOSE_FILE is for Compose itself.
+DOCUMENTED = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", EXAMPLE, re.MULTILINE)) - {"COMPOSE_FILE"}
+STAGES = dockerfile.read(ROOT / "Dockerfile")
+TARGETS = ("runtime-cpu", "runtime-gpu", "export")
+OURS = ("server-cpu", "server-gpu", "index-cpu", "index-gpu", "export")
+# What the parallel work on the server engine reads; `known_settings` has those that this program declares.
+QDRANT_SETTINGS = {
+    f"SCENESEEK_QDRANT_{name}"
+    for name in ("API_KEY", "SHARDS", "REPLICAS", "WRITE_CONSISTENCY", "QUANTIZATION", "TIMEOUT")
+}
+
+
+def project(*files: Path, **environment: str) -> compose.Project:
+    """As Compose would read it with the example's settings and a key."""
+    defaults = dict(re.findall(r"^([A-Z][A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    return compose.load(*files, environment={**defaults, "SCENESEEK_QDRANT_API_KEY": "key", **environment})
+
+
+def known_settings() -> set[str]:
+    """Every environment variable that some option reads, and those that the code reads by name."""
+    declared: set[str] = set()
+    for name in cli.list_commands(click.Context(cli)):
+        command = cli.get_command(click.Context(cli), name) if name in ("index", "serve", "search", "export") else None
+        for parameter in [*cli.params, *(command.params if command else [])]:
+            declared |= {parameter.envvar} if isinstance(parameter.envvar, str) else set()
+    return declared | {"SCENESEEK_CACHE"} | QDRANT_SETTINGS
+
+
+@contextmanager
+def answering(status: int) -> Iterator[tuple[int, list[str]]]:
+    """A server on this machine that answers everything with one status: its port, and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port, asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def command_of(name: str) -> click.Command:
+    """A command of sceneseek.
+
+    Raises:
+        LookupError: there is none of that name.
+    """
+    command = cli.get_command(click.Context(cli), name)
+    if command is None:
+        raise LookupError(name)
+    return command

@@ -1,0 +1,105 @@
+"""The Dockerfile: its targets, what they hold, who they run as."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from fnmatch import fnmatch
+
+import pytest
+
+from tests import dockerfile
+from tests.stack import EXAMPLE, ROOT, STAGES, TARGETS, command_of, known_settings
+
+
+def test_the_targets_are_there_and_the_default_one_runs_on_the_cpu() -> None:
+    assert set(TARGETS) <= set(STAGES)
+    assert list(STAGES)[-1] == "runtime-cpu"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_image_runs_as_a_fixed_user_that_is_not_root(target: str) -> None:
+    assert dockerfile.effective(STAGES, target, "USER") == "10001:10001"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_image_starts_sceneseek_and_stops_by_term(target: str) -> None:
+    assert dockerfile.words(dockerfile.effective(STAGES, target, "ENTRYPOINT")) == ["sceneseek"]
+    assert dockerfile.effective(STAGES, target, "STOPSIGNAL") == "SIGTERM"
+    (command,) = dockerfile.words(dockerfile.effective(STAGES, target, "CMD"))
+    assert command_of(command).name == command
+
+
+@pytest.mark.parametrize("target", ["runtime-cpu", "runtime-gpu"])
+def test_what_serves_is_built_without_torch_and_without_weights_of_export(target: str) -> None:
+    (environment,) = (origin for stage in dockerfile.lineage(STAGES, target) for origin, _ in dockerfile.copied(stage))
+    (installs,) = STAGES[environment].of("RUN")
+    assert "torch" not in installs
+    assert re.search(r"\[(cpu|gpu),qdrant\]", installs)
+    assert installs.endswith("rm -r /opt/sceneseek/lib/python3.11/site-packages/export/weights")
+
+
+def test_the_runtimes_extras_bring_no_torch() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    brought = [
+        *declared["dependencies"],
+        *(p for e in ("cpu", "gpu") for p in declared["optional-dependencies"][e]),
+    ]
+    assert not [p for p in brought if p.startswith(("torch", "transformers", "optimum", "onnx>"))]
+
+
+def test_export_pins_torch_first_as_the_package_does() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (pinned,) = (p for p in declared["optional-dependencies"]["export"] if p.startswith("torch"))
+    (installs,) = STAGES["environment-export"].of("RUN")
+    assert 0 < installs.index(f" {pinned} ") < installs.index("[cpu,export")
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=list(STAGES))
+def test_every_install_is_held_to_the_tested_versions(stage: dockerfile.Stage) -> None:
+    for step in stage.of("RUN"):
+        assert step.count(" install --constraint /constraints.txt") == len(re.findall(r"bin/python install", step))
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=list(STAGES))
+def test_what_is_copied_exists_and_is_sent_to_the_builder(stage: dockerfile.Stage) -> None:
+    for origin, path in dockerfile.copied(stage):
+        if origin:
+            assert origin in STAGES
+        else:
+            assert (ROOT / path).exists()
+            assert is_sent(path)
+
+
+def test_every_package_is_copied() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    rooms = {package.partition(".")[0] for package in declared["tool"]["setuptools"]["packages"]}
+    assert rooms <= {path for _, path in dockerfile.copied(STAGES["wheel"])}
+
+
+@pytest.mark.parametrize(
+    "path", [".git", ".env", ".venv", "bundles", "index", "tests", "docs", "sceneseek/__pycache__"]
+)
+def test_what_is_private_or_large_is_not_sent_to_the_builder(path: str) -> None:
+    assert not is_sent(path)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"VERSION={version}" in STAGES["base"].of("ARG")
+    assert f"SCENESEEK_TAG={version}\n" in EXAMPLE
+
+
+def test_its_settings_are_ones_that_the_program_knows() -> None:
+    given = {name for stage in STAGES.values() for rest in stage.of("ENV") for name in re.findall(r"(\w+)=", rest)}
+    assert {name for name in given if name.startswith("SCENESEEK_")} <= known_settings()
+
+
+def is_sent(path: str) -> bool:
+    """Whether .dockerignore lets a path through; the last line that fits decides."""
+    sent = True
+    for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        pattern = line.removeprefix("!")
+        if pattern and not pattern.startswith("#") and fnmatch(path, pattern.replace("**/", "*")):
+            sent = line.startswith("!")
+    return sent

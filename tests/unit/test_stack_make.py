@@ -1,0 +1,51 @@
+"""`make up`, `make reindex`, `make down` and what they say where Docker is missing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.stack import ROOT
+
+
+def test_without_docker_it_says_what_to_install() -> None:
+    for goal in ("up", "down", "reindex"):
+        done = make(goal, "DOCKER=no-such-docker")
+        assert done.returncode == 2
+        assert "no-such-docker compose does not run: install Docker Engine" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_profile_that_does_not_exist_is_named() -> None:
+    assert "PROFILE is cpu or gpu, not tpu" in make("up", "PROFILE=tpu", "DOCKER=true").stderr
+
+
+def test_a_folder_of_pictures_reaches_the_indexer_with_its_spaces(tmp_path: Path) -> None:
+    folder = tmp_path / "my photos"
+    folder.mkdir()
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "$SCENESEEK_IMAGES: $*"\n')
+    docker.chmod(0o755)
+    settings = ROOT / ".env"
+    done = make("reindex", f"DOCKER={docker}", f"IMAGES={folder}", "CLUSTER=1", f"--assume-old={settings.name}")
+    assert done.returncode == 0, done.stderr
+    files = "-f docker-compose.yml -f docker-compose.cluster.yml"
+    assert f"{folder}: compose {files} up --detach --wait balancer\n" in done.stdout
+    assert f"{folder}: compose {files} run --rm index-cpu index /images\n" in done.stdout
+
+
+def test_settings_are_made_from_the_example_with_a_key_of_their_own(tmp_path: Path) -> None:
+    for name in ("Makefile", ".env.example"):
+        shutil.copy(ROOT / name, tmp_path)
+    assert make(".env", where=tmp_path).returncode == 0
+    made = tmp_path / ".env"
+    assert re.search(r"^SCENESEEK_QDRANT_API_KEY=[0-9a-f]{48}$", made.read_text(), re.MULTILINE)
+    assert made.stat().st_mode & 0o077 == 0
+
+
+def make(*arguments: str, where: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--no-print-directory", *arguments], cwd=where, capture_output=True, text=True, check=False, timeout=60
+    )
