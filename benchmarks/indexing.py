@@ -97,7 +97,7 @@ class Indexing:
         start, processor = time.perf_counter(), time.process_time()
         receipt = index_listing(self._folder, Listing(list(files)), self._bundle, EdgeStore(self._home), self._options)
         return Run(
-            receipt.indexed + len(receipt.skipped),
+            receipt.usable + len(receipt.skipped),
             time.perf_counter() - start,
             time.process_time() - processor,
             receipt.seconds["upsert"],

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,7 @@ from tests.conftest import CommandLine
 
 
 @pytest.fixture(autouse=True)
-def here(
-    bundle: Bundle, index_url: str, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def here(bundle: Bundle, index_url: str, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run beside a folder `photos` and an index of it, and find the bundle by the environment."""
     shutil.copytree(gallery, tmp_path / "photos")
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
@@ -29,7 +27,6 @@ def here(
     manifest.write_text(manifest.read_text().replace(str(gallery), str(tmp_path / "photos")))
     monkeypatch.setenv("SCENESEEK_BUNDLE", str(bundle.path))
     monkeypatch.chdir(tmp_path)
-    yield
 
 
 def test_a_dry_run_then_a_run_that_prunes(sceneseek: CommandLine, tmp_path: Path) -> None:
@@ -59,7 +56,7 @@ def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> 
     assert sceneseek("index", "photos", "mine=drawn").stdout.startswith(
         "indexed 0, unchanged 12, skipped 0, copied 5\n"
     )
-    first = json.loads(sorted(Path("index/receipts").iterdir())[-1].read_text().splitlines()[0])
+    first = json.loads(max(Path("index/receipts").iterdir()).read_text().splitlines()[0])
     assert [source["label"] for source in first["sources"]] == ["", "mine"]
     forgotten = sceneseek("index", "photos", "--forget", "drawn")
     assert forgotten.stdout.startswith("indexed 0, unchanged 12, skipped 0, removed 5\n")
@@ -129,7 +126,8 @@ def collection_is_whole(home: Path) -> None:
 
 def test_a_run_that_is_interrupted_is_gone_on_with(sceneseek: CommandLine, tmp_path: Path, gallery: Path) -> None:
     program = (
-        "import os, signal, sys; import indexer.writing; add = indexer.writing.Writing.add; import sceneseek.cli as cli\n"
+        "import os, signal, sys; import indexer.writing; import sceneseek.cli as cli\n"
+        "add = indexer.writing.Writing.add\n"
         "def interrupted(*arguments):\n    add(*arguments)\n    os.kill(os.getpid(), signal.SIGINT)\n"
         "indexer.writing.Writing.add = interrupted\n"
         "sys.argv = ['sceneseek', 'index', 'photos', '--index', 'file:new', '--batch', '3']\ncli.main()\n"

@@ -174,7 +174,7 @@ def test_a_format_whose_plugin_is_missing_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, name: str, brand: bytes
 ) -> None:
     monkeypatch.setattr("sceneseek.decode.formats", lambda: ("JPEG", "PNG"))
-    with pytest.raises(ImageError, match="HEIC needs the package pillow-heif|AVIF cannot be decoded here") as caught:
+    with pytest.raises(ImageError, match=r"HEIC needs the package pillow-heif|AVIF cannot be decoded here") as caught:
         decode(struct.pack(">I", 24) + b"ftyp" + brand + bytes(40))
     assert caught.value.reason == "no-plugin"
 
