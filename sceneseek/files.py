@@ -36,7 +36,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -62,14 +62,14 @@ def directory_in_place(target: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             beside.replace(target)
-        sync_directory(target.parent)
+        sync(target.parent)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
 
 
-def sync_directory(path: Path) -> None:
-    """Make renames and new names in a directory durable."""
+def sync(path: Path) -> None:
+    """Make a file's content, or the renames and new names in a directory, durable."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

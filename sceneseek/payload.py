@@ -5,11 +5,12 @@ r"""A point's payload: what the index knows of an image beside its vectors.
     source      which of the generation's source folders, by number
     sha256      of the file's content, hex
     width, height, format, bytes, mtime_ns
-    indexed_at  ISO 8601, UTC
+    indexed_at  start of the run that wrote this, ISO 8601, UTC
     metadata    the user's own
 
 The id is the UUIDv5 of the source-relative path (RFC 9562), so the same file has the same id in every
-generation and links to it stay good.
+generation and links to it stay good. In a source that has a label the name is `LABEL//PATH`: no path has two
+slashes side by side, so it can be no other image's, whatever the folders of the first source are called.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ from sceneseek.store import CollectionInfo
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
 
 
-def point_id(relative: str) -> str:
+def point_id(relative: str, label: str = "") -> str:
     """The id of the image at a source-relative path.
 
     Args:
         relative: POSIX path as `os` gives it; undecodable bytes may be surrogate-escaped.
+        label: the source's.
     """
+    name = f"{label}//{relative}" if label else relative
     # uuid.uuid5 takes text only; a file name is bytes. For UTF-8 names this is the same UUID.
-    digest = hashlib.sha1(NAMESPACE.bytes + os.fsencode(relative), usedforsecurity=False).digest()
+    digest = hashlib.sha1(NAMESPACE.bytes + os.fsencode(name), usedforsecurity=False).digest()
     return str(uuid.UUID(bytes=digest[:16], version=5))
 
 
@@ -64,7 +67,7 @@ def source_file(info: CollectionInfo, payload: dict[str, Any]) -> Path:
     Raises:
         NotFound: the file is gone, or a link now leads out of the folder.
     """
-    root = Path(info.sources[payload["source"]])
+    root = Path(info.sources[payload["source"]].folder)
     try:
         file = (root / relative_path(payload)).resolve(strict=True)
         inside = file.is_relative_to(root.resolve(strict=True)) and file.is_file()

@@ -2,19 +2,32 @@
 
 A `VectorStore` holds generations: collections, each filled by one image graph. An alias points at the
 live one. `create` begins a generation that nobody searches yet, `publish` switches the alias to it in one
-atomic step. A `Collection` is one open generation.
+atomic step. One that was begun and not published, because its process was killed or closed it, is
+`unfinished` until `resume` goes on with it or the next `create` sweeps it away. A `Collection` is one open
+generation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sceneseek.scorer import Candidates
 from sceneseek.vectors import Floats
 
 JOINT, HEAD = "joint", "head"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder that was indexed: its absolute path, and the label that tells its images from another's.
+
+    The label of a generation's first folder is empty, unless the user gave it one.
+    """
+
+    label: str
+    folder: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +39,7 @@ class CollectionInfo:
         image_fingerprint: that of the bundle that filled it.
         joint: width of the joint vectors.
         head: width of the head vectors; 0 where the head reads the joint space only.
-        sources: the folders that were indexed, absolute; a point's payload names its folder by number.
+        sources: the folders that were indexed; a point's payload names its folder by its number here.
         created: ISO 8601, UTC.
         bundle: the directory of the bundle that filled it, absolute; empty where that is not known.
     """
@@ -35,7 +48,7 @@ class CollectionInfo:
     image_fingerprint: str
     joint: int
     head: int
-    sources: tuple[str, ...]
+    sources: tuple[Source, ...]
     created: str
     bundle: str = ""
 
@@ -56,6 +69,13 @@ class Record:
 
     id: str
     payload: dict[str, Any]
+
+
+class StoredVectors(NamedTuple):
+    """What one point holds: `joint` (D,) and `head` (H,), H may be 0."""
+
+    joint: Floats
+    head: Floats
 
 
 class Collection(Protocol):
@@ -82,6 +102,9 @@ class Collection(Protocol):
     def retrieve(self, ids: Sequence[str]) -> list[Record]:
         """The records of these ids that exist, in the order of the ids."""
 
+    def vectors(self, ids: Sequence[str]) -> dict[str, StoredVectors]:
+        """The vectors of those ids that exist, so that a point can be written again without encoding its image."""
+
     def scroll(self, batch: int = 1024) -> Iterator[Record]:
         """Every record."""
 
@@ -92,7 +115,7 @@ class Collection(Protocol):
         """Build what makes search fast. May take minutes; call it before publishing, never while serving."""
 
     def close(self) -> None:
-        """Make everything durable and let go of the generation."""
+        """Make everything durable and let go of the generation; one that was not published stays `unfinished`."""
 
 
 class VectorStore(Protocol):
@@ -109,8 +132,23 @@ class VectorStore(Protocol):
     def create(self, info: CollectionInfo, base: str | None = None) -> Collection:
         """Begin a generation nobody searches yet, empty or as a copy of generation `base`.
 
+        Unfinished generations are swept away.
+
         Raises:
             IndexUnavailable: another process builds in this store, or the medium is full.
+        """
+
+    def unfinished(self) -> list[CollectionInfo]:
+        """The generations that `create` began beside the live one of now and that nobody published.
+
+        One that another process is building is among them; `resume` then says so.
+        """
+
+    def resume(self, name: str) -> Collection:
+        """Go on with an unfinished generation, which holds every point whose `upsert` returned; others are swept away.
+
+        Raises:
+            IndexUnavailable: another process builds in this store, or the generation is gone or damaged.
         """
 
     def open(self, name: str) -> Collection:

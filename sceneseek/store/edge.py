@@ -2,11 +2,17 @@
 
     DIR/
     ├── alias-images            the alias: the live generation's name, replaced atomically
-    ├── writer.lock             held from `create` to `publish` or `discard`
+    ├── writer.lock             held from `create` or `resume` to `publish`, `discard` or the collection's `close`
     └── generations/NAME/
-        ├── generation.json     a CollectionInfo; written by `publish`: a directory without it was never finished
+        ├── building.json       a CollectionInfo and the generation that was live then; goes after the alias has moved
+        ├── generation.json     a CollectionInfo and the number of points; written just before the alias moves
         ├── owner.lock          held by the one process that has the shard open
         └── shard/              the engine's own files
+
+What a directory is can be read off it whenever its process was killed: with neither JSON file it is
+rubbish (a copy that was never completed, a removal that was), with `building.json` it is unfinished unless the
+alias points at it, with `generation.json` alone it was published. So `building.json` comes when the
+copy of the base is complete and synced, and a removal takes the JSON files first.
 
 The engine allows one owner a directory and damages the first owner's next flush when a second one
 tries, so a lock of our own is taken before the engine is asked. A lock is a `flock`: it goes with its
@@ -16,13 +22,15 @@ generations are built in the indexer's process, never in the server's.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,12 +39,13 @@ import numpy as np
 import qdrant_edge as edge
 
 from sceneseek.errors import IndexUnavailable
-from sceneseek.files import write_atomic
+from sceneseek.files import sync, write_atomic
 from sceneseek.scorer import Candidates
-from sceneseek.store.base import HEAD, JOINT, Collection, CollectionInfo, Point, Record
+from sceneseek.store.base import HEAD, JOINT, Collection, CollectionInfo, Point, Record, Source, StoredVectors
 from sceneseek.vectors import Floats
 
 ALIAS = "images"
+_BUILDING, _FINISHED = "building.json", "generation.json"
 
 # Below this size in kilobytes of vectors a full scan answers in a few milliseconds and is exact.
 _GRAPH_FROM_KILOBYTES = 40_000
@@ -86,15 +95,94 @@ class EdgeStore:
 
     def generations(self) -> list[CollectionInfo]:
         """See `VectorStore.generations`."""
-        directories = (self.root / "generations").glob("*/generation.json")
-        infos = [_read_info(file) for file in directories]
-        return sorted(infos, key=lambda info: (info.created, info.name))
+        live = self.live()
+        published = [home for home in self._homes() if home.name == live or not (home / _BUILDING).exists()]
+        found = [raw for home in published if (raw := _read(home / _FINISHED))]
+        return sorted((_info(raw) for raw in found), key=lambda info: (info.created, info.name))
+
+    def unfinished(self) -> list[CollectionInfo]:
+        """See `VectorStore.unfinished`."""
+        live = self.live()
+        begun = [raw for home in self._homes() if home.name != live and (raw := _read(home / _BUILDING))]
+        return [_info(raw) for raw in begun if raw.get("beside") == live]
 
     def create(self, info: CollectionInfo, base: str | None = None) -> EdgeCollection:
         """See `VectorStore.create`."""
         home = self._home(info.name)
+        with self._writing():
+            self._sweep()
+            home.mkdir()
+            lock = FileLock(home / "owner.lock", "", "")
+            try:
+                shard = self._begin(home, info, base)
+                begun = {**dataclasses.asdict(info), "beside": self.live()}
+                write_atomic(home / _BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
+            except BaseException:
+                lock.release()
+                _remove(home)
+                raise
+        return EdgeCollection(info, shard, lock, self._release_writer)
+
+    def resume(self, name: str) -> EdgeCollection:
+        """See `VectorStore.resume`."""
+        home = self._home(name)
+        with self._writing():
+            raw = _read(home / _BUILDING)
+            if raw is None or name == self.live():
+                raise IndexUnavailable(f"the index {self.root} has lost its unfinished {name}", "index again")
+            self._sweep(name)
+            # Half a manifest: it will be written again, with the number of points there are then.
+            (home / _FINISHED).unlink(missing_ok=True)
+            return self._opened(home, _info(raw), self._release_writer)
+
+    def open(self, name: str) -> EdgeCollection:
+        """See `VectorStore.open`."""
+        home = self._home(name)
+        raw = _read(home / _FINISHED)
+        if raw is None:
+            raise IndexUnavailable(f"the index {self.root} has lost its generation {name}", "index the folder again")
+        return self._opened(home, _info(raw))
+
+    def glance(self, name: str) -> EdgeCollection:
+        """A published generation to be read once, though another process may hold it; nothing in the store changes."""
+        source = self._home(name)
+        raw = _read(source / _FINISHED)
+        if raw is None:
+            raise IndexUnavailable(f"the index {self.root} has lost its generation {name}", "index the folder again")
+        home = Path(tempfile.mkdtemp(prefix="sceneseek-glance-"))
         try:
-            home.parent.mkdir(parents=True, exist_ok=True)
+            _copy(source / "shard", home / "shard")
+            return self._opened(home, _info(raw), lambda: shutil.rmtree(home, ignore_errors=True))
+        except BaseException:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+
+    def publish(self, collection: Collection) -> None:
+        """See `VectorStore.publish`."""
+        with self._keeping_the_writers_lock():
+            info, previous = collection.info, self.live()
+            finished = {**dataclasses.asdict(info), "points": collection.count()}
+            collection.close()
+            home = self._home(info.name)
+            write_atomic(home / _FINISHED, json.dumps(finished, indent=2).encode("utf-8"))
+            write_atomic(self.root / f"alias-{ALIAS}", f"{info.name}\n".encode("ascii"))
+            (home / _BUILDING).unlink()
+            sync(home)
+            for other in self.generations():
+                if other.name not in (info.name, previous):
+                    self._remove_if_free(self._home(other.name))
+
+    def discard(self, collection: Collection) -> None:
+        """See `VectorStore.discard`."""
+        with self._keeping_the_writers_lock():
+            collection.close()
+            _remove(self._home(collection.info.name))
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Take the writer's lock; it is let go only if the block fails."""
+        try:
+            (self.root / "generations").mkdir(parents=True, exist_ok=True)
             # The lock comes before our directory: whoever holds it sweeps away directories of unfinished runs.
             self._writer = FileLock(
                 self.root / "writer.lock",
@@ -106,58 +194,20 @@ class EdgeStore:
                 f"the index {self.root} cannot be written ({error.strerror})", "choose another --index"
             ) from error
         try:
-            self._sweep()
-            home.mkdir()
-            if base is None:
-                (home / "shard").mkdir()
-                shard = edge.EdgeShard.create(str(home / "shard"), _config(info))
-            else:
-                _copy(self._home(base) / "shard", home / "shard")
-                shard = edge.EdgeShard.load(str(home / "shard"), _config(info))
+            yield
         except BaseException:
-            shutil.rmtree(home, ignore_errors=True)
             self._release_writer()
             raise
-        return EdgeCollection(info, shard)
 
-    def open(self, name: str) -> EdgeCollection:
-        """See `VectorStore.open`."""
-        home = self._home(name)
+    @contextlib.contextmanager
+    def _keeping_the_writers_lock(self) -> Iterator[None]:
+        """Hold the writer's lock beyond the collection's end, which would let it go, to that of the block."""
+        lock, self._writer = self._writer, None
         try:
-            info = _read_info(home / "generation.json")
-            lock = FileLock(
-                home / "owner.lock",
-                f"the index {self.root} is held",
-                "ask that process (a running `sceneseek serve` answers over HTTP), or stop it",
-            )
-        except FileNotFoundError:
-            raise IndexUnavailable(
-                f"the index {self.root} has lost its generation {name}", "index the folder again"
-            ) from None
-        try:
-            shard = edge.EdgeShard.load(str(home / "shard"), _config(info))
-        except Exception as error:
-            lock.release()
-            raise IndexUnavailable(f"the index {self.root} is damaged ({error})", "index the folder again") from error
-        return EdgeCollection(info, shard, lock)
-
-    def publish(self, collection: Collection) -> None:
-        """See `VectorStore.publish`."""
-        collection.close()
-        info, previous = collection.info, self.live()
-        finished = json.dumps(dataclasses.asdict(info), indent=2).encode("utf-8")
-        write_atomic(self._home(info.name) / "generation.json", finished)
-        write_atomic(self.root / f"alias-{ALIAS}", f"{info.name}\n".encode("ascii"))
-        for other in self.generations():
-            if other.name not in (info.name, previous):
-                self._remove_if_free(self._home(other.name))
-        self._release_writer()
-
-    def discard(self, collection: Collection) -> None:
-        """See `VectorStore.discard`."""
-        collection.close()
-        shutil.rmtree(self._home(collection.info.name), ignore_errors=True)
-        self._release_writer()
+            yield
+        finally:
+            if lock is not None:
+                lock.release()
 
     def _release_writer(self) -> None:
         if self._writer is not None:
@@ -167,11 +217,52 @@ class EdgeStore:
     def _home(self, name: str) -> Path:
         return self.root / "generations" / name
 
-    def _sweep(self) -> None:
-        """Remove what killed runs left; called under the writer's lock, so nobody is building there."""
-        for home in (self.root / "generations").iterdir():
-            if not (home / "generation.json").exists():
-                shutil.rmtree(home, ignore_errors=True)
+    def _homes(self) -> list[Path]:
+        return sorted((self.root / "generations").glob("*"))
+
+    def _begin(self, home: Path, info: CollectionInfo, base: str | None) -> edge.EdgeShard:
+        if base is None:
+            (home / "shard").mkdir()
+            return edge.EdgeShard.create(str(home / "shard"), _config(info))
+        _copy(self._home(base) / "shard", home / "shard")
+        shard = edge.EdgeShard.load(str(home / "shard"), _config(info))
+        expected = (_read(self._home(base) / _FINISHED) or {}).get("points")
+        found = shard.count(edge.CountRequest(exact=True))
+        if expected not in (None, found):
+            raise IndexUnavailable(
+                f"a copy of the live generation holds {found:,} of its {expected:,} images",
+                "index again; if it stays so, the index is damaged: choose another --index",
+            )
+        return shard
+
+    def _opened(self, home: Path, info: CollectionInfo, on_close: Callable[[], None] | None = None) -> EdgeCollection:
+        try:
+            lock = FileLock(
+                home / "owner.lock",
+                f"the index {self.root} is held",
+                "ask that process (a running `sceneseek serve` answers over HTTP), or stop it",
+            )
+        except FileNotFoundError:
+            raise IndexUnavailable(
+                f"the index {self.root} has lost its generation {info.name}", "index the folder again"
+            ) from None
+        try:
+            shard = edge.EdgeShard.load(str(home / "shard"), _config(info))
+        except Exception as error:
+            lock.release()
+            raise IndexUnavailable(f"the index {self.root} is damaged ({error})", "index the folder again") from error
+        return EdgeCollection(info, shard, lock, on_close)
+
+    def _sweep(self, spare: str = "") -> None:
+        """Tidy up after killed runs; called under the writer's lock, so nobody is building there."""
+        live = self.live()
+        for home in self._homes():
+            if home.name == live:
+                (home / _BUILDING).unlink(missing_ok=True)
+            elif home.name != spare and ((home / _BUILDING).exists() or not (home / _FINISHED).exists()):
+                _remove(home)
+        for beside in self.root.glob(f".alias-{ALIAS}.*"):
+            beside.unlink(missing_ok=True)
 
     def _remove_if_free(self, home: Path) -> None:
         """Remove a generation unless some process still answers from it; the next run then does."""
@@ -179,17 +270,24 @@ class EdgeStore:
             lock = FileLock(home / "owner.lock", "", "")
         except IndexUnavailable:
             return
-        shutil.rmtree(home, ignore_errors=True)
+        _remove(home)
         lock.release()
 
 
 class EdgeCollection:
     """One open shard; see `Collection`."""
 
-    def __init__(self, info: CollectionInfo, shard: edge.EdgeShard, lock: FileLock | None = None) -> None:
+    def __init__(
+        self,
+        info: CollectionInfo,
+        shard: edge.EdgeShard,
+        lock: FileLock,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
         self.info = info
         self._shard = shard
         self._lock = lock
+        self._on_close = on_close
         self._closed = False
 
     def upsert(self, points: Sequence[Point]) -> None:
@@ -238,6 +336,17 @@ class EdgeCollection:
         by_id = {str(record.id): Record(str(record.id), dict(record.payload or {})) for record in found}
         return [by_id[i] for i in ids if i in by_id]
 
+    def vectors(self, ids: Sequence[str]) -> dict[str, StoredVectors]:
+        """See `Collection.vectors`."""
+        found = self._shard.retrieve(list(ids), with_payload=False, with_vector=True)
+        read: list[tuple[str, Any]] = [(str(record.id), record.vector or {}) for record in found]
+        return {
+            identity: StoredVectors(
+                np.asarray(vectors[JOINT], dtype=np.float32), np.asarray(vectors.get(HEAD, ()), dtype=np.float32)
+            )
+            for identity, vectors in read
+        }
+
     def scroll(self, batch: int = 1024) -> Iterator[Record]:
         """See `Collection.scroll`."""
         offset = None
@@ -263,8 +372,9 @@ class EdgeCollection:
         self._closed = True
         self._shard.flush()
         self._shard.close()
-        if self._lock is not None:
-            self._lock.release()
+        self._lock.release()
+        if self._on_close is not None:
+            self._on_close()
 
 
 def _config(info: CollectionInfo) -> edge.EdgeConfig:
@@ -296,6 +406,15 @@ def _copy(source: Path, target: Path) -> None:
         raise IndexUnavailable(
             f"the live generation cannot be copied ({done.stderr.strip()})", "make room, or choose another --index"
         )
+    for path in (target, *target.rglob("*")):
+        sync(path)
+
+
+def _remove(home: Path) -> None:
+    """Remove a generation's directory; killed half-way, it is rubbish and no generation."""
+    for name in (_FINISHED, _BUILDING):
+        (home / name).unlink(missing_ok=True)
+    shutil.rmtree(home, ignore_errors=True)
 
 
 def _matrix(rows: list[Any], width: int) -> Floats:
@@ -303,6 +422,19 @@ def _matrix(rows: list[Any], width: int) -> Floats:
     return np.array(rows, dtype=np.float32).reshape(len(rows), width)
 
 
-def _read_info(file: Path) -> CollectionInfo:
-    raw = json.loads(file.read_text(encoding="utf-8"))
-    return CollectionInfo(**{**raw, "sources": tuple(raw["sources"])})
+def _read(file: Path) -> dict[str, Any] | None:
+    """A generation's JSON; None where there is none, maybe since a moment ago."""
+    try:
+        raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError as error:
+        raise IndexUnavailable(f"{file} is damaged ({error})", "index the folder again into another --index") from error
+    return raw
+
+
+def _info(raw: dict[str, Any]) -> CollectionInfo:
+    """A `CollectionInfo`; before there were labels, sources were folders."""
+    sources = [Source("", source) if isinstance(source, str) else Source(**source) for source in raw["sources"]]
+    known = {field.name: raw[field.name] for field in dataclasses.fields(CollectionInfo)}
+    return CollectionInfo(**{**known, "sources": tuple(sources)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import uuid
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 
 from sceneseek.errors import IndexUnavailable, InvalidRequest
-from sceneseek.store import Collection, CollectionInfo, Point, VectorStore, open_store
+from sceneseek.store import Collection, CollectionInfo, Point, Source, VectorStore, open_store
+from sceneseek.store.edge import EdgeStore
 
 JOINT, HEAD = 16, 3
-INFO = CollectionInfo("first", "fingerprint", JOINT, HEAD, ("/photos",), "2026-01-01T00:00:00+00:00")
+INFO = CollectionInfo("first", "fingerprint", JOINT, HEAD, (Source("", "/photos"),), "2026-01-01T00:00:00+00:00")
 
 
 @pytest.fixture
@@ -149,15 +151,137 @@ def test_a_discarded_generation_leaves_nothing(store: VectorStore, tmp_path: Pat
     assert [p.name for p in (tmp_path / "index" / "generations").iterdir()] == ["first"]
 
 
-def test_what_a_killed_run_left_is_swept_by_the_next(store: VectorStore, tmp_path: Path) -> None:
-    program = (
-        "import os, sys; from tests.integration.test_store_contract import INFO, open_store, points;"
-        "c = open_store(sys.argv[1]).create(INFO); c.upsert(points(20)); os.kill(os.getpid(), 9)"
+def killed(store: VectorStore, program: str) -> None:
+    """Run a program that builds in the store until it kills itself."""
+    before = (
+        "import os, sys; from pathlib import Path; from dataclasses import replace;"
+        "from tests.integration.test_store_contract import INFO, open_store, points;"
+        "die = lambda *_, **__: os.kill(os.getpid(), 9); s = open_store(sys.argv[1]);"
+        "dies_at = lambda word, write: lambda path, text: die() if word in path.name else write(path, text);"
     )
-    subprocess.run([sys.executable, "-c", program, store.url], check=False)
-    assert store.generations() == []
+    done = subprocess.run([sys.executable, "-c", before + program, store.url], check=False)
+    assert done.returncode == -9
+
+
+def test_what_a_killed_run_left_is_unfinished_and_whole_until_the_next_begins(store: VectorStore) -> None:
+    published(store, INFO, points(10))
+    killed(store, "c = s.create(replace(INFO, name='half'), 'first'); c.upsert(points(20, seed=1)); die()")
+    assert (store.live(), store.generations()) == ("first", [INFO])
+    (left,) = store.unfinished()
+    assert left == replace(INFO, name="half")
+    again = store.resume("half")
+    assert (again.info, ids(again)) == (left, {p.id for p in [*points(10), *points(20, seed=1)]})
+    store.publish(again)
+    assert (store.live(), store.unfinished()) == ("half", [])
+    assert {info.name for info in store.generations()} == {"first", "half"}
+
+
+def test_a_closed_unfinished_generation_can_be_resumed_by_the_same_store(store: VectorStore) -> None:
+    building = store.create(INFO)
+    building.upsert(points(4))
+    building.close()
+    again = store.resume("first")
+    assert again.count() == 4
+    store.discard(again)
+    assert store.unfinished() == []
+
+
+def test_an_unfinished_generation_that_is_not_resumed_is_swept(store: VectorStore, tmp_path: Path) -> None:
+    killed(store, "c = s.create(INFO); c.upsert(points(20)); die()")
     published(store, replace(INFO, name="second"), points(4))
+    assert store.unfinished() == []
     assert [p.name for p in (tmp_path / "index" / "generations").iterdir()] == ["second"]
+    with pytest.raises(IndexUnavailable, match="lost its unfinished first"):
+        store.resume("first")
+    published(store, replace(INFO, name="third"), points(4))
+
+
+def test_a_generation_begun_beside_another_live_one_is_not_resumed(store: VectorStore, tmp_path: Path) -> None:
+    killed(store, "s.create(INFO); die()")
+    home = tmp_path / "index"
+    (home / "alias-images").write_text("rolled-back-by-hand\n")
+    assert store.unfinished() == []
+
+
+@pytest.mark.parametrize(
+    ("step", "unfinished", "live"),
+    [
+        ("s._begin = die; s.create(new, 'first')", [], "first"),
+        ("edge.write_atomic = die; s.create(new, 'first')", [], "first"),
+        ("c = s.create(new, 'first'); edge.write_atomic = die; s.publish(c)", ["new"], "first"),
+        ("c = s.create(new, 'first'); edge.write_atomic = dies_at('alias', edge.write_atomic); s.publish(c)", ["new"], "first"),
+        ("c = s.create(new, 'first'); Path.unlink = die; s.publish(c)", [], "new"),
+        ("c = s.create(new, 'first'); s._remove_if_free = die; s.publish(c)", [], "new"),
+        ("c = s.create(new, 'first'); edge.shutil.rmtree = die; s.publish(c)", [], "new"),
+        ("c = s.create(new, 'first'); edge.shutil.rmtree = die; s.discard(c)", [], "first"),
+    ],
+    ids=["copy", "begun", "finished", "alias", "begun-goes", "old-goes", "old-half-gone", "discard"],
+)  # fmt: skip
+def test_a_kill_between_any_two_steps_leaves_a_whole_live_generation_and_room_for_the_next(
+    store: VectorStore, tmp_path: Path, step: str, unfinished: list[str], live: str
+) -> None:
+    published(store, replace(INFO, name="old"), points(3))
+    published(store, INFO, points(10))
+    killed(store, f"import sceneseek.store.edge as edge; new = replace(INFO, name='new'); {step}")
+    assert [info.name for info in store.unfinished()] == unfinished
+    assert store.live() == live
+    assert "new" not in {info.name for info in store.generations()} or live == "new"
+    searched = store.open(live)
+    assert ids(searched) == {p.id for p in points(10)}
+    searched.close()
+    if unfinished:
+        again = store.resume("new")
+        assert again.count() == 10
+        store.publish(again)
+    published(store, replace(INFO, name="next"), points(3, seed=7), base=store.live())
+    homes = {home.name for home in (tmp_path / "index" / "generations").iterdir()}
+    assert homes == {info.name for info in store.generations()}
+    assert not list((tmp_path / "index").rglob("building.json"))
+
+
+def test_a_damaged_unfinished_generation_is_told_and_does_not_hold_the_store(
+    store: VectorStore, tmp_path: Path
+) -> None:
+    killed(store, "c = s.create(INFO); c.upsert(points(20)); die()")
+    for file in (tmp_path / "index" / "generations" / "first" / "shard").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    with pytest.raises(IndexUnavailable, match="damaged"):
+        store.resume("first")
+    published(store, replace(INFO, name="second"), points(2))
+
+
+def test_vectors_come_back_as_they_were_written(store: VectorStore) -> None:
+    content = points(20)
+    published(store, INFO, content)
+    collection = store.open("first")
+    found = collection.vectors([content[3].id, str(uuid.uuid4()), content[8].id])
+    assert set(found) == {content[3].id, content[8].id}
+    np.testing.assert_allclose(found[content[8].id].joint, content[8].joint, atol=1e-6)
+    np.testing.assert_allclose(found[content[8].id].head, content[8].head, atol=5e-3)
+    collection.close()
+    published(store, replace(INFO, name="second", head=0), points(2, head=0))
+    collection = store.open("second")
+    assert collection.vectors([points(2)[0].id])[points(2)[0].id].head.shape == (0,)
+    collection.close()
+
+
+def test_a_generation_that_another_process_searches_can_be_glanced_at(tmp_path: Path) -> None:
+    store = EdgeStore(tmp_path / "index")
+    published(store, INFO, points(10))
+    owner = store.open("first")
+    glance = store.glance("first")
+    assert ids(glance) == {p.id for p in points(10)}
+    glance.close()
+    assert owner.count() == 10
+    owner.close()
+
+
+def test_sources_written_before_there_were_labels_are_read(store: VectorStore, tmp_path: Path) -> None:
+    published(store, INFO, points(2))
+    (manifest,) = tmp_path.rglob("generation.json")
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "sources": ["/photos"]}))
+    assert store.generations() == [INFO]
 
 
 def test_two_runs_cannot_build_at_once(store: VectorStore) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sceneseek.errors import NotFound
 from sceneseek.payload import NAMESPACE, path_fields, point_id, relative_path, source_file
-from sceneseek.store import CollectionInfo
+from sceneseek.store import CollectionInfo, Source
 
 names = st.binary(min_size=1, max_size=60).filter(lambda raw: b"\0" not in raw).map(os.fsdecode)
 
@@ -31,13 +31,20 @@ def test_different_names_have_different_ids(one: str, other: str) -> None:
     assert (point_id(one) == point_id(other)) == (one == other)
 
 
+@given(names, names)
+def test_a_labelled_sources_image_has_an_id_that_no_other_sources_image_has(one: str, other: str) -> None:
+    path = one.strip("/").replace("//", "/")
+    assert point_id(path, "label") != point_id(f"label/{path}")
+    assert (point_id(path, "a") == point_id(other, "b")) is False
+
+
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60))
 def test_the_id_of_a_utf8_path_is_the_standard_uuid5(path: str) -> None:
     assert point_id(path) == str(uuid.uuid5(NAMESPACE, path))
 
 
 def info(folder: Path) -> CollectionInfo:
-    return CollectionInfo("g", "f", 2, 0, (str(folder),), "")
+    return CollectionInfo("g", "f", 2, 0, (Source("", str(folder)),), "")
 
 
 def test_a_file_is_found_below_its_folder_by_its_raw_name(tmp_path: Path) -> None:
