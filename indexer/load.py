@@ -6,6 +6,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 
+from indexer.fingerprint import fingerprint
 from indexer.walk import ImageFile, Skipped
 from sceneseek.decode import MAX_PIXELS, decode
 from sceneseek.errors import ImageError
@@ -25,6 +26,7 @@ class Loaded:
     width: int
     height: int
     format: str
+    dhash: str
     seconds: float
 
 
@@ -42,5 +44,6 @@ def load(file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int = MAX_
         return Skipped(file.relative, "unreadable", f"cannot be read ({error.strerror})")
     pixels = prepare(picture, inputs)
     sha256 = hashlib.sha256(data).hexdigest()
+    dhash = fingerprint(picture)
     seconds = time.perf_counter() - start
-    return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, seconds)
+    return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, dhash, seconds)
