@@ -60,13 +60,22 @@ def cli(debug: bool, verbose: bool) -> None:
     show_default=True,
     help="How many nearest neighbours to rescore.",
 )
+@click.option("--keep-duplicates", is_flag=True, help="Show near-duplicates of a better result too.")
 @bundle_option
 @index_option
 @device_option
 @threads_option
 @json_option
-def search(
-    query: str, k: int, shortlist: int, bundle: Path, index_url: str, device: Device, threads: int, as_json: bool
+def search(  # noqa: PLR0913, PLR0917 - one argument an option
+    query: str,
+    k: int,
+    shortlist: int,
+    keep_duplicates: bool,
+    bundle: Path,
+    index_url: str,
+    device: Device,
+    threads: int,
+    as_json: bool,
 ) -> None:
     """Print the images that match QUERY best: rank, score, path."""
     # Imported here so that `sceneseek --help` answers at once.
@@ -78,14 +87,15 @@ def search(
     checked_query(query)
     pipeline = Search(Bundle.load(bundle), open_store(index_url), device, threads)
     try:
-        answer = pipeline.query(query, k, shortlist)
+        answer = pipeline.query(query, k, shortlist, keep_duplicates)
     finally:
         pipeline.close()
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(answer), indent=2, ensure_ascii=False))
         return
     for result in answer.results:
-        click.echo(f"{result.rank:2d}  {result.score:.2f}  {result.path}")
+        folded = f"  (+{result.duplicates} similar)" if result.duplicates and not keep_duplicates else ""
+        click.echo(f"{result.rank:2d}  {result.score:.2f}  {result.path}{folded}")
     if not answer.calibrated:
         click.echo("note: the scores are not calibrated: read them as an order only", err=True)
     if answer.truncated:

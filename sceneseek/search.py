@@ -9,17 +9,23 @@ from typing import Any
 import numpy as np
 
 from sceneseek.bundle import Bundle
+from sceneseek.collapse import leading
 from sceneseek.encoders import truncated
 from sceneseek.live import Live
 from sceneseek.models import Models, Shelf
-from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, checked_k, checked_query
+from sceneseek.payload import similar_images
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, MAX_SHORTLIST, checked_k, checked_query
 from sceneseek.runtime import Device, Placement
 from sceneseek.store import VectorStore
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One image of an answer: `score` in [0, 1], `similarity` the joint-space cosine, `rank` from 1."""
+    """One image of an answer: `score` in [0, 1], `similarity` the joint-space cosine, `rank` from 1.
+
+    `duplicates` is how many other images of the index are near-duplicates of it; unless they are kept, it stands for
+    them in the answer.
+    """
 
     rank: int
     id: str
@@ -30,6 +36,7 @@ class Result:
     height: int
     format: str
     metadata: dict[str, Any]
+    duplicates: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,9 @@ class Search:
         """Where its text graph runs."""
         return self.live.companion.encoder.placement
 
-    def query(self, text: str, k: int = DEFAULT_K, shortlist: int = DEFAULT_SHORTLIST) -> Answer:
+    def query(
+        self, text: str, k: int = DEFAULT_K, shortlist: int = DEFAULT_SHORTLIST, keep_duplicates: bool = False
+    ) -> Answer:
         """The k images that match a text best.
 
         The order is by score; equal scores, which a calibration with steps gives, by similarity.
@@ -93,7 +102,9 @@ class Search:
         Args:
             text: a scene in words; checked by `checked_query`.
             k: how many results, 1 to `MAX_K`.
-            shortlist: how many nearest neighbours to score; never fewer than k.
+            shortlist: how many nearest neighbours to score; never fewer than k, and more where their
+                near-duplicates would leave fewer than k results.
+            keep_duplicates: whether near-duplicates of a better result are results of their own.
 
         Raises:
             InvalidRequest: the text or k cannot be searched.
@@ -105,15 +116,20 @@ class Search:
             tokens = models.encoder.tokenize([text])
             vectors = models.encoder.encode_tokens(tokens)
             clock.lap("encode")
-            candidates = collection.shortlist(vectors.joint[0], max(shortlist, k), models.scorer.vectors_read())
-            clock.lap("shortlist")
-            scores = models.scorer.score(candidates, vectors.joint[0], vectors.head[0])
-            best = np.lexsort((-candidates.similarity, -scores))[:k]
-            clock.lap("score")
-            records = collection.retrieve([candidates.ids[i] for i in best])
-            clock.lap("payload")
+            limit = max(shortlist, k)
+            while True:
+                candidates = collection.shortlist(vectors.joint[0], limit, models.scorer.vectors_read())
+                clock.lap("shortlist")
+                scores = models.scorer.score(candidates, vectors.joint[0], vectors.head[0])
+                order = np.lexsort((-candidates.similarity, -scores))
+                clock.lap("score")
+                records = leading(collection, [candidates.ids[i] for i in order], k, keep_duplicates)
+                clock.lap("payload")
+                if len(records) == k or len(candidates) < limit or limit >= MAX_SHORTLIST:
+                    break
+                limit = min(4 * limit, MAX_SHORTLIST)
             generation = collection.info.name
-        places = dict(zip((candidates.ids[i] for i in best), best, strict=True))
+        places = {identity: place for place, identity in enumerate(candidates.ids)}
         results = [
             Result(
                 rank=rank,
@@ -125,6 +141,7 @@ class Search:
                 height=int(record.payload.get("height", 0)),
                 format=str(record.payload.get("format", "")),
                 metadata=dict(record.payload.get("metadata", {})),
+                duplicates=similar_images(record.payload)[1],
             )
             for rank, record in enumerate(records, start=1)
         ]
@@ -157,7 +174,7 @@ class _Clock:
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self._laps[stage] = round((now - self._last) * 1e3, 3)
+        self._laps[stage] = round(self._laps.get(stage, 0.0) + (now - self._last) * 1e3, 3)
         self._last = now
 
     def read(self) -> dict[str, float]:

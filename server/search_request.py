@@ -16,22 +16,28 @@ _HINTS = {
     "q": f"describe a scene in a few words, {_EXAMPLE}",
     "k": f"ask for 1 to {MAX_K:,} results",
     "shortlist": f"have 1 to {MAX_SHORTLIST:,} nearest neighbours scored",
+    "keep_duplicates": "true shows near-duplicates of a better result too, false (the default) folds them into it",
 }
+_KINDS = {"q": "text", "keep_duplicates": "true or false"}
 _BODY = 'send a JSON object such as {"q": "a dog jumping over a log", "k": 5}'
 
 
 class SearchRequest(BaseModel):
-    """One search: `q` a scene in words, `k` how many results, `shortlist` how many candidates to score."""
+    """One search: `q` a scene in words, `k` how many results, `shortlist` how many candidates to score.
+
+    `keep_duplicates` shows near-duplicates of a better result too.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     q: str
     k: Annotated[int, Field(ge=1, le=MAX_K)] = DEFAULT_K
     shortlist: Annotated[int, Field(ge=1, le=MAX_SHORTLIST)] = DEFAULT_SHORTLIST
+    keep_duplicates: bool = False
 
     @classmethod
     def from_arguments(cls, arguments: MultiDict[str, str]) -> SearchRequest:
-        """A request in a query string; a number left empty, as forms send it, is not given.
+        """A request in a query string; a field but `q` left empty, as forms send it, is not given.
 
         Raises:
             InvalidRequest: a field is missing, unknown, given twice, or no number in its range.
@@ -40,7 +46,7 @@ class SearchRequest(BaseModel):
         for name, values in arguments.lists():
             if len(values) > 1:
                 raise InvalidRequest(f"{_shown(name, '')} is given {len(values)} times", "give it once")
-            if values[0] or name not in ("k", "shortlist"):
+            if values[0] or name not in ("k", "shortlist", "keep_duplicates"):
                 fields[name] = values[0]
         try:
             return cls.model_validate(fields)
@@ -80,7 +86,7 @@ def _sentence(name: str, error: ErrorDetails) -> str:
     if kind in ("greater_than_equal", "less_than_equal"):
         return f"{name} is {_shown(error['input'], quote='')}"
     value = _shown(error["input"])
-    return f"{name} is {value}, which is not {'text' if name == 'q' else 'a whole number'}"
+    return f"{name} is {value}, which is not {_KINDS.get(name, 'a whole number')}"
 
 
 def _shown(value: Any, quote: str = "'") -> str:
