@@ -16,10 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from indexer.duplicates import mark_duplicates
 from indexer.load import Loaded, load
 from indexer.pipeline import batched, bounded_map
 from indexer.receipt import Receipt
+from indexer.sidecar import Sidecar
 from indexer.walk import ImageFile, Listing, Skipped, list_images
 from sceneseek.bundle import Bundle
 from sceneseek.decode import MAX_PIXELS
@@ -28,7 +31,7 @@ from sceneseek.errors import IndexUnavailable, SourceError
 from sceneseek.payload import path_fields, point_id, relative_path
 from sceneseek.progress import Progress
 from sceneseek.runtime import Device
-from sceneseek.store import Collection, CollectionInfo, Point, VectorStore
+from sceneseek.store import Collection, CollectionInfo, Point, Source, VectorStore
 from sceneseek.vectors import Vectors
 
 
@@ -42,6 +45,7 @@ class BuildOptions:
         batch: images in one run of the graph.
         max_pixels: larger pictures are skipped.
         max_skipped: share of the image files that may be skipped before the run fails; up to 100 always may.
+        metadata: what is known of the images; None leaves what the index knows as it is.
     """
 
     device: Device = "auto"
@@ -49,6 +53,7 @@ class BuildOptions:
     batch: int = 16
     max_pixels: int = MAX_PIXELS
     max_skipped: float = 0.5
+    metadata: Sidecar | None = None
 
 
 def index_folder(folder: Path, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None) -> Receipt:
@@ -78,8 +83,11 @@ class _Run:
         self._store, self._options = store, options
         self._workers = options.workers or os.cpu_count() or 1
         self._receipt = Receipt(skipped=list(listing.skipped), ignored=listing.ignored)
-        self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0}
+        self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0, "compare": 0.0}
         self._now = datetime.now(UTC)
+        self._new: list[str] = []
+        # What the index knew of images that are encoded again; written again where no metadata is given.
+        self._known: dict[str, dict[str, Any]] = {}
 
     def execute(self) -> Receipt:
         start = time.perf_counter()
@@ -89,6 +97,8 @@ class _Run:
             changed = self._fill(collection, base is not None)
             if changed:
                 self._optimise(collection)
+            self._compare(collection)
+            if changed:
                 self._check(collection)
         except BaseException:
             self._store.discard(collection)
@@ -107,7 +117,7 @@ class _Run:
         live = self._store.live()
         for info in self._store.generations():
             same_graph = info.image_fingerprint == self._bundle.manifest.fingerprints.image
-            if info.name == live and same_graph and info.sources == (str(self._root),):
+            if info.name == live and same_graph and info.sources == (Source("", str(self._root)),):
                 head_fits = info.head == self._bundle.manifest.dimensions.image_head
                 return info.name if head_fits else None
         return None
@@ -120,25 +130,31 @@ class _Run:
             image_fingerprint=manifest.fingerprints.image,
             joint=manifest.dimensions.joint,
             head=manifest.dimensions.image_head,
-            sources=(str(self._root),),
+            sources=(Source("", str(self._root)),),
             created=self._now.isoformat(timespec="microseconds"),
             bundle=str(self._bundle.path.resolve()),
         )
 
     def _fill(self, collection: Collection, known_before: bool) -> bool:
         """Encode what is new or changed, remove what is gone; False if there was nothing to do."""
-        known = {}
+        known: dict[str, tuple[str, tuple[int, int] | None, dict[str, Any]]] = {}
         if known_before:
             for record in collection.scroll():
                 payload = record.payload
-                known[relative_path(payload)] = (record.id, payload["bytes"], payload["mtime_ns"])
-        todo = []
+                as_it_was = (payload["bytes"], payload["mtime_ns"])
+                known[relative_path(payload)] = (record.id, as_it_was, payload.get("metadata", {}))
+        todo: list[ImageFile] = []
+        described: dict[str, dict[str, Any]] = {}
         for file in self._listing.files:
-            before = known.pop(file.relative, None)
-            if before is not None and before[1:] == (file.bytes, file.mtime_ns):
+            identity, stamp, metadata = known.pop(file.relative, ("", None, {}))
+            if stamp == (file.bytes, file.mtime_ns):
                 self._receipt.unchanged += 1
+                if self._options.metadata and self._options.metadata.differs(file.relative, metadata):
+                    described[identity] = {"metadata": self._options.metadata.metadata(file.relative)}
             else:
                 todo.append(file)
+                self._known[file.relative] = metadata
+        self._describe(collection, described)
         gone = [identity for identity, *_ in known.values()]
         for ids in batched(gone, 1024):
             collection.delete(ids)
@@ -152,7 +168,15 @@ class _Run:
                 f"(the first, {path_fields(first.relative)['path']}: {first.what})",
                 "name a folder of readable images",
             )
-        return bool(self._receipt.indexed or gone)
+        return bool(self._receipt.indexed or gone or described)
+
+    def _describe(self, collection: Collection, described: dict[str, dict[str, Any]]) -> None:
+        """Write metadata that changed beside images that did not."""
+        for ids in batched(described, 1024):
+            collection.set_payload({identity: described[identity] for identity in ids})
+        self._receipt.described += len(described)
+        if self._options.metadata:
+            self._receipt.undescribed = self._options.metadata.unmatched(file.relative for file in self._listing.files)
 
     def _encode_all(self, files: Sequence[ImageFile], collection: Collection) -> None:
         encoder = ImageEncoder(self._bundle, self._options.device, threads=1)
@@ -163,7 +187,9 @@ class _Run:
         ):
             for images, vectors in self._encoded(files, encoder, loaders, encoders, progress):
                 start = time.perf_counter()
-                collection.upsert(list(self._points(images, vectors)))
+                points = list(self._points(images, vectors))
+                collection.upsert(points)
+                self._new += [point.id for point in points]
                 self._seconds["upsert"] += time.perf_counter() - start
                 self._receipt.indexed += len(images)
                 progress.advance(len(images))
@@ -209,6 +235,8 @@ class _Run:
 
     def _points(self, images: Sequence[Loaded], vectors: Vectors) -> Iterator[Point]:
         for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
+            metadata = self._metadata(image.file.relative)
+            self._receipt.described += bool(metadata and self._options.metadata)
             yield Point(
                 id=point_id(image.file.relative),
                 joint=joint,
@@ -223,9 +251,20 @@ class _Run:
                     "bytes": image.file.bytes,
                     "mtime_ns": image.file.mtime_ns,
                     "indexed_at": self._now.isoformat(timespec="seconds"),
-                    "metadata": {},
+                    "metadata": metadata,
+                    "dhash": image.dhash,
                 },
             )
+
+    def _metadata(self, relative: str) -> dict[str, Any]:
+        if self._options.metadata is None:
+            return self._known.get(relative, {})
+        return self._options.metadata.metadata(relative)
+
+    def _compare(self, collection: Collection) -> None:
+        start = time.perf_counter()
+        self._receipt.duplicates = mark_duplicates(collection, self._new)
+        self._seconds["compare"] = time.perf_counter() - start
 
     def _optimise(self, collection: Collection) -> None:
         start = time.perf_counter()

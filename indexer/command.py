@@ -33,6 +33,11 @@ from sceneseek.runtime import Device
     show_default=True,
     help="Fail if more than 100 images, and a larger share of them, cannot be used.",
 )
+@click.option(
+    "--metadata",
+    metavar="FILE",
+    help="CSV, TSV or JSON lines with a column `path`; or `sidecars`: NAME.json beside each image.",
+)
 @json_option
 def index(
     folder: Path,
@@ -43,15 +48,20 @@ def index(
     batch: int,
     max_pixels: int,
     max_skipped: float,
+    metadata: str | None,
     as_json: bool,
 ) -> None:
     """Index the images below FOLDER; a later run encodes only what is new or changed."""
-    from indexer.build import BuildOptions, index_folder  # noqa: PLC0415 - so that --help answers at once
+    from indexer.build import BuildOptions, index_listing  # noqa: PLC0415 - so that --help answers at once
+    from indexer.sidecar import read_metadata  # noqa: PLC0415
+    from indexer.walk import list_images  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    options = BuildOptions(device, workers, batch, max_pixels, max_skipped)
-    receipt = index_folder(folder, Bundle.load(bundle), open_store(index_url), options)
+    listing = list_images(folder)
+    known = read_metadata(metadata, folder, [file.relative for file in listing.files]) if metadata else None
+    options = BuildOptions(device, workers, batch, max_pixels, max_skipped, known)
+    receipt = index_listing(folder, listing, Bundle.load(bundle), open_store(index_url), options)
     if as_json:
         click.echo(json.dumps(receipt.to_json(), indent=2, ensure_ascii=False))
         return

@@ -10,6 +10,7 @@ from indexer.walk import Skipped
 from sceneseek.errors import one_line
 from sceneseek.payload import path_fields
 from sceneseek.progress import duration
+from sceneseek.tables import first_few
 
 SHOWN = 50
 
@@ -25,6 +26,9 @@ class Receipt:
         removed: images whose files are gone.
         skipped: files that could not be used, each with its reason.
         ignored: files that are not images by their names.
+        duplicates: images of the index that are near-duplicates of another one.
+        described: images whose metadata is new or other than before.
+        undescribed: paths in the metadata at which there is no image.
         seconds: by stage; ``load`` and ``encode`` are summed over their threads, ``total`` is by the clock.
     """
 
@@ -34,6 +38,9 @@ class Receipt:
     removed: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     ignored: int = 0
+    duplicates: int = 0
+    described: int = 0
+    undescribed: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -52,7 +59,15 @@ class Receipt:
             counts += f", removed {self.removed:,}"
         if self.ignored:
             counts += f", not images {self.ignored:,}"
+        if self.duplicates:
+            counts += f", near-duplicates {self.duplicates:,}"
+        if self.described:
+            counts += f", metadata written {self.described:,}"
         lines = [counts]
+        if self.undescribed:
+            lines.append(
+                f"no image at {len(self.undescribed):,} paths of the metadata: {one_line(first_few(self.undescribed))}"
+            )
         if len(self.skipped) > SHOWN:
             reasons = Counter(s.reason for s in self.skipped).most_common()
             lines.append("skipped by reason: " + ", ".join(f"{reason} {count:,}" for reason, count in reasons))

@@ -16,7 +16,7 @@ from indexer.walk import Skipped, list_images
 from sceneseek.bundle import Bundle
 from sceneseek.errors import SourceError
 from sceneseek.payload import point_id, relative_path
-from sceneseek.store import VectorStore, open_store
+from sceneseek.store import Source, VectorStore, open_store
 from tests.drawing import NAMES, draw_gallery
 
 Noise = Callable[[int, int], Image.Image]
@@ -49,7 +49,7 @@ def test_every_image_is_indexed_with_its_facts(bundle: Bundle, photos: Path, sto
     collection.close()
     assert (facts["width"], facts["height"], facts["format"], facts["path"]) == (320, 240, "JPEG", "scenes/sunset.jpg")
     assert facts["bytes"] == (photos / "scenes/sunset.jpg").stat().st_size
-    assert collection.info.sources == (str(photos),)
+    assert collection.info.sources == (Source("", str(photos)),)
 
 
 def test_a_second_run_encodes_nothing_and_keeps_the_generation(
