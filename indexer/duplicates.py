@@ -14,6 +14,7 @@ many searches for neighbours. Vectors are read of those alone whose fingerprints
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,8 +37,11 @@ CROP_SHARE, CROP_COSINE, CROP_LEAST = 0.28, 0.9, 48
 FEW = 32
 _COLOUR_COSINE = COPY_COSINE
 
-# Numbers in one block of comparisons, and images written at a time.
+# No pair weighs more than half the bits and half of those that differ, so none of more differing bits can be near.
+_MOST_BITS = int(CROP_SHARE * BITS / (2 - CROP_SHARE))
+# Fingerprints compared in one block, pairs of vectors at a time, and images written at a time.
 _BLOCK = 4_000_000
+_PAIRS = 8_192
 _BATCH = 1024
 
 Numbers = npt.NDArray[Any]
@@ -176,21 +180,22 @@ def _pairs(collection: Collection, images: _Images, fresh: set[int]) -> Iterator
     step = max(1, _BLOCK // max(1, len(images.hashed)))
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
-        differing = np.zeros((len(block), len(ones)), np.int16)
+        differing = np.zeros((len(block), len(ones)), np.uint8)
         for half in (0, 1):
             differing += np.bitwise_count(images.hashes[block, half, None] ^ images.hashes[None, :, half])
-        weights = weight(ones[block, None], ones[None, :], differing)
-        close = differing <= CROP_SHARE * weights
-        close[np.arange(len(block)), block] = False
-        some, columns = np.flatnonzero(close.any(axis=1)), np.flatnonzero(close.any(axis=0))
-        if not len(some):
-            continue
-        at = np.ix_(some, columns)
-        vectors = _vectors(collection, [images.ids[i] for i in images.hashed[np.union1d(block[some], columns)]])
-        joints = [np.stack([vectors[images.ids[i]] for i in images.hashed[of]]) for of in (block[some], columns)]
-        found = close[at] & near_duplicates(differing[at], weights[at], joints[0] @ joints[1].T)
-        for row, near in zip(images.hashed[block[some]], found, strict=True):
-            yield int(row), images.hashed[columns[near]]
+        places, columns = np.nonzero(differing <= _MOST_BITS)
+        few = differing[places, columns].astype(np.int16)
+        weights = weight(ones[block[places]], ones[columns], few)
+        close = (few <= CROP_SHARE * weights) & (block[places] != columns)
+        if close.any():
+            one, other = block[places[close]], columns[close]
+            cosines = _cosines(collection, images, one, other)
+            found = near_duplicates(few[close], weights[close], cosines)
+            one, other = images.hashed[one[found]], images.hashed[other[found]]
+            # The pairs come row by row.
+            for begin, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(one)) + 1), len(one)]):
+                if end > begin:
+                    yield int(one[begin]), other[begin:end]
     yield from _blank_pairs(collection, images.blank, images.ids, fresh)
 
 
@@ -207,6 +212,19 @@ def _blank_pairs(
         if others:
             vectors = _vectors(collection, [ids[i] for i in (index, *others)])
             yield index, [o for o in others if float(vectors[ids[o]] @ vectors[ids[index]]) >= _COLOUR_COSINE]
+
+
+def _cosines(collection: Collection, images: _Images, one: Indices, other: Indices) -> Floats:
+    """Of the joint vectors of pairs; each vector is read once."""
+    needed, places = np.unique(np.concatenate([one, other]), return_inverse=True)
+    ids = [images.ids[index] for index in images.hashed[needed]]
+    vectors = _vectors(collection, ids)
+    joints = np.stack([vectors[identity] for identity in ids])
+    cosines = np.empty(len(one), np.float32)
+    for part in range(0, len(one), _PAIRS):
+        of = slice(part, part + _PAIRS)
+        cosines[of] = np.einsum("nd,nd->n", joints[places[: len(one)][of]], joints[places[len(one) :][of]])
+    return cosines
 
 
 def _vectors(collection: Collection, ids: Sequence[str]) -> dict[str, Floats]:

@@ -54,7 +54,7 @@ def test_index_then_search_then_index_again(sceneseek: CommandLine, tmp_path: Pa
 
     again = json.loads(sceneseek("index", photos, "--index", index, "--json").stdout)
     assert (again["indexed"], again["unchanged"], again["skipped"]) == (0, len(NAMES), [])
-    assert set(again["seconds"]) == {"load", "encode", "upsert", "optimise", "total"}
+    assert set(again["seconds"]) == {"load", "encode", "upsert", "optimise", "compare", "total"}
 
 
 def test_search_prints_json_for_programs(sceneseek: CommandLine) -> None:
