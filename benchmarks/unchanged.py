@@ -50,7 +50,7 @@ def fill(home: Path, bundle: Bundle, count: int) -> tuple[Path, EdgeStore]:
     for files in batched(list_images(folder).files, 500):
         vectors = Vectors(clusters.draw(len(files)), heads.draw(len(files))[:, :head])
         hashes = [hashlib.sha256(file.path.read_bytes()).hexdigest() for file in files]
-        images = [Loaded(f, (), sha256, 640, 480, "JPEG", 0.0) for f, sha256 in zip(files, hashes, strict=True)]
+        images = [Loaded(f, (), sha256, 640, 480, "JPEG", "", 0.0) for f, sha256 in zip(files, hashes, strict=True)]
         writing.add(images, vectors)
     collection.optimize()
     store.publish(collection)

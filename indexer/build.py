@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from indexer.duplicates import mark_duplicates
 from indexer.encode import encode_files, hash_contents
 from indexer.inspection import inspect
 from indexer.known import Known, known_images
@@ -28,15 +29,17 @@ from indexer.preamble import preamble
 from indexer.quality import Comparison, indexed, recall_at_5
 from indexer.receipt import Receipt
 from indexer.receipt_file import Line, ReceiptFile, earlier_lines, receipts_of, skipped_line, tidy
+from indexer.sidecar import Sidecar, read_metadata
 from indexer.sources import Folder, Sources, join_sources
 from indexer.walk import UNREADABLE, ImageFile, Listing, Skipped, list_images
 from indexer.writing import Writing
 from sceneseek.bundle import Bundle
 from sceneseek.captions import read_captions
-from sceneseek.errors import DataError, IndexUnavailable, SourceError
+from sceneseek.errors import DataError, IndexUnavailable, InvalidRequest, SourceError
 from sceneseek.models import find_bundle
 from sceneseek.payload import INDEXED_FIELDS, path_fields
 from sceneseek.store import Collection, CollectionInfo, VectorStore
+from sceneseek.store.base import FieldType
 from sceneseek.store.edge import EdgeStore
 
 log = logging.getLogger(__name__)
@@ -154,6 +157,16 @@ def _plan(sources: Sources, listings: dict[int, Listing], known: Mapping[Place, 
     return make_plan(every, known, hashes, [*sources.forgotten, *(listings if options.prune else ())])
 
 
+def _read_metadata(sources: Sources, listings: Mapping[int, Listing], options: BuildOptions) -> Sidecar | None:
+    """What `options.metadata` names, which is of one folder."""
+    if options.metadata is None or isinstance(options.metadata, Sidecar):
+        return options.metadata
+    if len(listings) > 1:
+        raise InvalidRequest("metadata is of one folder, and several are read", "index one folder at a time")
+    ((number, listing),) = listings.items()
+    return read_metadata(options.metadata, sources.read[number], [file.relative for file in listing.files])
+
+
 def _begun_receipt(listings: Mapping[int, Listing]) -> Receipt:
     receipt = Receipt(skipped=[entry for listing in listings.values() for entry in listing.skipped])
     for listing in listings.values():
@@ -175,8 +188,9 @@ class _Run:
         self._sources, self._listings, self._bundle = sources, listings, bundle
         self._store, self._options = store, options
         self._receipt = _begun_receipt(listings)
-        self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0}
+        self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0, "compare": 0.0}
         self._now = datetime.now(UTC)
+        self._metadata = _read_metadata(sources, listings, options)
         self._resumed = self._settled = False
 
     def execute(self) -> Receipt:
@@ -189,7 +203,7 @@ class _Run:
             path = self._receipt_path(collection, plan)
             earlier = earlier_lines(path, collection.info.name) if self._resumed else {}
             with ReceiptFile(path) as told:
-                writing = Writing(collection, known, self._receipt, told, self._now)
+                writing = Writing(collection, known, self._receipt, told, self._now, self._metadata)
                 told.write([self._first_line(collection)])
                 present = writing.foreseen(plan)
                 told.write(preamble(self._receipt, plan, self._listings.values(), earlier, present))
@@ -238,9 +252,16 @@ class _Run:
             head=manifest.dimensions.image_head,
             sources=self._sources.every,
             created=self._now.isoformat(timespec="microseconds"),
-            indexed=dict(INDEXED_FIELDS),
+            indexed=self._fields(),
             bundle=str(self._bundle.path.resolve()),
         )
+
+    def _fields(self) -> dict[str, FieldType]:
+        """The payload fields to index: ours, those of the generation before, those of the metadata."""
+        live = _live(self._store)
+        described = self._metadata.fields if self._metadata else {}
+        fields = {name: kind for name, kind in described.items() if kind != "text"}
+        return {**(live.indexed if live else {}), **INDEXED_FIELDS, **fields}
 
     def _receipt_path(self, collection: Collection, plan: Plan) -> Path | None:
         """Where to tell every file's fate; a run that changes nothing leaves the store's own receipts alone."""
@@ -265,8 +286,12 @@ class _Run:
         """Do what the plan says."""
         writing.take_over(plan)
         writing.remove(plan.removed)
+        writing.describe(plan.unchanged)
         if plan.encode:
             self._encode_all(plan.encode, writing, told)
+        if self._metadata is not None:
+            files = [file.relative for listing in self._listings.values() for file in listing.files]
+            self._receipt.undescribed = self._metadata.unmatched(files)
         if self._receipt.skipped and not self._receipt.usable:
             first = self._receipt.skipped[0]
             folders = ", ".join(str(folder) for folder in self._sources.read.values())
@@ -322,7 +347,9 @@ class _Run:
             return str(base)
         start = time.perf_counter()
         collection.optimize()
-        self._seconds["optimise"] = time.perf_counter() - start
+        optimised = time.perf_counter()
+        self._receipt.duplicates = mark_duplicates(collection, writing.written)
+        self._seconds |= {"optimise": optimised - start, "compare": time.perf_counter() - optimised}
         try:
             writing.check()
             if base is None:

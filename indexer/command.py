@@ -107,6 +107,11 @@ class _Stopped(BaseException):
     show_default=True,
     help="Fail if more than 100 images, and a larger share of them, cannot be used.",
 )
+@click.option(
+    "--metadata",
+    metavar="FILE",
+    help="CSV, TSV or JSON lines with a column `path`; or `sidecars`: NAME.json beside each image.",
+)
 @json_option
 def index(
     folders: tuple[str, ...],
@@ -131,6 +136,7 @@ def index(
     batch: int,
     max_pixels: int,
     max_skipped: float,
+    metadata: str | None,
     as_json: bool,
 ) -> None:
     """Index the images below each FOLDER; a later run encodes only what is new or changed.
@@ -162,7 +168,7 @@ def index(
 
     options = BuildOptions(
         device, workers, batch, max_pixels, max_skipped, Patterns(include, exclude), prune, forget, receipt,
-        rebuild, captions, max_loss,
+        metadata, rebuild, captions, max_loss,
     )  # fmt: skip
     graphs, store = Bundle.load(bundle), open_store(index_url)
     named = [Folder.parse(folder) for folder in folders] or every_folder(store)

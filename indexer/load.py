@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from indexer.fingerprint import fingerprint
 from indexer.memory import Room
 from indexer.walk import UNREADABLE, ImageFile, Skipped
 from sceneseek.decode import MAX_PIXELS, decode
@@ -37,6 +38,7 @@ class Loaded:
     width: int
     height: int
     format: str
+    dhash: str
     seconds: float
 
 
@@ -66,12 +68,13 @@ def _load(
             content.seek(0)
             picture = decode(content, enough_pixels(inputs), max_pixels, admission)
             pixels = prepare(picture, inputs)
+            dhash = fingerprint(picture)
     except ImageError as error:
         return Skipped(file.relative, error.reason, str(error), file.source)
     except OSError as error:
         return Skipped(file.relative, UNREADABLE, f"cannot be read ({error.strerror})", file.source)
     seconds = time.perf_counter() - start
-    return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, seconds)
+    return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, dhash, seconds)
 
 
 def content_hash(file: ImageFile) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexer.patterns import Patterns
+from indexer.sidecar import Sidecar
 from sceneseek.decode import MAX_PIXELS
 from sceneseek.runtime import Device
 
@@ -24,6 +25,8 @@ class BuildOptions:
         prune: remove images whose files are gone.
         forget: folders whose images are to leave the index.
         receipt: a file for the fate of every file; None is the store's own place.
+        metadata: what is known of the images: read already, a file, or ``sidecars`` (see `indexer.sidecar`); None
+            leaves what the index knows as it is.
         rebuild: encode everything anew, whatever the live generation holds.
         captions: of the images, to compare the new generation with the live one before it takes its place.
         max_loss: how many points of recall@5 (times 100) it may lose.
@@ -38,6 +41,7 @@ class BuildOptions:
     prune: bool = False
     forget: tuple[Path, ...] = ()
     receipt: Path | None = None
+    metadata: Sidecar | str | None = None
     rebuild: bool = False
     captions: Path | None = None
     max_loss: float = 2.0

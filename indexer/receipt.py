@@ -11,6 +11,7 @@ from indexer.walk import Skipped
 from sceneseek.errors import one_line
 from sceneseek.payload import path_fields
 from sceneseek.progress import duration
+from sceneseek.tables import first_few
 
 SHOWN = 50
 
@@ -32,6 +33,9 @@ class Receipt:
         skipped: files that could not be used, each with its reason.
         ignored: files that are not images by their names.
         excluded: files and folders that a pattern excludes.
+        duplicates: images of the index that are near-duplicates of another one.
+        described: images whose metadata is new or other than before.
+        undescribed: paths in the metadata at which there is no image.
         seconds: by stage; ``load`` and ``encode`` are summed over their threads, ``total`` is by the clock.
         inspection: of a generation that was built anew: points looked at, recall of approximate against exact search.
         quality: where captions were given: recall@5 (times 100) of the generation before and of this one.
@@ -50,6 +54,9 @@ class Receipt:
     skipped: list[Skipped] = field(default_factory=list)
     ignored: int = 0
     excluded: int = 0
+    duplicates: int = 0
+    described: int = 0
+    undescribed: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     inspection: dict[str, Any] | None = None
     quality: dict[str, Any] | None = None
@@ -116,12 +123,17 @@ class Receipt:
             "removed": self.removed,
             "not images": self.ignored,
             "excluded": self.excluded,
+            "near-duplicates": self.duplicates,
+            "metadata written": self.described,
         }
         counts += "".join(f", {fate} {count:,}" for fate, count in sometimes.items() if count)
         lines = [counts if self.planned is None else f"a run would have: {counts}"]
         lines += [_planned(entry) for entry in (self.planned or [])[:SHOWN]]
         if self.planned and len(self.planned) > SHOWN:
             lines.append(f"  ... and {len(self.planned) - SHOWN:,} more; --json lists them all")
+        if self.undescribed:
+            paths = one_line(first_few(self.undescribed))
+            lines.append(f"no image at {len(self.undescribed):,} paths of the metadata: {paths}")
         if self.gone:
             lines.append(f"gone {self.gone:,}: pass --prune to remove them from the index")
         if self.inspection:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from indexer.duplicates import FIELD as DUPLICATES
 from indexer.known import Known
 from indexer.load import Loaded
 from indexer.pipeline import batched
 from indexer.plan import Place, Plan, Takeover
 from indexer.receipt import Receipt
 from indexer.receipt_file import ReceiptFile, file_line
+from indexer.sidecar import Sidecar
 from indexer.walk import ImageFile, Skipped
 from sceneseek.errors import IndexUnavailable
 from sceneseek.payload import folders, path_fields, point_id
@@ -32,6 +34,11 @@ class Writing:
         receipt: is counted up.
         told: is written to.
         started: when the run began.
+        metadata: what is known of the images of the folders that are read; None leaves what the index knows.
+
+    Attributes:
+        changed: whether anything was written or removed.
+        written: ids of the points that were written, those that an interrupted run wrote included.
     """
 
     def __init__(
@@ -41,12 +48,15 @@ class Writing:
         receipt: Receipt,
         told: ReceiptFile,
         started: datetime,
+        metadata: Sidecar | None = None,
     ) -> None:
         self._collection, self._receipt, self._told = collection, receipt, told
         self._labels = [source.label for source in collection.info.sources]
         self._ids = {image.id for image in known.values()}
         self._started = started.isoformat(timespec="microseconds")
+        self._metadata = metadata
         self.changed = False
+        self.written = {image.id for image in known.values() if image.fresh}
 
     def identity(self, file: ImageFile | Skipped) -> str:
         """The id of a file's point."""
@@ -81,14 +91,44 @@ class Writing:
     def add(self, images: Sequence[Loaded], vectors: Vectors) -> None:
         """Write images that were encoded."""
         points = []
+        before = self._known_metadata([self.identity(image.file) for image in images])
         for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
             facts = {"sha256": image.sha256, "width": image.width, "height": image.height, "format": image.format}
-            points.append(self._point(image.file, joint, head, {**facts, "metadata": {}}))
+            metadata = self._described(image.file, before.get(self.identity(image.file), {}))
+            points.append(self._point(image.file, joint, head, {**facts, "dhash": image.dhash, "metadata": metadata}))
         self._upsert(points)
         self._receipt.indexed += len(images)
         self._told.write(
             [file_line("indexed", i.file, point.id, i.sha256) for i, point in zip(images, points, strict=True)]
         )
+
+    def describe(self, images: Iterable[Known]) -> None:
+        """Write the metadata of images that stay as they are, where it is another than the index knows."""
+        if self._metadata is None:
+            return
+        for batch in batched(images, _BATCH):
+            before = self._known_metadata([image.id for image in batch])
+            fresh = {
+                image.id: {"metadata": self._metadata.metadata(image.relative)}
+                for image in batch
+                if self._metadata.differs(image.relative, before[image.id])
+            }
+            if fresh:
+                self._collection.set_payload(fresh)
+                self._receipt.described += len(fresh)
+                self.changed = True
+
+    def _known_metadata(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        there = [identity for identity in ids if identity in self._ids]
+        return {record.id: record.payload.get("metadata", {}) for record in self._collection.retrieve(there)}
+
+    def _described(self, file: ImageFile, before: dict[str, Any]) -> dict[str, Any]:
+        """What is known of an image that is written."""
+        if self._metadata is None:
+            return before
+        known = self._metadata.metadata(file.relative)
+        self._receipt.described += bool(known)
+        return known
 
     def foreseen(self, plan: Plan) -> set[str]:
         """The ids of the images that the generation holds and, beside them, of those that it may hold in the end."""
@@ -109,9 +149,9 @@ class Writing:
         points = []
         for takeover in takeovers:
             record, vectors = stored[takeover.origin.id]
-            facts = {k: v for k, v in record.payload.items() if k != "path_bytes"}
-            if takeover.fate == "copied":
-                facts["metadata"] = {}
+            facts = {k: v for k, v in record.payload.items() if k not in ("path_bytes", DUPLICATES)}
+            before = {} if takeover.fate == "copied" else facts.get("metadata", {})
+            facts["metadata"] = self._described(takeover.file, before)
             points.append(self._point(takeover.file, vectors.joint, vectors.head, facts))
         moved = [takeover.origin.id for takeover in takeovers if takeover.fate == "renamed"]
         if moved:
@@ -144,9 +184,11 @@ class Writing:
     def _upsert(self, points: Sequence[Point]) -> None:
         self._collection.upsert(points)
         self._ids.update(point.id for point in points)
+        self.written.update(point.id for point in points)
         self.changed = True
 
     def _delete(self, ids: Sequence[str]) -> None:
         self._collection.delete(ids)
         self._ids.difference_update(ids)
+        self.written.difference_update(ids)
         self.changed = True

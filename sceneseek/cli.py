@@ -66,6 +66,7 @@ def cli(debug: bool, verbose: bool) -> None:
     metavar="CONDITION",
     help="Find only images for which this holds, such as year>=1990, tags=dog|cat, path^=animals/; may be repeated.",
 )
+@click.option("--keep-duplicates", is_flag=True, help="Show near-duplicates of a better result too.")
 @bundle_option
 @index_option
 @device_option
@@ -76,6 +77,7 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     k: int,
     shortlist: int,
     where: tuple[str, ...],
+    keep_duplicates: bool,
     bundle: Path,
     index_url: str,
     device: Device,
@@ -94,14 +96,15 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     conditions = filter_from_words(where)
     pipeline = Search(Bundle.load(bundle), open_store(index_url), device, threads)
     try:
-        answer = pipeline.query(query, k, shortlist, conditions)
+        answer = pipeline.query(query, k, shortlist, conditions, keep_duplicates)
     finally:
         pipeline.close()
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(answer), indent=2, ensure_ascii=False))
         return
     for result in answer.results:
-        click.echo(f"{result.rank:2d}  {result.score:.2f}  {result.path}")
+        folded = f"  (+{result.duplicates} similar)" if result.duplicates and not keep_duplicates else ""
+        click.echo(f"{result.rank:2d}  {result.score:.2f}  {result.path}{folded}")
     if not answer.calibrated:
         click.echo("note: the scores are not calibrated: read them as an order only", err=True)
     if answer.truncated:

@@ -8,6 +8,8 @@ r"""A point's payload: what the index knows of an image beside its vectors.
     width, height, format, bytes, mtime_ns
     indexed_at  start of the run that wrote this, ISO 8601, UTC
     metadata    the user's own
+    dhash       what the picture looks like, see `indexer.fingerprint`
+    duplicates  only of an image that has near-duplicates: their group, and how many others it has
 
 The id is the UUIDv5 of the source-relative path (RFC 9562), so the same file has the same id in every
 generation and links to it stay good. In a source that has a label the name is `LABEL//PATH`: no path has two
@@ -76,6 +78,12 @@ def relative_path(payload: dict[str, Any]) -> str:
     if "path_bytes" in payload:
         return os.fsdecode(base64.b64decode(payload["path_bytes"]))
     return str(payload["path"])
+
+
+def similar_images(payload: dict[str, Any]) -> tuple[str | None, int]:
+    """The group of an image's near-duplicates (None where it has none), and how many others are in it."""
+    mark = payload.get("duplicates")
+    return (str(mark["group"]), int(mark["others"])) if mark else (None, 0)
 
 
 def source_file(info: CollectionInfo, payload: dict[str, Any]) -> Path:

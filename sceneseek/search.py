@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sceneseek.bundle import Bundle
+from sceneseek.collapse import leading
 from sceneseek.encoders import truncated
 from sceneseek.filters import Filter
 from sceneseek.live import Live
 from sceneseek.models import Models, Shelf
-from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, checked_k, checked_query
+from sceneseek.payload import similar_images
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, MAX_SHORTLIST, checked_k, checked_query
 from sceneseek.runtime import Device, Placement
 from sceneseek.scorer import best_first
 from sceneseek.store import VectorStore
@@ -19,7 +21,11 @@ from sceneseek.store import VectorStore
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One image of an answer: `score` in [0, 1], `similarity` the joint-space cosine, `rank` from 1."""
+    """One image of an answer: `score` in [0, 1], `similarity` the joint-space cosine, `rank` from 1.
+
+    `duplicates` is how many other images of the index are near-duplicates of it; unless they are kept, it stands for
+    them in the answer.
+    """
 
     rank: int
     id: str
@@ -30,6 +36,7 @@ class Result:
     height: int
     format: str
     metadata: dict[str, Any]
+    duplicates: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,12 @@ class Search:
         return self.live.companion.encoder.placement
 
     def query(
-        self, text: str, k: int = DEFAULT_K, shortlist: int = DEFAULT_SHORTLIST, where: Filter | None = None
+        self,
+        text: str,
+        k: int = DEFAULT_K,
+        shortlist: int = DEFAULT_SHORTLIST,
+        where: Filter | None = None,
+        keep_duplicates: bool = False,
     ) -> Answer:
         """The k images that match a text best.
 
@@ -95,8 +107,10 @@ class Search:
         Args:
             text: a scene in words; checked by `checked_query`.
             k: how many results, 1 to `MAX_K`.
-            shortlist: how many nearest neighbours to score; never fewer than k.
+            shortlist: how many nearest neighbours to score; never fewer than k, and more where their
+                near-duplicates would leave fewer than k results.
             where: only images that satisfy this are found at all.
+            keep_duplicates: whether near-duplicates of a better result are results of their own.
 
         Raises:
             InvalidRequest: the text or k cannot be searched.
@@ -108,16 +122,20 @@ class Search:
             tokens = models.encoder.tokenize([text])
             vectors = models.encoder.encode_tokens(tokens)
             clock.lap("encode")
-            wanted = max(shortlist, k)
-            candidates = collection.shortlist(vectors.joint[0], wanted, models.scorer.vectors_read(), where=where)
-            clock.lap("shortlist")
-            scores = models.scorer.score(candidates, vectors.joint[0], vectors.head[0])
-            best = best_first(candidates, scores)[:k]
-            clock.lap("score")
-            records = collection.retrieve([candidates.ids[i] for i in best])
-            clock.lap("payload")
+            limit = max(shortlist, k)
+            while True:
+                candidates = collection.shortlist(vectors.joint[0], limit, models.scorer.vectors_read(), where=where)
+                clock.lap("shortlist")
+                scores = models.scorer.score(candidates, vectors.joint[0], vectors.head[0])
+                order = best_first(candidates, scores)
+                clock.lap("score")
+                records = leading(collection, [candidates.ids[i] for i in order], k, keep_duplicates)
+                clock.lap("payload")
+                if len(records) == k or len(candidates) < limit or limit >= MAX_SHORTLIST:
+                    break
+                limit = min(4 * limit, MAX_SHORTLIST)
             generation = collection.info.name
-        places = dict(zip((candidates.ids[i] for i in best), best, strict=True))
+        places = {identity: place for place, identity in enumerate(candidates.ids)}
         results = [
             Result(
                 rank=rank,
@@ -129,6 +147,7 @@ class Search:
                 height=int(record.payload.get("height", 0)),
                 format=str(record.payload.get("format", "")),
                 metadata=dict(record.payload.get("metadata", {})),
+                duplicates=similar_images(record.payload)[1],
             )
             for rank, record in enumerate(records, start=1)
         ]
@@ -161,7 +180,7 @@ class _Clock:
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self._laps[stage] = round((now - self._last) * 1e3, 3)
+        self._laps[stage] = round(self._laps.get(stage, 0.0) + (now - self._last) * 1e3, 3)
         self._last = now
 
     def read(self) -> dict[str, float]:

@@ -66,6 +66,16 @@ def read_lines(path: Path, what: str) -> list[str]:
     """The lines of a UTF-8 file; split at line feeds only, since fields may hold rarer line separators.
 
     Raises:
+        DataError: see `read_text`.
+    """
+    text = read_text(path, what)
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def read_text(path: Path, what: str) -> str:
+    """A UTF-8 file, without its byte order mark.
+
+    Raises:
         DataError: no such file, unreadable, not UTF-8, or empty.
     """
     try:
@@ -81,4 +91,4 @@ def read_lines(path: Path, what: str) -> list[str]:
         raise DataError(f"{path} is not UTF-8 (line {line})", "save it as UTF-8") from error
     if not text.strip():
         raise DataError(f"{path} is empty", f"name a file of {what}")
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    return text

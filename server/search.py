@@ -24,6 +24,7 @@ class ResultDocument(TypedDict):
     height: int
     format: str
     metadata: dict[str, Any]
+    duplicates: int
     image: str
     thumbnail: str
 
@@ -56,7 +57,7 @@ def search_blueprint(search: Search) -> Blueprint:
         return answered(SearchRequest.from_json(request.get_data(cache=False)))
 
     def answered(asked: SearchRequest) -> Response:
-        answer = search.query(asked.q, asked.k, asked.shortlist, asked.where())
+        answer = search.query(asked.q, asked.k, asked.shortlist, asked.where(), asked.keep_duplicates)
         return json_answer(_document(answer, request.root_path))
 
     return blueprint
@@ -88,6 +89,7 @@ def _result(result: Result, root: str) -> ResultDocument:
         "height": result.height,
         "format": result.format,
         "metadata": result.metadata,
+        "duplicates": result.duplicates,
         "image": image,
         "thumbnail": f"{image}/thumbnail",
     }

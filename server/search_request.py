@@ -18,7 +18,9 @@ _HINTS = {
     "k": f"ask for 1 to {MAX_K:,} results",
     "shortlist": f"have 1 to {MAX_SHORTLIST:,} nearest neighbours scored",
     "filter": 'send a condition such as {"field": "year", "gte": 1990}',
+    "keep_duplicates": "true shows near-duplicates of a better result too, false (the default) folds them into it",
 }
+_KINDS = {"q": "text", "keep_duplicates": "true or false"}
 _BODY = 'send a JSON object such as {"q": "a dog jumping over a log", "k": 5}'
 
 
@@ -27,6 +29,7 @@ class SearchRequest(BaseModel):
 
     `q` is a scene in words, `k` how many results, `shortlist` how many candidates to score, `filter` a condition
     on them: a JSON object in a body, any number of short words in a query string; see `sceneseek.filters`.
+    `keep_duplicates` shows near-duplicates of a better result too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +37,7 @@ class SearchRequest(BaseModel):
     q: str
     k: Annotated[int, Field(ge=1, le=MAX_K)] = DEFAULT_K
     shortlist: Annotated[int, Field(ge=1, le=MAX_SHORTLIST)] = DEFAULT_SHORTLIST
+    keep_duplicates: bool = False
     filter: dict[str, Any] | tuple[str, ...] | None = None
 
     def where(self) -> Filter | None:
@@ -48,7 +52,7 @@ class SearchRequest(BaseModel):
 
     @classmethod
     def from_arguments(cls, arguments: MultiDict[str, str]) -> SearchRequest:
-        """A request in a query string; a number left empty, as forms send it, is not given.
+        """A request in a query string; a field but `q` left empty, as forms send it, is not given.
 
         Raises:
             InvalidRequest: a field is missing, unknown, given twice, or no number in its range.
@@ -60,7 +64,7 @@ class SearchRequest(BaseModel):
                 continue
             if len(values) > 1:
                 raise InvalidRequest(f"{_shown(name, '')} is given {len(values)} times", "give it once")
-            if values[0] or name not in ("k", "shortlist"):
+            if values[0] or name not in ("k", "shortlist", "keep_duplicates"):
                 fields[name] = values[0]
         try:
             return cls.model_validate(fields)
@@ -102,7 +106,7 @@ def _sentence(name: str, error: ErrorDetails) -> str:
     value = _shown(error["input"])
     if name == "filter":
         return f"filter is {value}, which is not an object"
-    return f"{name} is {value}, which is not {'text' if name == 'q' else 'a whole number'}"
+    return f"{name} is {value}, which is not {_KINDS.get(name, 'a whole number')}"
 
 
 def _shown(value: Any, quote: str = "'") -> str:

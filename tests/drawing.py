@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 NAMES = (
@@ -73,4 +74,15 @@ def _draw(what: str) -> Image.Image:  # noqa: C901, PLR0912 - a list of pictures
             draw.rectangle((0, 0, 320, 240), fill=(20, 80, 160))
             for y in range(20, 240, 30):
                 draw.arc((0, y - 15, 320, y + 15), 0, 180, fill="white", width=3)
+    return image
+
+
+def scenery(seed: int, width: int = 320, height: int = 240) -> Image.Image:
+    """A picture with light and colour all over, as a photograph has; the same at every call with the same seed."""
+    levels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    image = Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for x, y, radius, *colour in np.random.default_rng(seed + 1_000).integers(0, 256, (8, 6)):
+        centre, reach = (width * x // 256, height * y // 256), 8 + radius // 6
+        draw.ellipse((centre[0] - reach, centre[1] - reach, centre[0] + reach, centre[1] + reach), tuple(colour))
     return image

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+from sceneseek.filters import Filter
 from sceneseek.scorer import Candidates
 from sceneseek.store import CollectionInfo, Point, Record, StoredVectors
 from sceneseek.vectors import Floats
@@ -30,7 +33,14 @@ class MemoryCollection:
         for identity in ids:
             self.points.pop(identity, None)
 
-    def shortlist(self, joint: Floats, limit: int, vectors: Sequence[str] = (), exact: bool = False) -> Candidates:
+    def shortlist(
+        self,
+        joint: Floats,
+        limit: int,
+        vectors: Sequence[str] = (),
+        exact: bool = False,
+        where: Filter | None = None,
+    ) -> Candidates:
         raise NotImplementedError
 
     def retrieve(self, ids: Sequence[str]) -> list[Record]:
@@ -42,6 +52,13 @@ class MemoryCollection:
     def scroll(self, batch: int = 1024) -> Iterator[Record]:
         del batch
         yield from [Record(point.id, dict(point.payload)) for point in self.points.values()]
+
+    def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        self._live()
+        for identity, fields in changes.items():
+            payload = {**self.points[identity].payload, **fields}
+            kept = {name: value for name, value in payload.items() if value is not None}
+            self.points[identity] = replace(self.points[identity], payload=kept)
 
     def count(self) -> int:
         return len(self.points)

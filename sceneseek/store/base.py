@@ -9,7 +9,7 @@ generation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -117,6 +117,13 @@ class Collection(Protocol):
 
     def vectors(self, ids: Sequence[str]) -> dict[str, StoredVectors]:
         """The vectors of those ids that exist, so that a point can be written again without encoding its image."""
+
+    def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change fields of points' payloads; vectors and other fields stay as they are.
+
+        Args:
+            changes: by id of a point that exists, the fields to set; a field of None is removed.
+        """
 
     def scroll(self, batch: int = 1024) -> Iterator[Record]:
         """Every record."""

@@ -30,7 +30,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -399,6 +399,20 @@ class EdgeCollection:
             )
             for identity, vectors in read
         }
+
+    def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """See `Collection.set_payload`; points that get the same are written in one operation."""
+        alike: dict[str, list[str]] = {}
+        for identity, fields in changes.items():
+            alike.setdefault(json.dumps(fields, sort_keys=True), []).append(identity)
+        for ids in alike.values():
+            fields = changes[ids[0]]
+            there = {name: value for name, value in fields.items() if value is not None}
+            if there:
+                self._shard.update(edge.UpdateOperation.set_payload(list[Any](ids), there))
+            if len(there) < len(fields):
+                gone = [name for name in fields if name not in there]
+                self._shard.update(edge.UpdateOperation.delete_payload(list[Any](ids), gone))
 
     def scroll(self, batch: int = 1024) -> Iterator[Record]:
         """See `Collection.scroll`."""

@@ -106,5 +106,8 @@ function drawn(result) {
   const score = item.querySelector(".score span");
   score.textContent = `score ${result.score.toFixed(2)}`;
   score.title = `similarity ${result.similarity.toFixed(3)}`;
+  const similar = item.querySelector(".similar");
+  similar.textContent = `+${result.duplicates} similar`;
+  similar.hidden = !result.duplicates;
   return item;
 }

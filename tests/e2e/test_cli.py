@@ -55,7 +55,7 @@ def test_index_then_search_then_index_again(sceneseek: CommandLine, tmp_path: Pa
 
     again = json.loads(sceneseek("index", photos, "--index", index, "--json").stdout)
     assert (again["indexed"], again["unchanged"], again["skipped"]) == (0, len(NAMES), [])
-    assert set(again["seconds"]) == {"load", "encode", "upsert", "optimise", "total"}
+    assert set(again["seconds"]) == {"load", "encode", "upsert", "optimise", "compare", "total"}
 
 
 def test_search_can_be_filtered_and_a_wrong_condition_is_told(sceneseek: CommandLine) -> None:

@@ -23,10 +23,11 @@ import pytest
 
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.filters import filter_from_words
-from sceneseek.live import LiveCollection
+from sceneseek.live import Live
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek.store.qdrant.record import GenerationRecord, State
+from tests.integration.test_live import SameGraph
 from tests.integration.test_store_contract import INFO, ids, points, published
 from tests.played_grpc import PlayedGrpc
 from tests.played_qdrant import PlayedQdrant, after, drop, hang, status
@@ -215,7 +216,8 @@ def test_a_run_that_a_server_ended_is_resumed_when_it_is_back() -> None:
 def test_a_killed_run_is_resumed_and_one_that_lives_is_waited_for(played: PlayedQdrant) -> None:
     program = (
         "import sys; from sceneseek.store import open_store;"
-        "from tests.integration.test_store_contract import INFO, points;"
+        "from tests.integration.test_live import SameGraph
+from tests.integration.test_store_contract import INFO, points;"
         "c = open_store(sys.argv[1]).create(INFO); c.upsert(points(20)); print('begun', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -310,7 +312,7 @@ def test_a_collection_that_is_no_generation_of_ours_is_passed_over(metadata: Any
 def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(5))
-    live = LiveCollection(QdrantStore(played.url, QUICK), INFO.image_fingerprint)
+    live = Live(QdrantStore(played.url, QUICK), SameGraph(INFO.image_fingerprint))
     live.follow(every=0.02)
     played.fail_always(drop)
     _until(lambda: live.problem is not None)
@@ -328,7 +330,7 @@ def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: Pl
 def test_queries_never_fail_while_a_service_follows_switch_after_switch(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(20))
-    live = LiveCollection(QdrantStore(played.url, QUICK), INFO.image_fingerprint)
+    live = Live(QdrantStore(played.url, QUICK), SameGraph(INFO.image_fingerprint))
     live.follow(every=0.02)
     stop, failures, answered = threading.Event(), [], [0]
 

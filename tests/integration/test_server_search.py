@@ -37,7 +37,7 @@ def test_an_answer_says_what_was_searched_and_what_answered(client: FlaskClient,
     }
     assert timings["total"] >= timings["encode"] > 0
     assert set(results[0]) == {
-        *("rank", "id", "score", "similarity", "path", "width", "height", "format", "metadata"),
+        *("rank", "id", "score", "similarity", "path", "width", "height", "format", "metadata", "duplicates"),
         *("image", "thumbnail"),
     }
 

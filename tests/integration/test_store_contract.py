@@ -392,3 +392,23 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(IndexUnavailable, match="cannot be written"):
         open_store(f"file:{tmp_path}/file/index").create(INFO)
+
+
+def test_fields_of_a_payload_are_set_and_removed_and_everything_else_stays(store: VectorStore) -> None:
+    collection = store.create(INFO)
+    one, two, three = points(3)
+    collection.upsert([one, two, three])
+    before = collection.vectors([one.id])[one.id]
+    collection.set_payload({one.id: {"metadata": {"a": [1, True]}, "n": 1}, two.id: {"n": 1}})
+    collection.set_payload({one.id: {"n": None, "metadata": {"b": 1.0}, "x": None}, two.id: {"n": None}, three.id: {}})
+    collection.set_payload({})
+    payloads = {record.id: record.payload for record in collection.scroll()}
+    assert payloads == {
+        one.id: {**one.payload, "metadata": {"b": 1.0}},
+        two.id: two.payload,
+        three.id: three.payload,
+    }
+    assert isinstance(payloads[one.id]["metadata"]["b"], float)
+    np.testing.assert_array_equal(collection.vectors([one.id])[one.id].joint, before.joint)
+    np.testing.assert_array_equal(collection.vectors([one.id])[one.id].head, before.head)
+    store.publish(collection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -143,6 +143,21 @@ class QdrantCollection:
             )
             for identity, row in rows
         }
+
+    def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """See `Collection.set_payload`; all changes go in one request."""
+        operations: list[Any] = []
+        for identity, fields in changes.items():
+            there = {name: value for name, value in fields.items() if value is not None}
+            gone = [name for name in fields if name not in there]
+            if there:
+                change = models.SetPayload(payload=there, points=[identity])
+                operations.append(models.SetPayloadOperation(set_payload=change))
+            if gone:
+                removal = models.DeletePayload(keys=gone, points=[identity])
+                operations.append(models.DeletePayloadOperation(delete_payload=removal))
+        if operations:
+            self._connection.call(lambda client: client.batch_update_points(self.name, operations, wait=True))
 
     def scroll(self, batch: int = 1024) -> Iterator[Record]:
         """See `Collection.scroll`."""

@@ -1,0 +1,208 @@
+"""Metadata and copies on their way from a folder to an answer, over a real bundle and a real index."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image, ImageOps
+
+import indexer.build
+from indexer.build import BuildOptions, index_folder
+from indexer.receipt import Receipt
+from indexer.sidecar import Sidecar
+from sceneseek.bundle import Bundle
+from sceneseek.payload import relative_path
+from sceneseek.search import Search
+from sceneseek.store import VectorStore, open_store
+from server.app import create_app
+from tests.drawing import NAMES, draw_gallery, scenery
+
+COPIES = {"1.jpg": ("1 small.jpg", "1.webp", "1 grey.png"), "2.jpg": ("2 cropped.jpg",)}
+CSV = "path,title,year,tags\n1.jpg,One,1999,a;b\n1.webp,Two,2024,\nnowhere.jpg,None,1,\n"
+
+
+def write_copies(folder: Path) -> None:
+    """Six pictures as JPEGs, and copies of two of them."""
+    for seed in range(6):
+        scenery(seed).save(folder / f"{seed}.jpg", quality=92)
+    with Image.open(folder / "1.jpg") as one, Image.open(folder / "2.jpg") as two:
+        one.resize((160, 120)).save(folder / "1 small.jpg", quality=60)
+        one.save(folder / "1.webp")
+        ImageOps.grayscale(one).save(folder / "1 grey.png")
+        two.crop((8, 6, 312, 234)).save(folder / "2 cropped.jpg", quality=92)
+
+
+@pytest.fixture(scope="module")
+def first(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Receipt]:
+    """A folder of pictures and their copies beside the drawn gallery, and what indexing it said."""
+    home = tmp_path_factory.mktemp("copies")
+    photos = draw_gallery(home / "photos")
+    write_copies(photos)
+    (home / "metadata.csv").write_text(CSV)
+    options = BuildOptions(metadata=Sidecar.of(home / "metadata.csv"))
+    return home, index_folder(photos, bundle, open_store(f"file:{home}/index"), options)
+
+
+@pytest.fixture
+def home(first: tuple[Path, Receipt], tmp_path: Path) -> Path:
+    """A copy of all that, to change."""
+    return Path(shutil.copytree(first[0], tmp_path / "home", symlinks=True))
+
+
+@pytest.fixture(scope="module")
+def search(bundle: Bundle, first: tuple[Path, Receipt], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
+    copy = shutil.copytree(first[0] / "index", tmp_path_factory.mktemp("searched") / "index")
+    pipeline = Search(bundle, open_store(f"file:{copy}"), "cpu")
+    yield pipeline
+    pipeline.close()
+
+
+@pytest.fixture(scope="module")
+def client(search: Search) -> FlaskClient:
+    return create_app(search).test_client()
+
+
+def payloads(store: VectorStore) -> dict[str, dict[str, Any]]:
+    collection = store.open(str(store.live()))
+    try:
+        return {relative_path(record.payload): record.payload for record in collection.scroll()}
+    finally:
+        collection.close()
+
+
+def groups(store: VectorStore) -> set[frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for name, payload in payloads(store).items():
+        if payload.get("duplicates"):
+            found.setdefault(payload["duplicates"]["group"], set()).add(name)
+    return set(map(frozenset, found.values()))
+
+
+ALL_COPIES = {frozenset({name, *copies}) for name, copies in COPIES.items()}
+
+
+def test_copies_are_found_and_other_pictures_are_not_taken_for_copies(first: tuple[Path, Receipt]) -> None:
+    _, receipt = first
+    assert (receipt.indexed, receipt.duplicates) == (len(NAMES) + 10, 4)
+    assert any("near-duplicates 4" in line for line in receipt.lines())
+
+
+def test_an_index_says_who_is_whose_copy(home: Path) -> None:
+    assert groups(open_store(f"file:{home}/index")) == ALL_COPIES
+
+
+def test_metadata_is_in_the_index_and_unknown_paths_are_named(first: tuple[Path, Receipt], home: Path) -> None:
+    _, receipt = first
+    assert (receipt.described, receipt.undescribed) == (2, ["nowhere.jpg"])
+    assert "no image at 1 paths of the metadata: nowhere.jpg" in receipt.lines()
+    metadata = {name: p["metadata"] for name, p in payloads(open_store(f"file:{home}/index")).items() if p["metadata"]}
+    assert metadata == {
+        "1.jpg": {"title": "One", "year": 1999, "tags": ["a", "b"]},
+        "1.webp": {"title": "Two", "year": 2024},
+    }
+
+
+# The copied index names the folder that it was made from, so later runs read that one.
+def again(bundle: Bundle, first: tuple[Path, Receipt], home: Path, metadata: str | None = None) -> Receipt:
+    sidecar = None
+    if metadata is not None:
+        (home / "new.csv").write_text(metadata)
+        sidecar = Sidecar.of(home / "new.csv")
+    return index_folder(first[0] / "photos", bundle, open_store(f"file:{home}/index"), BuildOptions(metadata=sidecar))
+
+
+def test_metadata_that_changed_alone_is_written_without_encoding(
+    bundle: Bundle, first: tuple[Path, Receipt], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_encoder(*_: object, **__: object) -> None:
+        raise AssertionError("an encoder was made although only metadata had changed")
+
+    monkeypatch.setattr(indexer.build, "ImageEncoder", no_encoder)
+    receipt = again(bundle, first, home, "path,title,year\n1.jpg,One,2000\n0.jpg,Zero,1\n")
+    assert (receipt.indexed, receipt.described, receipt.duplicates) == (0, 3, 4)
+    store = open_store(f"file:{home}/index")
+    metadata = {name: payload["metadata"] for name, payload in payloads(store).items() if payload["metadata"]}
+    assert metadata == {"1.jpg": {"title": "One", "year": 2000}, "0.jpg": {"title": "Zero", "year": 1}}
+    assert groups(store) == ALL_COPIES
+
+
+def test_a_run_without_metadata_or_with_the_same_changes_nothing(
+    bundle: Bundle, first: tuple[Path, Receipt], home: Path
+) -> None:
+    generation = first[1].generation
+    for metadata in (None, CSV):
+        receipt = again(bundle, first, home, metadata)
+        assert (receipt.generation, receipt.described, receipt.duplicates) == (generation, 0, 4)
+
+
+def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
+    bundle: Bundle, home: Path, tmp_path: Path
+) -> None:
+    photos, store = tmp_path / "photos", open_store(f"file:{tmp_path}/index")
+    photos.mkdir()
+    write_copies(photos)
+    (photos / "1.jpg.json").write_text('{"title": "One"}')
+    sidecar = Sidecar.beside(photos, ["1.jpg", "2.jpg"])
+    index_folder(photos, bundle, store, BuildOptions(metadata=sidecar))
+    scenery(50).save(photos / "1.jpg")
+    (photos / "2 cropped.jpg").unlink()
+    receipt = index_folder(photos, bundle, store)
+    assert (receipt.indexed, receipt.removed, receipt.duplicates) == (1, 1, 2)
+    assert payloads(store)["1.jpg"]["metadata"] == {"title": "One"}
+    assert groups(store) == {frozenset(COPIES["1.jpg"])}
+
+
+def test_an_answer_shows_the_best_of_each_group_with_how_many_others_there_are(search: Search) -> None:
+    kept = search.query("colourful circles", k=100, keep_duplicates=True).results
+    folded = search.query("colourful circles", k=100).results
+    assert len(kept) == len(NAMES) + 10
+    assert len(folded) == len(kept) - 4
+    assert [r.rank for r in folded] == list(range(1, len(folded) + 1))
+    others = {"1": 3, "2": 1}
+    for result in [*kept, *folded]:
+        assert result.duplicates == others.get(result.path[0], 0)
+    first_of = {number: next(r.path for r in kept if r.path[0] == number) for number in others}
+    expected = [r.path for r in kept if r.path in first_of.values() or not r.duplicates]
+    assert [r.path for r in folded] == expected
+
+
+def test_the_list_is_filled_up_to_k_although_copies_filled_the_shortlist(search: Search) -> None:
+    for k in (1, 5, 12, len(NAMES) + 6):
+        answer = search.query("colourful circles", k=k, shortlist=k)
+        assert len(answer.results) == k
+        assert answer.shortlist >= k
+
+
+def test_duplicates_are_kept_over_http_where_that_is_asked_for(client: FlaskClient) -> None:
+    arguments = {"q": "colourful circles", "k": 100}
+    folded = client.get("/v1/search", query_string=arguments).get_json()["results"]
+    for given in ("true", "1"):
+        kept = client.get("/v1/search", query_string={**arguments, "keep_duplicates": given}).get_json()["results"]
+        assert len(kept) == len(folded) + 4
+    assert client.post("/v1/search", json={**arguments, "keep_duplicates": True}).get_json()["results"] == kept
+    for given in ("false", ""):
+        same = client.get("/v1/search", query_string={**arguments, "keep_duplicates": given}).get_json()["results"]
+        assert same == folded
+    assert {result["path"]: result["duplicates"] for result in kept if result["duplicates"]}.keys() == {
+        name for group in ALL_COPIES for name in group
+    }
+
+
+def test_what_is_neither_true_nor_false_is_refused(client: FlaskClient) -> None:
+    by_get = client.get("/v1/search?q=x&keep_duplicates=maybe")
+    by_post = client.post("/v1/search", json={"q": "x", "keep_duplicates": 1})
+    assert by_get.get_json(force=True)["detail"] == "keep_duplicates is 'maybe', which is not true or false"
+    assert by_post.get_json(force=True)["detail"] == "keep_duplicates is 1, which is not true or false"
+    assert (by_get.status_code, by_post.status_code) == (400, 400)
+
+
+def test_metadata_is_in_an_answer(client: FlaskClient) -> None:
+    results = client.get("/v1/search?q=circles&k=100&keep_duplicates=true").get_json()["results"]
+    assert next(r for r in results if r["path"] == "1.webp")["metadata"] == {"title": "Two", "year": 2024}
+    assert json.dumps(results)

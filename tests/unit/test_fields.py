@@ -1,0 +1,210 @@
+"""A column of values gets the one type that all of them have, and values keep what they say."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.fields import Column, Forced, Unfit, place, read_texts, read_values
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["1", "", "-20"], Column("integer", [1, None, -20])),
+        ([" 7 "], Column("integer", [7])),
+        (["1", "2.5", "1e3"], Column("float", [1.0, 2.5, 1000.0])),
+        (["true", "FALSE", ""], Column("bool", [True, False, None])),
+        (["0", "1"], Column("integer", [0, 1])),
+        (["yes", "no"], Column("keyword", ["yes", "no"])),
+        (["00501", "10001"], Column("keyword", ["00501", "10001"])),
+        (["+49 30", "1"], Column("keyword", ["+49 30", "1"])),
+        (["9223372036854775807"], Column("integer", [2**63 - 1])),
+        (["9223372036854775808"], Column("keyword", ["9223372036854775808"])),
+        (["1", "9" * 5000], Column("text", ["1", "9" * 5000])),
+        (["1e999", "1"], Column("keyword", ["1e999", "1"])),
+        (["nan", "inf"], Column("keyword", ["nan", "inf"])),
+        (["١٢"], Column("keyword", ["١٢"])),
+        (["1_000"], Column("keyword", ["1_000"])),
+        (["1", "two"], Column("keyword", ["1", "two"])),
+        (["x" * 101], Column("text", ["x" * 101])),
+        (["two\nlines"], Column("text", ["two\nlines"])),
+    ],
+)
+def test_a_column_of_texts_is_what_all_of_them_spell(texts: list[str], expected: Column) -> None:
+    assert read_texts(texts) == expected
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["2024-05-31", "1999-01-01"], ["2024-05-31", "1999-01-01"]),
+        (["2024-05-31", "2024-05-31 12:30"], ["2024-05-31T00:00:00Z", "2024-05-31T12:30:00Z"]),
+        (["2024-05-31T12:30:00Z"], ["2024-05-31T12:30:00Z"]),
+        (["2024-05-31T12:30:00+02:00"], ["2024-05-31T10:30:00Z"]),
+        (["2024-05-31T23:30:00-0130"], ["2024-06-01T01:00:00Z"]),
+        (["2024-05-31T12:30:00,5"], ["2024-05-31T12:30:00.500000Z"]),
+        (["2024-05-31T12:30:00.123456789"], ["2024-05-31T12:30:00.123456Z"]),
+    ],
+)
+def test_times_are_brought_to_one_form_in_utc_and_dates_stay_dates(texts: list[str], expected: list[str]) -> None:
+    assert read_texts(texts) == Column("datetime", expected)
+
+
+@pytest.mark.parametrize("text", ["2024-02-30", "2024-5-1", "2024-05", "20240531", "2024-W20-1", "2024-05-31T25:00"])
+def test_what_is_no_date_is_text(text: str) -> None:
+    column = read_texts([text])
+    assert column is not None
+    assert column.type in ("keyword", "integer")
+    assert str(column.values[0]) == text
+
+
+def test_a_time_that_utc_cannot_tell_is_text() -> None:
+    assert read_texts(["0001-01-01T00:00+10:00"]) == Column("keyword", ["0001-01-01T00:00+10:00"])
+
+
+def test_a_column_without_any_value_is_none() -> None:
+    assert read_texts(["", "  "]) is None
+    assert read_texts([]) is None
+    assert read_values([None, None]) is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "forced", "expected"),
+    [
+        (["1", "2"], "keyword", Column("keyword", ["1", "2"])),
+        (["1", ""], "float", Column("float", [1.0, None])),
+        (["1", "no", ""], "bool", Column("bool", [True, False, None])),
+        (["short"], "text", Column("text", ["short"])),
+        (["a; b;;a", ""], "list", Column("keyword", [["a", "b"], None])),
+        (["a,b", "c"], "list", Column("keyword", [["a", "b"], ["c"]])),
+        (["one thing"], "list", Column("keyword", [["one thing"]])),
+        ([" ; "], "list", Column("keyword", [None])),
+    ],
+)
+def test_a_type_that_is_named_is_kept_to(texts: list[str], forced: Forced, expected: Column) -> None:
+    assert read_texts(texts, forced) == expected
+
+
+@pytest.mark.parametrize(
+    ("forced", "text", "what"),
+    [
+        ("integer", "1.5", "is '1.5', which is no whole number of 64 bits"),
+        ("float", "much", "is 'much', which is no number"),
+        ("bool", "maybe", "is 'maybe', which is neither true nor false"),
+        ("datetime", "31.5.2024", "is '31.5.2024', which is no ISO 8601 date, such as 2024-05-31"),
+    ],
+)
+def test_what_does_not_fit_a_named_type_is_told_with_its_row(forced: Forced, text: str, what: str) -> None:
+    with pytest.raises(Unfit) as error:
+        read_texts(["", text], forced)
+    assert (error.value.row, error.value.what) == (1, what)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, None, 2], Column("integer", [1, None, 2])),
+        ([1, 2.5], Column("float", [1.0, 2.5])),
+        ([[1, 2], 2.5], Column("float", [[1.0, 2.0], 2.5])),
+        ([True, False], Column("bool", [True, False])),
+        (["1", "2"], Column("keyword", ["1", "2"])),
+        (["2024-05-31T12:00+01:00", None], Column("datetime", ["2024-05-31T11:00:00Z", None])),
+        ([["a"], "b", []], Column("keyword", [["a"], ["b"], None])),
+        ([{"lat": 1, "lon": 2.5}, None], Column("geo", [{"lat": 1.0, "lon": 2.5}, None])),
+    ],
+)
+def test_json_values_keep_their_type(values: list[object], expected: Column) -> None:
+    assert read_values(values) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "row", "what"),
+    [
+        ([1, "one"], 1, "is text, and was a number before"),
+        ([True, None, 1], 2, "is a number, and was true or false before"),
+        ([[1, "a"]], 0, "is text, and was a number before"),
+        ([2**63], 0, "is a whole number of more than 64 bits: write it as text"),
+        ([1.5, float("inf")], 1, "is no number that 64 bits hold"),
+        (["\ud800"], 0, "holds half of a surrogate pair, which is no character"),
+        ([{"a": 1}], 0, "holds an object"),
+        ([[[1]]], 0, "holds an object"),
+        ([[None]], 0, "holds an object"),
+        ([{"lat": 91, "lon": 0}], 0, "has 91 for lat, which is no number from -90 to 90"),
+        ([{"lat": 0, "lon": "0"}], 0, "has '0' for lon, which is no number from -180 to 180"),
+        ([{"lat": True, "lon": 0}], 0, "has True for lat"),
+    ],
+)
+def test_json_values_that_cannot_be_indexed_together_are_told(values: list[object], row: int, what: str) -> None:
+    with pytest.raises(Unfit) as error:
+        read_values(values)
+    assert error.value.row == row
+    assert error.value.what.startswith(what)
+
+
+def test_degrees_become_places_and_half_a_place_is_an_error() -> None:
+    lat, lon = Column("float", [1.5, None]), Column("integer", [2, None])
+    assert place(lat, lon) == Column("geo", [{"lat": 1.5, "lon": 2.0}, None])
+    with pytest.raises(Unfit, match="has nothing for lon"):
+        place(lat, Column("integer", [None, None]))
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
+def test_whole_numbers_survive_csv(numbers: list[int]) -> None:
+    assert read_texts([str(number) for number in numbers]) == Column("integer", numbers)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1).filter(lambda all_: any(x % 1 for x in all_))
+)
+def test_numbers_survive_csv(numbers: list[float]) -> None:
+    column = read_texts([repr(number) for number in numbers])
+    assert column == Column("float", numbers)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.dates(), min_size=1))
+def test_dates_survive_csv(dates: list[date]) -> None:
+    texts = [one.isoformat() for one in dates]
+    assert read_texts(texts) == Column("datetime", texts)
+
+
+_OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
+@settings(max_examples=40)
+@given(st.lists(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=_OFFSETS), min_size=1))
+def test_a_moment_is_the_same_in_any_offset(moments: list[datetime]) -> None:
+    column = read_texts([moment.isoformat() for moment in moments])
+    assert column is not None
+    assert column.type == "datetime"
+    assert [datetime.fromisoformat(text) for text in column.values] == moments
+    assert all(datetime.fromisoformat(text).tzinfo == UTC for text in column.values)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_any_texts_give_a_column_as_long_as_they_are(texts: list[str]) -> None:
+    column = read_texts(texts)
+    if column is None:
+        assert not any(text.strip() for text in texts)
+        return
+    assert len(column.values) == len(texts)
+    assert [value is None for value in column.values] == [not text.strip() for text in texts]
+    if column.type in ("keyword", "text"):
+        assert column.values == [text.strip() or None for text in texts]
+
+
+@settings(max_examples=40)
+@given(st.lists(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists)))
+def test_json_values_are_read_or_refused_and_nothing_else(values: list[object]) -> None:
+    try:
+        column = read_values(values)
+    except Unfit:
+        return
+    assert column is None or column.type in ("keyword", "integer", "float", "bool", "datetime", "text")

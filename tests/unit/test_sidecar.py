@@ -1,0 +1,218 @@
+"""A metadata file is taken as a whole, or refused with the line that is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from indexer.sidecar import Sidecar
+from sceneseek.errors import DataError
+
+ROWS = [
+    {"path": "a.jpg", "title": 'A dog, "Rex"', "year": 1999, "tags": ["dog", "red"], "taken": "1999-05-31", "ok": True},
+    {"path": "b/c.jpg", "title": "Zwölf\nZeilen", "year": 2024, "tags": ["cat"], "taken": "2024-01-01", "ok": False},
+]
+FIELDS = {"title": "keyword", "year": "integer", "tags": "keyword", "taken": "datetime", "ok": "bool"}
+CSV = (
+    "path,title,year,tags,taken,ok\n"
+    'a.jpg,"A dog, ""Rex""",1999,dog; red,1999-05-31,true\n'
+    'b/c.jpg,"Zwölf\nZeilen",2024,cat,2024-01-01,false\n'
+)
+
+
+def written(folder: Path, content: str | bytes, name: str = "metadata.csv") -> Path:
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def without_path(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "path"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CSV,
+        "\ufeff" + CSV,
+        CSV.replace("\n", "\r\n").replace("Zwölf\r\n", "Zwölf\n"),
+        CSV.replace('"A dog, ""Rex"""', "'")
+        .replace(",", ";")
+        .replace("dog; red", '"dog; red"')
+        .replace("'", '"A dog, ""Rex"""'),
+        CSV.replace("\n", "\n\n").replace("Zwölf\n\n", "Zwölf\n"),
+        CSV.removesuffix("\n"),
+    ],
+    ids=["plain", "byte order mark", "CRLF", "semicolons", "blank lines", "no last line feed"],
+)
+def test_csv_becomes_typed_metadata(tmp_path: Path, content: str) -> None:
+    sidecar = Sidecar.of(written(tmp_path, content))
+    assert [sidecar.metadata(str(row["path"])) for row in ROWS] == [
+        {**without_path(ROWS[0])},
+        {**without_path(ROWS[1])},
+    ]
+    assert sidecar.fields == {**FIELDS, "title": "text"}
+
+
+def test_json_lines_become_the_same(tmp_path: Path) -> None:
+    lines = "\n".join(json.dumps(row) for row in ROWS) + "\r\n\n"
+    sidecar = Sidecar.of(written(tmp_path, lines, "metadata.jsonl"))
+    assert [sidecar.metadata(str(row["path"])) for row in ROWS] == [without_path(row) for row in ROWS]
+    assert len(sidecar) == 2
+
+
+def test_tsv_has_no_quoting_rules(tmp_path: Path) -> None:
+    sidecar = Sidecar.of(written(tmp_path, 'title\timage\na "dog"\ta.jpg\r\n', "metadata.TSV"))
+    assert sidecar.metadata("a.jpg") == {"title": 'a "dog"'}
+
+
+def test_a_missing_value_is_no_field_and_a_column_without_values_no_field_at_all(tmp_path: Path) -> None:
+    sidecar = Sidecar.of(written(tmp_path, "path,a,b\nx.jpg,1,\ny.jpg,,\n"))
+    assert (sidecar.metadata("x.jpg"), sidecar.metadata("y.jpg")) == ({"a": 1}, {})
+    assert sidecar.fields == {"a": "integer"}
+
+
+def test_a_header_names_a_type(tmp_path: Path) -> None:
+    sidecar = Sidecar.of(written(tmp_path, "path,zip:keyword,people:list,score:number\na.jpg,10115,Ann|Bo,1\n"))
+    assert sidecar.metadata("a.jpg") == {"zip": "10115", "people": ["Ann", "Bo"], "score": 1.0}
+    assert sidecar.fields == {"zip": "keyword", "people": "keyword", "score": "float"}
+
+
+def test_latitude_and_longitude_become_a_place(tmp_path: Path) -> None:
+    sidecar = Sidecar.of(written(tmp_path, "path,Latitude,lon\na.jpg,52.5,13\nb.jpg,,\n"))
+    assert sidecar.metadata("a.jpg") == {"location": {"lat": 52.5, "lon": 13.0}}
+    assert sidecar.metadata("b.jpg") == {}
+    assert sidecar.fields == {"location": "geo"}
+
+
+def test_paths_are_found_however_they_are_written(tmp_path: Path) -> None:
+    odd = os.fsdecode(b"caf\xe9.jpg")
+    sidecar = Sidecar.of(written(tmp_path, "path,n\n./a.jpg,1\nu\u0308.jpg,2\ncaf\\xe9.jpg,3\n"))
+    assert [sidecar.metadata(path)["n"] for path in ("a.jpg", "ü.jpg", odd)] == [1, 2, 3]
+    assert sidecar.unmatched(["a.jpg", "ü.jpg"]) == ["caf\\xe9.jpg"]
+    assert sidecar.unmatched(["a.jpg", "ü.jpg", odd]) == []
+
+
+def test_where_there_is_a_path_an_image_is_metadata(tmp_path: Path) -> None:
+    assert Sidecar.of(written(tmp_path, "image,path\nfront,a.jpg\n")).metadata("a.jpg") == {"image": "front"}
+
+
+def test_what_a_point_holds_differs_only_where_it_reads_otherwise(tmp_path: Path) -> None:
+    sidecar = Sidecar.of(written(tmp_path, "path,n,ok\na.jpg,1,true\n"))
+    assert not sidecar.differs("a.jpg", {"ok": True, "n": 1})
+    assert not sidecar.differs("b.jpg", {})
+    for stored in ({}, {"n": 1}, {"n": 1, "ok": 1}, {"n": 1.0, "ok": True}, {"n": 1, "ok": True, "x": 1}):
+        assert sidecar.differs("a.jpg", stored)
+    assert sidecar.differs("b.jpg", {"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty"),
+        ("title\nx\n", "has no column path (its columns: title)"),
+        ("path,a\nx.jpg\n", "line 2 of"),
+        ("path,a\nx.jpg,1,2\n", "has 3 fields, the header has 2"),
+        ("path,a\nx.jpg,1\ny.jpg,2\nx.jpg,3\n", "line 4 of"),
+        ("path,a\nx.jpg,1\n./x.jpg,3\n", "names x.jpg again, after line 2 of"),
+        ("path,a\n ,1\n", "names no image"),
+        ('path,a\nx.jpg,"1\n', "is not CSV"),
+        ('path,a\nx.jpg,"1"2\n', "line 2 of"),
+        ("path,a,a\nx.jpg,1,2\n", "has the column 'a' twice"),
+        ("path,a:itn\nx.jpg,1\n", "asks for the unknown type 'itn'"),
+        ("path,a:int\nx.jpg,1\n\ny.jpg,x\n", "line 4 of"),
+        ("path,width\nx.jpg,1\n", "the field width of"),
+        ("path,\nx.jpg,1\n", "the field '' of"),
+        ('path,"a""b"\nx.jpg,1\n', "has an unfit name"),
+        ("path,a\x07b\nx.jpg,1\n", "has an unfit name"),
+        (f"path,{'n' * 65}\nx.jpg,1\n", "has an unfit name"),
+        ("path,lat,lon\nx.jpg,91,0\n", "location has 91 for lat"),
+        ("path,lat,lon\nx.jpg,1,1\ny.jpg,1,\n", "location has nothing for lon"),
+        ("path,lat,lon,location\nx.jpg,1,1,here\n", "has lat, lon and location"),
+        ("path,a\nx.jpg,ä\n".encode("latin-1"), "is not UTF-8 (line 2)"),
+        ("path,a\nx.jpg,1\n".encode("utf-16"), "is not UTF-8 (line 1)"),
+    ],
+)
+def test_a_table_that_is_wrong_somewhere_is_refused_with_the_place(
+    tmp_path: Path, content: str | bytes, said: str
+) -> None:
+    with pytest.raises(DataError) as error:
+        Sidecar.of(written(tmp_path, content))
+    assert said in str(error.value)
+    assert error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "is not JSON"),
+        ('{"path": "x.jpg", "path": "y.jpg"}', "is not JSON (a field comes twice)"),
+        ('{"path": "x.jpg", "n": NaN}', "is not JSON (NaN is no number)"),
+        ('{"path": "x.jpg", "n": 1e999}', "n is no number that 64 bits hold"),
+        ('{"path": "x.jpg", "n": ' + "9" * 5000 + "}", "is not JSON"),
+        ('{"path": "x.jpg", "n": ' + "[" * 100_000 + "]" * 100_000 + "}", "is not JSON"),
+        ("[1]", "is no JSON object"),
+        ('{"path": 5}', "names no image"),
+        ('{"a": 5}', "names no image"),
+        ('{"path": "x.jpg", "n": "five"}', "n is text, and was a number before"),
+        ('{"path": "x.jpg", "n": {"a": 1}}', "n holds an object"),
+        ('{"path": "x.jpg", "bytes": 1}', "the field bytes of"),
+    ],
+)
+def test_a_line_that_is_wrong_is_refused_with_its_number(tmp_path: Path, line: str, said: str) -> None:
+    file = written(tmp_path, '{"path": "first.jpg", "n": 1}\n\n' + line, "metadata.jsonl")
+    with pytest.raises(DataError) as error:
+        Sidecar.of(file)
+    assert said in str(error.value)
+    assert f"line 3 of {file}" in str(error.value) or "the field" in said
+
+
+def test_a_file_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="metadata ends in"):
+        Sidecar.of(written(tmp_path, CSV, "metadata.xlsx"))
+    with pytest.raises(DataError, match="no metadata at"):
+        Sidecar.of(tmp_path / "nowhere.csv")
+
+
+def test_a_file_beside_each_image_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for row in ROWS:
+        written(tmp_path, json.dumps(without_path(row)), f"{row['path']}.json")
+    sidecar = Sidecar.beside(tmp_path, ["a.jpg", "b/c.jpg", "d.jpg"])
+    assert [sidecar.metadata(str(row["path"])) for row in ROWS] == [without_path(row) for row in ROWS]
+    assert (sidecar.metadata("d.jpg"), len(sidecar)) == ({}, 2)
+    written(tmp_path, '{"year": "then"}', "d.jpg.json")
+    with pytest.raises(DataError, match=r"d\.jpg\.json: year is text, and was a number before"):
+        Sidecar.beside(tmp_path, ["a.jpg", "b/c.jpg", "d.jpg"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    content=st.binary(max_size=200)
+    | st.text('path,;\t"\n\r:ab1.é\x00', max_size=80).map(lambda text: ("path" + text).encode())
+)
+def test_no_bytes_make_it_fail(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp() / "hostile"
+    folder.mkdir(exist_ok=True)
+    for name in ("x.csv", "x.tsv", "x.jsonl"):
+        try:
+            sidecar = Sidecar.of(written(folder, content, name))
+        except DataError as error:
+            assert "\n" not in str(error)
+        else:
+            json.dumps([sidecar.metadata(path) for path in sidecar.unmatched([])], allow_nan=False).encode()
+
+
+def test_a_hundred_thousand_rows_take_about_a_second_of_processor_time(tmp_path: Path) -> None:
+    rows = "".join(f"p/{i}.jpg,Title {i},{1900 + i % 120},2024-05-{1 + i % 30:02},a;b{i % 9}\n" for i in range(100_000))
+    file = written(tmp_path, "path,title,year,taken,tags\n" + rows)
+    start = time.process_time()
+    assert len(Sidecar.of(file)) == 100_000
+    assert time.process_time() - start < 4
