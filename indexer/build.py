@@ -18,26 +18,26 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from indexer.encode import encode_files, hash_contents
+from indexer.encode import encode_files
 from indexer.known import Known, known_images
 from indexer.load import Loaded
 from indexer.options import BuildOptions
-from indexer.plan import Place, Plan, Takeover, make_plan, place, questions
+from indexer.plan import Plan, Takeover, place
 from indexer.preamble import preamble
 from indexer.receipt import Receipt
 from indexer.receipt_file import Line, ReceiptFile, earlier_lines, receipts_of, skipped_line, tidy
-from indexer.sources import Folder, Sources, join_sources
-from indexer.walk import UNREADABLE, ImageFile, Listing, Skipped, list_images
+from indexer.sources import Folder
+from indexer.survey import Survey, fits, survey
+from indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
 from indexer.writing import Writing
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, SourceError
 from sceneseek.payload import path_fields
 from sceneseek.store import Collection, CollectionInfo, VectorStore
-from sceneseek.store.edge import EdgeStore
 
 log = logging.getLogger(__name__)
 
-__all__ = ["BuildOptions", "foresee", "index_folder", "index_folders", "index_listing"]
+__all__ = ["BuildOptions", "index_folder", "index_folders", "index_listing"]
 
 
 def index_folder(folder: Path, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None) -> Receipt:
@@ -67,8 +67,7 @@ def index_folders(
         IndexUnavailable: the index cannot be written, or another process writes it.
     """
     options = options or BuildOptions()
-    sources = _join(folders, store, options)
-    return _Run(sources, _list(sources, options, withheld or {}), bundle, store, options).execute()
+    return _Run(survey(folders, bundle, store, options, withheld), bundle, store, options).execute()
 
 
 def index_listing(
@@ -76,121 +75,36 @@ def index_listing(
 ) -> Receipt:
     """`index_folder` for a listing of a store's first folder that was made (or chosen from) already."""
     options = options or BuildOptions()
-    return _Run(_join([Folder(folder)], store, options), {0: listing}, bundle, store, options).execute()
-
-
-def foresee(
-    folders: Sequence[Folder], bundle: Bundle, store: VectorStore, options: BuildOptions | None = None
-) -> Receipt:
-    """What `index_folders` would do. Nothing is decoded and nothing in the index changes.
-
-    Raises:
-        SourceError, InvalidRequest, IndexUnavailable: as `index_folders` would.
-    """
-    options = options or BuildOptions()
-    sources = _join(folders, store, options)
-    listings = _list(sources, options, {})
-    live = _live(store)
-    known: dict[Place, Known] = {}
-    if live is not None and _fits(live, bundle):
-        collection = store.glance(live.name) if isinstance(store, EdgeStore) else store.open(live.name)
-        try:
-            known = {place(image): image for image in known_images(collection)}
-        finally:
-            collection.close()
-    else:
-        _check_none_is_left_out(sources)
-    plan = _plan(sources, listings, known, options)
-    receipt = _begun_receipt(listings)
-    receipt.generation = live.name if live is not None else ""
-    receipt.foresee(plan)
-    return receipt
-
-
-def _live(store: VectorStore) -> CollectionInfo | None:
-    name = store.live()
-    return next((info for info in store.generations() if info.name == name), None)
-
-
-def _fits(live: CollectionInfo, bundle: Bundle) -> bool:
-    """Whether a run with this bundle can go on from a copy of the live generation."""
-    manifest = bundle.manifest
-    ours = (manifest.fingerprints.image, manifest.dimensions.joint, manifest.dimensions.image_head)
-    return (live.image_fingerprint, live.joint, live.head) == ours
-
-
-def _join(folders: Sequence[Folder], store: VectorStore, options: BuildOptions) -> Sources:
-    live = _live(store)
-    return join_sources(live.sources if live is not None else (), folders, options.forget)
-
-
-def _check_none_is_left_out(sources: Sources) -> None:
-    """A generation that begins empty would lose the folders that are not read."""
-    if left := [source.folder for source in sources.untouched()]:
-        raise SourceError(
-            f"another image graph filled the index, which also holds {', '.join(left)}",
-            "name all its folders, let some go with --forget, or choose another --index",
-        )
-
-
-def _list(sources: Sources, options: BuildOptions, withheld: Mapping[str, set[str]]) -> dict[int, Listing]:
-    listings = {}
-    for number, folder in sources.read.items():
-        listing = list_images(folder, options.patterns, number)
-        if later := withheld.get(sources.every[number].folder):
-            listing.files = [file for file in listing.files if file.relative not in later]
-            listing.withheld = later
-        listings[number] = listing
-    return listings
-
-
-def _plan(sources: Sources, listings: dict[int, Listing], known: Mapping[Place, Known], options: BuildOptions) -> Plan:
-    every = {**listings, **{number: Listing() for number in sources.forgotten}}
-    hashes = hash_contents(questions(listings.values(), known), options)
-    return make_plan(every, known, hashes, [*sources.forgotten, *(listings if options.prune else ())])
-
-
-def _begun_receipt(listings: Mapping[int, Listing]) -> Receipt:
-    receipt = Receipt(skipped=[entry for listing in listings.values() for entry in listing.skipped])
-    for listing in listings.values():
-        receipt.ignore(listing.ignored)
-    return receipt
+    return _Run(survey([Folder(folder)], bundle, store, options, listing=listing), bundle, store, options).execute()
 
 
 class _Run:
     """One indexing run; `execute` is its whole story."""
 
-    def __init__(
-        self,
-        sources: Sources,
-        listings: dict[int, Listing],
-        bundle: Bundle,
-        store: VectorStore,
-        options: BuildOptions,
-    ) -> None:
-        self._sources, self._listings, self._bundle = sources, listings, bundle
+    def __init__(self, found: Survey, bundle: Bundle, store: VectorStore, options: BuildOptions) -> None:
+        self._found, self._bundle = found, bundle
         self._store, self._options = store, options
-        self._receipt = _begun_receipt(listings)
+        self._receipt = found.receipt()
         self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0}
         self._now = datetime.now(UTC)
         self._resumed = self._settled = False
 
     def execute(self) -> Receipt:
         start = time.perf_counter()
-        base = self._base()
-        collection = self._collection(base)
+        collection = self._collection()
         try:
+            self._check_nobody_came_between()
             known = {place(image): image for image in known_images(collection)}
-            plan = _plan(self._sources, self._listings, known, self._options)
+            plan = self._found.plan(known, self._options)
             path = self._receipt_path(collection, plan)
             earlier = earlier_lines(path, collection.info.name) if self._resumed else {}
             with ReceiptFile(path) as told:
                 writing = Writing(collection, known, self._receipt, told, self._now)
                 told.write([self._first_line(collection)])
                 present = writing.foreseen(plan)
-                told.write(preamble(self._receipt, plan, self._listings.values(), earlier, present))
+                told.write(preamble(self._receipt, plan, self._found.listings.values(), earlier, present))
                 self._fill(writing, plan, told)
-                self._receipt.generation = self._finish(collection, writing, base)
+                self._receipt.generation = self._finish(collection, writing)
                 self._receipt.seconds = {**self._seconds, "total": time.perf_counter() - start}
                 told.write([self._last_line()])
         except BaseException:
@@ -200,19 +114,11 @@ class _Run:
             tidy(self._store)
         return self._receipt
 
-    def _base(self) -> str | None:
-        """The live generation, if this run can go on from it."""
-        live = _live(self._store)
-        if live is not None and _fits(live, self._bundle):
-            return live.name
-        _check_none_is_left_out(self._sources)
-        return None
-
-    def _collection(self, base: str | None) -> Collection:
+    def _collection(self) -> Collection:
         """The generation to fill: an interrupted run's, if it was to become the same, else a new one."""
         info = self._info()
         for begun in self._store.unfinished():
-            if _fits(begun, self._bundle) and begun.sources == info.sources:
+            if fits(begun, self._bundle) and begun.sources == info.sources:
                 try:
                     collection = self._store.resume(begun.name)
                 except IndexUnavailable as error:  # damaged, or another process builds: `create` then says so
@@ -220,7 +126,13 @@ class _Run:
                     break
                 self._resumed = True
                 return collection
-        return self._store.create(info, base)
+        return self._store.create(info, self._found.base.name if self._found.base is not None else None)
+
+    def _check_nobody_came_between(self) -> None:
+        """The survey was made before the store was ours: what another run has published since is not in it."""
+        seen = self._found.live.name if self._found.live is not None else None
+        if self._store.live() != seen:
+            raise IndexUnavailable("another run has changed the index meanwhile", "run it again")
 
     def _info(self) -> CollectionInfo:
         manifest = self._bundle.manifest
@@ -230,7 +142,7 @@ class _Run:
             image_fingerprint=manifest.fingerprints.image,
             joint=manifest.dimensions.joint,
             head=manifest.dimensions.image_head,
-            sources=self._sources.every,
+            sources=self._found.sources.every,
             created=self._now.isoformat(timespec="microseconds"),
         )
 
@@ -261,7 +173,7 @@ class _Run:
             self._encode_all(plan.encode, writing, told)
         if self._receipt.skipped and not self._receipt.usable:
             first = self._receipt.skipped[0]
-            folders = ", ".join(str(folder) for folder in self._sources.read.values())
+            folders = ", ".join(str(folder) for folder in self._found.sources.read.values())
             raise SourceError(
                 f"none of the {len(self._receipt.skipped):,} images in {folders} could be used "
                 f"(the first, {path_fields(first.relative)['path']}: {first.what})",
@@ -298,7 +210,7 @@ class _Run:
     def _skip(self, entry: Skipped) -> None:
         """Note a file that cannot be used; too many of them end the run."""
         self._receipt.skipped.append(entry)
-        total = sum(len(listing.files) for listing in self._listings.values())
+        total = sum(len(listing.files) for listing in self._found.listings.values())
         if len(self._receipt.skipped) > max(self._options.max_skipped * total, 100):
             raise SourceError(
                 f"{len(self._receipt.skipped):,} of {total:,} images could not be used "
@@ -306,12 +218,12 @@ class _Run:
                 "check the folder, or allow a larger share with --max-skipped",
             )
 
-    def _finish(self, collection: Collection, writing: Writing, base: str | None) -> str:
+    def _finish(self, collection: Collection, writing: Writing) -> str:
         """Publish the generation if it differs from its base; the name of the one that is live then."""
         if not (writing.changed or self._resumed):
             self._settled = True
             self._store.discard(collection)
-            return str(base)
+            return self._found.live.name if self._found.live is not None else ""
         start = time.perf_counter()
         collection.optimize()
         self._seconds["optimise"] = time.perf_counter() - start

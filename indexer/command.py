@@ -97,7 +97,8 @@ def index(
     Folders that the index knows and that are not named stay as they are. LABEL=DIR gives a new folder a label of
     your choice. An interrupted run is gone on with by the next.
     """
-    from indexer.build import BuildOptions, foresee, index_folders  # noqa: PLC0415 - so that --help answers at once
+    from indexer.build import BuildOptions, index_folders  # noqa: PLC0415 - these so that --help answers at once
+    from indexer.dry_run import foresee  # noqa: PLC0415
     from indexer.patterns import Patterns  # noqa: PLC0415
     from indexer.sources import Folder  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415
