@@ -160,7 +160,8 @@ def index(
         raise click.UsageError(
             "--dry-run writes nothing and ends: it goes with none of --watch, --receipt and --rebuild"
         )
-    from indexer.build import BuildOptions, foresee, index_folders  # noqa: PLC0415 - so that --help answers at once
+    from indexer.build import BuildOptions, index_folders  # noqa: PLC0415 - these so that --help answers at once
+    from indexer.dry_run import foresee  # noqa: PLC0415
     from indexer.patterns import Patterns  # noqa: PLC0415
     from indexer.sources import Folder, every_folder  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415

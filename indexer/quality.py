@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from indexer.pipeline import batched
 from sceneseek.bundle import Bundle
-from sceneseek.captions import Caption
+from sceneseek.captions import Caption, read_captions
 from sceneseek.encoders import TextEncoder
+from sceneseek.errors import DataError, IndexUnavailable
+from sceneseek.models import find_bundle
 from sceneseek.payload import point_id
 from sceneseek.request import DEFAULT_SHORTLIST
 from sceneseek.scorer import Scorer, best_first
-from sceneseek.store import Collection
+from sceneseek.store import Collection, CollectionInfo, VectorStore
+from sceneseek.store.edge import EdgeStore
 
 _BATCH, _FIRST = 64, 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +38,54 @@ class Comparison:
         """Points; negative where the new one is better."""
         return self.before - self.after
 
+    def check(self, max_loss: float) -> None:
+        """Refuse a new generation that loses more points than this.
+
+        Raises:
+            IndexUnavailable: it does.
+        """
+        if self.lost > max_loss:
+            raise IndexUnavailable(
+                f"recall@5 (x100) would fall by {self.lost:.2f} from {self.before:.2f} to {self.after:.2f}, "
+                f"over {max_loss:g}; the live generation goes on",
+                "allow more with --max-loss, which takes up what was encoded, or index with another bundle",
+            )
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {"before": round(self.before, 2), "after": round(self.after, 2), "captions": self.captions}
+
+
+def compare(
+    store: VectorStore, live: CollectionInfo, fresh: Collection, bundle: Bundle, file: Path
+) -> Comparison | None:
+    """The live generation beside a new one, over captions of images that both hold.
+
+    Args:
+        store: holds the live one.
+        live: the live one.
+        fresh: the new one, open.
+        bundle: that filled the new one.
+        file: of captions.
+
+    Returns:
+        None where the bundle that filled the live one is not at hand.
+
+    Raises:
+        DataError: the captions cannot be read, or are of other images.
+    """
+    before = find_bundle(live, bundle.path)
+    if before is None:
+        log.warning("there is nothing to compare with: the bundle that filled %s is not at hand", live.name)
+        return None
+    old = store.glance(live.name) if isinstance(store, EdgeStore) else store.open(live.name)
+    try:
+        captions = indexed(old, indexed(fresh, read_captions(file)))
+        if not captions:
+            raise DataError(f"no image of {file} is indexed", "its image names are paths relative to the folder")
+        return Comparison(recall_at_5(old, before, captions), recall_at_5(fresh, bundle, captions), len(captions))
+    finally:
+        old.close()
 
 
 def recall_at_5(collection: Collection, bundle: Bundle, captions: Sequence[Caption]) -> float:

@@ -112,7 +112,7 @@ def test_a_generation_that_finds_captions_worse_is_refused_and_may_be_allowed(
     first = index_folder(gallery, bundle, store)
     other = other_image_graph(bundle, tmp_path / "other")
     found: Iterator[float] = iter([80.0, 70.0, 80.0, 70.0])  # of the old and of the new one, twice
-    monkeypatch.setattr("indexer.build.recall_at_5", lambda *_: next(found))
+    monkeypatch.setattr("indexer.quality.recall_at_5", lambda *_: next(found))
     with pytest.raises(IndexUnavailable, match=r"fall by 10\.00 from 80\.00 to 70\.00, over 2.*--max-loss"):
         index_folder(gallery, other, store, BuildOptions(captions=captions))
     assert store.live() == first.generation

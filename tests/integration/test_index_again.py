@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 import indexer.encode
-from indexer.build import BuildOptions, foresee, index_folder, index_folders
+from indexer.build import BuildOptions, index_folder, index_folders
+from indexer.dry_run import foresee
 from indexer.patterns import Patterns
 from indexer.sources import Folder
 from sceneseek.bundle import Bundle

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import indexer.build
 from indexer.build import BuildOptions, index_folder, index_folders
 from indexer.sources import Folder
+from indexer.survey import survey
 from indexer.writing import Writing
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, SourceError
@@ -164,6 +166,19 @@ def test_an_unfinished_generation_that_is_damaged_is_begun_again(
             file.write_bytes(b"damaged")
     receipt = index_folder(photos, bundle, store, OPTIONS)
     assert (receipt.resumed, receipt.indexed) == (0, len(NAMES))
+
+
+def test_a_run_that_was_overtaken_by_another_changes_nothing(
+    bundle: Bundle, store: VectorStore, photos: Path, noise: Noise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_folder(photos, bundle, store, OPTIONS)
+    noise(20, 20).save(photos / "new.png")
+    found = survey([Folder(photos)], bundle, store, OPTIONS)
+    overtaking = index_folder(photos, bundle, store, OPTIONS)
+    monkeypatch.setattr(indexer.build, "survey", lambda *_, **__: found)
+    with pytest.raises(IndexUnavailable, match="meanwhile: run it again"):
+        index_folder(photos, bundle, store, OPTIONS)
+    assert (store.live(), store.unfinished()) == (overtaking.generation, [])
 
 
 def test_a_generation_that_fails_its_check_is_neither_published_nor_gone_on_with(

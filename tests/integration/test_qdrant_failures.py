@@ -216,8 +216,7 @@ def test_a_run_that_a_server_ended_is_resumed_when_it_is_back() -> None:
 def test_a_killed_run_is_resumed_and_one_that_lives_is_waited_for(played: PlayedQdrant) -> None:
     program = (
         "import sys; from sceneseek.store import open_store;"
-        "from tests.integration.test_live import SameGraph
-from tests.integration.test_store_contract import INFO, points;"
+        "from tests.integration.test_store_contract import INFO, points;"
         "c = open_store(sys.argv[1]).create(INFO); c.upsert(points(20)); print('begun', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -317,8 +316,8 @@ def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: Pl
     played.fail_always(drop)
     _until(lambda: live.problem is not None)
     assert "no Qdrant server answers" in str(live.problem)
-    with live.borrow() as collection, pytest.raises(IndexUnavailable):
-        collection.shortlist(points(1)[0].joint, 3)
+    with live.borrow() as pair, pytest.raises(IndexUnavailable):
+        pair.collection.shortlist(points(1)[0].joint, 3)
     played.heal()
     _until(lambda: live.problem is None)
     published(store, replace(INFO, name="second"), points(7))
@@ -337,8 +336,9 @@ def test_queries_never_fail_while_a_service_follows_switch_after_switch(played: 
     def ask() -> None:
         while not stop.is_set():
             try:
-                with live.borrow() as collection:
-                    assert len(collection.retrieve(collection.shortlist(points(1)[0].joint, 10).ids)) == 10
+                with live.borrow() as pair:
+                    found = pair.collection.shortlist(points(1)[0].joint, 10)
+                    assert len(pair.collection.retrieve(found.ids)) == 10
                 answered[0] += 1
             except Exception as error:  # noqa: BLE001 - any failure is what the test is about
                 failures.append(repr(error))

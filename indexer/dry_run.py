@@ -1,0 +1,40 @@
+"""What a run would do, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from indexer.known import Known, known_images
+from indexer.options import BuildOptions
+from indexer.plan import Place, place
+from indexer.receipt import Receipt
+from indexer.sources import Folder
+from indexer.survey import survey
+from sceneseek.bundle import Bundle
+from sceneseek.store import VectorStore
+from sceneseek.store.edge import EdgeStore
+
+
+def foresee(
+    folders: Sequence[Folder], bundle: Bundle, store: VectorStore, options: BuildOptions | None = None
+) -> Receipt:
+    """What `index_folders` would do. Nothing is decoded and nothing in the index changes.
+
+    Raises:
+        SourceError, InvalidRequest, IndexUnavailable: as `index_folders` would.
+    """
+    options = options or BuildOptions()
+    found = survey(folders, bundle, store, options)
+    known: dict[Place, Known] = {}
+    if found.base is not None:
+        name = found.base.name
+        # The embedded engine has one owner a directory, maybe a server: a copy can be read all the same.
+        collection = store.glance(name) if isinstance(store, EdgeStore) else store.open(name)
+        try:
+            known = {place(image): image for image in known_images(collection)}
+        finally:
+            collection.close()
+    receipt = found.receipt()
+    receipt.generation = found.live.name if found.live is not None else ""
+    receipt.foresee(found.plan(known, options))
+    return receipt
