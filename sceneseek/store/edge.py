@@ -290,6 +290,11 @@ class EdgeStore:
             raise IndexUnavailable(
                 f"the index {self.root} has lost its generation {info.name}", "index the folder again"
             ) from None
+        except OSError as error:
+            raise IndexUnavailable(
+                f"the index {self.root} cannot be opened ({error.strerror})",
+                "the engine must write there, even to read: let the folder belong to who runs this",
+            ) from error
         try:
             shard = edge.EdgeShard.load(str(home / "shard"), _config(info))
         except Exception as error:

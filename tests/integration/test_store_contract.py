@@ -86,6 +86,18 @@ def test_a_generation_without_heads_gives_heads_of_no_width(store: VectorStore) 
     collection.close()
 
 
+def test_an_index_where_nothing_may_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(f"file:{tmp_path}/index")
+    published(store, INFO, points(3))
+
+    def read_only(*_: object) -> int:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("sceneseek.store.edge.os.open", read_only)
+    with pytest.raises(IndexUnavailable, match=r"cannot be opened \(Read-only file system\).*must write there"):
+        store.open("first")
+
+
 def test_upserting_the_same_id_replaces_and_deleting_twice_is_no_error(store: VectorStore) -> None:
     collection = store.create(INFO)
     collection.upsert(points(10))

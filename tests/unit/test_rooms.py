@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -48,6 +49,12 @@ def test_what_serves_and_indexes_imports_nothing_heavy(room: str) -> None:
 
 def test_the_library_knows_nothing_of_flask() -> None:
     assert "flask" not in imported("sceneseek")
+
+
+def test_the_runtimes_telemetry_is_off_wherever_ours_is_imported() -> None:
+    program = "import sceneseek, os, sys; sys.exit(os.environ['ORT_DISABLE_TELEMETRY'] != '1')"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT, env=environment).returncode == 0
 
 
 def test_searching_loads_no_torch() -> None:
