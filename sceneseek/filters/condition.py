@@ -14,7 +14,10 @@ from sceneseek.filters.refusal import shown_value
 FieldPath: TypeAlias = tuple[str, ...]
 # The index's own fields; every other name is one of the user's metadata.
 OWN_FIELDS = frozenset(
-    {"path", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns", "indexed_at", "metadata"}
+    {
+        *("path", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns", "indexed_at"),
+        *("metadata", "dhash", "duplicates"),
+    }
 )
 
 
