@@ -121,15 +121,15 @@ def index(
         store,
         options,
         tell=lambda what: click.echo(f"error: {what}", err=True),
-        done=lambda receipt: _show(receipt, as_json),
+        done=lambda receipt: _show(receipt, as_json, indent=None),  # one line a run
     )
     click.echo(f"watching {', '.join(folders)} every {watch:g} s; stop with Ctrl-C", err=True)
     _until_stopped(lambda: watcher.run(lambda: time.sleep(watch)))
 
 
-def _show(receipt: Receipt, as_json: bool) -> None:
+def _show(receipt: Receipt, as_json: bool, indent: int | None = 2) -> None:
     if as_json:
-        click.echo(json.dumps(receipt.to_json(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(receipt.to_json(), indent=indent, ensure_ascii=False))
         return
     for line in receipt.lines():
         click.echo(line)
