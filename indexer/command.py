@@ -184,7 +184,7 @@ def index(
         store,
         options,
         tell=lambda what: click.echo(f"error: {what}", err=True),
-        done=lambda receipt: _show(receipt, as_json),
+        done=lambda receipt: _show(receipt, as_json, indent=None),  # one line a run
     )
     click.echo(
         f"watching {', '.join(str(folder.path) for folder in named)} every {watch:g} s; stop with Ctrl-C", err=True
@@ -218,9 +218,9 @@ def _instead(
         click.echo("nothing is indexed there")
 
 
-def _show(receipt: Receipt | TransferReceipt, as_json: bool) -> None:
+def _show(receipt: Receipt | TransferReceipt, as_json: bool, indent: int | None = 2) -> None:
     if as_json:
-        click.echo(json.dumps(receipt.to_json(), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(receipt.to_json(), indent=indent, ensure_ascii=False))
         return
     for line in receipt.lines():
         click.echo(line)

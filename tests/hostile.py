@@ -117,7 +117,7 @@ def _not_images(put: Put) -> None:
     with tarfile.open(fileobj=out, mode="w:bz2"):
         pass
     put("not/archive.tiff", out.getvalue(), "not-an-image")
-    wanted = "broken" if "HEIF" in formats() else "no-plugin"
+    wanted = "not-an-image" if "HEIF" in formats() else "no-plugin"
     put("not/phone.jpg", struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"heicmif1" + bytes(100), wanted)
 
 
