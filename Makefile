@@ -18,6 +18,8 @@ IMAGES ?= $(GALLERY)
 DEMO_INDEX := file:.cache/demo-index
 FLICKR8K ?= $(or $(SCENESEEK_FLICKR8K),../shared/flickr8k)
 HOST ?= 127.0.0.1
+# Files of tests that run side by side; each process exports the bundle once for itself.
+TEST_PROCESSES ?= 2
 PORT ?= 8080
 
 .PHONY: help
@@ -59,7 +61,7 @@ serve: $(BUNDLE)/manifest.json  ## serve the demo's index over HTTP (PORT=8080)
 
 .PHONY: test
 test: $(VENV)/.dev  ## run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 .PHONY: lint
 lint: $(VENV)/.dev  ## ruff and mypy

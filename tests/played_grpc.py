@@ -154,6 +154,21 @@ def _delete(client: QdrantClient, asked: Any) -> Any:
     return _updated(client.delete(asked.collection_name, gone))
 
 
+def _change(client: QdrantClient, asked: Any) -> Any:
+    assert asked.wait
+    for operation in asked.operations:
+        if operation.HasField("set_payload"):
+            change = operation.set_payload
+            there = [_id(i) for i in change.points_selector.points.ids]
+            client.set_payload(asked.collection_name, GrpcToRest.convert_payload(change.payload), there)
+        else:
+            removal = operation.delete_payload
+            there = [_id(i) for i in removal.points_selector.points.ids]
+            client.delete_payload(asked.collection_name, list(removal.keys), there)
+    done = wire.UpdateResult(operation_id=0, status=wire.UpdateStatus.Completed)
+    return wire.UpdateBatchResponse(result=[done for _ in asked.operations])
+
+
 _SERVICES: dict[str, dict[str, tuple[Any, Callable[[QdrantClient, Any], Any]]]] = {
     "qdrant.Qdrant": {"HealthCheck": (wire.HealthCheckRequest, lambda *_: wire.HealthCheckReply(version="1.20.0"))},
     "qdrant.Collections": {
@@ -178,6 +193,7 @@ _SERVICES: dict[str, dict[str, tuple[Any, Callable[[QdrantClient, Any], Any]]]] 
     "qdrant.Points": {
         "Upsert": (wire.UpsertPoints, _upsert),
         "Delete": (wire.DeletePoints, _delete),
+        "UpdateBatch": (wire.UpdateBatchPoints, _change),
         "Query": (wire.QueryPoints, _query),
         "Get": (wire.GetPoints, _retrieve),
         "Scroll": (wire.ScrollPoints, _scroll),

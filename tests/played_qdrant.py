@@ -207,6 +207,10 @@ def _delete(client: QdrantClient, document: Any, name: str) -> Any:
     return client.delete(name, models.PointIdsList.model_validate(document))
 
 
+def _change(client: QdrantClient, document: Any, name: str) -> Any:
+    return client.batch_update_points(name, models.UpdateOperations.model_validate(document).operations)
+
+
 def _query(client: QdrantClient, document: Any, name: str) -> Any:
     asked = models.QueryRequest.model_validate(document)
     return client.query_points(
@@ -249,6 +253,7 @@ _ROUTES: list[tuple[str, Callable[..., Any]]] = [
     (r"PUT /collections/([^/]+)/points", _upsert),
     (r"POST /collections/([^/]+)/points", _retrieve),
     (r"POST /collections/([^/]+)/points/delete", _delete),
+    (r"POST /collections/([^/]+)/points/batch", _change),
     (r"POST /collections/([^/]+)/points/query", _query),
     (r"POST /collections/([^/]+)/points/scroll", _scroll),
     (r"POST /collections/([^/]+)/points/count", lambda client, _, name: client.count(name)),

@@ -81,9 +81,9 @@ def test_an_index_moves_to_a_server_and_is_searched_there(sceneseek: CommandLine
 def test_a_move_without_a_source_and_a_folder_with_one_are_usage_errors(
     sceneseek: CommandLine, index_url: str, gallery: Path
 ) -> None:
-    assert_one_line(sceneseek("index"), "Missing argument 'FOLDER'", code=2)
+    assert_one_line(sceneseek("index"), "Missing argument 'FOLDER...'", code=2)
     assert_one_line(sceneseek("index", "--to", index_url), "--to goes with --from", code=2)
-    assert_one_line(sceneseek("index", gallery, "--from", index_url), "--to goes with --from", code=2)
+    assert_one_line(sceneseek("index", gallery, "--from", index_url), "--from goes with neither FOLDER", code=2)
 
 
 def test_search_prints_json_for_programs(sceneseek: CommandLine) -> None:

@@ -54,7 +54,7 @@ def test_a_dry_run_then_a_run_that_prunes(sceneseek: CommandLine, tmp_path: Path
 def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "photos/shapes", tmp_path / "drawn")
     assert sceneseek("index", "photos", "mine=drawn").stdout.startswith(
-        "indexed 0, unchanged 12, skipped 0, copied 5\n"
+        "indexed 0, unchanged 12, skipped 0, copied 5, near-duplicates 5\n"
     )
     first = json.loads(max(Path("index/receipts").iterdir()).read_text().splitlines()[0])
     assert [source["label"] for source in first["sources"]] == ["", "mine"]

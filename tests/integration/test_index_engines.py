@@ -22,7 +22,7 @@ def test_a_folder_is_indexed_brought_up_to_date_and_searched(
     assert (again.indexed, again.unchanged, again.generation) == (0, len(NAMES), first.generation)
     (photos / "scenes/meadow.webp").write_bytes((photos / "scenes/house.bmp").read_bytes())
     changed = index_folder(photos, bundle, store)
-    assert (changed.indexed + changed.unchanged, store.live()) == (len(NAMES), changed.generation)
+    assert (changed.usable, store.live()) == (len(NAMES), changed.generation)
     assert {info.name for info in store.generations()} == {first.generation, changed.generation}
     search = Search(bundle, store, "cpu")
     found = search.query("the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"])).results

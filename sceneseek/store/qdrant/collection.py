@@ -33,13 +33,14 @@ _TOUCH_EVERY = 30.0
 _POLL_SECONDS, _GREEN_POLLS = 0.5, 4
 _OVERSAMPLING = 2.0
 
-_building: set[str] = set()
+# By the server's URL and the collection's name.
+_building: set[tuple[str, str]] = set()
 _guard = threading.Lock()
 
 
-def held_here(name: str) -> bool:
-    """Whether this process is building the collection of that name."""
-    return name in _building
+def held_here(url: str, name: str) -> bool:
+    """Whether this process is building the collection of that name on that server."""
+    return (url, name) in _building
 
 
 class QdrantCollection:
@@ -67,7 +68,7 @@ class QdrantCollection:
         self._touched = time.monotonic()
         if building:
             with _guard:
-                _building.add(name)
+                _building.add((connection.url, name))
 
     def upsert(self, points: Sequence[Point]) -> None:
         """See `Collection.upsert`; the server has applied the points, and has them in its log, when it answers."""
@@ -190,7 +191,7 @@ class QdrantCollection:
     def close(self) -> None:
         """See `Collection.close`; the server holds everything already, so this only ends the building."""
         with _guard:
-            _building.discard(self.name)
+            _building.discard((self._connection.url, self.name))
 
     def mark(self, state: State) -> None:
         """Write the generation's state into its record."""

@@ -194,7 +194,7 @@ class QdrantStore:
                 QdrantCollection(record.info, self._prefix + name, self._connection, beside=record.beside).mark(
                     "published"
                 )
-            elif record.builder_lives(held_here(self._prefix + name)):
+            elif record.builder_lives(held_here(self.url, self._prefix + name)):
                 raise IndexUnavailable(
                     f"the index {self.url} is being written by process {record.pid} on {record.host}",
                     "wait until that run has ended, or choose another SCENESEEK_QDRANT_ALIAS",
