@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -92,6 +93,13 @@ class _Stopped(BaseException):
     help="Let the generation before answer again instead, or the one that is named.",
 )
 @click.option("--workers", type=click.IntRange(0, 256), default=0, help="Threads that load and encode; 0: a core each.")
+@click.option(
+    "--nice",
+    type=click.IntRange(0, 19),
+    default=10,
+    show_default=True,
+    help="How far to stand back behind other processes, so that a service beside keeps answering; 0: not at all.",
+)
 @click.option("--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="Images a run of the graph.")
 @click.option(
     "--max-pixels",
@@ -133,6 +141,7 @@ def index(
     status: bool,
     rollback: str | None,
     workers: int,
+    nice: int,
     batch: int,
     max_pixels: int,
     max_skipped: float,
@@ -171,6 +180,7 @@ def index(
         device, workers, batch, max_pixels, max_skipped, Patterns(include, exclude), prune, forget, receipt,
         metadata, rebuild, captions, max_loss,
     )  # fmt: skip
+    os.nice(nice)
     graphs, store = Bundle.load(bundle), open_store(index_url)
     named = [Folder.parse(folder) for folder in folders] or every_folder(store)
     if watch is None:
