@@ -40,7 +40,7 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),train,dev]'
 	@touch $@
 
-$(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*.py export/weights/compact/*/*) sceneseek/packs.py
+$(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*.py export/*/*.py export/weights/compact/*/* sceneseek/packs/*)
 	$(BIN)/sceneseek export --pack compact --out $(BUNDLE)
 
 .PHONY: demo

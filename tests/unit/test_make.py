@@ -1,0 +1,31 @@
+"""Every target that `make help` names can be made: its prerequisites exist or have a rule."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TARGETS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_targets_prerequisites_can_be_made(target: str) -> None:
+    outcome = subprocess.run(
+        ["make", "--dry-run", "--always-make", target],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "No rule to make" not in outcome.stderr
+    if target not in ("up", "reindex", "down", "compose-check"):  # these say first that Docker is missing
+        assert outcome.returncode == 0, outcome.stderr
+
+
+def test_the_targets_that_the_readme_names_are_there() -> None:
+    named = set(re.findall(r"`?make ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert {"demo", "serve", "setup"} <= named
+    assert named <= set(TARGETS)
