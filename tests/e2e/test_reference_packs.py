@@ -72,7 +72,12 @@ def answer(sceneseek: CommandLine, gallery: Path, tmp_path: Path) -> Callable[..
 
 
 def test_clip_works_untrained_and_every_answer_says_that_its_scores_are_not_calibrated(
-    sceneseek: CommandLine, models: dict[str, Path], answer: Callable[..., dict[str, Any]], tmp_path: Path
+    sceneseek: CommandLine,
+    models: dict[str, Path],
+    rated: dict[str, Path],
+    gallery: Path,
+    answer: Callable[..., dict[str, Any]],
+    tmp_path: Path,
 ) -> None:
     bundle = tmp_path / "bundle"
     exported = sceneseek("export", "--pack", "clip", *local(models, CLIP), "--out", bundle)
@@ -84,6 +89,19 @@ def test_clip_works_untrained_and_every_answer_says_that_its_scores_are_not_cali
     assert order == sorted(order, reverse=True)
     plain = sceneseek("search", "a red circle", "--bundle", bundle, "--index", f"file:{tmp_path}/index")
     assert "not calibrated" in plain.stderr
+
+    # Calibrated on captions it keeps its space, so the index stays.
+    trained = sceneseek(
+        "train", "alignment", "--pack", "clip", *local(models, CLIP), "--images", gallery, "--captions",
+        rated["captions"], "--out", tmp_path / "alignment", "--cache", tmp_path / "cache", "--threads", 1,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    again = ("export", "--pack", "clip", *local(models, CLIP), "--alignment", tmp_path / "alignment")
+    assert sceneseek(*again, "--out", tmp_path / "calibrated").returncode == 0
+    words = ("--bundle", tmp_path / "calibrated", "--index", f"file:{tmp_path}/index", "--json")
+    calibrated = json.loads(sceneseek("search", "a red circle", *words).stdout)
+    assert calibrated["calibrated"] is True
+    assert [r["id"] for r in calibrated["results"]] == [r["id"] for r in found["results"]]
 
 
 def test_a_learned_space_completes_resnet50_and_bert(
