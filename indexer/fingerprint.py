@@ -14,6 +14,7 @@ import dhash
 from PIL import Image
 
 from sceneseek.decode import Picture
+from sceneseek.preprocess import on_background
 
 # Of 255 grey levels: a picture whose places differ by no more is of one colour.
 _FLAT = 4
@@ -28,9 +29,7 @@ def fingerprint(picture: Picture) -> str:
     """The fingerprint of a decoded picture; what is transparent counts as white."""
     image = picture.pixels
     if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, "white")
-        white.alpha_composite(image)
-        image = white.convert("RGB")
+        image = on_background(image, (255, 255, 255))
     # Shrunk here and not by the package, whose filter takes eight times as long, with calls that Pillow will drop.
     small = image.resize((_SIDE, _SIDE), Image.Resampling.HAMMING, reducing_gap=3.0)
     grey = list(small.convert("L").tobytes())

@@ -45,7 +45,7 @@ def _prepare_one(picture: Picture, spec: ImageInput) -> Pixels:
     image, fit = picture.pixels, spec.fit
     if image.mode == "RGBA":
         fit = spec.fit_transparent
-        image = _on_background(image, spec.background)
+        image = on_background(image, spec.background)
     if fit == "crop" and spec.shortest_edge is not None:
         fitted = _centre_of_resized(image, (picture.width, picture.height), spec, spec.shortest_edge)
     else:
@@ -53,7 +53,7 @@ def _prepare_one(picture: Picture, spec: ImageInput) -> Pixels:
     return np.asarray(fitted, dtype=np.uint8)
 
 
-def _on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     """RGBA on a colour, in bands: a large picture would else be in memory three times."""
     canvas = Image.new("RGB", image.size)
     for top in range(0, image.height, _BAND):
