@@ -23,7 +23,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
-FieldType: TypeAlias = Literal["keyword", "integer", "float", "bool", "datetime", "geo", "text"]
+from sceneseek.store.base import FieldType as IndexedType
+
+# What an engine can index, and text, which is kept and not searched by.
+FieldType: TypeAlias = IndexedType | Literal["text"]
 _Spelt: TypeAlias = Literal["integer", "float", "bool", "datetime"]
 Forced: TypeAlias = _Spelt | Literal["keyword", "text", "list"]
 
