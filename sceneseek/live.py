@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -19,6 +20,9 @@ from sceneseek.errors import IndexUnavailable, SceneseekError
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 
 Companion = TypeVar("Companion")
+
+# What could not be followed is tried again: its bundle may only be on its way to this machine.
+_RETRY_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +100,7 @@ class Live(Generic[Companion]):
         self._watcher: threading.Thread | None = None
         self.problem: str | None = None
         self._refused: str | None = None
+        self._refused_at = 0.0
         self._away: str | None = None
         name = store.live()
         if name is None:
@@ -138,12 +143,13 @@ class Live(Generic[Companion]):
         name = self._store.live()
         if self.problem is not None and self.problem == self._away:  # it can be read again
             self.problem = self._away = None
-        moved = name is not None and name not in (self.name, self._refused)
+        again = time.monotonic() - self._refused_at >= _RETRY_SECONDS
+        moved = name not in (None, self.name) and (name != self._refused or again)
         try:
             fresh = self._open(str(name)) if moved else self._renewed()
         except SceneseekError as error:
             if moved:
-                self._refused = name
+                self._refused, self._refused_at = name, time.monotonic()
             if str(error) != self.problem:
                 self.problem = str(error)
                 log.error("%s goes on answering as it does: %s", self.name, error)

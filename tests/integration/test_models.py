@@ -95,6 +95,26 @@ def test_without_the_bundle_that_filled_it_a_generation_is_not_followed(
         Search(one, store, "cpu")
 
 
+def test_a_generation_is_followed_once_its_bundle_has_arrived(
+    search: Search,
+    one: Bundle,
+    store: VectorStore,
+    gallery: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    two = other_image_graph(one, tmp_path / "elsewhere" / "two")
+    index_folder(gallery, two, store)
+    two.path.rename(tmp_path / "on its way")
+    assert not search.live.refresh()
+    (tmp_path / "on its way").rename(one.path.with_name("two"))
+    assert not search.live.refresh()  # not asked at every turn
+    monkeypatch.setattr("sceneseek.live._RETRY_SECONDS", 0)
+    assert search.live.refresh()
+    assert search.live.problem is None
+    assert answering(search)[0] == two.manifest.fingerprints.bundle
+
+
 def test_a_bundle_written_anew_with_the_same_image_graph_is_taken_up_without_indexing(
     search: Search, one: Bundle, tmp_path: Path
 ) -> None:
