@@ -107,7 +107,9 @@ def _write(
         dimensions=Dimensions(joint=alignment.joint, image_head=head.image_width, text_head=head.text_width),
         image_inputs=tuple(tower.input for tower in towers.images),
         text_inputs=tuple(tower.input for tower in towers.texts),
-        head=HeadEntry(kind=head.kind, calibrated=trained.calibrated, validation=dict(head.validation)),
+        head=HeadEntry(
+            kind=head.kind, calibrated=trained.calibrated, validation=dict(head.validation), match=head.match
+        ),
         alignment={"fingerprint": alignment.fingerprint, **alignment.card},
         precision=precision,
         files={name: sha256_of(directory / name) for name in contents},

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sceneseek.errors import BundleError
+from sceneseek.match import MatchThreshold
 
 SCHEMA = 2
 IMAGE_GRAPH, TEXT_GRAPH, SCORE_GRAPH = "image.onnx", "text.onnx", "score.onnx"
@@ -94,11 +95,16 @@ class Dimensions(_Frozen):
 
 
 class Head(_Frozen):
-    """The regressor in `score.onnx`; `validation` holds its figures and how they were obtained."""
+    """The regressor in `score.onnx`.
+
+    `validation` holds its figures and how they were obtained; `match`, if one was found, the score from which a
+    result counts as a match.
+    """
 
     kind: str
     calibrated: bool
     validation: dict[str, Any]
+    match: MatchThreshold | None = None
 
 
 class Fingerprints(_Frozen):
@@ -139,12 +145,17 @@ class Manifest(_Frozen):
             "graph": self.files[IMAGE_GRAPH],
             "inputs": [i.model_dump(mode="json", exclude_none=True) for i in self.image_inputs],
         }
-        whole = self.model_dump(mode="json", exclude={"created", "drift", "fidelity", "fingerprints"})
+        about = {"created": True, "drift": True, "fidelity": True, "fingerprints": True}
+        whole = self.model_dump(mode="json", exclude={**about, **self._absent()})
         return Fingerprints(image=_digest(image), bundle=_digest(whole))
 
     def write(self, path: Path) -> None:
         """Write the document as readable JSON."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        path.write_text(self.model_dump_json(indent=2, exclude=self._absent()) + "\n", encoding="utf-8")
+
+    def _absent(self) -> dict[str, set[str]]:
+        """What is left out of the document where it is not there, as it was before bundles could have it."""
+        return {"head": {"match"}} if self.head.match is None else {}
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

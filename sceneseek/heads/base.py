@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from sceneseek.match import MatchThreshold
 from sceneseek.vectors import Floats
 
 
@@ -21,6 +22,7 @@ class Head(Protocol):
         alignment: fingerprint of the joint space that it was trained on; empty for one that fits any.
         image_width, text_width: H_i and H_t, the widths of its share of an image and of a text.
         validation: its figures and how they were obtained, JSON values.
+        match: the score from which a pair counts as a match, where one was found.
     """
 
     kind: ClassVar[str]
@@ -42,6 +44,9 @@ class Head(Protocol):
 
     @property
     def validation(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    @property
+    def match(self) -> MatchThreshold | None: ...  # noqa: D102
 
     def score(self, inputs: Mapping[str, Floats]) -> Floats:
         """The unsplit head: scores (P,) of P pairs, whose inputs are (P, width) each."""

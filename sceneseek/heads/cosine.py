@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sceneseek.heads.base import cut, sigmoid
+from sceneseek.match import MatchThreshold
 from sceneseek.vectors import Floats
 
 
@@ -74,6 +75,7 @@ class CosineHead:
     curve: Calibration | IsotonicCurve
     alignment: str = ""
     validation: Mapping[str, Any] = field(default_factory=dict)
+    match: MatchThreshold | None = None
     kind: ClassVar[str] = "cosine"
 
     reads: ClassVar[frozenset[str]] = frozenset({"similarity"})

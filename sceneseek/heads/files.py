@@ -1,9 +1,10 @@
-"""Heads on disk: `head.json` (kind, parameters, figures) and `head.npz` (arrays)."""
+"""Heads on disk: `head.json` (kind, parameters, figures, and where one was found a `match`) and `head.npz` (arrays)."""
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sceneseek.heads.base import Head
 from sceneseek.heads.cosine import CosineHead
 from sceneseek.heads.layered import ConstantHead, LinearHead, MlpHead
 from sceneseek.heads.trees import TreesHead
+from sceneseek.match import MatchThreshold
 
 WEIGHTS, CARD = "head.npz", "head.json"
 SCHEMA = 2
@@ -32,6 +34,8 @@ def save_head(head: Head, directory: Path) -> None:
         **values,
         "validation": dict(head.validation),
     }
+    if head.match is not None:
+        structure["match"] = head.match.model_dump(mode="json")
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     write_atomic(directory / WEIGHTS, content.getvalue())
@@ -51,7 +55,9 @@ def load_head(directory: Path) -> Head:
             raise DataError(f"{directory / CARD} is not a head that this program reads", advice)
         with (directory / WEIGHTS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        head: Head = _KINDS[raw["kind"]].of_files(raw, arrays)
+        found = _KINDS[raw["kind"]].of_files(raw, arrays)
+        match = MatchThreshold.model_validate(raw["match"]) if "match" in raw else None
+        head: Head = replace(found, match=match)
     except FileNotFoundError as error:
         raise DataError(f"no head in {directory} ({Path(error.filename).name} is missing)", advice) from error
     except UNREADABLE as error:

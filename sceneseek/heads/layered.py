@@ -11,6 +11,7 @@ import numpy as np
 from sceneseek.heads.base import cut, sigmoid
 from sceneseek.heads.cosine import Calibration
 from sceneseek.heads.inputs import FirstLayer
+from sceneseek.match import MatchThreshold
 from sceneseek.vectors import Floats
 
 
@@ -21,6 +22,7 @@ class ConstantHead:
     value: float
     alignment: str = ""
     validation: Mapping[str, Any] = field(default_factory=dict)
+    match: MatchThreshold | None = None
     kind: ClassVar[str] = "constant"
 
     # How many candidates there are must come from somewhere.
@@ -67,6 +69,7 @@ class LinearHead(_Layered):
     towers: tuple[str, ...] = ()
     alignment: str = ""
     validation: Mapping[str, Any] = field(default_factory=dict)
+    match: MatchThreshold | None = None
     kind: ClassVar[str] = "linear"
 
     @property
@@ -107,6 +110,7 @@ class MlpHead(_Layered):
     towers: tuple[str, ...] = ()
     alignment: str = ""
     validation: Mapping[str, Any] = field(default_factory=dict)
+    match: MatchThreshold | None = None
     kind: ClassVar[str] = "mlp"
 
     @property

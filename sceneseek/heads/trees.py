@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sceneseek.heads.base import cut
 from sceneseek.heads.inputs import INPUTS, OF_TEXT, check_readable
+from sceneseek.match import MatchThreshold
 from sceneseek.vectors import Floats
 
 
@@ -38,6 +39,7 @@ class TreesHead:
     towers: tuple[str, ...] = ()
     alignment: str = ""
     validation: Mapping[str, Any] = field(default_factory=dict)
+    match: MatchThreshold | None = None
     kind: ClassVar[str] = "catboost"
 
     def __post_init__(self) -> None:

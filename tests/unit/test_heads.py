@@ -27,6 +27,7 @@ from sceneseek.heads import (
     save_head,
 )
 from sceneseek.heads.files import CARD, WEIGHTS
+from sceneseek.match import MatchThreshold
 from sceneseek.vectors import Floats
 from tests.weights import CALIBRATION, drawn_head, drawn_inputs
 
@@ -134,7 +135,7 @@ def test_a_head_comes_back_from_its_files(kind: str, tmp_path: Path) -> None:
     save_head(before, tmp_path)
     after = load_head(tmp_path)
     assert type(after) is type(before)
-    for name in ("reads", "towers", "alignment", "image_width", "text_width", "validation"):
+    for name in ("reads", "towers", "alignment", "image_width", "text_width", "validation", "match"):
         assert getattr(after, name) == getattr(before, name)
     inputs = pair_inputs(*drawn_inputs(np.random.default_rng(2), 30, WIDTHS))
     np.testing.assert_array_equal(after.score(inputs), before.score(inputs))
@@ -153,8 +154,23 @@ def test_the_same_head_gives_the_same_bytes(kind: str, tmp_path: Path) -> None:
 def _said(kind: str) -> Head:
     """A head that says where it is from."""
     head: Any = drawn_head(kind, WIDTHS)
-    said: Head = replace(head, alignment="0123abcd", validation={"rmse": 0.18, "how": "5 folds"})
+    match = MatchThreshold(threshold=0.5, source="captions", figures={"auc": 0.9})
+    said: Head = replace(head, alignment="0123abcd", validation={"rmse": 0.18, "how": "5 folds"}, match=match)
     return said
+
+
+def test_a_head_without_a_match_threshold_has_none_after_its_files(tmp_path: Path) -> None:
+    save_head(drawn_head("mlp", WIDTHS), tmp_path)
+    assert "match" not in json.loads((tmp_path / CARD).read_text())
+    assert load_head(tmp_path).match is None
+
+
+def test_a_threshold_that_no_score_can_be_is_refused(tmp_path: Path) -> None:
+    save_head(_said("mlp"), tmp_path)
+    raw = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps({**raw, "match": {**raw["match"], "threshold": 1.5}}))
+    with pytest.raises(DataError, match=r"the head in .* cannot be read"):
+        load_head(tmp_path)
 
 
 @pytest.mark.parametrize("lost", [CARD, WEIGHTS])

@@ -10,6 +10,14 @@ import pytest
 
 from sceneseek.errors import BundleError
 from sceneseek.manifest import Dimensions, Head, ImageInput, Manifest, TextInput
+from sceneseek.match import MatchThreshold
+
+MARKED = Head(
+    kind="cosine",
+    calibrated=True,
+    validation={},
+    match=MatchThreshold(threshold=0.5, source="captions", figures={"auc": 0.9}),
+)
 
 
 def manifest(**changes: Any) -> Manifest:
@@ -50,6 +58,7 @@ def test_another_text_graph_or_head_changes_the_bundle_but_not_what_it_can_searc
     for other in (
         manifest(files={"image.onnx": "aa", "text.onnx": "xx", "score.onnx": "cc"}),
         manifest(head=Head(kind="cosine", calibrated=True, validation={"rmse": 0.1})),
+        manifest(head=MARKED),
     ):
         assert other.fingerprints.image == one.fingerprints.image
         assert other.fingerprints.bundle != one.fingerprints.bundle
@@ -66,10 +75,19 @@ def test_another_image_graph_or_preprocessing_changes_both() -> None:
         assert other.fingerprints.bundle != one.fingerprints.bundle
 
 
-def test_a_manifest_comes_back_from_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", [Head(kind="cosine", calibrated=True, validation={}), MARKED])
+def test_a_manifest_comes_back_from_its_file(head: Head, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    manifest(head=head).write(path)
+    assert Manifest.read(path) == manifest(head=head)
+
+
+def test_a_bundle_without_a_match_threshold_is_the_one_it_was_before_there_were_any(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     manifest().write(path)
-    assert Manifest.read(path) == manifest()
+    assert "match" not in json.loads(path.read_text())["head"]
+    # Of a manifest that was written before heads could have one.
+    assert manifest().fingerprints.bundle == "0b49da716c462474c5a485fb0e8cdb883019c5c1273a75ccd89503a13bda663a"
 
 
 @pytest.mark.parametrize(
