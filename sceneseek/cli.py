@@ -88,15 +88,20 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     # Imported here so that `sceneseek --help` answers at once.
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.filters import filter_from_words  # noqa: PLC0415
-    from sceneseek.request import checked_query  # noqa: PLC0415
+    from sceneseek.request import Query  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    checked_query(query)
-    conditions = filter_from_words(where)
+    asked = Query(
+        text=query,
+        k=k,
+        shortlist=shortlist,
+        where=filter_from_words(where),
+        keep_duplicates=keep_duplicates,
+    )
     pipeline = Search(Bundle.load(bundle), open_store(index_url), device, threads)
     try:
-        answer = pipeline.query(query, k, shortlist, conditions, keep_duplicates)
+        answer = pipeline.query(asked)
     finally:
         pipeline.close()
     if as_json:

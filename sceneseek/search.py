@@ -1,35 +1,71 @@
-"""A query's way: text -> vectors -> shortlist -> scores -> the best k."""
+"""A query's way: text and image -> vectors -> shortlist -> scores -> the part of the answer that was asked for."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from sceneseek.bundle import Bundle
 from sceneseek.collapse import leading
-from sceneseek.encoders import truncated
-from sceneseek.filters import Filter
-from sceneseek.live import Live
+from sceneseek.decode import Picture
+from sceneseek.errors import NotFound
+from sceneseek.live import Live, Pair
+from sceneseek.manifest import Manifest
 from sceneseek.models import Models, Shelf
 from sceneseek.payload import similar_images
-from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, MAX_SHORTLIST, checked_k, checked_query
+from sceneseek.preprocess import prepare
+from sceneseek.query_encoder import Encoded, QueryEncoder
+from sceneseek.ranking import Ranked, Ranking
+from sceneseek.request import MAX_SHORTLIST, Query, checked_query
 from sceneseek.runtime import Device, Placement
-from sceneseek.scorer import best_first
-from sceneseek.store import VectorStore
+from sceneseek.scorer import Candidates
+from sceneseek.store import Record, StoredVectors, VectorStore
+from sceneseek.store.base import JOINT
+from sceneseek.vectors import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How an image came to its rank.
+
+    Attributes:
+        neighbour: its place among the nearest neighbours of the query, from 1, before anything was rescored.
+        rank: its place in the answer, from 1.
+        text_similarity: joint-space cosine to the text alone; None without a text.
+        image_similarity: the same of the image that was searched by.
+    """
+
+    neighbour: int
+    rank: int
+    text_similarity: float | None
+    image_similarity: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One image of an answer: `score` in [0, 1], `similarity` the joint-space cosine, `rank` from 1.
+    """One image of an answer.
 
-    `duplicates` is how many other images of the index are near-duplicates of it; unless they are kept, it stands for
-    them in the answer.
+    Attributes:
+        rank: its place in the answer, from 1.
+        id: the image's.
+        score: how well the text matches it, in [0, 1]; None where there is no text.
+        match: whether the score is one that images which match have; None where that is not known.
+        similarity: joint-space cosine to what was searched by.
+        path: source-relative.
+        width, height, format, metadata: the image's.
+        duplicates: how many other images of the index are near-duplicates of it; unless they are kept, it stands for
+            them in the answer.
+        explanation: where it was asked for.
     """
 
     rank: int
     id: str
-    score: float
+    score: float | None
+    match: bool | None
     similarity: float
     path: str
     width: int
@@ -37,6 +73,7 @@ class Result:
     format: str
     metadata: dict[str, Any]
     duplicates: int
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +81,85 @@ class Answer:
     """The results of one query, best first, and how they came about.
 
     Attributes:
-        query: the text that was searched.
+        query: the text that was searched, in its composed form; None without one.
         truncated: whether it was longer than the text tower reads, so that its end was ignored.
+        match: whether any of the images looked at matches; None where that is not known.
         results: at most k.
+        offset: how many come before them.
+        next_offset: where to go on; None where nothing comes after.
         shortlist: how many candidates were scored.
         generation: the collection that answered.
         bundle: fingerprint of the bundle that answered.
         calibrated: whether the score was learned from ratings.
+        threshold: the least score of a match; None where the bundle names none.
         timings_ms: milliseconds by stage, and ``total``.
     """
 
-    query: str
+    query: str | None
     truncated: bool
+    match: bool | None
     results: list[Result]
+    offset: int
+    next_offset: int | None
     shortlist: int
     generation: str
     bundle: str
     calibrated: bool
+    threshold: float | None
     timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a text scores for one image: `id` is None for a picture that is not indexed."""
+
+    id: str | None
+    score: float
+    match: bool | None
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a text scores for some images, in their order; the other fields are those of `Answer`."""
+
+    query: str
+    truncated: bool
+    scores: list[Scored]
+    generation: str
+    bundle: str
+    calibrated: bool
+    threshold: float | None
+    timings_ms: dict[str, float]
+
+
+class _Probe:
+    """What is searched by, in the joint space.
+
+    Attributes:
+        text: the encoded text, where there is one.
+        image: (D,) of the image, where there is one.
+        joint: (D,) of both, of length 1.
+    """
+
+    def __init__(self, text: Encoded | None, image: Floats | None, text_weight: float) -> None:
+        self.text, self.image = text, image
+        parts = [(text_weight, None if text is None else text.joint), (1 - text_weight, image)]
+        there = [(weight, joint) for weight, joint in parts if joint is not None]
+        if len(there) == 1:
+            self.joint = there[0][1]
+        else:
+            mixed = sum(np.float32(weight) * joint for weight, joint in there)
+            self.joint = (mixed / max(float(np.linalg.norm(mixed)), 1e-6)).astype(np.float32)
+
+    def explanation(self, rank: int, ranked: Ranked, joint: Floats) -> Explanation:
+        """How an image, whose vector is `joint` (D,), came to its rank."""
+        return Explanation(
+            neighbour=ranked.neighbour,
+            rank=rank,
+            text_similarity=None if self.text is None else float(joint @ self.text.joint),
+            image_similarity=None if self.image is None else float(joint @ self.image),
+        )
 
 
 class Search:
@@ -70,17 +168,29 @@ class Search:
     Args:
         bundle: the graphs; others beside it may take its place, see `Shelf`.
         store: where the generations are.
-        threads: threads within one run of the text graph; 0 leaves it to the runtime.
+        device, threads: where the graphs run, and threads within one run; 0 leaves it to the runtime.
+        encoder: what encodes queries; without one, each is encoded by the thread that asks.
 
     Attributes:
         live: the generation that answers, with the models that belong to it.
+        encoder: what encodes queries.
+        store: where the generations are.
 
     Raises:
         IndexUnavailable, RuntimeUnavailable, BundleError: see `Live` and `Shelf`.
     """
 
-    def __init__(self, bundle: Bundle, store: VectorStore, device: Device = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        store: VectorStore,
+        device: Device = "auto",
+        threads: int = 0,
+        encoder: QueryEncoder | None = None,
+    ) -> None:
+        self.store = store
         self.live: Live[Models] = Live(store, Shelf(bundle, device, threads))
+        self.encoder = encoder or QueryEncoder.direct()
 
     @property
     def bundle(self) -> Bundle:
@@ -92,90 +202,197 @@ class Search:
         """Where its text graph runs."""
         return self.live.companion.encoder.placement
 
-    def query(
-        self,
-        text: str,
-        k: int = DEFAULT_K,
-        shortlist: int = DEFAULT_SHORTLIST,
-        where: Filter | None = None,
-        keep_duplicates: bool = False,
-    ) -> Answer:
-        """The k images that match a text best.
+    def query(self, query: Query, deadline: float | None = None) -> Answer:
+        """The images that match a query best.
 
-        The order is by score; equal scores, which a calibration with steps gives, by similarity.
+        With a text alone the order is by score, and of equal scores, which a calibration with steps gives, by
+        similarity. With an image it is by similarity to it, or to both; the score is then of the text alone. The order
+        is the same for every `offset`, as long as k, the shortlist and what is searched for stay the same.
 
         Args:
-            text: a scene in words; checked by `checked_query`.
-            k: how many results, 1 to `MAX_K`.
-            shortlist: how many nearest neighbours to score; never fewer than k, and more where their
-                near-duplicates would leave fewer than k results.
-            where: only images that satisfy this are found at all.
-            keep_duplicates: whether near-duplicates of a better result are results of their own.
+            query: what is looked for.
+            deadline: when the asker has no use for an answer any more, on the clock of `time.monotonic`.
 
         Raises:
-            InvalidRequest: the text or k cannot be searched.
+            NotFound: the image to search by is not in the index.
+            Overloaded, DeadlinePassed: see `QueryEncoder`.
+            IndexUnavailable: the index does not answer.
         """
-        clock = _Clock()
-        text, k = checked_query(text), checked_k(k)
+        return self.queries([query], deadline)[0]
+
+    def queries(self, queries: Sequence[Query], deadline: float | None = None) -> list[Answer]:
+        """The answers to several queries, all from one generation; their texts are encoded together.
+
+        Raises: see `query`.
+        """
+        start = time.perf_counter()
         with self.live.borrow() as pair:
-            collection, models = pair.collection, pair.companion
-            tokens = models.encoder.tokenize([text])
-            vectors = models.encoder.encode_tokens(tokens)
-            clock.lap("encode")
-            limit = max(shortlist, k)
-            while True:
-                candidates = collection.shortlist(vectors.joint[0], limit, models.scorer.vectors_read(), where=where)
-                clock.lap("shortlist")
-                scores = models.scorer.score(candidates, vectors.joint[0], vectors.head[0])
-                order = best_first(candidates, scores)
-                clock.lap("score")
-                records = leading(collection, [candidates.ids[i] for i in order], k, keep_duplicates)
-                clock.lap("payload")
-                if len(records) == k or len(candidates) < limit or limit >= MAX_SHORTLIST:
-                    break
-                limit = min(4 * limit, MAX_SHORTLIST)
-            generation = collection.info.name
-        places = {identity: place for place, identity in enumerate(candidates.ids)}
+            texts = [query.text for query in queries if query.text is not None]
+            encoded = iter(self.encoder.texts(pair.companion, texts, deadline))
+            by_text = [None if query.text is None else next(encoded) for query in queries]
+            return [
+                self._answer(pair, query, text, _Clock(start), deadline)
+                for query, text in zip(queries, by_text, strict=True)
+            ]
+
+    def _answer(
+        self, pair: Pair[Models], query: Query, text: Encoded | None, clock: _Clock, deadline: float | None
+    ) -> Answer:
+        collection, manifest = pair.collection, pair.companion.bundle.manifest
+        image = None if query.image is None else self._image(pair, query.image, deadline).joint
+        probe = _Probe(text, image, query.text_weight)
+        clock.lap("encode")
+        ranking = self._ranking(pair, query, probe, clock)
+        like = query.image if isinstance(query.image, str) else ""
+        chosen = leading(collection, ranking.blocks(), query.offset + query.k, query.keep_duplicates, like)
+        page = chosen[query.offset :]
+        vectors = collection.vectors([record.id for _, record in page]) if query.explain else {}
+        clock.lap("payload")
+        threshold = _threshold(manifest) if text is not None else None
         results = [
-            Result(
-                rank=rank,
-                id=record.id,
-                score=float(scores[places[record.id]]),
-                similarity=float(candidates.similarity[places[record.id]]),
-                path=str(record.payload.get("path", "")),
-                width=int(record.payload.get("width", 0)),
-                height=int(record.payload.get("height", 0)),
-                format=str(record.payload.get("format", "")),
-                metadata=dict(record.payload.get("metadata", {})),
-                duplicates=similar_images(record.payload)[1],
+            _result(
+                rank,
+                ranked,
+                record,
+                None if threshold is None or ranked.score is None else ranked.score >= threshold,
+                probe.explanation(rank, ranked, vectors[ranked.id].joint) if ranked.id in vectors else None,
             )
-            for rank, record in enumerate(records, start=1)
+            for rank, (ranked, record) in enumerate(page, start=query.offset + 1)
         ]
+        goes_on = len(page) == query.k and ranking.may_go_on(len(chosen))
         return Answer(
-            query=text,
-            truncated=truncated(tokens)[0],
+            query=query.text,
+            truncated=text is not None and text.truncated,
+            match=None if threshold is None else ranking.best >= threshold,
             results=results,
-            shortlist=len(candidates),
+            offset=query.offset,
+            next_offset=query.offset + query.k if goes_on and query.offset + query.k < MAX_SHORTLIST else None,
+            shortlist=ranking.scored,
+            generation=collection.info.name,
+            bundle=manifest.fingerprints.bundle,
+            calibrated=manifest.head.calibrated,
+            threshold=threshold,
+            timings_ms=clock.read(),
+        )
+
+    def score(self, text: str, images: Sequence[str | Picture], deadline: float | None = None) -> Scores:
+        """What a text scores for some images.
+
+        Args:
+            text: a scene in words.
+            images: ids of indexed images, and pictures.
+            deadline: see `query`.
+
+        Raises:
+            InvalidRequest: the text cannot be searched.
+            NotFound: one of the ids is not in the index.
+            Overloaded, DeadlinePassed: see `QueryEncoder`.
+        """
+        clock, text = _Clock(), checked_query(text)
+        with self.live.borrow() as pair:
+            models = pair.companion
+            encoded = self.encoder.text(models, text, deadline)
+            found = [self._image(pair, image, deadline) for image in images]
+            clock.lap("encode")
+            joint = np.stack([vectors.joint for vectors in found])
+            similarity = joint @ encoded.joint
+            candidates = Candidates([""] * len(found), similarity, joint, np.stack([v.head for v in found]))
+            scores = models.scorer.score(candidates, encoded.joint, encoded.head)
+            clock.lap("score")
+            generation, manifest = pair.collection.info.name, models.bundle.manifest
+        threshold = _threshold(manifest)
+        return Scores(
+            query=text,
+            truncated=encoded.truncated,
+            scores=[
+                Scored(
+                    id=image if isinstance(image, str) else None,
+                    score=float(score),
+                    match=None if threshold is None else float(score) >= threshold,
+                    similarity=float(cosine),
+                )
+                for image, score, cosine in zip(images, scores, similarity, strict=True)
+            ],
             generation=generation,
-            bundle=models.bundle.manifest.fingerprints.bundle,
-            calibrated=models.bundle.manifest.head.calibrated,
+            bundle=manifest.fingerprints.bundle,
+            calibrated=manifest.head.calibrated,
+            threshold=threshold,
             timings_ms=clock.read(),
         )
 
     def warm_up(self) -> None:
         """Run every stage once, so that the first query of a person is not the slow one."""
-        self.query("warm-up", k=1)
+        self.query(Query(text="warm-up", k=1))
 
     def close(self) -> None:
         """Let go of the index."""
+        self.encoder.close()
         self.live.close()
+
+    def _image(self, pair: Pair[Models], image: str | Picture, deadline: float | None) -> StoredVectors:
+        """The vectors of an indexed image, or of a picture."""
+        if isinstance(image, str):
+            found = pair.collection.vectors([image])
+            if image not in found:
+                raise NotFound(f"no image has the id {image}", "search again: it may have left the index")
+            return found[image]
+        models = pair.companion
+        encoded = self.encoder.image(models, prepare(image, models.bundle.manifest.image_inputs), deadline)
+        return StoredVectors(encoded.joint, encoded.head)
+
+    @staticmethod
+    def _ranking(pair: Pair[Models], query: Query, probe: _Probe, clock: _Clock) -> Ranking:
+        scorer, text = pair.companion.scorer, probe.text
+        needed = scorer.vectors_read() if text is not None else ()
+        if text is not None and probe.image is not None:
+            needed = (JOINT, *(name for name in needed if name != JOINT))
+
+        def shortlist(limit: int) -> Candidates:
+            clock.lap("payload")
+            found = pair.collection.shortlist(probe.joint, limit, needed, where=query.where)
+            clock.lap("shortlist")
+            return found
+
+        def score(candidates: Candidates) -> Floats | None:
+            if text is None:
+                return None
+            if probe.image is not None and candidates.joint is not None:
+                candidates = replace(candidates, similarity=candidates.joint @ text.joint)
+            scores = scorer.score(candidates, text.joint, text.head)
+            clock.lap("score")
+            return scores
+
+        by_score = probe.image is None
+        return Ranking(shortlist, score, by_score, max(query.shortlist, query.k), query.min_score)
+
+
+def _threshold(manifest: Manifest) -> float | None:
+    return None if manifest.head.match is None else manifest.head.match.threshold
+
+
+def _result(rank: int, ranked: Ranked, record: Record, match: bool | None, explanation: Explanation | None) -> Result:
+    payload = record.payload
+    return Result(
+        rank=rank,
+        id=record.id,
+        score=ranked.score,
+        match=match,
+        similarity=ranked.similarity,
+        path=str(payload.get("path", "")),
+        width=int(payload.get("width", 0)),
+        height=int(payload.get("height", 0)),
+        format=str(payload.get("format", "")),
+        metadata=dict(payload.get("metadata", {})),
+        duplicates=similar_images(payload)[1],
+        explanation=explanation,
+    )
 
 
 class _Clock:
     """Milliseconds by stage."""
 
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
+    def __init__(self, start: float | None = None) -> None:
+        self._start = self._last = time.perf_counter() if start is None else start
         self._laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:

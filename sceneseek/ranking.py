@@ -1,0 +1,103 @@
+"""The order of an answer: nearest neighbours, rescored block by block, as far as somebody reads on.
+
+The first block is the shortlist. Who reads past it gets the next neighbours, rescored among themselves, so what has been
+seen stays where it was: page after page of an answer shows each image once and leaves none out, which an order that is
+made anew over ever more candidates would not. Each block is four times as deep as all before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from sceneseek.request import MAX_SHORTLIST
+from sceneseek.scorer import Candidates, best_first
+from sceneseek.vectors import Floats
+
+_DEEPER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One image in the order of an answer.
+
+    Attributes:
+        id: the point's.
+        score: the head's, in [0, 1]; None where there was no text to score for.
+        similarity: cosine to the query in the joint space.
+        neighbour: its place among the nearest neighbours, from 1, before rescoring.
+    """
+
+    id: str
+    score: float | None
+    similarity: float
+    neighbour: int
+
+
+class Ranking:
+    """The images of one answer, best first.
+
+    Args:
+        shortlist: the so many nearest neighbours, best first.
+        score: their scores (N,), or None where there is no text.
+        by_score: whether they come in the order of their scores, rather than that of their similarities.
+        first: how many neighbours the first block has.
+        least: images of a lower score are left out, and the first block is the only one.
+
+    Attributes:
+        scored: how many neighbours have been looked at.
+        best: the highest score among them; 0 before there was one.
+    """
+
+    def __init__(
+        self,
+        shortlist: Callable[[int], Candidates],
+        score: Callable[[Candidates], Floats | None],
+        by_score: bool,
+        first: int,
+        least: float | None = None,
+    ) -> None:
+        self._shortlist, self._score, self._by_score = shortlist, score, by_score
+        self._first, self._least = first, least
+        self._complete = False
+        self._ordered_so_far = 0
+        self.scored = 0
+        self.best = 0.0
+
+    def may_go_on(self, read: int) -> bool:
+        """Whether there may be more behind the first so many that were read."""
+        return not self._complete or self._ordered_so_far > read
+
+    def blocks(self) -> Iterator[list[Ranked]]:
+        """Block after block, each best first, searched for when it is asked for."""
+        seen: set[str] = set()
+        depth = self._first
+        while not self._complete:
+            candidates = self._shortlist(depth)
+            self._complete = len(candidates) < depth or depth >= MAX_SHORTLIST or self._least is not None
+            block = self._ordered(candidates, seen)
+            seen.update(candidates.ids)
+            self.scored = len(seen)
+            self._ordered_so_far += len(block)
+            yield block
+            depth = min(_DEEPER * depth, MAX_SHORTLIST)
+
+    def _ordered(self, candidates: Candidates, seen: set[str]) -> list[Ranked]:
+        scores = self._score(candidates)
+        order: Iterable[int] = range(len(candidates))
+        if scores is not None:
+            self.best = max(self.best, float(scores.max(initial=0.0)))
+            if self._by_score:
+                order = best_first(candidates, scores).tolist()
+            if self._least is not None:
+                order = [i for i in order if scores[i] >= self._least]
+        return [
+            Ranked(
+                candidates.ids[i],
+                None if scores is None else float(scores[i]),
+                float(candidates.similarity[i]),
+                i + 1,
+            )
+            for i in order
+            if candidates.ids[i] not in seen
+        ]

@@ -1,0 +1,60 @@
+"""What a view tells of itself, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: a method at an address.
+
+    Attributes:
+        summary: a few words.
+        tag: the group that it belongs to.
+        answer: the document that it answers with, a type that pydantic knows; or media types of something else.
+        status: that of the answer.
+        arguments: the model of its query string.
+        body: the models of a JSON body, any of which it takes.
+        upload: the model of a body of `multipart/form-data`, beside its files.
+        files: for such a body, the name of the part that holds a picture.
+        several: whether that part may come more than once.
+        problems: the statuses of errors that are its own, each with what it means.
+        unchanged: whether it answers 304 to a client that has the content already.
+        id: its name for programs; by default that of the view.
+    """
+
+    summary: str
+    tag: str
+    answer: Any
+    status: int = 200
+    arguments: type[BaseModel] | None = None
+    body: tuple[type[BaseModel], ...] = ()
+    upload: type[BaseModel] | None = None
+    files: str = ""
+    several: bool = False
+    problems: Mapping[int, str] = field(default_factory=dict)
+    unchanged: bool = False
+    id: str = ""
+
+
+def operation(**fields: Any) -> Callable[[View], View]:
+    """Declare a view to be an operation; its docstring is the description."""
+
+    def declare(view: View) -> View:
+        view.operation = Operation(**fields)  # type: ignore[attr-defined]  # where `operation_of` finds it
+        return view
+
+    return declare
+
+
+def operation_of(view: Callable[..., Any]) -> Operation | None:
+    """What a view declared; None if it is no operation of the API."""
+    found: Operation | None = getattr(view, "operation", None)
+    return found

@@ -1,0 +1,65 @@
+"""Pictures that come with a request: few at a time are decoded, and nothing of them is kept."""
+
+from __future__ import annotations
+
+import threading
+
+from flask import current_app, request
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import UnsupportedMediaType
+
+from sceneseek.decode import Picture, decode
+from sceneseek.errors import ImageError, InvalidRequest
+from sceneseek.preprocess import enough_pixels
+from sceneseek.search import Search
+
+MAX_UPLOAD_BYTES = 16 * 2**20
+FORM = "multipart/form-data"
+
+
+class Uploads:
+    """Reads uploaded pictures.
+
+    Args:
+        search: whose bundle says how many pixels suffice.
+        at_once: how many may be decoded at the same time; a picture of many pixels takes hundreds of megabytes.
+    """
+
+    def __init__(self, search: Search, at_once: int = 2) -> None:
+        self._search = search
+        self._decoding = threading.BoundedSemaphore(at_once)
+
+    def pictures(self, part: str, most: int = 1) -> list[Picture]:
+        """The pictures of the request that is being answered.
+
+        Args:
+            part: the name of the form's part.
+            most: how many there may be; there must be one.
+
+        Raises:
+            UnsupportedMediaType: the body is no form.
+            RequestEntityTooLarge: it is larger than that many uploads may be.
+            InvalidRequest: there are none or too many of them, or parts of another name.
+            ImageError: one of them is no whole picture, with its number where there are several.
+        """
+        if request.mimetype != FORM:
+            raise UnsupportedMediaType
+        largest = int(current_app.config.get("MAX_UPLOAD_BYTES", MAX_UPLOAD_BYTES))
+        # One part may be as large as they may be together: what is read is kept in a file beyond half a megabyte.
+        request.max_content_length = largest
+        files = request.files.getlist(part)
+        if unknown := sorted(set(request.files) - {part}):
+            raise InvalidRequest(f"the file part {unknown[0][:40]!r} is unknown", f"send the picture as {part}")
+        if not 1 <= len(files) <= most:
+            what = "one picture" if most == 1 else f"1 to {most} pictures"
+            raise InvalidRequest(f"there are {len(files)} parts of the name {part}", f"send {what}")
+        near = enough_pixels(self._search.bundle.manifest.image_inputs)
+        return [self._decoded(file, near, number if most > 1 else 0) for number, file in enumerate(files, start=1)]
+
+    def _decoded(self, file: FileStorage, near: int, number: int) -> Picture:
+        try:
+            with self._decoding:
+                return decode(file.stream.read(), near)  # what decoding may do to a file of werkzeug's is not ours
+        except ImageError as error:
+            which = f"picture {number}" if number else "the picture"
+            raise ImageError(error.reason, f"{which}: {error.what}", "send a JPEG, PNG, WebP or GIF") from error
