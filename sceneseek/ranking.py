@@ -1,8 +1,8 @@
 """The order of an answer: nearest neighbours, rescored block by block, as far as somebody reads on.
 
-The first block is the shortlist. Who reads past it gets the next neighbours, rescored among themselves, so what has been
-seen stays where it was: page after page of an answer shows each image once and leaves none out, which an order that is
-made anew over ever more candidates would not. Each block is four times as deep as all before it.
+The first block is the shortlist. Who reads past it gets the next neighbours, rescored among themselves, so what has
+been seen stays where it was: page after page of an answer shows each image once and leaves none out, which an order
+that is made anew over ever more candidates would not. Each block reaches four times as deep as the one before.
 """
 
 from __future__ import annotations

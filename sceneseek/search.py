@@ -45,34 +45,58 @@ class Explanation:
     image_similarity: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One image of an answer.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """What the index knows of an image.
 
     Attributes:
-        rank: its place in the answer, from 1.
-        id: the image's.
-        score: how well the text matches it, in [0, 1]; None where there is no text.
-        match: whether the score is one that images which match have; None where that is not known.
-        similarity: joint-space cosine to what was searched by.
+        id: a UUID as text, the same in every generation.
         path: source-relative.
-        width, height, format, metadata: the image's.
-        duplicates: how many other images of the index are near-duplicates of it; unless they are kept, it stands for
-            them in the answer.
-        explanation: where it was asked for.
+        width, height: in pixels, in its right orientation.
+        format: Pillow's name of it.
+        metadata: the user's own.
+        duplicates: how many other images of the index are near-duplicates of it.
     """
 
-    rank: int
     id: str
-    score: float | None
-    match: bool | None
-    similarity: float
     path: str
     width: int
     height: int
     format: str
     metadata: dict[str, Any]
     duplicates: int
+
+
+def describe(record: Record) -> dict[str, Any]:
+    """The fields of an `Image`, of a stored point."""
+    payload = record.payload
+    return {
+        "id": record.id,
+        "path": str(payload.get("path", "")),
+        "width": int(payload.get("width", 0)),
+        "height": int(payload.get("height", 0)),
+        "format": str(payload.get("format", "")),
+        "metadata": dict(payload.get("metadata", {})),
+        "duplicates": similar_images(payload)[1],
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result(Image):
+    """One image of an answer; unless they are kept, it stands for its near-duplicates too.
+
+    Attributes:
+        rank: its place in the answer, from 1.
+        score: how well the text matches it, in [0, 1]; None where there is no text.
+        match: whether the score is one that images which match have; None where that is not known.
+        similarity: joint-space cosine to what was searched by.
+        explanation: where it was asked for.
+    """
+
+    rank: int
+    score: float | None
+    match: bool | None
+    similarity: float
     explanation: Explanation | None = None
 
 
@@ -149,8 +173,9 @@ class _Probe:
         if len(there) == 1:
             self.joint = there[0][1]
         else:
-            mixed = sum(np.float32(weight) * joint for weight, joint in there)
-            self.joint = (mixed / max(float(np.linalg.norm(mixed)), 1e-6)).astype(np.float32)
+            mixed = np.stack([joint for _, joint in there]).T @ np.array([weight for weight, _ in there], np.float32)
+            # Opposite vectors of equal weight leave nothing to search by; then everything is as near as all else.
+            self.joint = mixed / np.maximum(np.linalg.norm(mixed), np.float32(1e-6))
 
     def explanation(self, rank: int, ranked: Ranked, joint: Floats) -> Explanation:
         """How an image, whose vector is `joint` (D,), came to its rank."""
@@ -250,12 +275,13 @@ class Search:
         clock.lap("payload")
         threshold = _threshold(manifest) if text is not None else None
         results = [
-            _result(
-                rank,
-                ranked,
-                record,
-                None if threshold is None or ranked.score is None else ranked.score >= threshold,
-                probe.explanation(rank, ranked, vectors[ranked.id].joint) if ranked.id in vectors else None,
+            Result(
+                rank=rank,
+                **describe(record),
+                score=ranked.score,
+                match=None if threshold is None or ranked.score is None else ranked.score >= threshold,
+                similarity=ranked.similarity,
+                explanation=probe.explanation(rank, ranked, vectors[ranked.id].joint) if ranked.id in vectors else None,
             )
             for rank, (ranked, record) in enumerate(page, start=query.offset + 1)
         ]
@@ -368,24 +394,6 @@ class Search:
 
 def _threshold(manifest: Manifest) -> float | None:
     return None if manifest.head.match is None else manifest.head.match.threshold
-
-
-def _result(rank: int, ranked: Ranked, record: Record, match: bool | None, explanation: Explanation | None) -> Result:
-    payload = record.payload
-    return Result(
-        rank=rank,
-        id=record.id,
-        score=ranked.score,
-        match=match,
-        similarity=ranked.similarity,
-        path=str(payload.get("path", "")),
-        width=int(payload.get("width", 0)),
-        height=int(payload.get("height", 0)),
-        format=str(payload.get("format", "")),
-        metadata=dict(payload.get("metadata", {})),
-        duplicates=similar_images(payload)[1],
-        explanation=explanation,
-    )
 
 
 class _Clock:

@@ -5,13 +5,13 @@ They are typed dictionaries rather than models: what is ours is checked by tests
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, Any, NotRequired, cast
 
 from flask import current_app, request
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
-from sceneseek.search import Answer, Explanation, Result, Scores
+from sceneseek.search import Answer, Explanation, Image, Result, Scores
 
 Score = Annotated[
     float | None, Field(ge=0, le=1, description="How well the text matches the image; null where there is no text.")
@@ -36,14 +36,10 @@ class ExplanationDocument(TypedDict):
     image_similarity: Cosine | None
 
 
-class ResultDocument(TypedDict):
-    """One image of an answer."""
+class ImageDocument(TypedDict):
+    """What is known of an image."""
 
-    rank: Rank
     id: Annotated[str, Field(json_schema_extra={"format": "uuid"})]
-    score: Score
-    match: Match
-    similarity: Annotated[Cosine, Field(description="Cosine to what was searched by.")]
     path: NotRequired[Annotated[str, Field(description="Source-relative; only where the service shows paths.")]]
     width: Annotated[int, Field(ge=0)]
     height: Annotated[int, Field(ge=0)]
@@ -52,6 +48,15 @@ class ResultDocument(TypedDict):
     duplicates: Annotated[int, Field(ge=0, description="How many other images are near-duplicates of it.")]
     image: Annotated[str, Field(description="Address of the original on this host.")]
     thumbnail: Annotated[str, Field(description="Address of a small JPEG.")]
+
+
+class ResultDocument(ImageDocument):
+    """One image of an answer."""
+
+    rank: Rank
+    score: Score
+    match: Match
+    similarity: Annotated[Cosine, Field(description="Cosine to what was searched by.")]
     explanation: NotRequired[ExplanationDocument]
 
 
@@ -145,13 +150,12 @@ class ProblemDocument(TypedDict):
 
 def answer_document(answer: Answer) -> AnswerDocument:
     """A search's answer."""
-    root, show_paths = request.root_path, bool(current_app.config.get("SHOW_PATHS"))
     return {
         "query": answer.query,
         "truncated": answer.truncated,
         "match": answer.match,
         "threshold": answer.threshold,
-        "results": [_result(result, root, show_paths) for result in answer.results],
+        "results": [_result(result) for result in answer.results],
         "offset": answer.offset,
         "next_offset": answer.next_offset,
         "shortlist": answer.shortlist,
@@ -160,6 +164,25 @@ def answer_document(answer: Answer) -> AnswerDocument:
         "calibrated": answer.calibrated,
         "timings_ms": answer.timings_ms,
     }
+
+
+def image_document(image: Image) -> ImageDocument:
+    """What is known of an image."""
+    # Written rather than built by url_for, which would take longer than scoring the shortlist does.
+    address = f"{request.root_path}/v1/images/{image.id}"
+    document: ImageDocument = {
+        "id": image.id,
+        "width": image.width,
+        "height": image.height,
+        "format": image.format,
+        "metadata": image.metadata,
+        "duplicates": image.duplicates,
+        "image": address,
+        "thumbnail": f"{address}/thumbnail",
+    }
+    if current_app.config.get("SHOW_PATHS"):
+        document["path"] = image.path
+    return document
 
 
 def scores_document(scores: Scores) -> ScoresDocument:
@@ -184,28 +207,17 @@ def scores_document(scores: Scores) -> ScoresDocument:
     }
 
 
-def _result(result: Result, root: str, show_paths: bool) -> ResultDocument:
-    # Written rather than built by url_for, which would take longer than scoring the shortlist does.
-    image = f"{root}/v1/images/{result.id}"
-    document: ResultDocument = {
+def _result(result: Result) -> ResultDocument:
+    document: dict[str, Any] = {
         "rank": result.rank,
-        "id": result.id,
         "score": None if result.score is None else round(result.score, 6),
         "match": result.match,
         "similarity": round(result.similarity, 6),
-        "width": result.width,
-        "height": result.height,
-        "format": result.format,
-        "metadata": result.metadata,
-        "duplicates": result.duplicates,
-        "image": image,
-        "thumbnail": f"{image}/thumbnail",
+        **image_document(result),
     }
-    if show_paths:
-        document["path"] = result.path
     if result.explanation is not None:
         document["explanation"] = _explanation(result.explanation)
-    return document
+    return cast("ResultDocument", document)
 
 
 def _explanation(explanation: Explanation) -> ExplanationDocument:

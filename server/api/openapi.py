@@ -108,10 +108,10 @@ class _Schemas:
     def __init__(self, operations: Iterable[Operation]) -> None:
         found = list(operations)
         answers = [each.answer for each in found if not isinstance(each.answer, tuple)]
-        bodies = [Union[each.body] for each in found if each.body]  # noqa: UP007 - made of a tuple
+        bodies: list[Any] = [Union[each.body] for each in found if each.body]  # noqa: UP007 - made of a tuple
         keyed: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
             *((repr(answer), "serialization", TypeAdapter(answer)) for answer in [*answers, ProblemDocument]),
-            *((repr(body), "validation", TypeAdapter(body)) for body in bodies),
+            *((repr(body), "validation", TypeAdapter[Any](body)) for body in bodies),
         ]
         unique = {(key, mode): adapter for key, mode, adapter in keyed}
         self._by_key, definitions = TypeAdapter.json_schemas(

@@ -45,7 +45,7 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         problems={**NOT_THERE, 422: "The uploaded picture cannot be used."},
     )
     def search_by_body() -> Response:
-        """As by GET. A list of `queries` is answered from one generation; one that cannot be answered fails them all."""
+        """As by GET. `queries` are answered from one generation; one that cannot be answered fails them all."""
         if request.mimetype == FORM:
             pictures = uploads.pictures(PICTURE)
             asked = SearchArguments.read(request.form).asked(pictures[0])

@@ -11,6 +11,7 @@ import pytest
 
 from indexer.build import index_folder
 from sceneseek.bundle import Bundle
+from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import open_store
 
@@ -33,10 +34,10 @@ def as_told(command: str, where: Path) -> None:
     subprocess.run(["bash", "-e", "-c", command], check=True, cwd=where)
 
 
-def answers(index: Path, bundle: Bundle) -> list[tuple[str, float]]:
+def answers(index: Path, bundle: Bundle) -> list[tuple[str, float | None]]:
     search = Search(bundle, open_store(f"file:{index}"))
     try:
-        return [(result.id, result.score) for result in search.query("a red circle", k=5).results]
+        return [(result.id, result.score) for result in search.query(Query(text="a red circle", k=5)).results]
     finally:
         search.close()
 
@@ -45,7 +46,7 @@ def test_a_copy_taken_while_a_service_answers_gives_the_same_answers(index: Path
     serving = Search(bundle, open_store(f"file:{index}"))
     try:
         as_told(told("cp --recursive --sparse=always index "), index.parent)
-        before = [(result.id, result.score) for result in serving.query("a red circle", k=5).results]
+        before = [(result.id, result.score) for result in serving.query(Query(text="a red circle", k=5)).results]
     finally:
         serving.close()
     shutil.rmtree(index)

@@ -22,6 +22,7 @@ from sceneseek.captions import Caption
 from sceneseek.errors import DataError
 from sceneseek.heads import Head
 from sceneseek.packs import find_pack
+from sceneseek.request import Query
 from sceneseek.scorer import Candidates, Scorer
 from sceneseek.search import Search
 from sceneseek.store import open_store
@@ -59,7 +60,7 @@ def test_pairs_have_the_scores_that_a_search_gives(mlp_bundle: Bundle, search: S
     row = np.array([images.row[NAMES[image]] for image, _ in pairs])
     text_row = np.array([text for _, text in pairs])
     scores = score_pairs(Scorer(mlp_bundle), images.vectors, texts, row, text_row)
-    answers = [{r.path: r.score for r in search.query(text, k=len(NAMES)).results} for text in TEXTS]
+    answers = [{r.path: r.score or 0.0 for r in search.query(Query(text=text, k=len(NAMES))).results} for text in TEXTS]
     expected = [answers[text][NAMES[image]] for image, text in pairs]
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     assert np.std(scores) > 0.01
@@ -73,7 +74,7 @@ def test_rescored_figures_are_of_the_order_that_a_search_gives(
     figures = evaluate_retrieval(mlp_bundle, gallery, captions, store, bootstrap=Bootstrap(5)).figures
     ranks: dict[str, list[float]] = {"": [], "rescored.": []}
     for name, text in zip(NAMES, TEXTS, strict=True):
-        results = search.query(text, k=len(NAMES)).results
+        results = search.query(Query(text=text, k=len(NAMES))).results
         ranks["rescored."] += [result.rank for result in results if result.path == name]
         by_cosine = sorted(results, key=lambda result: -result.similarity)
         ranks[""] += [place for place, result in enumerate(by_cosine, start=1) if result.path == name]

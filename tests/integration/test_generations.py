@@ -16,6 +16,7 @@ from indexer.generations import generations, roll_back
 from indexer.inspection import inspect
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable
+from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import Point, VectorStore, open_store
 from tests.conftest import CommandLine
@@ -72,7 +73,7 @@ def test_a_service_follows_a_rebuild_with_another_bundle_and_the_way_back_withou
     def ask() -> None:
         while not stop.is_set():
             try:
-                answer = search.query("a red circle")
+                answer = search.query(Query(text="a red circle"))
                 seen.append((answer.bundle, answer.generation, len(answer.results)))
             except Exception as error:  # noqa: BLE001 - any failure is what the test is about
                 failures.append(repr(error))

@@ -7,6 +7,7 @@ from pathlib import Path
 from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.filters import filter_from_words
+from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore
 from tests.drawing import NAMES, draw_gallery
@@ -25,6 +26,6 @@ def test_a_folder_is_indexed_brought_up_to_date_and_searched(
     assert (changed.usable, store.live()) == (len(NAMES), changed.generation)
     assert {info.name for info in store.generations()} == {first.generation, changed.generation}
     search = Search(bundle, store, "cpu")
-    found = search.query("the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"])).results
+    found = search.query(Query(text="the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"]))).results
     search.close()
     assert {result.path for result in found} == {name for name in NAMES if name.startswith("shapes/")}

@@ -18,6 +18,7 @@ from indexer.receipt import Receipt
 from indexer.sidecar import Sidecar
 from sceneseek.bundle import Bundle
 from sceneseek.payload import relative_path
+from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from server.app import create_app
@@ -159,8 +160,8 @@ def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
 
 
 def test_an_answer_shows_the_best_of_each_group_with_how_many_others_there_are(search: Search) -> None:
-    kept = search.query("colourful circles", k=100, keep_duplicates=True).results
-    folded = search.query("colourful circles", k=100).results
+    kept = search.query(Query(text="colourful circles", k=100, keep_duplicates=True)).results
+    folded = search.query(Query(text="colourful circles", k=100)).results
     assert len(kept) == len(NAMES) + 10
     assert len(folded) == len(kept) - 4
     assert [r.rank for r in folded] == list(range(1, len(folded) + 1))
@@ -174,7 +175,7 @@ def test_an_answer_shows_the_best_of_each_group_with_how_many_others_there_are(s
 
 def test_the_list_is_filled_up_to_k_although_copies_filled_the_shortlist(search: Search) -> None:
     for k in (1, 5, 12, len(NAMES) + 6):
-        answer = search.query("colourful circles", k=k, shortlist=k)
+        answer = search.query(Query(text="colourful circles", k=k, shortlist=k))
         assert len(answer.results) == k
         assert answer.shortlist >= k
 

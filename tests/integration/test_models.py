@@ -13,6 +13,7 @@ from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable
 from sceneseek.manifest import MANIFEST, Manifest
+from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 
@@ -51,7 +52,7 @@ def search(one: Bundle, store: VectorStore, gallery: Path) -> Iterator[Search]:
 
 
 def answering(search: Search) -> tuple[str, str]:
-    answer = search.query("a red circle")
+    answer = search.query(Query(text="a red circle"))
     assert answer.results
     return answer.bundle, answer.generation
 

@@ -8,13 +8,14 @@ import pytest
 
 from sceneseek.errors import InvalidRequest
 from sceneseek.filters import filter_from_words
+from sceneseek.request import Query
 from sceneseek.search import Search
 from tests.drawing import NAMES
 
 
 def test_results_come_best_first_with_scores_in_range(search: Search) -> None:
-    answer = search.query("a red circle on white paper", k=12)
-    scores = [result.score for result in answer.results]
+    answer = search.query(Query(text="a red circle on white paper", k=12))
+    scores = [result.score or 0.0 for result in answer.results]
     assert [result.rank for result in answer.results] == list(range(1, len(NAMES) + 1))
     assert scores == sorted(scores, reverse=True)
     assert all(-1 <= result.similarity <= 1 for result in answer.results)
@@ -23,44 +24,44 @@ def test_results_come_best_first_with_scores_in_range(search: Search) -> None:
 
 
 def test_the_answer_says_where_its_time_went(search: Search) -> None:
-    timings = search.query("a house").timings_ms
+    timings = search.query(Query(text="a house")).timings_ms
     assert {"encode", "shortlist", "score", "payload", "total"} == set(timings)
     assert sum(timings.values()) <= 2 * timings["total"] + 0.01
 
 
 def test_k_beyond_the_collection_gives_what_there_is(search: Search) -> None:
-    assert len(search.query("anything", k=500).results) == len(NAMES)
+    assert len(search.query(Query(text="anything", k=500)).results) == len(NAMES)
 
 
 def test_a_shortlist_shorter_than_k_is_lengthened(search: Search) -> None:
-    assert len(search.query("anything", k=7, shortlist=1).results) == 7
+    assert len(search.query(Query(text="anything", k=7, shortlist=1)).results) == 7
 
 
 def test_the_same_query_gives_the_same_answer_from_many_threads(search: Search) -> None:
-    expected = [result.id for result in search.query("the sea").results]
+    expected = [result.id for result in search.query(Query(text="the sea")).results]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: search.query("the sea"), range(40)))
+        answers = list(pool.map(lambda _: search.query(Query(text="the sea")), range(40)))
     assert all([result.id for result in answer.results] == expected for answer in answers)
 
 
 @pytest.mark.parametrize("text", ["", "   ", "a\x00b", "word " * 10_000])
 def test_what_cannot_be_searched_is_refused(search: Search, text: str) -> None:
     with pytest.raises(InvalidRequest):
-        search.query(text)
+        search.query(Query(text=text))
 
 
 def test_a_long_query_is_answered_and_marked_as_truncated(search: Search) -> None:
-    assert search.query("horse " * 160).truncated
-    assert not search.query("horse").truncated
+    assert search.query(Query(text="horse " * 160)).truncated
+    assert not search.query(Query(text="horse")).truncated
 
 
 def test_hard_text_is_answered(search: Search) -> None:
     for text in ("🐶🐱", "кошка на окне", "犬", "ﷺ", "\u202etxet desrever", "a" * 999):
-        assert len(search.query(text).results) == 5
+        assert len(search.query(Query(text=text)).results) == 5
 
 
 def test_a_filter_leaves_only_what_satisfies_it_and_the_order_as_it_was(search: Search) -> None:
-    everything = search.query("the sea", k=len(NAMES)).results
-    filtered = search.query("the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"])).results
+    everything = search.query(Query(text="the sea", k=len(NAMES))).results
+    filtered = search.query(Query(text="the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"]))).results
     assert [r.path for r in filtered] == [r.path for r in everything if r.path.startswith("shapes/")]
     assert [r.rank for r in filtered] == list(range(1, len(filtered) + 1))

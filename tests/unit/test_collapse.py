@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from hypothesis import given
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sceneseek.collapse import leading
 from sceneseek.payload import similar_images
+from sceneseek.ranking import Ranked
 from sceneseek.store import Collection, Record
 
 
@@ -29,8 +30,10 @@ class Payloads:
 
 def led(groups: dict[str, str], ids: str, k: int, **how: Any) -> tuple[str, str]:
     payloads = Payloads(groups)
-    records = leading(cast("Collection", payloads), list(ids), k, **how)
-    return "".join(record.id for record in records), "".join(payloads.read)
+    blocks = [[Ranked(i, 0.5, 0.5, 1) for i in block] for block in ids.split("|")]
+    chosen = leading(cast("Collection", payloads), iter(blocks), k, **how)
+    assert all(ranked.id == record.id for ranked, record in chosen)
+    return "".join(record.id for _, record in chosen), "".join(payloads.read)
 
 
 def test_without_duplicates_the_first_k_are_read_and_no_others() -> None:
@@ -48,6 +51,24 @@ def test_kept_duplicates_are_results_of_their_own() -> None:
 def test_fewer_groups_than_k_give_fewer_results() -> None:
     assert led(dict.fromkeys("abc", "G"), "abc", 3) == ("a", "abc")
     assert led({}, "", 3) == ("", "")
+
+
+def test_a_list_in_blocks_is_read_as_one() -> None:
+    assert led(dict.fromkeys("ad", "G"), "ab|cd|ef", 4) == ("abce", "abcde")
+
+
+def test_no_further_block_is_asked_for_than_it_takes() -> None:
+    def blocks() -> Iterator[list[Ranked]]:
+        yield [Ranked("a", 0.5, 0.5, 1)]
+        raise AssertionError("asked for though there was enough")
+
+    assert len(leading(cast("Collection", Payloads({})), blocks(), 1)) == 1
+
+
+def test_the_image_that_was_searched_by_and_its_near_duplicates_are_left_out() -> None:
+    groups = dict.fromkeys("ac", "G")
+    assert led(groups, "abcde", 3, like="a")[0] == "bde"
+    assert led(groups, "abcde", 3, like="a", keep_duplicates=True)[0] == "bcd"
 
 
 @given(st.lists(st.sampled_from("GHI") | st.none(), max_size=12), st.integers(1, 12))

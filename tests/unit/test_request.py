@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sceneseek.errors import InvalidRequest
-from sceneseek.request import MAX_K, MAX_QUERY_CHARACTERS, checked_k, checked_query
+from sceneseek.request import MAX_K, MAX_QUERY_CHARACTERS, MAX_SHORTLIST, Query, checked_query
 
 
 @pytest.mark.parametrize("text", ["", " ", "\t\n ", "\u2003"])
@@ -53,4 +55,26 @@ def test_any_text_is_refused_or_becomes_one_printable_line(text: str) -> None:
 @pytest.mark.parametrize("k", [0, -1, MAX_K + 1, 10_000])
 def test_k_out_of_range_is_refused_with_the_range(k: int) -> None:
     with pytest.raises(InvalidRequest, match="1 to 1,000"):
-        checked_k(k)
+        Query(text="a dog", k=k)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"shortlist": 0}, "shortlist is 0"),
+        ({"offset": -1}, "offset is -1"),
+        ({"offset": MAX_SHORTLIST - 4}, "offset is 9996"),
+        ({"text_weight": 1.1}, "text_weight is 1.1"),
+        ({"min_score": float("nan")}, "min_score is nan"),
+    ],
+)
+def test_numbers_out_of_range_are_named(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        Query(text="a dog", **fields)
+
+
+def test_a_search_needs_a_text_or_an_image_and_a_score_needs_a_text() -> None:
+    with pytest.raises(InvalidRequest, match="neither a text nor an image"):
+        Query()
+    with pytest.raises(InvalidRequest, match="without a text"):
+        Query(image="an id", min_score=0.5)
