@@ -8,11 +8,11 @@ from typing import Any
 
 from sceneseek.bundle import Bundle
 from sceneseek.collapse import leading
-from sceneseek.encoders import truncated
 from sceneseek.filters import Filter
 from sceneseek.live import Live
 from sceneseek.models import Models, Shelf
 from sceneseek.payload import similar_images
+from sceneseek.query_encoder import QueryEncoder
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, MAX_SHORTLIST, checked_k, checked_query
 from sceneseek.runtime import Device, Placement
 from sceneseek.scorer import best_first
@@ -71,16 +71,26 @@ class Search:
         bundle: the graphs; others beside it may take its place, see `Shelf`.
         store: where the generations are.
         threads: threads within one run of the text graph; 0 leaves it to the runtime.
+        encoder: encodes the queries, and is closed with this; without it, one that has no threads and no cache.
 
     Attributes:
         live: the generation that answers, with the models that belong to it.
+        encoder: see above.
 
     Raises:
         IndexUnavailable, RuntimeUnavailable, BundleError: see `Live` and `Shelf`.
     """
 
-    def __init__(self, bundle: Bundle, store: VectorStore, device: Device = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        store: VectorStore,
+        device: Device = "auto",
+        threads: int = 0,
+        encoder: QueryEncoder | None = None,
+    ) -> None:
         self.live: Live[Models] = Live(store, Shelf(bundle, device, threads))
+        self.encoder = encoder or QueryEncoder.direct()
 
     @property
     def bundle(self) -> Bundle:
@@ -99,6 +109,7 @@ class Search:
         shortlist: int = DEFAULT_SHORTLIST,
         where: Filter | None = None,
         keep_duplicates: bool = False,
+        deadline: float | None = None,
     ) -> Answer:
         """The k images that match a text best.
 
@@ -111,22 +122,23 @@ class Search:
                 near-duplicates would leave fewer than k results.
             where: only images that satisfy this are found at all.
             keep_duplicates: whether near-duplicates of a better result are results of their own.
+            deadline: on the clock of `time.monotonic`; see `QueryEncoder.text`.
 
         Raises:
             InvalidRequest: the text or k cannot be searched.
+            TryAgain: see `QueryEncoder.text`.
         """
         clock = _Clock()
         text, k = checked_query(text), checked_k(k)
         with self.live.borrow() as pair:
             collection, models = pair.collection, pair.companion
-            tokens = models.encoder.tokenize([text])
-            vectors = models.encoder.encode_tokens(tokens)
+            encoded = self.encoder.text(models, text, deadline)
             clock.lap("encode")
             limit = max(shortlist, k)
             while True:
-                candidates = collection.shortlist(vectors.joint[0], limit, models.scorer.vectors_read(), where=where)
+                candidates = collection.shortlist(encoded.joint, limit, models.scorer.vectors_read(), where=where)
                 clock.lap("shortlist")
-                scores = models.scorer.score(candidates, vectors.joint[0], vectors.head[0])
+                scores = models.scorer.score(candidates, encoded.joint, encoded.head)
                 order = best_first(candidates, scores)
                 clock.lap("score")
                 records = leading(collection, [candidates.ids[i] for i in order], k, keep_duplicates)
@@ -153,7 +165,7 @@ class Search:
         ]
         return Answer(
             query=text,
-            truncated=truncated(tokens)[0],
+            truncated=encoded.truncated,
             results=results,
             shortlist=len(candidates),
             generation=generation,
@@ -167,7 +179,8 @@ class Search:
         self.query("warm-up", k=1)
 
     def close(self) -> None:
-        """Let go of the index."""
+        """Let go of the index, and end the threads of the encoder."""
+        self.encoder.close()
         self.live.close()
 
 
