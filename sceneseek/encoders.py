@@ -14,6 +14,9 @@ from sceneseek.vectors import Vectors
 
 TowerTokens = Mapping[str, Tokens]
 
+# Vectors of length 1 that are this near point the same way: fp32 stays a thousand times below it.
+_SAME = 1e-4
+
 
 class ImageEncoder:
     """`image.onnx` of a bundle. Thread-safe.
@@ -77,3 +80,24 @@ class TextEncoder:
 def truncated(tokens: TowerTokens) -> list[bool]:
     """Per text whether some tower reads only its beginning."""
     return [any(cut) for cut in zip(*(batch.truncated for batch in tokens.values()), strict=True)]
+
+
+def together(batches: Sequence[TowerTokens]) -> TowerTokens:
+    """Several tokenized batches as one; each tower's are of one length."""
+    return {
+        name: Tokens(
+            np.concatenate([batch[name].ids for batch in batches]),
+            np.concatenate([batch[name].mask for batch in batches]),
+            tuple(cut for batch in batches for cut in batch[name].truncated),
+        )
+        for name in batches[0]
+    }
+
+
+def alike(alone: Sequence[Vectors], batch: Vectors) -> bool:
+    """Whether what was encoded alone has the vectors in a batch that it had alone.
+
+    It has not where a graph was quantised dynamically: the levels are then taken from all that runs together.
+    """
+    joint = np.concatenate([vectors.joint for vectors in alone])
+    return bool(np.all(1.0 - np.sum(joint * batch.joint, axis=1) <= _SAME))

@@ -10,7 +10,11 @@
     ├── IndexUnavailable     an index that is missing, empty, held or of another bundle
     ├── ExportError          a graph that could not be made or differs from its source
     ├── StartError           a service whose address is taken or whose worker died
-    └── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
+    ├── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
+    └── TryAgain             what passes by itself; `retry_after` says in how many seconds
+        ├── Overloaded       more requests than can be answered                       HTTP 429
+        ├── DeadlinePassed   a request that would have been answered too late         HTTP 503
+        └── WorkerLost       a thread that died or hangs and is being replaced        HTTP 503
 
 An error carries its facts as fields: `what` (one clause, no full stop) and `hint` (what to do). One
 handler turns them into problem+json, one into a line on the command line; nothing below prints.
@@ -127,6 +131,46 @@ class RuntimeUnavailable(SceneseekError):
     status = 503
     slug = "runtime"
     title = "The inference runtime cannot be used"
+
+
+class TryAgain(SceneseekError):
+    """What passes by itself: the same request may be answered a little later.
+
+    Args:
+        what: what was wrong.
+        hint: what the reader can do about it.
+        retry_after: in how many seconds it is worth asking again, at least one.
+    """
+
+    status = 503
+    slug = "try-again"
+    title = "The request cannot be answered now"
+
+    def __init__(self, what: str, hint: str = "", retry_after: float = 1.0) -> None:
+        super().__init__(what, hint)
+        self.retry_after = max(1.0, retry_after)
+
+
+class Overloaded(TryAgain):
+    """More requests are waiting than can be answered in time."""
+
+    status = 429
+    slug = "overloaded"
+    title = "Too many requests at once"
+
+
+class DeadlinePassed(TryAgain):
+    """A request waited so long that its answer would come too late."""
+
+    slug = "deadline-passed"
+    title = "The request took too long"
+
+
+class WorkerLost(TryAgain):
+    """The thread that was to answer a request died or hangs; another one takes its place."""
+
+    slug = "worker-lost"
+    title = "The request was lost"
 
 
 def one_line(text: str) -> str:

@@ -9,12 +9,14 @@ A bundle that is written anew with the same image graph (another head, another t
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from sceneseek.bundle import Bundle
-from sceneseek.encoders import TextEncoder
+from sceneseek.encoders import ImageEncoder, TextEncoder, alike
 from sceneseek.errors import BundleError
 from sceneseek.live import filled_by_another
 from sceneseek.manifest import MANIFEST, Manifest
@@ -25,24 +27,54 @@ from sceneseek.store import CollectionInfo
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+# What is encoded alone and together when a bundle is loaded, all of one length in tokens.
+_SAMPLES = ["warm-up", "a dog", "red house", "two people"]
+
+
+@dataclass(frozen=True, eq=False)
 class Models:
-    """A bundle's text encoder and scorer, ready to run."""
+    """A bundle's encoders and scorer, ready to run.
+
+    Attributes:
+        bundle: what they were loaded from.
+        encoder: of texts.
+        scorer: of pairs.
+        device, threads: see `open_session`.
+        texts_mix: whether a text's vectors depend on what runs with it, so that each must run alone.
+    """
 
     bundle: Bundle
     encoder: TextEncoder
     scorer: Scorer
+    device: Device = "auto"
+    threads: int = 0
+    texts_mix: bool = False
+    _opening: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    @classmethod
-    def load(cls, bundle: Bundle, device: Device, threads: int) -> Models:
-        """Open a bundle's graphs, and run the text graph once, so that the first query of a person is not the slow one.
+    @cached_property
+    def images(self) -> ImageEncoder:
+        """The encoder of images, opened when it is first asked for: most services never are.
 
         Raises:
             BundleError, RuntimeUnavailable: see `open_session`.
         """
-        models = cls(bundle, TextEncoder(bundle, device, threads), Scorer(bundle))
-        models.encoder.encode(["warm-up"])
-        return models
+        with self._opening:
+            opened: ImageEncoder | None = self.__dict__.get("images")  # by another thread meanwhile
+            return opened or ImageEncoder(self.bundle, self.device, self.threads)
+
+    @classmethod
+    def load(cls, bundle: Bundle, device: Device, threads: int) -> Models:
+        """Open a bundle's graphs, and run the text graph, so that the first query of a person is not the slow one.
+
+        Raises:
+            BundleError, RuntimeUnavailable: see `open_session`.
+        """
+        encoder = TextEncoder(bundle, device, threads)
+        alone = [encoder.encode([text]) for text in _SAMPLES]
+        mix = not alike(alone, encoder.encode(_SAMPLES))
+        if mix:
+            log.info("%s: a text's vectors depend on what runs with it, so each runs alone", bundle.text_graph)
+        return cls(bundle, encoder, Scorer(bundle), device, threads, mix)
 
 
 class Shelf:

@@ -1,19 +1,45 @@
-"""What a query is searched by, to vectors."""
+"""A query's text or image to its vectors: cached, batched with the queries of others, bounded in number and in time.
+
+One encoder serves all bundles that come and go while a service runs: what is encoded carries the models it is encoded
+with. Texts are tokenized in the caller's thread, whose length then says which texts run together: one of 128 tokens
+would make thirty short ones pay for their padding. So a batch takes the oldest text and those of its length.
+
+`QueryEncoder.direct` is the same for one caller at a time, such as the command line: no threads, no cache, no limits.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from sceneseek.encoders import truncated
+from sceneseek.batching import Batcher, Batching, NobodyLooks, Observer, Work
+from sceneseek.encoders import ImageEncoder, TextEncoder, TowerTokens, together, truncated
 from sceneseek.models import Models
 from sceneseek.preprocess import Pixels
-from sceneseek.vectors import Floats
+from sceneseek.vectors import Floats, Vectors
+
+Item = TypeVar("Item")
+_Picture = tuple[Pixels, ...]
+
+TEXTS = Batching()
+# A picture takes the graph twenty times as long as a text, and its pixels a thousand times the room.
+IMAGES = Batching(max_batch=4, max_waiting=32)
+CACHED_TEXTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One query text or image: `joint` (D,) of length 1, `head` (H,)."""
+    """One query in the joint space.
+
+    Attributes:
+        joint: (D,), of length 1.
+        head: (H,), H may be 0.
+        truncated: whether a text was longer than some tower reads.
+        cached: whether it had been encoded before.
+    """
 
     joint: Floats
     head: Floats
@@ -22,32 +48,185 @@ class Encoded:
 
 
 class QueryEncoder:
-    """Encodes in the thread that asks."""
+    """Queries to vectors. Thread-safe.
+
+    Args:
+        texts: how texts are batched; None runs each alone in its caller's thread.
+        images: how images are; their threads start with the first one.
+        cached_texts: how many texts' vectors are kept, the longest unused out first; 0 keeps none.
+        observer: told of runs, refusals and cache hits.
+    """
+
+    def __init__(
+        self,
+        texts: Batching | None = TEXTS,
+        images: Batching | None = IMAGES,
+        cached_texts: int = CACHED_TEXTS,
+        observer: Observer | None = None,
+    ) -> None:
+        self._observer = observer or NobodyLooks()
+        self._cache = _Cache(cached_texts, self._observer)
+        self._texts: _Runs[TowerTokens] = Batcher("texts", texts, self._observer) if texts else _Direct()
+        self._images: _Runs[_Picture] | None = None if images else _Direct()
+        self._image_settings = images or IMAGES
+        self._guard = threading.Lock()
 
     @classmethod
     def direct(cls) -> QueryEncoder:
-        return cls()
+        """Each query runs in its caller's thread."""
+        return cls(texts=None, images=None, cached_texts=0)
 
     def text(self, models: Models, text: str, deadline: float | None = None) -> Encoded:
+        """Encode one text.
+
+        Args:
+            models: what to encode it with.
+            text: as `checked_query` gives it.
+            deadline: on the clock of `time.monotonic`.
+
+        Raises:
+            Overloaded: too many texts wait.
+            DeadlinePassed: it would come too late.
+            WorkerLost: the thread that runs texts died or hangs, and is being replaced.
+        """
         return self.texts(models, [text], deadline)[0]
 
     def texts(self, models: Models, texts: Sequence[str], deadline: float | None = None) -> list[Encoded]:
-        del deadline
-        if not texts:
-            return []
-        tokens = models.encoder.tokenize(list(texts))
-        vectors = models.encoder.encode_tokens(tokens)
-        return [Encoded(*row) for row in zip(vectors.joint, vectors.head, truncated(tokens), strict=True)]
+        """Encode many texts, each an item of its own beside those of other callers; see `text`."""
+        fingerprint = models.bundle.manifest.fingerprints.bundle
+        found = [self._cache.get((fingerprint, text)) for text in texts]
+        missing = [text for text, known in zip(texts, found, strict=True) if known is None]
+        fresh = iter(self._encode(models, missing, deadline))
+        return [
+            known or self._cache.put((fingerprint, text), next(fresh)) for text, known in zip(texts, found, strict=True)
+        ]
 
     def image(self, models: Models, pixels: tuple[Pixels, ...], deadline: float | None = None) -> Encoded:
-        del deadline
-        from sceneseek.encoders import ImageEncoder  # noqa: PLC0415
+        """Encode one image, as `preprocess.prepare` gives it; see `text`."""
+        (encoded,) = self._image_runs().run(_ImageWork(models.images), [pixels], deadline)
+        return encoded
 
-        vectors = ImageEncoder(models.bundle, "cpu").encode([pixels])
-        return Encoded(vectors.joint[0], vectors.head[0])
+    def problem(self) -> str | None:
+        """Why it cannot serve now, for the health check; None if all is well."""
+        return self._texts.problem() or (self._images.problem() if self._images else None)
+
+    def waiting(self) -> dict[str, int]:
+        """How many items wait, by kind."""
+        return {"texts": self._texts.waiting(), "images": self._images.waiting() if self._images else 0}
+
+    def close(self) -> None:
+        """Finish what waits and end the threads."""
+        self._texts.close()
+        if self._images is not None:
+            self._images.close()
+
+    def _encode(self, models: Models, texts: Sequence[str], deadline: float | None) -> list[Encoded]:
+        """In one call where all are of one length, else in one a length: a batcher takes one work at a time."""
+        tokens = [models.encoder.tokenize([text]) for text in texts]
+        places: dict[_TextWork, list[int]] = {}
+        for place, each in enumerate(tokens):
+            places.setdefault(_TextWork.of(models, each), []).append(place)
+        encoded: dict[int, Encoded] = {}
+        for work, those in places.items():
+            encoded |= zip(those, self._texts.run(work, [tokens[i] for i in those], deadline), strict=True)
+        return [encoded[place] for place in range(len(texts))]
+
+    def _image_runs(self) -> _Runs[_Picture]:
+        with self._guard:
+            if self._images is None:
+                self._images = Batcher("images", self._image_settings, self._observer)
+            return self._images
+
+
+class _Runs(Protocol[Item]):
+    """What runs items, in a thread of its own or not; see `Batcher`."""
+
+    def run(self, work: Work[Item, Encoded], items: Sequence[Item], deadline: float | None = None) -> list[Encoded]: ...
+
+    def waiting(self) -> int: ...
+
+    def problem(self) -> str | None: ...
+
+    def close(self) -> None: ...
+
+
+class _Direct(_Runs[Item]):
+    """Each item runs alone, at once, in its caller's thread."""
+
+    def run(self, work: Work[Item, Encoded], items: Sequence[Item], deadline: float | None = None) -> list[Encoded]:  # noqa: ARG002
+        return [work([item])[0] for item in items]
+
+    def waiting(self) -> int:
+        return 0
 
     def problem(self) -> str | None:
         return None
 
     def close(self) -> None:
-        pass
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _TextWork:
+    """A run of `text.onnx` on texts of the same lengths, one a tower."""
+
+    encoder: TextEncoder
+    lengths: tuple[int, ...]
+    at_most: int
+
+    @classmethod
+    def of(cls, models: Models, tokens: TowerTokens) -> _TextWork:
+        lengths = tuple(batch.ids.shape[1] for batch in tokens.values())
+        return cls(models.encoder, lengths, 1 if models.texts_mix else 2**16)
+
+    def __call__(self, items: Sequence[TowerTokens]) -> list[Encoded]:
+        tokens = together(items)
+        return _each(self.encoder.encode_tokens(tokens), truncated(tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class _ImageWork:
+    """A run of `image.onnx`."""
+
+    encoder: ImageEncoder
+    at_most: int = 2**16
+
+    def __call__(self, items: Sequence[_Picture]) -> list[Encoded]:
+        return _each(self.encoder.encode(items), [False] * len(items))
+
+
+def _each(vectors: Vectors, cut: Sequence[bool]) -> list[Encoded]:
+    # Copies: a row that is kept would keep its whole batch.
+    return [
+        Encoded(joint.copy(), head.copy(), each)
+        for joint, head, each in zip(vectors.joint, vectors.head, cut, strict=True)
+    ]
+
+
+class _Cache:
+    """The last texts' vectors by bundle and text. Thread-safe."""
+
+    def __init__(self, entries: int, observer: Observer) -> None:
+        self._entries, self._observer = entries, observer
+        self._kept: OrderedDict[tuple[str, str], Encoded] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def get(self, key: tuple[str, str]) -> Encoded | None:
+        if not self._entries:
+            return None
+        with self._guard:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+        self._observer.looked_up(kept is not None)
+        return kept
+
+    def put(self, key: tuple[str, str], encoded: Encoded) -> Encoded:
+        if self._entries:
+            kept = Encoded(encoded.joint, encoded.head, encoded.truncated, cached=True)
+            with self._guard:
+                self._kept[key] = kept
+                self._kept.move_to_end(key)
+                if len(self._kept) > self._entries:
+                    self._kept.popitem(last=False)
+        return encoded

@@ -240,7 +240,7 @@ class Search:
 
         Raises:
             NotFound: the image to search by is not in the index.
-            Overloaded, DeadlinePassed: see `QueryEncoder`.
+            TryAgain: see `QueryEncoder.text`.
             IndexUnavailable: the index does not answer.
         """
         return self.queries([query], deadline)[0]
@@ -312,7 +312,7 @@ class Search:
         Raises:
             InvalidRequest: the text cannot be searched.
             NotFound: one of the ids is not in the index.
-            Overloaded, DeadlinePassed: see `QueryEncoder`.
+            TryAgain: see `QueryEncoder.text`.
         """
         clock, text = _Clock(), checked_query(text)
         with self.live.borrow() as pair:

@@ -1,0 +1,354 @@
+"""Items from many threads through work that is cheaper for many at once.
+
+Callers hand in items and wait; one worker thread takes what has queued while its last run went on, as many as belong
+together, and runs them as one. Nothing is delayed to fill a batch, so a lone item runs at once. What waits is
+bounded (`Overloaded`), and nobody waits longer than his deadline (`DeadlinePassed`).
+
+A failed batch is run again item by item, so that only who fails alone gets an error. A worker that dies all the same
+fails those who wait (`WorkerLost`), and a supervisor replaces it; one that hangs is left behind and replaced too.
+`Batcher.problem` tells of both until the replacement works.
+
+It knows nothing of texts and images: what is run, and which items may run together, is said by `Work`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from sceneseek.errors import DeadlinePassed, Overloaded, WorkerLost
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+Takes_contra = TypeVar("Takes_contra", contravariant=True)
+Gives_co = TypeVar("Gives_co", covariant=True)
+
+# How often the supervisor looks whether a run hangs, and how soon it replaces a dead worker: later each time in a row.
+_LOOK_EVERY = 1.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+# The weight of the last run in the seconds that an item is taken to need.
+_LAST = 0.2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How items are brought together.
+
+    Attributes:
+        max_batch: the most items of one run.
+        max_waiting: the most items that may wait; more are refused.
+        hang_after: seconds after which a run counts as hung.
+    """
+
+    max_batch: int = 32
+    max_waiting: int = 256
+    hang_after: float = 60.0
+
+
+class Work(Protocol[Takes_contra, Gives_co]):
+    """What is done with items. Items whose work is equal may run together, up to `at_most`."""
+
+    @property
+    def at_most(self) -> int:
+        """The most items of one run; the batcher's own limit holds beside it."""
+
+    def __call__(self, items: Sequence[Takes_contra], /) -> Sequence[Gives_co]:
+        """One outcome an item, in order."""
+
+    def __hash__(self) -> int: ...
+
+
+class Observer(Protocol):
+    """Told what happens; called from the threads it happens in, so it must be quick and not raise."""
+
+    def ran(self, kind: str, size: int, seconds: float) -> None:
+        """A run of so many items ended."""
+
+    def refused(self, kind: str, reason: str) -> None:
+        """An item was not run: ``overloaded``, ``deadline`` or ``worker``."""
+
+    def looked_up(self, hit: bool) -> None:
+        """An encoding was looked for in the cache."""
+
+
+class NobodyLooks:
+    """The observer who does nothing."""
+
+    def ran(self, kind: str, size: int, seconds: float) -> None:
+        """See `Observer.ran`."""
+
+    def refused(self, kind: str, reason: str) -> None:
+        """See `Observer.refused`."""
+
+    def looked_up(self, hit: bool) -> None:
+        """See `Observer.looked_up`."""
+
+
+class _Ticket(Generic[Item, Outcome]):
+    """One item on its way; `done` is let go once it has its outcome or its error."""
+
+    __slots__ = ("deadline", "done", "error", "finished", "item", "outcome", "work")
+
+    def __init__(self, work: Work[Item, Outcome], item: Item, deadline: float | None) -> None:
+        self.work, self.item, self.deadline = work, item, deadline
+        self.outcome: Outcome | None = None
+        self.error: Exception | None = None
+        self.finished = False
+        # The cheapest thing to wait for: an Event is a lock, a condition and a deque.
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def finish(self, outcome: Outcome | None, error: Exception | None = None) -> None:
+        """Let the one who waits go on; a second time changes nothing."""
+        if not self.finished:
+            self.outcome, self.error, self.finished = outcome, error, True
+            self.done.release()
+
+    def wait(self) -> bool:
+        """Wait for the end; False if the deadline came first."""
+        if self.deadline is None:
+            return self.done.acquire()
+        return self.done.acquire(timeout=min(max(self.deadline - time.monotonic(), 0.0), threading.TIMEOUT_MAX))
+
+    def result(self) -> Outcome:
+        """The outcome, or the error raised."""
+        if self.error is not None:
+            raise self.error
+        return self.outcome  # type: ignore[return-value]  # `finish` was called with one
+
+
+class Batcher(Generic[Item, Outcome]):
+    """A bounded queue, its worker thread, and the supervisor that replaces it. Thread-safe.
+
+    Args:
+        kind: what the items are, in the plural and for people: ``texts``.
+        settings: limits.
+        observer: told of each run and refusal.
+    """
+
+    def __init__(self, kind: str, settings: Batching, observer: Observer | None = None) -> None:
+        self._kind, self._settings = kind, settings
+        self._observer = observer or NobodyLooks()
+        self._queue: deque[_Ticket[Item, Outcome]] = deque()
+        self._changed = threading.Condition()
+        self._running: list[_Ticket[Item, Outcome]] = []
+        self._running_since: float | None = None
+        self._seconds_an_item = 0.0
+        self._problem: str | None = None
+        self._closed = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._left_behind: threading.Thread | None = None
+        self._supervisor = threading.Thread(target=self._supervise, name=f"look-after-{kind}", daemon=True)
+        self._supervisor.start()
+
+    def run(self, work: Work[Item, Outcome], items: Sequence[Item], deadline: float | None = None) -> list[Outcome]:
+        """The outcomes of items that are one caller's, in order; each is an item of its own to the worker.
+
+        Args:
+            work: what to do with them.
+            items: at least one. More than may ever wait are taken only while nobody else waits.
+            deadline: on the clock of `time.monotonic`.
+
+        Raises:
+            Overloaded: too many items wait.
+            DeadlinePassed: no outcome in time.
+            WorkerLost: the worker died meanwhile, or has not been replaced yet.
+            Exception: what the work raised for one of the items alone.
+        """
+        tickets = [_Ticket(work, item, deadline) for item in items]
+        with self._changed:
+            self._refuse_or_queue(tickets)
+            self._changed.notify()
+        for ticket in tickets:
+            if not ticket.wait():
+                self._forget(tickets)
+                raise self._too_late()
+        return [ticket.result() for ticket in tickets]
+
+    def waiting(self) -> int:
+        """How many items wait for a run."""
+        return len(self._queue)
+
+    def problem(self) -> str | None:
+        """Why it cannot serve now: the worker died or hangs; None if all is well."""
+        if self._closed.is_set():
+            return None
+        if not self._supervisor.is_alive():
+            return f"the thread that looks after the {self._kind} has died"
+        return self._hung() or self._problem
+
+    def close(self) -> None:
+        """Let what waits be run, then end the threads; nobody may hand in items any more."""
+        self._closed.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._supervisor.join(self._settings.hang_after)
+
+    def _refuse_or_queue(self, tickets: list[_Ticket[Item, Outcome]]) -> None:
+        if self._problem is not None or self._closed.is_set():
+            self._observer.refused(self._kind, "worker")
+            raise self._lost()
+        ahead = len(self._queue)
+        if ahead and ahead + len(tickets) > self._settings.max_waiting:
+            self._observer.refused(self._kind, "overloaded")
+            raise Overloaded(
+                f"{ahead} {self._kind} are waiting already", "ask again a little later", ahead * self._seconds_an_item
+            )
+        self._queue.extend(tickets)
+
+    def _forget(self, tickets: list[_Ticket[Item, Outcome]]) -> None:
+        """Take what nobody waits for any more off the queue; what runs already goes on, for nobody."""
+        with self._changed:
+            gone = set(map(id, tickets))
+            self._queue = deque(ticket for ticket in self._queue if id(ticket) not in gone)
+
+    def _too_late(self) -> DeadlinePassed:
+        self._observer.refused(self._kind, "deadline")
+        return DeadlinePassed(
+            "the request could not be answered in time",
+            "ask again a little later",
+            len(self._queue) * self._seconds_an_item,
+        )
+
+    def _lost(self) -> WorkerLost:
+        return WorkerLost(f"the thread that runs the {self._kind} was lost", "ask again: it is being replaced")
+
+    # The worker.
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        try:
+            while (batch := self._take(me)) is not None:
+                self._run(batch, me)
+        except BaseException:  # whatever ends this thread, the supervisor takes it from here
+            log.exception("the thread that runs the %s died", self._kind)
+
+    def _take(self, me: threading.Thread) -> list[_Ticket[Item, Outcome]] | None:
+        """The oldest item and those that may run with it; None once this thread is no longer wanted."""
+        with self._changed:
+            self._running, self._running_since = [], None
+            while self._worker is me:
+                batch = self._next_batch()
+                if batch:
+                    self._running, self._running_since = batch, time.monotonic()
+                    return batch
+                if self._closed.is_set():
+                    break
+                self._changed.wait()
+        return None
+
+    def _next_batch(self) -> list[_Ticket[Item, Outcome]]:
+        batch: list[_Ticket[Item, Outcome]] = []
+        others: list[_Ticket[Item, Outcome]] = []
+        now, limit = time.monotonic(), 0
+        while self._queue:
+            ticket = self._queue.popleft()
+            if ticket.deadline is not None and ticket.deadline <= now:
+                continue  # whoever waits for it finds out by himself
+            if not batch:
+                limit = min(self._settings.max_batch, ticket.work.at_most)
+            elif ticket.work != batch[0].work:
+                others.append(ticket)
+                continue
+            batch.append(ticket)
+            if len(batch) == limit:
+                break
+        self._queue.extendleft(reversed(others))
+        return batch
+
+    def _run(self, batch: list[_Ticket[Item, Outcome]], me: threading.Thread) -> None:
+        start = time.perf_counter()
+        try:
+            outcomes = _outcomes(batch)
+        except Exception as error:
+            if len(batch) == 1:
+                self._settle(me, batch, [None], error)
+            else:
+                log.warning("%d %s failed together and are run one by one", len(batch), self._kind, exc_info=True)
+                for ticket in batch:
+                    self._run([ticket], me)
+            return
+        self._settle(me, batch, outcomes)
+        seconds = time.perf_counter() - start
+        self._seconds_an_item += _LAST * (seconds / len(batch) - self._seconds_an_item)
+        self._observer.ran(self._kind, len(batch), seconds)
+
+    def _settle(
+        self,
+        me: threading.Thread,
+        batch: Sequence[_Ticket[Item, Outcome]],
+        outcomes: Sequence[Outcome | None],
+        error: Exception | None = None,
+    ) -> None:
+        with self._changed:
+            if self._worker is me:  # one that was left behind speaks for nobody any more
+                for ticket, outcome in zip(batch, outcomes, strict=True):
+                    ticket.finish(outcome, error)
+
+    # The supervisor.
+
+    def _supervise(self) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            started = time.monotonic()
+            worker = self._start_worker()
+            lost = self._watch(worker)
+            if lost is None:
+                return
+            self._give_up(lost)
+            if time.monotonic() - started > _LONGEST_PAUSE:
+                pause = _FIRST_PAUSE
+            if self._closed.wait(pause):
+                return
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _start_worker(self) -> threading.Thread:
+        worker = threading.Thread(target=self._work, name=f"run-{self._kind}", daemon=True)
+        with self._changed:
+            self._worker, self._problem = worker, None
+        worker.start()
+        return worker
+
+    def _watch(self, worker: threading.Thread) -> str | None:
+        """Wait until a worker is lost, and say how; None if it was told to end."""
+        while True:
+            worker.join(_LOOK_EVERY)
+            if not worker.is_alive():
+                ended = self._closed.is_set() and not self._running
+                return None if ended else f"the thread that runs the {self._kind} has died and is being replaced"
+            hung = self._hung()
+            # One is left behind, not one after another: where the next hangs too, only a new process helps.
+            if hung is not None and not (self._left_behind and self._left_behind.is_alive()):
+                self._left_behind = worker
+                log.error("%s; another thread takes over", hung)
+                return hung
+
+    def _hung(self) -> str | None:
+        since = self._running_since
+        seconds = 0.0 if since is None else time.monotonic() - since
+        return f"a run of {self._kind} hangs since {seconds:.0f} s" if seconds > self._settings.hang_after else None
+
+    def _give_up(self, problem: str) -> None:
+        """Take leave of the worker, and fail those who wait."""
+        with self._changed:
+            self._problem, self._worker = problem, None
+            lost = [*self._running, *self._queue]
+            self._queue.clear()
+            self._running, self._running_since = [], None
+            for ticket in lost:
+                ticket.finish(None, self._lost())
+        self._observer.refused(self._kind, "worker")
+
+
+def _outcomes(batch: list[_Ticket[Item, Outcome]]) -> Sequence[Outcome]:
+    outcomes = batch[0].work([ticket.item for ticket in batch])
+    if len(outcomes) != len(batch):
+        raise ValueError(f"{len(batch)} items had {len(outcomes)} outcomes")
+    return outcomes

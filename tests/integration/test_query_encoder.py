@@ -1,0 +1,182 @@
+"""A query's vectors are the same alone, in company and from the cache, and come with real threads and graphs."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sceneseek.batching import Batching
+from sceneseek.bundle import Bundle
+from sceneseek.decode import decode
+from sceneseek.encoders import alike
+from sceneseek.manifest import Manifest
+from sceneseek.models import Models
+from sceneseek.preprocess import Pixels, prepare
+from sceneseek.query_encoder import Encoded, QueryEncoder
+from sceneseek.vectors import Vectors
+
+TEXTS = [
+    "a red circle",
+    "the sea at night",
+    "two dogs run over a meadow",
+    "a house",
+    "horse " * 60,
+    "кошка",
+    "🐶",
+    "a cup",
+]
+
+
+class Seen:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, int]] = []
+        self.hits: list[bool] = []
+
+    def ran(self, kind: str, size: int, seconds: float) -> None:  # noqa: ARG002
+        self.runs.append((kind, size))
+
+    def refused(self, kind: str, reason: str) -> None:
+        raise AssertionError((kind, reason))
+
+    def looked_up(self, hit: bool) -> None:
+        self.hits.append(hit)
+
+
+@pytest.fixture(scope="module")
+def models(bundle: Bundle) -> Models:
+    return Models.load(bundle, "cpu", 0)
+
+
+@pytest.fixture(scope="module")
+def alone(models: Models) -> dict[str, Encoded]:
+    direct = QueryEncoder.direct()
+    return {text: direct.text(models, text) for text in TEXTS}
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def encoder(seen: Seen) -> Iterator[QueryEncoder]:
+    made = QueryEncoder(observer=seen, cached_texts=3)
+    yield made
+    made.close()
+
+
+def same(one: Encoded, other: Encoded) -> bool:
+    return (
+        np.allclose(one.joint, other.joint, atol=1e-5)
+        and np.allclose(one.head, other.head, atol=1e-4)
+        and one.truncated == other.truncated
+    )
+
+
+def test_one_shot_use_starts_no_thread_and_keeps_nothing(models: Models) -> None:
+    before = threading.active_count()
+    direct = QueryEncoder.direct()
+    assert not direct.text(models, "a house").cached
+    assert not direct.text(models, "a house").cached
+    assert threading.active_count() == before
+    assert direct.problem() is None
+
+
+def test_many_callers_get_what_each_gets_alone_in_fewer_runs(
+    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded], seen: Seen
+) -> None:
+    asked = [text for text in TEXTS for _ in range(8)]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        answers = list(pool.map(lambda text: encoder.text(models, text), asked))
+    assert all(same(answer, alone[text]) for text, answer in zip(asked, answers, strict=True))
+    assert len(seen.runs) < sum(size for _, size in seen.runs)
+
+
+def test_many_texts_of_one_caller_come_in_their_order(
+    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded]
+) -> None:
+    answers = encoder.texts(models, TEXTS)
+    assert all(same(answer, alone[text]) for text, answer in zip(TEXTS, answers, strict=True))
+    assert encoder.texts(models, []) == []
+
+
+def test_a_long_text_does_not_lengthen_short_ones(models: Models, encoder: QueryEncoder, seen: Seen) -> None:
+    encoder.texts(models, ["a house", "horse " * 60, "the sea", "dog " * 60])
+    assert seen.runs == [("texts", 2), ("texts", 2)]
+
+
+def test_the_cache_knows_a_text_by_its_bundle_and_forgets_the_longest_unused(
+    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded], seen: Seen
+) -> None:
+    first = encoder.text(models, "a house")
+    again = encoder.text(models, "a house")
+    assert (first.cached, again.cached) == (False, True)
+    assert same(again, alone["a house"])
+    assert len(seen.runs) == 1
+    other = dataclasses.replace(models, bundle=dataclasses.replace(models.bundle, manifest=_renamed(models.bundle)))
+    assert not encoder.text(other, "a house").cached
+    for text in ("the sea", "a red circle"):
+        encoder.text(models, text)
+    assert not encoder.text(models, "a house").cached  # three are kept
+    assert seen.hits == [False, True, False, False, False, False]
+
+
+def test_where_vectors_depend_on_the_company_each_text_runs_alone(
+    models: Models, encoder: QueryEncoder, seen: Seen
+) -> None:
+    assert not models.texts_mix
+    encoder.texts(dataclasses.replace(models, texts_mix=True), ["a house", "the sea", "a red circle"])
+    assert seen.runs == [("texts", 1)] * 3
+
+
+def test_company_that_changes_a_vector_is_noticed() -> None:
+    rows = np.eye(3, 8, dtype=np.float32)
+    head = np.zeros((3, 0), dtype=np.float32)
+    turned = rows.copy()
+    turned[2, :2] = np.sqrt(1 - 0.995**2), 0
+    turned[2, 2] = 0.995
+    lone = [Vectors(rows[i : i + 1], head[i : i + 1]) for i in range(3)]
+    assert alike(lone, Vectors(rows, head))
+    assert not alike(lone, Vectors(turned, head))
+
+
+def test_images_are_encoded_as_the_indexer_encodes_them_in_company_too(
+    models: Models, encoder: QueryEncoder, gallery: Path, seen: Seen
+) -> None:
+    pictures = [_pixels(models.bundle, file) for file in sorted(gallery.rglob("*.png"))[:4]]
+    expected = [models.images.encode([pixels]) for pixels in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda i: encoder.image(models, pictures[i % len(pictures)]), range(8)))
+    for i, answer in enumerate(answers):
+        assert np.allclose(answer.joint, expected[i % len(pictures)].joint[0], atol=1e-4)
+    assert {kind for kind, _ in seen.runs} == {"images"}
+
+
+def test_queries_that_find_the_queue_full_are_refused_and_others_answered(models: Models) -> None:
+    encoder = QueryEncoder(Batching(max_waiting=4, max_batch=1), cached_texts=0)
+    try:
+        with ThreadPoolExecutor(32) as pool:
+            asked = [pool.submit(encoder.text, models, f"a house of {n} rooms") for n in range(200)]
+            errors = [error for caller in asked if (error := caller.exception(20))]
+        assert {type(error).__name__ for error in errors} <= {"Overloaded"}
+        assert len(errors) < len(asked)
+        assert same(encoder.text(models, "a house"), QueryEncoder.direct().text(models, "a house"))
+    finally:
+        encoder.close()
+
+
+def _pixels(bundle: Bundle, file: Path) -> tuple[Pixels, ...]:
+    return prepare(decode(file.read_bytes()), bundle.manifest.image_inputs)
+
+
+def _renamed(bundle: Bundle) -> Manifest:
+    prints = bundle.manifest.fingerprints.model_copy(update={"bundle": "f" * 64})
+    return bundle.manifest.model_copy(update={"fingerprints": prints})

@@ -1,0 +1,222 @@
+"""Items from many threads run together, within bounds, and one failure is one caller's."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from sceneseek.batching import Batcher, Batching
+from sceneseek.errors import DeadlinePassed, Overloaded, WorkerLost
+
+
+@dataclass(eq=False)
+class Doubling:
+    """Work that doubles numbers once its gate is open, and remembers what ran together."""
+
+    at_most: int = 100
+    gate: threading.Event = field(default_factory=threading.Event)
+    begun: threading.Event = field(default_factory=threading.Event)
+    runs: list[list[Any]] = field(default_factory=list)
+
+    def __call__(self, items: Sequence[Any]) -> list[Any]:
+        self.runs.append(list(items))
+        self.begun.set()
+        assert self.gate.wait(20)
+        if "die" in items:
+            raise SystemExit("a thread is told to end")
+        return [2 * item for item in items]
+
+    def opened(self) -> Doubling:
+        self.gate.set()
+        return self
+
+
+Make = Callable[..., Batcher[Any, Any]]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    with ExitStack() as closing:
+
+        def batcher(**settings: Any) -> Batcher[Any, Any]:
+            made: Batcher[Any, Any] = Batcher("numbers", Batching(**settings))
+            closing.callback(made.close)
+            return made
+
+        yield batcher
+
+
+@pytest.fixture
+def callers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(40) as pool:
+        yield pool
+
+
+def eventually(look: Callable[[], bool], within: float = 10) -> None:
+    end = time.monotonic() + within
+    while not look():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def busy(batcher: Batcher[Any, Any], work: Doubling, callers: ThreadPoolExecutor) -> Future[list[Any]]:
+    """One item runs, and goes on until the work's gate is opened."""
+    first = callers.submit(batcher.run, work, [0])
+    assert work.begun.wait(10)
+    return first
+
+
+def queued(
+    batcher: Batcher[Any, Any], work: Any, items: Sequence[Any], callers: ThreadPoolExecutor
+) -> list[Future[list[Any]]]:
+    """Callers of one item each, in this order, all waiting."""
+    waiting = []
+    for item in items:
+        before = batcher.waiting()
+        waiting.append(callers.submit(batcher.run, work, [item]))
+        eventually(lambda before=before: batcher.waiting() > before)  # type: ignore[misc]
+    return waiting
+
+
+def test_a_lone_item_runs_at_once_and_alone(make: Make) -> None:
+    work = Doubling().opened()
+    assert make().run(work, [21]) == [42]
+    assert work.runs == [[21]]
+
+
+def test_what_queued_while_a_run_went_on_runs_together_and_each_gets_his_own(
+    make: Make, callers: ThreadPoolExecutor
+) -> None:
+    batcher, work = make(), Doubling()
+    first = busy(batcher, work, callers)
+    others = queued(batcher, work, range(1, 9), callers)
+    work.gate.set()
+    assert [caller.result(10) for caller in (first, *others)] == [[2 * i] for i in range(9)]
+    assert work.runs == [[0], list(range(1, 9))]
+
+
+def test_no_batch_is_larger_than_the_settings_or_the_work_allow(make: Make, callers: ThreadPoolExecutor) -> None:
+    for batcher, work in ((make(max_batch=3), Doubling()), (make(), Doubling(at_most=3))):
+        busy(batcher, work, callers)
+        others = queued(batcher, work, range(7), callers)
+        work.gate.set()
+        assert [caller.result(10) for caller in others] == [[2 * i] for i in range(7)]
+        assert [len(run) for run in work.runs] == [1, 3, 3, 1]
+
+
+def test_unlike_work_is_never_mixed_and_the_oldest_item_goes_first(make: Make, callers: ThreadPoolExecutor) -> None:
+    batcher, first, short, long = make(), Doubling(), Doubling().opened(), Doubling().opened()
+    order: list[str] = []
+    short.begun, long.begun = _Told(order, "short"), _Told(order, "long")
+    busy(batcher, first, callers)
+    waiting = [
+        f
+        for item, work in ((1, long), (2, short), (3, long), (4, short))
+        for f in queued(batcher, work, [item], callers)
+    ]
+    first.gate.set()
+    for caller in waiting:
+        caller.result(10)
+    assert (long.runs, short.runs, order) == ([[1, 3]], [[2, 4]], ["long", "short"])
+
+
+class _Told(threading.Event):
+    def __init__(self, order: list[str], name: str) -> None:
+        super().__init__()
+        self.order, self.name = order, name
+
+    def set(self) -> None:
+        self.order.append(self.name)
+
+
+def test_a_bad_item_fails_alone_and_the_worker_lives(make: Make, callers: ThreadPoolExecutor) -> None:
+    batcher, work = make(), Doubling()
+    busy(batcher, work, callers)
+    waiting = queued(batcher, work, [1, None, 3], callers)  # None cannot be doubled
+    work.gate.set()
+    assert [waiting[0].result(10), waiting[2].result(10)] == [[2], [6]]
+    with pytest.raises(TypeError):
+        waiting[1].result(10)
+    assert batcher.problem() is None
+    assert batcher.run(work, [4]) == [8]
+
+
+def test_a_full_queue_refuses_with_a_time_to_come_back(make: Make, callers: ThreadPoolExecutor) -> None:
+    batcher, work = make(max_waiting=2), Doubling()
+    busy(batcher, work, callers)
+    waiting = queued(batcher, work, [1, 2], callers)
+    with pytest.raises(Overloaded) as refusal:
+        batcher.run(work, [3])
+    assert refusal.value.status == 429
+    assert refusal.value.retry_after >= 1
+    work.gate.set()
+    assert [caller.result(10) for caller in waiting] == [[2], [4]]
+
+
+def test_a_deadline_ends_the_wait_and_what_nobody_waits_for_is_not_run(make: Make, callers: ThreadPoolExecutor) -> None:
+    batcher, work = make(), Doubling()
+    first = busy(batcher, work, callers)
+    with pytest.raises(DeadlinePassed) as refusal:
+        batcher.run(work, [1], deadline=time.monotonic() + 0.05)
+    assert refusal.value.status == 503
+    assert batcher.waiting() == 0
+    work.gate.set()
+    assert first.result(10) == [0]
+    assert batcher.run(work, [2]) == [4]
+    assert work.runs == [[0], [2]]
+
+
+def test_a_dead_worker_is_told_of_fails_its_callers_at_once_and_is_replaced(
+    make: Make, callers: ThreadPoolExecutor
+) -> None:
+    batcher, work = make(), Doubling()
+    first = busy(batcher, work, callers)
+    doomed = queued(batcher, work, ["die", 2], callers)
+    work.gate.set()
+    assert first.result(10) == [0]
+    for caller in doomed:
+        with pytest.raises(WorkerLost):
+            caller.result(10)
+    assert "has died" in str(batcher.problem())
+    with pytest.raises(WorkerLost):
+        batcher.run(work, [3])
+    eventually(lambda: batcher.problem() is None)
+    assert batcher.run(work, [4]) == [8]
+
+
+def test_a_run_that_hangs_is_told_of_and_left_behind(
+    make: Make, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sceneseek.batching._LOOK_EVERY", 0.02)
+    batcher, stuck, work = make(hang_after=0.1), Doubling(), Doubling().opened()
+    hung = busy(batcher, stuck, callers)
+    with pytest.raises(WorkerLost):
+        hung.result(10)
+    assert "hangs" in str(batcher.problem())
+    eventually(lambda: batcher.problem() is None)
+    assert batcher.run(work, [1]) == [2]
+    stuck.gate.set()  # it comes back, and disturbs nobody
+    assert batcher.run(work, [2]) == [4]
+    assert batcher.problem() is None
+
+
+def test_closing_runs_what_waits_and_leaves_no_thread(make: Make, callers: ThreadPoolExecutor) -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    batcher, work = make(), Doubling()
+    busy(batcher, work, callers)
+    waiting = queued(batcher, work, [1, 2], callers)
+    closing = callers.submit(batcher.close)
+    work.gate.set()
+    assert [caller.result(10) for caller in waiting] == [[2], [4]]
+    closing.result(10)
+    left = {thread.name for thread in threading.enumerate()} - before
+    assert not {name for name in left if "numbers" in name}
+    with pytest.raises(WorkerLost):
+        batcher.run(work, [3])
