@@ -75,7 +75,7 @@ def find_image(search: Search, image_id: UUID) -> StoredImage:
     try:
         file = source_file(info, payload)
     except NotFound as error:
-        log.warning("%s: %s", image_id, error)
+        log.info("%s: %s", image_id, error)
         raise NotFound(f"the file of {called} is no longer in its folder", error.hint) from None
     media_type = _MEDIA_TYPES.get(image_format, UNKNOWN)
     return StoredImage(file, called, name, media_type, _tag(file, payload))
