@@ -17,7 +17,9 @@
         └── WorkerLost       a thread that died or hangs and is being replaced        HTTP 503
 
 An error carries its facts as fields: `what` (one clause, no full stop) and `hint` (what to do). One
-handler turns them into problem+json, one into a line on the command line; nothing below prints.
+handler turns them into problem+json, one into a line on the command line; nothing below prints. Words that may name
+files of the machine are for its operator: clients of a service that hides paths are told the title in their place,
+unless the class says that its words are `for_clients`.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class SceneseekError(Exception):
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "error"
     title: ClassVar[str] = "sceneseek failed"
+    for_clients: ClassVar[bool] = False
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
@@ -54,6 +57,7 @@ class InvalidRequest(SceneseekError):
     status = 400
     slug = "invalid-request"
     title = "The request cannot be answered as it stands"
+    for_clients = True
 
 
 class NotFound(SceneseekError):
@@ -62,6 +66,7 @@ class NotFound(SceneseekError):
     status = 404
     slug = "not-found"
     title = "Not found"
+    for_clients = True
 
 
 class SourceError(SceneseekError):
@@ -82,6 +87,7 @@ class ImageError(SceneseekError):
     status = 422
     slug = "image"
     title = "The image cannot be used"
+    for_clients = True
 
     def __init__(self, reason: str, what: str, hint: str = "") -> None:
         super().__init__(what, hint)

@@ -13,23 +13,28 @@ from server.api.scores import scores_blueprint
 from server.api.search import search_blueprint
 from server.api.uploads import Uploads
 from server.errors import answer_errors_as_problems
+from server.guard import Guard, guard
 from server.headers import add_security_headers
 from server.health import health_blueprint
 from server.images import images_blueprint
 from server.page import page_blueprint
 
-MAX_BODY_BYTES = 2**20
+DEFAULT_GUARD = Guard()
 
 
-def create_app(search: Search) -> Flask:
+def create_app(search: Search, settings: Guard = DEFAULT_GUARD) -> Flask:
     """The application; it neither opens nor closes what it stands on.
 
     Args:
         search: the pipeline that answers. Whoever made it also has it follow the alias.
+        settings: who may ask, and what answers may tell.
+
+    Raises:
+        SceneseekError: see `guard`.
     """
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     answer_errors_as_problems(app)
+    guard(app, settings)
     add_security_headers(app)
     uploads = Uploads(search)
     app.register_blueprint(search_blueprint(search, uploads))

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from sceneseek.options import bundle_option, device_option, index_option, threads_option
+from server.guard.options import guard_options
 
 if TYPE_CHECKING:
     from sceneseek.runtime import Device
+    from server.guard.settings import Guard
 
 
 @click.command()
@@ -44,9 +46,20 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="How many requests are answered at a time.",
 )
-def serve(bundle: Path, index_url: str, device: Device, threads: int, host: str, port: int, http_threads: int) -> None:
+@guard_options
+def serve(
+    bundle: Path,
+    index_url: str,
+    device: Device,
+    threads: int,
+    host: str,
+    port: int,
+    http_threads: int,
+    guard: Guard,
+) -> None:
     """Answer searches over HTTP, with a page for people at /."""
     # Imported here so that `sceneseek --help` answers at once.
     from server.process import Service, run  # noqa: PLC0415
 
-    run(Service(bundle, index_url, device, threads, host, port, http_threads), announce=click.echo)
+    service = Service(bundle, index_url, device, threads, host, port, http_threads, guard=guard)
+    run(service, announce=click.echo)

@@ -8,6 +8,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from sceneseek.errors import SceneseekError
+from server.guard.paths import shows_paths
 from server.problem import MEDIA_TYPE, Problem
 
 log = logging.getLogger(__name__)
@@ -15,7 +16,7 @@ log = logging.getLogger(__name__)
 # What Werkzeug raises by itself, in our words: detail and hint.
 _HTTP_ERRORS = {
     404: ("nothing is at this address", "search at /v1/search?q=..., or open / in a browser"),
-    413: ("the body is too large", "send at most 1 MB"),
+    413: ("the body is too large", "send at most 1 MB of JSON, an image of the size that the service takes"),
     415: ("the body is not declared to be JSON", "send it with Content-Type: application/json"),
 }
 
@@ -37,7 +38,17 @@ def problem_response(problem: Problem) -> Response:
 def _ours(error: SceneseekError) -> Response:
     if error.status >= 500:
         log.error("%s %s: %s", request.method, request.path, error)
-    return problem_response(Problem.of(error))
+    if error.for_clients or shows_paths():
+        return problem_response(Problem.of(error))
+    return problem_response(_without_paths(error))
+
+
+def _without_paths(error: SceneseekError) -> Problem:
+    """The problem without the error's own words: they are for the operator, and in the log."""
+    if error.status < 500:
+        log.warning("%s %s: %s", request.method, request.path, error)
+    detail = error.title[0].lower() + error.title[1:]
+    return Problem(error.status, detail, "the log of the service says why", error.slug, error.title)
 
 
 def _http(error: HTTPException) -> Response:

@@ -11,6 +11,8 @@ from sceneseek.runtime import Placement, runtime_version
 from sceneseek.search import Search
 from server.answer import json_answer
 from server.errors import problem_response
+from server.guard import guard_problem
+from server.guard.paths import shows_paths
 from server.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -75,9 +77,17 @@ def _readiness(search: Search) -> Readiness:
         "generation": generation,
         "images": images,
         "following": search.live.watching(),
-        "problem": search.live.problem,
+        "problem": _problem(search),
         "runtime": _runtime(placement),
     }
+
+
+def _problem(search: Search) -> str | None:
+    """What is not followed, of the index or of the keys; in words that may name files only where these are shown."""
+    of_index = search.live.problem
+    if of_index is not None and not shows_paths():
+        of_index = "the live generation or the bundle cannot be followed: the log of the service says why"
+    return of_index or guard_problem()
 
 
 def _runtime(placement: Placement) -> Runtime:
@@ -85,6 +95,7 @@ def _runtime(placement: Placement) -> Runtime:
         "asked": placement.asked,
         "device": placement.device,
         "provider": placement.provider,
-        "why": placement.why,
+        # What the runtime says may name its files.
+        "why": placement.why if shows_paths() or "/" not in placement.why else "the log of the service says why",
         "onnxruntime": runtime_version(),
     }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from uuid import UUID
 
 from flask import Blueprint, Response, request, send_file
 
 from sceneseek.errors import ImageError, NotFound
 from sceneseek.search import Search
-from server.stored_image import StoredImage, find_image
+from server.stored_image import UNKNOWN, StoredImage, find_image
 from server.thumbnails import MEDIA_TYPE, Thumbnails
 
 # An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
@@ -38,12 +37,14 @@ def _original(image: StoredImage) -> Response:
         response = send_file(
             image.file,
             image.media_type,
-            # Printable, unlike the file's own name: that may hold a line break, or bytes that are no text.
-            download_name=PurePosixPath(image.path).name,
+            as_attachment=image.media_type == UNKNOWN,
+            download_name=image.name,
             etag=image.tag,
         )
     except OSError as error:
-        raise NotFound(f"the file {image.path} cannot be read ({error.strerror})", "index the folder again") from error
+        raise NotFound(
+            f"the file of {image.called} cannot be read ({error.strerror})", "index the folder again"
+        ) from error
     response.headers["Cache-Control"] = CACHE_CONTROL
     return response
 
@@ -58,5 +59,5 @@ def _thumbnail(image: StoredImage, thumbnails: Thumbnails) -> Response:
     try:
         response.set_data(thumbnails.get(image.tag, image.file.read_bytes))
     except (OSError, ImageError) as error:
-        raise NotFound(f"the file {image.path} is no longer a picture", "index the folder again") from error
+        raise NotFound(f"the file of {image.called} is no longer a picture", "index the folder again") from error
     return response

@@ -15,7 +15,7 @@ import multiprocessing
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from sceneseek.errors import SceneseekError, StartError
+from server.guard.settings import Guard
 from server.listener import listen, url_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Service:
         port: 0 lets the system choose.
         http_threads: how many requests are answered at a time.
         grace: seconds that a stop waits for requests in flight.
+        guard: who may ask, and what answers may tell.
     """
 
     bundle: Path
@@ -59,6 +61,7 @@ class Service:
     port: int = 8080
     http_threads: int = 8
     grace: int = 30
+    guard: Guard = field(default_factory=Guard)
 
 
 def run(service: Service, announce: Callable[[str], None]) -> None:
@@ -125,6 +128,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "graceful_timeout": self._service.grace,
             # The most that gunicorn takes; a query of 1,000 Cyrillic letters needs 6,000 characters.
             "limit_request_line": 8190,
+            # gunicorn would believe headers of any client on this machine; `guard` decides which proxy is believed.
+            "forwarded_allow_ips": "",
             "loglevel": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
             "control_socket_disable": True,
             "child_exit": self.worker_ended,
@@ -139,7 +144,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             from server.app import create_app  # noqa: PLC0415 - in the worker, see `open_search`
 
             self._search = open_search(self._service)
-            application = create_app(self._search)
+            application = create_app(self._search, self._service.guard)
             with self._search.live.borrow() as pair:
                 images = pair.collection.count()
         except Exception as error:
