@@ -210,7 +210,9 @@ def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
         content = {media_type: {"schema": {"type": "string"}} for media_type in found.answer}
     else:
         content = {"application/json": {"schema": schemas.answer(found.answer)}}
-    responses: dict[str, Any] = {str(found.status): {"description": found.summary, "content": content}}
+    responses: dict[str, Any] = {str(found.status): {"description": "The answer.", "content": content}}
+    if found.again:
+        responses["200"] = {"description": "The same had been asked before; nothing has changed.", "content": content}
     if found.unchanged:
         responses["304"] = {"description": "What the client has is still right."}
     takes_a_body = found.body or found.upload
@@ -219,4 +221,4 @@ def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
             responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
     for status, text in found.problems.items():
         responses[str(status)] = {"description": text, "content": {PROBLEM: {"schema": schemas.problem}}}
-    return responses
+    return dict(sorted(responses.items()))

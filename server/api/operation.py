@@ -26,6 +26,7 @@ class Operation:
         files: for such a body, the name of the part that holds a picture.
         several: whether that part may come more than once.
         problems: the statuses of errors that are its own, each with what it means.
+        again: whether it answers 200 to a request that it has answered before.
         unchanged: whether it answers 304 to a client that has the content already.
         id: its name for programs; by default that of the view.
     """
@@ -40,6 +41,7 @@ class Operation:
     files: str = ""
     several: bool = False
     problems: Mapping[int, str] = field(default_factory=dict)
+    again: bool = False
     unchanged: bool = False
     id: str = ""
 

@@ -13,6 +13,7 @@ from server.api.documents import AnswerDocument, AnswersDocument, answer_documen
 from server.api.operation import operation
 from server.api.search_request import SearchArguments, SearchBody, SearchesBody, read_body
 from server.api.uploads import FORM, Uploads
+from server.guard.paths import check_filter
 
 NOT_THERE = {404: "The image to search by is not in the index."}
 PICTURE = "file"
@@ -57,6 +58,8 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         return json_answer({"answers": documents} if several else documents[0])
 
     def answered(queries: list[Query]) -> list[Answer]:
+        for query in queries:
+            check_filter(query.where)
         return search.queries(queries, deadline())
 
     return blueprint

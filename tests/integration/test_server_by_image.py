@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image
+from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
 from sceneseek.payload import point_id
@@ -207,10 +208,10 @@ def test_an_upload_is_as_large_as_it_may_be_and_no_larger(client: FlaskClient) -
     Image.effect_noise((2_000, 1_500), 80).save(noise, "PNG")
     assert len(noise.getvalue()) > 2**20
     # In one piece: of a form's parts that large the test client makes a file, which it leaves open.
-    boundary, accepted_body = encode_multipart({"file": (io.BytesIO(noise.getvalue()), "a")})
+    boundary, accepted_body = encode_multipart({"file": FileStorage(io.BytesIO(noise.getvalue()), "a")})
     content_type = f"multipart/form-data; boundary={boundary}"
     assert client.post(SEARCH, data=accepted_body, content_type=content_type).status_code == 200
-    boundary, refused_body = encode_multipart({"file": (io.BytesIO(b"\0" * (17 * 2**20)), "a")})
+    boundary, refused_body = encode_multipart({"file": FileStorage(io.BytesIO(b"\0" * (18 * 2**20)), "a")})
     content_type = f"multipart/form-data; boundary={boundary}"
     refused = client.post(SEARCH, data=refused_body, content_type=content_type)
     assert (refused.status_code, refused.content_type) == (413, "application/problem+json")

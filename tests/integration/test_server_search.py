@@ -42,7 +42,7 @@ def test_an_answer_says_what_was_searched_and_what_answered(client: FlaskClient,
     }
     assert timings["total"] >= timings["encode"] > 0
     assert set(results[0]) == {
-        *("rank", "id", "score", "match", "similarity", "width", "height", "format", "metadata", "duplicates"),
+        *("rank", "id", "score", "match", "similarity", "path", "width", "height", "format", "metadata", "duplicates"),
         *("image", "thumbnail"),
     }
 
