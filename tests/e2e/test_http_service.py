@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -23,6 +24,8 @@ import pytest
 from PIL import Image
 
 from sceneseek.bundle import Bundle
+from server.guard.key_file import remove_key
+from tests.door import made_key
 from tests.drawing import NAMES, draw_gallery
 
 SCENESEEK = Path(sys.executable).with_name("sceneseek")
@@ -212,6 +215,33 @@ def test_extra_workers_and_second_services_are_not_started_by_signals(start: Sta
     time.sleep(1)
     assert service.worker() == worker
     assert service.client.get(QUERY).status_code == 200
+
+
+def test_with_keys_it_answers_who_has_one_and_writes_none_into_its_log(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCENESEEK_DEBUG", "1")
+    file = tmp_path / "keys" / "keys.json"
+    key = made_key(file)
+    service = start("--api-keys", str(file), "--rate-limit", "1000/second")
+    assert service.client.get(QUERY).status_code == 401
+    assert service.client.get("/readyz").status_code == 200
+    answered = service.client.get(QUERY, auth=("anyone", key), headers={"SCRIPT_NAME": "/elsewhere"})
+    assert answered.status_code == 200
+    assert answered.json()["results"][0]["image"].startswith("/v1/images/"), "no client tells where the service stands"
+    assert answered.headers["RateLimit-Policy"] == '"requests";q=1000;w=1'
+    assert not re.search(r"\d", answered.headers["Server"]), "no version"
+    assert service.client.get(QUERY, headers={"X-API-Key": key, "Host": "rebound.example"}).status_code == 421
+
+    new = made_key(file, "phone-2")
+    remove_key(file, "phone")
+    asked = {"Authorization": f"Bearer {new}"}
+    _eventually(lambda: service.client.get(QUERY, headers=asked).status_code, lambda status: status == 200, within=5)
+    assert service.client.get(QUERY, headers={"X-API-Key": key}).status_code == 401
+    _, errors = service.stopped()
+    assert "a key that is not live was sent" in errors
+    for secret in (key, new, base64.b64encode(f"anyone:{key}".encode()).decode()):
+        assert secret not in errors
 
 
 def _times(answer: dict[str, Any]) -> dict[str, Any]:
