@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sceneseek.logs import in_json
 from sceneseek.options import bundle_option, device_option, index_option, threads_option
 
 if TYPE_CHECKING:
     from sceneseek.runtime import Device
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -49,4 +53,6 @@ def serve(bundle: Path, index_url: str, device: Device, threads: int, host: str,
     # Imported here so that `sceneseek --help` answers at once.
     from server.process import Service, run  # noqa: PLC0415
 
-    run(Service(bundle, index_url, device, threads, host, port, http_threads), announce=click.echo)
+    # Where programs read what is written, they read of this too.
+    announce = log.info if in_json() else click.echo
+    run(Service(bundle, index_url, device, threads, host, port, http_threads), announce)

@@ -112,6 +112,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         super().__init__()
 
     def load_config(self) -> None:
+        from server.gunicorn_log import GunicornLog  # noqa: PLC0415
         from server.worker import Worker  # noqa: PLC0415 - gunicorn's worker brings the most of its imports
 
         settings = {
@@ -125,6 +126,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "graceful_timeout": self._service.grace,
             # The most that gunicorn takes; a query of 1,000 Cyrillic letters needs 6,000 characters.
             "limit_request_line": 8190,
+            "logger_class": GunicornLog,
             "loglevel": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
             "control_socket_disable": True,
             "child_exit": self.worker_ended,
