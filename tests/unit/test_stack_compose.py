@@ -125,6 +125,7 @@ def test_what_is_waited_for_has_no_profile_that_could_be_off(whole: compose.Proj
         ("index-gpu", "job"),
         ("export", "setup"),
         ("prometheus", "monitoring"),
+        ("grafana", "monitoring"),
     ],
 )
 def test_a_service_belongs_to_its_profile(service: str, profile: str) -> None:
