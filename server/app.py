@@ -17,22 +17,26 @@ from server.guard import Guard, guard
 from server.headers import add_security_headers
 from server.health import health_blueprint
 from server.images import images_blueprint
+from server.observe import Metrics, observe
 from server.page import page_blueprint
 
 DEFAULT_GUARD = Guard()
 
 
-def create_app(search: Search, settings: Guard = DEFAULT_GUARD) -> Flask:
+def create_app(search: Search, settings: Guard = DEFAULT_GUARD, metrics: Metrics | None = None) -> Flask:
     """The application; it neither opens nor closes what it stands on.
 
     Args:
         search: the pipeline that answers. Whoever made it also has it follow the alias.
         settings: who may ask, and what answers may tell.
+        metrics: what the pipeline counts with; the application's own if None.
 
     Raises:
         SceneseekError: see `guard`.
     """
+    metrics = metrics or Metrics()
     app = Flask(__name__)
+    observe(app, search, metrics)
     answer_errors_as_problems(app)
     guard(app, settings)
     add_security_headers(app)
@@ -43,7 +47,7 @@ def create_app(search: Search, settings: Guard = DEFAULT_GUARD) -> Flask:
     app.register_blueprint(details_blueprint(search))
     app.register_blueprint(openapi_blueprint())
     app.register_blueprint(docs_blueprint())
-    app.register_blueprint(images_blueprint(search))
+    app.register_blueprint(images_blueprint(search, metrics))
     app.register_blueprint(health_blueprint(search))
     app.register_blueprint(page_blueprint())
     return app

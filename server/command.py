@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sceneseek.logs import in_json
 from sceneseek.options import bundle_option, device_option, index_option, threads_option
 from server.guard.options import guard_options
 
 if TYPE_CHECKING:
     from sceneseek.runtime import Device
     from server.guard.settings import Guard
+
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -62,4 +66,5 @@ def serve(
     from server.process import Service, run  # noqa: PLC0415
 
     service = Service(bundle, index_url, device, threads, host, port, http_threads, guard=guard)
-    run(service, announce=click.echo)
+    # Where programs read what is written, they read of this too.
+    run(service, announce=log.info if in_json() else click.echo)

@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from sceneseek.errors import SceneseekError
 from server.guard.paths import shows_paths
+from server.observe import note_problem, request_id
 from server.problem import MEDIA_TYPE, Problem
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def answer_errors_as_problems(app: Flask) -> None:
 
 def problem_response(problem: Problem) -> Response:
     """The answer that carries a problem."""
-    response = Response(problem.encode(), problem.status, content_type=MEDIA_TYPE)
+    note_problem(problem.kind, problem.status)
+    response = Response(problem.encode(request_id()), problem.status, content_type=MEDIA_TYPE)
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request, send_file
 
 from sceneseek.errors import ImageError, NotFound
 from sceneseek.search import Search
+from server.observe import Metrics
 from server.stored_image import UNKNOWN, StoredImage, find_image
 from server.thumbnails import MEDIA_TYPE, Thumbnails
 
@@ -16,10 +17,11 @@ from server.thumbnails import MEDIA_TYPE, Thumbnails
 CACHE_CONTROL = "private, max-age=600"
 
 
-def images_blueprint(search: Search) -> Blueprint:
+def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
     """The views over one pipeline's live generation."""
     blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
-    thumbnails = Thumbnails()
+    thumbnails = Thumbnails(on_sent=metrics.thumbnail_sent)
+    metrics.watch_thumbnails(lambda: thumbnails.kept_bytes)
 
     @blueprint.get("/<uuid:image_id>")
     def original(image_id: UUID) -> Response:

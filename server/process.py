@@ -115,6 +115,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         super().__init__()
 
     def load_config(self) -> None:
+        from server.gunicorn_log import GunicornLog  # noqa: PLC0415
         from server.worker import Worker  # noqa: PLC0415 - gunicorn's worker brings the most of its imports
 
         settings = {
@@ -130,6 +131,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "limit_request_line": 8190,
             # gunicorn would believe headers of any client on this machine; `guard` decides which proxy is believed.
             "forwarded_allow_ips": "",
+            "logger_class": GunicornLog,
             "loglevel": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
             "control_socket_disable": True,
             "child_exit": self.worker_ended,

@@ -68,18 +68,23 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         else:
             self.log.exception("a request failed outside the application")
             problem = _FAULT
+        # In the worker, see `server.process`: it brings the whole library, and the master reads this module too.
+        from server.observe import note_malformed  # noqa: PLC0415
+
+        request_id = note_malformed(self.wsgi, problem.status)
         try:
-            client.sendall(_http_answer(problem))
+            client.sendall(_http_answer(problem, request_id))
         except OSError:
             self.log.debug("the client has gone before it was told what was wrong")
 
 
-def _http_answer(problem: Problem) -> bytes:
-    body = problem.encode()
+def _http_answer(problem: Problem, request_id: str) -> bytes:
+    body = problem.encode(request_id)
     headers = (
         ("Content-Type", MEDIA_TYPE),
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
+        ("X-Request-ID", request_id),
         *SECURITY_HEADERS,
     )
     lines = [

@@ -130,7 +130,9 @@ def test_what_is_no_request_gets_a_problem_document_too(start: Start, request_li
         head, _, body = _read_all(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"application/problem+json" in head
-    assert json.loads(body)["status"] == status
+    problem = json.loads(body)
+    assert problem["status"] == status
+    assert f"X-Request-ID: {problem['request_id']}\r\n".encode() in head + b"\r\n"
     assert service.client.get("/readyz").status_code == 200
 
 
@@ -261,6 +263,32 @@ def _seconds_to_answer(start: Start) -> float:
     seconds = time.monotonic() - begun
     service.stopped()
     return seconds
+
+
+def test_as_json_every_line_is_an_object_and_a_request_is_one_of_them(bundle: Bundle, index: Path) -> None:
+    command = [SCENESEEK, "serve", "--bundle", bundle.path, "--index", f"file:{index}", "--port", "0"]
+    environment = {**os.environ, "SCENESEEK_LOG_FORMAT": "json"}
+    with subprocess.Popen([*map(str, command)], stdout=-1, stderr=-1, text=True, env=environment) as process:
+        assert process.stderr is not None
+        lines: list[dict[str, Any]] = []
+        while not (lines and lines[-1]["message"].startswith("sceneseek searches")):
+            lines.append(json.loads(process.stderr.readline()))
+        port = urlsplit(lines[-1]["message"].split()[-1]).port
+        answer = httpx.get(f"http://127.0.0.1:{port}{QUERY}", headers={"X-Request-ID": "mine"}, timeout=30)
+        malformed = socket.create_connection(("127.0.0.1", int(port or 0)), timeout=30)
+        with malformed:
+            malformed.sendall(b"GET / HTTP/9.9\r\n\r\n")
+            _read_all(malformed)
+        process.terminate()
+        out, errors = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("", 0)
+    lines += [json.loads(line) for line in errors.splitlines()]
+    assert {"gunicorn.error", "server.access"} <= {line["logger"] for line in lines}
+    access = {line["route"]: line for line in lines if line["logger"] == "server.access"}
+    assert access["/v1/search"]["request_id"] == answer.headers["X-Request-ID"] == "mine"
+    assert access["/v1/search"]["bytes"] == len(answer.content)
+    assert access["malformed"]["status"] == 400
+    assert "circle" not in errors
 
 
 def _index(folder: Path, bundle: Bundle, index: Path) -> None:

@@ -145,7 +145,8 @@ def test_a_flaw_in_one_of_several_searches_is_named_with_its_place(
 def test_pages_put_together_are_the_whole_answer(client: FlaskClient) -> None:
     whole = found(client, q="the sea", k=len(NAMES))
     assert whole["next_offset"] is None
-    pages, offset = [], 0
+    pages: list[str] = []
+    offset: int | None = 0
     while offset is not None:
         page = found(client, q="the sea", k=5, offset=offset)
         assert [result["rank"] for result in page["results"]] == list(

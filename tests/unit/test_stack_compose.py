@@ -126,6 +126,7 @@ def test_what_is_waited_for_has_no_profile_that_could_be_off(whole: compose.Proj
         ("export", "setup"),
         ("keys", "setup"),
         ("prometheus", "monitoring"),
+        ("grafana", "monitoring"),
     ],
 )
 def test_a_service_belongs_to_its_profile(service: str, profile: str) -> None:
