@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TypedDict
+from typing import Literal
 
 from flask import Blueprint, Response
+from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from sceneseek.runtime import Placement, runtime_version
 from sceneseek.search import Search
 from server.answer import json_answer
+from server.api.operation import operation
 from server.errors import problem_response
 from server.guard import guard_problem
 from server.guard.paths import shows_paths
@@ -44,16 +46,37 @@ class Readiness(TypedDict):
     runtime: Runtime
 
 
+class ReadyDocument(Readiness):
+    """What `/readyz` answers."""
+
+    status: Literal["ready"]
+
+
+class AliveDocument(TypedDict):
+    """What `/healthz` answers."""
+
+    status: Literal["alive"]
+
+
 def health_blueprint(search: Search) -> Blueprint:
     """The views over one pipeline."""
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")
+    @operation(summary="Whether the process lives", tag="service", answer=AliveDocument)
     def alive() -> Response:
+        """It tells nothing more: ask `/readyz` whether a search would be answered."""
         return json_answer({"status": "alive"})
 
     @blueprint.get("/readyz")
+    @operation(
+        summary="Whether it can answer, and what from",
+        tag="service",
+        answer=ReadyDocument,
+        problems={503: "It cannot; `detail` says why."},
+    )
     def ready() -> Response:
+        """The generation and the bundle that answer, and where the models run."""
         try:
             state = _readiness(search)
         except Exception:  # whatever keeps the engine from counting keeps it from searching

@@ -8,8 +8,9 @@ from flask import Blueprint, Response, request, send_file
 
 from sceneseek.errors import ImageError, NotFound
 from sceneseek.search import Search
+from server.api.operation import operation
 from server.observe import Metrics
-from server.stored_image import UNKNOWN, StoredImage, find_image
+from server.stored_image import MEDIA_TYPES, UNKNOWN, StoredImage, find_image
 from server.thumbnails import MEDIA_TYPE, Thumbnails
 
 # An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
@@ -24,11 +25,28 @@ def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
     metrics.watch_thumbnails(lambda: thumbnails.kept_bytes)
 
     @blueprint.get("/<uuid:image_id>")
+    @operation(
+        summary="The original file",
+        tag="images",
+        answer=MEDIA_TYPES,
+        problems={404: "No image has this id, or its file is gone."},
+        unchanged=True,
+        ranges=True,
+    )
     def original(image_id: UUID) -> Response:
+        """As it lies in its folder; in parts too, for those who ask for a range of its bytes."""
         return _original(find_image(search, image_id))
 
     @blueprint.get("/<uuid:image_id>/thumbnail")
+    @operation(
+        summary="A small picture of it",
+        tag="images",
+        answer=(MEDIA_TYPE,),
+        problems={404: "No image has this id, or its file is gone."},
+        unchanged=True,
+    )
     def thumbnail(image_id: UUID) -> Response:
+        """A JPEG of at most 320 pixels a side, drawn anew from the pixels: what else the file holds is not in it."""
         return _thumbnail(find_image(search, image_id), thumbnails)
 
     return blueprint

@@ -18,7 +18,7 @@ from server.guard.paths import shows_paths
 
 log = logging.getLogger(__name__)
 
-_MEDIA_TYPES = {
+_MEDIA_TYPE_OF = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
     "WEBP": "image/webp",
@@ -30,6 +30,8 @@ _MEDIA_TYPES = {
 }
 # Of a format that this program does not know: no browser makes anything of it.
 UNKNOWN = "application/octet-stream"
+# Of all that `/v1/images/{id}` may answer with.
+MEDIA_TYPES = (*_MEDIA_TYPE_OF.values(), UNKNOWN)
 _EXTENSIONS = {"JPEG": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
 
 
@@ -77,7 +79,7 @@ def find_image(search: Search, image_id: UUID) -> StoredImage:
     except NotFound as error:
         log.info("%s: %s", image_id, error)
         raise NotFound(f"the file of {called} is no longer in its folder", error.hint) from None
-    media_type = _MEDIA_TYPES.get(image_format, UNKNOWN)
+    media_type = _MEDIA_TYPE_OF.get(image_format, UNKNOWN)
     return StoredImage(file, called, name, media_type, _tag(file, payload))
 
 

@@ -207,7 +207,8 @@ def _body(found: Operation, schemas: _Schemas) -> dict[str, Any]:
 
 def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
     if isinstance(found.answer, tuple):
-        content = {media_type: {"schema": {"type": "string"}} for media_type in found.answer}
+        # Bytes of a media type need no schema (OpenAPI 3.1, "Considerations for Binary Data").
+        content: dict[str, Any] = {media_type: {} for media_type in found.answer}
     else:
         content = {"application/json": {"schema": schemas.answer(found.answer)}}
     responses: dict[str, Any] = {str(found.status): {"description": "The answer.", "content": content}}
@@ -215,6 +216,12 @@ def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
         responses["200"] = {"description": "The same had been asked before; nothing has changed.", "content": content}
     if found.unchanged:
         responses["304"] = {"description": "What the client has is still right."}
+    if found.ranges:
+        responses["206"] = {"description": "The part of it that was asked for.", "content": content}
+        responses["416"] = {
+            "description": "It has no such part.",
+            "content": {PROBLEM: {"schema": schemas.problem}},
+        }
     takes_a_body = found.body or found.upload
     for status in _PROBLEMS:
         if status not in found.problems and (takes_a_body or status not in _WITHOUT_BODY) and status != 404:

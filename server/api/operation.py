@@ -28,6 +28,7 @@ class Operation:
         problems: the statuses of errors that are its own, each with what it means.
         again: whether it answers 200 to a request that it has answered before.
         unchanged: whether it answers 304 to a client that has the content already.
+        ranges: whether it answers with a part of the content where one is asked for.
         id: its name for programs; by default that of the view.
     """
 
@@ -43,6 +44,7 @@ class Operation:
     problems: Mapping[int, str] = field(default_factory=dict)
     again: bool = False
     unchanged: bool = False
+    ranges: bool = False
     id: str = ""
 
 

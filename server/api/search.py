@@ -14,6 +14,7 @@ from server.api.operation import operation
 from server.api.search_request import SearchArguments, SearchBody, SearchesBody, read_body
 from server.api.uploads import FORM, Uploads
 from server.guard.paths import check_filter
+from server.observe import record_stages
 
 NOT_THERE = {404: "The image to search by is not in the index."}
 PICTURE = "file"
@@ -60,6 +61,9 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
     def answered(queries: list[Query]) -> list[Answer]:
         for query in queries:
             check_filter(query.where)
-        return search.queries(queries, deadline())
+        answers = search.queries(queries, deadline())
+        for answer in answers:
+            record_stages(answer.timings_ms)
+        return answers
 
     return blueprint

@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 
 from sceneseek.logs import log_fields
 from sceneseek.search import Search
+from server.api.operation import operation
 from server.observe.exchange import Exchange, accepted_id, current, new_id, problem_kind
 from server.observe.generation import GenerationCollector
 from server.observe.metrics import Metrics
@@ -126,7 +127,9 @@ def _blueprint(metrics: Metrics) -> Blueprint:
     blueprint = Blueprint("metrics", __name__)
 
     @blueprint.get("/metrics")
+    @operation(summary="Figures for Prometheus", tag="service", answer=("text/plain", "application/openmetrics-text"))
     def exposed() -> Response:
+        """In the text format, or in OpenMetrics where that is asked for; docs/observability.md names them all."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         response = Response(encode(metrics), content_type=content_type)
         response.headers["Cache-Control"] = "no-store"
