@@ -6,6 +6,10 @@
     ├── SourceError          a folder or file of the user's that cannot be used       exit 1
     ├── ImageError           one picture that cannot be decoded                       HTTP 422
     ├── DataError            captions, splits or ratings that cannot be read          exit 1
+    ├── ServiceUnreachable   a service that does not answer, or not in time           exit 1
+    ├── ServiceError         a service that failed, or is no service of ours          exit 1
+    │   └── KeyRefused       a service that wants a key, and not this one             HTTP 401
+    ├── IndexChanged         an index that was replaced between two pages             exit 1
     ├── BundleError          a bundle that is missing, changed or unfit               HTTP 503, exit 1
     ├── IndexUnavailable     an index that is missing, empty, held or of another bundle
     ├── ExportError          a graph that could not be made or differs from its source
@@ -99,6 +103,45 @@ class DataError(SceneseekError):
 
     slug = "data"
     title = "The data cannot be read"
+
+
+class ServiceUnreachable(SceneseekError):
+    """A service that does not answer, or not in time."""
+
+    slug = "service-unreachable"
+    title = "The service does not answer"
+
+
+class ServiceError(SceneseekError):
+    """A service's answer that says that it failed, or that is none of ours.
+
+    Args:
+        what: what was wrong.
+        hint: what the reader can do about it.
+        http_status: that of the answer.
+    """
+
+    slug = "service"
+    title = "The service failed"
+
+    def __init__(self, what: str, hint: str = "", http_status: int = 500) -> None:
+        super().__init__(what, hint)
+        self.http_status = http_status
+
+
+class KeyRefused(ServiceError):
+    """A service that wants a key: there was none, or it is none that is live."""
+
+    status = 401
+    slug = "unauthorized"
+    title = "A key is needed"
+
+
+class IndexChanged(SceneseekError):
+    """An index that was replaced between two pages of one search, which then do not belong together."""
+
+    slug = "index-changed"
+    title = "The index was replaced in the meantime"
 
 
 class BundleError(SceneseekError):

@@ -1,0 +1,42 @@
+"""A client of the service: `from sceneseek.client import Client`.
+
+    with Client("http://127.0.0.1:8080") as client:
+        for result in client.search("a dog jumping over a log").results:
+            print(result.rank, result.score, result.metadata)
+
+What the service answers becomes frozen dataclasses; fields of newer services are ignored. What goes wrong is an error
+of `sceneseek.errors`, the one that the service itself met where it said so. Every request may safely be repeated, so
+one that was lost, or came when the service had too much to do, is repeated within the time that a call has.
+
+It loads urllib3 and nothing of what searches: neither models nor an index are needed where it runs.
+"""
+
+from sceneseek.client.answers import (
+    Answer,
+    Collection,
+    Collections,
+    Explanation,
+    Feedback,
+    ImageDetails,
+    Readiness,
+    Result,
+    Scored,
+    Scores,
+)
+from sceneseek.client.client import Client
+from sceneseek.client.query import Query
+
+__all__ = [
+    "Answer",
+    "Client",
+    "Collection",
+    "Collections",
+    "Explanation",
+    "Feedback",
+    "ImageDetails",
+    "Query",
+    "Readiness",
+    "Result",
+    "Scored",
+    "Scores",
+]

@@ -1,0 +1,190 @@
+"""A service that answers as a script says: real HTTP, in the place of a service that fails in ways one could not arrange."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Handler = BaseHTTPRequestHandler
+Step = Callable[[Handler], None]
+
+ANSWER: dict[str, Any] = {
+    "query": "a dog",
+    "truncated": False,
+    "match": True,
+    "threshold": 0.25,
+    "results": [
+        {
+            "rank": 1,
+            "id": "bf8013b6-61f9-5d1d-94d6-cfa2c149805e",
+            "score": 1,
+            "match": True,
+            "similarity": 0.5,
+            "width": 320,
+            "height": 240,
+            "format": "PNG",
+            "metadata": {"title": "A dog"},
+            "duplicates": 0,
+            "image": "/photos/v1/images/bf8013b6-61f9-5d1d-94d6-cfa2c149805e",
+            "thumbnail": "/photos/v1/images/bf8013b6-61f9-5d1d-94d6-cfa2c149805e/thumbnail",
+        }
+    ],
+    "offset": 0,
+    "next_offset": None,
+    "shortlist": 1,
+    "generation": "g1",
+    "bundle": "b" * 64,
+    "calibrated": True,
+    "timings_ms": {"total": 1.5},
+}
+FEEDBACK = {"stored": True, "key": "k"}
+READY = {"status": "ready", "pack": "compact", "generation": "g1", "images": 12, "problem": None, "following": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request as it came."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def document(self) -> Any:
+        """What its JSON body says."""
+        return json.loads(self.body)
+
+
+class PlayedService:
+    """Answers the first request as the first step of its script does, and so on; the last step goes on for ever.
+
+    Attributes:
+        script: the steps that are left.
+        asked: the requests that came.
+        url: where it is.
+    """
+
+    def __init__(self, *script: Step) -> None:
+        self.script = [*script]
+        self.asked: list[Asked] = []
+        self._guard = threading.Lock()
+        played = self
+
+        class Played(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                played._next(Asked(self.command, self.path, dict(self.headers), body))(self)
+
+            do_POST = do_GET  # noqa: N815 - http.server's name
+
+            def log_message(self, *_: object) -> None:
+                """Nothing: the tests look at what was asked."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Played)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def _next(self, asked: Asked) -> Step:
+        with self._guard:
+            self.asked.append(asked)
+            return self.script.pop(0) if len(self.script) > 1 else self.script[0]
+
+    def serve(self) -> None:
+        """Answer until it is stopped."""
+        self._server.serve_forever(poll_interval=0.01)
+
+    def stop(self) -> None:
+        """Answer no more, and let go of the port."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def playing(*script: Step) -> Iterator[PlayedService]:
+    """A played service that answers while the block runs."""
+    service = PlayedService(*script)
+    thread = threading.Thread(target=service.serve, daemon=True)
+    thread.start()
+    try:
+        yield service
+    finally:
+        service.stop()
+        thread.join()
+
+
+def answering(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Step:
+    """Send a JSON document; or bytes, as they are."""
+    content = document if isinstance(document, bytes) else json.dumps(document).encode()
+
+    def step(handler: Handler) -> None:
+        handler.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    return step
+
+
+def problem(status: int, kind: str = "", headers: Mapping[str, str] | None = None, **more: str) -> Step:
+    """Send a problem document as the service does."""
+    name = f"urn:sceneseek:problem:{kind}" if kind else "about:blank"
+    document = {"type": name, "title": "", "status": status, **more}
+    return answering(document, status, {"Content-Type": "application/problem+json", **(headers or {})})
+
+
+def closing(handler: Handler) -> None:
+    """End the connection without a word."""
+    handler.close_connection = True
+
+
+def halving(handler: Handler) -> None:
+    """Promise more than comes, and end the connection."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b"{")
+    handler.close_connection = True
+
+
+def garbling(handler: Handler) -> None:
+    """Send what is no HTTP."""
+    handler.wfile.write(b"\x00\x01 SSH-2.0-not-http\r\n\r\n")
+    handler.close_connection = True
+
+
+def waiting(until: threading.Event) -> Step:
+    """Send nothing until then."""
+
+    def step(handler: Handler) -> None:
+        until.wait(30)
+        handler.close_connection = True
+
+    return step
+
+
+def trickling(until: threading.Event) -> Step:
+    """Send a byte now and then, for ever."""
+
+    def step(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        handler.close_connection = True
+        try:
+            while not until.wait(0.05):
+                handler.wfile.write(b" ")
+                handler.wfile.flush()
+        except OSError:  # the other side has had enough
+            pass
+
+    return step
