@@ -1,4 +1,4 @@
-"""A service that answers as a script says: real HTTP, in the place of a service that fails in ways one could not arrange."""
+"""A service that answers as a script says: real HTTP, for failures that a real service could not be brought to."""
 
 from __future__ import annotations
 
