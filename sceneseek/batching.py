@@ -31,6 +31,8 @@ Gives_co = TypeVar("Gives_co", covariant=True)
 # How often the supervisor looks whether a run hangs, and how soon it replaces a dead worker: later each time in a row.
 _LOOK_EVERY = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+# How long a close waits for what still waits.
+_CLOSING = 5.0
 # The weight of the last run in the seconds that an item is taken to need.
 _LAST = 0.2
 
@@ -189,7 +191,7 @@ class Batcher(Generic[Item, Outcome]):
         self._closed.set()
         with self._changed:
             self._changed.notify_all()
-        self._supervisor.join(self._settings.hang_after)
+        self._supervisor.join(_CLOSING)
 
     def _refuse_or_queue(self, tickets: list[_Ticket[Item, Outcome]]) -> None:
         if self._problem is not None or self._closed.is_set():

@@ -38,15 +38,54 @@ if TYPE_CHECKING:
 @click.option(
     "--http-threads",
     type=click.IntRange(1, 256),
-    default=8,
+    default=32,
     show_default=True,
     envvar="SCENESEEK_HTTP_THREADS",
     show_envvar=True,
     help="How many requests are answered at a time.",
 )
-def serve(bundle: Path, index_url: str, device: Device, threads: int, host: str, port: int, http_threads: int) -> None:
+@click.option(
+    "--queue",
+    type=click.IntRange(0, 10_000),
+    default=128,
+    show_default=True,
+    envvar="SCENESEEK_QUEUE",
+    show_envvar=True,
+    help="How many more may wait; the next are refused with 429.",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0.1, 3600),
+    default=10.0,
+    show_default=True,
+    envvar="SCENESEEK_DEADLINE",
+    show_envvar=True,
+    help="Seconds that a request may take, waiting included; then it is given up with 503.",
+)
+@click.option(
+    "--query-cache",
+    type=click.IntRange(0, 10_000_000),
+    default=4096,
+    show_default=True,
+    envvar="SCENESEEK_QUERY_CACHE",
+    show_envvar=True,
+    help="How many texts' vectors are kept, some 3 KB each; 0 keeps none.",
+)
+def serve(
+    bundle: Path,
+    index_url: str,
+    device: Device,
+    threads: int,
+    host: str,
+    port: int,
+    http_threads: int,
+    queue: int,
+    deadline: float,
+    query_cache: int,
+) -> None:
     """Answer searches over HTTP, with a page for people at /."""
     # Imported here so that `sceneseek --help` answers at once.
     from server.process import Service, run  # noqa: PLC0415
 
-    run(Service(bundle, index_url, device, threads, host, port, http_threads), announce=click.echo)
+    where = (bundle, index_url, device, threads, host, port)
+    run(Service(*where, http_threads, queue, deadline, query_cache), announce=click.echo)

@@ -25,6 +25,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from sceneseek.errors import SceneseekError, StartError
+from server.admission import Admission
 from server.listener import listen, url_of
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class Service:
         host: the name or address to answer at.
         port: 0 lets the system choose.
         http_threads: how many requests are answered at a time.
+        queue: how many more may wait; the next are refused.
+        deadline: seconds that a request may take, from its first bytes.
+        query_cache: how many texts' vectors are kept.
         grace: seconds that a stop waits for requests in flight.
     """
 
@@ -57,7 +61,10 @@ class Service:
     threads: int = 0
     host: str = "127.0.0.1"
     port: int = 8080
-    http_threads: int = 8
+    http_threads: int = 32
+    queue: int = 128
+    deadline: float = 10.0
+    query_cache: int = 4096
     grace: int = 30
 
 
@@ -89,10 +96,13 @@ def open_search(service: Service) -> Search:
     """
     # Imported here, in the worker, so that the master stays small and forks before any library has threads.
     from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.query_encoder import QueryEncoder  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    search = Search(Bundle.load(service.bundle), open_store(service.index_url), service.device, service.threads)
+    bundle, store = Bundle.load(service.bundle), open_store(service.index_url)
+    encoder = QueryEncoder(cached_texts=service.query_cache)
+    search = Search(bundle, store, service.device, service.threads, encoder)
     search.warm_up()
     search.live.follow()
     return search
@@ -103,6 +113,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
     def __init__(self, service: Service, listener: socket.socket, announce: Callable[[str], None]) -> None:
         self.failure: SceneseekError | None = None
+        self.admission = Admission(service.http_threads + service.queue, service.deadline)
         self._service = service
         self._announce = announce
         self._url = url_of(listener)

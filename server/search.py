@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from sceneseek.search import Answer, Result, Search
+from server.admission import DEADLINE
 from server.answer import json_answer
 from server.search_request import SearchRequest
 
@@ -57,7 +58,8 @@ def search_blueprint(search: Search) -> Blueprint:
         return answered(SearchRequest.from_json(request.get_data(cache=False)))
 
     def answered(asked: SearchRequest) -> Response:
-        answer = search.query(asked.q, asked.k, asked.shortlist, asked.where(), asked.keep_duplicates)
+        deadline = request.environ.get(DEADLINE)
+        answer = search.query(asked.q, asked.k, asked.shortlist, asked.where(), asked.keep_duplicates, deadline)
         return json_answer(_document(answer, request.root_path))
 
     return blueprint
