@@ -63,6 +63,15 @@ if TYPE_CHECKING:
     help="Seconds that a request may take, waiting included; then it is given up with 503.",
 )
 @click.option(
+    "--max-batch",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    envvar="SCENESEEK_MAX_BATCH",
+    show_envvar=True,
+    help="The most queries that share one run of the text graph; 1 runs each alone.",
+)
+@click.option(
     "--query-cache",
     type=click.IntRange(0, 10_000_000),
     default=4096,
@@ -81,6 +90,7 @@ def serve(
     http_threads: int,
     queue: int,
     deadline: float,
+    max_batch: int,
     query_cache: int,
 ) -> None:
     """Answer searches over HTTP, with a page for people at /."""
@@ -88,4 +98,4 @@ def serve(
     from server.process import Service, run  # noqa: PLC0415
 
     where = (bundle, index_url, device, threads, host, port)
-    run(Service(*where, http_threads, queue, deadline, query_cache), announce=click.echo)
+    run(Service(*where, http_threads, queue, deadline, max_batch, query_cache), announce=click.echo)

@@ -51,6 +51,7 @@ class Service:
         http_threads: how many requests are answered at a time.
         queue: how many more may wait; the next are refused.
         deadline: seconds that a request may take, from its first bytes.
+        max_batch: the most texts of one run of the text graph.
         query_cache: how many texts' vectors are kept.
         grace: seconds that a stop waits for requests in flight.
     """
@@ -64,6 +65,7 @@ class Service:
     http_threads: int = 32
     queue: int = 128
     deadline: float = 10.0
+    max_batch: int = 32
     query_cache: int = 4096
     grace: int = 30
 
@@ -95,13 +97,14 @@ def open_search(service: Service) -> Search:
         SceneseekError: the bundle, the index or the runtime cannot be used.
     """
     # Imported here, in the worker, so that the master stays small and forks before any library has threads.
+    from sceneseek.batching import Batching  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.query_encoder import QueryEncoder  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
     bundle, store = Bundle.load(service.bundle), open_store(service.index_url)
-    encoder = QueryEncoder(cached_texts=service.query_cache)
+    encoder = QueryEncoder(Batching(max_batch=service.max_batch), cached_texts=service.query_cache)
     search = Search(bundle, store, service.device, service.threads, encoder)
     search.warm_up()
     search.live.follow()
