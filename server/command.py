@@ -44,11 +44,47 @@ log = logging.getLogger(__name__)
 @click.option(
     "--http-threads",
     type=click.IntRange(1, 256),
-    default=8,
+    default=32,
     show_default=True,
     envvar="SCENESEEK_HTTP_THREADS",
     show_envvar=True,
     help="How many requests are answered at a time.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(0, 10_000),
+    default=128,
+    show_default=True,
+    envvar="SCENESEEK_QUEUE",
+    show_envvar=True,
+    help="How many more may wait; the next are refused with 429.",
+)
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0.1, 3600),
+    default=10.0,
+    show_default=True,
+    envvar="SCENESEEK_DEADLINE",
+    show_envvar=True,
+    help="Seconds that a request may take, waiting included; then it is given up with 503.",
+)
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    envvar="SCENESEEK_MAX_BATCH",
+    show_envvar=True,
+    help="The most queries that share one run of the text graph; 1 runs each alone.",
+)
+@click.option(
+    "--query-cache",
+    type=click.IntRange(0, 10_000_000),
+    default=4096,
+    show_default=True,
+    envvar="SCENESEEK_QUERY_CACHE",
+    show_envvar=True,
+    help="How many texts' vectors are kept, some 3 KB each; 0 keeps none.",
 )
 @guard_options
 def serve(
@@ -59,12 +95,29 @@ def serve(
     host: str,
     port: int,
     http_threads: int,
+    queue: int,
+    deadline: float,
+    max_batch: int,
+    query_cache: int,
     guard: Guard,
 ) -> None:
     """Answer searches over HTTP, with a page for people at /."""
     # Imported here so that `sceneseek --help` answers at once.
     from server.process import Service, run  # noqa: PLC0415
 
-    service = Service(bundle, index_url, device, threads, host, port, http_threads, guard=guard)
+    service = Service(
+        bundle=bundle,
+        index_url=index_url,
+        device=device,
+        threads=threads,
+        host=host,
+        port=port,
+        http_threads=http_threads,
+        queue=queue,
+        deadline=deadline,
+        max_batch=max_batch,
+        query_cache=query_cache,
+        guard=guard,
+    )
     # Where programs read what is written, they read of this too.
     run(service, announce=log.info if in_json() else click.echo)

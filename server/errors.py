@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from sceneseek.errors import SceneseekError
+from sceneseek.errors import SceneseekError, TryAgain
 from server.guard.paths import shows_paths
 from server.observe import note_problem, request_id
 from server.problem import MEDIA_TYPE, Problem
@@ -38,6 +39,10 @@ def problem_response(problem: Problem) -> Response:
 
 
 def _ours(error: SceneseekError) -> Response:
+    if isinstance(error, TryAgain):  # comes in numbers, and each is counted; a line each would be one trouble more
+        response = problem_response(Problem.of(error))
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+        return response
     if error.status >= 500:
         log.error("%s %s: %s", request.method, request.path, error)
     if error.for_clients or shows_paths():

@@ -85,6 +85,9 @@ def health_blueprint(search: Search) -> Blueprint:
         if not state["following"]:
             stalled = "a new generation would not be followed: the thread that watches the index has died"
             return problem_response(Problem(503, stalled, "restart the service", more={**state}))
+        lost = search.encoder.problem()
+        if lost is not None:
+            return problem_response(Problem(503, lost, "restart the service if it stays so", more={**state}))
         return json_answer({"status": "ready", **state})
 
     return blueprint

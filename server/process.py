@@ -25,6 +25,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from sceneseek.errors import SceneseekError, StartError
+from server.admission import Admission
 from server.guard.settings import Guard
 from server.listener import listen, url_of
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from sceneseek.runtime import Device
     from sceneseek.search import Search
+    from server.observe import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,10 @@ class Service:
         host: the name or address to answer at.
         port: 0 lets the system choose.
         http_threads: how many requests are answered at a time.
+        queue: how many more may wait; the next are refused.
+        deadline: seconds that a request may take, from its first bytes.
+        max_batch: the most texts of one run of the text graph.
+        query_cache: how many texts' vectors are kept.
         grace: seconds that a stop waits for requests in flight.
         guard: who may ask, and what answers may tell.
     """
@@ -59,7 +65,11 @@ class Service:
     threads: int = 0
     host: str = "127.0.0.1"
     port: int = 8080
-    http_threads: int = 8
+    http_threads: int = 32
+    queue: int = 128
+    deadline: float = 10.0
+    max_batch: int = 32
+    query_cache: int = 4096
     grace: int = 30
     guard: Guard = field(default_factory=Guard)
 
@@ -84,18 +94,25 @@ def run(service: Service, announce: Callable[[str], None]) -> None:
         raise
 
 
-def open_search(service: Service) -> Search:
-    """The pipeline of a service, warm, and following the alias.
+def open_search(service: Service, metrics: Metrics) -> Search:
+    """The pipeline of a service, warm, following the alias, and counted by `metrics`.
 
     Raises:
         SceneseekError: the bundle, the index or the runtime cannot be used.
     """
     # Imported here, in the worker, so that the master stays small and forks before any library has threads.
+    from sceneseek.batching import Batching  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.query_encoder import QueryEncoder  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    search = Search(Bundle.load(service.bundle), open_store(service.index_url), service.device, service.threads)
+    bundle, store = Bundle.load(service.bundle), open_store(service.index_url)
+    encoder = QueryEncoder(Batching(max_batch=service.max_batch), cached_texts=service.query_cache, observer=metrics)
+    for kind in encoder.waiting():
+        metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
+    metrics.watch_query_cache(encoder.kept)
+    search = Search(bundle, store, service.device, service.threads, encoder)
     search.warm_up()
     search.live.follow()
     return search
@@ -106,6 +123,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
     def __init__(self, service: Service, listener: socket.socket, announce: Callable[[str], None]) -> None:
         self.failure: SceneseekError | None = None
+        self.admission = Admission(service.http_threads + service.queue, service.deadline)
         self._service = service
         self._announce = announce
         self._url = url_of(listener)
@@ -144,9 +162,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         """In the worker: open everything, tell the master, and hand over the application."""
         try:
             from server.app import create_app  # noqa: PLC0415 - in the worker, see `open_search`
+            from server.observe import Metrics  # noqa: PLC0415
 
-            self._search = open_search(self._service)
-            application = create_app(self._search, self._service.guard)
+            metrics = Metrics()
+            self._search = open_search(self._service, metrics)
+            application = create_app(self._search, self._service.guard, metrics)
             with self._search.live.borrow() as pair:
                 images = pair.collection.count()
         except Exception as error:

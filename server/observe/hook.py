@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Blueprint, Flask, Response, g, request
 from prometheus_client.exposition import choose_encoder
 
+from sceneseek.errors import TryAgain
 from sceneseek.logs import log_fields
 from sceneseek.search import Search
 from server.api.operation import operation
@@ -52,6 +53,13 @@ def note_malformed(app: Flask, status: int) -> str:
     app.extensions[_EXTENSION].answered(exchange)
     _log(exchange)
     return exchange.id
+
+
+def note_turned_away(app: Flask, method: str, error: TryAgain) -> None:
+    """Count a request that was not let in to the application; it gets no line, since such come in numbers."""
+    exchange = Exchange("", method, route="turned-away", status=error.status, problem=error.slug)
+    exchange.stop()
+    app.extensions[_EXTENSION].answered(exchange)
 
 
 class _Observed:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,8 +24,6 @@ from prometheus_client.registry import Collector
 from sceneseek import __version__
 from server.observe.exchange import Exchange
 
-Kind = Literal["text", "image"]
-
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Seconds: of a whole request, and of parts of one.
 _REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -37,7 +34,7 @@ _BATCH = (1, 2, 4, 8, 16, 32, 64)
 class Metrics(Collector):
     """Everything that the service counts. Thread-safe.
 
-    It is the observer that the query encoder's batches report to (`batch_ran`, `waited`, `cached`), and it is collected
+    It is the observer that the query encoder's batches report to (`sceneseek.batching.Observer`), and it is collected
     like a registry.
 
     Attributes:
@@ -82,6 +79,7 @@ class Metrics(Collector):
         self._waits = histogram("queue_wait_seconds", "How long a query waited to be encoded.", _STAGE, "kind")
         self._sizes = histogram("batch_size", "Queries encoded in one run of a graph.", _BATCH, "kind")
         self._runs = histogram("batch_run_seconds", "How long one run of a graph took.", _STAGE, "kind")
+        self._refused = counter("queue_refusals_total", "Queries that were not encoded.", "kind", "reason")
         self._hits = counter("query_cache_hits_total", "Queries whose vectors were kept from before.")
         self._misses = counter("query_cache_misses_total", "Queries that had to be encoded.")
         self._entries = gauge("query_cache_entries", "Queries whose vectors are kept.")
@@ -119,20 +117,24 @@ class Metrics(Collector):
         if exchange.problem:
             self._errors.labels(exchange.problem).inc()
 
-    def batch_ran(self, kind: Kind, size: int, seconds: float) -> None:
-        """One run of a graph has encoded so many queries."""
+    def ran(self, kind: str, size: int, seconds: float) -> None:
+        """One run of a graph has encoded so many queries: ``texts`` or ``images``."""
         self._sizes.labels(kind).observe(size)
         self._runs.labels(kind).observe(seconds)
 
-    def waited(self, kind: Kind, seconds: float) -> None:
+    def waited(self, kind: str, seconds: float) -> None:
         """A query has left the queue."""
         self._waits.labels(kind).observe(seconds)
 
-    def cached(self, hit: bool) -> None:
+    def refused(self, kind: str, reason: str) -> None:
+        """A query was not encoded: ``overloaded``, ``deadline`` or ``worker``."""
+        self._refused.labels(kind, reason).inc()
+
+    def looked_up(self, hit: bool) -> None:
         """A query was looked for among those kept."""
         (self._hits if hit else self._misses).inc()
 
-    def watch_queue(self, kind: Kind, depth: Callable[[], int]) -> None:
+    def watch_queue(self, kind: str, depth: Callable[[], int]) -> None:
         """Ask this for the length of a queue whenever metrics are asked for."""
         self._depth.labels(kind).set_function(depth)
 

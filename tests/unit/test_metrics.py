@@ -55,25 +55,25 @@ def test_methods_that_clients_make_up_are_one_series() -> None:
 
 def test_the_query_encoder_reports_batches_waits_and_its_cache() -> None:
     metrics = Metrics()
-    metrics.batch_ran("text", 3, 0.004)
-    metrics.batch_ran("image", 1, 0.2)
-    metrics.waited("text", 0.001)
+    metrics.ran("texts", 3, 0.004)
+    metrics.ran("images", 1, 0.2)
+    metrics.waited("texts", 0.001)
     for hit in (True, False, False):
-        metrics.cached(hit)
+        metrics.looked_up(hit)
     depth = 7
-    metrics.watch_queue("text", lambda: depth)
+    metrics.watch_queue("texts", lambda: depth)
     metrics.watch_query_cache(lambda: 12)
     found = read(metrics)
-    assert exposed.value(found, "sceneseek_batch_size_bucket", kind="text", le="2.0") == 0
-    assert exposed.value(found, "sceneseek_batch_size_bucket", kind="text", le="4.0") == 1
-    assert exposed.value(found, "sceneseek_batch_run_seconds_sum", kind="image") == 0.2
-    assert exposed.value(found, "sceneseek_queue_wait_seconds_count", kind="text") == 1
+    assert exposed.value(found, "sceneseek_batch_size_bucket", kind="texts", le="2.0") == 0
+    assert exposed.value(found, "sceneseek_batch_size_bucket", kind="texts", le="4.0") == 1
+    assert exposed.value(found, "sceneseek_batch_run_seconds_sum", kind="images") == 0.2
+    assert exposed.value(found, "sceneseek_queue_wait_seconds_count", kind="texts") == 1
     assert exposed.value(found, "sceneseek_query_cache_hits_total") == 1
     assert exposed.value(found, "sceneseek_query_cache_misses_total") == 2
     assert exposed.value(found, "sceneseek_query_cache_entries") == 12
-    assert exposed.value(found, "sceneseek_queue_depth", kind="text") == 7
+    assert exposed.value(found, "sceneseek_queue_depth", kind="texts") == 7
     depth = 0
-    assert exposed.value(read(metrics), "sceneseek_queue_depth", kind="text") == 0
+    assert exposed.value(read(metrics), "sceneseek_queue_depth", kind="texts") == 0
 
 
 def test_ratings_are_counted_by_what_became_of_them() -> None:
