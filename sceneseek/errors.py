@@ -3,6 +3,8 @@
     SceneseekError
     ├── InvalidRequest       a query, a number or a body that cannot be answered      HTTP 400, exit 2
     ├── NotFound             no such image                                            HTTP 404
+    ├── Conflict             what is sent contradicts what was sent before             HTTP 409
+    ├── FeedbackUnavailable  ratings that cannot be stored                            HTTP 503, exit 1
     ├── SourceError          a folder or file of the user's that cannot be used       exit 1
     ├── ImageError           one picture that cannot be decoded                       HTTP 422
     ├── DataError            captions, splits or ratings that cannot be read          exit 1
@@ -71,6 +73,22 @@ class NotFound(SceneseekError):
     slug = "not-found"
     title = "Not found"
     for_clients = True
+
+
+class Conflict(SceneseekError):
+    """A request contradicts an earlier one of the same key."""
+
+    status = 409
+    slug = "conflict"
+    title = "The request contradicts an earlier one"
+
+
+class FeedbackUnavailable(SceneseekError):
+    """Ratings cannot be stored: no room, no permission, or another process has the file."""
+
+    status = 503
+    slug = "feedback-unavailable"
+    title = "Feedback cannot be stored"
 
 
 class SourceError(SceneseekError):
