@@ -6,20 +6,15 @@ asked for, so `sceneseek search` does not pay for torch.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import logging
 import sys
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import click
 
 from sceneseek import __version__, logs
 from sceneseek.errors import SceneseekError, one_line
-from sceneseek.options import bundle_option, device_option, index_option, json_option, threads_option
-from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, MAX_K, MAX_SHORTLIST
-from sceneseek.runtime import Device
+from sceneseek.search_command import search
 
 log = logging.getLogger(__name__)
 
@@ -59,70 +54,7 @@ def cli(debug: bool, verbose: bool, log_format: logs.LogFormat) -> None:
     logs.set_up(log_format, debug, verbose)
 
 
-@cli.command()
-@click.argument("query")
-@click.option("-k", "k", type=click.IntRange(1, MAX_K), default=DEFAULT_K, show_default=True, help="How many results.")
-@click.option(
-    "--shortlist",
-    type=click.IntRange(1, MAX_SHORTLIST),
-    default=DEFAULT_SHORTLIST,
-    show_default=True,
-    help="How many nearest neighbours to rescore.",
-)
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="CONDITION",
-    help="Find only images for which this holds, such as year>=1990, tags=dog|cat, path^=animals/; may be repeated.",
-)
-@click.option("--keep-duplicates", is_flag=True, help="Show near-duplicates of a better result too.")
-@bundle_option
-@index_option
-@device_option
-@threads_option
-@json_option
-def search(  # noqa: PLR0913, PLR0917 - one argument an option
-    query: str,
-    k: int,
-    shortlist: int,
-    where: tuple[str, ...],
-    keep_duplicates: bool,
-    bundle: Path,
-    index_url: str,
-    device: Device,
-    threads: int,
-    as_json: bool,
-) -> None:
-    """Print the images that match QUERY best: rank, score, path."""
-    # Imported here so that `sceneseek --help` answers at once.
-    from sceneseek.bundle import Bundle  # noqa: PLC0415
-    from sceneseek.filters import filter_from_words  # noqa: PLC0415
-    from sceneseek.request import Query  # noqa: PLC0415
-    from sceneseek.search import Search  # noqa: PLC0415
-    from sceneseek.store import open_store  # noqa: PLC0415
-
-    asked = Query(
-        text=query,
-        k=k,
-        shortlist=shortlist,
-        where=filter_from_words(where),
-        keep_duplicates=keep_duplicates,
-    )
-    pipeline = Search(Bundle.load(bundle), open_store(index_url), device, threads)
-    try:
-        answer = pipeline.query(asked)
-    finally:
-        pipeline.close()
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(answer), indent=2, ensure_ascii=False))
-        return
-    for result in answer.results:
-        folded = f"  (+{result.duplicates} similar)" if result.duplicates and not keep_duplicates else ""
-        click.echo(f"{result.rank:2d}  {result.score:.2f}  {result.path}{folded}")
-    if not answer.calibrated:
-        click.echo("note: the scores are not calibrated: read them as an order only", err=True)
-    if answer.truncated:
-        click.echo("note: the query is longer than the text tower reads; its end was ignored", err=True)
+cli.add_command(search)
 
 
 def main() -> None:

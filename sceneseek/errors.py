@@ -81,6 +81,7 @@ class Conflict(SceneseekError):
     status = 409
     slug = "conflict"
     title = "The request contradicts an earlier one"
+    for_clients = True
 
 
 class FeedbackUnavailable(SceneseekError):
@@ -212,6 +213,7 @@ class TryAgain(SceneseekError):
     status = 503
     slug = "try-again"
     title = "The request cannot be answered now"
+    for_clients = True
 
     def __init__(self, what: str, hint: str = "", retry_after: float = 1.0) -> None:
         super().__init__(what, hint)

@@ -8,11 +8,13 @@ from sceneseek.search import Search
 from server.api.collections import collections_blueprint
 from server.api.details import details_blueprint
 from server.api.docs import docs_blueprint
+from server.api.feedback import feedback_blueprint
 from server.api.openapi import openapi_blueprint
 from server.api.scores import scores_blueprint
 from server.api.search import search_blueprint
 from server.api.uploads import Uploads
 from server.errors import answer_errors_as_problems
+from server.feedback_log import FeedbackLog
 from server.guard import Guard, guard
 from server.headers import add_security_headers
 from server.health import health_blueprint
@@ -23,13 +25,16 @@ from server.page import page_blueprint
 DEFAULT_GUARD = Guard()
 
 
-def create_app(search: Search, settings: Guard = DEFAULT_GUARD, metrics: Metrics | None = None) -> Flask:
+def create_app(
+    search: Search, settings: Guard = DEFAULT_GUARD, metrics: Metrics | None = None, feedback: FeedbackLog | None = None
+) -> Flask:
     """The application; it neither opens nor closes what it stands on.
 
     Args:
         search: the pipeline that answers. Whoever made it also has it follow the alias.
         settings: who may ask, and what answers may tell.
         metrics: what the pipeline counts with; the application's own if None.
+        feedback: where ratings are kept; None keeps none.
 
     Raises:
         SceneseekError: see `guard`.
@@ -43,6 +48,7 @@ def create_app(search: Search, settings: Guard = DEFAULT_GUARD, metrics: Metrics
     uploads = Uploads(search)
     app.register_blueprint(search_blueprint(search, uploads))
     app.register_blueprint(scores_blueprint(search, uploads))
+    app.register_blueprint(feedback_blueprint(search, feedback, metrics))
     app.register_blueprint(collections_blueprint(search))
     app.register_blueprint(details_blueprint(search))
     app.register_blueprint(openapi_blueprint())

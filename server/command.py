@@ -86,6 +86,14 @@ log = logging.getLogger(__name__)
     show_envvar=True,
     help="How many texts' vectors are kept, some 3 KB each; 0 keeps none.",
 )
+@click.option(
+    "--feedback",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="SCENESEEK_FEEDBACK",
+    show_envvar=True,
+    metavar="FILE",
+    help="Where ratings are kept. Unless given, in the directory of a file: index; with a Qdrant server, nowhere.",
+)
 @guard_options
 def serve(
     bundle: Path,
@@ -99,6 +107,7 @@ def serve(
     deadline: float,
     max_batch: int,
     query_cache: int,
+    feedback: Path | None,
     guard: Guard,
 ) -> None:
     """Answer searches over HTTP, with a page for people at /."""
@@ -117,6 +126,7 @@ def serve(
         deadline=deadline,
         max_batch=max_batch,
         query_cache=query_cache,
+        feedback=feedback,
         guard=guard,
     )
     # Where programs read what is written, they read of this too.

@@ -24,7 +24,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from sceneseek.errors import SceneseekError, StartError
+from sceneseek.errors import FeedbackUnavailable, SceneseekError, StartError
 from server.admission import Admission
 from server.guard.settings import Guard
 from server.listener import listen, url_of
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from sceneseek.runtime import Device
     from sceneseek.search import Search
+    from server.feedback_log import FeedbackLog
     from server.observe import Metrics
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Service:
         max_batch: the most texts of one run of the text graph.
         query_cache: how many texts' vectors are kept.
         grace: seconds that a stop waits for requests in flight.
+        feedback: where ratings are kept; without it in the directory of a ``file:`` index, else nowhere.
         guard: who may ask, and what answers may tell.
     """
 
@@ -71,6 +73,7 @@ class Service:
     max_batch: int = 32
     query_cache: int = 4096
     grace: int = 30
+    feedback: Path | None = None
     guard: Guard = field(default_factory=Guard)
 
 
@@ -118,6 +121,26 @@ def open_search(service: Service, metrics: Metrics) -> Search:
     return search
 
 
+def open_feedback(service: Service) -> FeedbackLog | None:
+    """Where the service keeps ratings; None if nowhere.
+
+    Raises:
+        FeedbackUnavailable: the file that it was told to keep them in cannot be written.
+    """
+    from server.feedback_log import FeedbackLog, feedback_path  # noqa: PLC0415 - in the worker, see `open_search`
+
+    path = feedback_path(service.feedback, service.index_url)
+    if path is None:
+        return None
+    try:
+        return FeedbackLog(path)
+    except FeedbackUnavailable as error:
+        if service.feedback is not None:
+            raise
+        log.warning("no ratings are kept: %s", error)  # nobody asked for it; searching is what the service is for
+        return None
+
+
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """What gunicorn runs: its settings, how the worker starts, and what the master does when it ends."""
 
@@ -129,6 +152,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._url = url_of(listener)
         self._listener = listener.detach()
         self._search: Search | None = None
+        self._feedback: FeedbackLog | None = None
         self._from_worker, self._to_master = _pipe()
         super().__init__()
 
@@ -166,7 +190,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
             metrics = Metrics()
             self._search = open_search(self._service, metrics)
-            application = create_app(self._search, self._service.guard, metrics)
+            self._feedback = open_feedback(self._service)
+            application = create_app(self._search, self._service.guard, metrics, self._feedback)
             with self._search.live.borrow() as pair:
                 images = pair.collection.count()
         except Exception as error:
@@ -182,7 +207,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         return application
 
     def worker_ends(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
-        """In the worker, at its end: let go of the index."""
+        """In the worker, at its end: let go of the index and of the file of ratings."""
+        if self._feedback is not None:
+            self._feedback.close()
         if self._search is not None:
             self._search.close()
 

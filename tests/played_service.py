@@ -1,4 +1,4 @@
-"""A service that answers as a script says: real HTTP, for failures that a real service could not be brought to."""
+"""A service that answers as a script says: real HTTP, in the place of one that fails in ways one cannot arrange."""
 
 from __future__ import annotations
 

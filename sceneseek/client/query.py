@@ -138,7 +138,7 @@ def form_body(fields: Sequence[tuple[str, Any]], pictures: Sequence[Picture]) ->
         SourceError: a file cannot be read.
     """
     parts: list[tuple[str, Any]] = [(name, _form_value(value)) for name, value in fields]
-    parts += [(_FILE_PART, ("picture", _content(picture), "application/octet-stream")) for picture in pictures]
+    parts += [(_FILE_PART, ("picture", content_of(picture), "application/octet-stream")) for picture in pictures]
     content, media_type = encode_multipart_formdata(parts)
     return Body(content, media_type)
 
@@ -151,7 +151,12 @@ def _form_value(value: Any) -> bytes:
         raise InvalidRequest("a text of the request holds half a character", "remove it and ask again") from error
 
 
-def _content(picture: Picture) -> bytes:
+def content_of(picture: Picture) -> bytes:
+    """What the file holds.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
     if isinstance(picture, bytes):
         return picture
     try:

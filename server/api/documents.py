@@ -134,8 +134,8 @@ class CollectionsDocument(TypedDict):
 class FeedbackDocument(TypedDict):
     """What became of a rating."""
 
-    stored: Annotated[bool, Field(description="True; false if it had been stored before, by a request of its key.")]
-    key: str
+    stored: Annotated[bool, Field(description="False: it had been stored before, under its key.")]
+    key: Annotated[str, Field(description="Its own; made here where none was sent.")]
 
 
 class ProblemDocument(TypedDict):

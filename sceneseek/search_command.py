@@ -1,0 +1,164 @@
+"""`sceneseek search`: one search of an index here, or of a service over HTTP, with the same options and output."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+from click.core import ParameterSource
+
+from sceneseek.errors import SourceError
+from sceneseek.options import bundle_option, device_option, index_option, json_option, threads_option
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, MAX_K, MAX_SHORTLIST
+
+if TYPE_CHECKING:
+    from sceneseek.client import Answer, Query
+    from sceneseek.runtime import Device
+
+KEY_VARIABLE = "SCENESEEK_API_KEY"
+_OF_AN_INDEX_HERE = {"bundle": "--bundle", "index_url": "--index", "device": "--device", "threads": "--threads"}
+_OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option(
+    "--image",
+    metavar="FILE|ID",
+    help="Find what looks like this picture, or like the indexed image of this id; with QUERY, like both.",
+)
+@click.option(
+    "--text-weight",
+    type=click.FloatRange(0, 1),
+    default=DEFAULT_TEXT_WEIGHT,
+    show_default=True,
+    help="The share of QUERY beside an image.",
+)
+@click.option("-k", "k", type=click.IntRange(1, MAX_K), default=DEFAULT_K, show_default=True, help="How many results.")
+@click.option(
+    "--offset",
+    type=click.IntRange(0, MAX_SHORTLIST),
+    default=0,
+    show_default=True,
+    help="How many results to leave out at the beginning.",
+)
+@click.option(
+    "--shortlist",
+    type=click.IntRange(1, MAX_SHORTLIST),
+    default=DEFAULT_SHORTLIST,
+    show_default=True,
+    help="How many nearest neighbours to rescore.",
+)
+@click.option("--min-score", type=click.FloatRange(0, 1), help="Leave out results of a lower score.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="Find only images for which this holds, such as year>=1990, tags=dog|cat, path^=animals/; may be repeated.",
+)
+@click.option("--keep-duplicates", is_flag=True, help="Show near-duplicates of a better result too.")
+@click.option("--explain", is_flag=True, help="Say of each result how it came to its rank.")
+@click.option("--url", metavar="URL", help="Ask the service at this address instead of opening an index here.")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    help=f"A file with the service's key; without it {KEY_VARIABLE} is the key.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 86_400, min_open=True),
+    default=10,
+    show_default=True,
+    help="Seconds that the service may take.",
+)
+@bundle_option
+@index_option
+@device_option
+@threads_option
+@json_option
+def search(  # noqa: PLR0913, PLR0917 - one argument an option
+    query: str | None,
+    image: str | None,
+    text_weight: float,
+    k: int,
+    offset: int,
+    shortlist: int,
+    min_score: float | None,
+    where: tuple[str, ...],
+    keep_duplicates: bool,
+    explain: bool,
+    url: str | None,
+    key_file: Path | None,
+    timeout: float,
+    bundle: Path,
+    index_url: str,
+    device: Device,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Print the images that match QUERY best: rank, score, path; by similarity instead of score with --image."""
+    # Imported here so that `sceneseek --help` answers at once.
+    from sceneseek.client import Query  # noqa: PLC0415
+    from sceneseek.listing import listing, remarks  # noqa: PLC0415
+
+    if query is None and image is None:
+        raise click.UsageError("there is neither QUERY nor --image")
+    _refuse(_OF_A_SERVICE if url is None else _OF_AN_INDEX_HERE, has_url=url is not None)
+    like = None if image is None else _id_or_file(image)
+    asked = Query(query, like, text_weight, k, offset, shortlist, min_score, where or None, keep_duplicates, explain)
+    if url is not None:
+        answer = _answer_of_service(asked, url, key_file, timeout)
+    else:
+        from sceneseek.local_search import search_here  # noqa: PLC0415
+
+        answer = search_here(asked, bundle, index_url, device, threads)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(answer), indent=2, ensure_ascii=False))
+        return
+    before, after = remarks(answer)
+    for remark in before:
+        click.echo(remark, err=True)
+    for line in listing(asked, answer):
+        click.echo(line)
+    for remark in after:
+        click.echo(remark, err=True)
+
+
+def _id_or_file(image: str) -> str | Path:
+    """What looks like an id is one."""
+    try:
+        return str(UUID(image))
+    except ValueError:
+        return Path(image)
+
+
+def _refuse(options: dict[str, str], has_url: bool) -> None:
+    """Options that would mean nothing are a mistake; from the environment they are meant for other calls."""
+    context = click.get_current_context()
+    for name, option in options.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} does not go with --url" if has_url else f"{option} goes with --url")
+
+
+def _answer_of_service(asked: Query, url: str, key_file: Path | None, timeout: float) -> Answer:
+    from sceneseek.client import Client  # noqa: PLC0415
+
+    with Client(url, _key(key_file), timeout=timeout) as client:
+        return client.ask(asked)
+
+
+def _key(file: Path | None) -> str | None:
+    """The key of the service; no option, since other users of a machine can read what a command was called with."""
+    if file is None:
+        return os.environ.get(KEY_VARIABLE) or None
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SourceError(f"the key file {file} cannot be read ({error.strerror})", "check its name") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"the key file {file} holds no text", "give the file that has the key alone") from error
