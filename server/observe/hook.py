@@ -97,8 +97,8 @@ def _note_what_flask_knows(response: Response) -> Response:
     if exchange is not None:
         if request.url_rule is not None:
             exchange.route = request.url_rule.rule
-        caller = g.get("caller")
-        exchange.caller = "" if caller is None else str(getattr(caller, "name", caller))
+        # The name of the caller's key alone: an address would tell who it was.
+        exchange.caller = getattr(g.get("caller"), "key", None) or ""
     return response
 
 

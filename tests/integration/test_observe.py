@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def app(search: Search) -> Flask:
     @app.get("/staged/<int:number>")
     def staged(number: int) -> str:
         record_stages({"encode": 6.25, "score": 0.5, "total": 7.0})
-        g.caller = "the-gallery"
+        g.caller = SimpleNamespace(address="203.0.113.9", key="the-gallery" if number else None)
         logging.getLogger("a.view").warning("while answering")
         return "x" * number
 
@@ -147,6 +148,15 @@ def test_a_request_is_one_line_with_its_facts(client: FlaskClient, lines: Lines)
         "stages": {"encode": 6.25, "score": 0.5},
         "caller": "the-gallery",
     }
+
+
+def test_a_caller_is_named_by_its_key_and_never_by_its_address(client: FlaskClient, lines: Lines) -> None:
+    client.get("/staged/1")
+    client.get("/staged/0")
+    named, nameless = lines.access()
+    assert named["caller"] == "the-gallery"
+    assert "caller" not in nameless
+    assert "203.0.113.9" not in json.dumps(lines.said)
 
 
 def test_no_line_holds_a_query_or_a_header(client: FlaskClient, lines: Lines) -> None:

@@ -134,7 +134,7 @@ def test_ratings_without_a_key_are_each_kept(path: Path) -> None:
 KEYS, QUERIES = st.sampled_from(["", "a", "b", "ключ"]), st.sampled_from(["x", "y"])
 
 
-@settings(max_examples=40)  # each is some syncs of the disk
+@settings(max_examples=40, deadline=None)  # each syncs the disk, which others use too
 @given(st.lists(st.tuples(KEYS, QUERIES, st.integers(1, 3), st.booleans()), max_size=15))
 def test_whatever_comes_a_key_stands_for_the_first_rating_that_came_with_it(
     coming: list[tuple[str, str, int, bool]],
