@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID, uuid4
 
 from flask import Blueprint, Response, request
@@ -11,6 +11,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from sceneseek.errors import NotFound
 from sceneseek.payload import relative_path
+from sceneseek.ratings import HIGHEST, LOWEST
 from sceneseek.request import checked_query
 from sceneseek.search import Search
 from server.answer import json_answer
@@ -29,7 +30,7 @@ _HINTS = {
     "rater": f"name who rates, in at most {MAX_NAME_CHARACTERS} characters",
     "key": f"give each rating a key of its own, in at most {MAX_NAME_CHARACTERS} characters",
 }
-_KINDS = {"query": "text", "image": "an id", "rating": "1, 2, 3 or 4", "rater": "a short text", "key": "a short text"}
+_KINDS = {"query": "text", "image": "an id", "rating": "a whole number", "rater": "a short text", "key": "a short text"}
 
 ShortText = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]
 
@@ -42,8 +43,12 @@ class FeedbackBody(BaseModel):
     query: Text
     image: UUID
     rating: Annotated[
-        Literal[1, 2, 3, 4],
-        Field(description="1 does not match, 2 shares elements, 3 matches but for details, 4 matches fully."),
+        int,
+        Field(
+            ge=LOWEST,
+            le=HIGHEST,
+            description="1 does not match, 2 shares elements, 3 matches but for details, 4 matches fully.",
+        ),
     ]
     rater: Annotated[
         ShortText | None, Field(description="Who rates: of one rater's ratings of a pair the last counts.")

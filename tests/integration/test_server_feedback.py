@@ -39,7 +39,7 @@ def test_what_is_answered_is_in_the_file_as_training_reads_it(rating: FlaskClien
     assert response.get_json()["stored"] is True
     assert rating.post(WHERE, json={**RATING, "image": point_id(NAMES[1]), "rating": 1}).status_code == 201
     ratings = read_feedback(file, gallery)
-    assert len(ratings.images) == 2
+    assert set(ratings.names) == {NAMES[0], NAMES[1]}
 
 
 def test_a_rating_sent_again_under_its_key_is_kept_once(rating: FlaskClient, file: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_rating_sent_again_under_its_key_is_kept_once(rating: FlaskClient, fil
 @pytest.mark.parametrize(
     ("change", "status", "detail"),
     [
-        ({"rating": 5}, 400, "rating is 5, which is not 1, 2, 3 or 4"),
-        ({"rating": "4"}, 400, "rating is '4', which is not 1, 2, 3 or 4"),
-        ({"rating": True}, 400, "rating is true, which is not 1, 2, 3 or 4"),
+        ({"rating": 5}, 400, "rating is 5"),
+        ({"rating": "4"}, 400, "rating is '4', which is not a whole number"),
+        ({"rating": True}, 400, "rating is true, which is not a whole number"),
         ({"image": "a.jpg"}, 400, "image is 'a.jpg', which is not an id"),
         ({"image": point_id("no")}, 404, f"no image has the id {point_id('no')}"),
         ({"query": " "}, 400, "the query is empty"),
