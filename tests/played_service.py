@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Handler = BaseHTTPRequestHandler
+
+class Handler(BaseHTTPRequestHandler):
+    """What a step answers with; `body` is the request's."""
+
+    body: bytes
+
+
 Step = Callable[[Handler], None]
 
 ANSWER: dict[str, Any] = {
@@ -76,12 +82,12 @@ class PlayedService:
         self._guard = threading.Lock()
         played = self
 
-        class Played(BaseHTTPRequestHandler):
+        class Played(Handler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                played._next(Asked(self.command, self.path, dict(self.headers), body))(self)
+                self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                played._next(Asked(self.command, self.path, dict(self.headers), self.body))(self)
 
             do_POST = do_GET  # noqa: N815 - http.server's name
 

@@ -1,0 +1,254 @@
+"""The client, and `sceneseek search --url`, beside a real service; and the same search without one."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sceneseek.bundle import Bundle
+from sceneseek.cli import main
+from sceneseek.client import Client, Query
+from sceneseek.errors import ImageError, InvalidRequest, NotFound
+from tests.drawing import NAMES
+from tests.played_service import ANSWER, answering, playing
+
+NOBODY = "00000000-0000-5000-8000-000000000000"
+NEAREST = "nothing matches well; the nearest are:"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`sceneseek search` in this process: its exit code, and what it printed and said."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["sceneseek", "search", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def client(service_url: str) -> Iterator[Client]:
+    with Client(service_url, timeout=60) as client:
+        yield client
+
+
+def test_a_search_is_answered_with_results_whose_images_one_can_fetch(client: Client) -> None:
+    answer = client.search("a red circle", k=3)
+    assert (answer.query, answer.offset, answer.next_offset) == ("a red circle", 0, 3)
+    assert [result.rank for result in answer.results] == [1, 2, 3]
+    best = answer.results[0]
+    assert best.score is not None
+    assert 0 <= best.score <= 1
+    assert best.explanation is None
+    with Image.open(io.BytesIO(client.image(best.id))) as image:
+        assert (image.size, image.format) == ((best.width, best.height), best.format)
+    assert client.thumbnail(best.id)[:2] == b"\xff\xd8"
+    assert client.details(best.id).format == best.format
+    assert client.details(best.id).image == best.image
+
+
+def test_every_argument_of_a_search_reaches_the_service(client: Client) -> None:
+    every = client.search("the sea", k=12, keep_duplicates=True)
+    page = client.search("the sea", k=12, offset=2, shortlist=50, explain=True, keep_duplicates=True)
+    assert [result.id for result in page.results] == [result.id for result in every.results[2:]]
+    explanation = page.results[0].explanation
+    assert explanation is not None
+    assert explanation.rank_after == 3
+    assert explanation.text_similarity == pytest.approx(page.results[0].similarity, abs=1e-5)
+    least = (every.results[1].score or 0) - 1e-5  # answers round scores
+    best = client.search("the sea", k=12, min_score=least, keep_duplicates=True).results
+    assert [result.id for result in best] == [r.id for r in every.results if r.score is not None and r.score >= least]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "format=JPEG",
+        ["format=JPEG", "width>=100"],
+        {"all": [{"field": "format", "equals": "JPEG"}, {"field": "width", "gte": 100}]},
+    ],
+)
+def test_a_filter_is_words_or_a_condition(client: Client, where: Any) -> None:
+    found = client.search("the sea", k=12, filter=where).results
+    assert len(found) == sum(name.endswith(".jpg") for name in NAMES)
+    assert {result.format for result in found} == {"JPEG"}
+
+
+def test_an_image_is_an_id_a_file_or_what_it_holds(client: Client, gallery: Path) -> None:
+    sea = client.search("the sea", filter='path="scenes/sea.jpg"').results or client.search("the sea").results
+    by_id = client.search(image=sea[0].id, k=3)
+    assert by_id.query is None
+    assert sea[0].id not in [result.id for result in by_id.results]
+    assert [result.score for result in by_id.results] == [None] * 3
+    file = gallery / "scenes/sea.jpg"
+    by_file = client.search("at night", image=file, k=3, text_weight=0.4, filter=["width>=1", "height>=1"])
+    by_bytes = client.search("at night", image=file.read_bytes(), k=3, text_weight=0.4)
+    assert [result.id for result in by_file.results] == [result.id for result in by_bytes.results]
+    assert by_file.query == "at night"
+
+
+def test_several_searches_are_answered_from_one_generation(client: Client) -> None:
+    answers = client.search_many(["a red circle", Query("the sea", k=2), Query(image=client.search("x").results[0].id)])
+    assert [answer.query for answer in answers] == ["a red circle", "the sea", None]
+    assert len(answers[1].results) == 2
+    assert len({answer.generation for answer in answers}) == 1
+    with pytest.raises(InvalidRequest, match=r"queries\[1\]: the query is empty"):
+        client.search_many(["a red circle", " "])
+
+
+def test_all_results_come_page_by_page_each_once(client: Client) -> None:
+    query = Query("a red circle", k=5, keep_duplicates=True)
+    pages = list(client.pages(query))
+    assert [len(page.results) for page in pages] == [5, 5, 2]
+    results = list(client.results(query))
+    assert [result.rank for result in results] == list(range(1, len(NAMES) + 1))
+    assert len({result.id for result in results}) == len(NAMES)
+    assert len(list(client.results("a red circle"))) <= len(NAMES)
+
+
+def test_a_text_is_scored_for_indexed_images_and_for_files(client: Client, gallery: Path) -> None:
+    found = client.search("a red circle", k=2).results
+    scores = client.score("a red circle", [result.id for result in found])
+    assert [scored.id for scored in scores.scores] == [result.id for result in found]
+    assert [scored.score for scored in scores.scores] == pytest.approx([result.score for result in found], abs=1e-4)
+    files: list[Path | bytes] = [gallery / "shapes/red circle.png", (gallery / "scenes/sea.jpg").read_bytes()]
+    assert [scored.id for scored in client.score("a red circle", files).scores] == [None, None]
+
+
+def test_what_answers_is_told(client: Client) -> None:
+    collections = client.collections()
+    (collection,) = collections.collections
+    assert (collection.name, collection.live, collection.images) == (collections.live, True, len(NAMES))
+    ready = client.ready()
+    assert (ready.generation, ready.images, ready.pack, ready.problem) == (
+        collection.name,
+        len(NAMES),
+        collections.pack,
+        None,
+    )
+
+
+def test_a_rating_is_stored(client: Client) -> None:
+    assert client.feedback("a red circle", client.search("a red circle").results[0].id, 4, rater="me").stored
+
+
+def test_the_services_errors_are_raised(client: Client) -> None:
+    with pytest.raises(InvalidRequest, match="k is 0: ask for 1 to"):
+        client.search("a dog", k=0)
+    with pytest.raises(InvalidRequest, match="the field q is missing"):
+        client.search()
+    for missing in (client.image, client.thumbnail, client.details, lambda id_: client.search(image=id_)):
+        with pytest.raises(NotFound, match=NOBODY):
+            missing(NOBODY)
+    with pytest.raises(ImageError, match="the picture: not an image of a known format"):
+        client.search(image=b"words")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["a red circle", "-k", "3", "--explain"],
+        ["the sea", "--offset", "2", "--where", "format=JPEG|PNG", "--keep-duplicates", "--shortlist", "20"],
+        ["a red circle", "--min-score", "0.15", "-k", "12"],
+        ["at night", "--image", "FILE", "--text-weight", "0.4", "--where", "width>=1"],
+        ["--image", "FILE"],
+        ["--image", "ID", "-k", "2"],
+    ],
+)
+def test_a_search_of_a_service_prints_what_one_of_an_index_here_does(
+    run: Run, client: Client, service_url: str, bundle: Bundle, index_url: str, gallery: Path, options: list[str]
+) -> None:
+    known = {"FILE": str(gallery / "scenes/meadow.webp"), "ID": client.search("the sea").results[0].id}
+    asked = [known.get(option, option) for option in options]
+    code, here, _ = run(*asked, "--json", "--bundle", str(bundle.path), "--index", index_url)
+    assert code == 0
+    code, there, _ = run(*asked, "--json", "--url", service_url, "--timeout", "60")
+    assert code == 0
+    ours, theirs = json.loads(here), json.loads(there)
+    assert [*ours] == [*theirs]
+    assert [[*result] for result in ours["results"]] == [[*result] for result in theirs["results"]]
+    assert _comparable(ours) == _comparable(theirs)
+    assert ours["results"]
+
+
+def test_a_search_of_a_service_is_a_line_for_each_result(run: Run, client: Client, service_url: str) -> None:
+    code, found, _ = run("a red circle", "-k", "2", "--explain", "--url", service_url)
+    first, explained, *_ = found.splitlines()
+    best = client.search("a red circle", k=2).results[0]
+    assert code == 0
+    assert first == f" 1  {best.score:.2f}  {best.path or best.id}"
+    assert explained == f"    neighbour 1; similarity {best.similarity:.2f} to the text"
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "code"),
+    [
+        (["a dog", "--url", "SERVICE", "--where", "format"], "the condition 'format' has no comparison", 2),
+        (["--image", NOBODY, "--url", "SERVICE"], f"no image has the id {NOBODY}", 1),
+        (["--image", "none.jpg", "--url", "SERVICE"], "the picture none.jpg cannot be read", 1),
+        (["a dog", "--url", "http://127.0.0.1:9"], "nothing answers at http://127.0.0.1:9", 1),
+        (["a dog", "--url", "localhost"], "'localhost' is no address of a service", 2),
+        (["a dog", "--url", "SERVICE", "--index", "file:x"], "--index does not go with --url", 2),
+        (["a dog", "--url", "SERVICE", "--bundle", "x"], "--bundle does not go with --url", 2),
+        (["a dog", "--timeout", "3"], "--timeout goes with --url", 2),
+        (["a dog", "--url", "SERVICE", "--key-file", "none"], "the key file none cannot be read", 1),
+        ([], "there is neither QUERY nor --image", 2),
+    ],
+)
+def test_a_search_of_a_service_that_fails_is_one_line(
+    run: Run, service_url: str, options: list[str], said: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCENESEEK_INDEX", "file:of-other-calls")
+    failed, printed, errors = run(*(service_url if option == "SERVICE" else option for option in options))
+    assert (failed, printed) == (code, "")
+    (line,) = errors.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def test_the_key_comes_from_a_file_or_from_the_environment(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("sceneseek_of_a_file\n")
+    monkeypatch.setenv("SCENESEEK_API_KEY", "sceneseek_of_the_environment")
+    with playing(answering(ANSWER)) as service:
+        assert run("a dog", "--url", service.url)[0] == 0
+        assert run("a dog", "--url", service.url, "--key-file", str(tmp_path / "key"))[0] == 0
+        keys = [asked.headers["Authorization"] for asked in service.asked]
+    assert keys == ["Bearer sceneseek_of_the_environment", "Bearer sceneseek_of_a_file"]
+
+
+def test_an_answer_that_matches_nothing_says_so_before_what_is_nearest(run: Run) -> None:
+    with playing(answering({**ANSWER, "match": False}), answering({**ANSWER, "results": []})) as service:
+        assert run("a dog", "--url", service.url) == (0, " 1  1.00  A dog\n", f"{NEAREST}\n")
+        assert run("a dog", "--url", service.url) == (0, "", "nothing was found\n")
+
+
+def _comparable(answer: dict[str, Any]) -> dict[str, Any]:
+    """Without what only one of both knows; figures as the service rounds them."""
+    left_out = {"path", "image", "thumbnail"}
+    results = [
+        {name: _rounded(value) for name, value in result.items() if name not in left_out}
+        for result in answer["results"]
+    ]
+    return {**answer, "results": results, "timings_ms": None}
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
