@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
-from typing import TypedDict
+from typing import Literal
 
 from flask import Blueprint, Response
+from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from sceneseek.runtime import Placement, runtime_version
 from sceneseek.search import Search
 from server.answer import json_answer
+from server.api.operation import operation
 from server.errors import problem_response
 from server.problem import Problem
 
 log = logging.getLogger(__name__)
+
+
+class Health(TypedDict):
+    """That the process lives."""
+
+    status: Literal["alive"]
 
 
 class Runtime(TypedDict):
@@ -42,16 +50,31 @@ class Readiness(TypedDict):
     runtime: Runtime
 
 
+class Ready(Readiness):
+    """That the service answers, and what from."""
+
+    status: Literal["ready"]
+
+
 def health_blueprint(search: Search) -> Blueprint:
     """The views over one pipeline."""
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")
+    @operation(summary="Whether the process lives", tag="service", answer=Health)
     def alive() -> Response:
+        """It answers as long as it lives, whatever becomes of the index."""
         return json_answer({"status": "alive"})
 
     @blueprint.get("/readyz")
+    @operation(
+        summary="Whether searches can be answered",
+        tag="service",
+        answer=Ready,
+        problems={503: "Searches cannot be answered, or a new generation would not be followed."},
+    )
     def ready() -> Response:
+        """What the service answers from, once it can."""
         try:
             state = _readiness(search)
         except Exception:  # whatever keeps the engine from counting keeps it from searching

@@ -9,12 +9,14 @@ from flask import Blueprint, Response, request, send_file
 
 from sceneseek.errors import ImageError, NotFound
 from sceneseek.search import Search
+from server.api.operation import operation
 from server.stored_image import StoredImage, find_image
 from server.thumbnails import MEDIA_TYPE, Thumbnails
 
 # An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
 # then asked for again by its tag.
 CACHE_CONTROL = "private, max-age=600"
+_NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
 
 
 def images_blueprint(search: Search) -> Blueprint:
@@ -23,11 +25,29 @@ def images_blueprint(search: Search) -> Blueprint:
     thumbnails = Thumbnails()
 
     @blueprint.get("/<uuid:image_id>")
+    @operation(
+        id="image",
+        summary="An image as it is",
+        tag="images",
+        answer=("image/*", "application/octet-stream"),
+        problems=_NOT_THERE,
+        unchanged=True,
+        parts=True,
+    )
     def original(image_id: UUID) -> Response:
+        """The original file, or a part of it; fresh for ten minutes, then asked for again by its tag."""
         return _original(find_image(search, image_id))
 
     @blueprint.get("/<uuid:image_id>/thumbnail")
+    @operation(
+        summary="A small JPEG of an image",
+        tag="images",
+        answer=(MEDIA_TYPE,),
+        problems=_NOT_THERE,
+        unchanged=True,
+    )
     def thumbnail(image_id: UUID) -> Response:
+        """At most 320 pixels a side, without what may be hidden in the file; fresh as the original is."""
         return _thumbnail(find_image(search, image_id), thumbnails)
 
     return blueprint
