@@ -67,6 +67,7 @@ Text = Annotated[
 ]
 Word = Annotated[str, Field(examples=["year>=1990"], json_schema_extra={"pattern": r"^\s*\{|[=<>@]"})]
 
+
 def _whole(value: Any) -> Any:
     """JSON has one kind of number: 5.0 is as whole as 5."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
@@ -169,9 +170,7 @@ class SearchBody(_Search):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "anyOf": [
-                {"required": [name], "properties": {name: {"type": "string"}}} for name in ("q", "image")
-            ]
+            "anyOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("q", "image")]
         }
     )
 
