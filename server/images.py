@@ -16,6 +16,7 @@ from server.thumbnails import MEDIA_TYPE, Thumbnails
 # An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
 # then asked for again by its tag.
 CACHE_CONTROL = "private, max-age=600"
+_NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
 
 
 def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
@@ -26,12 +27,13 @@ def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
 
     @blueprint.get("/<uuid:image_id>")
     @operation(
+        id="image",
         summary="The original file",
         tag="images",
         answer=MEDIA_TYPES,
-        problems={404: "No image has this id, or its file is gone."},
+        problems=_NOT_THERE,
         unchanged=True,
-        ranges=True,
+        parts=True,
     )
     def original(image_id: UUID) -> Response:
         """As it lies in its folder; in parts too, for those who ask for a range of its bytes."""
@@ -42,7 +44,7 @@ def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
         summary="A small picture of it",
         tag="images",
         answer=(MEDIA_TYPE,),
-        problems={404: "No image has this id, or its file is gone."},
+        problems=_NOT_THERE,
         unchanged=True,
     )
     def thumbnail(image_id: UUID) -> Response:

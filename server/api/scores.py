@@ -61,7 +61,7 @@ def scores_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         body=(ScoreBody,),
         upload=ScoreForm,
         files=PICTURE,
-        several=True,
+        most=MAX_PICTURES,
         answer=ScoresDocument,
         problems={404: "One of the images is not in the index.", 422: "An uploaded picture cannot be used."},
     )

@@ -18,6 +18,8 @@ from server.observe import record_stages
 
 NOT_THERE = {404: "The image to search by is not in the index."}
 PICTURE = "file"
+_BEST = "$response.body#/results/0/id"
+_LINKS = {"image": {"image_id": _BEST}, "thumbnail": {"image_id": _BEST}, "search_by_arguments": {"image": _BEST}}
 
 
 def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
@@ -31,6 +33,7 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         arguments=SearchArguments,
         answer=AnswerDocument,
         problems=NOT_THERE,
+        links=_LINKS,
     )
     def search_by_arguments() -> Response:
         """The images that match best. With a text they come by score; with an image by similarity to it, or to both."""
@@ -45,6 +48,7 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         files=PICTURE,
         answer=AnswerDocument | AnswersDocument,
         problems={**NOT_THERE, 422: "The uploaded picture cannot be used."},
+        links=_LINKS,
     )
     def search_by_body() -> Response:
         """As by GET. `queries` are answered from one generation; one that cannot be answered fails them all."""

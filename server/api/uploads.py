@@ -49,6 +49,8 @@ class Uploads:
         files = request.files.getlist(part)
         if unknown := sorted(set(request.files) - {part}):
             raise InvalidRequest(f"the file part {unknown[0][:40]!r} is unknown", f"send the picture as {part}")
+        if not files and part in request.form:
+            raise InvalidRequest(f"the part {part} has no file name", f"send it as a file: curl -F {part}=@photo.jpg")
         if not 1 <= len(files) <= most:
             what = "one picture" if most == 1 else f"1 to {most} pictures"
             raise InvalidRequest(f"there are {len(files)} parts of the name {part}", f"send {what}")
