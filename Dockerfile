@@ -3,7 +3,7 @@
 #   runtime-gpu   the same on CUDA; the CUDA libraries are Python packages, the host brings the driver alone
 #   export        writes bundles; with torch
 # docs/operations.md says how they are run. Read-only root filesystems are meant: what must be writable is /tmp,
-# /index for a file: index, and /cache for TensorRT's engines and for models from the hub.
+# /index for a file: index, /keys for whoever makes keys, /feedback for ratings, and /cache for TensorRT's engines and for models from the hub.
 #
 # Tags name a line that gets its fixes; whoever builds for others pins the digest: PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -61,7 +61,7 @@ LABEL org.opencontainers.image.title="sceneseek" \
       org.opencontainers.image.revision="${REVISION}"
 RUN groupadd --gid 10001 sceneseek && \
     useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin sceneseek && \
-    install --directory --owner 10001 --group 10001 /bundles /index /cache && \
+    install --directory --owner 10001 --group 10001 /bundles /index /cache /keys /feedback && \
     install --directory /images
 # ONNX Runtime reports its use to its makers unless it is told not to.
 ENV PATH=/opt/sceneseek/bin:/usr/local/bin:/usr/bin:/bin \

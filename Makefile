@@ -55,9 +55,10 @@ endif
 	done
 	@echo; echo "Search on the page: make serve, then open http://$(HOST):$(PORT)/"
 
+# With paths: they are one's own.
 .PHONY: serve
 serve: $(BUNDLE)/manifest.json  ## serve the demo's index over HTTP (PORT=8080)
-	$(BIN)/sceneseek serve --bundle $(BUNDLE) --index $(DEMO_INDEX) --host $(HOST) --port $(PORT)
+	$(BIN)/sceneseek serve --bundle $(BUNDLE) --index $(DEMO_INDEX) --host $(HOST) --port $(PORT) --show-paths
 
 .PHONY: test
 test: $(VENV)/.dev  ## run every test

@@ -272,12 +272,12 @@ def _child(home: Path, bundle: Path, into_publishing: float | None) -> None:
     if into_publishing is not None:
         publish = store.publish
 
-        def killed_while_publishing(collection: Any) -> None:
+        def killed_while_publishing(collection: Any, *more: Any) -> None:
             threading.Timer(into_publishing, os.kill, (os.getpid(), signal.SIGKILL)).start()
-            publish(collection)
+            publish(collection, *more)
             time.sleep(into_publishing)  # however fast it was, it does not get away
 
-        store.publish = killed_while_publishing  # type: ignore[method-assign]
+        store.publish = killed_while_publishing  # type: ignore[method-assign,assignment]
     graphs = Bundle.load(bundle)
     print("resuming" if store.unfinished() else "beginning", flush=True)
     index_folder(home / "photos", graphs, store, BuildOptions("cpu", batch=8, prune=True))

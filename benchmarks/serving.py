@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(bundle: Path, index_url: str, device: str, threads: int, log: Path) -> Iterator[Server]:
+def serving(
+    bundle: Path, index_url: str, device: str, threads: int, log: Path, options: Sequence[str] = ()
+) -> Iterator[Server]:
     """A server for the time of the block.
 
     Args:
@@ -37,6 +39,7 @@ def serving(bundle: Path, index_url: str, device: str, threads: int, log: Path) 
         device: where the graphs run.
         threads: threads within one run of a graph; 0 leaves it to the runtime.
         log: where its output goes.
+        options: more of the command line.
 
     Raises:
         SceneseekError: it ended, or was not ready in two minutes.
@@ -45,7 +48,7 @@ def serving(bundle: Path, index_url: str, device: str, threads: int, log: Path) 
     # The command as a person starts it: the interpreter's start and the imports count.
     command = [str(Path(sys.executable).with_name("sceneseek")), "serve"]
     command += ["--bundle", str(bundle), "--index", index_url, "--host", HOST, "--port", str(port)]
-    command += ["--device", device, "--threads", str(threads)]
+    command += ["--device", device, "--threads", str(threads), *options]
     with log.open("wb") as output:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from evaluation.bootstrap import Figure
 from sceneseek.errors import InvalidRequest
 
-SMALLER_IS_BETTER = frozenset({"rmse", "mae", "ece", "median_rank"})
+SMALLER_IS_BETTER = frozenset({"rmse", "mae", "ece", "median_rank", "false_match_rate"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,55 @@ def ratings(
     _fail_on_missed(bounds, report.figures)
 
 
+@evaluate.command()
+@bundle_option
+@click.option("--images", type=_FILE, required=True, help="The folder of the captioned images.")
+@click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image and caption.")
+@click.option("--split", type=_FILE, help="Only these images: a file with one name a line.")
+@click.option("--foreign", type=_FILE, help="Texts that none of the images fits, one a line.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="In the place of the bundle's own.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the nonsense.")
+@_shared_options
+@device_option
+@json_option
+def absence(
+    bundle: Path,
+    images: Path,
+    captions: Path,
+    split: Path | None,
+    foreign: Path | None,
+    threshold: float | None,
+    seed: int,
+    fail_below: tuple[str, ...],
+    fail_above: tuple[str, ...],
+    replicates: int,
+    device: Device,
+    as_json: bool,
+) -> None:
+    """How often a search says "match": for captions with and without their image, other texts, and nonsense.
+
+    `match_rate` is the share of queries that have a match, `false_match_rate` the same where there should be none;
+    `auc` is how often the best score of a caption whose image is there lies above that of the other query.
+    """
+    from evaluation.absence import ABSENCE_FIGURES, evaluate_absence  # noqa: PLC0415 - so that --help answers at once
+    from evaluation.bootstrap import Bootstrap  # noqa: PLC0415
+    from evaluation.bounds import read_bounds  # noqa: PLC0415
+    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.captions import read_captions, read_split, read_texts  # noqa: PLC0415
+    from sceneseek.match import MatchThreshold  # noqa: PLC0415
+
+    bounds = read_bounds(fail_below, fail_above, ABSENCE_FIGURES)
+    rows = read_captions(captions)
+    if split is not None:
+        chosen = set(read_split(split))
+        rows = [row for row in rows if row.image in chosen]
+    others = read_texts(foreign) if foreign is not None else []
+    match = None if threshold is None else MatchThreshold(threshold=threshold, source="--threshold")
+    report = evaluate_absence(Bundle.load(bundle), images, rows, others, seed, match, device, Bootstrap(replicates))
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
+    _fail_on_missed(bounds, report.figures)
+
+
 def _fail_on_missed(bounds: Sequence[Bound], figures: Mapping[str, Figure]) -> None:
     """Say which bounds were missed, and end with 1 if any was."""
     from evaluation.bounds import missed  # noqa: PLC0415 - so that --help answers at once

@@ -67,7 +67,7 @@ def encode_images(bundle: Bundle, files: dict[str, Path], device: Device = "auto
             progress.advance(len(batch))
     if not names:
         first = f" (the first, {skipped[0].relative}: {skipped[0].what})" if skipped else ""
-        raise DataError(f"none of the {len(files):,} rated images can be used{first}", "check --images")
+        raise DataError(f"none of the {len(files):,} images can be used{first}", "check --images")
     vectors = Vectors(np.concatenate(joint), np.concatenate(head))
     return EncodedImages(vectors, {name: row for row, name in enumerate(names)}, skipped)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -263,7 +264,7 @@ class _Run:
                 self._receipt.quality = quality.to_json()
                 quality.check(self._options.max_loss)
         self._settled = True
-        self._store.publish(collection)
+        self._store.publish(collection, Counter(entry.reason for entry in self._receipt.skipped))
         return collection.info.name
 
     def _let_go(self, collection: Collection) -> None:

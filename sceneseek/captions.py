@@ -1,7 +1,7 @@
 """Captions and splits: tab-separated text without quoting rules.
 
 A captions file has a header with the columns ``image`` and ``caption``; a ``caption_id`` is kept, other
-columns are allowed. A split is one image name a line.
+columns are allowed. A split is one image name a line, a file of texts one text.
 """
 
 from __future__ import annotations
@@ -92,3 +92,15 @@ def read_split(path: Path) -> list[str]:
         DataError: the file is missing, empty or not UTF-8.
     """
     return list(dict.fromkeys(line.strip() for line in read_lines(path, "image names") if line.strip()))
+
+
+def read_texts(path: Path) -> list[str]:
+    """The texts of a file with one a line, in its order; blank lines are passed over.
+
+    Raises:
+        DataError: the file is missing, not UTF-8, or holds no text.
+    """
+    texts = [line.strip() for line in read_lines(path, "texts") if line.strip()]
+    if not texts:
+        raise DataError(f"{path} holds no texts", "write one a line")
+    return texts

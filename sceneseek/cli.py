@@ -12,9 +12,11 @@ from importlib.metadata import entry_points
 
 import click
 
-from sceneseek import __version__
+from sceneseek import __version__, logs
 from sceneseek.errors import SceneseekError, one_line
 from sceneseek.search_command import search
+
+log = logging.getLogger(__name__)
 
 
 class _Rooms(click.Group):
@@ -38,11 +40,18 @@ class _Rooms(click.Group):
 @click.version_option(__version__, prog_name="sceneseek")
 @click.option("--debug", is_flag=True, envvar="SCENESEEK_DEBUG", help="Show tracebacks and debug logs.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what was chosen, and why.")
-def cli(debug: bool, verbose: bool) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="SCENESEEK_LOG_FORMAT",
+    show_envvar=True,
+    help="json: one object a line, for a log collector, with what --verbose adds; errors too.",
+)
+def cli(debug: bool, verbose: bool, log_format: logs.LogFormat) -> None:
     """Find photographs by describing the scene."""
-    level = logging.DEBUG if debug else logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("PIL").setLevel(logging.INFO)
+    logs.set_up(log_format, debug, verbose)
 
 
 cli.add_command(search)
@@ -61,15 +70,15 @@ def main() -> None:
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "sceneseek"
         message = one_line(error.format_message().rstrip("."))
-        click.echo(f"error: {message}: see `{path} --help`", err=True)
+        _tell(f"{message}: see `{path} --help`")
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        click.echo(f"error: {one_line(error.format_message())}", err=True)
+        _tell(one_line(error.format_message()))
         sys.exit(error.exit_code)
     except SceneseekError as error:
         if debug:
             raise
-        click.echo(f"error: {error}", err=True)
+        _tell(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
@@ -77,8 +86,13 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        click.echo(
-            f"error: {type(error).__name__}: {error} (a bug: run again with `sceneseek --debug` and report it)",
-            err=True,
-        )
+        _tell(f"{type(error).__name__}: {error} (a bug: run again with `sceneseek --debug` and report it)")
         sys.exit(1)
+
+
+def _tell(error: str) -> None:
+    """The last line of a command that failed."""
+    if logs.in_json():
+        log.error("%s", error)
+    else:
+        click.echo(f"error: {error}", err=True)

@@ -3,6 +3,8 @@
     SceneseekError
     ├── InvalidRequest       a query, a number or a body that cannot be answered      HTTP 400, exit 2
     ├── NotFound             no such image                                            HTTP 404
+    ├── Conflict             what is sent contradicts what was sent before             HTTP 409
+    ├── FeedbackUnavailable  ratings that cannot be stored                            HTTP 503, exit 1
     ├── SourceError          a folder or file of the user's that cannot be used       exit 1
     ├── ImageError           one picture that cannot be decoded                       HTTP 422
     ├── DataError            captions, splits or ratings that cannot be read          exit 1
@@ -21,7 +23,9 @@
         └── WorkerLost       a thread that died or hangs and is being replaced        HTTP 503
 
 An error carries its facts as fields: `what` (one clause, no full stop) and `hint` (what to do). One
-handler turns them into problem+json, one into a line on the command line; nothing below prints.
+handler turns them into problem+json, one into a line on the command line; nothing below prints. Words that may name
+files of the machine are for its operator: clients of a service that hides paths are told the title in their place,
+unless the class says that its words are `for_clients`.
 """
 
 from __future__ import annotations
@@ -41,6 +45,7 @@ class SceneseekError(Exception):
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "error"
     title: ClassVar[str] = "sceneseek failed"
+    for_clients: ClassVar[bool] = False
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
@@ -58,6 +63,7 @@ class InvalidRequest(SceneseekError):
     status = 400
     slug = "invalid-request"
     title = "The request cannot be answered as it stands"
+    for_clients = True
 
 
 class NotFound(SceneseekError):
@@ -66,6 +72,24 @@ class NotFound(SceneseekError):
     status = 404
     slug = "not-found"
     title = "Not found"
+    for_clients = True
+
+
+class Conflict(SceneseekError):
+    """A request contradicts an earlier one of the same key."""
+
+    status = 409
+    slug = "conflict"
+    title = "The request contradicts an earlier one"
+    for_clients = True
+
+
+class FeedbackUnavailable(SceneseekError):
+    """Ratings cannot be stored: no room, no permission, or another process has the file."""
+
+    status = 503
+    slug = "feedback-unavailable"
+    title = "Feedback cannot be stored"
 
 
 class SourceError(SceneseekError):
@@ -86,6 +110,7 @@ class ImageError(SceneseekError):
     status = 422
     slug = "image"
     title = "The image cannot be used"
+    for_clients = True
 
     def __init__(self, reason: str, what: str, hint: str = "") -> None:
         super().__init__(what, hint)
@@ -188,6 +213,7 @@ class TryAgain(SceneseekError):
     status = 503
     slug = "try-again"
     title = "The request cannot be answered now"
+    for_clients = True
 
     def __init__(self, what: str, hint: str = "", retry_after: float = 1.0) -> None:
         super().__init__(what, hint)

@@ -22,15 +22,21 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` so that a reader sees the old or the new, also after a power cut."""
+def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace `path` by `content` so that a reader sees the old or the new, also after a power cut.
+
+    Args:
+        path: the file.
+        content: all of it.
+        mode: who may read and write it; by default all may read.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private; what we write here is for all to read
+            os.fchmod(file.fileno(), mode)  # mkstemp makes it private
             os.fsync(file.fileno())
         Path(beside).replace(path)
     except BaseException:

@@ -90,6 +90,11 @@ class Live(Generic[Companion]):
     Raises:
         IndexUnavailable: nothing was indexed yet, or the live generation is held or unfit.
         SceneseekError: nothing fits the live generation.
+
+    Attributes:
+        problem: why what the alias points at is not followed; None if it is.
+        switches: how often another generation has taken the place of the one that answered.
+        renewals: how often a newer companion has, for the same generation.
     """
 
     def __init__(self, store: VectorStore, companions: Companions[Companion]) -> None:
@@ -99,6 +104,7 @@ class Live(Generic[Companion]):
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
         self.problem: str | None = None
+        self.switches = self.renewals = 0
         self._refused: str | None = None
         self._refused_at = 0.0
         self._away: str | None = None
@@ -163,6 +169,10 @@ class Live(Generic[Companion]):
         if closing:
             closing.close()
         self.problem, self._refused = None, None
+        if moved:
+            self.switches += 1
+        else:
+            self.renewals += 1
         log.info("generation %s answers in place of %s", self.name, old.pair.collection.info.name)
         return True
 

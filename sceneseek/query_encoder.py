@@ -114,6 +114,10 @@ class QueryEncoder:
         """How many items wait, by kind."""
         return {"texts": self._texts.waiting(), "images": self._images.waiting() if self._images else 0}
 
+    def kept(self) -> int:
+        """How many texts' vectors are kept."""
+        return len(self._cache)
+
     def close(self) -> None:
         """Finish what waits and end the threads."""
         self._texts.close()
@@ -210,6 +214,9 @@ class _Cache:
         self._entries, self._observer = entries, observer
         self._kept: OrderedDict[tuple[str, str], Encoded] = OrderedDict()
         self._guard = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def get(self, key: tuple[str, str]) -> Encoded | None:
         if not self._entries:

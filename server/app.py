@@ -8,37 +8,52 @@ from sceneseek.search import Search
 from server.api.collections import collections_blueprint
 from server.api.details import details_blueprint
 from server.api.docs import docs_blueprint
+from server.api.feedback import feedback_blueprint
 from server.api.openapi import openapi_blueprint
 from server.api.scores import scores_blueprint
 from server.api.search import search_blueprint
 from server.api.uploads import Uploads
 from server.errors import answer_errors_as_problems
+from server.feedback_log import FeedbackLog
+from server.guard import Guard, guard
 from server.headers import add_security_headers
 from server.health import health_blueprint
 from server.images import images_blueprint
+from server.observe import Metrics, observe
 from server.page import page_blueprint
 
-MAX_BODY_BYTES = 2**20
+DEFAULT_GUARD = Guard()
 
 
-def create_app(search: Search) -> Flask:
+def create_app(
+    search: Search, settings: Guard = DEFAULT_GUARD, metrics: Metrics | None = None, feedback: FeedbackLog | None = None
+) -> Flask:
     """The application; it neither opens nor closes what it stands on.
 
     Args:
         search: the pipeline that answers. Whoever made it also has it follow the alias.
+        settings: who may ask, and what answers may tell.
+        metrics: what the pipeline counts with; the application's own if None.
+        feedback: where ratings are kept; None keeps none.
+
+    Raises:
+        SceneseekError: see `guard`.
     """
+    metrics = metrics or Metrics()
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    observe(app, search, metrics)
     answer_errors_as_problems(app)
+    guard(app, settings)
     add_security_headers(app)
     uploads = Uploads(search)
     app.register_blueprint(search_blueprint(search, uploads))
     app.register_blueprint(scores_blueprint(search, uploads))
+    app.register_blueprint(feedback_blueprint(search, feedback, metrics))
     app.register_blueprint(collections_blueprint(search))
     app.register_blueprint(details_blueprint(search))
     app.register_blueprint(openapi_blueprint())
     app.register_blueprint(docs_blueprint())
-    app.register_blueprint(images_blueprint(search))
+    app.register_blueprint(images_blueprint(search, metrics))
     app.register_blueprint(health_blueprint(search))
     app.register_blueprint(page_blueprint())
     return app

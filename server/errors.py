@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from sceneseek.errors import SceneseekError
+from sceneseek.errors import SceneseekError, TryAgain
+from server.guard.paths import shows_paths
+from server.observe import note_problem, request_id
 from server.problem import MEDIA_TYPE, Problem
 
 log = logging.getLogger(__name__)
@@ -15,7 +18,7 @@ log = logging.getLogger(__name__)
 # What Werkzeug raises by itself, in our words: detail and hint.
 _HTTP_ERRORS = {
     404: ("nothing is at this address", "search at /v1/search?q=..., or open / in a browser"),
-    413: ("the body is too large", "send at most 1 MB"),
+    413: ("the body is too large", "send at most 1 MB of JSON, an image of the size that the service takes"),
     415: ("the body is not declared to be JSON", "send it with Content-Type: application/json"),
 }
 
@@ -29,15 +32,30 @@ def answer_errors_as_problems(app: Flask) -> None:
 
 def problem_response(problem: Problem) -> Response:
     """The answer that carries a problem."""
-    response = Response(problem.encode(), problem.status, content_type=MEDIA_TYPE)
+    note_problem(problem.kind, problem.status)
+    response = Response(problem.encode(request_id()), problem.status, content_type=MEDIA_TYPE)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def _ours(error: SceneseekError) -> Response:
+    if isinstance(error, TryAgain):  # comes in numbers, and each is counted; a line each would be one trouble more
+        response = problem_response(Problem.of(error))
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+        return response
     if error.status >= 500:
         log.error("%s %s: %s", request.method, request.path, error)
-    return problem_response(Problem.of(error))
+    if error.for_clients or shows_paths():
+        return problem_response(Problem.of(error))
+    return problem_response(_without_paths(error))
+
+
+def _without_paths(error: SceneseekError) -> Problem:
+    """The problem without the error's own words: they are for the operator, and in the log."""
+    if error.status < 500:
+        log.warning("%s %s: %s", request.method, request.path, error)
+    detail = error.title[0].lower() + error.title[1:]
+    return Problem(error.status, detail, "the log of the service says why", error.slug, error.title)
 
 
 def _http(error: HTTPException) -> Response:

@@ -20,15 +20,23 @@ SECURITY_HEADERS = [
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
+    # Other sites' pages neither hold what is ours, nor share a process or a window with it.
     ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Embedder-Policy", "require-corp"),
+    # As frame-ancestors, for browsers that do not know it.
+    ("X-Frame-Options", "DENY"),
+    ("X-Permitted-Cross-Domain-Policies", "none"),
+    # The page asks for none of what a browser has.
+    ("Permissions-Policy", "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ]
 
 
 def add_security_headers(app: Flask) -> None:
     """Put the headers on every answer of the application, errors included.
 
-    Around the application rather than in its `after_request`: one list is added to another instead of four
-    headers being checked and set for each answer.
+    Around the application rather than in its `after_request`: one list is added to another instead of every header
+    being checked and set for each answer.
     """
     inner = app.wsgi_app
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import TypedDict
+from typing import Literal
 
 from flask import Blueprint, Response
+from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from sceneseek.runtime import Placement, runtime_version
 from sceneseek.search import Search
 from server.answer import json_answer
+from server.api.operation import operation
 from server.errors import problem_response
+from server.guard import guard_problem
+from server.guard.paths import shows_paths
 from server.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -42,16 +46,37 @@ class Readiness(TypedDict):
     runtime: Runtime
 
 
+class ReadyDocument(Readiness):
+    """What `/readyz` answers."""
+
+    status: Literal["ready"]
+
+
+class AliveDocument(TypedDict):
+    """What `/healthz` answers."""
+
+    status: Literal["alive"]
+
+
 def health_blueprint(search: Search) -> Blueprint:
     """The views over one pipeline."""
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")
+    @operation(summary="Whether the process lives", tag="service", answer=AliveDocument)
     def alive() -> Response:
+        """It tells nothing more: ask `/readyz` whether a search would be answered."""
         return json_answer({"status": "alive"})
 
     @blueprint.get("/readyz")
+    @operation(
+        summary="Whether it can answer, and what from",
+        tag="service",
+        answer=ReadyDocument,
+        problems={503: "It cannot; `detail` says why."},
+    )
     def ready() -> Response:
+        """The generation and the bundle that answer, and where the models run."""
         try:
             state = _readiness(search)
         except Exception:  # whatever keeps the engine from counting keeps it from searching
@@ -60,6 +85,9 @@ def health_blueprint(search: Search) -> Blueprint:
         if not state["following"]:
             stalled = "a new generation would not be followed: the thread that watches the index has died"
             return problem_response(Problem(503, stalled, "restart the service", more={**state}))
+        lost = search.encoder.problem()
+        if lost is not None:
+            return problem_response(Problem(503, lost, "restart the service if it stays so", more={**state}))
         return json_answer({"status": "ready", **state})
 
     return blueprint
@@ -75,9 +103,17 @@ def _readiness(search: Search) -> Readiness:
         "generation": generation,
         "images": images,
         "following": search.live.watching(),
-        "problem": search.live.problem,
+        "problem": _problem(search),
         "runtime": _runtime(placement),
     }
+
+
+def _problem(search: Search) -> str | None:
+    """What is not followed, of the index or of the keys; in words that may name files only where these are shown."""
+    of_index = search.live.problem
+    if of_index is not None and not shows_paths():
+        of_index = "the live generation or the bundle cannot be followed: the log of the service says why"
+    return of_index or guard_problem()
 
 
 def _runtime(placement: Placement) -> Runtime:
@@ -85,6 +121,7 @@ def _runtime(placement: Placement) -> Runtime:
         "asked": placement.asked,
         "device": placement.device,
         "provider": placement.provider,
-        "why": placement.why,
+        # What the runtime says may name its files.
+        "why": placement.why if shows_paths() or "/" not in placement.why else "the log of the service says why",
         "onnxruntime": runtime_version(),
     }

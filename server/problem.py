@@ -40,8 +40,8 @@ class Problem:
         """The problem that an error of ours is."""
         return cls(error.status, error.what, error.hint, error.slug, error.title)
 
-    def encode(self) -> bytes:
-        """The document."""
+    def encode(self, request_id: str | None = None) -> bytes:
+        """The document; with the request's id, by which its lines are found in the log."""
         document: dict[str, Any] = {
             "type": f"urn:sceneseek:problem:{self.kind}" if self.kind else "about:blank",
             "title": self.title or HTTPStatus(self.status).phrase,
@@ -50,4 +50,6 @@ class Problem:
         }
         if self.hint:
             document["hint"] = self.hint
+        if request_id is not None:
+            document["request_id"] = request_id
         return json.dumps({**document, **self.more}, separators=(",", ":")).encode("ascii")

@@ -15,7 +15,7 @@ import multiprocessing
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,9 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from sceneseek.errors import SceneseekError, StartError
+from sceneseek.errors import FeedbackUnavailable, SceneseekError, StartError
+from server.admission import Admission
+from server.guard.settings import Guard
 from server.listener import listen, url_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
     from sceneseek.runtime import Device
     from sceneseek.search import Search
+    from server.feedback_log import FeedbackLog
+    from server.observe import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +52,13 @@ class Service:
         host: the name or address to answer at.
         port: 0 lets the system choose.
         http_threads: how many requests are answered at a time.
+        queue: how many more may wait; the next are refused.
+        deadline: seconds that a request may take, from its first bytes.
+        max_batch: the most texts of one run of the text graph.
+        query_cache: how many texts' vectors are kept.
         grace: seconds that a stop waits for requests in flight.
+        feedback: where ratings are kept; without it in the directory of a ``file:`` index, else nowhere.
+        guard: who may ask, and what answers may tell.
     """
 
     bundle: Path
@@ -57,8 +67,14 @@ class Service:
     threads: int = 0
     host: str = "127.0.0.1"
     port: int = 8080
-    http_threads: int = 8
+    http_threads: int = 32
+    queue: int = 128
+    deadline: float = 10.0
+    max_batch: int = 32
+    query_cache: int = 4096
     grace: int = 30
+    feedback: Path | None = None
+    guard: Guard = field(default_factory=Guard)
 
 
 def run(service: Service, announce: Callable[[str], None]) -> None:
@@ -81,21 +97,48 @@ def run(service: Service, announce: Callable[[str], None]) -> None:
         raise
 
 
-def open_search(service: Service) -> Search:
-    """The pipeline of a service, warm, and following the alias.
+def open_search(service: Service, metrics: Metrics) -> Search:
+    """The pipeline of a service, warm, following the alias, and counted by `metrics`.
 
     Raises:
         SceneseekError: the bundle, the index or the runtime cannot be used.
     """
     # Imported here, in the worker, so that the master stays small and forks before any library has threads.
+    from sceneseek.batching import Batching  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.query_encoder import QueryEncoder  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    search = Search(Bundle.load(service.bundle), open_store(service.index_url), service.device, service.threads)
+    bundle, store = Bundle.load(service.bundle), open_store(service.index_url)
+    encoder = QueryEncoder(Batching(max_batch=service.max_batch), cached_texts=service.query_cache, observer=metrics)
+    for kind in encoder.waiting():
+        metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
+    metrics.watch_query_cache(encoder.kept)
+    search = Search(bundle, store, service.device, service.threads, encoder)
     search.warm_up()
     search.live.follow()
     return search
+
+
+def open_feedback(service: Service) -> FeedbackLog | None:
+    """Where the service keeps ratings; None if nowhere.
+
+    Raises:
+        FeedbackUnavailable: the file that it was told to keep them in cannot be written.
+    """
+    from server.feedback_log import FeedbackLog, feedback_path  # noqa: PLC0415 - in the worker, see `open_search`
+
+    path = feedback_path(service.feedback, service.index_url)
+    if path is None:
+        return None
+    try:
+        return FeedbackLog(path)
+    except FeedbackUnavailable as error:
+        if service.feedback is not None:
+            raise
+        log.warning("no ratings are kept: %s", error)  # nobody asked for it; searching is what the service is for
+        return None
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -103,15 +146,18 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
     def __init__(self, service: Service, listener: socket.socket, announce: Callable[[str], None]) -> None:
         self.failure: SceneseekError | None = None
+        self.admission = Admission(service.http_threads + service.queue, service.deadline)
         self._service = service
         self._announce = announce
         self._url = url_of(listener)
         self._listener = listener.detach()
         self._search: Search | None = None
+        self._feedback: FeedbackLog | None = None
         self._from_worker, self._to_master = _pipe()
         super().__init__()
 
     def load_config(self) -> None:
+        from server.gunicorn_log import GunicornLog  # noqa: PLC0415
         from server.worker import Worker  # noqa: PLC0415 - gunicorn's worker brings the most of its imports
 
         settings = {
@@ -125,6 +171,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "graceful_timeout": self._service.grace,
             # The most that gunicorn takes; a query of 1,000 Cyrillic letters needs 6,000 characters.
             "limit_request_line": 8190,
+            # gunicorn would believe headers of any client on this machine; `guard` decides which proxy is believed.
+            "forwarded_allow_ips": "",
+            "logger_class": GunicornLog,
             "loglevel": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
             "control_socket_disable": True,
             "child_exit": self.worker_ended,
@@ -137,9 +186,12 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         """In the worker: open everything, tell the master, and hand over the application."""
         try:
             from server.app import create_app  # noqa: PLC0415 - in the worker, see `open_search`
+            from server.observe import Metrics  # noqa: PLC0415
 
-            self._search = open_search(self._service)
-            application = create_app(self._search)
+            metrics = Metrics()
+            self._search = open_search(self._service, metrics)
+            self._feedback = open_feedback(self._service)
+            application = create_app(self._search, self._service.guard, metrics, self._feedback)
             with self._search.live.borrow() as pair:
                 images = pair.collection.count()
         except Exception as error:
@@ -155,7 +207,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         return application
 
     def worker_ends(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
-        """In the worker, at its end: let go of the index."""
+        """In the worker, at its end: let go of the index and of the file of ratings."""
+        if self._feedback is not None:
+            self._feedback.close()
         if self._search is not None:
             self._search.close()
 

@@ -43,12 +43,19 @@ class Thumbnails:
         max_bytes: what it may hold.
         at_once: how many may be drawn at the same time; a picture of many pixels takes hundreds of
             megabytes while it is decoded.
+        on_sent: told of each thumbnail whether it had to be drawn.
+
+    Attributes:
+        kept_bytes: what it holds.
     """
 
-    def __init__(self, max_bytes: int = 32 * 2**20, at_once: int = 2) -> None:
+    def __init__(
+        self, max_bytes: int = 32 * 2**20, at_once: int = 2, on_sent: Callable[[bool], object] = lambda _drawn: None
+    ) -> None:
+        self.kept_bytes = 0
         self._max_bytes = max_bytes
+        self._on_sent = on_sent
         self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._bytes = 0
         self._guard = threading.Lock()
         self._drawing = threading.BoundedSemaphore(at_once)
 
@@ -59,14 +66,18 @@ class Thumbnails:
             ImageError: see `draw_thumbnail`.
         """
         with self._guard:
-            if tag in self._kept:
+            kept = self._kept.get(tag)
+            if kept is not None:
                 self._kept.move_to_end(tag)
-                return self._kept[tag]
+        if kept is not None:
+            self._on_sent(False)
+            return kept
         with self._drawing:
             thumbnail = draw_thumbnail(read())
         with self._guard:
-            self._bytes += len(thumbnail) - len(self._kept.pop(tag, b""))
+            self.kept_bytes += len(thumbnail) - len(self._kept.pop(tag, b""))
             self._kept[tag] = thumbnail
-            while self._bytes > self._max_bytes:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
+            while self.kept_bytes > self._max_bytes:
+                self.kept_bytes -= len(self._kept.popitem(last=False)[1])
+        self._on_sent(True)
         return thumbnail

@@ -1,33 +1,121 @@
-"""gunicorn's threaded worker, with two manners of ours.
+"""gunicorn's threaded worker, with manners of ours.
 
-A stop loses nobody: connections that the kernel has accepted but gunicorn has not yet are answered too.
-And a request that is no HTTP gets a problem document, not gunicorn's page.
+- It is never asked more than it can do: requests beyond a bound are answered 429 by two threads of their own, so
+  that those inside are answered as fast as ever; see `admission`.
+- A thread is given to a request, never to a connection that says nothing, and a client that sends its request slower
+  than the deadline is cut off.
+- A stop loses nobody, connections that the kernel has accepted but gunicorn has not yet included, and waits for
+  nobody who has been answered and stays connected.
+- It does not outlive its master.
+- A request that is no HTTP gets a problem document, not gunicorn's page.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
+import selectors
+import signal
 import socket
+import threading
 import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import errors as malformed
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from server.admission import ALWAYS_ANSWERED, DEADLINE, Admission, turned_away
 from server.headers import SECURITY_HEADERS
+from server.lingering import Lingering
 from server.problem import MEDIA_TYPE, Problem
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from flask import Flask
+
+    from sceneseek.errors import TryAgain
 
 _TOO_LONG = Problem(414, "the address is too long", "send a long query as JSON by POST /v1/search")
 _TOO_MANY_HEADERS = Problem(431, "the headers are too large", "send fewer or shorter headers")
 _NO_HTTP = Problem(400, "the request is not well-formed HTTP", "check the client")
 _FAULT = Problem(500, "the service met a fault of its own", "its log says more")
 
+# Refusing takes a thread a fraction of a millisecond; whoever comes while so many are being refused is cut off.
+_REFUSING_THREADS, _MOST_REFUSALS = 2, 512
+# How long a client may take to send a request that is being refused anyway.
+_PATIENCE_FOR_REFUSED = 1.0
+# How long a stopping service waits for requests that are on their way on open connections, and for clients to close.
+_STOP_LINGER = 0.5
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Connection(TConn):  # type: ignore[misc]  # gunicorn ships no types
+    """A client's connection, and what is known of its present request.
+
+    Attributes:
+        since: when its first bytes were there.
+        refused: whether it came while the service was full.
+    """
+
+    since = 0.0
+    refused = False
+
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """The worker class that the service runs."""
+    """The worker class that the service runs; its application has an `Admission` called `admission`."""
 
+    wsgi: Any
+    _application: Flask
     _last_notified = 0.0
+
+    def init_process(self) -> None:
+        """Prepare the process, and serve until it is told to stop."""
+        # The port and the index must be free as soon as the master is gone, however it went.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != self.ppid:
+            os._exit(0)
+        self._admission: Admission = self.app.admission
+        self._refusing = ThreadPoolExecutor(_REFUSING_THREADS, thread_name_prefix="refuse")
+        self._refusals = 0
+        self._requests: set[_Connection] = set()
+        self._mine = threading.local()
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        """Load the application, and put the admission before it."""
+        # In the worker, see `server.process`: it brings the whole library, and the master reads this module too.
+        from server.observe import note_turned_away  # noqa: PLC0415
+
+        super().load_wsgi()
+        application: Flask = self.wsgi
+        self._application = application
+
+        def turn_away(error: TryAgain, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            note_turned_away(application, environ["REQUEST_METHOD"], error)
+            return turned_away(error, environ, start_response)
+
+        def admitted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            connection: _Connection = self._mine.connection
+            if connection.refused and environ["PATH_INFO"] not in ALWAYS_ANSWERED:
+                return turn_away(self._admission.overloaded(), environ, start_response)
+            environ[DEADLINE] = deadline = connection.since + self._admission.seconds
+            if time.monotonic() >= deadline:
+                return turn_away(self._admission.too_late(), environ, start_response)
+            return application(environ, start_response)
+
+        self.wsgi = admitted
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        self._lingering = Lingering(self.poller, self._gone)
+        super().run()
+        self._refusing.shutdown(wait=False)
 
     def notify(self) -> None:
         """Tell the master that we live, once a second: at every request it costs a few per cent of a search."""
@@ -36,7 +124,40 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             self._last_notified = now
             super().notify()
 
-    def handle_request(self, req: Any, conn: Any) -> Any:
+    # A connection's way: accepted, waited at, given to a thread, waited at again or closed.
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection, and wait for its first bytes."""
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.nr_conns += 1
+        connection = _Connection(self.cfg, client, address, listener.getsockname())
+        connection.set_timeout()
+        self.pending_conns.append(connection)
+        self.poller.register(client, selectors.EVENT_READ, partial(self.on_pending_socket_readable, connection))
+
+    def enqueue_req(self, conn: _Connection) -> None:
+        """Hand a connection with a request to a thread that answers it, or to one that refuses it."""
+        conn.since = time.monotonic()
+        conn.refused = not self._admission.enter()
+        if conn.refused:
+            if self._refusals >= _MOST_REFUSALS:
+                conn.close()
+                self._gone()
+                return
+            self._refusals += 1
+        self._requests.add(conn)
+        handled: Future[Any] = (self._refusing if conn.refused else self.tpool).submit(self.handle, conn)
+        handled.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    def handle(self, conn: _Connection) -> Any:
+        """Answer one request, in a thread; whether the connection may go on."""
+        self._mine.connection = conn
+        return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: _Connection) -> Any:
         """Answer one request in one packet: gunicorn sends head and body apart, which wakes the client twice."""
         conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         try:
@@ -44,6 +165,31 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         finally:
             with contextlib.suppress(OSError):  # the client may have gone
                 conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    def finish_request(self, conn: _Connection, fs: Future[Any]) -> None:
+        """Wait at a connection again, or close it."""
+        self._requests.discard(conn)
+        if conn.refused:
+            self._refusals -= 1
+        else:
+            self._admission.leave()
+        if not fs.cancelled() and fs.exception() is None and fs.result() is False:
+            self._lingering.take(conn.sock)
+        else:
+            super().finish_request(conn, fs)
+
+    def murder_pending(self) -> None:
+        """Close what has said nothing for too long, cut off who sends too slowly, and let go of who lingers."""
+        super().murder_pending()
+        self._lingering.sweep()
+        now = time.monotonic()
+        for conn in self._requests:
+            if now - conn.since > (_PATIENCE_FOR_REFUSED if conn.refused else self._admission.seconds):
+                # Whoever reads from it reads its end; an answer that is being made can still be sent.
+                with contextlib.suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RD)
+
+    # The stop.
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Begin or cease to accept; for good only after those who wait in the kernel's queue."""
@@ -57,6 +203,20 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
                 # From here on the kernel refuses at once, which a client can act on.
                 listener.close()
 
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Wait, while stopping no longer than what is waited for then may last."""
+        super().wait_for_and_dispatch_events(timeout if self.alive else min(timeout, 0.05))
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Called when the stop begins: leave those who are connected a moment, for requests on their way."""
+        super()._cap_keepalive(min(deadline, time.monotonic() + _STOP_LINGER))
+        for connection in self.pending_conns:
+            connection.timeout = min(connection.timeout, time.monotonic() + _STOP_LINGER)
+        self._lingering.hurry(_STOP_LINGER)
+
+    def _gone(self) -> None:
+        self.nr_conns -= 1
+
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:  # noqa: ARG002
         """Answer a request that never reached the application."""
         if isinstance(exc, malformed.LimitRequestLine):
@@ -68,18 +228,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         else:
             self.log.exception("a request failed outside the application")
             problem = _FAULT
+        from server.observe import note_malformed  # noqa: PLC0415 - see `load_wsgi`
+
+        request_id = note_malformed(self._application, problem.status)
         try:
-            client.sendall(_http_answer(problem))
+            client.sendall(_http_answer(problem, request_id))
         except OSError:
             self.log.debug("the client has gone before it was told what was wrong")
 
 
-def _http_answer(problem: Problem) -> bytes:
-    body = problem.encode()
+def _http_answer(problem: Problem, request_id: str) -> bytes:
+    body = problem.encode(request_id)
     headers = (
         ("Content-Type", MEDIA_TYPE),
         ("Content-Length", str(len(body))),
         ("Connection", "close"),
+        ("X-Request-ID", request_id),
         *SECURITY_HEADERS,
     )
     lines = [

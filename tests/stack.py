@@ -25,7 +25,7 @@ EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 DOCUMENTED = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", EXAMPLE, re.MULTILINE)) - {"COMPOSE_FILE"}
 STAGES = dockerfile.read(ROOT / "Dockerfile")
 TARGETS = ("runtime-cpu", "runtime-gpu", "export")
-OURS = ("server-cpu", "server-gpu", "index-cpu", "index-gpu", "export")
+OURS = ("server-cpu", "server-gpu", "index-cpu", "index-gpu", "export", "keys")
 # What the parallel work on the server engine reads; `known_settings` has those that this program declares.
 QDRANT_SETTINGS = {
     f"SCENESEEK_QDRANT_{name}"

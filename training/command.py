@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from sceneseek.errors import DataError
 from sceneseek.options import (
     aggregate_option,
+    bundle_option,
     device_option,
     json_option,
     pack_option,
@@ -32,7 +33,7 @@ _UNSAID = frozenset({"cache", "threads", "as_json", "cite", "report"})
 
 @click.group()
 def train() -> None:
-    """Learn a joint space from captions, and heads from human ratings."""
+    """Learn a joint space from captions, heads from human ratings, and when a result matches."""
 
 
 @train.command()
@@ -241,6 +242,72 @@ def heads(
     click.echo(f"default      {study.choice.name}: " + " ".join(study.choice.reasons))
     click.echo(f"heads        {out}")
     click.echo(f"report       {report}/report.html")
+
+
+@train.command()
+@bundle_option
+@click.option("--head", "directory", type=_FOLDER, required=True, help="The head it was exported with; it is changed.")
+@click.option("--images", type=_FOLDER, required=True, help="The folder that image names are relative to.")
+@click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image and caption.")
+@click.option("--split", type=_FILE, help="Only these images: a file with one name a line.")
+@click.option("--foreign", type=_FILE, required=True, help="Texts that none of the images fits, one a line.")
+@click.option(
+    "--alignment", "space", type=_FOLDER, help="The joint space it was exported with; default: the pack's own."
+)
+@click.option("--bootstrap", type=click.IntRange(1), default=1000, show_default=True, help="Replicates of intervals.")
+@click.option("--cite", default="", help="Whose data this is, for the card.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the nonsense.")
+@device_option
+@json_option
+@click.pass_context
+def threshold(
+    ctx: click.Context,
+    bundle: Path,
+    directory: Path,
+    images: Path,
+    captions: Path,
+    split: Path | None,
+    foreign: Path,
+    space: Path | None,
+    bootstrap: int,
+    cite: str,
+    seed: int,
+    device: Device,
+    as_json: bool,
+) -> None:
+    """Choose the score from which a result matches, and write it into the head; export again afterwards.
+
+    The images must be others than the joint space was learned from.
+    """
+    from sceneseek.bundle import Bundle  # noqa: PLC0415 - so that --help answers at once
+    from sceneseek.captions import read_captions, read_split, read_texts  # noqa: PLC0415
+
+    rows = read_captions(captions)
+    if split is not None:
+        chosen = set(read_split(split))
+        rows = [row for row in rows if row.image in chosen]
+    texts = read_texts(foreign)
+    try:
+        from evaluation.bootstrap import Bootstrap  # noqa: PLC0415
+        from training.threshold import ThresholdData, learn_threshold, write_threshold  # noqa: PLC0415
+    except ImportError as error:
+        raise DataError(
+            f"training needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
+        ) from error
+    files = (captions, foreign) if split is None else (captions, foreign, split)
+    data = ThresholdData(images, rows, texts, files, cite)
+    found = learn_threshold(
+        Bundle.load(bundle), directory, space, data, _command_line(ctx), seed, device, Bootstrap(bootstrap)
+    )
+    write_threshold(found, directory)
+    if as_json:
+        click.echo(json.dumps({"head": str(directory), **found.model_dump(mode="json")}, indent=2))
+        return
+    click.echo(f"threshold    {found.threshold:g}, balanced accuracy {found.figures['balanced_accuracy']:.4f}")
+    for name, figure in found.figures.items():
+        if isinstance(figure, dict) and "value" in figure:
+            click.echo(f"{name:<28}{_number(figure['value'])}")
+    click.echo(f"head         {directory}; export the bundle again")
 
 
 def _number(value: float | None) -> str:

@@ -58,11 +58,21 @@ def find_space(pack: Pack, towers: Towers, bundle: Path | None, directory: Path 
             f"the alignment was trained for the pack {alignment.pack!r}, not for {pack.name!r}",
             "pass the one that was trained for it with --alignment",
         )
-    fingerprint = str(Bundle.load(bundle).manifest.alignment.get("fingerprint")) if bundle else alignment.fingerprint
+    if bundle is not None:
+        check_exported_with(Bundle.load(bundle), alignment)
+    return alignment
+
+
+def check_exported_with(bundle: Bundle, alignment: Alignment) -> None:
+    """Refuse another joint space than that inside a bundle.
+
+    Raises:
+        DataError: it is another.
+    """
+    fingerprint = str(bundle.manifest.alignment.get("fingerprint"))
     if fingerprint != alignment.fingerprint:
         raise DataError(
-            f"{bundle} was exported with another alignment ({fingerprint[:12]}, "
+            f"{bundle.path} was exported with another alignment ({fingerprint[:12]}, "
             f"this one is {alignment.fingerprint[:12]})",
             "pass the one it was exported with by --alignment",
         )
-    return alignment

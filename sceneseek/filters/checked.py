@@ -66,7 +66,9 @@ def any_of(path: FieldPath, values: Any, shown: Any) -> Filter:
 
 
 def value_range(path: FieldPath, bounds: dict[str, Any], shown: Any) -> Filter:
-    """The field is within these bounds, all of them numbers or all dates."""
+    """The field is within these bounds, all of them numbers or all dates, at most one on each side."""
+    if {"gt", "gte"} <= bounds.keys() or {"lt", "lte"} <= bounds.keys():
+        raise refused(shown, "has two bounds on one side")
     if all(isinstance(bound, str) for bound in bounds.values()):
         return date_range(path, bounds, shown)
     if any(isinstance(bound, str) for bound in bounds.values()):
@@ -87,8 +89,6 @@ def date_range(path: FieldPath, bounds: dict[str, str], shown: Any) -> DateRange
         else:
             # After a whole day is from the next one on; up to a whole day is before the next one.
             limits["gte" if key == "gt" else "lt"] = end
-    if len(limits) < len(bounds):
-        raise refused(shown, "has two bounds on one side")
     return DateRange(path, **limits)
 
 
@@ -122,11 +122,14 @@ def in_folder(value: Any, shown: Any) -> InFolder:
 
 
 def whole_or_float(value: Any, shown: Any) -> int | float:
-    """A finite number that an engine can hold."""
+    """A finite number that an engine can hold: what is beyond 64 bits is compared as engines keep it, as a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refused(shown, f"has {shown_value(value)}, which is not a number")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise refused(shown, "has a number of too many digits")
+        try:
+            return float(value)
+        except OverflowError:
+            raise refused(shown, "has a number of too many digits") from None
     if isinstance(value, float) and not math.isfinite(value):
         raise refused(shown, "has a number that is not finite")
     return value

@@ -111,20 +111,23 @@ class Not:
 Filter: TypeAlias = Equals | AnyOf | NumberRange | DateRange | Near | Within | InFolder | All | AnyPart | Not
 
 
+# No backslash: in the paths of engines none can be written, quoted or not.
+_SEGMENT = r'("[^"\\]+"|[^."\\]+)'
+# What a person writes of a field, in the dialect that regular expressions share.
+FIELD_NAME = rf"^{_SEGMENT}(\.{_SEGMENT})*$"
+
+
 def field_path(name: str) -> FieldPath:
     """A field's place in the payload, from the name a person writes.
 
     Raises:
         InvalidRequest: it names no field.
     """
-    parts = re.findall(r'"([^"]*)"|([^."]+)|(\.)|(")', name)
-    segments = [quoted or plain for quoted, plain, dot, stray in parts if not dot and not stray]
-    dots = sum(1 for part in parts if part[2])
-    if any(part[3] for part in parts) or not segments or "" in segments or dots != len(segments) - 1:
+    if not re.fullmatch(FIELD_NAME, name):
         raise InvalidRequest(
             f"{shown_value(name)} names no field", 'write it as in the metadata, in quotes where it has dots: "a.b"'
         )
-    path = tuple(segments)
+    path = tuple(segment.strip('"') for segment in re.findall(_SEGMENT, name))
     return path if path[0] in OWN_FIELDS else ("metadata", *path)
 
 

@@ -10,7 +10,7 @@ generation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from sceneseek.filters import Filter
@@ -46,6 +46,7 @@ class CollectionInfo:
         bundle: the directory of the bundle that filled it, absolute; empty where that is not known.
         indexed: payload fields, named as in a filter, that get an index of their type. A condition on one
             with an index finds values of that type only.
+        skipped: how many files the run that filled it could not use, by reason; known once it is published.
     """
 
     name: str
@@ -56,6 +57,11 @@ class CollectionInfo:
     created: str
     bundle: str = ""
     indexed: dict[str, FieldType] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def completed(self, skipped: Mapping[str, int] | None) -> CollectionInfo:
+        """With what is known only once the generation is complete; see `VectorStore.publish`."""
+        return self if skipped is None else replace(self, skipped=dict(skipped))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +184,14 @@ class VectorStore(Protocol):
             IndexUnavailable: it is gone, damaged, or held by another process.
         """
 
-    def publish(self, collection: Collection) -> None:
+    def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
         """Close a generation that `create` began and point the alias at it, atomically.
 
         The generation that was live before stays, for rollback; older ones that nobody searches go.
+
+        Args:
+            collection: the generation, complete.
+            skipped: how many files could not be used, by reason, for it to record; as it was created if None.
         """
 
     def switch(self, name: str) -> None:

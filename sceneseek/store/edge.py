@@ -183,10 +183,10 @@ class EdgeStore:
             shutil.rmtree(home, ignore_errors=True)
             raise
 
-    def publish(self, collection: Collection) -> None:
+    def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
         """See `VectorStore.publish`."""
         with self._keeping_the_writers_lock():
-            info, previous = collection.info, self.live()
+            info, previous = collection.info.completed(skipped), self.live()
             finished = {**dataclasses.asdict(info), "points": collection.count()}
             collection.close()
             home = self._home(info.name)

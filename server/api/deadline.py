@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from flask import request
 
-# Set by the worker, which knows when the request came.
-DEADLINE = "sceneseek.deadline"
+from server.admission import DEADLINE
 
 
 def deadline() -> float | None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from flask import Blueprint, current_app, render_template
+from markupsafe import Markup
 
 from server.api.openapi import openapi_document
 
@@ -41,6 +42,7 @@ def docs_blueprint() -> Blueprint:
                     schemas=document["components"]["schemas"],
                     examples=_EXAMPLES,
                     kind=_kind,
+                    prose=_prose,
                     shown=lambda value: json.dumps(value, ensure_ascii=False),
                 )
             )
@@ -57,6 +59,12 @@ def _by_tag(document: dict[str, Any]) -> list[tuple[dict[str, Any], list[tuple[s
         for method, found in methods.items()
     ]
     return [(tag, [each for each in operations if tag["name"] in each[2]["tags"]]) for tag in document["tags"]]
+
+
+def _prose(text: str) -> Markup:
+    """A description as HTML, what stands between backticks as code."""
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if i % 2 else part for i, part in enumerate(parts))
 
 
 def _kind(schema: dict[str, Any]) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NotRequired, cast
 
-from flask import current_app, request
+from flask import request
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from sceneseek.search import Answer, Explanation, Image, Result, Scores
+from server.guard.paths import shows_paths
 
 Score = Annotated[
     float | None, Field(ge=0, le=1, description="How well the text matches the image; null where there is no text.")
@@ -133,8 +134,8 @@ class CollectionsDocument(TypedDict):
 class FeedbackDocument(TypedDict):
     """What became of a rating."""
 
-    stored: Annotated[bool, Field(description="True; false if it had been stored before, by a request of its key.")]
-    key: str
+    stored: Annotated[bool, Field(description="False: it had been stored before, under its key.")]
+    key: Annotated[str, Field(description="Its own; made here where none was sent.")]
 
 
 class ProblemDocument(TypedDict):
@@ -180,7 +181,7 @@ def image_document(image: Image) -> ImageDocument:
         "image": address,
         "thumbnail": f"{address}/thumbnail",
     }
-    if current_app.config.get("SHOW_PATHS"):
+    if shows_paths():
         document["path"] = image.path
     return document
 

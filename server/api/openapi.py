@@ -13,12 +13,15 @@ from pydantic.json_schema import JsonSchemaMode
 from werkzeug.routing import Rule
 
 from sceneseek import __version__
+from sceneseek.filters.schema import condition_schema
 from server.answer import json_answer
 from server.api.documents import ProblemDocument
 from server.api.operation import Operation, operation, operation_of
 from server.problem import MEDIA_TYPE as PROBLEM
 
 _SCHEMAS = "#/components/schemas/{model}"
+CONDITION = "Condition"
+PICTURES = "image/jpeg, image/png, image/webp, image/gif"
 _TAGS = {
     "search": "Find images by texts and images, and score a text for images.",
     "images": "The images themselves, and small ones for a page.",
@@ -39,6 +42,19 @@ _PROBLEMS = {
     503: "The service cannot answer now: the index, a model or time is missing.",
 }
 _WITHOUT_BODY = frozenset({413, 415})
+_HEADERS: dict[str, dict[str, Any]] = {
+    "Allow": {"description": "The methods that are possible.", "required": True, "schema": {"type": "string"}},
+    "Cache-Control": {
+        "description": "How long it is fresh; `no-store` of what is of this moment.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Content-Range": {"description": "Which bytes they are.", "required": True, "schema": {"type": "string"}},
+    "ETag": {"description": "Changes with the content.", "required": True, "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}},
+    "WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}},
+}
+_HEADERS_OF = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
 _INTRODUCTION = (
     "Text-to-image search with a score that was learned from human ratings. Errors are `application/problem+json` "
     "(RFC 9457). Where the service has keys, send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
@@ -87,11 +103,9 @@ def openapi_document(app: Flask) -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": schemas.components,
-            "responses": {
-                str(status): {"description": text, "content": {PROBLEM: {"schema": schemas.problem}}}
-                for status, text in _PROBLEMS.items()
-            },
+            "schemas": {**schemas.components, CONDITION: condition_schema(_SCHEMAS.format(model=CONDITION))},
+            "responses": {str(status): _problem(status, text, schemas) for status, text in _PROBLEMS.items()},
+            "headers": _HEADERS,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -191,8 +205,8 @@ def _body(found: Operation, schemas: _Schemas) -> dict[str, Any]:
     if found.upload is not None:
         schema = found.upload.model_json_schema()
         part: dict[str, Any] = {"type": "string", "format": "binary", "description": "A picture."}
-        if found.several:
-            part = {"type": "array", "items": part, "minItems": 1}
+        if found.most > 1:
+            part = {"type": "array", "items": part, "minItems": 1, "maxItems": found.most}
         fields = {name: _without_null(field) for name, field in schema["properties"].items()}
         content["multipart/form-data"] = {
             "schema": {
@@ -200,23 +214,46 @@ def _body(found: Operation, schemas: _Schemas) -> dict[str, Any]:
                 "properties": {found.files: part, **fields},
                 "required": [found.files, *schema.get("required", ())],
                 "additionalProperties": False,
-            }
+            },
+            "encoding": {found.files: {"contentType": PICTURES}},
         }
     return content
 
 
 def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
     if isinstance(found.answer, tuple):
-        content = {media_type: {"schema": {"type": "string"}} for media_type in found.answer}
+        # Bytes of a media type need no schema (OpenAPI 3.1, "Considerations for Binary Data").
+        content: dict[str, Any] = {media_type: {} for media_type in found.answer}
     else:
         content = {"application/json": {"schema": schemas.answer(found.answer)}}
-    responses: dict[str, Any] = {str(found.status): {"description": found.summary, "content": content}}
+    about = _headers("Cache-Control", *(("ETag",) if found.unchanged else ()))
+    answer: dict[str, Any] = {"description": "The answer.", "headers": about, "content": content}
+    if found.links:
+        answer["links"] = {
+            name: {"operationId": name, "parameters": dict(parameters)} for name, parameters in found.links.items()
+        }
+    responses: dict[str, Any] = {str(found.status): answer}
+    if found.again:
+        responses["200"] = {**answer, "description": "The same had been asked before; nothing has changed."}
     if found.unchanged:
-        responses["304"] = {"description": "What the client has is still right."}
+        responses["304"] = {"description": "What the client has is still right.", "headers": about}
+    if found.parts:
+        part = {**about, **_headers("Content-Range")}
+        responses["206"] = {"description": "The part that was asked for.", "headers": part, "content": content}
+        responses["416"] = {**_problem(416, "There is no such part.", schemas), "headers": _headers("Content-Range")}
     takes_a_body = found.body or found.upload
     for status in _PROBLEMS:
         if status not in found.problems and (takes_a_body or status not in _WITHOUT_BODY) and status != 404:
             responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
     for status, text in found.problems.items():
-        responses[str(status)] = {"description": text, "content": {PROBLEM: {"schema": schemas.problem}}}
-    return responses
+        responses[str(status)] = _problem(status, text, schemas)
+    return dict(sorted(responses.items()))
+
+
+def _problem(status: int, text: str, schemas: _Schemas) -> dict[str, Any]:
+    headers = _headers("Cache-Control", *_HEADERS_OF.get(status, ()))
+    return {"description": text, "headers": headers, "content": {PROBLEM: {"schema": schemas.problem}}}
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

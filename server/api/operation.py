@@ -24,9 +24,12 @@ class Operation:
         body: the models of a JSON body, any of which it takes.
         upload: the model of a body of `multipart/form-data`, beside its files.
         files: for such a body, the name of the part that holds a picture.
-        several: whether that part may come more than once.
+        most: how many times that part may come.
         problems: the statuses of errors that are its own, each with what it means.
+        again: whether it answers 200 to a request that it has answered before.
         unchanged: whether it answers 304 to a client that has the content already.
+        parts: whether a client may ask for a range of its bytes.
+        links: what its answer leads to: by the id of another operation, that one's parameters as runtime expressions.
         id: its name for programs; by default that of the view.
     """
 
@@ -38,9 +41,12 @@ class Operation:
     body: tuple[type[BaseModel], ...] = ()
     upload: type[BaseModel] | None = None
     files: str = ""
-    several: bool = False
+    most: int = 1
     problems: Mapping[int, str] = field(default_factory=dict)
+    again: bool = False
     unchanged: bool = False
+    parts: bool = False
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     id: str = ""
 
 

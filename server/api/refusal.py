@@ -25,11 +25,15 @@ def refusal(error: ValidationError, hints: Mapping[str, str], kinds: Mapping[str
         if first["type"] == "json_invalid":
             return InvalidRequest(f"the body is not JSON ({first['ctx']['error']})", example)
         return InvalidRequest("the body is not a JSON object", example)
-    name = next(str(part) for part in reversed(first["loc"]) if isinstance(part, str))
-    where = _place(first["loc"])
     if first["type"] == "extra_forbidden":
+        where = _place(first["loc"])
         return InvalidRequest(f"the field {shown(where)} is unknown", f"the fields are {', '.join(hints)}")
-    return InvalidRequest(_sentence(where, kinds.get(name, "a whole number"), first), hints.get(name, example))
+    # Behind the field pydantic names the branch of a union, which is none of the client's business.
+    known = [number for number, part in enumerate(first["loc"]) if part in hints]
+    location = first["loc"][: known[-1] + 1] if known else first["loc"]
+    name = str(location[-1])
+    sentence = _sentence(_place(location), kinds.get(name, "a whole number"), first)
+    return InvalidRequest(sentence, hints.get(name, example))
 
 
 def shown(value: Any, quote: str = "'") -> str:

@@ -19,6 +19,7 @@ from server.api.operation import operation
 from server.api.refusal import refusal
 from server.api.search_request import Text
 from server.api.uploads import FORM, Uploads
+from server.observe import record_stages
 
 MAX_IMAGES = 100
 MAX_PICTURES = 8
@@ -60,7 +61,7 @@ def scores_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         body=(ScoreBody,),
         upload=ScoreForm,
         files=PICTURE,
-        several=True,
+        most=MAX_PICTURES,
         answer=ScoresDocument,
         problems={404: "One of the images is not in the index.", 422: "An uploaded picture cannot be used."},
     )
@@ -75,7 +76,9 @@ def scores_blueprint(search: Search, uploads: Uploads) -> Blueprint:
                 raise UnsupportedMediaType
             asked = _read_body(request.get_data(cache=False))
             images, text = [str(image) for image in asked.images], asked.q
-        return json_answer(scores_document(search.score(text, images, deadline())))
+        scores = search.score(text, images, deadline())
+        record_stages(scores.timings_ms)
+        return json_answer(scores_document(scores))
 
     return blueprint
 

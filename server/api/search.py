@@ -13,9 +13,13 @@ from server.api.documents import AnswerDocument, AnswersDocument, answer_documen
 from server.api.operation import operation
 from server.api.search_request import SearchArguments, SearchBody, SearchesBody, read_body
 from server.api.uploads import FORM, Uploads
+from server.guard.paths import check_filter
+from server.observe import record_stages
 
 NOT_THERE = {404: "The image to search by is not in the index."}
 PICTURE = "file"
+_BEST = "$response.body#/results/0/id"
+_LINKS = {"image": {"image_id": _BEST}, "thumbnail": {"image_id": _BEST}, "search_by_arguments": {"image": _BEST}}
 
 
 def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
@@ -29,6 +33,7 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         arguments=SearchArguments,
         answer=AnswerDocument,
         problems=NOT_THERE,
+        links=_LINKS,
     )
     def search_by_arguments() -> Response:
         """The images that match best. With a text they come by score; with an image by similarity to it, or to both."""
@@ -43,6 +48,7 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         files=PICTURE,
         answer=AnswerDocument | AnswersDocument,
         problems={**NOT_THERE, 422: "The uploaded picture cannot be used."},
+        links=_LINKS,
     )
     def search_by_body() -> Response:
         """As by GET. `queries` are answered from one generation; one that cannot be answered fails them all."""
@@ -57,6 +63,11 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         return json_answer({"answers": documents} if several else documents[0])
 
     def answered(queries: list[Query]) -> list[Answer]:
-        return search.queries(queries, deadline())
+        for query in queries:
+            check_filter(query.where)
+        answers = search.queries(queries, deadline())
+        for answer in answers:
+            record_stages(answer.timings_ms)
+        return answers
 
     return blueprint

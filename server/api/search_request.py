@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from werkzeug.datastructures import MultiDict
 
 from sceneseek.decode import Picture
@@ -50,15 +50,31 @@ _BODY = 'send a JSON object such as {"q": "a dog jumping over a log", "k": 5}'
 # Fields that forms send empty when nothing was filled in.
 _NOT_GIVEN_IF_EMPTY = frozenset(_HINTS) - {"q", "filter"}
 
+# What `checked_query` asks for, in the dialect that regular expressions share: no control characters but white space,
+# and something that is no white space. Surrogates, which it refuses too, are in no text that is well-formed.
+_CONTROL = r"\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f"
+_SPACE = r"\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+TEXT_PATTERN = f"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$"
+
 Text = Annotated[
     str,
     Field(
         description="A scene in words.",
         examples=["a dog jumping over a log"],
         # Stated here, and checked by `checked_query`, which says by how much.
-        json_schema_extra={"minLength": 1, "maxLength": MAX_QUERY_CHARACTERS},
+        json_schema_extra={"minLength": 1, "maxLength": MAX_QUERY_CHARACTERS, "pattern": TEXT_PATTERN},
     ),
 ]
+Word = Annotated[str, Field(examples=["year>=1990"], json_schema_extra={"pattern": r"^\s*\{|[=<>@]"})]
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is as whole as 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# Beside a field's limits, after them: where it comes first, they are no part of the JSON Schema.
+_WHOLE = BeforeValidator(_whole)
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -72,12 +88,14 @@ class _Search(BaseModel):
         None
     )
     text_weight: Annotated[Share, Field(description="The text's share beside an image.")] = DEFAULT_TEXT_WEIGHT
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many results.")] = DEFAULT_K
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many results."), _WHOLE] = DEFAULT_K
     offset: Annotated[
-        int, Field(ge=0, le=MAX_SHORTLIST, description="How many results of the same search come before them.")
+        int, Field(ge=0, le=MAX_SHORTLIST, description="How many results of the same search come before them."), _WHOLE
     ] = 0
     shortlist: Annotated[
-        int, Field(ge=1, le=MAX_SHORTLIST, description="How many nearest neighbours are scored; never fewer than k.")
+        int,
+        Field(ge=1, le=MAX_SHORTLIST, description="How many nearest neighbours are scored; never fewer than k."),
+        _WHOLE,
     ] = DEFAULT_SHORTLIST
     min_score: Annotated[
         Share | None, Field(description="Leave out what of the shortlist has a lower score; needs a text.")
@@ -113,7 +131,7 @@ class SearchArguments(_Search):
     """A search in a query string, or in a form beside an uploaded picture."""
 
     filter: Annotated[
-        tuple[str, ...],
+        tuple[Word, ...],
         Field(description="Conditions in short words, such as `year>=1990`; may be repeated, all must hold."),
     ] = ()
 
@@ -150,8 +168,14 @@ class SearchArguments(_Search):
 class SearchBody(_Search):
     """A search in a JSON body, where a number is a number."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("q", "image")]
+        }
+    )
+
     filter: Annotated[
-        dict[str, Any] | list[str] | None,
+        Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Condition"})] | list[Word] | None,
         Field(
             description="A condition, or conditions in short words that must all hold.",
             examples=[{"field": "year", "gte": 1990}],

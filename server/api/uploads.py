@@ -1,10 +1,13 @@
-"""Pictures that come with a request: few at a time are decoded, and nothing of them is kept."""
+"""Pictures that come with a request: few at a time are decoded, and nothing of them is kept.
+
+How large a form may be is the guard's to say (`server.guard`): one picture may be as large as all may be together.
+"""
 
 from __future__ import annotations
 
 import threading
 
-from flask import current_app, request
+from flask import request
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
 
@@ -13,7 +16,6 @@ from sceneseek.errors import ImageError, InvalidRequest
 from sceneseek.preprocess import enough_pixels
 from sceneseek.search import Search
 
-MAX_UPLOAD_BYTES = 16 * 2**20
 FORM = "multipart/form-data"
 
 
@@ -44,12 +46,11 @@ class Uploads:
         """
         if request.mimetype != FORM:
             raise UnsupportedMediaType
-        largest = int(current_app.config.get("MAX_UPLOAD_BYTES", MAX_UPLOAD_BYTES))
-        # One part may be as large as they may be together: what is read is kept in a file beyond half a megabyte.
-        request.max_content_length = largest
         files = request.files.getlist(part)
         if unknown := sorted(set(request.files) - {part}):
             raise InvalidRequest(f"the file part {unknown[0][:40]!r} is unknown", f"send the picture as {part}")
+        if not files and part in request.form:
+            raise InvalidRequest(f"the part {part} has no file name", f"send it as a file: curl -F {part}=@photo.jpg")
         if not 1 <= len(files) <= most:
             what = "one picture" if most == 1 else f"1 to {most} pictures"
             raise InvalidRequest(f"there are {len(files)} parts of the name {part}", f"send {what}")
@@ -59,7 +60,7 @@ class Uploads:
     def _decoded(self, file: FileStorage, near: int, number: int) -> Picture:
         try:
             with self._decoding:
-                return decode(file.stream.read(), near)  # what decoding may do to a file of werkzeug's is not ours
+                return decode(file.stream.read(), near)
         except ImageError as error:
             which = f"picture {number}" if number else "the picture"
             raise ImageError(error.reason, f"{which}: {error.what}", "send a JPEG, PNG, WebP or GIF") from error

@@ -112,7 +112,7 @@ def test_pictures_that_cannot_be_decoded_are_left_out_counted_and_named(
         (images / name).write_bytes(b"not a picture")
     outcome = evaluate(images=images)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert "none of the 12 rated images can be used" in outcome.stderr.splitlines()[-1]
+    assert "none of the 12 images can be used" in outcome.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -23,6 +24,8 @@ import pytest
 from PIL import Image
 
 from sceneseek.bundle import Bundle
+from server.guard.key_file import remove_key
+from tests.door import made_key
 from tests.drawing import NAMES, draw_gallery
 
 SCENESEEK = Path(sys.executable).with_name("sceneseek")
@@ -127,7 +130,9 @@ def test_what_is_no_request_gets_a_problem_document_too(start: Start, request_li
         head, _, body = _read_all(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"application/problem+json" in head
-    assert json.loads(body)["status"] == status
+    problem = json.loads(body)
+    assert problem["status"] == status
+    assert f"X-Request-ID: {problem['request_id']}\r\n".encode() in head + b"\r\n"
     assert service.client.get("/readyz").status_code == 200
 
 
@@ -214,6 +219,33 @@ def test_extra_workers_and_second_services_are_not_started_by_signals(start: Sta
     assert service.client.get(QUERY).status_code == 200
 
 
+def test_with_keys_it_answers_who_has_one_and_writes_none_into_its_log(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCENESEEK_DEBUG", "1")
+    file = tmp_path / "keys" / "keys.json"
+    key = made_key(file)
+    service = start("--api-keys", str(file), "--rate-limit", "1000/second")
+    assert service.client.get(QUERY).status_code == 401
+    assert service.client.get("/readyz").status_code == 200
+    answered = service.client.get(QUERY, auth=("anyone", key), headers={"SCRIPT_NAME": "/elsewhere"})
+    assert answered.status_code == 200
+    assert answered.json()["results"][0]["image"].startswith("/v1/images/"), "no client tells where the service stands"
+    assert answered.headers["RateLimit-Policy"] == '"requests";q=1000;w=1'
+    assert not re.search(r"\d", answered.headers["Server"]), "no version"
+    assert service.client.get(QUERY, headers={"X-API-Key": key, "Host": "rebound.example"}).status_code == 421
+
+    new = made_key(file, "phone-2")
+    remove_key(file, "phone")
+    asked = {"Authorization": f"Bearer {new}"}
+    _eventually(lambda: service.client.get(QUERY, headers=asked).status_code, lambda status: status == 200, within=5)
+    assert service.client.get(QUERY, headers={"X-API-Key": key}).status_code == 401
+    _, errors = service.stopped()
+    assert "a key that is not live was sent" in errors
+    for secret in (key, new, base64.b64encode(f"anyone:{key}".encode()).decode()):
+        assert secret not in errors
+
+
 def _times(answer: dict[str, Any]) -> dict[str, Any]:
     return {"timings_ms": answer["timings_ms"]}
 
@@ -231,6 +263,32 @@ def _seconds_to_answer(start: Start) -> float:
     seconds = time.monotonic() - begun
     service.stopped()
     return seconds
+
+
+def test_as_json_every_line_is_an_object_and_a_request_is_one_of_them(bundle: Bundle, index: Path) -> None:
+    command = [SCENESEEK, "serve", "--bundle", bundle.path, "--index", f"file:{index}", "--port", "0"]
+    environment = {**os.environ, "SCENESEEK_LOG_FORMAT": "json"}
+    with subprocess.Popen([*map(str, command)], stdout=-1, stderr=-1, text=True, env=environment) as process:
+        assert process.stderr is not None
+        lines: list[dict[str, Any]] = []
+        while not (lines and lines[-1]["message"].startswith("sceneseek searches")):
+            lines.append(json.loads(process.stderr.readline()))
+        port = urlsplit(lines[-1]["message"].split()[-1]).port
+        answer = httpx.get(f"http://127.0.0.1:{port}{QUERY}", headers={"X-Request-ID": "mine"}, timeout=30)
+        malformed = socket.create_connection(("127.0.0.1", int(port or 0)), timeout=30)
+        with malformed:
+            malformed.sendall(b"GET / HTTP/9.9\r\n\r\n")
+            _read_all(malformed)
+        process.terminate()
+        out, errors = process.communicate(timeout=20)
+    assert (out, process.returncode) == ("", 0)
+    lines += [json.loads(line) for line in errors.splitlines()]
+    assert {"gunicorn.error", "server.access"} <= {line["logger"] for line in lines}
+    access = {line["route"]: line for line in lines if line["logger"] == "server.access"}
+    assert access["/v1/search"]["request_id"] == answer.headers["X-Request-ID"] == "mine"
+    assert access["/v1/search"]["bytes"] == len(answer.content)
+    assert access["malformed"]["status"] == 400
+    assert "circle" not in errors
 
 
 def _index(folder: Path, bundle: Bundle, index: Path) -> None:

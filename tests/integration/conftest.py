@@ -13,6 +13,7 @@ from sceneseek.bundle import Bundle
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from server.app import create_app
+from server.guard import Guard
 from tests.engines import ENGINES, opened
 
 
@@ -36,4 +37,4 @@ def search(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def client(search: Search) -> FlaskClient:
     """The application's test client over `search`."""
-    return create_app(search).test_client()
+    return create_app(search, Guard(show_paths=True)).test_client()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def test_each_bad_file_is_skipped_with_its_reason_and_the_good_ones_are_indexed(
     }
     assert receipt.ignored == 2
     assert paths(store) == {*NAMES, "inside.png"}
+    assert store.generations()[-1].skipped == Counter(s.reason for s in receipt.skipped)
 
 
 @pytest.fixture

@@ -308,6 +308,14 @@ def test_a_collection_that_is_no_generation_of_ours_is_passed_over(metadata: Any
     assert GenerationRecord.from_metadata(metadata) is None
 
 
+def test_a_record_of_an_older_or_a_newer_program_is_read() -> None:
+    record = GenerationRecord.now("images", "published", None, INFO)
+    metadata = record.to_metadata()
+    metadata["sceneseek"]["info"]["known_later"] = 1
+    del metadata["sceneseek"]["info"]["skipped"]
+    assert GenerationRecord.from_metadata(metadata) == record
+
+
 def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(5))

@@ -43,6 +43,9 @@ class Seen:
     def ran(self, kind: str, size: int, seconds: float) -> None:  # noqa: ARG002
         self.runs.append((kind, size))
 
+    def waited(self, kind: str, seconds: float) -> None:
+        """Not looked at."""
+
     def refused(self, kind: str, reason: str) -> None:
         raise AssertionError((kind, reason))
 

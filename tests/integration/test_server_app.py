@@ -16,6 +16,7 @@ from sceneseek.bundle import Bundle
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from server.app import create_app
+from server.guard import Guard
 from tests.drawing import NAMES
 
 STATIC = Path(server.__file__).parent / "static"
@@ -76,15 +77,18 @@ def test_an_index_that_no_longer_answers_makes_the_service_not_ready(client: Fla
     assert client.get("/healthz").status_code == 200
 
 
-def test_a_generation_that_cannot_be_followed_is_named_while_the_old_one_answers(
-    client: FlaskClient, search: Search, tmp_path: Path
+@pytest.mark.parametrize("show", [False, True], ids=["paths hidden", "paths shown"])
+def test_a_generation_that_cannot_be_followed_is_told_of_while_the_old_one_answers(
+    search: Search, tmp_path: Path, show: bool
 ) -> None:
+    client = create_app(search, Guard(show_paths=show)).test_client()
     search.live.follow(every=3600)
     (tmp_path / "index" / "alias-images").write_text("gone")
     assert search.live.refresh() is False
     ready = client.get("/readyz")
     assert ready.status_code == 200
-    assert "gone" in ready.get_json()["problem"]
+    assert ("gone" in ready.get_json()["problem"]) == show
+    assert (str(tmp_path) in ready.get_data(as_text=True)) == show
     assert client.get("/v1/search?q=a+house").status_code == 200
 
 
@@ -106,6 +110,11 @@ def test_every_answer_tells_browsers_to_do_nothing_that_was_not_meant(client: Fl
     headers = client.get(where, buffered=True).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["X-Frame-Options"] == "DENY"
+    for name in ("Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy"):
+        assert headers[name] == "same-origin"
+    assert "camera=()" in headers["Permissions-Policy"]
+    assert "Server" not in headers
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
 

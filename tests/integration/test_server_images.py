@@ -19,20 +19,21 @@ from sceneseek.bundle import Bundle
 from sceneseek.payload import point_id
 from sceneseek.search import Search
 from sceneseek.store import open_store
-from server.app import create_app
+from server.app import DEFAULT_GUARD, create_app
+from server.guard import Guard
 from server.thumbnails import LONGEST_SIDE, Thumbnails, draw_thumbnail
 
 
 @pytest.fixture
-def serve(bundle: Bundle, tmp_path: Path) -> Iterator[Callable[[Path], FlaskClient]]:
+def serve(bundle: Bundle, tmp_path: Path) -> Iterator[Callable[..., FlaskClient]]:
     """Index a folder and serve it."""
     opened: list[Search] = []
 
-    def serve_folder(folder: Path) -> FlaskClient:
+    def serve_folder(folder: Path, settings: Guard = DEFAULT_GUARD) -> FlaskClient:
         url = f"file:{tmp_path / 'index'}"
         index_folder(folder, bundle, open_store(url))
         opened.append(Search(bundle, open_store(url), "cpu"))
-        return create_app(opened[-1]).test_client()
+        return create_app(opened[-1], settings).test_client()
 
     yield serve_folder
     for search in opened:
@@ -108,7 +109,7 @@ def test_a_part_of_an_original_can_be_asked_for(client: FlaskClient, gallery: Pa
 
 
 def test_a_thumbnail_keeps_the_ratio_and_its_longest_side_is_bounded(
-    serve: Callable[[Path], FlaskClient], folder: Path
+    serve: Callable[..., FlaskClient], folder: Path
 ) -> None:
     Image.new("RGB", (1600, 400), "navy").save(folder / "wide.jpg")
     Image.new("RGB", (3, 900), "navy").save(folder / "tall.png")
@@ -150,20 +151,52 @@ def test_there_is_no_way_to_a_file_but_by_the_id_of_an_indexed_image(client: Fla
 
 
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
+@pytest.mark.parametrize("show", [False, True], ids=["hidden", "shown"])
 def test_a_file_that_has_gone_since_is_not_found_and_the_answer_says_to_reindex(
-    serve: Callable[[Path], FlaskClient], folder: Path, thumbnail: bool
+    serve: Callable[..., FlaskClient], folder: Path, thumbnail: bool, show: bool
 ) -> None:
-    client = serve(folder)
+    client = serve(folder, Guard(show_paths=show))
     (folder / "red.png").unlink()
     problem = fetch(client, address("red.png", thumbnail)).get_json(force=True)
     assert problem["status"] == 404
-    assert "red.png" in problem["detail"]
+    assert ("red.png" in problem["detail"]) == show
     assert problem["hint"] == "index the folder again"
+
+
+@pytest.mark.parametrize(("show", "name"), [(False, f"{point_id('red.png')}.png"), (True, "red.png")])
+def test_an_original_is_saved_under_its_name_only_where_paths_are_shown(
+    serve: Callable[..., FlaskClient], folder: Path, show: bool, name: str
+) -> None:
+    disposition = fetch(serve(folder, Guard(show_paths=show)), address("red.png")).headers["Content-Disposition"]
+    assert disposition == f"inline; filename={name}"
+
+
+@pytest.mark.parametrize("change", ["gone", "text", "denied"])
+@pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
+def test_no_answer_names_the_file_whatever_becomes_of_it(
+    serve: Callable[..., FlaskClient], folder: Path, thumbnail: bool, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = serve(folder)
+    if change == "gone":
+        (folder / "red.png").unlink()
+    elif change == "text":
+        (folder / "red.png").write_text("no picture")
+    else:
+        monkeypatch.setattr("server.images.send_file", _refuse)
+        monkeypatch.setattr(Path, "read_bytes", _refuse)
+    response = fetch(client, address("red.png", thumbnail))
+    told = response.data + str(response.headers).encode()
+    assert b"red.png" not in told
+    assert str(folder).encode() not in told
+
+
+def _refuse(path: Path, *_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied", str(path))
 
 
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
 def test_a_file_that_has_become_a_link_out_of_the_folder_is_not_served(
-    serve: Callable[[Path], FlaskClient], folder: Path, tmp_path: Path, thumbnail: bool
+    serve: Callable[..., FlaskClient], folder: Path, tmp_path: Path, thumbnail: bool
 ) -> None:
     client = serve(folder)
     shutil.move(folder / "red.png", tmp_path / "outside.png")
@@ -171,7 +204,7 @@ def test_a_file_that_has_become_a_link_out_of_the_folder_is_not_served(
     assert fetch(client, address("red.png", thumbnail)).status_code == 404
 
 
-def test_a_file_that_was_changed_since_gets_another_tag(serve: Callable[[Path], FlaskClient], folder: Path) -> None:
+def test_a_file_that_was_changed_since_gets_another_tag(serve: Callable[..., FlaskClient], folder: Path) -> None:
     client = serve(folder)
     before = fetch(client, address("red.png", thumbnail=True)).headers["ETag"]
     Image.new("RGB", (40, 30), "blue").save(folder / "red.png")
@@ -181,9 +214,7 @@ def test_a_file_that_was_changed_since_gets_another_tag(serve: Callable[[Path], 
     assert (red < 60, blue > 200) == (True, True), "the new content, not what was kept"
 
 
-def test_a_file_that_is_no_longer_a_picture_has_no_thumbnail(
-    serve: Callable[[Path], FlaskClient], folder: Path
-) -> None:
+def test_a_file_that_is_no_longer_a_picture_has_no_thumbnail(serve: Callable[..., FlaskClient], folder: Path) -> None:
     client = serve(folder)
     (folder / "red.png").write_text("<script>alert(1)</script>")
     assert fetch(client, address("red.png", thumbnail=True)).status_code == 404
@@ -192,7 +223,7 @@ def test_a_file_that_is_no_longer_a_picture_has_no_thumbnail(
 
 
 def test_names_with_line_breaks_emoji_and_bytes_that_are_no_text_are_served(
-    serve: Callable[[Path], FlaskClient], folder: Path
+    serve: Callable[..., FlaskClient], folder: Path
 ) -> None:
     names = ["line\nbreak.png", "a b'\"\\;.png", "наст 🌄.png", os.fsdecode(b"broken\xff\xfe.png")]
     for name in names:

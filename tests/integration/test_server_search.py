@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sceneseek.payload import point_id
 from sceneseek.search import Search
 from tests.drawing import NAMES
 
@@ -34,10 +35,14 @@ def test_an_answer_says_what_was_searched_and_what_answered(client: FlaskClient,
         "generation": search.live.name,
         "bundle": search.bundle.manifest.fingerprints.bundle,
         "calibrated": True,
+        "match": True,
+        "threshold": answer["threshold"],
+        "offset": 0,
+        "next_offset": 5,
     }
     assert timings["total"] >= timings["encode"] > 0
     assert set(results[0]) == {
-        *("rank", "id", "score", "similarity", "path", "width", "height", "format", "metadata", "duplicates"),
+        *("rank", "id", "score", "match", "similarity", "path", "width", "height", "format", "metadata", "duplicates"),
         *("image", "thumbnail"),
     }
 
@@ -48,7 +53,7 @@ def test_results_come_best_first_with_ranks_from_one_and_scores_between_zero_and
     scores = [result["score"] for result in results]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 and score == round(score, 6) for score in scores)
-    assert {result["path"] for result in results} == set(NAMES)
+    assert {result["id"] for result in results} == {point_id(name) for name in NAMES}
 
 
 def test_five_results_are_given_where_no_number_is_asked_for(client: FlaskClient) -> None:
@@ -116,7 +121,7 @@ def test_a_query_string_that_cannot_be_answered_is_refused_in_one_sentence(
         (b'"a dog"', "the body is not a JSON object"),
         (b"{}", "the field q is missing"),
         (b'{"q": 5}', "q is 5, which is not text"),
-        (b'{"q": null}', "q is null, which is not text"),
+        (b'{"q": null}', "the field q is missing"),
         (b'{"q": ["a", "b"]}', "q is a list, which is not text"),
         (b'{"q": " "}', "the query is empty"),
         (b'{"q": "a\\u0007b"}', "the query holds the control character U+0007"),
@@ -151,7 +156,7 @@ def test_a_filter_is_an_object_in_a_body_and_words_in_a_query_string(client: Fla
     words = ["path^=scenes/", "format=JPEG|GIF"]
     by_get = client.get(WHERE, query_string={"q": "the sea", "k": 12, "filter": words}).get_json()["results"]
     wanted = {name for name in NAMES if name.startswith("scenes/") and name.endswith((".jpg", ".gif"))}
-    assert {result["path"] for result in by_post} == wanted
+    assert {result["id"] for result in by_post} == {point_id(name) for name in wanted}
     assert by_get == by_post
 
 

@@ -424,3 +424,30 @@ def test_fields_of_a_payload_are_set_and_removed_and_everything_else_stays(store
     np.testing.assert_array_equal(collection.vectors([one.id])[one.id].joint, before.joint)
     np.testing.assert_array_equal(collection.vectors([one.id])[one.id].head, before.head)
     store.publish(collection)
+
+
+def test_a_generation_records_what_its_run_skipped(store: VectorStore) -> None:
+    collection = store.create(INFO)
+    collection.upsert(points(5))
+    store.publish(collection, {"truncated": 2, "too-large": 1})
+    expected = replace(INFO, skipped={"truncated": 2, "too-large": 1})
+    assert store.generations() == [expected]
+    opened = another(store).open("first")
+    assert opened.info == expected
+    opened.close()
+    copy = store.create(replace(INFO, name="second"), base="first")
+    store.publish(copy, {})
+    assert store.generations()[-1].skipped == {}, "what the run before skipped is not this one's"
+
+
+@on_edge
+def test_a_generation_of_before_that_recorded_nothing_skipped_opens(store: VectorStore) -> None:
+    assert isinstance(store, EdgeStore)
+    published(store, INFO, points(3))
+    file = store.root / "generations" / "first" / "generation.json"
+    raw = json.loads(file.read_text())
+    del raw["skipped"]
+    file.write_text(json.dumps(raw))
+    collection = store.open("first")
+    assert collection.info == INFO
+    collection.close()

@@ -195,8 +195,12 @@ def test_a_run_that_hangs_is_told_of_and_left_behind(
     make: Make, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek.batching._LOOK_EVERY", 0.02)
-    batcher, stuck, work = make(hang_after=0.1), Doubling(), Doubling().opened()
-    hung = busy(batcher, stuck, callers)
+    batcher, stuck, work = make(hang_after=0.2), Doubling(), Doubling().opened()
+    opening = Doubling()
+    first = busy(batcher, opening, callers)
+    (hung,) = queued(batcher, stuck, [1], callers)
+    opening.gate.set()
+    assert first.result(10) == [0]
     with pytest.raises(WorkerLost):
         hung.result(10)
     assert "hangs" in str(batcher.problem())
@@ -205,6 +209,22 @@ def test_a_run_that_hangs_is_told_of_and_left_behind(
     stuck.gate.set()  # it comes back, and disturbs nobody
     assert batcher.run(work, [2]) == [4]
     assert batcher.problem() is None
+
+
+def test_a_lone_run_that_hangs_keeps_nobody_else_waiting(
+    make: Make, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sceneseek.batching._LOOK_EVERY", 0.02)
+    batcher, stuck, work = make(hang_after=0.2), Doubling(), Doubling().opened()
+    hung = busy(batcher, stuck, callers)
+    (other,) = queued(batcher, work, [1], callers)
+    with pytest.raises(WorkerLost):
+        other.result(10)
+    eventually(lambda: batcher.problem() is None)
+    assert batcher.run(work, [2]) == [4]
+    stuck.gate.set()
+    with pytest.raises(WorkerLost):
+        hung.result(10)
 
 
 def test_closing_runs_what_waits_and_leaves_no_thread(make: Make, callers: ThreadPoolExecutor) -> None:

@@ -57,7 +57,9 @@ def test_a_name_that_is_not_the_indexs_own_is_one_of_the_metadata(
     assert (field_path(name), json_path(path)) == (path, written)
 
 
-@pytest.mark.parametrize("name", ["", ".", "a..b", ".a", "a.", '"', '"a', 'a"b"', '""'])
+@pytest.mark.parametrize(
+    "name", ["", ".", "a..b", ".a", "a.", '"', '"a', 'a"b"', '""', 'a..b"c"', '.a"b"', "a\\b", '"\\"']
+)
 def test_a_name_that_names_no_field_is_refused(name: str) -> None:
     with pytest.raises(InvalidRequest, match="names no field"):
         field_path(name)
@@ -145,9 +147,10 @@ def test_a_word_that_cannot_be_understood_is_named(word: str, message: str) -> N
         ({"field": "year", "equals": None}, "has 'null', which is not a number"),
         ({"field": "year", "gte": True}, "has 'true', which is not a number"),
         ({"field": "year", "gte": 1, "lt": "2024"}, "has numbers and dates in one range"),
-        ({"field": "year", "gte": 2**64}, "has a number of too many digits"),
+        ({"field": "year", "gte": 10**400}, "has a number of too many digits"),
         ({"field": "taken", "gte": "soon"}, "has 'soon', which is no ISO 8601 date"),
         ({"field": "taken", "gte": "2024-01", "gt": "2024-01"}, "has two bounds on one side"),
+        ({"field": "year", "lt": 1, "lte": 2}, "has two bounds on one side"),
         ({"field": "tags", "any_of": []}, "has no list of values"),
         ({"field": "tags", "any_of": "dog"}, "has no list of values"),
         ({"field": "place", "near": {"lat": 1}}, "has no lat, lon and meters"),

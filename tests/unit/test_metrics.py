@@ -1,31 +1,112 @@
-"""Figures of merit agree with their definitions."""
+"""What is counted, apart from any application."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import threading
 
-from evaluation.metrics import RANKING_FIGURES, RECALL_AT, ranking_figures
+from prometheus_client import Metric
+from prometheus_client.exposition import generate_latest
 
-
-def test_figures_of_known_ranks() -> None:
-    figures = ranking_figures(np.array([1.0, 2.0, 6.0, 51.0, np.inf]))
-    assert tuple(figures) == RANKING_FIGURES
-    assert [figures[f"recall@{k}"] for k in (1, 5, 10, 50)] == [0.2, 0.4, 0.6, 0.6]
-    assert figures["median_rank"] == 6
-    assert figures["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 6 + 1 / 51) / 5)
+from server.observe.exchange import Exchange
+from server.observe.metrics import Metrics
+from tests import exposed
 
 
-def test_the_median_is_infinite_where_most_were_not_found() -> None:
-    assert ranking_figures(np.array([1.0, np.inf, np.inf]))["median_rank"] == np.inf
-    assert ranking_figures(np.array([1.0, np.inf]))["median_rank"] == np.inf
+def read(metrics: Metrics) -> list[Metric]:
+    return exposed.families(generate_latest(metrics).decode())
 
 
-@given(st.lists(st.integers(1, 2000), min_size=1, max_size=200))
-def test_recall_grows_with_k_and_bounds_the_reciprocal_rank(ranks: list[int]) -> None:
-    figures = ranking_figures(np.array(ranks, dtype=np.float64))
-    shares = [figures[f"recall@{k}"] for k in RECALL_AT]
-    assert shares == sorted(shares)
-    assert figures["recall@1"] <= figures["mrr"] <= 1
+def answered(metrics: Metrics, method: str = "GET", route: str = "/v1/x", status: int = 200, **more: object) -> None:
+    exchange = Exchange("id", method, route=route, status=status, seconds=0.02)
+    for name, value in more.items():
+        setattr(exchange, name, value)
+    metrics.answered(exchange)
+
+
+def test_a_request_is_counted_and_timed_by_route_and_method() -> None:
+    metrics = Metrics()
+    for _ in range(3):
+        answered(metrics)
+    answered(metrics, status=503, problem="bundle")
+    found = read(metrics)
+    assert exposed.value(found, "sceneseek_http_requests_total", route="/v1/x", method="GET", status="200") == 3
+    assert exposed.value(found, "sceneseek_http_requests_total", status="503") == 1
+    bucket = "sceneseek_http_request_duration_seconds_bucket"
+    assert exposed.value(found, bucket, route="/v1/x", le="0.01") == 0
+    assert exposed.value(found, bucket, route="/v1/x", le="0.025") == 4
+    assert exposed.value(found, "sceneseek_errors_total", kind="bundle") == 1
+
+
+def test_stages_are_seconds() -> None:
+    metrics = Metrics()
+    answered(metrics, stages={"encode": 6.0, "score": 0.2})
+    found = read(metrics)
+    assert exposed.value(found, "sceneseek_stage_seconds_sum", stage="encode") == 0.006
+    assert exposed.value(found, "sceneseek_stage_seconds_bucket", stage="score", le="0.00025") == 1
+
+
+def test_methods_that_clients_make_up_are_one_series() -> None:
+    metrics = Metrics()
+    for number in range(50):
+        answered(metrics, method=f"BREW{number}")
+    found = next(f for f in read(metrics) if f.name == "sceneseek_http_requests")
+    assert [(s.labels["method"], s.value) for s in found.samples] == [("other", 50)]
+
+
+def test_the_query_encoder_reports_batches_waits_and_its_cache() -> None:
+    metrics = Metrics()
+    metrics.ran("texts", 3, 0.004)
+    metrics.ran("images", 1, 0.2)
+    metrics.waited("texts", 0.001)
+    for hit in (True, False, False):
+        metrics.looked_up(hit)
+    depth = 7
+    metrics.watch_queue("texts", lambda: depth)
+    metrics.watch_query_cache(lambda: 12)
+    found = read(metrics)
+    assert exposed.value(found, "sceneseek_batch_size_bucket", kind="texts", le="2.0") == 0
+    assert exposed.value(found, "sceneseek_batch_size_bucket", kind="texts", le="4.0") == 1
+    assert exposed.value(found, "sceneseek_batch_run_seconds_sum", kind="images") == 0.2
+    assert exposed.value(found, "sceneseek_queue_wait_seconds_count", kind="texts") == 1
+    assert exposed.value(found, "sceneseek_query_cache_hits_total") == 1
+    assert exposed.value(found, "sceneseek_query_cache_misses_total") == 2
+    assert exposed.value(found, "sceneseek_query_cache_entries") == 12
+    assert exposed.value(found, "sceneseek_queue_depth", kind="texts") == 7
+    depth = 0
+    assert exposed.value(read(metrics), "sceneseek_queue_depth", kind="texts") == 0
+
+
+def test_ratings_are_counted_by_what_became_of_them() -> None:
+    metrics = Metrics()
+    for outcome in ("stored", "repeated", "stored"):
+        metrics.feedback_taken(outcome)
+    assert exposed.value(read(metrics), "sceneseek_feedback_total", outcome="stored") == 2
+
+
+def test_no_request_is_lost_between_threads() -> None:
+    metrics = Metrics()
+
+    def many() -> None:
+        for number in range(500):
+            answered(metrics, route=f"/{number % 5}", stages={"encode": 1.0})
+
+    threads = [threading.Thread(target=many) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = read(metrics)
+    assert exposed.value(found, "sceneseek_stage_seconds_count", stage="encode") == 2000
+    assert exposed.value(found, "sceneseek_http_requests_total", route="/3") == 400
+
+
+def test_two_services_in_one_process_count_apart() -> None:
+    first, second = Metrics(), Metrics()
+    answered(first)
+    assert exposed.value(read(second), "sceneseek_http_requests_total", route="/v1/x") is None
+
+
+def test_the_process_is_told_of() -> None:
+    found = read(Metrics())
+    for name in ("process_resident_memory_bytes", "process_open_fds", "process_threads"):
+        assert (exposed.value(found, name) or 0) > 0

@@ -124,7 +124,9 @@ def test_what_is_waited_for_has_no_profile_that_could_be_off(whole: compose.Proj
         ("index-cpu", "job"),
         ("index-gpu", "job"),
         ("export", "setup"),
+        ("keys", "setup"),
         ("prometheus", "monitoring"),
+        ("grafana", "monitoring"),
     ],
 )
 def test_a_service_belongs_to_its_profile(service: str, profile: str) -> None:
@@ -219,7 +221,28 @@ def test_service_and_indexer_are_one_image_with_the_same_settings(kind: str) -> 
     services = project(*THREE)["services"]
     server, index = services[f"server-{kind}"], services[f"index-{kind}"]
     assert server["image"] == index["image"]
-    assert {**index["environment"], "SCENESEEK_HTTP_THREADS": None} == server["environment"]
+    of_the_service = server["environment"].keys() - index["environment"].keys()
+    assert index["environment"].items() <= server["environment"].items()
+    assert of_the_service <= {p.envvar for p in command_of("serve").params} - {
+        p.envvar for p in command_of("index").params
+    }
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_the_service_reads_the_keys_that_the_command_for_them_writes(kind: str) -> None:
+    services = project(*ONE)["services"]
+    server, keys = services[f"server-{kind}"], services["keys"]
+    assert f"The file of keys: {keys['environment']['SCENESEEK_API_KEYS']}," in EXAMPLE
+    mounted = {compose.target(volume): volume for volume in server["volumes"]}
+    assert mounted["/keys"]["source"] == compose.source(keys["volumes"][0])
+    assert mounted["/keys"]["read_only"] is True
+    assert compose.target(keys["volumes"][0]) == "/keys", (
+        "the directory: a file that is replaced is not seen in a mount of it"
+    )
+
+
+def test_what_makes_keys_is_on_no_network() -> None:
+    assert project(*ONE)["services"]["keys"]["network_mode"] == "none"
 
 
 def test_on_a_gpu_the_processor_is_never_taken_in_silence() -> None:

@@ -65,7 +65,9 @@ class GenerationRecord:
             if raw["format"] != FORMAT:
                 return None
             sources = tuple(Source(**source) for source in raw["info"]["sources"])
-            info = CollectionInfo(**{**raw["info"], "sources": sources})
+            known = {field.name for field in dataclasses.fields(CollectionInfo)}
+            told = {name: value for name, value in raw["info"].items() if name in known}
+            info = CollectionInfo(**{**told, "sources": sources})
             touched = datetime.fromisoformat(raw["touched"])
             return cls(raw["alias"], raw["state"], raw["beside"], info, raw["host"], raw["pid"], touched)
         except (KeyError, TypeError, ValueError):

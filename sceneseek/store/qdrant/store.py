@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from qdrant_client import QdrantClient, models
@@ -107,9 +107,9 @@ class QdrantStore:
             raise IndexUnavailable(f"the index {self.url} has lost its generation {name}", "index the folder again")
         return QdrantCollection(record.info, self._prefix + name, self._connection)
 
-    def publish(self, collection: Collection) -> None:
+    def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
         """See `VectorStore.publish`; older generations go, also those that somebody still searches."""
-        info, previous = collection.info, self.live()
+        info, previous = collection.info.completed(skipped), self.live()
         name = self._prefix + info.name
         self._point_alias(name, replacing=previous is not None)
         QdrantCollection(info, name, self._connection, beside=previous).mark("published")

@@ -1,0 +1,225 @@
+"""Cases made from an OpenAPI document, and answers held to it: what a service promises beside what it does.
+
+schemathesis makes the cases: examples, every boundary that a schema has, random ones that satisfy it and random ones
+that break it, and sequences along the links from one operation to the next. What it cannot know is added here: ids
+that are in the index, conditions in short words, and pictures, of which some are broken.
+
+A service fails by an answer with a status, media type, header or body that the document does not have; by a status of
+5xx, save a 503 that says when to come again; by refusing what satisfies the document, or answering what breaks it.
+JSON Schema cannot say everything, so `_INEXPRESSIBLE` names the refusals that are right all the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import schemathesis
+from hypothesis import strategies as st
+from PIL import Image
+from schemathesis.config import (
+    ChecksConfig,
+    GenerationConfig,
+    NotAServerErrorConfig,
+    PhasesConfig,
+    PositiveDataAcceptanceConfig,
+    ProjectConfig,
+    ProjectsConfig,
+    SchemathesisConfig,
+)
+from schemathesis.core.failures import AcceptedNegativeData, Failure, ServerError
+from schemathesis.engine import events, from_schema
+from schemathesis.openapi.checks import RejectedPositiveData
+
+# Details of refusals, by how they begin, and why the document does not rule such requests out.
+_INEXPRESSIBLE = {
+    "the field q is missing": "a query string cannot say that one of two of its parameters must be there",
+    "there is neither a text nor an image": "the same of a null",
+    "there are two images to search by": "of two parameters, not both",
+    "min_score is given without a text": "a parameter that needs another one",
+    "offset is ": "the sum of offset and k is bounded",
+    "the filter is nested deeper": "the depth of a recursive schema",
+    "the filter has ": "a count over a whole tree",
+    "the query holds the control character": "escaped surrogates, which are in no well-formed text",
+}
+_INEXPRESSIBLE_OF_A_CONDITION = re.compile(
+    r"the condition .* (has its north below its south|which is no ISO 8601 date"
+    # The words have a grammar of their own, of which the document only has that there is an operator.
+    r"|compares with what is neither a number nor an ISO 8601 date|has a value that is empty or quoted by half"
+    r"|has no value|has no comparison|is not JSON|asks for a folder of another field than path|names no folder"
+    r"|is neither LAT,LON,5km nor NORTH,WEST\.\.SOUTH,EAST)",
+    re.DOTALL,
+)
+_ACCEPTED = ["2xx", "3xx", "401", "404", "422", "429", "503"]
+_WORDS = ("format=JPEG", "width>=300", "height<5000|x", "path^=animals", '{"field": "width", "gt": 10}', "tags!=a|b")
+
+
+@dataclass
+class Held:
+    """What came of a run.
+
+    Attributes:
+        statuses: how many cases each operation answered with each status.
+        failures: what broke the contract, once each: a report with the request as a command.
+    """
+
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def cases(self) -> int:
+        """How many were answered."""
+        return self.statuses.total()
+
+    def lines(self) -> list[str]:
+        """An operation a line: cases, and how many of each status."""
+        operations = sorted({operation for operation, _ in self.statuses})
+        width = max(map(len, operations), default=0)
+        return [
+            f"{operation:<{width}} {sum(counts.values()):6,}  "
+            + ", ".join(f"{status} x {count:,}" for status, count in sorted(counts.items()))
+            for operation in operations
+            for counts in [{status: n for (name, status), n in self.statuses.items() if name == operation}]
+        ]
+
+
+def contract(seed: int, examples: int, phases: Sequence[str] = ("examples", "coverage", "fuzzing", "stateful")) -> Any:
+    """The settings of a run.
+
+    Args:
+        seed: the same cases for the same seed, document and ids.
+        examples: random cases of an operation, and sequences of operations.
+        phases: which of schemathesis' kinds of cases.
+    """
+    project = ProjectConfig(
+        checks=ChecksConfig(
+            not_a_server_error=NotAServerErrorConfig(),
+            positive_data_acceptance=PositiveDataAcceptanceConfig(expected_statuses=_ACCEPTED),
+        ),
+        generation=GenerationConfig(max_examples=examples, database="none", with_security_parameters=False),
+        phases=PhasesConfig(),
+        continue_on_failure=True,
+    )
+    project.phases.fuzzing.error_feedback.is_enabled = False
+    project.phases.update(phases=list(phases))
+    return SchemathesisConfig(seed=seed, projects=ProjectsConfig(default=project))
+
+
+def hold(schema: Any, ids: Sequence[str], held: Held) -> None:
+    """Run a document's cases and add what comes of them.
+
+    Args:
+        schema: the document as schemathesis loads it, with the settings of `contract`.
+        ids: of images that are in the index; there must be one.
+        held: what is added to.
+    """
+    _know(schema, ids)
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.ScenarioFinished):
+            _add(event, held)
+        elif isinstance(event, events.NonFatalError):
+            held.failures[f"{event.label}: {event.value}"] = event.info.format()
+        elif isinstance(event, events.FatalError):
+            raise event.exception
+
+
+def _said(response: Any) -> str:
+    return f"{response.status_code} {response.content[:300].decode('utf-8', 'replace')}"
+
+
+def _add(event: events.ScenarioFinished, held: Held) -> None:
+    for case_id, interaction in event.recorder.interactions.items():
+        if interaction.response is not None:
+            operation = event.recorder.cases[case_id].value.operation.label
+            held.statuses[operation, interaction.response.status_code] += 1
+    for case_id, checks in event.recorder.checks.items():
+        for check in checks:
+            if (info := check.failure_info) is not None:
+                operation = event.recorder.cases[case_id].value.operation.label
+                said = f"{operation}: {check.name}: {info.failure.title}\n{info.failure.message}"
+                answer = event.recorder.find_response(case_id=case_id)
+                shown = f"{said}\n{info.code_sample}\n{_said(answer) if answer else 'no answer'} {event.phase} {event.recorder.cases[case_id].value.meta}"
+                held.failures.setdefault(said.partition("\n\n")[0], shown)
+
+
+def _know(schema: Any, ids: Sequence[str]) -> None:
+    """Tell schemathesis what it cannot know."""
+    for name, pictures in _pictures().items():
+        schemathesis.openapi.media_type(name, pictures)
+
+    @schema.hook
+    def map_case(context: Any, case: Any) -> Any:
+        case.path_parameters = _with_ids(case.path_parameters, ids)
+        if case.query and case.operation.path == "/v1/search" and "image" not in case.query:
+            case.query = {"q": "a dog", **case.query}
+        case.query = _with_ids(case.query, ids)
+        case.body = _with_ids(_with_lists(case.body, case.operation), ids)
+        return case
+
+    @schema.hook
+    def filter_failure(context: Any, failure: Failure, case: Any, response: Any) -> bool:
+        return not _right_all_the_same(failure, case, response)
+
+
+def _with_lists(body: Any, operation: Any) -> Any:
+    """With a picture alone where several may be put into a list: only so is it sent as a file."""
+    content = operation.definition.raw.get("requestBody", {}).get("content", {})
+    fields = content.get("multipart/form-data", {}).get("schema", {}).get("properties", {})
+    if not isinstance(body, dict):
+        return body
+    several = {name for name, about in fields.items() if about.get("type") == "array"}
+    return {key: [part] if key in several and isinstance(part, bytes) else part for key, part in body.items()}
+
+
+def _with_ids(value: Any, ids: Sequence[str]) -> Any:
+    """With every second id of no image put in place by one of an image, and of the words of filters by one that reads."""
+    if isinstance(value, dict):
+        return {key: _with_ids(part, ids) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_ids(part, ids) for part in value]
+    if not isinstance(value, str):
+        return value
+    if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+        number = UUID(value).int
+        return ids[number // 2 % len(ids)] if number % 2 else value
+    return value
+
+
+def _right_all_the_same(failure: Failure, case: Any, response: Any) -> bool:
+    if isinstance(failure, ServerError):
+        return response.status_code == 503 and "retry-after" in response.headers
+    if isinstance(failure, RejectedPositiveData):
+        detail = str(response.json().get("detail", ""))
+        place = re.sub(r"^queries\[\d+\]: ", "", detail)
+        return place.startswith(tuple(_INEXPRESSIBLE)) or bool(_INEXPRESSIBLE_OF_A_CONDITION.match(place))
+    if isinstance(failure, AcceptedNegativeData):
+        # A field left empty, as forms send them, is not given; a document can only say what a value is.
+        fields = [*(case.query or {}).items(), *(case.body.items() if isinstance(case.body, dict) else ())]
+        return any(value == "" for name, value in fields if name != "q")
+    return False
+
+
+@functools.cache
+def _pictures() -> dict[str, st.SearchStrategy[bytes]]:
+    """Small files by media type: pictures, pictures cut off, and bytes that are none."""
+    kinds = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP", "image/gif": "GIF"}
+    return {name: _picture(kind) for name, kind in kinds.items()}
+
+
+def _picture(kind: str) -> st.SearchStrategy[bytes]:
+    sides, modes = st.integers(1, 40), st.sampled_from(["RGB", "CMYK" if kind == "JPEG" else "RGBA"])
+    whole = st.builds(functools.partial(_encoded, kind), modes, sides, sides)
+    cut = st.tuples(whole, st.floats(0, 1)).map(lambda drawn: drawn[0][: int(len(drawn[0]) * drawn[1])])
+    return st.one_of(whole, whole, whole, cut, st.binary(max_size=64))
+
+
+def _encoded(kind: str, mode: str, width: int, height: int) -> bytes:
+    out = io.BytesIO()
+    Image.new(mode, (width, height)).save(out, kind)
+    return out.getvalue()

@@ -1,0 +1,225 @@
+"""A service under load: what batching wins and costs, what happens at 70 and at 200 per cent of the peak, a restart.
+
+    python -m benchmarks.load --bundle bundles/compact --index index
+
+Two services run on copies of the index, one as it is and one that runs every query alone; they are measured in turns,
+with texts that are all different and without the cache of encodings. Clients and services share the machine's cores:
+the clients are one thread (see `crowd`), which takes its part of every figure here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import click
+
+from benchmarks.crowd import Crowd, Outcomes, searches
+from benchmarks.machine import describe, others
+from benchmarks.report import Figure, Goal, Report, Section
+from benchmarks.serving import Server, serving
+from benchmarks.texts import own_queries, read_queries
+from benchmarks.timing import measure, percentile
+from sceneseek.bundle import Bundle
+from sceneseek.query_encoder import QueryEncoder
+from sceneseek.request import Query
+from sceneseek.search import Search
+from sceneseek.store import open_store
+
+GAIN, COST = Goal("ratio", 1.5, "least"), Goal("ratio", 1.03)
+CALM, KEPT, RECOVERED, NONE = Goal("ratio", 4.0), Goal("ratio", 0.9, "least"), Goal("value", 2.0), Goal("value", 0.0)
+RESTART = Goal("value", 3.0)
+_CLIENTS = 32
+_NO_CACHE = ("--query-cache", "0")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long everything is measured.
+
+    Attributes:
+        rounds: of the parts that are measured in turns.
+        stretch: seconds of one such part.
+        steady: seconds at 70 per cent.
+        overload: seconds at 200 per cent.
+    """
+
+    rounds: int
+    stretch: float
+    steady: float
+    overload: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the later sections build on: the peak in answers a second, and a lone client's median in milliseconds."""
+
+    peak: float
+    lone: float
+
+
+def batching_section(together: Crowd, alone: Crowd, texts: list[str], plan: Plan) -> tuple[Section, Measured]:
+    """Many clients and one client of both services, in turns."""
+    asked = searches(texts)
+    parts = {
+        "together": lambda: together.closed(asked, _CLIENTS, plan.stretch),
+        "alone": lambda: alone.closed(asked, _CLIENTS, plan.stretch),
+        "one client": lambda: together.closed(asked, 1, plan.stretch),
+    }
+    found = measure(parts, plan.rounds)
+    lone = [outcomes.milliseconds(50) for outcomes in found["one client"]]
+    rates = [outcomes.rate() for outcomes in found["together"]]
+    figures = [
+        Figure(f"{_CLIENTS} clients", "queries/s", rates, "each query alone", [o.rate() for o in found["alone"]], GAIN),
+        Figure(f"{_CLIENTS} clients, p99", "ms", [outcomes.milliseconds(99) for outcomes in found["together"]]),
+        Figure("one client, p50", "ms", lone),
+        Figure("requests that failed", "", [float(_failed(o, 200)) for o in chain(*found.values())], goal=NONE),
+    ]
+    measured = Measured(percentile(rates, 50), percentile(lone, 50))
+    return Section("Batching, over HTTP", figures), measured
+
+
+def lone_section(bundle: Bundle, url: str, texts: list[str], rounds: int) -> Section:
+    """A lone caller of the pipeline, in this process: through the batcher's thread and in his own, text by text."""
+    search = Search(bundle, open_store(url), "cpu")
+    direct, batched = search.encoder, QueryEncoder(cached_texts=0)
+    taken: dict[str, list[float]] = {"batched": [], "direct": []}
+    try:
+        for number, text in enumerate(texts[: 100 * rounds]):
+            ways = [("batched", batched), ("direct", direct)]
+            for name, encoder in ways if number % 2 else ways[::-1]:
+                search.encoder = encoder
+                start = time.perf_counter()
+                search.query(Query(text=text))
+                taken[name].append(1e3 * (time.perf_counter() - start))
+    finally:
+        batched.close()
+        search.close()
+    by_round = {
+        name: [percentile(times[i : i + 100], 50) for i in range(0, len(times), 100)] for name, times in taken.items()
+    }
+    figure = Figure("a search, p50", "ms", by_round["batched"], "in the caller's thread", by_round["direct"], COST)
+    return Section("What batching costs a lone caller, in one process", [figure])
+
+
+def steady_section(crowd: Crowd, texts: list[str], measured: Measured, seconds: float) -> Section:
+    """Seventy per cent of the peak."""
+    rate = 0.7 * measured.peak
+    outcomes = crowd.open(searches(texts), rate, seconds)
+    figures = [
+        *(Figure(f"p{p}", "ms", [outcomes.milliseconds(p)]) for p in (50, 90)),
+        Figure("p99", "ms", [outcomes.milliseconds(99)], "p50 of a lone client", [measured.lone], CALM),
+        Figure("requests that failed", "", [float(_failed(outcomes, 200))], goal=NONE),
+    ]
+    return Section(f"70 % of the peak: {rate:.0f} a second for {seconds:g} s, at random moments", figures)
+
+
+def overload_section(crowd: Crowd, texts: list[str], measured: Measured, seconds: float) -> Section:
+    """Twice the peak, and how soon all is well after it."""
+    asked, rate = searches(texts), 2 * measured.peak
+    over = crowd.open(asked, rate, seconds, seed=1)
+    after = crowd.open(asked, 0.5 * measured.peak, 5.0, seed=2)
+    slow = [due for status, due, took in after.taken if status != 200 or 1e3 * took > 4 * measured.lone]
+    figures = [
+        Figure("answered", "queries/s", [over.rate()], "the peak", [measured.peak], KEPT),
+        Figure("refused with 429", "a second", [over.rate(429)]),
+        Figure("answered, p50", "ms", [over.milliseconds(50)]),
+        Figure("answered, p99", "ms", [over.milliseconds(99)]),
+        Figure("refused, p50", "ms", [over.milliseconds(50, 429)]),
+        Figure("requests that failed otherwise", "", [float(_failed(over, 200, 429))], goal=NONE),
+        Figure("until answers are fast again", "s", [_last_of_a_row(slow)], goal=RECOVERED),
+    ]
+    notes = ["fast again: at half the peak, from the last of the slow or refused answers that came in a row"]
+    return Section(f"200 % of the peak: {rate:.0f} a second for {seconds:g} s", figures, notes)
+
+
+def restart_section(bundle: Path, url: str, home: Path) -> Section:
+    """A service that is killed, and started again."""
+    with contextlib.suppress(ProcessLookupError), serving(bundle, url, "cpu", 0, home / "killed.log") as server:
+        os.kill(server.pid, signal.SIGKILL)
+        start = time.perf_counter()
+        with serving(bundle, url, "cpu", 0, home / "again.log"):
+            seconds = time.perf_counter() - start
+    return Section("Killed with all it had, and started again", [Figure("until ready", "s", [seconds], goal=RESTART)])
+
+
+def _failed(outcomes: Outcomes, *expected: int) -> int:
+    statuses = outcomes.statuses()
+    return outcomes.lost + sum(count for status, count in statuses.items() if status not in expected)
+
+
+def _last_of_a_row(moments: Sequence[float]) -> float:
+    """The last of the moments that follow each other within a second, from the start."""
+    last = 0.0
+    for moment in sorted(moments):
+        if moment - last > 1.0:
+            break
+        last = moment
+    return last
+
+
+@contextlib.contextmanager
+def _crowd(server: Server) -> Iterator[Crowd]:
+    crowd = Crowd(server.port)
+    try:
+        yield crowd
+    finally:
+        crowd.close()
+
+
+def fill(report: Report, bundle: Path, index: Path, texts: list[str], plan: Plan, home: Path) -> None:
+    """Measure everything, and add the sections to a report."""
+    urls = []
+    for name in ("together", "alone"):
+        shutil.copytree(index, home / name)
+        urls.append(f"file:{home / name}")
+    with (
+        serving(bundle, urls[0], "cpu", 0, home / "together.log", _NO_CACHE) as server,
+        _crowd(server) as together,
+    ):
+        with (
+            serving(bundle, urls[1], "cpu", 0, home / "alone.log", (*_NO_CACHE, "--max-batch", "1")) as other,
+            _crowd(other) as alone,
+        ):
+            for crowd in (together, alone):  # the first queries of a service are not what is asked about
+                crowd.closed(searches(texts), _CLIENTS, 2.0)
+            section, measured = batching_section(together, alone, texts, plan)
+            report.sections.append(section)
+        report.sections.append(steady_section(together, texts, measured, plan.steady))
+        report.sections.append(overload_section(together, texts, measured, plan.overload))
+    report.sections.append(lone_section(Bundle.load(bundle), urls[0], texts, plan.rounds))
+    report.sections.append(restart_section(bundle, urls[1], home))
+
+
+@click.command()
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True, help="What `export` wrote.")
+@click.option("--index", type=click.Path(path_type=Path, exists=True), required=True, help="A directory to copy.")
+@click.option("--queries", type=click.Path(path_type=Path), help="One a line, or a TSV with a column `caption`.")
+@click.option("--rounds", type=int, default=5, show_default=True, help="Of the parts that are measured in turns.")
+@click.option("--stretch", type=float, default=5.0, show_default=True, help="Seconds of one such part.")
+@click.option("--steady", type=float, default=60.0, show_default=True, help="Seconds at 70 per cent.")
+@click.option("--overload", type=float, default=20.0, show_default=True, help="Seconds at 200 per cent.")
+def main(
+    bundle: Path, index: Path, queries: Path | None, rounds: int, stretch: float, steady: float, overload: float
+) -> None:
+    """Measure a service under load."""
+    report = Report(describe())
+    texts = read_queries(queries) if queries else own_queries()
+    with tempfile.TemporaryDirectory(prefix="sceneseek-load-") as scratch, others(click.echo):
+        fill(report, bundle, index, texts, Plan(rounds, stretch, steady, overload), Path(scratch))
+    for line in report.lines():
+        click.echo(line)
+    sys.exit(int(any(figure.met() is False for section in report.sections for figure in section.figures)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What the door of the application is told at the start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MEGABYTE = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The settings of `server.guard`; the defaults are those of an application that one asks in process.
+
+    Attributes:
+        api_keys: the file of keys, see `server.guard.key_file`; None lets everyone in.
+        rate_limit: how much one key, or one address where there are no keys, may ask, such as ``20/second``.
+        trusted_proxies: how many proxies stand before the service, whose X-Forwarded headers are believed.
+        cors_origins: origins of other web pages that may read answers, such as ``https://example.org``.
+        allowed_hosts: names that the service is asked by; ``*`` is any. See `server.guard.hosts`.
+        bound_to: the name or address that it listens at.
+        show_paths: whether answers may hold paths and names of files.
+        max_upload: the most bytes of an uploaded image.
+    """
+
+    api_keys: Path | None = None
+    rate_limit: str | None = None
+    trusted_proxies: int = 0
+    cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    bound_to: str = ""
+    show_paths: bool = False
+    max_upload: int = 16 * MEGABYTE

@@ -1,0 +1,53 @@
+"""A small application behind the real door, so that the door can be tried without a bundle."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from flask import Flask, request
+from flask.testing import FlaskClient
+
+from sceneseek.errors import IndexUnavailable
+from server.errors import answer_errors_as_problems
+from server.guard import Guard, guard, guard_problem
+from server.guard.caller import caller
+from server.guard.key_file import add_key, new_key
+from server.headers import add_security_headers
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SEARCH = "/v1/search"
+
+
+def behind_door(settings: Guard) -> FlaskClient:
+    """The client of an application with one view of each kind; `/v1/search` answers who asked."""
+    app = Flask("door", static_folder=None)
+    answer_errors_as_problems(app)
+    guard(app, settings)
+    add_security_headers(app)
+
+    @app.route(SEARCH, methods=["GET", "POST"])
+    def search() -> dict[str, object]:
+        asked = caller()
+        assert asked is not None
+        return {"address": asked.address, "key": asked.key, "bytes": len(request.get_data(cache=False))}
+
+    @app.post("/v1/upload")
+    def upload() -> dict[str, int]:
+        return {name: len(file.read()) for name, file in request.files.items()}
+
+    @app.get("/broken")
+    def broken() -> str:
+        raise IndexUnavailable("the index file:/srv/private is gone", "see /srv/private")
+
+    for path in ("/", "/static/page.js", "/healthz", "/v1/images/1", "/v1/images/1/thumbnail"):
+        app.add_url_rule(path, path, lambda: "here")
+    app.add_url_rule("/readyz", "readyz", lambda: {"problem": guard_problem()})
+    return app.test_client()
+
+
+def made_key(path: Path, name: str = "phone", expires: timedelta | None = None, rate: str | None = None) -> str:
+    """A key that is in the file from now on."""
+    key = new_key(name, NOW, NOW + expires if expires else None, rate)
+    add_key(path, key)
+    return key.secret

@@ -1,0 +1,241 @@
+"""`/v1/search` by images and by both, many searches at once, pages, and `/v1/score`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import encode_multipart
+
+from sceneseek.payload import point_id
+from tests.drawing import NAMES
+
+SEARCH, SCORE = "/v1/search", "/v1/score"
+FIRST = point_id(NAMES[0])
+
+
+def found(client: FlaskClient, **arguments: Any) -> dict[str, Any]:
+    response = client.get(SEARCH, query_string=arguments)
+    assert response.status_code == 200, response.get_data(as_text=True)
+    answer: dict[str, Any] = response.get_json()
+    return answer
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [result["id"] for result in answer["results"]]
+
+
+def uploaded(gallery: Path, name: str) -> tuple[io.BytesIO, str]:
+    return io.BytesIO((gallery / name).read_bytes()), "anything.bin"
+
+
+def test_an_image_by_id_finds_those_that_look_like_it_and_not_itself(client: FlaskClient) -> None:
+    answer = found(client, image=FIRST, k=50)
+    assert sorted(ids(answer)) == sorted(point_id(name) for name in NAMES[1:])
+    similarities = [result["similarity"] for result in answer["results"]]
+    assert similarities == sorted(similarities, reverse=True)
+    assert {(result["score"], result["match"]) for result in answer["results"]} == {(None, None)}
+    assert answer["query"] is None
+
+
+def test_an_uploaded_picture_finds_itself_first(client: FlaskClient, gallery: Path) -> None:
+    for name in NAMES:
+        response = client.post(SEARCH, data={"file": uploaded(gallery, name), "k": "1"})
+        assert ids(response.get_json()) == [point_id(name)]
+
+
+def test_a_text_beside_an_image_moves_the_order_from_the_one_to_the_other(client: FlaskClient) -> None:
+    image, text = {"image": FIRST}, {"q": "a house under a blue sky"}
+    by_image, by_text = ids(found(client, **image, k=50)), found(client, **text, k=50)
+    assert ids(found(client, **image, **text, text_weight=0, k=50)) == by_image
+    mostly_text = ids(found(client, **image, **text, text_weight=1, k=50))
+    by_similarity = sorted(by_text["results"], key=lambda result: -result["similarity"])
+    assert mostly_text == [result["id"] for result in by_similarity if result["id"] != FIRST]
+    between = found(client, **image, **text, k=50)
+    assert ids(between) not in (by_image, mostly_text)
+    scores = {result["id"]: result["score"] for result in by_text["results"]}
+    for result in between["results"]:
+        assert result["score"] == pytest.approx(scores[result["id"]], abs=2e-5), "the score is of the text alone"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "detail"),
+    [
+        ({"image": point_id("nowhere.png")}, 404, f"no image has the id {point_id('nowhere.png')}"),
+        ({"image": "../etc/passwd"}, 400, "image is '../etc/passwd', which is not an id"),
+        ({"image": FIRST, "min_score": "0.5"}, 400, "min_score is given without a text"),
+        ({"q": "x", "min_score": "2"}, 400, "min_score is 2"),
+        ({"q": "x", "min_score": "nan"}, 400, "min_score is nan"),
+        ({"q": "x", "offset": "10000"}, 400, "offset is 10000"),
+        ({"q": "x", "explain": "perhaps"}, 400, "explain is 'perhaps', which is not true or false"),
+        ({}, 400, "the field q is missing"),
+    ],
+)
+def test_what_cannot_be_searched_by_is_refused(
+    client: FlaskClient, arguments: dict[str, str], status: int, detail: str
+) -> None:
+    response = client.get(SEARCH, query_string=arguments)
+    problem = response.get_json(force=True)
+    assert (response.status_code, problem["detail"]) == (status, detail)
+    assert problem["hint"]
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "detail"),
+    [
+        ({"q": "x"}, 400, "there are 0 parts of the name file"),
+        ({"file": (io.BytesIO(b"GIF89a"), "a.gif")}, 422, "the picture"),
+        ({"file": (io.BytesIO(b""), "a.gif")}, 422, "the picture: the file is empty"),
+        ({"photo": (io.BytesIO(b"GIF89a"), "a.gif")}, 400, "the file part 'photo' is unknown"),
+        (
+            {"file": [(io.BytesIO(b"a"), "a.gif"), (io.BytesIO(b"b"), "b.gif")]},
+            400,
+            "there are 2 parts of the name file",
+        ),
+    ],
+)
+def test_an_upload_that_is_no_picture_is_refused(
+    client: FlaskClient, data: dict[str, Any], status: int, detail: str
+) -> None:
+    response = client.post(SEARCH, data=data, content_type="multipart/form-data")
+    problem = response.get_json(force=True)
+    assert (response.status_code, problem["status"]) == (status, status)
+    assert problem["detail"].startswith(detail)
+
+
+def test_a_picture_and_an_id_are_one_image_too_many(client: FlaskClient, gallery: Path) -> None:
+    response = client.post(SEARCH, data={"file": uploaded(gallery, NAMES[0]), "image": FIRST})
+    assert (response.status_code, response.get_json(force=True)["detail"]) == (
+        400,
+        "there are two images to search by",
+    )
+
+
+def test_several_searches_are_answered_as_each_alone(client: FlaskClient) -> None:
+    searches = [{"q": "a red circle", "k": 3}, {"image": FIRST, "k": 2}, {"q": "the sea", "k": 4, "explain": True}]
+    together = client.post(SEARCH, json={"queries": searches}).get_json()["answers"]
+    alone = [client.post(SEARCH, json=search).get_json() for search in searches]
+    assert [ids(answer) for answer in together] == [ids(answer) for answer in alone]
+    assert len({answer["generation"] for answer in together}) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"queries": []}, "queries has 0 entries"),
+        ({"queries": [{"q": "x"}] * 33}, "queries has too many entries"),
+        ({"queries": 5}, "queries is 5, which is not a list"),
+        ({"queries": [{"q": "x"}, {"q": "x", "k": 0}]}, "queries[1].k is 0"),
+        ({"queries": [{"q": "x"}, {"q": " "}]}, "queries[1]: the query is empty"),
+        ({"queries": [{"q": "x", "limit": 1}]}, "the field 'queries[0].limit' is unknown"),
+    ],
+)
+def test_a_flaw_in_one_of_several_searches_is_named_with_its_place(
+    client: FlaskClient, body: dict[str, Any], detail: str
+) -> None:
+    response = client.post(SEARCH, json=body)
+    assert (response.status_code, response.get_json(force=True)["detail"]) == (400, detail)
+
+
+def test_pages_put_together_are_the_whole_answer(client: FlaskClient) -> None:
+    whole = found(client, q="the sea", k=len(NAMES))
+    assert whole["next_offset"] is None
+    pages: list[str] = []
+    offset: int | None = 0
+    while offset is not None:
+        page = found(client, q="the sea", k=5, offset=offset)
+        assert [result["rank"] for result in page["results"]] == list(
+            range(offset + 1, offset + 1 + len(page["results"]))
+        )
+        pages += ids(page)
+        offset = page["next_offset"]
+    assert pages == ids(whole)
+
+
+def test_a_least_score_leaves_the_better_ones(client: FlaskClient) -> None:
+    whole = found(client, q="a red circle", k=len(NAMES))["results"]
+    least = whole[4]["score"]
+    kept = found(client, q="a red circle", k=len(NAMES), min_score=least - 1e-6)["results"]
+    assert [result["id"] for result in kept] == [r["id"] for r in whole if r["score"] >= least - 1e-6]
+
+
+def test_an_explanation_tells_where_rescoring_moved_an_image(client: FlaskClient) -> None:
+    results = found(client, q="a red circle", k=len(NAMES), explain="true")["results"]
+    by_similarity = sorted(results, key=lambda result: -result["similarity"])
+    for result in results:
+        explained = result["explanation"]
+        assert explained["rank_after"] == result["rank"]
+        assert by_similarity[explained["rank_before"] - 1]["id"] == result["id"]
+        assert explained["text_similarity"] == pytest.approx(result["similarity"], abs=1e-5)
+        assert explained["image_similarity"] is None
+
+
+def test_a_text_scores_images_as_a_search_does(client: FlaskClient, gallery: Path) -> None:
+    whole = {result["id"]: result for result in found(client, q="a red circle", k=len(NAMES))["results"]}
+    by_id = client.post(SCORE, json={"q": "a red circle", "images": list(whole)}).get_json()
+    assert [scored["id"] for scored in by_id["scores"]] == list(whole)
+    pictures = [uploaded(gallery, name) for name in NAMES[:3]]
+    by_upload = client.post(SCORE, data={"q": "a red circle", "file": pictures}).get_json()
+    for scored in by_id["scores"]:
+        assert scored["score"] == pytest.approx(whole[scored["id"]]["score"], abs=2e-5)
+    for name, scored in zip(NAMES, by_upload["scores"], strict=False):
+        assert scored["id"] is None
+        assert scored["score"] == pytest.approx(whole[point_id(name)]["score"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        ({"q": "x"}, 400, "the field images is missing"),
+        ({"images": [FIRST]}, 400, "the field q is missing"),
+        ({"q": "x", "images": []}, 400, "images has 0 entries"),
+        ({"q": "x", "images": ["a"]}, 400, "images is 'a', which is not a list of ids"),
+        ({"q": "", "images": [FIRST]}, 400, "the query is empty"),
+        ({"q": "x", "images": [point_id("no")]}, 404, f"no image has the id {point_id('no')}"),
+    ],
+)
+def test_what_cannot_be_scored_is_refused(client: FlaskClient, body: Any, status: int, detail: str) -> None:
+    response = client.post(SCORE, json=body)
+    assert (response.status_code, response.get_json(force=True)["detail"]) == (status, detail)
+
+
+def test_an_upload_is_as_large_as_it_may_be_and_no_larger(client: FlaskClient) -> None:
+    noise = io.BytesIO()
+    Image.effect_noise((2_000, 1_500), 80).save(noise, "PNG")
+    assert len(noise.getvalue()) > 2**20
+    # In one piece: of a form's parts that large the test client makes a file, which it leaves open.
+    boundary, accepted_body = encode_multipart({"file": FileStorage(io.BytesIO(noise.getvalue()), "a")})
+    content_type = f"multipart/form-data; boundary={boundary}"
+    assert client.post(SEARCH, data=accepted_body, content_type=content_type).status_code == 200
+    boundary, refused_body = encode_multipart({"file": FileStorage(io.BytesIO(b"\0" * (18 * 2**20)), "a")})
+    content_type = f"multipart/form-data; boundary={boundary}"
+    refused = client.post(SEARCH, data=refused_body, content_type=content_type)
+    assert (refused.status_code, refused.content_type) == (413, "application/problem+json")
+
+
+def test_an_images_details_are_those_of_a_result(client: FlaskClient) -> None:
+    result = found(client, q="a house", k=1)["results"][0]
+    details = client.get(f"/v1/images/{result['id']}/details").get_json()
+    assert details == {name: result[name] for name in details}
+    assert client.get(f"/v1/images/{point_id('no')}/details").status_code == 404
+
+
+def test_the_collections_name_the_live_one(client: FlaskClient) -> None:
+    answer = client.get("/v1/collections").get_json()
+    (live,) = answer["collections"]
+    assert (live["name"], live["live"], live["images"]) == (answer["live"], True, len(NAMES))
+    assert live["fields"]["width"] == "integer"
+
+
+def test_the_page_about_the_interface_tells_of_every_operation(client: FlaskClient) -> None:
+    page = client.get("/docs").get_data(as_text=True)
+    for address, methods in client.get("/openapi.json").get_json()["paths"].items():
+        for method in methods:
+            assert f"<h3><code>{method.upper()} {address}</code></h3>" in page
+    assert "<script" not in page
+    assert "style=" not in page

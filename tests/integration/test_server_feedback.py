@@ -1,0 +1,79 @@
+"""`/v1/feedback`: kept before it is answered, once a key, and read again by training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from sceneseek.payload import point_id
+from sceneseek.ratings import read_feedback
+from sceneseek.search import Search
+from server.app import create_app
+from server.feedback_log import FeedbackLog
+from tests.drawing import NAMES
+
+WHERE = "/v1/feedback"
+RATING = {"query": "a red circle", "image": point_id(NAMES[0]), "rating": 4}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "feedback.jsonl"
+
+
+@pytest.fixture
+def rating(search: Search, file: Path) -> Iterator[FlaskClient]:
+    """The client of a service that keeps ratings."""
+    log = FeedbackLog(file)
+    yield create_app(search, feedback=log).test_client()
+    log.close()
+
+
+def test_what_is_answered_is_in_the_file_as_training_reads_it(rating: FlaskClient, file: Path, gallery: Path) -> None:
+    response = rating.post(WHERE, json={**RATING, "query": "  a red\tcircle ", "rater": "ada"})
+    assert response.status_code == 201
+    assert response.get_json()["stored"] is True
+    assert rating.post(WHERE, json={**RATING, "image": point_id(NAMES[1]), "rating": 1}).status_code == 201
+    ratings = read_feedback(file, gallery)
+    assert set(ratings.names) == {NAMES[0], NAMES[1]}
+
+
+def test_a_rating_sent_again_under_its_key_is_kept_once(rating: FlaskClient, file: Path) -> None:
+    first = rating.post(WHERE, json={**RATING, "key": "one"})
+    again = rating.post(WHERE, json={**RATING, "key": "one"})
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert (first.get_json(), again.get_json()) == ({"stored": True, "key": "one"}, {"stored": False, "key": "one"})
+    assert len(file.read_text().splitlines()) == 1
+    other = rating.post(WHERE, json={**RATING, "rating": 1, "key": "one"})
+    assert (other.status_code, other.content_type) == (409, "application/problem+json")
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "detail"),
+    [
+        ({"rating": 5}, 400, "rating is 5"),
+        ({"rating": "4"}, 400, "rating is '4', which is not a whole number"),
+        ({"rating": True}, 400, "rating is true, which is not a whole number"),
+        ({"image": "a.jpg"}, 400, "image is 'a.jpg', which is not an id"),
+        ({"image": point_id("no")}, 404, f"no image has the id {point_id('no')}"),
+        ({"query": " "}, 400, "the query is empty"),
+        ({"rater": ""}, 400, "rater is '', which is not a short text"),
+        ({"path": "a.jpg"}, 400, "the field 'path' is unknown"),
+    ],
+)
+def test_what_is_no_rating_is_refused(
+    rating: FlaskClient, file: Path, change: dict[str, Any], status: int, detail: str
+) -> None:
+    response = rating.post(WHERE, json={**RATING, **change})
+    assert (response.status_code, response.get_json(force=True)["detail"]) == (status, detail)
+    assert file.read_bytes() == b""
+
+
+def test_a_service_that_keeps_no_ratings_says_how_to_have_it_keep_them(client: FlaskClient) -> None:
+    problem = client.post(WHERE, json=RATING).get_json(force=True)
+    assert (problem["status"], problem["detail"]) == (404, "this service keeps no ratings")
+    assert "--feedback" in problem["hint"]

@@ -1,0 +1,68 @@
+"""Figures of queries that should, and should not, find a match; and the nonsense that is asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluation.absence import Asked, absence_figures, area_under_curve
+from evaluation.bootstrap import Bootstrap
+from evaluation.nonsense import draw_nonsense
+from sceneseek.match import MatchThreshold
+from sceneseek.request import checked_query
+
+ASKED = Asked(
+    kind=np.array(["present", "present", "foreign", "nonsense", "absent", "absent"]),
+    best=np.array([0.9, 0.4, 0.6, 0.1, 0.7, 0.3], np.float32),
+    own=np.array([0.8, np.nan, np.nan, np.nan, np.nan, np.nan], np.float32),
+    group=np.array([0, 1, 2, 3, 0, 1]),
+    images=2,
+    missing=0,
+)
+BOOTSTRAP = Bootstrap(replicates=20)
+
+
+def test_rates_are_shares_of_queries_whose_best_score_reaches_the_threshold() -> None:
+    figures = absence_figures(ASKED, MatchThreshold(threshold=0.6, source="test"), BOOTSTRAP)
+    values = {name: figure.value for name, figure in figures.items()}
+    assert values == {
+        "present.match_rate": 0.5,
+        "own.match_rate": 1.0,
+        "absent.false_match_rate": 0.5,
+        "foreign.false_match_rate": 1.0,
+        "nonsense.false_match_rate": 0.0,
+        "absent.auc": 0.75,
+        "foreign.auc": 0.5,
+        "nonsense.auc": 1.0,
+    }
+
+
+def test_without_a_threshold_rates_are_not_defined_and_areas_are() -> None:
+    figures = absence_figures(ASKED, None, BOOTSTRAP)
+    assert figures["present.match_rate"].value is None
+    assert figures["nonsense.auc"].value == 1.0
+
+
+def test_the_area_counts_a_tie_half_and_is_not_defined_of_nothing() -> None:
+    numbers = np.array([0.5], np.float32)
+    assert area_under_curve(numbers, numbers) == 0.5
+    assert np.isnan(area_under_curve(numbers, numbers[:0]))
+
+
+def test_nonsense_is_the_same_for_the_same_seed_and_can_be_searched() -> None:
+    texts = ["A dog runs", "Two men play"]
+    drawn = draw_nonsense(40, texts, seed=3)
+    assert drawn == draw_nonsense(40, texts, seed=3)
+    assert drawn != draw_nonsense(40, texts, seed=4)
+    assert [checked_query(text) for text in drawn] == drawn
+
+
+def test_a_quarter_of_the_nonsense_has_the_words_of_the_captions() -> None:
+    words = {"a", "dog", "runs", "two", "men", "play"}
+    drawn = draw_nonsense(40, ["A dog runs", "Two men play"], seed=0)
+    assert sum(set(text.split()) <= words for text in drawn) == 10
+
+
+@pytest.mark.parametrize("texts", [[], ["42", "?!"]])
+def test_captions_without_words_leave_that_kind_out(texts: list[str]) -> None:
+    assert len(draw_nonsense(9, texts, seed=0)) == 9

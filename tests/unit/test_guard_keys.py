@@ -1,0 +1,297 @@
+"""Keys: how they are made and kept, where a request may carry them, and what one without them is told."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import stat
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from flask.testing import FlaskClient
+
+from sceneseek.errors import InvalidRequest, NotFound, SourceError
+from server.guard import Guard
+from server.guard import keys as keys_module
+from server.guard.command import keys as keys_command
+from server.guard.key_file import read_keys, remove_key
+from server.guard.keys import KeyRing
+from tests.door import SEARCH, behind_door, made_key
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+@pytest.fixture
+def key(file: Path) -> str:
+    return made_key(file)
+
+
+@pytest.fixture
+def client(file: Path, key: str) -> FlaskClient:
+    return behind_door(Guard(api_keys=file))
+
+
+@pytest.fixture
+def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ring looks at its file at every request, not once a second."""
+    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.0)
+
+
+def one_key(**fields: str) -> str:
+    """A file of one key with these fields."""
+    return json.dumps({"keys": [{"name": "x", "sha256": "0" * 64, "created": "2026-01-31T12:00:00Z", **fields}]})
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+WAYS: dict[str, Callable[[str], dict[str, str]]] = {
+    "bearer": lambda key: {"Authorization": f"Bearer {key}"},
+    "bearer, in small letters": lambda key: {"Authorization": f"bearer {key}"},
+    "header": lambda key: {"X-API-Key": key},
+    "password": lambda key: {"Authorization": basic("anyone", key)},
+    "password without a user": lambda key: {"Authorization": basic("", key)},
+    "header beside a proxy's login": lambda key: {"X-API-Key": key, "Authorization": basic("proxy", "secret")},
+}
+WRONG: dict[str, Callable[[str], dict[str, str]]] = {
+    "none": lambda _: {},
+    "another": lambda key: {"X-API-Key": key[:-1] + ("A" if key[-1] != "A" else "B")},
+    "empty": lambda _: {"X-API-Key": ""},
+    "the hash": lambda key: {"X-API-Key": hashlib.sha256(key.encode()).hexdigest()},
+    "no base64": lambda _: {"Authorization": "Basic ?"},
+    "no text": lambda _: {"Authorization": "Basic " + base64.b64encode(b":\xff").decode()},
+    "another scheme": lambda key: {"Authorization": f"Digest {key}"},
+    "the user": lambda key: {"Authorization": basic(key, "")},
+    "not ASCII": lambda _: {"X-API-Key": "schlüssel"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
+def test_a_key_opens_in_each_way_that_it_may_come(
+    client: FlaskClient, key: str, way: Callable[[str], dict[str, str]]
+) -> None:
+    response = client.get(SEARCH, headers=way(key))
+    assert response.status_code == 200
+    assert response.get_json()["key"] == "phone"
+
+
+@pytest.mark.parametrize("way", WRONG.values(), ids=list(WRONG))
+def test_whatever_is_wrong_is_refused_with_the_same_words(
+    client: FlaskClient, key: str, way: Callable[[str], dict[str, str]]
+) -> None:
+    response = client.get(SEARCH, headers=way(key))
+    assert (response.status_code, response.content_type) == (401, "application/problem+json")
+    assert response.get_json(force=True)["detail"] == "this needs a key"
+    challenges = response.headers.getlist("WWW-Authenticate")
+    assert [challenge.split()[0] for challenge in challenges] == ["Bearer", "Basic"], "browsers ask for the second"
+
+
+def test_a_key_in_the_address_is_not_taken(client: FlaskClient, key: str) -> None:
+    assert client.get(f"{SEARCH}?api_key={key}&key={key}&access_token={key}").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/static/page.js", "/metrics", "/openapi.json", "/nowhere", "/v1/images/1", "//"]
+)
+def test_everything_needs_a_key_known_or_not(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_is_told_without_a_key(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code == 200
+
+
+def test_without_a_file_of_keys_everyone_is_let_in() -> None:
+    response = behind_door(Guard()).get(SEARCH)
+    assert response.get_json() == {"address": "127.0.0.1", "key": None, "bytes": 0}
+
+
+def test_only_the_hash_of_a_key_is_kept_and_for_its_owner_alone(file: Path, key: str) -> None:
+    text = file.read_text()
+    assert key not in text
+    assert key.removeprefix("sceneseek_") not in text
+    assert hashlib.sha256(key.encode()).hexdigest() in text
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(key.removeprefix("sceneseek_")) == 43, "256 bits"
+
+
+def test_keys_differ(file: Path) -> None:
+    assert len({made_key(file, f"key-{i}") for i in range(3)}) == 3
+
+
+@pytest.mark.usefixtures("look_at_once")
+def test_keys_are_rotated_without_a_restart_and_a_removed_one_no_longer_opens(
+    client: FlaskClient, file: Path, key: str
+) -> None:
+    new = made_key(file, "phone-2")
+    assert [client.get(SEARCH, headers={"X-API-Key": each}).status_code for each in (key, new)] == [200, 200]
+    remove_key(file, "phone")
+    assert [client.get(SEARCH, headers={"X-API-Key": each}).status_code for each in (key, new)] == [401, 200]
+    remove_key(file, "phone-2")
+    assert client.get(SEARCH, headers={"X-API-Key": new}).status_code == 401, "no keys let nobody in, not everybody"
+
+
+def test_a_key_opens_until_it_expires(file: Path) -> None:
+    old, good = made_key(file, "old", expires=timedelta(seconds=1)), made_key(file, "good", expires=timedelta(36_000))
+    client = behind_door(Guard(api_keys=file))
+    assert [client.get(SEARCH, headers={"X-API-Key": each}).status_code for each in (old, good)] == [401, 200]
+
+
+@pytest.mark.usefixtures("look_at_once")
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"keys": [{"name": "x"}]}', None], ids=repr)
+def test_a_file_that_breaks_changes_no_key_and_is_told_of(
+    client: FlaskClient, file: Path, key: str, damage: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = file.read_text()
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_text(damage)
+    for _ in range(3):
+        assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200
+    problem = client.get("/readyz").get_json()["problem"]
+    assert "keys before its last change are still good" in problem
+    assert str(file) not in problem
+    assert [str(file) in record.getMessage() for record in caplog.records] == [True], "once, not at each request"
+    file.write_text(whole)
+    file.chmod(0o600)
+    assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200
+    assert client.get("/readyz").get_json()["problem"] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "there is no file of keys"),
+        ("", "is damaged"),
+        ('{"keys": []}', "has no keys"),
+        (one_key(sha256="sceneseek_secret"), "is damaged"),
+        (one_key(rate="no"), "is damaged .*'no' is no rate"),
+    ],
+    ids=["missing", "empty", "no keys", "a key in place of its hash", "no rate"],
+)  # fmt: skip
+def test_a_service_that_was_to_be_closed_does_not_start_open(file: Path, content: str | None, says: str) -> None:
+    if content is not None:
+        file.write_text(content)
+        file.chmod(0o600)
+    with pytest.raises(SourceError, match=says) as refused:
+        behind_door(Guard(api_keys=file))
+    assert "sceneseek_secret" not in str(refused.value)
+
+
+def test_a_file_that_others_may_write_is_not_believed(file: Path, key: str) -> None:
+    file.chmod(0o620)
+    with pytest.raises(SourceError, match="can be written by others"):
+        KeyRing(file)
+
+
+def test_two_keys_have_two_names(file: Path, key: str) -> None:
+    with pytest.raises(InvalidRequest, match="there is a key named phone"):
+        made_key(file)
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps({"keys": [*document["keys"], {**document["keys"][0], "name": "other"}]}))
+    with pytest.raises(SourceError, match="two entries of one sha256"):
+        read_keys(file)
+
+
+def test_keys_added_at_the_same_time_are_all_kept(file: Path) -> None:
+    adding = [threading.Thread(target=made_key, args=(file, f"key-{i}")) for i in range(8)]
+    for thread in adding:
+        thread.start()
+    for thread in adding:
+        thread.join()
+    assert {entry.name for entry in read_keys(file)} == {f"key-{i}" for i in range(8)}
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a b", "x\n", "a/b", "x" * 65])
+def test_a_name_is_short_and_safe_to_log(file: Path, name: str) -> None:
+    with pytest.raises(InvalidRequest, match="no name for a key"):
+        made_key(file, name)
+
+
+def test_every_key_is_compared_whichever_is_right(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = [made_key(file, f"key-{i}") for i in range(5)]
+    ring = KeyRing(file)
+    compared: list[str] = []
+
+    def counting(kept: str, digest: str) -> bool:
+        compared.append(kept)
+        return kept == digest
+
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    for secret in [*secrets, "none"]:
+        compared.clear()
+        ring.find(secret)
+        assert len(compared) == 5
+
+
+def test_wrong_keys_are_limited_by_address_and_the_right_one_goes_on_opening(
+    client: FlaskClient, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = [client.get(SEARCH, headers={"X-API-Key": f"guess-{i}"}).status_code for i in range(30)]
+    assert seen[:20] == [401] * 20
+    assert set(seen[20:]) == {429}
+    limited = client.get(SEARCH, headers={"X-API-Key": "guess"})
+    assert int(limited.headers["Retry-After"]) >= 1
+    assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200, "nobody is shut out by others"
+    elsewhere = client.get(SEARCH, headers={"X-API-Key": "guess"}, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
+    assert elsewhere.status_code == 401
+    assert len(caplog.records) == 21, "guessing does not fill the log"
+    assert "guess" not in caplog.text
+
+
+def test_no_key_shows_in_what_is_printed_or_logged(
+    client: FlaskClient, file: Path, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    for way in (*WAYS.values(), *WRONG.values()):
+        for path in (SEARCH, "/nowhere", "/broken"):
+            client.get(path, headers=way(key))
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    shown = caplog.text + repr(KeyRing(file)) + repr(read_keys(file)) + str(read_keys(file)[0])
+    assert caplog.records
+    for secret in (key, key.removeprefix("sceneseek_"), digest, basic("anyone", key).split()[1]):
+        assert secret not in shown
+
+
+def test_the_command_makes_lists_and_removes_keys(file: Path) -> None:
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(keys_command, [*words, "--api-keys", str(file)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    secret = run("add", "phone", "--expires", "90", "--rate", "5/second").strip()
+    run("add", "desk")
+    phone, desk = run("list").splitlines()
+    assert phone.startswith("phone  made ")
+    assert phone.endswith("  5/second")
+    assert "  expires " in phone
+    assert "does not expire" in desk
+    assert secret not in run("list")
+    entry = KeyRing(file).find(secret)
+    assert entry is not None
+    assert entry.expires == entry.created + timedelta(days=90)
+    run("remove", "phone")
+    assert KeyRing(file).find(secret) is None
+    with pytest.raises(NotFound, match="no key is named phone"):
+        keys_command.main(["remove", "phone", "--api-keys", str(file)], standalone_mode=False)
+
+
+def test_the_command_asks_for_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCENESEEK_API_KEYS", raising=False)
+    with pytest.raises(click.UsageError, match="no file of keys is named"):
+        keys_command.main(["list"], standalone_mode=False)
+    with pytest.raises(click.BadParameter, match="is no rate"):
+        keys_command.main(["add", "x", "--rate", "fast"], standalone_mode=False)

@@ -1,0 +1,94 @@
+"""Prometheus and Grafana beside the service: what they are given agrees with the rest of the stack."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import compose
+from tests.stack import ONE, ROOT, THREE, project
+
+DEPLOY = ROOT / "deploy"
+
+
+def read(name: str) -> Any:
+    text = (DEPLOY / name).read_text(encoding="utf-8")
+    return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+
+
+@pytest.fixture
+def services() -> Any:
+    return project(*ONE)["services"]
+
+
+def test_prometheus_scrapes_the_service_at_the_port_and_in_a_network_that_it_has(services: Any) -> None:
+    (job,) = (job for job in read("prometheus.yml")["scrape_configs"] if job["job_name"] == "sceneseek")
+    (found,) = job["dns_sd_configs"]
+    assert found["names"] == ["server-cpu", "server-gpu"]
+    for name in found["names"]:
+        assert services[name]["ports"] == [f"127.0.0.1:8080:{found['port']}"]
+        assert set(services[name]["networks"]) & set(services["prometheus"]["networks"])
+
+
+def test_prometheus_finds_its_alerts_where_it_looks_for_them(services: Any) -> None:
+    mounted = {compose.target(volume): compose.source(volume) for volume in services["prometheus"]["volumes"]}
+    (rules,) = read("prometheus.yml")["rule_files"]
+    assert mounted[f"/etc/prometheus/{rules}"] == f"./deploy/{rules}"
+    for group in read(rules)["groups"]:
+        for rule in group["rules"]:
+            assert rule["labels"]["severity"] in ("page", "ticket")
+            assert rule["annotations"]["summary"]
+
+
+def test_alerts_ask_for_jobs_that_are_scraped() -> None:
+    jobs = {job["job_name"] for job in read("prometheus.yml")["scrape_configs"]}
+    asked = set(re.findall(r'job="(\w+)"', (DEPLOY / "alerts.yml").read_text(encoding="utf-8")))
+    asked |= set(re.findall(r'job=\\"(\w+)\\"', (DEPLOY / "grafana" / "sceneseek.json").read_text(encoding="utf-8")))
+    assert asked == {"sceneseek"} <= jobs
+
+
+def test_grafana_finds_prometheus_and_the_dashboard(services: Any) -> None:
+    grafana = services["grafana"]
+    mounted = {compose.target(volume): compose.source(volume) for volume in grafana["volumes"]}
+    (source,) = read("grafana/datasource.yml")["datasources"]
+    assert mounted["/etc/grafana/provisioning/datasources/sceneseek.yml"] == "./deploy/grafana/datasource.yml"
+    assert source["url"] == "http://prometheus:9090"
+    assert set(grafana["networks"]) & set(services["prometheus"]["networks"])
+    (provider,) = read("grafana/dashboards.yml")["providers"]
+    assert mounted["/etc/grafana/provisioning/dashboards/sceneseek.yml"] == "./deploy/grafana/dashboards.yml"
+    dashboard = f"{provider['options']['path']}/sceneseek.json"
+    assert mounted[dashboard] == "./deploy/grafana/sceneseek.json"
+    assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == dashboard
+
+
+def test_grafana_knows_no_password_that_could_be_guessed(services: Any) -> None:
+    environment = services["grafana"]["environment"]
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in environment, "who is not logged in may look, and no more"
+
+
+def test_the_dashboards_panels_have_ids_places_and_queries_of_their_own() -> None:
+    panels = read("grafana/sceneseek.json")["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+        assert panel["title"]
+        assert panel["type"] == "row" or all(target["expr"] for target in panel["targets"])
+
+
+def test_monitoring_needs_neither_the_processor_nor_the_cluster_file() -> None:
+    for files in (ONE, THREE):
+        for name in ("prometheus", "grafana"):
+            service = project(*files)["services"][name]
+            assert "depends_on" not in service
+            assert service["cap_drop"] == ["ALL"]
