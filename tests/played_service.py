@@ -10,13 +10,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-
-class Handler(BaseHTTPRequestHandler):
-    """What a step answers with; `body` is the request's."""
-
-    body: bytes
-
-
+Handler = BaseHTTPRequestHandler
 Step = Callable[[Handler], None]
 
 ANSWER: dict[str, Any] = {
@@ -82,12 +76,12 @@ class PlayedService:
         self._guard = threading.Lock()
         played = self
 
-        class Played(Handler):
+        class Played(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                played._next(Asked(self.command, self.path, dict(self.headers), self.body))(self)
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                played._next(Asked(self.command, self.path, dict(self.headers), body))(self)
 
             do_POST = do_GET  # noqa: N815 - http.server's name
 

@@ -165,7 +165,9 @@ class Client:
 
         Raises:
             InvalidRequest: the rating is none.
-            NotFound: no indexed image has this id.
+            NotFound: no indexed image has this id, or the service keeps no ratings.
+            Conflict: another rating was sent with this key.
+            FeedbackUnavailable: it cannot be stored now.
         """
         rated: dict[str, Any] = {"query": query, "image": image_id(image), "rating": rating, "key": key or str(uuid4())}
         if rater is not None:

@@ -9,7 +9,9 @@ from typing import Any
 from sceneseek.client.reply import Reply
 from sceneseek.errors import (
     BundleError,
+    Conflict,
     DeadlinePassed,
+    FeedbackUnavailable,
     ImageError,
     IndexUnavailable,
     InvalidRequest,
@@ -24,14 +26,16 @@ from sceneseek.errors import (
 )
 
 _KIND = "urn:sceneseek:problem:"
-_SAME = (InvalidRequest, NotFound, BundleError, IndexUnavailable, RuntimeUnavailable, KeyRefused)
+_NOT_SO = (InvalidRequest, NotFound, Conflict, KeyRefused)
+_NOT_NOW = (BundleError, IndexUnavailable, RuntimeUnavailable, FeedbackUnavailable)
 _LATER = (TryAgain, Overloaded, DeadlinePassed, WorkerLost)
-_BY_KIND: dict[str, type[SceneseekError]] = {kind.slug: kind for kind in (*_SAME, *_LATER, ImageError)}
+_BY_KIND: dict[str, type[SceneseekError]] = {kind.slug: kind for kind in (*_NOT_SO, *_NOT_NOW, *_LATER, ImageError)}
 # Of problems whose kind is not known here, such as those of a newer service or of a proxy before it.
 _BY_STATUS: dict[int, type[SceneseekError]] = {
     400: InvalidRequest,
     401: KeyRefused,
     404: NotFound,
+    409: Conflict,
     413: InvalidRequest,
     414: InvalidRequest,
     415: InvalidRequest,

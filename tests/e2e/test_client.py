@@ -14,7 +14,7 @@ from PIL import Image
 from sceneseek.bundle import Bundle
 from sceneseek.cli import main
 from sceneseek.client import Client, Query
-from sceneseek.errors import ImageError, InvalidRequest, NotFound
+from sceneseek.errors import Conflict, ImageError, InvalidRequest, NotFound
 from tests.drawing import NAMES
 from tests.played_service import ANSWER, answering, playing, problem
 
@@ -89,10 +89,10 @@ def test_a_filter_is_words_or_a_condition(client: Client, where: Any) -> None:
 
 
 def test_an_image_is_an_id_a_file_or_what_it_holds(client: Client, gallery: Path) -> None:
-    sea = client.search("the sea", filter='path="scenes/sea.jpg"').results or client.search("the sea").results
-    by_id = client.search(image=sea[0].id, k=3)
+    sea = client.search("the sea").results[0]
+    by_id = client.search(image=sea.id, k=3)
     assert by_id.query is None
-    assert sea[0].id not in [result.id for result in by_id.results]
+    assert sea.id not in [result.id for result in by_id.results]
     assert [result.score for result in by_id.results] == [None] * 3
     file = gallery / "scenes/sea.jpg"
     by_file = client.search("at night", image=file, k=3, text_weight=0.4, filter=["width>=1", "height>=1"])
@@ -142,8 +142,15 @@ def test_what_answers_is_told(client: Client) -> None:
     )
 
 
-def test_a_rating_is_stored(client: Client) -> None:
-    assert client.feedback("a red circle", client.search("a red circle").results[0].id, 4, rater="me").stored
+def test_a_rating_is_stored_once(client: Client) -> None:
+    image = client.search("a red circle").results[0].id
+    first = client.feedback("a red circle", image, 4, rater="me")
+    assert first.stored
+    assert not client.feedback("a red circle", image, 4, rater="me", key=first.key).stored
+    with pytest.raises(Conflict):
+        client.feedback("a red circle", image, 1, rater="me", key=first.key)
+    with pytest.raises(InvalidRequest, match="rate from 1"):
+        client.feedback("a red circle", image, 5)
 
 
 def test_the_services_errors_are_raised(client: Client) -> None:

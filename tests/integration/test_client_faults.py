@@ -16,7 +16,9 @@ import pytest
 from sceneseek.client import Client, Query
 from sceneseek.errors import (
     BundleError,
+    Conflict,
     DeadlinePassed,
+    FeedbackUnavailable,
     ImageError,
     IndexChanged,
     IndexUnavailable,
@@ -154,6 +156,8 @@ def test_a_port_where_nothing_listens_and_a_host_that_is_unknown_are_named() -> 
         (422, "image", ImageError),
         (401, "unauthorized", KeyRefused),
         (429, "rate-limited", Overloaded),
+        (409, "conflict", Conflict),
+        (503, "feedback-unavailable", FeedbackUnavailable),
         (503, "bundle", BundleError),
         (503, "index-unavailable", IndexUnavailable),
         (503, "runtime", RuntimeUnavailable),
