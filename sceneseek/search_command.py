@@ -12,7 +12,7 @@ from uuid import UUID
 import click
 from click.core import ParameterSource
 
-from sceneseek.errors import SourceError
+from sceneseek.errors import KeyRefused, SourceError
 from sceneseek.options import bundle_option, device_option, index_option, json_option, threads_option
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, MAX_K, MAX_SHORTLIST
 
@@ -148,8 +148,12 @@ def _refuse(options: dict[str, str], has_url: bool) -> None:
 def _answer_of_service(asked: Query, url: str, key_file: Path | None, timeout: float) -> Answer:
     from sceneseek.client import Client  # noqa: PLC0415
 
-    with Client(url, _key(key_file), timeout=timeout) as client:
-        return client.ask(asked)
+    try:
+        with Client(url, _key(key_file), timeout=timeout) as client:
+            return client.ask(asked)
+    except KeyRefused as error:
+        hint = f"give its key in a file with --key-file, or as {KEY_VARIABLE}"
+        raise KeyRefused(error.what, hint, error.http_status) from error
 
 
 def _key(file: Path | None) -> str | None:

@@ -231,7 +231,7 @@ class Client:
 
     def _not_understood(self, why: str) -> ServiceError:
         what = f"the answer of {self._connection.address} is not understood ({why})"
-        return ServiceError(what, "check that this is the address of a sceneseek service", 200)
+        return ServiceError(what, "check the address; a sceneseek service there may be older than this client", 200)
 
     def _answer(self, answer: Answer) -> Answer:
         return replace(answer, results=tuple(self._reachable(result) for result in answer.results))

@@ -16,7 +16,7 @@ from sceneseek.cli import main
 from sceneseek.client import Client, Query
 from sceneseek.errors import ImageError, InvalidRequest, NotFound
 from tests.drawing import NAMES
-from tests.played_service import ANSWER, answering, playing
+from tests.played_service import ANSWER, answering, playing, problem
 
 NOBODY = "00000000-0000-5000-8000-000000000000"
 NEAREST = "nothing matches well; the nearest are:"
@@ -230,6 +230,12 @@ def test_the_key_comes_from_a_file_or_from_the_environment(
         assert run("a dog", "--url", service.url, "--key-file", str(tmp_path / "key"))[0] == 0
         keys = [asked.headers["Authorization"] for asked in service.asked]
     assert keys == ["Bearer sceneseek_of_the_environment", "Bearer sceneseek_of_a_file"]
+
+
+def test_a_key_that_is_wanted_is_asked_for_in_the_command_lines_words(run: Run) -> None:
+    with playing(problem(401, "unauthorized", detail="this needs a key", hint="send a header")) as service:
+        said = "error: this needs a key: give its key in a file with --key-file, or as SCENESEEK_API_KEY\n"
+        assert run("a dog", "--url", service.url) == (1, "", said)
 
 
 def test_an_answer_that_matches_nothing_says_so_before_what_is_nearest(run: Run) -> None:
