@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import click
+
 from benchmarks.client import Client
 from benchmarks.fuzzing import PHASES, Held, contract, hold
 from benchmarks.serving import HOST, serving
