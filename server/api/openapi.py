@@ -36,8 +36,10 @@ _PROBLEMS = {
     404: "Nothing is at this address.",
     405: "Another method is meant.",
     413: "The body is too large.",
+    414: "The address is too long; a long query is sent as JSON.",
     415: "The body is of another media type than those that are read here.",
     429: "Too much at a time; Retry-After says when to come again.",
+    431: "The headers are too large.",
     500: "A fault of the service's own; its log says more.",
     503: "The service cannot answer now: the index, a model or time is missing.",
 }

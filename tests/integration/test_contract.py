@@ -1,0 +1,183 @@
+"""The HTTP interface beside its OpenAPI document: it is sound and complete, and the service keeps to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from jsonschema import Draft202012Validator, FormatChecker
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+from benchmarks.fuzzing import Held, contract, hold
+from sceneseek.search import Search
+from server.app import create_app
+from server.problem import MEDIA_TYPE
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+# For people and not for programs: the page, what belongs to it, and the page about the interface.
+NOT_OPERATIONS = {"static", "page.page", "docs.docs"}
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+
+
+@pytest.fixture(scope="module")
+def app(search: Search) -> Flask:
+    search.live.follow()  # or it would not be ready
+    application = create_app(search)
+    inner = application.wsgi_app
+
+    def whole(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """The client of schemathesis leaves answers open, and the files that they read."""
+        answer = inner(environ, start_response)
+        try:
+            return [b"".join(answer)]
+        finally:
+            getattr(answer, "close", lambda: None)()
+
+    application.wsgi_app = whole  # type: ignore[method-assign]  # Flask's documented place for a middleware
+    return application
+
+
+@pytest.fixture(scope="module")
+def document(app: Flask) -> dict[str, Any]:
+    found: dict[str, Any] = app.test_client().get("/openapi.json").get_json()
+    return found
+
+
+@pytest.fixture(scope="module")
+def held(app: Flask, document: dict[str, Any]) -> Held:
+    """What came of some 900 cases."""
+    answer = app.test_client().get("/v1/search?q=a+house&k=12").get_json()
+    held = Held()
+    hold(document, [result["id"] for result in answer["results"]], held, contract(seed=1, examples=10), app)
+    return held
+
+
+def test_the_service_keeps_its_contract(held: Held) -> None:
+    assert not held.failures, "\n\n".join(held.failures.values())
+    assert held.cases > 500
+
+
+def test_every_operation_was_answered_well_and_none_failed(held: Held, document: dict[str, Any]) -> None:
+    well = {operation for operation, status in held.statuses if status < 400}
+    assert well == {f"{method.upper()} {path}" for path, method, _ in operations(document)}
+    assert not [status for _, status in held.statuses if status >= 500]
+
+
+def test_the_document_is_openapi_and_each_schema_in_it_a_json_schema(app: Flask, document: dict[str, Any]) -> None:
+    schemathesis.openapi.from_wsgi("/openapi.json", app).validate()
+    for schema in schemas(document):
+        Draft202012Validator.check_schema(schema)
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    references = [value["$ref"] for value in walk(document) if isinstance(value, dict) and "$ref" in value]
+    assert len(references) > 20
+    for reference in references:
+        found: Any = document
+        for part in reference.removeprefix("#/").split("/"):
+            found = found[part]
+
+
+def test_every_route_is_described_and_every_operation_is_a_route(app: Flask, document: dict[str, Any]) -> None:
+    routes = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint not in NOT_OPERATIONS
+        for method in (rule.methods or set()) & METHODS
+    }
+    assert {(path, method) for path, method, _ in operations(document)} == routes
+
+
+def test_operations_have_names_of_their_own_summaries_and_groups_that_are_explained(document: dict[str, Any]) -> None:
+    found = [operation for _, _, operation in operations(document)]
+    names = [operation["operationId"] for operation in found]
+    assert len(names) == len(set(names))
+    groups = {tag["name"] for tag in document["tags"]}
+    assert all(operation["summary"] and operation["description"] for operation in found)
+    assert all(set(operation["tags"]) <= groups for operation in found)
+
+
+def test_parameters_of_an_address_are_those_in_it(document: dict[str, Any]) -> None:
+    for path, _, operation in operations(document):
+        named = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
+        assert sorted(named) == sorted(re.findall(r"{(\w+)}", path))
+
+
+def test_every_answer_has_a_type_and_every_error_is_a_problem(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            about = resolved(document, answer)
+            assert about["description"], (path, method, status)
+            assert all("schema" in resolved(document, header) for header in about.get("headers", {}).values())
+            assert all("schema" in content for content in about.get("content", {}).values())
+            if int(status) >= 400:
+                assert set(about["content"]) == {MEDIA_TYPE}, (path, method, status)
+            elif status != "304":
+                assert about["content"], (path, method, status)
+
+
+def test_examples_satisfy_their_schemas(document: dict[str, Any]) -> None:
+    registry: Registry[Any] = Registry().with_resource("", DRAFT202012.create_resource(document))
+    checked = 0
+    for schema in schemas(document):
+        for example in schema.get("examples", ()):
+            resolver = registry.resolver("")
+            Draft202012Validator(schema, _resolver=resolver, format_checker=FormatChecker()).validate(example)
+            checked += 1
+    assert checked > 5
+
+
+def test_links_lead_to_operations_that_take_what_they_bring(document: dict[str, Any]) -> None:
+    takes = {
+        operation["operationId"]: {each["name"] for each in operation["parameters"]}
+        for _, _, operation in operations(document)
+    }
+    links = [
+        link
+        for _, _, operation in operations(document)
+        for answer in operation["responses"].values()
+        for link in answer.get("links", {}).values()
+    ]
+    assert links
+    assert all(set(link["parameters"]) <= takes[link["operationId"]] for link in links)
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(path, method, found) for path, methods in document["paths"].items() for method, found in methods.items()]
+
+
+def resolved(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in value:
+        found: Any = document
+        for part in value["$ref"].removeprefix("#/").split("/"):
+            found = found[part]
+        value = found
+    return value
+
+
+def walk(value: Any) -> Iterator[Any]:
+    yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from walk(part)
+
+
+def schemas(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every schema of the document, with those inside each other."""
+    roots = [*document["components"]["schemas"].values()]
+    roots += [value["schema"] for value in walk(document["paths"]) if isinstance(value, dict) and "schema" in value]
+    return [schema for root in roots for schema in within(root)]
+
+
+def within(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield schema
+    parts = [*schema.get("properties", {}).values(), *schema.get("anyOf", ()), schema.get("items"), schema.get("not")]
+    for part in [*parts, schema.get("additionalProperties")]:
+        if isinstance(part, dict):
+            yield from within(part)

@@ -1,0 +1,344 @@
+"""Requests that no honest client sends: what is answered is what was asked for or a problem, never a fault."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from werkzeug.test import TestResponse
+
+from server.problem import MEDIA_TYPE
+from tests.hostile import encoded, picture
+
+SEARCH, SCORE = "/v1/search", "/v1/score"
+PICTURE = encoded(picture(), "PNG")
+DEEP = 100_000
+fuzzing = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def image(client: FlaskClient) -> str:
+    """The address of an image."""
+    address: str = client.get(f"{SEARCH}?q=a+red+circle&k=1").get_json()["results"][0]["image"]
+    return address
+
+
+def held(response: TestResponse, *statuses: int) -> dict[str, Any]:
+    """The document of an answer that is one of ours."""
+    assert response.status_code in (statuses or (200, 400, 404, 413, 415, 422)), response.data[:500]
+    assert response.mimetype == (MEDIA_TYPE if response.status_code >= 400 else "application/json")
+    document: dict[str, Any] = json.loads(response.data, parse_constant=pytest.fail)
+    return document
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * DEEP,
+        b'{"q":' * DEEP,
+        b'{"q": "a", "filter": ' + b'{"not":' * DEEP + b"{}" + b"}" * (DEEP + 1),
+        b'{"q": "a", "filter": ' + b'{"all":[' * 200 + b"{}" + b"]}" * 200 + b"}",
+        b'{"q": "a", "filter": ["' + b'{\\"not\\":' * 20_000 + b'"]}',
+        b'{"q": "a", "k": NaN}',
+        b'{"q": "a", "min_score": NaN}',
+        b'{"q": "a", "min_score": -Infinity}',
+        b'{"q": "a", "text_weight": 1e999}',
+        b'{"q": "a", "k": 1e999}',
+        b'{"q": "a", "k": ' + b"9" * 50_000 + b"}",
+        b'{"q": "a", "filter": {"field": "x", "equals": ' + b"9" * 50_000 + b"}}",
+        b'{"q": "a", "filter": {"field": "x", "gt": 1e400}}',
+        b'{"q": "a", "filter": {"field": "x", "gt": NaN}}',
+        b'{"q": "a", "filter": {"field": "a\\\\b", "equals": 1}}',
+        b'{"q": "\\ud800"}',
+        b'{"q": "a", "filter": {"field": "x", "equals": "\\udfff"}}',
+        b'{"q": "\xff\xfe"}',
+        b'\xef\xbb\xbf{"q": "a"}',
+        '{"q": "a"}'.encode("utf-16"),
+        b'{"q": "a"}{"q": "b"}',
+        b'{"q": "a",}',
+        b"{'q': 'a'}",
+        b'{"q": "a"} // a dog',
+        b'{"\\ud800": 1}',
+        b'{"' + b"x" * 100_000 + b'": 1}',
+        b'{"queries": [' + b'{"q": "a"},' * 40 + b'{"q": "a"}]}',
+        b'{"queries": [' * 1_000,
+        b"\0",
+    ],
+)
+@pytest.mark.parametrize("where", [SEARCH, SCORE])
+def test_a_body_made_to_break_a_reader_is_refused(client: FlaskClient, where: str, body: bytes) -> None:
+    held(client.post(where, data=body, content_type="application/json"), 400)
+
+
+@pytest.mark.parametrize("field", ["x\0y", "a." * 20_000 + "b", "\u202e", "[0]", "a[]", "*", "'", "\ufeff"])
+def test_a_field_of_any_name_may_be_asked_for(client: FlaskClient, field: str) -> None:
+    condition = {"field": field, "equals": "\0"}
+    assert held(client.post(SEARCH, json={"q": "a house", "filter": condition}), 200)["results"] == []
+
+
+def test_of_a_name_that_comes_twice_the_last_value_counts(client: FlaskClient) -> None:
+    answer = client.post(SEARCH, data=b'{"q": "a", "q": "a house"}', content_type="application/json")
+    assert held(answer, 200)["query"] == "a house"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "statuses"),
+    [
+        ("application/json; charset=utf-8", [200]),
+        ("application/json; charset=utf-16", [200]),  # JSON is UTF-8, whatever is said of it
+        ("APPLICATION/JSON", [200]),
+        ("application/json;", [200]),
+        ('application/json; x="', [200]),
+        ("application/problem+json", [200]),
+        ("text/json", [415]),
+        ("application/jsonp", [415]),
+        ("application/json, text/plain", [415]),
+        ("application/x-www-form-urlencoded", [415]),
+        ("multipart/mixed; boundary=x", [415]),
+        ("multipart/form-data", [400]),
+        ("multipart/form-data; boundary=", [400]),
+        ('multipart/form-data; boundary=""', [400]),
+        ("multipart/form-data; boundary=" + "x" * 5_000, [400]),
+        ("multipart/form-data; boundary=é", [400]),
+        ("*/*", [415]),
+        ("", [415]),
+        (";", [415]),
+    ],
+)
+def test_only_the_two_media_types_are_read_however_they_are_written(
+    client: FlaskClient, content_type: str, statuses: list[int]
+) -> None:
+    headers = {"Content-Type": content_type.encode().decode("latin-1")}
+    held(client.post(SEARCH, data=b'{"q": "a house"}', headers=headers), *statuses)
+
+
+@pytest.mark.parametrize(
+    ("query", "statuses"),
+    [
+        ("q=%00", [400]),
+        ("q=%", [200]),
+        ("q=%zz", [200]),
+        ("q=%ff%fe", [200, 400]),
+        ("q=%ed%a0%80", [200, 400]),
+        ("q=a+house&q%00=b", [400]),
+        ("q=a+house&%6B=1", [200]),
+        ("q=a+house&k=%D9%A3", [200, 400]),
+        ("q=a+house&k=0x5", [400]),
+        ("q=a+house&k=1e2", [400]),
+        ("q=a+house&text_weight=nan", [400]),
+        ("q=a+house&min_score=inf", [400]),
+        ("q=a+house;k=1", [200]),
+        ("&&&=&=&q=a+house", [400]),
+        ("q=a+house&" + "filter=x%3D1&" * 300, [400]),
+        ("q=a+house&filter=" + "%7B%22not%22%3A" * 2_000, [400]),
+        ("q=a+house&image=%7B00000000-0000-0000-0000-000000000000%7D", [404]),
+        ("q=a+house&filter[]=x", [400]),
+        ("?q=a+house", [400]),
+    ],
+)
+def test_odd_escapes_in_an_address_are_read_or_refused(client: FlaskClient, query: str, statuses: list[int]) -> None:
+    held(client.get(SEARCH, query_string=query), *statuses)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "/v1/images/..%2f..%2fetc%2fpasswd",
+        "/v1/images/%2e%2e/details",
+        "/v1/images/%00",
+        "/v1/images/00000000-0000-0000-0000-00000000000g",
+        "/v1/images/00000000000000000000000000000000",
+        "/v1/images/00000000-0000-0000-0000-000000000000%0a",
+        "/v1/search/",
+        "//v1/search",
+        "/v1//search?q=a",
+        "/V1/SEARCH",
+        "/v1/search%3Fq=a",
+        "/%ff%fe",
+        "/static/..%2f..%2fapp.py",
+        "/static/%00",
+        "/" + "x" * 5_000,
+    ],
+)
+def test_addresses_beside_the_described_ones_are_not_found(client: FlaskClient, where: str) -> None:
+    response = client.get(where)
+    assert response.status_code in (404, 308), response.data[:300]
+
+
+@pytest.mark.parametrize("where", ["/", "/healthz", "/openapi.json", "/v1/collections", f"{SEARCH}?q=a+house", "IMAGE"])
+def test_a_head_request_gets_the_head_of_the_answer_alone(client: FlaskClient, image: str, where: str) -> None:
+    where = where.replace("IMAGE", image)
+    head, whole = client.head(where), client.get(where)
+    assert (head.status_code, head.data) == (200, b"")
+    assert head.content_type == whole.content_type
+    head.close()
+    whole.close()
+
+
+@pytest.mark.parametrize("method", ["DELETE", "PATCH", "PUT", "TRACE", "CONNECT", "BREW", "PROPFIND"])
+def test_other_methods_are_told_which_are_possible(client: FlaskClient, image: str, method: str) -> None:
+    for where in (SEARCH, SCORE, image, "/healthz", "/openapi.json"):
+        response = client.open(where, method=method)
+        assert held(response, 405)["status"] == 405
+        assert {"GET", "POST"} & set(response.headers["Allow"].split(", "))
+
+
+def test_options_name_the_methods(client: FlaskClient, image: str) -> None:
+    assert set(client.options(SEARCH).headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
+    assert set(client.options(image).headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ("bytes=0-0", 206),
+        ("bytes=-1", 206),
+        ("bytes=0-", 206),
+        ("bytes=0-999999999999999999999", 206),
+        ("bytes=999999999-", 416),
+        ("bytes=-0", 416),
+        ("bytes=5-2", 416),
+        ("bytes=0-0,2-3", 416),
+        ("bytes=a-b", 200),
+        ("items=0-1", 200),
+        ("bytes", 200),
+        ("bytes=", 200),
+        ("bytes=--1", 200),
+        ("bytes=" + "0-0," * 1_000 + "0-0", 416),
+    ],
+)
+def test_a_range_of_an_image_is_given_or_refused(client: FlaskClient, image: str, asked: str, status: int) -> None:
+    response = client.get(image, headers={"Range": asked})
+    body = response.data
+    response.close()
+    assert response.status_code in (status, 416 if status == 200 else status), asked
+    if response.status_code == 206:
+        assert len(body) == int(response.headers["Content-Length"])
+        assert response.headers["Content-Range"].startswith("bytes ")
+    if response.status_code == 416:
+        held(response, 416)
+        assert response.headers["Content-Range"].startswith("bytes */")
+
+
+@pytest.mark.parametrize("tail", ["", "/thumbnail"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"If-None-Match": "*"},
+        {"If-None-Match": 'W/"'},
+        {"If-None-Match": "," * 5_000},
+        {"If-Modified-Since": "yesterday"},
+        {"If-Modified-Since": "Thu, 01 Jan 99999 00:00:00 GMT"},
+        {"If-Match": '"nothing"'},
+        {"If-Range": "soon", "Range": "bytes=0-1"},
+        {"If-Range": '"nothing"', "Range": "bytes=0-1"},
+        {"Accept": "text/html;q=huge"},
+        {"Accept": "application/xml"},
+        {"Accept-Encoding": "gzip;q=0,*;q=0"},
+    ],
+)
+def test_odd_conditions_do_not_keep_an_image_back(
+    client: FlaskClient, image: str, tail: str, headers: dict[str, str]
+) -> None:
+    response = client.get(f"{image}{tail}", headers=headers)
+    response.close()
+    assert response.status_code in (200, 206, 304, 412)
+
+
+def test_json_is_answered_whatever_is_accepted(client: FlaskClient) -> None:
+    for accept in ("application/xml", "", "*", ";;;", "text/html;q=x", "a/" + "b" * 5_000):
+        held(client.get(f"{SEARCH}?q=a+house", headers={"Accept": accept}), 200)
+
+
+def form(*parts: bytes, boundary: bytes = b"b", end: bytes = b"--b--\r\n") -> bytes:
+    """A form of these parts, each a head, an empty line and a body."""
+    return b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + end
+
+
+def file_part(data: bytes = PICTURE, name: bytes = b"file", more: bytes = b'; filename="x.png"') -> bytes:
+    return b'Content-Disposition: form-data; name="' + name + b'"' + more + b"\r\n\r\n" + data
+
+
+def text_part(value: bytes, name: bytes = b"q") -> bytes:
+    return b'Content-Disposition: form-data; name="' + name + b'"\r\n\r\n' + value
+
+
+# Werkzeug leaves the parts that it had begun to the collector where the next one breaks off.
+broken_off = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@broken_off
+@pytest.mark.parametrize(
+    ("body", "statuses"),
+    [
+        (form(file_part(), text_part(b"a house")), [200]),
+        (form(file_part(), text_part(b"a house"), end=b""), [200, 400]),
+        (form(file_part(b""), text_part(b"a house")), [422]),
+        (form(file_part(more=b""), text_part(b"a house")), [400]),
+        (form(file_part(more=b'; filename=""'), text_part(b"a house")), [400, 200]),
+        (form(file_part(more=b'; filename="../../etc/passwd\0"'), text_part(b"a house")), [200, 400]),
+        (form(file_part(more=b'; filename="' + b"x" * 100_000 + b'"'), text_part(b"a house")), [200, 400, 413]),
+        (form(file_part(name=b"x" * 100_000), text_part(b"a house")), [400, 413]),
+        (form(file_part(), text_part(b"a house"), text_part(b"a dog")), [400]),
+        (form(file_part(), text_part(b"\xff\xfe")), [200, 400]),
+        (form(file_part(), text_part(b"\0")), [400]),
+        (form(file_part(), text_part(b"x" * 2_000_000)), [400, 413]),
+        (form(*[text_part(b"a")] * 2_000), [400, 413]),
+        (form(*[file_part(b"")] * 2_000), [400, 413, 422]),
+        (form(file_part(), text_part(b"a house"), text_part(b"1", name=b"__proto__")), [400]),
+        (form(file_part(), text_part(b"a house"), b"no head at all"), [200, 400]),
+        (form(b"", file_part(), text_part(b"a house")), [200, 400]),
+        (form(b"Content-Disposition: attachment\r\n\r\nx"), [400]),
+        (form(b"X: " + b"y" * 100_000 + b"\r\n\r\nx"), [400, 413]),
+        (b"", [400]),
+        (b"--b", [400]),
+        (b"\r\n" * 100_000, [400, 413]),
+    ],
+)
+@pytest.mark.parametrize("where", [SEARCH, SCORE])
+def test_a_form_made_to_break_a_reader_is_read_or_refused(
+    client: FlaskClient, where: str, body: bytes, statuses: list[int]
+) -> None:
+    held(client.post(where, data=body, content_type="multipart/form-data; boundary=b"), *statuses)
+
+
+values = st.text(max_size=20) | st.sampled_from(["", "5", "0", "true", "nan", "1e9", "year>=1990", "a house", "-1"])
+names = st.sampled_from(["q", "k", "offset", "shortlist", "min_score", "text_weight", "explain", "filter", "image"])
+
+
+@pytest.mark.parametrize("where", [SEARCH, SCORE])
+@given(
+    fields=st.dictionaries(names | st.text(max_size=10), st.lists(values, min_size=1, max_size=2), max_size=5),
+    files=st.lists(
+        st.tuples(
+            st.sampled_from(["file", "file", "file", "picture"]),
+            st.sampled_from([PICTURE, PICTURE[:-30], b"", b"\x89PNG"]) | st.binary(max_size=50),
+            st.text(st.characters(codec="utf-8"), max_size=20),
+        ),
+        max_size=10,
+    ),
+)
+@fuzzing
+def test_no_form_makes_it_fail(
+    client: FlaskClient, where: str, fields: dict[str, list[str]], files: list[tuple[str, bytes, str]]
+) -> None:
+    data: dict[str, Any] = dict(fields)
+    for name, content, filename in files:
+        data.setdefault(name, [])
+        data[name] = [*data[name], (io.BytesIO(content), filename or "x")]
+    held(client.post(where, data=data, content_type="multipart/form-data"))
+
+
+@broken_off
+@pytest.mark.parametrize("where", [SEARCH, SCORE])
+@given(body=st.binary(max_size=200), at=st.integers(0, 600), cut=st.booleans())
+@fuzzing
+def test_no_damage_to_a_form_makes_it_fail(client: FlaskClient, where: str, body: bytes, at: int, cut: bool) -> None:
+    whole = form(file_part(), text_part(b"a house"))
+    damaged = whole[:at] + body + (b"" if cut else whole[at + len(body) :])
+    held(client.post(where, data=damaged, content_type="multipart/form-data; boundary=b"))
