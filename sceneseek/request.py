@@ -31,7 +31,7 @@ class Query:
         image: what the results shall look like: the id of an indexed image, which is no result itself, or a picture.
         text_weight: the text's share, 0 to 1, where there is an image too.
         k: how many results, 1 to `MAX_K`.
-        offset: how many results of the same query come before them; `k` and `offset` reach to `MAX_SHORTLIST`.
+        offset: how many results of the same query come before them, less than `MAX_SHORTLIST`, where every answer ends.
         shortlist: how many nearest neighbours to score, 1 to `MAX_SHORTLIST`; never fewer than k.
         min_score: results of a lower score are left out; only the shortlist is looked through for others.
         where: only images that satisfy this are found at all.
@@ -60,8 +60,8 @@ class Query:
             raise InvalidRequest("there is neither a text nor an image to search by", "describe a scene in a few words")
         _check("k", self.k, 1, MAX_K, f"ask for 1 to {MAX_K:,} results")
         _check("shortlist", self.shortlist, 1, MAX_SHORTLIST, f"have 1 to {MAX_SHORTLIST:,} nearest neighbours scored")
-        reach = f"the offset and k together reach {MAX_SHORTLIST:,} results at most; a filter leads further"
-        _check("offset", self.offset, 0, MAX_SHORTLIST - self.k, reach)
+        reach = f"the first {MAX_SHORTLIST:,} results can be had; a filter leads to others"
+        _check("offset", self.offset, 0, MAX_SHORTLIST - 1, reach)
         _check("text_weight", self.text_weight, 0, 1, "give the text's share from 0 (the image alone) to 1")
         if self.min_score is not None:
             _check("min_score", self.min_score, 0, 1, "scores are from 0 to 1")

@@ -285,6 +285,7 @@ class Search:
             )
             for rank, (ranked, record) in enumerate(page, start=query.offset + 1)
         ]
+        after = query.offset + query.k
         goes_on = len(page) == query.k and ranking.may_go_on(len(chosen))
         return Answer(
             query=query.text,
@@ -292,7 +293,7 @@ class Search:
             match=None if threshold is None else ranking.best >= threshold,
             results=results,
             offset=query.offset,
-            next_offset=query.offset + query.k if goes_on and query.offset + query.k < MAX_SHORTLIST else None,
+            next_offset=after if goes_on and after < MAX_SHORTLIST else None,
             shortlist=ranking.scored,
             generation=collection.info.name,
             bundle=manifest.fingerprints.bundle,

@@ -224,8 +224,7 @@ def _body(found: Operation, schemas: _Schemas) -> dict[str, Any]:
 
 def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
     if isinstance(found.answer, tuple):
-        # Bytes of a media type need no schema (OpenAPI 3.1, "Considerations for Binary Data").
-        content: dict[str, Any] = {media_type: {} for media_type in found.answer}
+        content: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in found.answer}
     else:
         content = {"application/json": {"schema": schemas.answer(found.answer)}}
     about = _headers("Cache-Control", *(("ETag",) if found.unchanged else ()))

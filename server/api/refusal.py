@@ -63,7 +63,7 @@ def _sentence(where: str, kind: str, error: ErrorDetails) -> str:
     fault, value = error["type"], error["input"]
     if fault == "missing":
         return f"the field {where} is missing"
-    if fault in ("greater_than_equal", "less_than_equal", "finite_number"):
+    if fault in ("greater_than_equal", "less_than_equal", "less_than", "finite_number"):
         return f"{where} is {shown(value, quote='')}"
     if fault in ("too_short", "too_long"):
         return f"{where} has {error['ctx']['actual_length'] if fault == 'too_short' else 'too many'} entries"

@@ -29,7 +29,7 @@ _HINTS = {
     "image": "name an image by the id that a result has",
     "text_weight": "give the text's share beside the image from 0 (the image alone) to 1",
     "k": f"ask for 1 to {MAX_K:,} results",
-    "offset": f"skip 0 to {MAX_SHORTLIST:,} results",
+    "offset": f"skip 0 to {MAX_SHORTLIST - 1:,} results",
     "shortlist": f"have 1 to {MAX_SHORTLIST:,} nearest neighbours scored",
     "min_score": "scores are from 0 to 1",
     "filter": 'send a condition such as {"field": "year", "gte": 1990}',
@@ -90,7 +90,7 @@ class _Search(BaseModel):
     text_weight: Annotated[Share, Field(description="The text's share beside an image.")] = DEFAULT_TEXT_WEIGHT
     k: Annotated[int, Field(ge=1, le=MAX_K, description="How many results."), _WHOLE] = DEFAULT_K
     offset: Annotated[
-        int, Field(ge=0, le=MAX_SHORTLIST, description="How many results of the same search come before them."), _WHOLE
+        int, Field(ge=0, lt=MAX_SHORTLIST, description="How many results of the same search come before them."), _WHOLE
     ] = 0
     shortlist: Annotated[
         int,

@@ -164,7 +164,7 @@ def test_an_alias_switch_is_followed_without_a_failed_request(
 ) -> None:
     folder = draw_gallery(tmp_path / "pictures")
     _index(folder, bundle, index)
-    service = start()
+    service = start("--show-paths")
     seen: list[tuple[int, str]] = []
     stop = threading.Event()
 
