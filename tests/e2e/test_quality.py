@@ -94,3 +94,22 @@ def test_without_apt_get_the_demo_says_how_to_name_a_folder(tmp_path: Path) -> N
     assert outcome.returncode == 1
     assert "make demo IMAGES=" in outcome.stderr
     assert not (tmp_path / "gallery").exists()
+
+
+@pytest.mark.flickr8k
+def test_nonsense_and_foreign_scenes_match_nothing_and_captions_do(
+    sceneseek: CommandLine, bundle: Bundle, flickr8k: Path, tmp_path: Path
+) -> None:
+    names = (flickr8k / "split_dev.txt").read_text(encoding="utf-8").split()[:120]
+    (tmp_path / "split.txt").write_text("\n".join(names), encoding="utf-8")
+    # One caption an image: a fifth of the time, and the intervals hardly wider, since the images are what is drawn.
+    lines = (flickr8k / "captions.tsv").read_text(encoding="utf-8").splitlines()
+    captions = tmp_path / "captions.tsv"
+    captions.write_text("\n".join([lines[0], *(line for line in lines if "#0\t" in line)]), encoding="utf-8")
+    outcome = sceneseek(
+        "evaluate", "absence", "--bundle", bundle.path, "--images", flickr8k / "images", "--captions", captions,
+        "--split", tmp_path / "split.txt", "--foreign", ROOT / "docs/evaluation/foreign.txt", "--bootstrap", "20",
+        "--fail-above", "nonsense.false_match_rate=0.02", "--fail-above", "foreign.false_match_rate=0.1",
+        "--fail-below", "present.match_rate=0.55", "--fail-below", "foreign.auc=0.93",
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr

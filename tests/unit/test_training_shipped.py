@@ -8,11 +8,13 @@ from dataclasses import asdict
 
 import pytest
 
+from evaluation.absence import ABSENCE_FIGURES
 from export.trained import Trained, shipped_alignment
 from sceneseek.alignment import CARD, WEIGHTS, Alignment
 from sceneseek.packs import find_pack
 from training.card import render
 from training.recipe import recipe_for
+from training.threshold import render as render_threshold
 
 PACK = find_pack("compact")
 # What the product promises: recall at 1, 5 and 10, in per cent.
@@ -73,6 +75,17 @@ def test_the_head_keeps_what_was_promised_of_it() -> None:
     assert strict["spearman"]["value"] >= 0.72
     assert strict["kendall_tau_c"]["value"] >= 0.51
     assert strict["ece"]["value"] <= 0.03
+
+
+def test_the_head_says_when_a_result_matches_and_how_well_that_tells_one_from_the_other() -> None:
+    match = Trained.shipped(PACK).head.match
+    assert match is not None
+    figures = {name: match.figures[name]["value"] for name in ABSENCE_FIGURES}
+    assert figures["present.match_rate"] >= 0.84
+    assert figures["foreign.false_match_rate"] <= 0.21
+    assert figures["nonsense.false_match_rate"] <= 0.02
+    card = (shipped_alignment(PACK).with_name("head") / "CARD.md").read_text(encoding="utf-8")
+    assert card.endswith(render_threshold(match))
 
 
 def test_the_head_has_a_card_without_a_folder_of_a_machine() -> None:

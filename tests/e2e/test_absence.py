@@ -1,0 +1,112 @@
+"""`sceneseek evaluate absence` measures when a search says "match", `sceneseek train threshold` sets it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evaluation.absence import ABSENCE_FIGURES, NONSENSE, evaluate_absence
+from evaluation.bootstrap import Bootstrap
+from export.trained import Trained, shipped_alignment
+from sceneseek.bundle import Bundle
+from sceneseek.captions import read_captions
+from sceneseek.errors import DataError
+from sceneseek.heads import CosineHead, load_head, save_head
+from sceneseek.packs import find_pack
+from tests.conftest import CommandLine
+from tests.drawing import NAMES
+from tests.weights import CALIBRATION, drawn_alignment
+from training.threshold import ThresholdData, learn_threshold
+
+PACK = find_pack("compact")
+FOREIGN = ("quarterly revenue grew by four percent", "error 404", "the committee postponed its decision")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """A caption of each drawn picture, foreign texts, and a copy of the head that is shipped."""
+    captions, foreign, head = tmp_path / "captions.tsv", tmp_path / "foreign.txt", tmp_path / "head"
+    captions.write_text("image\tcaption\n" + "".join(f"{name}\t{Path(name).stem}\n" for name in NAMES))
+    foreign.write_text("\n".join(FOREIGN))
+    shutil.copytree(shipped_alignment(PACK).with_name("head"), head)
+    return {"captions": captions, "foreign": foreign, "head": head}
+
+
+def test_each_kind_of_query_has_its_figures(bundle: Bundle, gallery: Path, files: dict[str, Path]) -> None:
+    captions = read_captions(files["captions"])
+    report = evaluate_absence(bundle, gallery, captions, FOREIGN, bootstrap=Bootstrap(20)).to_json()
+    assert set(ABSENCE_FIGURES) <= set(report)
+    count = len(NAMES)
+    assert report["n_queries"] == {"present": count, "absent": count, "foreign": len(FOREIGN), "nonsense": NONSENSE}
+    assert report["threshold"] == bundle.manifest.head.match.threshold  # type: ignore[union-attr]
+    assert report["nonsense.false_match_rate"]["value"] <= 0.02
+    assert report["absent.auc"]["value"] >= 0.5
+
+
+def test_a_figure_that_misses_its_bound_or_is_not_defined_ends_with_1_after_the_report(
+    sceneseek: CommandLine, bundle: Bundle, gallery: Path, files: dict[str, Path]
+) -> None:
+    outcome = sceneseek(
+        "evaluate", "absence", "--bundle", bundle.path, "--images", gallery, "--captions", files["captions"],
+        "--threshold", "0", "--bootstrap", "20",
+        "--fail-below", "foreign.auc=0", "--fail-above", "nonsense.false_match_rate=0.99",
+    )  # fmt: skip
+    assert outcome.returncode == 1
+    fingerprint = bundle.manifest.fingerprints.bundle[:12]
+    assert f"{len(NAMES)} images, bundle {fingerprint}: a match from 0 on; queries: 12 present" in outcome.stdout
+    figures = dict(line.split(maxsplit=1) for line in outcome.stdout.splitlines()[2:])
+    assert figures["present.match_rate"].split()[0] == "1.0000"
+    assert "foreign.auc is not defined" in outcome.stderr  # no foreign texts were given
+    assert "nonsense.false_match_rate is 1, above 0.99" in outcome.stderr
+
+
+def test_a_threshold_is_written_into_the_head_and_reaches_the_bundle(
+    sceneseek: CommandLine, bundle: Bundle, gallery: Path, files: dict[str, Path]
+) -> None:
+    # What is shipped has come through an export.
+    assert bundle.manifest.head.match == Trained.shipped(PACK).head.match
+    outcome = sceneseek(
+        "train", "threshold", "--bundle", bundle.path, "--head", files["head"], "--images", gallery,
+        "--captions", files["captions"], "--foreign", files["foreign"], "--bootstrap", "20", "--json",
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
+    found = json.loads(outcome.stdout)
+    match = load_head(files["head"]).match
+    assert match is not None
+    assert match.threshold == found["threshold"]
+    assert match.figures == found["figures"]
+    assert match.figures["n_queries"]["present"] == len(NAMES)
+    assert {file["name"] for file in match.figures["data"]} == {"captions.tsv", "foreign.txt"}
+    card = (files["head"] / "CARD.md").read_text(encoding="utf-8")
+    assert card.count("## When a result matches") == 1
+    assert f"From a score of {match.threshold:g} on." in card
+
+
+def test_a_bundle_of_another_head_is_refused(bundle: Bundle, gallery: Path, files: dict[str, Path]) -> None:
+    save_head(CosineHead(CALIBRATION), files["head"])
+    data = ThresholdData(gallery, read_captions(files["captions"]), FOREIGN, ())
+    with pytest.raises(DataError, match="was not exported with the head in"):
+        learn_threshold(bundle, files["head"], None, data, "")
+
+
+def test_another_joint_space_than_the_bundle_s_is_refused(
+    bundle: Bundle, gallery: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    drawn_alignment().save(tmp_path / "alignment")
+    data = ThresholdData(gallery, read_captions(files["captions"]), FOREIGN, ())
+    with pytest.raises(DataError, match="was exported with another alignment"):
+        learn_threshold(bundle, files["head"], tmp_path / "alignment", data, "")
+
+
+@pytest.mark.flickr8k
+def test_images_that_the_joint_space_was_learned_from_are_refused(
+    bundle: Bundle, flickr8k: Path, files: dict[str, Path]
+) -> None:
+    learned = set((flickr8k / "split_train.txt").read_text(encoding="utf-8").split()[:3])
+    captions = [caption for caption in read_captions(flickr8k / "captions.tsv") if caption.image in learned]
+    data = ThresholdData(flickr8k / "images", captions, FOREIGN, ())
+    with pytest.raises(DataError, match="the joint space was learned from 3 of the images"):
+        learn_threshold(bundle, files["head"], None, data, "")
