@@ -219,7 +219,8 @@ def test_service_and_indexer_are_one_image_with_the_same_settings(kind: str) -> 
     services = project(*THREE)["services"]
     server, index = services[f"server-{kind}"], services[f"index-{kind}"]
     assert server["image"] == index["image"]
-    assert {**index["environment"], "SCENESEEK_HTTP_THREADS": None} == server["environment"]
+    of_service = ("HTTP_THREADS", "QUEUE", "DEADLINE", "MAX_BATCH", "QUERY_CACHE")
+    assert {**index["environment"], **{f"SCENESEEK_{name}": None for name in of_service}} == server["environment"]
 
 
 def test_on_a_gpu_the_processor_is_never_taken_in_silence() -> None:
