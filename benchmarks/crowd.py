@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import selectors
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -110,12 +111,13 @@ class Crowd:
         self._idle: list[_Client] = []
         self._connections = 0
 
-    def closed(self, requests: Iterator[bytes], clients: int, seconds: float) -> Outcomes:
-        """So many clients for so many seconds, each asking again when it has been answered."""
+    def closed(self, requests: Iterator[bytes], clients: int, seconds: float, most: int = sys.maxsize) -> Outcomes:
+        """So many clients for so many seconds or requests, each asking again when it has been answered."""
         outcomes, start = Outcomes(), time.perf_counter()
         end = start + seconds
         busy = 0
-        for _ in range(clients):
+        sent = min(clients, most)
+        for _ in range(sent):
             busy += self._send(next(requests), time.perf_counter(), outcomes)
         while busy:
             for client in self._answered(outcomes, start, 1.0):
@@ -123,7 +125,8 @@ class Crowd:
                 now = time.perf_counter()
                 if client is not None:
                     self._idle.append(client)
-                if now < end:
+                if now < end and sent < most:
+                    sent += 1
                     busy += self._send(next(requests), now, outcomes)
         outcomes.seconds = time.perf_counter() - start
         return outcomes

@@ -25,8 +25,6 @@ ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})
 
 # The weight of the last interval between two requests that left.
 _LAST = 0.05
-# A body of a refused request that is worth reading for the sake of the connection.
-_SMALL_BODY = 65_536
 
 
 class Admission:
@@ -92,9 +90,6 @@ def turned_away(error: TryAgain, environ: WSGIEnvironment, start_response: Start
         ("Cache-Control", "no-store"),
         *SECURITY_HEADERS,
     ]
-    length = environ.get("CONTENT_LENGTH") or "0"
-    if "HTTP_TRANSFER_ENCODING" in environ or not length.isdecimal() or int(length) > _SMALL_BODY:
-        headers.append(("Connection", "close"))  # rather than read what nobody will look at
     start_response(f"{error.status} {_PHRASES[error.status]}", headers)
     return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 

@@ -47,6 +47,7 @@ _FAULT = Problem(500, "the service met a fault of its own", "its log says more")
 
 # Refusing takes a thread a fraction of a millisecond; whoever comes while so many are being refused is cut off.
 _REFUSING_THREADS, _MOST_REFUSALS = 2, 512
+_SMALL_BODY = 65_536
 # How long a client may take to send a request that is being refused anyway.
 _PATIENCE_FOR_REFUSED = 1.0
 # How long a stopping service waits for requests that are on their way on open connections, and for clients to close.
@@ -159,6 +160,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
     def handle_request(self, req: Any, conn: _Connection) -> Any:
         """Answer one request in one packet: gunicorn sends head and body apart, which wakes the client twice."""
+        if conn.refused and _has_large_body(req):
+            req.force_close()  # rather than read what nobody will look at
         conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         try:
             return super().handle_request(req, conn)
@@ -235,6 +238,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             client.sendall(_http_answer(problem, request_id))
         except OSError:
             self.log.debug("the client has gone before it was told what was wrong")
+
+
+def _has_large_body(req: Any) -> bool:
+    """Whether a request announces more than is worth reading for the sake of its connection."""
+    announced = dict(req.headers)
+    length = announced.get("CONTENT-LENGTH", "0")
+    return "TRANSFER-ENCODING" in announced or not length.isdecimal() or int(length) > _SMALL_BODY
 
 
 def _http_answer(problem: Problem, request_id: str) -> bytes:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import onnxruntime
@@ -12,12 +15,18 @@ import pytest
 from flask.testing import FlaskClient
 
 import server
+from indexer.build import index_folder
 from sceneseek.bundle import Bundle
+from sceneseek.encoders import TowerTokens
+from sceneseek.query_encoder import QueryEncoder
 from sceneseek.search import Search
 from sceneseek.store import open_store
+from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek.vectors import Vectors
 from server.app import create_app
 from server.guard import Guard
 from tests.drawing import NAMES
+from tests.played_qdrant import PlayedQdrant
 
 STATIC = Path(server.__file__).parent / "static"
 
@@ -75,6 +84,62 @@ def test_an_index_that_no_longer_answers_makes_the_service_not_ready(client: Fla
     response = client.get("/readyz")
     assert (response.status_code, response.content_type) == (503, "application/problem+json")
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_lost_encoding_thread_makes_the_service_not_ready_until_it_is_replaced(
+    client: FlaskClient, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search.live.follow()
+    search.encoder = QueryEncoder()
+    begun, gate = threading.Event(), threading.Event()
+
+    def dying(tokens: TowerTokens) -> Vectors:
+        begun.set()
+        assert gate.wait(20)
+        raise SystemExit("a thread that is told to end")
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(search.live.companion.encoder, "encode_tokens", dying)
+        asked = [pool.submit(client.get, "/v1/search?q=a+house")]  # runs in its own thread
+        assert begun.wait(10)
+        asked.append(pool.submit(client.get, "/v1/search?q=a+boat"))  # waits for the thread that is to die
+        while not search.encoder.waiting()["texts"]:
+            time.sleep(0.005)
+        gate.set()
+        with pytest.raises(SystemExit):
+            asked[0].result(10)
+        lost = asked[1].result(10)
+        red = client.get("/readyz")
+    assert (lost.status_code, lost.content_type) == (503, "application/problem+json")
+    assert int(lost.headers["Retry-After"]) >= 1
+    assert red.status_code == 503
+    assert "has died and is being replaced" in red.get_json(force=True)["detail"]
+    end = time.monotonic() + 10
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert client.get("/v1/search?q=a+house").status_code == 200
+
+
+def test_qdrant_that_is_away_is_a_problem_told_soon_and_forgotten_when_it_is_back(
+    bundle: Bundle, gallery: Path
+) -> None:
+    played = PlayedQdrant()
+    settings = QdrantSettings(prefer_grpc="no", patience=5.0)
+    with played.serving():
+        index_folder(gallery, bundle, QdrantStore(played.url, settings))
+        search = Search(bundle, QdrantStore(played.url, settings), "cpu")
+        client = create_app(search).test_client()
+        assert client.get("/v1/search?q=a+house").status_code == 200
+    begun = time.monotonic()
+    away = client.get("/v1/search?q=a+house")
+    assert time.monotonic() - begun < 3
+    assert (away.status_code, away.content_type) == (503, "application/problem+json")
+    assert away.get_json(force=True)["type"].endswith("index-unavailable")
+    assert client.get("/readyz").status_code == 503
+    with played.serving():
+        assert client.get("/v1/search?q=a+house").status_code == 200
+    search.close()
 
 
 @pytest.mark.parametrize("show", [False, True], ids=["paths hidden", "paths shown"])

@@ -1,0 +1,148 @@
+"""A service that is asked more than it can answer refuses at once, answers the rest, and stays in good health."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from sceneseek.bundle import Bundle
+
+SCENESEEK = Path(sys.executable).with_name("sceneseek")
+# One thread, few that may wait, little time: what takes a crowd elsewhere takes a handful here.
+SMALL = ("--http-threads", "1", "--queue", "40", "--deadline", "0.2", "--max-batch", "1", "--query-cache", "0")
+
+
+class Service:
+    """A running service."""
+
+    def __init__(self, bundle: Bundle, index: Path, *options: str) -> None:
+        command = [SCENESEEK, "serve", "--bundle", bundle.path, "--index", f"file:{index}", "--port", "0", *options]
+        self.process = subprocess.Popen(
+            [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stdout is not None
+        with self.process.stdout as said:
+            self.port = int(urlsplit(said.readline().split()[-1]).port or 0)
+
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection of one's own."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+
+    def end(self) -> None:
+        """Kill it, if it still runs."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def index(index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(index_url.removeprefix("file:"), tmp_path_factory.mktemp("loaded") / "index"))
+
+
+@pytest.fixture(scope="module")
+def small(bundle: Bundle, index: Path) -> Iterator[Service]:
+    service = Service(bundle, index, *SMALL)
+    yield service
+    service.end()
+
+
+def searched(connection: http.client.HTTPConnection, text: str) -> http.client.HTTPResponse:
+    connection.request("GET", f"/v1/search?q={text}")
+    return connection.getresponse()
+
+
+def test_a_crowd_is_answered_refused_or_told_that_it_is_late_and_health_is_answered_meanwhile(small: Service) -> None:
+    connections = [small.connect() for _ in range(100)]
+    for number, connection in enumerate(connections):
+        connection.request("GET", f"/v1/search?q=a+house+of+{number}+rooms")
+    looking = small.connect()
+    looking.request("GET", "/healthz")
+    assert looking.getresponse().status == 200
+    answers = [(connection.getresponse(), connection) for connection in connections]
+    statuses = Counter(answer.status for answer, _ in answers)
+    assert set(statuses) == {200, 429, 503}
+    for answer, _ in answers:
+        document = json.loads(answer.read())
+        if answer.status != 200:
+            assert answer.headers["Content-Type"] == "application/problem+json"
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert document["type"].rpartition(":")[2] == {429: "overloaded", 503: "deadline-passed"}[answer.status]
+            assert document["hint"]
+    # Nobody lost his connection, and all is as before.
+    for answer, connection in answers:
+        if answer.status == 429:
+            assert searched(connection, "a+house").status == 200
+            break
+    for _, connection in answers:
+        connection.close()
+    looking.request("GET", "/readyz")
+    looking.close()
+
+
+def test_connections_that_say_nothing_take_no_thread(small: Service) -> None:
+    with contextlib.ExitStack() as silent:
+        for _ in range(20):
+            silent.enter_context(socket.create_connection(("127.0.0.1", small.port)))
+        with contextlib.closing(small.connect()) as connection:
+            assert searched(connection, "a+house").status == 200
+
+
+def test_who_sends_his_request_too_slowly_is_cut_off(small: Service) -> None:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as slow:
+        slow.sendall(b"GET /v1/sea")
+        assert slow.recv(100) == b""
+    with contextlib.closing(small.connect()) as connection:
+        assert searched(connection, "a+house").status == 200
+
+
+def test_a_refused_upload_is_not_read(small: Service) -> None:
+    """The crowd fills the service; the large body that comes on top is answered before it was sent."""
+    crowd = [small.connect() for _ in range(60)]
+    for number, connection in enumerate(crowd):
+        connection.request("GET", f"/v1/search?q=a+boat+of+{number}+sails")
+    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as upload:
+        upload.sendall(b"POST /v1/search HTTP/1.1\r\nHost: here\r\nContent-Length: 900000\r\n\r\n" + b"x" * 1000)
+        head = upload.recv(65_536)
+    for connection in crowd:
+        connection.getresponse().read()
+        connection.close()
+    assert head.startswith(b"HTTP/1.1 429 ")
+    assert b"connection: close" in head.lower()
+
+
+def test_a_killed_service_leaves_nothing_behind_and_starts_again_on_its_port(
+    bundle: Bundle, index_url: str, tmp_path: Path
+) -> None:
+    index = Path(shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index"))
+    first = Service(bundle, index)
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.process.wait()
+    begun = time.monotonic()
+    again = Service(bundle, index, "--port", str(first.port))
+    seconds = time.monotonic() - begun
+    try:
+        assert again.port == first.port  # so the first one's worker has gone too: port and index have one owner
+        with contextlib.closing(again.connect()) as idle, contextlib.closing(again.connect()) as unused:
+            assert searched(idle, "a+house").status == 200
+            unused.connect()
+            begun = time.monotonic()
+            again.process.terminate()
+            assert again.process.wait(20) == 0
+            assert time.monotonic() - begun < 5, "clients that keep their connections open delay no stop"
+    finally:
+        again.end()
+    assert seconds < 6, "three on a machine that does nothing else"
