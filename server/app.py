@@ -6,6 +6,7 @@ from flask import Flask
 
 from sceneseek.search import Search
 from server.api.collections import collections_blueprint
+from server.api.fields import fields_blueprint
 from server.api.openapi import openapi_blueprint
 from server.api.scores import scores_blueprint
 from server.api.search import search_blueprint
@@ -33,6 +34,7 @@ def create_app(search: Search) -> Flask:
     app.register_blueprint(search_blueprint(search, uploads))
     app.register_blueprint(scores_blueprint(search, uploads))
     app.register_blueprint(collections_blueprint(search))
+    app.register_blueprint(fields_blueprint(search))
     app.register_blueprint(openapi_blueprint())
     app.register_blueprint(images_blueprint(search))
     app.register_blueprint(health_blueprint(search))
