@@ -53,7 +53,7 @@ def fields_blueprint(search: Search) -> Blueprint:
     @blueprint.get("")
     @operation(summary="What images can be filtered by", tag="index", answer=FieldsDocument)
     def fields() -> Response:
-        """The user's metadata: fields, their types, their most frequent values, and how far their numbers and dates reach.
+        """The user's metadata: fields, their types, their most frequent values, and the bounds of numbers and dates.
 
         Looked through once for each generation, for a second at most, so that of a large one only a part is counted.
         """

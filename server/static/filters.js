@@ -107,10 +107,11 @@ export class Filters {
   }
 }
 
-/** Whether people can choose by a field: not where each image has a value of its own, as titles are. */
+/** Whether people can choose by a field: not where nearly each image has a value of its own, as titles are. */
 function offered(field) {
   if (field.type === "keyword") {
-    return field.values.length > 1 || (field.values[0]?.images ?? 0) > 1;
+    const most = field.values[0].images;
+    return most > 1 && most >= field.images / 100;
   }
   return field.type === "bool" || (field.min !== null && field.min !== field.max);
 }

@@ -11,28 +11,30 @@ const AT_ONCE = 16;
 
 export class Grid {
   /**
-   * list: the <ol>.
+   * place: where the list of results goes; each search gets a list of its own, so that none is moved by another's
+   * heading.
    * linked: the address at which a result is open, by its id.
    * open: called with a result's id when it is chosen.
    */
-  constructor(list, linked, open) {
-    this.list = list;
+  constructor(place, linked, open) {
+    this.place = place;
+    this.list = place.querySelector("ol");
     this.linked = linked;
     this.items = [];
     this.ratios = [];
     this.shown = 0;
     this.complete = true;
     this.width = 0;
-    list.addEventListener("click", (event) => {
-      const link = event.target.closest("a");
+    place.addEventListener("click", (event) => {
+      const link = event.target.closest("li a");
       const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
       if (link && plain) {
         event.preventDefault();
         open(link.dataset.id);
       }
     });
-    list.addEventListener("keydown", (event) => this.#move(event));
-    new ResizeObserver(() => this.list.clientWidth !== this.width && this.#lay()).observe(list);
+    place.addEventListener("keydown", (event) => this.#move(event));
+    new ResizeObserver(() => this.list.clientWidth !== this.width && this.#lay()).observe(place);
   }
 
   /** Show a search's results in place of those before. */
@@ -42,8 +44,10 @@ export class Grid {
     this.shown = 0;
     this.width = 0;
     this.calibrated = answer?.calibrated ?? true;
-    this.list.replaceChildren();
-    this.list.removeAttribute("aria-busy");
+    const list = this.list.cloneNode(false);
+    list.removeAttribute("aria-busy");
+    this.list.replaceWith(list);
+    this.list = list;
     this.extend(results, complete);
   }
 
@@ -62,9 +66,9 @@ export class Grid {
     this.list.setAttribute("aria-busy", "true");
   }
 
-  /** Put the focus on the first result, or on that of an id; whether there is one. */
-  focus(id = "") {
-    const item = id ? this.items.find((each) => each.dataset.id === id) : this.items[0];
+  /** Put the focus on the result of an id, or of a number from 0; whether there is one. */
+  focus(which = 0) {
+    const item = typeof which === "string" ? this.items.find((each) => each.dataset.id === which) : this.items[which];
     const link = item?.isConnected ? item.querySelector("a") : null;
     link?.focus();
     return Boolean(link);
@@ -121,7 +125,7 @@ export class Grid {
 
   /** The arrow keys, Home and End: from picture to picture, as they lie. */
   #move(event) {
-    const link = event.target.closest("a");
+    const link = event.target.closest("li a");
     if (!link || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) {
       return;
     }

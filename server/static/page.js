@@ -25,7 +25,6 @@ translate();
 const form = byId("search");
 const field = byId("query");
 const problemBox = byId("problem");
-const more = byId("more");
 field.placeholder = say("query.placeholder");
 
 let state = address.NOTHING;
@@ -33,7 +32,7 @@ let typing = 0;
 let settling = 0;
 let settled = true;
 
-const grid = new Grid(byId("results"), (id) => address.address({ ...state, view: id }), (id) => view(id));
+const grid = new Grid(byId("found"), (id) => address.address({ ...state, view: id }), (id) => view(id));
 const listing = new Listing({ searching, found, extended, failed });
 const viewer = new Viewer(byId("viewer"), {
   step,
@@ -85,7 +84,7 @@ byId("home").addEventListener("click", (event) => {
     field.focus();
   }
 });
-byId("results").addEventListener("keydown", (event) => event.key === "Escape" && field.focus());
+byId("found").addEventListener("keydown", (event) => event.key === "Escape" && field.focus());
 byId("pick").addEventListener("click", () => byId("file").click());
 byId("file").addEventListener("change", ({ target }) => {
   if (target.files.length) {
@@ -102,10 +101,10 @@ keys.listen({
   search: () => !byId("viewer").open && (field.focus(), field.select(), true),
   rate: (level) => byId("viewer").open && (viewer.rating.rate(level), true),
 });
-more.addEventListener("click", () => listing.more());
-new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && listing.more(), {
+byId("found").addEventListener("click", (event) => event.target.closest("#more") && listing.more());
+const nearing = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && listing.more(), {
   rootMargin: "0px 0px 1200px 0px",
-}).observe(more);
+});
 window.addEventListener("popstate", restore);
 
 /** Search for what has been typed; one entry of the history as long as somebody goes on typing. */
@@ -231,7 +230,7 @@ function clear() {
   grid.show(null, [], true);
   byId("summary").textContent = "";
   byId("verdict").hidden = true;
-  more.hidden = true;
+  byId("more").hidden = true;
   problemBox.hidden = true;
 }
 
@@ -259,33 +258,36 @@ function found(answer, elapsed, renewed) {
 }
 
 function extended() {
+  const before = grid.shown;
   grid.extend(listing.results, listing.complete);
   byId("summary-shown").textContent = say("summary.shown", { n: listing.results.length });
-  after();
+  if (after()) {
+    grid.focus(before);
+  }
   showView();
 }
 
-/** What comes after the results: a way to more of them, or their end. */
+/** The way to more results, below those there are now. A new one each time: the one before would be seen to move. */
 function after() {
-  more.hidden = listing.complete;
-  more.textContent = say("more.loading");
-  more.classList.remove("amiss");
-  if (!listing.complete && more.getBoundingClientRect().top < innerHeight + 1200) {
-    // The observer tells of changes only, and what has come did not push this out of its reach.
-    listing.more();
-  }
+  const more = byId("more");
+  const fresh = element("button", { type: "button", id: "more", class: "more plain", hidden: listing.complete }, say("more.loading"));
+  const focused = document.activeElement === more;
+  more.replaceWith(fresh);
+  nearing.disconnect();
+  nearing.observe(fresh);
+  return focused;
 }
 
 function failed(refusal, first) {
   if (!first) {
-    more.textContent = say("more.again");
-    more.classList.add("amiss");
+    byId("more").textContent = say("more.again");
+    byId("more").classList.add("amiss");
     return;
   }
   grid.show(null, [], true);
   byId("summary").textContent = "";
   byId("verdict").hidden = true;
-  more.hidden = true;
+  byId("more").hidden = true;
   problem(explained(refusal));
   if (refusal.passes) {
     status.look();

@@ -3,7 +3,7 @@ export default {
   "skip": "К результатам",
   "query.label": "Опишите, что вы ищете",
   "query.placeholder": "two people on a bench by the sea",
-  "query.empty": "Опишите в нескольких словах, что изображено на картинке.",
+  "query.search": "Искать",
   "summary.searching": "Ищем…",
   "summary.shown": {
     one: "показано {n} изображение",
@@ -31,7 +31,6 @@ export default {
   "none.clear": "Сбросить фильтры",
   "more.loading": "Ищем дальше…",
   "more.again": "Остальное загрузить не удалось. Попробовать ещё раз",
-  "more.end": "Это всё.",
   "result.number": "Изображение {n}",
   "result.similar": {
     one: "и ещё {n} почти такое же",
@@ -118,7 +117,6 @@ export default {
   "problem.unready": "Сервис не готов: {why}. Страница сама попробует ещё раз.",
   "problem.busy": "Сервис перегружен. Страница попробует ещё раз через {seconds} с.",
   "problem.key": "Сервису нужен ключ. Загрузите страницу заново и войдите.",
-  "problem.back": "Сервис снова отвечает.",
   "keys.title": "Клавиши",
   "keys.search": "к строке поиска",
   "keys.arrows": "от изображения к изображению",
