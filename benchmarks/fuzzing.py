@@ -47,7 +47,7 @@ _INEXPRESSIBLE = {
     "there is neither a text nor an image": "the same of a null",
     "there are two images to search by": "of two parameters, not both",
     "min_score is given without a text": "a parameter that needs another one",
-    "offset is ": "the sum of offset and k is bounded",
+    "the filter asks for a path or folder": "which fields a service hides",
     "the filter is nested deeper": "the depth of a recursive schema",
     "the filter has ": "a count over a whole tree",
     "the query holds the control character": "escaped surrogates, which are in no well-formed text",

@@ -9,6 +9,7 @@ from server.api.collections import collections_blueprint
 from server.api.details import details_blueprint
 from server.api.docs import docs_blueprint
 from server.api.feedback import feedback_blueprint
+from server.api.fields import fields_blueprint
 from server.api.openapi import openapi_blueprint
 from server.api.scores import scores_blueprint
 from server.api.search import search_blueprint
@@ -51,6 +52,7 @@ def create_app(
     app.register_blueprint(feedback_blueprint(search, feedback, metrics))
     app.register_blueprint(collections_blueprint(search))
     app.register_blueprint(details_blueprint(search))
+    app.register_blueprint(fields_blueprint(search))
     app.register_blueprint(openapi_blueprint())
     app.register_blueprint(docs_blueprint())
     app.register_blueprint(images_blueprint(search, metrics))

@@ -170,6 +170,9 @@ class VectorStore(Protocol):
         One that another process is building is among them; `resume` then says so.
         """
 
+    def building(self) -> bool:
+        """Whether a process that lives is writing a generation now. Cheap, and no hindrance to that process."""
+
     def resume(self, name: str) -> Collection:
         """Go on with an unfinished generation, which holds every point whose `upsert` returned; others are swept away.
 

@@ -30,6 +30,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,24 +78,32 @@ _FIELD_TYPES: dict[FieldType, edge.PayloadSchemaType] = {
     "geo": edge.PayloadSchemaType.Geo,
     "bool": edge.PayloadSchemaType.Bool,
 }
+# Of a writer for the moment in which `building` looks whether there is one.
+_PATIENCE = 0.2
 _NO_HNSW = edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000)
 
 
 class FileLock:
     """An exclusive lock on a file, held until `release` or the end of the process.
 
+    Args:
+        path: the file.
+        what, hint: of the error.
+        patience: seconds to wait for who holds it.
+
     Raises:
         IndexUnavailable: another process holds it; the message names that process.
     """
 
-    def __init__(self, path: Path, what: str, hint: str) -> None:
+    def __init__(self, path: Path, what: str, hint: str, patience: float = 0.0) -> None:
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(self._handle, 64).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._handle)
-            raise IndexUnavailable(f"{what} by process {holder}", hint) from None
+        until = time.monotonic() + patience
+        while not _locked(self._handle):
+            if time.monotonic() >= until:
+                holder = os.read(self._handle, 64).decode("ascii", "replace").strip() or "unknown"
+                os.close(self._handle)
+                raise IndexUnavailable(f"{what} by process {holder}", hint)
+            time.sleep(0.01)
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, f"{os.getpid()}\n".encode("ascii"), 0)
 
@@ -130,6 +139,10 @@ class EdgeStore:
         live = self.live()
         begun = [raw for home in self._homes() if home.name != live and (raw := _read(home / _BUILDING))]
         return [_info(raw) for raw in begun if raw.get("beside") == live]
+
+    def building(self) -> bool:
+        """See `VectorStore.building`: whether somebody holds the writer's lock."""
+        return _is_held(self.root / "writer.lock")
 
     def create(self, info: CollectionInfo, base: str | None = None) -> EdgeCollection:
         """See `VectorStore.create`."""
@@ -232,6 +245,7 @@ class EdgeStore:
                 self.root / "writer.lock",
                 f"the index {self.root} is being written",
                 "wait until that run has ended, or choose another --index",
+                _PATIENCE,
             )
         except OSError as error:
             raise IndexUnavailable(
@@ -476,6 +490,27 @@ def _index_fields(shard: edge.EdgeShard, info: CollectionInfo) -> None:
         del there[field]
     for field in wanted.keys() - there.keys():
         shard.update(edge.UpdateOperation.create_field_index(field, wanted[field]))
+
+
+def _locked(handle: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Whether the lock of an open file could be taken at once."""
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds the `FileLock` of a file; one that wants it in this moment must have some patience."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:  # nobody has ever locked it, or it is not ours to read
+        return False
+    try:
+        return not _locked(handle, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -19,7 +19,7 @@ def collections_blueprint(search: Search) -> Blueprint:
     @blueprint.get("")
     @operation(summary="The generations of the index", tag="index", answer=CollectionsDocument)
     def collections() -> Response:
-        """Which generations there are, which one answers now, and from which bundle."""
+        """Which generations there are, which one answers now, from which bundle, and whether another is being made."""
         with search.live.borrow() as pair:
             live, images = pair.collection.info, pair.collection.count()
             manifest = pair.companion.bundle.manifest
@@ -30,6 +30,7 @@ def collections_blueprint(search: Search) -> Blueprint:
             "live": live.name,
             "bundle": manifest.fingerprints.bundle,
             "pack": manifest.pack,
+            "building": search.store.building(),
             "collections": [_document(info, size, live.name) for info, size in every],
         }
         return json_answer(document)

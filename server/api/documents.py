@@ -128,6 +128,7 @@ class CollectionsDocument(TypedDict):
     live: str
     bundle: Annotated[str, Field(description="Fingerprint of the bundle that answers.")]
     pack: str
+    building: Annotated[bool, Field(description="Whether a process is writing another generation now.")]
     collections: list[CollectionDocument]
 
 

@@ -18,7 +18,7 @@ from server.answer import json_answer
 from server.api.documents import FeedbackDocument
 from server.api.operation import operation
 from server.api.refusal import refusal
-from server.api.search_request import Text
+from server.api.search_request import WHOLE, Text
 from server.feedback_log import MAX_NAME_CHARACTERS, Feedback, FeedbackLog
 from server.observe import Metrics
 
@@ -49,6 +49,7 @@ class FeedbackBody(BaseModel):
             le=HIGHEST,
             description="1 does not match, 2 shares elements, 3 matches but for details, 4 matches fully.",
         ),
+        WHOLE,
     ]
     rater: Annotated[
         ShortText | None, Field(description="Who rates: of one rater's ratings of a pair the last counts.")

@@ -74,7 +74,7 @@ def _whole(value: Any) -> Any:
 
 
 # Beside a field's limits, after them: where it comes first, they are no part of the JSON Schema.
-_WHOLE = BeforeValidator(_whole)
+WHOLE = BeforeValidator(_whole)
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -88,14 +88,14 @@ class _Search(BaseModel):
         None
     )
     text_weight: Annotated[Share, Field(description="The text's share beside an image.")] = DEFAULT_TEXT_WEIGHT
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many results."), _WHOLE] = DEFAULT_K
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many results."), WHOLE] = DEFAULT_K
     offset: Annotated[
-        int, Field(ge=0, lt=MAX_SHORTLIST, description="How many results of the same search come before them."), _WHOLE
+        int, Field(ge=0, lt=MAX_SHORTLIST, description="How many results of the same search come before them."), WHOLE
     ] = 0
     shortlist: Annotated[
         int,
         Field(ge=1, le=MAX_SHORTLIST, description="How many nearest neighbours are scored; never fewer than k."),
-        _WHOLE,
+        WHOLE,
     ] = DEFAULT_SHORTLIST
     min_score: Annotated[
         Share | None, Field(description="Leave out what of the shortlist has a lower score; needs a text.")

@@ -1,113 +1,334 @@
-// The search page: the address carries the query, the form and the examples change it, answers come from
-// /v1/search. Addresses are relative to the page, so that it works under any prefix.
-"use strict";
+// The search page. The state is in the address (address.js); what people do changes it, and `show` makes the page what
+// the state says. Everything else is in the modules: each owns a part of the page and reports what happens there.
+import * as address from "./address.js";
+import { byId, element } from "./elements.js";
+import { Examples } from "./examples.js";
+import { Filters } from "./filters.js";
+import { Grid } from "./grid.js";
+import * as keys from "./keys.js";
+import { decimal, say, translate } from "./language.js";
+import { Listing } from "./listing.js";
+import * as pictures from "./picture.js";
+import { Probe } from "./probe.js";
+import { explained } from "./problems.js";
+import { Status } from "./status.js";
+import { Viewer } from "./viewer.js";
 
-const K = 24;
+// How long nobody must have typed before it is searched: shorter than the pause after a word, longer than that between
+// letters.
+const PAUSE = 120;
+// How long a search must have stood before the next one is an entry of its own in the history.
+const SETTLED = 1500;
 
-const form = document.querySelector("#search");
-const field = document.querySelector("#query");
-const examples = document.querySelector("#examples");
-const errorLine = document.querySelector("#error");
-const summary = document.querySelector("#summary");
-const results = document.querySelector("#results");
-const template = document.querySelector("#result");
+translate();
 
-let running = null;
+const form = byId("search");
+const field = byId("query");
+const problemBox = byId("problem");
+field.placeholder = say("query.placeholder");
 
+let state = address.NOTHING;
+let typing = 0;
+let settling = 0;
+let settled = true;
+
+const grid = new Grid(byId("found"), (id) => address.address({ ...state, view: id }), (id) => view(id));
+const listing = new Listing({ searching, found, extended, failed });
+const viewer = new Viewer(byId("viewer"), {
+  step,
+  closed: close,
+  like: (id) => go({ ...address.NOTHING, image: id }),
+  duplicates: (id) => go({ ...address.NOTHING, image: id, duplicates: true }),
+  // An uploaded picture goes into no link: the link is then to the image alone.
+  link: (id) => address.address(state.picture ? { ...address.NOTHING, view: id } : { ...state, view: id }),
+});
+const examples = new Examples(byId("welcome"), byId("examples"), (text) => address.address({ ...address.NOTHING, text }), (text) => go({ ...address.NOTHING, text }));
+const filters = new Filters(
+  { panel: byId("filters"), toggle: byId("filters-toggle"), label: byId("filters-label"), chips: byId("chips") },
+  { changed: (chosen) => go({ ...state, filters: chosen, view: "" }), folded: () => go({ ...state, duplicates: false, view: "" }) },
+);
+const probe = new Probe(byId("probe"), byId("weight"), byId("weight-range"), {
+  removed: () => {
+    go({ ...state, image: "", picture: null, duplicates: false, view: "" });
+    field.focus();
+  },
+  weighed: (weight) => go({ ...state, weight, view: "" }),
+});
+const status = new Status(byId("status"), byId("banners"), {
+  recovered: () => (problemBox.hidden ? examples.show(!address.searches(state)) : search()),
+  anew: () => search(true),
+  generation: (name) => filters.offer(name),
+});
+
+// --- what people do
+
+field.addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(typed, PAUSE);
+});
+field.addEventListener("keydown", (event) => {
+  if (event.key === "ArrowDown" && grid.focus()) {
+    event.preventDefault();
+  }
+});
+field.addEventListener("blur", settle);
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  open(field.value);
+  typed();
+  settle();
 });
-
-examples.addEventListener("click", (event) => {
-  const link = event.target.closest("a");
-  const plain = !(event.ctrlKey || event.metaKey || event.shiftKey);
-  if (link && plain) {
+byId("home").addEventListener("click", (event) => {
+  if (!(event.ctrlKey || event.metaKey || event.shiftKey)) {
     event.preventDefault();
-    open(new URL(link.href).searchParams.get("q"));
+    go(address.NOTHING);
+    field.focus();
   }
 });
-
+byId("found").addEventListener("keydown", (event) => event.key === "Escape" && field.focus());
+byId("pick").addEventListener("click", () => byId("file").click());
+byId("file").addEventListener("change", ({ target }) => {
+  if (target.files.length) {
+    searchByFile(target.files[0]);
+  }
+  target.value = "";
+});
+pictures.listen(byId("drop"), {
+  file: searchByFile,
+  image: (id) => go({ ...state, image: id, picture: null, view: "" }),
+  neither: () => problem(say("picture.none")),
+});
+keys.listen({
+  search: () => !byId("viewer").open && (field.focus(), field.select(), true),
+  rate: (level) => byId("viewer").open && (viewer.rating.rate(level), true),
+});
+byId("found").addEventListener("click", (event) => event.target.closest("#more") && listing.more());
+const nearing = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && listing.more(), {
+  rootMargin: "0px 0px 1200px 0px",
+});
 window.addEventListener("popstate", restore);
-restore();
 
-function open(query) {
-  history.pushState(null, "", `?${new URLSearchParams({ q: query })}`);
-  restore();
+/** Search for what has been typed; one entry of the history as long as somebody goes on typing. */
+function typed() {
+  clearTimeout(typing);
+  const text = field.value.trim();
+  if (text === state.text) {
+    return;
+  }
+  change({ ...state, text, view: "" }, settled);
+  settled = false;
+  clearTimeout(settling);
+  settling = setTimeout(settle, SETTLED);
 }
 
-// Show what the address says.
+function settle() {
+  clearTimeout(settling);
+  settled = true;
+}
+
+/** Go to another state, as by a link. */
+function go(next) {
+  settle();
+  change(next, true);
+}
+
+function change(next, anew) {
+  const before = state;
+  state = next;
+  address.write(state, anew);
+  show(before);
+}
+
+/** Show what the address says. */
 function restore() {
-  const query = new URLSearchParams(location.search).get("q");
-  field.value = query ?? "";
-  document.title = query ? `${query} · sceneseek` : "sceneseek";
-  if (query === null) {
-    running?.abort();
-    show([], "", "");
+  const before = state;
+  clearTimeout(typing);
+  settle();
+  state = address.read();
+  show(before);
+}
+
+async function searchByFile(file) {
+  const picture = await pictures.readPicture(file);
+  if (picture) {
+    go({ ...state, picture, image: "", view: "" });
   } else {
-    search(query);
+    problem(say("picture.none"));
   }
 }
 
-async function search(query) {
-  running?.abort();
-  const mine = (running = new AbortController());
-  results.setAttribute("aria-busy", "true");
-  const start = performance.now();
-  try {
-    const response = await fetch(`v1/search?${new URLSearchParams({ q: query, k: K })}`, { signal: mine.signal });
-    const answer = await response.json();
-    if (response.ok) {
-      show(answer.results, described(answer, performance.now() - start), "");
-    } else {
-      show([], "", answer.hint ? `${answer.detail}: ${answer.hint}` : answer.detail);
-    }
-  } catch (error) {
-    if (error.name !== "AbortError") {
-      show([], "", "The service does not answer. Is `sceneseek serve` running?");
-    }
+// --- the large view
+
+function view(id) {
+  const before = state;
+  state = { ...state, view: id };
+  address.write(state, !before.view, !before.view || address.openedHere());
+  showView();
+}
+
+function step(by) {
+  const at = listing.results.findIndex((result) => result.id === state.view);
+  const target = listing.results[at + by];
+  if (target) {
+    view(target.id);
+  }
+  if (at + by >= listing.results.length - 4) {
+    listing.more();
   }
 }
 
-function described(answer, elapsed) {
-  const count = answer.results.length;
-  const notes = [
-    `${count} ${count === 1 ? "image" : "images"}, the best of ${answer.shortlist} compared`,
-    `${elapsed.toFixed(0)} ms, of which ${answer.timings_ms.total.toFixed(1)} ms searching`,
-  ];
-  if (!answer.calibrated) {
-    notes.push("scores are not calibrated: read them as an order only");
+function close() {
+  if (address.openedHere()) {
+    history.back();
+  } else {
+    change({ ...state, view: "" }, false);
+  }
+}
+
+function showView() {
+  if (!state.view) {
+    const shown = viewer.id;
+    viewer.hide();
+    if (shown) {
+      grid.focus(shown);
+    }
+    return;
+  }
+  const at = listing.results.findIndex((result) => result.id === state.view);
+  if (at >= 0 || !listing.loading) {
+    const last = at === listing.results.length - 1 && listing.complete;
+    viewer.show(state.view, listing.results[at] ?? null, listing.answer, state, last);
+  }
+}
+
+// --- what the page shows
+
+function show(before) {
+  if (field.value.trim() !== state.text) {
+    field.value = state.text;
+  }
+  document.title = state.text ? `${state.text} · sceneseek` : "sceneseek";
+  probe.show(state);
+  filters.show(state);
+  examples.show(!address.searches(state));
+  if (!address.searches(state)) {
+    clear();
+  } else if (!address.sameSearch(before, state)) {
+    search();
+  }
+  showView();
+}
+
+function search(renewed = false) {
+  if (address.searches(state)) {
+    listing.start(state, renewed);
+  }
+}
+
+function clear() {
+  listing.stop();
+  status.shows("");
+  grid.show(null, [], true);
+  byId("summary").textContent = "";
+  byId("verdict").hidden = true;
+  byId("more").hidden = true;
+  problemBox.hidden = true;
+}
+
+function searching() {
+  grid.busy();
+  if (!listing.results.length) {
+    byId("summary").textContent = say("summary.searching");
+  }
+}
+
+function found(answer, elapsed, renewed) {
+  problemBox.hidden = true;
+  if (!answer.results.length) {
+    problem(say(state.filters.length ? "none.filters" : "none.title"), state.filters.length > 0);
+  }
+  verdict(answer);
+  grid.show(answer, listing.results, listing.complete);
+  summary(answer, elapsed, renewed);
+  after();
+  status.shows(answer.generation);
+  if (renewed) {
+    status.look();
+  }
+  showView();
+}
+
+function extended() {
+  const before = grid.shown;
+  grid.extend(listing.results, listing.complete);
+  byId("summary-shown").textContent = say("summary.shown", { n: listing.results.length });
+  if (after()) {
+    grid.focus(before);
+  }
+  showView();
+}
+
+/** The way to more results, below those there are now. A new one each time: the one before would be seen to move. */
+function after() {
+  const more = byId("more");
+  const fresh = element("button", { type: "button", id: "more", class: "more plain", hidden: listing.complete }, say("more.loading"));
+  const focused = document.activeElement === more;
+  more.replaceWith(fresh);
+  nearing.disconnect();
+  nearing.observe(fresh);
+  return focused;
+}
+
+function failed(refusal, first) {
+  if (!first) {
+    byId("more").textContent = say("more.again");
+    byId("more").classList.add("amiss");
+    return;
+  }
+  grid.show(null, [], true);
+  byId("summary").textContent = "";
+  byId("verdict").hidden = true;
+  byId("more").hidden = true;
+  problem(explained(refusal));
+  if (refusal.passes) {
+    status.look();
+  }
+}
+
+function problem(text, byFilters = false) {
+  problemBox.replaceChildren(element("p", {}, text));
+  if (byFilters) {
+    const clearing = element("button", { type: "button", class: "plain" }, say("none.clear"));
+    clearing.addEventListener("click", () => go({ ...state, filters: [], view: "" }));
+    problemBox.append(clearing);
+  }
+  problemBox.hidden = false;
+}
+
+function verdict(answer) {
+  const nothing = answer.match === false && answer.results.length > 0;
+  const foreign = /[^\p{Script=Latin}\p{N}\p{P}\p{S}\s]/u.test(answer.query ?? "");
+  byId("verdict").textContent = nothing ? say(foreign ? "verdict.english" : "verdict.nothing") : "";
+  byId("verdict").hidden = !nothing;
+}
+
+function summary(answer, elapsed, renewed) {
+  const parts = [element("span", { id: "summary-shown" }, say("summary.shown", { n: listing.results.length }))];
+  const add = (text, title = null) => parts.push(element("span", { title }, text));
+  add(answer.query ? say("summary.compared", { n: answer.shortlist }) : say("summary.similarity"));
+  const times = { all: Math.round(elapsed), inside: decimal(answer.timings_ms.total, 1) };
+  add(say("summary.time", { ms: times.all }), say("summary.time.title", times));
+  if (answer.query && !answer.calibrated) {
+    add(say("summary.uncalibrated"));
   }
   if (answer.truncated) {
-    notes.push("the description was too long, its end was ignored");
+    add(say("summary.truncated"));
   }
-  return `${notes.join(" · ")}.`;
+  if (renewed) {
+    add(say("summary.renewed"));
+  }
+  byId("summary").replaceChildren(...parts);
 }
 
-function show(found, text, error) {
-  results.removeAttribute("aria-busy");
-  results.replaceChildren(...found.map(drawn));
-  summary.textContent = text;
-  errorLine.textContent = error;
-  errorLine.hidden = !error;
-}
-
-function drawn(result) {
-  const item = template.content.cloneNode(true);
-  const image = item.querySelector("img");
-  const name = result.path.split("/").pop();
-  image.src = result.thumbnail;
-  image.alt = `${result.rank}: ${name}`;
-  item.querySelector("a").href = result.image;
-  const path = item.querySelector(".path");
-  path.textContent = name;
-  path.title = result.path;
-  item.querySelector("meter").value = result.score;
-  const score = item.querySelector(".score span");
-  score.textContent = `score ${result.score.toFixed(2)}`;
-  score.title = `similarity ${result.similarity.toFixed(3)}`;
-  const similar = item.querySelector(".similar");
-  similar.textContent = `+${result.duplicates} similar`;
-  similar.hidden = !result.duplicates;
-  return item;
-}
+restore();
+status.look();
+document.documentElement.classList.remove("starting");

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,47 @@ def test_what_a_killed_run_left_is_unfinished_and_whole_until_the_next_begins(st
     store.publish(again)
     assert (store.live(), store.unfinished()) == ("half", [])
     assert {info.name for info in store.generations()} == {"first", "half"}
+
+
+@on_edge
+def test_what_a_killed_run_left_is_not_being_built(store: VectorStore) -> None:
+    killed(store, "s.create(INFO); die()")
+    assert [info.name for info in store.unfinished()] == ["first"]
+    assert not store.building()
+
+
+@on_edge
+def test_looking_whether_somebody_builds_turns_no_builder_away(store: VectorStore) -> None:
+    published(store, INFO, points(2))
+    assert isinstance(store, EdgeStore)
+    looking, over = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            store.building()
+            looking.set()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looking.wait()
+    try:
+        for _ in range(30):
+            store.switch("first")
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_generation_is_being_built_from_its_beginning_to_its_end(store: VectorStore) -> None:
+    assert not store.building()
+    begun = store.create(INFO)
+    assert store.building()
+    assert another(store).building()
+    begun.upsert(points(3))
+    store.publish(begun)
+    assert not store.building()
+    store.discard(store.create(replace(INFO, name="second")))
+    assert not store.building()
 
 
 def test_a_closed_unfinished_generation_can_be_resumed_by_the_same_store(store: VectorStore) -> None:

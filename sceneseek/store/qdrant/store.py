@@ -71,6 +71,14 @@ class QdrantStore:
             r for r in self._records() if r.state != "published" and r.info.name != live and r.beside == live
         )
 
+    def building(self) -> bool:
+        """See `VectorStore.building`: whether a record that is kept fresh says so."""
+        return any(
+            record.builder_lives(held_here(self.url, self._prefix + record.info.name))
+            for record in self._records()
+            if record.state != "published"
+        )
+
     def create(self, info: CollectionInfo, base: str | None = None) -> QdrantCollection:
         """See `VectorStore.create`; a copy of `base` goes by way of this process, batch by batch."""
         self._check_alias_is_ours()

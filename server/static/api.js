@@ -1,0 +1,67 @@
+// Requests to this service, and what went wrong with them. Addresses are relative to the page, so that it works under
+// any prefix.
+
+/**
+ * An answer that is none. `kind` is what the page does about it:
+ *   away     nothing answered at all
+ *   unready  the service says that it cannot answer now
+ *   busy     too much at a time
+ *   key      a key is needed
+ *   refused  anything else: asking again does not help
+ * `seconds` until it may be asked again; `told` says whether the service named them.
+ */
+export class Refusal extends Error {
+  constructor(kind, status, why, seconds, told = false) {
+    super(why);
+    this.kind = kind;
+    this.status = status;
+    this.seconds = seconds;
+    this.told = told;
+  }
+
+  /** Whether the same request may succeed later. */
+  get passes() {
+    return ["away", "unready", "busy"].includes(this.kind);
+  }
+}
+
+const KINDS = { 401: "key", 429: "busy", 502: "unready", 503: "unready", 504: "unready" };
+
+/** The JSON of an answer. Throws a Refusal; or an AbortError, if `signal` aborts. */
+export async function ask(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { credentials: "same-origin", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") {
+      throw error;
+    }
+    throw new Refusal("away", 0, "", 2);
+  }
+  if (response.ok) {
+    return response.json();
+  }
+  throw refusal(response, await problemOf(response));
+}
+
+/** As `ask`, with a JSON body. */
+export function send(path, document, options = {}) {
+  const headers = { "Content-Type": "application/json" };
+  return ask(path, { method: "POST", headers, body: JSON.stringify(document), ...options });
+}
+
+async function problemOf(response) {
+  try {
+    return await response.json();
+  } catch {
+    return {};
+  }
+}
+
+function refusal(response, problem) {
+  const detail = problem.detail ?? `${response.status} ${response.statusText}`.trim();
+  const why = problem.hint ? `${detail} (${problem.hint})` : detail;
+  const told = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  const seconds = Math.min(Math.max(Number.isFinite(told) ? told : 2, 1), 60);
+  return new Refusal(KINDS[response.status] ?? "refused", response.status, why, seconds, Number.isFinite(told));
+}

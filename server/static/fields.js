@@ -1,0 +1,28 @@
+// A result's metadata, read for people: which field is its title, and how values are written.
+import { date } from "./language.js";
+
+// Field names that hold a title, the best first.
+const TITLES = ["title", "titel", "titre", "название", "name", "caption", "подпись", "label", "headline", "description", "описание"];
+
+/** What a result is called; empty where nothing says. */
+export function titleOf(result) {
+  const byName = new Map(Object.entries(result.metadata ?? {}).map(([name, value]) => [name.toLowerCase(), value]));
+  const found = TITLES.map((name) => byName.get(name)).find((value) => typeof value === "string" && value);
+  return found ?? result.path?.split("/").pop() ?? "";
+}
+
+/** A metadata value as text. */
+export function written(value) {
+  if (Array.isArray(value)) {
+    return value.map(written).join(", ");
+  }
+  if (value !== null && typeof value === "object") {
+    return "lat" in value && "lon" in value ? `${value.lat}, ${value.lon}` : JSON.stringify(value);
+  }
+  return typeof value === "string" ? date(value) : String(value);
+}
+
+/** A field's name without the quotes that filters need. */
+export function plainName(name) {
+  return name.replaceAll('"', "");
+}

@@ -1,0 +1,63 @@
+// The page's keys, told, and those of a single character switched off for who types by voice (WCAG 2.1.4).
+import { byId, element } from "./elements.js";
+import { say } from "./language.js";
+
+const STORED = "sceneseek.single-keys";
+const TOLD = [
+  ["/", "keys.search"],
+  ["← → ↑ ↓", "keys.arrows"],
+  ["Enter", "keys.enter"],
+  ["1 2 3 4", "keys.rate"],
+  ["Esc", "keys.escape"],
+];
+
+/** heard: `.search()` for `/`, `.rate(level)` for a digit, both told whether they did something. */
+export function listen(heard) {
+  const single = byId("keys-single");
+  single.checked = stored() !== "off";
+  single.addEventListener("change", () => store(single.checked ? "on" : "off"));
+  byId("keys-list").append(
+    ...TOLD.flatMap(([key, text]) => [
+      element("dt", {}, ...key.split(" ").map((each) => element("kbd", {}, each))),
+      element("dd", {}, say(text)),
+    ]),
+  );
+  const sheet = byId("keys");
+  document.addEventListener("click", (event) => {
+    if (!sheet.contains(event.target)) {
+      sheet.open = false;
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && sheet.open) {
+      sheet.open = false;
+      sheet.querySelector("summary").focus();
+      return;
+    }
+    const typing = event.target.closest?.("input:not([type=checkbox]):not([type=range]), textarea, select");
+    if (!single.checked || typing || event.ctrlKey || event.metaKey || event.altKey) {
+      return;
+    }
+    const done = event.key === "/" ? heard.search() : /^[1-4]$/.test(event.key) && heard.rate(Number(event.key));
+    if (done) {
+      event.preventDefault();
+    }
+  });
+}
+
+// A browser may keep nothing for the page; the keys then work.
+function stored() {
+  try {
+    return localStorage.getItem(STORED);
+  } catch {
+    return null;
+  }
+}
+
+function store(value) {
+  try {
+    localStorage.setItem(STORED, value);
+  } catch {
+    // It holds until the page is left.
+  }
+}

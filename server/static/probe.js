@@ -1,0 +1,45 @@
+// The picture that is searched by, small beside the field, and how much the words count beside it.
+import { element } from "./elements.js";
+import { say } from "./language.js";
+import { drawPreview } from "./picture.js";
+
+export class Probe {
+  /** heard: `.removed()` and `.weighed(weight)`. */
+  constructor(place, weighing, range, heard) {
+    this.place = place;
+    this.weighing = weighing;
+    this.range = range;
+    this.heard = heard;
+    this.shown = "";
+    range.addEventListener("change", () => heard.weighed(range.valueAsNumber));
+  }
+
+  /** Show what a state searches by. */
+  show(state) {
+    const by = state.picture?.name ?? state.image;
+    this.place.hidden = !by;
+    this.weighing.hidden = !(by && state.text);
+    this.range.value = state.weight;
+    if (by === this.shown) {
+      return;
+    }
+    this.shown = by;
+    this.place.replaceChildren();
+    if (by) {
+      const label = say(state.picture ? "probe.picture" : "probe.image");
+      const remove = element("button", { type: "button", "aria-label": say("probe.remove"), title: say("probe.remove") }, "×");
+      remove.addEventListener("click", () => this.heard.removed());
+      this.place.append(state.picture ? preview(state.picture, label) : stored(state.image, label), remove);
+    }
+  }
+}
+
+function preview(picture, label) {
+  const canvas = element("canvas", { width: 96, height: 96, role: "img", "aria-label": label, title: label });
+  drawPreview(canvas, picture);
+  return canvas;
+}
+
+function stored(id, label) {
+  return element("img", { src: `v1/images/${encodeURIComponent(id)}/thumbnail`, alt: label, title: label, width: 96, height: 96 });
+}

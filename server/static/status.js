@@ -1,0 +1,118 @@
+// What answers, in a line, and in banners what people should know of it: that it is not ready, that a reindex runs,
+// that the collection has changed since. Asked for again and again while the page can be seen.
+import { ask } from "./api.js";
+import { element } from "./elements.js";
+import { date, say } from "./language.js";
+import { explained } from "./problems.js";
+
+const EVERY = 10_000;
+// While something is amiss, or about to change.
+const SOON = 2_000;
+
+export class Status {
+  /**
+   * line: where the status goes.
+   * banners: where the banners go; they lie over the page, so that nothing moves when one comes.
+   * heard: `.recovered()`, `.anew()` when somebody wants the changed collection searched, and `.generation(name)`.
+   */
+  constructor(line, banners, heard) {
+    this.line = line;
+    this.banners = banners;
+    this.heard = heard;
+    this.away = false;
+    this.searched = "";
+    this.state = null;
+    document.addEventListener("visibilitychange", () => document.hidden || this.look());
+  }
+
+  /** Look now, and from now on. */
+  async look() {
+    clearTimeout(this.timer);
+    const mine = (this.looking = {});
+    let [ready, collections, problem] = [null, null, null];
+    try {
+      [ready, collections] = await Promise.all([ask("readyz"), ask("v1/collections")]);
+    } catch (error) {
+      problem = error;
+    }
+    if (mine !== this.looking) {
+      return;
+    }
+    if (problem) {
+      this.#lost(problem);
+    } else {
+      this.#found(ready, collections);
+    }
+    if (!document.hidden) {
+      this.timer = setTimeout(() => this.look(), problem || collections?.building ? SOON : EVERY);
+    }
+  }
+
+  /** The generation whose results are shown; empty for none. */
+  shows(generation) {
+    this.searched = generation;
+    this.#tell();
+  }
+
+  #lost(problem) {
+    this.away = true;
+    this.state = { problem };
+    this.line.textContent = say("status.away");
+    this.line.classList.add("amiss");
+    this.#tell();
+  }
+
+  #found(ready, { live, collections, building, pack }) {
+    const answering = collections.find((collection) => collection.live);
+    this.state = { live, building, behind: ready.problem };
+    const parts = [
+      element("span", {}, say("status.images", { n: answering?.images ?? ready.images ?? 0 })),
+      element("span", { title: say("status.generation", { name: live }) }, say("status.indexed", { date: date(answering?.created ?? "") })),
+      element("span", {}, pack),
+    ];
+    if (ready.runtime?.device) {
+      parts.push(element("span", { title: ready.runtime.provider ?? "" }, say("status.device", { device: ready.runtime.device.toUpperCase() })));
+    }
+    this.line.classList.remove("amiss");
+    // Written only where it changes, so that nothing is announced or selected in vain.
+    const written = element("p", {}, ...parts);
+    if (this.line.innerHTML !== written.innerHTML) {
+      this.line.replaceChildren(...written.childNodes);
+    }
+    this.heard.generation(live);
+    if (this.away) {
+      this.away = false;
+      this.heard.recovered();
+    }
+    this.#tell();
+  }
+
+  #tell() {
+    const { problem, live, building, behind } = this.state ?? {};
+    const told = [];
+    if (problem) {
+      told.push([explained(problem), "amiss"]);
+    }
+    if (building) {
+      told.push([say("banner.building"), ""]);
+    }
+    if (behind) {
+      told.push([say("banner.behind", { why: behind }), ""]);
+    }
+    const renewed = Boolean(live && this.searched && live !== this.searched);
+    if (renewed) {
+      told.push([say("banner.renewed"), ""]);
+    }
+    const now = JSON.stringify(told);
+    if (now === this.told) {
+      return;
+    }
+    this.told = now;
+    this.banners.replaceChildren(...told.map(([text, kind]) => element("p", { class: `banner ${kind}`.trim() }, text)));
+    if (renewed) {
+      const again = element("button", { type: "button", class: "plain" }, say("banner.renewed.search"));
+      again.addEventListener("click", () => this.heard.anew());
+      this.banners.lastElementChild.append(" ", again);
+    }
+  }
+}

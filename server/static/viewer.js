@@ -1,0 +1,235 @@
+// One image, large: what it is, why it is where it is, and what to do with it.
+import { Refusal, ask } from "./api.js";
+import { element } from "./elements.js";
+import { titleOf, written } from "./fields.js";
+import { decimal, say } from "./language.js";
+import { levelOf, mark } from "./marks.js";
+import { explained } from "./problems.js";
+import { Rating } from "./rating.js";
+
+// Small pictures are enlarged so far, and those of a few pixels to this width.
+const MOST_ENLARGED = 2;
+const SMALLEST = 240;
+
+export class Viewer {
+  /** heard: `.step(by)`, `.closed()`, `.like(id)`, `.duplicates(id)`, and `.link(id)`, the address to copy. */
+  constructor(dialog, heard) {
+    this.dialog = dialog;
+    this.heard = heard;
+    this.id = "";
+    this.#build();
+    this.rating = new Rating(this.rated);
+    // Escape: the page closes it, by way of the address.
+    dialog.addEventListener("cancel", (event) => {
+      event.preventDefault();
+      heard.closed();
+    });
+    dialog.addEventListener("click", (event) => event.target === dialog && heard.closed());
+    dialog.addEventListener("keydown", (event) => this.#key(event));
+  }
+
+  /**
+   * Show an image.
+   *
+   * id: the image's.
+   * result: what a search said of it; null where none did, and then the service is asked for what it is.
+   * answer: that search's answer, and `state` what was searched for.
+   * last: whether nothing comes after it.
+   */
+  async show(id, result, answer, state, last) {
+    const another = id !== this.id;
+    this.id = id;
+    this.previous.disabled = !result || result.rank === 1;
+    this.next.disabled = !result || last;
+    if (!this.dialog.open) {
+      this.dialog.showModal();
+    }
+    if (another) {
+      this.copied.textContent = "";
+      this.#fill(result, answer, state);
+      this.dialog.scrollTop = 0;
+    }
+    if (another && !result) {
+      await this.#unlisted(id, state);
+    }
+  }
+
+  /** Close it. */
+  hide() {
+    this.id = "";
+    if (this.dialog.open) {
+      this.dialog.close();
+    }
+    this.whole.removeAttribute("src");
+    this.thumbnail.removeAttribute("src");
+  }
+
+  async #unlisted(id, state) {
+    try {
+      const found = await ask(`v1/images/${encodeURIComponent(id)}/details`);
+      if (this.id === id) {
+        this.#fill(found, null, state);
+      }
+    } catch (error) {
+      if (this.id === id) {
+        const known = error instanceof Refusal;
+        this.title.textContent = known && error.status !== 404 && error.status !== 400 ? explained(error) : say("viewer.gone");
+      }
+    }
+  }
+
+  #fill(result, answer, state) {
+    this.title.textContent = result ? titleOf(result) || say("result.number", { n: result.rank ?? "" }).trim() : "";
+    this.place.textContent = result?.rank ? say("viewer.place", { n: result.rank }) : "";
+    this.#picture(result);
+    this.score.replaceChildren(...(answer && result ? explanation(result, answer, state) : []));
+    this.score.hidden = !this.score.childElementCount;
+    this.about.replaceChildren(...(result ? facts(result) : []));
+    this.actions.hidden = !result;
+    this.rating.show(result ? state.text : "", this.id);
+    if (result) {
+      this.original.href = result.image;
+      this.duplicates.hidden = !result.duplicates;
+      this.duplicates.textContent = result.duplicates ? say("viewer.duplicates", { n: result.duplicates }) : "";
+    }
+  }
+
+  #picture(result) {
+    this.whole.classList.remove("there");
+    for (const image of [this.whole, this.thumbnail]) {
+      image.removeAttribute("src");
+    }
+    this.frame.hidden = !result;
+    if (result) {
+      const [width, height] = [result.width || 1, result.height || 1];
+      this.frame.style.aspectRatio = `${width} / ${height}`;
+      this.frame.style.setProperty("--shape", width / height);
+      this.frame.style.setProperty("--bearable", `${Math.max(width * MOST_ENLARGED, SMALLEST)}px`);
+      this.whole.alt = this.title.textContent;
+      this.thumbnail.src = result.thumbnail;
+      this.whole.src = result.image;
+    }
+  }
+
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) {
+      return;
+    }
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (step) {
+      event.preventDefault();
+      (step < 0 ? this.previous : this.next).click();
+    }
+  }
+
+  async #copy() {
+    const link = new URL(this.heard.link(this.id), location.href).href;
+    const done = await copied(link, this.dialog);
+    this.copied.textContent = say(done ? "viewer.copied" : "viewer.uncopied");
+  }
+
+  #build() {
+    const button = (label, act) => element("button", { type: "button", class: "plain", onclick: act }, say(label));
+    const sign = (label, act, text, kind) =>
+      element("button", { type: "button", class: `plain ${kind}`, onclick: act, "aria-label": say(label), title: say(label) }, text);
+    this.title = element("h2", { id: "viewer-title" });
+    this.place = element("p", { class: "soft" });
+    this.previous = sign("viewer.previous", () => this.heard.step(-1), "‹", "step");
+    this.next = sign("viewer.next", () => this.heard.step(1), "›", "step");
+    this.thumbnail = element("img", { alt: "", class: "small" });
+    this.whole = element("img", { alt: "", class: "whole", decoding: "async" });
+    // The small one stays where the browser cannot show the file, as with TIFF.
+    this.whole.addEventListener("load", () => this.whole.classList.add("there"));
+    this.frame = element("div", { class: "picture" }, this.thumbnail, this.whole);
+    this.score = element("section", { class: "score" });
+    this.rated = element("section", { class: "rating" });
+    this.about = element("dl", { class: "facts" });
+    this.copied = element("p", { class: "soft", role: "status" });
+    this.duplicates = element("button", { type: "button", class: "plain", onclick: () => this.heard.duplicates(this.id) });
+    this.original = element("a", { class: "button plain", target: "_blank", rel: "noopener" }, say("viewer.original"));
+    this.actions = element(
+      "div",
+      { class: "actions" },
+      button("viewer.like", () => this.heard.like(this.id)),
+      this.duplicates,
+      button("viewer.copy", () => this.#copy()),
+      this.original,
+    );
+    const close = sign("viewer.close", () => this.heard.closed(), "×", "close");
+    this.dialog.append(
+      element(
+        "div",
+        { class: "sheet" },
+        element("div", { class: "stage" }, this.previous, this.frame, this.next),
+        element(
+          "div",
+          { class: "side" },
+          element("div", { class: "head" }, element("div", {}, this.title, this.place), close),
+          this.actions,
+          this.copied,
+          this.score,
+          this.rated,
+          element("section", {}, element("h3", {}, say("viewer.metadata")), this.about),
+        ),
+      ),
+    );
+  }
+}
+
+function explanation(result, answer, state) {
+  const said = [element("h3", {}, say("viewer.score"))];
+  const add = (...parts) => said.push(element("p", {}, ...parts));
+  if (result.score !== null) {
+    const values = { score: decimal(result.score, 2), query: answer.query };
+    if (answer.calibrated) {
+      const level = levelOf(result.score, result.match);
+      said.push(element("p", { class: "verdict-mark" }, mark(level)));
+      add(say("viewer.match", { ...values, mark: say(`mark.${level}`) }));
+    } else {
+      add(say("viewer.match.plain", values));
+    }
+    if (result.match === false) {
+      add(say("viewer.below", { threshold: decimal(answer.threshold, 2) }));
+    }
+  }
+  const { rank_before: before, rank_after: after, text_similarity: text, image_similarity: image } = result.explanation ?? {};
+  if (after) {
+    const way = before === after ? "same" : before > after ? "up" : "down";
+    const byPicture = state.image || state.picture;
+    add(say(`viewer.rank.${byPicture ? (state.text ? "combined" : "image") : way}`, { before, after }));
+  }
+  if (typeof text === "number") {
+    add(say("viewer.likeness.text", { cosine: decimal(text, 3) }));
+  }
+  if (typeof image === "number") {
+    add(say("viewer.likeness.image", { cosine: decimal(image, 3) }));
+  }
+  return said.length > 1 ? said : [];
+}
+
+function facts(result) {
+  const pairs = Object.entries(result.metadata ?? {}).map(([name, value]) => [name, written(value)]);
+  if (result.path) {
+    pairs.push([say("viewer.path"), result.path]);
+  }
+  pairs.push([say("viewer.size"), say("viewer.pixels", { width: result.width, height: result.height, format: result.format })]);
+  return pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
+}
+
+/** Whether the browser let a text be copied; it has the newer way on secure addresses only. */
+async function copied(text, within) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const field = element("textarea", { class: "spoken", "aria-hidden": "true", tabindex: "-1" });
+    const focused = document.activeElement;
+    field.value = text;
+    within.append(field);
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    focused?.focus();
+    return done;
+  }
+}

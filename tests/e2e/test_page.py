@@ -1,0 +1,859 @@
+"""The search page as people use it: a real browser on a real service over real pictures.
+
+One service and one browser for all; each test has a page of its own. Where a fault must come at a certain moment
+(a service that is away, or has too much to do), the browser's network is told to bring it.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+import server
+from benchmarks.serving import serving
+from indexer.build import BuildOptions, index_folder
+from indexer.sidecar import Sidecar
+from sceneseek.bundle import Bundle
+from sceneseek.store import VectorStore, open_store
+from tests.drawing import NAMES, scenery
+from tests.museum import COPIES, PAINTINGS, build_museum, strict_bundle
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route
+
+STATIC = Path(server.__file__).parent / "static"
+# Copies are folded into what they are copies of.
+LEADING = len(NAMES) + PAINTINGS
+IMAGES = LEADING + sum(map(len, COPIES.values()))
+THRESHOLD = 0.3
+PATIENCE = 10_000
+WORDING = {4: "matches fully", 3: "matches but for details", 2: "shares elements", 1: "does not match"}
+Visit = Callable[..., "Page"]
+
+
+@pytest.fixture(scope="module")
+def store(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> VectorStore:
+    """An index of the museum; the service has it open, and a test may build another generation in it."""
+    home = tmp_path_factory.mktemp("museum")
+    pictures, metadata = build_museum(home)
+    found = open_store(f"file:{home / 'index'}")
+    index_folder(pictures, bundle, found, BuildOptions(metadata=Sidecar.of(metadata)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(bundle: Bundle, store: VectorStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service over it, whose bundle knows from which score a result matches."""
+    home = tmp_path_factory.mktemp("service")
+    strict = strict_bundle(bundle, home / "bundle", THRESHOLD)
+    with serving(strict, store.url, "cpu", 0, home / "log") as running:
+        yield f"http://127.0.0.1:{running.port}/"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium; tests skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra dev has it)")
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium, or name one in CHROMIUM)")
+    # Chromium's own sandbox does not work for root, as which containers run tests.
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with playwright.sync_playwright() as engine:
+        found = engine.chromium.launch(executable_path=chromium, args=options)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, site: str) -> Iterator[Visit]:
+    """Open the page: `visit("?q=a+dog", locale="ru-RU")`. Whatever it complains of fails the test at the end."""
+    contexts: list[BrowserContext] = []
+    complaints: list[str] = []
+
+    def complain(message: ConsoleMessage) -> None:
+        if "Content Security" in message.text:
+            complaints.append(message.text)
+
+    def open_page(address: str = "", /, **settings: Any) -> Page:
+        settings = {
+            "locale": "en-GB",
+            "viewport": {"width": 1280, "height": 800},
+            "reduced_motion": "reduce",
+            **settings,
+        }
+        context = browser.new_context(**settings)
+        context.set_default_timeout(PATIENCE)
+        contexts.append(context)
+        page = context.new_page()
+        page.add_init_script(WATCH)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", complain)
+        page.goto(site + address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+# Every shift of the layout, those that an input excuses too.
+WATCH = """
+    window.shifts = [];
+    new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.shifts.push(
+        entry.value + ' ' + entry.sources.map((s) => s.node?.id || s.node?.className || s.node?.nodeName).join(' '))))
+      .observe({ type: 'layout-shift', buffered: true });
+"""
+
+
+def results(page: Page) -> Locator:
+    return page.locator("#results > li")
+
+
+def ids(page: Page) -> list[str]:
+    found: list[str] = results(page).evaluate_all("items => items.map((item) => item.dataset.id)")
+    return found
+
+
+def shown(page: Page, query: str) -> None:
+    """Wait until the results are those of a query."""
+    page.wait_for_function(
+        "query => document.title.startsWith(query) && !document.querySelector('#results').ariaBusy"
+        " && document.querySelector('#summary-shown')",
+        arg=query,
+    )
+
+
+def asked(page: Page, address: str) -> Any:
+    """What the service answers the page's browser."""
+    return page.request.get(page.url.split("?")[0] + address).json()
+
+
+def arguments(page: Page) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(page.url).query)
+
+
+@contextmanager
+def answering(page: Page, where: str, answer: Callable[[Route], None]) -> Iterator[None]:
+    page.route(where, answer)
+    yield
+    page.unroute(where)
+
+
+def problem(route: Route, status: int, detail: str, **headers: str) -> None:
+    body = json.dumps({"type": "about:blank", "title": "x", "status": status, "detail": detail})
+    route.fulfill(status=status, body=body, headers={"Content-Type": "application/problem+json", **headers})
+
+
+# --- search as you type
+
+
+def test_typing_searches_without_any_key_to_send_it_and_the_address_follows(visit: Visit) -> None:
+    page = visit()
+    page.get_by_label("Describe what you look for").press_sequentially("a red circle", delay=20)
+    shown(page, "a red circle")
+    assert arguments(page) == {"q": ["a red circle"]}
+    assert results(page).first.locator("img").get_attribute("alt") == "Red circle, drawn"
+    assert re.search(
+        r"\d+ images shown.*best of \d+ compared closely.*\d+ ms", page.locator("#summary").inner_text(), re.DOTALL
+    )
+
+
+def test_only_pauses_are_searched_for_and_an_answer_that_comes_late_is_thrown_away(visit: Visit) -> None:
+    page = visit("?q=sunset")
+    shown(page, "sunset")
+    searched: list[str] = []
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        searched.append(parse_qs(urlsplit(route.request.url).query)["q"][0])
+        held.append(route) if searched[-1] == "a red" else route.continue_()
+
+    page.route("**/v1/search?*", hold)
+    field = page.locator("#query")
+    field.fill("")
+    field.press_sequentially("a red", delay=20)
+    page.wait_for_function("() => document.title.startsWith('a red')")
+    page.wait_for_timeout(50)
+    field.press_sequentially(" circle", delay=20)
+    shown(page, "a red circle")
+    before = ids(page)
+    assert len(held) == 1
+    held[0].abort()  # the page has let go of it already
+    page.wait_for_timeout(100)
+    assert ids(page)[: len(before)] == before
+    assert list(dict.fromkeys(searched)) == ["a red", "a red circle"]
+
+
+def test_back_and_forward_go_from_search_to_search_and_a_reload_stays(visit: Visit) -> None:
+    page = visit()
+    field = page.locator("#query")
+    for query in ("sunset", "a blue square"):
+        field.fill(query)
+        field.press("Enter")
+        shown(page, query)
+    page.go_back()
+    shown(page, "sunset")
+    assert field.input_value() == "sunset"
+    page.go_forward()
+    shown(page, "a blue square")
+    page.reload()
+    shown(page, "a blue square")
+    page.go_back()
+    page.go_back()
+    page.wait_for_function("() => !document.querySelector('#results li')")
+    assert field.input_value() == ""
+
+
+def test_what_is_typed_in_one_go_is_one_step_back(visit: Visit) -> None:
+    page = visit("?q=sunset")
+    shown(page, "sunset")
+    field = page.locator("#query")
+    field.fill("")
+    for part in ("a", " blue", " square"):
+        field.press_sequentially(part)
+        page.wait_for_timeout(160)
+    shown(page, "a blue square")
+    page.go_back()
+    shown(page, "sunset")
+
+
+# --- the grid
+
+
+@pytest.mark.parametrize("width", [390, 1280, 2200])
+def test_pictures_keep_their_proportions_and_fill_the_rows(visit: Visit, width: int) -> None:
+    page = visit("?q=colourful+dots", viewport={"width": width, "height": 900})
+    shown(page, "colourful dots")
+    frames = page.locator("#results .frame").evaluate_all(
+        "all => all.map((frame) => [frame.clientWidth / frame.clientHeight,"
+        " frame.firstChild.getAttribute('width') / frame.firstChild.getAttribute('height')])"
+    )
+    assert len(frames) > 5
+    for frame, picture in frames:
+        assert frame == pytest.approx(picture, rel=0.02)
+    right, edge = page.evaluate(
+        "() => { const right = (it) => it.getBoundingClientRect().right;"
+        " const list = document.querySelector('#results');"
+        " return [Math.max(...[...list.children].map(right)), right(list)]; }"
+    )
+    assert edge - 2 <= right <= edge + 0.5
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_nothing_that_is_seen_ever_moves(visit: Visit) -> None:
+    page = visit()
+    page.locator("#examples img").first.wait_for()
+    for query in ("a red circle", "a house"):
+        page.locator("#query").fill(query)
+        shown(page, query)
+        page.wait_for_load_state("networkidle")
+    for _ in range(6):
+        page.mouse.wheel(0, 1500)
+        page.wait_for_timeout(80)
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("shifts") == []
+
+
+def test_each_result_has_its_score_as_the_rating_that_it_is_nearest_to(visit: Visit) -> None:
+    page = visit("?q=colourful+dots")
+    shown(page, "colourful dots")
+    answer = asked(page, "v1/search?q=colourful+dots&k=24")
+    marks = results(page).locator(".mark")
+    said = marks.all_inner_texts()
+    levels = [int(level) for level in marks.evaluate_all("all => all.map((mark) => mark.dataset.level)")]
+    expected = [round(3 * result["score"]) + 1 for result in answer["results"]]
+    assert levels[:10] == expected[:10]
+    assert [text.strip() for text in said[:10]] == [WORDING[level] for level in expected[:10]]
+
+
+def test_it_says_so_where_nothing_matches_and_shows_the_nearest_all_the_same(visit: Visit) -> None:
+    page = visit("?q=a+house")
+    shown(page, "a house")
+    assert page.locator("#verdict").inner_text() == "Nothing here matches well. The nearest are:"
+    assert results(page).count() > 5
+    assert set(results(page).locator(".mark").all_inner_texts()) <= {WORDING[1], WORDING[2]}
+    page.locator("#query").fill("a red circle")
+    shown(page, "a red circle")
+    assert page.locator("#verdict").is_hidden()
+
+
+# --- the large view
+
+
+def test_a_click_opens_an_image_with_what_is_known_of_it_and_why_it_is_here(visit: Visit) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+    results(page).first.click()
+    viewer = page.get_by_role("dialog", name="Red circle, drawn")
+    viewer.get_by_text(re.compile("320 . 240 pixels, PNG")).wait_for()
+    assert {"room", "Red Room", "year", "1900", "tags", "drawn, shapes"} <= set(
+        viewer.locator(".facts > *").all_inner_texts()
+    )
+    why = viewer.locator(".score").inner_text()
+    assert re.search(r"Score 0\.\d\d of 1: shares elements, for the words “a red circle”", why)
+    assert re.search(r"Number \d+ among the nearest, (and after scoring too|moved (up|down) to 1 by its score)", why)
+    assert "view" in arguments(page)
+    page.wait_for_function("() => document.querySelector('.picture .whole').naturalWidth === 320")
+    page.go_back()
+    viewer.wait_for(state="hidden")
+    assert arguments(page) == {"q": ["a red circle"]}
+
+
+def test_more_like_this_finds_what_resembles_an_image_and_words_can_join_it(visit: Visit) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+    first = ids(page)[0]
+    results(page).first.click()
+    page.get_by_role("button", name="More like this").click()
+    page.wait_for_function("() => !document.querySelector('dialog').open && document.querySelector('#results li')")
+    page.get_by_text("in the order of likeness").wait_for()
+    assert arguments(page) == {"image": [first]}
+    assert first not in ids(page)
+    assert page.locator("#results .mark").count() == 0
+    page.locator("#query").fill("blue")
+    shown(page, "blue")
+    assert arguments(page) == {"image": [first], "q": ["blue"]}
+    assert page.locator("#results .mark").count() > 0
+    alike = ids(page)
+    weight = page.get_by_label("What counts more")
+    weight.evaluate("range => { range.value = 1; range.dispatchEvent(new Event('change')); }")
+    page.wait_for_function("first => document.querySelector('#results li').dataset.id !== first", arg=alike[0])
+    assert arguments(page)["text_weight"] == ["1"]
+    page.get_by_role("button", name="Do not search by the picture").click()
+    page.wait_for_url("**/?q=blue")
+
+
+def test_a_rating_is_sent_once_with_a_key_and_thanked_for(visit: Visit) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+    sent: list[dict[str, Any]] = []
+
+    def store_it(route: Route) -> None:
+        sent.append(json.loads(route.request.post_data or ""))
+        route.fulfill(status=201, json={"stored": True, "key": sent[-1]["key"]})
+
+    with answering(page, "**/v1/feedback", store_it):
+        results(page).first.click()
+        page.get_by_role("button", name="matches but for details").click()
+        page.get_by_text("Saved: matches but for details. Thank you.").wait_for()
+        page.keyboard.press("4")
+        page.get_by_text("Saved: matches fully. Thank you.").wait_for()
+    assert page.get_by_role("button", name="matches fully").get_attribute("aria-pressed") == "true"
+    first = ids(page)[0]
+    assert [(each["query"], each["image"], each["rating"]) for each in sent] == [
+        ("a red circle", first, rating) for rating in (3, 4)
+    ]
+    assert len({each["key"] for each in sent}) == 2
+
+
+def test_where_ratings_are_not_collected_nobody_is_asked_for_another(visit: Visit) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+    with answering(page, "**/v1/feedback", lambda route: problem(route, 404, "nothing is here")):
+        results(page).first.click()
+        page.get_by_role("button", name="shares elements").click()
+        page.get_by_text("This service collects no ratings.").wait_for()
+        page.keyboard.press("ArrowRight")
+        page.get_by_text("2 of the results").wait_for()
+        assert page.locator(".rating").is_hidden()
+
+
+def test_the_keyboard_goes_all_the_way(visit: Visit) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+
+    def focused() -> int:
+        found: int = page.evaluate("[...document.querySelectorAll('#results a')].indexOf(document.activeElement)")
+        return found
+
+    page.locator("h1 a").focus()
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "query"
+    page.keyboard.press("ArrowDown")
+    assert focused() == 0
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    assert focused() == 1
+    page.keyboard.press("ArrowDown")
+    below = page.evaluate("document.activeElement.closest('li').offsetTop")
+    assert below > 0
+    assert focused() > 1
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    page.get_by_text("1 of the results").wait_for()
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("2 of the results").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="hidden")
+    page.wait_for_function("() => document.activeElement.closest('li')")
+    assert focused() == 1
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "query"
+    page.keyboard.type("/")
+    assert page.locator("#query").input_value().endswith("/")
+
+
+def test_single_keys_can_be_switched_off(visit: Visit) -> None:
+    page = visit()
+    page.get_by_text("Keys", exact=True).click()
+    page.get_by_label("Single keys").uncheck()
+    page.reload()
+    page.locator("h1 a").focus()
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "home"
+
+
+def test_the_link_that_is_copied_shows_the_same_to_another(visit: Visit) -> None:
+    page = visit("?q=a+red+circle", permissions=["clipboard-read", "clipboard-write"])
+    shown(page, "a red circle")
+    results(page).nth(2).click()
+    page.get_by_role("button", name="Copy link").click()
+    page.get_by_text("Link copied").wait_for()
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert link == page.url
+    title = page.locator("#viewer-title").inner_text()
+    other = visit("?" + link.partition("?")[2])
+    other.get_by_role("dialog", name=title).wait_for()
+    other.get_by_text("Why it is here").wait_for()
+    other.keyboard.press("Escape")
+    shown(other, "a red circle")
+
+
+def test_a_link_to_an_image_alone_shows_what_it_is(visit: Visit) -> None:
+    page = visit()
+    known = asked(page, "v1/search?q=a+red+circle&k=1")["results"][0]
+    about = {
+        name: known[name]
+        for name in ("id", "width", "height", "format", "metadata", "duplicates", "image", "thumbnail")
+    }
+    with answering(page, "**/details", lambda route: route.fulfill(json=about)):
+        page.goto(f"{page.url}?view={known['id']}")
+        page.get_by_role("dialog", name="Red circle, drawn").wait_for()
+        assert page.locator("dialog .rating").is_hidden()
+    page.goto(page.url.split("?")[0] + "?view=00000000-0000-5000-8000-000000000000")
+    page.get_by_text("This image is no longer in the collection.").wait_for()
+
+
+# --- pictures to search by
+
+
+def picture(seed: int, width: int = 480, height: int = 320, kind: str = "JPEG") -> str:
+    """A drawn picture's file in base64, as scripts in the browser take it."""
+    out = io.BytesIO()
+    scenery(seed, width, height).save(out, kind)
+    return base64.b64encode(out.getvalue()).decode("ascii")
+
+
+BRING = """([how, data, type]) => {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([bytes], 'brought', { type }));
+    const about = { bubbles: true, cancelable: true };
+    if (how === 'drop') {
+        document.body.dispatchEvent(new DragEvent('dragenter', { ...about, dataTransfer: transfer }));
+        window.curtain = !document.querySelector('#drop').hidden;
+        document.body.dispatchEvent(new DragEvent('drop', { ...about, dataTransfer: transfer }));
+    } else {
+        document.body.dispatchEvent(new ClipboardEvent('paste', { ...about, clipboardData: transfer }));
+    }
+}"""
+
+
+@pytest.mark.parametrize("how", ["drop", "paste", "choose"])
+def test_a_picture_that_is_brought_finds_itself(visit: Visit, how: str) -> None:
+    page = visit()
+    if how == "choose":
+        data = base64.b64decode(picture(7, 640, 256))
+        page.locator("#file").set_input_files({"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": data})
+    else:
+        page.evaluate(BRING, [how, picture(7, 640, 256), "image/jpeg"])
+    page.get_by_text("in the order of likeness").wait_for()
+    assert results(page).first.locator("img").get_attribute("alt") == "07, drawn"
+    assert page.get_by_label("Searching by your picture").is_visible()
+    if how == "drop":
+        assert page.evaluate("curtain")
+        assert page.locator("#drop").is_hidden()
+
+
+def test_a_brought_picture_goes_with_words_survives_a_reload_and_leaves_with_back(visit: Visit) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+    before = ids(page)
+    page.evaluate(BRING, ["paste", picture(7, 2400, 1000, "PNG"), "image/png"])
+    page.get_by_label("Searching by your picture").wait_for()
+    page.wait_for_function("first => document.querySelector('#results li').dataset.id !== first", arg=before[0])
+    together = ids(page)
+    page.reload()
+    page.get_by_label("Searching by your picture").wait_for()
+    shown(page, "a red circle")
+    assert ids(page) == together
+    page.go_back()
+    page.wait_for_function("first => document.querySelector('#results li').dataset.id === first", arg=before[0])
+    assert page.get_by_label("Searching by your picture").count() == 0
+
+
+def test_what_is_no_picture_is_refused_with_advice(visit: Visit) -> None:
+    page = visit()
+    page.evaluate(BRING, ["drop", base64.b64encode(b"words").decode(), "text/plain"])
+    page.get_by_role("alert").get_by_text("That is no picture").wait_for()
+    page.evaluate(BRING, ["drop", base64.b64encode(b"no jpeg").decode(), "image/jpeg"])
+    page.get_by_role("alert").get_by_text("send a JPEG, PNG, WebP or GIF").wait_for()
+
+
+# --- filters, examples, duplicates, more
+
+
+def test_filters_come_from_the_metadata_and_hold_in_the_address(visit: Visit) -> None:
+    page = visit("?q=colourful+dots")
+    shown(page, "colourful dots")
+    page.get_by_role("button", name="Filters").click()
+    panel = page.get_by_role("group", name="Filters")
+    assert panel.locator("legend").all_inner_texts() == ["room", "year", "acquired", "lent", "tags"]
+    panel.get_by_label("Red Room").check()
+    page.get_by_text("room: Red Room").wait_for()
+    panel.get_by_label("from, year").fill("1950")
+    panel.get_by_label("from, year").press("Tab")
+    panel.get_by_label("to, acquired").fill("2018-12-31")
+    panel.get_by_label("to, acquired").press("Tab")
+    panel.get_by_label("no").check()
+    page.get_by_text("lent: no").wait_for()
+    page.wait_for_load_state("networkidle")
+    conditions = [json.loads(condition) for condition in arguments(page)["filter"]]
+    assert conditions == [
+        {"field": "room", "any_of": ["Red Room"]},
+        {"field": "year", "gte": 1950},
+        {"field": "acquired", "lte": "2018-12-31"},
+        {"field": "lent", "equals": False},
+    ]
+    expected = asked(page, "v1/search?" + urlsplit(page.url).query + "&k=100")["results"]
+    assert 0 < len(expected) < 20
+    assert all(r["metadata"]["room"] == "Red Room" and r["metadata"]["year"] >= 1950 for r in expected)
+    page.reload()
+    shown(page, "colourful dots")
+    page.wait_for_function("n => document.querySelectorAll('#results li').length === n", arg=len(expected))
+    page.get_by_role("button", name="Remove the filter room: Red Room").click()
+    page.wait_for_function("n => document.querySelectorAll('#results li').length > n", arg=len(expected))
+    page.get_by_role("button", name="Filters (3)").click()
+    assert not panel.get_by_label("Red Room").is_checked()
+    assert panel.get_by_label("from, year").input_value() == "1950"
+
+
+def test_filters_that_nothing_satisfies_say_so_and_can_be_cleared(visit: Visit) -> None:
+    page = visit("?q=colourful+dots&filter=year%3E2500")
+    page.get_by_text("No image satisfies the filters.").wait_for()
+    assert page.get_by_text("year>2500").is_visible()
+    page.get_by_role("button", name="Clear the filters").click()
+    shown(page, "colourful dots")
+    assert arguments(page) == {"q": ["colourful dots"]}
+
+
+def test_the_examples_are_those_that_the_collection_can_fulfil(visit: Visit) -> None:
+    page = visit()
+    page.locator("#examples a").first.wait_for()
+    for query in page.locator("#examples .title").all_inner_texts():
+        assert asked(page, f"v1/search?q={query}&k=1")["match"]
+    query = page.locator("#examples .title").first.inner_text()
+    page.locator("#examples a").first.click()
+    shown(page, query)
+    assert page.locator("#welcome").is_hidden()
+
+
+def test_near_duplicates_are_one_result_with_a_count_and_can_be_unfolded(visit: Visit) -> None:
+    page = visit("?q=colourful+dots&filter=tags%3Dpaintings&filter=year%3D1915")
+    page.locator(".similar").wait_for()
+    assert (results(page).count(), page.locator(".similar > :first-child").inner_text()) == (1, "+2")
+    results(page).first.click()
+    page.get_by_role("button", name="Show 2 near-duplicates").click()
+    page.get_by_text("near-duplicates shown").wait_for()
+    page.wait_for_function("() => document.querySelectorAll('#results li').length > 2")
+    assert page.locator(".similar").count() == 2
+
+
+def test_scrolling_brings_every_image_once_in_the_service_s_order(visit: Visit) -> None:
+    page = visit("?q=colourful+dots")
+    shown(page, "colourful dots")
+    for _ in range(40):
+        page.mouse.wheel(0, 3000)
+        page.wait_for_timeout(40)
+        if page.locator("#more").is_hidden():
+            break
+    page.wait_for_load_state("networkidle")
+    assert len(ids(page)) == len(set(ids(page))) == LEADING
+    expected = asked(page, "v1/search?q=colourful+dots&k=100")["results"]
+    assert ids(page)[:24] == [result["id"] for result in expected][:24]
+
+
+def test_more_that_could_not_be_fetched_is_fetched_when_it_can_be(visit: Visit) -> None:
+    page = visit("", viewport={"width": 1280, "height": 300})
+    failed: list[str] = []
+
+    def once(route: Route) -> None:
+        if "offset=0&" in route.request.url or len(failed) > 0:
+            route.continue_()
+        else:
+            failed.append(route.request.url)
+            problem(route, 503, "no time")
+
+    page.route("**/v1/search?*", once)
+    page.locator("#query").fill("colourful dots")
+    shown(page, "colourful dots")
+    page.mouse.wheel(0, 3000)
+    page.get_by_role("button", name="The rest could not be fetched. Try again").click()
+    page.wait_for_function("() => document.querySelectorAll('#results li').length > 30")
+    assert len(ids(page)) == len(set(ids(page)))
+
+
+# --- the service's state
+
+
+def look(page: Page) -> None:
+    """Have the page look at the service's state now rather than in ten seconds."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def test_the_status_line_says_what_answers(visit: Visit) -> None:
+    page = visit()
+    page.locator("#status span").nth(3).wait_for()
+    images, indexed, pack, device = page.locator("#status span").all_inner_texts()
+    assert (images, pack, device) == (f"{IMAGES} images", "compact", "on CPU")
+    assert re.fullmatch(r"indexed \d+ \w+ 20\d\d, \d\d:\d\d", indexed)
+    generation = asked(page, "v1/collections")["live"]
+    assert page.locator("#status span").nth(1).get_attribute("title") == f"Generation {generation}"
+
+
+def test_a_reindex_is_told_of_while_it_runs_and_what_it_brought_is_offered(visit: Visit, store: VectorStore) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+    page.locator("#status span").first.wait_for()
+    live = next(info for info in store.generations() if info.name == store.live())
+    number = int(live.name.rpartition("-")[2]) + 1 if live.name.startswith("renewed-") else 1
+    begun = store.create(
+        replace(live, name=f"renewed-{number}", created=f"2030-01-0{number}T00:00:00+00:00"), live.name
+    )
+    with closing(begun):
+        look(page)
+        page.get_by_text("The collection is being indexed anew.").wait_for()
+        store.publish(begun)
+    page.get_by_text("The collection has changed.").wait_for()
+    assert page.get_by_text("The collection is being indexed anew.").count() == 0
+    page.get_by_role("button", name="Search it anew").click()
+    page.get_by_text("the collection has changed; searched anew").wait_for()
+    page.get_by_text("The collection has changed.").wait_for(state="detached")
+    assert page.evaluate("shifts") == []
+
+
+def test_a_generation_that_changes_between_pages_begins_the_results_anew(visit: Visit) -> None:
+    page = visit("", viewport={"width": 1280, "height": 300})
+    switched: list[str] = []
+
+    def switch(route: Route) -> None:
+        document = route.fetch().json()
+        if "offset=24&" in route.request.url or switched:
+            switched.append(route.request.url)
+            document["generation"] = "another"
+        route.fulfill(json=document)
+
+    page.route("**/v1/search?*", switch)
+    page.locator("#query").fill("colourful dots")
+    shown(page, "colourful dots")
+    page.mouse.wheel(0, 3000)
+    page.get_by_text("the collection has changed; searched anew").wait_for()
+    page.mouse.wheel(0, 3000)
+    page.wait_for_function("() => document.querySelectorAll('#results li').length > 30")
+    assert ["offset=24&" in url for url in switched][:2] == [True, False]
+    assert len(ids(page)) == len(set(ids(page)))
+
+
+def test_a_service_that_is_away_is_named_and_found_again_by_itself(visit: Visit) -> None:
+    page = visit()
+    page.locator("#status span").first.wait_for()
+    page.context.set_offline(True)
+    page.locator("#query").fill("a red circle")
+    page.get_by_role("alert").get_by_text("The service does not answer.").wait_for()
+    page.locator("#status").get_by_text("not ready").wait_for()
+    page.context.set_offline(False)
+    shown(page, "a red circle")
+    page.locator("#status").get_by_text("compact").wait_for()
+    assert page.locator("#problem").is_hidden()
+    assert page.locator(".banner").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "said"),
+    [
+        (503, {}, "The service is not ready: the index is away."),
+        (429, {"Retry-After": "1"}, "The service has too much to do. This page tries again in 1 s."),
+    ],
+)
+def test_what_passes_is_told_and_tried_again(visit: Visit, status: int, headers: dict[str, str], said: str) -> None:
+    page = visit()
+    with answering(page, "**/v1/search?*", lambda route: problem(route, status, "the index is away", **headers)):
+        page.locator("#query").fill("a red circle")
+        page.get_by_role("alert").get_by_text(said).wait_for()
+    shown(page, "a red circle")
+
+
+def test_a_missing_key_is_told_and_not_tried_again(visit: Visit) -> None:
+    page = visit()
+    tries: list[str] = []
+
+    def refuse(route: Route) -> None:
+        tries.append(route.request.url)
+        problem(route, 401, "a key is needed")
+
+    with answering(page, "**/v1/search?*", refuse):
+        page.locator("#query").fill("a red circle")
+        page.get_by_role("alert").get_by_text("This service wants a key.").wait_for()
+        page.wait_for_timeout(300)
+    assert len(tries) == 1
+
+
+# --- for everybody
+
+
+AXE = """async () => {
+    const standards = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+    const { violations } = await axe.run(document, { runOnly: { type: 'tag', values: standards } });
+    return violations.map(({ id, nodes }) => [id, ...nodes.map((node) => node.html + node.failureSummary)].join(': '));
+}"""
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds, with the page's content security policy left as it is."""
+    import axe_playwright_python  # noqa: PLC0415 - ships axe-core, which is all that is used of it
+
+    script = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+    page.evaluate(script)
+    found: list[str] = page.evaluate(AXE)
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing_to_object_to(visit: Visit, scheme: str, width: int) -> None:
+    pytest.importorskip("axe_playwright_python", reason="axe-core is not installed (the extra dev has it)")
+    page = visit("", color_scheme=scheme, viewport={"width": width, "height": 800})
+    page.locator("#examples a").first.wait_for()
+    page.locator("#status span").first.wait_for()
+    assert violations(page) == []
+    page.get_by_text("Keys", exact=True).click()
+    assert violations(page) == []
+    page.get_by_text("Keys", exact=True).click()
+    page.get_by_role("button", name="Filters").click()
+    page.locator("#filters").get_by_label("Red Room").check()
+    page.locator("#query").fill("a house")
+    shown(page, "a house")
+    page.locator("#verdict").wait_for()
+    assert violations(page) == []
+    results(page).first.click()
+    page.get_by_text("Why it is here").wait_for()
+    assert violations(page) == []
+
+
+def test_nothing_moves_for_those_who_want_it_so(visit: Visit) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+    moving = """[...document.querySelectorAll('*')].map((each) => [each.outerHTML, getComputedStyle(each)])
+        .filter(([, style]) => parseFloat(style.transitionDuration) || parseFloat(style.animationDuration))
+        .map(([html]) => html)"""
+    assert page.evaluate(moving) == []
+
+
+def test_it_speaks_russian_where_the_browser_does(visit: Visit) -> None:
+    page = visit("?q=a+house", locale="ru-RU")
+    shown(page, "a house")
+    assert page.locator("html").get_attribute("lang") == "ru"
+    assert page.get_by_label("Опишите, что вы ищете").is_visible()
+    assert page.locator("#verdict").inner_text() == "Хороших совпадений нет. Самое близкое:"
+    assert re.match(r"показано \d+ изображени[еяй]", page.locator("#summary").inner_text())
+    page.locator("#query").fill("красный круг")
+    shown(page, "красный круг")
+    assert "попробуйте написать по-английски" in page.locator("#verdict").inner_text()
+    results(page).first.click()
+    page.get_by_role("button", name="Похожие").wait_for()
+    assert not re.search(r"\{\w+\}|undefined", page.locator("body").inner_text())
+
+
+def test_other_languages_get_english_and_their_own_numbers(visit: Visit) -> None:
+    page = visit("?q=a+house", locale="fr-FR")
+    shown(page, "a house")
+    assert page.locator("html").get_attribute("lang") == "en"
+
+
+def test_both_languages_say_everything(visit: Visit) -> None:
+    page = visit()
+    load = "async () => Promise.all(['en', 'ru'].map(async (l) => (await import(`/static/strings.${l}.js`)).default))"
+    english, russian = page.evaluate(load)
+    assert english.keys() == russian.keys()
+    for key, said in english.items():
+        other = russian[key]
+        forms = said.values() if isinstance(said, dict) else [said]
+        names = {name for form in forms for name in re.findall(r"\{(\w+)\}", form)}
+        for form in other.values() if isinstance(other, dict) else [other]:
+            assert set(re.findall(r"\{(\w+)\}", form)) == names, key
+        assert isinstance(said, dict) == isinstance(other, dict), key
+        if isinstance(other, dict):
+            assert set(other) == {"one", "few", "many", "other"}, key
+    used = {
+        key
+        for file in STATIC.glob("*.js")
+        if "strings" not in file.name
+        for key in re.findall(r'say\(\s*"([\w.]+)"', file.read_text())
+    }
+    used |= set(re.findall(r'data-text="([\w.]+)"', (STATIC / "index.html").read_text()))
+    assert used <= english.keys()
+
+
+# --- budgets
+
+
+def test_the_script_is_small(visit: Visit) -> None:
+    scripts = sorted(STATIC.glob("*.js"))
+    assert sum(len(gzip.compress(script.read_bytes())) for script in scripts) < 60_000
+    assert sum(script.stat().st_size for script in scripts) < 120_000
+
+
+def test_it_asks_its_own_host_only_and_little_of_it(visit: Visit) -> None:
+    page = visit()
+    page.wait_for_load_state("networkidle")
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url))
+    page.reload()
+    page.wait_for_load_state("networkidle")
+    page.locator("#query").fill("a red circle")
+    shown(page, "a red circle")
+    page.wait_for_load_state("networkidle")
+    assert {urlsplit(url).netloc for url in seen} == {urlsplit(page.url).netloc}
+    parts = {url for url in seen if "/static/" in url}
+    assert len(parts) <= 26
+    others = [url for url in seen if "/static/" not in url and "/thumbnail" not in url]
+    # The page, its state twice over, the fields, the examples; then the search and a second page of it.
+    assert len(others) <= 10, others
+    # What the page loads is named in it, so that all of it comes at once.
+    named = set(re.findall(r'(?:href|src)="(static/[^"]+)"', (STATIC / "index.html").read_text()))
+    assert {f"static/{url.rpartition('/')[2]}" for url in parts} <= named
+
+
+def test_nothing_in_it_needs_more_than_the_strict_policy(visit: Visit) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+    policy = page.request.get(page.url).headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    # `visit` fails where the browser reports what the policy kept it from.

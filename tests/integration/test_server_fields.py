@@ -1,0 +1,78 @@
+"""`/v1/fields`, and that a reindex is told of by `/v1/collections`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from indexer.build import BuildOptions, index_folder
+from indexer.sidecar import Sidecar
+from sceneseek.bundle import Bundle
+from sceneseek.search import Search
+from sceneseek.store import open_store
+from server.app import create_app
+from tests.drawing import NAMES
+
+
+@pytest.fixture
+def search(bundle: Bundle, gallery: Path, tmp_path: Path) -> Iterator[Search]:
+    (tmp_path / "about.csv").write_text("path,room,year\n" + "".join(f"{n},{n[:6]},{y}\n" for y, n in enumerate(NAMES)))
+    store = open_store(f"file:{tmp_path / 'index'}")
+    index_folder(gallery, bundle, store, BuildOptions(metadata=Sidecar.of(tmp_path / "about.csv")))
+    search = Search(bundle, store, "cpu")
+    yield search
+    search.close()
+
+
+@pytest.fixture
+def client(search: Search) -> FlaskClient:
+    return create_app(search).test_client()
+
+
+def test_the_fields_are_those_of_the_live_generation_and_follow_it(client: FlaskClient, search: Search) -> None:
+    first = client.get("/v1/fields").get_json()
+    assert first == {
+        "generation": search.live.name,
+        "images": len(NAMES),
+        "complete": True,
+        "fields": [
+            {
+                "name": "room",
+                "type": "keyword",
+                "images": len(NAMES),
+                "values": [{"value": "scenes", "images": 7}, {"value": "shapes", "images": 5}],
+                "distinct": 2,
+                "min": None,
+                "max": None,
+            },
+            {"name": "year", "type": "integer", "images": 12, "values": [], "distinct": 0, "min": 0, "max": 11},
+        ],
+    }
+    live = search.store.generations()[0]
+    following = search.store.create(replace(live, name="second"), live.name)
+    following.delete([record.id for record in following.scroll() if record.payload["metadata"]["year"] > 3])
+    search.store.publish(following)
+    assert search.live.refresh()
+    second = client.get("/v1/fields").get_json()
+    assert (second["generation"], second["images"], second["fields"][1]["max"]) == ("second", 4, 3)
+
+
+def test_the_fields_are_looked_for_once_a_generation(
+    client: FlaskClient, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = client.get("/v1/fields").get_json()
+    with search.live.borrow() as pair:
+        monkeypatch.setattr(type(pair.collection), "scroll", lambda *_: pytest.fail("it looks again"))
+    assert client.get("/v1/fields").get_json() == first
+
+
+def test_collections_say_whether_another_generation_is_being_written(client: FlaskClient, search: Search) -> None:
+    assert client.get("/v1/collections").get_json()["building"] is False
+    begun = search.store.create(replace(search.store.generations()[0], name="second"))
+    assert client.get("/v1/collections").get_json()["building"] is True
+    search.store.discard(begun)
+    assert client.get("/v1/collections").get_json()["building"] is False
