@@ -79,6 +79,7 @@ def _http_answer(problem: Problem) -> bytes:
     headers = (
         ("Content-Type", MEDIA_TYPE),
         ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
         ("Connection", "close"),
         *SECURITY_HEADERS,
     )

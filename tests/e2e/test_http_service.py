@@ -127,6 +127,7 @@ def test_what_is_no_request_gets_a_problem_document_too(start: Start, request_li
         head, _, body = _read_all(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"application/problem+json" in head
+    assert b"Cache-Control: no-store" in head
     assert json.loads(body)["status"] == status
     assert service.client.get("/readyz").status_code == 200
 
