@@ -39,6 +39,9 @@ MAX_PIXELS = 64_000_000
 
 # Our own ceiling, checked below, takes the place of Pillow's: its warning filter is not safe between threads.
 Image.MAX_IMAGE_PIXELS = None
+# Blocks that the C library gives back to the system at once, as it does from 32 MB. Smaller ones stay with the thread
+# that took them, so that a service which has met large pictures would hold one's memory for every thread of it.
+Image.core.set_block_size(2**26)  # type: ignore[attr-defined]  # where Pillow's documentation has it
 # Pillow warns of odd metadata that the pixels do not depend on; a log of an archive would drown in it.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 

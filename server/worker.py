@@ -252,6 +252,7 @@ def _http_answer(problem: Problem, request_id: str) -> bytes:
     headers = (
         ("Content-Type", MEDIA_TYPE),
         ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
         ("Connection", "close"),
         ("X-Request-ID", request_id),
         *SECURITY_HEADERS,

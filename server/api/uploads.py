@@ -1,13 +1,16 @@
-"""Pictures that come with a request: few at a time are decoded, and nothing of them is kept.
+"""Pictures that come with a request: few at a time are decoded, and of each no more pixels are kept than are looked at.
 
-How large a form may be is the guard's to say (`server.guard`): one picture may be as large as all may be together.
+So what the pictures of all requests together may take is bounded: two whole ones, and small ones for the others. How
+large a form may be is the guard's to say (`server.guard`): one picture may be as large as all may be together.
 """
 
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 from flask import request
+from PIL import Image
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
 
@@ -60,7 +63,26 @@ class Uploads:
     def _decoded(self, file: FileStorage, near: int, number: int) -> Picture:
         try:
             with self._decoding:
-                return decode(file.stream.read(), near)
+                # Bytes, for what decoding may do to a file of werkzeug's is not ours.
+                return reduced(decode(file.stream.read(), near), near)
         except ImageError as error:
             which = f"picture {number}" if number else "the picture"
             raise ImageError(error.reason, f"{which}: {error.what}", "send a JPEG, PNG, WebP or GIF") from error
+
+
+def reduced(picture: Picture, near: int) -> Picture:
+    """The picture with as few pixels as suffice, as JPEG decodes by itself.
+
+    Args:
+        picture: whole.
+        near: pixels that the shorter side keeps, unless the picture is very slim: more than a square of four times
+            as many pixels a side is never kept.
+    """
+    pixels = picture.pixels
+    if (factor := min(pixels.size) // near) > 1:
+        pixels = pixels.reduce(factor)
+    most = (4 * near) ** 2
+    if (excess := pixels.width * pixels.height / most) > 1:
+        width, height = (min(most, max(1, int(side / excess**0.5))) for side in pixels.size)
+        pixels = pixels.resize((width, min(height, most // width)), Image.Resampling.BICUBIC)
+    return replace(picture, pixels=pixels)

@@ -130,6 +130,7 @@ def test_what_is_no_request_gets_a_problem_document_too(start: Start, request_li
         head, _, body = _read_all(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"application/problem+json" in head
+    assert b"Cache-Control: no-store" in head
     problem = json.loads(body)
     assert problem["status"] == status
     assert f"X-Request-ID: {problem['request_id']}\r\n".encode() in head + b"\r\n"

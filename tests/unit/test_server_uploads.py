@@ -1,0 +1,64 @@
+"""Uploaded pictures: how much of one is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sceneseek.decode import Picture
+from sceneseek.manifest import ImageInput
+from sceneseek.preprocess import prepare
+from server.api.uploads import reduced
+
+NEAR = 448
+
+
+def picture(width: int, height: int, mode: str = "RGB") -> Picture:
+    """Waves, coarse enough to be seen at any size."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    levels = 127 + 60 * np.sin(9 * x / width) + 60 * np.cos(7 * y / height)
+    image = Image.fromarray(levels.astype(np.uint8)).convert(mode)
+    return Picture(image, width, height, "PNG")
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [
+        ((300, 200), (300, 200)),
+        ((NEAR, NEAR), (NEAR, NEAR)),
+        ((800, 800), (800, 800)),
+        ((2_000, 1_000), (1_000, 500)),
+        ((4_500, 4_500), (450, 450)),
+        ((1_000, 4_000), (500, 2_000)),
+    ],
+)
+def test_no_more_of_a_picture_is_kept_than_is_looked_at(size: tuple[int, int], kept: tuple[int, int]) -> None:
+    found = reduced(picture(*size), NEAR)
+    assert found.pixels.size == kept
+    assert (found.width, found.height) == size
+
+
+@pytest.mark.parametrize("size", [(50_000, 300), (2, 3_000_000), (1, 4_000_000), (20_000, 600)])
+def test_a_very_slim_picture_does_not_take_the_memory_of_a_whole_one(size: tuple[int, int]) -> None:
+    width, height = reduced(picture(*size), NEAR).pixels.size
+    assert min(width, height) >= 1
+    assert width * height <= 16 * NEAR**2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_model_sees_the_same_of_what_is_kept(mode: str) -> None:
+    spec = ImageInput(
+        name="pixels",
+        height=224,
+        width=224,
+        shortest_edge=256,
+        interpolation="bicubic",
+        fit="crop",
+        fit_transparent="letterbox",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    whole = picture(3_000, 2_000, mode)
+    before, after = prepare(whole, (spec,))[0], prepare(reduced(whole, NEAR), (spec,))[0]
+    assert np.abs(before.astype(int) - after.astype(int)).max() <= 2
