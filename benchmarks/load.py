@@ -27,7 +27,7 @@ from benchmarks.crowd import Crowd, Outcomes, searches
 from benchmarks.machine import describe, others
 from benchmarks.report import Figure, Goal, Report, Section
 from benchmarks.serving import Server, serving
-from benchmarks.texts import own_queries, read_queries
+from benchmarks.texts import drawn, own_queries, read_queries
 from benchmarks.timing import measure, percentile
 from sceneseek.bundle import Bundle
 from sceneseek.query_encoder import QueryEncoder
@@ -35,10 +35,11 @@ from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import open_store
 
-GAIN, COST = Goal("ratio", 1.5, "least"), Goal("ratio", 1.03)
+GAIN, COST = Goal("ratio", 1.5, "least"), Goal("value", 1.03)
 CALM, KEPT, RECOVERED, NONE = Goal("ratio", 4.0), Goal("ratio", 0.9, "least"), Goal("value", 2.0), Goal("value", 0.0)
 RESTART = Goal("value", 3.0)
 _CLIENTS = 32
+_PAIRS = 200
 _NO_CACHE = ("--query-cache", "0")
 
 
@@ -92,22 +93,23 @@ def lone_section(bundle: Bundle, url: str, texts: list[str], rounds: int) -> Sec
     """A lone caller of the pipeline, in this process: through the batcher's thread and in his own, text by text."""
     search = Search(bundle, open_store(url), "cpu")
     direct, batched = search.encoder, QueryEncoder(cached_texts=0)
-    taken: dict[str, list[float]] = {"batched": [], "direct": []}
+    quotients: list[float] = []
+    taken: dict[str, float] = {}
     try:
-        for number, text in enumerate(texts[: 100 * rounds]):
+        for number, text in enumerate(drawn(texts, _PAIRS * rounds, seed=3)):
             ways = [("batched", batched), ("direct", direct)]
             for name, encoder in ways if number % 2 else ways[::-1]:
                 search.encoder = encoder
                 start = time.perf_counter()
                 search.query(Query(text=text))
-                taken[name].append(1e3 * (time.perf_counter() - start))
+                taken[name] = time.perf_counter() - start
+            quotients.append(taken["batched"] / taken["direct"])
     finally:
         batched.close()
         search.close()
-    by_round = {
-        name: [percentile(times[i : i + 100], 50) for i in range(0, len(times), 100)] for name, times in taken.items()
-    }
-    figure = Figure("a search, p50", "ms", by_round["batched"], "in the caller's thread", by_round["direct"], COST)
+    by_round = [percentile(quotients[i : i + _PAIRS], 50) for i in range(0, len(quotients), _PAIRS)]
+    # Pair by pair: what a machine does beside it takes longer than what is looked for.
+    figure = Figure("a search, over one in the caller's own thread, median of pairs", "", by_round, goal=COST)
     return Section("What batching costs a lone caller, in one process", [figure])
 
 
