@@ -50,7 +50,6 @@ _INEXPRESSIBLE = {
     "offset is ": "the sum of offset and k is bounded",
     "the filter is nested deeper": "the depth of a recursive schema",
     "the filter has ": "a count over a whole tree",
-    "the filter asks for a path or folder": "the document does not tell which services hide theirs",
     "the query holds the control character": "escaped surrogates, which are in no well-formed text",
 }
 # The same of a condition, by how they end: a box's sides beside each other, and the calendar.
