@@ -33,7 +33,7 @@ from benchmarks.serving import HOST, serving
 from benchmarks.texts import own_queries, read_queries
 
 GROWTH, NONE = Goal("ratio", 1.02), Goal("value", 0.0)
-_CLIENTS = 16
+_CLIENTS, _MANY_CLIENTS = 16, 64
 # Requests between two that the crowd cannot make: connections of their own, cut off in the middle.
 _BLOCK = 1000
 # Longer than a connection lingers that is being closed.
@@ -132,6 +132,7 @@ def main(bundle: Path, index: Path, queries: Path | None, requests: int, warm_up
         shutil.copytree(index, home / "index")
         with serving(bundle, f"file:{home / 'index'}", "cpu", 0, home / "server.log") as server:
             crowd, mix = Crowd(server.port), mixed(texts, some_ids(server.port, texts), seed=1)
+            crowd.closed(mix, _MANY_CLIENTS, 3.0)  # so that all threads of the pool have started
             ask(crowd, server.port, mix, warm_up, tell)
             before = Use.at_rest(server.pid)
             statuses = ask(crowd, server.port, mix, requests, tell)
