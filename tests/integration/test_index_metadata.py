@@ -22,6 +22,7 @@ from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from server.app import create_app
+from server.guard import Guard
 from tests.drawing import NAMES, draw_gallery, scenery
 
 COPIES = {"1.jpg": ("1 small.jpg", "1.webp", "1 grey.png"), "2.jpg": ("2 cropped.jpg",)}
@@ -66,7 +67,7 @@ def search(bundle: Bundle, first: tuple[Path, Receipt], tmp_path_factory: pytest
 
 @pytest.fixture(scope="module")
 def client(search: Search) -> FlaskClient:
-    return create_app(search).test_client()
+    return create_app(search, Guard(show_paths=True)).test_client()
 
 
 def payloads(store: VectorStore) -> dict[str, dict[str, Any]]:
