@@ -63,7 +63,7 @@ export default {
   "viewer.pixels": "{width} × {height} pixels, {format}",
   "viewer.gone": "This image is no longer in the collection.",
   "viewer.score": "Why it is here",
-  "viewer.match": "Score {score} of 1: {mark}, for the words “{query}”.",
+  "viewer.match": "Score {score} of 1 for the words “{query}”.",
   "viewer.match.plain": "Score {score} of 1 for the words “{query}”; this model's scores tell an order only.",
   "viewer.below": "Below {threshold}, from which a match is counted.",
   "viewer.rank.same": "Number {before} among the nearest, and after scoring too.",

@@ -84,7 +84,7 @@ export default {
   "viewer.pixels": "{width} × {height} пикселей, {format}",
   "viewer.gone": "Этого изображения больше нет в коллекции.",
   "viewer.score": "Почему оно здесь",
-  "viewer.match": "Оценка {score} из 1: {mark}, для слов «{query}».",
+  "viewer.match": "Оценка {score} из 1 для слов «{query}».",
   "viewer.match.plain": "Оценка {score} из 1 для слов «{query}»; оценки этой модели задают только порядок.",
   "viewer.below": "Ниже {threshold}: совпадение засчитывается от этой оценки.",
   "viewer.rank.same": "Номер {before} среди ближайших, и после оценки тоже.",
