@@ -14,6 +14,7 @@ export default {
   "summary.truncated": "the description was too long, its end was ignored",
   "summary.renewed": "the collection has changed; searched anew",
   "verdict.nothing": "Nothing here matches well. The nearest are:",
+  "verdict.words": "Nothing here matches the words well. The nearest to both are:",
   "verdict.english": "Nothing here matches well. Models often read English only: try it in English. The nearest are:",
   "none.title": "No image satisfies this.",
   "none.filters": "No image satisfies the filters.",
