@@ -128,6 +128,9 @@ function settle() {
 /** Go to another state, as by a link. */
 function go(next) {
   settle();
+  if (!address.sameSearch(state, next)) {
+    scrollTo(0, 0);
+  }
   change(next, true);
 }
 
@@ -307,7 +310,8 @@ function problem(text, byFilters = false) {
 function verdict(answer) {
   const nothing = answer.match === false && answer.results.length > 0;
   const foreign = /[^\p{Script=Latin}\p{N}\p{P}\p{S}\s]/u.test(answer.query ?? "");
-  byId("verdict").textContent = nothing ? say(foreign ? "verdict.english" : "verdict.nothing") : "";
+  const plain = state.image || state.picture ? "verdict.words" : "verdict.nothing";
+  byId("verdict").textContent = nothing ? say(foreign ? "verdict.english" : plain) : "";
   byId("verdict").hidden = !nothing;
 }
 

@@ -184,7 +184,7 @@ function explanation(result, answer, state) {
     if (answer.calibrated) {
       const level = levelOf(result.score, result.match);
       said.push(element("p", { class: "verdict-mark" }, mark(level)));
-      add(say("viewer.match", { ...values, mark: say(`mark.${level}`) }));
+      add(say("viewer.match", values));
     } else {
       add(say("viewer.match.plain", values));
     }

@@ -305,7 +305,7 @@ def test_a_click_opens_an_image_with_what_is_known_of_it_and_why_it_is_here(visi
         viewer.locator(".facts > *").all_inner_texts()
     )
     why = viewer.locator(".score").inner_text()
-    assert re.search(r"Score 0\.\d\d of 1: shares elements, for the words “a red circle”", why)
+    assert re.search(r"shares elements\s+Score 0\.\d\d of 1 for the words “a red circle”", why)
     assert re.search(r"Number \d+ among the nearest, (and after scoring too|moved (up|down) to 1 by its score)", why)
     assert "view" in arguments(page)
     page.wait_for_function("() => document.querySelector('.picture .whole').naturalWidth === 320")
@@ -489,6 +489,22 @@ def test_a_picture_that_is_brought_finds_itself(visit: Visit, how: str) -> None:
     if how == "drop":
         assert page.evaluate("curtain")
         assert page.locator("#drop").is_hidden()
+
+
+def test_a_result_that_is_dropped_onto_the_page_is_searched_by(visit: Visit) -> None:
+    page = visit("?q=a+red+circle")
+    shown(page, "a red circle")
+    second = ids(page)[1]
+    page.evaluate(
+        """address => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.setData('text/uri-list', address);
+            document.body.dispatchEvent(new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer }));
+        }""",
+        page.url.split("?")[0] + f"v1/images/{second}/thumbnail",
+    )
+    page.get_by_alt_text("Searching by an image of the collection").wait_for()
+    assert arguments(page) == {"q": ["a red circle"], "image": [second]}
 
 
 def test_a_brought_picture_goes_with_words_survives_a_reload_and_leaves_with_back(visit: Visit) -> None:
