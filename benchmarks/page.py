@@ -48,7 +48,7 @@ PAINTED = """query => new Promise((resolve) => {
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True), default=Path("bundles/compact"))
 @click.option("--images", type=click.Path(path_type=Path, exists=True), required=True, help="A folder of pictures.")
 @click.option("--count", type=click.IntRange(1), default=1_000, show_default=True, help="How many of them.")
-@click.option("--queries", "texts", type=click.Path(path_type=Path, exists=True), help="One a line, or a column caption.")
+@click.option("--queries", "texts", type=click.Path(path_type=Path, exists=True), help="A line, or a caption, each.")
 @click.option("--rounds", type=click.IntRange(1), default=40, show_default=True, help="How many queries are typed.")
 @click.option("--chromium", default=shutil.which("chromium") or "chromium", show_default=True)
 def main(bundle: Path, images: Path, count: int, texts: Path | None, rounds: int, chromium: str) -> None:
