@@ -58,6 +58,7 @@ const status = new Status(byId("status"), byId("banners"), {
   recovered: () => (problemBox.hidden ? examples.show(!address.searches(state)) : search()),
   anew: () => search(true),
   generation: (name) => filters.offer(name),
+  told: () => !problemBox.hidden,
 });
 
 // --- what people do
@@ -292,7 +293,7 @@ function failed(refusal, first) {
   byId("verdict").hidden = true;
   byId("more").hidden = true;
   problem(explained(refusal));
-  if (refusal.passes) {
+  if (refusal.kind === "away" || refusal.kind === "unready") {
     status.look();
   }
 }
