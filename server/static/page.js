@@ -1,7 +1,7 @@
 // The search page. The state is in the address (address.js); what people do changes it, and `show` makes the page what
 // the state says. Everything else is in the modules: each owns a part of the page and reports what happens there.
 import * as address from "./address.js";
-import { byId, element } from "./elements.js";
+import { apart, byId, element } from "./elements.js";
 import { Examples } from "./examples.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
@@ -331,7 +331,7 @@ function summary(answer, elapsed, renewed) {
   if (renewed) {
     add(say("summary.renewed"));
   }
-  byId("summary").replaceChildren(...parts);
+  byId("summary").replaceChildren(...apart(parts));
 }
 
 restore();

@@ -1,7 +1,7 @@
 // What answers, in a line, and in banners what people should know of it: that it is not ready, that a reindex runs,
 // that the collection has changed since. Asked for again and again while the page can be seen.
 import { ask } from "./api.js";
-import { element } from "./elements.js";
+import { apart, element } from "./elements.js";
 import { date, say } from "./language.js";
 import { explained } from "./problems.js";
 
@@ -76,7 +76,7 @@ export class Status {
     }
     this.line.classList.remove("amiss");
     // Written only where it changes, so that nothing is announced or selected in vain.
-    const written = element("p", {}, ...parts);
+    const written = element("p", {}, ...apart(parts));
     if (this.line.innerHTML !== written.innerHTML) {
       this.line.replaceChildren(...written.childNodes);
     }

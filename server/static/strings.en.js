@@ -58,6 +58,7 @@ export default {
   "viewer.uncopied": "This browser does not let the page copy. The address is in the address bar.",
   "viewer.original": "Open the file",
   "viewer.duplicates": { one: "Show {n} near-duplicate", other: "Show {n} near-duplicates" },
+  "viewer.untitled": "Picture",
   "viewer.metadata": "About the picture",
   "viewer.path": "path",
   "viewer.size": "size",

@@ -79,6 +79,7 @@ export default {
     many: "Показать {n} почти таких же",
     other: "Показать {n} почти таких же",
   },
+  "viewer.untitled": "Изображение",
   "viewer.metadata": "Об изображении",
   "viewer.path": "путь",
   "viewer.size": "размер",
