@@ -54,8 +54,9 @@ _INEXPRESSIBLE = {
 }
 # The same of a condition, by how they end: a box's sides beside each other, and the calendar.
 _INEXPRESSIBLE_OF_A_CONDITION = ("has its north below its south", "which is no ISO 8601 date")
-_ACCEPTED = ["2xx", "3xx", "401", "404", "414", "422", "429", "503"]
-_REFUSED = ["400", "401", "404", "405", "413", "414", "415", "422", "429", "431", "503"]
+# What is there, and what came before, is not the document's to say.
+_ACCEPTED = ["2xx", "3xx", "401", "404", "409", "414", "422", "429", "503"]
+_REFUSED = ["400", "401", "404", "405", "409", "413", "414", "415", "422", "429", "431", "503"]
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _WORDS = (
     *("format=JPEG", "width>=300", "height<5000", "path^=animals", "tags!=a|b", "taken<=2024-05", "place@48,2,5km"),

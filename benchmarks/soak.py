@@ -16,6 +16,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,9 +33,11 @@ from benchmarks.serving import HOST, serving
 from benchmarks.texts import own_queries, read_queries
 
 GROWTH, NONE = Goal("ratio", 1.02), Goal("value", 0.0)
-_CLIENTS = 16
+_CLIENTS, _MANY_CLIENTS = 16, 64
 # Requests between two that the crowd cannot make: connections of their own, cut off in the middle.
 _BLOCK = 1000
+# Longer than a connection lingers that is being closed.
+_REST = 5.0
 
 _HOSTILE = (
     b"BREW / HTTP/1.1\r\nHost: here\r\n\r\n",
@@ -62,8 +65,9 @@ class Use:
     files: int
 
     @classmethod
-    def of(cls, pid: int) -> Use:
-        """Of the process that answers, the only child of `pid`."""
+    def at_rest(cls, pid: int) -> Use:
+        """Of the process that answers, the only child of `pid`, once it has closed what clients have left."""
+        time.sleep(_REST)
         (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         home = Path(f"/proc/{worker}")
         return cls(memory(int(worker)).rss, len(list((home / "task").iterdir())), len(list((home / "fd").iterdir())))
@@ -115,7 +119,7 @@ def some_ids(port: int, texts: list[str]) -> list[str]:
 @click.option("--index", type=click.Path(path_type=Path, exists=True), required=True, help="A directory to copy.")
 @click.option("--queries", type=click.Path(path_type=Path), help="One a line, or a TSV with a column `caption`.")
 @click.option("--requests", type=int, default=100_000, show_default=True, help="After the warm-up.")
-@click.option("--warm-up", type=int, default=20_000, show_default=True, help="Requests before memory is read.")
+@click.option("--warm-up", type=int, default=20_000, show_default=True, help="Requests before; they fill the caches.")
 def main(bundle: Path, index: Path, queries: Path | None, requests: int, warm_up: int) -> None:
     """Measure what grows over very many requests."""
 
@@ -128,10 +132,11 @@ def main(bundle: Path, index: Path, queries: Path | None, requests: int, warm_up
         shutil.copytree(index, home / "index")
         with serving(bundle, f"file:{home / 'index'}", "cpu", 0, home / "server.log") as server:
             crowd, mix = Crowd(server.port), mixed(texts, some_ids(server.port, texts), seed=1)
+            crowd.closed(mix, _MANY_CLIENTS, 3.0)  # so that all threads of the pool have started
             ask(crowd, server.port, mix, warm_up, tell)
-            before = Use.of(server.pid)
+            before = Use.at_rest(server.pid)
             statuses = ask(crowd, server.port, mix, requests, tell)
-            after = Use.of(server.pid)
+            after = Use.at_rest(server.pid)
             crowd.close()
     figures = [
         Figure("resident memory", "MB", [after.megabytes], "after the warm-up", [before.megabytes], GROWTH),

@@ -21,13 +21,17 @@ log = logging.getLogger(__name__)
 
 
 class Runtime(TypedDict):
-    """Where the text graph runs: asked for, and taken, and why; `provider` is ONNX Runtime's name of it."""
+    """Where the text graph runs: asked for, and taken, and why; `provider` is ONNX Runtime's name of it.
+
+    `texts_together` says whether queries may share a run: not where a text's vectors depend on its company.
+    """
 
     asked: str
     device: str
     provider: str
     why: str
     onnxruntime: str
+    texts_together: bool
 
 
 class Readiness(TypedDict):
@@ -96,6 +100,7 @@ def health_blueprint(search: Search) -> Blueprint:
 def _readiness(search: Search) -> Readiness:
     with search.live.borrow() as pair:
         manifest, placement = pair.companion.bundle.manifest, pair.companion.encoder.placement
+        texts_mix = pair.companion.texts_mix
         generation, images = pair.collection.info.name, pair.collection.count()
     return {
         "pack": manifest.pack,
@@ -104,7 +109,7 @@ def _readiness(search: Search) -> Readiness:
         "images": images,
         "following": search.live.watching(),
         "problem": _problem(search),
-        "runtime": _runtime(placement),
+        "runtime": _runtime(placement, texts_mix),
     }
 
 
@@ -116,7 +121,7 @@ def _problem(search: Search) -> str | None:
     return of_index or guard_problem()
 
 
-def _runtime(placement: Placement) -> Runtime:
+def _runtime(placement: Placement, texts_mix: bool) -> Runtime:
     return {
         "asked": placement.asked,
         "device": placement.device,
@@ -124,4 +129,5 @@ def _runtime(placement: Placement) -> Runtime:
         # What the runtime says may name its files.
         "why": placement.why if shows_paths() or "/" not in placement.why else "the log of the service says why",
         "onnxruntime": runtime_version(),
+        "texts_together": not texts_mix,
     }

@@ -55,6 +55,7 @@ from sceneseek.store.base import (
     StoredVectors,
 )
 from sceneseek.store.edge_filter import edge_filter
+from sceneseek.store.kept import KeptVectors
 from sceneseek.vectors import Floats
 
 ALIAS = "images"
@@ -353,9 +354,12 @@ class EdgeCollection:
         self._lock = lock
         self._on_close = on_close
         self._closed = False
+        self._kept: KeptVectors | None = None
+        self._may_keep = True
 
     def upsert(self, points: Sequence[Point]) -> None:
         """See `Collection.upsert`; the engine's write-ahead log makes it durable."""
+        self._keep_none()
         with_head = self.info.head > 0
         self._shard.update(
             edge.UpdateOperation.upsert_points(
@@ -372,6 +376,7 @@ class EdgeCollection:
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Collection.delete`."""
+        self._keep_none()
         self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
 
     def shortlist(
@@ -385,20 +390,27 @@ class EdgeCollection:
         """See `Collection.shortlist`."""
         # A head of no width (H_i = 0) is not stored; its rows come back without values.
         stored = [name for name in vectors if name == JOINT or self.info.head]
+        kept = self._keeping() if stored == [JOINT] else None
         hits = self._shard.query(
             edge.QueryRequest(
                 limit=limit,
                 query=edge.Query.Nearest(joint.tolist(), using=JOINT),
-                with_vector=stored or None,
+                with_vector=None if kept else stored or None,
                 params=_EXACT if exact else _RESCORED,
                 filter=None if where is None else edge_filter(typed(where, self._indexed)),
             )
         )
+        ids = [str(hit.id) for hit in hits]
         read: list[Any] = [hit.vector or {} for hit in hits] if vectors else []
+        rows: Floats | None = None
+        if kept is not None:
+            rows = kept.rows(ids, lambda missing: {i: found.joint for i, found in self.vectors(missing).items()})
+        elif JOINT in vectors:
+            rows = _matrix([v[JOINT] for v in read], self.info.joint)
         return Candidates(
-            ids=[str(hit.id) for hit in hits],
+            ids=ids,
             similarity=np.array([hit.score for hit in hits], dtype=np.float32),
-            joint=_matrix([v[JOINT] for v in read], self.info.joint) if JOINT in vectors else None,
+            joint=rows,
             head=_matrix([v.get(HEAD, ()) for v in read], self.info.head) if HEAD in vectors else None,
         )
 
@@ -418,6 +430,17 @@ class EdgeCollection:
             )
             for identity, vectors in read
         }
+
+    def _keeping(self) -> KeptVectors | None:
+        """Where joint vectors are kept once they were read; None if they are too many."""
+        if self._kept is None and self._may_keep:
+            self._kept = KeptVectors.fitting(self.count(), self.info.joint)
+            self._may_keep = self._kept is not None
+        return self._kept
+
+    def _keep_none(self) -> None:
+        """Forget what was read: it is about to change."""
+        self._kept, self._may_keep = None, True
 
     def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
         """See `Collection.set_payload`; points that get the same are written in one operation."""

@@ -32,7 +32,14 @@ _HINTS = {
 }
 _KINDS = {"query": "text", "image": "an id", "rating": "a whole number", "rater": "a short text", "key": "a short text"}
 
-ShortText = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]
+ShortText = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_NAME_CHARACTERS,
+        json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"},
+    ),
+]
 
 
 class FeedbackBody(BaseModel):

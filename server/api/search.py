@@ -13,6 +13,7 @@ from server.api.documents import AnswerDocument, AnswersDocument, answer_documen
 from server.api.operation import operation
 from server.api.search_request import SearchArguments, SearchBody, SearchesBody, read_body
 from server.api.uploads import FORM, Uploads
+from server.guard import charge
 from server.guard.paths import check_filter
 from server.observe import record_stages
 
@@ -63,6 +64,7 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         return json_answer({"answers": documents} if several else documents[0])
 
     def answered(queries: list[Query]) -> list[Answer]:
+        charge(len(queries) - 1)
         for query in queries:
             check_filter(query.where)
         answers = search.queries(queries, deadline())

@@ -11,7 +11,7 @@ One call, `guard(app, settings)`, puts it before every view. Each request passes
 no secrets. What bodies may weigh is set here too, and whether answers may name files (`paths`).
 """
 
-from server.guard.gate import guard, guard_problem
+from server.guard.gate import charge, guard, guard_problem
 from server.guard.settings import Guard
 
-__all__ = ["Guard", "guard", "guard_problem"]
+__all__ = ["Guard", "charge", "guard", "guard_problem"]

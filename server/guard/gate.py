@@ -39,6 +39,8 @@ IMAGES_PER_REQUEST = 50
 _WRONG_KEYS = "20/minute"
 _CHALLENGES = ('Bearer realm="sceneseek"', 'Basic realm="sceneseek", charset="UTF-8"')
 _EXTENSION = "sceneseek-guard"
+# What is not images.
+_REQUESTS = "requests"
 
 
 def guard(app: Flask, settings: Guard) -> None:
@@ -65,6 +67,15 @@ def guard(app: Flask, settings: Guard) -> None:
         # Not the host: a proxy that does not set it would pass on what a client wrote, and `Hosts` believe it.
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0, x_prefix=count)  # type: ignore[method-assign]  # Flask's documented place for a middleware
+
+
+def charge(more: int) -> None:
+    """Count a request that has been let in for as many more: it holds several searches.
+
+    Raises:
+        RateLimited: that is more than its sender may ask now.
+    """
+    cast("_Gate", current_app.extensions[_EXTENSION]).charge(more)
 
 
 def guard_problem() -> str | None:
@@ -96,10 +107,17 @@ class _Gate:
             # Comes without a key, whatever the request after it comes with.
             if (answer := self._origins.preflight(environ)) is not None:
                 return answer
-        self._count(self._identify(environ), path)
+        g.rate = rate = self._identify(environ)
+        self._count(rate, path)
         if environ.get("CONTENT_TYPE", "").startswith("multipart/form-data"):
             request.max_content_length = self._max_form
         return None
+
+    def charge(self, more: int) -> None:
+        """See the function of this name."""
+        rate: RateLimitItem | None = g.rate
+        if rate is not None and more > 0:
+            self._judge(self._rates.hit(rate, _of(_REQUESTS), more), rate, _REQUESTS)
 
     def mark(self, response: Response) -> Response:
         """Say who may read the answer."""
@@ -133,13 +151,21 @@ class _Gate:
     def _count(self, rate: RateLimitItem | None, path: str) -> None:
         if rate is None or path == "/" or path.startswith(_STATIC):
             return
-        name = "requests"
+        name = _REQUESTS
         if path.startswith(_IMAGES):
             name, rate = "images", times(rate, IMAGES_PER_REQUEST)
-        standing = self._rates.hit(rate, f"{name} {cast(Caller, g.caller).identity}")
+        self._judge(self._rates.hit(rate, _of(name)), rate, name)
+
+    @staticmethod
+    def _judge(standing: Standing, rate: RateLimitItem, name: str) -> None:
         _tell(standing, rate, name)
         if not standing.allowed:
             raise RateLimited(standing.retry_after)
+
+
+def _of(name: str) -> str:
+    """Under which the requests of a kind of who asks are counted."""
+    return f"{name} {cast(Caller, g.caller).identity}"
 
 
 def _challenge(response: Response) -> Response:

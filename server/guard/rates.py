@@ -77,10 +77,10 @@ class Rates:
         """How many counters there are."""
         return len(self._counters.counts)
 
-    def hit(self, rate: RateLimitItem, identity: str) -> Standing:
-        """Count a request of a sender."""
+    def hit(self, rate: RateLimitItem, identity: str, weight: int = 1) -> Standing:
+        """Count a request of a sender, or one that weighs as much as so many, at most as a whole window."""
         with self._guard:
-            allowed = self._windows.hit(rate, identity)
+            allowed = self._windows.hit(rate, identity, cost=min(weight, rate.amount))
             reset, remaining = self._windows.get_window_stats(rate, identity)
         # A window's end alone makes no room: the one before it weighs on, and less with each of these steps. The
         # millisecond is for what rounding takes away.

@@ -304,7 +304,7 @@ def _read_all(connection: socket.socket) -> bytes:
 
 
 def _read_answer(connection: socket.socket) -> bytes:
-    """One whole answer, then the connection is closed, as a client does: gunicorn waits 2 s for each that is not."""
+    """One whole answer, then the connection is closed, as a client does."""
     received = b""
     with connection:
         while part := connection.recv(65_536):

@@ -68,6 +68,7 @@ def test_readiness_names_what_is_answered_from(client: FlaskClient, search: Sear
             "provider": "CPUExecutionProvider",
             "why": "asked for",
             "onnxruntime": onnxruntime.__version__,
+            "texts_together": True,
         },
     }
 

@@ -13,6 +13,9 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
 from sceneseek.payload import point_id
+from sceneseek.search import Search
+from server.app import create_app
+from server.guard import Guard
 from tests.drawing import NAMES
 
 SEARCH, SCORE = "/v1/search", "/v1/score"
@@ -140,6 +143,15 @@ def test_a_flaw_in_one_of_several_searches_is_named_with_its_place(
 ) -> None:
     response = client.post(SEARCH, json=body)
     assert (response.status_code, response.get_json(force=True)["detail"]) == (400, detail)
+
+
+def test_several_searches_count_as_several_against_the_rate(search: Search) -> None:
+    client = create_app(search, Guard(rate_limit="4/hour")).test_client()
+    three = {"queries": [{"q": "x", "k": 1}] * 3}
+    assert client.post(SEARCH, json=three).status_code == 200
+    refused = client.post(SEARCH, json=three)
+    assert (refused.status_code, refused.get_json(force=True)["type"]) == (429, "urn:sceneseek:problem:rate-limited")
+    assert int(refused.headers["Retry-After"]) > 1
 
 
 def test_pages_put_together_are_the_whole_answer(client: FlaskClient) -> None:

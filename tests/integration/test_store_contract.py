@@ -112,6 +112,21 @@ def test_upserting_the_same_id_replaces_and_deleting_twice_is_no_error(store: Ve
     store.discard(collection)
 
 
+def test_a_vector_that_was_read_once_is_read_anew_when_it_has_changed(store: VectorStore) -> None:
+    collection = store.create(INFO)
+    collection.upsert(points(10))
+    query = points(10)[3].joint
+    before = collection.shortlist(query, 10, ("joint",))
+    moved = replace(points(10)[3], joint=points(10)[7].joint)
+    collection.upsert([moved])
+    after = collection.shortlist(query, 10, ("joint",))
+    assert before.joint is not None
+    assert after.joint is not None
+    np.testing.assert_allclose(after.joint[after.ids.index(moved.id)], moved.joint, atol=1e-5)
+    np.testing.assert_allclose(before.joint[before.ids.index(moved.id)], query, atol=1e-5)
+    store.discard(collection)
+
+
 def test_records_come_in_the_order_asked_and_unknown_ids_are_left_out(store: VectorStore) -> None:
     published(store, INFO, points(10))
     collection = store.open("first")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from sceneseek.errors import InvalidRequest
 from sceneseek.filters import (
@@ -28,9 +31,13 @@ from sceneseek.filters import (
     json_path,
     typed,
 )
+from sceneseek.filters.schema import condition_schema
 
 YEAR, TAGS, TAKEN = ("metadata", "year"), ("metadata", "tags"), ("metadata", "taken")
 X = ("metadata", "x")
+
+
+SCHEMA = Draft202012Validator({**condition_schema("#"), "$schema": "https://json-schema.org/draft/2020-12/schema"})
 
 
 def day(year: int, month: int, number: int) -> datetime:
@@ -168,6 +175,25 @@ def test_json_that_cannot_be_understood_is_refused_and_the_condition_named(docum
     with pytest.raises(InvalidRequest) as refusal:
         filter_from_json(document)
     assert message in refusal.value.what
+    # What a date is, a schema leaves to the formats that a checker knows; and a number has no size in it.
+    assert SCHEMA.is_valid(document) == message.endswith(("no ISO 8601 date", "too many digits"))
+
+
+@pytest.mark.parametrize("number", [5, -1.5, 2**53 + 1, 2**64, 10**30])
+def test_a_whole_number_of_any_size_is_compared(number: float) -> None:
+    document = {"all": [{"field": "x", "equals": number}, {"field": "x", "lte": number}]}
+    assert SCHEMA.is_valid(document)
+    assert isinstance(filter_from_json(document), All)
+
+
+def test_the_filters_page_has_no_json_that_the_schema_or_the_reader_refuses() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+    rows = re.findall(r"`(\{\"(?:field|not|path_prefix).*?\})`", page)
+    documents = [json.loads(row) for row in rows if "..." not in row]
+    assert len(documents) > 7
+    for document in documents:
+        assert SCHEMA.is_valid(document), document
+        filter_from_json(document)
 
 
 def test_a_filter_has_bounds() -> None:
