@@ -48,7 +48,8 @@ demo: $(BUNDLE)/manifest.json  ## index the demo gallery (or IMAGES=DIR) and ans
 ifeq ($(IMAGES),$(GALLERY))
 	@scripts/demo-gallery $(GALLERY)
 endif
-	$(BIN)/sceneseek index "$(IMAGES)" --bundle $(BUNDLE) --index $(DEMO_INDEX)
+	$(BIN)/sceneseek index "$(IMAGES)" --bundle $(BUNDLE) --index $(DEMO_INDEX) \
+	    $(if $(filter $(GALLERY),$(IMAGES)),--metadata $(GALLERY)/captions.tsv)
 	@for query in "a cup of coffee" "a red flower" "an animal that lives in the sea"; do \
 	    echo; echo "$$query"; \
 	    $(BIN)/sceneseek search "$$query" --bundle $(BUNDLE) --index $(DEMO_INDEX) || exit 1; \

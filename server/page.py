@@ -1,4 +1,4 @@
-"""`/`: the search page, three static files that talk to `/v1/search`."""
+"""`/`: the search page, static files that talk to `/v1`; docs/page.md tells of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Blueprint, Response, current_app
 
 
 def page_blueprint() -> Blueprint:
-    """The view of the page; its style and script are served as Flask serves static files."""
+    """The view of the page; its style and scripts are served as Flask serves static files."""
     blueprint = Blueprint("page", __name__)
 
     @blueprint.get("/")

@@ -20,6 +20,8 @@ MAX_FIELDS = 24
 MAX_VALUES = 30
 # Values of one field that are counted; those that come first once there are more.
 _MAX_DISTINCT = 2_000
+# Longer texts are read, not chosen by, and would make the counts large.
+_LONGEST_VALUE = 200
 _SECONDS = 1.0
 # Images between two looks at the clock.
 _STRIDE = 512
@@ -98,9 +100,14 @@ class _Tally:
             if about.type in _BOUNDED:
                 about.least = value if about.least is None else min(about.least, value)
                 about.greatest = value if about.greatest is None else max(about.greatest, value)
-            elif value in self._counts or len(self._counts) < _MAX_DISTINCT:
+            elif self._counted(value):
                 self._counts[value] += 1
         about.images += seen
+
+    def _counted(self, value: str | bool) -> bool:
+        if isinstance(value, str) and len(value) > _LONGEST_VALUE:
+            return False
+        return value in self._counts or len(self._counts) < _MAX_DISTINCT
 
     def told(self) -> Surveyed:
         about = self._about

@@ -15,6 +15,9 @@ from server.answer import json_answer
 from server.api.operation import operation
 from server.survey import FieldSurvey, Surveyed, survey_fields
 
+# Records at a time: few, since the embedded engine lets nobody search while it reads them.
+_BATCH = 256
+
 
 class ValueDocument(TypedDict):
     """A value, and how many of the images looked at have it."""
@@ -61,7 +64,7 @@ def fields_blueprint(search: Search) -> Blueprint:
         with guard, search.live.borrow() as pair:
             info = pair.collection.info
             if info.name not in made:
-                found = survey_fields(info.indexed, pair.collection.scroll())
+                found = survey_fields(info.indexed, pair.collection.scroll(_BATCH))
                 made.clear()
                 made[info.name] = found
             found = made[info.name]

@@ -8,15 +8,14 @@
  *   busy     too much at a time
  *   key      a key is needed
  *   refused  anything else: asking again does not help
- * `seconds` until it may be asked again; `told` says whether the service named them.
+ * `seconds` until it may be asked again.
  */
 export class Refusal extends Error {
-  constructor(kind, status, why, seconds, told = false) {
+  constructor(kind, status, why, seconds) {
     super(why);
     this.kind = kind;
     this.status = status;
     this.seconds = seconds;
-    this.told = told;
   }
 
   /** Whether the same request may succeed later. */
@@ -63,5 +62,5 @@ function refusal(response, problem) {
   const why = problem.hint ? `${detail} (${problem.hint})` : detail;
   const told = Number.parseFloat(response.headers.get("Retry-After") ?? "");
   const seconds = Math.min(Math.max(Number.isFinite(told) ? told : 2, 1), 60);
-  return new Refusal(KINDS[response.status] ?? "refused", response.status, why, seconds, Number.isFinite(told));
+  return new Refusal(KINDS[response.status] ?? "refused", response.status, why, seconds);
 }

@@ -16,6 +16,11 @@ export function element(tag, about = {}, ...children) {
   return made;
 }
 
+/** Elements with a space between one and the next, for those who hear or copy them. */
+export function apart(elements) {
+  return elements.flatMap((each, i) => (i ? [" ", each] : [each]));
+}
+
 /** The element of an id, which the page has. */
 export function byId(id) {
   return document.getElementById(id);

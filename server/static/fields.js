@@ -1,5 +1,5 @@
 // A result's metadata, read for people: which field is its title, and how values are written.
-import { date } from "./language.js";
+import { date, say } from "./language.js";
 
 // Field names that hold a title, the best first.
 const TITLES = ["title", "titel", "titre", "название", "name", "caption", "подпись", "label", "headline", "description", "описание"];
@@ -18,6 +18,9 @@ export function written(value) {
   }
   if (value !== null && typeof value === "object") {
     return "lat" in value && "lon" in value ? `${value.lat}, ${value.lon}` : JSON.stringify(value);
+  }
+  if (typeof value === "boolean") {
+    return say(`filters.${value}`);
   }
   return typeof value === "string" ? date(value) : String(value);
 }

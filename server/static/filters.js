@@ -110,7 +110,7 @@ export class Filters {
 /** Whether people can choose by a field: not where nearly each image has a value of its own, as titles are. */
 function offered(field) {
   if (field.type === "keyword") {
-    const most = field.values[0].images;
+    const most = field.values[0]?.images ?? 0;
     return most > 1 && most >= field.images / 100;
   }
   return field.type === "bool" || (field.min !== null && field.min !== field.max);

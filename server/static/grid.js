@@ -34,7 +34,7 @@ export class Grid {
       }
     });
     place.addEventListener("keydown", (event) => this.#move(event));
-    new ResizeObserver(() => this.list.clientWidth !== this.width && this.#lay()).observe(place);
+    new ResizeObserver(() => this.#room() !== this.width && this.#lay()).observe(place);
   }
 
   /** Show a search's results in place of those before. */
@@ -74,8 +74,13 @@ export class Grid {
     return Boolean(link);
   }
 
+  /** The width of the rows in whole pixels, never more than there is: clientWidth may be rounded up. */
+  #room() {
+    return Math.floor(this.list.getBoundingClientRect().width);
+  }
+
   #lay() {
-    this.width = this.list.clientWidth;
+    this.width = this.#room();
     const gap = Number.parseFloat(getComputedStyle(this.list).columnGap) || 0;
     const made = sizes(this.ratios, this.width, gap, this.complete);
     made.forEach(([width, height], i) => {

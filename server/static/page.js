@@ -1,7 +1,7 @@
 // The search page. The state is in the address (address.js); what people do changes it, and `show` makes the page what
 // the state says. Everything else is in the modules: each owns a part of the page and reports what happens there.
 import * as address from "./address.js";
-import { byId, element } from "./elements.js";
+import { apart, byId, element } from "./elements.js";
 import { Examples } from "./examples.js";
 import { Filters } from "./filters.js";
 import { Grid } from "./grid.js";
@@ -58,6 +58,7 @@ const status = new Status(byId("status"), byId("banners"), {
   recovered: () => (problemBox.hidden ? examples.show(!address.searches(state)) : search()),
   anew: () => search(true),
   generation: (name) => filters.offer(name),
+  told: () => !problemBox.hidden,
 });
 
 // --- what people do
@@ -128,6 +129,9 @@ function settle() {
 /** Go to another state, as by a link. */
 function go(next) {
   settle();
+  if (!address.sameSearch(state, next)) {
+    scrollTo(0, 0);
+  }
   change(next, true);
 }
 
@@ -289,7 +293,7 @@ function failed(refusal, first) {
   byId("verdict").hidden = true;
   byId("more").hidden = true;
   problem(explained(refusal));
-  if (refusal.passes) {
+  if (refusal.kind === "away" || refusal.kind === "unready") {
     status.look();
   }
 }
@@ -307,7 +311,8 @@ function problem(text, byFilters = false) {
 function verdict(answer) {
   const nothing = answer.match === false && answer.results.length > 0;
   const foreign = /[^\p{Script=Latin}\p{N}\p{P}\p{S}\s]/u.test(answer.query ?? "");
-  byId("verdict").textContent = nothing ? say(foreign ? "verdict.english" : "verdict.nothing") : "";
+  const plain = state.image || state.picture ? "verdict.words" : "verdict.nothing";
+  byId("verdict").textContent = nothing ? say(foreign ? "verdict.english" : plain) : "";
   byId("verdict").hidden = !nothing;
 }
 
@@ -326,7 +331,7 @@ function summary(answer, elapsed, renewed) {
   if (renewed) {
     add(say("summary.renewed"));
   }
-  byId("summary").replaceChildren(...parts);
+  byId("summary").replaceChildren(...apart(parts));
 }
 
 restore();

@@ -1,5 +1,5 @@
 // Four buttons by which people say how well an image matches what they asked for.
-import { send } from "./api.js";
+import { ask, send } from "./api.js";
 import { element } from "./elements.js";
 import { say } from "./language.js";
 import { LEVELS, mark } from "./marks.js";
@@ -50,8 +50,8 @@ export class Rating {
         this.#press();
       }
     } catch (error) {
-      // A service that collects none has no such address, or says so without saying when to come again.
-      this.off ||= [404, 405].includes(error.status) || (error.status === 503 && !error.told);
+      // Not found is the image, or a place for ratings: then the image is there.
+      this.off ||= error.status === 404 && (await known(image));
       if (stillShown()) {
         this.said.textContent = this.off ? say("rating.off") : say("rating.failed", { why: explained(error) });
       }
@@ -61,6 +61,15 @@ export class Rating {
   #press() {
     const given = this.given.get(`${this.query}\n${this.image}`);
     this.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(LEVELS[i] === given)));
+  }
+}
+
+async function known(image) {
+  try {
+    await ask(`v1/images/${image}/details`);
+    return true;
+  } catch {
+    return false;
   }
 }
 

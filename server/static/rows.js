@@ -41,5 +41,5 @@ export function sizes(ratios, room, gap, complete) {
 }
 
 function heightFor(room) {
-  return Math.min(Math.max(room * 0.2, 150), 270);
+  return Math.min(Math.max(room * 0.2, 190), 270);
 }

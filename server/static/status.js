@@ -1,7 +1,7 @@
 // What answers, in a line, and in banners what people should know of it: that it is not ready, that a reindex runs,
 // that the collection has changed since. Asked for again and again while the page can be seen.
 import { ask } from "./api.js";
-import { element } from "./elements.js";
+import { apart, element } from "./elements.js";
 import { date, say } from "./language.js";
 import { explained } from "./problems.js";
 
@@ -13,7 +13,8 @@ export class Status {
   /**
    * line: where the status goes.
    * banners: where the banners go; they lie over the page, so that nothing moves when one comes.
-   * heard: `.recovered()`, `.anew()` when somebody wants the changed collection searched, and `.generation(name)`.
+   * heard: `.recovered()`, `.anew()` when somebody wants the changed collection searched, `.generation(name)`, and
+   * `.told()`, whether the page tells of a problem already.
    */
   constructor(line, banners, heard) {
     this.line = line;
@@ -38,13 +39,13 @@ export class Status {
     if (mine !== this.looking) {
       return;
     }
-    if (problem) {
-      this.#lost(problem);
-    } else {
+    if (!problem) {
       this.#found(ready, collections);
+    } else if (problem.kind !== "busy") {
+      this.#lost(problem);
     }
     if (!document.hidden) {
-      this.timer = setTimeout(() => this.look(), problem || collections?.building ? SOON : EVERY);
+      this.timer = setTimeout(() => this.look(), wait(problem, collections));
     }
   }
 
@@ -75,7 +76,7 @@ export class Status {
     }
     this.line.classList.remove("amiss");
     // Written only where it changes, so that nothing is announced or selected in vain.
-    const written = element("p", {}, ...parts);
+    const written = element("p", {}, ...apart(parts));
     if (this.line.innerHTML !== written.innerHTML) {
       this.line.replaceChildren(...written.childNodes);
     }
@@ -90,7 +91,7 @@ export class Status {
   #tell() {
     const { problem, live, building, behind } = this.state ?? {};
     const told = [];
-    if (problem) {
+    if (problem && !this.heard.told()) {
       told.push([explained(problem), "amiss"]);
     }
     if (building) {
@@ -115,4 +116,12 @@ export class Status {
       this.banners.lastElementChild.append(" ", again);
     }
   }
+}
+
+/** Milliseconds until the next look. */
+function wait(problem, collections) {
+  if (problem) {
+    return { away: SOON, unready: SOON, busy: Math.max(problem.seconds * 1000, EVERY) }[problem.kind] ?? EVERY;
+  }
+  return collections.building ? SOON : EVERY;
 }

@@ -79,8 +79,9 @@ export class Viewer {
   }
 
   #fill(result, answer, state) {
-    this.title.textContent = result ? titleOf(result) || say("result.number", { n: result.rank ?? "" }).trim() : "";
-    this.place.textContent = result?.rank ? say("viewer.place", { n: result.rank }) : "";
+    const title = result ? titleOf(result) : "";
+    this.title.textContent = title || (result?.rank ? say("result.number", { n: result.rank }) : say("viewer.untitled"));
+    this.place.textContent = title && result.rank ? say("viewer.place", { n: result.rank }) : "";
     this.#picture(result);
     this.score.replaceChildren(...(answer && result ? explanation(result, answer, state) : []));
     this.score.hidden = !this.score.childElementCount;
@@ -184,7 +185,7 @@ function explanation(result, answer, state) {
     if (answer.calibrated) {
       const level = levelOf(result.score, result.match);
       said.push(element("p", { class: "verdict-mark" }, mark(level)));
-      add(say("viewer.match", { ...values, mark: say(`mark.${level}`) }));
+      add(say("viewer.match", values));
     } else {
       add(say("viewer.match.plain", values));
     }

@@ -63,6 +63,11 @@ def test_fields_and_values_are_bounded() -> None:
     assert {(len(field.values), field.distinct) for field in found.fields} == {(MAX_VALUES, 2_000)}
 
 
+def test_long_texts_are_no_values_to_choose_by() -> None:
+    found = survey_fields({"x": "keyword"}, records({"x": "a" * 201}, {"x": "b" * 200}))
+    assert found.fields == [Surveyed("x", "keyword", 2, [("b" * 200, 1)], 1)]
+
+
 def test_a_collection_that_takes_too_long_is_counted_in_part() -> None:
     def endless() -> Iterator[Record]:
         while True:

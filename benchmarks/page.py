@@ -1,0 +1,98 @@
+"""How soon after the last key the page shows results: `python -m benchmarks.page --bundle DIR --images DIR`.
+
+A real Chromium types into the page of a real service, and the page's own clock tells: from the last key, the pause
+after which it is searched included, until every picture of the first row is painted. No picture was shown before, so
+the service draws each small one anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from benchmarks.machine import describe
+from benchmarks.report import Figure, Goal, Report, Section
+from benchmarks.serving import serving
+from benchmarks.texts import drawn, own_queries, read_queries
+
+GOAL = Goal("value", 300.0)
+# The first row's pictures have come, and the frame after the one that holds them has begun: they are on the screen.
+WATCH = """
+    window.lastKey = 0;
+    window.shift = 0;
+    new PerformanceObserver((list) => list.getEntries().forEach((entry) => { window.shift += entry.value; }))
+        .observe({ type: 'layout-shift', buffered: true });
+    addEventListener('keydown', (event) => { window.lastKey = event.timeStamp; }, true);
+"""
+PAINTED = """query => new Promise((resolve) => {
+    const look = () => {
+        const items = [...document.querySelectorAll('#results > li')];
+        const row = items.filter((item) => item.offsetTop === items[0].offsetTop);
+        const there = document.title.startsWith(query) && !document.querySelector('#results').ariaBusy;
+        if (there && row.length && row.every((item) => item.querySelector('img').complete)) {
+            requestAnimationFrame((now) => resolve(now - window.lastKey));
+        } else {
+            requestAnimationFrame(look);
+        }
+    };
+    look();
+})"""
+
+
+@click.command()
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), default=Path("bundles/compact"))
+@click.option("--images", type=click.Path(path_type=Path, exists=True), required=True, help="A folder of pictures.")
+@click.option("--count", type=click.IntRange(1), default=1_000, show_default=True, help="How many of them.")
+@click.option("--queries", "texts", type=click.Path(path_type=Path, exists=True), help="A line, or a caption, each.")
+@click.option("--rounds", type=click.IntRange(1), default=40, show_default=True, help="How many queries are typed.")
+@click.option("--chromium", default=shutil.which("chromium") or "chromium", show_default=True)
+def main(bundle: Path, images: Path, count: int, texts: Path | None, rounds: int, chromium: str) -> None:
+    """Measure the page in a browser."""
+    queries = drawn(read_queries(texts) if texts else own_queries(), rounds, seed=0)
+    with tempfile.TemporaryDirectory(prefix="sceneseek-page-") as kept:
+        home = Path(kept)
+        index = f"file:{home / 'index'}"
+        folder = home / "pictures"
+        folder.mkdir()
+        for image in sorted(path for path in images.iterdir() if path.is_file())[:count]:
+            shutil.copy(image, folder)
+        command = [str(Path(sys.executable).with_name("sceneseek")), "index", str(folder)]
+        subprocess.run([*command, "--bundle", str(bundle), "--index", index], check=True, capture_output=True)
+        with serving(bundle, index, "auto", 0, home / "log") as service:
+            painted, shift = type_all(f"http://127.0.0.1:{service.port}/", queries, chromium)
+    figure = Figure("from the last key to the first row painted", "ms", painted, goal=GOAL)
+    section = Section(f"The page, {count:,} pictures, {rounds} queries", [figure])
+    section.notes.append(f"layout shift over all of them: {shift:g}")
+    print("\n".join(Report(describe(), [section]).lines()))
+    sys.exit(int(not figure.met() or shift > 0))
+
+
+def type_all(address: str, queries: list[str], chromium: str) -> tuple[list[float], float]:
+    """Milliseconds until each was painted, and how much of the layout moved."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - of the extra dev
+
+    with sync_playwright() as engine:
+        # Chromium's own sandbox does not work for root.
+        browser = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-GB")
+        page.add_init_script(WATCH)
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        painted = []
+        for query in queries:
+            page.locator("#query").fill("")
+            page.locator("#query").press_sequentially(query, delay=30)
+            painted.append(float(page.evaluate(PAINTED, query)))
+            page.wait_for_load_state("networkidle")
+        shift = float(page.evaluate("window.shift"))
+        browser.close()
+    return painted, shift
+
+
+if __name__ == "__main__":
+    main()
