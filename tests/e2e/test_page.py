@@ -604,7 +604,8 @@ def test_scrolling_brings_every_image_once_in_the_service_s_order(visit: Visit) 
         if page.locator("#more").is_hidden():
             break
     page.wait_for_load_state("networkidle")
-    assert len(ids(page)) == len(set(ids(page))) == LEADING
+    there = ids(page)  # once: more may be on its way
+    assert len(there) == len(set(there)) == LEADING
     expected = asked(page, "v1/search?q=colourful+dots&k=100")["results"]
     assert ids(page)[:24] == [result["id"] for result in expected][:24]
 
@@ -626,7 +627,8 @@ def test_more_that_could_not_be_fetched_is_fetched_when_it_can_be(visit: Visit) 
     page.mouse.wheel(0, 3000)
     page.get_by_role("button", name="The rest could not be fetched. Try again").click()
     page.wait_for_function("() => document.querySelectorAll('#results li').length > 30")
-    assert len(ids(page)) == len(set(ids(page)))
+    there = ids(page)  # once: more may be on its way
+    assert len(there) == len(set(there))
 
 
 # --- the service's state
@@ -687,7 +689,8 @@ def test_a_generation_that_changes_between_pages_begins_the_results_anew(visit: 
     page.mouse.wheel(0, 3000)
     page.wait_for_function("() => document.querySelectorAll('#results li').length > 30")
     assert ["offset=24&" in url for url in switched][:2] == [True, False]
-    assert len(ids(page)) == len(set(ids(page)))
+    there = ids(page)  # once: more may be on its way
+    assert len(there) == len(set(there))
 
 
 def test_a_service_that_is_away_is_named_and_found_again_by_itself(visit: Visit) -> None:
