@@ -40,17 +40,17 @@ _BLOCK = 1000
 _REST = 5.0
 
 _HOSTILE = (
-    b"BREW / HTTP/1.1\r\nHost: here\r\n\r\n",
-    b"GET /v1/search?q=%00 HTTP/1.1\r\nHost: here\r\n\r\n",
-    b"GET /v1/search?q=" + b"long+" * 1000 + b" HTTP/1.1\r\nHost: here\r\n\r\n",
-    b"GET /v1/images/../../etc/passwd HTTP/1.1\r\nHost: here\r\n\r\n",
-    b"GET /v1/images/00000000-0000-0000-0000-000000000000 HTTP/1.1\r\nHost: here\r\n\r\n",
-    b"POST /v1/search HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{{{{{",
-    b"POST /v1/search HTTP/1.1\r\nHost: here\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc",
+    b"BREW / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /v1/search?q=%00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /v1/search?q=" + b"long+" * 1000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /v1/images/../../etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /v1/images/00000000-0000-0000-0000-000000000000 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{{{{{",
+    b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc",
 )
 _CUT_OFF = (
     b"GET /v1/sear",
-    b"POST /v1/search HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n{",
+    b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n{",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
     b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000,
 )
