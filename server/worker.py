@@ -2,8 +2,8 @@
 
 - It is never asked more than it can do: requests beyond a bound are answered 429 by two threads of their own, so
   that those inside are answered as fast as ever; see `admission`.
-- A thread is given to a request that has come whole, never to a connection, and one that sends or reads too slowly
-  is cut off; see `arrival` and `uptake`.
+- A thread is given to a request that has come whole, and kept until it is answered: it waits neither for who sends
+  slowly nor for who reads slowly, and who is too slow is cut off; see `arrival`, `departure` and `uptake`.
 - A stop loses nobody, connections that the kernel has accepted but gunicorn has not yet included, and waits for
   nobody who has been answered and stays connected.
 - It does not outlive its master.
@@ -34,6 +34,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from server.admission import ALWAYS_ANSWERED, DEADLINE, Admission, turned_away
 from server.arrival import SMALL_BODY, Arrival, BodyTooLong
+from server.departure import Departure, Memory
 from server.headers import SECURITY_HEADERS
 from server.lingering import Lingering
 from server.problem import MEDIA_TYPE, Problem
@@ -62,6 +63,8 @@ _PATIENCE_FOR_REFUSED = 1.0
 _STOP_LINGER, _STOP_BODY = 0.5, 5.0
 # Bytes of large bodies on their way, waiting and being read, together; two of the largest at least.
 _MEMORY = 128 * 2**20
+# Bytes of answers that their clients have not taken yet.
+_MEMORY_OF_ANSWERS = 64 * 2**20
 # How often those who are too slow are looked for.
 _SWEEP = 0.1
 
@@ -110,6 +113,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._requests: set[_Connection] = set()
         # Whose request has begun to come.
         self._arriving: set[_Connection] = set()
+        # Whose answer has been made, and not been taken yet.
+        self._departing: set[_Connection] = set()
+        self._answers = Memory(_MEMORY_OF_ANSWERS)
         self._swept = 0.0
         self._mine = threading.local()
         super().init_process()
@@ -156,9 +162,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     def accept(self, listener: socket.socket) -> None:
         """Take a connection, and wait for its first bytes."""
         try:
-            client, address = listener.accept()
+            accepted, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
+        client = Departure(accepted, self._answers)
         self.nr_conns += 1
         connection = _Connection(self.cfg, client, address, listener.getsockname(), self._guard.max_body)
         connection.set_timeout()
@@ -267,11 +274,42 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
     def finish_request(self, conn: _Connection, fs: Future[Any]) -> None:
         """Wait at a connection again, or close it."""
         self._requests.discard(conn)
-        conn.uptake = None
         if conn.refused:
             self._refusals -= 1
         else:
             self._admission.leave()
+        if conn.sock.left:
+            conn.sock.setblocking(False)
+            self._departing.add(conn)
+            self.poller.register(conn.sock, selectors.EVENT_WRITE, partial(self._send_more, conn, fs))
+        else:
+            self._answered(conn, fs)
+
+    def _send_more(self, conn: _Connection, fs: Future[Any], client: Departure) -> None:
+        """Send what the client takes now of an answer that has been made."""
+        if conn not in self._departing:  # it was given up while this was about to be called
+            return
+        try:
+            client.go_on()
+        except OSError:
+            self._give_up(conn)
+            return
+        if not client.left:
+            self._departing.discard(conn)
+            self.poller.unregister(client)
+            self._answered(conn, fs)
+
+    def _give_up(self, conn: _Connection) -> None:
+        """Close the connection of a client that has gone, or does not read its answer."""
+        self._departing.discard(conn)
+        self.poller.unregister(conn.sock)
+        cut_off(conn.sock)
+        conn.close()
+        self._gone()
+
+    def _answered(self, conn: _Connection, fs: Future[Any]) -> None:
+        """Go on with the connection's next request, wait for it, or close."""
+        conn.uptake = None
         if fs.cancelled() or fs.exception() is not None:
             super().finish_request(conn, fs)
         elif fs.result() is False:
@@ -301,16 +339,23 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         self._swept = now
         for conn in [conn for conn in self._arriving if conn.arrival.until < now]:
             self._end(conn, self._malformed(_TOO_SLOW))
+        for conn in [conn for conn in self._departing if self._reads_too_slowly(conn)]:
+            self._give_up(conn)
         for conn in self._requests:
-            if conn.uptake is None:
-                conn.uptake = Uptake(conn.sock)
-            elif conn.uptake.too_slow():
-                self.log.debug("a client that did not read its answer was cut off")
+            if self._reads_too_slowly(conn):
                 cut_off(conn.sock)
             if now - conn.since > (_PATIENCE_FOR_REFUSED if conn.refused else self._admission.seconds):
                 # Whoever reads from it reads its end; an answer that is being made can still be sent.
                 with contextlib.suppress(OSError):
                     conn.sock.shutdown(socket.SHUT_RD)
+
+    def _reads_too_slowly(self, conn: _Connection) -> bool:
+        if conn.uptake is None:
+            conn.uptake = Uptake(conn.sock)
+        if conn.uptake.too_slow():
+            self.log.debug("a client that did not read its answer is cut off")
+            return True
+        return False
 
     # The stop.
 
