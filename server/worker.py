@@ -35,6 +35,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from server.admission import ALWAYS_ANSWERED, DEADLINE, Admission, turned_away
 from server.arrival import SMALL_BODY, Arrival, BodyTooLong
 from server.departure import Departure, Memory
+from server.file_part import FilePart
 from server.headers import SECURITY_HEADERS
 from server.lingering import Lingering
 from server.problem import MEDIA_TYPE, Problem
@@ -140,7 +141,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
             environ[DEADLINE] = deadline = connection.since + self._admission.seconds
             if time.monotonic() >= deadline:
                 return turn_away(self._admission.too_late(), environ, start_response)
-            return application(environ, start_response)
+            answer = application(environ, start_response)
+            return environ["wsgi.file_wrapper"](answer.file) if isinstance(answer, FilePart) else answer
 
         self.wsgi = admitted
 

@@ -121,3 +121,19 @@ def test_who_waits_to_be_asked_for_his_body_is_asked_once(service: Service) -> N
             assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
             client.sendall(BODY)
             assert answer(client)[0] == 200
+
+
+def test_who_does_not_read_delays_nobody_and_gets_all_when_he_does(service: Service) -> None:
+    """What is asked for is more than the system takes for a client that does not read."""
+    with contextlib.closing(service.connect()) as connection:
+        connection.request("GET", "/openapi.json")
+        size = len(connection.getresponse().read())
+    times = 6_000_000 // size
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * times
+    with several(service, asked) as clients:
+        time.sleep(0.5)
+        assert seconds_to_answer(service) < 2
+        clients[0].settimeout(10)
+        received = 0
+        while received < times * size:
+            received += len(clients[0].recv(1 << 20))
