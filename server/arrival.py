@@ -28,7 +28,8 @@ SMALL_BODY = 65_536
 # on a slow line sends 10 MB in ten minutes.
 PATIENCE, FLOOR = 10.0, 16_384
 
-_READ = 262_144
+# At a time: of a head, which most often is all there is, and of a body.
+_READ_HEAD, _READ = 8192, 262_144
 _END = b"\r\n\r\n"
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _LONGEST_REQUEST_LINE = 8190
@@ -143,7 +144,7 @@ class Arrival:
 
     def _room(self) -> int:
         if not self._head:
-            return MAX_HEAD - len(self._data)
+            return min(_READ_HEAD, MAX_HEAD - len(self._data))
         return min(_READ, self._needed - len(self._data)) if self._needed else _READ
 
     def _known(self) -> bool:

@@ -72,21 +72,21 @@ class Departure(socket.socket):
         """Whether anything has not been taken yet."""
         return bool(self._left)
 
-    def sendall(self, data: Any, flags: int = 0) -> None:
+    def sendall(self, data: bytes | memoryview, flags: int = 0) -> None:  # type: ignore[override]  # what gunicorn sends
         """Send what is taken at once, and keep the rest.
 
         Raises:
             OSError: the client has gone.
         """
-        view = memoryview(data)
-        if not self._left:
-            view = view[self._send(view, flags) :]
-        if view:
-            self._left.append(view)
-            self._memory.take(len(view))
-            while self._memory.short and self._left:
-                self._writable(None)
-                self.go_on()
+        sent = 0 if self._left else self._send(data, flags)
+        if sent == len(data):
+            return
+        view = memoryview(data)[sent:]
+        self._left.append(view)
+        self._memory.take(len(view))
+        while self._memory.short and self._left:
+            self._writable(None)
+            self.go_on()
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Send of a file what is taken without pauses, and keep the rest of it open.
@@ -130,9 +130,9 @@ class Departure(socket.socket):
                 self._memory.take(-len(part))
         super().close()
 
-    def _send(self, view: memoryview, flags: int = 0) -> int:
+    def _send(self, data: bytes | memoryview, flags: int = 0) -> int:
         try:
-            return super().send(view, flags | socket.MSG_DONTWAIT)
+            return self.send(data, flags | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return 0
 
