@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import server.uptake
 from server.departure import Departure, Memory
+from server.uptake import Uptake, cut_off
 
 MUCH = bytes(range(256)) * 40_000
 
@@ -88,3 +90,33 @@ def test_a_file_that_became_shorter_breaks_the_connection(
     (tmp_path / "file").write_bytes(b"short")
     with (tmp_path / "file").open("rb") as file, pytest.raises(BrokenPipeError):
         served.sendfile(file, 0, 100)
+
+
+@pytest.mark.parametrize("read", [0, 3000], ids=["nothing", "little"])
+def test_who_takes_too_little_is_found_out_and_can_be_cut_off(
+    ends: tuple[Departure, socket.socket], monkeypatch: pytest.MonkeyPatch, read: int
+) -> None:
+    monkeypatch.setattr(server.uptake, "PATIENCE", 0.3)
+    served, client = ends
+    uptake = Uptake(served)
+    served.sendall(MUCH)
+    assert not uptake.too_slow()
+    deadline = time.monotonic() + 5
+    while not uptake.too_slow():
+        assert time.monotonic() < deadline
+        if read:
+            client.recv(read // 20)
+        time.sleep(0.05)
+    cut_off(served)
+    with pytest.raises(BrokenPipeError):
+        served.go_on()
+
+
+def test_who_takes_all_may_pause(ends: tuple[Departure, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.uptake, "PATIENCE", 0.1)
+    served, client = ends
+    uptake = Uptake(served)
+    served.sendall(b"answer")
+    client.recv(10)
+    time.sleep(0.3)
+    assert not uptake.too_slow()
