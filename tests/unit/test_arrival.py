@@ -112,10 +112,11 @@ def test_what_comes_behind_a_request_is_the_next_one(several: list[bytes], cuts:
         for end in ends:
             client.sendall(data[start:end])
             start = end
-            ready = arrival.receive()
-            while ready:
-                seen.append(read(parser))
-                ready = arrival.restart(parser.unreader.take_buffered()) and arrival.ready()
+            while received(arrival):
+                ready = True
+                while ready:
+                    seen.append(read(parser))
+                    ready = arrival.restart(parser.unreader.take_buffered()) and arrival.ready()
         assert seen == [read(RequestParser(CFG, iter([request]), PEER)) for request in several]
 
 
