@@ -25,7 +25,7 @@ MAX_HEAD = 65_536
 # Bodies up to here are gathered for everyone; larger ones share what memory there is for them.
 SMALL_BODY = 65_536
 # How long a client may take for a head, and pause within a body; and how fast a body must come beside that. A phone
-# on a slow line sends 10 MB in ten minutes.
+# on a slow line has eleven minutes for 10 MB.
 PATIENCE, FLOOR = 10.0, 16_384
 
 # At a time: of a head, which most often is all there is, and of a body.
@@ -92,8 +92,8 @@ class Arrival:
         """
         try:
             part = self._sock.recv(self._room())
-        except BlockingIOError:
-            return False
+        except BlockingIOError:  # woken for nothing
+            return self.ready()
         if not part:
             raise ConnectionResetError("closed within a request")
         self._data += part
@@ -110,6 +110,10 @@ class Arrival:
         """
         self._begin(bytearray(ahead) + self._data[self._read :])
         return bool(self._data)
+
+    def forget(self) -> None:
+        """Let go of all that has come: the connection is being closed."""
+        self._begin(bytearray())
 
     def ready(self) -> bool:
         """Whether the request can be read without waiting; see `receive`."""

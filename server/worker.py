@@ -237,8 +237,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         """Answer a request that is not whole, and close."""
         self._arriving.discard(conn)
         self.poller.unregister(conn.sock)
-        self._tell(conn.sock, answer)
-        conn.arrival.restart(b"")
+        with contextlib.suppress(OSError):  # it has gone, or has not read what it was sent before
+            conn.sock.send(answer)
+        conn.arrival.forget()
         self._lingering.take(conn.sock)
 
     def enqueue_req(self, conn: _Connection) -> None:
@@ -315,7 +316,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         if fs.cancelled() or fs.exception() is not None:
             super().finish_request(conn, fs)
         elif fs.result() is False:
-            conn.arrival.restart(b"")
+            conn.arrival.forget()
             self._lingering.take(conn.sock)
         elif conn.arrival.restart(conn.parser.unreader.take_buffered()):
             self._continue(conn)
@@ -400,7 +401,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
         else:
             self.log.exception("a request failed outside the application")
             problem = _FAULT
-        self._tell(client, self._malformed(problem))
+        answer = self._malformed(problem)
+        try:
+            client.sendall(answer)
+        except OSError:
+            self.log.debug("the client has gone before it was told what was wrong")
 
     def _malformed(self, problem: Problem) -> bytes:
         """The answer to a request that is none, which is counted."""
@@ -408,12 +413,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
 
         request_id = note_malformed(self._application, problem.status)
         return _http_answer(problem, ("X-Request-ID", request_id), request_id=request_id)
-
-    def _tell(self, client: socket.socket, answer: bytes) -> None:
-        try:
-            client.sendall(answer)
-        except OSError:
-            self.log.debug("the client has gone before it was told what was wrong")
 
 
 def _has_large_body(req: Any) -> bool:
