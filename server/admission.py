@@ -1,7 +1,8 @@
 """How many requests may be in the service, and how long each may take.
 
-A request enters when its first bytes are there, before a thread is free for it, and its time counts from then. Beyond
-the bound it is refused at once: waiting longer than the deadline would be for nothing, and what waits takes memory.
+A request enters when all of it is here (see `arrival`), before a thread is free for it, and its time counts from then.
+Beyond the bound it is refused at once: waiting longer than the deadline would be for nothing, and what waits takes
+memory.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Admission:
 
     Args:
         bound: how many may be in the service, waiting or being answered.
-        seconds: how long one may take, from its first bytes.
+        seconds: how long one may take, once all of it is here.
 
     Attributes:
         inside: how many are.
@@ -45,9 +46,14 @@ class Admission:
         self._left_at = 0.0
         self._interval = 0.0
 
+    @property
+    def full(self) -> bool:
+        """Whether the next one will be refused."""
+        return self.inside >= self.bound
+
     def enter(self) -> bool:
         """Let one in; False if the service is full."""
-        if self.inside >= self.bound:
+        if self.full:
             self.refused += 1
             return False
         self.inside += 1
@@ -71,6 +77,12 @@ class Admission:
             f"{self.inside} requests are being answered or waiting already",
             "ask again a little later",
             self.retry_after(),
+        )
+
+    def out_of_memory(self) -> Overloaded:
+        """The error of one whose body there is no memory for."""
+        return Overloaded(
+            "too many large requests are on their way or waiting", "ask again a little later", self.retry_after()
         )
 
     def too_late(self) -> DeadlinePassed:

@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
     show_default=True,
     envvar="SCENESEEK_DEADLINE",
     show_envvar=True,
-    help="Seconds that a request may take, waiting included; then it is given up with 503.",
+    help="Seconds from a whole request to its answer, waiting included; then it is given up with 503.",
 )
 @click.option(
     "--max-batch",

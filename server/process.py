@@ -53,7 +53,7 @@ class Service:
         port: 0 lets the system choose.
         http_threads: how many requests are answered at a time.
         queue: how many more may wait; the next are refused.
-        deadline: seconds that a request may take, from its first bytes.
+        deadline: seconds that a request may take, once all of it is here.
         max_batch: the most texts of one run of the text graph.
         query_cache: how many texts' vectors are kept.
         grace: seconds that a stop waits for requests in flight.
@@ -147,6 +147,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
     def __init__(self, service: Service, listener: socket.socket, announce: Callable[[str], None]) -> None:
         self.failure: SceneseekError | None = None
         self.admission = Admission(service.http_threads + service.queue, service.deadline)
+        self.guard = service.guard
         self._service = service
         self._announce = announce
         self._url = url_of(listener)

@@ -17,15 +17,13 @@ from server.guard.origins import Origins
 from server.guard.paths import set_paths
 from server.guard.rates import Rates, Standing, in_seconds, parsed_rate, times
 from server.guard.refusal import RateLimited, Unauthorized
-from server.guard.settings import Guard
+from server.guard.settings import MAX_BODY_BYTES, Guard
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
-# A body of JSON, and what of a form is no file.
-MAX_BODY_BYTES = 2**20
 MAX_FORM_PARTS = 32
 
 # Whatever starts and balances services asks these, without a key, by whatever name it has for us.
@@ -92,8 +90,7 @@ class _Gate:
         self._rate = parsed_rate(settings.rate_limit) if settings.rate_limit is not None else None
         self._rates = Rates()
         self._wrong_keys = Rates()
-        # The file, and the form around it.
-        self._max_form = settings.max_upload + MAX_BODY_BYTES
+        self._max_body = settings.max_body
 
     def admit(self) -> Response | None:
         """Let the request pass, or raise why not; an answer for a browser that asks beforehand."""
@@ -109,8 +106,7 @@ class _Gate:
                 return answer
         g.rate = rate = self._identify(environ)
         self._count(rate, path)
-        if environ.get("CONTENT_TYPE", "").startswith("multipart/form-data"):
-            request.max_content_length = self._max_form
+        request.max_content_length = self._max_body(environ.get("CONTENT_TYPE", ""))
         return None
 
     def charge(self, more: int) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MEGABYTE = 10**6
+# A body of JSON, and what of a form is no file.
+MAX_BODY_BYTES = 2**20
+_FORM = "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +34,12 @@ class Guard:
     bound_to: str = ""
     show_paths: bool = False
     max_upload: int = 16 * MEGABYTE
+
+    @property
+    def max_form(self) -> int:
+        """The most bytes of a form: the file, and what is around it."""
+        return self.max_upload + MAX_BODY_BYTES
+
+    def max_body(self, content_type: str) -> int:
+        """The most bytes of a body of this type; a longer one is refused."""
+        return self.max_form if content_type.startswith(_FORM) else MAX_BODY_BYTES

@@ -101,14 +101,6 @@ def test_connections_that_say_nothing_take_no_thread(small: Service) -> None:
             assert searched(connection, "a+house").status == 200
 
 
-def test_who_sends_his_request_too_slowly_is_cut_off(small: Service) -> None:
-    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as slow:
-        slow.sendall(b"GET /v1/sea")
-        assert slow.recv(100) == b""
-    with contextlib.closing(small.connect()) as connection:
-        assert searched(connection, "a+house").status == 200
-
-
 def test_a_refused_upload_is_not_read(small: Service) -> None:
     """The crowd fills the service; the large body that comes on top is answered before it was sent."""
     crowd = [small.connect() for _ in range(60)]
