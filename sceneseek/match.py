@@ -31,6 +31,10 @@ class MatchThreshold(BaseModel):
     source: str
     figures: dict[str, Any] = {}
 
+    def met(self, score: float) -> bool:
+        """Whether a result of this score, a float32's value, matches."""
+        return score >= float(np.float32(self.threshold))
+
 
 def marks(match: MatchThreshold | None, scores: Floats) -> npt.NDArray[np.bool_] | None:
     """Which results match, bool (N,), by their scores (N,); None where the bundle cannot tell.
@@ -43,5 +47,4 @@ def marks(match: MatchThreshold | None, scores: Floats) -> npt.NDArray[np.bool_]
     """
     if match is None:
         return None
-    found: npt.NDArray[np.bool_] = scores >= np.float32(match.threshold)
-    return found
+    return np.array([match.met(score) for score in scores.tolist()], dtype=bool)

@@ -14,7 +14,6 @@ from sceneseek.collapse import leading
 from sceneseek.decode import Picture
 from sceneseek.errors import NotFound
 from sceneseek.live import Live, Pair
-from sceneseek.manifest import Manifest
 from sceneseek.models import Models, Shelf
 from sceneseek.payload import similar_images
 from sceneseek.preprocess import prepare
@@ -246,7 +245,9 @@ class Search:
         return self.queries([query], deadline)[0]
 
     def queries(self, queries: Sequence[Query], deadline: float | None = None) -> list[Answer]:
-        """The answers to several queries, all from one generation; their texts are encoded together.
+        """The answers to several queries, all from one generation.
+
+        Their texts are encoded together, and each answer's timings have its share of that.
 
         Raises: see `query`.
         """
@@ -255,8 +256,9 @@ class Search:
             texts = [query.text for query in queries if query.text is not None]
             encoded = iter(self.encoder.texts(pair.companion, texts, deadline))
             by_text = [None if query.text is None else next(encoded) for query in queries]
+            share = (time.perf_counter() - start) / len(queries)
             return [
-                self._answer(pair, query, text, _Clock(start), deadline)
+                self._answer(pair, query, text, _Clock(share), deadline)
                 for query, text in zip(queries, by_text, strict=True)
             ]
 
@@ -273,13 +275,13 @@ class Search:
         page = chosen[query.offset :]
         vectors = collection.vectors([record.id for _, record in page]) if query.explain else {}
         clock.lap("payload")
-        threshold = _threshold(manifest) if text is not None else None
+        rule = manifest.head.match if text is not None else None
         results = [
             Result(
                 rank=rank,
                 **describe(record),
                 score=ranked.score,
-                match=None if threshold is None or ranked.score is None else ranked.score >= threshold,
+                match=None if rule is None or ranked.score is None else rule.met(ranked.score),
                 similarity=ranked.similarity,
                 explanation=probe.explanation(rank, ranked, vectors[ranked.id].joint) if ranked.id in vectors else None,
             )
@@ -290,7 +292,7 @@ class Search:
         return Answer(
             query=query.text,
             truncated=text is not None and text.truncated,
-            match=None if threshold is None else ranking.best >= threshold,
+            match=None if rule is None else rule.met(ranking.best),
             results=results,
             offset=query.offset,
             next_offset=after if goes_on and after < MAX_SHORTLIST else None,
@@ -298,7 +300,7 @@ class Search:
             generation=collection.info.name,
             bundle=manifest.fingerprints.bundle,
             calibrated=manifest.head.calibrated,
-            threshold=threshold,
+            threshold=None if rule is None else rule.threshold,
             timings_ms=clock.read(),
         )
 
@@ -327,7 +329,7 @@ class Search:
             scores = models.scorer.score(candidates, encoded.joint, encoded.head)
             clock.lap("score")
             generation, manifest = pair.collection.info.name, models.bundle.manifest
-        threshold = _threshold(manifest)
+        rule = manifest.head.match
         return Scores(
             query=text,
             truncated=encoded.truncated,
@@ -335,7 +337,7 @@ class Search:
                 Scored(
                     id=image if isinstance(image, str) else None,
                     score=float(score),
-                    match=None if threshold is None else float(score) >= threshold,
+                    match=None if rule is None else rule.met(float(score)),
                     similarity=float(cosine),
                 )
                 for image, score, cosine in zip(images, scores, similarity, strict=True)
@@ -343,7 +345,7 @@ class Search:
             generation=generation,
             bundle=manifest.fingerprints.bundle,
             calibrated=manifest.head.calibrated,
-            threshold=threshold,
+            threshold=None if rule is None else rule.threshold,
             timings_ms=clock.read(),
         )
 
@@ -393,15 +395,12 @@ class Search:
         return Ranking(shortlist, score, by_score, max(query.shortlist, query.k), query.min_score)
 
 
-def _threshold(manifest: Manifest) -> float | None:
-    return None if manifest.head.match is None else manifest.head.match.threshold
-
-
 class _Clock:
     """Milliseconds by stage."""
 
-    def __init__(self, start: float | None = None) -> None:
-        self._start = self._last = time.perf_counter() if start is None else start
+    def __init__(self, spent: float = 0.0) -> None:
+        """Begin, as if so many seconds ago."""
+        self._start = self._last = time.perf_counter() - spent
         self._laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:

@@ -10,6 +10,7 @@ from server.api.details import details_blueprint
 from server.api.docs import docs_blueprint
 from server.api.feedback import feedback_blueprint
 from server.api.fields import fields_blueprint
+from server.api.images import images_blueprint
 from server.api.openapi import openapi_blueprint
 from server.api.scores import scores_blueprint
 from server.api.search import search_blueprint
@@ -19,7 +20,6 @@ from server.feedback_log import FeedbackLog
 from server.guard import Guard, guard
 from server.headers import add_security_headers
 from server.health import health_blueprint
-from server.images import images_blueprint
 from server.observe import Metrics, observe
 from server.page import page_blueprint
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,6 +28,17 @@ def test_the_answer_says_where_its_time_went(search: Search) -> None:
     timings = search.query(Query(text="a house")).timings_ms
     assert {"encode", "shortlist", "score", "payload", "total"} == set(timings)
     assert sum(timings.values()) <= 2 * timings["total"] + 0.01
+
+
+def test_the_times_of_several_answers_add_up_to_what_they_took_together(search: Search) -> None:
+    queries = [Query(text=f"a house and {number} trees", k=12) for number in range(16)]
+    begun = time.perf_counter()
+    answers = search.queries(queries)
+    took = 1e3 * (time.perf_counter() - begun)
+    assert sum(answer.timings_ms["total"] for answer in answers) <= took
+    for answer in answers:
+        stages = [milliseconds for stage, milliseconds in answer.timings_ms.items() if stage != "total"]
+        assert sum(stages) <= answer.timings_ms["total"] + 0.01
 
 
 def test_k_beyond_the_collection_gives_what_there_is(search: Search) -> None:

@@ -182,7 +182,7 @@ def test_no_answer_names_the_file_whatever_becomes_of_it(
     elif change == "text":
         (folder / "red.png").write_text("no picture")
     else:
-        monkeypatch.setattr("server.images.send_file", _refuse)
+        monkeypatch.setattr("server.api.images.send_file", _refuse)
         monkeypatch.setattr(Path, "read_bytes", _refuse)
     response = fetch(client, address("red.png", thumbnail))
     told = response.data + str(response.headers).encode()
