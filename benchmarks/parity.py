@@ -61,9 +61,7 @@ def image_gap(tower: ImageTower, run: Callable[[dict[str, np.ndarray]], dict[str
     gap, spec = Gap(), tower.input
     dice = np.random.default_rng(0)
     pixels = dice.normal(size=(BATCHES[-1], 3, spec.height, spec.width)).astype(np.float32)
-    with torch.inference_mode():
-        chunks = [tower.module(torch.from_numpy(pixels[i : i + 8]))[0].numpy() for i in range(0, len(pixels), 8)]
-    reference = np.concatenate(chunks)
+    reference = np.concatenate([tower.reference(pixels[i : i + 8])[0] for i in range(0, len(pixels), 8)])
     for count in BATCHES:
         gap.see(run({"pixels": pixels[:count]})["features"], reference[:count])
         yield gap
@@ -79,8 +77,7 @@ def text_gap(tower: TextTower, run: Callable[[dict[str, np.ndarray]], dict[str, 
     dice = np.random.default_rng(0)
     for count, length in batches:
         ids, mask = _tokens(tower, count, length, dice)
-        with torch.inference_mode():
-            reference = tower.module(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+        reference = tower.reference(ids, mask)
         offered = {"input_ids": ids, "attention_mask": mask}
         gap.see(run({name: offered[name] for name in reads})["text"], reference)
         yield gap

@@ -177,13 +177,12 @@ def one_text(tower: TextTower) -> Feed:
 
 def eager(tower: ImageTower | TextTower, feed: Feed) -> Callable[[], None]:
     """The model of transformers, on the same arrays."""
-    given = [torch.from_numpy(array) for array in feed.values()]
-    if isinstance(tower, TextTower) and len(given) == 1:
-        given.append(torch.ones_like(given[0]))
 
     def run() -> None:
-        with torch.inference_mode():
-            tower.module(*given)
+        if isinstance(tower, ImageTower):
+            tower.reference(feed["pixels"])
+        else:
+            tower.reference(feed["input_ids"], feed.get("attention_mask", np.ones_like(feed["input_ids"])))
 
     return run
 

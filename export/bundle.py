@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from export.compose import Graphs, image_graph, score_graph, text_graph
-from export.fidelity import check, measure_fidelity
-from export.lowering import Lowering, Sample, compared_texts, lowered
+from export.recipe import calibrated_on, graph_recipe
 from export.towers import Towers, load_towers
 from export.trained import Trained
 from export.verify import Sources, measure_drift
@@ -18,6 +20,9 @@ from sceneseek.files import directory_in_place, sha256_of
 from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Dimensions, Manifest, Precision
 from sceneseek.manifest import Head as HeadEntry
 from sceneseek.packs import Pack
+
+if TYPE_CHECKING:
+    from export.lowering import Lowering, Sample
 
 
 def export_bundle(
@@ -51,7 +56,7 @@ def export_bundle(
     towers = (towers or load_towers(pack)).only(trained.towers_read())
     trained.check_weights(towers)
     sources = Sources(towers, trained.alignment, trained.head)
-    sample = Sample.of(lowering) if lowering else None
+    sample = lowering.sample() if lowering else None
     try:
         with directory_in_place(out) as beside:
             _write(pack, trained, towers, Graphs.of(towers.images, towers.texts), beside)
@@ -70,35 +75,52 @@ def export_bundle(
 
 def _lower(pack: Pack, trained: Trained, towers: Towers, lowering: Lowering, sample: Sample, directory: Path) -> None:
     """Put the lower precision in the place of the float32 bundle of a directory, if it costs little enough."""
+    from export.fidelity import check, measure_fidelity  # noqa: PLC0415 - float32 needs none of the converters
+    from export.lowering import compared_texts, lowered  # noqa: PLC0415
+
+    calibrated = sample.calibrated_on if lowering.precision == "int8" else ()
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f"{directory.name}.fp32.") as scratch:
         whole = Path(scratch)
         for file in directory.iterdir():
             file.rename(whole / file.name)
         pieces = lowered(towers, lowering.precision, sample.calibrated_on)
-        _write(pack, trained, towers, pieces, directory, lowering.precision)
+        _write(pack, trained, towers, pieces, directory, lowering.precision, calibrated)
         converted = Bundle.load(directory)
         texts = compared_texts(lowering.data)
         fidelity = measure_fidelity(Bundle.load(whole), converted, sample.compared_on, texts, lowering.data)
         check(fidelity, lowering.forced)
     about = {
         **fidelity.to_json(),
-        "calibrated_on": len(sample.calibrated_on) if lowering.precision == "int8" else 0,
+        "calibrated_on": len(calibrated),
         "forced": lowering.forced,
     }
     converted.manifest.model_copy(update={"fidelity": about}).write(directory / MANIFEST)
 
 
 def _write(
-    pack: Pack, trained: Trained, towers: Towers, pieces: Graphs, directory: Path, precision: Precision = "fp32"
+    pack: Pack,
+    trained: Trained,
+    towers: Towers,
+    pieces: Graphs,
+    directory: Path,
+    precision: Precision = "fp32",
+    calibrated: Sequence[Path] = (),
 ) -> None:
     alignment, head = trained.alignment, trained.head
-    models = {
+    graphs = {
         IMAGE_GRAPH: image_graph(towers.images, pieces.images, alignment, head),
         TEXT_GRAPH: text_graph(towers.texts, pieces.texts, alignment, head),
         SCORE_GRAPH: score_graph(head, alignment.joint),
     }
-    contents = {name: model.SerializeToString(deterministic=True) for name, model in models.items()}
-    contents |= {tower.input.tokenizer: tower.tokenizer for tower in towers.texts}
+    tokenizers = {tower.input.tokenizer: tower.tokenizer for tower in towers.texts}
+    image_precision = f"{precision}, calibrated on {calibrated_on(calibrated)}" if calibrated else precision
+    recipes = {
+        IMAGE_GRAPH: graph_recipe(graphs[IMAGE_GRAPH], towers.images, image_precision),
+        TEXT_GRAPH: graph_recipe(graphs[TEXT_GRAPH], towers.texts, precision),
+        SCORE_GRAPH: graph_recipe(graphs[SCORE_GRAPH], (), precision),
+        **{name: hashlib.sha256(content).hexdigest() for name, content in tokenizers.items()},
+    }
+    contents = {name: model.SerializeToString(deterministic=True) for name, model in graphs.items()} | tokenizers
     for name, content in contents.items():
         (directory / name).write_bytes(content)
     Manifest.build(
@@ -112,6 +134,7 @@ def _write(
         ),
         alignment={"fingerprint": alignment.fingerprint, **alignment.card},
         precision=precision,
+        recipes=recipes,
         files={name: sha256_of(directory / name) for name in contents},
         drift={},
         created=datetime.now(UTC).isoformat(timespec="seconds"),

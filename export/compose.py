@@ -9,7 +9,8 @@ import onnx
 from onnx import TensorProto, compose, helper
 
 from export import graphs, head_graphs
-from export.towers import OPSET, ImageTower, TextTower
+from export.piece import OPSET
+from export.towers import ImageTower, TextTower
 from sceneseek.alignment import Alignment
 from sceneseek.heads import Head
 from sceneseek.heads.inputs import OF_TEXT

@@ -46,6 +46,10 @@ class Lowering:
     data: FidelityData | None = None
     forced: bool = False
 
+    def sample(self) -> Sample:
+        """See `Sample.of`."""
+        return Sample.of(self)
+
 
 def lowering(
     precision: Precision, images: Path, measured_on: tuple[Path | None, Path | None, Path | None], forced: bool

@@ -1,8 +1,9 @@
 """The finished graphs against the source models, before a bundle becomes visible.
 
-The source side is the original: the towers in torch, texts tokenized by transformers' own tokenizer, the
-alignment and the head in numpy. The bundle's side is what will serve: `tokenizers` and ONNX Runtime on
-the composed graphs, in batches and one by one. Drift is the largest absolute difference of any number.
+The source side is made of the parts: each tower's own reference (a checkpoint in torch, with transformers' tokenizer;
+a graph that is written here, alone and unoptimised), the alignment and the head in numpy. The bundle's side is what
+will serve: `tokenizers` and ONNX Runtime on the composed graphs, in batches and one by one. Drift is the largest
+absolute difference of any number.
 
 A tree asks whether a number is over a border. Where it lies on one, the last digit decides between two leaves,
 and of a million questions some do. So the shares of trees, which are their inputs, have a drift of their own
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
 
 from export.towers import Towers
@@ -150,12 +150,11 @@ def _real_pictures(bundle: Bundle, folder: Path | None, most: int = 32) -> Itera
 
 def _image_reference(images: list[tuple[Pixels, ...]], sources: Sources) -> tuple[Floats, Floats]:
     features, logits = {}, {}
-    with torch.inference_mode():
-        for i, tower in enumerate(sources.towers.images):
-            levels: Floats = np.stack([image[i] for image in images]).astype(np.float32)
-            levels = ((levels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
-            out = tower.module(torch.from_numpy(levels.transpose(0, 3, 1, 2).copy()))
-            features[tower.spec.name], logits[tower.spec.name] = out[0].numpy(), out[1].numpy()
+    for i, tower in enumerate(sources.towers.images):
+        levels: Floats = np.stack([image[i] for image in images]).astype(np.float32)
+        levels = ((levels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
+        pixels = np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
+        features[tower.spec.name], logits[tower.spec.name] = tower.reference(pixels)
     joint = sources.alignment.image_joint(features, logits)
     inside = sources.alignment.clipped(features)
     beside = [inside[name] for name in sources.head.towers if name in inside]
@@ -163,11 +162,10 @@ def _image_reference(images: list[tuple[Pixels, ...]], sources: Sources) -> tupl
 
 
 def _text_reference(texts: list[str], sources: Sources) -> tuple[Floats, Floats, Floats]:
-    by_tower = {}
-    with torch.inference_mode():
-        for tower in sources.towers.texts:
-            out: Floats = np.concatenate([tower.module(*tower.prepared(text)).numpy() for text in texts])
-            by_tower[tower.spec.name] = out
+    by_tower: dict[str, Floats] = {
+        tower.spec.name: np.concatenate([tower.reference(*tower.prepared(text)) for text in texts])
+        for tower in sources.towers.texts
+    }
     read = [by_tower[name] for name in sources.head.towers if name in by_tower] or list(by_tower.values())
     unit: Floats = np.concatenate([normalise(out) for out in read], axis=1)
     return sources.alignment.text_joint(by_tower), unit, sources.alignment.text_spread(by_tower)

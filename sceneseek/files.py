@@ -1,4 +1,4 @@
-"""Files that are whole or not there: hashing, and writing beside and moving into place."""
+"""Files that are whole or not there: hashing, writing beside and moving into place; and where the cache is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ from pathlib import Path
 
 # What reading a JSON file and a numpy archive raises where one is missing, damaged or holds something else.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+def cache_root() -> Path:
+    """`$SCENESEEK_CACHE`, else `$XDG_CACHE_HOME/sceneseek`, else `~/.cache/sceneseek`."""
+    if own := os.environ.get("SCENESEEK_CACHE"):
+        return Path(own)
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    # The standard has relative paths ignored.
+    return (Path(shared) if Path(shared).is_absolute() else Path("~/.cache").expanduser()) / "sceneseek"
 
 
 def sha256_of(path: Path) -> str:

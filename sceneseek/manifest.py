@@ -1,10 +1,11 @@
 """`manifest.json`: what a bundle is, in one typed document.
 
-The manifest names the towers and their hashes, how inputs are prepared, the dimensions, the head and
-its validation, and the sha256 of every file. Two fingerprints identify it: `image` (the image graph
-and its preprocessing) decides which collections the bundle can search, `bundle` (everything that
-changes an answer) names it. Neither the creation time nor what was measured (the drift from the source models,
-the fidelity of a lower precision) is part of a fingerprint, so the same input gives the same fingerprint.
+The manifest names the towers and their hashes, how inputs are prepared, the dimensions, the head and its validation,
+the sha256 of every file, and that of what each file was made from (its recipe: weights, alignment, head, exporter). Two
+fingerprints identify it: `image` (the image graph's recipe and its preprocessing) decides which collections the bundle
+can search, `bundle` (everything that changes an answer) names it. They are hashes of what goes in, not of what comes
+out: neither the files' own bytes nor the creation time nor what was measured is part of them, so that the same input
+gives the same fingerprints on every machine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sceneseek.errors import BundleError
 from sceneseek.match import MatchThreshold
 
-SCHEMA = 2
+SCHEMA = 3
 IMAGE_GRAPH, TEXT_GRAPH, SCORE_GRAPH = "image.onnx", "text.onnx", "score.onnx"
 MANIFEST = "manifest.json"
 
@@ -126,6 +127,7 @@ class Manifest(_Frozen):
     head: Head
     alignment: dict[str, Any]
     precision: Precision
+    recipes: dict[str, str]
     files: dict[str, str]
     drift: dict[str, float]
     fidelity: dict[str, Any] = {}
@@ -142,20 +144,16 @@ class Manifest(_Frozen):
     def compute_fingerprints(self) -> Fingerprints:
         """The fingerprints that this manifest's content implies."""
         image = {
-            "graph": self.files[IMAGE_GRAPH],
+            "graph": self.recipes[IMAGE_GRAPH],
             "inputs": [i.model_dump(mode="json", exclude_none=True) for i in self.image_inputs],
         }
-        about = {"created": True, "drift": True, "fidelity": True, "fingerprints": True}
-        whole = self.model_dump(mode="json", exclude={**about, **self._absent()})
+        about = {"files", "created", "drift", "fidelity", "fingerprints"}
+        whole = self.model_dump(mode="json", exclude=about)
         return Fingerprints(image=_digest(image), bundle=_digest(whole))
 
     def write(self, path: Path) -> None:
         """Write the document as readable JSON."""
-        path.write_text(self.model_dump_json(indent=2, exclude=self._absent()) + "\n", encoding="utf-8")
-
-    def _absent(self) -> dict[str, set[str]]:
-        """What is left out of the document where it is not there, as it was before bundles could have it."""
-        return {"head": {"match"}} if self.head.match is None else {}
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

@@ -1,16 +1,15 @@
-"""Loaded towers that are small enough for unit tests: torch modules with weights drawn at random, and their graphs."""
+"""Loaded towers that are small enough for unit tests: graphs with weights drawn at random, and numpy beside them."""
 
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from onnx import TensorProto
 
+from export.graph_builder import GraphBuilder
 from export.towers import ImageTower, TextTower
-from export.towers.base import traced
+from export.towers.base import Tokens
 from sceneseek.manifest import ImageInput, TextInput
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek.vectors import Floats
@@ -18,33 +17,11 @@ from sceneseek.vectors import Floats
 VOCABULARY = 30
 
 
-class _ImageModule(nn.Module):
-    """Normalised pixels (N, 3, H, W) to features and logits: a linear map of the pixels, and one of its ReLU."""
-
-    def __init__(self, side: int, features: int, classes: int) -> None:
-        super().__init__()
-        self.seen, self.said = nn.Linear(3 * side * side, features), nn.Linear(features, classes)
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.seen(pixels.flatten(1))
-        return features, self.said(torch.relu(features))
-
-
-class _TextModule(nn.Module):
-    """The mean over the mask of the tokens' vectors."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(VOCABULARY, width)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        mask = attention_mask.unsqueeze(-1).float()
-        mean: Tensor = (self.tokens(input_ids) * mask).sum(1) / mask.sum(1)
-        return mean
-
-
 def image_tower(name: str, side: int, features: int, classes: int) -> ImageTower:
-    """A classifier over pictures of `side` x `side` pixels; the same name gives the same weights."""
+    """A classifier over pictures of `side` x `side` pixels; the same name gives the same weights.
+
+    Features are a linear map of the pixels, logits one of the features' ReLU.
+    """
     spec = ImageInput(
         name=name,
         height=side,
@@ -54,50 +31,68 @@ def image_tower(name: str, side: int, features: int, classes: int) -> ImageTower
         mean=(100, 110, 120),
         std=(20, 30, 40),
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(zlib.crc32(name.encode()))
-        module = _ImageModule(side, features, classes).eval()
-    example = torch.zeros(2, 3, side, side)
-    outputs = ["features", "logits"]
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    first, first_bias = _linear(rng, 3 * side * side, features)
+    second, second_bias = _linear(rng, features, classes)
+
+    def reference(pixels: Floats) -> tuple[Floats, Floats]:
+        seen: Floats = pixels.reshape(len(pixels), -1) @ first + first_bias
+        return seen, np.maximum(seen, 0) @ second + second_bias
+
+    graph = GraphBuilder()
+    seen = graph.op("Gemm", graph.op("Flatten", "pixels"), first, first_bias)
+    logits = graph.op("Gemm", graph.op("Relu", seen), second, second_bias)
+    model = graph.build(
+        "small",
+        {"pixels": (TensorProto.FLOAT, ["N", 3, side, side])},
+        {"features": (seen, ["N", features]), "logits": (logits, ["N", classes])},
+    )
     return ImageTower(
-        ImageTowerSpec(name, "small", "dir:drawn", spec),
-        module,
+        ImageTowerSpec(name, "small", "dir:drawn", input=spec),
         spec,
         features=features,
         classes=classes,
-        weights=(Path(__file__),),
-        to_onnx=lambda: traced(module, (example,), ["pixels"], outputs, {0: "N"}),
+        sha256="5" * 64,
+        to_onnx=lambda: model,
+        reference=reference,
     )
 
 
 def text_tower(name: str, width: int) -> TextTower:
-    """A tower over 30 tokens; the same name gives the same weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(zlib.crc32(name.encode()))
-        module = _TextModule(width).eval()
-    example = (torch.ones(2, 4, dtype=torch.int64), torch.ones(2, 4, dtype=torch.int64))
+    """A tower over 30 tokens, the mean over the mask of their vectors; the same name gives the same weights."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    vectors = rng.normal(size=(VOCABULARY, width)).astype(np.float32)
+
+    def reference(input_ids: Tokens, attention_mask: Tokens) -> Floats:
+        mask = attention_mask[:, :, None].astype(np.float32)
+        mean: Floats = (vectors[input_ids] * mask).sum(1) / mask.sum(1)
+        return mean
+
+    graph = GraphBuilder()
+    mask = graph.op("Unsqueeze", graph.op("Cast", "attention_mask", to=TensorProto.FLOAT), np.array([2]))
+    counted = graph.op("Mul", graph.op("Gather", vectors, "input_ids"), mask)
+    mean = graph.op("Div", *(graph.op("ReduceSum", x, np.array([1]), keepdims=0) for x in (counted, mask)))
+    tokens = (TensorProto.INT64, ["N", "L"])
+    model = graph.build("small", {"input_ids": tokens, "attention_mask": tokens}, {"text": (mean, ["N", width])})
     return TextTower(
         TextTowerSpec(name, "small", "dir:drawn"),
-        module,
         TextInput(name=name, tokenizer=f"{name}.tokenizer.json", max_tokens=8, pad_id=0),
         tokenizer=b"",
         tokenize=lambda _: [],
         width=width,
-        weights=(Path(__file__),),
-        to_onnx=lambda: traced(module, example, ["input_ids", "attention_mask"], ["text"], {0: "N", 1: "L"}),
+        sha256="5" * 64,
+        to_onnx=lambda: model,
+        reference=reference,
     )
 
 
-def images_in_torch(tower: ImageTower, pixels: np.ndarray) -> tuple[Floats, Floats]:
-    """Features and logits of uint8 (N, H, W, 3) pixels, by the tower's module."""
+def features_and_logits(tower: ImageTower, pixels: np.ndarray) -> tuple[Floats, Floats]:
+    """Features and logits of uint8 (N, H, W, 3) pixels, by the tower's reference."""
     levels = ((pixels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
-    with torch.inference_mode():
-        features, logits = tower.module(torch.from_numpy(levels.transpose(0, 3, 1, 2).copy()))
-    return features.numpy(), logits.numpy()
+    return tower.reference(levels.transpose(0, 3, 1, 2))
 
 
-def texts_in_torch(tower: TextTower, ids: np.ndarray, mask: np.ndarray) -> Floats:
-    """Vectors of int64 (N, L) tokens, by the tower's module."""
-    with torch.inference_mode():
-        vectors: Floats = tower.module(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
-    return vectors
+def _linear(rng: np.random.Generator, inputs: int, outputs: int) -> tuple[Floats, Floats]:
+    """Weights (inputs, outputs) and a bias whose sums are about as large as what goes in."""
+    weight = (inputs**-0.5 * rng.normal(size=(inputs, outputs))).astype(np.float32)
+    return weight, (0.1 * rng.normal(size=outputs)).astype(np.float32)

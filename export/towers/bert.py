@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from export.piece import piece
 from export.towers.base import TextTower
-from export.towers.pretrained import limit, load_model, load_tokenizer, open_checkpoint
+from export.towers.pretrained import limit, load_model, load_tokenizer, open_checkpoint, text_module
 from sceneseek.manifest import TextInput, tokenizer_file
 from sceneseek.packs import TextTowerSpec
 
@@ -47,7 +47,6 @@ def bert(spec: TextTowerSpec) -> TextTower:
     pad = tokenizer.source.pad_token_id
     return TextTower(
         spec,
-        module,
         TextInput(
             name=spec.name,
             tokenizer=tokenizer_file(spec.name),
@@ -57,8 +56,9 @@ def bert(spec: TextTowerSpec) -> TextTower:
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,
         width=net.config.hidden_size,
-        weights=source.weights,
+        sha256=source.sha256,
         to_onnx=lambda: _to_onnx(module),
+        reference=text_module(module),
     )
 
 

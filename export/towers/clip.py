@@ -9,7 +9,16 @@ from torch import Tensor, nn
 
 from export.towers.base import ImageTower, TextTower
 from export.towers.preprocessor import fixed_size, image_input
-from export.towers.pretrained import Checkpoint, limit, load_model, load_tokenizer, open_checkpoint, quiet
+from export.towers.pretrained import (
+    Checkpoint,
+    image_module,
+    limit,
+    load_model,
+    load_tokenizer,
+    open_checkpoint,
+    quiet,
+    text_module,
+)
 from sceneseek.manifest import ImageInput, TextInput, tokenizer_file
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 
@@ -52,12 +61,12 @@ def clip_image(spec: ImageTowerSpec) -> ImageTower:
     fixed_size(spec, prepared, net.config.image_size)
     return ImageTower(
         spec,
-        _ImageEmbeds(net).eval(),
         prepared,
         features=net.config.projection_dim,
         classes=0,
-        weights=source.weights,
+        sha256=source.sha256,
         to_onnx=lambda: _image_to_onnx(net, prepared),
+        reference=image_module(_ImageEmbeds(net).eval()),
     )
 
 
@@ -75,7 +84,6 @@ def clip_text(spec: TextTowerSpec) -> TextTower:
     tokenizer = load_tokenizer(source, spec, max_tokens)
     return TextTower(
         spec,
-        _TextEmbeds(net).eval(),
         TextInput(
             name=spec.name,
             tokenizer=tokenizer_file(spec.name),
@@ -85,8 +93,9 @@ def clip_text(spec: TextTowerSpec) -> TextTower:
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,
         width=net.config.projection_dim,
-        weights=source.weights,
+        sha256=source.sha256,
         to_onnx=lambda: _text_to_onnx(net),
+        reference=text_module(_TextEmbeds(net).eval()),
     )
 
 

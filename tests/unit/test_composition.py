@@ -17,7 +17,7 @@ from export.towers import ImageTower, TextTower
 from sceneseek.alignment import Alignment, normalise
 from sceneseek.heads import CosineHead, Head, pair_inputs
 from sceneseek.vectors import Floats
-from tests.small_towers import image_tower, images_in_torch, text_tower, texts_in_torch
+from tests.small_towers import features_and_logits, image_tower, text_tower
 from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, drawn_head
 
 SIDES = {"a": 4, "b": 6}
@@ -48,10 +48,10 @@ def small() -> Small:
     towers = [image_tower(name, SIDES[name], width, CLASSES) for name, width in TOWERS.items()]
     words = text_tower("words", TEXT)
     pixels = {t.spec.name: dice.integers(0, 256, (9, t.input.height, t.input.width, 3), dtype=np.uint8) for t in towers}
-    seen = {tower.spec.name: images_in_torch(tower, pixels[tower.spec.name]) for tower in towers}
+    seen = {tower.spec.name: features_and_logits(tower, pixels[tower.spec.name]) for tower in towers}
     mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
     tokens = {"words.input_ids": dice.integers(0, 30, (3, 4)), "words.attention_mask": mask}
-    text = {"words": texts_in_torch(words, *tokens.values())}
+    text = {"words": words.reference(*tokens.values())}
     features, logits = ({name: pair[i] for name, pair in seen.items()} for i in (0, 1))
     return Small(towers, words, pixels, tokens, features, logits, text)
 

@@ -18,7 +18,7 @@ from sceneseek.errors import ExportError
 from sceneseek.heads import save_head
 from sceneseek.packs import OwnSpace, Pack
 from sceneseek.vectors import Floats
-from tests.small_towers import image_tower, images_in_torch, text_tower, texts_in_torch
+from tests.small_towers import features_and_logits, image_tower, text_tower
 from tests.weights import drawn_head
 
 EYE, EAR = image_tower("eye", 4, 6, 3), text_tower("ear", 6)
@@ -57,8 +57,8 @@ def test_vectors_of_the_towers_own_space_are_their_outputs_at_length_1() -> None
         text_graph([EAR], Graphs.of([], [EAR]).texts, trained.alignment, trained.head),
         {name: array for name, array in tokens().items() if name.startswith("ear.")},
     )
-    np.testing.assert_allclose(images["joint"], normalise(images_in_torch(EYE, pixels()["eye"])[0]), atol=1e-6)
-    expected = normalise(texts_in_torch(EAR, tokens()["ear.input_ids"], tokens()["ear.attention_mask"]))
+    np.testing.assert_allclose(images["joint"], normalise(features_and_logits(EYE, pixels()["eye"])[0]), atol=1e-6)
+    expected = normalise(EAR.reference(tokens()["ear.input_ids"], tokens()["ear.attention_mask"]))
     np.testing.assert_allclose(texts["joint"], expected, atol=1e-6)
 
 
@@ -96,11 +96,11 @@ def test_one_pair_of_towers_picks_and_the_other_pair_rescores() -> None:
     pieces = Graphs.of(BOTH.images, BOTH.texts)
     images = run(image_graph(BOTH.images, pieces.images, trained.alignment, trained.head), pixels())
     texts = run(text_graph(BOTH.texts, pieces.texts, trained.alignment, trained.head), tokens())
-    np.testing.assert_allclose(images["joint"], normalise(images_in_torch(EYE, pixels()["eye"])[0]), atol=1e-6)
+    np.testing.assert_allclose(images["joint"], normalise(features_and_logits(EYE, pixels()["eye"])[0]), atol=1e-6)
     first = trained.head.first  # type: ignore[attr-defined]
-    expected = images_in_torch(NET, pixels()["net"])[0] @ first.weights["image"].T
+    expected = features_and_logits(NET, pixels()["net"])[0] @ first.weights["image"].T
     np.testing.assert_allclose(images["head"], expected, atol=1e-5)
-    said = normalise(texts_in_torch(BERT, tokens()["bert.input_ids"], tokens()["bert.attention_mask"]))
+    said = normalise(BERT.reference(tokens()["bert.input_ids"], tokens()["bert.attention_mask"]))
     np.testing.assert_allclose(texts["head"], said @ first.weights["text"].T + first.bias, atol=1e-5)
 
 

@@ -245,7 +245,7 @@ def test_the_packs_own_input_comes_before_the_checkpoints(tmp_path: Path) -> Non
     own = ImageInput(
         name="eye", height=10, width=20, fit="squash", fit_transparent="letterbox", mean=(0, 0, 0), std=(1, 1, 1)
     )
-    assert image_input(ImageTowerSpec("eye", "resnet", "dir:unused", own), tmp_path) is own
+    assert image_input(ImageTowerSpec("eye", "resnet", "dir:unused", input=own), tmp_path) is own
 
 
 def test_a_crop_larger_than_its_edge_is_no_input() -> None:

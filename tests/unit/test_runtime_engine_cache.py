@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sceneseek.errors import RuntimeUnavailable
-from sceneseek.runtime.engine_cache import cache_root, engine_folder, installed_gpus, make_engine_folder
+from sceneseek.files import cache_root
+from sceneseek.runtime.engine_cache import engine_folder, installed_gpus, make_engine_folder
 
 L4 = "NVIDIA L4, 8.9, 580.65"
 

