@@ -42,6 +42,14 @@ log = logging.getLogger(__name__)
     help="0 takes any free one.",
 )
 @click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65_535),
+    envvar="SCENESEEK_METRICS_PORT",
+    show_envvar=True,
+    help="Serve /metrics, /healthz and /readyz at this port too, to whoever reaches it, asked by any name and without "
+    "a key: for a scraper in a private network. Off unless given.",
+)
+@click.option(
     "--http-threads",
     type=click.IntRange(1, 256),
     default=32,
@@ -102,6 +110,7 @@ def serve(
     threads: int,
     host: str,
     port: int,
+    metrics_port: int | None,
     http_threads: int,
     queue: int,
     deadline: float,
@@ -121,6 +130,7 @@ def serve(
         threads=threads,
         host=host,
         port=port,
+        metrics_port=metrics_port,
         http_threads=http_threads,
         queue=queue,
         deadline=deadline,

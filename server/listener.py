@@ -8,7 +8,7 @@ import socket
 from sceneseek.errors import StartError
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     """A listening TCP socket.
 
     It is made here rather than by gunicorn, which would try five times in five seconds to get a port that
@@ -17,6 +17,7 @@ def listen(host: str, port: int) -> socket.socket:
     Args:
         host: a name or an address, IPv4 or IPv6.
         port: 0 lets the system choose.
+        option: what the port is chosen by, for the message of an error.
 
     Raises:
         StartError: the address is not ours, or the port is taken or reserved.
@@ -28,11 +29,11 @@ def listen(host: str, port: int) -> socket.socket:
         raise StartError(f"the host {host!r} is unknown ({error.strerror})", "choose another --host") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            what, hint = f"port {port} of {host} is taken", "stop who has it, or choose another --port"
+            what, hint = f"port {port} of {host} is taken", f"stop who has it, or choose another {option}"
         elif error.errno == errno.EADDRNOTAVAIL:
             what, hint = f"this machine has no address {host}", "choose another --host"
         else:
-            what, hint = f"port {port} of {host} cannot be opened ({error.strerror})", "choose another --port"
+            what, hint = f"port {port} of {host} cannot be opened ({error.strerror})", f"choose another {option}"
         raise StartError(what, hint) from error
 
 

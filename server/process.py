@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sceneseek.runtime import Device
     from sceneseek.search import Search
     from server.feedback_log import FeedbackLog
+    from server.metrics_port import MetricsPort
     from server.observe import Metrics
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ class Service:
         threads: threads within one run of a graph; 0 leaves it to the runtime.
         host: the name or address to answer at.
         port: 0 lets the system choose.
+        metrics_port: where metrics and health are served to whoever reaches it (see `server.metrics_port`);
+            None serves them at `port` alone.
         http_threads: how many requests are answered at a time.
         queue: how many more may wait; the next are refused.
         deadline: seconds that a request may take, once all of it is here.
@@ -67,6 +70,7 @@ class Service:
     threads: int = 0
     host: str = "127.0.0.1"
     port: int = 8080
+    metrics_port: int | None = None
     http_threads: int = 32
     queue: int = 128
     deadline: float = 10.0
@@ -152,6 +156,12 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._announce = announce
         self._url = url_of(listener)
         self._listener = listener.detach()
+        # Opened by the master, so that a port that is taken is found before anything slow begins, and that it outlives
+        # a worker.
+        self._metrics_listener = (
+            listen(service.host, service.metrics_port, "--metrics-port") if service.metrics_port is not None else None
+        )
+        self._metrics_port: MetricsPort | None = None
         self._search: Search | None = None
         self._feedback: FeedbackLog | None = None
         self._from_worker, self._to_master = _pipe()
@@ -187,6 +197,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         """In the worker: open everything, tell the master, and hand over the application."""
         try:
             from server.app import create_app  # noqa: PLC0415 - in the worker, see `open_search`
+            from server.metrics_port import MetricsPort  # noqa: PLC0415
             from server.observe import Metrics  # noqa: PLC0415
 
             metrics = Metrics()
@@ -195,6 +206,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             application = create_app(self._search, self._service.guard, metrics, self._feedback)
             with self._search.live.borrow() as pair:
                 images = pair.collection.count()
+            if self._metrics_listener is not None:
+                self._metrics_port = MetricsPort(self._metrics_listener, application)
         except Exception as error:
             log.debug("the worker cannot start", exc_info=True)
             self._to_master.send(_as_ours(error))
@@ -208,7 +221,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         return application
 
     def worker_ends(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
-        """In the worker, at its end: let go of the index and of the file of ratings."""
+        """In the worker, at its end: close the metrics port, the file of ratings and the index."""
+        if self._metrics_port is not None:
+            self._metrics_port.close()
         if self._feedback is not None:
             self._feedback.close()
         if self._search is not None:

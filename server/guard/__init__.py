@@ -8,10 +8,11 @@ One call, `guard(app, settings)`, puts it before every view. Each request passes
     rates         has its sender asked too much?                            429
 
 `/healthz` and `/readyz` pass without, so that whatever starts and balances services need not know a key; they tell
-no secrets. What bodies may weigh is set here too, and whether answers may name files (`paths`).
+no secrets. So does what comes by a listener that marks its requests with `LET_IN` (`server.metrics_port`). What
+bodies may weigh is set here too, and whether answers may name files (`paths`).
 """
 
-from server.guard.gate import charge, guard, guard_problem
+from server.guard.gate import LET_IN, charge, guard, guard_problem
 from server.guard.settings import Guard
 
-__all__ = ["Guard", "charge", "guard", "guard_problem"]
+__all__ = ["LET_IN", "Guard", "charge", "guard", "guard_problem"]

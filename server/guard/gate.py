@@ -28,6 +28,8 @@ MAX_FORM_PARTS = 32
 
 # Whatever starts and balances services asks these, without a key, by whatever name it has for us.
 _OPEN = frozenset({"/healthz", "/readyz"})
+# Set in the WSGI environment, where no header can, by a listener whose callers are let in without a check.
+LET_IN = "sceneseek.let_in"
 # The page costs no more than a refusal does.
 _STATIC = "/static/"
 _IMAGES = "/v1/images/"
@@ -95,7 +97,7 @@ class _Gate:
     def admit(self) -> Response | None:
         """Let the request pass, or raise why not; an answer for a browser that asks beforehand."""
         environ, path = request.environ, request.path
-        if path in _OPEN:
+        if path in _OPEN or LET_IN in environ:
             return None
         self._hosts.check(environ)
         origin = self._origins.admitted(environ)
