@@ -9,8 +9,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # Which ONNX Runtime to install: cpu or gpu.
 RUNTIME ?= cpu
-# What beside serving is wanted: export, or train (which brings export too).
+# What beside serving is wanted: export (no torch), hub (packs from the model hub), or train (which brings both).
 EXTRAS ?= export
+comma := ,
+WITH_TORCH := $(filter hub train,$(subst $(comma), ,$(EXTRAS)))
 
 BUNDLE := bundles/compact
 GALLERY := .cache/gallery
@@ -29,14 +31,15 @@ help:  ## this list
 .PHONY: setup
 setup: $(VENV)/.installed  ## install sceneseek with what export needs into .venv
 
-# torch first and pinned: an unpinned one brings several gigabytes of CUDA.
+# torch by the script, before anything that depends on it: by itself pip would take the build with CUDA.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --constraint constraints.txt torch==2.13.0
+	$(if $(WITH_TORCH),scripts/install-torch $(RUNTIME) $(PIP))
 	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
+	scripts/install-torch $(RUNTIME) $(PIP)
 	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),train,dev]'
 	@touch $@
 
