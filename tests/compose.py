@@ -29,6 +29,20 @@ def variables(text: str) -> set[str]:
     return named | set(re.findall(r"^ +([A-Z][A-Z0-9_]+):$", text, re.MULTILINE))
 
 
+def settings(text: str) -> dict[str, str]:
+    """The variables of a ``.env`` file: values in single quotes, or bare words."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            bare = re.fullmatch(r"[^\s'\"$\\#]*", value)
+            quoted = re.fullmatch(r"'([^']*)'", value)
+            if not re.fullmatch(r"\w+", name) or not (bare or quoted):
+                raise ValueError(line)
+            found[name] = quoted[1] if quoted else value
+    return found
+
+
 def load(*files: Path, environment: Mapping[str, str]) -> Project:
     """One project of one or more files, each overriding those before it."""
     project: Project = {}

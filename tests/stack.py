@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -24,9 +25,10 @@ EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 # Set, or told of and commented out; the note of a cluster's COMPOSE_FILE is for Compose itself.
 DOCUMENTED = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", EXAMPLE, re.MULTILINE)) - {"COMPOSE_FILE"}
 STAGES = dockerfile.read(ROOT / "Dockerfile")
-TARGETS = ("runtime-cpu", "runtime-gpu", "export")
-OURS = ("server-cpu", "server-gpu", "index-cpu", "index-gpu", "export", "keys")
-# What the parallel work on the server engine reads; `known_settings` has those that this program declares.
+TARGETS = ("runtime-cpu", "runtime-gpu", "export", "export-hub")
+OURS = ("server-cpu", "server-gpu", "index-cpu", "index-gpu", "export", "export-hub", "keys")
+KEYS = {"SCENESEEK_QDRANT_API_KEY": "writes", "SCENESEEK_QDRANT_READ_ONLY_API_KEY": "reads"}
+# What the server engine reads; `known_settings` has those that this program declares.
 QDRANT_SETTINGS = {
     f"SCENESEEK_QDRANT_{name}"
     for name in ("API_KEY", "SHARDS", "REPLICAS", "WRITE_CONSISTENCY", "QUANTIZATION", "TIMEOUT")
@@ -34,24 +36,27 @@ QDRANT_SETTINGS = {
 
 
 def project(*files: Path, **environment: str) -> compose.Project:
-    """As Compose would read it with the example's settings and a key."""
-    defaults = dict(re.findall(r"^([A-Z][A-Z0-9_]+)=(.*)$", EXAMPLE, re.MULTILINE))
-    return compose.load(*files, environment={**defaults, "SCENESEEK_QDRANT_API_KEY": "key", **environment})
+    """As Compose would read it with the example's settings and keys."""
+    return compose.load(*files, environment={**compose.settings(EXAMPLE), **KEYS, **environment})
 
 
 def known_settings() -> set[str]:
     """Every environment variable that some option reads, and those that the code reads by name."""
     declared: set[str] = set()
     for name in cli.list_commands(click.Context(cli)):
-        command = cli.get_command(click.Context(cli), name) if name in ("index", "serve", "search", "export") else None
+        command = (
+            cli.get_command(click.Context(cli), name)
+            if name in ("index", "serve", "search", "export", "keys")
+            else None
+        )
         for parameter in [*cli.params, *(command.params if command else [])]:
             declared |= {parameter.envvar} if isinstance(parameter.envvar, str) else set()
-    return declared | {"SCENESEEK_CACHE"} | QDRANT_SETTINGS
+    return declared | {"SCENESEEK_API_KEYS", "SCENESEEK_CACHE"} | QDRANT_SETTINGS
 
 
 @contextmanager
-def answering(status: int) -> Iterator[tuple[int, list[str]]]:
-    """A server on this machine that answers everything with one status: its port, and what it was asked."""
+def answering(status: int, document: object = None) -> Iterator[tuple[int, list[str]]]:
+    """A server that answers everything with one status and document: its port, and the paths it was asked."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -59,6 +64,7 @@ def answering(status: int) -> Iterator[tuple[int, list[str]]]:
             asked.append(self.path)
             self.send_response(status)
             self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
             pass

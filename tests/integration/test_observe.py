@@ -311,4 +311,4 @@ def test_every_metric_of_ours_is_on_the_dashboard(client: FlaskClient) -> None:
 def test_every_alert_is_explained(client: FlaskClient) -> None:
     alerts = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text(encoding="utf-8"))
     named = [rule["alert"] for group in alerts["groups"] for rule in group["rules"]]
-    assert re.findall(r"^\| (Sceneseek\w+) \|", PAGE, re.MULTILINE) == named
+    assert re.findall(r"^\| ((?:Sceneseek|Qdrant)\w+) \|", PAGE, re.MULTILINE) == named

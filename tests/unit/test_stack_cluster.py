@@ -20,8 +20,10 @@ def test_every_node_is_in_cluster_mode_and_knows_its_own_address() -> None:
     services = project(*THREE)["services"]
     for name in NODES:
         assert services[name]["environment"]["QDRANT__CLUSTER__ENABLED"] == "true"
-        assert services[name]["environment"]["QDRANT__SERVICE__API_KEY"] == "key"
+        assert services[name]["environment"]["QDRANT__SERVICE__API_KEY"] == "writes"
+        assert services[name]["entrypoint"] == services["qdrant"]["entrypoint"]
         command = services[name]["command"]
+        assert command[0] == "./entrypoint.sh"
         assert command[command.index("--uri") + 1] == f"http://{name}:6335"
         assert services[name]["healthcheck"] == services["qdrant"]["healthcheck"]
 
@@ -67,7 +69,7 @@ def test_prometheus_scrapes_every_node() -> None:
     text = (ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8")
     (job,) = (job for job in yaml.safe_load(text)["scrape_configs"] if job["job_name"] == "qdrant")
     assert job["dns_sd_configs"][0]["names"] == list(NODES)
-    assert job["authorization"]["credentials_file"] == "/run/secrets/qdrant_api_key"
+    assert job["authorization"]["credentials_file"] == "/run/secrets/qdrant_read_only_api_key"
 
 
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="haproxy is not installed")

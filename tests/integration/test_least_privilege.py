@@ -1,0 +1,75 @@
+"""The service never writes to Qdrant, so that the stack can give it the key that only reads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from indexer.build import index_folder
+from sceneseek.bundle import Bundle
+from sceneseek.search import Search
+from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from server.app import create_app
+from server.feedback_log import FeedbackLog
+from server.guard import Guard
+from tests.played_grpc import PlayedGrpc
+from tests.played_qdrant import PlayedQdrant
+
+# What Qdrant lets a read-only key ask, of what the played server knows.
+_READS_BY_HTTP = re.compile(r"GET .*|POST /collections/[^/]+/points(/(query|scroll|count))?/?")
+_READS_BY_GRPC = {"HealthCheck", "Get", "List", "ListAliases", "Query", "Scroll", "Count"}
+
+
+@pytest.mark.parametrize("way", ["no", "yes"], ids=["http", "grpc"])
+def test_whatever_the_service_is_asked_it_only_reads_qdrant(
+    bundle: Bundle, gallery: Path, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)
+    http = PlayedQdrant()
+    grpc = PlayedGrpc(http.client, http.guard)
+    with http.serving(), grpc.serving():
+        settings = QdrantSettings(prefer_grpc=way, grpc_port=grpc.port)
+        writer = QdrantStore(http.url, settings)
+        index_folder(gallery, bundle, writer)
+        writer.close()
+        assert not only_reads(http, grpc), "what was seen tells writing from reading"
+        http.seen.clear()
+        grpc.seen.clear()
+
+        search = Search(bundle, QdrantStore(http.url, settings), "cpu")
+        feedback = FeedbackLog(tmp_path / "ratings.jsonl")
+        search.live.follow(0.05)
+        ask_everything(search, feedback)
+        search.live.refresh()
+        search.close()
+        feedback.close()
+        assert http.seen
+        assert only_reads(http, grpc)
+
+
+def only_reads(http: PlayedQdrant, grpc: PlayedGrpc) -> bool:
+    """Whether a read-only key would have done for what was seen."""
+    return all(_READS_BY_HTTP.fullmatch(asked) for asked in http.seen) and set(grpc.seen) <= _READS_BY_GRPC
+
+
+def ask_everything(search: Search, feedback: FeedbackLog) -> None:
+    """A request of each kind; each is answered."""
+    client = create_app(search, Guard(show_paths=True), feedback=feedback).test_client()
+    first = client.get("/v1/search?q=a+red+circle&k=3").json["results"][0]  # type: ignore[index]
+    rating = {"query": "a red circle", "image": first["id"], "rating": 4}
+    answers = [
+        client.get("/v1/search?q=a+circle&k=2&offset=1&explain=1"),
+        client.get(f"/v1/search?image={first['id']}&k=2"),
+        client.post("/v1/search", json={"q": "a circle", "filter": {"field": "format", "equals": "png"}}),
+        client.post("/v1/score", json={"q": "a circle", "images": [first["id"]]}),
+        client.post("/v1/feedback", json=rating),
+        *(client.get(first[part]) for part in ("image", "thumbnail")),
+        client.get(f"/v1/images/{first['id']}/details"),
+        *(client.get(path) for path in ("/v1/collections", "/v1/fields", "/readyz", "/metrics", "/")),
+    ]
+    for answer in answers:
+        answer.get_data()
+        answer.close()
+        assert answer.status_code < 400, (answer.request.path, answer.text)
