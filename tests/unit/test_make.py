@@ -23,9 +23,3 @@ def test_a_targets_prerequisites_can_be_made(target: str) -> None:
     assert "No rule to make" not in outcome.stderr
     if target not in ("up", "reindex", "down", "compose-check"):  # these say first that Docker is missing
         assert outcome.returncode == 0, outcome.stderr
-
-
-def test_the_targets_that_the_readme_names_are_there() -> None:
-    named = set(re.findall(r"`?make ([a-z-]+)", (ROOT / "README.md").read_text(encoding="utf-8")))
-    assert {"demo", "serve", "setup"} <= named
-    assert named <= set(TARGETS)

@@ -1,0 +1,214 @@
+"""The commands that documents, comments and recipes name: found in the text, and checked without running them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from sceneseek.cli import cli
+from tests import dockerfile
+from tests.stack import ROOT, STAGES, THREE, project
+
+PROGRAMS = ("sceneseek", "docker", "make")
+ROOMS = ("sceneseek", "export", "training", "indexer", "evaluation", "server")
+_ENDS_A_COMMAND = {"|", "||", "&&", ";", "&", "(", ")", ";;"}
+_SHELLS = ("", "sh", "bash", "shell", "console")
+
+# Options of `docker compose` and of its commands, and how many values each takes.
+_OF_COMPOSE = {"-f": 1, "--file": 1, "--profile": 1, "--env-file": 1}
+_OF_COMMANDS = {
+    "build": {},
+    "config": {"--quiet": 0, "--format": 1},
+    "down": {"--volumes": 0},
+    "exec": {"-T": 0},
+    "logs": {"--follow": 0, "--tail": 1},
+    "ps": {"--all": 0},
+    "restart": {},
+    "run": {"--rm": 0, "-T": 0, "--no-deps": 0, "--detach": 0, "--name": 1, "--entrypoint": 1, "--env": 1},
+    "up": {"--detach": 0, "--wait": 0, "--wait-timeout": 1},
+    "version": {},
+}  # fmt: skip
+
+
+class Wrong(Exception):
+    """A command that would not do what it is named for; the message says why."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as it stands somewhere.
+
+    Attributes:
+        words: program and arguments.
+        partial: whether it only mentions the command, so that arguments which it needs may be missing.
+    """
+
+    words: tuple[str, ...]
+    partial: bool = False
+
+    def __str__(self) -> str:
+        return shlex.join(self.words)
+
+
+def in_page(text: str) -> Iterator[Command]:
+    """Those of a Markdown page: lines of its blocks of shell code, and what stands between backticks in its prose."""
+    blocks = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    for language, block in blocks.findall(text):
+        if language in _SHELLS:
+            lines = re.sub(r"\\\n\s*", " ", block).splitlines()
+            prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+            for line in prompted or lines:
+                yield from in_line(line)
+    for mentioned in re.findall(r"`([^`\n]+)`", blocks.sub("", text)):
+        yield from in_line(mentioned, partial=True)
+
+
+def in_comments(text: str) -> Iterator[Command]:
+    """Those between backticks in a file's comments and messages, and what follows `docker compose` there."""
+    for mentioned in re.findall(r"`([^`\n]+)`", text):
+        yield from in_line(mentioned, partial=True)
+    for mentioned in re.findall(r"^#[^`\n]*?(docker compose [^`\n]*)", text, re.MULTILINE):
+        sentence = re.match(r"(?:[^\s.,;:]|[.,;:](?=\S))+(?: (?:[^\s.,;:]|[.,;:](?=\S))+)*", mentioned)
+        assert sentence is not None
+        yield from in_line(sentence[0], partial=True)
+
+
+def in_line(line: str, partial: bool = False) -> Iterator[Command]:
+    """Those of one line of shell."""
+    lexer = shlex.shlex(line.replace("[", " ").replace("]", " "), posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    try:
+        tokens = list(lexer)
+    except ValueError:  # not a line of shell: a lone quotation mark
+        return
+    words: list[str] = []
+    skip = False
+    for token in [*tokens, ";"]:
+        if skip:
+            skip = False
+        elif token in _ENDS_A_COMMAND:
+            yield from _command(words, partial)
+            words = []
+        elif token.startswith(("<", ">")):
+            skip = True
+            if words and words[-1].isdigit():
+                words.pop()
+        else:
+            words.append(token)
+
+
+def _command(words: list[str], partial: bool) -> Iterator[Command]:
+    while words and re.fullmatch(r"\w+=.*", words[0]):
+        words = words[1:]
+    if words and words[0].rpartition("/")[2] in PROGRAMS:
+        known = [word for word in words[1:] if word != "..."]
+        yield Command((words[0].rpartition("/")[2], *known), partial or "..." in words)
+
+
+def check_sceneseek(command: Command, environment: Mapping[str, Any], patch: pytest.MonkeyPatch) -> None:
+    """Have the real command line read a command, and not run it.
+
+    Raises:
+        Wrong: it has no such command or option, or refuses a value.
+    """
+    if "COMMAND" in command.words:  # any of them
+        return
+    with patch.context() as here:
+        here.setattr(click.Command, "invoke", lambda *_: None)
+        for name, value in environment.items():
+            if value is not None:
+                here.setenv(name, str(value))
+        try:
+            cli.main(list(command.words[1:]), prog_name="sceneseek", standalone_mode=False)
+        except click.BadParameter as error:
+            missing = isinstance(error, click.MissingParameter)
+            named = error.param is not None and isinstance(error.param.type, click.Path | click.File)
+            if not (command.partial if missing else named):
+                raise Wrong(error.format_message()) from error
+        except click.BadOptionUsage as error:
+            if not (command.partial and command.words[-1] == error.option_name):
+                raise Wrong(error.format_message()) from error
+        except click.UsageError as error:
+            nothing = isinstance(error, click.exceptions.NoArgsIsHelpError) or error.message == "Missing command."
+            if not (command.partial and nothing):
+                raise Wrong(error.format_message()) from error
+
+
+def check_compose(command: Command, patch: pytest.MonkeyPatch) -> None:
+    """Read a command as Docker Compose does: its options, files, profiles and services, and what a container would run.
+
+    Raises:
+        Wrong: something of it does not exist.
+    """
+    if command.words[1:2] != ("compose",):
+        return
+    given, rest = _options(list(command.words[2:]), _OF_COMPOSE)
+    if not rest:
+        return
+    # Without files, those that COMPOSE_FILE of .env may name.
+    files = tuple(ROOT / value for name, value in given if name in ("-f", "--file")) or THREE
+    if lost := [file for file in files if not file.is_file()]:
+        raise Wrong(f"there is no {lost[0].name}")
+    services: dict[str, Any] = project(*files)["services"]
+    profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
+    if unknown := {value for name, value in given if name == "--profile"} - profiles:
+        raise Wrong(f"there is no profile {unknown}")
+    name, *arguments = rest
+    if name not in _OF_COMMANDS:
+        raise Wrong(f"there is no docker compose {name}, or the test does not know it")
+    options, positional = _options(arguments, _OF_COMMANDS[name])
+    named = positional[:1] if name in ("run", "exec") else positional
+    if unknown := set(named) - services.keys():
+        raise Wrong(f"there is no service {unknown}")
+    if name == "run":
+        _check_run(Command(tuple(positional), command.partial), services, dict(options).get("--entrypoint"), patch)
+
+
+def _check_run(command: Command, services: dict[str, Any], entrypoint: str | None, patch: pytest.MonkeyPatch) -> None:
+    if not command.words:
+        if not command.partial:
+            raise Wrong("run needs a service")
+        return
+    service = services[command.words[0]]
+    if "build" not in service:
+        return
+    target = service["build"]["target"]
+    program, arguments = [entrypoint or ""], list(command.words[1:])
+    if entrypoint is None:
+        program = service.get("entrypoint") or dockerfile.words(dockerfile.effective(STAGES, target, "ENTRYPOINT"))
+        default = service.get("command") or dockerfile.words(dockerfile.effective(STAGES, target, "CMD"))
+        arguments = arguments or default
+    if program[0] == "sceneseek":
+        whole = Command((*program, *arguments), command.partial)
+        check_sceneseek(whole, service.get("environment", {}), patch)
+
+
+def _options(words: list[str], known: Mapping[str, int]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The options before the first word that is none, each with its value, and the words from there on."""
+    given = []
+    while words and words[0].startswith("-"):
+        name = words.pop(0)
+        if name not in known:
+            raise Wrong(f"there is no option {name}, or the test does not know it")
+        given.append((name, words.pop(0) if known[name] else ""))
+    return given, words
+
+
+def pages() -> list[Path]:
+    """Every page of documentation."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commented() -> list[Path]:
+    """Every file whose comments or messages may name commands: the stack's, and the program's."""
+    names = ("Makefile", "Dockerfile", ".env.example", "constraints.txt", "pyproject.toml", ".ci/run")
+    return [*(ROOT / name for name in names), *sorted(ROOT.glob("docker-compose*.yml")),
+            *sorted((ROOT / "deploy").glob("*.*")), *sorted((ROOT / "scripts").iterdir()),
+            *(file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py")))]  # fmt: skip
