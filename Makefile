@@ -151,8 +151,8 @@ compose-check: $(VENV)/.dev  ## hold the stack's files to the Compose schema, an
 	else echo "docker compose is not installed: its own reading of the files was not asked for"; fi
 
 .PHONY: try-image
-try-image: $(BUNDLE)/manifest.json  ## the image's steps and commands without an engine (IMAGES=DIR); takes minutes
-	scripts/try-image $(BUNDLE) "$(IMAGES)"
+try-image:  ## the images' steps and commands without an engine (IMAGES=DIR); takes minutes
+	scripts/try-image "$(IMAGES)"
 
 .PHONY: clean
 clean:  ## remove what was built: .venv, caches, bundles, the demo's index

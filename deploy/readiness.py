@@ -24,7 +24,7 @@ while True:
         break
     time.sleep(0.5)
 if answer.status == 200:
-    print(f"ready: {document['images']:,} images are searched")
+    print(f"ready: {document['images']:,} images are searched")  # noqa: T201 - for a person
 else:
-    print(f"the service runs and is not ready: {document['detail']}")
-    print("if nothing is indexed yet: make reindex IMAGES=/path/to/photos; it becomes ready by itself")
+    print(f"the service runs and is not ready: {document['detail']}")  # noqa: T201
+    print("if nothing is indexed yet: make reindex IMAGES=/path/to/photos; it becomes ready by itself")  # noqa: T201
