@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sceneseek.decode import MAX_PIXELS
+from sceneseek.next_step import missing_index_hint
 from sceneseek.options import bundle_option, device_option, index_option, json_option
 from sceneseek.runtime import Device
 
@@ -225,7 +226,7 @@ def _instead(
     for generation in found:
         click.echo(generation.line())
     if not found:
-        click.echo("nothing is indexed there")
+        click.echo(f"nothing is indexed in {store.url}: {missing_index_hint(store.url)}")
 
 
 def _show(receipt: Receipt | TransferReceipt, as_json: bool, indent: int | None = 2) -> None:

@@ -14,6 +14,8 @@ import click
 
 from sceneseek import __version__, logs
 from sceneseek.errors import SceneseekError, one_line
+from sceneseek.next_step import next_steps
+from sceneseek.options import places
 from sceneseek.search_command import search
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class _Rooms(click.Group):
         return None
 
 
-@click.group(cls=_Rooms, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Rooms, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sceneseek")
 @click.option("--debug", is_flag=True, envvar="SCENESEEK_DEBUG", help="Show tracebacks and debug logs.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what was chosen, and why.")
@@ -49,9 +51,13 @@ class _Rooms(click.Group):
     show_envvar=True,
     help="json: one object a line, for a log collector, with what --verbose adds; errors too.",
 )
-def cli(debug: bool, verbose: bool, log_format: logs.LogFormat) -> None:
+@click.pass_context
+def cli(context: click.Context, debug: bool, verbose: bool, log_format: logs.LogFormat) -> None:
     """Find photographs by describing the scene."""
     logs.set_up(log_format, debug, verbose)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        click.echo("\n" + "\n".join(next_steps(*places())))
 
 
 cli.add_command(search)
@@ -68,9 +74,7 @@ def main() -> None:
         click.echo("stopped", err=True)
         sys.exit(1)
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "sceneseek"
-        message = one_line(error.format_message().rstrip("."))
-        _tell(f"{message}: see `{path} --help`")
+        _tell_usage(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         _tell(one_line(error.format_message()))
@@ -88,6 +92,15 @@ def main() -> None:
             raise
         _tell(f"{type(error).__name__}: {error} (a bug: run again with `sceneseek --debug` and report it)")
         sys.exit(1)
+
+
+def _tell_usage(error: click.UsageError) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # of a group without a command: its help
+        click.echo(error.format_message(), err=True)
+        return
+    path = error.ctx.command_path if error.ctx else "sceneseek"
+    message = one_line(error.format_message().rstrip("."))
+    _tell(f"{message}: see `{path} --help`")
 
 
 def _tell(error: str) -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sceneseek.errors import BundleError
 from sceneseek.match import MatchThreshold
+from sceneseek.next_step import missing_bundle_hint
 
 SCHEMA = 3
 IMAGE_GRAPH, TEXT_GRAPH, SCORE_GRAPH = "image.onnx", "text.onnx", "score.onnx"
@@ -167,7 +168,7 @@ class Manifest(_Frozen):
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise BundleError(f"no bundle at {path.parent}", f"{rebuild} --out {path.parent}") from None
+            raise BundleError(f"no bundle at {path.parent}", missing_bundle_hint(path.parent)) from None
         except (OSError, ValueError) as error:
             raise BundleError(f"{path} cannot be read ({error})", rebuild) from error
         version = raw.get("schema_version") if isinstance(raw, dict) else None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
+
+from sceneseek.next_step import DEFAULT_BUNDLE, DEFAULT_INDEX
+
+_BUNDLE_VARIABLE, _INDEX_VARIABLE = "SCENESEEK_BUNDLE", "SCENESEEK_INDEX"
 
 
 def _folders(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
@@ -16,6 +21,11 @@ def _folders(context: click.Context, parameter: click.Parameter, values: tuple[s
             raise click.BadParameter(f"{value!r} is not OWNER/NAME=DIR", context, parameter)
         found[name] = Path(folder)
     return found
+
+
+def places() -> tuple[Path, str]:
+    """The bundle and the index that a command without `--bundle` and `--index` takes."""
+    return Path(os.environ.get(_BUNDLE_VARIABLE) or DEFAULT_BUNDLE), os.environ.get(_INDEX_VARIABLE) or DEFAULT_INDEX
 
 
 pack_option = click.option(
@@ -37,18 +47,18 @@ weights_option = click.option(
 bundle_option = click.option(
     "--bundle",
     type=click.Path(path_type=Path),
-    default=Path("bundles/compact"),
+    default=DEFAULT_BUNDLE,
     show_default=True,
-    envvar="SCENESEEK_BUNDLE",
+    envvar=_BUNDLE_VARIABLE,
     show_envvar=True,
     help="The directory that `sceneseek export` wrote.",
 )
 index_option = click.option(
     "--index",
     "index_url",
-    default="file:index",
+    default=DEFAULT_INDEX,
     show_default=True,
-    envvar="SCENESEEK_INDEX",
+    envvar=_INDEX_VARIABLE,
     show_envvar=True,
     help="Where the vectors live: file:DIR is the embedded engine, http(s)://HOST:PORT a Qdrant server.",
 )
