@@ -13,24 +13,25 @@
     │   └── KeyRefused       a service that wants a key, and not this one             HTTP 401
     ├── IndexChanged         an index that was replaced between two pages             exit 1
     ├── BundleError          a bundle that is missing, changed or unfit               HTTP 503, exit 1
-    ├── IndexUnavailable     an index that is missing, empty, held or of another bundle
+    ├── IndexUnavailable     an index that is missing, held, away or of another bundle HTTP 503, exit 1
+    │   └── NothingIndexed   an index without images yet; `command` fills it           HTTP 503, exit 1
     ├── ExportError          a graph that could not be made or differs from its source
     ├── StartError           a service whose address is taken or whose worker died
     ├── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
-    └── TryAgain             what passes by itself; `retry_after` says in how many seconds
+    └── TryAgain             a request that may be answered a little later
         ├── Overloaded       more requests than can be answered                       HTTP 429
         ├── DeadlinePassed   a request that would have been answered too late         HTTP 503
         └── WorkerLost       a thread that died or hangs and is being replaced        HTTP 503
 
 An error carries its facts as fields: `what` (one clause, no full stop) and `hint` (what to do). One
 handler turns them into problem+json, one into a line on the command line; nothing below prints. Words that may name
-files of the machine are for its operator: clients of a service that hides paths are told the title in their place,
-unless the class says that its words are `for_clients`.
+files of the machine are for its operator: clients of a service that hides paths get the title in their place,
+unless the class says that its words are `for_clients`. What passes by itself has `retry_after`, in seconds.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SceneseekError(Exception):
@@ -46,6 +47,9 @@ class SceneseekError(Exception):
     slug: ClassVar[str] = "error"
     title: ClassVar[str] = "sceneseek failed"
     for_clients: ClassVar[bool] = False
+    # The hint for clients that may not see the error's own words.
+    hint_for_clients: ClassVar[str] = "the log of the service says why"
+    retry_after: float | None = None
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
@@ -54,6 +58,10 @@ class SceneseekError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.hint}" if self.hint else self.what
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its fields, whatever its class is made from: it may go from one process to another.
+        return type(self).__new__, (type(self), *self.args), vars(self)
 
 
 class InvalidRequest(SceneseekError):
@@ -172,11 +180,45 @@ class BundleError(SceneseekError):
 
 
 class IndexUnavailable(SceneseekError):
-    """An index that is missing, empty, held by another process, or filled by another image graph."""
+    """An index that is missing, empty, held by another process or filled by another image graph, or its server is away.
+
+    Args:
+        what: what was wrong.
+        hint: what the reader can do about it.
+        retry_after: where the server of the index does not answer, in how many seconds it is worth asking again.
+
+    Attributes:
+        transient: whether it passes without a change of settings, so that a service may start and wait.
+    """
 
     status = 503
     slug = "index-unavailable"
     title = "The index cannot be searched"
+    transient: bool = False
+
+    def __init__(self, what: str, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(what, hint)
+        self.retry_after = retry_after
+
+
+class NothingIndexed(IndexUnavailable):
+    """An index that has no live generation yet.
+
+    Args:
+        index_url: the index.
+        hint: what the reader can do about it.
+        command: what fills it.
+        public_command: the same for those who may not see paths.
+    """
+
+    slug = "nothing-indexed"
+    title = "Nothing is indexed yet"
+    hint_for_clients = "index a folder of pictures with `sceneseek index DIR`, in the Docker stack with `make reindex`"
+    transient = True
+
+    def __init__(self, index_url: str, hint: str, command: str, public_command: str) -> None:
+        super().__init__(f"nothing is indexed in {index_url}", hint, retry_after=2.0)
+        self.command, self.public_command = command, public_command
 
 
 class ExportError(SceneseekError):
@@ -214,6 +256,7 @@ class TryAgain(SceneseekError):
     slug = "try-again"
     title = "The request cannot be answered now"
     for_clients = True
+    retry_after: float
 
     def __init__(self, what: str, hint: str = "", retry_after: float = 1.0) -> None:
         super().__init__(what, hint)

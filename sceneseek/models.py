@@ -89,7 +89,17 @@ class Shelf:
         self._path = bundle.path
         self._device, self._threads = device, threads
         self._first: Bundle | None = bundle  # checked already: not hashed a second time
+        self._loaded: Models | None = None
         self._seen = self._stamp()
+
+    def load(self) -> None:
+        """Open the graphs of the service's own bundle before there is a generation to answer for.
+
+        Raises:
+            BundleError, RuntimeUnavailable: see `open_session`.
+        """
+        if self._first is not None:
+            self._loaded = Models.load(self._first, self._device, self._threads)
 
     def fitting(self, info: CollectionInfo, store_url: str) -> Models:
         """See `Companions.fitting`.
@@ -99,8 +109,9 @@ class Shelf:
             BundleError, RuntimeUnavailable: the one that did cannot be used.
         """
         first, self._first = self._first, None
+        loaded, self._loaded = self._loaded, None
         if first is not None and first.manifest.fingerprints.image == info.image_fingerprint:
-            return Models.load(first, self._device, self._threads)
+            return loaded or Models.load(first, self._device, self._threads)
         bundle = find_bundle(info, self._path)
         if bundle is None:
             raise filled_by_another(info, store_url, _image_fingerprint(self._path) or "unreadable")

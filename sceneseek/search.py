@@ -194,6 +194,8 @@ class Search:
         store: where the generations are.
         device, threads: where the graphs run, and threads within one run; 0 leaves it to the runtime.
         encoder: what encodes queries; without one, each is encoded by the thread that asks.
+        serving: a service, which waits for the index that it does not find (see `Live`), and runs every stage once
+            over each generation before it answers, so that the first query of a person is not the slow one.
 
     Attributes:
         live: the generation that answers, with the models that belong to it.
@@ -204,6 +206,8 @@ class Search:
         IndexUnavailable, RuntimeUnavailable, BundleError: see `Live` and `Shelf`.
     """
 
+    live: Live[Models]
+
     def __init__(
         self,
         bundle: Bundle,
@@ -211,10 +215,17 @@ class Search:
         device: Device = "auto",
         threads: int = 0,
         encoder: QueryEncoder | None = None,
+        serving: bool = False,
     ) -> None:
         self.store = store
-        self.live: Live[Models] = Live(store, Shelf(bundle, device, threads))
         self.encoder = encoder or QueryEncoder.direct()
+        shelf = Shelf(bundle, device, threads)
+        if not serving:
+            self.live = Live(store, shelf, bundle.path)
+            return
+        self.live = Live(store, shelf, bundle.path, wait=True, prepare=self._warm_up)
+        if self.live.waiting_for is not None:
+            shelf.load()
 
     @property
     def bundle(self) -> Bundle:
@@ -251,16 +262,19 @@ class Search:
 
         Raises: see `query`.
         """
-        start = time.perf_counter()
         with self.live.borrow() as pair:
-            texts = [query.text for query in queries if query.text is not None]
-            encoded = iter(self.encoder.texts(pair.companion, texts, deadline))
-            by_text = [None if query.text is None else next(encoded) for query in queries]
-            share = (time.perf_counter() - start) / len(queries)
-            return [
-                self._answer(pair, query, text, _Clock(share), deadline)
-                for query, text in zip(queries, by_text, strict=True)
-            ]
+            return self._answers(pair, queries, deadline)
+
+    def _answers(self, pair: Pair[Models], queries: Sequence[Query], deadline: float | None) -> list[Answer]:
+        start = time.perf_counter()
+        texts = [query.text for query in queries if query.text is not None]
+        encoded = iter(self.encoder.texts(pair.companion, texts, deadline))
+        by_text = [None if query.text is None else next(encoded) for query in queries]
+        share = (time.perf_counter() - start) / len(queries)
+        return [
+            self._answer(pair, query, text, _Clock(share), deadline)
+            for query, text in zip(queries, by_text, strict=True)
+        ]
 
     def _answer(
         self, pair: Pair[Models], query: Query, text: Encoded | None, clock: _Clock, deadline: float | None
@@ -349,14 +363,13 @@ class Search:
             timings_ms=clock.read(),
         )
 
-    def warm_up(self) -> None:
-        """Run every stage once, so that the first query of a person is not the slow one."""
-        self.query(Query(text="warm-up", k=1))
-
     def close(self) -> None:
         """Let go of the index."""
         self.encoder.close()
         self.live.close()
+
+    def _warm_up(self, pair: Pair[Models]) -> None:
+        self._answers(pair, [Query(text="warm-up", k=1)], None)
 
     def _image(self, pair: Pair[Models], image: str | Picture, deadline: float | None) -> StoredVectors:
         """The vectors of an indexed image, or of a picture."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
+from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from sceneseek.errors import SceneseekError, TryAgain
+from sceneseek.errors import SceneseekError
 from server.guard.paths import shows_paths
 from server.observe import note_problem, request_id
 from server.problem import MEDIA_TYPE, Problem
@@ -38,24 +40,30 @@ def problem_response(problem: Problem) -> Response:
     return response
 
 
-def _ours(error: SceneseekError) -> Response:
-    if isinstance(error, TryAgain):  # comes in numbers, and each is counted; a line each would be one trouble more
-        response = problem_response(Problem.of(error))
+def error_response(error: SceneseekError, **more: Any) -> Response:
+    """The answer that carries an error, in words that clients of this service may see.
+
+    Args:
+        error: what went wrong. One that passes by itself says when to ask again.
+        more: further members of the document.
+    """
+    problem = Problem.of(error)
+    if not (error.for_clients or shows_paths()):
+        detail = error.title[0].lower() + error.title[1:]
+        problem = replace(problem, detail=detail, hint=error.hint_for_clients)
+    response = problem_response(replace(problem, more=more))
+    if error.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
-        return response
-    if error.status >= 500:
+    return response
+
+
+def _ours(error: SceneseekError) -> Response:
+    # What passes by itself comes in numbers, and each is counted; a line each would be one trouble more.
+    if error.retry_after is None and error.status >= 500:
         log.error("%s %s: %s", request.method, request.path, error)
-    if error.for_clients or shows_paths():
-        return problem_response(Problem.of(error))
-    return problem_response(_without_paths(error))
-
-
-def _without_paths(error: SceneseekError) -> Problem:
-    """The problem without the error's own words: they are for the operator, and in the log."""
-    if error.status < 500:
+    elif error.retry_after is None and not (error.for_clients or shows_paths()):
         log.warning("%s %s: %s", request.method, request.path, error)
-    detail = error.title[0].lower() + error.title[1:]
-    return Problem(error.status, detail, "the log of the service says why", error.slug, error.title)
+    return error_response(error)
 
 
 def _http(error: HTTPException) -> Response:

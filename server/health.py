@@ -8,11 +8,13 @@ from typing import Literal
 from flask import Blueprint, Response
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
+from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError
+from sceneseek.next_step import STACK_INDEX_COMMAND
 from sceneseek.runtime import Placement, runtime_version
 from sceneseek.search import Search
 from server.answer import json_answer
 from server.api.operation import operation
-from server.errors import problem_response
+from server.errors import error_response, problem_response
 from server.guard import guard_problem
 from server.guard.paths import shows_paths
 from server.problem import Problem
@@ -50,6 +52,19 @@ class Readiness(TypedDict):
     runtime: Runtime
 
 
+class FirstStep(TypedDict):
+    """What the problem document of `/readyz` has too while nothing is indexed yet.
+
+    `command` indexes a folder DIR, typed where the service runs; where paths are hidden BUNDLE and INDEX stand for
+    settings of the service. `stack_command` is that of the Docker stack, where the service may be one of it. `building`
+    says whether a folder is being indexed.
+    """
+
+    command: str
+    stack_command: str | None
+    building: bool
+
+
 class ReadyDocument(Readiness):
     """What `/readyz` answers."""
 
@@ -77,12 +92,21 @@ def health_blueprint(search: Search) -> Blueprint:
         summary="Whether it can answer, and what from",
         tag="service",
         answer=ReadyDocument,
-        problems={503: "It cannot; `detail` says why."},
+        problems={
+            503: "It cannot; `detail` says why. While nothing is indexed yet (`urn:sceneseek:problem:nothing-indexed`) "
+            "`command` or `stack_command` (Docker) indexes a folder; `building` says whether one is being indexed."
+        },
     )
     def ready() -> Response:
         """The generation and the bundle that answer, and where the models run."""
         try:
             state = _readiness(search)
+        except NothingIndexed as error:
+            return error_response(error, **_first_step(search, error))
+        except IndexUnavailable as error:
+            if error.retry_after is None:  # or the thread that follows the index logs it, once
+                log.error("the index does not answer: %s", error)
+            return error_response(error)
         except Exception:  # whatever keeps the engine from counting keeps it from searching
             log.exception("the index does not answer")
             return problem_response(Problem(503, "the index does not answer", "see the log of the service"))
@@ -111,6 +135,25 @@ def _readiness(search: Search) -> Readiness:
         "problem": _problem(search),
         "runtime": _runtime(placement, texts_mix),
     }
+
+
+def _first_step(search: Search, error: NothingIndexed) -> FirstStep:
+    """What to type, with this service's own settings where these may be shown."""
+    shown, local = shows_paths(), search.store.url.startswith("file:")
+    return {
+        "command": error.command if shown else error.public_command,
+        # No service knows that it is in a container; but the stack's index is no directory.
+        "stack_command": None if shown and local else STACK_INDEX_COMMAND,
+        "building": _building(search),
+    }
+
+
+def _building(search: Search) -> bool:
+    """Whether the first generation is being written."""
+    try:
+        return search.store.building()
+    except (OSError, SceneseekError):
+        return False
 
 
 def _problem(search: Search) -> str | None:

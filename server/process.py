@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -86,7 +87,8 @@ def run(service: Service, announce: Callable[[str], None]) -> None:
 
     Args:
         service: what to serve.
-        announce: told one line, with the address, once the service answers.
+        announce: called with one line, with the address, once the service answers; with another once it searches, if
+            it had to wait for its first index.
 
     Raises:
         SceneseekError: the service could not start: its port, bundle, index or runtime.
@@ -102,7 +104,7 @@ def run(service: Service, announce: Callable[[str], None]) -> None:
 
 
 def open_search(service: Service, metrics: Metrics) -> Search:
-    """The pipeline of a service, warm, following the alias, and counted by `metrics`.
+    """The pipeline of a service, warm, following the alias, and counted by `metrics`; it may wait for its first index.
 
     Raises:
         SceneseekError: the bundle, the index or the runtime cannot be used.
@@ -119,8 +121,7 @@ def open_search(service: Service, metrics: Metrics) -> Search:
     for kind in encoder.waiting():
         metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
     metrics.watch_query_cache(encoder.kept)
-    search = Search(bundle, store, service.device, service.threads, encoder)
-    search.warm_up()
+    search = Search(bundle, store, service.device, service.threads, encoder, serving=True)
     search.live.follow()
     return search
 
@@ -204,10 +205,9 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             self._search = open_search(self._service, metrics)
             self._feedback = open_feedback(self._service)
             application = create_app(self._search, self._service.guard, metrics, self._feedback)
-            with self._search.live.borrow() as pair:
-                images = pair.collection.count()
             if self._metrics_listener is not None:
                 self._metrics_port = MetricsPort(self._metrics_listener, application)
+            answering = self._answering(self._search)
         except Exception as error:
             log.debug("the worker cannot start", exc_info=True)
             self._to_master.send(_as_ours(error))
@@ -217,8 +217,24 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         gc.collect()
         gc.freeze()
         self._to_master.send(None)
-        self._announce(f"sceneseek searches {images:,} images at {self._url}")
+        if answering is not None:
+            self._announce(answering)
+        else:
+            self._announce(f"{self._search.live.waiting_for}; sceneseek waits for it at {self._url}")
+            threading.Thread(target=self._announce_first, args=(self._search,), name="first-index", daemon=True).start()
         return application
+
+    def _answering(self, search: Search) -> str | None:
+        """What is announced once searches are answered; None while there is no index."""
+        if search.live.waiting_for is not None:
+            return None
+        with search.live.borrow() as pair:
+            return f"sceneseek searches {pair.collection.count():,} images at {self._url}"
+
+    def _announce_first(self, search: Search) -> None:
+        """Announce the first index when it has come."""
+        search.live.ready.wait()
+        self._announce(self._answering(search) or "")
 
     def worker_ends(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
         """In the worker, at its end: close the metrics port, the file of ratings and the index."""

@@ -1,11 +1,13 @@
 """What answers, for Prometheus: the live generation, its bundle, the runtime, and whether all of it is well.
 
 It is looked at when metrics are asked for, so what a generation was is gone from them with the first look after
-a switch. An engine that does not answer must not cost the operator all the other metrics, so it is given two seconds.
+a switch; before the first one these series are missing. An engine that does not answer must not cost the operator all
+the other metrics, so it is given two seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable
 from datetime import datetime
@@ -14,6 +16,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from sceneseek.errors import IndexUnavailable
 from sceneseek.live import Pair
 from sceneseek.models import Models
 from sceneseek.runtime import runtime_version
@@ -32,7 +35,7 @@ class GenerationCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """What is so now."""
         live = self._search.live
-        with live.borrow() as pair:
+        with contextlib.suppress(IndexUnavailable), live.borrow() as pair:
             yield from _generation(pair)
             yield _runtime(pair)
         images = self._count.take(_PATIENCE_SECONDS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -176,6 +178,34 @@ def test_an_index_that_is_missing_of_another_bundle_or_held(
         assert holder.stdout.readline() == "held\n"
         assert_one_line(sceneseek("search", "a dog"), f"held by process {holder.pid}", "sceneseek serve")
         holder.kill()
+
+
+def test_where_the_demo_was_run_the_hint_names_its_index_and_a_newcomer_is_led_there(
+    sceneseek: CommandLine, index_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SCENESEEK_INDEX")
+    said = "nothing is indexed in file:index: run `sceneseek index DIR --bundle "
+    assert_one_line(sceneseek("search", "a cat"), said)
+    shutil.copytree(index_url.removeprefix("file:"), ".cache/demo-index")
+    option = "--index file:.cache/demo-index"
+    assert_one_line(sceneseek("search", "a cat"), said, f", or add `{option}` for the one that is there")
+    led = sceneseek()
+    assert led.returncode == 0
+    assert led.stdout.startswith("Usage: sceneseek ")
+    command = re.search(rf"`(sceneseek search .* {option})`", led.stdout)
+    assert command is not None
+    found = sceneseek(*shlex.split(command[1])[1:])
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith(" 1  ")
+
+
+@pytest.mark.parametrize("group", ["evaluate", "keys", "train"])
+def test_a_group_without_a_command_shows_its_help(sceneseek: CommandLine, group: str) -> None:
+    shown = sceneseek(group)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr.startswith(f"Usage: sceneseek {group} [OPTIONS] COMMAND")
+    assert "\nCommands:\n" in shown.stderr
 
 
 def test_a_device_that_is_not_there_is_an_error_and_no_silent_fallback(sceneseek: CommandLine) -> None:

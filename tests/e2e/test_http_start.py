@@ -1,4 +1,4 @@
-"""A service that cannot start says why in one line, ends with 1 (2 for a wrong option), and at once."""
+"""A service that could not start later either says why in one line, ends with 1 (2 for a wrong option), and at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from sceneseek.bundle import Bundle
 from sceneseek.store import open_store
 from tests.conftest import CommandLine
+from tests.played_qdrant import PlayedQdrant
 
 
 @pytest.fixture
@@ -57,12 +58,6 @@ def test_a_bundle_of_one_changed_byte_is_refused(
     assert "score.onnx is not the file that was exported" in line
 
 
-def test_a_missing_index_is_named(sceneseek: CommandLine, bundle: Bundle, tmp_path: Path) -> None:
-    line = refusal(sceneseek, "--bundle", bundle.path, "--index", f"file:{tmp_path / 'none'}", "--port", "0")
-    assert line.startswith("error: nothing is indexed in ")
-    assert "sceneseek index" in line
-
-
 def test_an_index_that_another_image_graph_filled_is_refused(
     sceneseek: CommandLine, bundle: Bundle, index: Path
 ) -> None:
@@ -84,6 +79,12 @@ def test_an_index_that_another_process_holds_is_refused(sceneseek: CommandLine, 
     assert "is held by process" in line
 
 
+def test_a_qdrant_server_that_refuses_the_key_is_named(sceneseek: CommandLine, bundle: Bundle) -> None:
+    with PlayedQdrant(key="secret").serving() as played:
+        line = refusal(sceneseek, "--bundle", bundle.path, "--index", played.url, "--port", "0")
+    assert "asks for an API key" in line
+
+
 def test_a_port_that_is_taken_is_named_at_once(
     sceneseek: CommandLine, bundle: Bundle, index: Path, taken_port: int
 ) -> None:
@@ -92,10 +93,10 @@ def test_a_port_that_is_taken_is_named_at_once(
 
 
 @pytest.mark.parametrize(("device", "name"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
-def test_a_device_that_is_not_there_is_named_with_the_reason(
-    sceneseek: CommandLine, bundle: Bundle, index: Path, device: str, name: str
+def test_a_device_that_is_not_there_is_named_with_the_reason_before_anything_is_indexed(
+    sceneseek: CommandLine, bundle: Bundle, tmp_path: Path, device: str, name: str
 ) -> None:
-    where = ("--bundle", bundle.path, "--index", f"file:{index}", "--port", "0")
+    where = ("--bundle", bundle.path, "--index", f"file:{tmp_path / 'none'}", "--port", "0")
     line = refusal(sceneseek, *where, "--device", device)
     assert line.startswith(f"error: {name} was asked for, but text.onnx cannot run on it: ")
     assert "choose --device c" in line

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sceneseek.errors import IndexUnavailable
-from sceneseek.live import Live, filled_by_another
+from sceneseek.errors import IndexUnavailable, NothingIndexed
+from sceneseek.live import Live, Pair, filled_by_another
 from sceneseek.store import CollectionInfo, open_store
 from tests.integration.test_store_contract import INFO, points, published
 
@@ -32,6 +32,72 @@ class SameGraph:
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
     with pytest.raises(IndexUnavailable, match="sceneseek index DIR"):
         Live(open_store(f"file:{tmp_path}"), SameGraph("fingerprint"))
+
+
+def test_a_service_waits_for_the_first_generation_and_prepares_it_before_it_answers(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}")
+    prepared: list[str] = []
+    live = Live(
+        store,
+        SameGraph(INFO.image_fingerprint),
+        wait=True,
+        prepare=lambda pair: prepared.append(f"{pair.collection.info.name}, ready: {live.ready.is_set()}"),
+    )
+    assert isinstance(live.waiting_for, NothingIndexed)
+    assert live.problem is None
+    for ask in (lambda: live.borrow().__enter__(), lambda: live.name, lambda: live.companion):
+        with pytest.raises(NothingIndexed, match="nothing is indexed"):
+            ask()
+    assert not live.refresh()
+
+    published(store, INFO, points(3))
+    assert live.refresh()
+    assert (prepared, live.ready.is_set()) == (["first, ready: False"], True)
+    with live.borrow() as pair:
+        assert pair.collection.count() == 3
+    published(store, replace(INFO, name="second"), points(5))
+    assert live.refresh()
+    assert (live.switches, prepared[1:]) == (1, ["second, ready: True"])
+    live.close()
+
+
+def test_a_first_generation_that_does_not_fit_is_the_reason_until_one_that_does(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}")
+    live = Live(store, SameGraph(INFO.image_fingerprint), wait=True)
+    published(store, replace(INFO, name="alien", image_fingerprint="other"), points(5))
+    assert not live.refresh()
+    assert "another image graph" in str(live.problem)
+    with pytest.raises(IndexUnavailable, match="another image graph") as refused, live.borrow():
+        pass
+    assert refused.value.retry_after is not None
+    published(store, INFO, points(3))
+    assert live.refresh()
+    assert (live.name, live.problem) == ("first", None)
+    live.close()
+
+
+def test_a_wait_does_not_mend_a_generation_that_does_not_fit_at_the_start(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}")
+    published(store, INFO, points(3))
+    with pytest.raises(IndexUnavailable, match="another image graph"):
+        Live(store, SameGraph("other"), wait=True)
+    store.open("first").close()
+
+
+def test_a_generation_that_cannot_be_prepared_is_released_and_the_old_one_answers(tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}")
+    published(store, INFO, points(3))
+
+    def prepare(pair: Pair[None]) -> None:
+        if pair.collection.info.name == "second":
+            raise IndexUnavailable("it does not answer")
+
+    live = Live(store, SameGraph(INFO.image_fingerprint), prepare=prepare)
+    published(store, replace(INFO, name="second"), points(5))
+    assert not live.refresh()
+    assert (live.name, live.problem) == ("first", "it does not answer")
+    store.open("second").close()
+    live.close()
 
 
 def test_another_bundles_index_is_refused_and_released(tmp_path: Path) -> None:

@@ -205,3 +205,4 @@ class Refusal(IndexUnavailable):
     def __init__(self, failure: Failure, told: IndexUnavailable) -> None:
         super().__init__(told.what, told.hint)
         self.failure = failure
+        self.transient = failure.transient

@@ -1,0 +1,72 @@
+"""`sceneseek serve` as a process of its own, also while it waits for its first index."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+_PATIENCE = 30.0
+
+
+@dataclass
+class Running:
+    """A service.
+
+    Attributes:
+        url: its address, as it announced it.
+        announced: the whole line.
+        output: its standard output, after that line.
+    """
+
+    url: str
+    announced: str
+    output: IO[str] = field(repr=False)
+
+    def get(self, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """The status, headers and body of an answer."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=_PATIENCE)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+        finally:
+            connection.close()
+
+    def ready(self) -> dict[str, Any]:
+        """The document that `/readyz` answers with."""
+        document: dict[str, Any] = json.loads(self.get("/readyz")[2])
+        return document
+
+    def until_ready(self, like: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """Ask `/readyz` until its document is like that."""
+        end = time.monotonic() + _PATIENCE
+        while not like(document := self.ready()):
+            assert time.monotonic() < end, document
+            time.sleep(0.05)
+        return document
+
+
+@contextmanager
+def running(*options: str | Path, **environment: str) -> Iterator[Running]:
+    """A service with these options at a free port, until the block ends."""
+    command = [str(Path(sys.executable).with_name("sceneseek")), "serve", "--port", "0", *map(str, options)]
+    environment = {**os.environ, **environment}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        announced = process.stdout.readline().rstrip("\n")
+        assert announced, "it ended without a word"
+        try:
+            yield Running(announced.split()[-1], announced, process.stdout)
+        finally:
+            process.terminate()
+        assert process.wait(_PATIENCE) == 0
