@@ -8,11 +8,12 @@
  *   busy     too much at a time
  *   key      a key is needed
  *   refused  anything else: asking again does not help
- * `seconds` until it may be asked again.
+ * `seconds` until it may be asked again; `problem` is the problem document, empty where there is none.
  */
 export class Refusal extends Error {
-  constructor(kind, status, why, seconds) {
+  constructor(kind, status, why, seconds, problem = {}) {
     super(why);
+    this.problem = problem;
     this.kind = kind;
     this.status = status;
     this.seconds = seconds;
@@ -62,5 +63,5 @@ function refusal(response, problem) {
   const why = problem.hint ? `${detail} (${problem.hint})` : detail;
   const told = Number.parseFloat(response.headers.get("Retry-After") ?? "");
   const seconds = Math.min(Math.max(Number.isFinite(told) ? told : 2, 1), 60);
-  return new Refusal(KINDS[response.status] ?? "refused", response.status, why, seconds);
+  return new Refusal(KINDS[response.status] ?? "refused", response.status, why, seconds, problem);
 }

@@ -4,6 +4,7 @@ import * as address from "./address.js";
 import { apart, byId, element } from "./elements.js";
 import { Examples } from "./examples.js";
 import { Filters } from "./filters.js";
+import { First } from "./first.js";
 import { Grid } from "./grid.js";
 import * as keys from "./keys.js";
 import { decimal, say, translate } from "./language.js";
@@ -47,6 +48,7 @@ const filters = new Filters(
   { panel: byId("filters"), toggle: byId("filters-toggle"), label: byId("filters-label"), chips: byId("chips") },
   { changed: (chosen) => go({ ...state, filters: chosen, view: "" }), folded: () => go({ ...state, duplicates: false, view: "" }) },
 );
+const first = new First(byId("first"), field);
 const probe = new Probe(byId("probe"), byId("weight"), byId("weight-range"), {
   removed: () => {
     go({ ...state, image: "", picture: null, duplicates: false, view: "" });
@@ -55,10 +57,11 @@ const probe = new Probe(byId("probe"), byId("weight"), byId("weight-range"), {
   weighed: (weight) => go({ ...state, weight, view: "" }),
 });
 const status = new Status(byId("status"), byId("banners"), {
-  recovered: () => (problemBox.hidden ? examples.show(!address.searches(state)) : search()),
+  recovered,
   anew: () => search(true),
   generation: (name) => filters.offer(name),
-  told: () => !problemBox.hidden,
+  first: (problem) => first.show(problem),
+  told: () => !problemBox.hidden && !first.shown,
 });
 
 // --- what people do
@@ -225,6 +228,16 @@ function show(before) {
 function search(renewed = false) {
   if (address.searches(state)) {
     listing.start(state, renewed);
+  }
+}
+
+/** The service answers again, or for the first time. */
+function recovered() {
+  first.hide();
+  if (problemBox.hidden) {
+    examples.show(!address.searches(state));
+  } else {
+    search();
   }
 }
 

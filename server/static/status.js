@@ -2,6 +2,7 @@
 // that the collection has changed since. Asked for again and again while the page can be seen.
 import { ask } from "./api.js";
 import { apart, element } from "./elements.js";
+import { isFirst } from "./first.js";
 import { date, say } from "./language.js";
 import { explained } from "./problems.js";
 
@@ -13,8 +14,8 @@ export class Status {
   /**
    * line: where the status goes.
    * banners: where the banners go; they lie over the page, so that nothing moves when one comes.
-   * heard: `.recovered()`, `.anew()` when somebody wants the changed collection searched, `.generation(name)`, and
-   * `.told()`, whether the page tells of a problem already.
+   * heard: `.recovered()`, `.anew()` when somebody wants the changed collection searched, `.generation(name)`,
+   * `.first(problem)` while nothing is indexed yet, and `.told()`, whether the page tells of a problem already.
    */
   constructor(line, banners, heard) {
     this.line = line;
@@ -30,22 +31,18 @@ export class Status {
   async look() {
     clearTimeout(this.timer);
     const mine = (this.looking = {});
-    let [ready, collections, problem] = [null, null, null];
-    try {
-      [ready, collections] = await Promise.all([ask("readyz"), ask("v1/collections")]);
-    } catch (error) {
-      problem = error;
-    }
+    const [ready, collections] = await Promise.allSettled([ask("readyz"), ask("v1/collections")]);
+    const problem = ready.reason ?? collections.reason ?? null;
     if (mine !== this.looking) {
       return;
     }
     if (!problem) {
-      this.#found(ready, collections);
+      this.#found(ready.value, collections.value);
     } else if (problem.kind !== "busy") {
       this.#lost(problem);
     }
     if (!document.hidden) {
-      this.timer = setTimeout(() => this.look(), wait(problem, collections));
+      this.timer = setTimeout(() => this.look(), wait(problem, collections.value));
     }
   }
 
@@ -56,10 +53,14 @@ export class Status {
   }
 
   #lost(problem) {
+    const first = isFirst(problem.problem);
     this.away = true;
-    this.state = { problem };
-    this.line.textContent = say("status.away");
-    this.line.classList.add("amiss");
+    this.state = first ? {} : { problem };
+    this.line.textContent = say(first ? "status.first" : "status.away");
+    this.line.classList.toggle("amiss", !first);
+    if (first) {
+      this.heard.first(problem.problem);
+    }
     this.#tell();
   }
 

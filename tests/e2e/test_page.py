@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 
@@ -27,9 +27,10 @@ from benchmarks.serving import serving
 from indexer.build import BuildOptions, index_folder
 from indexer.sidecar import Sidecar
 from sceneseek.bundle import Bundle
-from sceneseek.store import VectorStore, open_store
+from sceneseek.store import CollectionInfo, VectorStore, open_store
 from tests.drawing import NAMES, scenery
 from tests.museum import COPIES, PAINTINGS, build_museum, strict_bundle
+from tests.running import running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route
@@ -86,7 +87,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser, site: str) -> Iterator[Visit]:
-    """Open the page: `visit("?q=a+dog", locale="ru-RU")`. Whatever it complains of fails the test at the end."""
+    """Open the page: `visit("?q=a+dog", locale="ru-RU")`, or another service's by its whole address.
+
+    Whatever it complains of fails the test at the end.
+    """
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
@@ -108,7 +112,7 @@ def visit(browser: Browser, site: str) -> Iterator[Visit]:
         page.add_init_script(WATCH)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", complain)
-        page.goto(site + address)
+        page.goto(urljoin(site, address))
         return page
 
     yield open_page
@@ -735,6 +739,57 @@ def test_a_missing_key_is_told_and_not_tried_again(visit: Visit) -> None:
         page.get_by_role("alert").get_by_text("This service wants a key.").wait_for()
         page.wait_for_timeout(300)
     assert len(tries) == 1
+
+
+# --- before anything is indexed
+
+
+def test_before_anything_is_indexed_it_says_what_to_type_and_then_it_searches(
+    visit: Visit, bundle: Bundle, gallery: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("axe_playwright_python", reason="axe-core is not installed (the extra dev has it)")
+    store = open_store(f"file:{tmp_path}/index")
+    with running("--bundle", bundle.path, "--index", store.url, "--show-paths") as service:
+        for scheme, width in (("light", 390), ("dark", 390), ("light", 1280), ("dark", 1280)):
+            page = visit(service.url, color_scheme=scheme, viewport={"width": width, "height": 800})
+            page.get_by_role("heading", name="Nothing is indexed yet").wait_for()
+            assert violations(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        command = f"sceneseek index DIR --bundle {bundle.path} --index {store.url}"
+        assert page.locator("#first code").all_inner_texts() == [command]
+        assert page.locator("#status").inner_text() == "nothing indexed"
+        assert page.locator("#query").is_hidden()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.tagName") == "SUMMARY"
+        page.evaluate("document.activeElement.blur()")
+        with_a_query = visit(f"{service.url}?q=a+red+circle", locale="ru-RU")
+        with_a_query.get_by_text("Пока ничего не проиндексировано").wait_for()
+        assert with_a_query.locator("#problem").is_hidden()
+        assert not re.search(r"\{\w+\}|undefined", with_a_query.locator("body").inner_text())
+
+        with closing(store.create(CollectionInfo("begun", "0" * 64, 386, 0, (), "2030-01-01T00:00:00+00:00"))):
+            look(page)
+            page.get_by_text("A folder is being indexed now.").wait_for()
+        page.evaluate("window.same = true")
+        index_folder(gallery, bundle, store)
+        page.get_by_text(f"{len(NAMES)} images", exact=True).wait_for()
+        assert page.locator("#first").is_hidden()
+        assert page.evaluate("[window.same, document.activeElement.id]") == [True, "query"]
+        page.keyboard.type("a red circle")
+        shown(page, "a red circle")
+        shown(with_a_query, "a red circle")
+
+
+def test_where_paths_are_hidden_it_names_no_setting_of_the_service(
+    visit: Visit, bundle: Bundle, tmp_path: Path
+) -> None:
+    with running("--bundle", bundle.path, "--index", f"file:{tmp_path}/index") as service:
+        page = visit(service.url)
+        page.get_by_text("BUNDLE and INDEX are those that the service was started with").wait_for()
+        commands = ["sceneseek index DIR --bundle BUNDLE --index INDEX", "make reindex IMAGES=DIR"]
+        assert page.locator("#first code").all_inner_texts() == commands
+        assert str(tmp_path) not in page.content()
 
 
 # --- for everybody
