@@ -25,7 +25,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from sceneseek.errors import FeedbackUnavailable, SceneseekError, StartError
+from sceneseek.errors import FeedbackUnavailable, IndexUnavailable, NothingIndexed, SceneseekError, StartError
 from server.admission import Admission
 from server.guard.settings import Guard
 from server.listener import listen, url_of
@@ -207,7 +207,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             application = create_app(self._search, self._service.guard, metrics, self._feedback)
             if self._metrics_listener is not None:
                 self._metrics_port = MetricsPort(self._metrics_listener, application)
-            answering = self._answering(self._search)
+            reason = self._search.live.waiting_for
+            line = self._searches(self._search) if reason is None else self._waits(reason)
         except Exception as error:
             log.debug("the worker cannot start", exc_info=True)
             self._to_master.send(_as_ours(error))
@@ -217,24 +218,28 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         gc.collect()
         gc.freeze()
         self._to_master.send(None)
-        if answering is not None:
-            self._announce(answering)
-        else:
-            self._announce(f"{self._search.live.waiting_for}; sceneseek waits for it at {self._url}")
+        self._announce(line)
+        if reason is not None:
             threading.Thread(target=self._announce_first, args=(self._search,), name="first-index", daemon=True).start()
         return application
 
-    def _answering(self, search: Search) -> str | None:
-        """What is announced once searches are answered; None while there is no index."""
-        if search.live.waiting_for is not None:
-            return None
+    def _searches(self, search: Search) -> str:
         with search.live.borrow() as pair:
             return f"sceneseek searches {pair.collection.count():,} images at {self._url}"
 
+    def _waits(self, reason: IndexUnavailable) -> str:
+        # The hint about a server that is away is meant for commands that end.
+        why = str(reason) if isinstance(reason, NothingIndexed) else reason.what
+        return f"{why}; sceneseek waits for it at {self._url}"
+
     def _announce_first(self, search: Search) -> None:
-        """Announce the first index when it has come."""
+        """Announce the first index when it is there."""
         search.live.ready.wait()
-        self._announce(self._answering(search) or "")
+        try:
+            line = self._searches(search)
+        except IndexUnavailable:  # its server has gone away in this moment
+            line = f"sceneseek is ready at {self._url}"
+        self._announce(line)
 
     def worker_ends(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
         """In the worker, at its end: close the metrics port, the file of ratings and the index."""
