@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 import click
 
 from sceneseek.cli import cli
+from sceneseek.store.qdrant import QdrantSettings
 from tests import compose, dockerfile
 
 ROOT = Path(__file__).parents[1]
@@ -28,11 +30,8 @@ STAGES = dockerfile.read(ROOT / "Dockerfile")
 TARGETS = ("runtime-cpu", "runtime-gpu", "export", "export-hub")
 OURS = ("server-cpu", "server-gpu", "index-cpu", "index-gpu", "export", "export-hub", "keys")
 KEYS = {"SCENESEEK_QDRANT_API_KEY": "writes", "SCENESEEK_QDRANT_READ_ONLY_API_KEY": "reads"}
-# What the server engine reads; `known_settings` has those that this program declares.
-QDRANT_SETTINGS = {
-    f"SCENESEEK_QDRANT_{name}"
-    for name in ("API_KEY", "SHARDS", "REPLICAS", "WRITE_CONSISTENCY", "QUANTIZATION", "TIMEOUT")
-}
+# What the server engine reads; `known_settings` has those that the command line declares.
+QDRANT_SETTINGS = {f"SCENESEEK_QDRANT_{field.name.upper()}" for field in dataclasses.fields(QdrantSettings)}
 
 
 def project(*files: Path, **environment: str) -> compose.Project:

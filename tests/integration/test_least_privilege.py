@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -24,7 +25,7 @@ _READS_BY_GRPC = {"HealthCheck", "Get", "List", "ListAliases", "Query", "Scroll"
 
 @pytest.mark.parametrize("way", ["no", "yes"], ids=["http", "grpc"])
 def test_whatever_the_service_is_asked_it_only_reads_qdrant(
-    bundle: Bundle, gallery: Path, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, gallery: Path, tmp_path: Path, way: Literal["no", "yes"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)
     http = PlayedQdrant()
