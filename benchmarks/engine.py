@@ -90,16 +90,17 @@ def _run_here(trial: Trial) -> Outcome:
     clusters = Clusters(trial.vectors, trial.width, trial.seed)
     store = EdgeStore(trial.home)
     info = CollectionInfo("trial", "", trial.width, 0, (), "")
-    collection = store.create(info)
-    insert_seconds = 0.0
-    for points in _points(clusters, trial.vectors):
+    with store.writing():
+        collection = store.create(info)
+        insert_seconds = 0.0
+        for points in _points(clusters, trial.vectors):
+            start = time.perf_counter()
+            collection.upsert(points)
+            insert_seconds += time.perf_counter() - start
         start = time.perf_counter()
-        collection.upsert(points)
-        insert_seconds += time.perf_counter() - start
-    start = time.perf_counter()
-    collection.optimize()
-    optimise_seconds = time.perf_counter() - start
-    store.publish(collection)
+        collection.optimize()
+        optimise_seconds = time.perf_counter() - start
+        store.publish(collection)
     outcome = Outcome(insert_seconds, optimise_seconds, directory_bytes(trial.home), 0.0, [], [], [], [])
     collection = store.open("trial")
     try:

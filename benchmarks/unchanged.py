@@ -44,17 +44,23 @@ def fill(home: Path, bundle: Bundle, count: int) -> tuple[Path, EdgeStore]:
     info = CollectionInfo(
         "filled", manifest.fingerprints.image, width, head, (Source("", str(folder.resolve())),), now.isoformat()
     )
+    with store.writing():
+        _write(folder, store, info, now)
+    return folder, store
+
+
+def _write(folder: Path, store: EdgeStore, info: CollectionInfo, now: datetime) -> None:
     collection = store.create(info)
-    writing = Writing(collection, {}, Receipt(), ReceiptFile(None), now)
-    clusters, heads = Clusters(count, width, 0), Clusters(count, max(head, 1), 1)
+    writing = Writing(info, lambda: collection, {}, Receipt(), ReceiptFile(None), now)
+    count = len(list_images(folder).files)
+    clusters, heads = Clusters(count, info.joint, 0), Clusters(count, max(info.head, 1), 1)
     for files in batched(list_images(folder).files, 500):
-        vectors = Vectors(clusters.draw(len(files)), heads.draw(len(files))[:, :head])
+        vectors = Vectors(clusters.draw(len(files)), heads.draw(len(files))[:, : info.head])
         hashes = [hashlib.sha256(file.path.read_bytes()).hexdigest() for file in files]
         images = [Loaded(f, (), sha256, 640, 480, "JPEG", "", 0.0) for f, sha256 in zip(files, hashes, strict=True)]
         writing.add(images, vectors)
     collection.optimize()
     store.publish(collection)
-    return folder, store
 
 
 def main() -> None:

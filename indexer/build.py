@@ -1,12 +1,13 @@
 """Folders' way into the index: list -> plan -> take over, load, encode, write -> optimise -> check -> publish.
 
-The run builds a generation that nobody searches yet: a copy of the live one where the same bundle filled
-it, so that only what changed is encoded, else an empty one. The alias moves when the generation is complete
-and checked; whatever happens before leaves the live one as it was.
+The run holds the store's lease, and plans from what the live generation holds. With its first change it begins a
+generation that nobody searches yet: a copy of the live one where the same bundle filled it, so that only what changed
+is encoded, else an empty one. The alias moves when the generation is complete and checked; whatever happens before
+leaves the live one as it was. A run that has nothing to write begins none.
 
-A run that is killed leaves its generation unfinished, with every batch that was written; so does one that
-fails or is stopped once it has encoded something. The next run with the same folders and image graph goes on with it:
-it plans anew from what it finds there.
+A run that is killed, fails or is stopped leaves its generation unfinished, with every batch that was written. The
+next run with the same folders and image graph goes on with it: it plans anew from what it finds there. Only one that
+is not what it should be is removed.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from indexer.duplicates import mark_duplicates
 from indexer.encode import encode_files
 from indexer.inspection import inspect
-from indexer.known import Known, known_images
+from indexer.known import Known, images_of, known_images
 from indexer.load import Loaded
 from indexer.options import BuildOptions
 from indexer.plan import Plan, Takeover, place
@@ -35,7 +36,7 @@ from indexer.survey import Survey, fits, survey
 from indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
 from indexer.writing import Writing
 from sceneseek.bundle import Bundle
-from sceneseek.errors import IndexUnavailable, SourceError
+from sceneseek.errors import SourceError, UnfitGeneration
 from sceneseek.payload import INDEXED_FIELDS, path_fields
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek.store.base import FieldType
@@ -69,10 +70,11 @@ def index_folders(
     Raises:
         SourceError: a folder cannot be used, or too many of the images cannot.
         InvalidRequest: a label does not fit.
-        IndexUnavailable: the index cannot be written, or another process writes it.
+        IndexUnavailable: the index cannot be written, or (where `options` say not to wait) another process writes it.
     """
     options = options or BuildOptions()
-    return _Run(survey(folders, bundle, store, options, withheld), bundle, store, options).execute()
+    with store.writing(options.wait):
+        return _Run(survey(folders, bundle, store, options, withheld), bundle, store, options).execute()
 
 
 def index_listing(
@@ -80,7 +82,8 @@ def index_listing(
 ) -> Receipt:
     """`index_folder` for a listing of a store's first folder that was made (or chosen from) already."""
     options = options or BuildOptions()
-    return _Run(survey([Folder(folder)], bundle, store, options, listing=listing), bundle, store, options).execute()
+    with store.writing(options.wait):
+        return _Run(survey([Folder(folder)], bundle, store, options, listing=listing), bundle, store, options).execute()
 
 
 class _Run:
@@ -93,56 +96,63 @@ class _Run:
         self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0, "compare": 0.0}
         self._now = datetime.now(UTC)
         self._metadata = found.metadata(options)
-        self._resumed = self._settled = False
+        self._info = self._described()
+        self._collection: Collection | None = None
+        self._resumed = False
 
     def execute(self) -> Receipt:
         start = time.perf_counter()
-        collection = self._collection()
         try:
-            self._check_nobody_came_between()
-            known = {place(image): image for image in known_images(collection)}
+            self._resume()
+            known = {place(image): image for image in self._known()}
             plan = self._found.plan(known, self._options)
-            path = self._receipt_path(collection, plan)
-            earlier = earlier_lines(path, collection.info.name) if self._resumed else {}
+            path = self._receipt_path(plan)
+            earlier = earlier_lines(path, self._info.name) if self._resumed else {}
             with ReceiptFile(path) as told:
-                writing = Writing(collection, known, self._receipt, told, self._now, self._metadata)
-                told.write([self._first_line(collection)])
+                writing = Writing(self._info, self._begin, known, self._receipt, told, self._now, self._metadata)
+                told.write([self._first_line()])
                 present = writing.foreseen(plan)
                 told.write(preamble(self._receipt, plan, self._found.listings.values(), earlier, present))
                 self._fill(writing, plan, told)
-                self._receipt.generation = self._finish(collection, writing)
+                self._receipt.generation = self._finish(writing)
                 self._receipt.seconds = {**self._seconds, "total": time.perf_counter() - start}
                 told.write([self._last_line()])
-        except BaseException:
-            self._let_go(collection)
-            raise
         finally:
+            if self._collection is not None:
+                self._collection.close()  # unfinished, unless it was published: the next run goes on with it
             tidy(self._store)
         return self._receipt
 
-    def _collection(self) -> Collection:
-        """The generation to fill: an interrupted run's, if it was to become the same, else a new one."""
-        info, live = self._info(), self._found.live
+    def _resume(self) -> None:
+        """Take up an interrupted run's generation, if it was to become the same."""
+        live = self._found.live
         # What a run with the live generation's graph left may be a copy of it, which a rebuild does not go on with.
         anew = self._options.rebuild and live is not None and fits(live, self._bundle)
         for begun in () if anew else self._store.unfinished():
-            if fits(begun, self._bundle) and begun.sources == info.sources:
+            if fits(begun, self._bundle) and begun.sources == self._info.sources:
                 try:
-                    collection = self._store.resume(begun.name)
-                except IndexUnavailable as error:  # damaged, or another process builds: `create` then says so
+                    self._collection = self._store.resume(begun.name)
+                except UnfitGeneration as error:
                     log.warning("the interrupted run cannot be gone on with: %s", error)
-                    break
-                self._resumed = True
-                return collection
-        return self._store.create(info, self._found.base.name if self._found.base is not None else None)
+                    return
+                self._info, self._resumed = self._collection.info, True
+                return
 
-    def _check_nobody_came_between(self) -> None:
-        """The survey was made before the store was ours: what another run has published since is not in it."""
-        seen = self._found.live.name if self._found.live is not None else None
-        if self._store.live() != seen:
-            raise IndexUnavailable("another run has changed the index meanwhile", "run it again")
+    def _begin(self) -> Collection:
+        """The generation to fill; begun by the first change."""
+        if self._collection is None:
+            base = self._found.base
+            self._collection = self._store.create(self._info, base.name if base is not None else None)
+        return self._collection
 
-    def _info(self) -> CollectionInfo:
+    def _known(self) -> Iterable[Known]:
+        """What the generation holds, or will hold when it is begun."""
+        if self._collection is not None:
+            return known_images(self._collection, resumed=True, metadata=self._metadata)
+        return images_of(self._store, self._found.base.name, self._metadata) if self._found.base is not None else ()
+
+    def _described(self) -> CollectionInfo:
+        """The generation that this run would begin."""
         manifest = self._bundle.manifest
         stamp = self._now.strftime("%Y%m%dT%H%M%S")
         return CollectionInfo(
@@ -163,21 +173,21 @@ class _Run:
         fields: dict[str, FieldType] = {name: kind for name, kind in described.items() if kind != "text"}
         return {**(live.indexed if live else {}), **INDEXED_FIELDS, **fields}
 
-    def _receipt_path(self, collection: Collection, plan: Plan) -> Path | None:
+    def _receipt_path(self, plan: Plan) -> Path | None:
         """Where to tell every file's fate; a run that changes nothing leaves the store's own receipts alone."""
         home = receipts_of(self._store)
         if self._options.receipt is not None or home is None:
             return self._options.receipt
-        return home / f"{collection.info.name}.jsonl" if self._resumed or not plan.empty else None
+        return home / f"{self._info.name}.jsonl" if self._resumed or not plan.empty else None
 
-    def _first_line(self, collection: Collection) -> Line:
+    def _first_line(self) -> Line:
         fingerprints = self._bundle.manifest.fingerprints
         return {
             "kind": "run",
-            "generation": collection.info.name,
+            "generation": self._info.name,
             "bundle": fingerprints.bundle,
             "image": fingerprints.image,
-            "sources": [{"label": s.label, "folder": s.folder} for s in collection.info.sources],
+            "sources": [{"label": s.label, "folder": s.folder} for s in self._info.sources],
             "resumed": self._resumed,
             "started": self._now.isoformat(timespec="microseconds"),
         }
@@ -238,13 +248,11 @@ class _Run:
                 "check the folder, or allow a larger share with --max-skipped",
             )
 
-    def _finish(self, collection: Collection, writing: Writing) -> str:
-        """Publish the generation if it differs from its base; the name of the one that is live then."""
-        if not (writing.changed or self._resumed):
-            self._settled = True
-            self._store.discard(collection)
+    def _finish(self, writing: Writing) -> str:
+        """Publish the generation if there is one; the name of the one that is live then."""
+        if self._collection is None:
             return self._found.live.name if self._found.live is not None else ""
-        start = time.perf_counter()
+        collection, start = self._collection, time.perf_counter()
         collection.optimize()
         optimised = time.perf_counter()
         self._receipt.duplicates = mark_duplicates(collection, writing.written)
@@ -253,8 +261,7 @@ class _Run:
             writing.check()
             if self._found.base is None:
                 self._receipt.inspection = inspect(collection, self._bundle).to_json()
-        except IndexUnavailable:
-            self._settled = True
+        except UnfitGeneration:
             self._store.discard(collection)  # not to be gone on with
             raise
         if self._options.captions is not None and self._found.live is not None:
@@ -263,16 +270,8 @@ class _Run:
             if quality is not None:
                 self._receipt.quality = quality.to_json()
                 quality.check(self._options.max_loss)
-        self._settled = True
         self._store.publish(collection, Counter(entry.reason for entry in self._receipt.skipped))
         return collection.info.name
-
-    def _let_go(self, collection: Collection) -> None:
-        """After a failure: keep the generation for the next run if work went into it, else remove it."""
-        if self._settled or self._resumed or self._receipt.indexed:
-            collection.close()
-        else:
-            self._store.discard(collection)
 
     def _last_line(self) -> Line:
         seconds = {stage: round(value, 3) for stage, value in self._receipt.seconds.items()}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Stopped(BaseException):
-    """INT or TERM came; whatever is under way lets go of what it holds."""
+    """INT or TERM came; whatever is under way releases what it holds."""
 
 
 @click.command()
@@ -93,6 +93,11 @@ class _Stopped(BaseException):
     metavar="[GENERATION]",
     help="Let the generation before answer again instead, or the one that is named.",
 )
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Fail at once if another run writes the same index, instead of waiting until it has ended.",
+)
 @click.option("--workers", type=click.IntRange(0, 256), default=0, help="Threads that load and encode; 0: a core each.")
 @click.option(
     "--nice",
@@ -141,6 +146,7 @@ def index(
     max_loss: float,
     status: bool,
     rollback: str | None,
+    no_wait: bool,
     workers: int,
     nice: int,
     batch: int,
@@ -160,7 +166,7 @@ def index(
             raise click.UsageError(
                 f"{asked[0]} goes with neither FOLDER nor {', '.join(o for o in instead if o != asked[0])}"
             )
-        _instead(index_url, source_url, target_url, rollback, as_json)
+        _instead(index_url, source_url, target_url, rollback, not no_wait, as_json)
         return
     if target_url is not None:
         raise click.UsageError("--to goes with --from")
@@ -179,7 +185,7 @@ def index(
 
     options = BuildOptions(
         device, workers, batch, max_pixels, max_skipped, Patterns(include, exclude), prune, forget, receipt,
-        metadata, rebuild, captions, max_loss,
+        metadata, rebuild, captions, max_loss, not no_wait,
     )  # fmt: skip
     os.nice(nice)
     graphs, store = Bundle.load(bundle), open_store(index_url)
@@ -204,7 +210,7 @@ def index(
 
 
 def _instead(
-    index_url: str, source_url: str | None, target_url: str | None, rollback: str | None, as_json: bool
+    index_url: str, source_url: str | None, target_url: str | None, rollback: str | None, wait: bool, as_json: bool
 ) -> None:
     """Do what needs no folder: move an index, go back to a generation, or list them."""
     from sceneseek.store import open_store  # noqa: PLC0415 - as above
@@ -212,13 +218,13 @@ def _instead(
     if source_url is not None:
         from indexer.transfer import transfer  # noqa: PLC0415
 
-        _show(transfer(open_store(source_url), open_store(target_url or index_url)), as_json)
+        _show(transfer(open_store(source_url), open_store(target_url or index_url), wait), as_json)
         return
     from indexer.generations import generations, roll_back  # noqa: PLC0415
 
     store = open_store(index_url)
     if rollback is not None:
-        roll_back(store, rollback or None)
+        roll_back(store, rollback or None, wait)
     found = generations(store)
     if as_json:
         click.echo(json.dumps([generation.to_json() for generation in found], indent=2, ensure_ascii=False))

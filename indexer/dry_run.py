@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from indexer.known import Known, known_images
+from indexer.known import Known, images_of
 from indexer.options import BuildOptions
 from indexer.plan import Place, place
 from indexer.receipt import Receipt
@@ -12,7 +12,6 @@ from indexer.sources import Folder
 from indexer.survey import survey
 from sceneseek.bundle import Bundle
 from sceneseek.store import VectorStore
-from sceneseek.store.edge import EdgeStore
 
 
 def foresee(
@@ -27,13 +26,7 @@ def foresee(
     found = survey(folders, bundle, store, options)
     known: dict[Place, Known] = {}
     if found.base is not None:
-        name = found.base.name
-        # The embedded engine has one owner a directory, maybe a server: a copy can be read all the same.
-        collection = store.glance(name) if isinstance(store, EdgeStore) else store.open(name)
-        try:
-            known = {place(image): image for image in known_images(collection)}
-        finally:
-            collection.close()
+        known = {place(image): image for image in images_of(store, found.base.name)}
     receipt = found.receipt()
     receipt.generation = found.live.name if found.live is not None else ""
     receipt.foresee(found.plan(known, options))

@@ -42,15 +42,25 @@ def generations(store: VectorStore) -> list[Generation]:
     return [Generation(info, store.size(info.name), info.name == live) for info in store.generations()]
 
 
-def roll_back(store: VectorStore, name: str | None = None) -> str:
+def roll_back(store: VectorStore, name: str | None = None, wait: bool = True) -> str:
     """Let another generation answer: the one of that name, else the newest of those that do not answer now.
+
+    Args:
+        store: holds the generations.
+        name: of one of them.
+        wait: for another run that writes the same index; else fail at once.
 
     Returns:
         The name of the generation that is live then.
 
     Raises:
-        IndexUnavailable: there is no other one, or none of that name.
+        IndexUnavailable: there is no other one, or none of that name; or (without `wait`) another process writes.
     """
+    with store.writing(wait):
+        return _roll_back(store, name)
+
+
+def _roll_back(store: VectorStore, name: str | None) -> str:
     others = [generation.info.name for generation in generations(store) if not generation.live]
     if not others:
         raise IndexUnavailable(

@@ -10,7 +10,7 @@ import numpy as np
 from indexer.pipeline import batched
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import TextEncoder
-from sceneseek.errors import IndexUnavailable
+from sceneseek.errors import UnfitGeneration
 from sceneseek.sample_queries import QUERIES
 from sceneseek.store import Collection
 
@@ -41,12 +41,12 @@ def inspect(collection: Collection, bundle: Bundle) -> Inspection:
         bundle: that filled it.
 
     Raises:
-        IndexUnavailable: a vector is missing or none at all, or too little of what is near is found.
+        UnfitGeneration: a vector is missing or none at all, or too little of what is near is found.
     """
     points = _check_vectors(collection)
     recall = _recall(collection, bundle, min(_LIMIT, points)) if points else 1.0
     if recall < LEAST_RECALL:
-        raise IndexUnavailable(
+        raise UnfitGeneration(
             f"the new generation finds {recall:.3f} of what is nearest, less than {LEAST_RECALL}", _ADVICE
         )
     return Inspection(points, recall)
@@ -60,10 +60,10 @@ def _check_vectors(collection: Collection) -> int:
         for identity in ids:
             vectors = stored.get(identity)
             if vectors is None or len(vectors.joint) != collection.info.joint:
-                raise IndexUnavailable(f"the new generation lacks the vector of {identity}", _ADVICE)
+                raise UnfitGeneration(f"the new generation lacks the vector of {identity}", _ADVICE)
             whole = len(vectors.head) == collection.info.head and np.isfinite(vectors.head).all()
             if not whole or not abs(np.linalg.norm(vectors.joint) - 1) < _LENGTH:
-                raise IndexUnavailable(f"the new generation holds a broken vector of {identity}", _ADVICE)
+                raise UnfitGeneration(f"the new generation holds a broken vector of {identity}", _ADVICE)
         seen += len(ids)
     return seen
 

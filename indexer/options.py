@@ -30,6 +30,7 @@ class BuildOptions:
         rebuild: encode everything anew, whatever the live generation holds.
         captions: of the images, to compare the new generation with the live one before it takes its place.
         max_loss: how many points of recall@5 (times 100) it may lose.
+        wait: for another run that writes the same index; else fail at once.
     """
 
     device: Device = "auto"
@@ -45,3 +46,4 @@ class BuildOptions:
     rebuild: bool = False
     captions: Path | None = None
     max_loss: float = 2.0
+    wait: bool = True

@@ -18,7 +18,6 @@ from sceneseek.payload import point_id
 from sceneseek.request import DEFAULT_SHORTLIST
 from sceneseek.scorer import Scorer, best_first
 from sceneseek.store import Collection, CollectionInfo, VectorStore
-from sceneseek.store.edge import EdgeStore
 
 _BATCH, _FIRST = 64, 5
 
@@ -78,7 +77,7 @@ def compare(
     if before is None:
         log.warning("there is nothing to compare with: the bundle that filled %s is not at hand", live.name)
         return None
-    old = store.glance(live.name) if isinstance(store, EdgeStore) else store.open(live.name)
+    old = store.glance(live.name)
     try:
         captions = indexed(old, indexed(fresh, read_captions(file)))
         if not captions:

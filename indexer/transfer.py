@@ -7,6 +7,7 @@ The target's alias moves when the count is exact; until then it is searched as i
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,6 @@ from indexer.pipeline import batched, bounded_map
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.progress import Progress, duration
 from sceneseek.store import Collection, CollectionInfo, Point, Record, VectorStore
-from sceneseek.store.edge import EdgeStore
 
 _BATCH = 256
 # A server applies several batches side by side; the embedded engine holds the interpreter's lock throughout.
@@ -57,8 +57,13 @@ class TransferReceipt:
         ]
 
 
-def transfer(source: VectorStore, target: VectorStore) -> TransferReceipt:
+def transfer(source: VectorStore, target: VectorStore, wait: bool = True) -> TransferReceipt:
     """Make the source's live generation the target's.
+
+    Args:
+        source: holds it.
+        target: is to hold it.
+        wait: for another run that writes the target; else fail at once.
 
     Raises:
         InvalidRequest: source and target are the same.
@@ -67,25 +72,22 @@ def transfer(source: VectorStore, target: VectorStore) -> TransferReceipt:
     if source.url == target.url:
         raise InvalidRequest(f"{source.url} is both source and target", "name two indexes in --from and --to")
     start = time.perf_counter()
-    name = source.live()
-    if name is None:
-        raise IndexUnavailable(f"nothing is indexed in {source.url}", "name in --from an index that was filled")
-    origin = _opened(source, name)
-    try:
+    _live(source)  # fails before the target is touched, and before the wait
+    with target.writing(wait), contextlib.closing(source.glance(name := _live(source))) as origin:
         if target.live() == name and _same(origin, target):
             return TransferReceipt(
                 source.url, target.url, name, 0, origin.count(), {"total": time.perf_counter() - start}
             )
         receipt = _move(origin, source, target)
-    finally:
-        origin.close()
     receipt.seconds["total"] = time.perf_counter() - start
     return receipt
 
 
-def _opened(source: VectorStore, name: str) -> Collection:
-    """The source's generation, also where a service goes on answering from an embedded one."""
-    return source.glance(name) if isinstance(source, EdgeStore) else source.open(name)
+def _live(source: VectorStore) -> str:
+    name = source.live()
+    if name is None:
+        raise IndexUnavailable(f"nothing is indexed in {source.url}", "name in --from an index that was filled")
+    return name
 
 
 def _same(origin: Collection, target: VectorStore) -> bool:

@@ -1,8 +1,8 @@
 """A folder that grows, kept in the index: looked at every few seconds, indexed when something has changed.
 
 A file that is still being written is left alone: an image is indexed once its size and its time of change
-have been the same at two looks. What a run cannot do is told and tried again: at once where another process
-was in the way, else when the folders have changed again.
+have been the same at two looks. What a run cannot do is reported and tried again: at once where the index could not be
+written, else when the folders have changed again.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Watch:
         try:
             receipt = index_folders(self.folders, self.bundle, self.store, self.options, withheld)
         except IndexUnavailable:
-            raise  # another process may be in the way: the next look tries again
+            raise  # which passes: the next look tries again
         except SceneseekError:
             self._indexed = resting  # the same files would fail again
             raise

@@ -1,8 +1,11 @@
-"""The only hand that changes a generation: points in, points out, each told to the receipt once it is durable."""
+"""All changes of a generation: points in, points out, each reported to the receipt once it is durable.
+
+The generation is begun with the first change, so a run that has nothing to write creates and copies nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,9 +18,9 @@ from indexer.receipt import Receipt
 from indexer.receipt_file import ReceiptFile, file_line
 from indexer.sidecar import Sidecar
 from indexer.walk import ImageFile, Skipped
-from sceneseek.errors import IndexUnavailable
+from sceneseek.errors import UnfitGeneration
 from sceneseek.payload import folders, path_fields, point_id
-from sceneseek.store import Collection, Point, Record, StoredVectors
+from sceneseek.store import Collection, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.vectors import Vectors
 
 _BATCH = 256
@@ -29,7 +32,8 @@ class Writing:
     """One run's changes of a generation.
 
     Args:
-        collection: the generation.
+        info: of the generation.
+        begin: gives the generation, and begins it when it is called for the first time.
         known: what it holds at the beginning.
         receipt: is counted up.
         told: is written to.
@@ -37,25 +41,24 @@ class Writing:
         metadata: what is known of the images of the folders that are read; None leaves what the index knows.
 
     Attributes:
-        changed: whether anything was written or removed.
         written: ids of the points that were written, those that an interrupted run wrote included.
     """
 
     def __init__(
         self,
-        collection: Collection,
+        info: CollectionInfo,
+        begin: Callable[[], Collection],
         known: Mapping[Place, Known],
         receipt: Receipt,
         told: ReceiptFile,
         started: datetime,
         metadata: Sidecar | None = None,
     ) -> None:
-        self._collection, self._receipt, self._told = collection, receipt, told
-        self._labels = [source.label for source in collection.info.sources]
+        self._begin, self._receipt, self._told = begin, receipt, told
+        self._labels = [source.label for source in info.sources]
         self._ids = {image.id for image in known.values()}
         self._started = started.isoformat(timespec="microseconds")
         self._metadata = metadata
-        self.changed = False
         self.written = {image.id for image in known.values() if image.fresh}
 
     def identity(self, file: ImageFile | Skipped) -> str:
@@ -106,17 +109,15 @@ class Writing:
         """Write the metadata of images that stay as they are, where it is another than the index knows."""
         if self._metadata is None:
             return
-        for batch in batched(images, _BATCH):
-            before = self._known_metadata([image.id for image in batch])
-            fresh = {
-                image.id: {"metadata": self._metadata.metadata(image.relative)}
-                for image in batch
-                if self._metadata.differs(image.relative, before[image.id])
-            }
-            if fresh:
-                self._collection.set_payload(fresh)
-                self._receipt.described += len(fresh)
-                self.changed = True
+        for batch in batched((image for image in images if image.outdated), _BATCH):
+            self._collection.set_payload(
+                {image.id: {"metadata": self._metadata.metadata(image.relative)} for image in batch}
+            )
+            self._receipt.described += len(batch)
+
+    @property
+    def _collection(self) -> Collection:
+        return self._begin()
 
     def _known_metadata(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         there = [identity for identity in ids if identity in self._ids]
@@ -136,10 +137,10 @@ class Writing:
         return self._ids | {self.identity(file) for file in coming}
 
     def check(self) -> None:
-        """Raise `IndexUnavailable` if the generation does not hold what it should."""
+        """Raise `UnfitGeneration` if the generation does not hold what it should."""
         expected, found = len(self._ids), self._collection.count()
         if found != expected:
-            raise IndexUnavailable(
+            raise UnfitGeneration(
                 f"the new generation holds {found:,} images where {expected:,} were indexed",
                 "index the folder again; the live generation was left as it is",
             )
@@ -166,6 +167,8 @@ class Writing:
 
     def _stored(self, ids: Sequence[str]) -> _Stored:
         wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return {}
         vectors = self._collection.vectors(wanted)
         return {record.id: (record, vectors[record.id]) for record in self._collection.retrieve(wanted)}
 
@@ -185,10 +188,8 @@ class Writing:
         self._collection.upsert(points)
         self._ids.update(point.id for point in points)
         self.written.update(point.id for point in points)
-        self.changed = True
 
     def _delete(self, ids: Sequence[str]) -> None:
         self._collection.delete(ids)
         self._ids.difference_update(ids)
         self.written.difference_update(ids)
-        self.changed = True

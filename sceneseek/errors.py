@@ -14,7 +14,8 @@
     ├── IndexChanged         an index that was replaced between two pages             exit 1
     ├── BundleError          a bundle that is missing, changed or unfit               HTTP 503, exit 1
     ├── IndexUnavailable     an index that is missing, held, away or of another bundle HTTP 503, exit 1
-    │   └── NothingIndexed   an index without images yet; `command` fills it           HTTP 503, exit 1
+    │   ├── NothingIndexed   an index without images yet; `command` fills it           HTTP 503, exit 1
+    │   └── UnfitGeneration  a generation that is damaged, or not what was to be built
     ├── ExportError          a graph that could not be made or differs from its source
     ├── StartError           a service whose address is taken or whose worker died
     ├── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
@@ -219,6 +220,10 @@ class NothingIndexed(IndexUnavailable):
     def __init__(self, index_url: str, hint: str, command: str, public_command: str) -> None:
         super().__init__(f"nothing is indexed in {index_url}", hint, retry_after=2.0)
         self.command, self.public_command = command, public_command
+
+
+class UnfitGeneration(IndexUnavailable):
+    """A generation that is damaged, or not what was to be built: it lacks images, or its vectors are broken."""
 
 
 class ExportError(SceneseekError):

@@ -146,7 +146,9 @@ def _retrieve(client: QdrantClient, asked: Any) -> Any:
 
 def _upsert(client: QdrantClient, asked: Any) -> Any:
     assert asked.wait
-    return _updated(client.upsert(asked.collection_name, [GrpcToRest.convert_point_struct(p) for p in asked.points]))
+    points = [GrpcToRest.convert_point_struct(point) for point in asked.points]
+    where = GrpcToRest.convert_filter(asked.update_filter) if asked.HasField("update_filter") else None
+    return _updated(client.upsert(asked.collection_name, points, update_filter=where))
 
 
 def _delete(client: QdrantClient, asked: Any) -> Any:

@@ -200,7 +200,8 @@ def _switch(client: QdrantClient, document: Any) -> bool:
 
 
 def _upsert(client: QdrantClient, document: Any, name: str) -> Any:
-    return client.upsert(name, models.PointsList.model_validate(document).points)
+    asked = models.PointsList.model_validate(document)
+    return client.upsert(name, asked.points, update_filter=asked.update_filter)
 
 
 def _delete(client: QdrantClient, document: Any, name: str) -> Any:

@@ -1,15 +1,16 @@
 """The seam between the product and a vector database.
 
 A `VectorStore` holds generations: collections, each filled by one image graph. An alias points at the
-live one. `create` begins a generation that nobody searches yet, `publish` switches the alias to it in one
-atomic step. One that was begun and not published, because its process was killed or closed it, is
-`unfinished` until `resume` goes on with it or the next `create` sweeps it away. A `Collection` is one open
-generation.
+live one. Whoever writes holds the store's lease, `writing`. Under it `create` begins a generation that nobody
+searches yet, `publish` switches the alias to it in one atomic step. One that was begun and not published, because
+its process was killed or closed it, is `unfinished` until `resume` goes on with it or the next `create` sweeps it
+away. A `Collection` is one open generation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -141,7 +142,7 @@ class Collection(Protocol):
         """Build what makes search fast. May take minutes; call it before publishing, never while serving."""
 
     def close(self) -> None:
-        """Make everything durable and let go of the generation; one that was not published stays `unfinished`."""
+        """Make everything durable and release the generation; one that was not published stays `unfinished`."""
 
 
 class VectorStore(Protocol):
@@ -155,29 +156,42 @@ class VectorStore(Protocol):
     def generations(self) -> list[CollectionInfo]:
         """All generations that were published once and are still there, oldest first."""
 
+    def writing(self, wait: bool = True) -> AbstractContextManager[None]:
+        """Hold the store's lease in a block: one writer at a time, which ends with its process, however that ends.
+
+        `create`, `resume`, `publish`, `switch` and `discard` are called inside such a block. A writer that was paused
+        or cut off for so long that another one took the lease over gets an error at its next write.
+
+        Args:
+            wait: for another writer, after one line in the log that says whom; else fail at once.
+
+        Raises:
+            IndexUnavailable: another writer holds the lease (without `wait`), or the store cannot be written.
+        """
+
     def create(self, info: CollectionInfo, base: str | None = None) -> Collection:
         """Begin a generation nobody searches yet, empty or as a copy of generation `base`.
 
         Unfinished generations are swept away.
 
         Raises:
-            IndexUnavailable: another process builds in this store, or the medium is full.
+            IndexUnavailable: the medium is full, or `base` is gone or damaged.
         """
 
     def unfinished(self) -> list[CollectionInfo]:
-        """The generations that `create` began beside the live one of now and that nobody published.
-
-        One that another process is building is among them; `resume` then says so.
-        """
+        """The generations that `create` began beside the live one of now and that nobody published."""
 
     def building(self) -> bool:
-        """Whether a process that lives is writing a generation now. Cheap, and no hindrance to that process."""
+        """Whether a process holds the lease now. Cheap, and no hindrance to that process.
+
+        A server's lease of a dead process counts for some seconds after the first look.
+        """
 
     def resume(self, name: str) -> Collection:
         """Go on with an unfinished generation, which holds every point whose `upsert` returned; others are swept away.
 
         Raises:
-            IndexUnavailable: another process builds in this store, or the generation is gone or damaged.
+            IndexUnavailable: the generation is gone or damaged.
         """
 
     def open(self, name: str) -> Collection:
@@ -185,6 +199,13 @@ class VectorStore(Protocol):
 
         Raises:
             IndexUnavailable: it is gone, damaged, or held by another process.
+        """
+
+    def glance(self, name: str) -> Collection:
+        """Open a published generation to read it, also where another process holds it; nothing in the store changes.
+
+        Raises:
+            IndexUnavailable: it is gone or damaged.
         """
 
     def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
@@ -201,7 +222,7 @@ class VectorStore(Protocol):
         """Point the alias at a generation that was published once, atomically: the way back.
 
         Raises:
-            IndexUnavailable: it is gone, or another process builds in this store.
+            IndexUnavailable: it is gone.
         """
 
     def size(self, name: str) -> int:

@@ -2,7 +2,7 @@
 
     DIR/
     ├── alias-images            the alias: the live generation's name, replaced atomically
-    ├── writer.lock             held from `create` or `resume` to `publish`, `discard` or the collection's `close`
+    ├── writer.lock             the lease: held in a `writing` block
     └── generations/NAME/
         ├── building.json       a CollectionInfo and the generation that was live then; goes after the alias has moved
         ├── generation.json     a CollectionInfo and the number of points; written just before the alias moves
@@ -39,7 +39,7 @@ from urllib.parse import quote
 import numpy as np
 import qdrant_edge as edge
 
-from sceneseek.errors import IndexUnavailable
+from sceneseek.errors import IndexUnavailable, UnfitGeneration
 from sceneseek.files import sync, write_atomic
 from sceneseek.filters import Filter, field_path, json_path, typed
 from sceneseek.scorer import Candidates
@@ -56,6 +56,7 @@ from sceneseek.store.base import (
 )
 from sceneseek.store.edge_filter import edge_filter
 from sceneseek.store.kept import KeptVectors
+from sceneseek.store.lease import take_lease, this_process
 from sceneseek.vectors import Floats
 
 ALIAS = "images"
@@ -79,8 +80,10 @@ _FIELD_TYPES: dict[FieldType, edge.PayloadSchemaType] = {
     "geo": edge.PayloadSchemaType.Geo,
     "bool": edge.PayloadSchemaType.Bool,
 }
-# Of a writer for the moment in which `building` looks whether there is one.
-_PATIENCE = 0.2
+# Seconds for which a lock is waited for that another process holds for a moment only: while `building` looks at the
+# writer's, or while an indexer reads the live generation's images.
+_WRITER_PATIENCE, _OWNER_PATIENCE = 0.2, 0.5
+_POLL_SECONDS = 0.2
 _NO_HNSW = edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000)
 
 
@@ -89,28 +92,37 @@ class FileLock:
 
     Args:
         path: the file.
-        what, hint: of the error.
-        patience: seconds to wait for who holds it.
+        patience: seconds to wait for its holder.
 
     Raises:
-        IndexUnavailable: another process holds it; the message names that process.
+        Held: another process holds it.
     """
 
-    def __init__(self, path: Path, what: str, hint: str, patience: float = 0.0) -> None:
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         until = time.monotonic() + patience
-        while not _locked(self._handle):
-            if time.monotonic() >= until:
-                holder = os.read(self._handle, 64).decode("ascii", "replace").strip() or "unknown"
-                os.close(self._handle)
-                raise IndexUnavailable(f"{what} by process {holder}", hint)
-            time.sleep(0.01)
+        try:
+            while not _locked(self._handle):
+                if time.monotonic() >= until:
+                    raise Held(os.read(self._handle, 256).decode("utf-8", "replace").strip() or "another process")
+                time.sleep(0.01)
+        except BaseException:
+            os.close(self._handle)
+            raise
         os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"{os.getpid()}\n".encode("ascii"), 0)
+        os.pwrite(self._handle, f"{this_process()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let go; the file stays, so that nobody locks a name that a third process has just removed."""
+        """Release it; the file stays, so that nobody locks a name that a third process has just removed."""
         os.close(self._handle)
+
+
+class Held(Exception):
+    """A lock is held; `holder` says by whom."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
 
 
 class EdgeStore:
@@ -145,35 +157,49 @@ class EdgeStore:
         """See `VectorStore.building`: whether somebody holds the writer's lock."""
         return _is_held(self.root / "writer.lock")
 
+    @contextlib.contextmanager
+    def writing(self, wait: bool = True) -> Iterator[None]:
+        """See `VectorStore.writing`; the lease is a file's lock."""
+        assert self._writer is None, "this store is being written already"  # noqa: S101 - a bug, and no user's
+        self._writer = lock = self._lease(wait)
+        try:
+            yield
+        finally:
+            self._writer = None
+            lock.release()
+
     def create(self, info: CollectionInfo, base: str | None = None) -> EdgeCollection:
         """See `VectorStore.create`."""
+        self._check_lease()
+        self._sweep()
         home = self._home(info.name)
-        with self._writing():
-            self._sweep()
+        try:
             home.mkdir()
-            lock = FileLock(home / "owner.lock", "", "")
-            try:
-                shard = self._begin(home, info, base)
-                _index_fields(shard, info)
-                begun = {**dataclasses.asdict(info), "beside": self.live()}
-                write_atomic(home / _BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
-            except BaseException:
-                lock.release()
-                _remove(home)
-                raise
-        return EdgeCollection(info, shard, lock, self._release_writer)
+            lock = FileLock(home / "owner.lock")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            shard = self._begin(home, info, base)
+            _index_fields(shard, info)
+            begun = {**dataclasses.asdict(info), "beside": self.live()}
+            write_atomic(home / _BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
+        except BaseException:
+            lock.release()
+            _remove(home)
+            raise
+        return EdgeCollection(info, shard, lock)
 
     def resume(self, name: str) -> EdgeCollection:
         """See `VectorStore.resume`."""
+        self._check_lease()
         home = self._home(name)
-        with self._writing():
-            raw = _read(home / _BUILDING)
-            if raw is None or name == self.live():
-                raise IndexUnavailable(f"the index {self.root} has lost its unfinished {name}", "index again")
-            self._sweep(name)
-            # Half a manifest: it will be written again, with the number of points there are then.
-            (home / _FINISHED).unlink(missing_ok=True)
-            return self._opened(home, _info(raw), self._release_writer)
+        raw = _read(home / _BUILDING)
+        if raw is None or name == self.live():
+            raise IndexUnavailable(f"the index {self.root} has lost its unfinished {name}", "index again")
+        self._sweep(name)
+        # Half a manifest: it will be written again, with the number of points there are then.
+        (home / _FINISHED).unlink(missing_ok=True)
+        return self._opened(home, _info(raw))
 
     def open(self, name: str) -> EdgeCollection:
         """See `VectorStore.open`."""
@@ -184,7 +210,7 @@ class EdgeStore:
         return self._opened(home, _info(raw))
 
     def glance(self, name: str) -> EdgeCollection:
-        """A published generation to be read once, though another process may hold it; nothing in the store changes."""
+        """See `VectorStore.glance`; reads a copy of the generation's files."""
         source = self._home(name)
         raw = _read(source / _FINISHED)
         if raw is None:
@@ -199,29 +225,28 @@ class EdgeStore:
 
     def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
         """See `VectorStore.publish`."""
-        with self._keeping_the_writers_lock():
-            info, previous = collection.info.completed(skipped), self.live()
-            finished = {**dataclasses.asdict(info), "points": collection.count()}
-            collection.close()
-            home = self._home(info.name)
-            write_atomic(home / _FINISHED, json.dumps(finished, indent=2).encode("utf-8"))
-            write_atomic(self.root / f"alias-{ALIAS}", f"{info.name}\n".encode("ascii"))
-            (home / _BUILDING).unlink()
-            sync(home)
-            for other in self.generations():
-                if other.name not in (info.name, previous):
-                    self._remove_if_free(self._home(other.name))
+        self._check_lease()
+        info, previous = collection.info.completed(skipped), self.live()
+        finished = {**dataclasses.asdict(info), "points": collection.count()}
+        collection.close()
+        home = self._home(info.name)
+        write_atomic(home / _FINISHED, json.dumps(finished, indent=2).encode("utf-8"))
+        write_atomic(self.root / f"alias-{ALIAS}", f"{info.name}\n".encode("ascii"))
+        (home / _BUILDING).unlink()
+        sync(home)
+        for other in self.generations():
+            if other.name not in (info.name, previous):
+                self._remove_if_free(self._home(other.name))
 
     def switch(self, name: str) -> None:
         """See `VectorStore.switch`."""
-        with self._writing():
-            if _read(self._home(name) / _FINISHED) is None:
-                raise IndexUnavailable(
-                    f"the index {self.root} has no generation {name}",
-                    "see `sceneseek index --status` for those there are",
-                )
-            write_atomic(self.root / f"alias-{ALIAS}", f"{name}\n".encode("ascii"))
-        self._release_writer()
+        self._check_lease()
+        if _read(self._home(name) / _FINISHED) is None:
+            raise IndexUnavailable(
+                f"the index {self.root} has no generation {name}",
+                "see `sceneseek index --status` for those there are",
+            )
+        write_atomic(self.root / f"alias-{ALIAS}", f"{name}\n".encode("ascii"))
 
     def size(self, name: str) -> int:
         """See `VectorStore.size`."""
@@ -232,46 +257,32 @@ class EdgeStore:
 
     def discard(self, collection: Collection) -> None:
         """See `VectorStore.discard`."""
-        with self._keeping_the_writers_lock():
-            collection.close()
-            _remove(self._home(collection.info.name))
+        self._check_lease()
+        collection.close()
+        _remove(self._home(collection.info.name))
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Take the writer's lock; it is let go only if the block fails."""
-        try:
-            (self.root / "generations").mkdir(parents=True, exist_ok=True)
-            # The lock comes before our directory: whoever holds it sweeps away directories of unfinished runs.
-            self._writer = FileLock(
-                self.root / "writer.lock",
-                f"the index {self.root} is being written",
-                "wait until that run has ended, or choose another --index",
-                _PATIENCE,
-            )
-        except OSError as error:
-            raise IndexUnavailable(
-                f"the index {self.root} cannot be written ({error.strerror})", "choose another --index"
-            ) from error
-        try:
-            yield
-        except BaseException:
-            self._release_writer()
-            raise
+    def _lease(self, wait: bool) -> FileLock:
+        locks: list[FileLock] = []
 
-    @contextlib.contextmanager
-    def _keeping_the_writers_lock(self) -> Iterator[None]:
-        """Hold the writer's lock beyond the collection's end, which would let it go, to that of the block."""
-        lock, self._writer = self._writer, None
-        try:
-            yield
-        finally:
-            if lock is not None:
-                lock.release()
+        def take() -> str | None:
+            try:
+                (self.root / "generations").mkdir(parents=True, exist_ok=True)
+                locks.append(FileLock(self.root / "writer.lock", _WRITER_PATIENCE))
+            except Held as held:
+                return held.holder
+            except OSError as error:
+                raise self._unwritable(error) from error
+            return None
 
-    def _release_writer(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        hint = "wait until that run has ended, or choose another --index"
+        take_lease(take, str(self.root), hint, wait, _POLL_SECONDS)
+        return locks[0]
+
+    def _check_lease(self) -> None:
+        assert self._writer is not None, "call it in a `writing` block"  # noqa: S101 - a bug, and no user's
+
+    def _unwritable(self, error: OSError) -> IndexUnavailable:
+        return IndexUnavailable(f"the index {self.root} cannot be written ({error.strerror})", "choose another --index")
 
     def _home(self, name: str) -> Path:
         return self.root / "generations" / name
@@ -296,11 +307,12 @@ class EdgeStore:
 
     def _opened(self, home: Path, info: CollectionInfo, on_close: Callable[[], None] | None = None) -> EdgeCollection:
         try:
-            lock = FileLock(
-                home / "owner.lock",
-                f"the index {self.root} is held",
+            lock = FileLock(home / "owner.lock", _OWNER_PATIENCE)
+        except Held as held:
+            raise IndexUnavailable(
+                f"the index {self.root} is held by {held.holder}",
                 "ask that process (a running `sceneseek serve` answers over HTTP), or stop it",
-            )
+            ) from None
         except FileNotFoundError:
             raise IndexUnavailable(
                 f"the index {self.root} has lost its generation {info.name}", "index the folder again"
@@ -314,11 +326,11 @@ class EdgeStore:
             shard = edge.EdgeShard.load(str(home / "shard"), _config(info))
         except Exception as error:
             lock.release()
-            raise IndexUnavailable(f"the index {self.root} is damaged ({error})", "index the folder again") from error
+            raise UnfitGeneration(f"the index {self.root} is damaged ({error})", "index the folder again") from error
         return EdgeCollection(info, shard, lock, on_close)
 
     def _sweep(self, spare: str = "") -> None:
-        """Tidy up after killed runs; called under the writer's lock, so nobody is building there."""
+        """Tidy up after killed runs; called under the lease, so nobody is building there."""
         live = self.live()
         for home in self._homes():
             if home.name == live:
@@ -331,8 +343,8 @@ class EdgeStore:
     def _remove_if_free(self, home: Path) -> None:
         """Remove a generation unless some process still answers from it; the next run then does."""
         try:
-            lock = FileLock(home / "owner.lock", "", "")
-        except IndexUnavailable:
+            lock = FileLock(home / "owner.lock")
+        except Held:
             return
         _remove(home)
         lock.release()

@@ -659,13 +659,14 @@ def test_a_reindex_is_told_of_while_it_runs_and_what_it_brought_is_offered(visit
     page.locator("#status span").first.wait_for()
     live = next(info for info in store.generations() if info.name == store.live())
     number = int(live.name.rpartition("-")[2]) + 1 if live.name.startswith("renewed-") else 1
-    begun = store.create(
-        replace(live, name=f"renewed-{number}", created=f"2030-01-0{number}T00:00:00+00:00"), live.name
-    )
-    with closing(begun):
-        look(page)
-        page.get_by_text("The collection is being indexed anew.").wait_for()
-        store.publish(begun)
+    with store.writing():
+        begun = store.create(
+            replace(live, name=f"renewed-{number}", created=f"2030-01-0{number}T00:00:00+00:00"), live.name
+        )
+        with closing(begun):
+            look(page)
+            page.get_by_text("The collection is being indexed anew.").wait_for()
+            store.publish(begun)
     page.get_by_text("The collection has changed.").wait_for()
     assert page.get_by_text("The collection is being indexed anew.").count() == 0
     page.get_by_role("button", name="Search it anew").click()

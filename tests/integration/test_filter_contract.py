@@ -94,9 +94,10 @@ def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def _filled(store: VectorStore, indexed: dict[str, FieldType]) -> Collection:
-    building = store.create(replace(INFO, indexed=indexed))
-    building.upsert(CONTENT)
-    store.publish(building)
+    with store.writing():
+        building = store.create(replace(INFO, indexed=indexed))
+        building.upsert(CONTENT)
+        store.publish(building)
     return store.open(INFO.name)
 
 
@@ -224,14 +225,16 @@ def test_a_filter_and_a_limit_give_the_nearest_of_those_that_pass(collection: Co
 def test_a_generation_tells_its_indexes_and_a_copy_keeps_those_it_wants_too(tmp_path: Path) -> None:
     with opened("edge", tmp_path) as store:
         info = replace(INFO, indexed=INDEXED)
-        store.publish(store.create(info))
+        with store.writing():
+            store.publish(store.create(info))
         assert store.generations() == [info]
         other: dict[str, FieldType] = {"folders": "keyword", "year": "float", "more": "keyword"}
-        copy = store.create(replace(info, name="second", indexed=other), base=INFO.name)
-        copy.upsert(
-            [Point(CONTENT[0].id, CONTENT[0].joint, CONTENT[0].head, {"metadata": {"more": "x", "year": 1990.5}})]
-        )
-        assert len(copy.shortlist(QUERY, 5, where=filter_from_words(["more=x", "year>1990"]))) == 1
-        made = copy._shard.info().payload_schema  # type: ignore[attr-defined]
-        assert set(made) == {"folders", "metadata.year", "metadata.more"}
-        store.discard(copy)
+        with store.writing():
+            copy = store.create(replace(info, name="second", indexed=other), base=INFO.name)
+            copy.upsert(
+                [Point(CONTENT[0].id, CONTENT[0].joint, CONTENT[0].head, {"metadata": {"more": "x", "year": 1990.5}})]
+            )
+            assert len(copy.shortlist(QUERY, 5, where=filter_from_words(["more=x", "year>1990"]))) == 1
+            made = copy._shard.info().payload_schema  # type: ignore[attr-defined]
+            assert set(made) == {"folders", "metadata.year", "metadata.more"}
+            store.discard(copy)

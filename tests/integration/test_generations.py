@@ -141,18 +141,19 @@ def test_a_generation_with_a_broken_vector_does_not_go_live(
 ) -> None:
     receipt = index_folder(gallery, bundle, store)
     info = next(info for info in store.generations() if info.name == receipt.generation)
-    collection = store.create(replace(info, name="broken"), base=info.name)
-    try:
-        assert inspect(collection, bundle).points == len(NAMES)
-        record = next(iter(collection.scroll()))
-        joint = np.zeros(info.joint, np.float32)
-        if broken == "not a number":
-            joint[:] = np.nan
-        collection.upsert([Point(record.id, joint, np.zeros(info.head, np.float32), record.payload)])
-        with pytest.raises(IndexUnavailable, match=f"broken vector of {record.id}"):
-            inspect(collection, bundle)
-    finally:
-        store.discard(collection)
+    with store.writing():
+        collection = store.create(replace(info, name="broken"), base=info.name)
+        try:
+            assert inspect(collection, bundle).points == len(NAMES)
+            record = next(iter(collection.scroll()))
+            joint = np.zeros(info.joint, np.float32)
+            if broken == "not a number":
+                joint[:] = np.nan
+            collection.upsert([Point(record.id, joint, np.zeros(info.head, np.float32), record.payload)])
+            with pytest.raises(IndexUnavailable, match=f"broken vector of {record.id}"):
+                inspect(collection, bundle)
+        finally:
+            store.discard(collection)
 
 
 def test_status_rollback_and_rebuild_on_the_command_line(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.filters import filter_from_words
@@ -14,12 +16,18 @@ from tests.drawing import NAMES, draw_gallery
 
 
 def test_a_folder_is_indexed_brought_up_to_date_and_searched(
-    bundle: Bundle, store: VectorStore, tmp_path: Path
+    bundle: Bundle, store: VectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = draw_gallery(tmp_path / "photos")
     first = index_folder(photos, bundle, store)
     assert (first.indexed, first.unchanged) == (len(NAMES), 0)
-    again = index_folder(photos, bundle, store)
+    with monkeypatch.context() as patch:
+        # An unchanged run creates, copies and deletes nothing, also where a file is there that nobody can use.
+        for method in ("create", "resume", "publish", "discard", "glance"):
+            patch.setattr(store, method, lambda *_, at=method, **__: pytest.fail(f"{at} is called"))
+        (photos / "broken.jpg").write_text("words")
+        again = index_folder(photos, bundle, store)
+    assert len(again.skipped) == 1
     assert (again.indexed, again.unchanged, again.generation) == (0, len(NAMES), first.generation)
     (photos / "scenes/meadow.webp").write_bytes((photos / "scenes/house.bmp").read_bytes())
     changed = index_folder(photos, bundle, store)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-import indexer.build
 from indexer.build import BuildOptions, index_folder, index_folders
 from indexer.sources import Folder
-from indexer.survey import survey
 from indexer.writing import Writing
 from sceneseek.bundle import Bundle
-from sceneseek.errors import IndexUnavailable, SourceError
+from sceneseek.errors import IndexUnavailable, SourceError, UnfitGeneration
 from sceneseek.store import VectorStore, open_store
 from sceneseek.store.edge import EdgeStore
 from tests.drawing import NAMES, draw_gallery
@@ -168,27 +168,40 @@ def test_an_unfinished_generation_that_is_damaged_is_begun_again(
     assert (receipt.resumed, receipt.indexed) == (0, len(NAMES))
 
 
-def test_a_run_that_was_overtaken_by_another_changes_nothing(
-    bundle: Bundle, store: VectorStore, photos: Path, noise: Noise, monkeypatch: pytest.MonkeyPatch
+def test_of_two_runs_at_once_the_second_waits_and_finds_nothing_left_to_do(
+    bundle: Bundle, store: VectorStore, photos: Path
 ) -> None:
-    index_folder(photos, bundle, store, OPTIONS)
-    noise(20, 20).save(photos / "new.png")
-    found = survey([Folder(photos)], bundle, store, OPTIONS)
-    overtaking = index_folder(photos, bundle, store, OPTIONS)
-    monkeypatch.setattr(indexer.build, "survey", lambda *_, **__: found)
-    with pytest.raises(IndexUnavailable, match="meanwhile: run it again"):
-        index_folder(photos, bundle, store, OPTIONS)
-    assert (store.live(), store.unfinished()) == (overtaking.generation, [])
+    receipts = []
+
+    def run() -> None:
+        receipts.append(index_folder(photos, bundle, open_store(store.url), OPTIONS))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(r.indexed, r.unchanged) for r in receipts] == [(len(NAMES), 0), (0, len(NAMES))]
+    assert {r.generation for r in receipts} == {store.live()}
+
+
+def test_a_run_that_is_not_to_wait_fails_and_changes_nothing(bundle: Bundle, store: VectorStore, photos: Path) -> None:
+    with (
+        open_store(store.url).writing(),
+        pytest.raises(IndexUnavailable, match="being written by process"),
+    ):
+        index_folder(photos, bundle, store, replace(OPTIONS, wait=False))
+    assert (store.live(), store.unfinished()) == (None, [])
 
 
 def test_a_generation_that_fails_its_check_is_neither_published_nor_gone_on_with(
     bundle: Bundle, store: VectorStore, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: Writing) -> None:
-        raise IndexUnavailable("the count is wrong")
+        raise UnfitGeneration("the count is wrong")
 
     monkeypatch.setattr(Writing, "check", fails)
-    with pytest.raises(IndexUnavailable):
+    with pytest.raises(UnfitGeneration):
         index_folder(photos, bundle, store, OPTIONS)
     assert (store.live(), store.unfinished()) == (None, [])
 

@@ -23,9 +23,10 @@ VECTORS = RNG.normal(size=(40, 64)).astype(np.float32)
 @pytest.fixture
 def collection(tmp_path: Path) -> Iterator[Collection]:
     store = open_store(f"file:{tmp_path}/index")
-    collection = store.create(INFO)
-    yield collection
-    store.discard(collection)
+    with store.writing():
+        collection = store.create(INFO)
+        yield collection
+        store.discard(collection)
 
 
 def picture(name: str, number: int, bits: int = 0, tilt: float = 0.0, dhash: str | None = None) -> Point:

@@ -238,9 +238,9 @@ def test_generation_runtime_and_readiness_are_told_of_and_follow_a_switch(
     for name, expected in (("ready", 1), ("following", 1), ("follow_problem", 0), ("generation_switches_total", 0)):
         assert exposed.value(found, f"sceneseek_{name}") == expected, name
 
-    with search.live.borrow() as pair:
+    with store.writing(), search.live.borrow() as pair:
         copy = store.create(replace(pair.collection.info, name="second"), first)
-    store.publish(copy, {"truncated": 3, "unreadable": 1})
+        store.publish(copy, {"truncated": 3, "unreadable": 1})
     assert search.live.refresh()
     found = read(client)
     told = next(f for f in found if f.name == "sceneseek_generation_info")

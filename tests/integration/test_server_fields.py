@@ -53,9 +53,10 @@ def test_the_fields_are_those_of_the_live_generation_and_follow_it(client: Flask
         ],
     }
     live = search.store.generations()[0]
-    following = search.store.create(replace(live, name="second"), live.name)
-    following.delete([record.id for record in following.scroll() if record.payload["metadata"]["year"] > 3])
-    search.store.publish(following)
+    with search.store.writing():
+        following = search.store.create(replace(live, name="second"), live.name)
+        following.delete([record.id for record in following.scroll() if record.payload["metadata"]["year"] > 3])
+        search.store.publish(following)
     assert search.live.refresh()
     second = client.get("/v1/fields").get_json()
     assert (second["generation"], second["images"], second["fields"][1]["max"]) == ("second", 4, 3)
@@ -72,7 +73,8 @@ def test_the_fields_are_looked_for_once_a_generation(
 
 def test_collections_say_whether_another_generation_is_being_written(client: FlaskClient, search: Search) -> None:
     assert client.get("/v1/collections").get_json()["building"] is False
-    begun = search.store.create(replace(search.store.generations()[0], name="second"))
-    assert client.get("/v1/collections").get_json()["building"] is True
-    search.store.discard(begun)
+    with search.store.writing():
+        begun = search.store.create(replace(search.store.generations()[0], name="second"))
+        assert client.get("/v1/collections").get_json()["building"] is True
+        search.store.discard(begun)
     assert client.get("/v1/collections").get_json()["building"] is False

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -34,9 +37,18 @@ def points(count: int, seed: int = 0, head: int = HEAD) -> list[Point]:
 
 
 def published(store: VectorStore, info: CollectionInfo, content: list[Point], base: str | None = None) -> None:
-    collection = store.create(info, base)
-    collection.upsert(content)
-    store.publish(collection)
+    with store.writing():
+        collection = store.create(info, base)
+        collection.upsert(content)
+        store.publish(collection)
+
+
+def begun(store: VectorStore, info: CollectionInfo, content: list[Point]) -> None:
+    """A generation that a run left unfinished."""
+    with store.writing():
+        collection = store.create(info)
+        collection.upsert(content)
+        collection.close()
 
 
 def ids(collection: Collection) -> set[str]:
@@ -49,11 +61,12 @@ def test_a_new_store_has_no_generation(store: VectorStore) -> None:
 
 
 def test_a_generation_is_live_only_after_publish(store: VectorStore) -> None:
-    collection = store.create(INFO)
-    collection.upsert(points(5))
-    assert store.live() is None
-    assert store.generations() == []
-    store.publish(collection)
+    with store.writing():
+        collection = store.create(INFO)
+        collection.upsert(points(5))
+        assert store.live() is None
+        assert store.generations() == []
+        store.publish(collection)
     assert store.live() == "first"
     assert store.generations() == [INFO]
 
@@ -100,31 +113,33 @@ def test_an_index_where_nothing_may_be_written_says_so(tmp_path: Path, monkeypat
 
 
 def test_upserting_the_same_id_replaces_and_deleting_twice_is_no_error(store: VectorStore) -> None:
-    collection = store.create(INFO)
-    collection.upsert(points(10))
-    again = replace(points(10)[3], payload={"path": "renamed.jpg"})
-    collection.upsert([again])
-    assert collection.count() == 10
-    assert collection.retrieve([again.id])[0].payload == {"path": "renamed.jpg"}
-    for _ in range(2):
-        collection.delete([again.id])
-    assert collection.count() == 9
-    store.discard(collection)
+    with store.writing():
+        collection = store.create(INFO)
+        collection.upsert(points(10))
+        again = replace(points(10)[3], payload={"path": "renamed.jpg"})
+        collection.upsert([again])
+        assert collection.count() == 10
+        assert collection.retrieve([again.id])[0].payload == {"path": "renamed.jpg"}
+        for _ in range(2):
+            collection.delete([again.id])
+        assert collection.count() == 9
+        store.discard(collection)
 
 
 def test_a_vector_that_was_read_once_is_read_anew_when_it_has_changed(store: VectorStore) -> None:
-    collection = store.create(INFO)
-    collection.upsert(points(10))
-    query = points(10)[3].joint
-    before = collection.shortlist(query, 10, ("joint",))
-    moved = replace(points(10)[3], joint=points(10)[7].joint)
-    collection.upsert([moved])
-    after = collection.shortlist(query, 10, ("joint",))
-    assert before.joint is not None
-    assert after.joint is not None
-    np.testing.assert_allclose(after.joint[after.ids.index(moved.id)], moved.joint, atol=1e-5)
-    np.testing.assert_allclose(before.joint[before.ids.index(moved.id)], query, atol=1e-5)
-    store.discard(collection)
+    with store.writing():
+        collection = store.create(INFO)
+        collection.upsert(points(10))
+        query = points(10)[3].joint
+        before = collection.shortlist(query, 10, ("joint",))
+        moved = replace(points(10)[3], joint=points(10)[7].joint)
+        collection.upsert([moved])
+        after = collection.shortlist(query, 10, ("joint",))
+        assert before.joint is not None
+        assert after.joint is not None
+        np.testing.assert_allclose(after.joint[after.ids.index(moved.id)], moved.joint, atol=1e-5)
+        np.testing.assert_allclose(before.joint[before.ids.index(moved.id)], query, atol=1e-5)
+        store.discard(collection)
 
 
 def test_records_come_in_the_order_asked_and_unknown_ids_are_left_out(store: VectorStore) -> None:
@@ -183,7 +198,8 @@ def test_the_generation_before_stays_and_older_ones_go_whoever_searches_them(sto
 
 def test_a_discarded_generation_leaves_nothing(store: VectorStore, tmp_path: Path) -> None:
     published(store, INFO, points(3))
-    store.discard(store.create(replace(INFO, name="second"), "first"))
+    with store.writing():
+        store.discard(store.create(replace(INFO, name="second"), "first"))
     assert store.live() == "first"
     assert (store.generations(), store.unfinished()) == ([INFO], [])
     if isinstance(store, EdgeStore):
@@ -196,6 +212,7 @@ def killed(store: VectorStore, program: str) -> None:
         "import os, sys; from pathlib import Path; from dataclasses import replace;"
         "from tests.integration.test_store_contract import INFO, open_store, points;"
         "die = lambda *_, **__: os.kill(os.getpid(), 9); s = open_store(sys.argv[1]);"
+        "lease = s.writing(); lease.__enter__();"
         "dies_at = lambda word, write: lambda path, text: die() if word in path.name else write(path, text);"
     )
     done = subprocess.run([sys.executable, "-c", before + program, store.url], check=False)
@@ -209,9 +226,10 @@ def test_what_a_killed_run_left_is_unfinished_and_whole_until_the_next_begins(st
     assert (store.live(), store.generations()) == ("first", [INFO])
     (left,) = store.unfinished()
     assert left == replace(INFO, name="half")
-    again = store.resume("half")
-    assert (again.info, ids(again)) == (left, {p.id for p in [*points(10), *points(20, seed=1)]})
-    store.publish(again)
+    with store.writing():
+        again = store.resume("half")
+        assert (again.info, ids(again)) == (left, {p.id for p in [*points(10), *points(20, seed=1)]})
+        store.publish(again)
     assert (store.live(), store.unfinished()) == ("half", [])
     assert {info.name for info in store.generations()} == {"first", "half"}
 
@@ -239,7 +257,8 @@ def test_looking_whether_somebody_builds_turns_no_builder_away(store: VectorStor
     looking.wait()
     try:
         for _ in range(30):
-            store.switch("first")
+            with store.writing():
+                store.switch("first")
     finally:
         over.set()
         thread.join()
@@ -247,40 +266,38 @@ def test_looking_whether_somebody_builds_turns_no_builder_away(store: VectorStor
 
 def test_a_generation_is_being_built_from_its_beginning_to_its_end(store: VectorStore) -> None:
     assert not store.building()
-    begun = store.create(INFO)
-    assert store.building()
-    assert another(store).building()
-    begun.upsert(points(3))
-    store.publish(begun)
-    assert not store.building()
-    store.discard(store.create(replace(INFO, name="second")))
+    with store.writing():
+        begun = store.create(INFO)
+        assert store.building()
+        assert another(store).building()
+        begun.upsert(points(3))
+        store.publish(begun)
     assert not store.building()
 
 
 def test_a_closed_unfinished_generation_can_be_resumed_by_the_same_store(store: VectorStore) -> None:
-    building = store.create(INFO)
-    building.upsert(points(4))
-    building.close()
-    again = store.resume("first")
-    assert again.count() == 4
-    store.discard(again)
+    begun(store, INFO, points(4))
+    with store.writing():
+        again = store.resume("first")
+        assert again.count() == 4
+        store.discard(again)
     assert store.unfinished() == []
 
 
 def test_an_unfinished_generation_goes_when_another_is_begun(store: VectorStore) -> None:
-    store.create(INFO).close()
+    begun(store, INFO, points(1))
     published(store, replace(INFO, name="second"), points(4))
     assert store.unfinished() == []
-    with pytest.raises(IndexUnavailable, match="lost its unfinished first"):
+    with store.writing(), pytest.raises(IndexUnavailable, match="lost its unfinished first"):
         store.resume("first")
 
 
 def test_an_unfinished_generation_begun_beside_another_live_one_is_not_offered(store: VectorStore) -> None:
     published(store, INFO, points(3))
-    building = store.create(replace(INFO, name="second"))
-    building.close()
+    begun(store, replace(INFO, name="second"), points(1))
     assert [info.name for info in store.unfinished()] == ["second"]
-    store.publish(store.resume("second"))
+    with store.writing():
+        store.publish(store.resume("second"))
     assert store.unfinished() == []
 
 
@@ -295,7 +312,7 @@ def test_an_unfinished_generation_that_is_not_resumed_is_swept(store: VectorStor
     published(store, replace(INFO, name="second"), points(4))
     assert store.unfinished() == []
     assert [p.name for p in (tmp_path / "index" / "generations").iterdir()] == ["second"]
-    with pytest.raises(IndexUnavailable, match="lost its unfinished first"):
+    with store.writing(), pytest.raises(IndexUnavailable, match="lost its unfinished first"):
         store.resume("first")
     published(store, replace(INFO, name="third"), points(4))
 
@@ -338,9 +355,10 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_live_generation_and_room_fo
     assert ids(searched) == {p.id for p in points(10)}
     searched.close()
     if unfinished:
-        again = store.resume("new")
-        assert again.count() == 10
-        store.publish(again)
+        with store.writing():
+            again = store.resume("new")
+            assert again.count() == 10
+            store.publish(again)
     published(store, replace(INFO, name="next"), points(3, seed=7), base=store.live())
     homes = {home.name for home in (tmp_path / "index" / "generations").iterdir()}
     assert homes == {info.name for info in store.generations()}
@@ -355,7 +373,7 @@ def test_a_damaged_unfinished_generation_is_told_and_does_not_hold_the_store(
     for file in (tmp_path / "index" / "generations" / "first" / "shard").rglob("*"):
         if file.is_file():
             file.write_bytes(b"damaged")
-    with pytest.raises(IndexUnavailable, match="damaged"):
+    with store.writing(), pytest.raises(IndexUnavailable, match="damaged"):
         store.resume("first")
     published(store, replace(INFO, name="second"), points(2))
 
@@ -395,11 +413,50 @@ def test_sources_written_before_there_were_labels_are_read(store: VectorStore, t
 
 
 def test_two_runs_cannot_build_at_once(store: VectorStore) -> None:
-    building = store.create(INFO)
-    with pytest.raises(IndexUnavailable, match=r"being written by process \d+"):
-        another(store).create(replace(INFO, name="second"))
-    store.publish(building)
+    with store.writing():
+        here = socket.gethostname()
+        words = rf"being written by process \d+ on {here} since .*UTC: wait until"
+        with pytest.raises(IndexUnavailable, match=words), another(store).writing(wait=False):
+            pytest.fail("two hold the lease")
     published(another(store), replace(INFO, name="second"), points(2))
+
+
+def test_a_second_run_waits_for_the_first_with_one_line_that_names_it_and_then_goes_on(
+    store: VectorStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sceneseek.store.qdrant.lease._POLL_SECONDS", 0.02)
+    holding, order = threading.Event(), []
+
+    def first() -> None:
+        with store.writing():
+            holding.set()
+            while not any("waiting until" in record.getMessage() for record in caplog.records):
+                time.sleep(0.02)
+            collection = store.create(INFO)
+            collection.upsert(points(3))
+            store.publish(collection)
+            order.append("first")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    holding.wait()
+    second = another(store)
+    with second.writing():
+        order.append("second")
+        assert second.live() == "first"
+    thread.join()
+    assert order == ["first", "second"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "sceneseek.store.lease"]
+    assert len(lines) == 2
+    assert f"being written by process {os.getpid()} on " in lines[0]
+    assert lines[1].endswith("going on")
+
+
+def test_a_lease_ends_with_its_block_however_that_ends(store: VectorStore) -> None:
+    with pytest.raises(KeyboardInterrupt), store.writing():
+        raise KeyboardInterrupt
+    with another(store).writing(wait=False):
+        pass
 
 
 @on_edge
@@ -435,16 +492,19 @@ def test_the_graph_finds_what_the_exact_search_finds(store: VectorStore, monkeyp
     centres = rng.normal(size=(40, 256))
     vectors = (centres[rng.integers(0, 40, 12_000)] + 0.5 * rng.normal(size=(12_000, 256))).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    collection = store.create(replace(INFO, joint=256, head=0))
-    empty = np.zeros(0, np.float32)
-    for start in range(0, len(vectors), 1000):
-        collection.upsert([Point(str(uuid.UUID(int=i)), vectors[i], empty) for i in range(start, start + 1000)])
-    collection.optimize()
-    assert collection._shard.info().indexed_vectors_count == 12_000  # type: ignore[attr-defined]
-    hits = 0
-    for query in vectors[::600]:
-        hits += len(set(collection.shortlist(query, 100).ids) & set(collection.shortlist(query, 100, exact=True).ids))
-    store.discard(collection)
+    with store.writing():
+        collection = store.create(replace(INFO, joint=256, head=0))
+        empty = np.zeros(0, np.float32)
+        for start in range(0, len(vectors), 1000):
+            collection.upsert([Point(str(uuid.UUID(int=i)), vectors[i], empty) for i in range(start, start + 1000)])
+        collection.optimize()
+        assert collection._shard.info().indexed_vectors_count == 12_000  # type: ignore[attr-defined]
+        hits = 0
+        for query in vectors[::600]:
+            hits += len(
+                set(collection.shortlist(query, 100).ids) & set(collection.shortlist(query, 100, exact=True).ids)
+            )
+        store.discard(collection)
     assert hits / (100 * len(vectors[::600])) >= 0.98
 
 
@@ -460,40 +520,45 @@ def test_a_url_that_names_no_engine_is_refused(url: str) -> None:
 def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(IndexUnavailable, match="cannot be written"):
-        open_store(f"file:{tmp_path}/file/index").create(INFO)
+        published(open_store(f"file:{tmp_path}/file/index"), INFO, [])
 
 
 def test_fields_of_a_payload_are_set_and_removed_and_everything_else_stays(store: VectorStore) -> None:
-    collection = store.create(INFO)
-    one, two, three = points(3)
-    collection.upsert([one, two, three])
-    before = collection.vectors([one.id])[one.id]
-    collection.set_payload({one.id: {"metadata": {"a": [1, True]}, "n": 1}, two.id: {"n": 1}})
-    collection.set_payload({one.id: {"n": None, "metadata": {"b": 1.0}, "x": None}, two.id: {"n": None}, three.id: {}})
-    collection.set_payload({})
-    payloads = {record.id: record.payload for record in collection.scroll()}
-    assert payloads == {
-        one.id: {**one.payload, "metadata": {"b": 1.0}},
-        two.id: two.payload,
-        three.id: three.payload,
-    }
-    assert isinstance(payloads[one.id]["metadata"]["b"], float)
-    np.testing.assert_array_equal(collection.vectors([one.id])[one.id].joint, before.joint)
-    np.testing.assert_array_equal(collection.vectors([one.id])[one.id].head, before.head)
-    store.publish(collection)
+    with store.writing():
+        collection = store.create(INFO)
+        one, two, three = points(3)
+        collection.upsert([one, two, three])
+        before = collection.vectors([one.id])[one.id]
+        collection.set_payload({one.id: {"metadata": {"a": [1, True]}, "n": 1}, two.id: {"n": 1}})
+        collection.set_payload(
+            {one.id: {"n": None, "metadata": {"b": 1.0}, "x": None}, two.id: {"n": None}, three.id: {}}
+        )
+        collection.set_payload({})
+        payloads = {record.id: record.payload for record in collection.scroll()}
+        assert payloads == {
+            one.id: {**one.payload, "metadata": {"b": 1.0}},
+            two.id: two.payload,
+            three.id: three.payload,
+        }
+        assert isinstance(payloads[one.id]["metadata"]["b"], float)
+        np.testing.assert_array_equal(collection.vectors([one.id])[one.id].joint, before.joint)
+        np.testing.assert_array_equal(collection.vectors([one.id])[one.id].head, before.head)
+        store.publish(collection)
 
 
 def test_a_generation_records_what_its_run_skipped(store: VectorStore) -> None:
-    collection = store.create(INFO)
-    collection.upsert(points(5))
-    store.publish(collection, {"truncated": 2, "too-large": 1})
+    with store.writing():
+        collection = store.create(INFO)
+        collection.upsert(points(5))
+        store.publish(collection, {"truncated": 2, "too-large": 1})
     expected = replace(INFO, skipped={"truncated": 2, "too-large": 1})
     assert store.generations() == [expected]
     opened = another(store).open("first")
     assert opened.info == expected
     opened.close()
-    copy = store.create(replace(INFO, name="second"), base="first")
-    store.publish(copy, {})
+    with store.writing():
+        copy = store.create(replace(INFO, name="second"), base="first")
+        store.publish(copy, {})
     assert store.generations()[-1].skipped == {}, "what the run before skipped is not this one's"
 
 

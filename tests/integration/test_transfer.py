@@ -119,9 +119,10 @@ def test_a_server_that_fails_half_way_is_gone_on_with_and_gets_nothing_twice(
 def test_what_left_the_source_since_the_stopped_run_leaves_the_target_too(
     source: VectorStore, store: VectorStore
 ) -> None:
-    begun = store.create(GALLERY)
-    begun.upsert([*points(10), *points(3, seed=8)])
-    begun.close()
+    with store.writing():
+        begun = store.create(GALLERY)
+        begun.upsert([*points(10), *points(3, seed=8)])
+        begun.close()
     receipt = transfer(source, store)
     assert (receipt.moved, receipt.unchanged) == (690, 10)
     live = store.open("first")

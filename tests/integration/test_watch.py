@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from indexer.receipt import Receipt
 from indexer.sources import Folder
 from indexer.watch import Watch
 from sceneseek.bundle import Bundle
-from sceneseek.store import CollectionInfo, open_store
+from sceneseek.store import open_store
 
 Noise = Callable[[int, int], Image.Image]
 
@@ -78,13 +79,12 @@ def test_an_error_is_told_once_and_survived(watched: Watched, noise: Noise, tmp_
     assert len(watched.told) == 1
     assert "is empty" in watched.told[0]
     noise(20, 20).save(watched.folder / "a.png")
-    building = watched.store.create(CollectionInfo("another", "f", 4, 0, (), ""))
-    other = open_store(watched.store.url)
-    watched.watch.store = other
-    assert watched.looks(3) == []
+    watched.watch.store = open_store(watched.store.url)
+    watched.watch.options = replace(watched.watch.options, wait=False)
+    with watched.store.writing():
+        assert watched.looks(3) == []
     assert len(watched.told) == 2
     assert "being written by process" in watched.told[1]
-    watched.store.discard(building)
     assert watched.looks(1) == [(1, 0)]
 
 

@@ -78,7 +78,7 @@ def run(disk: Disk, index: MemoryCollection, prune: bool) -> tuple[Plan, Receipt
     hashes = {place(file): sha(disk.files[place(file)][0]) for file in questions(listings.values(), known)}
     plan = make_plan(listings, known, hashes, (0, 1) if prune else ())
     receipt = Receipt(unchanged=len(plan.unchanged))
-    writing = Writing(index, known, receipt, ReceiptFile(None), datetime.now(UTC))
+    writing = Writing(index.info, lambda: index, known, receipt, ReceiptFile(None), datetime.now(UTC))
     writing.take_over(plan)
     writing.remove(plan.removed)
     for file in plan.encode:

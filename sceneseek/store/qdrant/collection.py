@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from qdrant_client import QdrantClient, models
@@ -17,10 +16,12 @@ from sceneseek.scorer import Candidates
 from sceneseek.store.base import HEAD, JOINT, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.store.qdrant.connection import Connection
 from sceneseek.store.qdrant.filters import qdrant_filter
-from sceneseek.store.qdrant.record import GenerationRecord, State
+from sceneseek.store.qdrant.lease import Lease
+from sceneseek.store.qdrant.record import GenerationRecord
 from sceneseek.vectors import Floats
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 
 GRAPH = models.HnswConfigDiff(m=16, ef_construct=128)
 NO_GRAPH = models.HnswConfigDiff(m=0)
@@ -28,19 +29,9 @@ NO_GRAPH = models.HnswConfigDiff(m=0)
 QUERY_PATIENCE = 1.0
 # The server takes requests of 32 MB; smaller ones keep its pauses short. A number is some 12 bytes in JSON.
 _UPSERT_POINTS, _UPSERT_BYTES, _NUMBER_BYTES = 256, 4_000_000, 12
-_TOUCH_EVERY = 30.0
 # After an update the server may still call itself green for a moment, so green counts when it lasts.
 _POLL_SECONDS, _GREEN_POLLS = 0.5, 4
 _OVERSAMPLING = 2.0
-
-# By the server's URL and the collection's name.
-_building: set[tuple[str, str]] = set()
-_guard = threading.Lock()
-
-
-def held_here(url: str, name: str) -> bool:
-    """Whether this process is building the collection of that name on that server."""
-    return (url, name) in _building
 
 
 class QdrantCollection:
@@ -50,25 +41,15 @@ class QdrantCollection:
         info: see `Collection`.
         name: the collection's name on the server.
         connection: the way there.
-        building: whether this process fills it: its record is kept fresh, and nobody else takes it over.
-        beside: the generation that was live when this one was begun.
+        lease: of the store that opened it for writing, whose every request waits for the server; None of one that is
+            searched only.
     """
 
-    def __init__(
-        self,
-        info: CollectionInfo,
-        name: str,
-        connection: Connection,
-        building: bool = False,
-        beside: str | None = None,
-    ) -> None:
-        self.info, self.name, self.building, self._beside = info, name, building, beside
+    def __init__(self, info: CollectionInfo, name: str, connection: Connection, lease: Lease | None = None) -> None:
+        self.info, self.name = info, name
         self._indexed = {field_path(field): kind for field, kind in info.indexed.items()}
-        self._connection = connection
-        self._touched = time.monotonic()
-        if building:
-            with _guard:
-                _building.add((connection.url, name))
+        self._connection, self._lease = connection, lease
+        self._patience = QUERY_PATIENCE if lease is None else None
 
     def upsert(self, points: Sequence[Point]) -> None:
         """See `Collection.upsert`; the server has applied the points, and has them in its log, when it answers."""
@@ -76,14 +57,12 @@ class QdrantCollection:
         step = max(1, min(_UPSERT_POINTS, _UPSERT_BYTES // (_NUMBER_BYTES * numbers)))
         for start in range(0, len(points), step):
             self._upsert([self._struct(point) for point in points[start : start + step]])
-        if self.building and time.monotonic() - self._touched > _TOUCH_EVERY:
-            self.mark("building")
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Collection.delete`."""
         if ids:
             selector = models.PointIdsList(points=list(ids))
-            self._connection.call(lambda client: client.delete(self.name, selector, wait=True))
+            self._write(lambda client: client.delete(self.name, selector, wait=True))
 
     def shortlist(
         self,
@@ -108,7 +87,7 @@ class QdrantCollection:
                 with_payload=False,
                 with_vectors=stored or False,
             ),
-            QUERY_PATIENCE,
+            self._patience,
         )
         hits = answer.points
         read: list[Any] = [hit.vector or {} for hit in hits] if vectors else []
@@ -124,7 +103,7 @@ class QdrantCollection:
         if not ids:
             return []
         found = self._connection.call(
-            lambda client: client.retrieve(self.name, list(ids), with_payload=True, with_vectors=False), QUERY_PATIENCE
+            lambda client: client.retrieve(self.name, list(ids), with_payload=True, with_vectors=False), self._patience
         )
         by_id = {str(record.id): Record(str(record.id), dict(record.payload or {})) for record in found}
         return [by_id[i] for i in ids if i in by_id]
@@ -158,7 +137,7 @@ class QdrantCollection:
                 removal = models.DeletePayload(keys=gone, points=[identity])
                 operations.append(models.DeletePayloadOperation(delete_payload=removal))
         if operations:
-            self._connection.call(lambda client: client.batch_update_points(self.name, operations, wait=True))
+            self._write(lambda client: client.batch_update_points(self.name, operations, wait=True))
 
     def scroll(self, batch: int = 1024) -> Iterator[Record]:
         """See `Collection.scroll`."""
@@ -172,8 +151,7 @@ class QdrantCollection:
 
     def count(self) -> int:
         """See `Collection.count`."""
-        patience = None if self.building else QUERY_PATIENCE
-        return self._connection.call(lambda client: client.count(self.name, exact=True), patience).count
+        return self._connection.call(lambda client: client.count(self.name, exact=True), self._patience).count
 
     def optimize(self) -> None:
         """See `Collection.optimize`: has the server build the graph, and waits until it has.
@@ -181,26 +159,31 @@ class QdrantCollection:
         Raises:
             IndexUnavailable: the server reports that it cannot.
         """
-        if self.building:
-            self.mark("optimising")
         joint = models.VectorParamsDiff(hnsw_config=GRAPH, quantization_config=self._quantization())
-        self._connection.call(lambda client: client.update_collection(self.name, vectors_config={JOINT: joint}))
+        self._write(lambda client: client.update_collection(self.name, vectors_config={JOINT: joint}))
         if not self._connection.in_process:
             self._wait_for_green()
 
     def close(self) -> None:
-        """See `Collection.close`; the server holds everything already, so this only ends the building."""
-        with _guard:
-            _building.discard((self._connection.url, self.name))
+        """See `Collection.close`; the server holds everything already."""
 
-    def mark(self, state: State) -> None:
-        """Write the generation's state into its record."""
-        record = GenerationRecord.now(self._connection.settings.alias, state, self._beside, self.info)
-        self._connection.call(lambda client: client.update_collection(self.name, metadata=record.to_metadata()))
-        self._touched = time.monotonic()
+    def mark(self, record: GenerationRecord) -> None:
+        """Write the generation's record."""
+        self._write(lambda client: client.update_collection(self.name, metadata=record.to_metadata()))
+
+    def _write(self, request: Callable[[QdrantClient], Result]) -> Result:
+        """A request that changes something, made while the lease is ours: after a long wait it may not be."""
+        lease = self._lease
+        assert lease is not None, "open for reading"  # noqa: S101 - a bug, and no user's
+
+        def checked(client: QdrantClient) -> Result:
+            lease.check()
+            return request(client)
+
+        return self._connection.call(checked)
 
     def _upsert(self, structs: list[models.PointStruct]) -> None:
-        self._connection.call(lambda client: client.upsert(self.name, structs, wait=True))
+        self._write(lambda client: client.upsert(self.name, structs, wait=True))
 
     def _page(self, offset: Any, batch: int) -> tuple[list[models.Record], Any]:
         return self._connection.call(
@@ -231,7 +214,7 @@ class QdrantCollection:
         )
 
     def _wait_for_green(self) -> None:
-        green, start, told = 0, time.monotonic(), 0.0
+        green, start, reported = 0, time.monotonic(), 0.0
         while green < _GREEN_POLLS:
             time.sleep(_POLL_SECONDS)
             found = self._connection.call(lambda client: client.get_collection(self.name))
@@ -243,10 +226,10 @@ class QdrantCollection:
                 )
             if found.status == models.CollectionStatus.GREY:
                 # It was started anew and waits for an update before it goes on.
-                self._connection.call(self._wake)
+                self._write(self._wake)
             green = green + 1 if found.status == models.CollectionStatus.GREEN else 0
-            if (seconds := time.monotonic() - start) - told > 60:
-                told = seconds
+            if (seconds := time.monotonic() - start) - reported > 60:
+                reported = seconds
                 log.info("the server has been building the graph for %.0f min", seconds / 60)
 
     def _wake(self, client: QdrantClient) -> bool:

@@ -23,6 +23,7 @@ from qdrant_client import QdrantClient
 
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.store.qdrant.failure import FAILURES, Failure, Kind, failure_of
+from sceneseek.store.qdrant.outage import Outage
 from sceneseek.store.qdrant.settings import QdrantSettings
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,6 @@ Result = TypeVar("Result")
 OLDEST = Version("1.16")
 _HTTP_PORT, _GRPC_PORT = 6333, 6334
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0
-# A hiccup that passes by itself is nobody's concern; one that lasts should be seen while it is waited out.
-_QUIET_SECONDS = 2.0
 _GRPC_PROBE_SECONDS = 2.0
 
 
@@ -51,6 +50,7 @@ class Connection:
         self.in_process = client is not None
         self._client = client
         self._guard = threading.Lock()
+        self._outage = Outage(url)
 
     def call(self, request: Callable[[QdrantClient], Result], patience: float | None = None) -> Result:
         """The answer to a request.
@@ -70,16 +70,18 @@ class Connection:
         start, wait = time.monotonic(), _FIRST_WAIT
         while True:
             try:
-                return request(self._connected())
+                answer = request(self._connected())
             except FAILURES as error:
                 failure = failure_of(error)
                 pause = max(wait * random.uniform(0.5, 1.0), failure.wait)  # noqa: S311 - no secret hangs on it
                 if not failure.transient or time.monotonic() - start + pause > patience:
                     raise self._told(failure) from error
-                level = logging.WARNING if time.monotonic() - start > _QUIET_SECONDS else logging.INFO
-                log.log(level, "%s: trying again in %.1f s", self._told(failure).what, pause)
+                self._outage.failed(self._told(failure).what, patience)
                 time.sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT)
+            else:
+                self._outage.answered()
+                return answer
 
     def _call_in_process(self, request: Callable[[QdrantClient], Result]) -> Result:
         assert self._client is not None  # noqa: S101 - it was given

@@ -1,61 +1,45 @@
 """What a generation writes of itself into its collection's metadata.
 
-{"sceneseek": {"format": 1, "alias": ..., "state": "building" | "optimising" | "published",
-               "host": ..., "pid": ..., "touched": ISO 8601, "info": a CollectionInfo}}
+{"sceneseek": {"format": 1, "alias": ..., "state": "begun" | "building" | "published",
+               "beside": a generation, "base": a generation, "info": a CollectionInfo}}
+
+`begun` until its payload indexes are there and the copy of its base is complete, `building` until the alias has moved.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import socket
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from sceneseek.store.base import CollectionInfo, Source
 
-State: TypeAlias = Literal["building", "optimising", "published"]
+State: TypeAlias = Literal["begun", "building", "published"]
 KEY = "sceneseek"
 FORMAT = 1
-# A builder on another machine counts as gone when it has not written for so long. It writes every half minute;
-# while the server builds the graph it does not, since an update could have the server begin anew.
-_SILENCE = {"building": timedelta(minutes=5), "optimising": timedelta(hours=1)}
-# On this machine the process is looked for; its number may be another's by then.
-_LONGEST = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRecord:
-    """A generation's state, and who brought it there when."""
+    """A generation's state.
+
+    Attributes:
+        alias: the alias that it was begun for.
+        state: see the module.
+        beside: the generation that was live when it was begun.
+        base: the generation that it began as a copy of; None if it began empty.
+        info: what it records of itself.
+    """
 
     alias: str
     state: State
     beside: str | None
+    base: str | None
     info: CollectionInfo
-    host: str
-    pid: int
-    touched: datetime
-
-    @classmethod
-    def now(cls, alias: str, state: State, beside: str | None, info: CollectionInfo) -> GenerationRecord:
-        """The record that this process writes now."""
-        return cls(alias, state, beside, info, socket.gethostname(), os.getpid(), datetime.now(UTC))
 
     def to_metadata(self) -> dict[str, Any]:
         """As the collection's metadata."""
-        return {
-            KEY: {
-                "format": FORMAT,
-                "alias": self.alias,
-                "state": self.state,
-                "beside": self.beside,
-                "host": self.host,
-                "pid": self.pid,
-                "touched": self.touched.isoformat(),
-                "info": dataclasses.asdict(self.info),
-            }
-        }
+        return {KEY: {"format": FORMAT, **dataclasses.asdict(self)}}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any] | None) -> GenerationRecord | None:
@@ -66,32 +50,10 @@ class GenerationRecord:
                 return None
             sources = tuple(Source(**source) for source in raw["info"]["sources"])
             known = {field.name for field in dataclasses.fields(CollectionInfo)}
-            told = {name: value for name, value in raw["info"].items() if name in known}
-            info = CollectionInfo(**{**told, "sources": sources})
-            touched = datetime.fromisoformat(raw["touched"])
-            return cls(raw["alias"], raw["state"], raw["beside"], info, raw["host"], raw["pid"], touched)
+            values = {name: value for name, value in raw["info"].items() if name in known}
+            info = CollectionInfo(**{**values, "sources": sources})
+            # Older programs wrote "optimising" too, and no base.
+            state: State = raw["state"] if raw["state"] in ("begun", "published") else "building"
+            return cls(raw["alias"], state, raw["beside"], raw.get("base"), info)
         except (KeyError, TypeError, ValueError):
             return None
-
-    def builder_lives(self, held_here: bool) -> bool:
-        """Whether somebody is building this, or may be.
-
-        Args:
-            held_here: whether this process is.
-        """
-        if self.state == "published" or held_here:
-            return held_here
-        silence = datetime.now(UTC) - self.touched
-        if self.host != socket.gethostname():
-            return silence < _SILENCE[self.state]
-        return self.pid != os.getpid() and _runs(self.pid) and silence < _LONGEST
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -26,8 +26,9 @@ class QdrantSettings:
         prefer_grpc: ``auto`` takes gRPC where its port answers, ``yes`` insists, ``no`` is HTTP.
         grpc_port: 0 is 6334 where the URL's port is 6333, and no gRPC elsewhere.
         ca_cert: a file of PEM certificates to trust in place of the system's.
-        timeout: seconds for one request.
-        patience: seconds over which a write is tried again while the server is away or overloaded.
+        timeout: seconds for one request of a run that writes. The first write to a new collection hangs some 50 s
+            on a cluster that does not know yet that one of its nodes has died.
+        patience: seconds for which a run that writes waits for a server that is away or overloaded.
         shards: of a new collection; 0 leaves it to the server.
         replicas: copies of each shard; 0 leaves it to the server.
         write_consistency: copies that must have a write before it counts; 0 leaves it to the server.
@@ -39,8 +40,8 @@ class QdrantSettings:
     prefer_grpc: Transport = "auto"
     grpc_port: int = 0
     ca_cert: Path | None = None
-    timeout: int = 30
-    patience: float = 60.0
+    timeout: int = 120
+    patience: float = 600.0
     shards: int = 0
     replicas: int = 0
     write_consistency: int = 0

@@ -3,16 +3,19 @@
 A generation NAME is the collection `sceneseek-ALIAS-NAME`; what it records stands in the collection's
 metadata (see `record`). The alias is the server's own and is switched in one call.
 
-A process that builds keeps others from it by its record, which names it and is kept fresh; see `record`
-for when it counts as gone. The generation that was live before always stays at `publish`, so that queries
-under way are answered while servers follow the alias; older ones go, whoever still searches them.
+One process writes at a time, the one that holds the lease (see `lease`). Its requests are tried again for as long as
+`QdrantSettings.patience` says, each is idempotent, and nothing is deleted because one of them failed: what was begun
+stays for `resume`. The generation that was live before always stays at `publish`, so that queries under way are
+answered while servers follow the alias; older ones go, whoever still searches them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 from qdrant_client import QdrantClient, models
@@ -20,8 +23,9 @@ from qdrant_client import QdrantClient, models
 from sceneseek.errors import IndexUnavailable
 from sceneseek.filters import field_path, json_path
 from sceneseek.store.base import HEAD, JOINT, Collection, CollectionInfo, FieldType, Point
-from sceneseek.store.qdrant.collection import NO_GRAPH, QUERY_PATIENCE, QdrantCollection, held_here
+from sceneseek.store.qdrant.collection import NO_GRAPH, QUERY_PATIENCE, QdrantCollection
 from sceneseek.store.qdrant.connection import Connection, Refusal
+from sceneseek.store.qdrant.lease import Lease, collection_name
 from sceneseek.store.qdrant.record import GenerationRecord
 from sceneseek.store.qdrant.settings import QdrantSettings
 
@@ -52,6 +56,8 @@ class QdrantStore:
         self.url = url
         self.settings = settings
         self._connection = Connection(url, settings, client)
+        self._lease = Lease(url, settings, client)
+        self._writing = False
         self._prefix = f"sceneseek-{settings.alias}-"
 
     def live(self) -> str | None:
@@ -72,29 +78,28 @@ class QdrantStore:
         )
 
     def building(self) -> bool:
-        """See `VectorStore.building`: whether a record that is kept fresh says so."""
-        return any(
-            record.builder_lives(held_here(self.url, self._prefix + record.info.name))
-            for record in self._records()
-            if record.state != "published"
-        )
+        """See `VectorStore.building`."""
+        return self._lease.is_held()
+
+    @contextlib.contextmanager
+    def writing(self, wait: bool = True) -> Iterator[None]:
+        """See `VectorStore.writing`."""
+        assert not self._writing, "this store is being written already"  # noqa: S101 - a bug, and no user's
+        self._writing = True
+        try:
+            self._check_alias_is_ours()
+            with self._lease.held(wait):
+                self._note_published()
+                yield
+        finally:
+            self._writing = False
 
     def create(self, info: CollectionInfo, base: str | None = None) -> QdrantCollection:
         """See `VectorStore.create`; a copy of `base` goes by way of this process, batch by batch."""
-        self._check_alias_is_ours()
         self._sweep()
-        name, beside = self._prefix + info.name, self.live()
-        collection = QdrantCollection(info, name, self._connection, building=True, beside=beside)
-        try:
-            self._create_collection(name, GenerationRecord.now(self.settings.alias, "building", beside, info))
-            if base is not None:
-                self._copy(self.open(base), collection)
-        except BaseException:
-            collection.close()
-            with contextlib.suppress(IndexUnavailable):
-                self._remove(info.name, patience=0.0)
-            raise
-        return collection
+        record = GenerationRecord(self.settings.alias, "begun", self.live(), base, info)
+        self._create_collection(record)
+        return self._begun(record, anew=True)
 
     def resume(self, name: str) -> QdrantCollection:
         """See `VectorStore.resume`."""
@@ -102,34 +107,34 @@ class QdrantStore:
         if record is None or record.state == "published" or name == self.live():
             raise IndexUnavailable(f"the index {self.url} has lost its unfinished {name}", "index again")
         self._sweep(name)
-        collection = QdrantCollection(
-            record.info, self._prefix + name, self._connection, building=True, beside=record.beside
-        )
-        collection.mark("building")
-        return collection
+        return self._begun(record)
 
     def open(self, name: str) -> QdrantCollection:
         """See `VectorStore.open`."""
         record = self._record(self._prefix + name)
         if record is None or (record.state != "published" and name != self.live()):
             raise IndexUnavailable(f"the index {self.url} has lost its generation {name}", "index the folder again")
-        return QdrantCollection(record.info, self._prefix + name, self._connection)
+        return self._opened(record.info)
+
+    def glance(self, name: str) -> QdrantCollection:
+        """See `VectorStore.glance`; a server answers any number of readers."""
+        return self.open(name)
 
     def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
         """See `VectorStore.publish`; older generations go, also those that somebody still searches."""
         info, previous = collection.info.completed(skipped), self.live()
-        name = self._prefix + info.name
-        self._point_alias(name, replacing=previous is not None)
-        QdrantCollection(info, name, self._connection, beside=previous).mark("published")
+        self._point_alias(self._prefix + info.name, replacing=previous is not None)
+        self._opened(info).mark(GenerationRecord(self.settings.alias, "published", previous, None, info))
         collection.close()
-        if previous == info.name:  # another process has resumed and published it: what was before is not known
+        if previous == info.name:  # an earlier run has published it, and ended: what was before is not known
             return
         for other in self.generations():
             if other.name not in (info.name, previous):
                 try:
                     self._remove(other.name)
                 except IndexUnavailable as error:
-                    log.warning("the old generation %s stays for now: %s", other.name, error)
+                    log.warning("the old generation %s stays until the next run: %s", other.name, error)
+                    return
 
     def switch(self, name: str) -> None:
         """See `VectorStore.switch`."""
@@ -150,22 +155,42 @@ class QdrantStore:
         self._remove(collection.info.name)
 
     def close(self) -> None:
-        """Let go of the server."""
+        """Release the connections."""
         self._connection.close()
+        self._lease.close()
+
+    def _opened(self, info: CollectionInfo) -> QdrantCollection:
+        return QdrantCollection(
+            info, self._prefix + info.name, self._connection, self._lease if self._writing else None
+        )
+
+    def _write(self, request: Callable[[QdrantClient], object], confirm: bool = False) -> None:
+        """A request that changes something, made while the lease is ours: after a long wait it may not be."""
+        assert self._writing, "call it in a `writing` block"  # noqa: S101 - a bug, and no user's
+
+        def checked(client: QdrantClient) -> None:
+            if confirm:
+                self._lease.confirm()
+            else:
+                self._lease.check()
+            request(client)
+
+        self._connection.call(checked)
 
     def _point_alias(self, collection_name: str, replacing: bool) -> None:
-        """In one request, so that nobody finds no collection or two."""
+        """In one request, so that nobody finds no collection or two; right after the server has confirmed the lease."""
         alias = self.settings.alias
         new = models.CreateAliasOperation(
             create_alias=models.CreateAlias(collection_name=collection_name, alias_name=alias)
         )
         old = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))
         operations: list[_AliasOperation] = [old, new] if replacing else [new]
-        self._connection.call(lambda client: client.update_collection_aliases(operations))
+        self._write(lambda client: client.update_collection_aliases(operations), confirm=True)
 
     def _target(self) -> str | None:
         """The collection that the alias points at."""
-        aliases = self._connection.call(lambda client: client.get_aliases(), QUERY_PATIENCE).aliases
+        patience = None if self._writing else QUERY_PATIENCE
+        aliases = self._connection.call(lambda client: client.get_aliases(), patience).aliases
         return next((a.collection_name for a in aliases if a.alias_name == self.settings.alias), None)
 
     def _names(self) -> list[str]:
@@ -184,33 +209,22 @@ class QdrantStore:
         return record if record is not None and record.alias == self.settings.alias else None
 
     def _records(self) -> list[GenerationRecord]:
-        records = [self._record(name) for name in self._names() if name.startswith(self._prefix)]
+        lease = collection_name(self.settings.alias)
+        records = [self._record(name) for name in self._names() if name.startswith(self._prefix) and name != lease]
         return [record for record in records if record is not None]
 
-    def _sweep(self, spare: str = "") -> None:
-        """Tidy up after killed runs.
+    def _note_published(self) -> None:
+        """Write what a run did not that ended between the switch of the alias and the record of it."""
+        live = self._target()
+        record = self._record(live) if live is not None else None
+        if record is not None and record.state != "published":
+            self._opened(record.info).mark(replace(record, state="published"))
 
-        Raises:
-            IndexUnavailable: a process that lives is building.
-        """
-        live, rubbish = self.live(), []
+    def _sweep(self, spare: str = "") -> None:
+        """Remove what runs left that were killed, or that an outage ended."""
         for record in self._records():
-            name = record.info.name
-            if record.state == "published":
-                continue
-            if name == live:  # killed between the switch and the word of it
-                QdrantCollection(record.info, self._prefix + name, self._connection, beside=record.beside).mark(
-                    "published"
-                )
-            elif record.builder_lives(held_here(self.url, self._prefix + name)):
-                raise IndexUnavailable(
-                    f"the index {self.url} is being written by process {record.pid} on {record.host}",
-                    "wait until that run has ended, or choose another SCENESEEK_QDRANT_ALIAS",
-                )
-            elif name != spare:
-                rubbish.append(name)
-        for name in rubbish:
-            self._remove(name)
+            if record.state != "published" and record.info.name != spare:
+                self._remove(record.info.name)
 
     def _check_alias_is_ours(self) -> None:
         """Before hours of work: at its end the alias must be there for the taking."""
@@ -223,8 +237,8 @@ class QdrantStore:
                 "set SCENESEEK_QDRANT_ALIAS to another name",
             )
 
-    def _create_collection(self, name: str, record: GenerationRecord) -> None:
-        settings, info = self.settings, record.info
+    def _create_collection(self, record: GenerationRecord) -> None:
+        settings, info, name = self.settings, record.info, self._prefix + record.info.name
         vectors = {JOINT: models.VectorParams(size=info.joint, distance=models.Distance.COSINE, hnsw_config=NO_GRAPH)}
         if info.head:
             vectors[HEAD] = models.VectorParams(
@@ -235,7 +249,7 @@ class QdrantStore:
                 datatype=models.Datatype.FLOAT16,
             )
         try:
-            self._connection.call(
+            self._write(
                 lambda client: client.create_collection(
                     name,
                     vectors_config=vectors,
@@ -247,35 +261,36 @@ class QdrantStore:
             )
         except Refusal as error:
             # The first try may have reached the server although its answer was lost.
-            ours = self._record(name) if error.failure.kind == "exists" else None
-            if ours is None or (ours.info, ours.host, ours.pid) != (info, record.host, record.pid):
+            if error.failure.kind != "exists" or self._record(name) != record:
                 raise
-        if self._connection.in_process:  # it has none, and warns when asked for one
-            return
-        for field, kind in info.indexed.items():
-            self._create_index(name, json_path(field_path(field)), _FIELD_TYPES[kind])
+
+    def _begun(self, record: GenerationRecord, anew: bool = False) -> QdrantCollection:
+        """A generation to fill, once it has its payload indexes and all that its base holds."""
+        collection = self._opened(record.info)
+        if record.state == "begun":
+            if not self._connection.in_process:  # it has no indexes, and warns when asked for one
+                for field, kind in record.info.indexed.items():
+                    self._create_index(collection.name, json_path(field_path(field)), _FIELD_TYPES[kind])
+            if record.base is not None:
+                self._copy(self.open(record.base), collection, anew)
+            collection.mark(replace(record, state="building"))
+        return collection
 
     def _create_index(self, name: str, key: str, schema: models.PayloadSchemaType) -> None:
-        self._connection.call(lambda client: client.create_payload_index(name, key, schema, wait=True))
+        self._write(lambda client: client.create_payload_index(name, key, schema, wait=True))
 
-    def _copy(self, source: QdrantCollection, target: QdrantCollection) -> None:
-        batch: dict[str, dict[str, object]] = {}
-        for record in source.scroll(_COPY_BATCH):
-            batch[record.id] = record.payload
-            if len(batch) == _COPY_BATCH:
-                self._copy_batch(source, target, batch)
-                batch = {}
-        self._copy_batch(source, target, batch)
+    @staticmethod
+    def _copy(source: QdrantCollection, target: QdrantCollection, anew: bool) -> None:
+        """Bring what is not there yet; a source does not change."""
+        records = source.scroll(_COPY_BATCH)
+        while batch := {record.id: record.payload for record in itertools.islice(records, _COPY_BATCH)}:
+            there = set() if anew else {record.id for record in target.retrieve(list(batch))}
+            rows = source.vectors([identity for identity in batch if identity not in there])
+            target.upsert([Point(identity, joint, head, batch[identity]) for identity, (joint, head) in rows.items()])
 
-    def _copy_batch(
-        self, source: QdrantCollection, target: QdrantCollection, batch: dict[str, dict[str, object]]
-    ) -> None:
-        rows = source.vectors(list(batch))
-        target.upsert([Point(identity, joint, head, batch[identity]) for identity, (joint, head) in rows.items()])
-
-    def _remove(self, name: str, patience: float | None = None) -> None:
+    def _remove(self, name: str) -> None:
         try:
-            self._connection.call(lambda client: client.delete_collection(self._prefix + name), patience)
+            self._write(lambda client: client.delete_collection(self._prefix + name))
         except Refusal as error:
             if error.failure.kind != "missing":
                 raise
