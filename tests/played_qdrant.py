@@ -36,6 +36,9 @@ class PlayedQdrant:
         forever: a fault for every such request.
         seen: method and path of each request, in order.
         bodies: the same and what was sent, of each request that was handled.
+        dead_node: seconds for which the writes of a collection hang and then fail, since a node has died and the
+            cluster does not know yet that this collection's replica there is dead; the other replicas apply them.
+            Each collection pays for it anew. 0: all nodes are there.
     """
 
     version: str = "1.20.0"
@@ -45,9 +48,11 @@ class PlayedQdrant:
     failing: str = ".*"
     seen: list[str] = field(default_factory=list)
     bodies: list[tuple[str, Any]] = field(default_factory=list)
+    dead_node: float = 0.0
     client: QdrantClient = field(default_factory=lambda: QdrantClient(":memory:"))
     port: int = 0
     guard: threading.RLock = field(default_factory=threading.RLock)
+    _noticed: dict[str, float] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -64,6 +69,12 @@ class PlayedQdrant:
     def heal(self) -> None:
         """Answer again."""
         self.fail()
+
+    def hangs(self, path: str) -> float:
+        """For how long a write hangs on the node that died; 0 where its replica is known to be dead."""
+        if not self.dead_node or not (match := re.match(r"/collections/([^/]+)/points(\?|$|/delete|/batch)", path)):
+            return 0.0
+        return self._noticed.setdefault(match[1], time.monotonic() + self.dead_node) - time.monotonic()
 
     @contextlib.contextmanager
     def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[PlayedQdrant]:
@@ -102,6 +113,13 @@ def drop(handler: BaseHTTPRequestHandler) -> None:
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
+DEAD_NODE = status(
+    500,
+    "Service internal error: 1 of 2 replicas failed to apply the operation: "
+    "Failed to update shard 0 on peer 3: tcp connect error",
+)
+
+
 def after(fault: Fault) -> Fault:
     """Do what is asked, and then lose the answer."""
 
@@ -133,6 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
                 fault(self)
             elif path not in ("", "/") and played.key not in (None, self.headers.get("api-key")):
                 status(401, "Must provide an API key or an Authorization bearer token")(self)
+            elif self.command == "PUT" and (seconds := played.hangs(path)) > 0:
+                after(hang(seconds))(self)
+                DEAD_NODE(self)
             else:
                 self.answered()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +21,9 @@ from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, SourceError, UnfitGeneration
 from sceneseek.store import VectorStore, open_store
 from sceneseek.store.edge import EdgeStore
+from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from tests.drawing import NAMES, draw_gallery
+from tests.played_qdrant import PlayedQdrant, drop
 
 Noise = Callable[[int, int], Image.Image]
 OPTIONS = BuildOptions("cpu", workers=1, batch=2)
@@ -183,6 +186,42 @@ def test_of_two_runs_at_once_the_second_waits_and_finds_nothing_left_to_do(
         thread.join()
     assert [(r.indexed, r.unchanged) for r in receipts] == [(len(NAMES), 0), (0, len(NAMES))]
     assert {r.generation for r in receipts} == {store.live()}
+
+
+def test_a_server_that_is_lost_again_and_again_costs_no_image_its_encoding(
+    bundle: Bundle, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("sceneseek.store.qdrant.lease.FREE_AFTER", 0.1)
+    monkeypatch.setattr("sceneseek.store.qdrant.lease._POLL_SECONDS", 0.02)
+    encoded, add = [0], Writing.add
+
+    def counted(writing: Writing, images: Any, vectors: Any) -> None:
+        add(writing, images, vectors)
+        encoded[0] += len(images)
+
+    monkeypatch.setattr(Writing, "add", counted)
+    points = "PUT /collections/sceneseek-images-[^l][^/]*/points$"
+    with PlayedQdrant().serving() as played:
+        store = QdrantStore(played.url, QdrantSettings(prefer_grpc="no", patience=0.0))
+        for lost in (points, "PATCH", "/points/count", "/points/query", "POST /collections/aliases"):
+            seen = len(played.seen)
+
+            def lose(handler: Any, lost: str = lost, seen: int = seen) -> None:
+                written = sum(bool(re.match(points, request)) for request in played.seen[seen:])
+                if written > 2 if lost == points else re.search(lost, played.seen[-1]):
+                    drop(handler)
+                else:
+                    handler.answered()
+
+            played.fail_always(lose)
+            with pytest.raises(IndexUnavailable):
+                index_folder(photos, bundle, store, OPTIONS)
+            played.heal()
+            assert (store.live(), len(store.unfinished())) == (None, 1)
+        receipt = index_folder(photos, bundle, store, OPTIONS)
+        assert (receipt.indexed, receipt.resumed, store.live()) == (len(NAMES), len(NAMES), receipt.generation)
+    assert encoded == [len(NAMES)]
 
 
 def test_a_run_that_is_not_to_wait_fails_and_changes_nothing(bundle: Bundle, store: VectorStore, photos: Path) -> None:
