@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -137,3 +138,41 @@ def test_a_run_that_is_interrupted_is_gone_on_with(sceneseek: CommandLine, tmp_p
     again = sceneseek("index", "photos", "--index", "file:new")
     assert "went on with an interrupted run, which had done " in again.stdout
     assert again.stdout.startswith("indexed 12, unchanged 0, skipped 0\n")
+
+
+def waiting(*arguments: str) -> subprocess.Popen[str]:
+    """A command that waits for the lease on the index, which somebody holds."""
+    program = Path(sys.executable).with_name("sceneseek")
+    process = subprocess.Popen(
+        [program, "index", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert re.search(
+        rf"being written by process {os.getpid()} on \S+ since .* UTC: waiting until that run has ended", line
+    )
+    return process
+
+
+def test_a_run_waits_for_another_and_ctrl_c_ends_the_wait(sceneseek: CommandLine, tmp_path: Path) -> None:
+    from sceneseek.store import open_store  # noqa: PLC0415
+
+    with open_store(f"file:{tmp_path}/index").writing():
+        for arguments in (["photos"], ["--rollback"], ["--from", "file:elsewhere", "--to", "file:index"]):
+            if "--from" in arguments:
+                shutil.copytree("index", "elsewhere")
+            refused = sceneseek("index", *arguments, "--no-wait")
+            (line,) = refused.stderr.splitlines()
+            assert (refused.returncode, refused.stdout) == (1, "")
+            assert f"being written by process {os.getpid()} on " in line
+            assert "wait until that run has ended" in line
+        with waiting("photos") as stopped:
+            stopped.send_signal(signal.SIGINT)
+            output, errors = stopped.communicate(timeout=60)
+        assert (stopped.returncode, output, errors.splitlines()[-1]) == (1, "", "stopped")
+        assert "Traceback" not in errors
+        patient = waiting("photos")
+    with patient:
+        output, errors = patient.communicate(timeout=60)
+    assert patient.returncode == 0, errors
+    assert output.startswith("indexed 0, unchanged 12")
