@@ -126,7 +126,7 @@ def test_a_run_waits_for_a_node_that_is_away_for_a_while_at_any_step(
     for fault in (*REFUSED.values(), hanging, after(hanging)):
         played.faults.append(fault)
     played.failing = STEPS[step]
-    run(QdrantStore(played.url, replace(PATIENT, timeout=0.15)))  # type: ignore[arg-type]
+    run(store_of(played))
     # A lease whose change was done although the answer was lost is not asked for again.
     assert played.faults == [] or step == "lease"
     played.heal()
@@ -165,11 +165,12 @@ def test_a_server_that_is_lost_at_any_request_loses_nothing_and_a_rerun_complete
             played.heal()
             assert len(played.client.get_collections().collections) >= written - 1
             assert not any("DELETE" in request and "second" in request for request in played.seen)
-            run(store_of(played))
-            assert content(store_of(played)) == expected, f"after {requests[lost]}, the {lost}th request"
-            with store_of(played).writing():  # the next run's beginning settles what is left
+            again = store_of(played)
+            run(again)
+            assert content(again) == expected, f"after {requests[lost]}, the {lost}th request"
+            with again.writing():  # the next run's beginning settles what is left
                 pass
-            assert {i.name for i in store_of(played).generations()} >= {"first", "second"}
+            assert {info.name for info in again.generations()} >= {"first", "second"}
 
 
 def test_a_server_that_is_restarted_in_the_middle_of_a_run_is_waited_for_with_a_line_at_each_end(
@@ -216,8 +217,8 @@ def test_a_dead_node_whose_death_each_collection_learns_anew_costs_time_and_no_w
     played: PlayedQdrant, undisturbed: tuple[dict[str, Any], list[str]]
 ) -> None:
     filled(played)
-    played.dead_node = 0.5
-    store = QdrantStore(played.url, replace(PATIENT, timeout=0.2))  # type: ignore[arg-type]
+    played.dead_node = 1.2
+    store = store_of(played, replace(PATIENT, timeout=1))
     contender = threading.Thread(target=run, args=(store_of(played),))
     with store.writing():
         contender.start()
@@ -227,6 +228,29 @@ def test_a_dead_node_whose_death_each_collection_learns_anew_costs_time_and_no_w
     assert content(store_of(played)) == undisturbed[0]
     created = [request for request in played.seen if request.startswith("PUT") and request.endswith("-second")]
     assert len(created) == 1
+
+
+def test_a_lease_stays_its_holders_while_its_writes_hang_on_a_dead_node(
+    played: PlayedQdrant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_lease(monkeypatch, free_after=2.0)
+    overtaken, over = threading.Event(), threading.Event()
+
+    def contend() -> None:
+        with store_of(played).writing():
+            if not over.is_set():
+                overtaken.set()
+
+    holding = store_of(played, replace(PATIENT, timeout=1))
+    with holding.writing():
+        played.dead_node = 3.0
+        thread = threading.Thread(target=contend)
+        thread.start()
+        assert not overtaken.wait(3.2)
+        played.dead_node = 0.0
+        published_under(holding, "first")
+        over.set()
+    thread.join()
 
 
 PROGRAM = (
