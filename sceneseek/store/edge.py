@@ -55,8 +55,8 @@ from sceneseek.store.base import (
     StoredVectors,
 )
 from sceneseek.store.edge_filter import edge_filter
-from sceneseek.store.kept import KeptVectors
 from sceneseek.store.lease import take_lease, this_process
+from sceneseek.store.vector_cache import DEFAULT_MEGABYTES, CandidateVectors
 from sceneseek.vectors import Floats
 
 ALIAS = "images"
@@ -126,10 +126,16 @@ class Held(Exception):
 
 
 class EdgeStore:
-    """The store of one directory; see `VectorStore` and the module's docstring."""
+    """The store of one directory; see `VectorStore` and the module's docstring.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the directory; need not exist.
+        cache_bytes: how much of a generation's vectors is cached, see `vector_cache`.
+    """
+
+    def __init__(self, root: Path, cache_bytes: int = DEFAULT_MEGABYTES * 2**20) -> None:
         self.root = root.absolute()
+        self._cache_bytes = cache_bytes
         self.url = f"file:{quote(str(root))}"
         self._writer: FileLock | None = None
 
@@ -187,7 +193,7 @@ class EdgeStore:
             lock.release()
             _remove(home)
             raise
-        return EdgeCollection(info, shard, lock)
+        return EdgeCollection(info, shard, lock, self._cache_bytes)
 
     def resume(self, name: str) -> EdgeCollection:
         """See `VectorStore.resume`."""
@@ -327,7 +333,7 @@ class EdgeStore:
         except Exception as error:
             lock.release()
             raise UnfitGeneration(f"the index {self.root} is damaged ({error})", "index the folder again") from error
-        return EdgeCollection(info, shard, lock, on_close)
+        return EdgeCollection(info, shard, lock, self._cache_bytes, on_close)
 
     def _sweep(self, spare: str = "") -> None:
         """Tidy up after killed runs; called under the lease, so nobody is building there."""
@@ -358,6 +364,7 @@ class EdgeCollection:
         info: CollectionInfo,
         shard: edge.EdgeShard,
         lock: FileLock,
+        cache_bytes: int,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.info = info
@@ -366,12 +373,11 @@ class EdgeCollection:
         self._lock = lock
         self._on_close = on_close
         self._closed = False
-        self._kept: KeptVectors | None = None
-        self._may_keep = True
+        self._candidates = CandidateVectors(info, cache_bytes)
 
     def upsert(self, points: Sequence[Point]) -> None:
         """See `Collection.upsert`; the engine's write-ahead log makes it durable."""
-        self._keep_none()
+        self._candidates.clear()
         with_head = self.info.head > 0
         self._shard.update(
             edge.UpdateOperation.upsert_points(
@@ -388,7 +394,7 @@ class EdgeCollection:
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Collection.delete`."""
-        self._keep_none()
+        self._candidates.clear()
         self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
 
     def shortlist(
@@ -398,43 +404,34 @@ class EdgeCollection:
         vectors: Sequence[str] = (),
         exact: bool = False,
         where: Filter | None = None,
+        deadline: float | None = None,  # noqa: ARG002 - it answers at once
     ) -> Candidates:
         """See `Collection.shortlist`."""
-        # A head of no width (H_i = 0) is not stored; its rows come back without values.
-        stored = [name for name in vectors if name == JOINT or self.info.head]
-        kept = self._keeping() if stored == [JOINT] else None
         hits = self._shard.query(
             edge.QueryRequest(
                 limit=limit,
                 query=edge.Query.Nearest(joint.tolist(), using=JOINT),
-                with_vector=None if kept else stored or None,
                 params=_EXACT if exact else _RESCORED,
                 filter=None if where is None else edge_filter(typed(where, self._indexed)),
             )
         )
         ids = [str(hit.id) for hit in hits]
-        read: list[Any] = [hit.vector or {} for hit in hits] if vectors else []
-        rows: Floats | None = None
-        if kept is not None:
-            rows = kept.rows(ids, lambda missing: {i: found.joint for i, found in self.vectors(missing).items()})
-        elif JOINT in vectors:
-            rows = _matrix([v[JOINT] for v in read], self.info.joint)
-        return Candidates(
-            ids=ids,
-            similarity=np.array([hit.score for hit in hits], dtype=np.float32),
-            joint=rows,
-            head=_matrix([v.get(HEAD, ()) for v in read], self.info.head) if HEAD in vectors else None,
-        )
+        joints, heads = self._candidates.read(ids, vectors, self._read)
+        return Candidates(ids, np.array([hit.score for hit in hits], dtype=np.float32), joints, heads)
 
-    def retrieve(self, ids: Sequence[str]) -> list[Record]:
+    def retrieve(self, ids: Sequence[str], deadline: float | None = None) -> list[Record]:  # noqa: ARG002 - as above
         """See `Collection.retrieve`."""
         found = self._shard.retrieve(list(ids), with_payload=True, with_vector=False)
         by_id = {str(record.id): Record(str(record.id), dict(record.payload or {})) for record in found}
         return [by_id[i] for i in ids if i in by_id]
 
-    def vectors(self, ids: Sequence[str]) -> dict[str, StoredVectors]:
+    def vectors(self, ids: Sequence[str], deadline: float | None = None) -> dict[str, StoredVectors]:  # noqa: ARG002 - as above
         """See `Collection.vectors`."""
-        found = self._shard.retrieve(list(ids), with_payload=False, with_vector=True)
+        return self._read(ids, with_head=True)
+
+    def _read(self, ids: Sequence[str], with_head: bool) -> dict[str, StoredVectors]:
+        names = [JOINT, HEAD] if with_head and self.info.head else [JOINT]
+        found = self._shard.retrieve(list(ids), with_payload=False, with_vector=names)
         read: list[tuple[str, Any]] = [(str(record.id), record.vector or {}) for record in found]
         return {
             identity: StoredVectors(
@@ -442,17 +439,6 @@ class EdgeCollection:
             )
             for identity, vectors in read
         }
-
-    def _keeping(self) -> KeptVectors | None:
-        """Where joint vectors are kept once they were read; None if they are too many."""
-        if self._kept is None and self._may_keep:
-            self._kept = KeptVectors.fitting(self.count(), self.info.joint)
-            self._may_keep = self._kept is not None
-        return self._kept
-
-    def _keep_none(self) -> None:
-        """Forget what was read: it is about to change."""
-        self._kept, self._may_keep = None, True
 
     def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
         """See `Collection.set_payload`; points that get the same are written in one operation."""
@@ -468,7 +454,7 @@ class EdgeCollection:
                 gone = [name for name in fields if name not in there]
                 self._shard.update(edge.UpdateOperation.delete_payload(list[Any](ids), gone))
 
-    def scroll(self, batch: int = 1024) -> Iterator[Record]:
+    def scroll(self, batch: int = 1024, deadline: float | None = None) -> Iterator[Record]:  # noqa: ARG002 - as above
         """See `Collection.scroll`."""
         offset = None
         while True:
@@ -478,7 +464,7 @@ class EdgeCollection:
             if offset is None:
                 return
 
-    def count(self) -> int:
+    def count(self, deadline: float | None = None) -> int:  # noqa: ARG002 - as above
         """See `Collection.count`."""
         return self._shard.count(edge.CountRequest(exact=True))
 
@@ -569,11 +555,6 @@ def _remove(home: Path) -> None:
     for name in (_FINISHED, _BUILDING):
         (home / name).unlink(missing_ok=True)
     shutil.rmtree(home, ignore_errors=True)
-
-
-def _matrix(rows: list[Any], width: int) -> Floats:
-    """(N, width), also where the rows or the width are none."""
-    return np.array(rows, dtype=np.float32).reshape(len(rows), width)
 
 
 def _read(file: Path) -> dict[str, Any] | None:
