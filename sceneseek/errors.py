@@ -181,12 +181,12 @@ class BundleError(SceneseekError):
 
 
 class IndexUnavailable(SceneseekError):
-    """An index that is missing, empty, held by another process or filled by another image graph, or its server is away.
+    """An index that is missing, empty, held by another process, filled by another image graph, or whose server is away.
 
     Args:
         what: what was wrong.
         hint: what the reader can do about it.
-        retry_after: where the server of the index does not answer, in how many seconds it is worth asking again.
+        retry_after: where the server of the index does not answer, seconds after which to ask again.
 
     Attributes:
         transient: whether it passes without a change of settings, so that a service may start and wait.
@@ -224,6 +224,10 @@ class NothingIndexed(IndexUnavailable):
 
 class UnfitGeneration(IndexUnavailable):
     """A generation that is damaged, or not what was to be built: it lacks images, or its vectors are broken."""
+
+    def __init__(self, what: str, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(what, hint)
+        self.retry_after = retry_after
 
 
 class ExportError(SceneseekError):

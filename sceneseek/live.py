@@ -239,8 +239,10 @@ class Live(Generic[Companion]):
             try:
                 self.refresh()
             except (OSError, SceneseekError) as error:  # a share or server that is away; the next round asks again
+                # A server's outage is logged by its store, once, though its errors differ from one look to the next.
+                logged = isinstance(error, IndexUnavailable) and error.retry_after is not None
                 problem = _unreadable(error)
-                if self.problem != problem:
+                if self.problem != problem and not logged:
                     log.error("%s", problem)
                 self.problem = self._away = problem
                 if self._lease is None:

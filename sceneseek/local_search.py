@@ -44,7 +44,7 @@ def search_here(
         keep_duplicates=asked.keep_duplicates,
         explain=asked.explain,
     )
-    pipeline = Search(bundle, open_store(index_url), device, threads)
+    pipeline = Search(bundle, open_store(index_url, searching=True), device, threads)
     try:
         return _answer(pipeline.query(query))
     finally:

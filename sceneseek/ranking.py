@@ -8,7 +8,7 @@ that is made anew over ever more candidates would not. Each block reaches four t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sceneseek.request import MAX_SHORTLIST
 from sceneseek.scorer import Candidates, best_first
@@ -26,12 +26,14 @@ class Ranked:
         score: the head's, in [0, 1]; None where there was no text to score for.
         similarity: cosine to the query in the joint space.
         neighbour: its place among the nearest neighbours, from 1, before rescoring.
+        joint: its vector (D,), where the shortlist brings vectors.
     """
 
     id: str
     score: float | None
     similarity: float
     neighbour: int
+    joint: Floats | None = field(default=None, compare=False, repr=False)
 
 
 class Ranking:
@@ -97,6 +99,7 @@ class Ranking:
                 None if scores is None else float(scores[i]),
                 float(candidates.similarity[i]),
                 i + 1,
+                None if candidates.joint is None else candidates.joint[i],
             )
             for i in order
             if candidates.ids[i] not in seen

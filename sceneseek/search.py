@@ -250,8 +250,8 @@ class Search:
 
         Raises:
             NotFound: the image to search by is not in the index.
-            TryAgain: see `QueryEncoder.text`.
-            IndexUnavailable: the index does not answer.
+            TryAgain: see `QueryEncoder.text`; or the deadline is over.
+            IndexUnavailable: the index does not answer, or not before the deadline.
         """
         return self.queries([query], deadline)[0]
 
@@ -283,11 +283,10 @@ class Search:
         image = None if query.image is None else self._image(pair, query.image, deadline).joint
         probe = _Probe(text, image, query.text_weight)
         clock.lap("encode")
-        ranking = self._ranking(pair, query, probe, clock)
+        ranking = self._ranking(pair, query, probe, clock, deadline)
         like = query.image if isinstance(query.image, str) else ""
-        chosen = leading(collection, ranking.blocks(), query.offset + query.k, query.keep_duplicates, like)
+        chosen = leading(collection, ranking.blocks(), query.offset + query.k, query.keep_duplicates, like, deadline)
         page = chosen[query.offset :]
-        vectors = collection.vectors([record.id for _, record in page]) if query.explain else {}
         clock.lap("payload")
         rule = manifest.head.match if text is not None else None
         results = [
@@ -297,7 +296,9 @@ class Search:
                 score=ranked.score,
                 match=None if rule is None or ranked.score is None else rule.met(ranked.score),
                 similarity=ranked.similarity,
-                explanation=probe.explanation(rank, ranked, vectors[ranked.id].joint) if ranked.id in vectors else None,
+                explanation=probe.explanation(rank, ranked, ranked.joint)
+                if query.explain and ranked.joint is not None
+                else None,
             )
             for rank, (ranked, record) in enumerate(page, start=query.offset + 1)
         ]
@@ -374,7 +375,7 @@ class Search:
     def _image(self, pair: Pair[Models], image: str | Picture, deadline: float | None) -> StoredVectors:
         """The vectors of an indexed image, or of a picture."""
         if isinstance(image, str):
-            found = pair.collection.vectors([image])
+            found = pair.collection.vectors([image], deadline)
             if image not in found:
                 raise NotFound(f"no image has the id {image}", "search again: it may have left the index")
             return found[image]
@@ -383,15 +384,15 @@ class Search:
         return StoredVectors(encoded.joint, encoded.head)
 
     @staticmethod
-    def _ranking(pair: Pair[Models], query: Query, probe: _Probe, clock: _Clock) -> Ranking:
+    def _ranking(pair: Pair[Models], query: Query, probe: _Probe, clock: _Clock, deadline: float | None) -> Ranking:
         scorer, text = pair.companion.scorer, probe.text
         needed = scorer.vectors_read() if text is not None else ()
-        if text is not None and probe.image is not None:
+        if query.explain or (text is not None and probe.image is not None):
             needed = (JOINT, *(name for name in needed if name != JOINT))
 
         def shortlist(limit: int) -> Candidates:
             clock.lap("payload")
-            found = pair.collection.shortlist(probe.joint, limit, needed, where=query.where)
+            found = pair.collection.shortlist(probe.joint, limit, needed, where=query.where, deadline=deadline)
             clock.lap("shortlist")
             return found
 

@@ -13,6 +13,7 @@ from sceneseek.next_step import STACK_INDEX_COMMAND
 from sceneseek.runtime import Placement, runtime_version
 from sceneseek.search import Search
 from server.answer import json_answer
+from server.api.deadline import deadline
 from server.api.operation import operation
 from server.errors import error_response, problem_response
 from server.guard import guard_problem
@@ -104,7 +105,7 @@ def health_blueprint(search: Search) -> Blueprint:
         except NothingIndexed as error:
             return error_response(error, **_first_step(search, error))
         except IndexUnavailable as error:
-            if error.retry_after is None:  # or the thread that follows the index logs it, once
+            if error.retry_after is None:  # else its store logs the outage
                 log.error("the index does not answer: %s", error)
             return error_response(error)
         except Exception:  # whatever keeps the engine from counting keeps it from searching
@@ -125,7 +126,7 @@ def _readiness(search: Search) -> Readiness:
     with search.live.borrow() as pair:
         manifest, placement = pair.companion.bundle.manifest, pair.companion.encoder.placement
         texts_mix = pair.companion.texts_mix
-        generation, images = pair.collection.info.name, pair.collection.count()
+        generation, images = pair.collection.info.name, pair.collection.count(deadline())
     return {
         "pack": manifest.pack,
         "fingerprints": manifest.fingerprints.model_dump(),

@@ -116,7 +116,7 @@ def open_search(service: Service, metrics: Metrics) -> Search:
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    bundle, store = Bundle.load(service.bundle), open_store(service.index_url)
+    bundle, store = Bundle.load(service.bundle), open_store(service.index_url, searching=True)
     encoder = QueryEncoder(Batching(max_batch=service.max_batch), cached_texts=service.query_cache, observer=metrics)
     for kind in encoder.waiting():
         metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each

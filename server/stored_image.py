@@ -14,6 +14,7 @@ from uuid import UUID
 from sceneseek.errors import NotFound, one_line
 from sceneseek.payload import source_file
 from sceneseek.search import Search
+from server.api.deadline import deadline
 from server.guard.paths import shows_paths
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def find_image(search: Search, image_id: UUID) -> StoredImage:
         NotFound: no such id, or its file is no longer in its source folder.
     """
     with search.live.borrow() as pair:
-        records = pair.collection.retrieve([str(image_id)])
+        records = pair.collection.retrieve([str(image_id)], deadline())
         info = pair.collection.info
     if not records:
         raise NotFound(f"no image has the id {image_id}", "search again: it may have left the index")

@@ -40,17 +40,18 @@ class MemoryCollection:
         vectors: Sequence[str] = (),
         exact: bool = False,
         where: Filter | None = None,
+        deadline: float | None = None,
     ) -> Candidates:
         raise NotImplementedError
 
-    def retrieve(self, ids: Sequence[str]) -> list[Record]:
+    def retrieve(self, ids: Sequence[str], deadline: float | None = None) -> list[Record]:  # noqa: ARG002 - it answers at once
         return [Record(i, dict(self.points[i].payload)) for i in ids if i in self.points]
 
-    def vectors(self, ids: Sequence[str]) -> dict[str, StoredVectors]:
+    def vectors(self, ids: Sequence[str], deadline: float | None = None) -> dict[str, StoredVectors]:  # noqa: ARG002 - it answers at once
         return {i: StoredVectors(self.points[i].joint, self.points[i].head) for i in ids if i in self.points}
 
-    def scroll(self, batch: int = 1024) -> Iterator[Record]:
-        del batch
+    def scroll(self, batch: int = 1024, deadline: float | None = None) -> Iterator[Record]:
+        del batch, deadline
         yield from [Record(point.id, dict(point.payload)) for point in self.points.values()]
 
     def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -60,7 +61,7 @@ class MemoryCollection:
             kept = {name: value for name, value in payload.items() if value is not None}
             self.points[identity] = replace(self.points[identity], payload=kept)
 
-    def count(self) -> int:
+    def count(self, deadline: float | None = None) -> int:  # noqa: ARG002 - it answers at once
         return len(self.points)
 
     def optimize(self) -> None:

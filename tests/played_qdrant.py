@@ -1,7 +1,8 @@
 """A small HTTP server that plays a Qdrant one: real sockets and Qdrant's REST paths over the client's in-process mode.
 
 It reads requests with the client's own models, so that what the client sends must be what the interface
-describes. It can be told to fail: see `PlayedQdrant`. It proves how failures are met, not how Qdrant works.
+describes. It can be told to fail: see `PlayedQdrant`. It proves how failures are met, not how Qdrant works. Its words
+and its ways of failing are those of a real server (1.19).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import re
 import socket
 import ssl
+import struct
 import threading
 import time
 import warnings
@@ -39,6 +41,8 @@ class PlayedQdrant:
         dead_node: seconds for which the writes of a collection hang and then fail, since a node has died and the
             cluster does not know yet that this collection's replica there is dead; the other replicas apply them.
             Each collection pays for it anew. 0: all nodes are there.
+        host: the address to listen at; may change between two servings, as a recreated container's does.
+        recovery: the operator's message, where the server is in its recovery mode.
     """
 
     version: str = "1.20.0"
@@ -50,13 +54,37 @@ class PlayedQdrant:
     bodies: list[tuple[str, Any]] = field(default_factory=list)
     dead_node: float = 0.0
     client: QdrantClient = field(default_factory=lambda: QdrantClient(":memory:"))
+    host: str = "127.0.0.1"
     port: int = 0
+    recovery: str = ""
     guard: threading.RLock = field(default_factory=threading.RLock)
     _noticed: dict[str, float] = field(default_factory=dict)
+    _runs: threading.Event = field(default_factory=threading.Event)
+    _connections: set[socket.socket] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._runs.set()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """As a container that is paused: connections are accepted, and nothing is answered until the block ends."""
+        self._runs.clear()
+        try:
+            yield
+        finally:
+            self._runs.set()
+
+    def reset_connections(self) -> None:
+        """As a server that was killed: open connections end, and who sends on one gets a reset."""
+        at_once = struct.pack("ii", 1, 0)
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def fail(self, *faults: Fault, at: str = ".*") -> None:
         """Meet the next requests to `at` with these, then answer again."""
@@ -78,8 +106,8 @@ class PlayedQdrant:
 
     @contextlib.contextmanager
     def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[PlayedQdrant]:
-        """Listen (at the same port as before, if there was one) until the block ends."""
-        server = _Server(("127.0.0.1", self.port), _Handler)
+        """Listen (at the same port as before, if there was one) until the block ends; connections end with it."""
+        server = _Server((self.host, self.port), _Handler)
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         server.played = self
@@ -91,6 +119,7 @@ class PlayedQdrant:
         finally:
             server.shutdown()
             server.server_close()
+            self.reset_connections()
             thread.join()
 
 
@@ -105,11 +134,17 @@ def status(code: int, message: str, **headers: str) -> Fault:
 
 def hang(seconds: float) -> Fault:
     """Answer nothing for so long, then end the connection."""
-    return lambda _: time.sleep(seconds)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(seconds)
+        handler.close_connection = True
+
+    return answer
 
 
 def drop(handler: BaseHTTPRequestHandler) -> None:
     """End the connection without an answer."""
+    handler.close_connection = True
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -118,6 +153,20 @@ DEAD_NODE = status(
     "Service internal error: 1 of 2 replicas failed to apply the operation: "
     "Failed to update shard 0 on peer 3: tcp connect error",
 )
+@contextlib.contextmanager
+def black_hole() -> Iterator[str]:
+    """The URL of a server that was cut off the network: nobody answers an attempt to connect, nor refuses it.
+
+    A listener whose queue is full; the system ignores further attempts.
+    """
+    with socket.socket() as listener, contextlib.ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 def after(fault: Fault) -> Fault:
@@ -139,11 +188,27 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.played._connections.add(self.connection)
+
+    def finish(self) -> None:
+        self.server.played._connections.discard(self.connection)
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):  # a connection that was reset
+            super().handle()
 
     def do_GET(self) -> None:
         played, path = self.server.played, self.path.split("?")[0]
-        played.seen.append(f"{self.command} {path}")
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        played._runs.wait()
+        played.seen.append(f"{self.command} {path}")
         with contextlib.suppress(OSError):  # a client that did not wait
             if re.search(played.failing, f"{self.command} {path}") and (played.faults or played.forever):
                 fault = played.faults.pop(0) if played.faults else played.forever
@@ -168,18 +233,24 @@ class _Handler(BaseHTTPRequestHandler):
         played, path = self.server.played, self.path.split("?")[0].rstrip("/")
         if not path:
             return 200, {"title": "qdrant - vector search engine", "version": played.version}
+        if path == "/telemetry":
+            features = {"debug": False, "recovery_mode": bool(played.recovery), "gpu": False}
+            return 200, {"result": {"app": {"version": played.version, "features": features}}, "status": "ok"}
         document = json.loads(self.body) if self.body else {}
         played.bodies.append((f"{self.command} {path}", document))
+        if played.recovery and (action := _in_recovery(f"{self.command} {path}")):
+            return 500, {"status": {"error": action.format(played.recovery)}, "time": 0.0}
         with played.guard, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for pattern, handle in _ROUTES:
                 if match := re.fullmatch(pattern, f"{self.command} {path}"):
+                    begun = time.monotonic()
                     try:
                         result = handle(played.client, document, *match.groups())
                     except ValueError as error:
                         code = 404 if "not found" in str(error) else 409 if "already exists" in str(error) else 400
                         return code, {"status": {"error": str(error)}, "time": 0.0}
-                    return 200, {"result": _plain(result), "status": "ok", "time": 0.0}
+                    return 200, {"result": _plain(result), "status": "ok", "time": time.monotonic() - begun}
         return 404, {"status": {"error": f"no such path {path}"}, "time": 0.0}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -197,6 +268,18 @@ def _answer(
         handler.send_header(name.replace("_", "-"), value)
     handler.end_headers()
     handler.wfile.write(content)
+
+
+def _in_recovery(request: str) -> str | None:
+    """What a server in its recovery mode says of a request, with a place for the operator's message."""
+    if request.startswith("GET /collections/"):
+        return "1 of 1 read operations failed:\n  Service internal error: Failed to Get Info, {}"
+    if "/points" not in request:
+        return None
+    action = {"query": "Query", "count": "Count", "scroll": "Scroll"}.get(request.rpartition("/")[2])
+    if action is None:
+        action = "Retrieve" if request.startswith("POST") and request.endswith("/points") else "Update"
+    return f"Service internal error: Failed to {action}, {{}}"
 
 
 def _plain(result: Any) -> Any:

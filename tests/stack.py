@@ -15,6 +15,7 @@ import click
 
 from sceneseek.cli import cli
 from sceneseek.store.qdrant import QdrantSettings
+from sceneseek.store.vector_cache import VARIABLE as VECTOR_CACHE
 from tests import compose, dockerfile
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ def known_settings() -> set[str]:
         )
         for parameter in [*cli.params, *(command.params if command else [])]:
             declared |= {parameter.envvar} if isinstance(parameter.envvar, str) else set()
-    return declared | {"SCENESEEK_API_KEYS", "SCENESEEK_CACHE"} | QDRANT_SETTINGS
+    return declared | {"SCENESEEK_API_KEYS", "SCENESEEK_CACHE", VECTOR_CACHE} | QDRANT_SETTINGS
 
 
 @contextmanager

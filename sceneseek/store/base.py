@@ -108,6 +108,7 @@ class Collection(Protocol):
         vectors: Sequence[str] = (),
         exact: bool = False,
         where: Filter | None = None,
+        deadline: float | None = None,
     ) -> Candidates:
         """The nearest points by joint-space cosine, best first.
 
@@ -117,12 +118,17 @@ class Collection(Protocol):
             vectors: which of ``joint`` and ``head`` to bring along.
             exact: compare with every point instead of using the graph.
             where: only points that satisfy this.
+            deadline: when the caller has no use for the answer any more, on the clock of `time.monotonic`.
+
+        Raises:
+            IndexUnavailable: a server does not answer, or not before the deadline.
+            DeadlinePassed: the deadline is over.
         """
 
-    def retrieve(self, ids: Sequence[str]) -> list[Record]:
-        """The records of these ids that exist, in the order of the ids."""
+    def retrieve(self, ids: Sequence[str], deadline: float | None = None) -> list[Record]:
+        """The records of these ids that exist, in the order of the ids; `deadline` as for `shortlist`."""
 
-    def vectors(self, ids: Sequence[str]) -> dict[str, StoredVectors]:
+    def vectors(self, ids: Sequence[str], deadline: float | None = None) -> dict[str, StoredVectors]:
         """The vectors of those ids that exist, so that a point can be written again without encoding its image."""
 
     def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
@@ -132,10 +138,10 @@ class Collection(Protocol):
             changes: by id of a point that exists, the fields to set; a field of None is removed.
         """
 
-    def scroll(self, batch: int = 1024) -> Iterator[Record]:
-        """Every record."""
+    def scroll(self, batch: int = 1024, deadline: float | None = None) -> Iterator[Record]:
+        """Every record, so many at a time; `deadline` of each of these reads, as for `shortlist`."""
 
-    def count(self) -> int:
+    def count(self, deadline: float | None = None) -> int:
         """The exact number of points."""
 
     def optimize(self) -> None:

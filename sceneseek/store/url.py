@@ -8,14 +8,21 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.store.base import VectorStore
 from sceneseek.store.edge import EdgeStore
+from sceneseek.store.vector_cache import cache_bytes
 
 _ADVICE = "write file: and a directory, such as file:index, or a Qdrant server's address, such as http://localhost:6333"
 
 
-def open_store(url: str) -> VectorStore:
+def open_store(url: str, searching: bool = False) -> VectorStore:
     """The store behind a URL: ``file:DIR`` is the embedded engine, ``http(s)://HOST:PORT`` a Qdrant server.
 
-    A server's further settings are read from the environment; see `QdrantSettings`.
+    A server's further settings are read from the environment, see `QdrantSettings`, and so is the bound of the cache of
+    vectors, see `vector_cache.cache_bytes`.
+
+    Args:
+        url: of the index.
+        searching: whether somebody waits for each answer. A server that is away is then waited for no longer than
+            a second or two, else as long as a run that writes can wait.
 
     Raises:
         InvalidRequest: the URL names no engine, or holds credentials; or a setting is none that there is.
@@ -27,14 +34,14 @@ def open_store(url: str) -> VectorStore:
     except ValueError:
         raise InvalidRequest("the index's URL cannot be read", _ADVICE) from None
     if parts.scheme == "file" and not parts.netloc and parts.path:
-        return EdgeStore(Path(unquote(parts.path)))
+        return EdgeStore(Path(unquote(parts.path)), cache_bytes())
     if parts.scheme in ("http", "https") and parts.hostname:
-        return _server(parts, port)
+        return _server(parts, port, searching)
     shown = "the URL (not shown: it may hold a password)" if set(url) & set("@?#") else repr(url)
     raise InvalidRequest(f"{shown} names no index", _ADVICE)
 
 
-def _server(parts: SplitResult, port: int | None) -> VectorStore:
+def _server(parts: SplitResult, port: int | None, searching: bool) -> VectorStore:
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise InvalidRequest(
             f"the URL of the Qdrant server {parts.hostname} holds more than an address",
@@ -51,4 +58,5 @@ def _server(parts: SplitResult, port: int | None) -> VectorStore:
         ) from error
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     address = f"{parts.scheme}://{host}" + (f":{port}" if port else "") + parts.path.rstrip("/")
-    return QdrantStore(address, QdrantSettings.from_environment())
+    settings = QdrantSettings.from_environment()
+    return QdrantStore(address, settings.for_searching() if searching else settings, cache_bytes())

@@ -8,6 +8,7 @@ from sceneseek.errors import IndexUnavailable
 from sceneseek.search import Search
 from sceneseek.store import CollectionInfo
 from server.answer import json_answer
+from server.api.deadline import deadline
 from server.api.documents import CollectionDocument, CollectionsDocument
 from server.api.operation import operation
 
@@ -21,7 +22,7 @@ def collections_blueprint(search: Search) -> Blueprint:
     def collections() -> Response:
         """Which generations there are, which one answers now, from which bundle, and whether another is being made."""
         with search.live.borrow() as pair:
-            live, images = pair.collection.info, pair.collection.count()
+            live, images = pair.collection.info, pair.collection.count(deadline())
             manifest = pair.companion.bundle.manifest
         others = [info for info in search.store.generations() if info.name != live.name]
         counted = [(info, size) for info in others if (size := _size(search, info.name)) is not None]

@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from sceneseek.errors import NotFound
 from sceneseek.search import Image, Search, describe
 from server.answer import json_answer
+from server.api.deadline import deadline
 from server.api.documents import ImageDocument, image_document
 from server.api.operation import operation
 
@@ -27,7 +28,7 @@ def details_blueprint(search: Search) -> Blueprint:
     def details(image_id: UUID) -> Response:
         """Its size, format and metadata, and how many near-duplicates it has."""
         with search.live.borrow() as pair:
-            records = pair.collection.retrieve([str(image_id)])
+            records = pair.collection.retrieve([str(image_id)], deadline())
         if not records:
             raise NotFound(f"no image has the id {image_id}", "search again: it may have left the index")
         return json_answer(image_document(Image(**describe(records[0]))))

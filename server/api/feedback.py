@@ -15,6 +15,7 @@ from sceneseek.ratings import HIGHEST, LOWEST
 from sceneseek.request import checked_query
 from sceneseek.search import Search
 from server.answer import json_answer
+from server.api.deadline import deadline
 from server.api.documents import FeedbackDocument
 from server.api.operation import operation
 from server.api.refusal import refusal
@@ -93,7 +94,7 @@ def feedback_blueprint(search: Search, feedback: FeedbackLog | None, metrics: Me
             raise NotFound("this service keeps no ratings", "start it with --feedback FILE")
         query = checked_query(asked.query)
         with search.live.borrow() as pair:
-            records, info = pair.collection.retrieve([str(asked.image)]), pair.collection.info
+            records, info = pair.collection.retrieve([str(asked.image)], deadline()), pair.collection.info
         if not records:
             raise NotFound(f"no image has the id {asked.image}", "search again: it may have left the index")
         payload, key = records[0].payload, asked.key or str(uuid4())

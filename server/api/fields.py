@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from sceneseek.search import Search
 from sceneseek.store.base import FieldType
 from server.answer import json_answer
+from server.api.deadline import deadline
 from server.api.operation import operation
 from server.survey import FieldSurvey, Surveyed, survey_fields
 
@@ -64,7 +65,7 @@ def fields_blueprint(search: Search) -> Blueprint:
         with guard, search.live.borrow() as pair:
             info = pair.collection.info
             if info.name not in made:
-                found = survey_fields(info.indexed, pair.collection.scroll(_BATCH))
+                found = survey_fields(info.indexed, pair.collection.scroll(_BATCH, deadline()))
                 made.clear()
                 made[info.name] = found
             found = made[info.name]

@@ -24,6 +24,7 @@ from sceneseek.filters import filter_from_words
 from sceneseek.live import Live
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek.store.qdrant.connection import Connection
 from sceneseek.store.qdrant.record import GenerationRecord
 from tests.integration.test_live import SameGraph
 from tests.integration.test_store_contract import INFO, ids, points, published
@@ -75,7 +76,7 @@ def test_a_server_that_is_too_old_is_told_before_anything_is_written(played: Pla
     assert message == (
         f"the Qdrant server at {played.url} is version 1.15.4, too old for this index: update it to 1.16 or newer"
     )
-    assert played.seen == ["GET /"]
+    assert {request.split()[0] for request in played.seen} == {"GET"}
 
 
 @pytest.mark.parametrize(("key", "words"), [(None, "asks for an API key"), ("hunter2", "refuses the API key")])
@@ -87,7 +88,7 @@ def test_a_missing_and_a_wrong_key_are_told_apart_and_never_shown(
     assert words in message
     assert "SCENESEEK_QDRANT_API_KEY" in message
     assert "hunter2" not in message
-    assert len(played.seen) == 2  # nothing is tried again
+    assert len(played.seen) == 1  # nothing is tried again
     published(QdrantStore(played.url, replace(QUICK, api_key="right")), INFO, points(3))
 
 
@@ -103,7 +104,7 @@ def test_a_key_that_may_only_read_is_told(played: PlayedQdrant) -> None:
     [
         (status(500, "Service internal error: No space left on device: WAL buffer size exceeds"), "is full"),
         (status(507, "disk"), "is full"),
-        (status(500, "Service internal error: Qdrant is in recovery mode"), "takes no writes"),
+        (status(500, "Service internal error: Qdrant is in recovery mode"), "is in recovery mode"),
         (status(403, "Write operations are forbidden: read-only mode"), "takes no writes"),
         (status(400, "Wrong input: Vector dimension error"), "refuses the request (400: Wrong input: Vector dimension"),
     ],
@@ -351,7 +352,7 @@ def over_grpc(played: PlayedQdrant, both: PlayedGrpc, **settings: Any) -> Qdrant
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "ABORTED"])
 def test_grpc_failures_that_pass_are_waited_out(played: PlayedQdrant, both: PlayedGrpc, code: str) -> None:
     fault = (grpc.StatusCode[code], "for a moment")
-    both.failing = {name: [fault, fault] for name in ("Upsert", "Create", "Query", "ListAliases", "Get", "List")}
+    both.failing = {name: [fault, fault] for name in ("Upsert", "Create", "UpdateAliases", "Update")}
     store = over_grpc(played, both)
     published(store, INFO, points(20))
     assert len(store.open("first").shortlist(points(1)[0].joint, 5)) == 5
@@ -387,14 +388,20 @@ def test_grpc_is_taken_where_its_port_answers_and_http_elsewhere(
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.connection._GRPC_PROBE_SECONDS", 0.2)
     auto = replace(QUICK, prefer_grpc="auto", grpc_port=both.port)
-    assert QdrantStore(played.url, auto).live() is None
-    assert (both.seen, played.seen) == (["ListAliases"], ["GET /"])
+
+    def ask(settings: QdrantSettings) -> None:
+        connection = Connection(played.url, settings)
+        connection.call(lambda client: client.get_collections())
+        connection.close()
+
+    ask(auto)
+    assert (both.seen, played.seen) == (["List"], ["GET /"])
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        assert QdrantStore(played.url, replace(auto, grpc_port=port)).live() is None
-        assert played.seen == ["GET /", "GET /", "GET /aliases"]
+        ask(replace(auto, grpc_port=port))
+        assert played.seen[1:] == ["GET /", "GET /collections"]
         with pytest.raises(IndexUnavailable, match=rf"does not answer gRPC at port {port}"):
-            QdrantStore(played.url, replace(auto, prefer_grpc="yes", grpc_port=port)).live()
+            ask(replace(auto, prefer_grpc="yes", grpc_port=port))
 
 
 def test_a_foreign_collection_or_alias_of_that_name_is_found_before_the_work(played: PlayedQdrant) -> None:

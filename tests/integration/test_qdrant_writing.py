@@ -79,9 +79,11 @@ def content(store: VectorStore) -> dict[str, Any]:
 
 def filled(played: PlayedQdrant) -> None:
     """Two generations, so that a publish removes one; and a lease that was released."""
-    store = QdrantStore("http://in-process", PATIENT, played.client)
+    store = store_of(played)
     for name in ("older", "first"):
         published(store, replace(INFO, name=name), OLD)
+    store.close()
+    played.seen.clear()
 
 
 @pytest.fixture(scope="module")

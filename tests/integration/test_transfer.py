@@ -142,5 +142,5 @@ def test_an_empty_source_and_the_same_target_are_refused(tmp_path: Path, source:
         transfer(open_store(f"file:{tmp_path}/empty"), source)
     with pytest.raises(InvalidRequest, match="both source and target"):
         transfer(source, source)
-    with opened("in-process", tmp_path) as store, pytest.raises(IndexUnavailable, match="nothing is indexed"):
+    with opened("played", tmp_path) as store, pytest.raises(IndexUnavailable, match="nothing is indexed"):
         transfer(store, source)

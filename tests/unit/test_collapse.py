@@ -1,4 +1,4 @@
-"""Of each group of near-duplicates the best image stands, and no more payloads are read than that takes."""
+"""Of each group of near-duplicates the best image stands, and payloads are read in few calls."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Payloads:
         self.groups = groups
         self.read: list[str] = []
 
-    def retrieve(self, ids: Sequence[str]) -> list[Record]:
-        self.read += ids
+    def retrieve(self, ids: Sequence[str], deadline: float | None = None) -> list[Record]:  # noqa: ARG002
+        self.read.append("".join(ids))
         return [
             Record(i, {"duplicates": {"group": self.groups[i], "others": 2}} if i in self.groups else {}) for i in ids
         ]
@@ -33,11 +33,24 @@ def led(groups: dict[str, str], ids: str, k: int, **how: Any) -> tuple[str, str]
     blocks = [[Ranked(i, 0.5, 0.5, 1) for i in block] for block in ids.split("|")]
     chosen = leading(cast("Collection", payloads), iter(blocks), k, **how)
     assert all(ranked.id == record.id for ranked, record in chosen)
-    return "".join(record.id for _, record in chosen), "".join(payloads.read)
+    return "".join(record.id for _, record in chosen), "|".join(payloads.read)
 
 
-def test_without_duplicates_the_first_k_are_read_and_no_others() -> None:
-    assert led({}, "abcdef", 3) == ("abc", "abc")
+def test_without_duplicates_one_call_reads_the_first_k_and_a_few_to_spare() -> None:
+    assert led({}, "abcdefghijklmnop", 3) == ("abc", "abcdef")
+    assert led({}, "abcdefghijklmnop", 7) == ("abcdefg", "abcdefghijkl")
+    assert led({}, "abcdefghijklmnop", 7, keep_duplicates=True) == ("abcdefg", "abcdefg")
+
+
+def test_as_many_duplicates_as_there_are_to_spare_cost_no_further_call() -> None:
+    assert led(dict.fromkeys("bcdef", "G"), "abcdefghij", 5) == ("abghi", "abcdefghij")
+
+
+def test_a_block_of_duplicates_is_read_in_few_calls() -> None:
+    ids = "".join(chr(0x100 + number) for number in range(100))
+    found, read = led(dict.fromkeys(ids[:98], "G"), ids, 3)
+    assert found == ids[0] + ids[98:]
+    assert [len(call) for call in read.split("|")] == [6, 24, 70]
 
 
 def test_the_best_of_a_group_stands_and_the_list_is_filled_up() -> None:
@@ -54,7 +67,7 @@ def test_fewer_groups_than_k_give_fewer_results() -> None:
 
 
 def test_a_list_in_blocks_is_read_as_one() -> None:
-    assert led(dict.fromkeys("ad", "G"), "ab|cd|ef", 4) == ("abce", "abcde")
+    assert led(dict.fromkeys("ad", "G"), "ab|cd|ef", 4) == ("abce", "ab|cd|ef")
 
 
 def test_no_further_block_is_asked_for_than_it_takes() -> None:

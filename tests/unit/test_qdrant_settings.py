@@ -32,9 +32,18 @@ def test_every_setting_has_a_variable(tmp_path: Path) -> None:
             f"{P}REPLICAS": "2",
             f"{P}WRITE_CONSISTENCY": "1",
             f"{P}QUANTIZATION": "INT8",
+            f"{P}QUERY_TIMEOUT": "3",
         }
     )
-    assert found == QdrantSettings("key", "photos-2", "no", 7334, pem, 5, 7.0, 6, 2, 1, "int8")
+    assert found == QdrantSettings("key", "photos-2", "no", 7334, pem, 5, 7.0, 6, 2, 1, "int8", 3)
+
+
+def test_a_process_that_searches_waits_for_nothing_and_speaks_http() -> None:
+    writing = QdrantSettings(api_key="key", prefer_grpc="yes", timeout=300, patience=3600, query_timeout=3)
+    searching = writing.for_searching()
+    assert (searching.timeout, searching.prefer_grpc) == (3, "no")
+    assert searching.patience <= 1
+    assert (searching.api_key, searching.alias) == ("key", "images")
 
 
 def test_the_key_is_in_no_text_of_the_settings() -> None:
@@ -52,6 +61,8 @@ def test_the_key_is_in_no_text_of_the_settings() -> None:
         ("SHARDS", "9" * 5000),
         ("TIMEOUT", "0"),
         ("TIMEOUT", "1.5"),
+        ("QUERY_TIMEOUT", "0"),
+        ("QUERY_TIMEOUT", "61"),
         ("QUANTIZATION", "int4"),
         ("PREFER_GRPC", "perhaps"),
         ("CA_CERT", "/nowhere/ca.pem"),

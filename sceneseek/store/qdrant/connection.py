@@ -1,12 +1,15 @@
-"""The way to one Qdrant server: connected at the first request, each request tried again while that may help.
+"""The way to one Qdrant server: each request bounded in time, and tried again while that may help.
 
-Every request here is idempotent (points have ids of their own, a collection is created under a name that
-nobody else uses), so trying again does no harm. Waits grow from a quarter of a second to ten, each by
-chance between half and the whole of it, so that several clients do not come back at once.
+There are two ways. `ask` is REST through `RestClient`, for what a search asks. `call` is qdrant-client, by gRPC where
+that is preferred, for everything else. On both a request that was lost is tried again at once, then with waits that
+grow from a quarter of a second to ten, each by chance between half and the whole of it, so that several clients do not
+come back at once. Every request is idempotent (points have ids of their own, a collection is created under a name that
+nobody else uses), so trying again does no harm.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import random
 import ssl
@@ -18,12 +21,14 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import grpc
+import httpx
 from packaging.version import InvalidVersion, Version
 from qdrant_client import QdrantClient
 
-from sceneseek.errors import IndexUnavailable, InvalidRequest
-from sceneseek.store.qdrant.failure import FAILURES, Failure, Kind, failure_of
+from sceneseek.errors import DeadlinePassed, IndexUnavailable, InvalidRequest
+from sceneseek.store.qdrant.failure import FAILURES, Failure, failure_of
 from sceneseek.store.qdrant.outage import Outage
+from sceneseek.store.qdrant.rest import RestClient
 from sceneseek.store.qdrant.settings import QdrantSettings
 
 log = logging.getLogger(__name__)
@@ -33,7 +38,19 @@ Result = TypeVar("Result")
 OLDEST = Version("1.16")
 _HTTP_PORT, _GRPC_PORT = 6333, 6334
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0
+# Before a deadline, so that who waits gets the answer that there is none, and in time.
+_MARGIN_SECONDS = 0.1
 _GRPC_PROBE_SECONDS = 2.0
+_RECOVERY_CHECK_SECONDS = 5.0
+# A channel that has lost its server tries again within a second, and gives up an attempt that hangs after two.
+_CHANNEL_OPTIONS = {
+    "grpc.initial_reconnect_backoff_ms": 200,
+    "grpc.min_reconnect_backoff_ms": 2_000,
+    "grpc.max_reconnect_backoff_ms": 1_000,
+}
+_PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")
+
+_warned = threading.Event()
 
 
 class Connection:
@@ -42,18 +59,55 @@ class Connection:
     Args:
         url: ``http(s)://host:port``, without credentials.
         settings: see `QdrantSettings`.
-        client: an open client to use in place of one that is made here (its in-process mode, in tests).
+        outage: of the same server, where there is another connection to it.
+
+    Raises:
+        InvalidRequest: the file of certificates holds none.
     """
 
-    def __init__(self, url: str, settings: QdrantSettings, client: QdrantClient | None = None) -> None:
+    def __init__(self, url: str, settings: QdrantSettings, outage: Outage | None = None) -> None:
         self.url, self.settings = url, settings
-        self.in_process = client is not None
-        self._client = client
+        self._tls = _tls_context(url, settings)
+        self._rest = RestClient(url, settings.api_key, self._tls)
+        self.outage = outage or Outage(url)
+        if settings.api_key and crosses_open_network(url) and not _warned.is_set():
+            _warned.set()
+            log.warning("the API key goes to %s without TLS: use https:, or a private network", url)
+        self._client: QdrantClient | None = None
         self._guard = threading.Lock()
-        self._outage = Outage(url)
+        self._recovery_checked, self._recovers = -_RECOVERY_CHECK_SECONDS, False
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        document: Any = None,
+        deadline: float | None = None,
+        patience: float | None = None,
+    ) -> Any:
+        """The `result` of a REST request.
+
+        Args:
+            method: such as ``POST``.
+            path: such as ``/collections/NAME/points/query``.
+            document: sent as JSON; None for no body.
+            deadline: when the caller has no use for the answer any more, on the clock of `time.monotonic`.
+            patience: seconds over which to try again; `QdrantSettings.patience` if None.
+
+        Raises:
+            Refusal: it failed for good, or for longer than the patience, or until the deadline.
+            DeadlinePassed: there was no time to ask.
+        """
+
+        def attempt(seconds: float) -> Any:
+            # The server gives up then too, whole seconds being all it takes.
+            timed = f"{path}?timeout={max(1, int(seconds))}"
+            return self._rest.request(method, timed, document, seconds)
+
+        return self._tried(attempt, patience, deadline)
 
     def call(self, request: Callable[[QdrantClient], Result], patience: float | None = None) -> Result:
-        """The answer to a request.
+        """The answer to a request by qdrant-client.
 
         Args:
             request: what to ask of the client; may run more than once.
@@ -63,46 +117,79 @@ class Connection:
             IndexUnavailable: it failed for good, or for longer than that.
             Refusal: the collection is missing or exists.
         """
-        patience = self.settings.patience if patience is None else patience
-        if self.in_process:  # which is not made for several threads
-            with self._guard:
-                return self._call_in_process(request)
-        start, wait = time.monotonic(), _FIRST_WAIT
-        while True:
-            try:
-                answer = request(self._connected())
-            except FAILURES as error:
-                failure = failure_of(error)
-                pause = max(wait * random.uniform(0.5, 1.0), failure.wait)  # noqa: S311 - no secret hangs on it
-                if not failure.transient or time.monotonic() - start + pause > patience:
-                    raise self._told(failure) from error
-                self._outage.failed(self._told(failure).what, patience)
-                time.sleep(pause)
-                wait = min(2 * wait, _LONGEST_WAIT)
-            else:
-                self._outage.answered()
-                return answer
-
-    def _call_in_process(self, request: Callable[[QdrantClient], Result]) -> Result:
-        assert self._client is not None  # noqa: S101 - it was given
-        try:
-            return request(self._client)
-        except ValueError as error:
-            # Its way to say what a server says with 404 and 409.
-            if "not found" not in str(error) and "already exists" not in str(error):
-                raise
-            kind: Kind = "missing" if "not found" in str(error) else "exists"
-            raise self._told(Failure(kind, str(error))) from error
+        return self._tried(lambda _: request(self._connected()), patience)
 
     def close(self) -> None:
-        """Let go of the server."""
+        """Close all connections."""
+        self._rest.forget()
         with self._guard:
-            if self._client is not None and not self.in_process:
+            if self._client is not None:
                 self._client.close()
                 self._client = None
 
-    def _told(self, failure: Failure) -> Refusal:
-        return Refusal(failure, failure.error(self.url, self.settings.api_key is not None, self.settings.timeout))
+    def _tried(
+        self, attempt: Callable[[float], Result], patience: float | None, deadline: float | None = None
+    ) -> Result:
+        """The outcome of the first attempt that succeeds; each is given the seconds that it may take."""
+        patience = self.settings.patience if patience is None else patience
+        start, wait, tries = time.monotonic(), _FIRST_WAIT, 0
+        while True:
+            seconds: float = self.settings.timeout
+            if deadline is not None:
+                left = deadline - _MARGIN_SECONDS - time.monotonic()
+                if left <= 0:
+                    raise DeadlinePassed("the index could not be asked in time", "ask again a little later")
+                # Half of it, so that a hanging node leaves time to try another one behind the same name.
+                seconds = min(seconds, left if tries else left / 2)
+            try:
+                result = attempt(seconds)
+            except FAILURES as error:
+                tries += 1
+                failure = self._understood(failure_of(error), seconds)
+                lost = failure.kind in ("unreachable", "timeout")
+                if lost:
+                    self._rest.forget()  # what was opened to a server that is gone, or to its old address
+                pause = max(wait * random.uniform(0.5, 1.0), failure.wait)  # noqa: S311 - no secret hangs on it
+                if lost and tries == 1 and patience > 0:
+                    pause = 0.0
+                now = time.monotonic()
+                ends = not failure.transient or (pause > 0 and now - start + pause > patience)
+                if ends or (deadline is not None and now + pause >= deadline - _MARGIN_SECONDS):
+                    raise self._refusal(failure, seconds) from error
+                self.outage.failed(self._error(failure, seconds).what, patience)
+                time.sleep(pause)
+                wait = min(2 * wait, _LONGEST_WAIT) if pause else wait
+            else:
+                self.outage.answered()
+                return result
+
+    def _understood(self, failure: Failure, seconds: float) -> Failure:
+        """A failure, with recovery mode recognised whatever words the operator gave the server for it.
+
+        The server reports it as an internal error of each operation, which would be tried again in vain.
+        """
+        if failure.kind != "broken":
+            return failure
+        now = time.monotonic()
+        if now - self._recovery_checked >= _RECOVERY_CHECK_SECONDS:
+            self._recovery_checked = now  # first, so that one thread asks and the others go on
+            try:
+                telemetry = self._rest.request("GET", "/telemetry?details_level=1", None, min(seconds, 1.0))
+                self._recovers = telemetry["app"]["features"]["recovery_mode"] is True
+            except (*FAILURES, KeyError, TypeError):  # the key may not allow it, or it is another version's
+                self._recovers = False
+        return Failure("recovery", failure.text) if self._recovers else failure
+
+    def _refusal(self, failure: Failure, seconds: float) -> Refusal:
+        told = self._error(failure, seconds)
+        if told.retry_after is not None:
+            self.outage.refused(str(told))
+        else:
+            self.outage.answered()  # it refuses this request; it is there
+        return Refusal(failure, told)
+
+    def _error(self, failure: Failure, seconds: float) -> IndexUnavailable:
+        return failure.error(self.url, self.settings.api_key is not None, seconds)
 
     def _connected(self) -> QdrantClient:
         with self._guard:
@@ -125,16 +212,12 @@ class Connection:
 
     def _open(self, grpc_port: int | None) -> QdrantClient:
         settings, parts = self.settings, urlsplit(self.url)
+        options: dict[str, Any] = dict(_CHANNEL_OPTIONS)
         more: dict[str, Any] = {}
-        if parts.scheme == "https" and settings.ca_cert is not None:
-            try:
-                more["verify"] = ssl.create_default_context(cafile=settings.ca_cert)
-            except (OSError, ssl.SSLError) as error:
-                raise InvalidRequest(
-                    f"SCENESEEK_QDRANT_CA_CERT names {settings.ca_cert}, which holds no certificate ({error})",
-                    "name a PEM file",
-                ) from error
-            more["grpc_options"] = {"root_certificates": settings.ca_cert.read_bytes()}
+        if self._tls is not None:
+            more["verify"] = self._tls
+            if settings.ca_cert is not None:
+                options["root_certificates"] = settings.ca_cert.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             return QdrantClient(
@@ -146,6 +229,7 @@ class Connection:
                 headers={"api-key": settings.api_key} if settings.api_key else None,
                 timeout=settings.timeout,
                 check_compatibility=False,
+                grpc_options=options,
                 **more,
             )
 
@@ -163,8 +247,6 @@ class Connection:
                 f"update it to {OLDEST} or newer",
             )
         log.info("the Qdrant server at %s is version %s", self.url, version)
-        if self.settings.api_key and self.url.startswith("http:"):
-            log.warning("the API key goes to %s without TLS", self.url)
 
     def _grpc_port(self) -> int | None:
         """The port to speak gRPC with; None to stay with HTTP."""
@@ -205,6 +287,35 @@ class Refusal(IndexUnavailable):
     """A request that failed; `failure` says how, for those who can go on without its answer."""
 
     def __init__(self, failure: Failure, told: IndexUnavailable) -> None:
-        super().__init__(told.what, told.hint)
+        super().__init__(told.what, told.hint, told.retry_after)
         self.failure = failure
-        self.transient = failure.transient
+
+
+def _tls_context(url: str, settings: QdrantSettings) -> ssl.SSLContext | None:
+    if not url.startswith("https:"):
+        return None
+    if settings.ca_cert is None:
+        return httpx.create_ssl_context()
+    try:
+        return ssl.create_default_context(cafile=settings.ca_cert)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidRequest(
+            f"SCENESEEK_QDRANT_CA_CERT names {settings.ca_cert}, which holds no certificate ({error})",
+            "name a PEM file",
+        ) from error
+
+
+def crosses_open_network(url: str) -> bool:
+    """Whether what is sent to a URL goes without TLS and maybe through a network that is not private.
+
+    Private are addresses of private ranges and of this machine, names without a dot (those of a container network or of
+    a machine nearby), and names under the suffixes that are reserved for private use.
+    """
+    parts = urlsplit(url)
+    host = str(parts.hostname)
+    if parts.scheme == "https":
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." in host and not host.endswith(_PRIVATE_SUFFIXES)

@@ -6,20 +6,38 @@ Both transports are read: HTTP (status and body) and gRPC (code and details), an
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Literal, TypeAlias
 
 import grpc
 import httpx
+import urllib3.exceptions
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from sceneseek.errors import IndexUnavailable
 
 Kind: TypeAlias = Literal[
-    "unreachable", "tls", "timeout", "overloaded", "key", "full", "locked", "missing", "exists", "refused", "broken"
+    "unreachable",
+    "tls",
+    "timeout",
+    "overloaded",
+    "key",
+    "full",
+    "locked",
+    "recovery",
+    "missing",
+    "exists",
+    "refused",
+    "broken",
 ]
 TRANSIENT: frozenset[Kind] = frozenset({"unreachable", "timeout", "overloaded", "broken"})
+# About the request or the collection, not about the server: another request may succeed.
+_OF_ONE_REQUEST: frozenset[Kind] = frozenset({"missing", "exists", "refused"})
+# What has to be repaired by a person is worth asking for again, but not every second.
+_UNTIL_REPAIRED_SECONDS = 30.0
 # What the client raises; anything else is a bug of ours and passes through.
 FAILURES = (ApiException, ResourceExhaustedResponse, grpc.RpcError, httpx.HTTPError)
 
@@ -49,7 +67,9 @@ _CODES: dict[grpc.StatusCode, Kind] = {
 }
 _AGAIN = "run the same command again once it is back"
 _FULL = ("no space left", "not enough space", "out of disk", "disk is full")
-_LOCKED = ("recovery mode", "read-only", "read only", "write operations are forbidden", "locked")
+_LOCKED = ("read-only", "read only", "write operations are forbidden", "locked")
+# The second is what the image's entry point has the server say; operators may choose other words, see `Connection`.
+_RECOVERY = ("recovery mode", "killed during initialization")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +91,21 @@ class Failure:
         """Whether the same request may succeed in a moment."""
         return self.kind in TRANSIENT
 
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which a client of ours may ask again; None where the server itself is well."""
+        if self.kind in _OF_ONE_REQUEST:
+            return None
+        return max(1.0, self.wait) if self.transient else _UNTIL_REPAIRED_SECONDS
+
     def error(self, url: str, with_key: bool, timeout: float) -> IndexUnavailable:
-        """What a person is told."""
+        """What a person is told.
+
+        Args:
+            url: of the server.
+            with_key: whether the request had a key.
+            timeout: seconds that the request was given.
+        """
         refuses = "refuses the API key" if with_key else "asks for an API key"
         what, hint = {
             "unreachable": (
@@ -84,8 +117,9 @@ class Failure:
                 "name the certificate of its authority in SCENESEEK_QDRANT_CA_CERT, or write http: if it speaks no TLS",
             ),
             "timeout": (
-                f"the Qdrant server at {url} does not answer within {timeout:g} s",
-                f"look at its load, or set SCENESEEK_QDRANT_TIMEOUT higher; {_AGAIN}",
+                f"the Qdrant server at {url} does not answer within {timeout:.2g} s",
+                "look at its load, or set SCENESEEK_QDRANT_TIMEOUT (searches: SCENESEEK_QDRANT_QUERY_TIMEOUT) higher; "
+                + _AGAIN,
             ),
             "overloaded": (f"the Qdrant server at {url} is overloaded ({self.text})", _AGAIN),
             "key": (
@@ -98,14 +132,18 @@ class Failure:
             ),
             "locked": (
                 f"the Qdrant server at {url} takes no writes ({self.text})",
-                f"bring it out of its recovery or read-only mode; {_AGAIN}",
+                f"bring it out of its read-only mode; {_AGAIN}",
+            ),
+            "recovery": (
+                f"the Qdrant server at {url} is in recovery mode and neither searches nor writes ({self.text})",
+                f"it was killed while it started, for memory most likely: give it more and restart it; {_AGAIN}",
             ),
             "missing": (f"the Qdrant server at {url} has lost a collection ({self.text})", "index the folder again"),
             "exists": (f"the Qdrant server at {url} has such a collection already ({self.text})", "try again"),
             "refused": (f"the Qdrant server at {url} refuses the request ({self.text})", "read its log"),
             "broken": (f"the Qdrant server at {url} fails ({self.text})", f"read its log; {_AGAIN}"),
         }[self.kind]
-        return IndexUnavailable(what, hint)
+        return IndexUnavailable(what, hint, self.retry_after)
 
 
 def failure_of(error: Exception) -> Failure:
@@ -122,7 +160,7 @@ def failure_of(error: Exception) -> Failure:
         code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
         details = (error.details() if isinstance(error, grpc.Call) else None) or str(code.name)
         kind = _CODES.get(code, "refused")
-        if kind == "unreachable" and any(word in details for word in ("SSL", "TLS", "handshake", "CERTIFICATE")):
+        if kind == "unreachable" and _about_tls(details):
             kind = "tls"
         return Failure(_by_text(kind, details), _short(f"{code.name}: {details}"))
     source = error.source if isinstance(error, ResponseHandlingException) else error
@@ -130,14 +168,26 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _below(error: Exception) -> Failure:
-    """What httpx and the system say, or an answer that no Qdrant server gives."""
-    text = _short(str(error) or type(error).__name__)
-    if isinstance(error, httpx.TimeoutException):
-        return Failure("unreachable" if isinstance(error, httpx.ConnectTimeout) else "timeout", text)
-    if isinstance(error, httpx.TransportError):
-        tls = any(word in text for word in ("SSL", "TLS", "CERTIFICATE", "certificate"))
-        return Failure("tls" if tls else "unreachable", text)
+    """What httpx, urllib3 and the system say, or an answer that no Qdrant server gives."""
+    cause = error.__cause__ or error  # urllib3 wraps the system's error, and begins its text with an object's repr
+    text = _short(str(cause) or type(cause).__name__)
+    if isinstance(error, httpx.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError):
+        return Failure("unreachable", text)
+    if isinstance(error, httpx.TimeoutException | urllib3.exceptions.TimeoutError | TimeoutError):
+        return Failure("timeout", text)
+    if isinstance(error, ssl.SSLError):
+        return Failure("unreachable" if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) else "tls", text)
+    if isinstance(error, httpx.TransportError | urllib3.exceptions.HTTPError | HTTPException | OSError):
+        return Failure("tls" if _about_tls(text) else "unreachable", text)
     return Failure("refused", "its answer is not that of a Qdrant server")
+
+
+def _about_tls(text: str) -> bool:
+    """Whether a lost connection was lost for TLS. A server that ends in the middle of a handshake says nothing of it.
+
+    Not by the word "handshake": gRPC says "tcp handshaker shutdown" of a connection that has no TLS at all.
+    """
+    return any(word in text for word in ("SSL", "TLS", "CERTIFICATE", "certificate")) and "EOF" not in text
 
 
 def _by_text(kind: Kind, text: str) -> Kind:
@@ -145,6 +195,8 @@ def _by_text(kind: Kind, text: str) -> Kind:
     lowered = text.lower()
     if any(words in lowered for words in _FULL):
         return "full"
+    if kind in ("broken", "refused", "key") and any(words in lowered for words in _RECOVERY):
+        return "recovery"
     if kind in ("broken", "refused", "key") and any(words in lowered for words in _LOCKED):
         return "locked"
     if kind in ("broken", "refused"):

@@ -37,6 +37,7 @@ from sceneseek.errors import IndexUnavailable
 from sceneseek.store.lease import take_lease, this_process
 from sceneseek.store.qdrant.connection import Connection, Refusal
 from sceneseek.store.qdrant.failure import FAILURES
+from sceneseek.store.qdrant.outage import Outage
 from sceneseek.store.qdrant.settings import QdrantSettings
 
 log = logging.getLogger(__name__)
@@ -86,12 +87,12 @@ class Lease:
     Args:
         url: of the server.
         settings: see `QdrantSettings`; its patience is that of `held`, `check` and `confirm`.
-        client: an open client to use in place of one that is made here (its in-process mode, in tests).
+        outage: of the same server, as the other requests of this process see it.
     """
 
-    def __init__(self, url: str, settings: QdrantSettings, client: QdrantClient | None = None) -> None:
+    def __init__(self, url: str, settings: QdrantSettings, outage: Outage | None = None) -> None:
         # A connection of its own: beside the large requests of a run, with a timeout of its own.
-        self._connection = Connection(url, replace(settings, timeout=min(settings.timeout, _TIMEOUT)), client)
+        self._connection = Connection(url, replace(settings, timeout=min(settings.timeout, _TIMEOUT)), outage)
         self._name, self._settings = collection_name(settings.alias), settings
         self._looking = _Watch(math.inf)
         self._guard = threading.RLock()
@@ -107,14 +108,12 @@ class Lease:
         take_lease(lambda: self._take(watch), self._connection.url, hint, wait, _POLL_SECONDS)
         over = threading.Event()
         renewing = threading.Thread(target=self._renew_until, args=(over,), name="lease", daemon=True)
-        if not self._connection.in_process:  # which is not made for several threads; `check` renews too
-            renewing.start()
+        renewing.start()
         try:
             yield
         finally:
             over.set()
-            if renewing.is_alive():
-                renewing.join()
+            renewing.join()
             self._release()
             self._connection.close()
 
@@ -248,9 +247,8 @@ class Lease:
         except Refusal as error:
             if error.failure.kind != "exists":
                 raise
-        if not self._connection.in_process:  # it has none, and warns when asked for one
-            keyword = models.PayloadSchemaType.KEYWORD
-            self._connection.call(lambda client: client.create_payload_index(self._name, "token", keyword, wait=True))
+        keyword = models.PayloadSchemaType.KEYWORD
+        self._connection.call(lambda client: client.create_payload_index(self._name, "token", keyword, wait=True))
 
 
 def collection_name(alias: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, cast, get_args
 
@@ -13,6 +13,8 @@ from sceneseek.errors import InvalidRequest
 Quantization: TypeAlias = Literal["none", "int8"]
 Transport: TypeAlias = Literal["auto", "yes", "no"]
 _PREFIX = "SCENESEEK_QDRANT_"
+# Seconds: a server that is killed and started anew by its supervisor is back within them, and no search fails.
+_SEARCH_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,13 @@ class QdrantSettings:
         grpc_port: 0 is 6334 where the URL's port is 6333, and no gRPC elsewhere.
         ca_cert: a file of PEM certificates to trust in place of the system's.
         timeout: seconds for one request of a run that writes. The first write to a new collection hangs some 50 s
-            on a cluster that does not know yet that one of its nodes has died.
+            on a cluster that does not know yet that one of its nodes has died. For a search see `query_timeout`.
         patience: seconds for which a run that writes waits for a server that is away or overloaded.
         shards: of a new collection; 0 leaves it to the server.
         replicas: copies of each shard; 0 leaves it to the server.
         write_consistency: copies that must have a write before it counts; 0 leaves it to the server.
         quantization: ``int8`` keeps one byte a dimension in memory and rescores from the whole vectors.
+        query_timeout: seconds for one request of a process that searches; a second try gets as much again.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -46,6 +49,7 @@ class QdrantSettings:
     replicas: int = 0
     write_consistency: int = 0
     quantization: Quantization = "none"
+    query_timeout: int = 2
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -92,7 +96,15 @@ class QdrantSettings:
             quantization=cast(
                 Quantization, _choice(given, "QUANTIZATION", default.quantization, get_args(Quantization))
             ),
+            query_timeout=_whole(given, "QUERY_TIMEOUT", 1, 60, default.query_timeout),
         )
+
+    def for_searching(self) -> QdrantSettings:
+        """The same for a process that searches: somebody waits for each answer, so nothing is waited for.
+
+        It speaks HTTP only: a gRPC channel that has lost its server waits before it connects again.
+        """
+        return replace(self, prefer_grpc="no", timeout=self.query_timeout, patience=_SEARCH_PATIENCE)
 
 
 def _choice(given: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:

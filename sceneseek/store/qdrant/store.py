@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TypeAlias
+from urllib.parse import quote
 
 from qdrant_client import QdrantClient, models
 
@@ -28,6 +29,7 @@ from sceneseek.store.qdrant.connection import Connection, Refusal
 from sceneseek.store.qdrant.lease import Lease, collection_name
 from sceneseek.store.qdrant.record import GenerationRecord
 from sceneseek.store.qdrant.settings import QdrantSettings
+from sceneseek.store.vector_cache import DEFAULT_MEGABYTES
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +51,18 @@ class QdrantStore:
     Args:
         url: ``http(s)://host:port``, without credentials.
         settings: see `QdrantSettings`.
-        client: an open client to use in place of one that is made here (its in-process mode, in tests).
+        cache_bytes: how much of a published generation's vectors is cached, see `vector_cache`.
+
+    Raises:
+        InvalidRequest: the settings name a file of certificates that holds none.
     """
 
-    def __init__(self, url: str, settings: QdrantSettings, client: QdrantClient | None = None) -> None:
+    def __init__(self, url: str, settings: QdrantSettings, cache_bytes: int = DEFAULT_MEGABYTES * 2**20) -> None:
         self.url = url
         self.settings = settings
-        self._connection = Connection(url, settings, client)
-        self._lease = Lease(url, settings, client)
+        self._cache_bytes = cache_bytes
+        self._connection = Connection(url, settings)
+        self._lease = Lease(url, settings, self._connection.outage)
         self._writing = False
         self._prefix = f"sceneseek-{settings.alias}-"
 
@@ -114,7 +120,7 @@ class QdrantStore:
         record = self._record(self._prefix + name)
         if record is None or (record.state != "published" and name != self.live()):
             raise IndexUnavailable(f"the index {self.url} has lost its generation {name}", "index the folder again")
-        return self._opened(record.info)
+        return self._opened(record.info, self._cache_bytes)
 
     def glance(self, name: str) -> QdrantCollection:
         """See `VectorStore.glance`; a server answers any number of readers."""
@@ -159,10 +165,9 @@ class QdrantStore:
         self._connection.close()
         self._lease.close()
 
-    def _opened(self, info: CollectionInfo) -> QdrantCollection:
-        return QdrantCollection(
-            info, self._prefix + info.name, self._connection, self._lease if self._writing else None
-        )
+    def _opened(self, info: CollectionInfo, cache_bytes: int = 0) -> QdrantCollection:
+        lease = self._lease if self._writing else None
+        return QdrantCollection(info, self._prefix + info.name, self._connection, lease, cache_bytes)
 
     def _write(self, request: Callable[[QdrantClient], object], confirm: bool = False) -> None:
         """A request that changes something, made while the lease is ours: after a long wait it may not be."""
@@ -190,22 +195,22 @@ class QdrantStore:
     def _target(self) -> str | None:
         """The collection that the alias points at."""
         patience = None if self._writing else QUERY_PATIENCE
-        aliases = self._connection.call(lambda client: client.get_aliases(), patience).aliases
-        return next((a.collection_name for a in aliases if a.alias_name == self.settings.alias), None)
+        aliases = self._connection.ask("GET", "/aliases", patience=patience)["aliases"]
+        return next((a["collection_name"] for a in aliases if a["alias_name"] == self.settings.alias), None)
 
     def _names(self) -> list[str]:
-        found = self._connection.call(lambda client: client.get_collections())
-        return [collection.name for collection in found.collections]
+        found = self._connection.ask("GET", "/collections")
+        return [collection["name"] for collection in found["collections"]]
 
     def _record(self, name: str) -> GenerationRecord | None:
         """What a collection records of itself; None if it is gone, or not a generation of this alias."""
         try:
-            found = self._connection.call(lambda client: client.get_collection(name))
+            found = self._connection.ask("GET", f"/collections/{quote(name)}")
         except Refusal as error:
             if error.failure.kind == "missing":
                 return None
             raise
-        record = GenerationRecord.from_metadata(found.config.metadata)
+        record = GenerationRecord.from_metadata(found["config"].get("metadata"))
         return record if record is not None and record.alias == self.settings.alias else None
 
     def _records(self) -> list[GenerationRecord]:
@@ -268,9 +273,8 @@ class QdrantStore:
         """A generation to fill, once it has its payload indexes and all that its base holds."""
         collection = self._opened(record.info)
         if record.state == "begun":
-            if not self._connection.in_process:  # it has no indexes, and warns when asked for one
-                for field, kind in record.info.indexed.items():
-                    self._create_index(collection.name, json_path(field_path(field)), _FIELD_TYPES[kind])
+            for field, kind in record.info.indexed.items():
+                self._create_index(collection.name, json_path(field_path(field)), _FIELD_TYPES[kind])
             if record.base is not None:
                 self._copy(self.open(record.base), collection, anew)
             collection.mark(replace(record, state="building"))

@@ -1,0 +1,88 @@
+"""A search through a Qdrant server: the embedded engine's answers, in two calls."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from indexer.transfer import transfer
+from sceneseek.bundle import Bundle
+from sceneseek.filters import filter_from_words
+from sceneseek.request import Query
+from sceneseek.sample_queries import QUERIES
+from sceneseek.search import Search
+from sceneseek.store import open_store
+from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from tests.drawing import NAMES
+from tests.played_qdrant import PlayedQdrant
+
+SETTINGS = QdrantSettings(prefer_grpc="no")
+
+
+@pytest.fixture(scope="module")
+def played(index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedQdrant]:
+    """A server that holds the gallery's index."""
+    copy = tmp_path_factory.mktemp("moved") / "index"
+    shutil.copytree(index_url.removeprefix("file:"), copy)
+    with PlayedQdrant().serving() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)
+        target = QdrantStore(server.url, SETTINGS)
+        transfer(open_store(f"file:{copy}"), target)
+        target.close()
+        yield server
+
+
+def opened(bundle: Bundle, played: PlayedQdrant, cache_bytes: int) -> Search:
+    return Search(bundle, QdrantStore(played.url, SETTINGS.for_searching(), cache_bytes), "cpu")
+
+
+# Room for all twelve vectors, for four of them, and for none.
+@pytest.mark.parametrize("cache_bytes", [2**20, 4 * 4 * 400, 0])
+def test_the_ranking_is_the_embedded_engines(
+    bundle: Bundle, played: PlayedQdrant, search: Search, cache_bytes: int
+) -> None:
+    through = opened(bundle, played, cache_bytes)
+    liked = search.query(Query(text="a house", k=1)).results[0].id
+    queries = [Query(text=text, k=len(NAMES)) for text in QUERIES[:8]]
+    queries += [
+        Query(text="the sea", k=3, offset=2, explain=True),
+        Query(text="the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"])),
+        Query(image=liked, k=5, explain=True),
+        Query(text="at night", image=liked, k=5, explain=True),
+    ]
+    for _ in range(2):  # with an empty cache, and with what fits into it
+        for query in queries:
+            here, there = search.query(query), through.query(query)
+            assert [result.id for result in there.results] == [result.id for result in here.results]
+            for ours, theirs in zip(here.results, there.results, strict=True):
+                assert theirs.score == pytest.approx(ours.score, abs=1e-6)
+                assert theirs.metadata == ours.metadata
+                if ours.explanation is not None:
+                    assert theirs.explanation is not None
+                    assert theirs.explanation.neighbour == ours.explanation.neighbour
+                    assert theirs.explanation.text_similarity == pytest.approx(
+                        ours.explanation.text_similarity, abs=1e-6
+                    )
+    through.close()
+
+
+def test_a_search_is_two_calls_and_one_more_for_vectors_that_are_not_cached(
+    bundle: Bundle, played: PlayedQdrant
+) -> None:
+    search = opened(bundle, played, 2**20)
+
+    def calls(query: Query) -> list[str]:
+        before = len(played.bodies)
+        assert search.query(query).results
+        return [request.rpartition("/points")[2] for request, _ in played.bodies[before:]]
+
+    assert search.live.companion.scorer.vectors_read(), "this bundle's head reads vectors"
+    assert calls(Query(text="a house")) == ["/query", "", ""]
+    assert calls(Query(text="the sea")) == ["/query", ""]
+    assert calls(Query(text="the sea", explain=True)) == ["/query", ""]
+    queried, payloads = (body for _, body in played.bodies[-2:])
+    assert (queried["with_payload"], queried.get("with_vector", False)) == (False, False)
+    assert (payloads["with_payload"], payloads["with_vector"]) == (True, False)
+    search.close()
