@@ -115,7 +115,6 @@ class Lease:
             over.set()
             renewing.join()
             self._release()
-            self._connection.close()
 
     def check(self) -> None:
         """Before a write: ask the server unless it has confirmed the lease a moment ago.
