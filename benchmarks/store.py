@@ -19,12 +19,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import urllib3
+from qdrant_client import QdrantClient
 
 from benchmarks.engine import Clusters
 from benchmarks.machine import describe, others
@@ -41,6 +43,7 @@ from sceneseek.search import Answer, Search
 from sceneseek.store import CollectionInfo, Point, VectorStore
 from sceneseek.store.edge import EdgeStore
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek.store.qdrant.connection import Connection
 from sceneseek.store.vector_cache import cache_bytes
 
 LATENCY, THROUGHPUT = Goal("ratio", 1.3), Goal("ratio", 0.75, "least")
@@ -82,9 +85,7 @@ def main(
                 report.sections += _measured(graphs, embedded, server, texts, requests, rounds, clients)
             report.sections.append(calls_section(url, settings, str(server.live()), graphs, requests))
         finally:
-            for info in [*writer.generations(), *writer.unfinished()]:
-                writer.discard(writer.open(info.name))
-            writer.close()
+            _remove(url, settings)
     report.sections[-1].notes += notes
     for line in report.lines():
         click.echo(line)
@@ -97,15 +98,25 @@ def fill(store: VectorStore, bundle: Bundle, count: int) -> None:
     """Publish a generation of drawn points that the bundle can search."""
     widths, fingerprint = bundle.manifest.dimensions, bundle.manifest.fingerprints.image
     info = CollectionInfo("drawn", fingerprint, widths.joint, widths.image_head, (), "2026-01-01T00:00:00+00:00")
-    collection = store.create(info)
     clusters, draw = Clusters(count, widths.joint, 0), np.random.default_rng(0)
-    for start in range(0, count, _BATCH):
-        joint = clusters.draw(min(_BATCH, count - start))
-        head = draw.standard_normal((len(joint), widths.image_head), dtype=np.float32)
-        rows = zip(range(start, start + len(joint)), joint, head, strict=True)
-        collection.upsert([Point(str(uuid.UUID(int=i)), j, h, _payload(i)) for i, j, h in rows])
-    collection.optimize()
-    store.publish(collection)
+    with store.writing():
+        collection = store.create(info)
+        for start in range(0, count, _BATCH):
+            joint = clusters.draw(min(_BATCH, count - start))
+            head = draw.standard_normal((len(joint), widths.image_head), dtype=np.float32)
+            rows = zip(range(start, start + len(joint)), joint, head, strict=True)
+            collection.upsert([Point(str(uuid.UUID(int=i)), j, h, _payload(i)) for i, j, h in rows])
+        collection.optimize()
+        store.publish(collection)
+
+
+def _remove(url: str, settings: QdrantSettings) -> None:
+    """All collections of the benchmark's alias, that of its lease included."""
+    connection = Connection(url, settings)
+    for found in connection.call(lambda client: client.get_collections()).collections:
+        if found.name.startswith(f"sceneseek-{settings.alias}-"):
+            connection.call(partial(QdrantClient.delete_collection, collection_name=found.name))
+    connection.close()
 
 
 def _payload(number: int) -> dict[str, Any]:

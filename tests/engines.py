@@ -11,9 +11,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from qdrant_client import QdrantClient
 
 from sceneseek.store import VectorStore, open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
@@ -42,7 +44,7 @@ def opened(engine: str, directory: Path) -> Iterator[VectorStore]:
         finally:
             for name in store._names():
                 if name.startswith(store._prefix):
-                    store._connection.call(lambda client, name=name: client.delete_collection(name))
+                    store._connection.call(partial(QdrantClient.delete_collection, collection_name=name))
             store.close()
 
 

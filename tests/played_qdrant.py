@@ -153,6 +153,8 @@ DEAD_NODE = status(
     "Service internal error: 1 of 2 replicas failed to apply the operation: "
     "Failed to update shard 0 on peer 3: tcp connect error",
 )
+
+
 @contextlib.contextmanager
 def black_hole() -> Iterator[str]:
     """The URL of a server that was cut off the network: nobody answers an attempt to connect, nor refuses it.
