@@ -99,22 +99,34 @@ class FileLock:
     """
 
     def __init__(self, path: Path, patience: float = 0.0) -> None:
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._path = path
         until = time.monotonic() + patience
+        while not self._take(until):
+            pass
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, f"{this_process()}\n".encode(), 0)
+
+    def release(self, remove: bool = False) -> None:
+        """Release it, and remove the file if wanted."""
+        if remove:
+            self._path.unlink(missing_ok=True)
+        os.close(self._handle)
+
+    def _take(self, until: float) -> bool:
+        """Lock the file; False where its holder has removed it meanwhile, so that the lock is of no use."""
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             while not _locked(self._handle):
                 if time.monotonic() >= until:
                     raise Held(os.read(self._handle, 256).decode("utf-8", "replace").strip() or "another process")
                 time.sleep(0.01)
+            if self._path.exists() and os.path.samestat(os.fstat(self._handle), self._path.stat()):
+                return True
         except BaseException:
             os.close(self._handle)
             raise
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"{this_process()}\n".encode(), 0)
-
-    def release(self) -> None:
-        """Release it; the file stays, so that nobody locks a name that a third process has just removed."""
         os.close(self._handle)
+        return False
 
 
 class Held(Exception):
@@ -172,7 +184,17 @@ class EdgeStore:
             yield
         finally:
             self._writer = None
-            lock.release()
+            self._release(lock)
+
+    def _release(self, lock: FileLock) -> None:
+        """Release the lease; a directory in which nothing was begun goes, as it came with the lease."""
+        generations = self.root / "generations"
+        blank = not any(generations.iterdir()) and self.live() is None
+        lock.release(remove=blank)
+        if blank:
+            with contextlib.suppress(OSError):  # another run has come, or something else lies in it
+                generations.rmdir()
+                self.root.rmdir()
 
     def create(self, info: CollectionInfo, base: str | None = None) -> EdgeCollection:
         """See `VectorStore.create`."""
@@ -274,8 +296,11 @@ class EdgeStore:
             try:
                 (self.root / "generations").mkdir(parents=True, exist_ok=True)
                 locks.append(FileLock(self.root / "writer.lock", _WRITER_PATIENCE))
+                (self.root / "generations").mkdir(exist_ok=True)  # a run that left nothing may just have removed it
             except Held as held:
                 return held.holder
+            except FileNotFoundError:  # removed between the two lines
+                return "a run that ends just now"
             except OSError as error:
                 raise self._unwritable(error) from error
             return None

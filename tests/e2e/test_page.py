@@ -769,7 +769,8 @@ def test_before_anything_is_indexed_it_says_what_to_type_and_then_it_searches(
         assert with_a_query.locator("#problem").is_hidden()
         assert not re.search(r"\{\w+\}|undefined", with_a_query.locator("body").inner_text())
 
-        with closing(store.create(CollectionInfo("begun", "0" * 64, 386, 0, (), "2030-01-01T00:00:00+00:00"))):
+        begun = CollectionInfo("begun", "0" * 64, 386, 0, (), "2030-01-01T00:00:00+00:00")
+        with store.writing(), closing(store.create(begun)):
             look(page)
             page.get_by_text("A folder is being indexed now.").wait_for()
         page.evaluate("window.same = true")

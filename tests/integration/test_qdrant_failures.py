@@ -357,7 +357,8 @@ def test_grpc_failures_that_pass_are_waited_out(played: PlayedQdrant, both: Play
     published(store, INFO, points(20))
     assert len(store.open("first").shortlist(points(1)[0].joint, 5)) == 5
     assert not any(both.failing.values())
-    assert set(played.seen) == {"GET /"}
+    # What only reads goes over HTTP.
+    assert not [seen for seen in played.seen if not seen.startswith("GET ") and not seen.endswith("/points/query")]
 
 
 @pytest.mark.parametrize(

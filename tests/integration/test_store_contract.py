@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -573,3 +574,23 @@ def test_a_generation_of_before_that_recorded_nothing_skipped_opens(store: Vecto
     collection = store.open("first")
     assert collection.info == INFO
     collection.close()
+
+
+def test_a_lease_under_which_nothing_was_begun_leaves_no_directory(tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    with open_store(f"file:{index}").writing():
+        assert index.is_dir()
+    assert not index.exists()
+
+
+def test_who_waited_for_a_lease_that_left_nothing_holds_one_that_counts(tmp_path: Path) -> None:
+    first, second, third = (open_store(f"file:{tmp_path}/index") for _ in range(3))
+    lease = second.writing()
+    with ThreadPoolExecutor() as pool:
+        with first.writing():
+            waiting = pool.submit(lease.__enter__)
+            time.sleep(0.3)
+        waiting.result(20)
+    with pytest.raises(IndexUnavailable, match="is being written by"), third.writing(wait=False):
+        pass
+    lease.__exit__(None, None, None)

@@ -102,6 +102,7 @@ def write_bundle(folder: Path, image_turn: Floats | None = None, text_turn: Floa
         head=Head(kind="cosine", calibrated=True, validation={}),
         alignment={},
         precision="fp32",
+        recipes={name: sha256_of(folder / name) for name in graphs},
         files={name: sha256_of(folder / name) for name in (*graphs, "tokenizer.json")},
         drift={},
         created="2026-01-01T00:00:00+00:00",

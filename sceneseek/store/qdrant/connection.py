@@ -288,6 +288,7 @@ class Refusal(IndexUnavailable):
 
     def __init__(self, failure: Failure, told: IndexUnavailable) -> None:
         super().__init__(told.what, told.hint, told.retry_after)
+        self.transient = failure.transient or failure.kind == "recovery"
         self.failure = failure
 
 
