@@ -1,15 +1,18 @@
-"""How many requests may be in the service, and how long each may take.
+"""How many requests are worked on, how many wait, and for how long: a WSGI middleware in front of the application.
 
-A request enters when all of it is here (see `arrival`), before a thread is free for it, and its time counts from then.
-Beyond the bound it is refused at once: waiting longer than the deadline would be for nothing, and what waits takes
-memory.
+A request gets a slot at once, or waits for one, first come first served, in the thread that it came with: threads are
+the queue. Beyond the queue a request is answered 429 at once, since to wait longer than the deadline would be for
+nothing; one whose deadline passes while it waits is answered 503.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sceneseek.errors import DeadlinePassed, Overloaded, TryAgain
@@ -17,82 +20,91 @@ from server.headers import SECURITY_HEADERS
 from server.problem import MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# In the environment of a request: when its asker has no use for an answer any more, by `time.monotonic`.
+# In the environment of a request: when its caller has no use for an answer any more, by `time.monotonic`.
 DEADLINE = "sceneseek.deadline"
-# What is asked by who looks after the service, and must be told most of all while it is overloaded.
+# Operators ask for these, and need the answer most of all during an overload.
 ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})
 
-# The weight of the last interval between two requests that left.
-_LAST = 0.05
+# The weight of the last request in the average time between two that leave.
+_WEIGHT = 0.05
 
 
 class Admission:
-    """The count of requests in the service. For one thread, but for reading.
+    """The middleware. Thread-safe.
 
     Args:
-        bound: how many may be in the service, waiting or being answered.
-        seconds: how long one may take, once all of it is here.
+        application: the one that is protected.
+        slots: how many requests it works on at a time.
+        queue: how many more may wait.
+        seconds: from a request's arrival until its answer is of no use.
+        on_refused: called with the method and the error of each request that the application is not asked.
 
     Attributes:
-        inside: how many are.
-        refused: how many were turned away so far.
+        waiting: of each request that waits, in order, a lock that is released when a slot is handed to it.
     """
 
-    def __init__(self, bound: int, seconds: float) -> None:
-        self.bound, self.seconds = bound, seconds
-        self.inside = self.refused = 0
-        self._left_at = 0.0
-        self._interval = 0.0
+    def __init__(
+        self,
+        application: WSGIApplication,
+        slots: int,
+        queue: int,
+        seconds: float,
+        on_refused: Callable[[str, TryAgain], object] = lambda _method, _error: None,
+    ) -> None:
+        self._application, self.on_refused = application, on_refused
+        self._free, self._queue, self._seconds = slots, queue, seconds
+        self.waiting: deque[threading.Lock] = deque()
+        self._guard = threading.Lock()
+        self._left, self._interval = time.monotonic(), 0.0
 
-    @property
-    def full(self) -> bool:
-        """Whether the next one will be refused."""
-        return self.inside >= self.bound
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request, or refuse it."""
+        if environ["PATH_INFO"] in ALWAYS_ANSWERED:
+            return self._application(environ, start_response)
+        environ[DEADLINE] = time.monotonic() + self._seconds
+        try:
+            self._enter(environ[DEADLINE])
+        except TryAgain as error:
+            self.on_refused(environ["REQUEST_METHOD"], error)
+            return _refused(error, environ["REQUEST_METHOD"], start_response)
+        try:
+            return self._application(environ, start_response)
+        finally:
+            self._leave()
 
-    def enter(self) -> bool:
-        """Let one in; False if the service is full."""
-        if self.full:
-            self.refused += 1
-            return False
-        self.inside += 1
-        return True
+    def _enter(self, deadline: float) -> None:
+        with self._guard:
+            if self._free:
+                self._free -= 1
+                return
+            after = len(self.waiting) * self._interval
+            if len(self.waiting) >= self._queue:
+                raise Overloaded("too many requests are being answered or waiting", "ask again a little later", after)
+            turn = threading.Lock()
+            turn.acquire()
+            self.waiting.append(turn)
+        if turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return
+        with self._guard:
+            if turn not in self.waiting:  # it was handed a slot at the last moment
+                return
+            self.waiting.remove(turn)
+        raise DeadlinePassed(f"the request waited longer than {self._seconds:g} s", "ask again a little later", after)
 
-    def leave(self) -> None:
-        """One has been answered."""
-        self.inside -= 1
-        now = time.monotonic()
-        if self.inside:  # else nobody waited, and the next one will leave when it pleases
-            self._interval += _LAST * (now - self._left_at - self._interval)
-        self._left_at = now
-
-    def retry_after(self) -> float:
-        """Seconds in which those who are inside now will have left."""
-        return self.inside * self._interval
-
-    def overloaded(self) -> Overloaded:
-        """The error of one that was turned away."""
-        return Overloaded(
-            f"{self.inside} requests are being answered or waiting already",
-            "ask again a little later",
-            self.retry_after(),
-        )
-
-    def out_of_memory(self) -> Overloaded:
-        """The error of one whose body there is no memory for."""
-        return Overloaded(
-            "too many large requests are on their way or waiting", "ask again a little later", self.retry_after()
-        )
-
-    def too_late(self) -> DeadlinePassed:
-        """The error of one whose time was over before it was its turn."""
-        return DeadlinePassed(
-            f"the request waited longer than {self.seconds:g} s", "ask again a little later", self.retry_after()
-        )
+    def _leave(self) -> None:
+        with self._guard:
+            now = time.monotonic()
+            if self.waiting:
+                self._interval += _WEIGHT * (now - self._left - self._interval)
+                self.waiting.popleft().release()
+            else:
+                self._free += 1
+            self._left = now
 
 
-def turned_away(error: TryAgain, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+def _refused(error: TryAgain, method: str, start_response: StartResponse) -> Iterable[bytes]:
     """The answer to a request that the application is not asked: cheap, since it comes when there is much to do."""
     body = Problem.of(error).encode()
     headers = [
@@ -102,8 +114,5 @@ def turned_away(error: TryAgain, environ: WSGIEnvironment, start_response: Start
         ("Cache-Control", "no-store"),
         *SECURITY_HEADERS,
     ]
-    start_response(f"{error.status} {_PHRASES[error.status]}", headers)
-    return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-
-_PHRASES = {429: "Too Many Requests", 503: "Service Unavailable"}
+    start_response(f"{error.status} {HTTPStatus(error.status).phrase}", headers)
+    return [b""] if method == "HEAD" else [body]

@@ -22,6 +22,7 @@ from server.headers import add_security_headers
 from server.health import health_blueprint
 from server.observe import Metrics, observe
 from server.page import page_blueprint
+from server.request_body import answer_broken_bodies
 
 DEFAULT_GUARD = Guard()
 
@@ -46,6 +47,7 @@ def create_app(
     answer_errors_as_problems(app)
     guard(app, settings)
     add_security_headers(app)
+    answer_broken_bodies(app)
     uploads = Uploads(search)
     app.register_blueprint(search_blueprint(search, uploads))
     app.register_blueprint(scores_blueprint(search, uploads))

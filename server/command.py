@@ -121,7 +121,8 @@ def serve(
 ) -> None:
     """Answer searches over HTTP, with a page for people at /."""
     # Imported here so that `sceneseek --help` answers at once.
-    from server.process import Service, run  # noqa: PLC0415
+    from server.process import run  # noqa: PLC0415
+    from server.service import Service  # noqa: PLC0415
 
     service = Service(
         bundle=bundle,

@@ -1,5 +1,8 @@
 """The service as processes: gunicorn's master, and one worker of many threads that owns the index.
 
+gunicorn is run as it is: by its custom application, its settings, its server hooks and its threaded worker. Slow and
+hostile clients are a reverse proxy's to handle (deploy/nginx.conf).
+
 One worker, because the embedded engine allows one owner and a second copy of the graphs would double the
 memory and win nothing. Sessions and index are opened in the worker, after the fork: neither survives one.
 The master imports nothing heavy, holds the port, and starts another worker should this one die; requests
@@ -9,77 +12,40 @@ master ends with that error instead of trying for ever.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import multiprocessing
+import os
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from sceneseek.errors import FeedbackUnavailable, IndexUnavailable, NothingIndexed, SceneseekError, StartError
+from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError, StartError
 from server.admission import Admission
-from server.guard.settings import Guard
 from server.listener import listen, url_of
+from server.service import Service, open_feedback, open_search
 
 if TYPE_CHECKING:
-    from flask import Flask
-
-    from sceneseek.runtime import Device
     from sceneseek.search import Search
     from server.feedback_log import FeedbackLog
     from server.metrics_port import MetricsPort
-    from server.observe import Metrics
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What to serve, and how.
-
-    Attributes:
-        bundle: the directory that `export` wrote.
-        index_url: where the generations are.
-        device: where the graphs run.
-        threads: threads within one run of a graph; 0 leaves it to the runtime.
-        host: the name or address to answer at.
-        port: 0 lets the system choose.
-        metrics_port: where metrics and health are served to whoever reaches it (see `server.metrics_port`);
-            None serves them at `port` alone.
-        http_threads: how many requests are answered at a time.
-        queue: how many more may wait; the next are refused.
-        deadline: seconds that a request may take, once all of it is here.
-        max_batch: the most texts of one run of the text graph.
-        query_cache: how many texts' vectors are kept.
-        grace: seconds that a stop waits for requests in flight.
-        feedback: where ratings are kept; without it in the directory of a ``file:`` index, else nowhere.
-        guard: who may ask, and what answers may tell.
-    """
-
-    bundle: Path
-    index_url: str
-    device: Device = "auto"
-    threads: int = 0
-    host: str = "127.0.0.1"
-    port: int = 8080
-    metrics_port: int | None = None
-    http_threads: int = 32
-    queue: int = 128
-    deadline: float = 10.0
-    max_batch: int = 32
-    query_cache: int = 4096
-    grace: int = 30
-    feedback: Path | None = None
-    guard: Guard = field(default_factory=Guard)
+_SPARE_THREADS = 16
+# Until a stop is passed on: gunicorn resets connections that its worker has not accepted yet, which it does meanwhile.
+_DRAIN_SECONDS = 0.5
+_PR_SET_PDEATHSIG = 1
 
 
 def run(service: Service, announce: Callable[[str], None]) -> None:
@@ -96,54 +62,11 @@ def run(service: Service, announce: Callable[[str], None]) -> None:
     """
     application = _Application(service, listen(service.host, service.port), announce)
     try:
-        _Master(application).run()
+        application.run()
     except SystemExit:
         if application.failure is not None:
             raise application.failure from None
         raise
-
-
-def open_search(service: Service, metrics: Metrics) -> Search:
-    """The pipeline of a service, warm, following the alias, and counted by `metrics`; it may wait for its first index.
-
-    Raises:
-        SceneseekError: the bundle, the index or the runtime cannot be used.
-    """
-    # Imported here, in the worker, so that the master stays small and forks before any library has threads.
-    from sceneseek.batching import Batching  # noqa: PLC0415
-    from sceneseek.bundle import Bundle  # noqa: PLC0415
-    from sceneseek.query_encoder import QueryEncoder  # noqa: PLC0415
-    from sceneseek.search import Search  # noqa: PLC0415
-    from sceneseek.store import open_store  # noqa: PLC0415
-
-    bundle, store = Bundle.load(service.bundle), open_store(service.index_url, searching=True)
-    encoder = QueryEncoder(Batching(max_batch=service.max_batch), cached_texts=service.query_cache, observer=metrics)
-    for kind in encoder.waiting():
-        metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
-    metrics.watch_query_cache(encoder.kept)
-    search = Search(bundle, store, service.device, service.threads, encoder, serving=True)
-    search.live.follow()
-    return search
-
-
-def open_feedback(service: Service) -> FeedbackLog | None:
-    """Where the service keeps ratings; None if nowhere.
-
-    Raises:
-        FeedbackUnavailable: the file that it was told to keep them in cannot be written.
-    """
-    from server.feedback_log import FeedbackLog, feedback_path  # noqa: PLC0415 - in the worker, see `open_search`
-
-    path = feedback_path(service.feedback, service.index_url)
-    if path is None:
-        return None
-    try:
-        return FeedbackLog(path)
-    except FeedbackUnavailable as error:
-        if service.feedback is not None:
-            raise
-        log.warning("no ratings are kept: %s", error)  # nobody asked for it; searching is what the service is for
-        return None
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -151,8 +74,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
     def __init__(self, service: Service, listener: socket.socket, announce: Callable[[str], None]) -> None:
         self.failure: SceneseekError | None = None
-        self.admission = Admission(service.http_threads + service.queue, service.deadline)
-        self.guard = service.guard
+        self._stopping = False
         self._service = service
         self._announce = announce
         self._url = url_of(listener)
@@ -166,17 +88,18 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._search: Search | None = None
         self._feedback: FeedbackLog | None = None
         self._from_worker, self._to_master = _pipe()
+        self._master = os.getpid()
         super().__init__()
 
     def load_config(self) -> None:
         from server.gunicorn_log import GunicornLog  # noqa: PLC0415
-        from server.worker import Worker  # noqa: PLC0415 - gunicorn's worker brings the most of its imports
 
         settings = {
             "bind": f"fd://{self._listener}",
             "workers": 1,
-            "worker_class": Worker,
-            "threads": self._service.http_threads,
+            "worker_class": "gthread",
+            # A request that waits keeps its thread, see `Admission`; the rest refuse, and answer for health.
+            "threads": self._service.http_threads + self._service.queue + _SPARE_THREADS,
             "keepalive": 15,
             # Longer than the longest call that holds the interpreter's lock: opening a large index.
             "timeout": 120,
@@ -188,18 +111,20 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "logger_class": GunicornLog,
             "loglevel": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
             "control_socket_disable": True,
-            "child_exit": self.worker_ended,
+            "when_ready": self.master_ready,
+            "post_fork": self.worker_begins,
             "worker_exit": self.worker_ends,
+            "child_exit": self.worker_ended,
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Admission:
         """In the worker: open everything, tell the master, and hand over the application."""
         try:
             from server.app import create_app  # noqa: PLC0415 - in the worker, see `open_search`
             from server.metrics_port import MetricsPort  # noqa: PLC0415
-            from server.observe import Metrics  # noqa: PLC0415
+            from server.observe import Metrics, note_refused  # noqa: PLC0415
 
             metrics = Metrics()
             self._search = open_search(self._service, metrics)
@@ -221,7 +146,10 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._announce(line)
         if reason is not None:
             threading.Thread(target=self._announce_first, args=(self._search,), name="first-index", daemon=True).start()
-        return application
+        service = self._service
+        return Admission(
+            application, service.http_threads, service.queue, service.deadline, partial(note_refused, application)
+        )
 
     def _searches(self, search: Search) -> str:
         with search.live.borrow() as pair:
@@ -241,7 +169,33 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             line = f"sceneseek is ready at {self._url}"
         self._announce(line)
 
-    def worker_ends(self, arbiter: Arbiter, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+    def master_ready(self, master: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        """In the master: handle signals so that no request is lost and no second worker started.
+
+        An index has one owner, so a closed terminal ends the service, where gunicorn would start a new worker beside
+        the old one, and so would the signals that add workers or replace the master.
+        """
+        pass_on: Any = signal.getsignal(signal.SIGTERM)
+
+        def stopping(number: int, frame: Any) -> None:
+            self._stopping = True
+            if number in (signal.SIGTERM, signal.SIGHUP):
+                number = signal.SIGTERM
+                time.sleep(_DRAIN_SECONDS)
+            pass_on(number, frame)
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, stopping)
+        for number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+
+    def worker_begins(self, master: Any, worker: Any) -> None:  # noqa: ARG002
+        """In the worker: die with the master, so that port and index are free however it ends."""
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != self._master:
+            os._exit(0)
+
+    def worker_ends(self, master: Any, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
         """In the worker, at its end: close the metrics port, the file of ratings and the index."""
         if self._metrics_port is not None:
             self._metrics_port.close()
@@ -250,38 +204,16 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         if self._search is not None:
             self._search.close()
 
-    def worker_ended(self, master: _Master, worker: Any) -> None:
+    def worker_ended(self, master: Any, worker: Any) -> None:  # noqa: ARG002
         """In the master: go on with another worker, unless this one never came to answer."""
         died = StartError(
             f"the worker process {worker.pid} died while starting",
             "free memory, or look for its cause with --debug",
         )
         heard = self._from_worker.recv() if self._from_worker.poll() else died
-        if heard is not None and not master.stopping:
+        if heard is not None and not self._stopping:
             self.failure = heard
             raise HaltServer("the worker cannot start", exit_status=0)
-
-
-class _Master(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn's master for one worker, never two: the index has one owner."""
-
-    stopping = False
-
-    def stop(self, graceful: bool = True) -> None:
-        self.stopping = True
-        super().stop(graceful)
-
-    def handle_hup(self) -> None:
-        """The terminal was closed: end. gunicorn would start a second worker beside the first."""
-        self.handle_term()
-
-    def handle_ttin(self) -> None:
-        self.log.warning("there is one worker; choose its threads with --http-threads")
-
-    handle_ttou = handle_ttin
-
-    def handle_usr2(self) -> None:
-        self.log.warning("the index has one owner, so no second service is started beside this one")
 
 
 def _pipe() -> tuple[Connection, Connection]:

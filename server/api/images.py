@@ -9,7 +9,6 @@ from flask import Blueprint, Response, request, send_file
 from sceneseek.errors import ImageError, NotFound
 from sceneseek.search import Search
 from server.api.operation import operation
-from server.file_part import FilePart
 from server.observe import Metrics
 from server.stored_image import MEDIA_TYPES, UNKNOWN, StoredImage, find_image
 from server.thumbnails import MEDIA_TYPE, Thumbnails
@@ -64,11 +63,6 @@ def _original(image: StoredImage) -> Response:
             download_name=image.name,
             etag=image.tag,
         )
-        part = response.content_range
-        if response.status_code == 206 and part.start is not None and part.stop is not None:
-            # Werkzeug's own is read by a thread that waits for the client; the worker sends this one as it sends files.
-            response.response.close()  # type: ignore[union-attr]  # it is the file
-            response.response = FilePart(image.file.open("rb"), part.start, part.stop)
     except OSError as error:
         raise NotFound(
             f"the file of {image.called} cannot be read ({error.strerror})", "index the folder again"

@@ -6,7 +6,7 @@ feedback the methods of `Metrics`.
 """
 
 from server.observe.exchange import note_problem, record_stages, request_id
-from server.observe.hook import note_malformed, note_turned_away, observe
+from server.observe.hook import note_refused, observe
 from server.observe.metrics import Metrics
 
-__all__ = ["Metrics", "note_malformed", "note_problem", "note_turned_away", "observe", "record_stages", "request_id"]
+__all__ = ["Metrics", "note_problem", "note_refused", "observe", "record_stages", "request_id"]

@@ -62,12 +62,7 @@ current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 def accepted_id(given: str | None) -> str:
     """A client's id if it is a token of at most 64 safe characters, else a new one."""
-    return given if given and _ID.fullmatch(given) else new_id()
-
-
-def new_id() -> str:
-    """An id that no other request has."""
-    return secrets.token_hex(8)
+    return given if given and _ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def request_id() -> str | None:
@@ -97,9 +92,4 @@ def note_problem(kind: str, status: int) -> None:
     """Note that the answer is a problem: of a kind, or without one known by its status only."""
     exchange = current.get()
     if exchange is not None:
-        exchange.problem = problem_kind(kind, status)
-
-
-def problem_kind(kind: str, status: int) -> str:
-    """What a problem counts as: its kind, which a problem that Werkzeug or gunicorn raised by itself lacks."""
-    return kind or f"http-{status}"
+        exchange.problem = kind or f"http-{status}"

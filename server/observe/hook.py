@@ -16,7 +16,7 @@ from sceneseek.errors import TryAgain
 from sceneseek.logs import log_fields
 from sceneseek.search import Search
 from server.api.operation import operation
-from server.observe.exchange import Exchange, accepted_id, current, new_id, problem_kind
+from server.observe.exchange import Exchange, accepted_id, current
 from server.observe.generation import GenerationCollector
 from server.observe.metrics import Metrics
 
@@ -46,18 +46,9 @@ def observe(app: Flask, search: Search, metrics: Metrics) -> None:
     app.wsgi_app = _Observed(app.wsgi_app, metrics)  # type: ignore[method-assign]  # Flask's place for a middleware
 
 
-def note_malformed(app: Flask, status: int) -> str:
-    """Count and log a request that was refused before it reached the application; the id that it is given."""
-    exchange = Exchange(new_id(), "", route="malformed", status=status, problem=problem_kind("", status))
-    exchange.stop()
-    app.extensions[_EXTENSION].answered(exchange)
-    _log(exchange)
-    return exchange.id
-
-
-def note_turned_away(app: Flask, method: str, error: TryAgain) -> None:
-    """Count a request that was not let in to the application; it gets no line, since such come in numbers."""
-    exchange = Exchange("", method, route="turned-away", status=error.status, problem=error.slug)
+def note_refused(app: Flask, method: str, error: TryAgain) -> None:
+    """Count a request that was refused before it reached the application; there are too many of them to log each."""
+    exchange = Exchange("", method, route="refused", status=error.status, problem=error.slug)
     exchange.stop()
     app.extensions[_EXTENSION].answered(exchange)
 

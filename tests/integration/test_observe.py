@@ -21,11 +21,12 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 
 from sceneseek.bundle import Bundle
+from sceneseek.errors import Overloaded
 from sceneseek.logs import JsonFormatter
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from server.app import create_app
-from server.observe import note_malformed, record_stages
+from server.observe import note_refused, record_stages
 from tests import exposed
 from tests.drawing import NAMES
 
@@ -188,15 +189,14 @@ def test_a_fault_is_counted_and_its_line_has_the_requests_id(client: FlaskClient
     assert exposed.value(found, "sceneseek_http_requests_in_flight") == 1  # this one
 
 
-def test_what_never_reached_the_application_is_counted_and_logged_too(
+def test_a_request_that_was_refused_before_the_application_is_counted_and_not_logged(
     app: Flask, client: FlaskClient, lines: Lines
 ) -> None:
-    made = note_malformed(app, 431)
-    assert [line["route"] for line in lines.access()] == ["malformed"]
-    assert made
+    note_refused(app, "GET", Overloaded("too many requests"))
+    assert not lines.access()
     found = read(client)
-    assert exposed.value(found, "sceneseek_http_requests_total", route="malformed", status="431") == 1
-    assert exposed.value(found, "sceneseek_errors_total", kind="http-431") == 1
+    assert exposed.value(found, "sceneseek_http_requests_total", route="refused", status="429") == 1
+    assert exposed.value(found, "sceneseek_errors_total", kind="overloaded") == 1
 
 
 def test_openmetrics_is_answered_where_it_is_asked_for(client: FlaskClient) -> None:

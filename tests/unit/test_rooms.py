@@ -47,6 +47,15 @@ def test_what_serves_and_indexes_imports_nothing_heavy(room: str) -> None:
     assert imported(room) & HEAVY <= ({"scipy"} if room == "evaluation" else set())
 
 
+def test_nothing_stands_on_private_parts_of_gunicorn() -> None:
+    private = ("gunicorn.workers", "gunicorn.arbiter", "gunicorn.http")
+    for path in (ROOT / "server").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            assert not [name for name in names if name.startswith(private)], path
+
+
 def test_the_library_knows_nothing_of_flask() -> None:
     assert "flask" not in imported("sceneseek")
 

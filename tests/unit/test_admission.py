@@ -1,0 +1,142 @@
+"""Requests are worked on in the order of their arrival, a bounded number at a time; the rest is refused at once."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sceneseek.errors import TryAgain
+from server.admission import DEADLINE, Admission
+
+
+class Application:
+    """A WSGI application that holds each request until `release` is called once for it."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self._go = threading.Semaphore(0)
+        self._entered = threading.Semaphore(0)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self.began.append(environ["PATH_INFO"])
+        self._entered.release()
+        assert self._go.acquire(timeout=20)
+        start_response("200 OK", [])
+        return [b"done"]
+
+    def release(self) -> None:
+        self._go.release()
+
+    def wait(self) -> None:
+        """Until one more request has come in."""
+        assert self._entered.acquire(timeout=20)
+
+
+class Caller(threading.Thread):
+    """One request in a thread of its own."""
+
+    def __init__(self, admission: Admission, path: str, method: str = "GET") -> None:
+        super().__init__(daemon=True)
+        self._admission, self._environ = admission, {"PATH_INFO": path, "REQUEST_METHOD": method}
+        self.status, self.headers, self.body = "", dict[str, str](), b""
+        self.start()
+
+    def run(self) -> None:
+        def started(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
+            self.status, self.headers = status, dict(headers)
+
+        self.body = b"".join(self._admission(self._environ, started))
+
+    @property
+    def deadline(self) -> float:
+        return float(self._environ[DEADLINE])
+
+
+@contextmanager
+def full(slots: int, queue: int, seconds: float = 20.0) -> Iterator[tuple[Application, Admission, list[Caller]]]:
+    """A service in which every slot and every place in the queue is taken, in the order of their numbers."""
+    application = Application()
+    admission = Admission(application, slots, queue, seconds)
+    callers = []
+    for number in range(slots):
+        callers.append(Caller(admission, f"/{number}"))
+        application.wait()
+    for number in range(slots, slots + queue):
+        callers.append(Caller(admission, f"/{number}"))
+        waited = time.monotonic() + 20
+        while len(admission.waiting) <= number - slots:
+            assert time.monotonic() < waited
+            time.sleep(0.001)
+    yield application, admission, callers
+    for _ in callers:
+        application.release()
+    for caller in callers:
+        caller.join(20)
+
+
+def test_those_who_wait_get_a_slot_in_the_order_of_their_arrival() -> None:
+    with full(slots=2, queue=5) as (application, _, callers):
+        for _ in range(5):
+            application.release()
+            application.wait()
+        assert application.began == [f"/{number}" for number in range(7)]
+    assert [caller.status for caller in callers] == ["200 OK"] * 7
+
+
+def test_beyond_the_queue_a_request_is_refused_at_once_and_counted() -> None:
+    refused: list[tuple[str, TryAgain]] = []
+    with full(slots=1, queue=1) as (application, admission, _):
+        admission.on_refused = lambda method, error: refused.append((method, error))
+        caller = Caller(admission, "/late", "POST")
+        caller.join(20)
+        assert application.began == ["/0"]
+    assert caller.status == "429 Too Many Requests"
+    assert int(caller.headers["Retry-After"]) >= 1
+    assert json.loads(caller.body)["type"] == "urn:sceneseek:problem:overloaded"
+    assert [(method, error.status) for method, error in refused] == [("POST", 429)]
+
+
+def test_a_deadline_that_passes_in_the_queue_is_answered_and_frees_the_place() -> None:
+    with full(slots=1, queue=1, seconds=0.05) as (application, _, callers):
+        callers[1].join(20)
+        assert callers[1].status == "503 Service Unavailable"
+        assert json.loads(callers[1].body)["type"] == "urn:sceneseek:problem:deadline-passed"
+        assert application.began == ["/0"]
+
+
+def test_health_and_metrics_are_answered_while_the_service_is_full() -> None:
+    with full(slots=1, queue=0) as (application, admission, callers):
+        for path in ("/healthz", "/readyz", "/metrics"):
+            callers.append(Caller(admission, path))
+            application.wait()
+        assert application.began == ["/0", "/healthz", "/readyz", "/metrics"]
+
+
+def test_the_application_knows_until_when_its_answer_is_of_use() -> None:
+    begun = time.monotonic()
+    with full(slots=1, queue=0, seconds=7) as (_, _, (caller,)):
+        assert begun + 7 <= caller.deadline <= time.monotonic() + 7
+
+
+def test_head_is_refused_without_a_body() -> None:
+    with full(slots=1, queue=0) as (_, admission, _):
+        caller = Caller(admission, "/late", "HEAD")
+        caller.join(20)
+        assert (caller.status, caller.body) == ("429 Too Many Requests", b"")
+
+
+def test_an_application_that_fails_gives_its_slot_back() -> None:
+    def broken(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        raise RuntimeError(environ["PATH_INFO"])
+
+    admission = Admission(broken, slots=1, queue=0, seconds=1)
+    for _ in range(3):
+        try:
+            admission({"PATH_INFO": "/", "REQUEST_METHOD": "GET"}, None)  # type: ignore[arg-type]
+        except RuntimeError:
+            continue
+        raise AssertionError("it was refused")
