@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 Project = dict[str, Any]
-# Of ${NAME}, ${NAME:-default} and ${NAME:?message}.
-_VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?::(?P<how>[-?])(?P<rest>[^}]*))?\})")
+# Of ${NAME}, ${NAME:-default}, ${NAME:+where it is set} and ${NAME:?message}.
+_VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?::(?P<how>[-+?])(?P<rest>[^}]*))?\})")
 # What a later file says of a list replaces nothing, it adds; these single values apart.
 _REPLACED = {"command", "entrypoint", "test"}
 
@@ -74,10 +74,10 @@ def _value(match: re.Match[str], environment: Mapping[str, str]) -> str:
     if match["escaped"]:
         return "$"
     if found := environment.get(match["name"]):
-        return found
+        return match["rest"] if match["how"] == "+" else found
     if match["how"] == "?":
         raise MissingVariable(match["rest"])
-    return match["rest"] or ""
+    return "" if match["how"] == "+" else match["rest"] or ""
 
 
 def _merged(first: Any, second: Any, name: str = "") -> Any:

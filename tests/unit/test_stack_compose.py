@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from server.process import Service
+from server.service import Service
 from tests import compose
 from tests.stack import (
     DOCUMENTED,
@@ -118,8 +118,8 @@ def test_what_is_waited_for_as_healthy_has_a_health_check(whole: compose.Project
 
 def test_what_is_waited_for_has_no_profile_that_could_be_off(whole: compose.Project) -> None:
     for service in whole["services"].values():
-        for name in service.get("depends_on", {}):
-            assert "profiles" not in whole["services"][name]
+        for name, dependency in service.get("depends_on", {}).items():
+            assert "profiles" not in whole["services"][name] or dependency["required"] is False
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,28 @@ def test_what_is_waited_for_has_no_profile_that_could_be_off(whole: compose.Proj
 )
 def test_a_service_belongs_to_its_profile(service: str, profile: str) -> None:
     assert project(*ONE)["services"][service]["profiles"] == [profile]
+
+
+def test_only_the_proxy_is_published_with_whatever_serves_behind_it(whole: compose.Project) -> None:
+    services = whole["services"]
+    assert {name for name, service in services.items() if "ports" in service} - {"qdrant"} == {
+        "proxy",
+        "prometheus",
+        "grafana",
+    }
+    assert services["proxy"]["profiles"] == ["cpu", "gpu"]
+    for name in ("server-cpu", "server-gpu"):
+        assert services[name]["networks"]["back"] == {"aliases": ["sceneseek"]}
+        assert services[name]["environment"]["SCENESEEK_TRUSTED_PROXIES"] == "1"
+    assert whole["networks"]["back"] == {"internal": True}
+    assert services["proxy"]["environment"]["PROXY_SERVER"] == "sceneseek:8080"
+
+
+def test_one_setting_has_the_proxy_speak_tls() -> None:
+    for certificates, listen in (("", "8080"), ("/etc/letsencrypt/live/photos", "8080 ssl")):
+        proxy = project(*ONE, SCENESEEK_CERTIFICATES=certificates)["services"]["proxy"]
+        assert proxy["environment"]["PROXY_LISTEN"] == listen
+        assert f"{certificates or './deploy'}:/etc/nginx/tls:ro" in proxy["volumes"]
 
 
 def test_images_are_pinned_by_tag(whole: compose.Project) -> None:
@@ -226,7 +248,8 @@ def test_every_variable_is_in_the_example_and_nothing_else_is() -> None:
 def test_defaults_in_the_files_are_those_of_the_example() -> None:
     defaults = {name: value for name, value in compose.settings(EXAMPLE).items() if value}
     in_files = set(re.findall(r"\$\{(\w+):-([^}]*)\}", ONE[0].read_text(encoding="utf-8")))
-    assert dict(in_files) == defaults
+    # Where there are no certificates a folder is mounted that is there anyway.
+    assert dict(in_files - {("SCENESEEK_CERTIFICATES", "./deploy")}) == defaults
 
 
 def test_a_shell_reads_the_settings_as_compose_does(tmp_path: Path) -> None:
@@ -289,7 +312,7 @@ def test_the_service_reads_the_keys_that_the_command_for_them_writes(kind: str) 
 
 def test_only_what_fetches_weights_reaches_the_world_without_being_published(whole: compose.Project) -> None:
     outside = {name for name in OURS if "front" in whole["services"][name].get("networks", [])}
-    assert outside == {"server-cpu", "server-gpu", "export", "export-hub"}
+    assert outside == {"export", "export-hub"}
 
 
 def test_weights_are_cached_in_a_volume() -> None:
