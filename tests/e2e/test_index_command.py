@@ -9,8 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,13 +80,6 @@ def test_a_mistake_is_one_line(sceneseek: CommandLine, arguments: list[str], cod
     assert said in line
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_watch_indexes_what_comes_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     program = Path(sys.executable).with_name("sceneseek")
@@ -104,11 +95,11 @@ def test_a_watch_indexes_what_comes_and_ends_cleanly(tmp_path: Path, number: sig
         assert watch.stdout is not None
         assert watch.stdout.readline().startswith("indexed 0, unchanged 12")
         shutil.copy(tmp_path / "photos/scenes/sea.jpg", tmp_path / "photos/ocean.jpg")
-        wait_for(lambda: alias.read_text() != before)
+        assert any("copied 1" in line for line in iter(watch.stdout.readline, ""))
+        assert alias.read_text() != before
         watch.send_signal(number)
-        output, errors = watch.communicate(timeout=60)
+        _, errors = watch.communicate(timeout=60)
     assert watch.returncode == 0, errors
-    assert "copied 1" in output
     assert errors.splitlines()[0] == "watching photos every 0.2 s; stop with Ctrl-C"
     assert "Traceback" not in errors
     collection_is_whole(tmp_path)

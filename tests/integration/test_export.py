@@ -14,7 +14,7 @@ import export.bundle
 from export.bundle import export_bundle
 from export.compose import image_graph
 from export.recipe import EXPORTER
-from export.towers import load_image_tower
+from export.towers import Towers, load_towers
 from export.trained import Trained, shipped_alignment
 from export.verify import LIMIT, drawn_pictures
 from indexer.build import index_folder
@@ -44,6 +44,11 @@ GRAPHS = {
 
 
 @pytest.fixture(scope="module")
+def towers() -> Towers:
+    return load_towers(PACK)
+
+
+@pytest.fixture(scope="module")
 def trained() -> Trained:
     return Trained.load(shipped_alignment(PACK), None)
 
@@ -63,19 +68,20 @@ def drawn(kind: str, trained: Trained, *inputs: str) -> Head:
 
 
 @pytest.fixture(scope="module")
-def mlp_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory, gallery: Path) -> Bundle:
+def mlp_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory, gallery: Path, towers: Towers) -> Bundle:
     """With a network that reads everything, come from its files."""
     folder = tmp_path_factory.mktemp("mlp")
     save_head(drawn("mlp", trained, *INPUTS), folder / "head")
     loaded = Trained.load(shipped_alignment(PACK), folder / "head")
-    return export_bundle(PACK, loaded, folder / "bundle", verify_on=gallery)
+    return export_bundle(PACK, loaded, folder / "bundle", verify_on=gallery, towers=towers)
 
 
 @pytest.fixture(scope="module")
-def exchanged(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def exchanged(trained: Trained, tmp_path_factory: pytest.TempPathFactory, towers: Towers) -> Bundle:
     """With a network that reads no image features."""
     head = drawn("mlp", trained, "similarity", "product", "text", "spread")
-    return export_bundle(PACK, replace(trained, head=head), tmp_path_factory.mktemp("exchanged") / "bundle")
+    out = tmp_path_factory.mktemp("exchanged") / "bundle"
+    return export_bundle(PACK, replace(trained, head=head), out, towers=towers)
 
 
 def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle) -> None:
@@ -122,7 +128,7 @@ def test_an_exporter_that_gives_other_graphs_has_another_number(bundle: Bundle) 
 
 
 def test_a_drift_over_the_limit_raises_and_shows_no_bundle(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towers: Towers
 ) -> None:
     wrong = replace(trained.alignment.blocks[0], image_bias=trained.alignment.blocks[0].image_bias + 1)
     other = replace(trained.alignment, blocks=(wrong, *trained.alignment.blocks[1:]))
@@ -132,7 +138,7 @@ def test_a_drift_over_the_limit_raises_and_shows_no_bundle(
 
     monkeypatch.setattr(export.bundle, "image_graph", from_another_alignment)
     with pytest.raises(ExportError, match=r"image\.joint differs"):
-        export_bundle(PACK, trained, tmp_path / "bundle")
+        export_bundle(PACK, trained, tmp_path / "bundle", towers=towers)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,23 +151,26 @@ def test_a_network_is_split_over_the_graphs_and_equals_the_unsplit_one(mlp_bundl
     assert Scorer(mlp_bundle).reads == {"similarity", "image_joint", "image_head", "text_joint", "text_head"}
 
 
-def test_so_is_a_linear_head_and_its_share_is_one_number(trained: Trained, tmp_path: Path, gallery: Path) -> None:
+def test_so_is_a_linear_head_and_its_share_is_one_number(
+    trained: Trained, tmp_path: Path, gallery: Path, towers: Towers
+) -> None:
     head = drawn("linear", trained, *INPUTS)
-    bundle = export_bundle(PACK, replace(trained, head=head), tmp_path / "bundle", verify_on=gallery)
+    bundle = export_bundle(PACK, replace(trained, head=head), tmp_path / "bundle", verify_on=gallery, towers=towers)
     assert bundle.manifest.head.kind == "linear"
     assert (bundle.manifest.dimensions.image_head, bundle.manifest.dimensions.text_head) == (1, 1)
     assert bundle.manifest.drift["score"] <= 1e-5
 
 
-def test_so_are_trees_also_where_a_number_lies_on_a_border(trained: Trained, tmp_path: Path) -> None:
+def test_so_are_trees_also_where_a_number_lies_on_a_border(trained: Trained, tmp_path: Path, towers: Towers) -> None:
     head = drawn("catboost", trained, *INPUTS)
     assert isinstance(head, TreesHead)
     # By the reference no feature of this picture is over the border; in the graph, by its last digit, half of them are.
-    on_borders = reference_features(trained, next(drawn_pictures()))
+    on_borders = reference_features(towers, trained, next(drawn_pictures()))
     place = head.feature - 1 - trained.alignment.joint
     of_image = (place >= 0) & (place < len(on_borders))
     border = np.where(of_image, on_borders[np.clip(place, 0, len(on_borders) - 1)], head.border)
-    bundle = export_bundle(PACK, replace(trained, head=replace(head, border=border)), tmp_path / "bundle")
+    split = replace(trained, head=replace(head, border=border))
+    bundle = export_bundle(PACK, split, tmp_path / "bundle", towers=towers)
     manifest = bundle.manifest
     assert manifest.head.kind == "catboost"
     assert (manifest.dimensions.image_head, manifest.dimensions.text_head) == (3632, 384 + 4)
@@ -169,10 +178,10 @@ def test_so_are_trees_also_where_a_number_lies_on_a_border(trained: Trained, tmp
     assert 0 < max(manifest.drift["image.head"], manifest.drift["text.head"]) <= LIMIT
 
 
-def reference_features(trained: Trained, picture: Picture) -> Floats:
+def reference_features(towers: Towers, trained: Trained, picture: Picture) -> Floats:
     """Of one picture, both towers' side by side, in their ranges."""
     found = {}
-    for tower in map(load_image_tower, PACK.image_towers):
+    for tower in towers.images:
         (pixels,) = prepare(picture, (tower.input,))
         levels = ((pixels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
         found[tower.spec.name], _ = tower.reference(np.ascontiguousarray(levels.transpose(2, 0, 1)[None]))
