@@ -67,7 +67,7 @@ serve: $(BUNDLE)/manifest.json  ## serve the demo's index over HTTP (PORT=8080)
 
 .PHONY: test
 test: $(VENV)/.dev  ## run every test
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: lint
 lint: $(VENV)/.dev  ## ruff and mypy

@@ -16,7 +16,24 @@ from sceneseek.bundle import Bundle
 from tests.drawing import draw_gallery
 
 ROOT = Path(__file__).parent.parent
+# Files that take a minute and more, so that none of them is begun when the others are done.
+SLOW = {
+    "test_export.py",
+    "test_page.py",
+    "test_quality.py",
+    "test_qdrant_writing.py",
+    "test_reference_packs.py",
+    "test_train_alignment.py",
+    "test_train_heads.py",
+    "test_train_heads_flickr8k.py",
+}
 CommandLine = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow files; the order is random else."""
+    items.sort(key=lambda item: item.path.name not in SLOW)
 
 
 @pytest.fixture(scope="session")

@@ -75,7 +75,7 @@ class Proxy:
 def service(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """With two slots: what takes a crowd elsewhere takes a handful here."""
     index = Path(shutil.copytree(index_url.removeprefix("file:"), tmp_path_factory.mktemp("proxied") / "index"))
-    running = Service(bundle, index, "--http-threads", "2", "--queue", "4", "--trusted-proxies", "1")
+    running = Service(bundle, index, "--http-threads", "2", "--trusted-proxies", "1")
     yield running
     running.end()
 
