@@ -50,7 +50,7 @@ class Uploads:
         if request.mimetype != FORM:
             raise UnsupportedMediaType
         files = request.files.getlist(part)
-        if unknown := sorted(set(request.files) - {part}):
+        if unknown := sorted(str(name or "") for name in set(request.files) - {part}):  # a part may have no name
             raise InvalidRequest(f"the file part {unknown[0][:40]!r} is unknown", f"send the picture as {part}")
         if not files and part in request.form:
             raise InvalidRequest(f"the part {part} has no file name", f"send it as a file: curl -F {part}=@photo.jpg")
