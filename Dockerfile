@@ -19,7 +19,6 @@ COPY training training
 COPY indexer indexer
 COPY evaluation evaluation
 COPY server server
-COPY benchmarks benchmarks
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip wheel --no-deps --wheel-dir /wheels .
 
@@ -35,14 +34,14 @@ COPY --from=wheel /wheels /wheels
 FROM environment AS environment-cpu
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
-        "$(echo /wheels/sceneseek-*.whl)[cpu,qdrant]" && \
-    rm -r /opt/sceneseek/lib/python3.11/site-packages/export/weights
+        "$(echo /wheels/sceneseek-*.whl)[cpu,serve,index,qdrant]" && \
+    rm -r /opt/sceneseek/lib/python3.11/site-packages/sceneseek_export/weights
 
 FROM environment AS environment-gpu
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
-        "$(echo /wheels/sceneseek-*.whl)[gpu,qdrant]" && \
-    rm -r /opt/sceneseek/lib/python3.11/site-packages/export/weights
+        "$(echo /wheels/sceneseek-*.whl)[gpu,serve,index,qdrant]" && \
+    rm -r /opt/sceneseek/lib/python3.11/site-packages/sceneseek_export/weights
 
 FROM environment AS environment-hub
 # An index of CPU builds of torch in the place of PyTorch's own.
@@ -51,7 +50,7 @@ COPY scripts/install-torch /scripts/install-torch
 RUN --mount=type=cache,target=/root/.cache/pip \
     /scripts/install-torch cpu python3 -m pip --python /opt/sceneseek/bin/python && \
     python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
-        "$(echo /wheels/sceneseek-*.whl)[cpu,export,hub,evaluate]" && \
+        "$(echo /wheels/sceneseek-*.whl)[cpu,hub,evaluate]" && \
     /opt/sceneseek/bin/python -m ensurepip
 
 # What every image has in common: a user that owns nothing but the directories of data, and no shell to log in with.

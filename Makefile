@@ -36,7 +36,7 @@ setup: $(VENV)/.installed  ## install sceneseek with what export needs into .ven
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(if $(WITH_TORCH),scripts/install-torch $(RUNTIME) $(PIP))
-	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),$(EXTRAS)]'
+	$(PIP) install --constraint constraints.txt --no-compile --editable '.[$(RUNTIME),serve,index,$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
@@ -44,7 +44,7 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),train,dev]'
 	@touch $@
 
-$(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*.py export/*/*.py export/weights/compact/*/* sceneseek/packs/*)
+$(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*/*.py export/*/*/*.py export/*/weights/compact/*/* sceneseek/packs/*)
 	$(BIN)/sceneseek export --pack compact --out $(BUNDLE)
 
 .PHONY: demo
@@ -81,7 +81,7 @@ types: $(VENV)/.dev  ## mypy alone
 
 .PHONY: bench
 bench: $(BUNDLE)/manifest.json  ## measure speed beside the floors (IMAGES=DIR, BENCH=--quick)
-	$(BIN)/sceneseek bench --bundle $(BUNDLE) --images "$(if $(filter $(GALLERY),$(IMAGES)),$(FLICKR8K)/images,$(IMAGES))" \
+	$(BIN)/python -m benchmarks --bundle $(BUNDLE) --images "$(if $(filter $(GALLERY),$(IMAGES)),$(FLICKR8K)/images,$(IMAGES))" \
 	    $(if $(wildcard $(FLICKR8K)/captions.tsv),--queries $(FLICKR8K)/captions.tsv) $(BENCH)
 
 # The stack in containers: docker-compose.yml, docs/operations.md.

@@ -20,7 +20,7 @@ import click
 from benchmarks.client import Client
 from benchmarks.fuzzing import PHASES, Held, contract, hold
 from benchmarks.serving import HOST, serving
-from indexer.walk import list_images
+from sceneseek_indexer.walk import list_images
 
 
 @click.command()

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from indexer.build import BuildOptions, index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import ImageEncoder
 from sceneseek.payload import relative_path
 from sceneseek.store.edge import EdgeStore
 from sceneseek.vectors import Vectors
+from sceneseek_indexer.build import BuildOptions, index_folder
 
 # Vectors of one image in batches of different sizes differ by rounding.
 _TOLERANCE = 1e-5

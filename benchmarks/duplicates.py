@@ -22,7 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageOps
 
-from indexer.duplicates import (
+from sceneseek.bundle import Bundle
+from sceneseek.decode import decode
+from sceneseek.encoders import ImageEncoder
+from sceneseek.preprocess import enough_pixels, prepare
+from sceneseek.vectors import Floats
+from sceneseek_indexer.duplicates import (
     COPY_COSINE,
     COPY_SHARE,
     CROP_COSINE,
@@ -31,14 +36,9 @@ from indexer.duplicates import (
     near_duplicates,
     weight,
 )
-from indexer.fingerprint import fingerprint
-from indexer.pipeline import batched
-from indexer.walk import list_images
-from sceneseek.bundle import Bundle
-from sceneseek.decode import decode
-from sceneseek.encoders import ImageEncoder
-from sceneseek.preprocess import enough_pixels, prepare
-from sceneseek.vectors import Floats
+from sceneseek_indexer.fingerprint import fingerprint
+from sceneseek_indexer.pipeline import batched
+from sceneseek_indexer.walk import list_images
 
 Bits = npt.NDArray[np.uint8]
 _WRITTEN: dict[str, Any] = {"format": "JPEG", "quality": 92}
@@ -103,7 +103,7 @@ def look(encoder: ImageEncoder, contents: Iterable[bytes], batch: int = 16) -> S
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of pictures: `differing` bits, `weights`, `cosine`; arrays of one shape, see `indexer.duplicates`."""
+    """Pairs of pictures: `differing` bits, `weights`, `cosine`; arrays of one shape."""
 
     differing: Floats
     weights: Floats

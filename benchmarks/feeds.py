@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.texts import own_queries
-from indexer.load import Loaded, load
-from indexer.walk import list_images
 from sceneseek.bundle import Bundle
 from sceneseek.manifest import ImageInput
 from sceneseek.tokenizer import Tokenizer
+from sceneseek_indexer.load import Loaded, load
+from sceneseek_indexer.walk import list_images
 
 Feed = Mapping[str, np.ndarray[Any, Any]]
 

@@ -20,15 +20,15 @@ from pathlib import Path
 from benchmarks.machine import cores
 from benchmarks.report import Figure, Goal, Section
 from benchmarks.timing import measure
-from indexer.build import BuildOptions, index_listing
-from indexer.load import Loaded, load
-from indexer.pipeline import batched, bounded_map
-from indexer.walk import ImageFile, Listing
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import ImageEncoder
 from sceneseek.errors import SourceError
 from sceneseek.preprocess import Pixels
 from sceneseek.store.edge import EdgeStore
+from sceneseek_indexer.build import BuildOptions, index_listing
+from sceneseek_indexer.load import Loaded, load
+from sceneseek_indexer.pipeline import batched, bounded_map
+from sceneseek_indexer.walk import ImageFile, Listing
 
 GOAL = Goal("ratio", 0.85, "least")
 # Prepared pictures that encode-only goes round in; all of a large folder would fill the memory.

@@ -24,11 +24,11 @@ import torch
 
 from benchmarks import checkpoints
 from benchmarks.machine import cores, describe, others
-from export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
 from sceneseek.alignment import normalise
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek.runtime import open_session
 from sceneseek.vectors import Floats
+from sceneseek_export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
 
 GOAL = 1e-4
 BATCHES = range(1, 65)

@@ -15,13 +15,13 @@ from benchmarks.machine import others
 from benchmarks.report import Report, Section
 from benchmarks.serving import serving
 from benchmarks.texts import drawn
-from indexer.build import BuildOptions
-from indexer.walk import ImageFile, list_images
 from sceneseek.bundle import Bundle
 from sceneseek.runtime import Device
 from sceneseek.store.edge import EdgeStore
+from sceneseek_indexer.build import BuildOptions
+from sceneseek_indexer.walk import ImageFile, list_images
 
-PROJECT, RUNTIME = "sceneseek", ("cpu",)
+PROJECT, RUNTIME = "sceneseek", ("cpu", "serve", "index")
 
 
 @dataclass(frozen=True, slots=True)

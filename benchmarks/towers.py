@@ -29,20 +29,20 @@ from benchmarks import checkpoints
 from benchmarks.machine import describe, others
 from benchmarks.report import Figure, Goal, Report, Section
 from benchmarks.timing import measure
-from export.compose import score_graph, text_graph
-from export.precision import dynamic_int8, static_int8
-from export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
 from sceneseek.alignment import Alignment, Hubness, LearnedBlock, Typical, normalise
 from sceneseek.files import write_atomic
 from sceneseek.heads import Calibration, FirstLayer, MlpHead
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek.runtime import open_session
 from sceneseek.vectors import Floats
+from sceneseek_export.compose import score_graph, text_graph
+from sceneseek_export.precision import dynamic_int8, static_int8
+from sceneseek_export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
 
 Feed = dict[str, npt.NDArray[Any]]
 
 _IMAGES, _TOKENS, _SHORTLIST = 8, 16, 100
-# As a learned space is (`training.recipe`): dimensions of its blocks, and what a head makes of them.
+# As a learned space is (`sceneseek_training.recipe`): dimensions of its blocks, and what a head makes of them.
 _BLOCKS, _BANK, _TYPICAL, _HIDDEN = (256, 128), 1_000, 64, 64
 
 

@@ -17,16 +17,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.engine import Clusters
-from indexer.load import Loaded
-from indexer.pipeline import batched
-from indexer.receipt import Receipt
-from indexer.receipt_file import ReceiptFile
-from indexer.walk import list_images
-from indexer.writing import Writing
 from sceneseek.bundle import Bundle
 from sceneseek.store import CollectionInfo, Source
 from sceneseek.store.edge import EdgeStore
 from sceneseek.vectors import Vectors
+from sceneseek_indexer.load import Loaded
+from sceneseek_indexer.pipeline import batched
+from sceneseek_indexer.receipt import Receipt
+from sceneseek_indexer.receipt_file import ReceiptFile
+from sceneseek_indexer.walk import list_images
+from sceneseek_indexer.writing import Writing
 
 GOAL_SECONDS = 3.0
 _A_FOLDER = 500

@@ -1,7 +1,7 @@
 """The command line: `sceneseek COMMAND`. Errors become one line and an exit code here, nowhere else.
 
-Exit codes: 0 done, 1 failed, 2 usage. Each room adds its command by an entry point, loaded when it is
-asked for, so `sceneseek search` does not pay for torch.
+Exit codes: 0 done, 1 failed, 2 usage. Each role adds its command by an entry point, loaded when it is asked for, so
+`sceneseek search` does not import torch. A role is installed by an extra; a command without its extra names it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 import click
 
 from sceneseek import __version__, logs
-from sceneseek.errors import SceneseekError, one_line
+from sceneseek.errors import MissingExtra, SceneseekError, one_line
 from sceneseek.next_step import next_steps
 from sceneseek.options import places
 from sceneseek.search_command import search
@@ -21,12 +21,16 @@ from sceneseek.search_command import search
 log = logging.getLogger(__name__)
 
 
-class _Rooms(click.Group):
-    """A group that finds the other rooms' commands by their entry points."""
+# The extra that brings what a command imports, where it has another name than the command.
+_EXTRAS = {"keys": "serve"}
+
+
+class _Roles(click.Group):
+    """A group that finds the roles' commands by their entry points."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        rooms = {point.name for point in entry_points(group="sceneseek.commands")}
-        return sorted({*super().list_commands(ctx), *rooms})
+        roles = {point.name for point in entry_points(group="sceneseek.commands")}
+        return sorted({*super().list_commands(ctx), *roles})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = super().get_command(ctx, cmd_name)
@@ -37,8 +41,17 @@ class _Rooms(click.Group):
             return command
         return None
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if ctx.invoked_subcommand is None or (error.name or "sceneseek").startswith("sceneseek"):
+                raise
+            extra = _EXTRAS.get(ctx.invoked_subcommand, ctx.invoked_subcommand)
+            raise MissingExtra(ctx.invoked_subcommand, extra, str(error.name)) from error
 
-@click.group(cls=_Rooms, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=_Roles, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sceneseek")
 @click.option("--debug", is_flag=True, envvar="SCENESEEK_DEBUG", help="Show tracebacks and debug logs.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what was chosen, and why.")

@@ -18,6 +18,7 @@
     │   └── UnfitGeneration  a generation that is damaged, or not what was to be built
     ├── ExportError          a graph that could not be made or differs from its source
     ├── StartError           a service whose address is taken or whose worker died
+    ├── MissingExtra         a command whose packages are not installed               exit 1
     ├── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
     └── TryAgain             a request that may be answered a little later
         ├── Overloaded       more requests than can be answered                       HTTP 429
@@ -242,6 +243,25 @@ class StartError(SceneseekError):
 
     slug = "start"
     title = "The service cannot start"
+
+
+class MissingExtra(SceneseekError):
+    """A command whose packages are not installed.
+
+    Args:
+        command: what was asked for.
+        extra: the extra that brings the packages.
+        module: the first module that is missing.
+    """
+
+    slug = "missing-extra"
+    title = "Packages are missing"
+
+    def __init__(self, command: str, extra: str, module: str) -> None:
+        super().__init__(
+            f"the command `{command}` needs packages that are not installed ({module})",
+            f"pip install 'sceneseek[{extra}]'",
+        )
 
 
 class RuntimeUnavailable(SceneseekError):

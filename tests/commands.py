@@ -17,7 +17,7 @@ from tests import dockerfile
 from tests.stack import ROOT, STAGES, THREE, project
 
 PROGRAMS = ("sceneseek", "docker", "make")
-ROOMS = ("sceneseek", "export", "training", "indexer", "evaluation", "server")
+ROLES = ("sceneseek", "export", "training", "indexer", "evaluation", "server")
 _ENDS_A_COMMAND = {"|", "||", "&&", ";", "&", "(", ")", ";;"}
 _SHELLS = ("", "sh", "bash", "shell", "console")
 
@@ -211,4 +211,4 @@ def commented() -> list[Path]:
     names = ("Makefile", "Dockerfile", ".env.example", "constraints.txt", "pyproject.toml", ".ci/run")
     return [*(ROOT / name for name in names), *sorted(ROOT.glob("docker-compose*.yml")),
             *sorted((ROOT / "deploy").glob("*.*")), *sorted((ROOT / "scripts").iterdir()),
-            *(file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py")))]  # fmt: skip
+            *(file for room in ROLES for file in sorted((ROOT / room).rglob("*.py")))]  # fmt: skip

@@ -39,9 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The compact pack's bundle, exported once from the real towers, with the alignment and head that are shipped."""
-    from export.bundle import export_bundle  # noqa: PLC0415 - imports torch
-    from export.trained import Trained  # noqa: PLC0415
     from sceneseek.packs import find_pack  # noqa: PLC0415
+    from sceneseek_export.bundle import export_bundle  # noqa: PLC0415 - imports torch
+    from sceneseek_export.trained import Trained  # noqa: PLC0415
 
     pack = find_pack("compact")
     out = tmp_path_factory.mktemp("bundle") / "compact"
@@ -57,8 +57,8 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def index_url(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """An index of the gallery. Read only: copy the directory before changing it."""
-    from indexer.build import index_folder  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
+    from sceneseek_indexer.build import index_folder  # noqa: PLC0415
 
     url = f"file:{tmp_path_factory.mktemp('index')}"
     index_folder(gallery, bundle, open_store(url))

@@ -9,11 +9,11 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 
 from sceneseek.errors import IndexUnavailable
-from server.errors import answer_errors_as_problems
-from server.guard import Guard, guard, guard_problem
-from server.guard.caller import caller
-from server.guard.key_file import add_key, new_key
-from server.headers import add_security_headers
+from sceneseek_server.errors import answer_errors_as_problems
+from sceneseek_server.guard import Guard, guard, guard_problem
+from sceneseek_server.guard.caller import caller
+from sceneseek_server.guard.key_file import add_key, new_key
+from sceneseek_server.headers import add_security_headers
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SEARCH = "/v1/search"

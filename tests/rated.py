@@ -10,9 +10,9 @@ from sceneseek.alignment import Alignment, normalise
 from sceneseek.heads import Head
 from sceneseek.heads.base import sigmoid
 from sceneseek.vectors import Floats
+from sceneseek_training.folds import Lesson
+from sceneseek_training.rated import Pairs, Positions, RatedSpace
 from tests.weights import CLASSES, TEXT, TOWERS, drawn_alignment, numbers
-from training.folds import Lesson
-from training.rated import Pairs, Positions, RatedSpace
 
 NOTHING = np.zeros(0, np.int64)
 

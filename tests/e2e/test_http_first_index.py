@@ -6,9 +6,9 @@ import json
 import shlex
 from pathlib import Path
 
-from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek_indexer.build import index_folder
 from tests.conftest import CommandLine
 from tests.drawing import NAMES
 from tests.exposed import families, value

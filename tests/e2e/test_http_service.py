@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 from sceneseek.bundle import Bundle
-from server.guard.key_file import remove_key
+from sceneseek_server.guard.key_file import remove_key
 from tests.door import made_key
 from tests.drawing import NAMES, draw_gallery
 
@@ -299,8 +299,8 @@ def test_as_json_every_line_is_an_object_and_a_request_is_one_of_them(bundle: Bu
         out, errors = process.communicate(timeout=20)
     assert (out, process.returncode) == ("", 0)
     lines += [json.loads(line) for line in errors.splitlines()]
-    assert {"gunicorn.error", "server.access"} <= {line["logger"] for line in lines}
-    access = {line["route"]: line for line in lines if line["logger"] == "server.access"}
+    assert {"gunicorn.error", "sceneseek.access"} <= {line["logger"] for line in lines}
+    access = {line["route"]: line for line in lines if line["logger"] == "sceneseek.access"}
     assert access["/v1/search"]["request_id"] == answer.headers["X-Request-ID"] == "mine"
     assert access["/v1/search"]["bytes"] == len(answer.content)
     assert "circle" not in errors

@@ -118,10 +118,10 @@ def collection_is_whole(home: Path) -> None:
 
 def test_a_run_that_is_interrupted_is_gone_on_with(sceneseek: CommandLine, tmp_path: Path, gallery: Path) -> None:
     program = (
-        "import os, signal, sys; import indexer.writing; import sceneseek.cli as cli\n"
-        "add = indexer.writing.Writing.add\n"
+        "import os, signal, sys; import sceneseek_indexer.writing; import sceneseek.cli as cli\n"
+        "add = sceneseek_indexer.writing.Writing.add\n"
         "def interrupted(*arguments):\n    add(*arguments)\n    os.kill(os.getpid(), signal.SIGINT)\n"
-        "indexer.writing.Writing.add = interrupted\n"
+        "sceneseek_indexer.writing.Writing.add = interrupted\n"
         "sys.argv = ['sceneseek', 'index', 'photos', '--index', 'file:new', '--batch', '3']\ncli.main()\n"
     )
     stopped = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -22,12 +22,12 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 
-import server
+import sceneseek_server
 from benchmarks.serving import serving
-from indexer.build import BuildOptions, index_folder
-from indexer.sidecar import Sidecar
 from sceneseek.bundle import Bundle
 from sceneseek.store import CollectionInfo, VectorStore, open_store
+from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_indexer.sidecar import Sidecar
 from tests.drawing import NAMES, scenery
 from tests.museum import COPIES, PAINTINGS, build_museum, strict_bundle
 from tests.running import running
@@ -35,7 +35,7 @@ from tests.running import running
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route
 
-STATIC = Path(server.__file__).parent / "static"
+STATIC = Path(sceneseek_server.__file__).parent / "static"
 # Copies are folded into what they are copies of.
 LEADING = len(NAMES) + PAINTINGS
 IMAGES = LEADING + sum(map(len, COPIES.values()))

@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from indexer.transfer import transfer
 from sceneseek.bundle import Bundle
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek_indexer.transfer import transfer
 from tests.played_qdrant import PlayedQdrant
 
 SCENESEEK = Path(sys.executable).with_name("sceneseek")

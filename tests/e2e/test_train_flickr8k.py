@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.trained import shipped_alignment
 from sceneseek.alignment import Alignment
 from sceneseek.captions import Captions, read_split
 from sceneseek.packs import find_pack
-from training.corpus import gather
-from training.images import ImageTowers
-from training.recall import recall_at
-from training.texts import TextTowers
+from sceneseek_export.trained import shipped_alignment
+from sceneseek_training.corpus import gather
+from sceneseek_training.images import ImageTowers
+from sceneseek_training.recall import recall_at
+from sceneseek_training.texts import TextTowers
 
 pytestmark = pytest.mark.flickr8k
 PACK = find_pack("compact")

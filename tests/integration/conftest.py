@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 from sceneseek.bundle import Bundle
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
-from server.app import create_app
-from server.guard import Guard
+from sceneseek_server.app import create_app
+from sceneseek_server.guard import Guard
 from tests.engines import ENGINES, opened
 
 

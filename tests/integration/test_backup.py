@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import open_store
+from sceneseek_indexer.build import index_folder
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.towers import CASES, Bench
-from export.towers import TextTower
+from sceneseek_export.towers import TextTower
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,9 @@ import huggingface_hub.constants
 import pytest
 
 from benchmarks import checkpoints
-from export.towers.checkpoint import checkpoint
 from sceneseek.errors import ExportError
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek_export.towers.checkpoint import checkpoint
 from tests.conftest import ROOT
 
 NAME, REVISION = "some-owner/some-model", "0123456789abcdef0123456789abcdef01234567"
@@ -34,7 +34,7 @@ OTHERS = ("README.md", "flax_model.msgpack", "tf_model.h5", "onnx/model.onnx", "
 
 PROGRAM = """
 import json, sys
-from export.towers.checkpoint import checkpoint
+from sceneseek_export.towers.checkpoint import checkpoint
 from sceneseek.errors import ExportError
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 for source in sys.argv[1:]:

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import checkpoints
-from export.towers import TextTower, load_text_tower
 from sceneseek.packs import TextTowerSpec
 from sceneseek.tokenizer import Tokenizer
+from sceneseek_export.towers import TextTower, load_text_tower
 
 transformers: Any = untyped_transformers
 

@@ -21,11 +21,11 @@ import torch
 import transformers as untyped_transformers
 
 from benchmarks import checkpoints
-from export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
-from export.towers import pretrained as pretrained_module
 from sceneseek.errors import ExportError
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec, find_pack, hub_name
 from sceneseek.tokenizer import Tokenizer
+from sceneseek_export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
+from sceneseek_export.towers import pretrained as pretrained_module
 from tests.conftest import ROOT
 
 transformers: Any = untyped_transformers

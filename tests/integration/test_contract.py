@@ -15,8 +15,8 @@ from referencing.jsonschema import DRAFT202012
 
 from benchmarks.fuzzing import Held, contract, hold
 from sceneseek.search import Search
-from server.app import create_app
-from server.problem import MEDIA_TYPE
+from sceneseek_server.app import create_app
+from sceneseek_server.problem import MEDIA_TYPE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

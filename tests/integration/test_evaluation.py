@@ -10,13 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import Bootstrap
-from evaluation.metrics import ranking_figures
-from evaluation.pairs import encode_images, encode_texts, score_pairs
-from evaluation.retrieval import evaluate_retrieval, rescored_rank
-from export.bundle import export_bundle
-from export.trained import Trained, shipped_alignment
-from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
@@ -26,6 +19,13 @@ from sceneseek.request import Query
 from sceneseek.scorer import Candidates, Scorer
 from sceneseek.search import Search
 from sceneseek.store import open_store
+from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.metrics import ranking_figures
+from sceneseek_evaluation.pairs import encode_images, encode_texts, score_pairs
+from sceneseek_evaluation.retrieval import evaluate_retrieval, rescored_rank
+from sceneseek_export.bundle import export_bundle
+from sceneseek_export.trained import Trained, shipped_alignment
+from sceneseek_indexer.build import index_folder
 from tests.drawing import NAMES
 from tests.weights import drawn_head
 
@@ -99,7 +99,7 @@ def test_a_caption_that_cannot_be_searched_is_named(mlp_bundle: Bundle) -> None:
 def test_captions_beyond_the_shortlist_keep_their_place(
     mlp_bundle: Bundle, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evaluation.retrieval.DEFAULT_SHORTLIST", 1)
+    monkeypatch.setattr("sceneseek_evaluation.retrieval.DEFAULT_SHORTLIST", 1)
     captions = [Caption(name, text) for name, text in zip(NAMES, TEXTS, strict=True)]
     store = open_store(f"file:{tmp_path}/index")
     figures = evaluate_retrieval(mlp_bundle, gallery, captions, store, bootstrap=Bootstrap(5)).figures

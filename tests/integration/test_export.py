@@ -10,14 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import export.bundle
-from export.bundle import export_bundle
-from export.compose import image_graph
-from export.recipe import EXPORTER
-from export.towers import Towers, load_towers
-from export.trained import Trained, shipped_alignment
-from export.verify import LIMIT, drawn_pictures
-from indexer.build import index_folder
+import sceneseek_export.bundle
 from sceneseek.bundle import Bundle
 from sceneseek.decode import Picture
 from sceneseek.errors import DataError, ExportError
@@ -29,6 +22,13 @@ from sceneseek.scorer import Scorer
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.vectors import Floats
+from sceneseek_export.bundle import export_bundle
+from sceneseek_export.compose import image_graph
+from sceneseek_export.recipe import EXPORTER
+from sceneseek_export.towers import Towers, load_towers
+from sceneseek_export.trained import Trained, shipped_alignment
+from sceneseek_export.verify import LIMIT, drawn_pictures
+from sceneseek_indexer.build import index_folder
 from tests.conftest import CommandLine
 from tests.drawing import NAMES
 from tests.weights import drawn_head
@@ -122,7 +122,7 @@ def test_the_same_input_gives_the_same_files_whatever_the_processor(
 
 
 def test_an_exporter_that_gives_other_graphs_has_another_number(bundle: Bundle) -> None:
-    """If this fails, the graphs changed: raise `export.recipe.EXPORTER` if vectors or scores do, then correct this."""
+    """If this fails, the graphs changed: raise `recipe.EXPORTER` if vectors or scores do, then correct this."""
     files = {name: digest[:16] for name, digest in bundle.manifest.files.items()}
     assert (EXPORTER, files) == (1, GRAPHS)
 
@@ -136,7 +136,7 @@ def test_a_drift_over_the_limit_raises_and_shows_no_bundle(
     def from_another_alignment(towers: object, inputs: object, _: object, head: object) -> object:
         return image_graph(towers, inputs, other, head)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(export.bundle, "image_graph", from_another_alignment)
+    monkeypatch.setattr(sceneseek_export.bundle, "image_graph", from_another_alignment)
     with pytest.raises(ExportError, match=r"image\.joint differs"):
         export_bundle(PACK, trained, tmp_path / "bundle", towers=towers)
     assert list(tmp_path.iterdir()) == []

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.build import BuildOptions, index_folder
-from indexer.generations import generations, roll_back
-from indexer.inspection import inspect
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable
 from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import Point, VectorStore, open_store
+from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_indexer.generations import generations, roll_back
+from sceneseek_indexer.inspection import inspect
 from tests.conftest import CommandLine
 from tests.drawing import NAMES
 from tests.integration.test_models import other_image_graph
@@ -113,7 +113,7 @@ def test_a_generation_that_finds_captions_worse_is_refused_and_may_be_allowed(
     first = index_folder(gallery, bundle, store)
     other = other_image_graph(bundle, tmp_path / "other")
     found: Iterator[float] = iter([80.0, 70.0, 80.0, 70.0])  # of the old and of the new one, twice
-    monkeypatch.setattr("indexer.quality.recall_at_5", lambda *_: next(found))
+    monkeypatch.setattr("sceneseek_indexer.quality.recall_at_5", lambda *_: next(found))
     with pytest.raises(IndexUnavailable, match=r"fall by 10\.00 from 80\.00 to 70\.00, over 2.*--max-loss"):
         index_folder(gallery, other, store, BuildOptions(captions=captions))
     assert store.live() == first.generation

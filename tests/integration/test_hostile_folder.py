@@ -17,7 +17,7 @@ from tests.hostile import build_hostile
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from indexer.build import BuildOptions, index_folder
+from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.store import open_store
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import indexer.encode
-from indexer.build import BuildOptions, index_folder, index_folders
-from indexer.dry_run import foresee
-from indexer.patterns import Patterns
-from indexer.sources import Folder
+import sceneseek_indexer.encode
 from sceneseek.bundle import Bundle
 from sceneseek.errors import InvalidRequest, SourceError
 from sceneseek.payload import point_id, relative_path, source_file
 from sceneseek.store import Source, VectorStore, open_store
+from sceneseek_indexer.build import BuildOptions, index_folder, index_folders
+from sceneseek_indexer.dry_run import foresee
+from sceneseek_indexer.patterns import Patterns
+from sceneseek_indexer.sources import Folder
 from tests.drawing import NAMES
 
 Noise = Callable[[int, int], Image.Image]
@@ -50,7 +50,7 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("an image was to be encoded")
 
-    monkeypatch.setattr(indexer.encode, "ImageEncoder", refuse)
+    monkeypatch.setattr(sceneseek_indexer.encode, "ImageEncoder", refuse)
 
 
 def contents(store: VectorStore) -> dict[tuple[int, str], Any]:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.filters import filter_from_words
 from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore
+from sceneseek_indexer.build import index_folder
 from tests.drawing import NAMES, draw_gallery
 
 

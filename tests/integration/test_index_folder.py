@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import indexer.encode
-from indexer.build import BuildOptions, index_folder
-from indexer.load import load
-from indexer.walk import Skipped, list_images
+import sceneseek_indexer.encode
 from sceneseek.bundle import Bundle
 from sceneseek.errors import SourceError
 from sceneseek.payload import point_id, relative_path
 from sceneseek.store import Source, VectorStore, open_store
+from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_indexer.load import load
+from sceneseek_indexer.walk import Skipped, list_images
 from tests.drawing import NAMES, draw_gallery
 
 Noise = Callable[[int, int], Image.Image]
@@ -61,7 +61,7 @@ def test_a_second_run_encodes_nothing_and_keeps_the_generation(
     def no_encoder(*_: object, **__: object) -> None:
         raise AssertionError("an encoder was made although nothing had changed")
 
-    monkeypatch.setattr(indexer.encode, "ImageEncoder", no_encoder)
+    monkeypatch.setattr(sceneseek_indexer.encode, "ImageEncoder", no_encoder)
     second = index_folder(photos, bundle, store)
     assert (second.indexed, second.unchanged, second.generation) == (0, len(NAMES), first.generation)
     assert [info.name for info in store.generations()] == [first.generation]

@@ -12,17 +12,17 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image, ImageOps
 
-import indexer.encode
-from indexer.build import BuildOptions, index_folder
-from indexer.receipt import Receipt
-from indexer.sidecar import Sidecar
+import sceneseek_indexer.encode
 from sceneseek.bundle import Bundle
 from sceneseek.payload import relative_path
 from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
-from server.app import create_app
-from server.guard import Guard
+from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_indexer.receipt import Receipt
+from sceneseek_indexer.sidecar import Sidecar
+from sceneseek_server.app import create_app
+from sceneseek_server.guard import Guard
 from tests.drawing import NAMES, draw_gallery, scenery
 
 COPIES = {"1.jpg": ("1 small.jpg", "1.webp", "1 grey.png"), "2.jpg": ("2 cropped.jpg",)}
@@ -125,7 +125,7 @@ def test_metadata_that_changed_alone_is_written_without_encoding(
     def no_encoder(*_: object, **__: object) -> None:
         raise AssertionError("an encoder was made although only metadata had changed")
 
-    monkeypatch.setattr(indexer.encode, "ImageEncoder", no_encoder)
+    monkeypatch.setattr(sceneseek_indexer.encode, "ImageEncoder", no_encoder)
     receipt = again(bundle, first, home, "path,title,year\n1.jpg,One,2000\n0.jpg,Zero,1\n")
     assert (receipt.indexed, receipt.described, receipt.duplicates) == (0, 3, 4)
     store = open_store(f"file:{home}/index")

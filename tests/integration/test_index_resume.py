@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from indexer.build import BuildOptions, index_folder, index_folders
-from indexer.sources import Folder
-from indexer.writing import Writing
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, SourceError, UnfitGeneration
 from sceneseek.store import VectorStore, open_store
 from sceneseek.store.edge import EdgeStore
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek_indexer.build import BuildOptions, index_folder, index_folders
+from sceneseek_indexer.sources import Folder
+from sceneseek_indexer.writing import Writing
 from tests.drawing import NAMES, draw_gallery
 from tests.played_qdrant import PlayedQdrant, drop
 

@@ -8,13 +8,13 @@ from typing import Literal
 
 import pytest
 
-from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.search import Search
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
-from server.app import create_app
-from server.feedback_log import FeedbackLog
-from server.guard import Guard
+from sceneseek_indexer.build import index_folder
+from sceneseek_server.app import create_app
+from sceneseek_server.feedback_log import FeedbackLog
+from sceneseek_server.guard import Guard
 from tests.played_grpc import PlayedGrpc
 from tests.played_qdrant import PlayedQdrant
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from indexer.duplicates import mark_duplicates
 from sceneseek.payload import point_id
 from sceneseek.store import Collection, CollectionInfo, Point, open_store
+from sceneseek_indexer.duplicates import mark_duplicates
 
 INFO = CollectionInfo("first", "fingerprint", 64, 0, (), "2026-01-01T00:00:00+00:00")
 RNG = np.random.default_rng(5)

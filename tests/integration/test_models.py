@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable
 from sceneseek.manifest import MANIFEST, Manifest
 from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
+from sceneseek_indexer.build import index_folder
 
 
 def changed(bundle: Bundle, out: Path, **changes: object) -> Bundle:

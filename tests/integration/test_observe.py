@@ -25,8 +25,8 @@ from sceneseek.errors import Overloaded
 from sceneseek.logs import JsonFormatter
 from sceneseek.search import Search
 from sceneseek.store import open_store
-from server.app import create_app
-from server.observe import note_refused, record_stages
+from sceneseek_server.app import create_app
+from sceneseek_server.observe import note_refused, record_stages
 from tests import exposed
 from tests.drawing import NAMES
 
@@ -81,7 +81,7 @@ class Lines(logging.Handler):
         self.said.append(json.loads(self.format(record)))
 
     def access(self) -> list[dict[str, Any]]:
-        return [line for line in self.said if line["logger"] == "server.access"]
+        return [line for line in self.said if line["logger"] == "sceneseek.access"]
 
 
 def read(client: FlaskClient) -> list[Metric]:
@@ -141,7 +141,7 @@ def test_a_request_is_one_line_with_its_facts(client: FlaskClient, lines: Lines)
     assert line.pop("message").startswith("GET /staged/<int:number> 200 in ")
     assert line == {
         "level": "info",
-        "logger": "server.access",
+        "logger": "sceneseek.access",
         "method": "GET",
         "route": "/staged/<int:number>",
         "status": 200,
@@ -262,7 +262,7 @@ def test_an_engine_that_hangs_costs_no_other_metric(
 ) -> None:
     with search.live.borrow() as pair:
         monkeypatch.setattr(pair.collection, "count", lambda: time.sleep(0.5))
-    monkeypatch.setattr("server.observe.generation._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("sceneseek_server.observe.generation._PATIENCE_SECONDS", 0.05)
     client.get("/healthz")
     started = time.monotonic()
     found = read(client)

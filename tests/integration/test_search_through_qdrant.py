@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from indexer.transfer import transfer
 from sceneseek.bundle import Bundle
 from sceneseek.filters import filter_from_words
 from sceneseek.request import Query
@@ -15,6 +14,7 @@ from sceneseek.sample_queries import QUERIES
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek_indexer.transfer import transfer
 from tests.drawing import NAMES
 from tests.played_qdrant import PlayedQdrant
 

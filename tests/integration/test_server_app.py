@@ -14,8 +14,7 @@ import onnxruntime
 import pytest
 from flask.testing import FlaskClient
 
-import server
-from indexer.build import index_folder
+import sceneseek_server
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import TowerTokens
 from sceneseek.query_encoder import QueryEncoder
@@ -23,12 +22,13 @@ from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek.vectors import Vectors
-from server.app import create_app
-from server.guard import Guard
+from sceneseek_indexer.build import index_folder
+from sceneseek_server.app import create_app
+from sceneseek_server.guard import Guard
 from tests.drawing import NAMES
 from tests.played_qdrant import PlayedQdrant
 
-STATIC = Path(server.__file__).parent / "static"
+STATIC = Path(sceneseek_server.__file__).parent / "static"
 
 
 # These change what they stand on, so each test has an index of its own.
@@ -165,7 +165,7 @@ def test_a_fault_of_ours_is_logged_and_not_shown(
     assert (response.status_code, response.content_type) == (500, "application/problem+json")
     assert b"Traceback" not in response.data
     assert b".py" not in response.data
-    record = next(record for record in caplog.records if record.name == "server.errors")
+    record = next(record for record in caplog.records if record.name == "sceneseek_server.errors")
     assert record.exc_info is not None
     assert "secret" not in record.getMessage()
 

@@ -14,8 +14,8 @@ from werkzeug.test import encode_multipart
 
 from sceneseek.payload import point_id
 from sceneseek.search import Search
-from server.app import create_app
-from server.guard import Guard
+from sceneseek_server.app import create_app
+from sceneseek_server.guard import Guard
 from tests.drawing import NAMES
 
 SEARCH, SCORE = "/v1/search", "/v1/score"

@@ -12,8 +12,8 @@ from flask.testing import FlaskClient
 from sceneseek.payload import point_id
 from sceneseek.ratings import read_feedback
 from sceneseek.search import Search
-from server.app import create_app
-from server.feedback_log import FeedbackLog
+from sceneseek_server.app import create_app
+from sceneseek_server.feedback_log import FeedbackLog
 from tests.drawing import NAMES
 
 WHERE = "/v1/feedback"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from indexer.build import BuildOptions, index_folder
-from indexer.sidecar import Sidecar
 from sceneseek.bundle import Bundle
 from sceneseek.search import Search
 from sceneseek.store import open_store
-from server.app import create_app
+from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_indexer.sidecar import Sidecar
+from sceneseek_server.app import create_app
 from tests.drawing import NAMES
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from server.problem import MEDIA_TYPE
+from sceneseek_server.problem import MEDIA_TYPE
 from tests.hostile import encoded, picture
 
 SEARCH, SCORE = "/v1/search", "/v1/score"

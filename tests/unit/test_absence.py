@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.absence import Asked, absence_figures, area_under_curve
-from evaluation.bootstrap import Bootstrap
-from evaluation.nonsense import draw_nonsense
 from sceneseek.match import MatchThreshold
 from sceneseek.request import checked_query
+from sceneseek_evaluation.absence import Asked, absence_figures, area_under_curve
+from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.nonsense import draw_nonsense
 
 ASKED = Asked(
     kind=np.array(["present", "present", "foreign", "nonsense", "absent", "absent"]),

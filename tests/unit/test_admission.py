@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sceneseek.errors import TryAgain
-from server.admission import DEADLINE, Admission
+from sceneseek_server.admission import DEADLINE, Admission
 
 
 class Application:

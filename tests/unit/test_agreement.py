@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from evaluation.agreement import (
+from sceneseek.errors import DataError
+from sceneseek_evaluation.agreement import (
     FIGURES,
     KENDALL,
     Bin,
@@ -23,8 +24,7 @@ from evaluation.agreement import (
     reliability,
     tau_from_table,
 )
-from evaluation.bootstrap import Bootstrap, Doubles
-from sceneseek.errors import DataError
+from sceneseek_evaluation.bootstrap import Bootstrap, Doubles
 
 FEW = Bootstrap(replicates=20)
 # Percentages, so that a map of them keeps apart what differs.

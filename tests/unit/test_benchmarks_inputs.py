@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.command import bench
+from benchmarks.__main__ import bench
 from benchmarks.footprint import directory_bytes, installed_bytes, memory
 from benchmarks.texts import drawn, own_queries, read_queries
 from sceneseek.errors import DataError
@@ -59,7 +59,7 @@ def test_a_directory_weighs_what_its_files_take_on_the_disk(tmp_path: Path) -> N
 
 
 def test_an_installation_is_the_closure_of_its_requirements() -> None:
-    sizes = installed_bytes("sceneseek", ("cpu",))
+    sizes = installed_bytes("sceneseek", ("cpu", "serve"))
     assert {"sceneseek", "onnxruntime", "flask", "werkzeug", "numpy"} <= set(sizes)
     assert not {"torch", "transformers", "pytest"} & set(sizes)
     assert list(sizes.values()) == sorted(sizes.values(), reverse=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.bootstrap import Bootstrap, Figure, Positions
+from sceneseek_evaluation.bootstrap import Bootstrap, Figure, Positions
 
 
 def mean(x: np.ndarray, groups: Positions, bootstrap: Bootstrap | None = None) -> Figure:

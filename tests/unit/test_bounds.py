@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.bootstrap import Figure
-from evaluation.bounds import missed, read_bounds
 from sceneseek.errors import InvalidRequest
+from sceneseek_evaluation.bootstrap import Figure
+from sceneseek_evaluation.bounds import missed, read_bounds
 
 FIGURES = {
     "recall@1": Figure(0.25, 0.2, 0.3),

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import Bootstrap, Figure
 from sceneseek.ratings import Ratings
 from sceneseek.vectors import Floats
-from training.choice import choose, rule
-from training.head_recipes import RECIPES
-from training.study import Grouping, Validated
-from training.validation import measure
+from sceneseek_evaluation.bootstrap import Bootstrap, Figure
+from sceneseek_training.choice import choose, rule
+from sceneseek_training.head_recipes import RECIPES
+from sceneseek_training.study import Grouping, Validated
+from sceneseek_training.validation import measure
 
 IMAGES, EACH = 12, 6
 BOOTSTRAP = Bootstrap(replicates=200)

@@ -9,7 +9,7 @@ import pytest
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
 from sceneseek.ratings import read_crowd, read_expert
-from training.course import read_course
+from sceneseek_training.course import read_course
 
 FILES = {
     "train_dataset.csv": "image,query_id,query_text\n"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.observe import note_problem, record_stages, request_id
-from server.observe.exchange import Exchange, accepted_id, current
+from sceneseek_server.observe import note_problem, record_stages, request_id
+from sceneseek_server.observe.exchange import Exchange, accepted_id, current
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from sceneseek.errors import Conflict, FeedbackUnavailable, InvalidRequest
 from sceneseek.ratings import read_feedback
-from server import feedback_log
-from server.feedback_log import Feedback, FeedbackLog, feedback_path
+from sceneseek_server import feedback_log
+from sceneseek_server.feedback_log import Feedback, FeedbackLog, feedback_path
 
 ROOT = Path(__file__).parents[2]
 SAID = Feedback("a dog in the snow", "winter/dog.jpg", 4, rater="ann", key="k1")
@@ -269,7 +269,7 @@ def test_on_a_disk_that_is_really_full_it_says_so(tmp_path: Path) -> None:
     program = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from server.feedback_log import Feedback, FeedbackLog\n"
+        "from sceneseek_server.feedback_log import Feedback, FeedbackLog\n"
         "from sceneseek.errors import FeedbackUnavailable\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (250, 250))\n"
@@ -350,7 +350,7 @@ def test_a_place_that_is_no_file_is_named(tmp_path: Path) -> None:
 _WRITER = """
 import sys, threading
 from pathlib import Path
-from server.feedback_log import Feedback, FeedbackLog
+from sceneseek_server.feedback_log import Feedback, FeedbackLog
 kept, run = FeedbackLog(Path(sys.argv[1])), sys.argv[2]
 def send(thread):
     for number in range(10**9):

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from export.fidelity import (
+from sceneseek.bundle import Bundle
+from sceneseek.errors import DataError, ExportError
+from sceneseek.files import sha256_of
+from sceneseek.manifest import Dimensions, Head, ImageInput, Manifest, TextInput
+from sceneseek.vectors import Floats
+from sceneseek_export.fidelity import (
     RECALL,
     TAU_C,
     Cosine,
@@ -27,12 +32,7 @@ from export.fidelity import (
     check,
     measure_fidelity,
 )
-from export.graphs import piece
-from sceneseek.bundle import Bundle
-from sceneseek.errors import DataError, ExportError
-from sceneseek.files import sha256_of
-from sceneseek.manifest import Dimensions, Head, ImageInput, Manifest, TextInput
-from sceneseek.vectors import Floats
+from sceneseek_export.graphs import piece
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "yellow": (230, 220, 40)}
 SIDE = 8

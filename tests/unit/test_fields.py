@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.fields import Column, Forced, Unfit, place, read_texts, read_values
+from sceneseek_indexer.fields import Column, Forced, Unfit, place, read_texts, read_values
 
 
 @pytest.mark.parametrize(

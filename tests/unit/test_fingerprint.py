@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from indexer.fingerprint import fingerprint, same_colour
 from sceneseek.decode import decode
+from sceneseek_indexer.fingerprint import fingerprint, same_colour
 from tests.drawing import scenery
 
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sceneseek.errors import DataError
+from sceneseek_training.folds import Fold, Lesson, grouped_folds
+from sceneseek_training.rated import RatedSpace
+from sceneseek_training.study import GROUPINGS, Grouping
 from tests.rated import captions_of, drawn_space, images_of
-from training.folds import Fold, Lesson, grouped_folds
-from training.rated import RatedSpace
-from training.study import GROUPINGS, Grouping
 
 # Beside the rated ones, at the end: images and captions that only have votes.
 UNRATED = 2

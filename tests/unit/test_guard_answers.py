@@ -9,8 +9,8 @@ import pytest
 
 from sceneseek.errors import BundleError, InvalidRequest
 from sceneseek.filters import filter_from_json, filter_from_words
-from server.guard import Guard
-from server.guard.paths import check_filter
+from sceneseek_server.guard import Guard
+from sceneseek_server.guard.paths import check_filter
 from tests.door import SEARCH, behind_door
 
 

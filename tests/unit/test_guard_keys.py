@@ -18,11 +18,11 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 
 from sceneseek.errors import InvalidRequest, NotFound, SourceError
-from server.guard import Guard
-from server.guard import keys as keys_module
-from server.guard.command import keys as keys_command
-from server.guard.key_file import read_keys, remove_key
-from server.guard.keys import KeyRing
+from sceneseek_server.guard import Guard
+from sceneseek_server.guard import keys as keys_module
+from sceneseek_server.guard.command import keys as keys_command
+from sceneseek_server.guard.key_file import read_keys, remove_key
+from sceneseek_server.guard.keys import KeyRing
 from tests.door import SEARCH, behind_door, made_key
 
 

@@ -10,9 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from sceneseek.errors import InvalidRequest
-from server.guard import Guard
-from server.guard.caller import network
-from server.guard.rates import Rates, parsed_rate
+from sceneseek_server.guard import Guard
+from sceneseek_server.guard.caller import network
+from sceneseek_server.guard.rates import Rates, parsed_rate
 from tests.door import SEARCH, behind_door, made_key
 
 

@@ -8,8 +8,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from sceneseek.errors import InvalidRequest
-from server.guard import Guard
-from server.guard.origins import checked_origin
+from sceneseek_server.guard import Guard
+from sceneseek_server.guard.origins import checked_origin
 from tests.door import SEARCH, behind_door, made_key
 
 ELSEWHERE = "https://elsewhere.example"

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.fidelity import FidelityData
-from export.lowering import COMPARED_IMAGES, COMPARED_TEXTS, Lowering, Sample, compared_texts, lowered
-from export.precision import CALIBRATION_IMAGES
-from export.towers import Towers
 from sceneseek.errors import ExportError
 from sceneseek.sample_queries import QUERIES
+from sceneseek_export.fidelity import FidelityData
+from sceneseek_export.lowering import COMPARED_IMAGES, COMPARED_TEXTS, Lowering, Sample, compared_texts, lowered
+from sceneseek_export.precision import CALIBRATION_IMAGES
+from sceneseek_export.towers import Towers
 from tests.small_towers import image_tower, text_tower
 
 

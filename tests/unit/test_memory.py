@@ -6,7 +6,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from indexer.memory import Room
+from sceneseek_indexer.memory import Room
 
 
 def test_no_more_is_taken_at_once_than_there_is() -> None:

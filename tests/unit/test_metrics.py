@@ -7,8 +7,8 @@ import threading
 from prometheus_client import Metric
 from prometheus_client.exposition import generate_latest
 
-from server.observe.exchange import Exchange
-from server.observe.metrics import Metrics
+from sceneseek_server.observe.exchange import Exchange
+from sceneseek_server.observe.metrics import Metrics
 from tests import exposed
 
 

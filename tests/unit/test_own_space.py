@@ -10,14 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 
-from export.compose import Graphs, image_graph, text_graph
-from export.towers import Towers
-from export.trained import COSINE, Trained, check_trained, find_trained, own_space
 from sceneseek.alignment import Alignment, normalise
 from sceneseek.errors import ExportError
 from sceneseek.heads import save_head
 from sceneseek.packs import OwnSpace, Pack
 from sceneseek.vectors import Floats
+from sceneseek_export.compose import Graphs, image_graph, text_graph
+from sceneseek_export.towers import Towers
+from sceneseek_export.trained import COSINE, Trained, check_trained, find_trained, own_space
 from tests.small_towers import features_and_logits, image_tower, text_tower
 from tests.weights import drawn_head
 

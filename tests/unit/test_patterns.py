@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.patterns import Patterns
-from indexer.walk import list_images
 from sceneseek.errors import InvalidRequest, SourceError
+from sceneseek_indexer.patterns import Patterns
+from sceneseek_indexer.walk import list_images
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from indexer.pipeline import batched, bounded_map
+from sceneseek_indexer.pipeline import batched, bounded_map
 
 
 def test_results_keep_the_order_of_the_source() -> None:

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.known import Known, known_images
-from indexer.load import Loaded
-from indexer.plan import Place, Plan, make_plan, place, questions
-from indexer.receipt import Receipt
-from indexer.receipt_file import ReceiptFile
-from indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
-from indexer.writing import Writing
 from sceneseek.payload import point_id
 from sceneseek.store import CollectionInfo, Source
 from sceneseek.vectors import Vectors
+from sceneseek_indexer.known import Known, known_images
+from sceneseek_indexer.load import Loaded
+from sceneseek_indexer.plan import Place, Plan, make_plan, place, questions
+from sceneseek_indexer.receipt import Receipt
+from sceneseek_indexer.receipt_file import ReceiptFile
+from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
+from sceneseek_indexer.writing import Writing
 from tests.memory_collection import Killed, MemoryCollection
 
 INFO = CollectionInfo("g", "f", 32, 0, (Source("", "/a"), Source("b", "/b")), "2026-01-01T00:00:00.000000+00:00")
@@ -72,7 +72,7 @@ class Disk:
 
 
 def run(disk: Disk, index: MemoryCollection, prune: bool) -> tuple[Plan, Receipt]:
-    """What `indexer.build` does, without files and graphs."""
+    """What `sceneseek_indexer.build` does, without files and graphs."""
     known = {place(image): image for image in known_images(index)}
     listings = disk.listings()
     hashes = {place(file): sha(disk.files[place(file)][0]) for file in questions(listings.values(), known)}

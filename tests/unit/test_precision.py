@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from export.compose import Composition, Output
-from export.graphs import piece
-from export.precision import Feed, dynamic_int8, half, static_int8
 from sceneseek.errors import ExportError
 from sceneseek.vectors import Floats
+from sceneseek_export.compose import Composition, Output
+from sceneseek_export.graphs import piece
+from sceneseek_export.precision import Feed, dynamic_int8, half, static_int8
 
 ROOT = Path(__file__).parents[2]
 FEATURES = 16

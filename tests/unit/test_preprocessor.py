@@ -18,12 +18,12 @@ import pytest
 import transformers as untyped_transformers
 from PIL import Image, ImageFilter
 
-from export.towers.preprocessor import image_input
 from sceneseek.decode import decode
 from sceneseek.errors import ExportError
 from sceneseek.manifest import ImageInput
 from sceneseek.packs import ImageTowerSpec
 from sceneseek.preprocess import enough_pixels, prepare
+from sceneseek_export.towers.preprocessor import image_input
 
 transformers: Any = untyped_transformers
 

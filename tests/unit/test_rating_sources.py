@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sceneseek.errors import DataError, InvalidRequest
-from training.rating_sources import RatingSources, read_rating_material
+from sceneseek_training.rating_sources import RatingSources, read_rating_material
 
 IMAGES = ("a.jpg", "b.jpg")
 COURSE = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer.known import Known
-from indexer.receipt_file import ReceiptFile, earlier_lines, file_line
 from sceneseek.errors import SourceError
+from sceneseek_indexer.known import Known
+from sceneseek_indexer.receipt_file import ReceiptFile, earlier_lines, file_line
 
 IMAGE = Known("id", 0, "a.png", 1, 2, "hash")
 

@@ -18,15 +18,15 @@ from sklearn.preprocessing import StandardScaler
 from sceneseek.errors import InvalidRequest
 from sceneseek.heads import Calibration, ConstantHead, CosineHead, IsotonicCurve, TreesHead
 from sceneseek.vectors import Floats
+from sceneseek_training.folds import Lesson
+from sceneseek_training.head_recipes import OURS, PROTOTYPE, RECIPES, find_recipe
+from sceneseek_training.rated import RatedSpace
+from sceneseek_training.regressors import learn_head, network, trees
+from sceneseek_training.regressors.columns import Columns, joined, read_inputs
+from sceneseek_training.regressors.correction import Options, learn_correction
+from sceneseek_training.regressors.linear import PENALTIES
 from tests.rated import drawn_space, every_pair, no_pairs, scores
 from tests.weights import TOWERS, drawn_alignment, numbers
-from training.folds import Lesson
-from training.head_recipes import OURS, PROTOTYPE, RECIPES, find_recipe
-from training.rated import RatedSpace
-from training.regressors import learn_head, network, trees
-from training.regressors.columns import Columns, joined, read_inputs
-from training.regressors.correction import Options, learn_correction
-from training.regressors.linear import PENALTIES
 
 # Quick ones, for questions that do not need a good head.
 SHORT = Options(hidden=8, networks=2, steps=30)

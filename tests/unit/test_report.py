@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.agreement import FIGURES, Rated, measure_agreement
-from evaluation.bootstrap import Bootstrap
 from sceneseek.errors import DataError
 from sceneseek.ratings import Ratings
-from training.head_recipes import RECIPES
-from training.report import HTML, MARKDOWN, write_report
-from training.report.escape import for_markdown
-from training.report.levels import levels
-from training.report.measures import DASH, MEASURES, RMSE, TAU_C, decimal, signed
-from training.report.palette import COLOURS, line_of
-from training.report.plots import apart
-from training.study import GROUPINGS, Choice, Grouping, LearningPoint, Study, Validated
+from sceneseek_evaluation.agreement import FIGURES, Rated, measure_agreement
+from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_training.head_recipes import RECIPES
+from sceneseek_training.report import HTML, MARKDOWN, write_report
+from sceneseek_training.report.escape import for_markdown
+from sceneseek_training.report.levels import levels
+from sceneseek_training.report.measures import DASH, MEASURES, RMSE, TAU_C, decimal, signed
+from sceneseek_training.report.palette import COLOURS, line_of
+from sceneseek_training.report.plots import apart
+from sceneseek_training.study import GROUPINGS, Choice, Grouping, LearningPoint, Study, Validated
 
 IMAGES, CAPTIONS, PAIRS = 12, 10, 60
 RULE = "the candidate must beat the baseline"

@@ -1,4 +1,4 @@
-"""The rooms depend on each other downwards only, and what serves needs no torch."""
+"""The packages depend on each other downwards only, and what serves needs no torch."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ import ast
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# A room may import those named here (and itself).
+# A package may import those named here (and itself).
 BELOW = {
     "sceneseek": set(),
-    "export": {"sceneseek", "evaluation"},
-    "training": {"sceneseek", "export", "evaluation"},
-    "indexer": {"sceneseek"},
-    "server": {"sceneseek"},
-    "evaluation": {"sceneseek", "indexer"},
-    "benchmarks": {"sceneseek", "indexer", "export"},
+    "sceneseek_export": {"sceneseek", "sceneseek_evaluation"},
+    "sceneseek_training": {"sceneseek", "sceneseek_export", "sceneseek_evaluation"},
+    "sceneseek_indexer": {"sceneseek"},
+    "sceneseek_server": {"sceneseek"},
+    "sceneseek_evaluation": {"sceneseek", "sceneseek_indexer"},
+    "benchmarks": {"sceneseek", "sceneseek_indexer", "sceneseek_export"},
 }
 HEAVY = {"torch", "transformers", "optimum", "catboost", "onnx", "sklearn", "scipy"}
 
 
-def imported(room: str) -> set[str]:
+def folder(package: str) -> Path:
+    """Each role's package lies in the folder that is named for the role."""
+    return ROOT / package.removeprefix("sceneseek_") / package if "_" in package else ROOT / package
+
+
+def imported(package: str) -> set[str]:
     found = set()
-    for path in (ROOT / room).rglob("*.py"):
+    for path in folder(package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.split(".")[0] for alias in node.names}
@@ -36,15 +40,15 @@ def imported(room: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("room", sorted(BELOW))
-def test_a_room_imports_only_rooms_below_it(room: str) -> None:
-    assert imported(room) & set(BELOW) <= BELOW[room] | {room}
+@pytest.mark.parametrize("package", sorted(BELOW))
+def test_a_package_imports_only_packages_below_it(package: str) -> None:
+    assert imported(package) & set(BELOW) <= BELOW[package] | {package}
 
 
-@pytest.mark.parametrize("room", ["sceneseek", "indexer", "server", "evaluation"])
-def test_what_serves_and_indexes_imports_nothing_heavy(room: str) -> None:
+@pytest.mark.parametrize("package", ["sceneseek", "sceneseek_indexer", "sceneseek_server", "sceneseek_evaluation"])
+def test_what_serves_and_indexes_imports_nothing_heavy(package: str) -> None:
     # Agreement with ratings is scipy's to compute; what else evaluation does must work without it.
-    assert imported(room) & HEAVY <= ({"scipy"} if room == "evaluation" else set())
+    assert imported(package) & HEAVY <= ({"scipy"} if package == "sceneseek_evaluation" else set())
 
 
 def test_nothing_stands_on_private_parts_of_gunicorn() -> None:
@@ -68,8 +72,8 @@ def test_the_runtimes_telemetry_is_off_wherever_ours_is_imported() -> None:
 
 def test_searching_loads_no_torch() -> None:
     program = (
-        "import sys, sceneseek.search, sceneseek.cli, indexer.build, server.app;"
-        "import evaluation.command, evaluation.ratings, evaluation.retrieval;"
+        "import sys, sceneseek.search, sceneseek.cli, sceneseek_indexer.build, sceneseek_server.app;"
+        "import sceneseek_evaluation.command, sceneseek_evaluation.ratings, sceneseek_evaluation.retrieval;"
         f"sys.exit(sorted({HEAVY!r} & set(sys.modules)) != [])"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0
@@ -78,13 +82,7 @@ def test_searching_loads_no_torch() -> None:
 def test_the_command_line_and_the_servers_master_load_no_numpy() -> None:
     # The master forks, which is safe only before any library has threads; and --help should answer at once.
     program = (
-        "import sys, sceneseek.cli, indexer.command, server.command, server.process;"
+        "import sys, sceneseek.cli, sceneseek_indexer.command, sceneseek_server.command, sceneseek_server.process;"
         "sys.exit(sorted({'numpy', 'onnxruntime'} & set(sys.modules)) != [])"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0
-
-
-def test_every_package_of_a_room_is_installed() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
-    found = {path.parent.relative_to(ROOT) for room in BELOW for path in (ROOT / room).rglob("__init__.py")}
-    assert set(listed) == {".".join(package.parts) for package in found}

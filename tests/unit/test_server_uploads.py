@@ -9,7 +9,7 @@ from PIL import Image
 from sceneseek.decode import Picture
 from sceneseek.manifest import ImageInput
 from sceneseek.preprocess import prepare
-from server.api.uploads import reduced
+from sceneseek_server.api.uploads import reduced
 
 NEAR = 448
 

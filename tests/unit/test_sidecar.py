@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.sidecar import Sidecar
 from sceneseek.errors import DataError
+from sceneseek_indexer.sidecar import Sidecar
 
 ROWS = [
     {"path": "a.jpg", "title": 'A dog, "Rex"', "year": 1999, "tags": ["dog", "red"], "taken": "1999-05-31", "ok": True},

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from server.service import Service
+from sceneseek_server.service import Service
 from tests import compose
 from tests.stack import (
     DOCUMENTED,

@@ -36,15 +36,19 @@ def test_what_serves_is_built_without_torch_and_without_weights_of_export(target
     (environment,) = (origin for stage in dockerfile.lineage(STAGES, target) for origin, _ in dockerfile.copied(stage))
     (installs,) = STAGES[environment].of("RUN")
     assert "torch" not in installs
-    assert re.search(r"\[(cpu|gpu),qdrant\]", installs)
-    assert installs.endswith("rm -r /opt/sceneseek/lib/python3.11/site-packages/export/weights")
+    assert re.search(r"\[(cpu|gpu),serve,index,qdrant\]", installs)
+    assert installs.endswith("rm -r /opt/sceneseek/lib/python3.11/site-packages/sceneseek_export/weights")
 
 
 def test_the_runtimes_extras_bring_no_torch() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     brought = [
         *declared["dependencies"],
-        *(p for e in ("cpu", "gpu") for p in declared["optional-dependencies"][e]),
+        *(
+            p
+            for e in ("cpu", "gpu", "search", "serve", "index", "qdrant")
+            for p in declared["optional-dependencies"][e]
+        ),
     ]
     assert not [p for p in brought if p.startswith(("torch", "transformers", "optimum", "onnx>"))]
 
@@ -62,7 +66,7 @@ def test_export_is_the_services_image_with_a_layer_on_top_and_without_torch() ->
 
 def test_packs_from_the_hub_get_torch_by_the_script_before_anything_that_needs_it() -> None:
     (installs,) = STAGES["environment-hub"].of("RUN")
-    assert 0 < installs.index("/scripts/install-torch cpu python3 -m pip --python") < installs.index("[cpu,export,hub,")
+    assert 0 < installs.index("/scripts/install-torch cpu python3 -m pip --python") < installs.index("[cpu,hub,")
     assert ("", "scripts/install-torch") in dockerfile.copied(STAGES["environment-hub"])
     assert dockerfile.lineage(STAGES, "export-hub")[0].of("COPY") == [
         "--from=environment-hub /opt/sceneseek /opt/sceneseek"
@@ -96,8 +100,8 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder(stage: dockerfile.Stag
 
 def test_every_package_is_copied() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    rooms = {package.partition(".")[0] for package in declared["tool"]["setuptools"]["packages"]}
-    assert rooms <= {path for _, path in dockerfile.copied(STAGES["wheel"])}
+    folders = {*declared["tool"]["setuptools"]["packages"]["find"]["where"]} - {"."} | {"sceneseek"}
+    assert folders <= {path for _, path in dockerfile.copied(STAGES["wheel"])}
 
 
 @pytest.mark.parametrize(

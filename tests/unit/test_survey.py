@@ -9,7 +9,7 @@ import pytest
 
 from sceneseek.store import Record
 from sceneseek.store.base import FieldType
-from server.survey import MAX_FIELDS, MAX_VALUES, Surveyed, survey_fields
+from sceneseek_server.survey import MAX_FIELDS, MAX_VALUES, Surveyed, survey_fields
 
 INDEXED: dict[str, FieldType] = {
     "width": "integer",

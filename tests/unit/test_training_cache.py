@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sceneseek.errors import DataError
-from training import cache
-from training.cache import FeatureCache, content_key
+from sceneseek_training import cache
+from sceneseek_training.cache import FeatureCache, content_key
 
 KEYS = [content_key(bytes([i])) for i in range(5)]
 ROWS = {"features": np.arange(10, dtype=np.float32).reshape(5, 2), "logits": np.ones((5, 3), np.float32)}

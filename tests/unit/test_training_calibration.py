@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from sceneseek.errors import DataError
-from training import calibration
-from training.calibration import Pairs, cross_validated, figures, fit, from_captions, from_ratings
-from training.recall import recall_at
+from sceneseek_training import calibration
+from sceneseek_training.calibration import Pairs, cross_validated, figures, fit, from_captions, from_ratings
+from sceneseek_training.recall import recall_at
 
 
 def planted(count: int = 2000, slope: float = 12.0, intercept: float = -3.0) -> Pairs:

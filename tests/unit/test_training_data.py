@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sceneseek.errors import DataError
-from training.sources import Sources, read_material
+from sceneseek_training.sources import Sources, read_material
 
 NAMES = [f"{i}.png" for i in range(8)]
 

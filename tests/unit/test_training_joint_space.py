@@ -12,12 +12,12 @@ import torch
 from sceneseek.alignment import ClassNames, normalise, rounded
 from sceneseek.packs import find_pack
 from sceneseek.vectors import Floats
-from training.affine import AffinePair, plain_names, principal, side_by_side
-from training.classes import COUNT, class_texts, forms
-from training.joint_space import Lessons, Views, learn_block
-from training.maps import Maps, Scaling
-from training.recall import recall_at
-from training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, recipe_for
+from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
+from sceneseek_training.classes import COUNT, class_texts, forms
+from sceneseek_training.joint_space import Lessons, Views, learn_block
+from sceneseek_training.maps import Maps, Scaling
+from sceneseek_training.recall import recall_at
+from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, recipe_for
 
 IMAGES, FEATURES, TEXT, CLASSES = 60, 20, 12, 30
 # The class names of these pictures say nothing of their captions, so they have a small share.

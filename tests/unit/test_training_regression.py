@@ -10,10 +10,10 @@ import torch
 
 from sceneseek.alignment import LearnedBlock, normalise, rounded
 from sceneseek.vectors import Floats
+from sceneseek_training.joint_space import Lessons, Views
+from sceneseek_training.recipe import Recipe, RegressionRecipe
+from sceneseek_training.regression import learn_regression
 from tests.weights import numbers
-from training.joint_space import Lessons, Views
-from training.recipe import Recipe, RegressionRecipe
-from training.regression import learn_regression
 
 IMAGES, FEATURES, TEXT, FORMS, CLASSES = 80, 10, 6, 2, 15
 BLOCK = RegressionRecipe(("t",), share=0.3, dimensions=TEXT, penalty=1e-6)

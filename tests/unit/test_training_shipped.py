@@ -8,13 +8,13 @@ from dataclasses import asdict
 
 import pytest
 
-from evaluation.absence import ABSENCE_FIGURES
-from export.trained import Trained, shipped_alignment
 from sceneseek.alignment import CARD, WEIGHTS, Alignment
 from sceneseek.packs import find_pack
-from training.card import render
-from training.recipe import recipe_for
-from training.threshold import render as render_threshold
+from sceneseek_evaluation.absence import ABSENCE_FIGURES
+from sceneseek_export.trained import Trained, shipped_alignment
+from sceneseek_training.card import render
+from sceneseek_training.recipe import recipe_for
+from sceneseek_training.threshold import render as render_threshold
 
 PACK = find_pack("compact")
 # What the product promises: recall at 1, 5 and 10, in per cent.

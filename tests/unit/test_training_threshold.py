@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.absence import ABSENCE_FIGURES, Asked, absence_figures
-from evaluation.bootstrap import Bootstrap
 from sceneseek.errors import DataError
 from sceneseek.heads import load_head, save_head
 from sceneseek.match import MatchThreshold
+from sceneseek_evaluation.absence import ABSENCE_FIGURES, Asked, absence_figures
+from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_training.head_card import CARD
+from sceneseek_training.threshold import choose_threshold, write_threshold
 from tests.weights import drawn_head
-from training.head_card import CARD
-from training.threshold import choose_threshold, write_threshold
 
 BOOTSTRAP = Bootstrap(replicates=50)
 

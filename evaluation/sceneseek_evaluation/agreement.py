@@ -1,0 +1,280 @@
+"""How well predicted scores agree with human ratings of the same pairs of an image and a caption.
+
+    rmse, mae           root of the mean squared, and mean absolute, difference to the target
+    pearson, spearman   correlation with the target; of the values, and of their ranks (ties share theirs)
+    kendall_tau_b, kendall_tau_c            rank correlation in the published protocol, see below
+    kendall_tau_b_all, kendall_tau_c_all    the same of all pairs
+    ece                 expected calibration error, see `calibration_error`
+
+The target of a pair is one number in [0, 1] (the mean rating, the share of yes votes). Kendall's tau in the
+published protocol of Flickr8k-Expert (Anderson et al., SPICE, ECCV 2016; Hessel et al., CLIPScore, EMNLP
+2021): pairs whose caption was written for that very image are left out, and each rater's score is a data
+point of its own. There the points are 5,664 pairs times three raters; here `n_pairs_published` says how many
+pairs it were. Where nobody's own scores are known, as of crowd votes, a pair's target is its one data point,
+and no pair is left out: so do the published figures of Flickr8k-CF, which are tau-b. Correlations lie in
+[-1, 1] (papers print tau times 100); one of equal values is not defined, so it is null.
+
+Every figure has a 95% interval from the bootstrap by image. As JSON a figure's name is a key at the top::
+
+    {"rmse": {"value": 0.17, "ci95": [0.16, 0.18]}, ..., "n_pairs": 2855, "n_pairs_published": 2740,
+     "n_images": 698, "reliability": [{"mean_predicted": 0.02, "mean_target": 0.03, "count": 286}, ...]}
+
+scipy is the extra `evaluate`, imported when the first figure is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sceneseek.errors import DataError
+from sceneseek_evaluation.bootstrap import Bootstrap, Doubles, Figure, Positions
+
+KENDALL = ("kendall_tau_b", "kendall_tau_c", "kendall_tau_b_all", "kendall_tau_c_all")
+FIGURES = ("rmse", "mae", "pearson", "spearman", *KENDALL, "ece")
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Rated:
+    """P rated pairs and what was predicted for them.
+
+    Attributes:
+        predicted: (P,) scores in [0, 1].
+        target: (P,) in [0, 1].
+        scores: (P, R) in [0, 1], each rater's own, NaN where absent; all NaN (or R = 0) where none is known.
+        own: bool (P,), whether the caption was written for this very image.
+        image: int64 (P,), which image: what the bootstrap draws.
+    """
+
+    predicted: Doubles
+    target: Doubles
+    scores: Doubles
+    own: npt.NDArray[np.bool_]
+    image: Positions
+
+    def __post_init__(self) -> None:
+        shapes = {len(self.predicted), len(self.target), len(self.scores), len(self.own), len(self.image)}
+        if shapes != {len(self.target)} or not len(self.target):
+            raise ValueError(f"arrays of different lengths, or none: {sorted(shapes)}")
+        if not (np.isfinite(self.predicted).all() and np.isfinite(self.target).all()):
+            raise ValueError("a predicted score or a target is not a finite number")
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    @property
+    def by_rater(self) -> bool:
+        """Whether anybody's own scores are known."""
+        return not np.isnan(self.scores).all()  # which no scores at all (R = 0) are, too
+
+    @property
+    def published(self) -> npt.NDArray[np.bool_]:
+        """Which pairs the published protocol counts, bool (P,)."""
+        return ~self.own if self.by_rater else np.ones(len(self), np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One point of a reliability plot: the means over the pairs whose predicted scores are neighbours."""
+
+    mean_predicted: float
+    mean_target: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What was found.
+
+    Attributes:
+        figures: by the names in `FIGURES`.
+        pairs: how many pairs.
+        published: how many of them the published protocol counts.
+        images: how many images they are of.
+        reliability: at most `BINS`, from low to high predictions.
+    """
+
+    figures: dict[str, Figure]
+    pairs: int
+    published: int
+    images: int
+    reliability: list[Bin]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; see the module's docstring."""
+        return {
+            **{name: figure.to_json() for name, figure in self.figures.items()},
+            "n_pairs": self.pairs,
+            "n_pairs_published": self.published,
+            "n_images": self.images,
+            "reliability": [
+                {"mean_predicted": b.mean_predicted, "mean_target": b.mean_target, "count": b.count}
+                for b in self.reliability
+            ],
+        }
+
+
+def measure_agreement(rated: Rated, bootstrap: Bootstrap | None = None) -> Agreement:
+    """Every figure with its interval.
+
+    Raises:
+        DataError: scipy is not installed.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    kendall = require_scipy().kendalltau
+    published, every = _Points(rated, rated.published), _Points(rated, np.ones(len(rated), np.bool_))
+    taus = [_tau_of_points(kendall, points, variant) for points in (published, every) for variant in ("b", "c")]
+    values = {**_of_pairs(rated.predicted, rated.target), **dict(zip(KENDALL, taus, strict=True))}
+
+    def measure(rows: Positions) -> dict[str, float]:
+        taus = dict(zip(KENDALL, (*published.taus(rows), *every.taus(rows)), strict=True))
+        return {**_of_pairs(rated.predicted[rows], rated.target[rows]), **taus}
+
+    found = bootstrap.figures(values, measure, rated.image)
+    return Agreement(
+        figures={name: found[name] for name in FIGURES},
+        pairs=len(rated),
+        published=published.pairs,
+        images=len(np.unique(rated.image)),
+        reliability=reliability(rated.predicted, rated.target),
+    )
+
+
+def reliability(predicted: Doubles, target: Doubles, bins: int = BINS) -> list[Bin]:
+    """Pairs (P,) in bins of equal count by their predicted score, from low to high.
+
+    Equal predictions stay together, in the bin where their middle falls; so a bin may be larger than the
+    others, and one that is left empty is not there.
+    """
+    return _bins(predicted, target, _ranks(predicted), bins)
+
+
+def calibration_error(bins: list[Bin]) -> float:
+    """The expected calibration error: the mean over the pairs of |mean predicted - mean target| of their bin.
+
+    As Naeini, Cooper and Hauskrecht (AAAI 2015) define it for the probability of a class, with the mean
+    target in the place of the share of right answers, and with bins of equal count as Nixon et al.
+    (Measuring Calibration in Deep Learning, CVPR workshops 2019) advise. It is 0 where scores are right on
+    average at every level, however much single pairs scatter. Chance only adds to absolute values, so those
+    of the replicates, and with them the interval, tend to lie a little above the figure itself.
+    """
+    total = sum(b.count for b in bins)
+    return sum(b.count * abs(b.mean_predicted - b.mean_target) for b in bins) / total
+
+
+def tau_from_table(table: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Kendall's tau-b and tau-c of a contingency table; NaN where one side has a single value.
+
+    The same as `scipy.stats.kendalltau` of the points that the table counts. Counting whole rows at once
+    takes a fraction of its time where one side has few levels, and the bootstrap does this thousands of times.
+
+    Args:
+        table: (X, Y), how many points have the x-th value on one side and the y-th on the other, both ascending.
+    """
+    by_x, by_y = table.sum(axis=1), table.sum(axis=0)
+    levels = min(np.count_nonzero(by_x), np.count_nonzero(by_y))
+    if levels < 2:
+        return math.nan, math.nan
+    n = int(by_x.sum())
+    before = table.cumsum(axis=0) - table  # of each y, points whose x is smaller
+    lower = before.cumsum(axis=1) - before  # ... and whose y is smaller too
+    surplus = 2 * lower + before - before.sum(axis=1, keepdims=True)  # concordant less discordant
+    difference = int((table * surplus).sum())
+    total = n * (n - 1) // 2
+    untied = [total - int((counts * (counts - 1) // 2).sum()) for counts in (by_x, by_y)]
+    tau_b = difference / math.sqrt(untied[0]) / math.sqrt(untied[1])
+    tau_c = 2 * difference * int(levels) / (n * n * (int(levels) - 1))
+    return tau_b, tau_c
+
+
+def require_scipy() -> Any:
+    """The module `scipy.stats`.
+
+    Raises:
+        DataError: it is not installed.
+    """
+    try:
+        from scipy import stats  # noqa: PLC0415 - an extra that retrieval does without
+    except ImportError as error:
+        raise DataError(
+            f"agreement with ratings needs a package that is not installed ({error})",
+            "install sceneseek with the extra `evaluate`",
+        ) from error
+    return stats
+
+
+class _Points:
+    """The data points of Kendall's tau, of all pairs or of some: each is a predicted value and a score.
+
+    Attributes:
+        predicted, score: (N,) the points.
+        pairs: how many pairs they are of.
+    """
+
+    def __init__(self, rated: Rated, chosen: npt.NDArray[np.bool_]) -> None:
+        scores = rated.scores if rated.by_rater else rated.target[:, None]
+        there = ~np.isnan(scores) & chosen[:, None]
+        predicted = np.broadcast_to(rated.predicted[:, None], scores.shape)
+        self.predicted, self.score = predicted[there], scores[there]
+        self.pairs = int(there.any(axis=1).sum())
+        xs, x = np.unique(self.predicted, return_inverse=True)
+        ys, y = np.unique(self.score, return_inverse=True)
+        self._shape = len(xs), len(ys)
+        # Each pair's cells in the table, the one past its end for a score that is not there.
+        self._cells = np.full(scores.shape, len(xs) * len(ys))
+        self._cells[there] = x * len(ys) + y
+
+    def taus(self, rows: Positions) -> tuple[float, float]:
+        """Tau-b and tau-c of the points of these pairs."""
+        cells = self._shape[0] * self._shape[1]
+        counts = np.bincount(self._cells[rows].ravel(), minlength=cells + 1)[:cells]
+        return tau_from_table(counts.reshape(self._shape))
+
+
+def _tau_of_points(kendall: Callable[..., Any], points: _Points, variant: str) -> float:
+    if len(np.unique(points.predicted)) < 2 or len(np.unique(points.score)) < 2:
+        return math.nan
+    return float(kendall(points.predicted, points.score, variant=variant).statistic)
+
+
+def _of_pairs(predicted: Doubles, target: Doubles) -> dict[str, float]:
+    gap = predicted - target
+    ranks = _ranks(predicted)
+    return {
+        "rmse": math.sqrt((gap**2).mean()),
+        "mae": float(np.abs(gap).mean()),
+        "pearson": _correlation(predicted, target),
+        "spearman": _correlation(ranks, _ranks(target)),
+        "ece": calibration_error(_bins(predicted, target, ranks, BINS)),
+    }
+
+
+def _bins(predicted: Doubles, target: Doubles, ranks: Doubles, bins: int) -> list[Bin]:
+    which = ((ranks - 0.5) * bins / len(ranks)).astype(np.int64)
+    counts = np.bincount(which)
+    sums = np.bincount(which, predicted), np.bincount(which, target)
+    return [
+        Bin(float(sums[0][i] / count), float(sums[1][i] / count), int(count)) for i, count in enumerate(counts) if count
+    ]
+
+
+def _correlation(x: Doubles, y: Doubles) -> float:
+    """Pearson's; NaN where one side is constant."""
+    if x.min() == x.max() or y.min() == y.max():
+        return math.nan
+    a, b = x - x.mean(), y - y.mean()
+    # By their largest first, so that tiny spreads do not vanish when they are squared.
+    a, b = a / np.abs(a).max(), b / np.abs(b).max()
+    return float(np.clip((a * b).sum() / math.sqrt((a * a).sum() * (b * b).sum()), -1, 1))
+
+
+def _ranks(values: Doubles) -> Doubles:
+    """From 1, the mean of their places for equal values."""
+    ranks: Doubles = require_scipy().rankdata(values)
+    return ranks

@@ -1,0 +1,212 @@
+"""`sceneseek evaluate`: figures of a bundle."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sceneseek.options import aggregate_option, bundle_option, device_option, json_option, skip_unknown_option
+from sceneseek.runtime import Device
+
+if TYPE_CHECKING:
+    from sceneseek.ratings import Aggregation
+    from sceneseek_evaluation.bootstrap import Figure
+    from sceneseek_evaluation.bounds import Bound
+
+_FILE = click.Path(path_type=Path)
+
+
+def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of every evaluation: how the intervals are found, and what makes it fail."""
+    options = (
+        click.option(
+            "--fail-below",
+            metavar="METRIC=VALUE",
+            multiple=True,
+            help="Exit with 1 if a figure, of which more is better, is below this; may be repeated.",
+        ),
+        click.option(
+            "--fail-above",
+            metavar="METRIC=VALUE",
+            multiple=True,
+            help="Exit with 1 if a figure, of which less is better, is above this; may be repeated.",
+        ),
+        click.option(
+            "--bootstrap",
+            "replicates",
+            type=click.IntRange(1, 1_000_000),
+            default=1_000,
+            show_default=True,
+            help="Replicates of the 95% intervals' bootstrap by image.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group()
+def evaluate() -> None:
+    """Measure how good a bundle's answers are."""
+
+
+@evaluate.command()
+@bundle_option
+@click.option("--images", type=_FILE, required=True, help="The folder of the captioned images.")
+@click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image and caption.")
+@click.option("--split", type=_FILE, help="Only these images: a file with one name a line.")
+@_shared_options
+@device_option
+@json_option
+def retrieval(
+    bundle: Path,
+    images: Path,
+    captions: Path,
+    split: Path | None,
+    fail_below: tuple[str, ...],
+    fail_above: tuple[str, ...],
+    replicates: int,
+    device: Device,
+    as_json: bool,
+) -> None:
+    """Recall@k, median rank and MRR of each caption's own image, through a real index of the images.
+
+    Figures that begin with `rescored.` are of the order that a search gives, by score; the others are of the
+    order by cosine alone.
+    """
+    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.captions import read_captions, read_split  # noqa: PLC0415
+    from sceneseek.store import open_store  # noqa: PLC0415
+    from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415 - so that --help answers at once
+    from sceneseek_evaluation.bounds import read_bounds  # noqa: PLC0415
+    from sceneseek_evaluation.retrieval import RETRIEVAL_FIGURES, evaluate_retrieval  # noqa: PLC0415
+    from sceneseek_evaluation.table import table  # noqa: PLC0415
+
+    bounds = read_bounds(fail_below, fail_above, RETRIEVAL_FIGURES)
+    rows = read_captions(captions)
+    if split is not None:
+        chosen = set(read_split(split))
+        rows = [row for row in rows if row.image in chosen]
+    with tempfile.TemporaryDirectory(prefix="sceneseek-evaluate-") as scratch:
+        store = open_store(f"file:{scratch}/index")
+        report = evaluate_retrieval(Bundle.load(bundle), images, rows, store, device, Bootstrap(replicates))
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        click.echo(f"{report.queries:,} captions of {report.images:,} images, bundle {report.bundle[:12]}")
+        click.echo("\n".join(table(report.figures)))
+        if report.missing:
+            click.echo(f"{report.missing:,} images of the captions file are missing and were left out", err=True)
+    _fail_on_missed(bounds, report.figures)
+
+
+@evaluate.command()
+@bundle_option
+@click.option("--images", type=_FILE, required=True, help="The folder that image names are relative to.")
+@click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image, caption_id and caption.")
+@click.option("--expert", type=_FILE, required=True, help="Ratings: a TSV of image, caption_id, s1, s2, s3 (1 to 4).")
+@click.option("--crowd", type=_FILE, help="Votes: a TSV of image, caption_id, frac, yes, no.")
+@aggregate_option
+@skip_unknown_option
+@_shared_options
+@device_option
+@json_option
+def ratings(
+    bundle: Path,
+    images: Path,
+    captions: Path,
+    expert: Path,
+    crowd: Path | None,
+    aggregate: Aggregation,
+    skip_unknown: bool,
+    fail_below: tuple[str, ...],
+    fail_above: tuple[str, ...],
+    replicates: int,
+    device: Device,
+    as_json: bool,
+) -> None:
+    """Agreement of the bundle's scores with human ratings: errors, correlations, calibration.
+
+    Kendall's tau is that of the published protocol of Flickr8k-Expert: without pairs whose caption was written
+    for the image, each rater's score a point of its own; names that end in `_all` have those pairs too.
+    """
+    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.captions import Captions  # noqa: PLC0415
+    from sceneseek.ratings import read_crowd, read_expert  # noqa: PLC0415
+    from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415 - so that --help answers at once
+    from sceneseek_evaluation.bounds import read_bounds  # noqa: PLC0415
+    from sceneseek_evaluation.ratings import evaluate_ratings, ratings_figures  # noqa: PLC0415
+
+    bounds = read_bounds(fail_below, fail_above, ratings_figures(with_crowd=crowd is not None))
+    texts = Captions.read(captions)
+    scores = read_expert(expert, images, texts, aggregate, skip_unknown)
+    votes = None if crowd is None else read_crowd(crowd, images, texts, skip_unknown)
+    files = [expert] if crowd is None else [expert, crowd]
+    report = evaluate_ratings(Bundle.load(bundle), scores, votes, files, device, Bootstrap(replicates))
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
+    _fail_on_missed(bounds, report.figures)
+
+
+@evaluate.command()
+@bundle_option
+@click.option("--images", type=_FILE, required=True, help="The folder of the captioned images.")
+@click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image and caption.")
+@click.option("--split", type=_FILE, help="Only these images: a file with one name a line.")
+@click.option("--foreign", type=_FILE, help="Texts that none of the images fits, one a line.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="In the place of the bundle's own.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the nonsense.")
+@_shared_options
+@device_option
+@json_option
+def absence(
+    bundle: Path,
+    images: Path,
+    captions: Path,
+    split: Path | None,
+    foreign: Path | None,
+    threshold: float | None,
+    seed: int,
+    fail_below: tuple[str, ...],
+    fail_above: tuple[str, ...],
+    replicates: int,
+    device: Device,
+    as_json: bool,
+) -> None:
+    """How often a search says "match": for captions with and without their image, other texts, and nonsense.
+
+    `match_rate` is the share of queries that have a match, `false_match_rate` the same where there should be none;
+    `auc` is how often the best score of a caption whose image is there lies above that of the other query.
+    """
+    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.captions import read_captions, read_split, read_texts  # noqa: PLC0415
+    from sceneseek.match import MatchThreshold  # noqa: PLC0415
+    from sceneseek_evaluation.absence import ABSENCE_FIGURES, evaluate_absence  # noqa: PLC0415 - so that --help answers at once
+    from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415
+    from sceneseek_evaluation.bounds import read_bounds  # noqa: PLC0415
+
+    bounds = read_bounds(fail_below, fail_above, ABSENCE_FIGURES)
+    rows = read_captions(captions)
+    if split is not None:
+        chosen = set(read_split(split))
+        rows = [row for row in rows if row.image in chosen]
+    others = read_texts(foreign) if foreign is not None else []
+    match = None if threshold is None else MatchThreshold(threshold=threshold, source="--threshold")
+    report = evaluate_absence(Bundle.load(bundle), images, rows, others, seed, match, device, Bootstrap(replicates))
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
+    _fail_on_missed(bounds, report.figures)
+
+
+def _fail_on_missed(bounds: Sequence[Bound], figures: Mapping[str, Figure]) -> None:
+    """Say which bounds were missed, and end with 1 if any was."""
+    from sceneseek_evaluation.bounds import missed  # noqa: PLC0415 - so that --help answers at once
+
+    if lines := missed(bounds, figures):
+        for line in lines:
+            click.echo(f"error: {line}", err=True)
+        sys.exit(1)

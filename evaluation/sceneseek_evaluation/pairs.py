@@ -1,0 +1,120 @@
+"""Scores of given pairs of an image and a caption, as a search would give them, without an index.
+
+Images go through what the indexer does (decode, prepare, `image.onnx`, head vectors kept as float16), and
+captions through what a query does (`checked_query`, `text.onnx`); `score.onnx` scores all images of one
+caption in a run.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sceneseek.bundle import Bundle
+from sceneseek.encoders import ImageEncoder, TextEncoder
+from sceneseek.errors import DataError, InvalidRequest
+from sceneseek.manifest import ImageInput
+from sceneseek.progress import Progress
+from sceneseek.request import checked_query
+from sceneseek.runtime import Device
+from sceneseek.scorer import Candidates, Scorer
+from sceneseek.vectors import Floats, Vectors
+from sceneseek_evaluation.bootstrap import Positions
+from sceneseek_indexer.load import Loaded, load
+from sceneseek_indexer.pipeline import batched, bounded_map
+from sceneseek_indexer.walk import ImageFile, Skipped
+
+_IMAGES, _TEXTS = 16, 64
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """The images of a list that could be encoded: their vectors, and `row` by name; the others `skipped`."""
+
+    vectors: Vectors
+    row: dict[str, int]
+    skipped: list[Skipped]
+
+
+def encode_images(bundle: Bundle, files: dict[str, Path], device: Device = "auto") -> EncodedImages:
+    """The vectors that the indexer would store of these images, by name.
+
+    Raises:
+        DataError: there are images, but none can be used.
+    """
+    encoder = ImageEncoder(bundle, device)
+    skipped: list[Skipped] = []
+    names: list[str] = []
+    joint, head = [], []
+    workers = os.cpu_count() or 1
+    load_one = functools.partial(_load, inputs=encoder.inputs)
+    with ThreadPoolExecutor(workers, "load") as pool, Progress("encoding", len(files), "images") as progress:
+        outcomes = bounded_map(load_one, files.items(), pool, window=2 * _IMAGES + workers)
+        for batch in batched(outcomes, _IMAGES):
+            usable = [outcome for outcome in batch if isinstance(outcome, Loaded)]
+            skipped += [outcome for outcome in batch if isinstance(outcome, Skipped)]
+            if usable:
+                vectors = encoder.encode([image.pixels for image in usable])
+                names += [image.file.relative for image in usable]
+                joint.append(vectors.joint)
+                head.append(vectors.head.astype(np.float16).astype(np.float32))
+            progress.advance(len(batch))
+    if not names:
+        first = f" (the first, {skipped[0].relative}: {skipped[0].what})" if skipped else ""
+        raise DataError(f"none of the {len(files):,} images can be used{first}", "check --images")
+    vectors = Vectors(np.concatenate(joint), np.concatenate(head))
+    return EncodedImages(vectors, {name: row for row, name in enumerate(names)}, skipped)
+
+
+def encode_texts(bundle: Bundle, texts: Sequence[str], device: Device = "auto") -> Vectors:
+    """The vectors that a search for each of these texts would use.
+
+    Raises:
+        DataError: one of them cannot be searched.
+    """
+    encoder = TextEncoder(bundle, device)
+    found = [encoder.encode([searchable(text) for text in batch]) for batch in batched(texts, _TEXTS)]
+    return Vectors(np.concatenate([v.joint for v in found]), np.concatenate([v.head for v in found]))
+
+
+def score_pairs(scorer: Scorer, images: Vectors, texts: Vectors, image: Positions, text: Positions) -> Floats:
+    """The scores (P,) of pairs, `image` and `text` (P,) being rows of `images` and `texts`."""
+    scores = np.zeros(len(text), np.float32)
+    order = np.argsort(text, kind="stable")
+    for pairs in np.split(order, np.flatnonzero(np.diff(text[order])) + 1):
+        row, joint = text[pairs[0]], images.joint[image[pairs]]
+        candidates = Candidates(
+            ids=[str(i) for i in image[pairs]],
+            similarity=joint @ texts.joint[row],
+            joint=joint,
+            head=images.head[image[pairs]],
+        )
+        scores[pairs] = scorer.score(candidates, texts.joint[row], texts.head[row])
+    return scores
+
+
+def searchable(caption: str) -> str:
+    """The caption as a search takes it.
+
+    Raises:
+        DataError: it cannot be searched.
+    """
+    try:
+        return checked_query(caption)
+    except InvalidRequest as error:
+        raise DataError(f"the caption {caption[:60]!r} cannot be searched ({error.what})", error.hint) from error
+
+
+def _load(named: tuple[str, Path], inputs: tuple[ImageInput, ...]) -> Loaded | Skipped:
+    name, path = named
+    try:
+        status = path.stat()
+    except OSError as error:
+        return Skipped(name, "unreadable", f"cannot be read ({error.strerror})")
+    return load(ImageFile(name, path, status.st_size, status.st_mtime_ns), inputs)

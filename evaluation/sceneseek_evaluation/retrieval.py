@@ -1,0 +1,169 @@
+"""Text-to-image retrieval: at which place does each caption find its own image?
+
+Measured as a user gets it: the images are indexed into a real index, every caption goes through the text
+graph and the engine. The protocol is the usual one (Hodosh, Young and Hockenmaier 2013): one relevant
+image a caption, recall@k the share of captions whose image is among the first k.
+
+Two orders are measured: that of the shortlist, by cosine, and under names that begin with ``rescored.`` that
+of a search, which scores the first `DEFAULT_SHORTLIST` by the head and sorts them by score; an image beyond
+these keeps its place. Intervals are from the bootstrap by image, with all captions of an image.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sceneseek.bundle import Bundle
+from sceneseek.captions import Caption
+from sceneseek.encoders import TextEncoder
+from sceneseek.errors import DataError
+from sceneseek.payload import point_id
+from sceneseek.progress import Progress
+from sceneseek.request import DEFAULT_SHORTLIST
+from sceneseek.runtime import Device
+from sceneseek.scorer import Candidates, Scorer, best_first
+from sceneseek.store import Collection, VectorStore
+from sceneseek.vectors import Floats
+from sceneseek_evaluation.bootstrap import Bootstrap, Figure, Positions
+from sceneseek_evaluation.metrics import RANKING_FIGURES, ranking_figures
+from sceneseek_evaluation.pairs import searchable
+from sceneseek_indexer.build import BuildOptions, index_listing
+from sceneseek_indexer.pipeline import batched
+from sceneseek_indexer.walk import Listing, list_images
+
+DEPTH = 1_000
+RESCORED = "rescored."
+RETRIEVAL_FIGURES = (*RANKING_FIGURES, *(f"{RESCORED}{name}" for name in RANKING_FIGURES))
+_BATCH = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalReport:
+    """What an evaluation found.
+
+    Attributes:
+        figures: by the names in `RETRIEVAL_FIGURES`.
+        queries: captions asked.
+        images: images in the index.
+        missing: images of the captions file that are not in the folder or could not be indexed.
+        depth: places looked at; an image beyond counts as not found.
+        bundle: fingerprint of the bundle.
+    """
+
+    figures: dict[str, Figure]
+    queries: int
+    images: int
+    missing: int
+    depth: int
+    bundle: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, with stable keys."""
+        return {
+            **{name: figure.to_json() for name, figure in self.figures.items()},
+            "n_queries": self.queries,
+            "n_images": self.images,
+            "n_missing_images": self.missing,
+            "depth": self.depth,
+            "bundle": self.bundle,
+        }
+
+
+def evaluate_retrieval(
+    bundle: Bundle,
+    images: Path,
+    captions: Sequence[Caption],
+    store: VectorStore,
+    device: Device = "auto",
+    bootstrap: Bootstrap | None = None,
+) -> RetrievalReport:
+    """Index the captions' images into an empty store, ask every caption, and rank its own image.
+
+    Args:
+        bundle: the graphs to evaluate.
+        images: the folder that the captions' image names are relative to.
+        captions: image and text; only the images named here are indexed.
+        store: an empty store to build in.
+        device: where the graphs run.
+        bootstrap: how intervals are found.
+
+    Raises:
+        DataError: no caption's image is in the folder, or a caption cannot be searched.
+        SourceError: the folder cannot be used.
+    """
+    wanted = {caption.image for caption in captions}
+    listing = list_images(images)
+    chosen = Listing([file for file in listing.files if file.relative in wanted])
+    if not chosen.files:
+        raise DataError(
+            f"none of the {len(wanted):,} images of the captions file is in {images}",
+            "the file's image names are paths relative to --images",
+        )
+    receipt = index_listing(images, chosen, bundle, store, BuildOptions(device=device))
+    unusable = {skipped.relative for skipped in receipt.skipped}
+    indexed = {file.relative for file in chosen.files} - unusable
+    asked = [caption for caption in captions if caption.image in indexed]
+    if missing := len(wanted) - len(indexed):
+        log.warning("%d of %d images of the captions file are not in %s", missing, len(wanted), images)
+    collection = store.open(receipt.generation)
+    try:
+        shortlist, rescored = _own_ranks(bundle, collection, asked, min(DEPTH, len(indexed)), device)
+    finally:
+        collection.close()
+
+    def measure(rows: Positions) -> dict[str, float]:
+        after = ranking_figures(rescored[rows])
+        return {**ranking_figures(shortlist[rows]), **{f"{RESCORED}{name}": value for name, value in after.items()}}
+
+    _, owner = np.unique([caption.image for caption in asked], return_inverse=True)
+    return RetrievalReport(
+        figures=(bootstrap or Bootstrap()).figures(measure(np.arange(len(asked))), measure, owner),
+        queries=len(asked),
+        images=len(indexed),
+        missing=missing,
+        depth=min(DEPTH, len(indexed)),
+        bundle=bundle.manifest.fingerprints.bundle,
+    )
+
+
+def rescored_rank(candidates: Candidates, scores: Floats, own: str) -> float:
+    """The place (from 1) of an id among candidates once they are sorted as a search sorts them; NaN if not there."""
+    if own not in candidates.ids:
+        return np.nan
+    return float(np.flatnonzero(best_first(candidates, scores) == candidates.ids.index(own))[0] + 1)
+
+
+def _own_ranks(
+    bundle: Bundle, collection: Collection, captions: Sequence[Caption], depth: int, device: Device
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The place (from 1) of each caption's own image by cosine, and by score.
+
+    Infinity where it is not among the first `depth`.
+    """
+    encoder, scorer = TextEncoder(bundle, device), Scorer(bundle)
+    by_cosine, by_score = np.full((2, len(captions)), np.inf)
+    row = 0
+    with Progress("asking", len(captions), "captions") as progress:
+        for batch in batched(captions, _BATCH):
+            vectors = encoder.encode([searchable(caption.text) for caption in batch])
+            for caption, joint, head in zip(batch, vectors.joint, vectors.head, strict=True):
+                own = point_id(caption.image)
+                ids = collection.shortlist(joint, depth).ids
+                if own in ids:
+                    by_cosine[row] = ids.index(own) + 1
+                # Asked for as a search does it: the first places of a deeper list may be other ones.
+                candidates = collection.shortlist(joint, DEFAULT_SHORTLIST, scorer.vectors_read())
+                rank = rescored_rank(candidates, scorer.score(candidates, joint, head), own)
+                by_score[row] = by_cosine[row] if np.isnan(rank) else rank
+                row += 1
+            progress.advance(len(batch))
+    return by_cosine, by_score

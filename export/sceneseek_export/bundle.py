@@ -1,0 +1,161 @@
+"""Export itself: a pack, an alignment and a head become a verified bundle, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sceneseek.bundle import Bundle
+from sceneseek.errors import ExportError
+from sceneseek.files import directory_in_place, sha256_of
+from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Dimensions, Manifest, Precision
+from sceneseek.manifest import Head as HeadEntry
+from sceneseek.packs import Pack
+from sceneseek_export.compose import Graphs, image_graph, score_graph, text_graph
+from sceneseek_export.recipe import calibrated_on, graph_recipe
+from sceneseek_export.towers import Towers, load_towers
+from sceneseek_export.trained import Trained
+from sceneseek_export.verify import Sources, measure_drift
+
+if TYPE_CHECKING:
+    from sceneseek_export.lowering import Lowering, Sample
+
+
+def export_bundle(
+    pack: Pack,
+    trained: Trained,
+    out: Path,
+    verify_on: Path | None = None,
+    towers: Towers | None = None,
+    lowering: Lowering | None = None,
+) -> Bundle:
+    """Compose, write, verify and only then show a bundle.
+
+    Towers that neither the alignment nor the head reads are left out of it. A lower precision is held against
+    the same bundle in float32, which is verified first.
+
+    Args:
+        pack: the recipe.
+        trained: alignment and head; they must fit the pack's towers.
+        out: the bundle's directory; replaced if it is a bundle already.
+        verify_on: a folder of images for the check beside the drawn ones.
+        towers: the pack's, if they are loaded already.
+        lowering: a lower precision than float32.
+
+    Raises:
+        ExportError: the parts do not fit, a graph drifts from its source, a lower precision costs too much, or
+            `out` is in the way or full.
+    """
+    _check_fit(pack, trained)
+    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise ExportError(f"{out} holds something that is not a bundle", "choose another --out")
+    towers = (towers or load_towers(pack)).only(trained.towers_read())
+    trained.check_weights(towers)
+    sources = Sources(towers, trained.alignment, trained.head)
+    sample = lowering.sample() if lowering else None
+    try:
+        with directory_in_place(out) as beside:
+            _write(pack, trained, towers, Graphs.of(towers.images, towers.texts), beside)
+            drift = measure_drift(Bundle.load(beside), sources, verify_on)
+            if lowering and sample:
+                _lower(pack, trained, towers, lowering, sample, beside)
+            found = Manifest.read(beside / MANIFEST)
+            found.model_copy(update={"drift": drift}).write(beside / MANIFEST)
+    except OSError as error:
+        raise ExportError(
+            f"the bundle cannot be written to {out} ({error.strerror or error})",
+            "make room or choose another --out; what was there before is unchanged",
+        ) from error
+    return Bundle.load(out)
+
+
+def _lower(pack: Pack, trained: Trained, towers: Towers, lowering: Lowering, sample: Sample, directory: Path) -> None:
+    """Put the lower precision in the place of the float32 bundle of a directory, if it costs little enough."""
+    from sceneseek_export.fidelity import check, measure_fidelity  # noqa: PLC0415 - float32 needs none of the converters
+    from sceneseek_export.lowering import compared_texts, lowered  # noqa: PLC0415
+
+    calibrated = sample.calibrated_on if lowering.precision == "int8" else ()
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f"{directory.name}.fp32.") as scratch:
+        whole = Path(scratch)
+        for file in directory.iterdir():
+            file.rename(whole / file.name)
+        pieces = lowered(towers, lowering.precision, sample.calibrated_on)
+        _write(pack, trained, towers, pieces, directory, lowering.precision, calibrated)
+        converted = Bundle.load(directory)
+        texts = compared_texts(lowering.data)
+        fidelity = measure_fidelity(Bundle.load(whole), converted, sample.compared_on, texts, lowering.data)
+        check(fidelity, lowering.forced)
+    about = {
+        **fidelity.to_json(),
+        "calibrated_on": len(calibrated),
+        "forced": lowering.forced,
+    }
+    converted.manifest.model_copy(update={"fidelity": about}).write(directory / MANIFEST)
+
+
+def _write(
+    pack: Pack,
+    trained: Trained,
+    towers: Towers,
+    pieces: Graphs,
+    directory: Path,
+    precision: Precision = "fp32",
+    calibrated: Sequence[Path] = (),
+) -> None:
+    alignment, head = trained.alignment, trained.head
+    graphs = {
+        IMAGE_GRAPH: image_graph(towers.images, pieces.images, alignment, head),
+        TEXT_GRAPH: text_graph(towers.texts, pieces.texts, alignment, head),
+        SCORE_GRAPH: score_graph(head, alignment.joint),
+    }
+    tokenizers = {tower.input.tokenizer: tower.tokenizer for tower in towers.texts}
+    image_precision = f"{precision}, calibrated on {calibrated_on(calibrated)}" if calibrated else precision
+    recipes = {
+        IMAGE_GRAPH: graph_recipe(graphs[IMAGE_GRAPH], towers.images, image_precision),
+        TEXT_GRAPH: graph_recipe(graphs[TEXT_GRAPH], towers.texts, precision),
+        SCORE_GRAPH: graph_recipe(graphs[SCORE_GRAPH], (), precision),
+        **{name: hashlib.sha256(content).hexdigest() for name, content in tokenizers.items()},
+    }
+    contents = {name: model.SerializeToString(deterministic=True) for name, model in graphs.items()} | tokenizers
+    for name, content in contents.items():
+        (directory / name).write_bytes(content)
+    Manifest.build(
+        pack=pack.name,
+        towers=towers.provenance(),
+        dimensions=Dimensions(joint=alignment.joint, image_head=head.image_width, text_head=head.text_width),
+        image_inputs=tuple(tower.input for tower in towers.images),
+        text_inputs=tuple(tower.input for tower in towers.texts),
+        head=HeadEntry(
+            kind=head.kind, calibrated=trained.calibrated, validation=dict(head.validation), match=head.match
+        ),
+        alignment={"fingerprint": alignment.fingerprint, **alignment.card},
+        precision=precision,
+        recipes=recipes,
+        files={name: sha256_of(directory / name) for name in contents},
+        drift={},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    ).write(directory / MANIFEST)
+
+
+def _check_fit(pack: Pack, trained: Trained) -> None:
+    alignment, head = trained.alignment, trained.head
+    names = {tower.name for tower in pack.towers}
+    used = {tower for block in alignment.blocks for tower in (*block.towers, block.text)} | set(head.towers)
+    if alignment.pack != pack.name or not used <= names | {""}:
+        raise ExportError(
+            f"the alignment was trained for the pack {alignment.pack!r}, not for {pack.name!r}",
+            "pass the one that was trained for it with --alignment",
+        )
+    fits_any = not head.alignment and head.reads == {"similarity"}
+    if not fits_any and head.alignment != alignment.fingerprint:
+        raise ExportError(
+            f"the head was trained on another joint space ({head.alignment[:12] or 'it does not say which'}, "
+            f"this alignment is {alignment.fingerprint[:12]})",
+            "train the head on this alignment with `sceneseek train heads`",
+        )
+    if "spread" in head.reads and alignment.typical is None:
+        raise ExportError("the head reads how typical images lie, which the alignment does not say", "train it again")

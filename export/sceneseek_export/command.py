@@ -1,0 +1,156 @@
+"""`sceneseek export`: write a bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sceneseek.options import json_option, pack_option, weights_option
+
+if TYPE_CHECKING:
+    from sceneseek.bundle import Bundle
+    from sceneseek.manifest import Manifest, Precision
+
+
+@click.command()
+@pack_option
+@weights_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The bundle's directory.  [default: bundles/PACK]",
+)
+@click.option(
+    "--alignment",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A joint space written by `sceneseek train alignment`; default: the one that comes with the pack.",
+)
+@click.option(
+    "--head",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="What `sceneseek train heads` wrote, or one head of it, or the word `cosine` for the alignment's own curve; "
+    "default: the head that comes with the pack, beside its own alignment.",
+)
+@click.option(
+    "--verify-on",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A folder of images on which to compare the graphs with the source models, beside drawn ones.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Of the towers: int8 for processors, fp16 for GPUs; refused where it costs too much.",
+)
+@click.option(
+    "--sample",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A folder of your own images, with a lower precision: int8 is calibrated on a part of them, and vectors and "
+    "scores are compared with fp32 on others.",
+)
+@click.option(
+    "--captions",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Captions of the sample's images (image, caption_id, caption): the loss in recall@5 is measured too.",
+)
+@click.option(
+    "--split", type=click.Path(path_type=Path, dir_okay=False), help="Measure recall on these images, one a line."
+)
+@click.option(
+    "--expert",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Ratings of the sample's images (image, caption_id, s1, s2, ...): the loss in tau-c is measured too.",
+)
+@click.option("--force", is_flag=True, help="Write the bundle even if the lower precision costs too much.")
+@json_option
+def export(
+    pack_name: str,
+    weights: dict[str, Path],
+    out: Path | None,
+    alignment: Path | None,
+    head: Path | None,
+    verify_on: Path | None,
+    precision: Precision,
+    sample: Path | None,
+    captions: Path | None,
+    split: Path | None,
+    expert: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Put pretrained towers, a joint space and a head together into a bundle, and verify it."""
+    from sceneseek.packs import find_pack  # noqa: PLC0415 - so that --help answers at once
+
+    pack = find_pack(pack_name).with_local(weights)
+    measured_on = (captions, split, expert)
+    _check_options(precision, sample, measured_on, force)
+    try:
+        from sceneseek_export.bundle import export_bundle  # noqa: PLC0415 - imports torch
+        from sceneseek_export.lowering import lowering  # noqa: PLC0415
+        from sceneseek_export.towers import load_towers  # noqa: PLC0415
+        from sceneseek_export.trained import check_trained, find_trained  # noqa: PLC0415
+    except ImportError as error:
+        from sceneseek.errors import ExportError  # noqa: PLC0415
+
+        raise ExportError(
+            f"export needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
+        ) from error
+    out = out or Path("bundles") / pack.name
+    check_trained(pack, alignment, head)
+    towers = load_towers(pack)
+    trained = find_trained(pack, towers, alignment, head)
+    lower = lowering(precision, sample, measured_on, force) if sample else None
+    bundle = export_bundle(pack, trained, out, verify_on, towers, lower)
+    left_out = sorted({tower.name for tower in pack.towers} - {tower.name for tower in bundle.manifest.towers})
+    if as_json:
+        click.echo(json.dumps(_document(bundle, left_out), indent=2))
+        return
+    click.echo(f"bundle       {out} ({pack.about})")
+    for line in _lines(bundle.manifest, left_out):
+        click.echo(line)
+
+
+def _check_options(
+    precision: Precision, sample: Path | None, measured_on: tuple[Path | None, ...], force: bool
+) -> None:
+    captions, split, expert = measured_on
+    if precision == "fp32" and (sample or any(measured_on) or force):
+        raise click.UsageError("--sample, --captions, --split, --expert and --force belong to a lower --precision")
+    if precision != "fp32" and sample is None:
+        raise click.UsageError(f"--precision {precision} needs --sample DIR, a folder of your own images")
+    if (split or expert) and not captions:
+        raise click.UsageError("--split and --expert need --captions")
+
+
+def _document(bundle: Bundle, left_out: list[str]) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "bundle": str(bundle.path),
+        **manifest.fingerprints.model_dump(),
+        "calibrated": manifest.head.calibrated,
+        "left_out": left_out,
+        "precision": manifest.precision,
+        "drift": manifest.drift,
+        "fidelity": manifest.fidelity,
+    }
+
+
+def _lines(manifest: Manifest, left_out: list[str]) -> Iterator[str]:
+    yield f"fingerprint  {manifest.fingerprints.bundle[:12]} (image graph {manifest.fingerprints.image[:12]})"
+    yield f"head         {manifest.head.kind}, joint space of {manifest.dimensions.joint} dimensions"
+    if not manifest.head.calibrated:
+        yield "scores       not calibrated: a default curve until `sceneseek train` has seen human ratings"
+    if left_out:
+        yield f"left out     {', '.join(left_out)}: the head does not read them"
+    drifts = ", ".join(f"{name} {gap:.1e}" for name, gap in manifest.drift.items())
+    yield f"drift        {drifts} (largest difference from the source models)"
+    if manifest.precision != "fp32":
+        from sceneseek_export.fidelity import lines_of  # noqa: PLC0415
+
+        yield f"precision    {manifest.precision}; beside fp32:"
+        yield from (f"             {line}" for line in lines_of(manifest.fidelity))

@@ -1,0 +1,220 @@
+"""Towers, alignment and head joined into the three graphs of a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+from onnx import TensorProto, compose, helper
+
+from sceneseek.alignment import Alignment
+from sceneseek.heads import Head
+from sceneseek.heads.inputs import OF_TEXT
+from sceneseek_export import graphs, head_graphs
+from sceneseek_export.piece import OPSET
+from sceneseek_export.towers import ImageTower, TextTower
+
+Output = tuple[str, list[str | int]]  # the tensor that a graph gives, and its shape
+
+
+class Composition:
+    """A graph under construction: pieces are added with a prefix and wired by tensor names."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: list[onnx.TensorProto] = []
+
+    def add(self, prefix: str, piece: onnx.ModelProto, **wires: str) -> dict[str, str]:
+        """Add a piece.
+
+        Args:
+            prefix: put before every name inside the piece; unique within the composition.
+            piece: a model of the composition's opset.
+            wires: for each input of the piece the tensor that feeds it.
+
+        Returns:
+            For each output of the piece the name of its tensor here.
+        """
+        wanted = {node.name for node in piece.graph.input} - {w.name for w in piece.graph.initializer}
+        if wanted != set(wires):
+            raise ValueError(f"{prefix} takes {sorted(wanted)}, not {sorted(wires)}")
+        named = compose.add_prefix(piece, f"{prefix}/")
+        # An Identity a wire: the runtime removes it, and the piece's inner graph stays untouched.
+        self._nodes += [
+            helper.make_node("Identity", [tensor], [f"{prefix}/{name}"], name=f"{prefix}/{name}/wire")
+            for name, tensor in sorted(wires.items())
+        ]
+        self._nodes += named.graph.node
+        self._weights += named.graph.initializer
+        return {output.name: f"{prefix}/{output.name}" for output in piece.graph.output}
+
+    def build(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Mapping[str, Output]) -> onnx.ModelProto:
+        """The finished model; `outputs` maps each output's name to its tensor and shape (float32)."""
+        ends = [helper.make_node("Identity", [tensor], [out], name=out) for out, (tensor, _) in outputs.items()]
+        infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, s) for o, (_, s) in outputs.items()]
+        graph = helper.make_graph([*self._nodes, *ends], name, inputs, infos, self._weights)
+        return finish(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=graphs.IR_VERSION)
+        )
+
+
+def finish(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Strip what does not belong to the function (so the same input gives the same bytes), and check it."""
+    model.producer_name, model.producer_version, model.doc_string = "sceneseek", "", ""
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The towers' own graphs, by tower: as `to_onnx` gives them, or of a lower precision."""
+
+    images: Mapping[str, onnx.ModelProto]
+    texts: Mapping[str, onnx.ModelProto]
+
+    @classmethod
+    def of(cls, images: Sequence[ImageTower], texts: Sequence[TextTower] = ()) -> Graphs:
+        """What the towers give."""
+        return cls({t.spec.name: t.to_onnx() for t in images}, {t.spec.name: t.to_onnx() for t in texts})
+
+
+def tower_features(
+    composition: Composition, towers: Sequence[ImageTower], towers_graphs: Mapping[str, onnx.ModelProto]
+) -> tuple[list[onnx.ValueInfoProto], dict[str, str], dict[str, str]]:
+    """Add the image towers; gives the graph's inputs and, by tower name, features' and logits' tensors."""
+    infos, features, logits = [], {}, {}
+    for tower in towers:
+        name, spec = tower.spec.name, tower.input
+        shape: list[str | int] = ["N", spec.height, spec.width, 3]
+        infos.append(helper.make_tensor_value_info(spec.name, TensorProto.UINT8, shape))
+        pixels = composition.add(f"{name}.input", graphs.pixels_to_tower(spec), pixels=spec.name)
+        out = composition.add(name, towers_graphs[name], pixels=pixels["normalised"])
+        features[name] = out["features"]
+        if tower.classes:
+            logits[name] = out["logits"]
+    return infos, features, logits
+
+
+def image_graph(
+    towers: Sequence[ImageTower], towers_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
+) -> onnx.ModelProto:
+    """`image.onnx`: pixel tensors to ``joint`` (N, D) and ``head`` (N, H_i).
+
+    Args:
+        towers: those that the alignment and the head read.
+        towers_graphs: their graphs, by name.
+        alignment: brings their outputs into the joint space.
+        head: whose share is computed too.
+    """
+    composition = Composition()
+    infos, features, logits = tower_features(composition, towers, towers_graphs)
+    for tower, limits in alignment.ranges.items():
+        if tower in features:
+            inside = composition.add(f"{tower}.range", graphs.clipped(limits), x=features[tower])
+            features[tower] = inside["y"]
+    names = _class_names(composition, alignment, logits)
+    parts = []
+    for i, block in enumerate(alignment.blocks):
+        x = _side_by_side(composition, f"block{i}.input", [*(features[tower] for tower in block.towers), *names])
+        parts.append(composition.add(f"block{i}", graphs.image_block(block), x=x)["y"])
+    joint = _side_by_side(composition, "joint.parts", parts)
+    if alignment.hubness is not None:
+        joint = composition.add("hubness", graphs.image_hubness(alignment.hubness), z=joint)["joint"]
+    if head.image_width:
+        read = [features[tower] for tower in head.towers if tower in features]
+        x = _side_by_side(composition, "head.input", read)
+        share = composition.add("head.share", head_graphs.image_share(head), image=x)["head"]
+    else:
+        share = composition.add("head.share", head_graphs.no_head(), x=joint)["head"]
+    outputs: dict[str, Output] = {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", head.image_width])}
+    return composition.build("image", infos, outputs)
+
+
+def _class_names(composition: Composition, alignment: Alignment, logits: Mapping[str, str]) -> list[str]:
+    """The tensor of the class-name vectors, or nothing."""
+    if alignment.names is None:
+        return []
+    found = [
+        composition.add(f"{tower}.names", graphs.class_names(alignment.names), logits=logits[tower])["names"]
+        for tower in alignment.names.towers
+    ]
+    if len(found) == 1:
+        return found
+    wires = {f"x{i}": tensor for i, tensor in enumerate(found)}
+    return [composition.add("names", graphs.mean_direction(len(found)), **wires)["y"]]
+
+
+def text_graph(
+    towers: Sequence[TextTower], towers_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
+) -> onnx.ModelProto:
+    """`text.onnx`: each tower's token ids and mask to ``joint`` (N, D) and ``head`` (N, H_t).
+
+    Args:
+        towers: those that the alignment and the head read.
+        towers_graphs: their graphs, by name.
+        alignment: brings their outputs into the joint space.
+        head: whose share is computed too.
+    """
+    composition = Composition()
+    infos, texts = [], {}
+    for tower in towers:
+        name, piece = tower.spec.name, towers_graphs[tower.spec.name]
+        wires = {node.name: f"{name}.{node.name}" for node in piece.graph.input}
+        # Each tower cuts texts into tokens of its own, so each has a length of its own.
+        infos += [helper.make_tensor_value_info(wire, TensorProto.INT64, ["N", f"L.{name}"]) for wire in wires.values()]
+        out = composition.add(name, piece, **wires)
+        texts[name] = composition.add(f"{name}.unit", graphs.unit("tower", "unit"), tower=out["text"])["unit"]
+    parts = [
+        composition.add(f"block{i}", graphs.text_block(block), x=block.text_of(texts))["y"]
+        for i, block in enumerate(alignment.blocks)
+    ]
+    joint = _side_by_side(composition, "joint.parts", parts)
+    if alignment.hubness is not None:
+        joint = composition.add("hubness", graphs.text_hubness(alignment.hubness), z=joint)["joint"]
+    if head.text_width:
+        read = {}
+        if "text" in head.reads:
+            beside = [texts[tower] for tower in head.towers if tower in texts] or list(texts.values())
+            read["text"] = _side_by_side(composition, "head.texts", beside)
+        if "spread" in head.reads and alignment.typical is not None:
+            spreads = [
+                composition.add(f"block{i}.spread", graphs.text_spread(alignment.typical, i, block.share), z=part)
+                for i, (block, part) in enumerate(zip(alignment.blocks, parts, strict=True))
+            ]
+            read["spread"] = _side_by_side(composition, "spread", [spread["spread"] for spread in spreads])
+        wires = {name: read[name] for name in OF_TEXT if name in head.reads}
+        share = composition.add("head.share", head_graphs.text_share(head), **wires)["head"]
+    else:
+        share = composition.add("head.share", head_graphs.no_head(), x=joint)["head"]
+    outputs: dict[str, Output] = {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", head.text_width])}
+    return composition.build("text", infos, outputs)
+
+
+def score_graph(head: Head, joint: int) -> onnx.ModelProto:
+    """`score.onnx`: candidates to ``score`` (N); `joint` is the width of the joint vectors."""
+    return finish(head_graphs.score(head, joint))
+
+
+def features_graph(towers: Sequence[ImageTower]) -> onnx.ModelProto:
+    """What `training` runs: pixels to each image tower's ``NAME.features`` and, of a classifier, ``NAME.logits``."""
+    composition = Composition()
+    infos, features, logits = tower_features(composition, towers, Graphs.of(towers).images)
+    outputs: dict[str, Output] = {}
+    for tower in towers:
+        name = tower.spec.name
+        outputs[f"{name}.features"] = (features[name], ["N", tower.features])
+        if name in logits:
+            outputs[f"{name}.logits"] = (logits[name], ["N", tower.classes])
+    return composition.build("features", infos, outputs)
+
+
+def _side_by_side(composition: Composition, prefix: str, columns: list[str]) -> str:
+    if len(columns) == 1:
+        return columns[0]
+    wires = {f"x{i}": tensor for i, tensor in enumerate(columns)}
+    return composition.add(prefix, graphs.side_by_side(len(columns)), **wires)["y"]

@@ -1,0 +1,280 @@
+"""What a lower precision costs: a converted bundle beside the float32 bundle of the same parts.
+
+Two bundles, images and texts become a `Fidelity`: cosines of the joint vectors, differences of the scores, and,
+where captions or ratings are given, what is lost in recall@5 and in Kendall's tau-c. Both sides are measured in
+one run on the same data, each by its own graphs and scorer. Recall is that of the order a user sees, by score
+(``rescored.recall@5`` of `sceneseek_evaluation.retrieval`); tau-c is in the published protocol
+(`sceneseek_evaluation.agreement`).
+How a graph is converted is not known here.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sceneseek.bundle import Bundle
+from sceneseek.captions import Captions, read_captions, read_split
+from sceneseek.encoders import TextEncoder
+from sceneseek.errors import DataError, ExportError
+from sceneseek.ratings import read_expert
+from sceneseek.runtime import Device
+from sceneseek.scorer import Scorer
+from sceneseek.store import open_store
+from sceneseek.vectors import Floats, Vectors
+from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.pairs import encode_images, score_pairs, searchable
+from sceneseek_evaluation.ratings import evaluate_ratings
+from sceneseek_evaluation.retrieval import RESCORED, evaluate_retrieval
+
+RECALL, TAU_C = "recall@5", "tau_c"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a conversion may cost; docs/precision.md says what lies behind the numbers.
+
+    Attributes:
+        image_cosine: least mean cosine of images' joint vectors.
+        text_cosine: the same of texts.
+        recall: most points of recall@5 (times 100) lost.
+        tau_c: most points of tau-c (times 100) lost.
+    """
+
+    image_cosine: float = 0.985
+    text_cosine: float = 0.985
+    recall: float = 1.0
+    tau_c: float = 0.5
+
+
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class FidelityData:
+    """Captioned images, and maybe human ratings of them, to measure what is lost.
+
+    Attributes:
+        images: the folder that names are relative to.
+        captions: a TSV with the columns image and caption; for ratings with caption_id too.
+        split: only these images count for recall: a file with one name a line.
+        expert: experts' ratings, see `sceneseek.ratings`; without them tau-c is not measured.
+    """
+
+    images: Path
+    captions: Path
+    split: Path | None = None
+    expert: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cosine:
+    """Cosines of `count` pairs of vectors: their mean and the smallest."""
+
+    mean: float
+    least: float
+    count: int
+
+    @classmethod
+    def of(cls, ours: Floats, reference: Floats) -> Cosine:
+        """Row by row, (N, D) each, N at least 1; a vector that holds no numbers has the cosine -1."""
+        lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(reference, axis=1)
+        products = (ours.astype(np.float64) * reference).sum(axis=1)
+        cosines = np.divide(products, lengths, out=np.full(len(ours), -1.0), where=lengths > 0)
+        cosines = np.where(np.isfinite(cosines), cosines, -1.0)
+        return cls(float(cosines.mean()), float(cosines.min()), len(cosines))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Absolute differences of `count` scores: the largest and the mean."""
+
+    largest: float
+    mean: float
+    count: int
+
+    @classmethod
+    def of(cls, ours: Floats, reference: Floats) -> Difference:
+        """Number by number; one that is no number differs by 1, the most that scores can."""
+        gaps = np.nan_to_num(np.abs(ours.astype(np.float64) - reference), nan=1.0)
+        return cls(float(gaps.max()), float(gaps.mean()), len(gaps))
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A figure times 100 with either bundle, over `count` captions or rated pairs."""
+
+    fp32: float
+    converted: float
+    count: int
+
+    @property
+    def points(self) -> float:
+        """What is lost; negative where the converted bundle is better."""
+        return self.fp32 - self.converted
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What was found.
+
+    Attributes:
+        image_cosine: joint vectors of images, converted beside float32.
+        text_cosine: joint vectors of texts, each encoded alone, as one query is.
+        batch_cosine: of the converted bundle alone: texts encoded alone beside the same in one batch. Dynamic
+            int8 finds its ranges over a batch, so this is not 1.
+        score: scores of every image with every text.
+        loss: by `RECALL` and `TAU_C`, where data was given.
+    """
+
+    image_cosine: Cosine
+    text_cosine: Cosine
+    batch_cosine: Cosine
+    score: Difference
+    loss: Mapping[str, Loss]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values for a manifest: rounded, with the limits that were in force."""
+        cosines = {name: getattr(self, name) for name in ("image_cosine", "text_cosine", "batch_cosine")}
+        return {
+            **{name: _rounded(asdict(cosine), 6) for name, cosine in cosines.items()},
+            "score_difference": _rounded(asdict(self.score), 6),
+            "loss": {
+                name: _rounded({"points": loss.points, **asdict(loss)}, 3) for name, loss in sorted(self.loss.items())
+            },
+            "limits": asdict(LIMITS),
+        }
+
+
+def lines_of(document: Mapping[str, Any]) -> list[str]:
+    """What `Fidelity.to_json` wrote, as a person reads it."""
+    named = (("images", "image_cosine"), ("texts", "text_cosine"), ("texts in a batch", "batch_cosine"))
+    lines = [
+        f"cosine of {what}: mean {document[name]['mean']:.4f}, least {document[name]['least']:.4f} "
+        f"({document[name]['count']:,})"
+        for what, name in named
+    ]
+    score = document["score_difference"]
+    lines.append(f"scores differ by {score['mean']:.4f}, at most {score['largest']:.4f} ({score['count']:,})")
+    for name, loss in sorted(document["loss"].items()):
+        lines.append(f"{name} x100: {loss['fp32']:.2f} -> {loss['converted']:.2f}, {loss['points']:+.2f} lost")
+    return lines
+
+
+def measure_fidelity(
+    fp32: Bundle,
+    converted: Bundle,
+    images: Sequence[Path],
+    texts: Sequence[str],
+    data: FidelityData | None = None,
+    device: Device = "cpu",
+) -> Fidelity:
+    """Compare two bundles of the same parts.
+
+    Args:
+        fp32: the reference.
+        converted: the one in a lower precision.
+        images: image files, other ones than the conversion was calibrated on; those that do not decode are left out.
+        texts: queries.
+        data: captions and ratings, to measure losses too.
+        device: where the graphs run.
+
+    Raises:
+        DataError: no image can be used, a text cannot be searched, or the data cannot be read.
+    """
+    if not texts:
+        raise DataError("no text was given to compare on", "give at least one")
+    files = {str(path): path for path in images}
+    image_vectors = [encode_images(bundle, files, device).vectors for bundle in (fp32, converted)]
+    queries = [searchable(text) for text in texts]
+    encoders = [TextEncoder(bundle, device) for bundle in (fp32, converted)]
+    text_vectors = [_one_by_one(encoder, queries) for encoder in encoders]
+    pairs = np.indices((len(image_vectors[0].joint), len(queries))).reshape(2, -1)
+    scores = [
+        score_pairs(Scorer(bundle), pictures, words, *pairs)
+        for bundle, pictures, words in zip((fp32, converted), image_vectors, text_vectors, strict=True)
+    ]
+    return Fidelity(
+        image_cosine=Cosine.of(image_vectors[1].joint, image_vectors[0].joint),
+        text_cosine=Cosine.of(text_vectors[1].joint, text_vectors[0].joint),
+        batch_cosine=Cosine.of(text_vectors[1].joint, encoders[1].encode(queries).joint),
+        score=Difference.of(scores[1], scores[0]),
+        loss={} if data is None else _losses(fp32, converted, data, device),
+    )
+
+
+def check(fidelity: Fidelity, forced: bool = False, limits: Limits = LIMITS) -> None:
+    """Refuse what costs too much; where it is forced, log it instead.
+
+    Raises:
+        ExportError: it names each figure that is over its limit.
+    """
+    over = []
+    for what, cosine, least in (
+        ("images", fidelity.image_cosine, limits.image_cosine),
+        ("texts", fidelity.text_cosine, limits.text_cosine),
+    ):
+        if not cosine.mean >= least:
+            over.append(f"the mean cosine of {what} to fp32 is {cosine.mean:.4f}, under {least:g}")
+    for name, most in ((RECALL, limits.recall), (TAU_C, limits.tau_c)):
+        if name in fidelity.loss and not fidelity.loss[name].points <= most:
+            loss = fidelity.loss[name]
+            over.append(
+                f"{name} (x100) falls by {loss.points:.2f} from {loss.fp32:.2f} to {loss.converted:.2f}, over {most:g}"
+            )
+    if not over:
+        return
+    if not forced:
+        raise ExportError(
+            f"the lower precision costs too much: {'; '.join(over)}",
+            "calibrate on more or other images, choose another precision, or pass --force",
+        )
+    for line in over:
+        log.warning("forced, although %s", line)
+
+
+def _one_by_one(encoder: TextEncoder, queries: Sequence[str]) -> Vectors:
+    found = [encoder.encode([query]) for query in queries]
+    return Vectors(np.concatenate([v.joint for v in found]), np.concatenate([v.head for v in found]))
+
+
+def _losses(fp32: Bundle, converted: Bundle, data: FidelityData, device: Device) -> dict[str, Loss]:
+    (recall, queries), (converted_recall, _) = (_recall(bundle, data, device) for bundle in (fp32, converted))
+    losses = {RECALL: Loss(100 * recall, 100 * converted_recall, queries)}
+    if data.expert is not None:
+        (tau, pairs), (converted_tau, _) = (_tau_c(bundle, data, data.expert, device) for bundle in (fp32, converted))
+        losses[TAU_C] = Loss(100 * tau, 100 * converted_tau, pairs)
+    return losses
+
+
+def _recall(bundle: Bundle, data: FidelityData, device: Device) -> tuple[float, int]:
+    """recall@5 in the order by score, and of how many captions."""
+    rows = read_captions(data.captions)
+    if data.split is not None:
+        chosen = set(read_split(data.split))
+        rows = [row for row in rows if row.image in chosen]
+    with tempfile.TemporaryDirectory(prefix="sceneseek-fidelity-") as scratch:
+        store = open_store(f"file:{scratch}/index")
+        # No intervals: what is asked is how two figures of the same captions differ.
+        report = evaluate_retrieval(bundle, data.images, rows, store, device, Bootstrap(replicates=0))
+    return report.figures[f"{RESCORED}{RECALL}"].value or 0.0, report.queries
+
+
+def _tau_c(bundle: Bundle, data: FidelityData, expert: Path, device: Device) -> tuple[float, int]:
+    """Kendall's tau-c as published, and of how many rated pairs; 0 where it is not defined."""
+    ratings = read_expert(expert, data.images, Captions.read(data.captions))
+    report = evaluate_ratings(bundle, ratings, device=device, bootstrap=Bootstrap(replicates=0))
+    agreement = report.expert.agreement
+    return agreement.figures["kendall_tau_c"].value or 0.0, agreement.published
+
+
+def _rounded(numbers: Mapping[str, Any], digits: int) -> dict[str, Any]:
+    return {name: round(number, digits) if isinstance(number, float) else number for name, number in numbers.items()}

@@ -1,0 +1,212 @@
+"""The pieces around the towers, each a small ONNX graph written out as text, with its weights attached.
+
+ONNX's own textual syntax (onnx.parser) is used so that a reader sees the formula; `alignment` and `heads`
+hold the same formulas in numpy, and `verify` compares the two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from sceneseek.alignment import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical
+from sceneseek.manifest import ImageInput
+from sceneseek_export.piece import IR_VERSION, piece
+
+__all__ = [
+    "IR_VERSION",
+    "class_names",
+    "clipped",
+    "image_block",
+    "image_hubness",
+    "linear_unit",
+    "mean_direction",
+    "piece",
+    "pixels_to_tower",
+    "side_by_side",
+    "text_block",
+    "text_hubness",
+    "text_spread",
+    "unit",
+]
+
+
+def pixels_to_tower(spec: ImageInput) -> onnx.ModelProto:
+    """``pixels`` uint8 (N, H, W, 3) to ``normalised`` float32 (N, 3, H, W)."""
+    shape = f"N,{spec.height},{spec.width},3"
+    return piece(
+        f"""
+        pixels (uint8[{shape}] pixels) => (float[N,3,{spec.height},{spec.width}] normalised) {{
+            levels = Cast<to = 1>(pixels)
+            centred = Sub(levels, mean)
+            scaled = Div(centred, std)
+            normalised = Transpose<perm = [0, 3, 1, 2]>(scaled)
+        }}""",
+        mean=np.array(spec.mean, np.float32),
+        std=np.array(spec.std, np.float32),
+    )
+
+
+def class_names(names: ClassNames) -> onnx.ModelProto:
+    """``logits`` (N, C) to ``names`` (N, T): ConSE, of length 1."""
+    return piece(
+        """
+        names (float[N,C] logits) => (float[N,T] names) {
+            scaled = Div(logits, temperature)
+            p = Softmax<axis = 1>(scaled)
+            best, where = TopK<axis = 1>(p, top)
+            nothing = Mul(p, zero)
+            kept = ScatterElements<axis = 1>(nothing, where, best)
+            sum = MatMul(kept, embeddings)
+            length = ReduceL2<axes = [1], keepdims = 1>(sum)
+            safe = Max(length, tiny)
+            names = Div(sum, safe)
+        }""",
+        temperature=np.float32(names.temperature),
+        top=np.array([names.top], np.int64),
+        zero=np.float32(0),
+        tiny=np.float32(1e-12),
+        embeddings=names.embeddings,
+    )
+
+
+def mean_direction(count: int) -> onnx.ModelProto:
+    """``x0`` ... (N, T) each to ``y`` (N, T): their sum, scaled to length 1."""
+    names = [f"x{i}" for i in range(count)]
+    inputs = ", ".join(f"float[N,T] {name}" for name in names)
+    return piece(
+        f"""
+        mean_direction ({inputs}) => (float[N,T] y) {{
+            sum = Sum({", ".join(names)})
+            length = ReduceL2<axes = [1], keepdims = 1>(sum)
+            safe = Max(length, tiny)
+            y = Div(sum, safe)
+        }}""",
+        tiny=np.float32(1e-12),
+    )
+
+
+def clipped(limits: FeatureRange) -> onnx.ModelProto:
+    """``x`` (N, F) brought into a range, as ``y``."""
+    return piece(
+        """
+        clipped (float[N,F] x) => (float[N,F] y) {
+            below = Min(x, high)
+            y = Max(below, low)
+        }""",
+        low=limits.low,
+        high=limits.high,
+    )
+
+
+def image_hubness(hubness: Hubness) -> onnx.ModelProto:
+    """``z`` (N, D) of images to ``joint`` (N, D + 2)."""
+    weight = np.float32(hubness.weight)
+    return piece(
+        """
+        image_hubness (float[N,D] z) => (float[N,J] joint) {
+            similarity = MatMul(z, bank)
+            nearest, where = TopK<axis = 1>(similarity, neighbours)
+            r = ReduceMean<axes = [1], keepdims = 1>(nearest)
+            taken = Mul(r, minus_root)
+            square = Mul(r, r)
+            left = Sub(one, square)
+            positive = Max(left, zero)
+            rest = Sqrt(positive)
+            kept = Mul(rest, root)
+            together = Concat<axis = 1>(z, taken, kept)
+            joint = Div(together, length)
+        }""",
+        bank=np.ascontiguousarray(hubness.bank.T),
+        neighbours=np.array([hubness.neighbours], np.int64),
+        root=np.sqrt(weight),
+        minus_root=-np.sqrt(weight),
+        one=np.float32(1),
+        zero=np.float32(0),
+        length=np.sqrt(1 + weight),
+    )
+
+
+def text_hubness(hubness: Hubness) -> onnx.ModelProto:
+    """``z`` (N, D) of texts to ``joint`` (N, D + 2)."""
+    weight = np.float32(hubness.weight)
+    return piece(
+        """
+        text_hubness (float[N,D] z) => (float[N,J] joint) {
+            rows = Slice(z, start, end, axis)
+            nothing = Mul(rows, zero)
+            constant = Add(nothing, last)
+            together = Concat<axis = 1>(z, constant)
+            joint = Div(together, length)
+        }""",
+        start=np.array([0], np.int64),
+        end=np.array([1], np.int64),
+        axis=np.array([1], np.int64),
+        zero=np.float32(0),
+        last=np.array([np.sqrt(weight), 0], np.float32),
+        length=np.sqrt(1 + weight),
+    )
+
+
+def text_spread(typical: Typical, block: int, share: float) -> onnx.ModelProto:
+    """``z`` (N, d), a block of texts of this share, to ``spread`` (N, 2): mean and deviation of its cosines."""
+    scale = np.sqrt(np.float32(share))
+    return piece(
+        """
+        text_spread (float[N,D] z) => (float[N,2] spread) {
+            mean = MatMul(z, centre)
+            along = MatMul(z, root)
+            deviation = ReduceL2<axes = [1], keepdims = 1>(along)
+            spread = Concat<axis = 1>(mean, deviation)
+        }""",
+        centre=(typical.means[block] / scale)[:, None],
+        root=np.ascontiguousarray(typical.roots[block].T / scale),
+    )
+
+
+def unit(source: str, result: str) -> onnx.ModelProto:
+    """Rows of `source` (N, K) scaled to length 1."""
+    return piece(
+        f"""
+        unit (float[N,K] {source}) => (float[N,K] {result}) {{
+            length = ReduceL2<axes = [1], keepdims = 1>({source})
+            safe = Max(length, tiny)
+            {result} = Div({source}, safe)
+        }}""",
+        tiny=np.float32(1e-12),
+    )
+
+
+def linear_unit(weight: np.ndarray, bias: np.ndarray, share: float) -> onnx.ModelProto:
+    """``x`` (N, K) to ``y`` (N, d): sqrt(share) * normalise(weight x + bias)."""
+    return piece(
+        """
+        linear_unit (float[N,K] x) => (float[N,D] y) {
+            mapped = Gemm<transB = 1>(x, weight, bias)
+            length = ReduceL2<axes = [1], keepdims = 1>(mapped)
+            safe = Max(length, tiny)
+            direction = Div(mapped, safe)
+            y = Mul(direction, scale)
+        }""",
+        weight=weight,
+        bias=bias,
+        tiny=np.float32(1e-12),
+        scale=np.sqrt(np.float32(share)),
+    )
+
+
+def image_block(block: LearnedBlock) -> onnx.ModelProto:
+    """The image side of a learned block: ``x`` (N, sum of widths) to ``y`` (N, d)."""
+    return linear_unit(block.image_weight, block.image_bias, block.share)
+
+
+def text_block(block: LearnedBlock) -> onnx.ModelProto:
+    """The text side of a learned block: ``x`` (N, T) of length 1 to ``y`` (N, d)."""
+    return linear_unit(block.text_weight, block.text_bias, block.share)
+
+
+def side_by_side(count: int) -> onnx.ModelProto:
+    """``x0`` ... to ``y``: columns joined."""
+    names = [f"x{i}" for i in range(count)]
+    inputs = ", ".join(f"float[N,K{i}] {name}" for i, name in enumerate(names))
+    return piece(f"side_by_side ({inputs}) => (float[N,K] y) {{ y = Concat<axis = 1>({', '.join(names)}) }}")

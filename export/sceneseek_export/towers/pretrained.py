@@ -1,0 +1,295 @@
+"""What every tower from a checkpoint directory needs: its kind checked, its weights loaded whole, its tokenizer.
+
+Transformers and its tokenizers are noisy; here they are kept quiet, and what matters of what they would say (weights
+that are missing and would be random) is an error instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from logging import CRITICAL
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, normalizers
+from torch import nn
+
+from sceneseek.errors import ExportError
+from sceneseek.files import sha256_of
+from sceneseek.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek.vectors import Floats
+from sceneseek_export.towers.base import Tokens
+from sceneseek_export.towers.checkpoint import CONFIG, TOKENIZER, checkpoint, weight_files
+
+Spec = ImageTowerSpec | TextTowerSpec
+
+# The `model_type` of config.json that an architecture reads; a CLIP or SigLIP may be whole or one half.
+MODEL_TYPES = {
+    "resnet": ("resnet",),
+    "bert": ("bert",),
+    "clip-image": ("clip", "clip_vision_model"),
+    "clip-text": ("clip", "clip_text_model"),
+    "siglip-image": ("siglip", "siglip_vision_model"),
+    "siglip-text": ("siglip", "siglip_text_model"),
+}
+
+# What loading raises on files that are cut off, of another kind, or not there.
+_UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError)
+
+# ONNX files are protocol buffers, which end at 2 GiB; a graph needs some room beside its weights.
+_MOST_BYTES = 2**31 - 2**24
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A directory whose model is of the kind that the recipe says.
+
+    Attributes:
+        spec: the recipe.
+        folder: holds the files.
+        config: of config.json, as it stands.
+        weights: the file, or the shards.
+    """
+
+    spec: Spec
+    folder: Path
+    config: dict[str, Any]
+    weights: tuple[Path, ...]
+
+    @property
+    def sha256(self) -> str:
+        """That of the weights file; of shards, that of what `sha256sum` prints for them, in their names' order."""
+        sums = {path.name: sha256_of(path) for path in self.weights}
+        if len(sums) == 1:
+            return next(iter(sums.values()))
+        listing = "".join(f"{value}  {name}\n" for name, value in sorted(sums.items()))
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def open_checkpoint(spec: Spec) -> Checkpoint:
+    """The checkpoint of a tower.
+
+    Raises:
+        ExportError: see `checkpoint` and `weight_files`; or its model is of another architecture, or its weights are
+            cut off.
+    """
+    folder = checkpoint(spec)
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        found = config["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ExportError(f"{path} of tower {spec.name!r} is no model's configuration", "download it again") from error
+    if found not in MODEL_TYPES[spec.architecture]:
+        fits = [name for name, types in MODEL_TYPES.items() if found in types]
+        hint = f"its architecture may be {' or '.join(fits)}" if fits else f"known here: {', '.join(MODEL_TYPES)}"
+        if found == "siglip2":
+            hint = "that is a NaFlex checkpoint, whose pictures vary in size; those of fixed resolution are 'siglip'"
+        raise ExportError(
+            f"tower {spec.name!r} is a {spec.architecture!r} but its checkpoint {folder} is a {found!r}", hint
+        )
+    weights = weight_files(folder, spec)
+    for file in weights:
+        _check_whole(file)
+    return Checkpoint(spec, folder, config, weights)
+
+
+def load_model(source: Checkpoint, kind: Any, **options: Any) -> Any:
+    """The pretrained model of a class of transformers, in float32 and evaluation mode.
+
+    Raises:
+        ExportError: its weights cannot be read, some are missing or of another shape, or it is too large for ONNX.
+    """
+    name = source.spec.name
+    files = ", ".join(str(file) for file in source.weights)
+    try:
+        with quiet():
+            model, told = kind.from_pretrained(
+                source.folder,
+                local_files_only=True,
+                attn_implementation="eager",  # plain matrix products, which every runtime optimises
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told, and an error below
+                **options,
+            )
+    except _UNREADABLE as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ExportError(
+            f"the weights of tower {name!r} cannot be read from {files} ({said})", "download it again"
+        ) from error
+    mismatched = (key if isinstance(key, str) else key[0] for key in told["mismatched_keys"])
+    wrong = sorted({*told["missing_keys"], *mismatched})
+    if wrong:
+        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise ExportError(
+            f"{files} of tower {name!r} lacks {wrong[0]}{more}, or has it in another shape than {CONFIG} says",
+            "the checkpoint is incomplete or its configuration is of another; download it again",
+        )
+    model = model.float().eval()
+    size = sum(parameter.numel() * 4 for parameter in model.parameters())
+    if size > _MOST_BYTES:
+        raise ExportError(
+            f"tower {name!r} has {size / 2**30:.1f} GiB of weights, and an ONNX file holds 2 GiB",
+            "take a smaller model",
+        )
+    return model
+
+
+def image_module(module: nn.Module) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """See `ImageTower.reference`; of a module from pixels to features and logits, (N, 0) where it has none."""
+
+    def run(pixels: Floats) -> tuple[Floats, Floats]:
+        with torch.inference_mode():
+            features, logits = module(torch.from_numpy(pixels))
+        return features.numpy(), logits.numpy()
+
+    return run
+
+
+def text_module(module: nn.Module) -> Callable[[Tokens, Tokens], Floats]:
+    """See `TextTower.reference`; of a module from ids and mask to vectors."""
+
+    def run(input_ids: Tokens, attention_mask: Tokens) -> Floats:
+        with torch.inference_mode():
+            vectors: Floats = module(torch.from_numpy(input_ids), torch.from_numpy(attention_mask)).numpy()
+        return vectors
+
+    return run
+
+
+def load_numbers(source: Checkpoint, *names: str) -> tuple[float, ...] | None:
+    """Single numbers among the weights, or None where one is missing."""
+    from safetensors import safe_open  # noqa: PLC0415
+
+    found: dict[str, float] = {}
+    for file in source.weights:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as tensors:
+                there = set(tensors.keys())
+                found |= {name: float(tensors.get_tensor(name)) for name in names if name in there}
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            found |= {name: float(state[name]) for name in names if name in state}
+    return tuple(found[name] for name in names) if len(found) == len(names) else None
+
+
+@dataclass(frozen=True)
+class LoadedTokenizer:
+    """A checkpoint's tokenizer.
+
+    Attributes:
+        content: of a file of the `tokenizers` library, without truncation and padding.
+        source: transformers' own, the reference.
+        tokenize: see `TextTower.tokenize`.
+    """
+
+    content: bytes
+    source: Any
+    tokenize: Callable[[str], list[int]]
+
+
+def load_tokenizer(source: Checkpoint, spec: TextTowerSpec, max_tokens: int, padded: bool = False) -> LoadedTokenizer:
+    """The checkpoint's fast tokenizer, lower-casing first if the recipe says so.
+
+    Raises:
+        ExportError: its files are missing or broken, there is only a slow one, or it cannot be written to one file.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds
+
+    needs = f"it takes tokenizer.json, or what makes it: {', '.join(TOKENIZER[4:8])}"
+    if not any((source.folder / name).is_file() for name in TOKENIZER if name not in TOKENIZER[1:4]):
+        raise ExportError(f"tower {spec.name!r} has no tokenizer in {source.folder}", needs)
+    try:
+        with quiet():
+            reference: Any = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
+                source.folder, local_files_only=True, use_fast=True, trust_remote_code=False
+            )
+    except ImportError as error:  # a slow tokenizer's library; the message begins with the tokenizer's class
+        raise _slow(spec, source.folder, str(error).split()[0]) from error
+    except Exception as error:  # which is what `tokenizers` raises
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(
+            f"the tokenizer of tower {spec.name!r} in {source.folder} cannot be read ({said})", needs
+        ) from error
+    if not reference.is_fast:
+        raise _slow(spec, source.folder, type(reference).__name__)
+    if padded and reference.padding_side != "right":
+        raise ExportError(
+            f"the tokenizer of tower {spec.name!r} pads on the left", "texts are padded on the right here"
+        )
+    tokenizer = Tokenizer.from_str(reference.backend_tokenizer.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if spec.lowercase:
+        own = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+
+    def tokenize(text: str) -> list[int]:
+        # Letter by letter, as the library does: a whole string would give a Greek word its final sigma.
+        said = "".join(letter.lower() for letter in text) if spec.lowercase else text
+        padding = "max_length" if padded else False
+        with quiet():
+            ids = reference(said, truncation=True, max_length=max_tokens, padding=padding)["input_ids"]
+        return [int(i) for i in ids]
+
+    return LoadedTokenizer(tokenizer.to_str(pretty=True).encode(), reference, tokenize)
+
+
+def _slow(spec: TextTowerSpec, folder: Path, kind: str) -> ExportError:
+    return ExportError(
+        f"tower {spec.name!r} has a {kind} in {folder}, which has no fast form",
+        "a bundle tokenizes with the `tokenizers` library: choose a checkpoint with a tokenizer.json of that library",
+    )
+
+
+def limit(spec: TextTowerSpec, most: int) -> int:
+    """How many tokens a text is cut to; `most` is what the model has positions for.
+
+    Raises:
+        ExportError: the recipe asks for more.
+    """
+    if spec.max_tokens is not None and not 2 < spec.max_tokens <= most:
+        raise ExportError(
+            f"tower {spec.name!r} reads 3 to {most} tokens, not {spec.max_tokens}", "change its max_tokens"
+        )
+    return spec.max_tokens or most
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings and the progress bars of transformers."""
+    from transformers import utils  # noqa: PLC0415
+
+    logging: Any = utils.logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check_whole(file: Path) -> None:
+    """Open a file of safetensors, whose header says how long it is; others show it when they are loaded."""
+    if file.suffix != ".safetensors":
+        return
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+    try:
+        with safe_open(file, "pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ExportError(f"{file} is cut off or no weights file ({error})", "download it again") from error

@@ -1,0 +1,93 @@
+"""ResNet (He et al. 2015): the mean over the last stage, and the classifier where it is that of ImageNet-1k."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from torch import Tensor, nn
+
+from sceneseek.manifest import ImageInput
+from sceneseek.packs import ImageTowerSpec
+from sceneseek_export.piece import piece
+from sceneseek_export.towers.base import ImageTower
+from sceneseek_export.towers.preprocessor import image_input
+from sceneseek_export.towers.pretrained import image_module, load_model, open_checkpoint
+
+# The first and the last of the classes of ImageNet-1k, in the order in which models are trained on it.
+_FIRST, _LAST, _CLASSES = "tench", "toilet tissue", 1000
+
+
+class _ResNet(nn.Module):
+    """The pooled features, and the logits of a classifier or none."""
+
+    def __init__(self, net: Any, classifier: nn.Linear | None) -> None:
+        super().__init__()
+        self.net = net
+        self.classifier = classifier
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features: Tensor = self.net(pixel_values=pixels).pooler_output.flatten(1)
+        logits = features.new_zeros(len(features), 0) if self.classifier is None else self.classifier(features)
+        return features, logits
+
+
+def resnet(spec: ImageTowerSpec) -> ImageTower:
+    """A ResNetModel or ResNetForImageClassification of transformers.
+
+    Raises:
+        ExportError: see `open_checkpoint`, `load_model` and `image_input`.
+    """
+    from transformers import ResNetForImageClassification, ResNetModel  # noqa: PLC0415 - takes seconds
+
+    source = open_checkpoint(spec)
+    prepared = image_input(spec, source.folder)
+    classifier = None
+    if "ResNetForImageClassification" in (source.config.get("architectures") or ()):
+        whole = load_model(source, ResNetForImageClassification)
+        net = whole.resnet
+        if _of_imagenet(whole.config):
+            classifier = whole.classifier[1]
+    else:
+        net = load_model(source, ResNetModel)
+    module = _ResNet(net, classifier).eval()
+    return ImageTower(
+        spec,
+        prepared,
+        features=net.config.hidden_sizes[-1],
+        classes=_CLASSES if classifier is not None else 0,
+        sha256=source.sha256,
+        to_onnx=lambda: _to_onnx(module, prepared),
+        reference=image_module(module),
+    )
+
+
+def _of_imagenet(config: Any) -> bool:
+    names = config.id2label
+    return len(names) == _CLASSES and names[0].startswith(_FIRST) and names[_CLASSES - 1].startswith(_LAST)
+
+
+def _to_onnx(module: _ResNet, prepared: ImageInput) -> onnx.ModelProto:
+    from sceneseek_export.towers import through_optimum as optimum  # noqa: PLC0415 - takes seconds
+
+    config = optimum.pixels_of(optimum.ResNet(module.net.config), prepared.height, prepared.width)
+    graph = optimum.exported(module.net, config)
+    flat = "features = Flatten<axis = 1>(pooled)"
+    if module.classifier is None:
+        end = piece(f"end (float[N,F,1,1] pooled) => (float[N,F] features) {{ {flat} }}")
+    else:
+        end = piece(
+            f"""
+            end (float[N,F,1,1] pooled) => (float[N,F] features, float[N,C] logits) {{
+                {flat}
+                logits = Gemm<transB = 1>(features, weight, bias)
+            }}""",
+            weight=_numbers(module.classifier.weight),
+            bias=_numbers(module.classifier.bias),
+        )
+    return optimum.followed_by(graph, end, {"pooled": "pooled"})
+
+
+def _numbers(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().numpy()

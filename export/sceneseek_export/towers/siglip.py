@@ -1,0 +1,130 @@
+"""SigLIP and SigLIP 2 of fixed resolution (Zhai et al. 2023, Tschannen et al. 2025): the space their towers share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import onnx
+from torch import Tensor, nn
+
+from sceneseek.errors import ExportError
+from sceneseek.manifest import ImageInput, TextInput, tokenizer_file
+from sceneseek.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek_export.towers.base import ImageTower, TextTower
+from sceneseek_export.towers.preprocessor import fixed_size, image_input
+from sceneseek_export.towers.pretrained import (
+    image_module,
+    limit,
+    load_model,
+    load_numbers,
+    load_tokenizer,
+    open_checkpoint,
+    text_module,
+)
+
+
+class _PooledImage(nn.Module):
+    """SiglipVisionModel as an image tower without a classifier."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        features: Tensor = self.net(pixel_values=pixels).pooler_output
+        return features, features.new_zeros(len(features), 0)
+
+
+class _PooledText(nn.Module):
+    """SiglipTextModel as a text tower: it reads no mask, since it was trained on padded texts without one."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # noqa: ARG002 - a text tower's form
+        text: Tensor = self.net(input_ids=input_ids).pooler_output
+        return text
+
+
+def siglip_image(spec: ImageTowerSpec) -> ImageTower:
+    """The image half of a SiglipModel of transformers, or a SiglipVisionModel.
+
+    Raises:
+        ExportError: see `open_checkpoint`, `load_model`, `image_input` and `fixed_size`; or it has no pooling head.
+    """
+    from transformers import SiglipVisionModel  # noqa: PLC0415 - takes seconds
+
+    source = open_checkpoint(spec)
+    prepared = image_input(spec, source.folder)
+    net = load_model(source, SiglipVisionModel)
+    if not getattr(net.config, "vision_use_head", True):
+        raise ExportError(f"tower {spec.name!r} has no pooling head in {source.folder}", "choose another checkpoint")
+    fixed_size(spec, prepared, net.config.image_size)
+    return ImageTower(
+        spec,
+        prepared,
+        features=net.config.hidden_size,
+        classes=0,
+        sha256=source.sha256,
+        to_onnx=lambda: _image_to_onnx(net, prepared),
+        reference=image_module(_PooledImage(net).eval()),
+    )
+
+
+def siglip_text(spec: TextTowerSpec) -> TextTower:
+    """The text half of a SiglipModel of transformers, or a SiglipTextModel.
+
+    Raises:
+        ExportError: see `open_checkpoint`, `load_model`, `load_tokenizer` and `limit`; or it is asked for fewer tokens
+            than it was trained with, or its tokenizer pads with nothing.
+    """
+    from transformers import SiglipTextModel  # noqa: PLC0415 - takes seconds
+
+    source = open_checkpoint(spec)
+    net = load_model(source, SiglipTextModel)
+    max_tokens = limit(spec, net.config.max_position_embeddings)
+    trained = net.config.max_position_embeddings
+    if max_tokens != trained:
+        raise ExportError(
+            f"tower {spec.name!r} was trained on texts of {trained} tokens, padding included",
+            "leave its max_tokens out",
+        )
+    tokenizer = load_tokenizer(source, spec, max_tokens, padded=True)
+    pad = tokenizer.source.pad_token_id
+    if pad is None:
+        raise ExportError(
+            f"the tokenizer of tower {spec.name!r} has no padding token", "it was trained on padded texts"
+        )
+    curve = load_numbers(source, "logit_scale", "logit_bias")
+    return TextTower(
+        spec,
+        TextInput(
+            name=spec.name,
+            tokenizer=tokenizer_file(spec.name),
+            max_tokens=max_tokens,
+            pad_id=pad,
+            padding="max_tokens",
+        ),
+        tokenizer=tokenizer.content,
+        tokenize=tokenizer.tokenize,
+        width=net.config.projection_size,
+        sha256=source.sha256,
+        to_onnx=lambda: _text_to_onnx(net),
+        reference=text_module(_PooledText(net).eval()),
+        curve=None if curve is None else (math.exp(curve[0]), curve[1]),
+    )
+
+
+def _image_to_onnx(net: Any, prepared: ImageInput) -> onnx.ModelProto:
+    from sceneseek_export.towers import through_optimum as optimum  # noqa: PLC0415 - takes seconds
+
+    config = optimum.pixels_of(optimum.SiglipImage(net.config), prepared.height, prepared.width)
+    return optimum.exported(net, config)
+
+
+def _text_to_onnx(net: Any) -> onnx.ModelProto:
+    from sceneseek_export.towers import through_optimum as optimum  # noqa: PLC0415 - takes seconds
+
+    return optimum.exported(net, optimum.SiglipText(net.config))

@@ -1,0 +1,191 @@
+"""What training contributes to a bundle: a joint space and a head, found, or refused with what to do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sceneseek.alignment import Alignment
+from sceneseek.errors import DataError, ExportError
+from sceneseek.files import UNREADABLE
+from sceneseek.heads import Calibration, CosineHead, Head, load_head
+from sceneseek.packs import Pack
+from sceneseek_export.towers import Towers
+
+# In the place of a head's directory: the alignment's own calibrated cosine.
+COSINE = Path("cosine")
+UNFITTED = "a default, fitted to no ratings"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The alignment, the head that reads it, and whether the scores were learned from anything."""
+
+    alignment: Alignment
+    head: Head
+    calibrated: bool = True
+
+    @classmethod
+    def load(cls, alignment: Path, head: Path | None = None) -> Trained:
+        """The alignment of a directory, with a head of another or with its own calibrated cosine.
+
+        Args:
+            alignment: written by `sceneseek train alignment`.
+            head: one head, or what `sceneseek train heads` wrote: then the default among them.
+
+        Raises:
+            DataError: a directory does not hold what it should.
+        """
+        loaded = Alignment.load(alignment)
+        return cls(loaded, _head(head, loaded))
+
+    @classmethod
+    def shipped(cls, pack: Pack) -> Trained:
+        """What comes with sceneseek for a pack: its alignment, and its head where one was trained on it.
+
+        Raises:
+            ExportError: nothing comes with it.
+        """
+        head = shipped_alignment(pack).with_name("head")
+        return cls.load(shipped_alignment(pack), head if head.is_dir() else None)
+
+    def towers_read(self) -> frozenset[str] | None:
+        """Names of the towers that the alignment or the head reads; None where one of them names no text tower."""
+        alignment, head = self.alignment, self.head
+        read = {tower for block in alignment.blocks for tower in (*block.towers, block.text)} | set(head.towers)
+        if alignment.names is not None:
+            read |= set(alignment.names.towers)
+        return None if "" in read else frozenset(read)
+
+    def check_weights(self, towers: Towers) -> None:
+        """Refuse an alignment or a head that was trained with other weights of the same towers.
+
+        Raises:
+            ExportError: it was.
+        """
+        ours = {tower.name: tower.sha256 for tower in towers.provenance()}
+        for what, trained_with in (
+            ("alignment", self.alignment.card.get("towers", ())),
+            ("head", self.head.validation.get("towers", ())),
+        ):
+            for name, sha256 in _hashes(trained_with):
+                if ours.get(name, sha256) != sha256:
+                    raise ExportError(
+                        f"the {what} was trained with other weights of {name!r} "
+                        f"({sha256[:12]}, these are {ours[name][:12]})",
+                        "export with the weights it was trained with, or train again with these",
+                    )
+
+
+def find_trained(pack: Pack, towers: Towers, alignment: Path | None, head: Path | None) -> Trained:
+    """The alignment and the head for a pack.
+
+    Args:
+        pack: the recipe.
+        towers: what it loaded.
+        alignment: a directory; None takes what comes with sceneseek, or the towers' own space.
+        head: a directory, or `COSINE`; None takes what comes with the alignment.
+
+    Raises:
+        ExportError: see `check_trained`; or the towers share no space.
+        DataError: a directory does not hold what it should.
+    """
+    check_trained(pack, alignment, head)
+    if pack.joint_space is not None and alignment is None:
+        own = own_space(pack, towers)
+        fits = None if head in (None, COSINE) else head
+        return Trained(own, _head(fits, own), calibrated=fits is not None)
+    if alignment is None and head is None:
+        return Trained.shipped(pack)
+    return Trained.load(alignment or shipped_alignment(pack), None if head == COSINE else head)
+
+
+def check_trained(pack: Pack, alignment: Path | None, head: Path | None) -> None:
+    """Say at once, before gigabytes are loaded, whether something must be trained first.
+
+    Args:
+        pack: see `find_trained`.
+        alignment: likewise.
+        head: likewise.
+
+    Raises:
+        ExportError: the pack's joint space is learned and none is given or comes with it; or it has towers that
+            nothing but a trained head reads, and none is given.
+    """
+    if pack.joint_space is None:
+        if alignment is None:
+            shipped_alignment(pack)
+        return
+    if pack.needs_head and head in (None, COSINE):
+        beside = ", ".join((*pack.head_image_towers, *pack.head_text_towers))
+        raise ExportError(
+            f"the pack {pack.name!r} has towers for a head alone ({beside}), and no head comes with it",
+            f"train one with `sceneseek train heads --pack {pack.name} --out heads ...`, then pass --head heads",
+        )
+
+
+def own_space(pack: Pack, towers: Towers) -> Alignment:
+    """The joint space that two of a pack's towers were trained to share, with a curve fitted to no ratings.
+
+    Raises:
+        ExportError: their vectors differ in width, or nothing says how a cosine becomes a score.
+    """
+    space = pack.joint_space
+    if space is None:
+        raise ValueError(f"the joint space of the pack {pack.name!r} is learned")
+    (image,) = (tower for tower in towers.images if tower.spec.name == space.image)
+    (text,) = (tower for tower in towers.texts if tower.spec.name == space.text)
+    if image.features != text.width:
+        raise ExportError(
+            f"{space.image!r} and {space.text!r} share no space: {image.features} numbers beside {text.width}",
+            "name the two towers of one checkpoint in `joint_space`",
+        )
+    curve = text.curve if space.slope is None or space.intercept is None else (space.slope, space.intercept)
+    if curve is None:
+        raise ExportError(
+            f"neither the pack {pack.name!r} nor its checkpoint says how a cosine becomes a score",
+            "give `joint_space` a slope and an intercept",
+        )
+    own = Alignment.own(pack.name, (space.image, space.text), image.features, Calibration(*curve, source=UNFITTED))
+    return replace(own, card={"towers": [tower.model_dump(mode="json") for tower in towers.provenance()]})
+
+
+def shipped_alignment(pack: Pack) -> Path:
+    """The directory of the alignment that comes with sceneseek for a pack.
+
+    Raises:
+        ExportError: none comes with it.
+    """
+    directory = Path(str(resources.files("sceneseek_export"))) / "weights" / pack.name / "alignment"
+    if not directory.is_dir():
+        raise ExportError(
+            f"the joint space of the pack {pack.name!r} must be learned from captions, and none comes with sceneseek",
+            f"train one with `sceneseek train alignment --pack {pack.name} --out alignment ...`, "
+            "then pass --alignment alignment",
+        )
+    return directory
+
+
+def _head(directory: Path | None, alignment: Alignment) -> Head:
+    if directory is None:
+        return CosineHead.of_calibration(alignment.calibration)
+    return load_head(_default_of(directory))
+
+
+def _default_of(directory: Path) -> Path:
+    """The directory of the default head, if this holds several; else the directory itself."""
+    summary = directory / "heads.json"
+    if not summary.is_file():
+        return directory
+    try:
+        return directory / str(json.loads(summary.read_text(encoding="utf-8"))["default"])
+    except UNREADABLE as error:
+        raise DataError(f"{summary} cannot be read ({error!r})", "write it with `sceneseek train heads`") from error
+
+
+def _hashes(towers: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
+    return ((str(tower["name"]), str(tower["sha256"])) for tower in towers)

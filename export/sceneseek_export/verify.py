@@ -1,0 +1,189 @@
+"""The finished graphs against the source models, before a bundle becomes visible.
+
+The source side is made of the parts: each tower's own reference (a checkpoint in torch, with transformers' tokenizer;
+a graph that is written here, alone and unoptimised), the alignment and the head in numpy. The bundle's side is what
+will serve: `tokenizers` and ONNX Runtime on the composed graphs, in batches and one by one. Drift is the largest
+absolute difference of any number.
+
+A tree asks whether a number is over a border. Where it lies on one, the last digit decides between two leaves,
+and of a million questions some do. So the shares of trees, which are their inputs, have a drift of their own
+(beside the largest of them), and their scores are compared on the inputs that the graphs give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from sceneseek.alignment import Alignment, normalise
+from sceneseek.bundle import Bundle
+from sceneseek.decode import Picture, decode, extensions
+from sceneseek.encoders import ImageEncoder, TextEncoder
+from sceneseek.errors import ExportError, ImageError
+from sceneseek.heads import Head, TreesHead, pair_inputs
+from sceneseek.heads.inputs import OF_TEXT
+from sceneseek.preprocess import Pixels, enough_pixels, prepare
+from sceneseek.scorer import Candidates, Scorer
+from sceneseek.vectors import Floats, Vectors
+from sceneseek_export.towers import Towers
+
+LIMIT = 1e-4
+
+TEXTS = (
+    "a dog",
+    "Two dogs play in the snow.",
+    "A man in a red jacket is climbing a rock wall while another man holds the rope below him",
+    "кошка спит на подоконнике",
+    "une tasse de café ☕ à côté d'un livre",
+    "犬が雪の中を走る",
+    "  UPPER case,   odd -- punctuation?!  ",
+    "12:30 & 50% of #hashtags @home",
+    "🐶🐱",
+    "word " * 300,
+    "x",
+    "",
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a bundle was made of: the reference that its graphs must reproduce."""
+
+    towers: Towers
+    alignment: Alignment
+    head: Head
+
+
+def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) -> dict[str, float]:
+    """The largest absolute difference by graph output.
+
+    Args:
+        bundle: the written bundle.
+        sources: what it was made of.
+        folder: real images to compare on beside the drawn ones; the first 32 that decode.
+
+    Raises:
+        ExportError: some difference is over `LIMIT`.
+    """
+    inputs = bundle.manifest.image_inputs
+    images = [prepare(picture, inputs) for picture in [*drawn_pictures(), *_real_pictures(bundle, folder)]]
+    texts = list(TEXTS)
+    image_joint, image_features = _image_reference(images, sources)
+    text_joint, text_unit, text_spread = _text_reference(texts, sources)
+
+    image_encoder, text_encoder = ImageEncoder(bundle, "cpu"), TextEncoder(bundle, "cpu")
+    together = image_encoder.encode(images)
+    alone = image_encoder.encode(images[:1])
+    texts_together = text_encoder.encode(texts)
+    texts_alone = [text_encoder.encode([text]) for text in texts]
+    drift = {
+        "image.joint": max(_gap(together.joint, image_joint), _gap(alone.joint, image_joint[:1])),
+        "text.joint": max(
+            _gap(texts_together.joint, text_joint),
+            _gap(np.concatenate([v.joint for v in texts_alone]), text_joint),
+        ),
+    }
+    trees = sources.head if isinstance(sources.head, TreesHead) else None
+    if trees is not None:
+        text_shares = [{"text": text_unit, "spread": text_spread}[name] for name in OF_TEXT if name in trees.widths]
+        drift["image.head"] = _relative_gap(together.head, [image_features] if "image" in trees.widths else [])
+        drift["text.head"] = _relative_gap(texts_together.head, text_shares)
+    scorer = Scorer(bundle)
+    gaps = []
+    for i in range(len(texts)):
+        similarity = image_joint @ text_joint[i]
+        candidates = Candidates([str(n) for n in range(len(images))], similarity, together.joint, together.head)
+        scores = scorer.score(candidates, texts_together.joint[i], texts_together.head[i])
+        inputs_of = pair_inputs(image_joint, image_features, text_joint[i], text_unit[i], text_spread[i])
+        if trees is not None:
+            inputs_of |= _given(trees, together, texts_together.joint[i], texts_together.head[i])
+        gaps.append(_gap(scores, sources.head.score(inputs_of)))
+    drift["score"] = max(gaps)
+    for name, gap in drift.items():
+        if not gap <= LIMIT:
+            raise ExportError(
+                f"{name} differs from its source model by {gap:.2e}, over the limit of {LIMIT:.0e}",
+                "the exporter and the runtime disagree: check the pinned versions in constraints.txt",
+            )
+    return drift
+
+
+def drawn_pictures() -> Iterator[Picture]:
+    """Varied pictures drawn by code: colours, shapes, noise, gradients, grey, odd sizes, transparency."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        width, height = ((224, 224), (640, 480), (301, 77), (50, 400), (1, 1), (1024, 768))[i % 6]
+        mode = "RGBA" if i % 4 == 3 else "RGB"
+        image = Image.new(mode, (width, height), tuple(map(int, rng.integers(0, 256, len(mode)))))
+        draw = ImageDraw.Draw(image)
+        for _ in range(i):
+            x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
+            colour = tuple(map(int, rng.integers(0, 256, len(mode))))
+            shape = (x, y, x + int(rng.integers(0, width)), y + int(rng.integers(0, height)))
+            (draw.ellipse if rng.random() < 0.5 else draw.rectangle)(shape, fill=colour)
+        yield Picture(image, width, height, "PNG")
+    noise = rng.integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    yield Picture(Image.fromarray(noise), 200, 300, "PNG")
+    ramp = np.linspace(0, 255, 256, dtype=np.uint8)
+    yield Picture(Image.fromarray(np.tile(ramp, (128, 1))).convert("RGB"), 256, 128, "PNG")
+
+
+def _real_pictures(bundle: Bundle, folder: Path | None, most: int = 32) -> Iterator[Picture]:
+    if folder is None:
+        return
+    near, found = enough_pixels(bundle.manifest.image_inputs), 0
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in extensions()):
+        try:
+            yield decode(path.read_bytes(), near)
+        except (ImageError, OSError):
+            continue
+        found += 1
+        if found == most:
+            return
+    if not found:
+        raise ExportError(f"no image could be read in {folder}", "name another folder to verify on")
+
+
+def _image_reference(images: list[tuple[Pixels, ...]], sources: Sources) -> tuple[Floats, Floats]:
+    features, logits = {}, {}
+    for i, tower in enumerate(sources.towers.images):
+        levels: Floats = np.stack([image[i] for image in images]).astype(np.float32)
+        levels = ((levels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
+        pixels = np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
+        features[tower.spec.name], logits[tower.spec.name] = tower.reference(pixels)
+    joint = sources.alignment.image_joint(features, logits)
+    inside = sources.alignment.clipped(features)
+    beside = [inside[name] for name in sources.head.towers if name in inside]
+    return joint, np.concatenate(beside, axis=1) if beside else np.zeros((len(images), 0), np.float32)
+
+
+def _text_reference(texts: list[str], sources: Sources) -> tuple[Floats, Floats, Floats]:
+    by_tower: dict[str, Floats] = {
+        tower.spec.name: np.concatenate([tower.reference(*tower.prepared(text)) for text in texts])
+        for tower in sources.towers.texts
+    }
+    read = [by_tower[name] for name in sources.head.towers if name in by_tower] or list(by_tower.values())
+    unit: Floats = np.concatenate([normalise(out) for out in read], axis=1)
+    return sources.alignment.text_joint(by_tower), unit, sources.alignment.text_spread(by_tower)
+
+
+def _given(trees: TreesHead, images: Vectors, text_joint: Floats, text_head: Floats) -> dict[str, Floats]:
+    """What the graphs give to trees, but the similarity, which is the engine's."""
+    width = trees.widths.get("text", 0)
+    given = pair_inputs(images.joint, images.head, text_joint, text_head[:width], text_head[width:])
+    return {name: array for name, array in given.items() if name != "similarity"}
+
+
+def _relative_gap(ours: Floats, reference: Sequence[Floats]) -> float:
+    """Beside the largest number, where that is over 1; the reference is columns side by side."""
+    expected = np.concatenate([np.zeros((len(ours), 0), np.float32), *reference], axis=1)
+    return _gap(ours, expected) / max(1.0, float(np.abs(expected).max(initial=0.0)))
+
+
+def _gap(ours: Floats, reference: Floats) -> float:
+    gap = float(np.abs(ours - reference).max(initial=0.0))
+    return gap if np.isfinite(ours).all() else float("inf")

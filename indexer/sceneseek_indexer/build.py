@@ -1,0 +1,283 @@
+"""Folders' way into the index: list -> plan -> take over, load, encode, write -> optimise -> check -> publish.
+
+The run holds the store's lease, and plans from what the live generation holds. With its first change it begins a
+generation that nobody searches yet: a copy of the live one where the same bundle filled it, so that only what changed
+is encoded, else an empty one. The alias moves when the generation is complete and checked; whatever happens before
+leaves the live one as it was. A run that has nothing to write begins none.
+
+A run that is killed, fails or is stopped leaves its generation unfinished, with every batch that was written. The
+next run with the same folders and image graph goes on with it: it plans anew from what it finds there. Only one that
+is not what it should be is removed.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sceneseek.bundle import Bundle
+from sceneseek.errors import SourceError, UnfitGeneration
+from sceneseek.payload import INDEXED_FIELDS, path_fields
+from sceneseek.store import Collection, CollectionInfo, VectorStore
+from sceneseek.store.base import FieldType
+from sceneseek_indexer.duplicates import mark_duplicates
+from sceneseek_indexer.encode import encode_files
+from sceneseek_indexer.inspection import inspect
+from sceneseek_indexer.known import Known, images_of, known_images
+from sceneseek_indexer.load import Loaded
+from sceneseek_indexer.options import BuildOptions
+from sceneseek_indexer.plan import Plan, Takeover, place
+from sceneseek_indexer.preamble import preamble
+from sceneseek_indexer.quality import compare
+from sceneseek_indexer.receipt import Receipt
+from sceneseek_indexer.receipt_file import Line, ReceiptFile, earlier_lines, receipts_of, skipped_line, tidy
+from sceneseek_indexer.sources import Folder
+from sceneseek_indexer.survey import Survey, fits, survey
+from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
+from sceneseek_indexer.writing import Writing
+
+log = logging.getLogger(__name__)
+
+__all__ = ["BuildOptions", "index_folder", "index_folders", "index_listing"]
+
+
+def index_folder(folder: Path, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None) -> Receipt:
+    """`index_folders` for one folder."""
+    return index_folders([Folder(folder)], bundle, store, options)
+
+
+def index_folders(
+    folders: Sequence[Folder],
+    bundle: Bundle,
+    store: VectorStore,
+    options: BuildOptions | None = None,
+    withheld: Mapping[str, set[str]] | None = None,
+) -> Receipt:
+    """Bring the live generation up to date with folders.
+
+    Args:
+        folders: those to read; others that the index knows stay as they are.
+        bundle: whose image graph encodes.
+        store: where the generations are.
+        options: how the run works.
+        withheld: images to leave for a later run: paths by folder, absolute.
+
+    Raises:
+        SourceError: a folder cannot be used, or too many of the images cannot.
+        InvalidRequest: a label does not fit.
+        IndexUnavailable: the index cannot be written, or (where `options` say not to wait) another process writes it.
+    """
+    options = options or BuildOptions()
+    with store.writing(options.wait):
+        return _Run(survey(folders, bundle, store, options, withheld), bundle, store, options).execute()
+
+
+def index_listing(
+    folder: Path, listing: Listing, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None
+) -> Receipt:
+    """`index_folder` for a listing of a store's first folder that was made (or chosen from) already."""
+    options = options or BuildOptions()
+    with store.writing(options.wait):
+        return _Run(survey([Folder(folder)], bundle, store, options, listing=listing), bundle, store, options).execute()
+
+
+class _Run:
+    """One indexing run; `execute` is its whole story."""
+
+    def __init__(self, found: Survey, bundle: Bundle, store: VectorStore, options: BuildOptions) -> None:
+        self._found, self._bundle = found, bundle
+        self._store, self._options = store, options
+        self._receipt = found.receipt()
+        self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0, "compare": 0.0}
+        self._now = datetime.now(UTC)
+        self._metadata = found.metadata(options)
+        self._info = self._described()
+        self._collection: Collection | None = None
+        self._resumed = False
+
+    def execute(self) -> Receipt:
+        start = time.perf_counter()
+        try:
+            self._resume()
+            known = {place(image): image for image in self._known()}
+            plan = self._found.plan(known, self._options)
+            path = self._receipt_path(plan)
+            earlier = earlier_lines(path, self._info.name) if self._resumed else {}
+            with ReceiptFile(path) as told:
+                writing = Writing(self._info, self._begin, known, self._receipt, told, self._now, self._metadata)
+                told.write([self._first_line()])
+                present = writing.foreseen(plan)
+                told.write(preamble(self._receipt, plan, self._found.listings.values(), earlier, present))
+                self._fill(writing, plan, told)
+                self._receipt.generation = self._finish(writing)
+                self._receipt.seconds = {**self._seconds, "total": time.perf_counter() - start}
+                told.write([self._last_line()])
+        finally:
+            if self._collection is not None:
+                self._collection.close()  # unfinished, unless it was published: the next run goes on with it
+            tidy(self._store)
+        return self._receipt
+
+    def _resume(self) -> None:
+        """Take up an interrupted run's generation, if it was to become the same."""
+        live = self._found.live
+        # What a run with the live generation's graph left may be a copy of it, which a rebuild does not go on with.
+        anew = self._options.rebuild and live is not None and fits(live, self._bundle)
+        for begun in () if anew else self._store.unfinished():
+            if fits(begun, self._bundle) and begun.sources == self._info.sources:
+                try:
+                    self._collection = self._store.resume(begun.name)
+                except UnfitGeneration as error:
+                    log.warning("the interrupted run cannot be gone on with: %s", error)
+                    return
+                self._info, self._resumed = self._collection.info, True
+                return
+
+    def _begin(self) -> Collection:
+        """The generation to fill; begun by the first change."""
+        if self._collection is None:
+            base = self._found.base
+            self._collection = self._store.create(self._info, base.name if base is not None else None)
+        return self._collection
+
+    def _known(self) -> Iterable[Known]:
+        """What the generation holds, or will hold when it is begun."""
+        if self._collection is not None:
+            return known_images(self._collection, resumed=True, metadata=self._metadata)
+        return images_of(self._store, self._found.base.name, self._metadata) if self._found.base is not None else ()
+
+    def _described(self) -> CollectionInfo:
+        """The generation that this run would begin."""
+        manifest = self._bundle.manifest
+        stamp = self._now.strftime("%Y%m%dT%H%M%S")
+        return CollectionInfo(
+            name=f"{manifest.fingerprints.image[:12]}-{stamp}-{secrets.token_hex(3)}",
+            image_fingerprint=manifest.fingerprints.image,
+            joint=manifest.dimensions.joint,
+            head=manifest.dimensions.image_head,
+            sources=self._found.sources.every,
+            created=self._now.isoformat(timespec="microseconds"),
+            indexed=self._fields(),
+            bundle=str(self._bundle.path.resolve()),
+        )
+
+    def _fields(self) -> dict[str, FieldType]:
+        """The payload fields to index: ours, those of the generation before, those of the metadata."""
+        live = self._found.live
+        described = self._metadata.fields if self._metadata else {}
+        fields: dict[str, FieldType] = {name: kind for name, kind in described.items() if kind != "text"}
+        return {**(live.indexed if live else {}), **INDEXED_FIELDS, **fields}
+
+    def _receipt_path(self, plan: Plan) -> Path | None:
+        """Where to tell every file's fate; a run that changes nothing leaves the store's own receipts alone."""
+        home = receipts_of(self._store)
+        if self._options.receipt is not None or home is None:
+            return self._options.receipt
+        return home / f"{self._info.name}.jsonl" if self._resumed or not plan.empty else None
+
+    def _first_line(self) -> Line:
+        fingerprints = self._bundle.manifest.fingerprints
+        return {
+            "kind": "run",
+            "generation": self._info.name,
+            "bundle": fingerprints.bundle,
+            "image": fingerprints.image,
+            "sources": [{"label": s.label, "folder": s.folder} for s in self._info.sources],
+            "resumed": self._resumed,
+            "started": self._now.isoformat(timespec="microseconds"),
+        }
+
+    def _fill(self, writing: Writing, plan: Plan, told: ReceiptFile) -> None:
+        """Do what the plan says."""
+        writing.take_over(plan)
+        writing.remove(plan.removed)
+        writing.describe(plan.unchanged)
+        if plan.encode:
+            self._encode_all(plan.encode, writing, told)
+        if self._metadata is not None:
+            self._receipt.undescribed = self._found.undescribed(self._metadata)
+        if self._receipt.skipped and not self._receipt.usable:
+            first = self._receipt.skipped[0]
+            folders = ", ".join(str(folder) for folder in self._found.sources.read.values())
+            raise SourceError(
+                f"none of the {len(self._receipt.skipped):,} images in {folders} could be used "
+                f"(the first, {path_fields(first.relative)['path']}: {first.what})",
+                "name a folder of readable images",
+            )
+
+    def _encode_all(self, files: Sequence[ImageFile], writing: Writing, told: ReceiptFile) -> None:
+        first_of: dict[str, ImageFile] = {}
+        twins: list[Takeover] = []
+
+        def is_first(image: Loaded) -> bool:
+            """Whether this content comes for the first time in this run; other images of it take its vectors over."""
+            first = first_of.setdefault(image.sha256, image.file)
+            if first is image.file:
+                return True
+            origin = Known(
+                writing.identity(first), first.source, first.relative, first.bytes, first.mtime_ns, image.sha256
+            )
+            twins.append(Takeover(image.file, origin, "copied"))
+            return False
+
+        def on_skipped(entry: Skipped) -> None:
+            if entry.reason != UNREADABLE:
+                writing.forget_content(entry)
+            told.write([skipped_line("skipped", entry)])
+            self._skip(entry)
+
+        for images, vectors in encode_files(files, self._bundle, self._options, self._seconds, is_first, on_skipped):
+            start = time.perf_counter()
+            writing.add(images, vectors)
+            self._seconds["upsert"] += time.perf_counter() - start
+        writing.take_over(Plan(takeovers=twins))
+
+    def _skip(self, entry: Skipped) -> None:
+        """Note a file that cannot be used; too many of them end the run."""
+        self._receipt.skipped.append(entry)
+        total = sum(len(listing.files) for listing in self._found.listings.values())
+        if len(self._receipt.skipped) > max(self._options.max_skipped * total, 100):
+            raise SourceError(
+                f"{len(self._receipt.skipped):,} of {total:,} images could not be used "
+                f"(the last, {path_fields(entry.relative)['path']}: {entry.what})",
+                "check the folder, or allow a larger share with --max-skipped",
+            )
+
+    def _finish(self, writing: Writing) -> str:
+        """Publish the generation if there is one; the name of the one that is live then."""
+        if self._collection is None:
+            return self._found.live.name if self._found.live is not None else ""
+        collection, start = self._collection, time.perf_counter()
+        collection.optimize()
+        optimised = time.perf_counter()
+        self._receipt.duplicates = mark_duplicates(collection, writing.written)
+        self._seconds |= {"optimise": optimised - start, "compare": time.perf_counter() - optimised}
+        try:
+            writing.check()
+            if self._found.base is None:
+                self._receipt.inspection = inspect(collection, self._bundle).to_json()
+        except UnfitGeneration:
+            self._store.discard(collection)  # not to be gone on with
+            raise
+        if self._options.captions is not None and self._found.live is not None:
+            # What was encoded stays if it is refused, so that a rerun may allow more.
+            quality = compare(self._store, self._found.live, collection, self._bundle, self._options.captions)
+            if quality is not None:
+                self._receipt.quality = quality.to_json()
+                quality.check(self._options.max_loss)
+        self._store.publish(collection, Counter(entry.reason for entry in self._receipt.skipped))
+        return collection.info.name
+
+    def _last_line(self) -> Line:
+        seconds = {stage: round(value, 3) for stage, value in self._receipt.seconds.items()}
+        return {
+            "kind": "end",
+            "generation": self._receipt.generation,
+            "counts": self._receipt.counts(),
+            "seconds": seconds,
+        }

@@ -1,0 +1,247 @@
+"""Near-duplicates: which images of a collection are copies of one picture, and marks that say so.
+
+Two images are near-duplicates where what they look like (`fingerprint`) and what they show (their joint
+vectors) are both near, see `near_duplicates`. Groups are what near-duplicates connect. Every image of a group has
+in its payload
+
+    duplicates  {"group": id, "others": n}
+
+the smallest of the group's ids, and how many images it has beside this one; an image that is alone has none.
+
+The fingerprints of the whole collection are compared bit by bit, 16 bytes an image: that is exact, and quicker than as
+many searches for neighbours. Vectors are read of those alone whose fingerprints are near.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sceneseek.store import Collection
+from sceneseek.vectors import Floats
+from sceneseek_indexer.fingerprint import BITS, same_colour
+from sceneseek_indexer.pipeline import batched
+
+FIELD = "duplicates"
+
+# Chosen by measurement, see docs/duplicates.md. A copy in another size, format, quality or colour differs in few of
+# the bits that say something; a cropped one in more, and then the vectors must nearly agree.
+COPY_SHARE, COPY_COSINE = 0.18, 0.6
+CROP_SHARE, CROP_COSINE, CROP_LEAST = 0.28, 0.9, 48
+# A fingerprint of fewer bits says little: then, too, the vectors must nearly agree.
+FEW = 32
+_COLOUR_COSINE = COPY_COSINE
+
+# No pair weighs more than half the bits and half of those that differ, so none of more differing bits can be near.
+_MOST_BITS = int(CROP_SHARE * BITS / (2 - CROP_SHARE))
+# Fingerprints compared in one block, pairs of vectors at a time, and images written at a time.
+_BLOCK = 4_000_000
+_PAIRS = 8_192
+_BATCH = 1024
+
+Numbers = npt.NDArray[Any]
+Indices = npt.NDArray[np.intp]
+
+
+def weight(ones: Numbers, other_ones: Numbers, differing: Numbers) -> Numbers:
+    """How much two fingerprints say: how many bits are set in one or both, or clear in one or both if those are fewer.
+
+    A picture that grows brighter or darker all over has a fingerprint of hardly any clear, or set, bits, and so has
+    many another one.
+
+    Args:
+        ones: bits set in the one.
+        other_ones: bits set in the other.
+        differing: bits in which they differ.
+    """
+    in_either = (ones + other_ones + differing) // 2
+    return np.asarray(np.minimum(in_either, BITS + differing - in_either))
+
+
+def near_duplicates(differing: Numbers, weights: Numbers, cosine: Floats) -> npt.NDArray[np.bool_]:
+    """Whether pairs of images are near-duplicates.
+
+    Args:
+        differing: bits in which the fingerprints differ.
+        weights: of the pairs, see `weight`.
+        cosine: of the joint vectors.
+    """
+    copy = (differing <= COPY_SHARE * weights) & (cosine >= np.where(weights < FEW, CROP_COSINE, COPY_COSINE))
+    crop = (differing <= CROP_SHARE * weights) & (weights >= CROP_LEAST) & (cosine >= CROP_COSINE)
+    return np.asarray(copy | crop)
+
+
+def mark_duplicates(collection: Collection, new_ids: Iterable[str]) -> int:
+    """Compare new images with all others and mark those of a group, so that the marks are right afterwards.
+
+    Images that were deleted or written again since the last call are noticed by their groups' counts.
+
+    Args:
+        collection: nobody searches it yet.
+        new_ids: the images that were written since the last call.
+
+    Returns:
+        How many images are copies of another one: all images of groups, less one for each group.
+    """
+    images = _Images.of(collection)
+    fresh = images.to_compare(set(new_ids))
+    groups = _Groups(len(images.ids))
+    for members in images.whole_groups():
+        for other in members[1:]:
+            groups.join(members[0], other)
+    for one, others in _pairs(collection, images, fresh):
+        for other in groups.apart(one, others):
+            groups.join(one, other)
+    return _write(collection, images, groups)
+
+
+@dataclass
+class _Images:
+    """What a collection holds, an index each.
+
+    Attributes:
+        ids: of the points.
+        marks: those of the points that have one: group and number of others.
+        hashed: indices of those with a hash, and `hashes` (N, 2) of 64 bits each.
+        blank: indices of those of one colour, and that colour's fingerprint.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    marks: dict[int, tuple[str, int]] = field(default_factory=dict)
+    hashed: Indices = field(default_factory=lambda: np.empty(0, np.intp))
+    hashes: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty((0, 2), np.uint64))
+    blank: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, collection: Collection) -> _Images:
+        images = cls()
+        hashed, digits = [], bytearray()
+        for index, record in enumerate(collection.scroll()):
+            images.ids.append(record.id)
+            mark, dhash = record.payload.get(FIELD), record.payload.get("dhash", "")
+            if mark:
+                images.marks[index] = (str(mark["group"]), int(mark["others"]))
+            if dhash.startswith("#"):
+                images.blank[index] = dhash
+            elif dhash:
+                hashed.append(index)
+                digits += bytes.fromhex(dhash)
+        images.hashed = np.array(hashed, np.intp)
+        images.hashes = np.frombuffer(bytes(digits), ">u8").astype(np.uint64).reshape(-1, 2)
+        return images
+
+    def whole_groups(self) -> Iterator[list[int]]:
+        """The groups that are as they were marked."""
+        members: dict[str, list[int]] = {}
+        for index, (group, _) in self.marks.items():
+            members.setdefault(group, []).append(index)
+        for indices in members.values():
+            if all(self.marks[index][1] == len(indices) - 1 for index in indices):
+                yield indices
+
+    def to_compare(self, new_ids: set[str]) -> set[int]:
+        """The new images, and those whose group lost one."""
+        whole = {index for indices in self.whole_groups() for index in indices}
+        return {i for i, identity in enumerate(self.ids) if identity in new_ids or (i in self.marks and i not in whole)}
+
+
+class _Groups:
+    """Which indices belong together; the smaller group moves into the larger."""
+
+    def __init__(self, count: int) -> None:
+        self.label = np.arange(count)
+        self.members: dict[int, list[int]] = {}
+
+    def apart(self, one: int, others: Sequence[int] | Indices) -> list[int]:
+        """Those of the others that do not belong with it yet."""
+        indices = np.asarray(others, np.intp)
+        return [int(other) for other in indices[self.label[indices] != self.label[one]]]
+
+    def join(self, one: int, other: int) -> None:
+        a, b = int(self.label[one]), int(self.label[other])
+        if a == b:
+            return
+        first, second = self.members.pop(a, [a]), self.members.pop(b, [b])
+        if len(first) < len(second):
+            a, first, second = b, second, first
+        self.label[second] = a
+        self.members[a] = first + second
+
+
+def _pairs(collection: Collection, images: _Images, fresh: set[int]) -> Iterator[tuple[int, Sequence[int] | Indices]]:
+    """Each fresh image with the images that it is a near-duplicate of."""
+    rows = np.flatnonzero(np.isin(images.hashed, np.fromiter(fresh, np.intp, len(fresh))))
+    ones = np.bitwise_count(images.hashes).sum(axis=1, dtype=np.int16)
+    step = max(1, _BLOCK // max(1, len(images.hashed)))
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        differing = np.zeros((len(block), len(ones)), np.uint8)
+        for half in (0, 1):
+            differing += np.bitwise_count(images.hashes[block, half, None] ^ images.hashes[None, :, half])
+        places, columns = np.nonzero(differing <= _MOST_BITS)
+        few = differing[places, columns].astype(np.int16)
+        weights = weight(ones[block[places]], ones[columns], few)
+        close = (few <= CROP_SHARE * weights) & (block[places] != columns)
+        if close.any():
+            one, other = block[places[close]], columns[close]
+            cosines = _cosines(collection, images, one, other)
+            found = near_duplicates(few[close], weights[close], cosines)
+            one, other = images.hashed[one[found]], images.hashed[other[found]]
+            # The pairs come row by row.
+            for begin, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(one)) + 1), len(one)]):
+                if end > begin:
+                    yield int(one[begin]), other[begin:end]
+    yield from _blank_pairs(collection, images.blank, images.ids, fresh)
+
+
+def _blank_pairs(
+    collection: Collection, blank: Mapping[int, str], ids: Sequence[str], fresh: set[int]
+) -> Iterator[tuple[int, list[int]]]:
+    """The same of pictures of one colour: each is compared with one fresh and one old image of a like colour."""
+    firsts: dict[tuple[str, bool], int] = {}
+    for index, colour in blank.items():
+        firsts.setdefault((colour, index in fresh), index)
+    for index in fresh & blank.keys():
+        alike = [first for (colour, _), first in firsts.items() if same_colour(colour, blank[index])]
+        others = [first for first in alike if first != index]
+        if others:
+            vectors = _vectors(collection, [ids[i] for i in (index, *others)])
+            yield index, [o for o in others if float(vectors[ids[o]] @ vectors[ids[index]]) >= _COLOUR_COSINE]
+
+
+def _cosines(collection: Collection, images: _Images, one: Indices, other: Indices) -> Floats:
+    """Of the joint vectors of pairs; each vector is read once."""
+    needed, places = np.unique(np.concatenate([one, other]), return_inverse=True)
+    ids = [images.ids[index] for index in images.hashed[needed]]
+    vectors = _vectors(collection, ids)
+    joints = np.stack([vectors[identity] for identity in ids])
+    cosines = np.empty(len(one), np.float32)
+    for part in range(0, len(one), _PAIRS):
+        of = slice(part, part + _PAIRS)
+        cosines[of] = np.einsum("nd,nd->n", joints[places[: len(one)][of]], joints[places[len(one) :][of]])
+    return cosines
+
+
+def _vectors(collection: Collection, ids: Sequence[str]) -> dict[str, Floats]:
+    return {identity: stored.joint for identity, stored in collection.vectors(ids).items()}
+
+
+def _write(collection: Collection, images: _Images, groups: _Groups) -> int:
+    """Bring the marks to what the groups are; the number of copies."""
+    wanted: dict[int, tuple[str, int]] = {}
+    for members in groups.members.values():
+        group = min(images.ids[index] for index in members)
+        wanted.update(dict.fromkeys(members, (group, len(members) - 1)))
+    changes: dict[str, dict[str, Any]] = {}
+    for index in sorted(wanted.keys() | images.marks.keys()):
+        mark = wanted.get(index)
+        if mark != images.marks.get(index):
+            changes[images.ids[index]] = {FIELD: {"group": mark[0], "others": mark[1]} if mark else None}
+    for ids in batched(changes, _BATCH):
+        collection.set_payload({identity: changes[identity] for identity in ids})
+    return len(wanted) - len(groups.members)

@@ -1,0 +1,95 @@
+"""One image file to pixel tensors: open, hash, decode, prepare. Runs in the loader threads."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sceneseek.decode import MAX_PIXELS, decode
+from sceneseek.errors import ImageError
+from sceneseek.manifest import ImageInput
+from sceneseek.preprocess import Pixels, enough_pixels, prepare
+from sceneseek_indexer.fingerprint import fingerprint
+from sceneseek_indexer.memory import Room
+from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
+
+MAX_BYTES = 256_000_000
+
+# Decoding takes up to 8 bytes a pixel. Some decoders also read a file as a whole, and twice; one as long as this gets
+# all of the room before it is opened.
+_A_PIXEL = 8
+_LONG = 16_000_000
+_ROOM = Room(_A_PIXEL * MAX_PIXELS, much=_LONG)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An image ready to be encoded, and what its payload will say; `seconds` is what loading took."""
+
+    file: ImageFile
+    pixels: tuple[Pixels, ...]
+    sha256: str
+    width: int
+    height: int
+    format: str
+    dhash: str
+    seconds: float
+
+
+def load(file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int = MAX_PIXELS) -> Loaded | Skipped:
+    """Read and prepare one image; what cannot be used comes back as `Skipped`, never as an exception."""
+    if file.bytes > MAX_BYTES:
+        return Skipped(file.relative, "too-large", f"{file.bytes:,} bytes, over {MAX_BYTES:,}", file.source)
+    with contextlib.ExitStack() as held:
+        if file.bytes > _LONG:
+            held.enter_context(_ROOM.take(_ROOM.units))
+        # In a function of its own, so that when the room is given back the picture is, and an error that refers to it.
+        return _load(file, inputs, max_pixels, held)
+
+
+def _load(
+    file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int, held: contextlib.ExitStack
+) -> Loaded | Skipped:
+    start = time.perf_counter()
+
+    def admission(pixels: int) -> None:
+        if file.bytes <= _LONG:
+            held.enter_context(_ROOM.take(_A_PIXEL * pixels))
+
+    try:
+        with _opened(file) as content:
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+            content.seek(0)
+            picture = decode(content, enough_pixels(inputs), max_pixels, admission)
+            pixels = prepare(picture, inputs)
+            dhash = fingerprint(picture)
+    except ImageError as error:
+        return Skipped(file.relative, error.reason, str(error), file.source)
+    except OSError as error:
+        return Skipped(file.relative, UNREADABLE, f"cannot be read ({error.strerror})", file.source)
+    seconds = time.perf_counter() - start
+    return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, dhash, seconds)
+
+
+def content_hash(file: ImageFile) -> str | None:
+    """The sha256 of a file's content, hex; None if it cannot be read."""
+    try:
+        with _opened(file) as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except (OSError, ImageError):
+        return None
+
+
+@contextlib.contextmanager
+def _opened(file: ImageFile) -> Iterator[io.BufferedReader]:
+    """The file, if it still is one: to open a pipe that has taken its place must not wait for a writer."""
+    with open(os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as content:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
+            raise ImageError("not-a-file", "neither a file nor a folder")
+        yield content

@@ -1,0 +1,49 @@
+"""How an indexing run works, chosen once, at the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sceneseek.decode import MAX_PIXELS
+from sceneseek.runtime import Device
+from sceneseek_indexer.patterns import Patterns
+from sceneseek_indexer.sidecar import Sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How a run works.
+
+    Attributes:
+        device: where the image graph runs.
+        workers: threads that load and threads that encode; 0 is one a core.
+        batch: images in one run of the graph.
+        max_pixels: larger pictures are skipped.
+        max_skipped: share of the image files that may be skipped before the run fails; up to 100 always may.
+        patterns: which files are wanted.
+        prune: remove images whose files are gone.
+        forget: folders whose images are to leave the index.
+        receipt: a file for the fate of every file; None is the store's own place.
+        metadata: what is known of the images: read already, a file, or ``sidecars`` (see `sidecar`); None
+            leaves what the index knows as it is.
+        rebuild: encode everything anew, whatever the live generation holds.
+        captions: of the images, to compare the new generation with the live one before it takes its place.
+        max_loss: how many points of recall@5 (times 100) it may lose.
+        wait: for another run that writes the same index; else fail at once.
+    """
+
+    device: Device = "auto"
+    workers: int = 0
+    batch: int = 16
+    max_pixels: int = MAX_PIXELS
+    max_skipped: float = 0.5
+    patterns: Patterns = field(default_factory=Patterns)
+    prune: bool = False
+    forget: tuple[Path, ...] = ()
+    receipt: Path | None = None
+    metadata: Sidecar | str | None = None
+    rebuild: bool = False
+    captions: Path | None = None
+    max_loss: float = 2.0
+    wait: bool = True

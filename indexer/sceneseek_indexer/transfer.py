@@ -1,0 +1,160 @@
+"""The live generation of one index into another, without encoding an image again.
+
+Points go over as they are, a batch at a time, under the same generation's name. A run that was stopped is
+gone on with by the next: what is in the target already, with the same payload, is not sent again.
+The target's alias moves when the count is exact; until then it is searched as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sceneseek.errors import IndexUnavailable, InvalidRequest
+from sceneseek.progress import Progress, duration
+from sceneseek.store import Collection, CollectionInfo, Point, Record, VectorStore
+from sceneseek_indexer.pipeline import batched, bounded_map
+
+_BATCH = 256
+# A server applies several batches side by side; the embedded engine holds the interpreter's lock throughout.
+_UPLOADS = 4
+
+
+@dataclass
+class TransferReceipt:
+    """The outcome of a transfer.
+
+    Attributes:
+        source: the URL the images came from.
+        target: the URL they are in now.
+        generation: the target's live one.
+        moved: images that were sent.
+        unchanged: images that were there already.
+        seconds: by stage; ``total`` is by the clock.
+    """
+
+    source: str
+    target: str
+    generation: str
+    moved: int
+    unchanged: int
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "seconds": {stage: round(s, 3) for stage, s in self.seconds.items()}}
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        return [
+            f"moved {self.moved:,}, unchanged {self.unchanged:,}, from {self.source} to {self.target}",
+            f"took {duration(self.seconds['total'])}",
+            f"generation {self.generation}",
+        ]
+
+
+def transfer(source: VectorStore, target: VectorStore, wait: bool = True) -> TransferReceipt:
+    """Make the source's live generation the target's.
+
+    Args:
+        source: holds it.
+        target: is to hold it.
+        wait: for another run that writes the target; else fail at once.
+
+    Raises:
+        InvalidRequest: source and target are the same.
+        IndexUnavailable: the source has nothing live, or one of the two cannot be used.
+    """
+    if source.url == target.url:
+        raise InvalidRequest(f"{source.url} is both source and target", "name two indexes in --from and --to")
+    start = time.perf_counter()
+    _live(source)  # fails before the target is touched, and before the wait
+    with target.writing(wait), contextlib.closing(source.glance(name := _live(source))) as origin:
+        if target.live() == name and _same(origin, target):
+            return TransferReceipt(
+                source.url, target.url, name, 0, origin.count(), {"total": time.perf_counter() - start}
+            )
+        receipt = _move(origin, source, target)
+    receipt.seconds["total"] = time.perf_counter() - start
+    return receipt
+
+
+def _live(source: VectorStore) -> str:
+    name = source.live()
+    if name is None:
+        raise IndexUnavailable(f"nothing is indexed in {source.url}", "name in --from an index that was filled")
+    return name
+
+
+def _same(origin: Collection, target: VectorStore) -> bool:
+    there = target.open(origin.info.name)
+    try:
+        return there.info == origin.info and there.count() == origin.count()
+    finally:
+        there.close()
+
+
+def _move(origin: Collection, source: VectorStore, target: VectorStore) -> TransferReceipt:
+    collection, resumed = _begun(origin.info, target)
+    try:
+        start = time.perf_counter()
+        moved, unchanged = _fill(origin, collection, resumed, _UPLOADS if target.url.startswith("http") else 1)
+        sent = time.perf_counter()
+        collection.optimize()
+        seconds = {"send": sent - start, "optimise": time.perf_counter() - sent}
+        expected, found = origin.count(), collection.count()
+    except BaseException:
+        collection.close()  # what was sent stays for the next run
+        raise
+    if found != expected:
+        target.discard(collection)
+        raise IndexUnavailable(
+            f"{target.url} holds {found:,} images where {expected:,} were sent",
+            "run the command again; what was live there was left as it is",
+        )
+    target.publish(collection)
+    return TransferReceipt(source.url, target.url, collection.info.name, moved, unchanged, seconds)
+
+
+def _begun(info: CollectionInfo, target: VectorStore) -> tuple[Collection, bool]:
+    """A generation of the target's to fill, and whether an earlier run has begun it."""
+    taken = {there.name for there in target.generations()}
+    if info in target.unfinished() and info.name not in taken:
+        return target.resume(info.name), True
+    name = info.name
+    while name in taken:  # it was live there once: the new one stands beside it
+        name += "-again"
+    return target.create(replace(info, name=name)), False
+
+
+def _fill(origin: Collection, target: Collection, resumed: bool, uploads: int) -> tuple[int, int]:
+    """Send what is not there yet; how many images were sent, and how many were there."""
+    total, moved, unchanged = origin.count(), 0, 0
+    stale = {record.id for record in target.scroll()} if resumed else set()
+
+    def send(records: list[Record]) -> tuple[list[Record], int]:
+        there = {r.id: r.payload for r in target.retrieve([r.id for r in records])} if resumed else {}
+        wanted = [r for r in records if there.get(r.id) != r.payload]
+        rows = origin.vectors([r.id for r in wanted])
+        points = [Point(r.id, rows[r.id].joint, rows[r.id].head, r.payload) for r in wanted if r.id in rows]
+        if points:
+            target.upsert(points)
+        return records, len(wanted)
+
+    with ThreadPoolExecutor(uploads, "send") as pool, Progress("moving", total, "images") as progress:
+        for records, sent in bounded_map(send, _batches(origin), pool, uploads + 1):
+            moved += sent
+            unchanged += len(records) - sent
+            stale.difference_update(record.id for record in records)
+            progress.advance(len(records))
+    for gone in batched(sorted(stale), _BATCH):
+        target.delete(gone)
+    return moved, unchanged
+
+
+def _batches(origin: Collection) -> Iterator[list[Record]]:
+    yield from batched(origin.scroll(_BATCH), _BATCH)

@@ -1,0 +1,162 @@
+"""A folder's image files, in a fixed order, and what was passed over and why.
+
+A file is an image by its name's extension; its content decides later. Which names are wanted is said by
+patterns. Hidden files and folders are ignored (thumbnail caches, AppleDouble forks). Links are followed to
+files inside the folder only, so that an index never serves what its owner did not put there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sceneseek.decode import extensions, lacking_plugins
+from sceneseek.errors import SourceError
+from sceneseek_indexer.patterns import Patterns
+
+# The reason of what may be there but could not be looked at: nothing in the index is given up for it.
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image by name: `relative` is its POSIX path below the folder, surrogate-escaped where not UTF-8.
+
+    `source` is the folder's number in the generation.
+    """
+
+    relative: str
+    path: Path
+    bytes: int
+    mtime_ns: int
+    source: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file that is not in the index: `reason` is a short stable word, `what` a clause for people."""
+
+    relative: str
+    reason: str
+    what: str
+    source: int = 0
+
+
+@dataclass
+class Listing:
+    """What a folder holds.
+
+    Attributes:
+        files: images by their names.
+        skipped: names that promise an image but cannot be used, and folders that cannot be read.
+        ignored: what is not wanted: of other kinds, hidden, or excluded by a pattern.
+        withheld: images that are there but are left for a later run, by their paths.
+    """
+
+    files: list[ImageFile] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    ignored: list[Skipped] = field(default_factory=list)
+    withheld: set[str] = field(default_factory=set)
+
+
+def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0) -> Listing:
+    """The images below a folder, sorted by path.
+
+    Args:
+        folder: where to look.
+        patterns: which files are wanted; None is all.
+        source: the folder's number in the generation.
+
+    Raises:
+        SourceError: it does not exist, is not a folder, cannot be read, or holds no image file.
+    """
+    try:
+        root = folder.resolve(strict=True)
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        raise SourceError(f"there is no folder {folder}", "check the path") from None
+    except NotADirectoryError:
+        raise SourceError(f"{folder} is not a folder", "name the folder that holds the images") from None
+    except OSError as error:
+        raise SourceError(f"the folder {folder} cannot be read ({error.strerror})", "check its permissions") from error
+    listing = _Walk(root, patterns or Patterns(), source).over(entries)
+    if not listing.files and not listing.skipped:
+        if not listing.ignored:
+            raise SourceError(f"the folder {folder} is empty", "name a folder that holds images")
+        if any(entry.reason == "excluded" for entry in listing.ignored):
+            raise SourceError(f"the patterns leave no image of the folder {folder}", "check --include and --exclude")
+        kinds = ", ".join(sorted(extension[1:] for extension in extensions()))
+        raise SourceError(
+            f"the folder {folder} holds no images ({len(listing.ignored):,} other files)", f"images end in {kinds}"
+        )
+    return listing
+
+
+class _Walk:
+    """One walk through a folder."""
+
+    def __init__(self, root: Path, patterns: Patterns, source: int) -> None:
+        self._root, self._patterns, self._source = root, patterns, source
+        self._known, self._lacking = extensions(), lacking_plugins()
+        self._listing = Listing()
+
+    def over(self, entries: list[os.DirEntry[str]]) -> Listing:
+        # A stack of our own: a folder may be nested deeper than Python calls may.
+        waiting = [(entry, "") for entry in reversed(entries)]
+        while waiting:
+            entry, parent = waiting.pop()
+            relative = f"{parent}{entry.name}"
+            if entry.name.startswith("."):
+                self._ignore(relative, "hidden", "hidden")
+            elif entry.is_dir(follow_symlinks=False):
+                waiting += [(child, f"{relative}/") for child in reversed(self._children(entry, relative))]
+            else:
+                self._visit(entry, relative)
+        return self._listing
+
+    def _ignore(self, relative: str, reason: str, what: str) -> None:
+        self._listing.ignored.append(Skipped(relative, reason, what, self._source))
+
+    def _skip(self, relative: str, reason: str, what: str) -> None:
+        self._listing.skipped.append(Skipped(relative, reason, what, self._source))
+
+    def _children(self, entry: os.DirEntry[str], relative: str) -> list[os.DirEntry[str]]:
+        if not self._patterns.enters(relative):
+            self._ignore(relative, "excluded", "excluded by a pattern")
+            return []
+        try:
+            return sorted(os.scandir(entry.path), key=lambda child: child.name)
+        except OSError as error:
+            self._skip(relative, UNREADABLE, f"the folder cannot be read ({error.strerror})")
+            return []
+
+    def _visit(self, entry: os.DirEntry[str], relative: str) -> None:
+        extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - Path() of every file is slow
+        if extension not in self._known and extension not in self._lacking:
+            self._ignore(relative, "other-kind", "not an image by its name")
+        elif not self._patterns.wants(relative):
+            self._ignore(relative, "excluded", "excluded by a pattern")
+        elif extension in self._lacking:
+            self._skip(relative, "no-plugin", self._lacking[extension])
+        else:
+            self._visit_image(entry, relative)
+
+    def _visit_image(self, entry: os.DirEntry[str], relative: str) -> None:
+        path = Path(entry.path)
+        try:
+            if entry.is_symlink() and not path.resolve(strict=True).is_relative_to(self._root):
+                self._skip(relative, "link-out", "a link that leads out of the folder")
+                return
+            status = entry.stat()
+        except FileNotFoundError:
+            self._skip(relative, "dangling-link", "a link to nothing")
+            return
+        except (OSError, RuntimeError) as error:  # RuntimeError: pathlib's word for a loop of links
+            self._skip(relative, UNREADABLE, f"cannot be read ({error})")
+            return
+        if stat.S_ISREG(status.st_mode):
+            self._listing.files.append(ImageFile(relative, path, status.st_size, status.st_mtime_ns, self._source))
+        else:
+            self._skip(relative, "not-a-file", "neither a file nor a folder")

@@ -1,0 +1,97 @@
+"""A folder that grows, kept in the index: looked at every few seconds, indexed when something has changed.
+
+A file that is still being written is left alone: an image is indexed once its size and its time of change
+have been the same at two looks. What a run cannot do is reported and tried again: at once where the index could not be
+written, else when the folders have changed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from sceneseek.bundle import Bundle
+from sceneseek.errors import IndexUnavailable, SceneseekError
+from sceneseek.store import VectorStore
+from sceneseek_indexer.build import index_folders
+from sceneseek_indexer.options import BuildOptions
+from sceneseek_indexer.receipt import Receipt
+from sceneseek_indexer.sources import Folder
+from sceneseek_indexer.walk import list_images
+
+Looks = dict[tuple[str, str], tuple[int, int]]
+"""By folder and path below it: size and time of change."""
+
+
+@dataclass
+class Watch:
+    """Looks at folders and runs the indexer when they have changed.
+
+    Attributes:
+        folders: what to look at.
+        bundle: whose image graph encodes.
+        store: where the generations are.
+        options: how a run works.
+        tell: called with every error, in one line.
+        done: called with the receipt of every run.
+    """
+
+    folders: Sequence[Folder]
+    bundle: Bundle
+    store: VectorStore
+    options: BuildOptions
+    tell: Callable[[str], None]
+    done: Callable[[Receipt], None]
+    _seen: Looks | None = field(default=None, init=False)
+    _indexed: Looks = field(default_factory=dict, init=False)
+    _told: str = field(default="", init=False)
+
+    def run(self, sleep: Callable[[], None]) -> None:
+        """Look, sleep, and look again, until one of them raises."""
+        while True:
+            self.look()
+            sleep()
+
+    def look(self) -> None:
+        """One look, and a run if something has changed and come to rest."""
+        try:
+            now = self._look()
+            before, self._seen = self._seen, now
+            if before is None:
+                return
+            moving = {at for at, facts in now.items() if before.get(at) != facts}
+            resting = {at: facts for at, facts in now.items() if at not in moving}
+            done = {at: facts for at, facts in self._indexed.items() if at not in moving}
+            if resting != done:
+                self._run(resting, moving)
+        except (SceneseekError, OSError) as error:
+            self._tell(str(error))
+
+    def _look(self) -> Looks:
+        found: Looks = {}
+        for folder in self.folders:
+            root = str(folder.path.resolve())
+            for file in list_images(folder.path, self.options.patterns).files:
+                found[root, file.relative] = (file.bytes, file.mtime_ns)
+        return found
+
+    def _run(self, resting: Looks, moving: set[tuple[str, str]]) -> None:
+        withheld: dict[str, set[str]] = {}
+        for root, relative in moving:
+            withheld.setdefault(root, set()).add(relative)
+        try:
+            receipt = index_folders(self.folders, self.bundle, self.store, self.options, withheld)
+        except IndexUnavailable:
+            raise  # which passes: the next look tries again
+        except SceneseekError:
+            self._indexed = resting  # the same files would fail again
+            raise
+        # Folders are forgotten once; then the index does not hold their images any more.
+        self.options = replace(self.options, forget=())
+        self._indexed, self._told = resting, ""
+        self.done(receipt)
+
+    def _tell(self, message: str) -> None:
+        if message != self._told:
+            self.tell(message)
+        self._told = message

@@ -1,0 +1,195 @@
+"""All changes of a generation: points in, points out, each reported to the receipt once it is durable.
+
+The generation is begun with the first change, so a run that has nothing to write creates and copies nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sceneseek.errors import UnfitGeneration
+from sceneseek.payload import folders, path_fields, point_id
+from sceneseek.store import Collection, CollectionInfo, Point, Record, StoredVectors
+from sceneseek.vectors import Vectors
+from sceneseek_indexer.duplicates import FIELD as DUPLICATES
+from sceneseek_indexer.known import Known
+from sceneseek_indexer.load import Loaded
+from sceneseek_indexer.pipeline import batched
+from sceneseek_indexer.plan import Place, Plan, Takeover
+from sceneseek_indexer.receipt import Receipt
+from sceneseek_indexer.receipt_file import ReceiptFile, file_line
+from sceneseek_indexer.sidecar import Sidecar
+from sceneseek_indexer.walk import ImageFile, Skipped
+
+_BATCH = 256
+
+_Stored = dict[str, tuple[Record, StoredVectors]]
+
+
+class Writing:
+    """One run's changes of a generation.
+
+    Args:
+        info: of the generation.
+        begin: gives the generation, and begins it when it is called for the first time.
+        known: what it holds at the beginning.
+        receipt: is counted up.
+        told: is written to.
+        started: when the run began.
+        metadata: what is known of the images of the folders that are read; None leaves what the index knows.
+
+    Attributes:
+        written: ids of the points that were written, those that an interrupted run wrote included.
+    """
+
+    def __init__(
+        self,
+        info: CollectionInfo,
+        begin: Callable[[], Collection],
+        known: Mapping[Place, Known],
+        receipt: Receipt,
+        told: ReceiptFile,
+        started: datetime,
+        metadata: Sidecar | None = None,
+    ) -> None:
+        self._begin, self._receipt, self._told = begin, receipt, told
+        self._labels = [source.label for source in info.sources]
+        self._ids = {image.id for image in known.values()}
+        self._started = started.isoformat(timespec="microseconds")
+        self._metadata = metadata
+        self.written = {image.id for image in known.values() if image.fresh}
+
+    def identity(self, file: ImageFile | Skipped) -> str:
+        """The id of a file's point."""
+        return point_id(file.relative, self._labels[file.source])
+
+    def take_over(self, plan: Plan) -> None:
+        """Write the images whose vectors the generation holds, and remove those that were renamed.
+
+        Killed at any moment, what is left leads the next run to the same end: a renamed image's old point
+        goes before its new one comes, so at worst its vector is computed again.
+        """
+        # Where two files have changed places, each one's vectors are overwritten by the other's: read them first.
+        saved = self._stored([t.origin.id for t in plan.takeovers if t.origin.id in plan.overwritten])
+        for kept in batched((t for t in plan.takeovers if t.fate != "renamed"), _BATCH):
+            self._write_over(kept, saved)
+        for renamed in batched((t for t in plan.takeovers if t.fate == "renamed"), _BATCH):
+            self._write_over(renamed, saved)
+
+    def remove(self, images: Iterable[Known]) -> None:
+        """Remove images whose files are gone."""
+        for batch in batched(images, _BATCH):
+            # Told first: if the run is killed in between, the next one finds them gone again and tells it again.
+            self._told.write([file_line("removed", image) for image in batch])
+            self._delete([image.id for image in batch])
+            self._receipt.removed += len(batch)
+
+    def forget_content(self, entry: Skipped) -> None:
+        """Remove what was indexed at a place whose file now holds something that cannot be used."""
+        if (identity := self.identity(entry)) in self._ids:
+            self._delete([identity])
+
+    def add(self, images: Sequence[Loaded], vectors: Vectors) -> None:
+        """Write images that were encoded."""
+        points = []
+        before = self._known_metadata([self.identity(image.file) for image in images])
+        for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
+            facts = {"sha256": image.sha256, "width": image.width, "height": image.height, "format": image.format}
+            metadata = self._described(image.file, before.get(self.identity(image.file), {}))
+            points.append(self._point(image.file, joint, head, {**facts, "dhash": image.dhash, "metadata": metadata}))
+        self._upsert(points)
+        self._receipt.indexed += len(images)
+        self._told.write(
+            [file_line("indexed", i.file, point.id, i.sha256) for i, point in zip(images, points, strict=True)]
+        )
+
+    def describe(self, images: Iterable[Known]) -> None:
+        """Write the metadata of images that stay as they are, where it is another than the index knows."""
+        if self._metadata is None:
+            return
+        for batch in batched((image for image in images if image.outdated), _BATCH):
+            self._collection.set_payload(
+                {image.id: {"metadata": self._metadata.metadata(image.relative)} for image in batch}
+            )
+            self._receipt.described += len(batch)
+
+    @property
+    def _collection(self) -> Collection:
+        return self._begin()
+
+    def _known_metadata(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        there = [identity for identity in ids if identity in self._ids]
+        return {record.id: record.payload.get("metadata", {}) for record in self._collection.retrieve(there)}
+
+    def _described(self, file: ImageFile, before: dict[str, Any]) -> dict[str, Any]:
+        """What is known of an image that is written."""
+        if self._metadata is None:
+            return before
+        known = self._metadata.metadata(file.relative)
+        self._receipt.described += bool(known)
+        return known
+
+    def foreseen(self, plan: Plan) -> set[str]:
+        """The ids of the images that the generation holds and, beside them, of those that it may hold in the end."""
+        coming = (*plan.encode, *(takeover.file for takeover in plan.takeovers))
+        return self._ids | {self.identity(file) for file in coming}
+
+    def check(self) -> None:
+        """Raise `UnfitGeneration` if the generation does not hold what it should."""
+        expected, found = len(self._ids), self._collection.count()
+        if found != expected:
+            raise UnfitGeneration(
+                f"the new generation holds {found:,} images where {expected:,} were indexed",
+                "index the folder again; the live generation was left as it is",
+            )
+
+    def _write_over(self, takeovers: Sequence[Takeover], saved: _Stored) -> None:
+        stored = self._stored([t.origin.id for t in takeovers if t.origin.id not in saved]) | saved
+        points = []
+        for takeover in takeovers:
+            record, vectors = stored[takeover.origin.id]
+            facts = {k: v for k, v in record.payload.items() if k not in ("path_bytes", DUPLICATES)}
+            before = {} if takeover.fate == "copied" else facts.get("metadata", {})
+            facts["metadata"] = self._described(takeover.file, before)
+            points.append(self._point(takeover.file, vectors.joint, vectors.head, facts))
+        moved = [takeover.origin.id for takeover in takeovers if takeover.fate == "renamed"]
+        if moved:
+            self._delete(moved)
+        self._upsert(points)
+        lines = []
+        for takeover, point in zip(takeovers, points, strict=True):
+            self._receipt.add(takeover.fate)
+            origin = takeover.origin if takeover.fate != "touched" else None
+            lines.append(file_line(takeover.fate, takeover.file, point.id, takeover.origin.sha256, origin))
+        self._told.write(lines)
+
+    def _stored(self, ids: Sequence[str]) -> _Stored:
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return {}
+        vectors = self._collection.vectors(wanted)
+        return {record.id: (record, vectors[record.id]) for record in self._collection.retrieve(wanted)}
+
+    def _point(self, file: ImageFile, joint: Any, head: Any, facts: dict[str, Any]) -> Point:
+        payload = {
+            **facts,
+            **path_fields(file.relative),
+            "folders": folders(file.relative),
+            "source": file.source,
+            "bytes": file.bytes,
+            "mtime_ns": file.mtime_ns,
+            "indexed_at": self._started,
+        }
+        return Point(self.identity(file), joint, head, payload)
+
+    def _upsert(self, points: Sequence[Point]) -> None:
+        self._collection.upsert(points)
+        self._ids.update(point.id for point in points)
+        self.written.update(point.id for point in points)
+
+    def _delete(self, ids: Sequence[str]) -> None:
+        self._collection.delete(ids)
+        self._ids.difference_update(ids)
+        self.written.difference_update(ids)

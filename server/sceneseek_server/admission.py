@@ -1,0 +1,118 @@
+"""How many requests are worked on, how many wait, and for how long: a WSGI middleware in front of the application.
+
+A request gets a slot at once, or waits for one, first come first served, in the thread that it came with: threads are
+the queue. Beyond the queue a request is answered 429 at once, since to wait longer than the deadline would be for
+nothing; one whose deadline passes while it waits is answered 503.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from sceneseek.errors import DeadlinePassed, Overloaded, TryAgain
+from sceneseek_server.headers import SECURITY_HEADERS
+from sceneseek_server.problem import MEDIA_TYPE, Problem
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# In the environment of a request: when its caller has no use for an answer any more, by `time.monotonic`.
+DEADLINE = "sceneseek.deadline"
+# Operators ask for these, and need the answer most of all during an overload.
+ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})
+
+# The weight of the last request in the average time between two that leave.
+_WEIGHT = 0.05
+
+
+class Admission:
+    """The middleware. Thread-safe.
+
+    Args:
+        application: the one that is protected.
+        slots: how many requests it works on at a time.
+        queue: how many more may wait.
+        seconds: from a request's arrival until its answer is of no use.
+        on_refused: called with the method and the error of each request that the application is not asked.
+
+    Attributes:
+        waiting: of each request that waits, in order, a lock that is released when a slot is handed to it.
+    """
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        slots: int,
+        queue: int,
+        seconds: float,
+        on_refused: Callable[[str, TryAgain], object] = lambda _method, _error: None,
+    ) -> None:
+        self._application, self.on_refused = application, on_refused
+        self._free, self._queue, self._seconds = slots, queue, seconds
+        self.waiting: deque[threading.Lock] = deque()
+        self._guard = threading.Lock()
+        self._left, self._interval = time.monotonic(), 0.0
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request, or refuse it."""
+        if environ["PATH_INFO"] in ALWAYS_ANSWERED:
+            return self._application(environ, start_response)
+        environ[DEADLINE] = time.monotonic() + self._seconds
+        try:
+            self._enter(environ[DEADLINE])
+        except TryAgain as error:
+            self.on_refused(environ["REQUEST_METHOD"], error)
+            return _refused(error, environ["REQUEST_METHOD"], start_response)
+        try:
+            return self._application(environ, start_response)
+        finally:
+            self._leave()
+
+    def _enter(self, deadline: float) -> None:
+        with self._guard:
+            if self._free:
+                self._free -= 1
+                return
+            after = len(self.waiting) * self._interval
+            if len(self.waiting) >= self._queue:
+                raise Overloaded("too many requests are being answered or waiting", "ask again a little later", after)
+            turn = threading.Lock()
+            turn.acquire()
+            self.waiting.append(turn)
+        if turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return
+        with self._guard:
+            if turn not in self.waiting:  # it was handed a slot at the last moment
+                return
+            self.waiting.remove(turn)
+        raise DeadlinePassed(f"the request waited longer than {self._seconds:g} s", "ask again a little later", after)
+
+    def _leave(self) -> None:
+        with self._guard:
+            now = time.monotonic()
+            if self.waiting:
+                self._interval += _WEIGHT * (now - self._left - self._interval)
+                self.waiting.popleft().release()
+            else:
+                self._free += 1
+            self._left = now
+
+
+def _refused(error: TryAgain, method: str, start_response: StartResponse) -> Iterable[bytes]:
+    """The answer to a request that the application is not asked: cheap, since it comes when there is much to do."""
+    body = Problem.of(error).encode()
+    headers = [
+        ("Content-Type", MEDIA_TYPE),
+        ("Content-Length", str(len(body))),
+        ("Retry-After", str(math.ceil(error.retry_after))),
+        ("Cache-Control", "no-store"),
+        *SECURITY_HEADERS,
+    ]
+    start_response(f"{error.status} {HTTPStatus(error.status).phrase}", headers)
+    return [b""] if method == "HEAD" else [body]

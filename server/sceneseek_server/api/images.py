@@ -1,0 +1,85 @@
+"""`/v1/images/{id}`: the original file, and a thumbnail of it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Blueprint, Response, request, send_file
+
+from sceneseek.errors import ImageError, NotFound
+from sceneseek.search import Search
+from sceneseek_server.api.operation import operation
+from sceneseek_server.observe import Metrics
+from sceneseek_server.stored_image import MEDIA_TYPES, UNKNOWN, StoredImage, find_image
+from sceneseek_server.thumbnails import MEDIA_TYPE, Thumbnails
+
+# An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
+# then asked for again by its tag.
+CACHE_CONTROL = "private, max-age=600"
+_NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
+
+
+def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
+    """The views over one pipeline's live generation."""
+    blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
+    thumbnails = Thumbnails(on_sent=metrics.thumbnail_sent)
+    metrics.watch_thumbnails(lambda: thumbnails.kept_bytes)
+
+    @blueprint.get("/<uuid:image_id>")
+    @operation(
+        id="image",
+        summary="The original file",
+        tag="images",
+        answer=MEDIA_TYPES,
+        problems=_NOT_THERE,
+        unchanged=True,
+        parts=True,
+    )
+    def original(image_id: UUID) -> Response:
+        """As it lies in its folder; in parts too, for those who ask for a range of its bytes."""
+        return _original(find_image(search, image_id))
+
+    @blueprint.get("/<uuid:image_id>/thumbnail")
+    @operation(
+        summary="A small picture of it",
+        tag="images",
+        answer=(MEDIA_TYPE,),
+        problems=_NOT_THERE,
+        unchanged=True,
+    )
+    def thumbnail(image_id: UUID) -> Response:
+        """A JPEG of at most 320 pixels a side, drawn anew from the pixels: what else the file holds is not in it."""
+        return _thumbnail(find_image(search, image_id), thumbnails)
+
+    return blueprint
+
+
+def _original(image: StoredImage) -> Response:
+    try:
+        response = send_file(
+            image.file,
+            image.media_type,
+            as_attachment=image.media_type == UNKNOWN,
+            download_name=image.name,
+            etag=image.tag,
+        )
+    except OSError as error:
+        raise NotFound(
+            f"the file of {image.called} cannot be read ({error.strerror})", "index the folder again"
+        ) from error
+    response.headers["Cache-Control"] = CACHE_CONTROL
+    return response
+
+
+def _thumbnail(image: StoredImage, thumbnails: Thumbnails) -> Response:
+    response = Response(content_type=MEDIA_TYPE)
+    response.headers["Cache-Control"] = CACHE_CONTROL
+    response.set_etag(f"{image.tag}-thumbnail")
+    if request.if_none_match.contains_weak(f"{image.tag}-thumbnail"):
+        response.status_code = 304
+        return response
+    try:
+        response.set_data(thumbnails.get(image.tag, image.file.read_bytes))
+    except (OSError, ImageError) as error:
+        raise NotFound(f"the file of {image.called} is no longer a picture", "index the folder again") from error
+    return response

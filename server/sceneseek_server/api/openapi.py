@@ -1,0 +1,263 @@
+"""The OpenAPI 3.1 document of the service, made from its views and their models."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any, Union
+
+from flask import Blueprint, Flask, Response, current_app
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+from werkzeug.routing import Rule
+
+from sceneseek import __version__
+from sceneseek.filters.schema import condition_schema
+from sceneseek_server.answer import json_answer
+from sceneseek_server.api.documents import ProblemDocument
+from sceneseek_server.api.operation import Operation, operation, operation_of
+from sceneseek_server.problem import MEDIA_TYPE as PROBLEM
+
+_SCHEMAS = "#/components/schemas/{model}"
+CONDITION = "Condition"
+PICTURES = "image/jpeg, image/png, image/webp, image/gif"
+_TAGS = {
+    "search": "Find images by texts and images, and score a text for images.",
+    "images": "The images themselves, and small ones for a page.",
+    "feedback": "What people say of results.",
+    "index": "What is searched.",
+    "service": "The service itself.",
+}
+# What any operation may answer, beside its own problems.
+_PROBLEMS = {
+    400: "The request cannot be answered as it stands; `detail` says why, `hint` what to do.",
+    401: "A key is needed, and none that is known came with the request.",
+    403: "Another web site's page sent it.",
+    404: "Nothing is at this address.",
+    405: "Another method is meant.",
+    408: "The request came too slowly.",
+    413: "The body is too large.",
+    414: "The address is too long; a long query is sent as JSON.",
+    415: "The body is of another media type than those that are read here.",
+    421: "The service is not known by the name that it was asked by.",
+    429: "Too much at a time; Retry-After says when to come again.",
+    431: "The headers are too large.",
+    500: "A fault of the service's own; its log says more.",
+    503: "The service cannot answer now: the index, a model or time is missing.",
+}
+_WITHOUT_BODY = frozenset({413, 415})
+_HEADERS: dict[str, dict[str, Any]] = {
+    "Allow": {"description": "The methods that are possible.", "required": True, "schema": {"type": "string"}},
+    "Cache-Control": {
+        "description": "How long it is fresh; `no-store` of what is of this moment.",
+        "required": True,
+        "schema": {"type": "string"},
+    },
+    "Content-Range": {"description": "Which bytes they are.", "required": True, "schema": {"type": "string"}},
+    "ETag": {"description": "Changes with the content.", "required": True, "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}},
+    "WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}},
+}
+_HEADERS_OF = {401: ("WWW-Authenticate",), 405: ("Allow",), 429: ("Retry-After",), 503: ("Retry-After",)}
+_INTRODUCTION = (
+    "Text-to-image search with a score that was learned from human ratings. Errors are `application/problem+json` "
+    "(RFC 9457). Where the service has keys, send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+)
+
+
+def openapi_blueprint() -> Blueprint:
+    """`/openapi.json` of the application that it is registered with."""
+    blueprint = Blueprint("openapi", __name__)
+    made: dict[str, Any] = {}
+
+    @blueprint.get("/openapi.json")
+    @operation(summary="This document", tag="service", answer=dict[str, Any])
+    def openapi() -> Response:
+        """The description of the whole interface, in OpenAPI 3.1."""
+        if not made:
+            made.update(openapi_document(current_app))
+        return json_answer(made)
+
+    return blueprint
+
+
+def openapi_document(app: Flask) -> dict[str, Any]:
+    """The description of every view of an application that declared itself an operation."""
+    views = [
+        (rule, method, found)
+        for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
+        if (found := operation_of(app.view_functions[rule.endpoint]))
+        for method in sorted((rule.methods or set()) & {"GET", "POST", "DELETE", "PUT"})
+    ]
+    schemas = _Schemas(found for _, _, found in views)
+    paths: dict[str, dict[str, Any]] = {}
+    for rule, method, found in views:
+        address = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        paths.setdefault(address, {})[method.lower()] = _operation(app, rule, found, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "sceneseek",
+            "version": __version__,
+            "summary": "Text-to-image search with a score you can trust",
+            "description": _INTRODUCTION,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": {**schemas.components, CONDITION: condition_schema(_SCHEMAS.format(model=CONDITION))},
+            "responses": {str(status): _problem(status, text, schemas) for status, text in _PROBLEMS.items()},
+            "headers": _HEADERS,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+        # Any of the two, or none where the service has no keys.
+        "security": [{}, {"bearer": []}, {"key": []}],
+    }
+
+
+class _Schemas:
+    """The JSON Schemas of all documents and bodies, each named once."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        found = list(operations)
+        answers = [each.answer for each in found if not isinstance(each.answer, tuple)]
+        bodies: list[Any] = [Union[each.body] for each in found if each.body]  # noqa: UP007 - made of a tuple
+        keyed: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+            *((repr(answer), "serialization", TypeAdapter(answer)) for answer in [*answers, ProblemDocument]),
+            *((repr(body), "validation", TypeAdapter[Any](body)) for body in bodies),
+        ]
+        unique = {(key, mode): adapter for key, mode, adapter in keyed}
+        self._by_key, definitions = TypeAdapter.json_schemas(
+            [(key, mode, adapter) for (key, mode), adapter in unique.items()], ref_template=_SCHEMAS
+        )
+        self.components: dict[str, Any] = definitions.get("$defs", {})
+
+    def answer(self, answer: Any) -> dict[str, Any]:
+        """Of a document."""
+        return self._by_key[repr(answer), "serialization"]
+
+    def body(self, body: tuple[Any, ...]) -> dict[str, Any]:
+        """Of a body that may have any of these forms."""
+        return self._by_key[repr(Union[body]), "validation"]  # noqa: UP007
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """Of an error."""
+        return self.answer(ProblemDocument)
+
+
+def _operation(app: Flask, rule: Rule, found: Operation, schemas: _Schemas) -> dict[str, Any]:
+    view = app.view_functions[rule.endpoint]
+    document: dict[str, Any] = {
+        "operationId": found.id or view.__name__,
+        "summary": found.summary,
+        "description": inspect.getdoc(view) or "",
+        "tags": [found.tag],
+        "parameters": [*_in_path(rule), *_in_query(found)],
+        "responses": _responses(found, schemas),
+    }
+    if content := _body(found, schemas):
+        document["requestBody"] = {"required": True, "content": content}
+    return document
+
+
+def _in_path(rule: Rule) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+        for name in sorted(rule.arguments)
+    ]
+
+
+def _in_query(found: Operation) -> list[dict[str, Any]]:
+    if found.arguments is None:
+        return []
+    schema = found.arguments.model_json_schema()
+    required = set(schema.get("required", ()))
+    parameters = []
+    for name, field in schema["properties"].items():
+        about = _without_null(field)
+        parameters.append(
+            {
+                "name": name,
+                "in": "query",
+                "required": name in required,
+                "description": about.pop("description", ""),
+                "schema": about,
+            }
+        )
+    return parameters
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field that may be left out, for where there is no null: a query string or a form."""
+    about = {name: value for name, value in field.items() if name not in ("title", "anyOf")}
+    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
+    if about.get("default", ...) is None:
+        del about["default"]
+    return {**kinds[0], **about} if len(kinds) == 1 else {**about, **({"anyOf": kinds} if kinds else {})}
+
+
+def _body(found: Operation, schemas: _Schemas) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    if found.body:
+        content["application/json"] = {"schema": schemas.body(found.body)}
+    if found.upload is not None:
+        schema = found.upload.model_json_schema()
+        part: dict[str, Any] = {"type": "string", "format": "binary", "description": "A picture."}
+        if found.most > 1:
+            part = {"type": "array", "items": part, "minItems": 1, "maxItems": found.most}
+        fields = {name: _without_null(field) for name, field in schema["properties"].items()}
+        content["multipart/form-data"] = {
+            "schema": {
+                "type": "object",
+                "properties": {found.files: part, **fields},
+                "required": [found.files, *schema.get("required", ())],
+                "additionalProperties": False,
+            },
+            "encoding": {found.files: {"contentType": PICTURES}},
+        }
+    return content
+
+
+def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
+    if isinstance(found.answer, tuple):
+        content: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in found.answer}
+    else:
+        content = {"application/json": {"schema": schemas.answer(found.answer)}}
+    about = _headers("Cache-Control", *(("ETag",) if found.unchanged else ()))
+    answer: dict[str, Any] = {"description": "The answer.", "headers": about, "content": content}
+    if found.links:
+        answer["links"] = {
+            name: {"operationId": name, "parameters": dict(parameters)} for name, parameters in found.links.items()
+        }
+    responses: dict[str, Any] = {str(found.status): answer}
+    if found.again:
+        responses["200"] = {**answer, "description": "The same had been asked before; nothing has changed."}
+    if found.unchanged:
+        responses["304"] = {"description": "What the client has is still right.", "headers": about}
+    if found.parts:
+        part = {**about, **_headers("Content-Range")}
+        responses["206"] = {"description": "The part that was asked for.", "headers": part, "content": content}
+        responses["416"] = {**_problem(416, "There is no such part.", schemas), "headers": _headers("Content-Range")}
+    takes_a_body = found.body or found.upload
+    for status in _PROBLEMS:
+        if status not in found.problems and (takes_a_body or status not in _WITHOUT_BODY) and status != 404:
+            responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    for status, text in found.problems.items():
+        responses[str(status)] = _problem(status, text, schemas)
+    return dict(sorted(responses.items()))
+
+
+def _problem(status: int, text: str, schemas: _Schemas) -> dict[str, Any]:
+    headers = _headers("Cache-Control", *_HEADERS_OF.get(status, ()))
+    return {"description": text, "headers": headers, "content": {PROBLEM: {"schema": schemas.problem}}}
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

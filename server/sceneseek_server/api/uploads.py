@@ -1,0 +1,88 @@
+"""Pictures that come with a request: few at a time are decoded, and of each no more pixels are kept than are looked at.
+
+So what the pictures of all requests together may take is bounded: two whole ones, and small ones for the others. How
+large a form may be is the guard's to say (`guard`): one picture may be as large as all may be together.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from flask import request
+from PIL import Image
+from werkzeug.datastructures import FileStorage
+from werkzeug.exceptions import UnsupportedMediaType
+
+from sceneseek.decode import Picture, decode
+from sceneseek.errors import ImageError, InvalidRequest
+from sceneseek.preprocess import enough_pixels
+from sceneseek.search import Search
+
+FORM = "multipart/form-data"
+
+
+class Uploads:
+    """Reads uploaded pictures.
+
+    Args:
+        search: whose bundle says how many pixels suffice.
+        at_once: how many may be decoded at the same time; a picture of many pixels takes hundreds of megabytes.
+    """
+
+    def __init__(self, search: Search, at_once: int = 2) -> None:
+        self._search = search
+        self._decoding = threading.BoundedSemaphore(at_once)
+
+    def pictures(self, part: str, most: int = 1) -> list[Picture]:
+        """The pictures of the request that is being answered.
+
+        Args:
+            part: the name of the form's part.
+            most: how many there may be; there must be one.
+
+        Raises:
+            UnsupportedMediaType: the body is no form.
+            RequestEntityTooLarge: it is larger than that many uploads may be.
+            InvalidRequest: there are none or too many of them, or parts of another name.
+            ImageError: one of them is no whole picture, with its number where there are several.
+        """
+        if request.mimetype != FORM:
+            raise UnsupportedMediaType
+        files = request.files.getlist(part)
+        if unknown := sorted(str(name or "") for name in set(request.files) - {part}):  # a part may have no name
+            raise InvalidRequest(f"the file part {unknown[0][:40]!r} is unknown", f"send the picture as {part}")
+        if not files and part in request.form:
+            raise InvalidRequest(f"the part {part} has no file name", f"send it as a file: curl -F {part}=@photo.jpg")
+        if not 1 <= len(files) <= most:
+            what = "one picture" if most == 1 else f"1 to {most} pictures"
+            raise InvalidRequest(f"there are {len(files)} parts of the name {part}", f"send {what}")
+        near = enough_pixels(self._search.bundle.manifest.image_inputs)
+        return [self._decoded(file, near, number if most > 1 else 0) for number, file in enumerate(files, start=1)]
+
+    def _decoded(self, file: FileStorage, near: int, number: int) -> Picture:
+        try:
+            with self._decoding:
+                # Bytes, for what decoding may do to a file of werkzeug's is not ours.
+                return reduced(decode(file.stream.read(), near), near)
+        except ImageError as error:
+            which = f"picture {number}" if number else "the picture"
+            raise ImageError(error.reason, f"{which}: {error.what}", "send a JPEG, PNG, WebP or GIF") from error
+
+
+def reduced(picture: Picture, near: int) -> Picture:
+    """The picture with as few pixels as suffice, as JPEG decodes by itself.
+
+    Args:
+        picture: whole.
+        near: pixels that the shorter side keeps, unless the picture is very slim: more than a square of four times
+            as many pixels a side is never kept.
+    """
+    pixels = picture.pixels
+    if (factor := min(pixels.size) // near) > 1:
+        pixels = pixels.reduce(factor)
+    most = (4 * near) ** 2
+    if (excess := pixels.width * pixels.height / most) > 1:
+        width, height = (min(most, max(1, int(side / excess**0.5))) for side in pixels.size)
+        pixels = pixels.resize((width, min(height, most // width)), Image.Resampling.BICUBIC)
+    return replace(picture, pixels=pixels)

@@ -1,0 +1,177 @@
+"""`/healthz`: the process is alive. `/readyz`: it can answer, and what it answers from."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from flask import Blueprint, Response
+from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
+
+from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError
+from sceneseek.next_step import STACK_INDEX_COMMAND
+from sceneseek.runtime import Placement, runtime_version
+from sceneseek.search import Search
+from sceneseek_server.answer import json_answer
+from sceneseek_server.api.deadline import deadline
+from sceneseek_server.api.operation import operation
+from sceneseek_server.errors import error_response, problem_response
+from sceneseek_server.guard import guard_problem
+from sceneseek_server.guard.paths import shows_paths
+from sceneseek_server.problem import Problem
+
+log = logging.getLogger(__name__)
+
+
+class Runtime(TypedDict):
+    """Where the text graph runs: asked for, and taken, and why; `provider` is ONNX Runtime's name of it.
+
+    `texts_together` says whether queries may share a run: not where a text's vectors depend on its company.
+    """
+
+    asked: str
+    device: str
+    provider: str
+    why: str
+    onnxruntime: str
+    texts_together: bool
+
+
+class Readiness(TypedDict):
+    """What the service answers from.
+
+    `following` says whether the thread that watches the alias is alive; `problem` is why the generation
+    that the alias points at is not followed, while the one named here goes on answering.
+    """
+
+    pack: str
+    fingerprints: dict[str, str]
+    generation: str
+    images: int
+    following: bool
+    problem: str | None
+    runtime: Runtime
+
+
+class FirstStep(TypedDict):
+    """What the problem document of `/readyz` has too while nothing is indexed yet.
+
+    `command` indexes a folder DIR, typed where the service runs; where paths are hidden BUNDLE and INDEX stand for
+    settings of the service. `stack_command` is that of the Docker stack, where the service may be one of it. `building`
+    says whether a folder is being indexed.
+    """
+
+    command: str
+    stack_command: str | None
+    building: bool
+
+
+class ReadyDocument(Readiness):
+    """What `/readyz` answers."""
+
+    status: Literal["ready"]
+
+
+class AliveDocument(TypedDict):
+    """What `/healthz` answers."""
+
+    status: Literal["alive"]
+
+
+def health_blueprint(search: Search) -> Blueprint:
+    """The views over one pipeline."""
+    blueprint = Blueprint("health", __name__)
+
+    @blueprint.get("/healthz")
+    @operation(summary="Whether the process lives", tag="service", answer=AliveDocument)
+    def alive() -> Response:
+        """It tells nothing more: ask `/readyz` whether a search would be answered."""
+        return json_answer({"status": "alive"})
+
+    @blueprint.get("/readyz")
+    @operation(
+        summary="Whether it can answer, and what from",
+        tag="service",
+        answer=ReadyDocument,
+        problems={
+            503: "It cannot; `detail` says why. While nothing is indexed yet (`urn:sceneseek:problem:nothing-indexed`) "
+            "`command` or `stack_command` (Docker) indexes a folder; `building` says whether one is being indexed."
+        },
+    )
+    def ready() -> Response:
+        """The generation and the bundle that answer, and where the models run."""
+        try:
+            state = _readiness(search)
+        except NothingIndexed as error:
+            return error_response(error, **_first_step(search, error))
+        except IndexUnavailable as error:
+            if error.retry_after is None:  # else its store logs the outage
+                log.error("the index does not answer: %s", error)
+            return error_response(error)
+        except Exception:  # whatever keeps the engine from counting keeps it from searching
+            log.exception("the index does not answer")
+            return problem_response(Problem(503, "the index does not answer", "see the log of the service"))
+        if not state["following"]:
+            stalled = "a new generation would not be followed: the thread that watches the index has died"
+            return problem_response(Problem(503, stalled, "restart the service", more={**state}))
+        lost = search.encoder.problem()
+        if lost is not None:
+            return problem_response(Problem(503, lost, "restart the service if it stays so", more={**state}))
+        return json_answer({"status": "ready", **state})
+
+    return blueprint
+
+
+def _readiness(search: Search) -> Readiness:
+    with search.live.borrow() as pair:
+        manifest, placement = pair.companion.bundle.manifest, pair.companion.encoder.placement
+        texts_mix = pair.companion.texts_mix
+        generation, images = pair.collection.info.name, pair.collection.count(deadline())
+    return {
+        "pack": manifest.pack,
+        "fingerprints": manifest.fingerprints.model_dump(),
+        "generation": generation,
+        "images": images,
+        "following": search.live.watching(),
+        "problem": _problem(search),
+        "runtime": _runtime(placement, texts_mix),
+    }
+
+
+def _first_step(search: Search, error: NothingIndexed) -> FirstStep:
+    """What to type, with this service's own settings where these may be shown."""
+    shown, local = shows_paths(), search.store.url.startswith("file:")
+    return {
+        "command": error.command if shown else error.public_command,
+        # No service knows that it is in a container; but the stack's index is no directory.
+        "stack_command": None if shown and local else STACK_INDEX_COMMAND,
+        "building": _building(search),
+    }
+
+
+def _building(search: Search) -> bool:
+    """Whether the first generation is being written."""
+    try:
+        return search.store.building()
+    except (OSError, SceneseekError):
+        return False
+
+
+def _problem(search: Search) -> str | None:
+    """What is not followed, of the index or of the keys; in words that may name files only where these are shown."""
+    of_index = search.live.problem
+    if of_index is not None and not shows_paths():
+        of_index = "the live generation or the bundle cannot be followed: the log of the service says why"
+    return of_index or guard_problem()
+
+
+def _runtime(placement: Placement, texts_mix: bool) -> Runtime:
+    return {
+        "asked": placement.asked,
+        "device": placement.device,
+        "provider": placement.provider,
+        # What the runtime says may name its files.
+        "why": placement.why if shows_paths() or "/" not in placement.why else "the log of the service says why",
+        "onnxruntime": runtime_version(),
+        "texts_together": not texts_mix,
+    }

@@ -1,0 +1,91 @@
+"""A port of its own for `/metrics`, `/healthz` and `/readyz`, inside the network that the service runs in.
+
+A scraper asks by address and without a key; the host check and the keys of the public port refuse that, and should.
+So a second listener serves these three paths of the same application and nothing else, without the guard: whoever
+reaches the port may read them. It belongs to the worker, because that is where the figures are. The master opens the
+socket, so the next worker serves it again should this one die.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from sceneseek_server.admission import ALWAYS_ANSWERED
+from sceneseek_server.guard import LET_IN
+from sceneseek_server.problem import MEDIA_TYPE, Problem
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+# How often the thread looks whether it should end, and how long a client may take to send its request: seconds.
+_POLL, _TIMEOUT = 0.1, 10
+_NOT_HERE = Problem(404, "nothing is at this address", "this port serves /metrics, /healthz and /readyz alone")
+
+
+class MetricsPort:
+    """Serves metrics and health from a thread, until it is closed.
+
+    Args:
+        listener: a listening socket; it is closed with the port.
+        application: the service's own.
+    """
+
+    def __init__(self, listener: socket.socket, application: WSGIApplication) -> None:
+        self._server = _Server(listener, application)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_POLL,), name="metrics-port", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving. Returns within a tenth of a second."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """The standard library's WSGI server, on a socket that is open already."""
+
+    daemon_threads = True
+    block_on_close = False  # a client that does not read must not hold up a stop
+
+    def __init__(self, listener: socket.socket, application: WSGIApplication) -> None:
+        super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        # `server_bind` would ask DNS for the name.
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+        self.set_app(_open_part_of(application))
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
+        log.debug("a request at the metrics port failed", exc_info=True)
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _TIMEOUT
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Write nothing: the application logs its requests itself."""
+
+
+def _open_part_of(application: WSGIApplication) -> WSGIApplication:
+    """The three paths of an application, for callers that reached this port."""
+
+    def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] not in ALWAYS_ANSWERED:
+            start_response("404 Not Found", [("Content-Type", MEDIA_TYPE)])
+            return [_NOT_HERE.encode()]
+        environ[LET_IN] = True
+        return application(environ, start_response)
+
+    return serve

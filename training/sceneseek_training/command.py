@@ -1,0 +1,337 @@
+"""`sceneseek train`: learn what export puts into a bundle."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from sceneseek.errors import DataError
+from sceneseek.options import (
+    aggregate_option,
+    bundle_option,
+    device_option,
+    json_option,
+    pack_option,
+    skip_unknown_option,
+    threads_option,
+    weights_option,
+)
+from sceneseek.packs import find_pack
+from sceneseek.ratings import Aggregation
+from sceneseek.runtime import Device
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+# Left out of the command line on the card: they change nothing, or stand there already.
+_UNSAID = frozenset({"cache", "threads", "as_json", "cite", "report"})
+
+
+@click.group()
+def train() -> None:
+    """Learn a joint space from captions, heads from human ratings, and when a result matches."""
+
+
+@train.command()
+@click.option("--images", type=_FOLDER, required=True, help="The folder that image names are relative to.")
+@click.option(
+    "--captions",
+    type=_FILE,
+    required=True,
+    help="A TSV with the columns image and caption (Flickr8k's layout is one).",
+)
+@click.option(
+    "--split", type=_FILE, help="Names of the images to learn from, one a line; default: all that have captions."
+)
+@click.option("--out", type=_FOLDER, required=True, help="Where the alignment goes; one that is there is replaced.")
+@click.option("--validate-split", type=_FILE, help="Names of images to measure recall on; none may be in --split.")
+@click.option(
+    "--expert", type=_FILE, help="Human ratings to calibrate on: a TSV of image, caption_id, s1, s2, ... (1 to 4)."
+)
+@skip_unknown_option
+@click.option(
+    "--also-measure",
+    "galleries",
+    type=(_FOLDER, _FILE),
+    metavar="DIR FILE",
+    multiple=True,
+    help="Another folder and its captions to measure recall on; may be repeated.",
+)
+@click.option("--cite", help="Whose data this is, for the card.")
+@pack_option
+@weights_option
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
+@click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the images; default: the recipe's.")
+@click.option(
+    "--cache",
+    type=_FOLDER,
+    default=Path(".cache/features"),
+    show_default=True,
+    help="Where features are kept between runs.",
+)
+@device_option
+@threads_option
+@json_option
+@click.pass_context
+def alignment(
+    ctx: click.Context,
+    images: Path,
+    captions: Path,
+    split: Path | None,
+    out: Path,
+    validate_split: Path | None,
+    expert: Path | None,
+    skip_unknown: bool,
+    galleries: tuple[tuple[Path, Path], ...],
+    cite: str | None,
+    pack_name: str,
+    weights: dict[str, Path],
+    seed: int,
+    epochs: int | None,
+    cache: Path,
+    device: Device,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Learn the joint space of a pack's towers from captions, and calibrate its score."""
+    pack = find_pack(pack_name).with_local(weights)
+    try:
+        # Imported here so that --help answers at once, and so that a missing extra is said in a line.
+        import torch  # noqa: PLC0415
+
+        from sceneseek_training.alignment import AlignmentTraining, check_out, write_alignment  # noqa: PLC0415
+        from sceneseek_training.images import ImageTowers  # noqa: PLC0415
+        from sceneseek_training.recipe import recipe_for  # noqa: PLC0415
+        from sceneseek_training.sources import Sources, read_material  # noqa: PLC0415
+        from sceneseek_training.texts import TextTowers  # noqa: PLC0415
+    except ImportError as error:
+        raise DataError(
+            f"training needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
+        ) from error
+    check_out(out)
+    material = read_material(Sources(images, captions, split, validate_split, expert, galleries, skip_unknown), seed)
+    if threads:
+        torch.set_num_threads(threads)
+    image_towers, text_towers = ImageTowers(pack, cache, device, threads), TextTowers(pack, cache, device, threads)
+    recipe = recipe_for(pack, {spec.name for spec in pack.image_towers if image_towers.classifies(spec.name)})
+    if epochs:
+        recipe = replace(recipe, epochs=epochs)
+    card = {"data": {"captions": captions.name, "cite": cite}, "command": _command_line(ctx)}
+    learned = AlignmentTraining(pack, recipe, seed, image_towers, text_towers).run(material, card)
+    write_alignment(learned, out)
+    found = learned.calibration
+    if as_json:
+        document = {"alignment": str(out), "recall": learned.card["recall"], "calibration": found.to_json()}
+        click.echo(json.dumps(document, indent=2))
+        return
+    click.echo(f"alignment    {out} (joint vectors of {learned.joint} numbers)")
+    for measured in learned.card["recall"]:
+        recall = "/".join(f"{100 * measured[f'recall@{k}']:.1f}" for k in (1, 5, 10))
+        click.echo(f"R@1/5/10     {recall} on {measured['name']} ({measured['images']:,} images)")
+    figures = ", ".join(
+        f"{name} {found.figures[name]}" for name in ("rmse", "mae", "spearman") if name in found.figures
+    )
+    click.echo(
+        f"calibration  on {found.source}, {found.figures['pairs']:,} pairs" + (f": {figures}" if figures else "")
+    )
+
+
+@train.command()
+@click.option("--images", type=_FOLDER, help="The folder that image names are relative to.")
+@click.option("--captions", type=_FILE, help="A TSV of image, caption_id, caption.")
+@click.option("--expert", type=_FILE, help="Ratings: a TSV of image, caption_id, s1, s2, s3 (1 to 4).")
+@click.option("--crowd", type=_FILE, help="Votes: a TSV of image, caption_id, frac, yes, no.")
+@click.option("--feedback", type=_FILE, help="Ratings that users of the service gave: JSON lines.")
+@click.option("--course", type=_FOLDER, help="In place of these: a directory in the layout of the course.")
+@click.option("--out", type=_FOLDER, required=True, help="Where the heads go; those that are there are replaced.")
+@click.option("--report", type=_FOLDER, default=Path("reports"), show_default=True, help="Where the report goes.")
+@click.option("--pictures/--no-pictures", default=True, show_default=True, help="Whether the report shows images.")
+@pack_option
+@weights_option
+@click.option("--bundle", type=_FOLDER, help="In place of --pack: a bundle whose pack and joint space are meant.")
+@click.option("--alignment", "directory", type=_FOLDER, help="The joint space; default: the pack's own.")
+@click.option(
+    "--head", "names", multiple=True, metavar="NAME", help="Which heads; may be repeated; default: all of them."
+)
+@aggregate_option
+@skip_unknown_option
+@click.option("--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Of the cross-validation.")
+@click.option("--curves/--no-curves", default=True, show_default=True, help="Whether learning curves are drawn.")
+@click.option("--bootstrap", type=click.IntRange(0), default=1000, show_default=True, help="Replicates of intervals.")
+@click.option("--cite", default="", help="Whose data this is, for the cards.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
+@click.option("--cache", type=_FOLDER, default=Path(".cache/features"), show_default=True, help="See `alignment`.")
+@device_option
+@threads_option
+@json_option
+@click.pass_context
+def heads(
+    ctx: click.Context,
+    images: Path | None,
+    captions: Path | None,
+    expert: Path | None,
+    crowd: Path | None,
+    feedback: Path | None,
+    course: Path | None,
+    out: Path,
+    report: Path,
+    pictures: bool,
+    pack_name: str,
+    weights: dict[str, Path],
+    bundle: Path | None,
+    directory: Path | None,
+    names: tuple[str, ...],
+    aggregate: Aggregation,
+    skip_unknown: bool,
+    folds: int,
+    curves: bool,
+    bootstrap: int,
+    cite: str,
+    seed: int,
+    cache: Path,
+    device: Device,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Learn heads from human ratings, cross-validate them without leaks, and choose the default by a rule."""
+    from sceneseek_training.head_recipes import RECIPES, find_recipe  # noqa: PLC0415 - so that --help answers at once
+    from sceneseek_training.rating_sources import RatingSources, read_rating_material  # noqa: PLC0415
+
+    recipes = tuple(find_recipe(name) for name in names) or tuple(RECIPES.values())
+    # Read before torch is imported: a mistake in a file is told at once.
+    sources = RatingSources(images, captions, expert, crowd, feedback, course, aggregate, skip_unknown)
+    material = read_rating_material(sources, cite)
+    try:
+        import matplotlib as _  # noqa: PLC0415, F401 - the report is written last
+
+        from sceneseek_export.towers import Towers  # noqa: PLC0415
+        from sceneseek_training.head_training import (  # noqa: PLC0415  # noqa: PLC0415
+            HeadPlan,
+            check_heads_out,
+            check_report_out,
+            train_heads,
+            write_heads,
+        )
+        from sceneseek_training.images import ImageTowers  # noqa: PLC0415
+        from sceneseek_training.report import write_report  # noqa: PLC0415
+        from sceneseek_training.space import check_space, find_pack_of, find_space  # noqa: PLC0415
+        from sceneseek_training.texts import TextTowers  # noqa: PLC0415
+    except ImportError as error:
+        raise DataError(
+            f"training needs a package that is not installed ({error})", "install sceneseek with the extra `train`"
+        ) from error
+    check_heads_out(out)
+    check_report_out(report)
+    pack = find_pack_of(bundle, pack_name).with_local(weights)
+    check_space(pack, directory)
+    towers = ImageTowers(pack, cache, device, threads), TextTowers(pack, cache, device, threads)
+    joint_space = find_space(pack, Towers(towers[0].towers, towers[1].towers), bundle, directory)
+    plan = HeadPlan(recipes, folds, seed, curves, bootstrap)
+    study, learned = train_heads(plan, pack, joint_space, towers, material, _command_line(ctx))
+    write_heads(study, learned, out)
+    write_report(study, report, pictures)
+    strict = [result for result in study.results if result.grouping == "image and caption"]
+    if as_json:
+        found = {result.recipe.name: result.agreement.to_json() for result in strict}
+        document = {"heads": str(out), "default": study.choice.name, "report": str(report), "cross_validated": found}
+        click.echo(json.dumps(document, indent=2))
+        return
+    click.echo(f"cross-validated by image and caption, {len(study.ratings):,} pairs")
+    for result in strict:
+        values = {key: figure.value for key, figure in result.agreement.figures.items()}
+        line = "  ".join(f"{key} {_number(values[key])}" for key in ("rmse", "mae", "spearman", "kendall_tau_c", "ece"))
+        click.echo(f"{result.recipe.name:<20}{line}")
+    click.echo(f"default      {study.choice.name}: " + " ".join(study.choice.reasons))
+    click.echo(f"heads        {out}")
+    click.echo(f"report       {report}/report.html")
+
+
+@train.command()
+@bundle_option
+@click.option("--head", "directory", type=_FOLDER, required=True, help="The head it was exported with; it is changed.")
+@click.option("--images", type=_FOLDER, required=True, help="The folder that image names are relative to.")
+@click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image and caption.")
+@click.option("--split", type=_FILE, help="Only these images: a file with one name a line.")
+@click.option("--foreign", type=_FILE, required=True, help="Texts that none of the images fits, one a line.")
+@click.option(
+    "--alignment", "space", type=_FOLDER, help="The joint space it was exported with; default: the pack's own."
+)
+@click.option("--bootstrap", type=click.IntRange(1), default=1000, show_default=True, help="Replicates of intervals.")
+@click.option("--cite", default="", help="Whose data this is, for the card.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the nonsense.")
+@device_option
+@json_option
+@click.pass_context
+def threshold(
+    ctx: click.Context,
+    bundle: Path,
+    directory: Path,
+    images: Path,
+    captions: Path,
+    split: Path | None,
+    foreign: Path,
+    space: Path | None,
+    bootstrap: int,
+    cite: str,
+    seed: int,
+    device: Device,
+    as_json: bool,
+) -> None:
+    """Choose the score from which a result matches, and write it into the head; export again afterwards.
+
+    The images must be others than the joint space was learned from.
+    """
+    from sceneseek.bundle import Bundle  # noqa: PLC0415 - so that --help answers at once
+    from sceneseek.captions import read_captions, read_split, read_texts  # noqa: PLC0415
+
+    rows = read_captions(captions)
+    if split is not None:
+        chosen = set(read_split(split))
+        rows = [row for row in rows if row.image in chosen]
+    texts = read_texts(foreign)
+    try:
+        from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415
+        from sceneseek_training.threshold import ThresholdData, learn_threshold, write_threshold  # noqa: PLC0415
+    except ImportError as error:
+        raise DataError(
+            f"training needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
+        ) from error
+    files = (captions, foreign) if split is None else (captions, foreign, split)
+    data = ThresholdData(images, rows, texts, files, cite)
+    found = learn_threshold(
+        Bundle.load(bundle), directory, space, data, _command_line(ctx), seed, device, Bootstrap(bootstrap)
+    )
+    write_threshold(found, directory)
+    if as_json:
+        click.echo(json.dumps({"head": str(directory), **found.model_dump(mode="json")}, indent=2))
+        return
+    click.echo(f"threshold    {found.threshold:g}, balanced accuracy {found.figures['balanced_accuracy']:.4f}")
+    for name, figure in found.figures.items():
+        if isinstance(figure, dict) and "value" in figure:
+            click.echo(f"{name:<28}{_number(figure['value'])}")
+    click.echo(f"head         {directory}; export the bundle again")
+
+
+def _number(value: float | None) -> str:
+    return "-     " if value is None else f"{value:.4f}"
+
+
+def _command_line(ctx: click.Context) -> str:
+    """The options that were given, without this machine's folders."""
+    words = ["sceneseek", "train", str(ctx.info_name)]
+    for option in ctx.command.params:
+        name = str(option.name)
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE or name in _UNSAID:
+            continue
+        value = ctx.params[name]
+        if isinstance(value, bool):
+            words += [option.opts[0]] if value else []
+            continue
+        for one in value if option.multiple else (value,):
+            parts = one if isinstance(one, tuple) else (one,)
+            words += [option.opts[0], *(part.name if isinstance(part, Path) else str(part) for part in parts)]
+    return shlex.join(words)

@@ -1,0 +1,194 @@
+"""Training heads: ratings in, heads and a study out, whole or not at all.
+
+One run's way: `sources` (files read and checked) -> `rated` (images and texts in the joint space) ->
+`validation` (every head under every grouping) -> `choice` (the default) -> the heads themselves, learned from
+everything, each with its figures and its card.
+
+    OUT/heads.json              which heads there are, and which one is the default
+    OUT/NAME/head.json, .npz    a head, see `sceneseek.heads.files`
+    OUT/NAME/CARD.md            what a person should know before using it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sceneseek.alignment import Alignment
+from sceneseek.errors import DataError
+from sceneseek.files import directory_in_place, sha256_of
+from sceneseek.heads import Calibration, CosineHead, Head, MlpHead, save_head
+from sceneseek.packs import Pack
+from sceneseek.progress import Progress
+from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_training.alignment import versions
+from sceneseek_training.choice import choose
+from sceneseek_training.folds import Lesson
+from sceneseek_training.head_card import CARD, render
+from sceneseek_training.head_recipes import BASELINE, HeadRecipe, candidate_for
+from sceneseek_training.images import ImageTowers
+from sceneseek_training.rated import describe_ratings
+from sceneseek_training.rating_sources import RatingMaterial
+from sceneseek_training.regressors import learn_head
+from sceneseek_training.study import GROUPINGS, Study
+from sceneseek_training.texts import TextTowers
+from sceneseek_training.validation import SHARES, cross_validate, learning_curves
+
+HEADS = "heads.json"
+_LIBRARIES = ("scikit-learn", "catboost", "scipy")  # beside those that a joint space needs
+
+
+@dataclass(frozen=True)
+class HeadPlan:
+    """What to train, and how carefully to measure it.
+
+    Attributes:
+        recipes: the heads.
+        folds: by image; by image and caption their square.
+        seed: of everything random.
+        curves: whether learning curves are drawn.
+        replicates: of the bootstrap.
+    """
+
+    recipes: tuple[HeadRecipe, ...]
+    folds: int = 5
+    seed: int = 0
+    curves: bool = True
+    replicates: int = 1_000
+
+
+def train_heads(
+    plan: HeadPlan,
+    pack: Pack,
+    alignment: Alignment,
+    towers: tuple[ImageTowers, TextTowers],
+    material: RatingMaterial,
+    command: str,
+) -> tuple[Study, dict[str, Head]]:
+    """Validate the heads, choose the default, and learn every head from all the ratings.
+
+    Args:
+        plan: which heads.
+        pack: the pack.
+        alignment: its joint space.
+        towers: of the pack.
+        material: the ratings.
+        command: the command line, for the cards.
+
+    Raises:
+        DataError: see `describe_ratings` and `cross_validate`.
+    """
+    start = time.perf_counter()
+    space, ratings = describe_ratings(
+        alignment, pack, towers, material.expert, material.votes, material.captions.by_image
+    )
+    drawn = [r for r in plan.recipes if r.name in (BASELINE, candidate_for(pack))] if plan.curves else []
+    cells, bootstrap = plan.folds**2, Bootstrap(replicates=plan.replicates)
+    total = len(plan.recipes) * (cells + plan.folds) + len(drawn) * len(SHARES) * cells + len(plan.recipes)
+    with Progress("learning heads", total, "fits") as progress:
+        results = cross_validate(plan.recipes, space, ratings, plan.folds, plan.seed, progress.advance, bootstrap)
+        learning = learning_curves(drawn, space, ratings, results, plan.folds, plan.seed, progress.advance)
+        heads = {}
+        for recipe in plan.recipes:
+            heads[recipe.name] = _rising(learn_head(recipe, Lesson.whole(space, plan.seed)))
+            progress.advance()
+    about: dict[str, Any] = {
+        "pack": pack.name,
+        "towers": [{"name": t.name, "sha256": t.sha256} for t in (*towers[0].provenance, *towers[1].provenance)],
+        "joint space": alignment.fingerprint,
+        "the joint space was learned from": alignment.card.get("learned_from", {}),
+        "ratings": [{"name": path.name, "sha256": sha256_of(path)} for path in material.files],
+        "images rated or voted on": len(space.image_joint),
+        "expert pairs": len(space.expert),
+        "votes' pairs": len(space.votes),
+        "captions for lists": int((space.owner >= 0).sum()),
+        "aggregation": material.aggregate,
+        "folds": plan.folds,
+        "seed": plan.seed,
+        "command": command,
+        "versions": {**versions(), **{name: metadata.version(name) for name in _LIBRARIES}},
+        "seconds": round(time.perf_counter() - start),
+    }
+    if material.cite:
+        about["data"] = material.cite
+    choice = choose(results, ratings, bootstrap, candidate_for(pack))
+    study = Study(ratings, material.votes, results, learning, choice, about)
+    return study, {name: _with_figures(head, study, name) for name, head in heads.items()}
+
+
+def write_heads(study: Study, heads: Mapping[str, Head], out: Path) -> None:
+    """Put the heads with their cards in the place of a directory; a reader sees the old or the new.
+
+    Raises:
+        DataError: the directory holds something else, or cannot be written.
+    """
+    check_heads_out(out)
+    summary = {"default": study.choice.name, "heads": list(heads), "rule": study.choice.rule}
+    try:
+        with directory_in_place(out) as beside:
+            for name, head in heads.items():
+                save_head(head, beside / name)
+                (beside / name / CARD).write_text(render(study, name, head), encoding="utf-8")
+            (beside / HEADS).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{out} cannot be written ({error.strerror})", "choose another --out") from error
+
+
+def check_heads_out(out: Path) -> None:
+    """Refuse a directory that holds anything but heads, since it will be replaced.
+
+    Raises:
+        DataError: it does.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file", "choose another --out")
+    if out.is_dir() and any(out.iterdir()) and not (out / HEADS).is_file():
+        raise DataError(f"{out} holds something that is not trained heads", "choose another --out")
+
+
+def _rising(head: Head) -> Head:
+    """The head, unless it turns a search upside down."""
+    curve = head.curve if isinstance(head, CosineHead) else head.calibration if isinstance(head, MlpHead) else None
+    if isinstance(curve, Calibration) and curve.slope < 0:
+        raise DataError(
+            f"by these ratings, pairs that are more alike match worse (slope {curve.slope:.2g})",
+            "check that the ratings belong to these images, and that 4 is the best of them",
+        )
+    return head
+
+
+def check_report_out(report: Path) -> None:
+    """Refuse a place where no report can go, before anything slow begins.
+
+    Raises:
+        DataError: it is a file, or cannot be written.
+    """
+    there = next((path for path in (report, *report.absolute().parents) if path.exists()), Path("/"))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise DataError(f"{report} cannot be a folder for the report", "choose another --report")
+
+
+def _with_figures(head: Any, study: Study, name: str) -> Head:
+    figures = {}
+    for grouping in GROUPINGS:
+        figures[grouping] = study.of(name, grouping).agreement.to_json()
+        del figures[grouping]["reliability"]
+    validation = {
+        "recipe": name,
+        "source": "human ratings",
+        "cross-validated, grouped by": figures,
+        "folds": study.about["folds"],
+        "seed": study.about["seed"],
+        "trained_on": study.about["ratings"],
+        "towers": study.about["towers"],
+        "rule": study.choice.rule,
+        "default": study.choice.name,
+    }
+    measured: Head = replace(head, validation=validation)
+    return measured

@@ -1,0 +1,169 @@
+"""Image files to what a pack's frozen image towers say of them, through ONNX Runtime and a cache.
+
+Pixels are prepared by `sceneseek.decode` and `sceneseek.preprocess` and run through the towers as a bundle
+has them, so training sees what the indexer will see. The cache is keyed by the file's content, and by the
+graph (which holds the towers' weights) with the preparation of its inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sceneseek.decode import decode
+from sceneseek.errors import DataError, ImageError
+from sceneseek.manifest import Tower
+from sceneseek.packs import Pack
+from sceneseek.preprocess import Pixels, enough_pixels, prepare
+from sceneseek.progress import Progress
+from sceneseek.runtime import Device, Session, open_session
+from sceneseek.tables import first_few
+from sceneseek.vectors import Floats
+from sceneseek_export.compose import features_graph
+from sceneseek_export.towers import ImageTower, load_image_tower
+from sceneseek_training.cache import FeatureCache, content_key
+
+log = logging.getLogger(__name__)
+
+BATCH = 32
+MOST_UNREADABLE = 0.1
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the towers say of N images: by tower `features` (N, F) and, of classifiers, `logits` (N, C).
+
+    `keys` (N,) uint64 stands for the files' content, see `sceneseek.alignment.image_key`.
+    """
+
+    features: dict[str, Floats]
+    logits: dict[str, Floats]
+    keys: npt.NDArray[np.uint64]
+
+
+class ImageTowers:
+    """The image towers of a pack.
+
+    Args:
+        pack: names them and says how pictures are prepared.
+        cache: the directory of feature caches.
+        device, threads: see `open_session`.
+
+    Raises:
+        ExportError: a tower's source is missing or of another version.
+    """
+
+    def __init__(self, pack: Pack, cache: Path, device: Device = "auto", threads: int = 0) -> None:
+        self.towers: tuple[ImageTower, ...] = tuple(load_image_tower(spec) for spec in pack.image_towers)
+        self._inputs = tuple(tower.input for tower in self.towers)
+        self._cache, self._device, self._threads = cache, device, threads
+
+    @property
+    def provenance(self) -> list[Tower]:
+        """Where the towers come from."""
+        return [tower.provenance() for tower in self.towers]
+
+    def classifies(self, tower: str) -> bool:
+        """Whether a tower's logits are those of the 1,000 classes of ImageNet-1k."""
+        return any(t.spec.name == tower and t.classes == 1000 for t in self.towers)
+
+    def describe(
+        self, label: str, paths: Sequence[Path], flipped: bool = False
+    ) -> tuple[ImageFeatures, npt.NDArray[np.int64]]:
+        """Features of images, and the positions of those that could be decoded, ascending.
+
+        Args:
+            label: what the images are called in messages.
+            paths: the files.
+            flipped: whether the prepared pictures are mirrored left to right.
+
+        Raises:
+            DataError: more than a tenth of the files cannot be decoded; a smaller share is logged by name.
+        """
+        cache = FeatureCache(self._cache, "images", self._fingerprint(flipped))
+        reasons: dict[bytes, str] = {}
+        keys = [self._key(path, reasons) for path in paths]
+        files = dict(zip(keys, paths, strict=True))
+        missing = [key for key in cache.missing(keys) if key not in reasons]
+        if missing:
+            with Progress(f"features of {label}{', mirrored' if flipped else ''}", len(missing), "images") as progress:
+                for start in range(0, len(missing), BATCH):
+                    batch = missing[start : start + BATCH]
+                    pictures = dict(self._pictures(batch, files, reasons))
+                    if pictures:
+                        cache.add(list(pictures), self._run(list(pictures.values()), flipped))
+                    progress.advance(len(batch))
+                cache.flush()
+        kept = np.array([i for i, key in enumerate(keys) if key not in reasons], np.int64)
+        self._report(
+            label, [f"{p.name} ({reasons[k]})" for k, p in zip(keys, paths, strict=True) if k in reasons], keys
+        )
+        rows = cache.read([keys[i] for i in kept])
+        return (
+            ImageFeatures(
+                features={tower.spec.name: rows[f"{tower.spec.name}.features"] for tower in self.towers},
+                logits={t.spec.name: rows[f"{t.spec.name}.logits"] for t in self.towers if t.classes},
+                keys=np.array([int.from_bytes(keys[i][:8], "big") for i in kept], np.uint64),
+            ),
+            kept,
+        )
+
+    @staticmethod
+    def _key(path: Path, reasons: dict[bytes, str]) -> bytes:
+        try:
+            return content_key(path.read_bytes())
+        except OSError as error:
+            key = content_key(bytes(path))
+            reasons[key] = error.strerror or "unreadable"
+            return key
+
+    def _pictures(
+        self, batch: Sequence[bytes], files: dict[bytes, Path], reasons: dict[bytes, str]
+    ) -> Iterator[tuple[bytes, tuple[Pixels, ...]]]:
+        for key in batch:
+            try:
+                yield key, prepare(decode(files[key].read_bytes(), enough_pixels(self._inputs)), self._inputs)
+            except (ImageError, OSError) as error:
+                reasons[key] = error.reason if isinstance(error, ImageError) else "unreadable"
+
+    @staticmethod
+    def _report(label: str, unreadable: list[str], keys: list[bytes]) -> None:
+        if len(unreadable) > MOST_UNREADABLE * len(keys):
+            raise DataError(
+                f"{label}: {len(unreadable):,} of {len(keys):,} images cannot be decoded: {first_few(unreadable)}",
+                "repair them, or take them out of the split",
+            )
+        if unreadable:
+            log.warning("%s: %d images cannot be decoded: %s", label, len(unreadable), first_few(unreadable))
+
+    def _run(self, pictures: list[tuple[Pixels, ...]], flipped: bool) -> dict[str, Floats]:
+        feed = {}
+        for i, spec in enumerate(self._inputs):
+            pixels = np.stack([picture[i] for picture in pictures])
+            feed[spec.name] = np.ascontiguousarray(pixels[:, :, ::-1]) if flipped else pixels
+        return self._session.run(feed)
+
+    def _fingerprint(self, flipped: bool) -> str:
+        inputs = "\n".join(spec.model_dump_json() for spec in self._inputs)
+        about = f"{inputs}\n{enough_pixels(self._inputs)}\n{flipped}"
+        return hashlib.sha256(self._graph + about.encode()).hexdigest()
+
+    @cached_property
+    def _graph(self) -> bytes:
+        graph: bytes = features_graph(self.towers).SerializeToString(deterministic=True)
+        return graph
+
+    @cached_property
+    def _session(self) -> Session:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "features.onnx"
+            path.write_bytes(self._graph)
+            return open_session(path, self._device, self._threads)

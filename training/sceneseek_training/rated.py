@@ -1,0 +1,190 @@
+"""Rated pairs as a head sees them: images and texts in the joint space, and everything it may read of a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sceneseek.alignment import Alignment
+from sceneseek.errors import DataError
+from sceneseek.packs import Pack
+from sceneseek.ratings import Ratings
+from sceneseek.tables import first_few
+from sceneseek.vectors import Floats
+from sceneseek_training.images import ImageTowers
+from sceneseek_training.texts import TextTowers
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P pairs of a space's images and captions: positions (P,), targets (P,) in [0, 1], weights (P,)."""
+
+    image: Positions
+    caption: Positions
+    target: Floats
+    weight: Floats
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def take(self, places: Positions) -> Pairs:
+        """The pairs at these places."""
+        return Pairs(self.image[places], self.caption[places], self.target[places], self.weight[places])
+
+
+@dataclass(frozen=True)
+class RatedSpace:
+    """N images and M captions, and the pairs of them that were rated.
+
+    Attributes:
+        alignment: the joint space.
+        towers, text_towers: whose features `features`, and whose vectors `texts` are, in order.
+        image_joint, features: (N, D), (N, F); features are in the alignment's ranges, side by side.
+        text_joint, texts, spread: (M, D), (M, T), (M, S); each tower's texts have length 1.
+        owner: (M,) the image that a caption was written for, -1 where that is not known.
+        expert: what is learned and measured.
+        votes: the crowd's; none where none were given.
+    """
+
+    alignment: Alignment
+    towers: tuple[str, ...]
+    text_towers: tuple[str, ...]
+    image_joint: Floats
+    features: Floats
+    text_joint: Floats
+    texts: Floats
+    spread: Floats
+    owner: Positions
+    expert: Pairs
+    votes: Pairs
+
+    def inputs(self, names: Iterable[str], pairs: Pairs) -> dict[str, Floats]:
+        """By name (P, width) each: those of `sceneseek.heads.INPUTS`, and ``parts``."""
+        return {name: self.input(name, pairs.image, pairs.caption) for name in names}
+
+    def input(self, name: str, image: Positions, caption: Positions) -> Floats:
+        """One input of the pairs at these positions, (P, width)."""
+        if name == "image":
+            return self.features[image]
+        if name == "text":
+            return self.texts[caption]
+        if name == "spread":
+            return self.spread[caption]
+        product: Floats = self.image_joint[image] * self.text_joint[caption]
+        if name == "similarity":
+            total: Floats = product.sum(axis=1, keepdims=True)
+            return total
+        if name == "parts":
+            parts: Floats = product @ self.alignment.parts
+            return parts
+        return product
+
+    def grid(self, name: str, images: Positions, captions: Positions) -> Floats:
+        """One input of every one of n images beside every one of m captions, (m, n, width)."""
+        if name == "parts":
+            texts, shown = self.text_joint[captions], self.image_joint[images]
+            # A matrix product a part, rather than the product of every pair's vectors.
+            return np.stack([(texts * column) @ shown.T for column in self.alignment.parts.T], axis=2)
+        if name == "similarity":
+            similarity: Floats = self.text_joint[captions] @ self.image_joint[images].T
+            return similarity[:, :, None]
+        shape = (len(captions), len(images))
+        image = np.broadcast_to(images, shape).ravel()
+        caption = np.broadcast_to(captions[:, None], shape).ravel()
+        return self.input(name, image, caption).reshape(*shape, -1)
+
+
+def describe_ratings(
+    alignment: Alignment,
+    pack: Pack,
+    towers: tuple[ImageTowers, TextTowers],
+    expert: Ratings,
+    votes: Ratings | None,
+    captions_of: Mapping[str, Sequence[str]],
+) -> tuple[RatedSpace, Ratings]:
+    """Bring ratings into a joint space, and give the expert ratings of images that could be decoded.
+
+    Args:
+        alignment: the joint space.
+        pack: whose towers it fits.
+        towers: of the pack.
+        expert: the ratings.
+        votes: the crowd's, or None.
+        captions_of: by image, captions that were written for it, rated or not.
+
+    Raises:
+        DataError: images cannot be decoded, or the joint space was learned from a rated image.
+    """
+    images, text_tower = towers
+    files = dict(zip(expert.names, expert.paths, strict=True))
+    if votes is not None:
+        files |= dict(zip(votes.names, votes.paths, strict=True))
+    found, kept = images.describe(f"images of {expert.label}", list(files.values()))
+    names = [list(files)[i] for i in kept]
+    _refuse_learned(alignment, names, found.keys)
+    place = {name: i for i, name in enumerate(names)}
+    texts, owner = _texts(names, [expert, *([votes] if votes else [])], captions_of)
+    at = {text: i for i, text in enumerate(texts)}
+    vectors = text_tower.describe("captions", texts)
+    expert = _decodable(expert, place)
+    inside = alignment.clipped(found.features)
+    return RatedSpace(
+        alignment=alignment,
+        towers=pack.head_image_towers,
+        text_towers=pack.head_text_towers,
+        image_joint=alignment.image_joint(found.features, found.logits),
+        features=np.concatenate([inside[tower] for tower in pack.head_image_towers], axis=1),
+        text_joint=alignment.text_joint(vectors),
+        texts=np.concatenate([vectors[tower] for tower in pack.head_text_towers], axis=1),
+        spread=alignment.text_spread(vectors),
+        owner=owner,
+        expert=_pairs(expert, place, at),
+        votes=_pairs(_decodable(votes, place), place, at) if votes else _no_pairs(),
+    ), expert
+
+
+def _refuse_learned(alignment: Alignment, names: Sequence[str], keys: npt.NDArray[np.uint64]) -> None:
+    shared = [name for name, learned in zip(names, np.isin(keys, alignment.learned_images), strict=True) if learned]
+    if shared:
+        raise DataError(
+            f"the joint space was learned from {len(shared):,} of the rated images: {first_few(shared)}",
+            "figures found on them would flatter; take them out of the ratings or of the alignment's --split",
+        )
+
+
+def _texts(
+    names: Sequence[str], ratings: Sequence[Ratings], captions_of: Mapping[str, Sequence[str]]
+) -> tuple[list[str], Positions]:
+    """The texts, no two alike, and the image each was written for; one written for two belongs to neither."""
+    owners: dict[str, int] = {}
+    for i, name in enumerate(names):
+        for text in captions_of.get(name, ()):
+            owners[text] = i if owners.get(text, i) == i else -1
+    for rated in ratings:
+        for text in rated.captions:
+            owners.setdefault(text, -1)
+    return list(owners), np.array(list(owners.values()), np.int64)
+
+
+def _decodable(ratings: Ratings, place: Mapping[str, int]) -> Ratings:
+    usable = np.isin(ratings.image, [i for i, name in enumerate(ratings.names) if name in place])
+    if usable.all():
+        return ratings
+    left = {**ratings.left_out, "of images that cannot be decoded": int((~usable).sum())}
+    return ratings.take(np.flatnonzero(usable), left)
+
+
+def _pairs(ratings: Ratings, place: Mapping[str, int], at: Mapping[str, int]) -> Pairs:
+    image = np.array([place.get(name, -1) for name in ratings.names], np.int64)
+    caption = np.array([at[text] for text in ratings.captions], np.int64)
+    return Pairs(image[ratings.image], caption[ratings.caption], ratings.target, ratings.weight)
+
+
+def _no_pairs() -> Pairs:
+    nothing = np.zeros(0, np.int64)
+    return Pairs(nothing, nothing, np.zeros(0, np.float32), np.zeros(0, np.float32))

@@ -1,0 +1,83 @@
+"""A lesson's inputs as one matrix with standardised columns, and weights over it back as a first layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sceneseek.heads import FirstLayer
+from sceneseek.vectors import Floats
+from sceneseek_training.folds import Lesson
+from sceneseek_training.head_recipes import HeadRecipe
+
+Doubles = npt.NDArray[np.float64]
+
+# A column that varies less, beside its size, counts as constant and is left at 0.
+_LEAST_VARIATION = 1e-3
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Inputs side by side, and how their columns are scaled: (x - mean) / deviation.
+
+    Attributes:
+        widths: by input, in order.
+        mean, deviation: (C,); the deviation of a constant column is infinite.
+        parts: (D, P), what ``parts`` are of the product; see `sceneseek.alignment.Alignment.parts`.
+    """
+
+    widths: Mapping[str, int]
+    mean: Doubles
+    deviation: Doubles
+    parts: Floats
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Floats], parts: Floats, standardise: bool = True) -> Columns:
+        """From inputs (P, width) each; not standardised, columns are taken as they are."""
+        columns = joined(inputs).astype(np.float64)
+        widths = {name: values.shape[1] for name, values in inputs.items()}
+        if not standardise:
+            return cls(widths, np.zeros(columns.shape[1]), np.ones(columns.shape[1]), parts)
+        mean, deviation = columns.mean(axis=0), columns.std(axis=0)
+        constant = deviation <= _LEAST_VARIATION * np.sqrt((columns**2).mean(axis=0))
+        return cls(widths, mean, np.where(constant, np.inf, deviation), parts)
+
+    def scale(self, inputs: Mapping[str, Floats]) -> Floats:
+        """Inputs (P, width) each to (P, C)."""
+        scaled: Floats = ((joined(inputs) - self.mean) / self.deviation).astype(np.float32)
+        return scaled
+
+    def first_layer(self, weight: npt.NDArray[np.floating], bias: npt.NDArray[np.floating]) -> FirstLayer:
+        """Weights (H, C) and bias (H,) over scaled columns, as a first layer over the inputs themselves."""
+        raw = weight / self.deviation
+        shifted = bias - raw @ self.mean
+        weights: dict[str, Doubles] = {}
+        start = 0
+        for name, width in self.widths.items():
+            of_input = raw[:, start : start + width]
+            if name == "parts":
+                name, of_input = "product", of_input @ self.parts.T  # noqa: PLW2901 - it is the product's part
+            weights[name] = weights[name] + of_input if name in weights else of_input
+            start += width
+        return FirstLayer({n: w.astype(np.float32) for n, w in weights.items()}, shifted.astype(np.float32))
+
+
+def joined(inputs: Mapping[str, Floats]) -> Floats:
+    """(P, C): the inputs side by side."""
+    return np.concatenate(list(inputs.values()), axis=1)
+
+
+def read_inputs(recipe: HeadRecipe, lesson: Lesson) -> tuple[dict[str, Floats], Floats]:
+    """The inputs of the lesson's expert pairs, without those of no width, and the targets (P,)."""
+    pairs = lesson.space.expert.take(lesson.expert)
+    inputs = lesson.space.inputs(recipe.inputs, pairs)
+    return {name: values for name, values in inputs.items() if values.shape[1]}, pairs.target
+
+
+def towers_read(recipe: HeadRecipe, lesson: Lesson) -> tuple[str, ...]:
+    """The towers whose features and vectors the head reads."""
+    images = lesson.space.towers if "image" in recipe.inputs else ()
+    return (*images, *(lesson.space.text_towers if "text" in recipe.inputs else ()))

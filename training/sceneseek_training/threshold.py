@@ -1,0 +1,231 @@
+"""The score from which a result matches: chosen for a head on queries whose image is there, and on foreign ones.
+
+The threshold with the best balanced accuracy (the mean of the share of captions that are answered with a match while
+their image is there, and of the share of foreign texts that are not), on a grid of hundredths; of those that are as
+good within one standard error (Breiman et al., Classification and Regression Trees, 1984), the highest: an answer
+that claims a match should be right. The other kinds of `absence` are measured and have no vote: another
+picture may truly match a caption whose own is absent, and nonsense is told apart at any sensible threshold.
+
+    DIR/head.json   gets the section ``match``, see `sceneseek.match`; nothing else in it changes
+    DIR/CARD.md     gets the section "When a result matches", in the place of an older one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sceneseek.alignment import Alignment, image_key
+from sceneseek.bundle import Bundle
+from sceneseek.captions import Caption
+from sceneseek.errors import DataError
+from sceneseek.files import sha256_of, write_atomic
+from sceneseek.heads import Head, load_head, save_head
+from sceneseek.match import MatchThreshold
+from sceneseek.packs import find_pack
+from sceneseek.runtime import Device
+from sceneseek.tables import first_few
+from sceneseek_evaluation.absence import ABSENCE_FIGURES, NEAR, WITHOUT, Asked, absence_figures, ask
+from sceneseek_evaluation.bootstrap import Bootstrap, Doubles
+from sceneseek_export.trained import shipped_alignment
+from sceneseek_training.head_card import CARD
+from sceneseek_training.space import check_exported_with
+
+RULE = (
+    "the best balanced accuracy of captions whose image is there and of foreign texts; "
+    "of thresholds within one standard error of it, the highest"
+)
+_GRID = np.round(np.arange(0, 101) / 100, 2)
+_HEADING = "## When a result matches"
+
+
+@dataclass(frozen=True)
+class ThresholdData:
+    """What a threshold is chosen on.
+
+    Attributes:
+        images: the folder that the captions' image names are relative to.
+        captions: of the collection's images, which nothing of the joint space was learned from.
+        foreign: texts that none of the images fits.
+        files: the captions, the foreign texts, and the split if there is one: they are named in the head.
+        cite: whose data this is; may be empty.
+    """
+
+    images: Path
+    captions: Sequence[Caption]
+    foreign: Sequence[str]
+    files: tuple[Path, ...]
+    cite: str = ""
+
+
+def learn_threshold(
+    bundle: Bundle,
+    head: Path,
+    alignment: Path | None,
+    data: ThresholdData,
+    command: str,
+    seed: int = 0,
+    device: Device = "auto",
+    bootstrap: Bootstrap | None = None,
+) -> MatchThreshold:
+    """Choose the threshold of a bundle's head.
+
+    Args:
+        bundle: exported with the head.
+        head: the head's directory.
+        alignment: the directory of the joint space that the bundle was exported with; None takes the pack's own.
+        data: see there.
+        command: the command line, for the head.
+        seed: of the nonsense that is measured too.
+        device: where the graphs run.
+        bootstrap: of intervals and of the standard error.
+
+    Raises:
+        DataError: the bundle holds another head or another joint space, the joint space was learned from some of the
+            images, see `ask`, or the scores tell the queries apart no better than chance.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    _check_head(bundle, load_head(head), head)
+    _refuse_learned(bundle, alignment, data)
+    asked = ask(bundle, data.images, data.captions, data.foreign, seed, device)
+    threshold, accuracy = choose_threshold(asked, bootstrap)
+    draft = MatchThreshold(threshold=threshold, source="captions and foreign texts")
+    about: dict[str, Any] = {
+        **{name: figure.to_json() for name, figure in absence_figures(asked, draft, bootstrap).items()},
+        "balanced_accuracy": accuracy,
+        "rule": RULE,
+        "n_images": asked.images,
+        "n_queries": {kind: len(asked.of(kind)) for kind in ("present", *WITHOUT)},
+        "near": NEAR,
+        "data": [{"name": path.name, "sha256": sha256_of(path)} for path in data.files],
+        "cite": data.cite,
+        "command": command,
+        "seed": seed,
+    }
+    return draft.model_copy(update={"figures": about})
+
+
+def choose_threshold(asked: Asked, bootstrap: Bootstrap) -> tuple[float, float]:
+    """The threshold by the rule of this module, and its balanced accuracy.
+
+    Raises:
+        DataError: there are no captions or no foreign texts, or no threshold is better than chance.
+    """
+    # Of each query the number of thresholds that its best score reaches.
+    reached = np.searchsorted(_GRID.astype(np.float32), asked.best, "right")
+    present, foreign = asked.kind == "present", asked.kind == "foreign"
+    if not present.any() or not foreign.any():
+        raise DataError("a threshold needs captions and foreign texts, and one of them is empty", "give both")
+    accuracy = _balanced(reached, present, foreign)
+    best = int(accuracy.argmax())
+    if accuracy[best] <= 0.5:
+        raise DataError(
+            "no threshold tells captions whose image is there from the foreign texts",
+            "check that the foreign texts fit none of the images, and that the captions do",
+        )
+    drawn = [_balanced(reached[rows], present[rows], foreign[rows])[best] for rows in bootstrap.resamples(asked.group)]
+    good = np.flatnonzero(accuracy >= accuracy[best] - np.nanstd(drawn))
+    return float(_GRID[good[-1]]), float(accuracy[good[-1]])
+
+
+def write_threshold(match: MatchThreshold, directory: Path) -> None:
+    """Put a threshold into a head's directory.
+
+    Raises:
+        DataError: there is no head, or it cannot be written.
+    """
+    head: Any = load_head(directory)
+    card = directory / CARD
+    try:
+        save_head(replace(head, match=match), directory)
+        before = card.read_text(encoding="utf-8") if card.is_file() else ""
+        write_atomic(card, _with_section(before, render(match)).encode("utf-8"))
+    except OSError as error:
+        raise DataError(f"{directory} cannot be written ({error.strerror})", "make it writable, or copy it") from error
+
+
+def render(match: MatchThreshold) -> str:
+    """The section of a head's card, as Markdown."""
+    about = match.figures
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in about["n_queries"].items())
+    files = ", ".join(f"{entry['name']} (sha256 `{entry['sha256'][:16]}…`)" for entry in about["data"])
+    chosen_on = (
+        f"On {about['n_images']:,} images that nothing of the joint space was learned from, with queries: {counts}; "
+        f"seed {about['seed']}; data: {files}."
+    )
+    lines = [
+        f"{_HEADING}\n",
+        f"From a score of {match.threshold:g} on. Chosen by this rule: {about['rule']}.",
+        f"{chosen_on}\n",
+        *([f"{about['cite']}\n"] if about["cite"] else []),
+        f"```\n{about['command']}\n```\n",
+        "| figure | value | 95% interval |",
+        "|---|---|---|",
+        *(_row(name, about[name]) for name in ABSENCE_FIGURES),
+        "",
+        "What the figures mean stands in docs/evaluation.md.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(name: str, figure: dict[str, Any]) -> str:
+    value, interval = figure["value"], figure["ci95"]
+    told = "-" if value is None else f"{value:.4f}"
+    return f"| {name} | {told} | {'-' if interval is None else f'{interval[0]:.3f} to {interval[1]:.3f}'} |"
+
+
+def _with_section(card: str, section: str) -> str:
+    """The card with the section at its end; an older one, up to the next heading, is gone."""
+    before, heading, rest = card.partition(_HEADING)
+    after = rest.partition("\n## ")[2] if heading else ""
+    kept = before.rstrip() + (f"\n\n## {after.rstrip()}" if after else "")
+    return f"{kept.lstrip()}\n\n{section}" if kept.strip() else section
+
+
+def _balanced(
+    reached: npt.NDArray[np.int64], present: npt.NDArray[np.bool_], foreign: npt.NDArray[np.bool_]
+) -> Doubles:
+    """The balanced accuracy of each threshold of the grid."""
+    # A replicate without any foreign text has no balanced accuracy: NaN.
+    with np.errstate(invalid="ignore"):
+        accuracy: Doubles = (_rates(reached[present]) + 1 - _rates(reached[foreign])) / 2
+    return accuracy
+
+
+def _rates(reached: npt.NDArray[np.int64]) -> Doubles:
+    """For each threshold of the grid the share of queries that reach it."""
+    counts = np.bincount(reached, minlength=len(_GRID) + 1)
+    rates: Doubles = counts[::-1].cumsum()[::-1][1:] / len(reached)
+    return rates
+
+
+def _check_head(bundle: Bundle, head: Head, directory: Path) -> None:
+    theirs = bundle.manifest.head
+    fits = head.alignment in ("", bundle.manifest.alignment.get("fingerprint"))
+    if not fits or theirs.kind != head.kind or theirs.validation != dict(head.validation):
+        raise DataError(
+            f"{bundle.path} was not exported with the head in {directory}",
+            "export it with that head first: sceneseek export --head DIR",
+        )
+
+
+def _refuse_learned(bundle: Bundle, directory: Path | None, data: ThresholdData) -> None:
+    """Refuse images that the joint space was learned from; a space that the towers brought was learned from none."""
+    if "learned_from" not in bundle.manifest.alignment:
+        return
+    alignment = Alignment.load(directory or shipped_alignment(find_pack(bundle.manifest.pack)))
+    check_exported_with(bundle, alignment)
+    learned = set(alignment.learned_images.tolist())
+    names = dict.fromkeys(caption.image for caption in data.captions)
+    files = {name: data.images / name for name in names}
+    shared = [name for name, file in files.items() if file.is_file() and image_key(file.read_bytes()) in learned]
+    if shared:
+        raise DataError(
+            f"the joint space was learned from {len(shared):,} of the images: {first_few(shared)}",
+            "a threshold found on them would be too high; give others with --split",
+        )
