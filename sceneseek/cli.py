@@ -37,7 +37,10 @@ class _Roles(click.Group):
         if own is not None:
             return own
         for point in entry_points(group="sceneseek.commands", name=cmd_name):
-            command: click.Command = point.load()
+            try:
+                command: click.Command = point.load()
+            except ModuleNotFoundError as error:
+                return _not_installed(_missing_extra(cmd_name, error))
             return command
         return None
 
@@ -45,10 +48,29 @@ class _Roles(click.Group):
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
-            if ctx.invoked_subcommand is None or (error.name or "sceneseek").startswith("sceneseek"):
+            if ctx.invoked_subcommand is None:
                 raise
-            extra = _EXTRAS.get(ctx.invoked_subcommand, ctx.invoked_subcommand)
-            raise MissingExtra(ctx.invoked_subcommand, extra, str(error.name)) from error
+            raise _missing_extra(ctx.invoked_subcommand, error) from error
+
+
+def _missing_extra(command: str, error: ModuleNotFoundError) -> MissingExtra:
+    """The error in the user's words; a missing module of ours is a bug and is raised again."""
+    if error.name is None or error.name.startswith("sceneseek"):
+        raise error
+    return MissingExtra(command, _EXTRAS.get(command, command), error.name)
+
+
+def _not_installed(error: MissingExtra) -> click.Command:
+    """What stands in the list of commands for one whose packages are missing."""
+
+    def fail(**_: object) -> None:
+        raise error
+
+    settings = {"ignore_unknown_options": True, "help_option_names": []}
+    rest = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    return click.Command(
+        error.command, settings, fail, [rest], short_help=f"Not installed: {error.hint}", add_help_option=False
+    )
 
 
 @click.group(cls=_Roles, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

@@ -262,6 +262,7 @@ class MissingExtra(SceneseekError):
             f"the command `{command}` needs packages that are not installed ({module})",
             f"pip install 'sceneseek[{extra}]'",
         )
+        self.command = command
 
 
 class RuntimeUnavailable(SceneseekError):

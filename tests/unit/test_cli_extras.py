@@ -14,6 +14,7 @@ import pytest
         ("gunicorn", ["serve", "--bundle", "."], "serve"),
         ("numpy", ["search", "a dog", "--bundle", "."], "search"),
         ("pathspec", ["index", ".", "--bundle", "."], "index"),
+        ("flask", ["keys", "--help"], "serve"),
     ],
 )
 def test_a_command_without_its_packages_names_the_extra(missing: str, command: list[str], extra: str) -> None:
@@ -26,3 +27,13 @@ def test_a_command_without_its_packages_names_the_extra(missing: str, command: l
     assert done.returncode == 1
     assert line.startswith(f"error: the command `{command[0]}` needs packages that are not installed ({missing}")
     assert line.endswith(f"pip install 'sceneseek[{extra}]'")
+
+
+def test_the_list_of_commands_says_what_is_not_installed() -> None:
+    program = "import sys; sys.modules['PIL'] = None; from sceneseek.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--help"], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert "Not installed: pip install 'sceneseek[" in done.stdout
+    assert "search" in done.stdout
