@@ -3,7 +3,7 @@
 #   runtime-gpu   the same on CUDA; the CUDA libraries are Python packages, the host brings the driver alone
 #   export        runtime-cpu and what writes the bundle of `compact`; no torch, the weights come by pip when it runs
 #   export-hub    writes bundles of packs from the model hub; with torch
-# docs/operations.md says how they are run. Read-only root filesystems are meant (not for export-hub): what must be writable
+# docs/how-to/operations.md says how they are run. Read-only root filesystems are meant (not for export-hub): what must be writable
 # is /tmp, /index for a file: index, /keys for whoever makes keys, /feedback for ratings, /bundles for an export, and /cache
 # for TensorRT's engines, for weights and for models from the hub.
 #

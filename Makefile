@@ -84,7 +84,7 @@ bench: $(BUNDLE)/manifest.json  ## measure speed beside the floors (IMAGES=DIR, 
 	$(BIN)/python -m benchmarks --bundle $(BUNDLE) --images "$(if $(filter $(GALLERY),$(IMAGES)),$(FLICKR8K)/images,$(IMAGES))" \
 	    $(if $(wildcard $(FLICKR8K)/captions.tsv),--queries $(FLICKR8K)/captions.tsv) $(BENCH)
 
-# The stack in containers: docker-compose.yml, docs/operations.md.
+# The stack in containers: docker-compose.yml, docs/how-to/operations.md.
 # cpu or gpu.
 PROFILE ?= cpu
 # 1: three Qdrant nodes in the place of one.

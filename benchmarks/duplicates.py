@@ -166,7 +166,7 @@ def rules() -> dict[str, Rule]:
 
 
 def main() -> None:
-    """Print the tables of docs/duplicates.md."""
+    """Print the tables of docs/explanation/duplicates.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)

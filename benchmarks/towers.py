@@ -3,9 +3,9 @@
     python -m benchmarks.towers
 
 The weights are drawn at random (`benchmarks.checkpoints`), so nothing is downloaded: how fast a network is does not
-depend on them, and how accurate int8 is, is not asked here (docs/precision.md). The towers are loaded, exported and
-converted as `sceneseek export` does it and run in sessions as the product opens them; eager torch is the very model
-of transformers. All ways take turns in one run.
+depend on them, and how accurate int8 is, is not asked here (docs/explanation/precision.md). The towers are loaded,
+exported and converted as `sceneseek export` does it and run in sessions as the product opens them; eager torch is the
+very model of transformers. All ways take turns in one run.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ pack_option = click.option(
     "pack_name",
     default="compact",
     show_default=True,
-    help="Which towers: a pack's name, or a TOML file that describes one (docs/packs.md).",
+    help="Which towers: a pack's name, or a TOML file that describes one (docs/how-to/packs.md).",
 )
 weights_option = click.option(
     "--weights",

@@ -203,7 +203,8 @@ def _options(words: list[str], known: Mapping[str, int]) -> tuple[list[tuple[str
 
 def pages() -> list[Path]:
     """Every page of documentation."""
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    names = ("README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md")
+    return [*(ROOT / name for name in names if (ROOT / name).is_file()), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commented() -> list[Path]:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a conversion may cost; docs/precision.md says what lies behind the numbers.
+    """What a conversion may cost; docs/explanation/precision.md says what lies behind the numbers.
 
     Attributes:
         image_cosine: least mean cosine of images' joint vectors.

@@ -9,7 +9,7 @@ float32: it costs little, and its numbers decide the order of results.
   runtime understands. Normalisation, softmax, activations other than ReLU and clips, products of two activations
   (attention) and what a matrix product gives stay float32.
 - ``dynamic_int8``: for texts. Weights as above; the range of an activation is found at each run. So what a text
-  gives depends a little on the texts that it is encoded with (docs/precision.md has the figures).
+  gives depends a little on the texts that it is encoded with (docs/explanation/precision.md has the figures).
 
 Every result is in ONNX's default domain at the tower's opset, and the same input gives the same bytes. How much a
 precision costs is not known here: `sceneseek_export.fidelity` measures it.
@@ -40,7 +40,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from sceneseek.errors import ExportError
 
-# Images that the study of docs/precision.md calibrates on; 32 did nearly as well, 300 no better.
+# Images that the study of docs/explanation/precision.md calibrates on; 32 did nearly as well, 300 no better.
 CALIBRATION_IMAGES = 128
 
 Feed = Mapping[str, npt.NDArray[Any]]

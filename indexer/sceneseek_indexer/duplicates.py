@@ -29,8 +29,8 @@ from sceneseek_indexer.pipeline import batched
 
 FIELD = "duplicates"
 
-# Chosen by measurement, see docs/duplicates.md. A copy in another size, format, quality or colour differs in few of
-# the bits that say something; a cropped one in more, and then the vectors must nearly agree.
+# Chosen by measurement, see docs/explanation/duplicates.md. A copy in another size, format, quality or colour differs
+# in few of the bits that say something; a cropped one in more, and then the vectors must nearly agree.
 COPY_SHARE, COPY_COSINE = 0.18, 0.6
 CROP_SHARE, CROP_COSINE, CROP_LEAST = 0.28, 0.9, 48
 # A fingerprint of fewer bits says little: then, too, the vectors must nearly agree.

@@ -39,12 +39,12 @@ def find_pack(name: str | Path) -> Pack:
 
 
 def read_pack(path: Path) -> Pack:
-    """A pack from a TOML file (docs/packs.md); relative directories in it are relative to the file.
+    """A pack from a TOML file (docs/how-to/packs.md); relative directories in it are relative to the file.
 
     Raises:
         DataError: it cannot be read, is not TOML, or does not describe a pack; the message names the place.
     """
-    advice = "see docs/packs.md for what a pack says"
+    advice = "see docs/how-to/packs.md for what a pack says"
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`/`: the search page, static files that talk to `/v1`; docs/page.md tells of them."""
+"""`/`: the search page, static files that talk to `/v1`; docs/explanation/page.md tells of them."""
 
 from __future__ import annotations
 

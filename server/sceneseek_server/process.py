@@ -1,7 +1,7 @@
 """The service as processes: gunicorn's master, and one worker of many threads that owns the index.
 
 gunicorn is run as it is: by its custom application, its settings, its server hooks and its threaded worker. Slow and
-hostile clients are a reverse proxy's to handle (docs/proxy.md).
+hostile clients are a reverse proxy's to handle (docs/how-to/proxy.md).
 
 One worker, because the embedded engine allows one owner and a second copy of the graphs would double the
 memory and win nothing. Sessions and index are opened in the worker, after the fork: neither survives one.

@@ -108,7 +108,8 @@ def test_nonsense_and_foreign_scenes_match_nothing_and_captions_do(
     captions.write_text("\n".join([lines[0], *(line for line in lines if "#0\t" in line)]), encoding="utf-8")
     outcome = sceneseek(
         "evaluate", "absence", "--bundle", bundle.path, "--images", flickr8k / "images", "--captions", captions,
-        "--split", tmp_path / "split.txt", "--foreign", ROOT / "docs/evaluation/foreign.txt", "--bootstrap", "20",
+        "--split", tmp_path / "split.txt", "--foreign", ROOT / "docs/reference/evaluation/foreign.txt",
+        "--bootstrap", "20",
         "--fail-above", "nonsense.false_match_rate=0.02", "--fail-above", "foreign.false_match_rate=0.1",
         "--fail-below", "present.match_rate=0.55", "--fail-below", "foreign.auc=0.93",
     )  # fmt: skip

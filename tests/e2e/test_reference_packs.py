@@ -180,7 +180,7 @@ def test_clip_picks_and_a_trained_head_over_resnet50_and_bert_rescores(
 def test_a_users_own_pack_of_siglip_2_reads_russian(
     sceneseek: CommandLine, models: dict[str, Path], answer: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    pack = ROOT / "docs" / "packs" / "siglip2.toml"
+    pack = ROOT / "docs" / "how-to" / "packs" / "siglip2.toml"
     exported = sceneseek("export", "--pack", pack, *local(models, SIGLIP), "--out", tmp_path / "bundle")
     assert exported.returncode == 0, exported.stderr
     found = answer(tmp_path / "bundle", "красный круг на белом листе")

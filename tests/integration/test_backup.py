@@ -1,4 +1,4 @@
-"""A backup of a `file:` index as docs/operations.md tells it: copied while a service answers, restored, served."""
+"""Back up a `file:` index as docs/how-to/operations.md says: copied while a service answers, restored, served."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek_indexer.build import index_folder
 
-PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "operations.md"
 
 
 @pytest.fixture

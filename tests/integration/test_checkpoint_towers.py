@@ -225,7 +225,9 @@ def test_a_classifier_of_other_classes_gives_no_logits(tmp_path: Path) -> None:
         assert [out.name for out in tower.to_onnx().graph.output] == ["features"]
 
 
-@pytest.mark.parametrize("pack", ["resnet50-bert", "clip", "hybrid", ROOT / "docs" / "packs" / "siglip2.toml"])
+@pytest.mark.parametrize(
+    "pack", ["resnet50-bert", "clip", "hybrid", ROOT / "docs" / "how-to" / "packs" / "siglip2.toml"]
+)
 def test_the_packs_of_the_hub_load_from_local_directories(drawn: dict[str, Path], pack: str | Path) -> None:
     local = {
         "microsoft/resnet-50": drawn["resnet"],

@@ -31,7 +31,7 @@ from tests import exposed
 from tests.drawing import NAMES
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "observability.md").read_text(encoding="utf-8")
 QUERY = "/v1/search?q=secret+wish&k=1"
 
 

@@ -187,7 +187,7 @@ def test_a_whole_number_of_any_size_is_compared(number: float) -> None:
 
 
 def test_the_filters_page_has_no_json_that_the_schema_or_the_reader_refuses() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "filters.md").read_text(encoding="utf-8")
     rows = re.findall(r"`(\{\"(?:field|not|path_prefix).*?\})`", page)
     documents = [json.loads(row) for row in rows if "..." not in row]
     assert len(documents) > 7

@@ -83,7 +83,7 @@ def test_a_file_that_is_not_a_pack_is_refused_with_the_place(
     with pytest.raises(DataError, match=said) as caught:
         find_pack(written(tmp_path, GOOD.replace(*change, 1)))
     assert "mine.toml" in str(caught.value)
-    assert "docs/packs.md" in str(caught.value)
+    assert "docs/how-to/packs.md" in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests import compose
 from tests.stack import EXAMPLE, ONE, ROOT, THREE, project
 
 DEPLOY = ROOT / "deploy"
-PAGE = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "observability.md").read_text(encoding="utf-8")
 
 
 def read(name: str) -> Any:

@@ -168,7 +168,7 @@ def render(match: MatchThreshold) -> str:
         "|---|---|---|",
         *(_row(name, about[name]) for name in ABSENCE_FIGURES),
         "",
-        "What the figures mean stands in docs/evaluation.md.",
+        "What the figures mean stands in docs/reference/evaluation.md.",
     ]
     return "\n".join(lines) + "\n"
 

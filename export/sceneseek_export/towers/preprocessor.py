@@ -70,7 +70,8 @@ def fixed_size(spec: ImageTowerSpec, prepared: ImageInput, size: int) -> None:
 
 def _unfit(spec: ImageTowerSpec, what: str) -> ExportError:
     return ExportError(
-        f"tower {spec.name!r}: {what}", "an `input` table in the pack says how pictures are prepared (docs/packs.md)"
+        f"tower {spec.name!r}: {what}",
+        "an `input` table in the pack says how pictures are prepared (docs/how-to/packs.md)",
     )
 
 

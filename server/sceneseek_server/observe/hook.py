@@ -128,7 +128,7 @@ def _blueprint(metrics: Metrics) -> Blueprint:
     @blueprint.get("/metrics")
     @operation(summary="Figures for Prometheus", tag="service", answer=("text/plain", "application/openmetrics-text"))
     def exposed() -> Response:
-        """In the text format, or in OpenMetrics where that is asked for; docs/observability.md names them all."""
+        """In the text format, or in OpenMetrics on request; docs/reference/observability.md lists all metrics."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         response = Response(encode(metrics), content_type=content_type)
         response.headers["Cache-Control"] = "no-store"

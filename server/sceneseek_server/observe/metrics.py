@@ -1,4 +1,4 @@
-"""What is counted and timed while the service runs, for Prometheus; docs/observability.md explains each.
+"""What is counted and timed while the service runs, for Prometheus; docs/reference/observability.md explains each.
 
 A registry of its own for each application, none of the package's globals. Labels have values out of small fixed
 sets: a route is the template that an address fits, never the address; a method that HTTP does not know is ``other``.

@@ -40,7 +40,7 @@ class Options:
         networks: how many are averaged.
         batch: how many ratings, and votes, a step looks at.
         votes: the votes' weight where there are at most `few` rated pairs; with more it falls as 1/n, since
-            ratings then say better themselves what votes only hint at (docs/experiments.md).
+            ratings then say better themselves what votes only hint at (docs/explanation/experiments.md).
         lists: the list-wise weight.
         sharpness: of the list-wise softmax, times the logits.
         images, captions: how many images, beside the captions' own, and captions a list-wise step looks at.

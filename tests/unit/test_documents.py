@@ -1,0 +1,60 @@
+"""Links, anchors and file names in the documents lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import commands
+from tests.stack import ROOT
+
+PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / ".github").rglob("*.md")})
+
+
+def prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    plain = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+def broken(page: Path, text: str) -> list[str]:
+    """The relative links in a text on a page that lead nowhere."""
+    found = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            found.append(link)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_relative_links_and_anchors_exist(page: Path) -> None:
+    assert not broken(page, prose(page))
+
+
+@pytest.mark.parametrize("link", ["nowhere.md", "README.md#no-such-heading", "#no-such-heading"])
+def test_a_link_to_nowhere_is_found(link: str) -> None:
+    assert broken(ROOT / "README.md", f"[text]({link})") == [link]
+
+
+def test_pages_that_code_and_settings_name_exist() -> None:
+    for file in [*commands.commented(), *commands.pages()]:
+        for name in re.findall(r"(?<![\w/.])(docs/[\w./-]+\.(?:md|txt|toml))", file.read_text(encoding="utf-8")):
+            assert (ROOT / name).is_file(), (file.name, name)
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / link).resolve() for link in re.findall(r"\]\(([^)#\s]+)", prose(index))}
+    assert {page for page in (ROOT / "docs").rglob("*.md") if "adr" not in page.parts} - {index} <= linked
