@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
+import tempfile
 from pathlib import Path
 
 import click
 
+from benchmarks.end_to_end import QUICK, EndToEnd, Plan, Subject
+from benchmarks.inputs import queries_option
+from benchmarks.report import Report, json_option
+from sceneseek.bundle import Bundle
 from sceneseek.options import bundle_option, device_option, threads_option
 from sceneseek.runtime import Device
 
@@ -34,11 +39,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, text: str | None)
     show_envvar=True,
     help="A folder of photographs.",
 )
-@click.option(
-    "--queries",
-    type=click.Path(path_type=Path),
-    help="Queries to ask: one a line, or a TSV with a column `caption`. Without it, sentences of our own.",
-)
+@queries_option
 @click.option("--sizes", callback=_sizes, metavar="N,...", help="Images to index.  [default: 1000,all]")
 @click.option("--rounds", type=click.IntRange(1, 100), help="Rounds of each measurement.  [default: 3]")
 @click.option("--requests", type=click.IntRange(1, 100_000), help="Queries a round.  [default: 200]")
@@ -50,11 +51,11 @@ def _sizes(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option("--quick", is_flag=True, help="Less of everything, in under a minute: does it work, not how fast.")
 @device_option
 @threads_option
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every round's figures there too.")
+@json_option
 def bench(  # noqa: PLR0913, PLR0917 - as many as there are options
     bundle: Path,
     images: Path,
-    queries: Path | None,
+    texts: list[str],
     sizes: tuple[int, ...] | None,
     rounds: int | None,
     requests: int | None,
@@ -70,28 +71,14 @@ def bench(  # noqa: PLR0913, PLR0917 - as many as there are options
 
     Temporary files (an index and a copy of it) go where TMPDIR says.
     """
-    import dataclasses  # noqa: PLC0415 - these and the next so that --help answers at once
-    import tempfile  # noqa: PLC0415
-
-    from benchmarks.machine import describe  # noqa: PLC0415
-    from benchmarks.plan import QUICK, Bench, Plan, Subject  # noqa: PLC0415
-    from benchmarks.report import Report  # noqa: PLC0415
-    from benchmarks.texts import own_queries, read_queries  # noqa: PLC0415
-    from sceneseek.bundle import Bundle  # noqa: PLC0415
-    from sceneseek.files import write_atomic  # noqa: PLC0415
-
-    asked = {"sizes": sizes, "rounds": rounds, "requests": requests, "clients": clients, "vectors": vectors}
-    chosen = {name: value for name, value in asked.items() if value is not None}
-    plan = dataclasses.replace(QUICK if quick else Plan(), **chosen)  # type: ignore[arg-type]  # checked by click
-    texts = read_queries(queries) if queries else own_queries()
+    chosen = {"sizes": sizes, "rounds": rounds, "requests": requests, "clients": clients, "vectors": vectors}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    plan = dataclasses.replace(QUICK if quick else Plan(), **given)  # type: ignore[arg-type]  # checked by click
     subject = Subject(Bundle.load(bundle), images, texts, device, workers, threads)
-    report = Report(describe())
+    report = Report()
     with tempfile.TemporaryDirectory(prefix="sceneseek-bench-") as home:
-        Bench(plan, subject, Path(home), lambda what: click.echo(f"bench: {what}", err=True)).fill(report)
-    for line in report.lines():
-        click.echo(line)
-    if json_file is not None:
-        write_atomic(json_file, json.dumps(report.to_json(), indent=2).encode("utf-8"))
+        EndToEnd(plan, subject, Path(home), lambda what: click.echo(f"bench: {what}", err=True)).fill(report)
+    report.write(json_file)
 
 
 if __name__ == "__main__":

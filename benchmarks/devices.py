@@ -2,11 +2,10 @@
 
     python -m benchmarks.devices --bundle bundles/compact --device cuda --device tensorrt
 
-The CPU is always measured, and is what the others are compared with. A device that cannot be had is told with
-its reason, and the exit code is 1. For each device: the largest difference of any number from the CPU's and the
-smallest cosine of joint vectors, images a second and texts a second at each batch size, and the time of a lone
-query's text graph. On a GPU batches come in buckets (`sceneseek.runtime.buckets`), so the sizes here are those.
-Anyone with a GPU can run it; nothing is downloaded.
+The CPU is always measured, and is what the others are compared with. A device that is not available is reported with
+its reason, and the exit code is 1. For each device: the largest difference of any number from the CPU's, the smallest
+cosine of joint vectors, and images and texts a second at each batch size. On a GPU batches come in buckets
+(`sceneseek.runtime.buckets`), so the sizes here are those. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.feeds import Feed, first, noise, photographs, queries
-from benchmarks.machine import cores, describe, others
+from benchmarks.inputs import Feed, first, noise, photographs, queries
 from benchmarks.report import Figure, Report, Section
-from benchmarks.timing import measure
+from benchmarks.timing import cores, measure, others
 from sceneseek.bundle import Bundle
 from sceneseek.errors import SceneseekError
 from sceneseek.runtime import Device, Session, open_session
@@ -100,7 +98,7 @@ def _tell_batch(tell: Callable[[str], None], count: int, what: str) -> None:
 @click.option("--seconds", default=1.0, show_default=True, help="How long a device runs in a round.")
 def main(bundle: Path, devices: tuple[Device, ...], images: Path | None, rounds: int, seconds: float) -> None:
     """Measure a bundle on the devices of this machine."""
-    loaded, report, usable = Bundle.load(bundle), Report(describe()), []
+    loaded, report, usable = Bundle.load(bundle), Report(), []
     for device in devices or ("cuda",):
         try:
             open_session(loaded.score_graph, device)
@@ -115,8 +113,7 @@ def main(bundle: Path, devices: tuple[Device, ...], images: Path | None, rounds:
     ):
         say = functools.partial(print, title, file=sys.stderr)
         report.sections.append(section(title, graph, feed, usable, rounds, seconds, say))
-    for line in report.lines():
-        print(line)
+    report.write()
     sys.exit(int(len(usable) < len(devices or ("cuda",))))
 
 

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from benchmarks.machine import cores
 from benchmarks.report import Figure, Goal, Section
-from benchmarks.timing import measure
+from benchmarks.timing import cores, measure
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import ImageEncoder
 from sceneseek.errors import SourceError

@@ -4,7 +4,7 @@
 
 Two services run on copies of the index, one as it is and one that runs every query alone; they are measured in turns,
 with texts that are all different and without the cache of encodings. Clients and services share the machine's cores:
-the clients are one thread (see `crowd`), which takes its part of every figure here.
+the clients are one thread (`load_generator`), which takes its part of every figure here.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ import contextlib
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import click
 
-from benchmarks.crowd import Crowd, Outcomes, searches
-from benchmarks.machine import describe, others
+from benchmarks.inputs import drawn, queries_option
+from benchmarks.load_generator import LoadGenerator, Outcomes, searches
 from benchmarks.report import Figure, Goal, Report, Section
-from benchmarks.serving import Server, serving
-from benchmarks.texts import drawn, own_queries, read_queries
-from benchmarks.timing import measure, percentile
+from benchmarks.service import serving
+from benchmarks.timing import measure, others, percentile
 from sceneseek.bundle import Bundle
 from sceneseek.query_encoder import QueryEncoder
 from sceneseek.request import Query
@@ -36,7 +34,12 @@ from sceneseek.search import Search
 from sceneseek.store import open_store
 
 GAIN, COST = Goal("ratio", 1.5, "least"), Goal("value", 1.03)
-CALM, KEPT, RECOVERED, NONE = Goal("ratio", 4.0), Goal("ratio", 0.9, "least"), Goal("value", 2.0), Goal("value", 0.0)
+TAIL, THROUGHPUT, RECOVERED, NONE = (
+    Goal("ratio", 4.0),
+    Goal("ratio", 0.9, "least"),
+    Goal("value", 2.0),
+    Goal("value", 0.0),
+)
 RESTART = Goal("value", 3.0)
 _CLIENTS = 32
 _PAIRS = 200
@@ -68,7 +71,9 @@ class Measured:
     lone: float
 
 
-def batching_section(together: Crowd, alone: Crowd, texts: list[str], plan: Plan) -> tuple[Section, Measured]:
+def batching_section(
+    together: LoadGenerator, alone: LoadGenerator, texts: list[str], plan: Plan
+) -> tuple[Section, Measured]:
     """Many clients and one client of both services, in turns."""
     asked = searches(texts)
     parts = {
@@ -90,7 +95,7 @@ def batching_section(together: Crowd, alone: Crowd, texts: list[str], plan: Plan
 
 
 def lone_section(bundle: Bundle, url: str, texts: list[str], rounds: int) -> Section:
-    """A lone caller of the pipeline, in this process: through the batcher's thread and in his own, text by text."""
+    """A single caller of the pipeline, in this process: through the batcher's thread and in its own, text by text."""
     search = Search(bundle, open_store(url), "cpu")
     direct, batched = search.encoder, QueryEncoder(cached_texts=0)
     quotients: list[float] = []
@@ -108,32 +113,36 @@ def lone_section(bundle: Bundle, url: str, texts: list[str], rounds: int) -> Sec
         batched.close()
         search.close()
     by_round = [percentile(quotients[i : i + _PAIRS], 50) for i in range(0, len(quotients), _PAIRS)]
-    # Pair by pair: what a machine does beside it takes longer than what is looked for.
+    # Pair by pair: the machine's noise is larger than the difference that is measured.
     figure = Figure("a search, over one in the caller's own thread, median of pairs", "", by_round, goal=COST)
     return Section("What batching costs a lone caller, in one process", [figure])
 
 
-def steady_section(crowd: Crowd, texts: list[str], measured: Measured, seconds: float) -> tuple[Section, float]:
+def steady_section(
+    generator: LoadGenerator, texts: list[str], measured: Measured, seconds: float
+) -> tuple[Section, float]:
     """Seventy per cent of the peak; and its p99, in milliseconds."""
     rate = 0.7 * measured.peak
-    outcomes = crowd.open(searches(texts), rate, seconds)
+    outcomes = generator.open(searches(texts), rate, seconds)
     figures = [
         *(Figure(f"p{p}", "ms", [outcomes.milliseconds(p)]) for p in (50, 90)),
-        Figure("p99", "ms", [outcomes.milliseconds(99)], "p50 of a lone client", [measured.lone], CALM),
+        Figure("p99", "ms", [outcomes.milliseconds(99)], "p50 of a lone client", [measured.lone], TAIL),
         Figure("requests that failed", "", [float(_failed(outcomes, 200))], goal=NONE),
     ]
     title = f"70 % of the peak: {rate:.0f} a second for {seconds:g} s, at random moments"
     return Section(title, figures), outcomes.milliseconds(99)
 
 
-def overload_section(crowd: Crowd, texts: list[str], measured: Measured, seconds: float, usual: float) -> Section:
+def overload_section(
+    generator: LoadGenerator, texts: list[str], measured: Measured, seconds: float, usual: float
+) -> Section:
     """Twice the peak, and how soon answers come within the usual milliseconds again."""
     asked, rate = searches(texts), 2 * measured.peak
-    over = crowd.open(asked, rate, seconds, seed=1)
-    after = crowd.open(asked, 0.5 * measured.peak, 5.0, seed=2)
+    over = generator.open(asked, rate, seconds, seed=1)
+    after = generator.open(asked, 0.5 * measured.peak, 5.0, seed=2)
     slow = [due for status, due, took in after.taken if status != 200 or 1e3 * took > usual]
     figures = [
-        Figure("answered", "queries/s", [over.rate()], "the peak", [measured.peak], KEPT),
+        Figure("answered", "queries/s", [over.rate()], "the peak", [measured.peak], THROUGHPUT),
         Figure("refused with 429", "a second", [over.rate(429)]),
         Figure("answered, p50", "ms", [over.milliseconds(50)]),
         Figure("answered, p99", "ms", [over.milliseconds(99)]),
@@ -172,15 +181,6 @@ def _last_of_a_row(moments: Sequence[float]) -> float:
     return last
 
 
-@contextlib.contextmanager
-def _crowd(server: Server) -> Iterator[Crowd]:
-    crowd = Crowd(server.port)
-    try:
-        yield crowd
-    finally:
-        crowd.close()
-
-
 def fill(report: Report, bundle: Path, index: Path, texts: list[str], plan: Plan, home: Path) -> None:
     """Measure everything, and add the sections to a report."""
     urls = []
@@ -189,14 +189,14 @@ def fill(report: Report, bundle: Path, index: Path, texts: list[str], plan: Plan
         urls.append(f"file:{home / name}")
     with (
         serving(bundle, urls[0], "cpu", 0, home / "together.log", _NO_CACHE) as server,
-        _crowd(server) as together,
+        contextlib.closing(LoadGenerator(server.port)) as together,
     ):
         with (
             serving(bundle, urls[1], "cpu", 0, home / "alone.log", (*_NO_CACHE, "--max-batch", "1")) as other,
-            _crowd(other) as alone,
+            contextlib.closing(LoadGenerator(other.port)) as alone,
         ):
-            for crowd in (together, alone):  # the first queries of a service are not what is asked about
-                crowd.closed(searches(texts), _CLIENTS, 2.0)
+            for generator in (together, alone):  # the first queries of a service are not what is asked about
+                generator.closed(searches(texts), _CLIENTS, 2.0)
             section, measured = batching_section(together, alone, texts, plan)
             report.sections.append(section)
         section, usual = steady_section(together, texts, measured, plan.steady)
@@ -209,22 +209,19 @@ def fill(report: Report, bundle: Path, index: Path, texts: list[str], plan: Plan
 @click.command()
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True, help="What `export` wrote.")
 @click.option("--index", type=click.Path(path_type=Path, exists=True), required=True, help="A directory to copy.")
-@click.option("--queries", type=click.Path(path_type=Path), help="One a line, or a TSV with a column `caption`.")
+@queries_option
 @click.option("--rounds", type=int, default=5, show_default=True, help="Of the parts that are measured in turns.")
 @click.option("--stretch", type=float, default=5.0, show_default=True, help="Seconds of one such part.")
 @click.option("--steady", type=float, default=60.0, show_default=True, help="Seconds at 70 per cent.")
 @click.option("--overload", type=float, default=20.0, show_default=True, help="Seconds at 200 per cent.")
 def main(
-    bundle: Path, index: Path, queries: Path | None, rounds: int, stretch: float, steady: float, overload: float
+    bundle: Path, index: Path, texts: list[str], rounds: int, stretch: float, steady: float, overload: float
 ) -> None:
     """Measure a service under load."""
-    report = Report(describe())
-    texts = read_queries(queries) if queries else own_queries()
+    report = Report()
     with tempfile.TemporaryDirectory(prefix="sceneseek-load-") as scratch, others(click.echo):
         fill(report, bundle, index, texts, Plan(rounds, stretch, steady, overload), Path(scratch))
-    for line in report.lines():
-        click.echo(line)
-    sys.exit(int(any(figure.met() is False for section in report.sections for figure in section.figures)))
+    report.finish()
 
 
 if __name__ == "__main__":

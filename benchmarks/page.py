@@ -1,6 +1,6 @@
 """How soon after the last key the page shows results: `python -m benchmarks.page --bundle DIR --images DIR`.
 
-A real Chromium types into the page of a real service, and the page's own clock tells: from the last key, the pause
+A real Chromium types into the page of a real service, and the page's own clock measures: from the last key, the pause
 after which it is searched included, until every picture of the first row is painted. No picture was shown before, so
 the service draws each small one anew.
 """
@@ -15,10 +15,9 @@ from pathlib import Path
 
 import click
 
-from benchmarks.machine import describe
+from benchmarks.inputs import drawn, queries_option
 from benchmarks.report import Figure, Goal, Report, Section
-from benchmarks.serving import serving
-from benchmarks.texts import drawn, own_queries, read_queries
+from benchmarks.service import serving
 
 GOAL = Goal("value", 300.0)
 # The first row's pictures have come, and the frame after the one that holds them has begun: they are on the screen.
@@ -48,14 +47,14 @@ PAINTED = """query => new Promise((resolve) => {
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True), default=Path("bundles/compact"))
 @click.option("--images", type=click.Path(path_type=Path, exists=True), required=True, help="A folder of pictures.")
 @click.option("--count", type=click.IntRange(1), default=1_000, show_default=True, help="How many of them.")
-@click.option("--queries", "texts", type=click.Path(path_type=Path, exists=True), help="A line, or a caption, each.")
+@queries_option
 @click.option("--rounds", type=click.IntRange(1), default=40, show_default=True, help="How many queries are typed.")
 @click.option("--chromium", default=shutil.which("chromium") or "chromium", show_default=True)
-def main(bundle: Path, images: Path, count: int, texts: Path | None, rounds: int, chromium: str) -> None:
+def main(bundle: Path, images: Path, count: int, texts: list[str], rounds: int, chromium: str) -> None:
     """Measure the page in a browser."""
-    queries = drawn(read_queries(texts) if texts else own_queries(), rounds, seed=0)
-    with tempfile.TemporaryDirectory(prefix="sceneseek-page-") as kept:
-        home = Path(kept)
+    queries = drawn(texts, rounds, seed=0)
+    with tempfile.TemporaryDirectory(prefix="sceneseek-page-") as scratch:
+        home = Path(scratch)
         index = f"file:{home / 'index'}"
         folder = home / "pictures"
         folder.mkdir()
@@ -68,7 +67,7 @@ def main(bundle: Path, images: Path, count: int, texts: Path | None, rounds: int
     figure = Figure("from the last key to the first row painted", "ms", painted, goal=GOAL)
     section = Section(f"The page, {count:,} pictures, {rounds} queries", [figure])
     section.notes.append(f"layout shift over all of them: {shift:g}")
-    print("\n".join(Report(describe(), [section]).lines()))
+    print("\n".join(Report(sections=[section]).lines()))
     sys.exit(int(not figure.met() or shift > 0))
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
 
-from benchmarks.client import Client, Reply
 from benchmarks.report import Figure, Goal, Section
+from benchmarks.service import Client, Reply
 from benchmarks.timing import percentile
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import TextEncoder, TowerTokens
@@ -85,7 +85,7 @@ class Floor:
         return Parts(encoded - start, found - encoded, time.perf_counter() - found)
 
     def close(self) -> None:
-        """Let go of the index."""
+        """Release the index."""
         self._collection.close()
 
 

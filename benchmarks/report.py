@@ -1,25 +1,40 @@
-"""What was measured, as a person and as a program reads it. It knows no benchmark."""
+"""Figures, sections and the report of a run: as text, as JSON, and as the exit code of a command."""
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NoReturn
 
-from benchmarks.timing import Spread, ratios
+import click
+
+from benchmarks.timing import Spread, cores, ratios
+from sceneseek.files import write_atomic
+
+_PACKAGES = ("onnxruntime", "qdrant-edge-py", "tokenizers", "pillow", "flask", "gunicorn")
+
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write every round's figures there too."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a figure's median, or that of its ratio to the floor, should keep to."""
+    """A limit for a figure's median, or for that of its ratio to the floor."""
 
     of: Literal["value", "ratio"]
     limit: float
     at: Literal["most", "least"] = "most"
 
     def met(self, found: float) -> bool:
-        """Whether a median keeps to it."""
+        """Whether a median is within the limit."""
         return found <= self.limit if self.at == "most" else found >= self.limit
 
 
@@ -33,7 +48,7 @@ class Figure:
         values: one a round, at least one.
         floor_name: what the floor is; empty where there is none.
         floor: one a round, or empty.
-        goal: what it should keep to.
+        goal: the limit it should stay within.
     """
 
     name: str
@@ -79,6 +94,16 @@ class Figure:
         }
 
 
+def describe() -> dict[str, str]:
+    """What a reader needs to compare this run with another."""
+    installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions()}
+    return {
+        "machine": f"{_processor()}, {cores()} cores, {_memory_gib():.0f} GiB, {platform.system()}",
+        "python": platform.python_version(),
+        "with": ", ".join(f"{name} {installed[name]}" for name in _PACKAGES if name in installed),
+    }
+
+
 @dataclass
 class Section:
     """Figures that belong together, and what a reader must know to judge them."""
@@ -101,7 +126,7 @@ class Section:
 class Report:
     """A whole run: the machine it ran on, and the sections in the order they were measured."""
 
-    machine: dict[str, str]
+    machine: dict[str, str] = field(default_factory=describe)
     sections: list[Section] = field(default_factory=list)
 
     def lines(self) -> list[str]:
@@ -121,6 +146,18 @@ class Report:
             ],
         }
 
+    def write(self, json_file: Path | None = None) -> None:
+        """Print the report, and write it to a JSON file where one is given."""
+        for line in self.lines():
+            click.echo(line)
+        if json_file is not None:
+            write_atomic(json_file, json.dumps(self.to_json(), indent=2).encode("utf-8"))
+
+    def finish(self, json_file: Path | None = None) -> NoReturn:
+        """Write the report and end the process: with 1 if a goal is missed."""
+        self.write(json_file)
+        sys.exit(int(any(figure.met() is False for section in self.sections for figure in section.figures)))
+
 
 def _spread(spread: Spread) -> str:
     middle = _number(spread.median)
@@ -135,3 +172,16 @@ def _number(value: float) -> str:
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

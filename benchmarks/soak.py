@@ -14,7 +14,6 @@ import json
 import random
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -24,17 +23,15 @@ from pathlib import Path
 
 import click
 
-from benchmarks.client import Client
-from benchmarks.crowd import Crowd, get, searches
 from benchmarks.footprint import memory
-from benchmarks.machine import describe
+from benchmarks.inputs import queries_option
+from benchmarks.load_generator import LoadGenerator, get, searches
 from benchmarks.report import Figure, Goal, Report, Section
-from benchmarks.serving import HOST, serving
-from benchmarks.texts import own_queries, read_queries
+from benchmarks.service import HOST, Client, serving
 
 GROWTH, NONE = Goal("ratio", 1.02), Goal("value", 0.0)
 _CLIENTS, _MANY_CLIENTS = 16, 64
-# Requests between two that the crowd cannot make: connections of their own, cut off in the middle.
+# Requests between two that the load generator cannot make: connections of their own, cut off in the middle.
 _BLOCK = 1000
 # Longer than a connection lingers that is being closed.
 _REST = 5.0
@@ -75,7 +72,7 @@ class Use:
 
 def mixed(texts: list[str], ids: list[str], seed: int) -> Iterator[bytes]:
     """Requests for ever: of ten one hostile, and six searches, half of them for texts that come again."""
-    chance, fresh = random.Random(seed), searches(texts)  # noqa: S311 - no secret hangs on it
+    chance, fresh = random.Random(seed), searches(texts)  # noqa: S311 - not a secret
     again = [next(fresh) for _ in range(200)]
     draw: list[Callable[[], bytes]] = [
         *[lambda: next(fresh)] * 3,
@@ -89,12 +86,14 @@ def mixed(texts: list[str], ids: list[str], seed: int) -> Iterator[bytes]:
         yield chance.choice(draw)()
 
 
-def ask(crowd: Crowd, port: int, requests: Iterator[bytes], count: int, tell: Callable[[str], None]) -> Counter[int]:
+def ask(
+    generator: LoadGenerator, port: int, requests: Iterator[bytes], count: int, tell: Callable[[str], None]
+) -> Counter[int]:
     """So many requests, and clients that leave in the middle between them; how many answers of each status."""
     statuses: Counter[int] = Counter()
     asked = 0
     while asked < count:
-        outcomes = crowd.closed(requests, _CLIENTS, 3600.0, most=min(_BLOCK, count - asked))
+        outcomes = generator.closed(requests, _CLIENTS, 3600.0, most=min(_BLOCK, count - asked))
         asked += len(outcomes.taken) + outcomes.lost
         statuses += outcomes.statuses()
         statuses[0] += outcomes.lost
@@ -117,27 +116,26 @@ def some_ids(port: int, texts: list[str]) -> list[str]:
 @click.command()
 @click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True, help="What `export` wrote.")
 @click.option("--index", type=click.Path(path_type=Path, exists=True), required=True, help="A directory to copy.")
-@click.option("--queries", type=click.Path(path_type=Path), help="One a line, or a TSV with a column `caption`.")
+@queries_option
 @click.option("--requests", type=int, default=100_000, show_default=True, help="After the warm-up.")
 @click.option("--warm-up", type=int, default=20_000, show_default=True, help="Requests before; they fill the caches.")
-def main(bundle: Path, index: Path, queries: Path | None, requests: int, warm_up: int) -> None:
+def main(bundle: Path, index: Path, texts: list[str], requests: int, warm_up: int) -> None:
     """Measure what grows over very many requests."""
 
     def tell(what: str) -> None:
         click.echo(f"soak: {what}", err=True)
 
-    texts = read_queries(queries) if queries else own_queries()
     with tempfile.TemporaryDirectory(prefix="sceneseek-soak-") as scratch:
         home = Path(scratch)
         shutil.copytree(index, home / "index")
         with serving(bundle, f"file:{home / 'index'}", "cpu", 0, home / "server.log") as server:
-            crowd, mix = Crowd(server.port), mixed(texts, some_ids(server.port, texts), seed=1)
-            crowd.closed(mix, _MANY_CLIENTS, 3.0)  # so that all threads of the pool have started
-            ask(crowd, server.port, mix, warm_up, tell)
+            generator, mix = LoadGenerator(server.port), mixed(texts, some_ids(server.port, texts), seed=1)
+            generator.closed(mix, _MANY_CLIENTS, 3.0)  # so that all threads of the pool have started
+            ask(generator, server.port, mix, warm_up, tell)
             before = Use.at_rest(server.pid)
-            statuses = ask(crowd, server.port, mix, requests, tell)
+            statuses = ask(generator, server.port, mix, requests, tell)
             after = Use.at_rest(server.pid)
-            crowd.close()
+            generator.close()
     figures = [
         Figure("resident memory", "MB", [after.megabytes], "after the warm-up", [before.megabytes], GROWTH),
         Figure("more threads", "", [float(after.threads - before.threads)], goal=NONE),
@@ -146,10 +144,7 @@ def main(bundle: Path, index: Path, queries: Path | None, requests: int, warm_up
         Figure("requests without an answer", "", [float(statuses[0])], goal=NONE),
     ]
     notes = [f"answers: {', '.join(f'{status} {count:,}' for status, count in sorted(statuses.items()))}"]
-    report = Report(describe(), [Section(f"{requests:,} mixed requests, one in ten hostile", figures, notes)])
-    for line in report.lines():
-        click.echo(line)
-    sys.exit(int(any(figure.met() is False for figure in figures)))
+    Report(sections=[Section(f"{requests:,} mixed requests, one in ten hostile", figures, notes)]).finish()
 
 
 if __name__ == "__main__":

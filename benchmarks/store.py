@@ -3,10 +3,10 @@
     python -m benchmarks.store --bundle DIR --url http://localhost:6333
 
 The points are drawn, clustered, of the bundle's widths; the server's are written under an alias of their own and
-removed in the end. Asked are the latency of one client, stage by stage, with an empty and with a filled cache of
-vectors, the throughput of several, and whether both engines answer alike. Of the server's calls it says how long they
-took in the server by its own word, so that a slow server is told from a slow way there. The exit code is 1 if a goal
-is missed.
+removed in the end. Measured are the latency of one client, stage by stage, with an empty and with a filled cache of
+vectors, the throughput of several, and whether both engines answer alike. Of the server's calls it
+reports how long they took by the server's own clock, which tells a slow server from a slow network. The exit code is 1
+if a goal is missed.
 """
 
 from __future__ import annotations
@@ -29,13 +29,11 @@ import urllib3
 from qdrant_client import QdrantClient
 
 from benchmarks.engine import Clusters
-from benchmarks.machine import describe, others
-from benchmarks.report import Figure, Goal, Report, Section
-from benchmarks.texts import drawn, own_queries, read_queries
-from benchmarks.timing import percentile
+from benchmarks.inputs import drawn, queries_option
+from benchmarks.report import Figure, Goal, Report, Section, json_option
+from benchmarks.timing import others, percentile
 from sceneseek.batching import Batching
 from sceneseek.bundle import Bundle
-from sceneseek.files import write_atomic
 from sceneseek.options import bundle_option
 from sceneseek.query_encoder import QueryEncoder
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, Query
@@ -55,25 +53,25 @@ _BATCH = 1_000
 @bundle_option
 @click.option("--url", required=True, help="The Qdrant server; key and layout as in SCENESEEK_QDRANT_...")
 @click.option("--vectors", type=click.IntRange(100), default=20_000, show_default=True, help="Points in each engine.")
-@click.option("--queries", type=click.Path(path_type=Path), help="Texts, one a line. Without it, sentences of our own.")
+@queries_option
 @click.option("--requests", type=click.IntRange(1), default=200, show_default=True, help="Searches a round.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds.")
 @click.option("--clients", type=click.IntRange(1), default=8, show_default=True, help="Clients at once, beside one.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every round's figures there too.")
+@json_option
 def main(
     bundle: Path,
     url: str,
     vectors: int,
-    queries: Path | None,
+    texts: list[str],
     requests: int,
     rounds: int,
     clients: int,
     json_file: Path | None,
 ) -> None:
     """Measure searches through a Qdrant server beside the embedded engine."""
-    graphs, texts = Bundle.load(bundle), read_queries(queries) if queries else own_queries()
+    graphs = Bundle.load(bundle)
     settings = dataclasses.replace(QdrantSettings.from_environment(), alias=f"bench-{uuid.uuid4().hex[:8]}")
-    report, notes = Report(describe()), list[str]()
+    report, notes = Report(), list[str]()
     writer = QdrantStore(url, settings)
     with tempfile.TemporaryDirectory(prefix="sceneseek-store-") as home:
         embedded = EdgeStore(Path(home) / "index", cache_bytes())
@@ -87,11 +85,7 @@ def main(
         finally:
             _remove(url, settings)
     report.sections[-1].notes += notes
-    for line in report.lines():
-        click.echo(line)
-    if json_file is not None:
-        write_atomic(json_file, json.dumps(report.to_json(), indent=2).encode("utf-8"))
-    sys.exit(int(any(figure.met() is False for section in report.sections for figure in section.figures)))
+    report.finish(json_file)
 
 
 def fill(store: VectorStore, bundle: Bundle, count: int) -> None:

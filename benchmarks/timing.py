@@ -1,13 +1,19 @@
-"""Rounds and statistics: parts measured in turns, and what a handful of numbers says together."""
+"""Interleaved rounds, their statistics, and the load that other processes put on the machine meanwhile."""
 
 from __future__ import annotations
 
+import os
 import statistics
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+
+_STAT = Path("/proc/stat")
 
 Outcome = TypeVar("Outcome")
 Item = TypeVar("Item")
@@ -39,7 +45,7 @@ def ratios(measured: Sequence[float], floor: Sequence[float]) -> list[float]:
 
 
 def rotated(items: Sequence[Item], by: int) -> list[Item]:
-    """The items in their order, beginning at another one: nobody is always first, or always after whom."""
+    """The items in their order, from another start: none is always the first, or always after the same one."""
     start = by % len(items)
     return [*items[start:], *items[:start]]
 
@@ -61,10 +67,44 @@ def measure(
     Args:
         parts: what to call, by name.
         rounds: how often.
-        tell: told before each call what comes next.
+        tell: called before each call with what comes next.
     """
     outcomes: dict[str, list[Outcome]] = {name: [] for name in parts}
     for number, name, part in interleaved(parts, rounds):
         tell(f"round {number} of {rounds}: {name}")
         outcomes[name].append(part())
     return outcomes
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def others(tell: Callable[[str], None]) -> Iterator[None]:
+    """Report at the end how many cores other processes used meanwhile.
+
+    Children count as others unless they have ended and been waited for by then.
+    """
+    start, busy, own = time.monotonic(), _busy_seconds(), _own_seconds()
+    yield
+    if busy is None:
+        return
+    elapsed = max(time.monotonic() - start, 1e-9)
+    theirs = max(0.0, ((_busy_seconds() or 0.0) - busy - (_own_seconds() - own)) / elapsed)
+    tell(f"meanwhile other processes took {theirs:.1f} of {cores()} cores, load average {os.getloadavg()[0]:.1f}")
+
+
+def _own_seconds() -> float:
+    return sum(os.times()[:4])
+
+
+def _busy_seconds() -> float | None:
+    """Seconds that all cores together have worked for somebody, stolen ones included; None without /proc."""
+    try:
+        fields = _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()
+    except OSError:
+        return None
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

@@ -23,7 +23,6 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 import pytest
 
 import sceneseek_server
-from benchmarks.serving import serving
 from sceneseek.bundle import Bundle
 from sceneseek.store import CollectionInfo, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
@@ -66,8 +65,8 @@ def site(bundle: Bundle, store: VectorStore, ratings: Path, tmp_path_factory: py
     """The address of a service over it, whose bundle knows from which score a result matches."""
     home = tmp_path_factory.mktemp("service")
     strict = strict_bundle(bundle, home / "bundle", THRESHOLD)
-    with serving(strict, store.url, "cpu", 0, home / "log", ["--feedback", str(ratings)]) as running:
-        yield f"http://127.0.0.1:{running.port}/"
+    with running("--bundle", strict, "--index", store.url, "--feedback", ratings) as service:
+        yield f"{service.url}/"
 
 
 @pytest.fixture(scope="module")

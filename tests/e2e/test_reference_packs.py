@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import checkpoints
 from sceneseek.bundle import Bundle
+from tests import checkpoints
 from tests.conftest import ROOT, CommandLine
 from tests.drawing import NAMES
 

@@ -20,10 +20,10 @@ import huggingface_hub
 import huggingface_hub.constants
 import pytest
 
-from benchmarks import checkpoints
 from sceneseek.errors import ExportError
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek_export.towers.checkpoint import checkpoint
+from tests import checkpoints
 from tests.conftest import ROOT
 
 NAME, REVISION = "some-owner/some-model", "0123456789abcdef0123456789abcdef01234567"

@@ -12,10 +12,10 @@ import transformers as untyped_transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks import checkpoints
 from sceneseek.packs import TextTowerSpec
 from sceneseek.tokenizer import Tokenizer
 from sceneseek_export.towers import TextTower, load_text_tower
+from tests import checkpoints
 
 transformers: Any = untyped_transformers
 

@@ -20,12 +20,12 @@ import pytest
 import torch
 import transformers as untyped_transformers
 
-from benchmarks import checkpoints
 from sceneseek.errors import ExportError
 from sceneseek.packs import ImageTowerSpec, TextTowerSpec, find_pack, hub_name
 from sceneseek.tokenizer import Tokenizer
 from sceneseek_export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
 from sceneseek_export.towers import pretrained as pretrained_module
+from tests import checkpoints
 from tests.conftest import ROOT
 
 transformers: Any = untyped_transformers

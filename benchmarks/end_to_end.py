@@ -1,4 +1,4 @@
-"""How much a run measures, and the run itself: the sections in their order, over one temporary folder."""
+"""Indexing, queries, the service's footprint and the engine, measured in order over one temporary folder."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import engine, footprint, indexing, query
-from benchmarks.machine import others
+from benchmarks.inputs import drawn
 from benchmarks.report import Report, Section
-from benchmarks.serving import serving
-from benchmarks.texts import drawn
+from benchmarks.service import serving
+from benchmarks.timing import others
 from sceneseek.bundle import Bundle
 from sceneseek.runtime import Device
 from sceneseek.store.edge import EdgeStore
 from sceneseek_indexer.build import BuildOptions
 from sceneseek_indexer.walk import ImageFile, list_images
-
-PROJECT, RUNTIME = "sceneseek", ("cpu", "serve", "index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +63,14 @@ class Subject:
     threads: int = 0
 
 
-class Bench:
+class EndToEnd:
     """One run.
 
     Args:
         plan: how much.
         subject: of what.
         home: an empty folder to work in.
-        tell: told what is being measured.
+        tell: called with what is being measured.
     """
 
     def __init__(self, plan: Plan, subject: Subject, home: Path, tell: Callable[[str], None]) -> None:
@@ -85,7 +83,6 @@ class Bench:
             self._at_size(files[:size], report)
         if self._plan.vectors:
             report.sections.append(self._engine())
-        report.sections.append(footprint.runtime_section(footprint.installed_bytes(PROJECT, RUNTIME)))
 
     def _at_size(self, files: list[ImageFile], report: Report) -> None:
         index = self._home / "index"
@@ -102,7 +99,7 @@ class Bench:
         report.sections += sections
 
     def _queries(self, index: Path, tell: Callable[[str], None]) -> list[Section]:
-        """The queries and the server's footprint, over an index that lies ready."""
+        """The queries and the server's footprint, over a finished index."""
         plan, subject = self._plan, self._subject
         index_bytes = footprint.directory_bytes(index)
         copy = self._home / "copy"

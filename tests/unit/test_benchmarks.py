@@ -1,18 +1,128 @@
-"""What the benchmarks print and write."""
+"""The benchmarks' inputs, rounds, figures and report."""
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from benchmarks.client import Reply
+from benchmarks.__main__ import bench
 from benchmarks.engine import Clusters
+from benchmarks.footprint import directory_bytes, memory
 from benchmarks.indexing import Run
 from benchmarks.indexing import section as indexing_section
+from benchmarks.inputs import drawn, own_queries, read_queries
 from benchmarks.query import Parts, Round, many_clients_section, one_client_section
 from benchmarks.report import Figure, Goal, Report, Section
-from benchmarks.timing import Spread
+from benchmarks.service import Reply
+from benchmarks.timing import Spread, measure, percentile, ratios, rotated
+from sceneseek.errors import DataError
+from sceneseek.request import checked_query
+
+
+def test_queries_come_one_a_line_and_blank_ones_are_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "queries.txt"
+    file.write_text("a dog\n\n  two cats \n", encoding="utf-8")
+    assert read_queries(file) == ["a dog", "two cats"]
+
+
+def test_queries_come_from_the_caption_column_of_a_tsv(tmp_path: Path) -> None:
+    file = tmp_path / "captions.tsv"
+    file.write_text('image\tcaption\na.jpg\tA "red" ball .\nb.jpg\t\n', encoding="utf-8")
+    assert read_queries(file) == ['A "red" ball .']
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n\n", b"\xff\xfe"])
+def test_a_file_without_queries_is_a_data_error(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "queries.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(DataError):
+        read_queries(file)
+
+
+def test_our_own_queries_vary_and_can_all_be_searched() -> None:
+    queries = own_queries()
+    assert len(set(queries)) == len(queries) > 50
+    assert [checked_query(query) for query in queries] == queries
+
+
+def test_queries_are_drawn_by_the_seed_and_repeat_only_when_all_were_asked() -> None:
+    queries = own_queries()
+    first = drawn(queries, len(queries) + 1, seed=1)
+    assert first == drawn(queries, len(queries) + 1, seed=1)
+    assert first != drawn(queries, len(queries) + 1, seed=2)
+    assert sorted(first[:-1]) == sorted(queries)
+
+
+def test_a_directory_weighs_what_its_files_take_on_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "full").write_bytes(os.urandom(50_000))
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(10_000_000)
+    assert 50_000 <= directory_bytes(tmp_path) < 200_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="memory is read from Linux's /proc")
+def test_this_process_has_resident_memory() -> None:
+    found = memory(os.getpid())
+    assert found.rss > 1
+    assert found.pss > 1
+
+
+@pytest.mark.parametrize("sizes", ["few", "10,", "-1"])
+def test_sizes_that_are_no_numbers_are_a_usage_error(sizes: str) -> None:
+    result = CliRunner().invoke(bench, ["--images", ".", "--sizes", sizes])
+    assert result.exit_code == 2
+    assert "--sizes" in result.output
+
+
+def test_a_spread_is_the_extremes_and_the_middle() -> None:
+    assert Spread.of([3.0, 1.0, 2.0, 10.0]) == Spread(1.0, 2.5, 10.0, 4)
+
+
+def test_a_spread_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        Spread.of([])
+
+
+def test_a_percentile_lies_between_its_neighbours() -> None:
+    values = [float(n) for n in range(101)]
+    assert percentile(values, 50) == 50.0
+    assert percentile(values, 99) == 99.0
+    assert percentile([1.0, 2.0], 50) == 1.5
+    assert percentile([7.0], 99) == 7.0
+
+
+def test_a_ratio_cancels_what_slowed_its_whole_round() -> None:
+    assert ratios([10.0, 30.0], [8.0, 24.0]) == [1.25, 1.25]
+
+
+def test_ratios_of_unequal_rounds_are_refused() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        ratios([1.0, 2.0], [1.0])
+
+
+def test_each_round_begins_with_another_part() -> None:
+    assert [rotated("abc", by)[0] for by in range(4)] == ["a", "b", "c", "a"]
+    assert rotated("abc", 1) == ["b", "c", "a"]
+
+
+def test_every_part_runs_once_a_round_and_keeps_its_outcomes_in_order() -> None:
+    calls: list[str] = []
+
+    def part(name: str) -> str:
+        calls.append(name)
+        return f"{name}{len(calls)}"
+
+    told: list[str] = []
+    outcomes = measure({"a": lambda: part("a"), "b": lambda: part("b")}, 2, told.append)
+    assert calls == ["a", "b", "b", "a"]
+    assert outcomes == {"a": ["a1", "a4"], "b": ["b2", "b3"]}
+    assert told[0] == "round 1 of 2: a"
 
 
 def test_a_ratio_is_taken_within_a_round_not_between_medians() -> None:

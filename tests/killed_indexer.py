@@ -1,25 +1,22 @@
-"""The indexer killed at random moments, against an undisturbed one: `python -m benchmarks.crash`.
+"""The indexer killed at random moments, compared with an undisturbed one.
 
-Two indexes of one folder of drawn pictures are kept: a calm one, and one whose runs are killed (signal 9) after a
-random time, or while they publish. When a run of the latter gets to its end both must hold the same
-images, facts and vectors; then the folder is changed (images added, edited, touched, renamed, copied and deleted) and
-the next round begins. After every kill the alias must point at a generation that was complete before the
-round or is complete after it. All that is random follows from one seed.
+Two indexes are built of one folder of drawn pictures: an undisturbed one, and one whose runs are killed (signal 9)
+after a random time, or while they publish. When a run of the latter completes, both must hold the same images, facts
+and vectors; then the folder is changed (images added, edited, touched, renamed, copied and deleted) and the next round
+begins. After every kill the alias must point at a generation that was complete before the round or is complete after
+it. All that is random follows from one seed.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +49,6 @@ class Verdict:
     """What happened.
 
     Attributes:
-        images: in the folder at the end.
         rounds: how often the killed index caught up with the calm one.
         kills: runs that were killed, at any moment.
         publishing: those of them that were killed while they published.
@@ -60,10 +56,8 @@ class Verdict:
         needed: images that undisturbed runs encoded.
         encoded: images that the killed runs encoded.
         largest_gap: the largest difference between two vectors' numbers.
-        seconds: all of it.
     """
 
-    images: int = 0
     rounds: int = 0
     kills: int = 0
     publishing: int = 0
@@ -71,20 +65,10 @@ class Verdict:
     needed: int = 0
     encoded: int = 0
     largest_gap: float = 0.0
-    seconds: float = 0.0
-
-    def lines(self) -> list[str]:
-        """As a person reads it."""
-        return [
-            f"kills {self.kills} ({self.publishing} while publishing), rounds {self.rounds}, resumed {self.resumed}",
-            f"images {self.images:,}: manifest and exact count equal, vectors to {self.largest_gap:.1e}",
-            f"encoded {self.encoded:,} where undisturbed runs encoded {self.needed:,}",
-            f"took {self.seconds:.0f} s",
-        ]
 
 
 @dataclass
-class CrashTest:
+class KilledIndexer:
     """One trial.
 
     Attributes:
@@ -93,7 +77,6 @@ class CrashTest:
         images: how many to begin with.
         kills: how many runs to kill.
         seed: of all that is random.
-        tell: called with what happens.
     """
 
     bundle: Path
@@ -101,14 +84,12 @@ class CrashTest:
     images: int
     kills: int
     seed: int = 0
-    tell: Callable[[str], None] = print
     _random: random.Random = field(init=False)
     _verdict: Verdict = field(init=False, default_factory=Verdict)
 
     def run(self) -> Verdict:
         """Raise `CrashError` at the first difference."""
-        begin = time.monotonic()
-        self._random, verdict = random.Random(self.seed), self._verdict  # noqa: S311 - a test's, not a secret's
+        self._random, verdict = random.Random(self.seed), self._verdict
         for number in range(self.images):
             draw(self._folder / f"{number % 7}" / f"{number}.png", self.seed + number)
         before: Manifest | None = None
@@ -120,8 +101,6 @@ class CrashTest:
             self._round(calm_seconds, before, after)
             verdict.rounds += 1
             before = after
-            self.tell(f"round {verdict.rounds}: {len(after):,} images, {verdict.kills} kills so far")
-        verdict.images, verdict.seconds = len(before or ()), time.monotonic() - begin
         log = self.home / "encoded.log"
         verdict.encoded = sum(int(line) for line in log.read_text().split())
         return verdict
@@ -166,9 +145,9 @@ class CrashTest:
 
     def _attempt(self, patience: float | None, into_publishing: float | None) -> bool:
         """One run of the killed index, in a process of its own; False if it was killed."""
-        command = [sys.executable, "-m", "benchmarks.crash", "--child", str(self.home), "--bundle", str(self.bundle)]
+        command = [sys.executable, "-m", "tests.killed_indexer", str(self.home), str(self.bundle)]
         if into_publishing is not None:
-            command += ["--into-publishing", str(into_publishing)]
+            command.append(str(into_publishing))
         # A session of its own: what it has started (a copy under way) is killed with it.
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -279,32 +258,10 @@ def _child(home: Path, bundle: Path, into_publishing: float | None) -> None:
 
         store.publish = killed_while_publishing  # type: ignore[method-assign,assignment]
     graphs = Bundle.load(bundle)
-    print("resuming" if store.unfinished() else "beginning", flush=True)
+    sys.stdout.write("resuming\n" if store.unfinished() else "beginning\n")
+    sys.stdout.flush()
     index_folder(home / "photos", graphs, store, BuildOptions("cpu", batch=8, prune=True))
 
 
-def main() -> None:
-    """The script."""
-    parser = argparse.ArgumentParser(description="Kill the indexer at random moments and compare what it leaves.")
-    parser.add_argument("--bundle", type=Path, default=Path("bundles/compact"))
-    parser.add_argument("--images", type=int, default=2_000)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--into-publishing", type=float, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child is not None:
-        _child(asked.child, asked.bundle, asked.into_publishing)
-        return
-    with tempfile.TemporaryDirectory(prefix="sceneseek-crash-") as home:
-        try:
-            verdict = CrashTest(asked.bundle, Path(home), asked.images, asked.kills, asked.seed).run()
-        except CrashError as error:
-            sys.exit(f"FAILED: {error}")
-    print("PASSED")
-    for line in verdict.lines():
-        print(line)
-
-
 if __name__ == "__main__":
-    main()
+    _child(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else None)

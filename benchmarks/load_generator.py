@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from benchmarks.serving import HOST
+from benchmarks.service import HOST
 from benchmarks.timing import percentile
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
@@ -32,7 +32,7 @@ _MOST_CONNECTIONS = 600
 
 @dataclass
 class Outcomes:
-    """What became of requests.
+    """The outcomes of requests.
 
     Attributes:
         taken: for each answer its status, when it was due (seconds from the start) and how long it took from then.
@@ -102,7 +102,7 @@ class _Client:
         return int(head[9:12])
 
 
-class Crowd:
+class LoadGenerator:
     """The clients of one service."""
 
     def __init__(self, port: int) -> None:

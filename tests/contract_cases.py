@@ -1,4 +1,4 @@
-"""Cases made from an OpenAPI document, and answers held to it: what a service promises beside what it does.
+"""Cases made from an OpenAPI document, and answers checked against it.
 
 schemathesis makes the cases: examples, every boundary that a schema has, random ones that satisfy it and random ones
 that break it, and sequences along the links from one operation to the next. What it cannot know is added here: ids
@@ -65,8 +65,8 @@ _WORDS = (
 
 
 @dataclass
-class Held:
-    """What came of a run.
+class Outcome:
+    """The outcome of a run.
 
     Attributes:
         statuses: how many cases each operation answered with each status.
@@ -81,31 +81,16 @@ class Held:
         """How many were answered."""
         return self.statuses.total()
 
-    def lines(self) -> list[str]:
-        """An operation a line: cases, and how many of each status."""
-        operations = sorted({operation for operation, _ in self.statuses})
-        width = max(map(len, operations), default=0)
-        return [
-            f"{operation:<{width}} {sum(counts.values()):6,}  "
-            + ", ".join(f"{status} x {count:,}" for status, count in sorted(counts.items()))
-            for operation in operations
-            for counts in [{status: n for (name, status), n in self.statuses.items() if name == operation}]
-        ]
 
-
-def contract(
-    seed: int, examples: int, phases: Sequence[str] = PHASES, base_url: str | None = None
-) -> SchemathesisConfig:
+def contract(seed: int, examples: int, phases: Sequence[str] = PHASES) -> SchemathesisConfig:
     """The settings of a run.
 
     Args:
         seed: the same cases for the same seed, document and ids.
         examples: random cases of an operation; a quarter as many sequences of operations, which are long.
         phases: which of schemathesis' kinds of cases.
-        base_url: where the service is; None where it runs in this process.
     """
     project = ProjectConfig(
-        base_url=base_url,
         checks=ChecksConfig(
             not_a_server_error=NotAServerErrorConfig(),
             positive_data_acceptance=PositiveDataAcceptanceConfig(expected_statuses=_ACCEPTED),
@@ -121,17 +106,17 @@ def contract(
     return SchemathesisConfig(seed=seed, projects=ProjectsConfig(default=project))
 
 
-def hold(
-    document: dict[str, Any], ids: Sequence[str], held: Held, settings: SchemathesisConfig, app: Any = None
+def check(
+    document: dict[str, Any], ids: Sequence[str], outcome: Outcome, settings: SchemathesisConfig, app: Any
 ) -> None:
     """Run a document's cases and add what comes of them.
 
     Args:
         document: the OpenAPI document.
         ids: of images that are in the index; there must be one.
-        held: what is added to.
+        outcome: what the results are added to.
         settings: see `contract`.
-        app: the WSGI application, where the service runs in this process.
+        app: the WSGI application.
     """
     # Not loaded from its address, which would leave the operation that is there out.
     schema = schemathesis.openapi.from_dict(document, config=settings)
@@ -139,9 +124,9 @@ def hold(
     _know(schema, ids)
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
-            _add(event, held)
+            _add(event, outcome)
         elif isinstance(event, events.NonFatalError):
-            held.failures[f"{event.label}: {event.value}"] = event.info.format()
+            outcome.failures[f"{event.label}: {event.value}"] = event.info.format()
         elif isinstance(event, events.FatalError):
             raise event.exception
 
@@ -150,11 +135,11 @@ def _said(response: Any) -> str:
     return f"{response.status_code} {response.content[:300].decode('utf-8', 'replace')}"
 
 
-def _add(event: events.ScenarioFinished, held: Held) -> None:
+def _add(event: events.ScenarioFinished, outcome: Outcome) -> None:
     for case_id, interaction in event.recorder.interactions.items():
         if interaction.response is not None:
             operation = event.recorder.cases[case_id].value.operation.label
-            held.statuses[operation, interaction.response.status_code] += 1
+            outcome.statuses[operation, interaction.response.status_code] += 1
     for case_id, checks in event.recorder.checks.items():
         for check in checks:
             if (info := check.failure_info) is not None:
@@ -162,7 +147,7 @@ def _add(event: events.ScenarioFinished, held: Held) -> None:
                 said = f"{operation}: {check.name}: {info.failure.title}\n{info.failure.message}"
                 answer = event.recorder.find_response(case_id=case_id)
                 shown = f"{said}\n{info.code_sample}\n{_said(answer) if answer else 'no answer'}"
-                held.failures.setdefault(said.partition("\n\n")[0], shown)
+                outcome.failures.setdefault(said.partition("\n\n")[0], shown)
 
 
 def _know(schema: BaseSchema, ids: Sequence[str]) -> None:
@@ -171,7 +156,7 @@ def _know(schema: BaseSchema, ids: Sequence[str]) -> None:
         schemathesis.openapi.media_type(name, pictures)
 
     @schema.hook
-    def map_case(context: Any, case: Any) -> Any:  # noqa: ARG001 - schemathesis' signature
+    def map_case(context: Any, case: Any) -> Any:
         query, body = case.query, _with_lists(case.body, case.operation)
         if query and case.operation.path == "/v1/search" and "image" not in query:
             query = {"q": "a dog", **query}
@@ -182,7 +167,7 @@ def _know(schema: BaseSchema, ids: Sequence[str]) -> None:
         return case
 
     @schema.hook
-    def filter_failure(context: Any, failure: Failure, case: Any, response: Any) -> bool:  # noqa: ARG001 - as above
+    def filter_failure(context: Any, failure: Failure, case: Any, response: Any) -> bool:
         return not _right_all_the_same(failure, case, response)
 
 

@@ -1,0 +1,127 @@
+"""What is measured with: queries of a file or of our own, and arrays for the graphs: photographs, noise, tokens."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from itertools import cycle, islice, product
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from sceneseek.bundle import Bundle
+from sceneseek.errors import DataError, InvalidRequest
+from sceneseek.manifest import ImageInput
+from sceneseek.request import checked_query
+from sceneseek.tokenizer import Tokenizer
+from sceneseek_indexer.load import Loaded, load
+from sceneseek_indexer.walk import list_images
+
+Feed = Mapping[str, np.ndarray[Any, Any]]
+
+_WHO = ("a dog", "two children", "an old man with a grey beard", "a group of people in bright jackets")
+_WHAT = ("running", "sitting quietly", "playing with a red ball", "waiting for the next bus to come")
+_WHERE = ("on a beach", "in the snow", "in front of a brick wall", "beside a lake with mountains behind it")
+
+
+def read_queries(path: Path) -> list[str]:
+    """The queries of a text file, one a line, or of the column `caption` of a TSV file.
+
+    Lines that cannot be searched are skipped.
+
+    Raises:
+        DataError: the file cannot be read, or holds no query.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"the queries {path} cannot be read ({error})", "name another file") from error
+    if lines and "caption" in lines[0].split("\t"):
+        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        lines = [row["caption"] or "" for row in rows]
+    queries = list(_searchable(lines))
+    if not queries:
+        raise DataError(f"the file {path} holds no query", "write one a line, or a TSV with a column caption")
+    return queries
+
+
+def own_queries() -> list[str]:
+    """Sentences of 6 to 20 words."""
+    return [f"{who} {what} {where}" for who, what, where in product(_WHO, _WHAT, _WHERE)]
+
+
+def _texts(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> list[str]:
+    return read_queries(path) if path else own_queries()
+
+
+queries_option = click.option(
+    "--queries",
+    "texts",
+    type=click.Path(path_type=Path),
+    callback=_texts,
+    help="Queries: one a line, or a TSV with a column `caption`.  [default: sentences of our own]",
+)
+
+
+def drawn(queries: list[str], count: int, seed: int) -> list[str]:
+    """So many queries in an order drawn by the seed; the same ones again only when there are no others."""
+    order = np.random.default_rng(seed).permutation(len(queries))
+    return [queries[i] for i in islice(cycle(order), count)]
+
+
+def _searchable(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        try:
+            yield checked_query(line)
+        except InvalidRequest:
+            continue
+
+
+def photographs(folder: Path, inputs: tuple[ImageInput, ...], count: int) -> Feed:
+    """The first photographs of a folder as the image graph reads them."""
+    loaded: list[Loaded] = []
+    for file in list_images(folder).files:
+        found = load(file, inputs)
+        if isinstance(found, Loaded):
+            loaded.append(found)
+        if len(loaded) == count:
+            break
+    return {spec.name: np.stack([image.pixels[i] for image in loaded]) for i, spec in enumerate(inputs)}
+
+
+def noise(graph: Path, count: int) -> Feed:
+    """Coarse coloured noise, or normal numbers, in the shapes that a graph reads."""
+    draw = np.random.default_rng(0)
+    feed: dict[str, np.ndarray[Any, Any]] = {}
+    for node in _inputs(graph):
+        shape = [count, *node.shape[1:]]
+        if node.type == "tensor(uint8)":
+            coarse = draw.integers(0, 256, (count, -(-shape[1] // 8), -(-shape[2] // 8), 3), np.uint8)
+            feed[node.name] = np.ascontiguousarray(coarse.repeat(8, 1).repeat(8, 2)[:, : shape[1], : shape[2]])
+        else:
+            feed[node.name] = draw.standard_normal(shape, np.float32)
+    return feed
+
+
+def queries(bundle: Bundle, count: int) -> Feed:
+    """Sentences of our own as the text graph reads them, padded together."""
+    texts = list(islice(cycle(own_queries()), count))
+    offered: dict[str, np.ndarray[Any, Any]] = {}
+    for spec in bundle.manifest.text_inputs:
+        tokens = Tokenizer(bundle.tokenizer(spec), spec)(texts)
+        offered |= {f"{spec.name}.input_ids": tokens.ids, f"{spec.name}.attention_mask": tokens.mask}
+    return {node.name: offered[node.name] for node in _inputs(bundle.text_graph)}
+
+
+def first(feed: Feed, rows: int) -> Feed:
+    """The first rows of every array."""
+    return {name: array[:rows] for name, array in feed.items()}
+
+
+def _inputs(graph: Path) -> list[Any]:
+    import onnxruntime  # noqa: PLC0415 - optional: which of the runtimes is installed is the user's choice
+
+    inputs: list[Any] = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"]).get_inputs()
+    return inputs
