@@ -1,22 +1,58 @@
-"""`sceneseek serve`."""
+"""`sceneseek serve`, and `sceneseek keys`: the API keys of a service."""
 
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sceneseek.errors import InvalidRequest
 from sceneseek.logs import in_json
 from sceneseek.options import bundle_option, device_option, index_option, threads_option
-from sceneseek_server.guard.options import guard_options
 
 if TYPE_CHECKING:
     from sceneseek.runtime import Device
-    from sceneseek_server.guard.settings import Guard
 
 log = logging.getLogger(__name__)
+
+MEGABYTE = 10**6
+
+# What commands need is imported in them, so that `sceneseek --help` answers at once.
+
+
+def _rate(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        from sceneseek_server.access.rates import parsed_rate  # noqa: PLC0415
+
+        try:
+            parsed_rate(value)
+        except InvalidRequest as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+    return value
+
+
+def _origins(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        return ()
+    from sceneseek_server.access.origins import checked_origin  # noqa: PLC0415
+
+    try:
+        return tuple(checked_origin(value) for value in values)
+    except InvalidRequest as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+
+
+api_keys_option = click.option(
+    "--api-keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="SCENESEEK_API_KEYS",
+    show_envvar=True,
+    metavar="FILE",
+    help="A file of keys, made by `sceneseek keys add`.",
+)
 
 
 @click.command()
@@ -102,7 +138,63 @@ log = logging.getLogger(__name__)
     metavar="FILE",
     help="Where ratings are kept. Unless given, in the directory of a file: index; with a Qdrant server, nowhere.",
 )
-@guard_options
+@api_keys_option
+@click.option(
+    "--rate-limit",
+    callback=_rate,
+    metavar="RATE",
+    envvar="SCENESEEK_RATE_LIMIT",
+    show_envvar=True,
+    help="How much one key (without keys: one address) may ask, such as 20/second; images: 50 times as many. "
+    "No limit unless given.",
+)
+@click.option(
+    "--trusted-proxies",
+    type=click.IntRange(0, 10),
+    default=0,
+    show_default=True,
+    envvar="SCENESEEK_TRUSTED_PROXIES",
+    show_envvar=True,
+    help="How many proxies stand before the service; so many X-Forwarded-For, -Proto and -Prefix are believed.",
+)
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    callback=_origins,
+    metavar="ORIGIN",
+    envvar="SCENESEEK_CORS_ORIGINS",
+    show_envvar=True,
+    help="An origin such as https://example.org whose pages may read answers; may be repeated.",
+)
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="SCENESEEK_ALLOWED_HOSTS",
+    show_envvar=True,
+    help="A name that the service is asked by, beside localhost; may be repeated; * is any. Unless given: "
+    "localhost alone where --host is this machine's own, else any.",
+)
+@click.option(
+    "--show-paths/--hide-paths",
+    default=False,
+    show_default=True,
+    envvar="SCENESEEK_SHOW_PATHS",
+    show_envvar=True,
+    help="Whether answers may hold paths and names of files.",
+)
+@click.option(
+    "--max-upload",
+    type=click.IntRange(1, 1_000),
+    default=16,
+    show_default=True,
+    envvar="SCENESEEK_MAX_UPLOAD",
+    show_envvar=True,
+    metavar="MB",
+    help="The most megabytes of an uploaded image.",
+)
 def serve(
     bundle: Path,
     index_url: str,
@@ -117,12 +209,17 @@ def serve(
     max_batch: int,
     query_cache: int,
     feedback: Path | None,
-    guard: Guard,
+    api_keys: Path | None,
+    rate_limit: str | None,
+    trusted_proxies: int,
+    cors_origins: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
+    show_paths: bool,
+    max_upload: int,
 ) -> None:
     """Answer searches over HTTP, with a page for people at /."""
-    # Imported here so that `sceneseek --help` answers at once.
     from sceneseek_server.process import run  # noqa: PLC0415
-    from sceneseek_server.service import Service  # noqa: PLC0415
+    from sceneseek_server.service import AccessSettings, Service  # noqa: PLC0415
 
     service = Service(
         bundle=bundle,
@@ -138,7 +235,66 @@ def serve(
         max_batch=max_batch,
         query_cache=query_cache,
         feedback=feedback,
-        guard=guard,
+        access=AccessSettings(
+            api_keys=api_keys,
+            rate_limit=rate_limit,
+            trusted_proxies=trusted_proxies,
+            cors_origins=cors_origins,
+            allowed_hosts=allowed_hosts,
+            bound_to=host,
+            show_paths=show_paths,
+            max_upload=max_upload * MEGABYTE,
+        ),
     )
     # Where programs read what is written, they read of this too.
     run(service, announce=log.info if in_json() else click.echo)
+
+
+@click.group()
+def keys() -> None:
+    """Manage the API keys of a service; it follows a change within a second or two."""
+
+
+def _key_file(path: Path | None) -> Path:
+    if path is None:
+        raise click.UsageError("no file of keys is named: give --api-keys FILE, or set SCENESEEK_API_KEYS")
+    return path
+
+
+@keys.command()
+@click.argument("name")
+@api_keys_option
+@click.option("--expires", type=click.IntRange(1, 36_500), metavar="DAYS", help="Days until it expires.")
+@click.option("--rate", callback=_rate, metavar="RATE", help="A rate limit of its own, such as 5/second.")
+def add(name: str, api_keys: Path | None, expires: int | None, rate: str | None) -> None:
+    """Make a key and print it, this once; the file stores only its hash."""
+    from sceneseek_server.access.keys import add_key, new_key  # noqa: PLC0415
+
+    created = datetime.now(UTC).replace(microsecond=0)
+    key = new_key(name, created, created + timedelta(days=expires) if expires else None, rate)
+    add_key(_key_file(api_keys), key)
+    click.echo(key.secret)
+
+
+@keys.command("list")
+@api_keys_option
+def list_keys(api_keys: Path | None) -> None:
+    """Print name, date made, expiry and rate of each key, never the key."""
+    from sceneseek_server.access.keys import read_keys  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    for entry in read_keys(_key_file(api_keys)):
+        expiry = "does not expire"
+        if entry.expires is not None:
+            expiry = f"{'expired' if entry.expires <= now else 'expires'} {entry.expires:%Y-%m-%d}"
+        click.echo(f"{entry.name}  made {entry.created:%Y-%m-%d}  {expiry}  {entry.rate or 'no rate of its own'}")
+
+
+@keys.command()
+@click.argument("name")
+@api_keys_option
+def remove(name: str, api_keys: Path | None) -> None:
+    """Remove a key; it is invalid from then on."""
+    from sceneseek_server.access.keys import remove_key  # noqa: PLC0415
+
+    remove_key(_key_file(api_keys), name)

@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from sceneseek.errors import SceneseekError
-from sceneseek_server.guard.paths import shows_paths
+from sceneseek_server.access.control import shows_paths
 from sceneseek_server.observe import note_problem, request_id
 from sceneseek_server.problem import MEDIA_TYPE, Problem
 

@@ -12,12 +12,11 @@ from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError
 from sceneseek.next_step import STACK_INDEX_COMMAND
 from sceneseek.runtime import Placement, runtime_version
 from sceneseek.search import Search
+from sceneseek_server.access.control import key_file_problem, shows_paths
 from sceneseek_server.answer import json_answer
 from sceneseek_server.api.deadline import deadline
 from sceneseek_server.api.operation import operation
 from sceneseek_server.errors import error_response, problem_response
-from sceneseek_server.guard import guard_problem
-from sceneseek_server.guard.paths import shows_paths
 from sceneseek_server.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -162,7 +161,7 @@ def _problem(search: Search) -> str | None:
     of_index = search.live.problem
     if of_index is not None and not shows_paths():
         of_index = "the live generation or the bundle cannot be followed: the log of the service says why"
-    return of_index or guard_problem()
+    return of_index or key_file_problem()
 
 
 def _runtime(placement: Placement, texts_mix: bool) -> Runtime:

@@ -1,7 +1,7 @@
 """A port of its own for `/metrics`, `/healthz` and `/readyz`, inside the network that the service runs in.
 
 A scraper asks by address and without a key; the host check and the keys of the public port refuse that, and should.
-So a second listener serves these three paths of the same application and nothing else, without the guard: whoever
+So a second listener serves these three paths of the same application and nothing else, without access control: whoever
 reaches the port may read them. It belongs to the worker, because that is where the figures are. The master opens the
 socket, so the next worker serves it again should this one die.
 """
@@ -16,8 +16,8 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from sceneseek_server.access.control import EXEMPT
 from sceneseek_server.admission import ALWAYS_ANSWERED
-from sceneseek_server.guard import LET_IN
 from sceneseek_server.problem import MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _open_part_of(application: WSGIApplication) -> WSGIApplication:
         if environ["PATH_INFO"] not in ALWAYS_ANSWERED:
             start_response("404 Not Found", [("Content-Type", MEDIA_TYPE)])
             return [_NOT_HERE.encode()]
-        environ[LET_IN] = True
+        environ[EXEMPT] = True
         return application(environ, start_response)
 
     return serve

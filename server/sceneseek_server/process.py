@@ -106,7 +106,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "graceful_timeout": self._service.grace,
             # The most that gunicorn takes; a query of 1,000 Cyrillic letters needs 6,000 characters.
             "limit_request_line": 8190,
-            # gunicorn would believe headers of any client on this machine; `guard` decides which proxy is believed.
+            # gunicorn would trust any client on this machine; access control decides which proxy is trusted.
             "forwarded_allow_ips": "",
             "logger_class": GunicornLog,
             "loglevel": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
@@ -129,7 +129,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             metrics = Metrics()
             self._search = open_search(self._service, metrics)
             self._feedback = open_feedback(self._service)
-            application = create_app(self._search, self._service.guard, metrics, self._feedback)
+            application = create_app(self._search, self._service.access, metrics, self._feedback)
             if self._metrics_listener is not None:
                 self._metrics_port = MetricsPort(self._metrics_listener, application)
             reason = self._search.live.waiting_for

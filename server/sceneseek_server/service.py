@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sceneseek.errors import FeedbackUnavailable
-from sceneseek_server.guard.settings import Guard
 
 if TYPE_CHECKING:
     from sceneseek.runtime import Device
@@ -17,6 +16,31 @@ if TYPE_CHECKING:
     from sceneseek_server.observe import Metrics
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessSettings:
+    """The settings of access control (`sceneseek_server.access`); the defaults suit an application called in process.
+
+    Attributes:
+        api_keys: the key file, see `sceneseek_server.access.keys`; None asks for no key.
+        rate_limit: how many requests one key, or one address where there are no keys, may send, such as ``20/second``.
+        trusted_proxies: how many proxies stand in front of the service, whose X-Forwarded headers are trusted.
+        cors_origins: origins of other web pages that may read answers, such as ``https://example.org``.
+        allowed_hosts: host names that the service answers to; ``*`` is any. See `sceneseek_server.access.origins`.
+        bound_to: the name or address that it listens at.
+        show_paths: whether answers may contain paths and names of files.
+        max_upload: the most bytes of an uploaded image.
+    """
+
+    api_keys: Path | None = None
+    rate_limit: str | None = None
+    trusted_proxies: int = 0
+    cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    bound_to: str = ""
+    show_paths: bool = False
+    max_upload: int = 16 * 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +63,7 @@ class Service:
         query_cache: how many texts' vectors are kept.
         grace: seconds that a stop waits for requests in flight.
         feedback: where ratings are kept; without it in the directory of a ``file:`` index, else nowhere.
-        guard: who may ask, and what answers may tell.
+        access: who may send requests, and what answers may reveal.
     """
 
     bundle: Path
@@ -56,7 +80,7 @@ class Service:
     query_cache: int = 4096
     grace: int = 30
     feedback: Path | None = None
-    guard: Guard = field(default_factory=Guard)
+    access: AccessSettings = field(default_factory=AccessSettings)
 
 
 def open_search(service: Service, metrics: Metrics) -> Search:

@@ -14,8 +14,8 @@ from uuid import UUID
 from sceneseek.errors import NotFound, one_line
 from sceneseek.payload import source_file
 from sceneseek.search import Search
+from sceneseek_server.access.control import shows_paths
 from sceneseek_server.api.deadline import deadline
-from sceneseek_server.guard.paths import shows_paths
 
 log = logging.getLogger(__name__)
 

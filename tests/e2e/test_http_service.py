@@ -24,8 +24,8 @@ import pytest
 from PIL import Image
 
 from sceneseek.bundle import Bundle
-from sceneseek_server.guard.key_file import remove_key
-from tests.door import made_key
+from sceneseek_server.access.keys import remove_key
+from tests.controlled_app import made_key
 from tests.drawing import NAMES, draw_gallery
 
 SCENESEEK = Path(sys.executable).with_name("sceneseek")

@@ -16,7 +16,7 @@ import pytest
 
 from sceneseek.bundle import Bundle
 from tests.conftest import CommandLine
-from tests.door import made_key
+from tests.controlled_app import made_key
 
 # An address of this machine that is none of the names the host check lets in, as a container's is not.
 ADDRESS = "127.0.0.2"

@@ -13,7 +13,7 @@ from sceneseek.bundle import Bundle
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from sceneseek_server.app import create_app
-from sceneseek_server.guard import Guard
+from sceneseek_server.service import AccessSettings
 from tests.engines import ENGINES, opened
 
 
@@ -37,4 +37,4 @@ def search(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def client(search: Search) -> FlaskClient:
     """The application's test client over `search`."""
-    return create_app(search, Guard(show_paths=True)).test_client()
+    return create_app(search, AccessSettings(show_paths=True)).test_client()

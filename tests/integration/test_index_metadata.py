@@ -22,7 +22,7 @@ from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_indexer.receipt import Receipt
 from sceneseek_indexer.sidecar import Sidecar
 from sceneseek_server.app import create_app
-from sceneseek_server.guard import Guard
+from sceneseek_server.service import AccessSettings
 from tests.drawing import NAMES, draw_gallery, scenery
 
 COPIES = {"1.jpg": ("1 small.jpg", "1.webp", "1 grey.png"), "2.jpg": ("2 cropped.jpg",)}
@@ -67,7 +67,7 @@ def search(bundle: Bundle, first: tuple[Path, Receipt], tmp_path_factory: pytest
 
 @pytest.fixture(scope="module")
 def client(search: Search) -> FlaskClient:
-    return create_app(search, Guard(show_paths=True)).test_client()
+    return create_app(search, AccessSettings(show_paths=True)).test_client()
 
 
 def payloads(store: VectorStore) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek_indexer.build import index_folder
 from sceneseek_server.app import create_app
 from sceneseek_server.feedback_log import FeedbackLog
-from sceneseek_server.guard import Guard
+from sceneseek_server.service import AccessSettings
 from tests.played_grpc import PlayedGrpc
 from tests.played_qdrant import PlayedQdrant
 
@@ -57,7 +57,7 @@ def only_reads(http: PlayedQdrant, grpc: PlayedGrpc) -> bool:
 
 def ask_everything(search: Search, feedback: FeedbackLog) -> None:
     """A request of each kind; each is answered."""
-    client = create_app(search, Guard(show_paths=True), feedback=feedback).test_client()
+    client = create_app(search, AccessSettings(show_paths=True), feedback=feedback).test_client()
     first = client.get("/v1/search?q=a+red+circle&k=3").json["results"][0]  # type: ignore[index]
     rating = {"query": "a red circle", "image": first["id"], "rating": 4}
     answers = [

@@ -24,7 +24,7 @@ from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek.vectors import Vectors
 from sceneseek_indexer.build import index_folder
 from sceneseek_server.app import create_app
-from sceneseek_server.guard import Guard
+from sceneseek_server.service import AccessSettings
 from tests.drawing import NAMES
 from tests.played_qdrant import PlayedQdrant
 
@@ -146,7 +146,7 @@ def test_qdrant_that_is_away_is_a_problem_told_soon_and_forgotten_when_it_is_bac
 def test_a_generation_that_cannot_be_followed_is_told_of_while_the_old_one_answers(
     search: Search, tmp_path: Path, show: bool
 ) -> None:
-    client = create_app(search, Guard(show_paths=show)).test_client()
+    client = create_app(search, AccessSettings(show_paths=show)).test_client()
     search.live.follow(every=3600)
     (tmp_path / "index" / "alias-images").write_text("gone")
     assert search.live.refresh() is False

@@ -15,7 +15,7 @@ from werkzeug.test import encode_multipart
 from sceneseek.payload import point_id
 from sceneseek.search import Search
 from sceneseek_server.app import create_app
-from sceneseek_server.guard import Guard
+from sceneseek_server.service import AccessSettings
 from tests.drawing import NAMES
 
 SEARCH, SCORE = "/v1/search", "/v1/score"
@@ -146,7 +146,7 @@ def test_a_flaw_in_one_of_several_searches_is_named_with_its_place(
 
 
 def test_several_searches_count_as_several_against_the_rate(search: Search) -> None:
-    client = create_app(search, Guard(rate_limit="4/hour")).test_client()
+    client = create_app(search, AccessSettings(rate_limit="4/hour")).test_client()
     three = {"queries": [{"q": "x", "k": 1}] * 3}
     assert client.post(SEARCH, json=three).status_code == 200
     refused = client.post(SEARCH, json=three)

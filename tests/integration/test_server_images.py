@@ -19,8 +19,8 @@ from sceneseek.payload import point_id
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek_indexer.build import index_folder
-from sceneseek_server.app import DEFAULT_GUARD, create_app
-from sceneseek_server.guard import Guard
+from sceneseek_server.app import DEFAULT_ACCESS, create_app
+from sceneseek_server.service import AccessSettings
 from sceneseek_server.thumbnails import LONGEST_SIDE, Thumbnails, draw_thumbnail
 
 
@@ -29,7 +29,7 @@ def serve(bundle: Bundle, tmp_path: Path) -> Iterator[Callable[..., FlaskClient]
     """Index a folder and serve it."""
     opened: list[Search] = []
 
-    def serve_folder(folder: Path, settings: Guard = DEFAULT_GUARD) -> FlaskClient:
+    def serve_folder(folder: Path, settings: AccessSettings = DEFAULT_ACCESS) -> FlaskClient:
         url = f"file:{tmp_path / 'index'}"
         index_folder(folder, bundle, open_store(url))
         opened.append(Search(bundle, open_store(url), "cpu"))
@@ -155,7 +155,7 @@ def test_there_is_no_way_to_a_file_but_by_the_id_of_an_indexed_image(client: Fla
 def test_a_file_that_has_gone_since_is_not_found_and_the_answer_says_to_reindex(
     serve: Callable[..., FlaskClient], folder: Path, thumbnail: bool, show: bool
 ) -> None:
-    client = serve(folder, Guard(show_paths=show))
+    client = serve(folder, AccessSettings(show_paths=show))
     (folder / "red.png").unlink()
     problem = fetch(client, address("red.png", thumbnail)).get_json(force=True)
     assert problem["status"] == 404
@@ -167,7 +167,9 @@ def test_a_file_that_has_gone_since_is_not_found_and_the_answer_says_to_reindex(
 def test_an_original_is_saved_under_its_name_only_where_paths_are_shown(
     serve: Callable[..., FlaskClient], folder: Path, show: bool, name: str
 ) -> None:
-    disposition = fetch(serve(folder, Guard(show_paths=show)), address("red.png")).headers["Content-Disposition"]
+    disposition = fetch(serve(folder, AccessSettings(show_paths=show)), address("red.png")).headers[
+        "Content-Disposition"
+    ]
     assert disposition == f"inline; filename={name}"
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from sceneseek.search import Answer, Explanation, Image, Result, Scores
-from sceneseek_server.guard.paths import shows_paths
+from sceneseek_server.access.control import shows_paths
 
 Score = Annotated[
     float | None, Field(ge=0, le=1, description="How well the text matches the image; null where there is no text.")

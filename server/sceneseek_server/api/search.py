@@ -7,14 +7,13 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from sceneseek.request import Query
 from sceneseek.search import Answer, Search
+from sceneseek_server.access.control import charge, check_filter
 from sceneseek_server.answer import json_answer
 from sceneseek_server.api.deadline import deadline
 from sceneseek_server.api.documents import AnswerDocument, AnswersDocument, answer_document
 from sceneseek_server.api.operation import operation
 from sceneseek_server.api.search_request import SearchArguments, SearchBody, SearchesBody, read_body
 from sceneseek_server.api.uploads import FORM, Uploads
-from sceneseek_server.guard import charge
-from sceneseek_server.guard.paths import check_filter
 from sceneseek_server.observe import record_stages
 
 NOT_THERE = {404: "The image to search by is not in the index."}

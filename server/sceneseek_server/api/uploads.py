@@ -1,7 +1,7 @@
 """Pictures that come with a request: few at a time are decoded, and of each no more pixels are kept than are looked at.
 
 So what the pictures of all requests together may take is bounded: two whole ones, and small ones for the others. How
-large a form may be is the guard's to say (`guard`): one picture may be as large as all may be together.
+large a form may be is decided by access control: one picture may be as large as all may be together.
 """
 
 from __future__ import annotations

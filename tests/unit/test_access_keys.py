@@ -1,4 +1,4 @@
-"""Keys: how they are made and kept, where a request may carry them, and what one without them is told."""
+"""API keys: how they are made and stored, where a request may carry them, and the answer without a valid one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from click.testing import CliRunner
 from flask.testing import FlaskClient
 
 from sceneseek.errors import InvalidRequest, NotFound, SourceError
-from sceneseek_server.guard import Guard
-from sceneseek_server.guard import keys as keys_module
-from sceneseek_server.guard.command import keys as keys_command
-from sceneseek_server.guard.key_file import read_keys, remove_key
-from sceneseek_server.guard.keys import KeyRing
-from tests.door import SEARCH, behind_door, made_key
+from sceneseek_server.access import keys as keys_module
+from sceneseek_server.access.keys import KeyRing, read_keys, remove_key
+from sceneseek_server.command import keys as keys_command
+from sceneseek_server.service import AccessSettings
+from tests.controlled_app import SEARCH, controlled_client, made_key
 
 
 @pytest.fixture
@@ -38,13 +37,13 @@ def key(file: Path) -> str:
 
 @pytest.fixture
 def client(file: Path, key: str) -> FlaskClient:
-    return behind_door(Guard(api_keys=file))
+    return controlled_client(AccessSettings(api_keys=file))
 
 
 @pytest.fixture
-def look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ring looks at its file at every request, not once a second."""
-    monkeypatch.setattr(keys_module, "_LOOK_EVERY", 0.0)
+def refresh_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key ring looks at its file at every request, not once a second."""
+    monkeypatch.setattr(keys_module, "_REFRESH_INTERVAL", 0.0)
 
 
 def one_key(**fields: str) -> str:
@@ -78,7 +77,7 @@ WRONG: dict[str, Callable[[str], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
-def test_a_key_opens_in_each_way_that_it_may_come(
+def test_a_key_is_accepted_in_each_header_that_may_carry_it(
     client: FlaskClient, key: str, way: Callable[[str], dict[str, str]]
 ) -> None:
     response = client.get(SEARCH, headers=way(key))
@@ -87,7 +86,7 @@ def test_a_key_opens_in_each_way_that_it_may_come(
 
 
 @pytest.mark.parametrize("way", WRONG.values(), ids=list(WRONG))
-def test_whatever_is_wrong_is_refused_with_the_same_words(
+def test_every_invalid_key_gets_the_same_answer(
     client: FlaskClient, key: str, way: Callable[[str], dict[str, str]]
 ) -> None:
     response = client.get(SEARCH, headers=way(key))
@@ -97,28 +96,28 @@ def test_whatever_is_wrong_is_refused_with_the_same_words(
     assert [challenge.split()[0] for challenge in challenges] == ["Bearer", "Basic"], "browsers ask for the second"
 
 
-def test_a_key_in_the_address_is_not_taken(client: FlaskClient, key: str) -> None:
+def test_a_key_in_the_url_is_ignored(client: FlaskClient, key: str) -> None:
     assert client.get(f"{SEARCH}?api_key={key}&key={key}&access_token={key}").status_code == 401
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/static/page.js", "/metrics", "/openapi.json", "/nowhere", "/v1/images/1", "//"]
 )
-def test_everything_needs_a_key_known_or_not(client: FlaskClient, path: str) -> None:
+def test_every_path_needs_a_key_whether_it_exists_or_not(client: FlaskClient, path: str) -> None:
     assert client.get(path).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_is_told_without_a_key(client: FlaskClient, path: str) -> None:
+def test_health_needs_no_key(client: FlaskClient, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
-def test_without_a_file_of_keys_everyone_is_let_in() -> None:
-    response = behind_door(Guard()).get(SEARCH)
+def test_without_a_key_file_no_key_is_needed() -> None:
+    response = controlled_client(AccessSettings()).get(SEARCH)
     assert response.get_json() == {"address": "127.0.0.1", "key": None, "bytes": 0}
 
 
-def test_only_the_hash_of_a_key_is_kept_and_for_its_owner_alone(file: Path, key: str) -> None:
+def test_the_key_file_stores_hashes_and_only_its_owner_may_read_it(file: Path, key: str) -> None:
     text = file.read_text()
     assert key not in text
     assert key.removeprefix("sceneseek_") not in text
@@ -131,8 +130,8 @@ def test_keys_differ(file: Path) -> None:
     assert len({made_key(file, f"key-{i}") for i in range(3)}) == 3
 
 
-@pytest.mark.usefixtures("look_at_once")
-def test_keys_are_rotated_without_a_restart_and_a_removed_one_no_longer_opens(
+@pytest.mark.usefixtures("refresh_always")
+def test_keys_are_rotated_without_a_restart_and_a_removed_one_is_invalid(
     client: FlaskClient, file: Path, key: str
 ) -> None:
     new = made_key(file, "phone-2")
@@ -140,18 +139,18 @@ def test_keys_are_rotated_without_a_restart_and_a_removed_one_no_longer_opens(
     remove_key(file, "phone")
     assert [client.get(SEARCH, headers={"X-API-Key": each}).status_code for each in (key, new)] == [401, 200]
     remove_key(file, "phone-2")
-    assert client.get(SEARCH, headers={"X-API-Key": new}).status_code == 401, "no keys let nobody in, not everybody"
+    assert client.get(SEARCH, headers={"X-API-Key": new}).status_code == 401, "an empty key file admits nobody"
 
 
-def test_a_key_opens_until_it_expires(file: Path) -> None:
+def test_a_key_is_valid_until_it_expires(file: Path) -> None:
     old, good = made_key(file, "old", expires=timedelta(seconds=1)), made_key(file, "good", expires=timedelta(36_000))
-    client = behind_door(Guard(api_keys=file))
+    client = controlled_client(AccessSettings(api_keys=file))
     assert [client.get(SEARCH, headers={"X-API-Key": each}).status_code for each in (old, good)] == [401, 200]
 
 
-@pytest.mark.usefixtures("look_at_once")
+@pytest.mark.usefixtures("refresh_always")
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"keys": [{"name": "x"}]}', None], ids=repr)
-def test_a_file_that_breaks_changes_no_key_and_is_told_of(
+def test_a_damaged_key_file_changes_no_key_and_is_reported(
     client: FlaskClient, file: Path, key: str, damage: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = file.read_text()
@@ -162,7 +161,7 @@ def test_a_file_that_breaks_changes_no_key_and_is_told_of(
     for _ in range(3):
         assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200
     problem = client.get("/readyz").get_json()["problem"]
-    assert "keys before its last change are still good" in problem
+    assert "keys before its last change are still valid" in problem
     assert str(file) not in problem
     assert [str(file) in record.getMessage() for record in caplog.records] == [True], "once, not at each request"
     file.write_text(whole)
@@ -182,22 +181,22 @@ def test_a_file_that_breaks_changes_no_key_and_is_told_of(
     ],
     ids=["missing", "empty", "no keys", "a key in place of its hash", "no rate"],
 )  # fmt: skip
-def test_a_service_that_was_to_be_closed_does_not_start_open(file: Path, content: str | None, says: str) -> None:
+def test_a_service_does_not_start_with_an_unusable_key_file(file: Path, content: str | None, says: str) -> None:
     if content is not None:
         file.write_text(content)
         file.chmod(0o600)
     with pytest.raises(SourceError, match=says) as refused:
-        behind_door(Guard(api_keys=file))
+        controlled_client(AccessSettings(api_keys=file))
     assert "sceneseek_secret" not in str(refused.value)
 
 
-def test_a_file_that_others_may_write_is_not_believed(file: Path, key: str) -> None:
+def test_a_key_file_that_others_may_write_is_rejected(file: Path, key: str) -> None:
     file.chmod(0o620)
     with pytest.raises(SourceError, match="can be written by others"):
         KeyRing(file)
 
 
-def test_two_keys_have_two_names(file: Path, key: str) -> None:
+def test_names_and_hashes_of_keys_are_unique(file: Path, key: str) -> None:
     with pytest.raises(InvalidRequest, match="there is a key named phone"):
         made_key(file)
     document = json.loads(file.read_text())
@@ -206,7 +205,7 @@ def test_two_keys_have_two_names(file: Path, key: str) -> None:
         read_keys(file)
 
 
-def test_keys_added_at_the_same_time_are_all_kept(file: Path) -> None:
+def test_keys_added_concurrently_are_all_stored(file: Path) -> None:
     adding = [threading.Thread(target=made_key, args=(file, f"key-{i}")) for i in range(8)]
     for thread in adding:
         thread.start()
@@ -216,12 +215,12 @@ def test_keys_added_at_the_same_time_are_all_kept(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "x\n", "a/b", "x" * 65])
-def test_a_name_is_short_and_safe_to_log(file: Path, name: str) -> None:
+def test_a_key_name_is_short_and_safe_to_log(file: Path, name: str) -> None:
     with pytest.raises(InvalidRequest, match="no name for a key"):
         made_key(file, name)
 
 
-def test_every_key_is_compared_whichever_is_right(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_key_is_compared_whichever_matches(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = [made_key(file, f"key-{i}") for i in range(5)]
     ring = KeyRing(file)
     compared: list[str] = []
@@ -237,7 +236,7 @@ def test_every_key_is_compared_whichever_is_right(file: Path, monkeypatch: pytes
         assert len(compared) == 5
 
 
-def test_wrong_keys_are_limited_by_address_and_the_right_one_goes_on_opening(
+def test_wrong_keys_are_limited_by_address_and_a_valid_one_still_passes(
     client: FlaskClient, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = [client.get(SEARCH, headers={"X-API-Key": f"guess-{i}"}).status_code for i in range(30)]
@@ -245,14 +244,14 @@ def test_wrong_keys_are_limited_by_address_and_the_right_one_goes_on_opening(
     assert set(seen[20:]) == {429}
     limited = client.get(SEARCH, headers={"X-API-Key": "guess"})
     assert int(limited.headers["Retry-After"]) >= 1
-    assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200, "nobody is shut out by others"
+    assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200, "a client cannot lock others out"
     elsewhere = client.get(SEARCH, headers={"X-API-Key": "guess"}, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
     assert elsewhere.status_code == 401
     assert len(caplog.records) == 21, "guessing does not fill the log"
     assert "guess" not in caplog.text
 
 
-def test_no_key_shows_in_what_is_printed_or_logged(
+def test_no_key_appears_in_output_or_logs(
     client: FlaskClient, file: Path, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -266,7 +265,7 @@ def test_no_key_shows_in_what_is_printed_or_logged(
         assert secret not in shown
 
 
-def test_the_command_makes_lists_and_removes_keys(file: Path) -> None:
+def test_the_command_adds_lists_and_removes_keys(file: Path) -> None:
     def run(*words: str) -> str:
         done = CliRunner().invoke(keys_command, [*words, "--api-keys", str(file)], catch_exceptions=False)
         assert done.exit_code == 0, done.output
@@ -289,7 +288,7 @@ def test_the_command_makes_lists_and_removes_keys(file: Path) -> None:
         keys_command.main(["remove", "phone", "--api-keys", str(file)], standalone_mode=False)
 
 
-def test_the_command_asks_for_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_needs_a_key_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCENESEEK_API_KEYS", raising=False)
     with pytest.raises(click.UsageError, match="no file of keys is named"):
         keys_command.main(["list"], standalone_mode=False)

@@ -1,4 +1,4 @@
-"""Names that the service is asked by, and pages of other sites: what a browser can be made to send, and to read."""
+"""Host names, and pages of other sites: what a browser can be made to send, and to read."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from sceneseek.errors import InvalidRequest
-from sceneseek_server.guard import Guard
-from sceneseek_server.guard.origins import checked_origin
-from tests.door import SEARCH, behind_door, made_key
+from sceneseek_server.access.origins import checked_origin
+from sceneseek_server.service import AccessSettings
+from tests.controlled_app import SEARCH, controlled_client, made_key
 
 ELSEWHERE = "https://elsewhere.example"
 FRIEND = "https://friend.example"
@@ -18,12 +18,12 @@ FRIEND = "https://friend.example"
 
 @pytest.fixture
 def closed() -> FlaskClient:
-    return behind_door(Guard(bound_to="127.0.0.1"))
+    return controlled_client(AccessSettings(bound_to="127.0.0.1"))
 
 
 @pytest.fixture
 def friendly() -> FlaskClient:
-    return behind_door(Guard(cors_origins=(FRIEND,)))
+    return controlled_client(AccessSettings(cors_origins=(FRIEND,)))
 
 
 def asked_as(client: FlaskClient, host: str, path: str = SEARCH) -> int:
@@ -31,44 +31,44 @@ def asked_as(client: FlaskClient, host: str, path: str = SEARCH) -> int:
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "localhost."])
-def test_on_this_machine_alone_its_names_are_taken(closed: FlaskClient, host: str) -> None:
+def test_on_loopback_its_names_are_accepted(closed: FlaskClient, host: str) -> None:
     assert asked_as(closed, host) == 200
 
 
 @pytest.mark.parametrize(
     "host", ["rebound.example", "rebound.example:8080", "127.0.0.1.rebound.example", "localhost.x.example", "[::2]"]
 )
-def test_on_this_machine_alone_no_other_name_is_taken(closed: FlaskClient, host: str) -> None:
+def test_on_loopback_no_other_name_is_accepted(closed: FlaskClient, host: str) -> None:
     response = closed.get(SEARCH, headers={"Host": host})
     assert (response.status_code, response.content_type) == (421, "application/problem+json")
     assert "--allowed-host" in response.get_json(force=True)["hint"]
-    assert asked_as(closed, host, "/readyz") == 200, "whoever balances asks by any name"
+    assert asked_as(closed, host, "/readyz") == 200, "load balancers use any name"
 
 
 @pytest.mark.parametrize("bound_to", ["0.0.0.0", "::", "192.0.2.1", "photos.example"])  # noqa: S104 - not bound to
-def test_in_a_network_any_name_is_taken_until_names_are_named(bound_to: str) -> None:
-    assert asked_as(behind_door(Guard(bound_to=bound_to)), "any.example") == 200
-    named = behind_door(Guard(bound_to=bound_to, allowed_hosts=("photos.example",)))
+def test_in_a_network_any_name_is_accepted_until_names_are_configured(bound_to: str) -> None:
+    assert asked_as(controlled_client(AccessSettings(bound_to=bound_to)), "any.example") == 200
+    named = controlled_client(AccessSettings(bound_to=bound_to, allowed_hosts=("photos.example",)))
     assert [asked_as(named, host) for host in ("Photos.example:80", "localhost", "any.example")] == [200, 200, 421]
 
 
-def test_a_star_takes_any_name() -> None:
-    assert asked_as(behind_door(Guard(bound_to="127.0.0.1", allowed_hosts=("*",))), "any.example") == 200
+def test_a_star_accepts_any_name() -> None:
+    assert asked_as(controlled_client(AccessSettings(bound_to="127.0.0.1", allowed_hosts=("*",))), "any.example") == 200
 
 
-def test_a_proxys_word_for_the_host_is_not_taken() -> None:
-    client = behind_door(Guard(bound_to="127.0.0.1", trusted_proxies=1))
+def test_x_forwarded_host_is_ignored() -> None:
+    client = controlled_client(AccessSettings(bound_to="127.0.0.1", trusted_proxies=1))
     assert client.get(SEARCH, headers={"Host": "x.example", "X-Forwarded-Host": "localhost"}).status_code == 421
 
 
 def test_by_default_no_other_origin_may_read_anything() -> None:
-    client = behind_door(Guard())
+    client = controlled_client(AccessSettings())
     for method in ("GET", "OPTIONS"):
         headers = client.open(SEARCH, method=method, headers={"Origin": ELSEWHERE}).headers
         assert not [name for name, _ in headers if name.startswith("Access-Control")]
 
 
-def test_an_origin_that_was_named_may_read_and_no_other(friendly: FlaskClient) -> None:
+def test_only_a_configured_origin_may_read_answers(friendly: FlaskClient) -> None:
     headers = friendly.get(SEARCH, headers={"Origin": FRIEND, "Sec-Fetch-Site": "cross-site"}).headers
     assert headers["Access-Control-Allow-Origin"] == FRIEND
     assert "Access-Control-Allow-Credentials" not in headers
@@ -79,9 +79,9 @@ def test_an_origin_that_was_named_may_read_and_no_other(friendly: FlaskClient) -
         assert headers["Vary"] == "Origin", "caches tell them apart"
 
 
-def test_an_origin_that_was_named_is_told_beforehand_what_it_may_send(tmp_path: Path) -> None:
+def test_a_configured_origin_gets_an_answer_to_its_preflight(tmp_path: Path) -> None:
     key = made_key(tmp_path / "keys.json")
-    client = behind_door(Guard(api_keys=tmp_path / "keys.json", cors_origins=(FRIEND,)))
+    client = controlled_client(AccessSettings(api_keys=tmp_path / "keys.json", cors_origins=(FRIEND,)))
     asking = {"Origin": FRIEND, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
     told = client.options(SEARCH, headers=asking)
     assert (told.status_code, told.data) == (204, b"")
@@ -95,17 +95,17 @@ def test_an_origin_that_was_named_is_told_beforehand_what_it_may_send(tmp_path: 
 
 @pytest.mark.parametrize("text", ["*", "null", "friend.example", "https://", "https://a.example/", "https://a.example/x",
     "ftp://a.example", "https://u:p@a.example", "https://a.example:port", "https://*.example/"])  # fmt: skip
-def test_what_is_no_origin_is_refused(text: str) -> None:
+def test_a_malformed_origin_is_rejected(text: str) -> None:
     with pytest.raises(InvalidRequest, match="is no origin"):
         checked_origin(text)
 
 
-def test_an_origin_is_one_with_or_without_a_port() -> None:
+def test_an_origin_may_have_a_port() -> None:
     assert checked_origin("http://localhost:3000") == "http://localhost:3000"
     assert checked_origin("https://Friend.example") == FRIEND
 
 
-SENT_BY_OTHERS = {
+CROSS_SITE = {
     "a picture": ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}),
     "a frame": ("GET", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}),
     "a form": ("POST", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}),
@@ -113,7 +113,7 @@ SENT_BY_OTHERS = {
     "an old browser's form": ("POST", {"Origin": ELSEWHERE}),
     "a form of no origin": ("POST", {"Origin": "null"}),
 }
-MEANT = {
+INTENDED = {
     "our page": ("POST", {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Origin": "http://localhost"}),
     "our page behind a proxy": ("POST", {"Sec-Fetch-Site": "same-origin", "Origin": "https://photos.example"}),
     "our page in an old browser": ("POST", {"Origin": "http://localhost"}),
@@ -123,12 +123,12 @@ MEANT = {
 }
 
 
-@pytest.mark.parametrize(("method", "headers"), SENT_BY_OTHERS.values(), ids=list(SENT_BY_OTHERS))
-def test_what_another_site_makes_a_browser_send_is_refused(method: str, headers: dict[str, str]) -> None:
-    response = behind_door(Guard()).open(SEARCH, method=method, headers=headers)
+@pytest.mark.parametrize(("method", "headers"), CROSS_SITE.values(), ids=list(CROSS_SITE))
+def test_requests_that_another_site_makes_a_browser_send_get_403(method: str, headers: dict[str, str]) -> None:
+    response = controlled_client(AccessSettings()).open(SEARCH, method=method, headers=headers)
     assert (response.status_code, response.content_type) == (403, "application/problem+json")
 
 
-@pytest.mark.parametrize(("method", "headers"), MEANT.values(), ids=list(MEANT))
-def test_what_a_person_or_program_means_to_send_is_answered(method: str, headers: dict[str, str]) -> None:
-    assert behind_door(Guard()).open(SEARCH, method=method, headers=headers).status_code == 200
+@pytest.mark.parametrize(("method", "headers"), INTENDED.values(), ids=list(INTENDED))
+def test_requests_of_people_and_programs_are_answered(method: str, headers: dict[str, str]) -> None:
+    assert controlled_client(AccessSettings()).open(SEARCH, method=method, headers=headers).status_code == 200

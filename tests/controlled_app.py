@@ -1,4 +1,4 @@
-"""A small application behind the real door, so that the door can be tried without a bundle."""
+"""A small application behind the real access control, which can be tested so without a bundle."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 
 from sceneseek.errors import IndexUnavailable
+from sceneseek_server.access.control import caller, control_access, key_file_problem
+from sceneseek_server.access.keys import add_key, new_key
 from sceneseek_server.errors import answer_errors_as_problems
-from sceneseek_server.guard import Guard, guard, guard_problem
-from sceneseek_server.guard.caller import caller
-from sceneseek_server.guard.key_file import add_key, new_key
 from sceneseek_server.headers import add_security_headers
+from sceneseek_server.service import AccessSettings
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SEARCH = "/v1/search"
 
 
-def behind_door(settings: Guard) -> FlaskClient:
+def controlled_client(settings: AccessSettings) -> FlaskClient:
     """The client of an application with one view of each kind; `/v1/search` answers who asked."""
-    app = Flask("door", static_folder=None)
+    app = Flask("controlled", static_folder=None)
     answer_errors_as_problems(app)
-    guard(app, settings)
+    control_access(app, settings)
     add_security_headers(app)
 
     @app.route(SEARCH, methods=["GET", "POST"])
@@ -42,7 +42,7 @@ def behind_door(settings: Guard) -> FlaskClient:
 
     for path in ("/", "/static/page.js", "/healthz", "/v1/images/1", "/v1/images/1/thumbnail"):
         app.add_url_rule(path, path, lambda: "here")
-    app.add_url_rule("/readyz", "readyz", lambda: {"problem": guard_problem()})
+    app.add_url_rule("/readyz", "readyz", lambda: {"problem": key_file_problem()})
     return app.test_client()
 
 

@@ -1,7 +1,7 @@
-"""Rate limits: `limits`' sliding windows, over a memory that stays small whoever comes.
+"""Rate limits: the sliding windows of `limits`, over a storage of bounded size.
 
-The library's own memory would not do: it keeps something of every address for ever, and starts a thread that walks
-through all of them at nearly every request.
+The library's own memory storage grows with every address, and starts a thread that walks through all of them at nearly
+every request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from sceneseek.errors import InvalidRequest
 
-# Two for each of 25,000 senders: some 12 MB.
+# Two for each of 25,000 clients: some 12 MB.
 MAX_COUNTERS = 50_000
 
 
@@ -28,7 +28,7 @@ def parsed_rate(text: str) -> RateLimitItem:
     """A rate as people write it: ``20/second``, ``100 per 5 minutes``.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is malformed.
     """
     try:
         rates = parse_many(text)
@@ -41,18 +41,18 @@ def parsed_rate(text: str) -> RateLimitItem:
 
 @functools.lru_cache(1_024)
 def times(rate: RateLimitItem, factor: int) -> RateLimitItem:
-    """So many times a rate, in the same time."""
+    """A multiple of a rate, over the same time."""
     return type(rate)(rate.amount * factor, rate.multiples)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where a sender stands after a request.
+class Usage:
+    """A client's use of its rate limit after a request.
 
     Attributes:
         allowed: whether this request was within the rate.
-        remaining: how many more are.
-        retry_after: seconds until one more is, if this one was not; else until there are more.
+        remaining: how many more would be.
+        retry_after: seconds until one more request is within the rate.
     """
 
     allowed: bool
@@ -60,41 +60,41 @@ class Standing:
     retry_after: float
 
 
-class Rates:
-    """Who asked how often. Thread-safe.
+class RateLimiter:
+    """Counts requests by client. Thread-safe.
 
     Args:
-        max_counters: the most that is remembered; what is oldest is forgotten first, in its sender's favour.
+        max_counters: how many counters it holds; the oldest is dropped first, in its client's favour.
     """
 
     def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
-        self._counters = _Counters(max_counters)
+        self._counters = _BoundedStorage(max_counters)
         self._windows = SlidingWindowCounterRateLimiter(self._counters)
-        # The library's counting is several steps.
-        self._guard = threading.Lock()
+        # The library counts in several steps.
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """How many counters there are."""
         return len(self._counters.counts)
 
-    def hit(self, rate: RateLimitItem, identity: str, weight: int = 1) -> Standing:
-        """Count a request of a sender, or one that weighs as much as so many, at most as a whole window."""
-        with self._guard:
-            allowed = self._windows.hit(rate, identity, cost=min(weight, rate.amount))
+    def hit(self, rate: RateLimitItem, identity: str, cost: int = 1) -> Usage:
+        """Count a request of a client as `cost` requests, at most as a whole window."""
+        with self._lock:
+            allowed = self._windows.hit(rate, identity, cost=min(cost, rate.amount))
             reset, remaining = self._windows.get_window_stats(rate, identity)
-        # A window's end alone makes no room: the one before it weighs on, and less with each of these steps. The
-        # millisecond is for what rounding takes away.
+        # A window's end alone frees nothing: the window before still weighs in, less with each of these steps. The
+        # millisecond makes up for rounding.
         step = rate.get_expiry() / rate.amount + 0.001
-        return Standing(allowed, remaining, max(0.0, reset - time.time()) + step)
+        return Usage(allowed, remaining, max(0.0, reset - time.time()) + step)
 
 
 def in_seconds(wait: float) -> str:
-    """A wait as Retry-After has it: whole seconds, never too few."""
+    """A wait as in Retry-After: whole seconds, rounded up, at least one."""
     return str(max(1, math.ceil(wait)))
 
 
-class _Counters(MemoryStorage):
-    """The counters of the library's windows, at most so many, without its locks and its thread."""
+class _BoundedStorage(MemoryStorage):
+    """A bounded number of counters, without the library's locks and its thread."""
 
     def __init__(self, max_counters: int) -> None:
         super().__init__()

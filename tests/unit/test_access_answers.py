@@ -1,4 +1,4 @@
-"""What answers may tell, and how much a body may weigh."""
+"""What answers may reveal, and how large a body may be."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import pytest
 
 from sceneseek.errors import BundleError, InvalidRequest
 from sceneseek.filters import filter_from_json, filter_from_words
-from sceneseek_server.guard import Guard
-from sceneseek_server.guard.paths import check_filter
-from tests.door import SEARCH, behind_door
+from sceneseek_server.access.control import check_filter
+from sceneseek_server.service import AccessSettings
+from tests.controlled_app import SEARCH, controlled_client
 
 
 @pytest.mark.parametrize("show", [False, True])
-def test_words_that_may_name_files_are_told_only_where_paths_are_shown(
+def test_details_that_may_contain_paths_are_sent_only_where_paths_are_shown(
     show: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    response = behind_door(Guard(show_paths=show)).get("/broken")
+    response = controlled_client(AccessSettings(show_paths=show)).get("/broken")
     assert response.status_code == 503
     assert (b"/srv/private" in response.data) == show
     problem = response.get_json(force=True)
     assert problem["type"] == "urn:sceneseek:problem:index-unavailable"
     assert problem["detail"]
     assert problem["hint"]
-    assert "/srv/private" in caplog.text, "the operator is always told"
+    assert "/srv/private" in caplog.text, "the log has them always"
 
 
-def test_an_error_that_nobody_thought_of_is_kept_from_clients() -> None:
+def test_details_of_errors_are_hidden_from_clients_by_default() -> None:
     assert BundleError.for_clients is False
     assert InvalidRequest.for_clients is True
 
@@ -45,31 +45,34 @@ def test_an_error_that_nobody_thought_of_is_kept_from_clients() -> None:
         ['{"any": [{"field": "year", "gte": 1}, {"not": {"all": [{"path_prefix": "a"}]}}]}'],
     ],
 )
-def test_filters_confirm_no_path_unless_paths_are_shown(words: list[str]) -> None:
+def test_filters_on_paths_are_rejected_where_paths_are_hidden(words: list[str]) -> None:
     where = filter_from_words(words)
-    with behind_door(Guard()).application.app_context(), pytest.raises(InvalidRequest, match="does not show"):
+    with (
+        controlled_client(AccessSettings()).application.app_context(),
+        pytest.raises(InvalidRequest, match="does not show"),
+    ):
         check_filter(where)
-    with behind_door(Guard(show_paths=True)).application.app_context():
+    with controlled_client(AccessSettings(show_paths=True)).application.app_context():
         check_filter(where)
 
 
-def test_other_filters_pass_where_paths_are_hidden() -> None:
-    with behind_door(Guard()).application.app_context():
+def test_other_filters_are_accepted_where_paths_are_hidden() -> None:
+    with controlled_client(AccessSettings()).application.app_context():
         check_filter(None)
         check_filter(filter_from_words(["year>=1990", "tags=dog|cat", "metadata.path=x", "format=JPEG"]))
         check_filter(filter_from_json({"field": "place", "near": {"lat": 1, "lon": 2, "meters": 3}}))
 
 
-def test_a_body_has_a_ceiling() -> None:
-    client = behind_door(Guard())
+def test_a_body_has_a_maximum_size() -> None:
+    client = controlled_client(AccessSettings())
     fits, too_large = b"x" * 2**20, b"x" * (2**20 + 1)
     assert client.post(SEARCH, data=fits).get_json()["bytes"] == 2**20
     refused = client.post(SEARCH, data=too_large)
     assert (refused.status_code, refused.content_type) == (413, "application/problem+json")
 
 
-def test_of_a_body_that_does_not_say_how_long_it_is_no_more_is_read() -> None:
-    endless = behind_door(Guard()).post(
+def test_a_body_without_a_length_is_read_up_to_the_maximum_size() -> None:
+    endless = controlled_client(AccessSettings()).post(
         SEARCH,
         input_stream=io.BytesIO(b"x" * 3 * 2**20),
         headers={"Transfer-Encoding": "chunked"},
@@ -85,15 +88,15 @@ def form(fields: dict[str, bytes], kind: str = "") -> dict[str, Any]:
     return {"data": b"".join([*parts, b"--x--\r\n"]), "content_type": "multipart/form-data; boundary=x"}
 
 
-def test_an_upload_may_weigh_what_was_set_and_no_more() -> None:
-    client = behind_door(Guard(max_upload=3 * 2**20))
+def test_an_upload_may_be_as_large_as_configured() -> None:
+    client = controlled_client(AccessSettings(max_upload=3 * 2**20))
     fits, too_large = (form({"image": b"x" * size * 2**20}, '; filename="a.jpg"') for size in (3, 4))
     assert client.post("/v1/upload", **fits).get_json() == {"image": 3 * 2**20}
     assert client.post("/v1/upload", **too_large).status_code == 413
 
 
-def test_a_form_has_few_parts_and_small_fields() -> None:
-    client = behind_door(Guard())
+def test_a_form_has_a_maximum_of_parts_and_of_text() -> None:
+    client = controlled_client(AccessSettings())
     assert client.post("/v1/upload", **form({f"field{i}": b"x" for i in range(32)})).status_code == 200
     assert client.post("/v1/upload", **form({f"field{i}": b"x" for i in range(33)})).status_code == 413
     assert client.post("/v1/upload", **form({"text": b"x" * (2**20 + 1)})).status_code == 413

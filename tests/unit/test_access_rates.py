@@ -1,4 +1,4 @@
-"""Rate limits: whose requests are counted together, what is told, and what is remembered."""
+"""Rate limits: which requests are counted together, what the answers say, and how much memory counting takes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from sceneseek.errors import InvalidRequest
-from sceneseek_server.guard import Guard
-from sceneseek_server.guard.caller import network
-from sceneseek_server.guard.rates import Rates, parsed_rate
-from tests.door import SEARCH, behind_door, made_key
+from sceneseek_server.access.control import network
+from sceneseek_server.access.rates import RateLimiter, parsed_rate
+from sceneseek_server.service import AccessSettings
+from tests.controlled_app import SEARCH, controlled_client, made_key
 
 
 class Clock:
@@ -39,8 +39,8 @@ def ask(client: FlaskClient, path: str = SEARCH, address: str = "192.0.2.1", **h
 
 
 @pytest.mark.usefixtures("clock")
-def test_more_than_the_rate_is_refused_and_told_when_to_come_again() -> None:
-    client = behind_door(Guard(rate_limit="3/minute"))
+def test_a_request_over_the_rate_gets_429_with_retry_after() -> None:
+    client = controlled_client(AccessSettings(rate_limit="3/minute"))
     answers = [client.get(SEARCH) for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert [answer.headers["RateLimit"].split(";")[1] for answer in answers] == ["r=2", "r=1", "r=0", "r=0"]
@@ -53,8 +53,8 @@ def test_more_than_the_rate_is_refused_and_told_when_to_come_again() -> None:
 
 @pytest.mark.parametrize("rate", ["1/second", "3/second", "20/second", "7/minute", "100 per 5 minutes"])
 @pytest.mark.parametrize("begun", [0.0, 0.4, 0.999])
-def test_who_waits_as_long_as_it_is_told_is_answered(clock: Clock, rate: str, begun: float) -> None:
-    client = behind_door(Guard(rate_limit=rate))
+def test_a_client_that_waits_for_retry_after_is_answered(clock: Clock, rate: str, begun: float) -> None:
+    client = controlled_client(AccessSettings(rate_limit=rate))
     clock.now += begun
     for _ in range(5):
         while (answer := client.get(SEARCH)).status_code == 200:
@@ -63,8 +63,8 @@ def test_who_waits_as_long_as_it_is_told_is_answered(clock: Clock, rate: str, be
         assert client.get(SEARCH).status_code == 200
 
 
-def test_over_any_stretch_of_time_hardly_more_than_the_rate_is_answered(clock: Clock) -> None:
-    client = behind_door(Guard(rate_limit="10/minute"))
+def test_the_rate_holds_over_sliding_windows(clock: Clock) -> None:
+    client = controlled_client(AccessSettings(rate_limit="10/minute"))
     answered = 0
     for _ in range(600):  # one a second, for ten minutes
         answered += client.get(SEARCH).status_code == 200
@@ -73,8 +73,8 @@ def test_over_any_stretch_of_time_hardly_more_than_the_rate_is_answered(clock: C
 
 
 @pytest.mark.usefixtures("clock")
-def test_addresses_are_counted_apart_and_those_of_one_subscriber_together() -> None:
-    client = behind_door(Guard(rate_limit="1/minute"))
+def test_addresses_are_counted_apart_and_an_ipv6_network_together() -> None:
+    client = controlled_client(AccessSettings(rate_limit="1/minute"))
     assert [ask(client, address=each) for each in ("192.0.2.1", "192.0.2.2", "192.0.2.1")] == [200, 200, 429]
     assert [ask(client, address=each) for each in ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")] == [
         200,
@@ -85,17 +85,17 @@ def test_addresses_are_counted_apart_and_those_of_one_subscriber_together() -> N
 
 
 @pytest.mark.usefixtures("clock")
-def test_keys_are_counted_apart_wherever_they_are_used_and_may_have_rates_of_their_own(tmp_path: Path) -> None:
+def test_keys_are_counted_apart_and_may_have_their_own_rates(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     slow, fast = made_key(file, "slow"), made_key(file, "fast", expires=timedelta(36_000), rate="3/minute")
-    client = behind_door(Guard(api_keys=file, rate_limit="1/minute"))
+    client = controlled_client(AccessSettings(api_keys=file, rate_limit="1/minute"))
     assert [ask(client, address=each, X_API_Key=slow) for each in ("192.0.2.1", "192.0.2.2")] == [200, 429]
     assert [ask(client, X_API_Key=fast) for _ in range(4)] == [200, 200, 200, 429]
 
 
 @pytest.mark.usefixtures("clock")
 def test_images_are_counted_apart_at_fifty_times_the_rate() -> None:
-    client = behind_door(Guard(rate_limit="1/minute"))
+    client = controlled_client(AccessSettings(rate_limit="1/minute"))
     images = [ask(client, path) for path in ("/v1/images/1", "/v1/images/1/thumbnail") for _ in range(25)]
     assert set(images) == {200}
     assert ask(client, "/v1/images/1") == 429
@@ -104,30 +104,30 @@ def test_images_are_counted_apart_at_fifty_times_the_rate() -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_the_page_and_health_are_not_counted() -> None:
-    client = behind_door(Guard(rate_limit="1/minute"))
+    client = controlled_client(AccessSettings(rate_limit="1/minute"))
     for path in ("/", "/static/page.js", "/healthz", "/readyz"):
         assert {ask(client, path) for _ in range(3)} == {200}
     assert {ask(client, "/nowhere") for _ in range(3)} == {404, 429}, "looking for holes is"
 
 
-def test_without_a_limit_nothing_is_counted_or_told() -> None:
-    client = behind_door(Guard())
+def test_without_a_limit_nothing_is_counted() -> None:
+    client = controlled_client(AccessSettings())
     assert {ask(client) for _ in range(100)} == {200}
     assert "RateLimit" not in client.get(SEARCH).headers
 
 
-def test_what_is_remembered_stays_small_whoever_comes() -> None:
-    rates = Rates(max_counters=100)
+def test_the_number_of_counters_is_bounded() -> None:
+    rates = RateLimiter(max_counters=100)
     rate = parsed_rate("1/hour")
     for i in range(1_000):
         assert rates.hit(rate, f"address {i}").allowed
     assert len(rates) == 100
-    assert not rates.hit(rate, "address 999").allowed, "the latest are remembered"
+    assert not rates.hit(rate, "address 999").allowed, "the latest are kept"
 
 
-def test_headers_of_proxies_are_believed_only_as_far_as_told() -> None:
+def test_forwarded_headers_are_trusted_for_the_configured_number_of_proxies() -> None:
     def address(trusted: int) -> str:
-        client = behind_door(Guard(trusted_proxies=trusted))
+        client = controlled_client(AccessSettings(trusted_proxies=trusted))
         seen = client.get(SEARCH, headers={"X-Forwarded-For": "192.0.2.1, 192.0.2.2, 192.0.2.3"})
         return str(seen.get_json()["address"])
 
@@ -135,6 +135,6 @@ def test_headers_of_proxies_are_believed_only_as_far_as_told() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "fast", "0/second", "20", "-1/second", "20/fortnight", "1/second;2/minute"])
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_a_malformed_rate_is_rejected(text: str) -> None:
     with pytest.raises(InvalidRequest, match="is no rate"):
         parsed_rate(text)

@@ -1,0 +1,287 @@
+"""Access control of a Flask application: `control_access`, called once, checks every request before its view.
+
+A request passes these checks in this order:
+
+    host      the Host header names this service                421
+    origin    no page of another web site sent it               403
+    key       it carries a valid API key, if keys are in use    401
+    rate      its client is within the rate limit               429
+
+`/healthz` and `/readyz` are exempt, so that load balancers and orchestrators need no key; they reveal no secrets.
+Requests from a listener that sets `EXEMPT` in the WSGI environment are exempt too (see `metrics_port`). The module also
+limits request bodies, and decides whether answers may contain paths.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import Flask, Response, after_this_request, current_app, g, request
+from limits import RateLimitItem
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from sceneseek.errors import InvalidRequest, SceneseekError
+from sceneseek.filters import All, AnyPart, Filter, InFolder, Not
+from sceneseek_server.access.keys import KeyRing, key_in
+from sceneseek_server.access.origins import Hosts, Origins
+from sceneseek_server.access.rates import RateLimiter, Usage, in_seconds, parsed_rate, times
+from sceneseek_server.service import AccessSettings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+log = logging.getLogger(__name__)
+
+# Set in the WSGI environment, where no header can, by a listener whose requests are not checked.
+EXEMPT = "sceneseek.access_exempt"
+# A body of JSON, and what of a form is not a file.
+MAX_BODY_BYTES = 2**20
+MAX_FORM_PARTS = 32
+# A page of results has as many images, so they are counted apart, at this multiple of the rate.
+IMAGES_PER_REQUEST = 50
+
+_EXEMPT_PATHS = frozenset({"/healthz", "/readyz"})
+# The page costs no more than an error does.
+_STATIC = "/static/"
+_IMAGES = "/v1/images/"
+# Guessing 256 bits is hopeless at any rate: this limits the noise in the log.
+_WRONG_KEYS = "20/minute"
+_CHALLENGES = ('Bearer realm="sceneseek"', 'Basic realm="sceneseek", charset="UTF-8"')
+_EXTENSION = "sceneseek-access"
+_SHOW_PATHS = "SHOW_PATHS"
+# What of the payload reveals where a file lies. `dhash` and `sha256` describe its content, which may be fetched anyway.
+_LOCATION_FIELDS = frozenset({"path", "path_bytes", "folders", "source"})
+
+
+class Unauthorized(SceneseekError):
+    """No key, or none that is valid; the answer does not say which."""
+
+    status = 401
+    slug = "unauthorized"
+    title = "A key is needed"
+    for_clients = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this needs a key",
+            "send it as Authorization: Bearer KEY or as X-API-Key: KEY; in a browser it is the password, of any user",
+        )
+
+
+class RateLimited(SceneseekError):
+    """A client exceeded its rate limit.
+
+    Args:
+        retry_after: seconds until the next request will be answered.
+    """
+
+    status = 429
+    slug = "rate-limited"
+    title = "Asked too often"
+    for_clients = True
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__("more was asked than the rate limit allows", "wait as long as Retry-After says")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The sender of a request.
+
+    Attributes:
+        address: the network address it came from, as far as proxies are trusted.
+        key: the name of its key; None where no keys are in use.
+    """
+
+    address: str
+    key: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What its requests are counted under."""
+        return f"key {self.key}" if self.key is not None else f"address {network(self.address)}"
+
+
+def control_access(app: Flask, settings: AccessSettings) -> None:
+    """Check every request of an application before its view.
+
+    Args:
+        app: must answer errors of its views as problems.
+        settings: what is required of requests, and what answers may reveal.
+
+    Raises:
+        SourceError: the key file cannot be read, or has no keys.
+        InvalidRequest: the rate limit or an origin is malformed.
+    """
+    app.config[_SHOW_PATHS] = settings.show_paths
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY_BYTES
+    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
+    control = app.extensions[_EXTENSION] = _AccessControl(settings)
+    app.before_request(control.check)
+    if settings.cors_origins:
+        app.after_request(lambda response: control.origins.add_headers(response, g.get("origin")))
+    if settings.trusted_proxies:
+        # Not the host: a proxy that does not set it would pass on what a client wrote, and `Hosts` would trust it.
+        count = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0, x_prefix=count)  # type: ignore[method-assign]  # Flask's documented place for a middleware
+
+
+def caller() -> Caller | None:
+    """The sender of the current request; None where it was exempt from the checks."""
+    return cast("Caller | None", g.get("caller"))
+
+
+def charge(extra: int) -> None:
+    """Count the current request as this many more: it holds several searches.
+
+    Raises:
+        RateLimited: that exceeds its sender's rate.
+    """
+    control = _current()
+    rate: RateLimitItem | None = g.rate
+    if rate is not None and extra > 0:
+        control.count(rate, "requests", extra)
+
+
+def key_file_problem() -> str | None:
+    """Why the current application does not follow its key file, for the operator; without a path. None if it does."""
+    keys = _current().keys
+    return keys.problem if keys is not None else None
+
+
+def shows_paths() -> bool:
+    """Whether answers may contain paths and names of files."""
+    return bool(current_app.config.get(_SHOW_PATHS, False))
+
+
+def check_filter(where: Filter | None) -> None:
+    """Reject a filter on paths or folders where paths are hidden.
+
+    With paths hidden, images are known by their ids alone. An id is a hash of the image's path within its folder, so
+    whoever guesses a whole path can confirm it; a filter would let them guess one folder at a time.
+
+    Raises:
+        InvalidRequest: it reads a path or a folder, and these are hidden.
+    """
+    if where is not None and not shows_paths() and _reads_location(where):
+        raise InvalidRequest(
+            "the filter asks for a path or folder, which this service does not show",
+            "filter by another field, or have it started with --show-paths",
+        )
+
+
+@functools.lru_cache(4_096)
+def network(address: str) -> str:
+    """The part of an address that one subscriber has: the first 64 bits of IPv6, since the rest is theirs to choose."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
+    return address
+
+
+class _AccessControl:
+    def __init__(self, settings: AccessSettings) -> None:
+        self.keys = KeyRing(settings.api_keys) if settings.api_keys is not None else None
+        self.origins = Origins(settings.cors_origins)
+        self._hosts = Hosts(settings.allowed_hosts, settings.bound_to)
+        self._rate = parsed_rate(settings.rate_limit) if settings.rate_limit is not None else None
+        self._limiter = RateLimiter()
+        self._wrong_keys = RateLimiter()
+        self._max_form_bytes = settings.max_upload + MAX_BODY_BYTES
+
+    def check(self) -> Response | None:
+        """Raise an error unless the request may pass; return the answer to a CORS preflight."""
+        environ, path = request.environ, request.path
+        if path in _EXEMPT_PATHS or EXEMPT in environ:
+            return None
+        self._hosts.check(environ)
+        origin = self.origins.check(environ)
+        if origin is not None:
+            g.origin = origin
+            # A preflight has no key, whatever the request after it carries.
+            if (answer := self.origins.preflight(environ)) is not None:
+                return answer
+        g.rate = rate = self._identify(environ)
+        if rate is not None and path != "/" and not path.startswith(_STATIC):
+            if path.startswith(_IMAGES):
+                self.count(times(rate, IMAGES_PER_REQUEST), "images")
+            else:
+                self.count(rate, "requests")
+        form = environ.get("CONTENT_TYPE", "").startswith("multipart/form-data")
+        request.max_content_length = self._max_form_bytes if form else MAX_BODY_BYTES
+        return None
+
+    def count(self, rate: RateLimitItem, kind: str, cost: int = 1) -> None:
+        """Count the current request of its sender; requests of another kind are counted apart."""
+        usage = self._limiter.hit(rate, f"{kind} {cast(Caller, caller()).identity}", cost)
+        _report_usage(usage, rate, kind)
+        if not usage.allowed:
+            raise RateLimited(usage.retry_after)
+
+    def _identify(self, environ: WSGIEnvironment) -> RateLimitItem | None:
+        """Set `g.caller`, and return its rate limit, if it has one."""
+        address = str(environ.get("REMOTE_ADDR") or "unknown")
+        if self.keys is None:
+            g.caller = Caller(address)
+            return self._rate
+        secret = key_in(environ)
+        entry = self.keys.find(secret) if secret is not None else None
+        if entry is None:
+            if secret is not None:
+                self._count_wrong_key(address)
+            after_this_request(_challenge)
+            raise Unauthorized
+        g.caller = Caller(address, entry.name)
+        return parsed_rate(entry.rate) if entry.rate is not None else self._rate
+
+    def _count_wrong_key(self, address: str) -> None:
+        """Limit wrong keys by address; a valid one still passes from there, so nobody can lock others out."""
+        rate = parsed_rate(_WRONG_KEYS)
+        usage = self._wrong_keys.hit(rate, network(address))
+        if not usage.allowed:
+            _report_usage(usage, rate, "wrong-keys")
+            raise RateLimited(usage.retry_after)
+        log.warning("an invalid key was sent from %s to %s", address, request.path)
+
+
+def _current() -> _AccessControl:
+    return cast(_AccessControl, current_app.extensions[_EXTENSION])
+
+
+def _reads_location(where: Filter) -> bool:
+    if isinstance(where, All | AnyPart):
+        return any(_reads_location(part) for part in where.parts)
+    if isinstance(where, Not):
+        return _reads_location(where.part)
+    return isinstance(where, InFolder) or where.field[0] in _LOCATION_FIELDS
+
+
+def _challenge(response: Response) -> Response:
+    for challenge in _CHALLENGES:
+        response.headers.add("WWW-Authenticate", challenge)
+    return response
+
+
+def _report_usage(usage: Usage, rate: RateLimitItem, kind: str) -> None:
+    """Add the rate limit's state to the answer (draft-ietf-httpapi-ratelimit-headers)."""
+
+    def add_headers(response: Response) -> Response:
+        wait = in_seconds(usage.retry_after)
+        response.headers["RateLimit-Policy"] = f'"{kind}";q={rate.amount};w={rate.get_expiry()}'
+        response.headers["RateLimit"] = f'"{kind}";r={usage.remaining};t={wait}'
+        if not usage.allowed:
+            response.headers["Retry-After"] = wait
+        return response
+
+    after_this_request(add_headers)

@@ -1,0 +1,299 @@
+"""API keys: the key file, the keys that are valid now, and the key that a request carries.
+
+    {"keys": [{"name": "phone", "sha256": "9f86...", "created": "2026-01-31T12:00:00Z",
+               "expires": "2026-05-01T12:00:00Z", "rate": "5/second"}]}
+
+The file stores the SHA-256 of each key, never the key; `expires` and `rate` may be missing or null. A key is 256 random
+bits, so a plain SHA-256 is enough: slow password hashes make guessing expensive, and there is nothing to guess here,
+while a slow hash at every request would let anyone occupy the processor. The file is replaced as a whole. One that
+other users may write is rejected, since whoever writes it has a key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from sceneseek.errors import InvalidRequest, NotFound, SourceError
+from sceneseek.files import write_atomic
+from sceneseek_server.access.rates import parsed_rate
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+# So that people, and programs that scan for leaked secrets, recognise a key.
+_PREFIX = "sceneseek_"
+_HINT = "make one with: sceneseek keys add NAME"
+# Seconds between two looks at the file for a change.
+_REFRESH_INTERVAL = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def _rate(text: str | None) -> str | None:
+    if text is not None:
+        parsed_rate(text)
+    return text
+
+
+class KeyEntry(BaseModel):
+    """What is known of one key; its hash is left out of its repr."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
+    rate: Annotated[str | None, AfterValidator(_rate)] = None
+
+    def __repr__(self) -> str:
+        return f"KeyEntry(name={self.name!r}, expires={self.expires}, rate={self.rate!r})"
+
+    __str__ = __repr__
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: tuple[KeyEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made: the only time that it is known."""
+
+    entry: KeyEntry
+    secret: str = field(repr=False)
+
+
+class KeyRing:
+    """The valid keys of one file. Thread-safe.
+
+    It looks at the file once a second, and reads it when it has changed, so keys come and go without a restart. If it
+    cannot be read, the previous keys stay valid, `problem` says so, and the log says why. A readable file without keys
+    is followed: then no key is valid.
+
+    Attributes:
+        problem: why a change of the file is not followed, without its path; None if there is nothing wrong.
+
+    Raises:
+        SourceError: the file cannot be read, or has no keys: a service that asks for keys does not start open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.problem: str | None = None
+        self._path = path
+        self._refreshing = threading.Lock()
+        self._refreshed = time.monotonic()
+        self._state = self._file_state()
+        self._entries = read_keys(path)
+        if not self._entries:
+            raise SourceError(f"the file of keys {path} has no keys", _HINT)
+
+    def __repr__(self) -> str:
+        return f"KeyRing({', '.join(entry.name for entry in self._entries)})"
+
+    def find(self, secret: str) -> KeyEntry | None:
+        """The entry of a key; None if it is no key, or has expired.
+
+        Every entry is compared, each in constant time, so that the time taken reveals nothing about the keys.
+        """
+        self._refresh()
+        digest = digest_of(secret)
+        found = None
+        for entry in self._entries:
+            if hmac.compare_digest(entry.sha256, digest):
+                found = entry
+        if found is not None and found.expires is not None and found.expires <= datetime.now(UTC):
+            return None
+        return found
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._refreshed < _REFRESH_INTERVAL or not self._refreshing.acquire(blocking=False):
+            return  # it was just done, or another request is doing it
+        try:
+            self._refreshed = time.monotonic()
+            # Taken before the file is read: a change in between is then seen the next time.
+            state = self._file_state()
+            if state != self._state:
+                self._state = state
+                self._read()
+        finally:
+            self._refreshing.release()
+
+    def _read(self) -> None:
+        try:
+            self._entries = read_keys(self._path)
+        except SourceError as error:
+            self.problem = "the file of keys cannot be read: the keys before its last change are still valid"
+            log.error("the keys stay as they were: %s", error)
+            return
+        self.problem = None
+        log.info("%d keys are valid: %s", len(self._entries), ", ".join(entry.name for entry in self._entries))
+
+    def _file_state(self) -> tuple[int, ...] | None:
+        """What changes with the file; None where there is none."""
+        try:
+            facts = os.stat(self._path)  # noqa: PTH116 - at requests; a third of Path.stat's time
+        except OSError:
+            return None
+        return facts.st_ino, facts.st_mtime_ns, facts.st_size, facts.st_mode
+
+
+def key_in(environ: WSGIEnvironment) -> str | None:
+    """The key that a request carries; None if it carries none. Never from the URL, which is logged and passed on.
+
+    ``X-API-Key`` counts before ``Authorization``, which a proxy with a login of its own may need. There the key is
+    a Bearer token, or the password of Basic with any user, so that a browser can ask for it.
+    """
+    own: str | None = environ.get("HTTP_X_API_KEY")
+    if own is not None:
+        return own.strip()
+    authorization: str = environ.get("HTTP_AUTHORIZATION", "")
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    if scheme.lower() == "basic":
+        try:
+            pair = base64.b64decode(credentials.strip(), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            return ""  # there was one, and it is wrong
+        return pair.partition(":")[2]
+    return None
+
+
+def digest_of(secret: str) -> str:
+    """What the file stores of a key."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def new_key(name: str, created: datetime, expires: datetime | None = None, rate: str | None = None) -> NewKey:
+    """A fresh key, not yet in any file.
+
+    Raises:
+        InvalidRequest: the name or the rate is malformed.
+    """
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    try:
+        entry = KeyEntry(name=name, sha256=digest_of(secret), created=created, expires=expires, rate=rate)
+    except ValidationError as error:
+        if error.errors()[0]["loc"] == ("name",):
+            raise InvalidRequest(
+                f"{name!r} is no name for a key", "take up to 64 letters, digits and . _ @ -, a letter or digit first"
+            ) from None
+        raise
+    return NewKey(entry, secret)
+
+
+def read_keys(path: Path) -> tuple[KeyEntry, ...]:
+    """The entries of a key file.
+
+    Raises:
+        SourceError: the file is missing, unreadable, writable by other users, or malformed.
+    """
+    try:
+        with path.open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o022:
+                raise SourceError(f"the file of keys {path} can be written by others", f"chmod 600 {path}")
+            content = file.read()
+    except FileNotFoundError:
+        raise SourceError(f"there is no file of keys {path}", _HINT) from None
+    except OSError as error:
+        raise SourceError(
+            f"the file of keys {path} cannot be read ({error.strerror})", "let the service's user read it"
+        ) from error
+    try:
+        keys = _Document.model_validate_json(content).keys
+    except (ValidationError, InvalidRequest) as error:
+        raise SourceError(f"the file of keys {path} is damaged ({_first_flaw(error)})", _HINT) from None
+    for part in ("name", "sha256"):
+        if len({getattr(entry, part) for entry in keys}) < len(keys):
+            raise SourceError(f"the file of keys {path} has two entries of one {part}", "remove one of them")
+    return keys
+
+
+def add_key(path: Path, key: NewKey) -> None:
+    """Add a key to a file, which is created if it does not exist.
+
+    Raises:
+        InvalidRequest: the name is taken.
+        SourceError: the file cannot be read or written.
+    """
+
+    def added(keys: tuple[KeyEntry, ...]) -> tuple[KeyEntry, ...]:
+        if any(entry.name == key.entry.name for entry in keys):
+            raise InvalidRequest(
+                f"there is a key named {key.entry.name}",
+                "take another name; to rotate a key add the new one, hand it out, then remove the old one",
+            )
+        return (*keys, key.entry)
+
+    _change(path, added)
+
+
+def remove_key(path: Path, name: str) -> None:
+    """Remove a key from a file; it is invalid from then on.
+
+    Raises:
+        NotFound: no key has the name.
+        SourceError: the file cannot be read or written.
+    """
+
+    def removed(keys: tuple[KeyEntry, ...]) -> tuple[KeyEntry, ...]:
+        others = tuple(entry for entry in keys if entry.name != name)
+        if len(others) == len(keys):
+            raise NotFound(f"no key is named {name}", f"sceneseek keys list --api-keys {path}")
+        return others
+
+    _change(path, removed)
+
+
+def _change(path: Path, change: Callable[[tuple[KeyEntry, ...]], tuple[KeyEntry, ...]]) -> None:
+    try:
+        with _locked(path):
+            keys = change(read_keys(path) if path.exists() else ())
+            document = _Document(keys=keys).model_dump_json(indent=2, exclude_none=True)
+            write_atomic(path, document.encode() + b"\n", mode=0o600)
+    except OSError as error:
+        raise SourceError(
+            f"the file of keys {path} cannot be written ({error.strerror})", "choose another --api-keys"
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Exclude other processes. The directory is locked, since the file itself is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _first_flaw(error: ValidationError | InvalidRequest) -> str:
+    """What was wrong first, without the input, which may be a key that someone wrote in place of its hash."""
+    if isinstance(error, InvalidRequest):
+        return error.what
+    found = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in found["loc"])
+    return f"{place}: {found['msg']}" if place else str(found["msg"])
