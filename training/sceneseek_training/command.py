@@ -206,10 +206,8 @@ def heads(
     sources = RatingSources(images, captions, expert, crowd, feedback, course, aggregate, skip_unknown)
     material = read_rating_material(sources, cite)
     try:
-        import matplotlib as _  # noqa: PLC0415, F401 - the report is written last
-
         from sceneseek_export.towers import Towers  # noqa: PLC0415
-        from sceneseek_training.head_training import (  # noqa: PLC0415  # noqa: PLC0415
+        from sceneseek_training.head_training import (  # noqa: PLC0415
             HeadPlan,
             check_heads_out,
             check_report_out,

@@ -1,39 +1,204 @@
-"""A study of heads -> `report.html` and `report.md`, for people: the sceptical researcher and the curator.
+"""The comparison of heads -> `report.html` and `report.md`, for people.
 
-One report's way: `content` makes of a `sceneseek_training.study.Study` a list of sections (`document`: texts, tables,
-plots), with the words of `summary`, the tables of `tables`, the pictures of `plots` and `misses`. `page` and
-`markdown` write the same sections down, so both files say the same; only they escape, and they escape
-everything. Which figures there are, what they mean and how they are printed stands in `measures` alone.
-
-The page is one file that asks no other for anything: no script, no host. matplotlib is the extra `train`,
-imported when the first plot is drawn. The same study gives the same files, byte by byte.
+`sections_of` says what stands in a report; `tables` and `plots` fill it, `measures` prints every number, and `document`
+writes both files through the templates in `templates/`. The page loads nothing: no script, no host. The same
+comparison gives the same files, byte by byte.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from sceneseek.files import write_atomic
-from sceneseek_training.report import markdown, page
-from sceneseek_training.report.content import sections_of
-from sceneseek_training.study import Study
+from sceneseek.ratings import Ratings
+from sceneseek_training.head_recipes import BASELINE
+from sceneseek_training.report import plots, tables
+from sceneseek_training.report.document import Block, Items, Plots, Section, Terms, Text, Tree, to_html, to_markdown
+from sceneseek_training.report.measures import ECE, MAE, MEASURES, RMSE, SPEARMAN, TAU_C, whole
+from sceneseek_training.study import Grouping, Study, Validated
 
 HTML, MARKDOWN = "report.html", "report.md"
+
+_STRICT: Grouping = "image and caption"
+_CONSTANT, _PROTOTYPE = "constant", "prototype-mlp"
+_QUALITY = (RMSE, MAE, SPEARMAN, TAU_C, ECE)
+_GROUPED: dict[Grouping, str] = {
+    "image and caption": "Grouped by image and caption, the figures are honest: no pair that a head learned from "
+    "shares its image or its caption with a pair that it is measured on.",
+    "image": "Grouped by image alone, they leak: one caption is rated against several images, so a head has met most "
+    "captions that it is measured on, and remembers which of them tend to be rated high. They are here because the "
+    "prototype was measured like this.",
+}
 
 
 def write_report(study: Study, directory: Path, pictures: bool = True) -> None:
     """Write both files into a directory, each whole or not at all.
 
     Args:
-        study: what was found; the default head and every head beside it.
+        study: the heads and their figures.
         directory: made where it is missing; other files in it stay.
-        pictures: whether the worst misses are shown with their images and captions. Without, neither stands in
+        pictures: whether the worst misses are shown with their images and captions. Without, neither is in
             the files, which then may be published where the images may not.
-
-    Raises:
-        DataError: matplotlib is not installed.
     """
     sections = sections_of(study, pictures)
-    files = {HTML: page.render(sections), MARKDOWN: markdown.render(sections)}
+    files = {HTML: to_html(sections), MARKDOWN: to_markdown(sections)}
     for name, text in files.items():
         write_atomic(directory / name, text.encode("utf-8"))
+
+
+def sections_of(study: Study, pictures: bool) -> tuple[Section, ...]:
+    """All sections, in their order; see `write_report`."""
+    return (
+        Section("Summary", tuple(_summary(study))),
+        Section("All heads", tuple(_heads(study))),
+        Section("Do the scores mean what they say?", tuple(_reliability(study))),
+        Section("Scores of pairs that were rated alike", tuple(_spread(study))),
+        Section("What more ratings would bring", tuple(_learning(study))),
+        Section("The worst misses", tuple(_misses(study, pictures))),
+        Section("What was trained on what", tuple(_about(study))),
+    )
+
+
+def _strict(study: Study, *names: str) -> list[Validated]:
+    """The results of those of these heads that were measured under the strict grouping, in this order, each once."""
+    found = {result.recipe.name: result for result in study.results if result.grouping == _STRICT}
+    return [found[name] for name in dict.fromkeys(names) if name in found]
+
+
+def _summary(study: Study) -> Iterator[Block]:
+    default, *others = _strict(study, study.choice.name, BASELINE, _CONSTANT)
+    yield Text(f"The default head is {study.choice.name}: {default.recipe.about}.")
+    yield Text(f"The rule, as it was written down before the run: {study.choice.rule}")
+    yield Items(study.choice.reasons)
+    yield Text(_quality(default))
+    title = "The default head, and what it must beat"
+    yield tables.figures(title, [default, *others], _QUALITY, study.choice.name)
+    if gain := _gain(default, others):
+        yield Text(gain)
+    yield Text(_size(study.ratings))
+    yield Terms([*((m.title, m.meaning) for m in MEASURES if m.meaning), *_protocol(default)])
+
+
+def _quality(default: Validated) -> str:
+    found = {measure.name: measure.sentence(default.agreement.figures[measure.name]) for measure in _QUALITY}
+    return (
+        "Of pairs whose image and caption it had never met in a rating, its scores miss the raters' mean by an RMSE "
+        f"of {found[RMSE.name]} and an MAE of {found[MAE.name]}, where scores and ratings lie between 0 and 1. "
+        f"They order the pairs as the raters do with a Spearman correlation of {found[SPEARMAN.name]} and a tau-c of "
+        f"{found[TAU_C.name]}, times 100. The expected calibration error is {found[ECE.name]}. "
+        "In brackets: 95% intervals."
+    )
+
+
+def _gain(default: Validated, others: list[Validated]) -> str:
+    """By how much its RMSE is smaller, in words; empty where there is nothing to compare it with."""
+    own = default.agreement.figures[RMSE.name].value
+    compared = []
+    for other in others:
+        theirs = other.agreement.figures[RMSE.name].value
+        if own is None or not theirs:
+            continue
+        share = round(100 * (1 - own / theirs))
+        size = f"{abs(share)}% {'below' if share > 0 else 'above'}" if share else "within 1% of"
+        compared.append(f"{size} that of {other.recipe.name} ({other.recipe.about})")
+    if not compared:
+        return ""
+    return (
+        f"Its RMSE is {' and '.join(compared)}. All heads scored the same pairs, so intervals that overlap do not "
+        "make two heads equal."
+    )
+
+
+def _size(ratings: Ratings) -> str:
+    each = sorted({int(count) for count in ratings.weight})
+    raters = whole(each[0]) if len(each) == 1 else f"{whole(each[0])} to {whole(each[-1])}"
+    return (
+        f"Measured on {whole(float(ratings.weight.sum()))} ratings of {whole(len(ratings))} pairs ({raters} raters a "
+        f"pair), of {whole(len(ratings.names))} images and {whole(len(ratings.captions))} captions ({ratings.label})."
+    )
+
+
+def _protocol(default: Validated) -> tuple[tuple[str, str], ...]:
+    found = default.agreement
+    protocol = (
+        "that of Anderson et al. (SPICE, 2016) and Hessel et al. (CLIPScore, 2021): pairs whose caption was written "
+        "for that very image are left out, and each rater's score is a point of its own. Here that leaves "
+        f"{whole(found.published)} of {whole(found.pairs)} pairs; the papers have 5,664. Under 'all pairs' "
+        "none is left out."
+    )
+    interval = (
+        f"of the bootstrap over the {whole(found.images)} images. It holds what other images might have changed, and "
+        "not what another training run would."
+    )
+    return ("published protocol", protocol), ("95% interval", interval)
+
+
+def _heads(study: Study) -> Iterator[Block]:
+    yield Text(
+        "Each figure has its 95% interval beside it. Bold: what is printed like the best of its column. The row of the "
+        "default head is marked."
+    )
+    for grouping, words in _GROUPED.items():
+        yield Text(words)
+        yield tables.heads(study, grouping)
+
+
+def _reliability(study: Study) -> Iterator[Block]:
+    shown = _strict(study, study.choice.name, BASELINE, _PROTOTYPE)
+    yield Plots(
+        [plots.reliability(result) for result in shown],
+        f"Pairs in up to ten bins of neighbouring scores, grouped by {_STRICT}: on the dotted line a score is right on "
+        "average, below it the score promises too much; the mean distance to it, over all pairs, is the "
+        f"{ECE.title}. The bars count the pairs by score.",
+    )
+    for result in shown:
+        yield tables.bins(result.recipe.name, result.agreement.reliability)
+
+
+def _spread(study: Study) -> Iterator[Block]:
+    shown = _strict(study, study.choice.name, BASELINE)
+    found = [tables.levels(result.predicted, study.ratings.target) for result in shown]
+    yield Plots(
+        [plots.spread(result, levels) for result, levels in zip(shown, found, strict=True)],
+        f"For each mean rating, what was predicted, grouped by {_STRICT}: the median (dot), the middle half of the "
+        "pairs (thick) and nine tenths of them (thin). On the dotted line, score and rating are equal. Below each "
+        "rating stands its number of pairs.",
+    )
+    for result, levels in zip(shown, found, strict=True):
+        yield tables.quantiles(result.recipe.name, levels)
+
+
+def _learning(study: Study) -> Iterator[Block]:
+    if not study.learning:
+        yield Text("Learning curves were not measured in this run.")
+        return
+    constant = _strict(study, _CONSTANT)
+    error = constant[0].agreement.figures[RMSE.name].value if constant else None
+    found = (plots.error_curves(study.learning, error), plots.rank_curves(study.learning))
+    off = [f"{', '.join(one.off)} ({one.measure.title})" for one in found if one.off]
+    yield Plots(
+        [plots.learning(one, study.choice.name) for one in found],
+        f"The same pairs, grouped by {_STRICT}, scored by heads that learned from a part of the ratings. Dashed: on "
+        "the prototype's inputs. A line that still improves at its right end says that more ratings would help."
+        + (f" So much worse that they are off the axis: {'; '.join(off)}." if off else ""),
+    )
+    yield tables.learning(study.learning)
+
+
+def _misses(study: Study, pictures: bool) -> Iterator[Block]:
+    yield Text(
+        f"The pairs with the largest gap between the score of {study.choice.name} (grouped by {_STRICT}) and the mean "
+        "rating. Some are the head's errors, and some are the raters': where they disagree, no score can be right."
+    )
+    if not pictures:
+        yield Text("Images and captions are not shown here; they may not be published.")
+    yield tables.worst(study, study.choice.name, _STRICT, pictures)
+
+
+def _about(study: Study) -> Iterator[Block]:
+    used = [study.ratings, *([study.votes] if study.votes else [])]
+    yield Tree(tables.settings(study.about))
+    yield tables.files(used)
+    lost = tables.losses(used)
+    yield lost if lost.rows else Text("No row of these files was left out or merged.")

@@ -1,36 +1,60 @@
-"""What a report consists of, whatever it is written as: sections of blocks. Texts are plain; renderers escape."""
+"""What a report consists of, and how it becomes HTML and Markdown.
+
+A report is a list of sections, a section a list of blocks. Texts are plain; the templates in `templates/` escape
+every value that they print, so a caption or a file name never becomes markup. Both files are made from the same
+blocks and say the same; Markdown leaves out plots and thumbnails.
+"""
 
 from __future__ import annotations
 
+import html
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sceneseek.errors import one_line
 
 TITLE = "Heads compared with human ratings"
 
 
+class _Block:
+    """A part of a section; `kind` names the macro that writes it."""
+
+    __slots__ = ()
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__
+
+
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(_Block):
     """A paragraph."""
 
     words: str
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class Items(_Block):
     """A list of sentences."""
 
-    items: tuple[str, ...]
+    items: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(_Block):
     """Words and what they mean."""
 
-    terms: tuple[tuple[str, str], ...]
+    terms: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table's cell: its text, what stands beside it in small print, and whether it is the best of its column."""
+    """A table's cell: its text, a note in small print, and whether it is the best of its column."""
 
     text: str
     small: str = ""
@@ -39,45 +63,51 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A table's row: what it is about, the cells behind it, and what sets it apart, such as ``default``."""
+    """A table's row: its head, the cells behind it, and a label such as ``default``."""
 
     head: Cell
-    cells: tuple[Cell, ...]
+    cells: Sequence[Cell]
     mark: str = ""
+
+    @classmethod
+    def of(cls, head: str, *cells: str) -> Row:
+        """A row of plain texts."""
+        return cls(Cell(head), tuple(map(Cell, cells)))
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class Table(_Block):
     """A table.
 
     Attributes:
         title: above it.
         columns: their titles, the row heads' first.
         rows: each with a cell a column.
-        folded: whether it holds the numbers of a plot, which a page keeps out of the way.
+        folded: whether it holds the numbers of a plot; the page folds it away.
         words: how many of the columns, from the left, hold words and not numbers.
     """
 
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    columns: Sequence[str]
+    rows: Sequence[Row]
     folded: bool = False
     words: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture of numbers: a `title` above it, and an `svg` element that takes its colours from the page."""
+    """A picture of numbers: a `title` above it, the `image` as a data URI, and what it `shows`, in words."""
 
     title: str
-    svg: str
+    image: str
+    shows: str
 
 
 @dataclass(frozen=True, slots=True)
-class Plots:
+class Plots(_Block):
     """Plots side by side, and what to see in them."""
 
-    plots: tuple[Plot, ...]
+    plots: Sequence[Plot]
     caption: str
 
 
@@ -86,7 +116,7 @@ class Card:
     """A rated pair with its picture.
 
     Attributes:
-        image: the name.
+        image: the file's name.
         thumbnail: a data URI; empty where there is none.
         flaw: why there is none.
         caption: the text.
@@ -97,14 +127,14 @@ class Card:
     thumbnail: str
     flaw: str
     caption: str
-    facts: tuple[tuple[str, str], ...]
+    facts: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Cards:
-    """Pairs with their pictures, and the same as a table where there are no pictures."""
+class Cards(_Block):
+    """Pairs with their pictures, and the same as a table for Markdown."""
 
-    cards: tuple[Card, ...]
+    cards: Sequence[Card]
     table: Table
 
 
@@ -114,14 +144,14 @@ class Branch:
 
     name: str
     text: str
-    branches: tuple[Branch, ...] = ()
+    branches: Sequence[Branch] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
-    """Settings in settings."""
+class Tree(_Block):
+    """Nested settings."""
 
-    branches: tuple[Branch, ...]
+    branches: Sequence[Branch]
 
 
 Block = Text | Items | Terms | Table | Plots | Cards | Tree
@@ -132,4 +162,50 @@ class Section:
     """A part of the report with a title of its own."""
 
     title: str
-    blocks: tuple[Block, ...]
+    blocks: Sequence[Block]
+
+
+def to_html(sections: Sequence[Section]) -> str:
+    """One page that loads nothing: style, plots and thumbnails are inside."""
+    return _render("report.html.jinja", sections, _plain)
+
+
+def to_markdown(sections: Sequence[Section]) -> str:
+    """The same sections with GitHub's tables, without plots."""
+    return _render("report.md.jinja", sections, lambda text: Markup(for_markdown(text)))  # noqa: S704 - it escapes
+
+
+def for_markdown(text: str) -> str:
+    """As text of a paragraph, a list or a table's cell: no markup, no HTML, no link."""
+    marked = _MARKS.sub(r"\\\1", _plain(text))
+    unlinked = _LINK.sub(lambda found: f"&#{ord(found[0])};", html.escape(marked, quote=False))
+    return _LINE_START.sub(lambda found: rf"\{found[1]}" if found[1] else rf"{found[2]}\{found[3]}", unlinked)
+
+
+_MARKS = re.compile(r"([\\`*_{}\[\]|#~])")
+_LINK = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+# Of a list, a rule or a heading.
+_LINE_START = re.compile(r"^(?:([-+=])(?=[-+=\s]|$)|(\d+)([.)])(?=\s|$))")
+
+
+def _plain(text: str) -> str:
+    """One line; control characters, surrogates and marks of text direction become visible."""
+    return one_line(" ".join(text.split()))
+
+
+def _render(template: str, sections: Sequence[Section], quote: Callable[[str], str]) -> str:
+    """A template filled in; `quote` prepares every printed value before Jinja2 escapes it, unless it is markup."""
+
+    def finalize(value: Any) -> Any:
+        return value if isinstance(value, Markup) else quote(str(value))
+
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+    )
+    return environment.get_template(template).render(title=TITLE, sections=sections)

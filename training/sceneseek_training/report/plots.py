@@ -1,38 +1,39 @@
-"""A report's plots, as SVG elements that take their colours from the page (`palette`) and their text's font too.
+"""A report's plots, as SVG images in data URIs.
 
-Each is drawn about as wide as a phone, so that its words can be read there; the page puts them side by side.
-matplotlib is the extra `train`, imported when the first plot is drawn.
+Each is drawn about as wide as a phone, so that its words can be read there; the page puts them side by side and turns
+their lightness round on a dark screen. Colours follow Okabe and Ito (Color Universal Design, 2008), darkened until
+they stand out from the page. Nobody needs to tell lines apart by colour alone: each regressor has its marker too,
+heads on the prototype's inputs are dashed, and lines are labelled where they end.
 """
 
 from __future__ import annotations
 
+import base64
 import io
-import re
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from sceneseek.errors import DataError
-from sceneseek_training.head_recipes import HeadRecipe
-from sceneseek_training.report.curves import Curves
+from sceneseek_training.head_recipes import PROTOTYPE, RECIPES, HeadRecipe, Regressor
 from sceneseek_training.report.document import Plot
-from sceneseek_training.report.escape import for_html
-from sceneseek_training.report.levels import Level
-from sceneseek_training.report.measures import decimal, whole
-from sceneseek_training.report.palette import COLOURS, line_of
-from sceneseek_training.study import Validated
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from sceneseek_training.report.measures import RMSE, TAU_C, Measure, decimal, whole
+from sceneseek_training.report.tables import Level
+from sceneseek_training.study import LearningPoint, Validated
 
 _SIZE = (4.6, 3.7)  # inches of 72 points; one point is about one pixel of a phone
 _SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
-    "svg.fonttype": "none",  # text stays text: to be read aloud, found and copied
+    "svg.fonttype": "none",  # text stays text, in the reader's font
+    "svg.hashsalt": "sceneseek",  # ids are the same in every run
     "text.parse_math": False,  # a name with dollar signs is a name
     "axes.linewidth": 0.8,
     "lines.linewidth": 1.6,
@@ -40,34 +41,116 @@ _SETTINGS: dict[str, Any] = {
     "figure.constrained_layout.use": True,
 }
 _LABEL_GAP = 0.066  # between the labels of lines, as a share of the axis
-_INK, _QUIET, _RULE = (COLOURS[role].light for role in ("ink", "quiet", "rule"))
+_QUIET, _RULE = "#586069", "#d5dae0"
+_LINES: dict[Regressor, tuple[str, str]] = {
+    "constant": ("#70777f", "x"),
+    "logistic": ("#bd6a00", "s"),
+    "isotonic": ("#857a00", "D"),
+    "least squares": ("#bf3f0c", "v"),
+    "ridge": ("#2b87b8", "<"),
+    "catboost": ("#00785a", "^"),
+    "network": ("#a03c78", "P"),
+    "correction": ("#0a65ad", "o"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How a head is drawn in every plot: colour, marker, and whether its line is dashed."""
+
+    colour: str
+    marker: str
+    dashed: bool
+
+    @classmethod
+    def of(cls, recipe: HeadRecipe) -> Line:
+        """The line of a head."""
+        return cls(*_LINES[recipe.regressor], dashed=recipe.inputs == PROTOTYPE)
+
+    @property
+    def style(self) -> str:
+        """As matplotlib names it."""
+        return "--" if self.dashed else "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A head's values of one measure over the number of pairs that it learned from, from few to many."""
+
+    recipe: HeadRecipe
+    pairs: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """All heads' learning curves of one measure.
+
+    Attributes:
+        measure: which.
+        curves: those that end on the axis.
+        bound: where the axis ends on its bad side; None where it need not end.
+        off: the names of the heads that end beyond it: one that is far worse would press the others together.
+    """
+
+    measure: Measure
+    curves: tuple[Curve, ...]
+    bound: float | None
+    off: tuple[str, ...]
+
+
+def error_curves(points: Iterable[LearningPoint], constant: float | None) -> Curves:
+    """RMSE, up to a little above that of the mean rating for every pair."""
+    return _curves(RMSE, points, lambda point: point.rmse, 1.1 * constant if constant else None)
+
+
+def rank_curves(points: Sequence[LearningPoint]) -> Curves:
+    """Tau-c, from half of the best."""
+    best = max((point.tau_c for point in points if math.isfinite(point.tau_c)), default=0)
+    return _curves(TAU_C, points, lambda point: point.tau_c, best / 2 if best > 0 else None)
+
+
+def _curves(
+    measure: Measure, points: Iterable[LearningPoint], value: Callable[[LearningPoint], float], bound: float | None
+) -> Curves:
+    found: dict[str, list[tuple[float, float]]] = {}
+    for point in points:
+        if math.isfinite(value(point)):
+            found.setdefault(point.head, []).append((point.pairs, value(point)))
+    on, off = [], []
+    for name, ends in found.items():
+        pairs, values = zip(*sorted(ends), strict=True)
+        beyond = bound is not None and (values[-1] > bound if measure.lower_is_better else values[-1] < bound)
+        if beyond:
+            off.append(name)
+        else:
+            on.append(Curve(RECIPES[name], pairs, values))
+    return Curves(measure, tuple(on), bound, tuple(off))
 
 
 def reliability(result: Validated) -> Plot:
     """Mean rating over mean score of each bin, and below how many pairs have which score."""
-    recipe, bins = result.recipe, result.agreement.reliability
-    line, colour = line_of(recipe), _colour(recipe)
-    with _settings(f"reliability {recipe.name}"):
+    bins, line = result.agreement.reliability, Line.of(result.recipe)
+    with _settings():
         figure = _figure()
         curve, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         _plain(curve, "", "mean rating")
         _unit(curve, "y")
         _equal(curve)
         scores, ratings = [b.mean_predicted for b in bins], [b.mean_target for b in bins]
-        curve.plot(scores, ratings, color=colour, marker=line.marker, ls="--" if line.dashed else "-", clip_on=False)
+        curve.plot(scores, ratings, color=line.colour, marker=line.marker, ls=line.style, clip_on=False)
         _plain(counts, "score", "pairs")
         _unit(counts, "x")
-        counts.hist(result.predicted, bins=np.linspace(0, 1, 21).tolist(), color=colour, alpha=0.55)
+        counts.hist(result.predicted, bins=np.linspace(0, 1, 21).tolist(), color=line.colour, alpha=0.55)
         counts.yaxis.set_major_formatter(lambda value, _: whole(value))
-        svg = _svg(figure, f"Mean rating over mean score of {len(bins)} bins: {recipe.name}")
-    return Plot(recipe.name, svg)
+        name = result.recipe.name
+        return _plot(figure, name, f"Mean rating over mean score of {len(bins)} bins: {name}")
 
 
 def spread(result: Validated, levels: Sequence[Level]) -> Plot:
     """Quantiles of the scores over what was rated."""
-    recipe = result.recipe
-    colour, marker = _colour(recipe), line_of(recipe).marker
-    with _settings(f"spread {recipe.name}"):
+    line = Line.of(result.recipe)
+    with _settings():
         figure = _figure()
         axes = figure.subplots()
         _plain(axes, "mean rating, and number of pairs", "score")
@@ -75,39 +158,38 @@ def spread(result: Validated, levels: Sequence[Level]) -> Plot:
         _equal(axes)
         rated = [level.rated for level in levels]
         ends = np.array([level.quantiles for level in levels]).T
-        axes.vlines(rated, ends[0], ends[4], color=colour, lw=1.2)
-        axes.vlines(rated, ends[1], ends[3], color=colour, lw=7, alpha=0.45)
-        axes.plot(rated, ends[2], color=colour, marker=marker, ls="", zorder=3)
+        axes.vlines(rated, ends[0], ends[4], color=line.colour, lw=1.2)
+        axes.vlines(rated, ends[1], ends[3], color=line.colour, lw=7, alpha=0.45)
+        axes.plot(rated, ends[2], color=line.colour, marker=line.marker, ls="", zorder=3)
         axes.set_xlim(-0.05, 1.05)
         axes.set_xticks(rated, [f"{decimal(level.rated, 2)}\n{whole(level.count)}" for level in levels])
         axes.tick_params(axis="x", labelsize=8.5)
-        svg = _svg(figure, f"Scores for each mean rating: {recipe.name}")
-    return Plot(recipe.name, svg)
+        return _plot(figure, result.recipe.name, f"Scores for each mean rating: {result.recipe.name}")
 
 
 def learning(curves: Curves, default: str) -> Plot:
     """A measure over the number of pairs learned from, a line a head; a line may leave the plot at its bad side."""
-    title = curves.measure.title
-    with _settings(title):
+    title, scale = curves.measure.title, curves.measure.scale
+    with _settings():
         figure = _figure()
         axes = figure.subplots()
         _plain(axes, "expert pairs that a fold learned from", title)
         axes.set_xscale("log")
-        scale = curves.measure.scale
         for curve in curves.curves:
-            style, chosen = line_of(curve.recipe), curve.recipe.name == default
-            (drawn,) = axes.plot(curve.pairs, [scale * value for value in curve.values], color=_colour(curve.recipe))
-            drawn.set(marker=style.marker, linestyle="--" if style.dashed else "-")
+            line, chosen = Line.of(curve.recipe), curve.recipe.name == default
+            (drawn,) = axes.plot(curve.pairs, [scale * value for value in curve.values], color=line.colour)
+            drawn.set(marker=line.marker, linestyle=line.style)
             drawn.set(linewidth=2.6 if chosen else 1.3, zorder=3 if chosen else 2)
         if curves.bound is not None:
             low, high = axes.get_ylim()
             bound = scale * curves.bound
             axes.set_ylim((low, min(high, bound)) if curves.measure.lower_is_better else (max(low, bound), high))
-        _round_ticks(axes)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(lambda value, _: whole(value))
         _label_ends(axes, curves, default)
         names = ", ".join(curve.recipe.name for curve in curves.curves)
-        svg = _svg(figure, f"{title} over the number of pairs learned from: {names}")
-    return Plot(title, svg)
+        return _plot(figure, title, f"{title} over the number of pairs learned from: {names}")
 
 
 def _label_ends(axes: Axes, curves: Curves, default: str) -> None:
@@ -122,7 +204,7 @@ def _label_ends(axes: Axes, curves: Curves, default: str) -> None:
             (1.06, place),
             textcoords="axes fraction",
             va="center",
-            color=_colour(curve.recipe),
+            color=Line.of(curve.recipe).colour,
             weight="bold" if curve.recipe.name == default else "normal",
             arrowprops={"arrowstyle": "-", "color": _RULE, "lw": 0.8, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 4},
             annotation_clip=False,
@@ -141,14 +223,6 @@ def apart(heights: Sequence[float], gap: float) -> list[float]:
 
 def _top(block: Sequence[float], gap: float) -> float:
     return sum(block) / len(block) + gap * (len(block) - 1) / 2
-
-
-def _round_ticks(axes: Axes) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415 - an extra
-
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: whole(value))
 
 
 def _plain(axes: Axes, x: str, y: str) -> None:
@@ -176,46 +250,17 @@ def _equal(axes: Axes) -> None:
     axes.plot([0, 1], [0, 1], color=_QUIET, ls=":", lw=1.2, zorder=1)
 
 
-def _colour(recipe: HeadRecipe) -> str:
-    return COLOURS[line_of(recipe).colour].light
-
-
 def _figure() -> Figure:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
-
     return Figure(figsize=_SIZE, facecolor="none")
 
 
-def _settings(salt: str) -> AbstractContextManager[None]:
-    """The settings of matplotlib while a plot is drawn; ids differ between plots and not between runs.
-
-    Raises:
-        DataError: it is not installed.
-    """
-    try:
-        import matplotlib  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise DataError(
-            f"a report's plots need a package that is not installed ({error})",
-            "install sceneseek with the extra `train`",
-        ) from error
-    settings: Any = {**_SETTINGS, "svg.hashsalt": salt}  # its names are a long list of literals
-    return matplotlib.rc_context(settings)
+def _settings() -> AbstractContextManager[None]:
+    settings: Any = _SETTINGS  # its names are a long list of literals
+    return mpl.rc_context(settings)
 
 
-def _svg(figure: Figure, shows: str) -> str:
-    """The figure as an element for an HTML page, its colours by their role; `shows` is said where nobody sees it."""
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = drawn.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(
-        r'<svg [^>]*viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{for_html(shows)}">', text
-    )
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # it would hold for the whole page
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # of the figure's parts; they repeat from plot to plot
-    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
-    text = text.replace("xlink:href", "href")
-    for role, colour in COLOURS.items():
-        text = text.replace(colour.light, f"var(--{role})")
-    return re.sub(r"\n\s*", "\n", text).strip()
+def _plot(figure: Figure, title: str, shows: str) -> Plot:
+    """The figure as a plot, without the day on which it was drawn."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    return Plot(title, f"data:image/svg+xml;base64,{base64.b64encode(drawn.getvalue()).decode('ascii')}", shows)

@@ -1,15 +1,29 @@
-"""The tables of a report, as `document` has them."""
+"""A report's tables: figures, the numbers behind the plots, the files of ratings, settings, and the worst misses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from sceneseek.ratings import Ratings
+import numpy as np
+from PIL import Image
+
+from sceneseek.decode import decode
+from sceneseek.errors import ImageError
+from sceneseek.ratings import HIGHEST, LOWEST, Ratings
+from sceneseek.vectors import Floats
 from sceneseek_evaluation.agreement import Bin
-from sceneseek_training.report.document import Cell, Row, Table
-from sceneseek_training.report.levels import QUANTILES, Level
-from sceneseek_training.report.measures import MEASURES, Measure, decimal, whole
+from sceneseek_training.report.document import Branch, Card, Cards, Cell, Row, Table
+from sceneseek_training.report.measures import DASH, MEASURES, Measure, decimal, signed, whole
 from sceneseek_training.study import Grouping, LearningPoint, Study, Validated
+
+QUANTILES = (5, 25, 50, 75, 95)
+MISSES = 12
+_MOST_LEVELS = 13  # beyond these, ratings are rounded to tenths
+_SIDE, _QUALITY = 160, 80  # of a thumbnail, in pixels, and of its JPEG
 
 
 def heads(study: Study, grouping: Grouping) -> Table:
@@ -20,7 +34,7 @@ def heads(study: Study, grouping: Grouping) -> Table:
     return Table(
         measured.title,
         (*measured.columns, "pairs learned from in a fold", "seconds"),
-        tuple(Row(row.head, row.cells + cost, row.mark) for row, cost in zip(measured.rows, costs, strict=True)),
+        [Row(row.head, (*row.cells, *cost), row.mark) for row, cost in zip(measured.rows, costs, strict=True)],
     )
 
 
@@ -28,17 +42,17 @@ def figures(title: str, results: Sequence[Validated], measures: Sequence[Measure
     """Results a row, figures a column; whatever is printed like the best of a column is marked."""
     found = [[result.agreement.figures[measure.name] for measure in measures] for result in results]
     best = [m.best([row[i].value for row in found]) for i, m in enumerate(measures)]
-    rows = tuple(
+    rows = [
         Row(
             Cell(result.recipe.name, result.recipe.about),
-            tuple(
+            [
                 Cell(m.text(figure.value), m.interval(figure), figure.value is not None and m.text(figure.value) == top)
                 for m, figure, top in zip(measures, row, best, strict=True)
-            ),
+            ],
             "default" if result.recipe.name == default else "",
         )
         for result, row in zip(results, found, strict=True)
-    )
+    ]
     return Table(title, ("head", *(m.title for m in measures)), rows)
 
 
@@ -47,20 +61,53 @@ def bins(name: str, reliability: Iterable[Bin]) -> Table:
     return Table(
         f"Numbers: reliability of {name}",
         ("bin", "mean score", "mean rating", "pairs"),
-        tuple(
-            _row(str(number), decimal(b.mean_predicted), decimal(b.mean_target), whole(b.count))
+        [
+            Row.of(str(number), decimal(b.mean_predicted), decimal(b.mean_target), whole(b.count))
             for number, b in enumerate(reliability, start=1)
-        ),
+        ],
         folded=True,
     )
 
 
-def levels(name: str, found: Iterable[Level]) -> Table:
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The pairs that were rated alike.
+
+    Attributes:
+        rated: their mean rating in [0, 1].
+        count: how many.
+        quantiles: of what was predicted for them, as in `QUANTILES`.
+    """
+
+    rated: float
+    count: int
+    quantiles: tuple[float, ...]
+
+
+def levels(predicted: Floats, target: Floats) -> list[Level]:
+    """Pairs (P,) by rated level, from low to high.
+
+    Three raters' means lie on ten levels; ratings by a varying number of raters on so many that they are
+    rounded to tenths.
+    """
+    rated = np.round(target.astype(np.float64), 3)
+    if len(np.unique(rated)) > _MOST_LEVELS:
+        rated = np.round(rated, 1)
+    found = []
+    for level in np.unique(rated):
+        of_level = rated == level
+        quantiles = np.percentile(predicted[of_level].astype(np.float64), QUANTILES)
+        mean = float(target[of_level].mean(dtype=np.float64))
+        found.append(Level(mean, int(of_level.sum()), tuple(float(q) for q in quantiles)))
+    return found
+
+
+def quantiles(name: str, found: Iterable[Level]) -> Table:
     """What was predicted for each rated level."""
     return Table(
         f"Numbers: scores of {name} by rating",
         ("mean rating", "pairs", *(f"{q}% below" for q in QUANTILES)),
-        tuple(_row(decimal(one.rated), whole(one.count), *map(decimal, one.quantiles)) for one in found),
+        [Row.of(decimal(one.rated), whole(one.count), *map(decimal, one.quantiles)) for one in found],
         folded=True,
     )
 
@@ -70,10 +117,10 @@ def learning(points: Iterable[LearningPoint]) -> Table:
     return Table(
         "Numbers: learning curves",
         ("head", "pairs learned from in a fold", "RMSE", "Spearman", "tau-c x100"),
-        tuple(
-            _row(p.head, whole(p.pairs), decimal(p.rmse), decimal(p.spearman), decimal(100 * p.tau_c, 1))
+        [
+            Row.of(p.head, whole(p.pairs), decimal(p.rmse), decimal(p.spearman), decimal(100 * p.tau_c, 1))
             for p in points
-        ),
+        ],
         folded=True,
     )
 
@@ -83,23 +130,103 @@ def files(ratings: Iterable[Ratings]) -> Table:
     return Table(
         "Ratings that were used",
         ("file", "pairs", "images", "captions", "ratings or votes"),
-        tuple(
-            _row(r.label, whole(len(r)), whole(len(r.names)), whole(len(r.captions)), whole(float(r.weight.sum())))
+        [
+            Row.of(r.label, whole(len(r)), whole(len(r.names)), whole(len(r.captions)), whole(float(r.weight.sum())))
             for r in ratings
-        ),
+        ],
     )
 
 
 def losses(ratings: Iterable[Ratings]) -> Table:
     """What was left out of each file or merged, with the reason."""
     rows = [
-        _row(one.label, what, reason, whole(count))
+        Row.of(one.label, what, reason, whole(count))
         for one in ratings
         for what, counts in (("left out", one.left_out), ("merged", one.merged))
         for reason, count in counts.items()
     ]
-    return Table("Rows that were left out or merged", ("file", "what", "reason", "rows"), tuple(rows), words=3)
+    return Table("Rows that were left out or merged", ("file", "what", "reason", "rows"), rows, words=3)
 
 
-def _row(head: str, *cells: str) -> Row:
-    return Row(Cell(head), tuple(map(Cell, cells)))
+def settings(values: Mapping[str, Any]) -> tuple[Branch, ...]:
+    """Nested JSON values as nested lists. A list of plain values stays on its line; other entries are numbered."""
+    return tuple(_setting(str(name).replace("_", " "), value) for name, value in values.items())
+
+
+def _setting(name: str, value: Any) -> Branch:
+    match value:
+        case Mapping() if value:
+            return Branch(name, "", settings(value))
+        case [*entries] if any(isinstance(entry, (Mapping, list, tuple)) for entry in entries):
+            return Branch(name, "", settings({str(i): entry for i, entry in enumerate(entries, start=1)}))
+        case [*entries] if entries:
+            return Branch(name, ", ".join(map(_printed, entries)))
+        case _:
+            return Branch(name, _printed(value))
+
+
+def _printed(value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6g}"
+        case None | "" | [] | () | Mapping():  # an empty mapping; others are branches
+            return DASH
+        case _:
+            return str(value)
+
+
+def worst(study: Study, name: str, grouping: Grouping, pictures: bool) -> Cards | Table:
+    """The pairs with the largest gap between score and rating, the worst first.
+
+    Without pictures it is a table of the images' names and of numbers, and no file is opened.
+    """
+    ratings, predicted = study.ratings, study.of(name, grouping).predicted
+    order = np.argsort(-np.abs(study.gaps(name, grouping)), kind="stable")[:MISSES]
+    cards = [
+        Card(
+            ratings.names[ratings.image[pair]],
+            *(_thumbnail(ratings, int(ratings.image[pair])) if pictures else ("", "")),
+            ratings.captions[ratings.caption[pair]],
+            _facts(ratings, pair, float(predicted[pair])),
+        )
+        for pair in order
+    ]
+    texts = ("caption",) if pictures else ()
+    columns = ("image", *texts, *(name for name, _ in cards[0].facts))
+    rows = [
+        Row.of(card.image, *((card.caption,) if pictures else ()), *(value for _, value in card.facts))
+        for card in cards
+    ]
+    table = Table(f"The {len(order)} worst misses", columns, rows, words=1 + len(texts))
+    return Cards(cards, table) if pictures else table
+
+
+def _facts(ratings: Ratings, pair: int, predicted: float) -> tuple[tuple[str, str], ...]:
+    given = ratings.scores[pair][~np.isnan(ratings.scores[pair])]
+    scores = ", ".join(f"{score:.0f}" for score in np.rint(given * (HIGHEST - LOWEST) + LOWEST))
+    rated = float(ratings.target[pair])
+    return (
+        (f"raters ({LOWEST} to {HIGHEST})", scores or DASH),
+        ("mean rating", decimal(rated)),
+        ("score", decimal(predicted)),
+        ("gap", signed(predicted - rated)),
+    )
+
+
+def _thumbnail(ratings: Ratings, image: int) -> tuple[str, str]:
+    """A data URI, or why there is none: a run must not fail at its end because a file has gone."""
+    try:
+        pixels = decode(ratings.paths[image].read_bytes(), near=_SIDE).pixels
+    except ImageError as error:
+        return "", error.what
+    except OSError as error:
+        return "", f"cannot be read ({error.strerror})"
+    pixels.thumbnail((_SIDE, _SIDE))
+    if pixels.mode == "RGBA":
+        white = Image.new("RGBA", pixels.size, "white")
+        pixels = Image.alpha_composite(white, pixels).convert("RGB")
+    content = io.BytesIO()
+    pixels.save(content, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode('ascii')}", ""
