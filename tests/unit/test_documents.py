@@ -58,3 +58,10 @@ def test_every_page_is_in_the_index() -> None:
     index = ROOT / "docs" / "README.md"
     linked = {(index.parent / link).resolve() for link in re.findall(r"\]\(([^)#\s]+)", prose(index))}
     assert {page for page in (ROOT / "docs").rglob("*.md") if "adr" not in page.parts} - {index} <= linked
+
+
+def test_tests_that_pages_name_exist() -> None:
+    names = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    for page in commands.pages():
+        for name in re.findall(r"\b(test_\w+\.py)`", prose(page)):
+            assert name in names, (page.name, name)

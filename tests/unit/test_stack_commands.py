@@ -220,5 +220,5 @@ def test_modules_and_programs_that_pages_name_exist() -> None:
         for module in re.findall(r"python3? -m ((?:benchmarks|sceneseek)[\w.]*\w)", text):
             path = ROOT / module.replace(".", "/")
             assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), (page.name, module)
-        for program in re.findall(r"`?(scripts/[\w-]+)", text):
+        for program in re.findall(r"`?(scripts/[\w-]+(?:\.\w+)?)", text):
             assert (ROOT / program).is_file(), (page.name, program)

@@ -1,4 +1,4 @@
-"""The examples of the README's section on HTTP do what they say, beside a real service."""
+"""The examples of docs/how-to/search-over-http.md run against a real service."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from sceneseek.client import Client
 
 ROOT = Path(__file__).parents[2]
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Over HTTP\n")[2].partition("\n## ")[0]
-EXAMPLES: dict[str, str] = dict(re.findall(r"^```(\w+)\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL))
-# What stands in the examples for the reader's own.
+PAGE = (ROOT / "docs" / "how-to" / "search-over-http.md").read_text(encoding="utf-8")
+EXAMPLES: dict[str, str] = dict(re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+# Placeholders in the examples.
 ADDRESS = "http://127.0.0.1:8080"
 IMAGE = "bf8013b6-61f9-5d1d-94d6-cfa2c149805e"
 
