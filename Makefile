@@ -44,7 +44,7 @@ $(VENV)/.dev: $(VENV)/.installed
 	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),train,dev]'
 	@touch $@
 
-$(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*/*.py export/*/*/*.py export/*/weights/compact/*/* sceneseek/packs/*)
+$(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*/*.py export/*/*/*.py export/*/weights/compact/*/* export/sceneseek_export/packs/*)
 	$(BIN)/sceneseek export --pack compact --out $(BUNDLE)
 
 .PHONY: demo

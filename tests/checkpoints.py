@@ -16,7 +16,7 @@ import torch
 import transformers as untyped_transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from sceneseek.packs import find_pack
+from sceneseek_export.packs import find_pack
 from sceneseek_export.towers.wheels import fetch_wheel
 
 transformers: Any = untyped_transformers

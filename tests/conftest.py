@@ -39,8 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The compact pack's bundle, exported once from the real towers, with the alignment and head that are shipped."""
-    from sceneseek.packs import find_pack  # noqa: PLC0415
     from sceneseek_export.bundle import export_bundle  # noqa: PLC0415 - imports torch
+    from sceneseek_export.packs import find_pack  # noqa: PLC0415
     from sceneseek_export.trained import Trained  # noqa: PLC0415
 
     pack = find_pack("compact")

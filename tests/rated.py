@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sceneseek.alignment import Alignment, normalise
-from sceneseek.heads import Head
-from sceneseek.heads.base import sigmoid
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import Alignment, normalise
+from sceneseek_export.heads import Head
+from sceneseek_export.heads.base import sigmoid
 from sceneseek_training.folds import Lesson
 from sceneseek_training.rated import Pairs, Positions, RatedSpace
 from tests.weights import CLASSES, TEXT, TOWERS, drawn_alignment, numbers

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from sceneseek.alignment import (
+from sceneseek.vectors import Floats
+from sceneseek_export.alignment import (
     Alignment,
     ClassNames,
     FeatureRange,
@@ -18,7 +19,7 @@ from sceneseek.alignment import (
     normalise,
     rounded,
 )
-from sceneseek.heads import (
+from sceneseek_export.heads import (
     INPUTS,
     Calibration,
     ConstantHead,
@@ -30,7 +31,6 @@ from sceneseek.heads import (
     MlpHead,
     TreesHead,
 )
-from sceneseek.vectors import Floats
 
 # Of the drawn alignment: by image tower the number of features; of classes; of a text's numbers.
 TOWERS = {"a": 5, "b": 4}

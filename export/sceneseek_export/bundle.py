@@ -14,8 +14,8 @@ from sceneseek.errors import ExportError
 from sceneseek.files import directory_in_place, sha256_of
 from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Dimensions, Manifest, Precision
 from sceneseek.manifest import Head as HeadEntry
-from sceneseek.packs import Pack
 from sceneseek_export.compose import Graphs, image_graph, score_graph, text_graph
+from sceneseek_export.packs import Pack
 from sceneseek_export.recipe import calibrated_on, graph_recipe
 from sceneseek_export.towers import Towers, load_towers
 from sceneseek_export.trained import Trained

@@ -84,7 +84,7 @@ def export(
     as_json: bool,
 ) -> None:
     """Put pretrained towers, a joint space and a head together into a bundle, and verify it."""
-    from sceneseek.packs import find_pack  # noqa: PLC0415 - so that --help answers at once
+    from sceneseek_export.packs import find_pack  # noqa: PLC0415 - so that --help answers at once
 
     pack = find_pack(pack_name).with_local(weights)
     measured_on = (captions, split, expert)

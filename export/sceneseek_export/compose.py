@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto, compose, helper
 
-from sceneseek.alignment import Alignment
-from sceneseek.heads import Head
-from sceneseek.heads.inputs import OF_TEXT
 from sceneseek_export import graphs, head_graphs
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.heads import Head
+from sceneseek_export.heads.inputs import OF_TEXT
 from sceneseek_export.piece import OPSET
 from sceneseek_export.towers import ImageTower, TextTower
 

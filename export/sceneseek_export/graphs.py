@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from sceneseek.alignment import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical
 from sceneseek.manifest import ImageInput
+from sceneseek_export.alignment import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical
 from sceneseek_export.piece import IR_VERSION, piece
 
 __all__ = [

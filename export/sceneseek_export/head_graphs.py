@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from sceneseek.heads import (
+from sceneseek_export.graphs import piece
+from sceneseek_export.heads import (
     Calibration,
     ConstantHead,
     CosineHead,
@@ -16,8 +17,7 @@ from sceneseek.heads import (
     MlpHead,
     TreesHead,
 )
-from sceneseek.heads.inputs import INPUTS, OF_TEXT
-from sceneseek_export.graphs import piece
+from sceneseek_export.heads.inputs import INPUTS, OF_TEXT
 
 
 def no_head() -> onnx.ModelProto:

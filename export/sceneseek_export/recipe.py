@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 
 from sceneseek.files import sha256_of
-from sceneseek.packs import TextTowerSpec
+from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.towers import ImageTower, TextTower
 
 # Raise it with every change to the exporter after which the same towers give other vectors; a test compares the compact

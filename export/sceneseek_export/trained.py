@@ -9,11 +9,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sceneseek.alignment import Alignment
 from sceneseek.errors import DataError, ExportError
 from sceneseek.files import UNREADABLE
-from sceneseek.heads import Calibration, CosineHead, Head, load_head
-from sceneseek.packs import Pack
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.heads import Calibration, CosineHead, Head, load_head
+from sceneseek_export.packs import Pack
 from sceneseek_export.towers import Towers
 
 # In the place of a head's directory: the alignment's own calibrated cosine.

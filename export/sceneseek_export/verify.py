@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sceneseek.alignment import Alignment, normalise
 from sceneseek.bundle import Bundle
 from sceneseek.decode import Picture, decode, extensions
 from sceneseek.encoders import ImageEncoder, TextEncoder
 from sceneseek.errors import ExportError, ImageError
-from sceneseek.heads import Head, TreesHead, pair_inputs
-from sceneseek.heads.inputs import OF_TEXT
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.scorer import Candidates, Scorer
 from sceneseek.vectors import Floats, Vectors
+from sceneseek_export.alignment import Alignment, normalise
+from sceneseek_export.heads import Head, TreesHead, pair_inputs
+from sceneseek_export.heads.inputs import OF_TEXT
 from sceneseek_export.towers import Towers
 
 LIMIT = 1e-4

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sceneseek.alignment import Alignment, image_key
+from sceneseek_export.alignment import Alignment, image_key
 from tests.conftest import CommandLine
 from tests.drawing import NAMES
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sceneseek.alignment import Alignment
 from sceneseek.captions import Captions, read_split
-from sceneseek.packs import find_pack
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import shipped_alignment
 from sceneseek_training.corpus import gather
 from sceneseek_training.images import ImageTowers

@@ -14,7 +14,7 @@ import pytest
 from sceneseek.bundle import Bundle
 from sceneseek.cli import main
 from sceneseek.files import sha256_of
-from sceneseek.heads import CosineHead, MlpHead, load_head
+from sceneseek_export.heads import CosineHead, MlpHead, load_head
 from tests.conftest import CommandLine
 from tests.drawing import NAMES
 

@@ -21,7 +21,7 @@ import huggingface_hub.constants
 import pytest
 
 from sceneseek.errors import ExportError
-from sceneseek.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek_export.towers.checkpoint import checkpoint
 from tests import checkpoints
 from tests.conftest import ROOT
@@ -36,7 +36,7 @@ PROGRAM = """
 import json, sys
 from sceneseek_export.towers.checkpoint import checkpoint
 from sceneseek.errors import ExportError
-from sceneseek.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 for source in sys.argv[1:]:
     for spec in (TextTowerSpec("ear", "clip-text", source), ImageTowerSpec("eye", "clip-image", source)):
         try:

@@ -13,8 +13,6 @@ import pytest
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
-from sceneseek.heads import Head
-from sceneseek.packs import find_pack
 from sceneseek.request import Query
 from sceneseek.scorer import Candidates, Scorer
 from sceneseek.search import Search
@@ -24,6 +22,8 @@ from sceneseek_evaluation.metrics import ranking_figures
 from sceneseek_evaluation.pairs import encode_images, encode_texts, score_pairs
 from sceneseek_evaluation.retrieval import evaluate_retrieval, rescored_rank
 from sceneseek_export.bundle import export_bundle
+from sceneseek_export.heads import Head
+from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import Trained, shipped_alignment
 from sceneseek_indexer.build import index_folder
 from tests.drawing import NAMES

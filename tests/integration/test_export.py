@@ -14,8 +14,6 @@ import sceneseek_export.bundle
 from sceneseek.bundle import Bundle
 from sceneseek.decode import Picture
 from sceneseek.errors import DataError, ExportError
-from sceneseek.heads import INPUTS, Head, TreesHead, save_head
-from sceneseek.packs import find_pack
 from sceneseek.preprocess import prepare
 from sceneseek.request import Query
 from sceneseek.scorer import Scorer
@@ -24,6 +22,8 @@ from sceneseek.store import open_store
 from sceneseek.vectors import Floats
 from sceneseek_export.bundle import export_bundle
 from sceneseek_export.compose import image_graph
+from sceneseek_export.heads import INPUTS, Head, TreesHead, save_head
+from sceneseek_export.packs import find_pack
 from sceneseek_export.recipe import EXPORTER
 from sceneseek_export.towers import Towers, load_towers
 from sceneseek_export.trained import Trained, shipped_alignment

@@ -18,7 +18,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from safetensors.torch import load as load_safetensors
 from torch.nn.functional import adaptive_avg_pool2d
 
-from sceneseek.packs import ImageTowerSpec, find_pack
+from sceneseek_export.packs import ImageTowerSpec, find_pack
 from sceneseek_export.towers import load_text_tower, minilm
 from sceneseek_export.towers.efficientnet import network
 from sceneseek_export.towers.tensors import Arrays, read_weights

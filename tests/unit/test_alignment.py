@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sceneseek.alignment import (
+from sceneseek.errors import DataError
+from sceneseek.vectors import Floats
+from sceneseek_export.alignment import (
     CARD,
     WEIGHTS,
     Alignment,
@@ -25,9 +27,7 @@ from sceneseek.alignment import (
     image_key,
     normalise,
 )
-from sceneseek.errors import DataError
-from sceneseek.heads import Calibration
-from sceneseek.vectors import Floats
+from sceneseek_export.heads import Calibration
 from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, numbers
 
 Seen = tuple[dict[str, Floats], dict[str, Floats]]

@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from sceneseek.alignment import Alignment, normalise
-from sceneseek.heads import CosineHead, Head, pair_inputs
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import Alignment, normalise
 from sceneseek_export.compose import Graphs, features_graph, score_graph
 from sceneseek_export.compose import image_graph as composed_images
 from sceneseek_export.compose import text_graph as composed_texts
+from sceneseek_export.heads import CosineHead, Head, pair_inputs
 from sceneseek_export.towers import ImageTower, TextTower
 from tests.small_towers import features_and_logits, image_tower, text_tower
 from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, drawn_head

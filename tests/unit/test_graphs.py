@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sceneseek.alignment import ClassNames, FeatureRange, Hubness, Typical, normalise
 from sceneseek.vectors import Floats
 from sceneseek_export import graphs, head_graphs
+from sceneseek_export.alignment import ClassNames, FeatureRange, Hubness, Typical, normalise
 from sceneseek_export.compose import Composition
 from tests.runtime import run
 from tests.weights import drawn_alignment, numbers

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sceneseek.errors import DataError
-from sceneseek.heads import (
+from sceneseek.match import MatchThreshold
+from sceneseek.vectors import Floats
+from sceneseek_export.heads import (
     Calibration,
     CosineHead,
     FirstLayer,
@@ -26,9 +28,7 @@ from sceneseek.heads import (
     pair_inputs,
     save_head,
 )
-from sceneseek.heads.files import CARD, WEIGHTS
-from sceneseek.match import MatchThreshold
-from sceneseek.vectors import Floats
+from sceneseek_export.heads.files import CARD, WEIGHTS
 from tests.weights import CALIBRATION, drawn_head, drawn_inputs
 
 WIDTHS = {"similarity": 1, "product": 12, "image": 9, "text": 6, "spread": 4}

@@ -9,6 +9,7 @@ import pytest
 from sceneseek.next_step import (
     DEFAULT_BUNDLE,
     DEFAULT_INDEX,
+    PACKS,
     export_command,
     index_command,
     missing_bundle_hint,
@@ -16,6 +17,7 @@ from sceneseek.next_step import (
     next_steps,
     public_index_command,
 )
+from sceneseek_export.packs import pack_names
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,10 @@ def index_at(path: str) -> None:
 )
 def test_a_bundle_s_command_writes_it_where_it_is_looked_for(bundle: str, command: str) -> None:
     assert export_command(Path(bundle)) == command
+
+
+def test_the_packs_that_hints_know_are_those_that_export_ships() -> None:
+    assert list(PACKS) == pack_names()
 
 
 def test_an_index_command_has_the_options_that_are_not_the_default() -> None:

@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from sceneseek.alignment import Alignment, normalise
 from sceneseek.errors import ExportError
-from sceneseek.heads import save_head
-from sceneseek.packs import OwnSpace, Pack
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import Alignment, normalise
 from sceneseek_export.compose import Graphs, image_graph, text_graph
+from sceneseek_export.heads import save_head
+from sceneseek_export.packs import OwnSpace, Pack
 from sceneseek_export.towers import Towers
 from sceneseek_export.trained import COSINE, Trained, check_trained, find_trained, own_space
 from tests.small_towers import features_and_logits, image_tower, text_tower

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sceneseek.errors import DataError, InvalidRequest
-from sceneseek.packs import ImageTowerSpec, OwnSpace, Pack, TextTowerSpec, find_pack, pack_names
+from sceneseek_export.packs import ImageTowerSpec, OwnSpace, Pack, TextTowerSpec, find_pack, pack_names
 
 IMAGES = ImageTowerSpec("eye", "resnet", "hub:someone/eye@abc")
 TEXTS = TextTowerSpec("ear", "bert", "hub:someone/ear@abc")

@@ -21,8 +21,8 @@ from PIL import Image, ImageFilter
 from sceneseek.decode import decode
 from sceneseek.errors import ExportError
 from sceneseek.manifest import ImageInput
-from sceneseek.packs import ImageTowerSpec
 from sceneseek.preprocess import enough_pixels, prepare
+from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.towers.preprocessor import image_input
 
 transformers: Any = untyped_transformers

@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sceneseek.errors import InvalidRequest
-from sceneseek.heads import Calibration, ConstantHead, CosineHead, IsotonicCurve, TreesHead
 from sceneseek.vectors import Floats
+from sceneseek_export.heads import Calibration, ConstantHead, CosineHead, IsotonicCurve, TreesHead
 from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import OURS, PROTOTYPE, RECIPES, find_recipe
 from sceneseek_training.rated import RatedSpace

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sceneseek.heads import INPUTS, CosineHead, Head, pair_inputs
-from sceneseek.heads.inputs import OF_TEXT
 from sceneseek.vectors import Floats
 from sceneseek_export import head_graphs
 from sceneseek_export.compose import score_graph
+from sceneseek_export.heads import INPUTS, CosineHead, Head, pair_inputs
+from sceneseek_export.heads.inputs import OF_TEXT
 from tests.runtime import run
 from tests.weights import CALIBRATION, CURVE, drawn_head, drawn_inputs
 

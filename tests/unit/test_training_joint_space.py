@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from sceneseek.alignment import ClassNames, normalise, rounded
-from sceneseek.packs import find_pack
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import ClassNames, normalise, rounded
+from sceneseek_export.packs import find_pack
 from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
 from sceneseek_training.classes import COUNT, class_texts, forms
 from sceneseek_training.joint_space import Lessons, Views, learn_block

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sceneseek.alignment import LearnedBlock, normalise, rounded
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import LearnedBlock, normalise, rounded
 from sceneseek_training.joint_space import Lessons, Views
 from sceneseek_training.recipe import Recipe, RegressionRecipe
 from sceneseek_training.regression import learn_regression

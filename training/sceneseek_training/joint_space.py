@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sceneseek.alignment import ClassNames, LearnedBlock
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import ClassNames, LearnedBlock
 from sceneseek_training.affine import plain_names, principal, side_by_side
 from sceneseek_training.maps import Maps, Scaling
 from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe

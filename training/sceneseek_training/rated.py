@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.alignment import Alignment
 from sceneseek.errors import DataError
-from sceneseek.packs import Pack
 from sceneseek.ratings import Ratings
 from sceneseek.tables import first_few
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.packs import Pack
 from sceneseek_training.images import ImageTowers
 from sceneseek_training.texts import TextTowers
 
@@ -64,7 +64,7 @@ class RatedSpace:
     votes: Pairs
 
     def inputs(self, names: Iterable[str], pairs: Pairs) -> dict[str, Floats]:
-        """By name (P, width) each: those of `sceneseek.heads.INPUTS`, and ``parts``."""
+        """By name (P, width) each: those of `sceneseek_export.heads.INPUTS`, and ``parts``."""
         return {name: self.input(name, pairs.image, pairs.caption) for name in names}
 
     def input(self, name: str, image: Positions, caption: Positions) -> Floats:

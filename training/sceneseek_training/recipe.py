@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sceneseek.packs import Pack
+from sceneseek_export.packs import Pack
 
 
 @dataclass(frozen=True)
 class NamesRecipe:
-    """The class-name vectors (see `sceneseek.alignment`), for towers that are ImageNet-1k classifiers.
+    """The class-name vectors (see `sceneseek_export.alignment`), for towers that are ImageNet-1k classifiers.
 
     Attributes:
         towers: whose logits are read.
-        temperature, top: see `sceneseek.alignment.ClassNames`.
+        temperature, top: see `sceneseek_export.alignment.ClassNames`.
         embedding_forms: whose mean is a class's embedding (see `sceneseek_training.classes`).
         pair_forms: that stand as captions of a class that has no image.
         pair_weight: of the loss over such pairs, beside 1 for captions.
@@ -91,7 +91,7 @@ class RegressionRecipe:
 
 @dataclass(frozen=True)
 class HubnessRecipe:
-    """What is taken off images that are near to every text (see `sceneseek.alignment.Hubness`).
+    """What is taken off images that are near to every text (see `sceneseek_export.alignment.Hubness`).
 
     Attributes:
         weight, neighbours: see there.
@@ -114,7 +114,7 @@ class Recipe:
         names: the class-name vectors, or None.
         hubness: or None.
         reach: how many standard deviations from its mean a feature may lie before it is clipped.
-        typical_rank: see `sceneseek.alignment.Typical`: the most eigenvalues that are kept.
+        typical_rank: see `sceneseek_export.alignment.Typical`: the most eigenvalues that are kept.
         mirrored: whether half of the pictures seen in learning are mirrored left to right.
         epochs, batch: passes over the images; images a step.
         rate, decay: AdamW's learning rate at its peak (one cycle) and its weight decay.
@@ -150,7 +150,8 @@ class Recipe:
 def recipe_for(pack: Pack, classifiers: set[str]) -> Recipe:
     """One block of each kind over all of a pack's image towers, with the class names of the classifiers.
 
-    Nothing of a joint space that the towers bring themselves is learned; see `sceneseek.alignment.Alignment.own`.
+    Of a joint space that the towers bring themselves nothing is learned
+    (`sceneseek_export.alignment.Alignment.own`).
 
     Args:
         pack: names the towers.

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sceneseek.alignment import LearnedBlock, normalise
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import LearnedBlock, normalise
 from sceneseek_training.affine import AffinePair, principal
 from sceneseek_training.joint_space import Lessons, Views
 from sceneseek_training.maps import Scaling

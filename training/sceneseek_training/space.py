@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sceneseek.alignment import Alignment
 from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError
-from sceneseek.packs import Pack, find_pack
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.packs import Pack, find_pack
 from sceneseek_export.towers import Towers
 from sceneseek_export.trained import own_space, shipped_alignment
 

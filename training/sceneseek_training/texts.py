@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from sceneseek.alignment import normalise
 from sceneseek.manifest import Tower
-from sceneseek.packs import Pack
 from sceneseek.progress import Progress
 from sceneseek.runtime import Device, Session, open_session
 from sceneseek.tokenizer import Tokenizer
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import normalise
+from sceneseek_export.packs import Pack
 from sceneseek_export.towers import TextTower, load_text_tower
 from sceneseek_training.cache import FeatureCache, content_key
 

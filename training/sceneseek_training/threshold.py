@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.alignment import Alignment, image_key
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
 from sceneseek.files import sha256_of, write_atomic
-from sceneseek.heads import Head, load_head, save_head
 from sceneseek.match import MatchThreshold
-from sceneseek.packs import find_pack
 from sceneseek.runtime import Device
 from sceneseek.tables import first_few
 from sceneseek_evaluation.absence import ABSENCE_FIGURES, NEAR, WITHOUT, Asked, absence_figures, ask
 from sceneseek_evaluation.bootstrap import Bootstrap, Doubles
+from sceneseek_export.alignment import Alignment, image_key
+from sceneseek_export.heads import Head, load_head, save_head
+from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import shipped_alignment
 from sceneseek_training.head_card import CARD
 from sceneseek_training.space import check_exported_with

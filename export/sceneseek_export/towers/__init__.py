@@ -21,7 +21,7 @@ from typing import Any
 
 from sceneseek.errors import ExportError
 from sceneseek.manifest import Tower
-from sceneseek.packs import ImageTowerSpec, Pack, TextTowerSpec
+from sceneseek_export.packs import ImageTowerSpec, Pack, TextTowerSpec
 from sceneseek_export.towers.base import ImageTower, TextTower
 
 __all__ = [

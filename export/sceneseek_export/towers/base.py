@@ -11,8 +11,8 @@ import numpy.typing as npt
 import onnx
 
 from sceneseek.manifest import ImageInput, TextInput, Tower
-from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek.vectors import Floats
+from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 
 Tokens: TypeAlias = npt.NDArray[np.int64]
 

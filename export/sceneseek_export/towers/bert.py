@@ -9,7 +9,7 @@ import onnx
 from torch import Tensor, nn
 
 from sceneseek.manifest import TextInput, tokenizer_file
-from sceneseek.packs import TextTowerSpec
+from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.piece import piece
 from sceneseek_export.towers.base import TextTower
 from sceneseek_export.towers.pretrained import limit, load_model, load_tokenizer, open_checkpoint, text_module

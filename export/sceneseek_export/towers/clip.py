@@ -8,7 +8,7 @@ import onnx
 from torch import Tensor, nn
 
 from sceneseek.manifest import ImageInput, TextInput, tokenizer_file
-from sceneseek.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek_export.towers.base import ImageTower, TextTower
 from sceneseek_export.towers.preprocessor import fixed_size, image_input
 from sceneseek_export.towers.pretrained import (

@@ -14,8 +14,8 @@ import onnx
 from onnx import TensorProto
 
 from sceneseek.errors import ExportError
-from sceneseek.packs import ImageTowerSpec
 from sceneseek_export.graph_builder import GraphBuilder
+from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.towers.base import ImageTower
 from sceneseek_export.towers.reference import image_reference
 from sceneseek_export.towers.tensors import read_weights

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 
 from sceneseek.errors import ExportError
 from sceneseek.manifest import TextInput, tokenizer_file
-from sceneseek.packs import TextTowerSpec
 from sceneseek_export.graph_builder import GraphBuilder
+from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.towers.base import TextTower
 from sceneseek_export.towers.reference import text_reference
 from sceneseek_export.towers.tensors import read_weights

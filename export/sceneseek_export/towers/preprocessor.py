@@ -14,7 +14,7 @@ from typing import Any
 
 from sceneseek.errors import ExportError
 from sceneseek.manifest import ImageInput
-from sceneseek.packs import ImageTowerSpec
+from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.towers.checkpoint import PREPROCESSOR
 from sceneseek_export.towers.pretrained import quiet
 

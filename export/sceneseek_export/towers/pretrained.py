@@ -23,8 +23,8 @@ from torch import nn
 
 from sceneseek.errors import ExportError
 from sceneseek.files import sha256_of
-from sceneseek.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek.vectors import Floats
+from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek_export.towers.base import Tokens
 from sceneseek_export.towers.checkpoint import CONFIG, TOKENIZER, checkpoint, weight_files
 

@@ -9,7 +9,7 @@ import onnx
 from torch import Tensor, nn
 
 from sceneseek.manifest import ImageInput
-from sceneseek.packs import ImageTowerSpec
+from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.piece import piece
 from sceneseek_export.towers.base import ImageTower
 from sceneseek_export.towers.preprocessor import image_input

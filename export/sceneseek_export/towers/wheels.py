@@ -18,8 +18,8 @@ from pathlib import Path
 
 from sceneseek.errors import ExportError
 from sceneseek.files import cache_root, sha256_of, write_atomic
-from sceneseek.packs import ImageTowerSpec, TextTowerSpec
-from sceneseek.packs.pack import PYPI
+from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek_export.packs.pack import PYPI
 
 
 @dataclass(frozen=True)

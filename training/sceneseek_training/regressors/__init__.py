@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from sceneseek.heads import Head
+from sceneseek_export.heads import Head
 from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import HeadRecipe, Regressor
 from sceneseek_training.regressors.correction import learn_correction

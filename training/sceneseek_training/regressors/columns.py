@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.heads import FirstLayer
 from sceneseek.vectors import Floats
+from sceneseek_export.heads import FirstLayer
 from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import HeadRecipe
 
@@ -26,7 +26,7 @@ class Columns:
     Attributes:
         widths: by input, in order.
         mean, deviation: (C,); the deviation of a constant column is infinite.
-        parts: (D, P), what ``parts`` are of the product; see `sceneseek.alignment.Alignment.parts`.
+        parts: (D, P), what ``parts`` are of the product; see `sceneseek_export.alignment.Alignment.parts`.
     """
 
     widths: Mapping[str, int]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from sceneseek.heads import Calibration, MlpHead
+from sceneseek_export.heads import Calibration, MlpHead
 from sceneseek_training import calibration
 from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import HeadRecipe

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
 
-from sceneseek.heads import Calibration, ConstantHead, CosineHead, IsotonicCurve
 from sceneseek.vectors import Floats
+from sceneseek_export.heads import Calibration, ConstantHead, CosineHead, IsotonicCurve
 from sceneseek_training import calibration
 from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import HeadRecipe

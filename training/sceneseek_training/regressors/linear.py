@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.linear_model import LinearRegression, RidgeCV
 
-from sceneseek.heads import LinearHead
+from sceneseek_export.heads import LinearHead
 from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import HeadRecipe
 from sceneseek_training.regressors.columns import Columns, joined, read_inputs, towers_read

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from sceneseek.heads import Calibration, MlpHead
+from sceneseek_export.heads import Calibration, MlpHead
 from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import HeadRecipe
 from sceneseek_training.regressors.columns import Columns, read_inputs, towers_read

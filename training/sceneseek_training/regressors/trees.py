@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from catboost import CatBoostRegressor
 
-from sceneseek.heads import INPUTS, TreesHead
 from sceneseek.vectors import Floats
+from sceneseek_export.heads import INPUTS, TreesHead
 from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import HeadRecipe
 from sceneseek_training.rated import Positions

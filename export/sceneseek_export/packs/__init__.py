@@ -5,8 +5,8 @@ texts are compared. Where a tower's weights come from is its `source`; how a sou
 `sceneseek_export.towers`' business.
 """
 
-from sceneseek.packs.files import find_pack, pack_names, read_pack
-from sceneseek.packs.pack import ImageTowerSpec, OwnSpace, Pack, TextTowerSpec, hub_name
+from sceneseek_export.packs.files import find_pack, pack_names, read_pack
+from sceneseek_export.packs.pack import ImageTowerSpec, OwnSpace, Pack, TextTowerSpec, hub_name
 
 __all__ = [
     "ImageTowerSpec",

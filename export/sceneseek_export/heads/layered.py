@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sceneseek.heads.base import cut, sigmoid
-from sceneseek.heads.cosine import Calibration
-from sceneseek.heads.inputs import FirstLayer
 from sceneseek.match import MatchThreshold
 from sceneseek.vectors import Floats
+from sceneseek_export.heads.base import cut, sigmoid
+from sceneseek_export.heads.cosine import Calibration
+from sceneseek_export.heads.inputs import FirstLayer
 
 
 @dataclass(frozen=True)

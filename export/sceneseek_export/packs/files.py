@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from sceneseek.errors import DataError, InvalidRequest
-from sceneseek.packs.pack import FOLDER, Pack
+from sceneseek_export.packs.pack import FOLDER, Pack
 
 SUFFIX = ".toml"
 
@@ -73,4 +73,4 @@ def _tables(raw: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _shipped() -> Path:
-    return Path(str(resources.files("sceneseek.packs")))
+    return Path(str(resources.files("sceneseek_export.packs")))

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from sceneseek.heads.base import cut, sigmoid
 from sceneseek.match import MatchThreshold
 from sceneseek.vectors import Floats
+from sceneseek_export.heads.base import cut, sigmoid
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ What a head may read of a pair stands in `inputs`. A head that does not read ``i
 beside the joint vectors (H_i = 0), so it can be exchanged without indexing again.
 """
 
-from sceneseek.heads.base import Head
-from sceneseek.heads.cosine import Calibration, CosineHead, IsotonicCurve
-from sceneseek.heads.files import load_head, save_head
-from sceneseek.heads.inputs import INPUTS, FirstLayer, pair_inputs
-from sceneseek.heads.layered import ConstantHead, LinearHead, MlpHead
-from sceneseek.heads.trees import TreesHead
+from sceneseek_export.heads.base import Head
+from sceneseek_export.heads.cosine import Calibration, CosineHead, IsotonicCurve
+from sceneseek_export.heads.files import load_head, save_head
+from sceneseek_export.heads.inputs import INPUTS, FirstLayer, pair_inputs
+from sceneseek_export.heads.layered import ConstantHead, LinearHead, MlpHead
+from sceneseek_export.heads.trees import TreesHead
 
 __all__ = [
     "INPUTS",

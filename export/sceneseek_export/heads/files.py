@@ -12,11 +12,11 @@ import numpy as np
 
 from sceneseek.errors import DataError
 from sceneseek.files import UNREADABLE, write_atomic
-from sceneseek.heads.base import Head
-from sceneseek.heads.cosine import CosineHead
-from sceneseek.heads.layered import ConstantHead, LinearHead, MlpHead
-from sceneseek.heads.trees import TreesHead
 from sceneseek.match import MatchThreshold
+from sceneseek_export.heads.base import Head
+from sceneseek_export.heads.cosine import CosineHead
+from sceneseek_export.heads.layered import ConstantHead, LinearHead, MlpHead
+from sceneseek_export.heads.trees import TreesHead
 
 WEIGHTS, CARD = "head.npz", "head.json"
 SCHEMA = 2

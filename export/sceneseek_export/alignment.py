@@ -42,8 +42,8 @@ import numpy.typing as npt
 
 from sceneseek.errors import DataError
 from sceneseek.files import UNREADABLE, write_atomic
-from sceneseek.heads import Calibration
 from sceneseek.vectors import Floats
+from sceneseek_export.heads import Calibration
 
 WEIGHTS, CARD = "alignment.npz", "alignment.json"
 SCHEMA = 2

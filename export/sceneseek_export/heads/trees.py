@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.heads.base import cut
-from sceneseek.heads.inputs import INPUTS, OF_TEXT, check_readable
 from sceneseek.match import MatchThreshold
 from sceneseek.vectors import Floats
+from sceneseek_export.heads.base import cut
+from sceneseek_export.heads.inputs import INPUTS, OF_TEXT, check_readable
 
 
 @dataclass(frozen=True)
