@@ -69,6 +69,31 @@ serve: $(BUNDLE)/manifest.json  ## serve the demo's index over HTTP (PORT=8080)
 test: $(VENV)/.dev  ## run every test
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
+# Line coverage of what runs in the tests' own processes; servers and commands that tests start are not seen.
+.PHONY: coverage
+coverage: $(VENV)/.dev  ## run every test and print what they cover
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+
+.PHONY: test-lowest
+test-lowest:  ## unit tests with the lowest versions of the dependencies that pyproject.toml allows
+	scripts/unit-tests --lowest $(PYTHON)
+
+.PHONY: test-python
+test-python:  ## unit tests with another Python (PYTHON=python3.13), and what they cover
+	scripts/unit-tests $(PYTHON)
+
+.PHONY: try-wheel
+try-wheel:  ## build the wheel, install it in empty environments, and search through it
+	PYTHON=$(PYTHON) scripts/try-wheel
+
+.PHONY: audit
+audit: .cache/audit/bin/pip-audit  ## look for published vulnerabilities of the tested versions; asks a database on the net
+	.cache/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+.cache/audit/bin/pip-audit:
+	$(PYTHON) -m venv .cache/audit
+	.cache/audit/bin/pip --disable-pip-version-check --quiet install pip-audit
+
 .PHONY: lint
 lint: $(VENV)/.dev  ## ruff and mypy
 	$(BIN)/ruff check .

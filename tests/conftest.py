@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,9 @@ from sceneseek.bundle import Bundle
 from tests.drawing import draw_gallery
 
 ROOT = Path(__file__).parent.parent
+# No test depends on how fast the machine is.
+hypothesis.settings.register_profile("sceneseek", deadline=None)
+hypothesis.settings.load_profile("sceneseek")
 # Files that take a minute and more, so that none of them is begun when the others are done.
 SLOW = {
     "test_export.py",
