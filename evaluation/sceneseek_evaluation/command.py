@@ -15,9 +15,9 @@ from sceneseek.options import aggregate_option, bundle_option, device_option, js
 from sceneseek.runtime import Device
 
 if TYPE_CHECKING:
-    from sceneseek.ratings import Aggregation
     from sceneseek_evaluation.bootstrap import Figure
     from sceneseek_evaluation.bounds import Bound
+    from sceneseek_evaluation.ratings import Aggregation
 
 _FILE = click.Path(path_type=Path)
 
@@ -138,10 +138,10 @@ def ratings(
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.captions import Captions  # noqa: PLC0415
-    from sceneseek.ratings import read_crowd, read_expert  # noqa: PLC0415
     from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415 - so that --help answers at once
     from sceneseek_evaluation.bounds import read_bounds  # noqa: PLC0415
-    from sceneseek_evaluation.ratings import evaluate_ratings, ratings_figures  # noqa: PLC0415
+    from sceneseek_evaluation.ratings import read_crowd, read_expert  # noqa: PLC0415
+    from sceneseek_evaluation.ratings_report import evaluate_ratings, ratings_figures  # noqa: PLC0415
 
     bounds = read_bounds(fail_below, fail_above, ratings_figures(with_crowd=crowd is not None))
     texts = Captions.read(captions)

@@ -23,14 +23,14 @@ from sceneseek.bundle import Bundle
 from sceneseek.captions import Captions, read_captions, read_split
 from sceneseek.encoders import TextEncoder
 from sceneseek.errors import DataError, ExportError
-from sceneseek.ratings import read_expert
 from sceneseek.runtime import Device
 from sceneseek.scorer import Scorer
 from sceneseek.store import open_store
 from sceneseek.vectors import Floats, Vectors
 from sceneseek_evaluation.bootstrap import Bootstrap
 from sceneseek_evaluation.pairs import encode_images, score_pairs, searchable
-from sceneseek_evaluation.ratings import evaluate_ratings
+from sceneseek_evaluation.ratings import read_expert
+from sceneseek_evaluation.ratings_report import evaluate_ratings
 from sceneseek_evaluation.retrieval import RESCORED, evaluate_retrieval
 
 RECALL, TAU_C = "recall@5", "tau_c"
@@ -66,7 +66,7 @@ class FidelityData:
         images: the folder that names are relative to.
         captions: a TSV with the columns image and caption; for ratings with caption_id too.
         split: only these images count for recall: a file with one name a line.
-        expert: experts' ratings, see `sceneseek.ratings`; without them tau-c is not measured.
+        expert: experts' ratings, see `sceneseek_evaluation.ratings`; without them tau-c is not measured.
     """
 
     images: Path

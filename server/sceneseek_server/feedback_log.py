@@ -33,8 +33,7 @@ from urllib.parse import unquote, urlsplit
 
 from sceneseek.errors import Conflict, FeedbackUnavailable, InvalidRequest, one_line
 from sceneseek.files import sync
-from sceneseek.ratings import HIGHEST, LOWEST
-from sceneseek.ratings.folder import is_relative
+from sceneseek.rating import HIGHEST, LOWEST, is_relative
 from sceneseek.request import checked_query
 
 Outcome: TypeAlias = Literal["stored", "repeated"]

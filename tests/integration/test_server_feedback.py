@@ -10,8 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from sceneseek.payload import point_id
-from sceneseek.ratings import read_feedback
 from sceneseek.search import Search
+from sceneseek_evaluation.ratings import read_feedback
 from sceneseek_server.app import create_app
 from sceneseek_server.feedback_log import FeedbackLog
 from tests.drawing import NAMES

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sceneseek.ratings import Ratings
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.bootstrap import Bootstrap, Figure
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.choice import choose, rule
 from sceneseek_training.head_recipes import RECIPES
 from sceneseek_training.study import Grouping, Validated

@@ -8,7 +8,7 @@ import pytest
 
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
-from sceneseek.ratings import read_crowd, read_expert
+from sceneseek_evaluation.ratings import read_crowd, read_expert
 from sceneseek_training.course import read_course
 
 FILES = {

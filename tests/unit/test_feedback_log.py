@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sceneseek.errors import Conflict, FeedbackUnavailable, InvalidRequest
-from sceneseek.ratings import read_feedback
+from sceneseek_evaluation.ratings import read_feedback
 from sceneseek_server import feedback_log
 from sceneseek_server.feedback_log import Feedback, FeedbackLog, feedback_path
 

@@ -73,7 +73,7 @@ def test_the_runtimes_telemetry_is_off_wherever_ours_is_imported() -> None:
 def test_searching_loads_no_torch() -> None:
     program = (
         "import sys, sceneseek.search, sceneseek.cli, sceneseek_indexer.build, sceneseek_server.app;"
-        "import sceneseek_evaluation.command, sceneseek_evaluation.ratings, sceneseek_evaluation.retrieval;"
+        "import sceneseek_evaluation.command, sceneseek_evaluation.ratings_report, sceneseek_evaluation.retrieval;"
         f"sys.exit(sorted({HEAVY!r} & set(sys.modules)) != [])"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0

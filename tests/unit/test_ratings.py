@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sceneseek.captions import Caption, Captions
 from sceneseek.errors import DataError
-from sceneseek.ratings import (
+from sceneseek_evaluation.ratings import (
     Aggregation,
     ImageFolder,
     Ratings,

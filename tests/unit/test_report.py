@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sceneseek.ratings import Ratings
 from sceneseek_evaluation.agreement import FIGURES, Rated, measure_agreement
 from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.head_recipes import RECIPES
 from sceneseek_training.report import HTML, MARKDOWN, write_report
 from sceneseek_training.report.document import for_markdown

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sceneseek.ratings import Ratings
 from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.folds import grouped_folds
 from sceneseek_training.head_recipes import RECIPES
 from sceneseek_training.rated import RatedSpace

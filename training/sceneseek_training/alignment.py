@@ -15,8 +15,8 @@ from sceneseek import __version__
 from sceneseek.errors import DataError
 from sceneseek.files import directory_in_place
 from sceneseek.progress import Progress
-from sceneseek.ratings import Ratings
 from sceneseek.vectors import Floats
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_export.alignment import CARD as STRUCTURE
 from sceneseek_export.alignment import (
     WEIGHTS,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sceneseek.ratings import Ratings
 from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.head_recipes import BASELINE, CANDIDATE
 from sceneseek_training.study import Choice, Validated
 

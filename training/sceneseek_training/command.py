@@ -21,8 +21,8 @@ from sceneseek.options import (
     threads_option,
     weights_option,
 )
-from sceneseek.ratings import Aggregation
 from sceneseek.runtime import Device
+from sceneseek_evaluation.ratings import Aggregation
 from sceneseek_export.packs import find_pack
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)

@@ -3,7 +3,7 @@
 | file | what |
 |---|---|
 | ``train_dataset.csv`` | ``image``, ``query_id``, ``query_text``: separated by commas, quoted where needed |
-| ``ExpertAnnotations.tsv`` | image, query id, three scores; no header, see `sceneseek.ratings` |
+| ``ExpertAnnotations.tsv`` | image, query id, three scores; no header, see `sceneseek_evaluation.ratings` |
 | ``CrowdAnnotations.tsv`` | image, query id, share of yes, yes, no; no header |
 | ``test_queries.csv`` | a nameless index, ``query_id``, ``query_text``, ``image``: separated by ``|`` |
 | ``train_images/``, ``test_images/`` | the images |
@@ -23,8 +23,8 @@ from pathlib import Path
 
 from sceneseek.captions import Caption, Captions
 from sceneseek.errors import DataError
-from sceneseek.ratings import ImageFolder
 from sceneseek.tables import read_lines
+from sceneseek_evaluation.ratings import ImageFolder
 
 TRAIN, EXPERT, CROWD, TEST = (
     "train_dataset.csv",
@@ -54,7 +54,7 @@ class Course:
 
 
 def read_course(directory: Path) -> Course:
-    """Read a course's queries and find its files; the ratings are left to `sceneseek.ratings`.
+    """Read a course's queries and find its files; the ratings are left to `sceneseek_evaluation.ratings`.
 
     Images of the test are those in their folder and those that the test's queries name. One that lies in both
     folders is found in the first, and is an image of the test nevertheless.

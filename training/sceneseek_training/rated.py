@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.errors import DataError
-from sceneseek.ratings import Ratings
 from sceneseek.tables import first_few
 from sceneseek.vectors import Floats
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.packs import Pack
 from sceneseek_training.images import ImageTowers

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sceneseek.captions import Captions
 from sceneseek.errors import DataError, InvalidRequest
-from sceneseek.ratings import Aggregation, Ratings, pooled, read_crowd, read_expert, read_feedback
+from sceneseek_evaluation.ratings import Aggregation, Ratings, pooled, read_crowd, read_expert, read_feedback
 from sceneseek_training.course import read_course
 
 
@@ -17,7 +17,7 @@ class RatingSources:
 
     Attributes:
         images, captions: as for `sceneseek_training.sources`; not needed for feedback alone, but for its images.
-        expert, crowd: see `sceneseek.ratings`.
+        expert, crowd: see `sceneseek_evaluation.ratings`.
         feedback: what the service wrote down.
         course: a directory, see `sceneseek_training.course`.
         aggregate: what becomes of several scores of a pair.

@@ -10,8 +10,8 @@ import numpy as np
 
 from sceneseek.captions import Captions, read_split
 from sceneseek.errors import DataError
-from sceneseek.ratings import Ratings, read_expert
 from sceneseek.tables import first_few
+from sceneseek_evaluation.ratings import Ratings, read_expert
 from sceneseek_training.corpus import Corpus, gather
 
 _HELD_OUT = 0.05
@@ -27,7 +27,7 @@ class Sources:
         captions: see `sceneseek.captions`.
         split: the images to learn from; None takes all that have captions.
         validate_split: images to measure recall on.
-        expert: human ratings, see `sceneseek.ratings`.
+        expert: human ratings, see `sceneseek_evaluation.ratings`.
         galleries: other folders, each with its captions, to measure recall on.
         skip_unknown: whether ratings of unknown images or captions are left out rather than an error.
     """

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.ratings import Ratings
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.agreement import Agreement
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.head_recipes import HeadRecipe
 
 Grouping = Literal["image", "image and caption"]

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sceneseek.ratings import Ratings
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.agreement import Agreement, Rated, measure_agreement
 from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.folds import Fold, Lesson, grouped_folds
 from sceneseek_training.head_recipes import HeadRecipe
 from sceneseek_training.rated import RatedSpace

@@ -11,7 +11,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from sceneseek.errors import NotFound
 from sceneseek.payload import relative_path
-from sceneseek.ratings import HIGHEST, LOWEST
+from sceneseek.rating import HIGHEST, LOWEST
 from sceneseek.request import checked_query
 from sceneseek.search import Search
 from sceneseek_server.answer import json_answer

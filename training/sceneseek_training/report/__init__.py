@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sceneseek.files import write_atomic
-from sceneseek.ratings import Ratings
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.head_recipes import BASELINE
 from sceneseek_training.report import plots, tables
 from sceneseek_training.report.document import Block, Items, Plots, Section, Terms, Text, Tree, to_html, to_markdown

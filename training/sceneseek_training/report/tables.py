@@ -13,9 +13,10 @@ from PIL import Image
 
 from sceneseek.decode import decode
 from sceneseek.errors import ImageError
-from sceneseek.ratings import HIGHEST, LOWEST, Ratings
+from sceneseek.rating import HIGHEST, LOWEST
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.agreement import Bin
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.report.document import Branch, Card, Cards, Cell, Row, Table
 from sceneseek_training.report.measures import DASH, MEASURES, Measure, decimal, signed, whole
 from sceneseek_training.study import Grouping, LearningPoint, Study, Validated

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sceneseek.errors import DataError
+from sceneseek.rating import is_relative
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,3 @@ def image_name(name: str, line: int, path: Path) -> str:
             "image names are paths relative to the folder, such as animals/dog.jpg",
         )
     return name
-
-
-def is_relative(name: str) -> bool:
-    """Whether a name is a relative path in its shortest form, so that it stays inside and has no other spelling."""
-    return not {"", ".", ".."} & set(name.split("/"))

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.errors import DataError
-from sceneseek.ratings.base import HIGHEST, LOWEST, Aggregation, Ratings
+from sceneseek.rating import HIGHEST, LOWEST
 from sceneseek.tables import first_few
+from sceneseek_evaluation.ratings.base import Aggregation, Ratings
 
 log = logging.getLogger(__name__)
 

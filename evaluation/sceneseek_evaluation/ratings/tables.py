@@ -14,10 +14,10 @@ import numpy as np
 
 from sceneseek.captions import Caption, Captions
 from sceneseek.errors import DataError
-from sceneseek.ratings.base import Aggregation, Ratings
-from sceneseek.ratings.folder import ImageFolder, as_folder, image_name
-from sceneseek.ratings.gathering import NO_IMAGE, Found, Pair, Values, assembled, score_of, scored
 from sceneseek.tables import Record, read_lines, read_table
+from sceneseek_evaluation.ratings.base import Aggregation, Ratings
+from sceneseek_evaluation.ratings.folder import ImageFolder, as_folder, image_name
+from sceneseek_evaluation.ratings.gathering import NO_IMAGE, Found, Pair, Values, assembled, score_of, scored
 
 log = logging.getLogger(__name__)
 

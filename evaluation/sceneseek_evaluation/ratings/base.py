@@ -13,8 +13,6 @@ from sceneseek.vectors import Floats
 
 Aggregation = Literal["mean", "median", "majority"]
 
-LOWEST, HIGHEST = 1, 4
-
 
 @dataclass(frozen=True)
 class Ratings:

@@ -14,15 +14,13 @@ image's name and a caption's text. Whatever is left out or merged is counted and
 cannot be read is a DataError with its number. How a target is learned or measured is not known here.
 """
 
-from sceneseek.ratings.base import HIGHEST, LOWEST, Aggregation, Ratings
-from sceneseek.ratings.feedback import read_feedback
-from sceneseek.ratings.folder import ImageFolder
-from sceneseek.ratings.gathering import pooled
-from sceneseek.ratings.tables import read_crowd, read_expert
+from sceneseek_evaluation.ratings.base import Aggregation, Ratings
+from sceneseek_evaluation.ratings.feedback import read_feedback
+from sceneseek_evaluation.ratings.folder import ImageFolder
+from sceneseek_evaluation.ratings.gathering import pooled
+from sceneseek_evaluation.ratings.tables import read_crowd, read_expert
 
 __all__ = [
-    "HIGHEST",
-    "LOWEST",
     "Aggregation",
     "ImageFolder",
     "Ratings",

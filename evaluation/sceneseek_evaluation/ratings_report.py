@@ -27,13 +27,13 @@ from sceneseek.errors import DataError, one_line
 from sceneseek.files import sha256_of
 from sceneseek.manifest import Head
 from sceneseek.payload import path_fields
-from sceneseek.ratings import Ratings
 from sceneseek.runtime import Device
 from sceneseek.scorer import Scorer
 from sceneseek.tables import first_few
 from sceneseek_evaluation.agreement import FIGURES, Agreement, Rated, measure_agreement, require_scipy
 from sceneseek_evaluation.bootstrap import Bootstrap, Figure
 from sceneseek_evaluation.pairs import EncodedImages, encode_images, encode_texts, score_pairs
+from sceneseek_evaluation.ratings import Ratings
 from sceneseek_evaluation.table import table
 from sceneseek_indexer.walk import Skipped
 
