@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from PIL import Image
 
 from sceneseek.bundle import Bundle
+from tests.command_line import CommandLine
 from tests.drawing import draw_gallery
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +30,6 @@ SLOW = {
     "test_train_heads.py",
     "test_train_heads_flickr8k.py",
 }
-CommandLine = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.hookimpl(trylast=True)
@@ -69,22 +67,10 @@ def index_url(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFa
     return url
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sceneseek() -> CommandLine:
-    """Run the installed command line: `sceneseek("search", "a dog", env={...})`; never raises on failure."""
-
-    def run(*arguments: str | Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("sceneseek")), *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=timeout,
-            env={**os.environ, **environment},
-            check=False,
-        )
-
-    return run
+    """The command line."""
+    return CommandLine()
 
 
 @pytest.fixture(scope="session")

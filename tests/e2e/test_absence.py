@@ -17,7 +17,7 @@ from sceneseek_export.heads import CosineHead, load_head, save_head
 from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import Trained, shipped_alignment
 from sceneseek_training.threshold import ThresholdData, learn_threshold
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.drawing import NAMES
 from tests.weights import CALIBRATION, drawn_alignment
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sceneseek.bundle import Bundle
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.drawing import NAMES, draw_gallery
 from tests.played_qdrant import PlayedQdrant
 
@@ -43,12 +43,12 @@ def assert_one_line(outcome: subprocess.CompletedProcess[str], *said: str, code:
 
 def test_index_then_search_then_index_again(sceneseek: CommandLine, tmp_path: Path) -> None:
     photos, index = draw_gallery(tmp_path / "my photos"), f"file:{tmp_path}/index"
-    first = sceneseek("index", photos, "--index", index)
+    first = sceneseek.process("index", photos, "--index", index)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith(f"indexed {len(NAMES)}, unchanged 0, skipped 0\n")
     assert f"indexing: {len(NAMES)} of {len(NAMES)} images" in first.stderr
 
-    found = sceneseek("search", "a red circle", "-k", "3", "--index", index)
+    found = sceneseek.process("search", "a red circle", "-k", "3", "--index", index)
     assert found.returncode == 0, found.stderr
     lines = found.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sceneseek.bundle import Bundle
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.drawing import NAMES
 
 

@@ -13,7 +13,7 @@ import pytest
 from sceneseek.bundle import Bundle
 from sceneseek.files import sha256_of
 from sceneseek.manifest import MANIFEST
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.drawing import NAMES
 
 AGREEMENT = {

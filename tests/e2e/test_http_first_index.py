@@ -9,7 +9,7 @@ from pathlib import Path
 from sceneseek.bundle import Bundle
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek_indexer.build import index_folder
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.drawing import NAMES
 from tests.exposed import families, value
 from tests.played_qdrant import PlayedQdrant

@@ -13,7 +13,7 @@ import pytest
 
 from sceneseek.bundle import Bundle
 from sceneseek.store import open_store
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.played_qdrant import PlayedQdrant
 
 
@@ -32,7 +32,7 @@ def taken_port() -> Iterator[int]:
 def refusal(sceneseek: CommandLine, *options: str | Path, code: int = 1) -> str:
     """The one line that a start with these options ends with."""
     begun = time.monotonic()
-    done = sceneseek("serve", *options)
+    done = sceneseek.process("serve", *options)
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
     assert time.monotonic() - begun < 10

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sceneseek.bundle import Bundle
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_a_run_waits_for_another_and_ctrl_c_ends_the_wait(sceneseek: CommandLine
         for arguments in (["photos"], ["--rollback"], ["--from", "file:elsewhere", "--to", "file:index"]):
             if "--from" in arguments:
                 shutil.copytree("index", "elsewhere")
-            refused = sceneseek("index", *arguments, "--no-wait")
+            refused = sceneseek.process("index", *arguments, "--no-wait")
             (line,) = refused.stderr.splitlines()
             assert (refused.returncode, refused.stdout) == (1, "")
             assert f"being written by process {os.getpid()} on " in line

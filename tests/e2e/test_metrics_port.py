@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from sceneseek.bundle import Bundle
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.controlled_app import made_key
 
 # An address of this machine that is none of the names the host check lets in, as a container's is not.
@@ -108,7 +108,7 @@ def test_the_worker_that_takes_a_dead_ones_place_serves_the_port_again(served: S
 def test_a_port_that_is_taken_is_named_with_its_option(sceneseek: CommandLine, bundle: Bundle, index_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = sceneseek(
+        done = sceneseek.process(
             "serve", "--bundle", bundle.path, "--index", index_url, "--port", "0", "--metrics-port", str(port)
         )
     assert done.returncode == 1

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from sceneseek.bundle import Bundle
-from tests.conftest import ROOT, CommandLine
+from tests.command_line import CommandLine
+from tests.conftest import ROOT
 
 
 def evaluate(sceneseek: CommandLine, bundle: Bundle, images: Path, captions: Path, *more: str | Path) -> dict[str, Any]:
     """The figures of a run that must not miss its bounds, by name."""
     outcome = sceneseek(
         "evaluate", "retrieval", "--bundle", bundle.path, "--images", images, "--captions", captions, *more, "--json",
-        timeout=280,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr
     report: dict[str, Any] = json.loads(outcome.stdout)

@@ -15,7 +15,8 @@ import pytest
 
 from sceneseek.bundle import Bundle
 from tests import checkpoints
-from tests.conftest import ROOT, CommandLine
+from tests.command_line import CommandLine
+from tests.conftest import ROOT
 from tests.drawing import NAMES
 
 RESNET, BERT, CLIP = "microsoft/resnet-50", "google-bert/bert-base-uncased", "openai/clip-vit-base-patch32"
@@ -122,7 +123,7 @@ def test_a_learned_space_completes_resnet50_and_bert(
     trained = sceneseek(
         "train", "alignment", "--pack", "resnet50-bert", *weights, "--images", gallery,
         "--captions", rated["captions"], "--out", tmp_path / "alignment", "--epochs", 1, "--threads", 1,
-        "--cache", tmp_path / "cache", timeout=280,
+        "--cache", tmp_path / "cache",
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     exported = sceneseek(

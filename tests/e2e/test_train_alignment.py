@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sceneseek_export.alignment import Alignment, image_key
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.drawing import NAMES
 
 FILES = {"CARD.md", "alignment.json", "alignment.npz"}
@@ -43,7 +43,7 @@ def test_train_twice_and_nothing_is_extracted_again(
     validate.write_text("\n".join(NAMES[9:]))
     command = ("train", "alignment", "--images", gallery, "--captions", captions, "--split", split, "--epochs", 2)
     options = ("--validate-split", validate, "--cache", cache, "--threads", 1, "--cite", "Drawn for a test.")
-    first = sceneseek(*command, *options, "--out", tmp_path / "one", timeout=280)  # 13,000 class texts once
+    first = sceneseek(*command, *options, "--out", tmp_path / "one")  # 13,000 class texts once
     assert first.returncode == 0, first.stderr
     assert "R@1/5/10" in first.stdout
     assert "calibration  on captions, 12 pairs" in first.stdout
@@ -94,7 +94,6 @@ def test_ratings_calibrate_and_an_undecodable_image_is_named(
     outcome = sceneseek(
         *("train", "alignment", "--images", images, "--captions", captions, *options, "--cache", cache),
         *("--threads", 1, "--skip-unknown"),
-        timeout=280,
     )
     assert outcome.returncode == 0, outcome.stderr
     assert "left out ratings: 1 of unknown captions (lost#0)" in outcome.stderr

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sceneseek.bundle import Bundle
-from sceneseek.cli import main
 from sceneseek.files import sha256_of
 from sceneseek_export.heads import CosineHead, MlpHead, load_head
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.drawing import NAMES
 
 HEADS = ("cosine", "mlp", "constant")
@@ -61,28 +58,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
-
-
-@pytest.fixture
-def sceneseek(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> CommandLine:
-    """The command line in this process, which imports torch once, not at every call."""
-
-    def run(*arguments: str | Path, timeout: float = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = ["sceneseek", *map(str, arguments)]
-        capfd.readouterr()
-        with monkeypatch.context() as patch, warnings.catch_warnings():
-            warnings.simplefilter("default")
-            patch.setattr(sys, "argv", command)
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            code = 0
-            try:
-                main()
-            except SystemExit as ended:
-                code = int(ended.code or 0)
-        return subprocess.CompletedProcess(command, code, *capfd.readouterr())
-
-    return run
 
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
@@ -176,7 +151,7 @@ def test_a_bundle_with_a_trained_head_says_what_it_was_trained_on_and_evaluation
 ) -> None:
     assert train("--crowd", files.crowd, heads=("mlp",)).returncode == 0
     bundle = files.folder / "bundle"
-    exported = sceneseek("export", "--out", bundle, "--head", files.folder / "heads", timeout=280)
+    exported = sceneseek("export", "--out", bundle, "--head", files.folder / "heads")
     assert exported.returncode == 0, exported.stderr
     assert "head         mlp, " in exported.stdout
     validation = Bundle.load(bundle).manifest.head.validation

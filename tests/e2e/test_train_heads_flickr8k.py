@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 
 pytestmark = pytest.mark.flickr8k
 IMAGES = 120
@@ -27,7 +27,7 @@ def test_the_correction_ranks_unseen_photographs_about_as_well_as_the_cosine_and
         "--expert", tmp_path / "expert.tsv", "--crowd", tmp_path / "crowd.tsv",
         "--out", tmp_path / "heads", "--report", tmp_path / "report", "--no-pictures", "--cache", tmp_path / "features",
         "--head", "cosine", "--head", "mlp", "--head", "constant", "--folds", "3", "--no-curves", "--bootstrap", "50",
-        "--json", timeout=280,
+        "--json",
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr
     found = json.loads(outcome.stdout)["cross_validated"]

@@ -29,7 +29,7 @@ from sceneseek_export.towers import Towers, load_towers
 from sceneseek_export.trained import Trained, shipped_alignment
 from sceneseek_export.verify import LIMIT, drawn_pictures
 from sceneseek_indexer.build import index_folder
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.drawing import NAMES
 from tests.weights import drawn_head
 
@@ -114,7 +114,7 @@ def test_the_same_input_gives_the_same_files_whatever_the_processor(
         "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX2 FMA3",
         "SCENESEEK_THREADS": "1",
     }
-    done = sceneseek("export", "--out", tmp_path / "again", **flags)
+    done = sceneseek.process("export", "--out", tmp_path / "again", **flags)
     assert done.returncode == 0, done.stderr
     again = Bundle.load(tmp_path / "again")
     assert again.manifest.files == bundle.manifest.files

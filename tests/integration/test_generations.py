@@ -19,7 +19,7 @@ from sceneseek.store import Point, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_indexer.generations import generations, roll_back
 from sceneseek_indexer.inspection import inspect
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 from tests.drawing import NAMES
 from tests.integration.test_models import other_image_graph
 

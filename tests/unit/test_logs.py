@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sceneseek.logs import JsonFormatter, TextFormatter, log_fields
-from tests.conftest import CommandLine
+from tests.command_line import CommandLine
 
 
 def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
