@@ -20,8 +20,8 @@ IMAGES ?= $(GALLERY)
 DEMO_INDEX := file:.cache/demo-index
 FLICKR8K ?= $(or $(SCENESEEK_FLICKR8K),../shared/flickr8k)
 HOST ?= 127.0.0.1
-# Files of tests that run side by side; each process exports the bundle once for itself. One more than most machines for CI
-# have cores, since tests also wait: for processes, servers and a browser.
+# Files of tests that run side by side. One more than most machines for CI have cores, since tests also wait: for
+# processes, servers and a browser.
 TEST_PROCESSES ?= 3
 PORT ?= 8080
 

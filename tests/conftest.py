@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -40,14 +41,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The compact pack's bundle, exported once from the real towers, with the alignment and head that are shipped."""
-    from sceneseek_export.bundle import export_bundle  # noqa: PLC0415 - imports torch
+    """The compact pack's bundle from the real towers, exported once for all test processes. Read only."""
+    from sceneseek_export.bundle import export_bundle  # noqa: PLC0415
     from sceneseek_export.packs import find_pack  # noqa: PLC0415
     from sceneseek_export.trained import Trained  # noqa: PLC0415
 
-    pack = find_pack("compact")
-    out = tmp_path_factory.mktemp("bundle") / "compact"
-    return export_bundle(pack, Trained.shipped(pack), out)
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    pack, out = find_pack("compact"), shared / "compact"
+    with (shared / "compact.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return Bundle.load(out) if out.exists() else export_bundle(pack, Trained.shipped(pack), out)
 
 
 @pytest.fixture(scope="session")
