@@ -1,9 +1,10 @@
-"""The models that answer for a generation: found among the bundles at hand, by the image graph that filled it.
+"""A bundle's models, and the registry that finds the bundle for a generation.
 
-A service is started with one bundle. When a generation goes live that another image graph filled, the bundle that
-filled it is looked for: the service's own directory (it may have been written anew), the one that the generation
-names, the directories beside its own. So bundle and generation change together, and a restart finds them again.
-A bundle that is written anew with the same image graph (another head, another text graph) is taken up as it is.
+A service is started with one bundle. When a generation goes live that another image graph filled, the registry looks
+for the bundle that filled it: in the service's own directory (which may have been written again), in the directory
+that the generation names, and in the directories beside its own. So bundle and generation change together, and a
+restart finds them again. If the service's own bundle is written again with the same image graph (another head, another
+text graph), it replaces the one in use.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from sceneseek.alias_follower import filled_by_another
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import ImageEncoder, TextEncoder, alike
 from sceneseek.errors import BundleError
-from sceneseek.live import filled_by_another
 from sceneseek.manifest import MANIFEST, Manifest
 from sceneseek.runtime import Device
 from sceneseek.scorer import Scorer
@@ -38,7 +39,7 @@ class Models:
     Attributes:
         bundle: what they were loaded from.
         encoder: of texts.
-        scorer: of pairs.
+        scorer: of pairs of an image and a text.
         device, threads: see `open_session`.
         texts_mix: whether a text's vectors depend on what runs with it, so that each must run alone.
     """
@@ -77,8 +78,8 @@ class Models:
         return cls(bundle, encoder, Scorer(bundle), device, threads, mix)
 
 
-class Shelf:
-    """The bundles at hand.
+class ModelRegistry:
+    """Finds and loads the bundle that fits a generation.
 
     Args:
         bundle: the service's own.
@@ -102,7 +103,7 @@ class Shelf:
             self._loaded = Models.load(self._first, self._device, self._threads)
 
     def fitting(self, info: CollectionInfo, store_url: str) -> Models:
-        """See `Companions.fitting`.
+        """See `ModelSource.fitting`.
 
         Raises:
             IndexUnavailable: no bundle at hand filled the generation.
@@ -120,7 +121,7 @@ class Shelf:
         return Models.load(bundle, self._device, self._threads)
 
     def newer(self, info: CollectionInfo, present: Models) -> Models | None:
-        """See `Companions.newer`: the service's own bundle, if it was written anew and still fits."""
+        """See `ModelSource.newer`: the service's own bundle, if it was written anew and still fits."""
         stamp = self._stamp()
         if stamp in (self._seen, None):
             return None

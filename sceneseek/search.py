@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from sceneseek.alias_follower import AliasFollower, Snapshot
 from sceneseek.bundle import Bundle
 from sceneseek.collapse import leading
 from sceneseek.decode import Picture
 from sceneseek.errors import NotFound
-from sceneseek.live import Live, Pair
-from sceneseek.models import Models, Shelf
+from sceneseek.models import ModelRegistry, Models
 from sceneseek.payload import similar_images
 from sceneseek.preprocess import prepare
 from sceneseek.query_encoder import Encoded, QueryEncoder
@@ -190,23 +190,23 @@ class Search:
     """The pipeline over one bundle and one store. Thread-safe.
 
     Args:
-        bundle: the graphs; others beside it may take its place, see `Shelf`.
+        bundle: the graphs; others beside it may take its place, see `ModelRegistry`.
         store: where the generations are.
         device, threads: where the graphs run, and threads within one run; 0 leaves it to the runtime.
         encoder: what encodes queries; without one, each is encoded by the thread that asks.
-        serving: a service, which waits for the index that it does not find (see `Live`), and runs every stage once
-            over each generation before it answers, so that the first query of a person is not the slow one.
+        serving: wait for an index that is not there yet (see `AliasFollower`), and run one query on each new
+            generation before it answers users, so that no user's first query is the slow one.
 
     Attributes:
-        live: the generation that answers, with the models that belong to it.
+        follower: the live generation, with the models that answer for it.
         encoder: what encodes queries.
         store: where the generations are.
 
     Raises:
-        IndexUnavailable, RuntimeUnavailable, BundleError: see `Live` and `Shelf`.
+        IndexUnavailable, RuntimeUnavailable, BundleError: see `AliasFollower` and `ModelRegistry`.
     """
 
-    live: Live[Models]
+    follower: AliasFollower[Models]
 
     def __init__(
         self,
@@ -219,23 +219,23 @@ class Search:
     ) -> None:
         self.store = store
         self.encoder = encoder or QueryEncoder.direct()
-        shelf = Shelf(bundle, device, threads)
+        registry = ModelRegistry(bundle, device, threads)
         if not serving:
-            self.live = Live(store, shelf, bundle.path)
+            self.follower = AliasFollower(store, registry, bundle.path)
             return
-        self.live = Live(store, shelf, bundle.path, wait=True, prepare=self._warm_up)
-        if self.live.waiting_for is not None:
-            shelf.load()
+        self.follower = AliasFollower(store, registry, bundle.path, wait=True, prepare=self._warm_up)
+        if self.follower.waiting_for is not None:
+            registry.load()
 
     @property
     def bundle(self) -> Bundle:
         """The one that answers now."""
-        return self.live.companion.bundle
+        return self.follower.models.bundle
 
     @property
     def placement(self) -> Placement:
         """Where its text graph runs."""
-        return self.live.companion.encoder.placement
+        return self.follower.models.encoder.placement
 
     def query(self, query: Query, deadline: float | None = None) -> Answer:
         """The images that match a query best.
@@ -262,28 +262,28 @@ class Search:
 
         Raises: see `query`.
         """
-        with self.live.borrow() as pair:
-            return self._answers(pair, queries, deadline)
+        with self.follower.borrow() as snapshot:
+            return self._answers(snapshot, queries, deadline)
 
-    def _answers(self, pair: Pair[Models], queries: Sequence[Query], deadline: float | None) -> list[Answer]:
+    def _answers(self, snapshot: Snapshot[Models], queries: Sequence[Query], deadline: float | None) -> list[Answer]:
         start = time.perf_counter()
         texts = [query.text for query in queries if query.text is not None]
-        encoded = iter(self.encoder.texts(pair.companion, texts, deadline))
+        encoded = iter(self.encoder.texts(snapshot.models, texts, deadline))
         by_text = [None if query.text is None else next(encoded) for query in queries]
         share = (time.perf_counter() - start) / len(queries)
         return [
-            self._answer(pair, query, text, _Clock(share), deadline)
+            self._answer(snapshot, query, text, _Clock(share), deadline)
             for query, text in zip(queries, by_text, strict=True)
         ]
 
     def _answer(
-        self, pair: Pair[Models], query: Query, text: Encoded | None, clock: _Clock, deadline: float | None
+        self, snapshot: Snapshot[Models], query: Query, text: Encoded | None, clock: _Clock, deadline: float | None
     ) -> Answer:
-        collection, manifest = pair.collection, pair.companion.bundle.manifest
-        image = None if query.image is None else self._image(pair, query.image, deadline).joint
+        collection, manifest = snapshot.collection, snapshot.models.bundle.manifest
+        image = None if query.image is None else self._image(snapshot, query.image, deadline).joint
         probe = _Probe(text, image, query.text_weight)
         clock.lap("encode")
-        ranking = self._ranking(pair, query, probe, clock, deadline)
+        ranking = self._ranking(snapshot, query, probe, clock, deadline)
         like = query.image if isinstance(query.image, str) else ""
         chosen = leading(collection, ranking.blocks(), query.offset + query.k, query.keep_duplicates, like, deadline)
         page = chosen[query.offset :]
@@ -333,17 +333,17 @@ class Search:
             TryAgain: see `QueryEncoder.text`.
         """
         clock, text = _Clock(), checked_query(text)
-        with self.live.borrow() as pair:
-            models = pair.companion
+        with self.follower.borrow() as snapshot:
+            models = snapshot.models
             encoded = self.encoder.text(models, text, deadline)
-            found = [self._image(pair, image, deadline) for image in images]
+            found = [self._image(snapshot, image, deadline) for image in images]
             clock.lap("encode")
             joint = np.stack([vectors.joint for vectors in found])
             similarity = joint @ encoded.joint
             candidates = Candidates([""] * len(found), similarity, joint, np.stack([v.head for v in found]))
             scores = models.scorer.score(candidates, encoded.joint, encoded.head)
             clock.lap("score")
-            generation, manifest = pair.collection.info.name, models.bundle.manifest
+            generation, manifest = snapshot.collection.info.name, models.bundle.manifest
         rule = manifest.head.match
         return Scores(
             query=text,
@@ -367,32 +367,34 @@ class Search:
     def close(self) -> None:
         """Let go of the index."""
         self.encoder.close()
-        self.live.close()
+        self.follower.close()
 
-    def _warm_up(self, pair: Pair[Models]) -> None:
-        self._answers(pair, [Query(text="warm-up", k=1)], None)
+    def _warm_up(self, snapshot: Snapshot[Models]) -> None:
+        self._answers(snapshot, [Query(text="warm-up", k=1)], None)
 
-    def _image(self, pair: Pair[Models], image: str | Picture, deadline: float | None) -> StoredVectors:
+    def _image(self, snapshot: Snapshot[Models], image: str | Picture, deadline: float | None) -> StoredVectors:
         """The vectors of an indexed image, or of a picture."""
         if isinstance(image, str):
-            found = pair.collection.vectors([image], deadline)
+            found = snapshot.collection.vectors([image], deadline)
             if image not in found:
                 raise NotFound(f"no image has the id {image}", "search again: it may have left the index")
             return found[image]
-        models = pair.companion
+        models = snapshot.models
         encoded = self.encoder.image(models, prepare(image, models.bundle.manifest.image_inputs), deadline)
         return StoredVectors(encoded.joint, encoded.head)
 
     @staticmethod
-    def _ranking(pair: Pair[Models], query: Query, probe: _Probe, clock: _Clock, deadline: float | None) -> Ranking:
-        scorer, text = pair.companion.scorer, probe.text
+    def _ranking(
+        snapshot: Snapshot[Models], query: Query, probe: _Probe, clock: _Clock, deadline: float | None
+    ) -> Ranking:
+        scorer, text = snapshot.models.scorer, probe.text
         needed = scorer.vectors_read() if text is not None else ()
         if query.explain or (text is not None and probe.image is not None):
             needed = (JOINT, *(name for name in needed if name != JOINT))
 
         def shortlist(limit: int) -> Candidates:
             clock.lap("payload")
-            found = pair.collection.shortlist(probe.joint, limit, needed, where=query.where, deadline=deadline)
+            found = snapshot.collection.shortlist(probe.joint, limit, needed, where=query.where, deadline=deadline)
             clock.lap("shortlist")
             return found
 

@@ -122,16 +122,16 @@ def health_blueprint(search: Search) -> Blueprint:
 
 
 def _readiness(search: Search) -> Readiness:
-    with search.live.borrow() as pair:
-        manifest, placement = pair.companion.bundle.manifest, pair.companion.encoder.placement
-        texts_mix = pair.companion.texts_mix
-        generation, images = pair.collection.info.name, pair.collection.count(deadline())
+    with search.follower.borrow() as snapshot:
+        manifest, placement = snapshot.models.bundle.manifest, snapshot.models.encoder.placement
+        texts_mix = snapshot.models.texts_mix
+        generation, images = snapshot.collection.info.name, snapshot.collection.count(deadline())
     return {
         "pack": manifest.pack,
         "fingerprints": manifest.fingerprints.model_dump(),
         "generation": generation,
         "images": images,
-        "following": search.live.watching(),
+        "following": search.follower.watching(),
         "problem": _problem(search),
         "runtime": _runtime(placement, texts_mix),
     }
@@ -158,7 +158,7 @@ def _building(search: Search) -> bool:
 
 def _problem(search: Search) -> str | None:
     """What is not followed, of the index or of the keys; in words that may name files only where these are shown."""
-    of_index = search.live.problem
+    of_index = search.follower.problem
     if of_index is not None and not shows_paths():
         of_index = "the live generation or the bundle cannot be followed: the log of the service says why"
     return of_index or key_file_problem()

@@ -132,7 +132,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             application = create_app(self._search, self._service.access, metrics, self._feedback)
             if self._metrics_listener is not None:
                 self._metrics_port = MetricsPort(self._metrics_listener, application)
-            reason = self._search.live.waiting_for
+            reason = self._search.follower.waiting_for
             line = self._searches(self._search) if reason is None else self._waits(reason)
         except Exception as error:
             log.debug("the worker cannot start", exc_info=True)
@@ -152,8 +152,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         )
 
     def _searches(self, search: Search) -> str:
-        with search.live.borrow() as pair:
-            return f"sceneseek searches {pair.collection.count():,} images at {self._url}"
+        with search.follower.borrow() as snapshot:
+            return f"sceneseek searches {snapshot.collection.count():,} images at {self._url}"
 
     def _waits(self, reason: IndexUnavailable) -> str:
         # The hint about a server that is away is meant for commands that end.
@@ -162,7 +162,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
     def _announce_first(self, search: Search) -> None:
         """Announce the first index when it is there."""
-        search.live.ready.wait()
+        search.follower.ready.wait()
         try:
             line = self._searches(search)
         except IndexUnavailable:  # its server has gone away in this moment

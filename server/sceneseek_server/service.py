@@ -102,7 +102,7 @@ def open_search(service: Service, metrics: Metrics) -> Search:
         metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
     metrics.watch_query_cache(encoder.kept)
     search = Search(bundle, store, service.device, service.threads, encoder, serving=True)
-    search.live.follow()
+    search.follower.follow()
     return search
 
 

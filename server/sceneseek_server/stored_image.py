@@ -61,9 +61,9 @@ def find_image(search: Search, image_id: UUID) -> StoredImage:
     Raises:
         NotFound: no such id, or its file is no longer in its source folder.
     """
-    with search.live.borrow() as pair:
-        records = pair.collection.retrieve([str(image_id)], deadline())
-        info = pair.collection.info
+    with search.follower.borrow() as snapshot:
+        records = snapshot.collection.retrieve([str(image_id)], deadline())
+        info = snapshot.collection.info
     if not records:
         raise NotFound(f"no image has the id {image_id}", "search again: it may have left the index")
     payload = records[0].payload

@@ -31,7 +31,7 @@ METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 
 @pytest.fixture(scope="module")
 def app(search: Search) -> Flask:
-    search.live.follow()  # or it would not be ready
+    search.follower.follow()  # or it would not be ready
     application = create_app(search)
     inner = application.wsgi_app
 

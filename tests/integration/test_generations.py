@@ -67,7 +67,7 @@ def test_a_service_follows_a_rebuild_with_another_bundle_and_the_way_back_withou
     first = index_folder(gallery, bundle, store)
     other = other_image_graph(bundle, tmp_path / "other")
     search = Search(bundle, store, "cpu")
-    search.live.follow(every=0.02)
+    search.follower.follow(every=0.02)
     stop, seen, failures = threading.Event(), [], []
 
     def ask() -> None:
@@ -83,10 +83,10 @@ def test_a_service_follows_a_rebuild_with_another_bundle_and_the_way_back_withou
     asking.start()
     try:
         second = index_folder(gallery, other, store)
-        _until(lambda: search.live.name == second.generation)
+        _until(lambda: search.follower.name == second.generation)
         stop.wait(0.2)
         roll_back(store)
-        _until(lambda: search.live.name == first.generation)
+        _until(lambda: search.follower.name == first.generation)
         stop.wait(0.2)
     finally:
         stop.set()

@@ -41,9 +41,9 @@ def test_whatever_the_service_is_asked_it_only_reads_qdrant(
 
         search = Search(bundle, QdrantStore(http.url, settings), "cpu")
         feedback = FeedbackLog(tmp_path / "ratings.jsonl")
-        search.live.follow(0.05)
+        search.follower.follow(0.05)
         ask_everything(search, feedback)
-        search.live.refresh()
+        search.follower.refresh()
         search.close()
         feedback.close()
         assert http.seen

@@ -64,7 +64,7 @@ def test_a_generation_that_another_bundle_filled_is_answered_by_that_bundle(
     before = answering(search)
     receipt = index_folder(gallery, two, store)
     assert answering(search) == before
-    assert search.live.refresh()
+    assert search.follower.refresh()
     assert answering(search) == (two.manifest.fingerprints.bundle, receipt.generation)
     assert search.bundle.path == two.path
 
@@ -89,9 +89,9 @@ def test_without_the_bundle_that_filled_it_a_generation_is_not_followed(
     index_folder(gallery, two, store)
     shutil.rmtree(two.path)
     before = answering(search)
-    assert not search.live.refresh()
+    assert not search.follower.refresh()
     assert answering(search) == before
-    assert "another image graph" in str(search.live.problem)
+    assert "another image graph" in str(search.follower.problem)
     with pytest.raises(IndexUnavailable, match="another image graph"):
         Search(one, store, "cpu")
 
@@ -107,12 +107,12 @@ def test_a_generation_is_followed_once_its_bundle_has_arrived(
     two = other_image_graph(one, tmp_path / "elsewhere" / "two")
     index_folder(gallery, two, store)
     two.path.rename(tmp_path / "on its way")
-    assert not search.live.refresh()
+    assert not search.follower.refresh()
     (tmp_path / "on its way").rename(one.path.with_name("two"))
-    assert not search.live.refresh()  # not asked at every turn
-    monkeypatch.setattr("sceneseek.live._RETRY_SECONDS", 0)
-    assert search.live.refresh()
-    assert search.live.problem is None
+    assert not search.follower.refresh()  # not asked at every turn
+    monkeypatch.setattr("sceneseek.alias_follower._RETRY_SECONDS", 0)
+    assert search.follower.refresh()
+    assert search.follower.problem is None
     assert answering(search)[0] == two.manifest.fingerprints.bundle
 
 
@@ -124,9 +124,9 @@ def test_a_bundle_written_anew_with_the_same_image_graph_is_taken_up_without_ind
     fresh = changed(one, tmp_path / "fresh", head=head)
     shutil.copy(fresh.path / MANIFEST, tmp_path / "manifest")
     (tmp_path / "manifest").replace(one.path / MANIFEST)
-    assert search.live.refresh()
+    assert search.follower.refresh()
     assert answering(search) == (fresh.manifest.fingerprints.bundle, before[1])
-    assert not search.live.refresh()
+    assert not search.follower.refresh()
 
 
 def test_a_bundle_written_anew_with_another_image_graph_waits_for_its_index(
@@ -136,12 +136,12 @@ def test_a_bundle_written_anew_with_another_image_graph_waits_for_its_index(
     fresh = other_image_graph(one, tmp_path / "fresh")
     shutil.copy(fresh.path / MANIFEST, tmp_path / "manifest")
     (tmp_path / "manifest").replace(one.path / MANIFEST)
-    assert not search.live.refresh()
+    assert not search.follower.refresh()
     assert answering(search) == before
-    assert "index the folder again" in str(search.live.problem)
+    assert "index the folder again" in str(search.follower.problem)
     index_folder(gallery, Bundle.load(one.path), store)
-    assert search.live.refresh()
-    assert search.live.problem is None
+    assert search.follower.refresh()
+    assert search.follower.problem is None
     assert answering(search)[0] == fresh.manifest.fingerprints.bundle
 
 

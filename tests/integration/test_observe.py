@@ -228,8 +228,8 @@ def test_generation_runtime_and_readiness_are_told_of_and_follow_a_switch(
     client = create_app(search).test_client()
     found = read(client)
     assert exposed.value(found, "sceneseek_ready") == 0, "nobody watches the index"
-    search.live.follow(every=3600)
-    first, found = search.live.name, read(client)
+    search.follower.follow(every=3600)
+    first, found = search.follower.name, read(client)
     facts = {"bundle": bundle.manifest.fingerprints.bundle[:12], "pack": "compact", "precision": "fp32"}
     assert exposed.value(found, "sceneseek_generation_info", generation=first, **facts) == 1
     assert exposed.value(found, "sceneseek_runtime_info", device="cpu", provider="CPUExecutionProvider") == 1
@@ -238,10 +238,10 @@ def test_generation_runtime_and_readiness_are_told_of_and_follow_a_switch(
     for name, expected in (("ready", 1), ("following", 1), ("follow_problem", 0), ("generation_switches_total", 0)):
         assert exposed.value(found, f"sceneseek_{name}") == expected, name
 
-    with store.writing(), search.live.borrow() as pair:
-        copy = store.create(replace(pair.collection.info, name="second"), first)
+    with store.writing(), search.follower.borrow() as snapshot:
+        copy = store.create(replace(snapshot.collection.info, name="second"), first)
         store.publish(copy, {"truncated": 3, "unreadable": 1})
-    assert search.live.refresh()
+    assert search.follower.refresh()
     found = read(client)
     told = next(f for f in found if f.name == "sceneseek_generation_info")
     assert [sample.labels["generation"] for sample in told.samples] == ["second"]
@@ -249,7 +249,7 @@ def test_generation_runtime_and_readiness_are_told_of_and_follow_a_switch(
     assert exposed.value(found, "sceneseek_generation_switches_total") == 1
 
     (tmp_path / "index" / "alias-images").write_text("gone")
-    search.live.refresh()
+    search.follower.refresh()
     assert exposed.value(read(client), "sceneseek_follow_problem") == 1
     search.close()
     found = read(client)
@@ -260,8 +260,8 @@ def test_generation_runtime_and_readiness_are_told_of_and_follow_a_switch(
 def test_an_engine_that_hangs_costs_no_other_metric(
     client: FlaskClient, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with search.live.borrow() as pair:
-        monkeypatch.setattr(pair.collection, "count", lambda: time.sleep(0.5))
+    with search.follower.borrow() as snapshot:
+        monkeypatch.setattr(snapshot.collection, "count", lambda: time.sleep(0.5))
     monkeypatch.setattr("sceneseek_server.observe.generation._PATIENCE_SECONDS", 0.05)
     client.get("/healthz")
     started = time.monotonic()

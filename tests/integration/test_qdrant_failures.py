@@ -19,14 +19,14 @@ from typing import Any
 import grpc
 import pytest
 
+from sceneseek.alias_follower import AliasFollower
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.filters import filter_from_words
-from sceneseek.live import Live
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek.store.qdrant.connection import Connection
 from sceneseek.store.qdrant.record import GenerationRecord
-from tests.integration.test_live import SameGraph
+from tests.integration.test_alias_follower import SameGraph
 from tests.integration.test_store_contract import INFO, ids, points, published
 from tests.played_grpc import PlayedGrpc
 from tests.played_qdrant import PlayedQdrant, after, drop, hang, status
@@ -283,13 +283,13 @@ def test_a_record_of_an_older_or_a_newer_program_is_read() -> None:
 def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(5))
-    live = Live(QdrantStore(played.url, QUICK), SameGraph(INFO.image_fingerprint))
+    live = AliasFollower(QdrantStore(played.url, QUICK), SameGraph(INFO.image_fingerprint))
     live.follow(every=0.02)
     played.fail_always(drop)
     _until(lambda: live.problem is not None)
     assert "no Qdrant server answers" in str(live.problem)
-    with live.borrow() as pair, pytest.raises(IndexUnavailable):
-        pair.collection.shortlist(points(1)[0].joint, 3)
+    with live.borrow() as snapshot, pytest.raises(IndexUnavailable):
+        snapshot.collection.shortlist(points(1)[0].joint, 3)
     played.heal()
     _until(lambda: live.problem is None)
     published(store, replace(INFO, name="second"), points(7))
@@ -301,16 +301,16 @@ def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: Pl
 def test_queries_never_fail_while_a_service_follows_switch_after_switch(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(20))
-    live = Live(QdrantStore(played.url, QUICK), SameGraph(INFO.image_fingerprint))
+    live = AliasFollower(QdrantStore(played.url, QUICK), SameGraph(INFO.image_fingerprint))
     live.follow(every=0.02)
     stop, failures, answered = threading.Event(), [], [0]
 
     def ask() -> None:
         while not stop.is_set():
             try:
-                with live.borrow() as pair:
-                    found = pair.collection.shortlist(points(1)[0].joint, 10)
-                    assert len(pair.collection.retrieve(found.ids)) == 10
+                with live.borrow() as snapshot:
+                    found = snapshot.collection.shortlist(points(1)[0].joint, 10)
+                    assert len(snapshot.collection.retrieve(found.ids)) == 10
                 answered[0] += 1
             except Exception as error:  # noqa: BLE001 - any failure is what the test is about
                 failures.append(repr(error))

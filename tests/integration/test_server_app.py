@@ -51,14 +51,14 @@ def test_the_process_says_that_it_lives(client: FlaskClient) -> None:
 
 
 def test_readiness_names_what_is_answered_from(client: FlaskClient, search: Search) -> None:
-    search.live.follow()
+    search.follower.follow()
     response = client.get("/readyz")
     assert response.status_code == 200
     assert response.get_json() == {
         "status": "ready",
         "pack": "compact",
         "fingerprints": search.bundle.manifest.fingerprints.model_dump(),
-        "generation": search.live.name,
+        "generation": search.follower.name,
         "images": len(NAMES),
         "following": True,
         "problem": None,
@@ -80,7 +80,7 @@ def test_a_service_that_no_longer_watches_the_index_is_not_ready(client: FlaskCl
 
 
 def test_an_index_that_no_longer_answers_makes_the_service_not_ready(client: FlaskClient, search: Search) -> None:
-    search.live.follow()
+    search.follower.follow()
     search.close()
     response = client.get("/readyz")
     assert (response.status_code, response.content_type) == (503, "application/problem+json")
@@ -90,7 +90,7 @@ def test_an_index_that_no_longer_answers_makes_the_service_not_ready(client: Fla
 def test_a_lost_encoding_thread_makes_the_service_not_ready_until_it_is_replaced(
     client: FlaskClient, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    search.live.follow()
+    search.follower.follow()
     search.encoder = QueryEncoder()
     begun, gate = threading.Event(), threading.Event()
 
@@ -100,7 +100,7 @@ def test_a_lost_encoding_thread_makes_the_service_not_ready_until_it_is_replaced
         raise SystemExit("a thread that is told to end")
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
-        patch.setattr(search.live.companion.encoder, "encode_tokens", dying)
+        patch.setattr(search.follower.models.encoder, "encode_tokens", dying)
         asked = [pool.submit(client.get, "/v1/search?q=a+house")]  # runs in its own thread
         assert begun.wait(10)
         asked.append(pool.submit(client.get, "/v1/search?q=a+boat"))  # waits for the thread that is to die
@@ -147,9 +147,9 @@ def test_a_generation_that_cannot_be_followed_is_told_of_while_the_old_one_answe
     search: Search, tmp_path: Path, show: bool
 ) -> None:
     client = create_app(search, AccessSettings(show_paths=show)).test_client()
-    search.live.follow(every=3600)
+    search.follower.follow(every=3600)
     (tmp_path / "index" / "alias-images").write_text("gone")
-    assert search.live.refresh() is False
+    assert search.follower.refresh() is False
     ready = client.get("/readyz")
     assert ready.status_code == 200
     assert ("gone" in ready.get_json()["problem"]) == show

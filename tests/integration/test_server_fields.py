@@ -36,7 +36,7 @@ def client(search: Search) -> FlaskClient:
 def test_the_fields_are_those_of_the_live_generation_and_follow_it(client: FlaskClient, search: Search) -> None:
     first = client.get("/v1/fields").get_json()
     assert first == {
-        "generation": search.live.name,
+        "generation": search.follower.name,
         "images": len(NAMES),
         "complete": True,
         "fields": [
@@ -57,7 +57,7 @@ def test_the_fields_are_those_of_the_live_generation_and_follow_it(client: Flask
         following = search.store.create(replace(live, name="second"), live.name)
         following.delete([record.id for record in following.scroll() if record.payload["metadata"]["year"] > 3])
         search.store.publish(following)
-    assert search.live.refresh()
+    assert search.follower.refresh()
     second = client.get("/v1/fields").get_json()
     assert (second["generation"], second["images"], second["fields"][1]["max"]) == ("second", 4, 3)
 
@@ -66,8 +66,8 @@ def test_the_fields_are_looked_for_once_a_generation(
     client: FlaskClient, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = client.get("/v1/fields").get_json()
-    with search.live.borrow() as pair:
-        monkeypatch.setattr(type(pair.collection), "scroll", lambda *_: pytest.fail("it looks again"))
+    with search.follower.borrow() as snapshot:
+        monkeypatch.setattr(type(snapshot.collection), "scroll", lambda *_: pytest.fail("it looks again"))
     assert client.get("/v1/fields").get_json() == first
 
 

@@ -21,9 +21,9 @@ def collections_blueprint(search: Search) -> Blueprint:
     @operation(summary="The generations of the index", tag="index", answer=CollectionsDocument)
     def collections() -> Response:
         """Which generations there are, which one answers now, from which bundle, and whether another is being made."""
-        with search.live.borrow() as pair:
-            live, images = pair.collection.info, pair.collection.count(deadline())
-            manifest = pair.companion.bundle.manifest
+        with search.follower.borrow() as snapshot:
+            live, images = snapshot.collection.info, snapshot.collection.count(deadline())
+            manifest = snapshot.models.bundle.manifest
         others = [info for info in search.store.generations() if info.name != live.name]
         counted = [(info, size) for info in others if (size := _size(search, info.name)) is not None]
         every = sorted([*counted, (live, images)], key=lambda each: (each[0].created, each[0].name))

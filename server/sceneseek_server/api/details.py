@@ -27,8 +27,8 @@ def details_blueprint(search: Search) -> Blueprint:
     )
     def details(image_id: UUID) -> Response:
         """Its size, format and metadata, and how many near-duplicates it has."""
-        with search.live.borrow() as pair:
-            records = pair.collection.retrieve([str(image_id)], deadline())
+        with search.follower.borrow() as snapshot:
+            records = snapshot.collection.retrieve([str(image_id)], deadline())
         if not records:
             raise NotFound(f"no image has the id {image_id}", "search again: it may have left the index")
         return json_answer(image_document(Image(**describe(records[0]))))

@@ -93,8 +93,8 @@ def feedback_blueprint(search: Search, feedback: FeedbackLog | None, metrics: Me
         if feedback is None:
             raise NotFound("this service keeps no ratings", "start it with --feedback FILE")
         query = checked_query(asked.query)
-        with search.live.borrow() as pair:
-            records, info = pair.collection.retrieve([str(asked.image)], deadline()), pair.collection.info
+        with search.follower.borrow() as snapshot:
+            records, info = snapshot.collection.retrieve([str(asked.image)], deadline()), snapshot.collection.info
         if not records:
             raise NotFound(f"no image has the id {asked.image}", "search again: it may have left the index")
         payload, key = records[0].payload, asked.key or str(uuid4())

@@ -62,10 +62,10 @@ def fields_blueprint(search: Search) -> Blueprint:
         Looked through once for each generation, for a second at most, so that of a large one only a part is counted.
         """
         # One looks while the others wait for what it finds.
-        with guard, search.live.borrow() as pair:
-            info = pair.collection.info
+        with guard, search.follower.borrow() as snapshot:
+            info = snapshot.collection.info
             if info.name not in made:
-                found = survey_fields(info.indexed, pair.collection.scroll(_BATCH, deadline()))
+                found = survey_fields(info.indexed, snapshot.collection.scroll(_BATCH, deadline()))
                 made.clear()
                 made[info.name] = found
             found = made[info.name]

@@ -16,8 +16,8 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from sceneseek.alias_follower import Snapshot
 from sceneseek.errors import IndexUnavailable
-from sceneseek.live import Pair
 from sceneseek.models import Models
 from sceneseek.runtime import runtime_version
 from sceneseek.search import Search
@@ -34,10 +34,10 @@ class GenerationCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """What is so now."""
-        live = self._search.live
-        with contextlib.suppress(IndexUnavailable), live.borrow() as pair:
-            yield from _generation(pair)
-            yield _runtime(pair)
+        live = self._search.follower
+        with contextlib.suppress(IndexUnavailable), live.borrow() as snapshot:
+            yield from _generation(snapshot)
+            yield _runtime(snapshot)
         images = self._count.take(_PATIENCE_SECONDS)
         yield _gauge("generation_images", "Images in the live generation.", images)
         ready = images is not None and live.watching()
@@ -72,14 +72,14 @@ class _Count:
 
     def _ask(self) -> None:
         try:
-            with self._search.live.borrow() as pair:
-                self._images = pair.collection.count()
+            with self._search.follower.borrow() as snapshot:
+                self._images = snapshot.collection.count()
         except Exception:  # noqa: BLE001 - whatever keeps the engine from counting; `/readyz` says and logs what
             self._images = None
 
 
-def _generation(pair: Pair[Models]) -> Iterable[Metric]:
-    info, manifest = pair.collection.info, pair.companion.bundle.manifest
+def _generation(snapshot: Snapshot[Models]) -> Iterable[Metric]:
+    info, manifest = snapshot.collection.info, snapshot.models.bundle.manifest
     described = GaugeMetricFamily(
         "sceneseek_generation_info",
         "The live generation and the bundle that answers for it; always 1.",
@@ -101,8 +101,8 @@ def _generation(pair: Pair[Models]) -> Iterable[Metric]:
     yield skipped
 
 
-def _runtime(pair: Pair[Models]) -> Metric:
-    placement = pair.companion.encoder.placement
+def _runtime(snapshot: Snapshot[Models]) -> Metric:
+    placement = snapshot.models.encoder.placement
     family = GaugeMetricFamily(
         "sceneseek_runtime_info",
         "Where the text graph runs; always 1.",

@@ -1,12 +1,12 @@
-"""The live generation and the models that belong to it, followed while queries run.
+"""Follows the alias of an index, so that searches always read the live generation.
 
-A query borrows a pair: the open generation behind the alias, and its companion (what encodes and scores for that
-generation). When the alias has moved, or a better companion has come for the same generation, a watcher makes the
-new pair and swaps it in whole; what the old one alone held is closed when its last borrower returns it. So a switch
-fails no query, and no query sees one half of each.
+A search borrows a `Snapshot`: the open collection behind the alias, and the models that encode and score for it. A
+watcher thread replaces the snapshot as a whole when the alias has moved or when a newer bundle fits the same
+generation. The replaced collection is closed when its last borrower returns it. So a switch fails no search, and no
+search mixes two generations.
 
-A service may begin before anything is indexed, or before the store answers: it then has no pair, `borrow` raises the
-reason, and the watcher takes up the first generation as it takes up later ones.
+A service may start before anything is indexed, or before the store answers. There is no snapshot then, `borrow` raises
+the reason, and the watcher picks up the first generation as it picks up later ones.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError
 from sceneseek.next_step import DEFAULT_BUNDLE, index_command, missing_index_hint, public_index_command
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 
-Companion = TypeVar("Companion")
+ModelsT = TypeVar("ModelsT")
 
-# What could not be followed is tried again: its bundle may only be on its way to this machine.
+# A generation that could not be followed is tried again: its bundle may be copied to this machine meanwhile.
 _RETRY_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
 
-class Companions(Protocol[Companion]):
-    """Where companions come from."""
+class ModelSource(Protocol[ModelsT]):
+    """Provides the models for a generation."""
 
-    def fitting(self, info: CollectionInfo, store_url: str) -> Companion:
-        """The companion of a generation.
+    def fitting(self, info: CollectionInfo, store_url: str) -> ModelsT:
+        """The models for a generation.
 
         Raises:
-            SceneseekError: none fits; the generation is then not followed.
+            SceneseekError: none fit; the generation is then not followed.
         """
 
-    def newer(self, info: CollectionInfo, present: Companion) -> Companion | None:
-        """A companion to take the place of the present one of the same generation, or None; cheap if None.
+    def newer(self, info: CollectionInfo, present: ModelsT) -> ModelsT | None:
+        """Newer models for the same generation; None, and cheap to find out, if there are none.
 
         Raises:
-            SceneseekError: there is one, but it does not fit; the present one goes on.
+            SceneseekError: there are some, but they do not fit; the present ones stay in use.
         """
 
 
 def filled_by_another(info: CollectionInfo, store_url: str, fingerprint: str) -> IndexUnavailable:
-    """The error of a generation that another image graph filled: its vectors mean nothing to this one."""
+    """The error for a generation whose vectors another image graph computed."""
     return IndexUnavailable(
         f"the index {store_url} was filled by another image graph ({info.image_fingerprint[:12]}) "
         f"than this bundle's ({fingerprint[:12]})",
@@ -61,65 +61,65 @@ def filled_by_another(info: CollectionInfo, store_url: str, fingerprint: str) ->
 
 @dataclass
 class _Opened:
-    """An open collection, and how many pairs hold it."""
+    """An open collection, and the number of snapshots that refer to it."""
 
     collection: Collection
-    pairs: int = 0
+    snapshots: int = 0
 
 
 @dataclass(frozen=True)
-class Pair(Generic[Companion]):
-    """What answers a query: a generation, and what belongs to it."""
+class Snapshot(Generic[ModelsT]):
+    """What one search reads: an open collection and the models that belong to it."""
 
     collection: Collection
-    companion: Companion
+    models: ModelsT
 
 
-class _Lease(Generic[Companion]):
-    """A pair and the number of those who use it; `retired` once it has been replaced."""
+class _Lease(Generic[ModelsT]):
+    """A snapshot and the number of its borrowers; `retired` once it has been replaced."""
 
-    def __init__(self, opened: _Opened, companion: Companion) -> None:
-        self.pair = Pair(opened.collection, companion)
+    def __init__(self, opened: _Opened, models: ModelsT) -> None:
+        self.snapshot = Snapshot(opened.collection, models)
         self.opened = opened
         self.users = 0
         self.retired = False
 
 
-class Live(Generic[Companion]):
-    """The pair behind a store's alias.
+class AliasFollower(Generic[ModelsT]):
+    """The snapshot behind a store's alias. Thread-safe.
 
     Args:
-        store: where the generations are.
-        companions: what belongs to each.
+        store: holds the generations.
+        source: provides the models for each.
         bundle: the directory of the bundle that a folder would be indexed with; for hints.
-        wait: begin without a pair where nothing was indexed yet, or where the store does not answer.
-        prepare: called with each new pair before it answers.
+        wait: start without a snapshot if nothing is indexed yet or the store does not answer.
+        prepare: called with each new snapshot before it is lent.
 
     Raises:
-        IndexUnavailable: the live generation is held or unfit; unless `wait`, nothing was indexed yet, or the store
+        IndexUnavailable: the live generation is held or unfit; unless `wait`, nothing is indexed yet, or the store
             does not answer.
-        SceneseekError: nothing fits the live generation.
+        SceneseekError: no models fit the live generation.
 
     Attributes:
-        problem: why what the alias points at is not followed; None if it is, or if nothing was indexed yet.
-        ready: set once there is a pair.
-        switches: how often another generation has taken the place of the one that answered.
-        renewals: how often a newer companion has, for the same generation.
+        problem: why the alias is not followed; None if it is, or if nothing is indexed yet.
+        ready: set once there is a snapshot.
+        switches: how often another generation has replaced the one that answered.
+        renewals: how often newer models have, for the same generation.
     """
 
     def __init__(
         self,
         store: VectorStore,
-        companions: Companions[Companion],
+        source: ModelSource[ModelsT],
         bundle: Path = DEFAULT_BUNDLE,
         wait: bool = False,
-        prepare: Callable[[Pair[Companion]], object] = lambda _: None,
+        prepare: Callable[[Snapshot[ModelsT]], object] = lambda _: None,
     ) -> None:
         self._store = store
-        self._companions = companions
+        self._source = source
         self._bundle = bundle
         self._prepare = prepare
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
         self.problem: str | None = None
@@ -128,7 +128,7 @@ class Live(Generic[Companion]):
         self._refused: str | None = None
         self._refused_at = 0.0
         self._away: str | None = None
-        self._lease: _Lease[Companion] | None = None
+        self._lease: _Lease[ModelsT] | None = None
         self._reason: IndexUnavailable = self._nothing_indexed()
         try:
             name = store.live()
@@ -144,19 +144,19 @@ class Live(Generic[Companion]):
                 self.problem = self._away = _unreadable(error)
 
     @contextlib.contextmanager
-    def borrow(self) -> Iterator[Pair[Companion]]:
-        """The pair to answer one query from; its collection stays open until the block ends.
+    def borrow(self) -> Iterator[Snapshot[ModelsT]]:
+        """The snapshot for one search; its collection stays open until the block ends.
 
         Raises:
             IndexUnavailable: there is none yet.
         """
-        with self._guard:
+        with self._lock:
             lease = self._present()
             lease.users += 1
         try:
-            yield lease.pair
+            yield lease.snapshot
         finally:
-            with self._guard:
+            with self._lock:
                 lease.users -= 1
                 closing = self._closing(lease)
             if closing:
@@ -164,31 +164,31 @@ class Live(Generic[Companion]):
 
     @property
     def waiting_for(self) -> IndexUnavailable | None:
-        """Why nothing answers yet; None once something does."""
+        """Why there is no snapshot yet; None once there is one."""
         return self._reason if self._lease is None else None
 
     @property
     def name(self) -> str:
-        """The generation that answers now.
+        """The name of the live generation.
 
         Raises:
             IndexUnavailable: there is none yet.
         """
-        return self._present().pair.collection.info.name
+        return self._present().snapshot.collection.info.name
 
     @property
-    def companion(self) -> Companion:
-        """What belongs to the generation that answers now.
+    def models(self) -> ModelsT:
+        """The models for the live generation.
 
         Raises:
             IndexUnavailable: there is none yet.
         """
-        return self._present().pair.companion
+        return self._present().snapshot.models
 
     def refresh(self) -> bool:
-        """Follow the alias if it has moved, or a companion if it is newer; True if another pair answers now.
+        """Replace the snapshot if the alias has moved or newer models fit; True if it was replaced.
 
-        What cannot be followed is named in `problem` and the old pair goes on answering.
+        If that fails, `problem` says why and the old snapshot stays in use.
         """
         name, old = self._store.live(), self._lease
         if self.problem is not None and self.problem == self._away:  # it can be read again
@@ -214,11 +214,11 @@ class Live(Generic[Companion]):
             self.switches += moved
             self.renewals += not moved
         self.ready.set()
-        log.info("generation %s answers", self.name)
+        log.info("generation %s is live", self.name)
         return True
 
     def follow(self, every: float = 0.5) -> None:
-        """Start a thread that refreshes every so many seconds until `close`."""
+        """Start a thread that calls `refresh` every so many seconds until `close`."""
         self._watcher = threading.Thread(target=self._watch, args=(every,), name="follow-alias", daemon=True)
         self._watcher.start()
 
@@ -227,12 +227,12 @@ class Live(Generic[Companion]):
         return self._watcher is not None and self._watcher.is_alive()
 
     def close(self) -> None:
-        """Stop following and close the collection; nobody may be borrowing."""
+        """Stop following and close the collection; there must be no borrower."""
         self._stop.set()
         if self._watcher is not None:
             self._watcher.join()
         if self._lease is not None:
-            self._lease.pair.collection.close()
+            self._lease.snapshot.collection.close()
 
     def _watch(self, every: float) -> None:
         while not self._stop.wait(every):
@@ -248,10 +248,10 @@ class Live(Generic[Companion]):
                 if self._lease is None:
                     self._reason = error if isinstance(error, IndexUnavailable) else IndexUnavailable(problem)
 
-    def _present(self) -> _Lease[Companion]:
+    def _present(self) -> _Lease[ModelsT]:
         lease = self._lease
         if lease is None:
-            # One error for all who ask: without this its traceback would grow with each of them.
+            # The error is raised many times: without this its traceback would grow each time.
             raise self._reason.with_traceback(None)
         return lease
 
@@ -266,27 +266,27 @@ class Live(Generic[Companion]):
         hint = missing_index_hint(url, bundle)
         return NothingIndexed(url, hint, index_command(url, bundle), public_index_command(url, bundle))
 
-    def _open(self, name: str) -> _Lease[Companion]:
+    def _open(self, name: str) -> _Lease[ModelsT]:
         collection = self._store.open(name)
         try:
-            companion = self._companions.fitting(collection.info, self._store.url)
-            return self._leased(_Opened(collection), companion)
+            models = self._source.fitting(collection.info, self._store.url)
+            return self._leased(_Opened(collection), models)
         except BaseException:
             collection.close()
             raise
 
     def _not_followed(self, error: SceneseekError) -> None:
-        """Name what could not be taken up, once in the log."""
+        """Record and log, once, what could not be followed."""
         if self._lease is None:
             self._reason = IndexUnavailable(error.what, error.hint, error.retry_after or _RETRY_SECONDS)
         if str(error) != self.problem:
             self.problem = str(error)
-            instead = "nothing answers yet" if self._lease is None else f"{self.name} goes on answering"
+            instead = "no generation is live yet" if self._lease is None else f"{self.name} stays live"
             log.error("%s: %s", instead, error)
 
-    def _replace(self, old: _Lease[Companion] | None, fresh: _Lease[Companion]) -> None:
+    def _replace(self, old: _Lease[ModelsT] | None, fresh: _Lease[ModelsT]) -> None:
         closing = None
-        with self._guard:
+        with self._lock:
             self._lease = fresh
             if old is not None:
                 old.retired = True
@@ -294,26 +294,26 @@ class Live(Generic[Companion]):
         if closing:
             closing.close()
 
-    def _renewed(self, lease: _Lease[Companion] | None) -> _Lease[Companion] | None:
-        """The same generation with a newer companion; None if there is none."""
+    def _renewed(self, lease: _Lease[ModelsT] | None) -> _Lease[ModelsT] | None:
+        """The same generation with newer models; None if there are none."""
         if lease is None:
             return None
-        newer = self._companions.newer(lease.pair.collection.info, lease.pair.companion)
+        newer = self._source.newer(lease.snapshot.collection.info, lease.snapshot.models)
         return None if newer is None else self._leased(lease.opened, newer)
 
-    def _leased(self, opened: _Opened, companion: Companion) -> _Lease[Companion]:
-        self._prepare(Pair(opened.collection, companion))
-        with self._guard:
-            opened.pairs += 1
-        return _Lease(opened, companion)
+    def _leased(self, opened: _Opened, models: ModelsT) -> _Lease[ModelsT]:
+        self._prepare(Snapshot(opened.collection, models))
+        with self._lock:
+            opened.snapshots += 1
+        return _Lease(opened, models)
 
     @staticmethod
-    def _closing(lease: _Lease[Companion]) -> Collection | None:
-        """The collection to close now that this lease is done with, under the guard; None if it is not, or shared."""
+    def _closing(lease: _Lease[ModelsT]) -> Collection | None:
+        """The collection to close; None while it or the lease is in use. The caller holds the lock."""
         if not lease.retired or lease.users:
             return None
-        lease.opened.pairs -= 1
-        return None if lease.opened.pairs else lease.opened.collection
+        lease.opened.snapshots -= 1
+        return None if lease.opened.snapshots else lease.opened.collection
 
 
 def _unreadable(error: Exception) -> str:

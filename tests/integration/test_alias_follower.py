@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from sceneseek.alias_follower import AliasFollower, Snapshot, filled_by_another
 from sceneseek.errors import IndexUnavailable, NothingIndexed
-from sceneseek.live import Live, Pair, filled_by_another
 from sceneseek.store import CollectionInfo, open_store
 from tests.integration.test_store_contract import INFO, points, published
 
 
 class SameGraph:
-    """No companion at all, for generations that one image graph filled."""
+    """No models, for generations that one image graph filled."""
 
     def __init__(self, image_fingerprint: str) -> None:
         self._fingerprint = image_fingerprint
@@ -31,21 +31,21 @@ class SameGraph:
 
 def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
     with pytest.raises(IndexUnavailable, match="sceneseek index DIR"):
-        Live(open_store(f"file:{tmp_path}"), SameGraph("fingerprint"))
+        AliasFollower(open_store(f"file:{tmp_path}"), SameGraph("fingerprint"))
 
 
 def test_a_service_waits_for_the_first_generation_and_prepares_it_before_it_answers(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     prepared: list[str] = []
-    live = Live(
+    live = AliasFollower(
         store,
         SameGraph(INFO.image_fingerprint),
         wait=True,
-        prepare=lambda pair: prepared.append(f"{pair.collection.info.name}, ready: {live.ready.is_set()}"),
+        prepare=lambda snapshot: prepared.append(f"{snapshot.collection.info.name}, ready: {live.ready.is_set()}"),
     )
     assert isinstance(live.waiting_for, NothingIndexed)
     assert live.problem is None
-    for ask in (lambda: live.borrow().__enter__(), lambda: live.name, lambda: live.companion):
+    for ask in (lambda: live.borrow().__enter__(), lambda: live.name, lambda: live.models):
         with pytest.raises(NothingIndexed, match="nothing is indexed"):
             ask()
     assert not live.refresh()
@@ -53,8 +53,8 @@ def test_a_service_waits_for_the_first_generation_and_prepares_it_before_it_answ
     published(store, INFO, points(3))
     assert live.refresh()
     assert (prepared, live.ready.is_set()) == (["first, ready: False"], True)
-    with live.borrow() as pair:
-        assert pair.collection.count() == 3
+    with live.borrow() as snapshot:
+        assert snapshot.collection.count() == 3
     published(store, replace(INFO, name="second"), points(5))
     assert live.refresh()
     assert (live.switches, prepared[1:]) == (1, ["second, ready: True"])
@@ -63,7 +63,7 @@ def test_a_service_waits_for_the_first_generation_and_prepares_it_before_it_answ
 
 def test_a_first_generation_that_does_not_fit_is_the_reason_until_one_that_does(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
-    live = Live(store, SameGraph(INFO.image_fingerprint), wait=True)
+    live = AliasFollower(store, SameGraph(INFO.image_fingerprint), wait=True)
     published(store, replace(INFO, name="alien", image_fingerprint="other"), points(5))
     assert not live.refresh()
     assert "another image graph" in str(live.problem)
@@ -80,7 +80,7 @@ def test_a_wait_does_not_mend_a_generation_that_does_not_fit_at_the_start(tmp_pa
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
     with pytest.raises(IndexUnavailable, match="another image graph"):
-        Live(store, SameGraph("other"), wait=True)
+        AliasFollower(store, SameGraph("other"), wait=True)
     store.open("first").close()
 
 
@@ -88,11 +88,11 @@ def test_a_generation_that_cannot_be_prepared_is_released_and_the_old_one_answer
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
 
-    def prepare(pair: Pair[None]) -> None:
-        if pair.collection.info.name == "second":
+    def prepare(snapshot: Snapshot[None]) -> None:
+        if snapshot.collection.info.name == "second":
             raise IndexUnavailable("it does not answer")
 
-    live = Live(store, SameGraph(INFO.image_fingerprint), prepare=prepare)
+    live = AliasFollower(store, SameGraph(INFO.image_fingerprint), prepare=prepare)
     published(store, replace(INFO, name="second"), points(5))
     assert not live.refresh()
     assert (live.name, live.problem) == ("first", "it does not answer")
@@ -104,14 +104,14 @@ def test_another_bundles_index_is_refused_and_released(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
     with pytest.raises(IndexUnavailable, match="another image graph"):
-        Live(store, SameGraph("other"))
+        AliasFollower(store, SameGraph("other"))
     store.open("first").close()
 
 
 def test_a_switch_is_followed_and_the_old_generation_closed_when_its_last_query_ends(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
-    live = Live(store, SameGraph(INFO.image_fingerprint))
+    live = AliasFollower(store, SameGraph(INFO.image_fingerprint))
     with live.borrow() as old:
         published(store, replace(INFO, name="second"), points(5))
         assert live.refresh()
@@ -128,7 +128,7 @@ def test_a_switch_is_followed_and_the_old_generation_closed_when_its_last_query_
 def test_a_generation_that_cannot_be_followed_leaves_the_old_one_answering(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
-    live = Live(store, SameGraph(INFO.image_fingerprint))
+    live = AliasFollower(store, SameGraph(INFO.image_fingerprint))
     published(store, replace(INFO, name="alien", image_fingerprint="other"), points(5))
     assert not live.refresh()
     assert live.name == "first"
@@ -142,7 +142,7 @@ def test_a_generation_that_cannot_be_followed_leaves_the_old_one_answering(tmp_p
 def test_queries_never_fail_while_generations_come_and_go(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(30))
-    live = Live(store, SameGraph(INFO.image_fingerprint))
+    live = AliasFollower(store, SameGraph(INFO.image_fingerprint))
     live.follow(every=0.01)
     stop, failures, answered = threading.Event(), [], [0]
 
@@ -150,9 +150,9 @@ def test_queries_never_fail_while_generations_come_and_go(tmp_path: Path) -> Non
         query = points(1)[0].joint
         while not stop.is_set():
             try:
-                with live.borrow() as pair:
-                    found = pair.collection.shortlist(query, 10)
-                    if len(pair.collection.retrieve(found.ids)) != 10:
+                with live.borrow() as snapshot:
+                    found = snapshot.collection.shortlist(query, 10)
+                    if len(snapshot.collection.retrieve(found.ids)) != 10:
                         failures.append("mixed")
                 answered[0] += 1
             except Exception as error:  # noqa: BLE001 - any failure is what the test is about
