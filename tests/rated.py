@@ -10,8 +10,8 @@ from sceneseek.vectors import Floats
 from sceneseek_export.alignment import Alignment, normalise
 from sceneseek_export.heads import Head
 from sceneseek_export.heads.base import sigmoid
-from sceneseek_training.folds import Lesson
 from sceneseek_training.rated import Pairs, Positions, RatedSpace
+from sceneseek_training.training_split import TrainingSplit
 from tests.weights import CLASSES, TEXT, TOWERS, drawn_alignment, numbers
 
 NOTHING = np.zeros(0, np.int64)
@@ -21,7 +21,7 @@ def drawn_space(
     images: int = 16,
     captions: int = 14,
     expert: Iterable[tuple[int, int]] | int = 100,
-    votes: Iterable[tuple[int, int]] | int = 60,
+    crowd: Iterable[tuple[int, int]] | int = 60,
     alignment: Alignment | None = None,
     seed: int = 0,
 ) -> RatedSpace:
@@ -31,7 +31,7 @@ def drawn_space(
         images: how many.
         captions: how many.
         expert: the pairs (image, caption), or how many to draw, no pair twice.
-        votes: likewise.
+        crowd: likewise.
         alignment: the joint space; default: one with everything that it may have.
         seed: of the drawing.
     """
@@ -52,24 +52,24 @@ def drawn_space(
         spread=alignment.text_spread({"t": texts}),
         owner=np.where(np.arange(captions) % 4 == 0, -1, (text_joint @ image_joint.T).argmax(axis=1)),
         expert=no_pairs(),
-        votes=no_pairs(),
+        crowd=no_pairs(),
     )
     chosen = [
         np.array([divmod(int(p), captions) for p in rng.choice(images * captions, pairs, replace=False)])
         if isinstance(pairs, int)
         else np.array(list(pairs))
-        for pairs in (expert, votes)
+        for pairs in (expert, crowd)
     ]
     return rated(space, *(pairs.reshape(-1, 2).astype(np.int64) for pairs in chosen))
 
 
-def rated(space: RatedSpace, expert: Positions, votes: Positions) -> RatedSpace:
+def rated(space: RatedSpace, expert: Positions, crowd: Positions) -> RatedSpace:
     """The space with these pairs (P, 2) of images and captions, rated by `truth`."""
     drawn = [
         Pairs(image=p[:, 0], caption=p[:, 1], target=truth(space, p[:, 0], p[:, 1]), weight=np.full(len(p), 3, "f4"))
-        for p in (expert, votes)
+        for p in (expert, crowd)
     ]
-    return RatedSpace(**{**vars(space), "expert": drawn[0], "votes": drawn[1]})
+    return RatedSpace(**{**vars(space), "expert": drawn[0], "crowd": drawn[1]})
 
 
 def truth(space: RatedSpace, image: Positions, caption: Positions) -> Floats:
@@ -96,13 +96,13 @@ def scores(head: Head, space: RatedSpace, pairs: Pairs | None = None) -> Floats:
     return head.score(space.inputs(head.reads, pairs or every_pair(space)))
 
 
-def images_of(lesson: Lesson) -> set[int]:
-    """The images of all pairs that a lesson shows, the votes' too."""
-    space = lesson.space
-    return {*space.expert.image[lesson.expert].tolist(), *space.votes.image[lesson.votes].tolist()}
+def images_of(split: TrainingSplit) -> set[int]:
+    """The images of all pairs that a split shows, the crowd' too."""
+    space = split.space
+    return {*space.expert.image[split.expert].tolist(), *space.crowd.image[split.crowd].tolist()}
 
 
-def captions_of(lesson: Lesson) -> set[int]:
-    """The captions of all pairs that a lesson shows, the votes' too."""
-    space = lesson.space
-    return {*space.expert.caption[lesson.expert].tolist(), *space.votes.caption[lesson.votes].tolist()}
+def captions_of(split: TrainingSplit) -> set[int]:
+    """The captions of all pairs that a split shows, the crowd' too."""
+    space = split.space
+    return {*space.expert.caption[split.expert].tolist(), *space.crowd.caption[split.crowd].tolist()}

@@ -16,7 +16,7 @@ from sceneseek_evaluation.bootstrap import Bootstrap
 from sceneseek_export.heads import CosineHead, load_head, save_head
 from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import Trained, shipped_alignment
-from sceneseek_training.threshold import ThresholdData, learn_threshold
+from sceneseek_training.threshold import ThresholdData, fit_threshold
 from tests.command_line import CommandLine
 from tests.drawing import NAMES
 from tests.weights import CALIBRATION, drawn_alignment
@@ -89,7 +89,7 @@ def test_a_bundle_of_another_head_is_refused(bundle: Bundle, gallery: Path, file
     save_head(CosineHead(CALIBRATION), files["head"])
     data = ThresholdData(gallery, read_captions(files["captions"]), FOREIGN, ())
     with pytest.raises(DataError, match="was not exported with the head in"):
-        learn_threshold(bundle, files["head"], None, data, "")
+        fit_threshold(bundle, files["head"], None, data, "")
 
 
 def test_another_joint_space_than_the_bundle_s_is_refused(
@@ -98,7 +98,7 @@ def test_another_joint_space_than_the_bundle_s_is_refused(
     drawn_alignment().save(tmp_path / "alignment")
     data = ThresholdData(gallery, read_captions(files["captions"]), FOREIGN, ())
     with pytest.raises(DataError, match="was exported with another alignment"):
-        learn_threshold(bundle, files["head"], tmp_path / "alignment", data, "")
+        fit_threshold(bundle, files["head"], tmp_path / "alignment", data, "")
 
 
 @pytest.mark.flickr8k
@@ -109,4 +109,4 @@ def test_images_that_the_joint_space_was_learned_from_are_refused(
     captions = [caption for caption in read_captions(flickr8k / "captions.tsv") if caption.image in learned]
     data = ThresholdData(flickr8k / "images", captions, FOREIGN, ())
     with pytest.raises(DataError, match="the joint space was learned from 3 of the images"):
-        learn_threshold(bundle, files["head"], None, data, "")
+        fit_threshold(bundle, files["head"], None, data, "")

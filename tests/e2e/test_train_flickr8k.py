@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from sceneseek.captions import Captions, read_split
+from sceneseek_evaluation.metrics import exact_ranks, ranking_figures
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import shipped_alignment
 from sceneseek_training.corpus import gather
-from sceneseek_training.images import ImageTowers
-from sceneseek_training.recall import recall_at
-from sceneseek_training.texts import TextTowers
+from sceneseek_training.features import ImageTowers, TextTowers
 
 pytestmark = pytest.mark.flickr8k
 PACK = find_pack("compact")
@@ -24,12 +23,12 @@ def test_captions_find_their_photographs_among_two_hundred(flickr8k: Path, tmp_p
     names = read_split(flickr8k / "split_dev.txt")[:200]
     corpus = gather("dev", flickr8k / "images", Captions.read(flickr8k / "captions.tsv"), names)
     alignment = Alignment.load(shipped_alignment(PACK))
-    found, kept = ImageTowers(PACK, tmp_path).describe("dev", corpus.paths)
+    found, kept = ImageTowers(PACK, tmp_path).encode("dev", corpus.paths)
     assert len(kept) == 200
     images = alignment.image_joint(found.features, found.logits)
-    texts = alignment.text_joint(TextTowers(PACK, tmp_path).describe("captions", corpus.captions))
+    texts = alignment.text_joint(TextTowers(PACK, tmp_path).encode("captions", corpus.captions))
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
-    recall = recall_at(images, texts, corpus.owner)
+    recall = ranking_figures(exact_ranks(images, texts, corpus.owner))
     assert recall["recall@1"] > 0.42
     assert recall["recall@10"] > 0.87
 

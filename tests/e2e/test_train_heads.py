@@ -30,15 +30,15 @@ class Files:
         self.folder = folder
         self.captions, self.expert, self.crowd = (folder / f"{name}.tsv" for name in ("captions", "expert", "crowd"))
         write(self.captions, "image\tcaption_id\tcaption", [f"{n}\t{n}#0\ta {Path(n).stem}" for n in NAMES])
-        rows, votes = [], []
+        rows, labels = [], []
         for image, name in enumerate(NAMES):
             for step in STEPS if image % 2 else STEPS[:-1]:
                 caption = NAMES[(image + step) % len(NAMES)]
                 scores = (4, 4, 3) if step == 0 else (2 if Path(caption).parent == Path(name).parent else 1, 1, 1)
                 rows.append(f"{name}\t{caption}#0\t" + "\t".join(map(str, scores)))
-                votes.append(f"{name}\t{caption}#0\t" + ("1\t3\t0" if step == 0 else "0\t0\t3"))
+                labels.append(f"{name}\t{caption}#0\t" + ("1\t3\t0" if step == 0 else "0\t0\t3"))
         write(self.expert, EXPERT, rows)
-        write(self.crowd, "image\tcaption_id\tfrac\tyes\tno", votes)
+        write(self.crowd, "image\tcaption_id\tfrac\tyes\tno", labels)
 
     def rows(self) -> list[str]:
         """Of the expert ratings."""
@@ -105,7 +105,7 @@ def test_heads_come_with_their_cards_their_report_and_a_default_that_is_named(
         card = (out / name / "CARD.md").read_text()
         assert f"# Head `{name}` of the pack `compact`" in card
         assert "Drawn for a test." in card
-        assert f"{PAIRS} rated pairs and {PAIRS} pairs with votes, of 12 images together: expert.tsv" in card
+        assert f"{PAIRS} rated pairs and {PAIRS} pairs with crowd labels, of 12 images together: expert.tsv" in card
         assert ("It is the default by" in card) == (name == summary["default"])
         assert f"--head {name}" in card
         assert command in card.replace(gallery.name, "gallery")
@@ -184,27 +184,27 @@ def test_learning_curves_are_drawn_on_request_also_where_parts_are_tiny(train: T
     assert "earning curve" in (files.folder / "report" / "report.md").read_text()
 
 
-def test_a_course_is_learned_from_by_its_directory_alone(
+def test_a_dataset_is_learned_from_by_its_directory_alone(
     sceneseek: CommandLine, gallery: Path, files: Files, cache: Path
 ) -> None:
-    course = files.folder / "course"
-    (course / "test_images").mkdir(parents=True)
+    dataset = files.folder / "dataset"
+    (dataset / "test_images").mkdir(parents=True)
     for name in NAMES:
-        path = course / "train_images" / name
+        path = dataset / "train_images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((gallery / name).read_bytes())
     queries = [f"{name},{name}#0,a {Path(name).stem}" for name in NAMES]
-    write(course / "train_dataset.csv", "image,query_id,query_text", queries)
+    write(dataset / "train_dataset.csv", "image,query_id,query_text", queries)
     for source, target in ((files.expert, "ExpertAnnotations.tsv"), (files.crowd, "CrowdAnnotations.tsv")):
-        (course / target).write_text("".join(source.read_text().splitlines(keepends=True)[1:]))
-    write(course / "test_queries.csv", "|query_id|query_text|image", ["0|t.jpg#0|Two boys|t.jpg"])
+        (dataset / target).write_text("".join(source.read_text().splitlines(keepends=True)[1:]))
+    write(dataset / "test_queries.csv", "|query_id|query_text|image", ["0|t.jpg#0|Two boys|t.jpg"])
     outcome = sceneseek(
-        "train", "heads", "--course", course, "--out", files.folder / "heads", "--report", files.folder / "report",
+        "train", "heads", "--dataset", dataset, "--out", files.folder / "heads", "--report", files.folder / "report",
         "--head", "cosine", "--folds", "2", "--no-curves", "--bootstrap", "0", "--threads", "1", "--cache", cache,
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr
     assert f"{PAIRS} pairs" in outcome.stdout
-    assert "--course course" in (files.folder / "heads" / "cosine" / "CARD.md").read_text()
+    assert "--dataset dataset" in (files.folder / "heads" / "cosine" / "CARD.md").read_text()
 
 
 def test_a_directory_that_holds_something_else_is_not_replaced(train: Train, files: Files) -> None:
@@ -281,7 +281,7 @@ def test_pictures_that_cannot_be_decoded_are_one_clear_line_and_leave_nothing(tr
     [
         (("--head", "best"), "unknown head 'best': choose among constant, cosine", 2),
         (("--folds", "1"), "1 is not in the range", 2),
-        (("--course", "nowhere"), "--course names images, captions and ratings itself", 2),
+        (("--dataset", "nowhere"), "--dataset names images, captions and ratings itself", 2),
         (("--expert", "nowhere.tsv"), "no ratings at nowhere.tsv", 1),
         (("--feedback", "nowhere.jsonl"), "no ratings at nowhere.jsonl", 1),
         (("--bundle", "nowhere"), "nowhere", 1),
@@ -321,7 +321,7 @@ def test_nothing_to_learn_from_is_a_mistake_of_usage(sceneseek: CommandLine, gal
         outcome = sceneseek("train", "heads", "--out", tmp_path / "heads", "--report", tmp_path / "report", *options)
         assert outcome.returncode == 2
         (said,) = outcome.stderr.splitlines()
-        assert said.startswith("error: nothing to learn from: give --images with --expert or --feedback, or --course")
+        assert said.startswith("error: nothing to learn from: give --images with --expert or --feedback, or --dataset")
         assert not any(tmp_path.iterdir())
 
 

@@ -35,17 +35,17 @@ def run(model: onnx.ModelProto, feed: dict[str, np.ndarray]) -> dict[str, Floats
 
 
 def pixels() -> dict[str, np.ndarray]:
-    dice = np.random.default_rng(0)
-    return {"eye": dice.integers(0, 256, (5, 4, 4, 3), "u1"), "net": dice.integers(0, 256, (5, 5, 5, 3), "u1")}
+    rng = np.random.default_rng(0)
+    return {"eye": rng.integers(0, 256, (5, 4, 4, 3), "u1"), "net": rng.integers(0, 256, (5, 5, 5, 3), "u1")}
 
 
 def tokens() -> dict[str, np.ndarray]:
     """Each tower cuts texts into tokens of its own, so the lengths differ."""
-    dice = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     return {
-        "ear.input_ids": dice.integers(0, 30, (3, 4)),
+        "ear.input_ids": rng.integers(0, 30, (3, 4)),
         "ear.attention_mask": np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]),
-        "bert.input_ids": dice.integers(0, 30, (3, 6)),
+        "bert.input_ids": rng.integers(0, 30, (3, 6)),
         "bert.attention_mask": np.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [1, 1, 0, 0, 0, 0]]),
     }
 

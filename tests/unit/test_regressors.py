@@ -18,29 +18,28 @@ from sklearn.preprocessing import StandardScaler
 from sceneseek.errors import InvalidRequest
 from sceneseek.vectors import Floats
 from sceneseek_export.heads import Calibration, ConstantHead, CosineHead, IsotonicCurve, TreesHead
-from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import OURS, PROTOTYPE, RECIPES, find_recipe
 from sceneseek_training.rated import RatedSpace
-from sceneseek_training.regressors import learn_head, network, trees
-from sceneseek_training.regressors.columns import Columns, joined, read_inputs
-from sceneseek_training.regressors.correction import Options, learn_correction
-from sceneseek_training.regressors.linear import PENALTIES
+from sceneseek_training.regressors import classical, fit_head, neural
+from sceneseek_training.regressors.classical import PENALTIES
+from sceneseek_training.regressors.neural import CorrectionOptions, NetworkOptions, fit_correction, fit_network
+from sceneseek_training.training_split import Columns, TrainingSplit, joined, read_inputs
 from tests.rated import drawn_space, every_pair, no_pairs, scores
 from tests.weights import TOWERS, drawn_alignment, numbers
 
 # Quick ones, for questions that do not need a good head.
-SHORT = Options(hidden=8, networks=2, steps=30)
+SHORT = CorrectionOptions(hidden=8, networks=2, steps=30)
 
 
 @pytest.fixture(scope="module")
 def space() -> RatedSpace:
-    """A hundred rated pairs, sixty with votes. Read only."""
+    """A hundred rated pairs, sixty with crowd labels. Read only."""
     return drawn_space()
 
 
 @pytest.fixture(scope="module")
 def large() -> RatedSpace:
-    """Half of all pairs of forty images and thirty captions, some with votes. Read only."""
+    """Half of all pairs of forty images and thirty captions, some with crowd labels. Read only."""
     return drawn_space(40, 30, 600, 200)
 
 
@@ -50,8 +49,8 @@ def with_plain_alignment() -> RatedSpace:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_gives_a_head_in_0_to_1_that_the_lesson_and_the_seed_decide(name: str, space: RatedSpace) -> None:
-    recipe, lesson = RECIPES[name], Lesson.whole(space, 3)
-    head = learn_head(recipe, lesson)
+    recipe, split = RECIPES[name], TrainingSplit.whole(space, 3)
+    head = fit_head(recipe, split)
     found = scores(head, space)
     assert found.shape == (16 * 14,)
     assert found.dtype == np.float32
@@ -59,21 +58,21 @@ def test_every_recipe_gives_a_head_in_0_to_1_that_the_lesson_and_the_seed_decide
     read = {"image": tuple(TOWERS), "text": ("t",)}
     assert head.towers == tuple(tower for name in ("image", "text") if name in recipe.inputs for tower in read[name])
     assert head.alignment == ("" if isinstance(head, ConstantHead) else space.alignment.fingerprint)
-    np.testing.assert_array_equal(scores(learn_head(recipe, lesson), space), found)
+    np.testing.assert_array_equal(scores(fit_head(recipe, split), space), found)
 
-    fewer = lesson.without(np.arange(16) < 4, np.zeros(14, np.bool_))
-    assert np.abs(scores(learn_head(recipe, fewer), space) - found).max() > 1e-3
+    fewer = split.without(np.arange(16) < 4, np.zeros(14, np.bool_))
+    assert np.abs(scores(fit_head(recipe, fewer), space) - found).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "constant"])
 def test_every_head_but_the_constant_has_learned_something_of_the_pairs_it_saw(name: str, space: RatedSpace) -> None:
-    found = scores(learn_head(RECIPES[name], Lesson.whole(space, 0)), space, space.expert)
+    found = scores(fit_head(RECIPES[name], TrainingSplit.whole(space, 0)), space, space.expert)
     assert np.corrcoef(found, space.expert.target)[0, 1] > 0.3
 
 
 @pytest.mark.parametrize("name", ["prototype-mlp", "mlp", "catboost"])
 def test_another_seed_gives_another_head_where_learning_is_random(name: str, space: RatedSpace) -> None:
-    one, two = (scores(learn_head(RECIPES[name], Lesson.whole(space, seed)), space) for seed in (0, 1))
+    one, two = (scores(fit_head(RECIPES[name], TrainingSplit.whole(space, seed)), space) for seed in (0, 1))
     assert np.abs(one - two).max() > 1e-4
 
 
@@ -82,7 +81,7 @@ def test_learning_leaves_the_global_state_of_torch_alone(name: str, space: Rated
     torch.manual_seed(4)
     threads, expected = torch.get_num_threads(), torch.rand(3)
     torch.manual_seed(4)
-    learn_head(RECIPES[name], Lesson.whole(space, 0))
+    fit_head(RECIPES[name], TrainingSplit.whole(space, 0))
     assert torch.equal(torch.rand(3), expected)
     assert torch.get_num_threads() == threads
 
@@ -93,9 +92,9 @@ def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
 
 
 def test_the_constant_is_the_mean_of_the_lesson(space: RatedSpace) -> None:
-    lesson = Lesson.whole(space, 0).without(np.arange(16) < 8, np.zeros(14, np.bool_))
+    split = TrainingSplit.whole(space, 0).without(np.arange(16) < 8, np.zeros(14, np.bool_))
     expected = space.expert.target[space.expert.image >= 8].mean()
-    np.testing.assert_allclose(scores(learn_head(RECIPES["constant"], lesson), space), expected, atol=1e-6)
+    np.testing.assert_allclose(scores(fit_head(RECIPES["constant"], split), space), expected, atol=1e-6)
 
 
 def test_the_cosine_finds_the_logistic_curve_that_made_the_ratings(space: RatedSpace) -> None:
@@ -103,7 +102,7 @@ def test_the_cosine_finds_the_logistic_curve_that_made_the_ratings(space: RatedS
     pairs = space.expert
     target = curve.score(space.input("similarity", pairs.image, pairs.caption)[:, 0])
     made = replace(space, expert=replace(pairs, target=target))
-    head = learn_head(RECIPES["cosine"], Lesson.whole(made, 0))
+    head = fit_head(RECIPES["cosine"], TrainingSplit.whole(made, 0))
     assert isinstance(head, CosineHead)
     assert isinstance(head.curve, Calibration)
     assert (head.curve.slope, head.curve.intercept) == pytest.approx((5.0, -1.0), abs=0.01)
@@ -115,7 +114,7 @@ def test_the_isotonic_curve_is_that_of_scikit_learn(space: RatedSpace) -> None:
     fitted = IsotonicRegression(out_of_bounds="clip").fit(similarity.astype(np.float64), pairs.target)
     every = every_pair(space)
     expected = fitted.predict(space.input("similarity", every.image, every.caption)[:, 0].astype(np.float64))
-    head = learn_head(RECIPES["cosine-isotonic"], Lesson.whole(space, 0))
+    head = fit_head(RECIPES["cosine-isotonic"], TrainingSplit.whole(space, 0))
     np.testing.assert_allclose(scores(head, space), expected, atol=1e-3)
 
 
@@ -123,7 +122,7 @@ def test_an_isotonic_curve_through_ratings_that_fall_is_level(space: RatedSpace)
     pairs = space.expert
     similarity = space.input("similarity", pairs.image, pairs.caption)[:, 0]
     falling = replace(space, expert=replace(pairs, target=(0.5 - similarity / 3).astype(np.float32)))
-    head = learn_head(RECIPES["cosine-isotonic"], Lesson.whole(falling, 0))
+    head = fit_head(RECIPES["cosine-isotonic"], TrainingSplit.whole(falling, 0))
     assert isinstance(head, CosineHead)
     assert isinstance(head.curve, IsotonicCurve)
     np.testing.assert_allclose(scores(head, falling), falling.expert.target.mean(), atol=1e-5)
@@ -131,12 +130,12 @@ def test_an_isotonic_curve_through_ratings_that_fall_is_level(space: RatedSpace)
 
 @pytest.mark.parametrize("images", [16, 3])
 def test_least_squares_is_ordinary_linear_regression_cut_to_0_and_1(space: RatedSpace, images: int) -> None:
-    lesson = Lesson.whole(space, 0).without(np.arange(16) >= images, np.zeros(14, np.bool_))
-    seen = space.expert.take(lesson.expert)
+    split = TrainingSplit.whole(space, 0).without(np.arange(16) >= images, np.zeros(14, np.bool_))
+    seen = space.expert.take(split.expert)
     columns = [joined(space.inputs(PROTOTYPE, pairs)).astype(np.float64) for pairs in (seen, every_pair(space))]
     fitted = LinearRegression().fit(columns[0], seen.target.astype(np.float64))
     raw = fitted.predict(columns[1])
-    found = scores(learn_head(RECIPES["prototype-linear"], lesson), space)
+    found = scores(fit_head(RECIPES["prototype-linear"], split), space)
     np.testing.assert_allclose(found, raw.clip(0, 1), atol=1e-4)
     assert ((raw < 0) | (raw > 1)).any()  # or the cut was not asked for
 
@@ -146,7 +145,7 @@ def test_ridge_is_that_of_scikit_learn_with_the_standardisation_folded_in(name: 
     inputs = RECIPES[name].inputs
     columns = [joined(space.inputs(inputs, pairs)).astype(np.float64) for pairs in (space.expert, every_pair(space))]
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES)).fit(columns[0], space.expert.target)
-    head = learn_head(RECIPES[name], Lesson.whole(space, 0))
+    head = fit_head(RECIPES[name], TrainingSplit.whole(space, 0))
     assert "parts" not in head.reads
     np.testing.assert_allclose(scores(head, space), model.predict(columns[1]).clip(0, 1), atol=1e-3)
 
@@ -161,8 +160,8 @@ def test_trees_score_as_catboost_predicts_cut_to_0_and_1(
         models.append(CatBoostRegressor(**options))
         return models[-1]
 
-    monkeypatch.setattr(trees, "CatBoostRegressor", recorded)
-    head = learn_head(RECIPES[name], Lesson.whole(large, 0))
+    monkeypatch.setattr(classical, "CatBoostRegressor", recorded)
+    head = fit_head(RECIPES[name], TrainingSplit.whole(large, 0))
     assert isinstance(head, TreesHead)
     (model,) = models
     assert len(head.leaves) == model.tree_count_
@@ -176,13 +175,15 @@ def test_trees_score_as_catboost_predicts_cut_to_0_and_1(
 
 def test_trees_stop_soon_where_there_is_nothing_to_learn(large: RatedSpace) -> None:
     noise = np.random.default_rng(0).random(len(large.expert)).astype(np.float32)
-    head = learn_head(RECIPES["catboost"], Lesson.whole(replace(large, expert=replace(large.expert, target=noise)), 0))
+    head = fit_head(
+        RECIPES["catboost"], TrainingSplit.whole(replace(large, expert=replace(large.expert, target=noise)), 0)
+    )
     assert isinstance(head, TreesHead)
-    assert len(head.leaves) < 100 < trees.OPTIONS["iterations"]
+    assert len(head.leaves) < 100 < classical.TREE_OPTIONS["iterations"]
 
 
 def test_trees_stop_by_pairs_apart_from_the_rest_in_images_and_captions(large: RatedSpace) -> None:
-    stop, rest = trees._held_out(Lesson.whole(large, 0))
+    stop, rest = classical._held_out(TrainingSplit.whole(large, 0))
     pairs = large.expert
     assert len(stop) >= 20
     assert not set(pairs.image[stop].tolist()) & set(pairs.image[rest].tolist())
@@ -190,7 +191,7 @@ def test_trees_stop_by_pairs_apart_from_the_rest_in_images_and_captions(large: R
 
 
 def test_trees_learn_from_all_pairs_where_too_few_can_be_held_out(space: RatedSpace) -> None:
-    stop, rest = trees._held_out(Lesson.whole(space, 0))
+    stop, rest = classical._held_out(TrainingSplit.whole(space, 0))
     assert (len(stop), len(rest)) == (0, len(space.expert))
 
 
@@ -199,16 +200,16 @@ def test_the_network_is_served_as_the_module_in_evaluation_with_everything_folde
     name: str, space: RatedSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[Any] = []
-    teach: Callable[..., None] = network._teach
+    teach: Callable[..., None] = neural._fit_mlp
 
     def recorded(module: Any, *rest: Any) -> None:
         teach(module, *rest)
         learned.append(module)
 
-    monkeypatch.setattr(network, "_teach", recorded)
-    recipe, lesson = RECIPES[name], Lesson.whole(space, 0)
-    head = network.learn_network(recipe, lesson, network.Options(hidden=(9, 5), epochs=15))
-    inputs, _ = read_inputs(recipe, lesson)
+    monkeypatch.setattr(neural, "_fit_mlp", recorded)
+    recipe, split = RECIPES[name], TrainingSplit.whole(space, 0)
+    head = fit_network(recipe, split, NetworkOptions(hidden=(9, 5), epochs=15))
+    inputs, _ = read_inputs(recipe, split)
     columns = Columns.of(inputs, space.alignment.parts)
     (module,) = learned
     assert all(abs(layer.norm.running_mean).max() > 0.01 for layer in module.layers)  # there is something to fold
@@ -218,20 +219,20 @@ def test_the_network_is_served_as_the_module_in_evaluation_with_everything_folde
 
 
 def test_the_networks_beginning_is_the_calibrated_cosine(space: RatedSpace) -> None:
-    lesson = Lesson.whole(space, 0)
-    head = learn_correction(RECIPES["mlp"], lesson, replace(SHORT, steps=1, rate=0.0))
-    curve = learn_head(RECIPES["cosine"], lesson)
+    split = TrainingSplit.whole(space, 0)
+    head = fit_correction(RECIPES["mlp"], split, replace(SHORT, steps=1, rate=0.0))
+    curve = fit_head(RECIPES["cosine"], split)
     np.testing.assert_allclose(scores(head, space), scores(curve, space), atol=1e-6)
 
 
 def test_the_correction_beats_the_cosine_on_pairs_that_it_has_not_seen(large: RatedSpace) -> None:
-    lesson = Lesson.whole(large, 0)
+    split = TrainingSplit.whole(large, 0)
     every = every_pair(large)
     seen = set(zip(large.expert.image.tolist(), large.expert.caption.tolist(), strict=True))
     both = zip(every.image.tolist(), every.caption.tolist(), strict=True)
     other = every.take(np.flatnonzero([pair not in seen for pair in both]))
     errors = {
-        name: float(np.sqrt(((scores(learn_head(RECIPES[name], lesson), large, other) - other.target) ** 2).mean()))
+        name: float(np.sqrt(((scores(fit_head(RECIPES[name], split), large, other) - other.target) ** 2).mean()))
         for name in ("constant", "cosine", "mlp")
     }
     assert errors["mlp"] < 0.95 * errors["cosine"] < 0.9 * errors["constant"]
@@ -239,14 +240,14 @@ def test_the_correction_beats_the_cosine_on_pairs_that_it_has_not_seen(large: Ra
 
 @pytest.mark.parametrize(
     "weighed",
-    [lambda weight: replace(SHORT, votes=weight), lambda weight: replace(SHORT, lists=weight)],
-    ids=["votes", "lists"],
+    [lambda weight: replace(SHORT, crowd=weight), lambda weight: replace(SHORT, lists=weight)],
+    ids=["crowd labels", "lists"],
 )
-def test_votes_and_lists_change_the_correction_the_more_they_weigh(
-    weighed: Callable[[float], Options], space: RatedSpace
+def test_crowd_labels_and_lists_change_the_correction_the_more_they_weigh(
+    weighed: Callable[[float], CorrectionOptions], space: RatedSpace
 ) -> None:
-    recipe, lesson = RECIPES["mlp"], Lesson.whole(space, 0)
-    found = [scores(learn_correction(recipe, lesson, weighed(weight)), space) for weight in (0.0, 0.1, 1.0)]
+    recipe, split = RECIPES["mlp"], TrainingSplit.whole(space, 0)
+    found = [scores(fit_correction(recipe, split, weighed(weight)), space) for weight in (0.0, 0.1, 1.0)]
     moved = [float(np.abs(other - found[0]).mean()) for other in found[1:]]
     assert 1e-4 < moved[0] < moved[1]
 
@@ -255,39 +256,41 @@ def test_lists_put_captions_own_images_further_up(space: RatedSpace) -> None:
     """The mean rank of the own image, over all captions that were written for one."""
     captions = np.flatnonzero(space.owner >= 0)
 
-    def rank(options: Options) -> float:
-        found = scores(learn_correction(RECIPES["mlp"], Lesson.whole(unlike, 0), options), unlike).reshape(16, 14)
+    def rank(options: CorrectionOptions) -> float:
+        found = scores(fit_correction(RECIPES["mlp"], TrainingSplit.whole(unlike, 0), options), unlike).reshape(16, 14)
         own = found[unlike.owner[captions], captions]
         return float((found[:, captions] > own).sum(axis=0).mean())
 
-    # Own images are others than those that the ratings like, so that the two lessons differ.
+    # Own images are others than those that the ratings like, so that the two paired differ.
     unlike = replace(space, owner=np.where(space.owner >= 0, (space.owner + 5) % 16, -1))
     assert rank(replace(SHORT, lists=3.0, steps=100)) < rank(replace(SHORT, lists=0.0, steps=100)) - 0.5
 
 
-def test_without_votes_or_owners_the_rest_is_learned_alike(space: RatedSpace) -> None:
+def test_without_crowd_labels_or_owners_the_rest_is_learned_alike(space: RatedSpace) -> None:
     recipe = RECIPES["mlp"]
-    bare = replace(space, votes=no_pairs(), owner=np.full(14, -1))
-    expected = scores(learn_correction(recipe, Lesson.whole(space, 0), replace(SHORT, votes=0.0, lists=0.0)), space)
-    np.testing.assert_array_equal(scores(learn_correction(recipe, Lesson.whole(bare, 0), SHORT), space), expected)
+    bare = replace(space, crowd=no_pairs(), owner=np.full(14, -1))
+    expected = scores(
+        fit_correction(recipe, TrainingSplit.whole(space, 0), replace(SHORT, crowd=0.0, lists=0.0)), space
+    )
+    np.testing.assert_array_equal(scores(fit_correction(recipe, TrainingSplit.whole(bare, 0), SHORT), space), expected)
 
 
 def test_lists_look_only_at_the_lessons_images_and_captions(space: RatedSpace) -> None:
     """Another owner of a caption that may not be looked at, or by an image that may not, changes nothing."""
-    lesson = Lesson.whole(space, 0).without(np.arange(16) == 2, np.arange(14) == 5)
+    split = TrainingSplit.whole(space, 0).without(np.arange(16) == 2, np.arange(14) == 5)
     owner = space.owner.copy()
     owner[5] = 7
     owner[space.owner == 2] = -1
-    other = replace(lesson, space=replace(space, owner=owner))
+    other = replace(split, space=replace(space, owner=owner))
     assert (owner != space.owner).any()
-    expected = scores(learn_correction(RECIPES["mlp"], lesson, SHORT), space)
-    np.testing.assert_array_equal(scores(learn_correction(RECIPES["mlp"], other, SHORT), space), expected)
+    expected = scores(fit_correction(RECIPES["mlp"], split, SHORT), space)
+    np.testing.assert_array_equal(scores(fit_correction(RECIPES["mlp"], other, SHORT), space), expected)
 
 
 @pytest.mark.parametrize("name", ["linear", "catboost", "mlp-features", "mlp"])
 def test_a_joint_space_without_hubness_and_typical_images_is_enough(name: str) -> None:
     plain = with_plain_alignment()
-    head = learn_head(RECIPES[name], Lesson.whole(plain, 0))
+    head = fit_head(RECIPES[name], TrainingSplit.whole(plain, 0))
     assert "spread" not in head.reads
     assert np.corrcoef(scores(head, plain, plain.expert), plain.expert.target)[0, 1] > 0.3
 

@@ -1,4 +1,4 @@
-"""A study's report says all that was found, shows nothing that must not be shown, and obeys nothing that it quotes."""
+"""The report says all that was found, shows nothing that must not be shown, and escapes everything that it quotes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from PIL import Image
 from sceneseek_evaluation.agreement import FIGURES, Rated, measure_agreement
 from sceneseek_evaluation.bootstrap import Bootstrap
 from sceneseek_evaluation.ratings import Ratings
+from sceneseek_training.cross_validation import GROUPINGS, Grouping, HeadResult, LearningPoint
 from sceneseek_training.head_recipes import RECIPES
+from sceneseek_training.model_selection import HeadComparison, ModelSelection
 from sceneseek_training.report import HTML, MARKDOWN, write_report
 from sceneseek_training.report.document import for_markdown
 from sceneseek_training.report.measures import DASH, MEASURES, RMSE, TAU_C, decimal, signed
 from sceneseek_training.report.plots import Line, apart
 from sceneseek_training.report.tables import levels
-from sceneseek_training.study import GROUPINGS, Choice, Grouping, LearningPoint, Study, Validated
 
 IMAGES, CAPTIONS, PAIRS = 12, 10, 60
 RULE = "the candidate must beat the baseline"
@@ -97,7 +98,7 @@ def ratings_in(folder: Path, names: list[str] | None = None, captions: list[str]
     )
 
 
-def validated(ratings: Ratings, name: str, grouping: Grouping, noise: float) -> Validated:
+def validated(ratings: Ratings, name: str, grouping: Grouping, noise: float) -> HeadResult:
     rng = np.random.default_rng(list(f"{name}{grouping}".encode()))
     predicted = np.clip(ratings.target + noise * rng.normal(size=len(ratings)), 0, 1).astype(np.float32)
     if name == "constant":
@@ -110,30 +111,30 @@ def validated(ratings: Ratings, name: str, grouping: Grouping, noise: float) -> 
         image=ratings.image,
     )
     agreement = measure_agreement(rated, Bootstrap(replicates=10))
-    return Validated(RECIPES[name], grouping, predicted, agreement, trained_on=1234.0, seconds=5.6)
+    return HeadResult(RECIPES[name], grouping, predicted, agreement, trained_on=1234.0, seconds=5.6)
 
 
-def study_of(ratings: Ratings, **changes: Any) -> Study:
-    """A study of every recipe; `mlp` is the best, and the default."""
+def study_of(ratings: Ratings, **changes: Any) -> HeadComparison:
+    """A comparison of every recipe; `mlp` is the best, and the default."""
     noise = dict.fromkeys(RECIPES, 0.2) | {"mlp": 0.05}
-    study = Study(
+    comparison = HeadComparison(
         ratings=ratings,
-        votes=None,
+        crowd=None,
         results=tuple(validated(ratings, name, grouping, noise[name]) for grouping in GROUPINGS for name in RECIPES),
-        learning=tuple(
+        learning_curves=tuple(
             LearningPoint(name, pairs, rmse=0.2 + 1 / pairs, spearman=0.6, tau_c=0.4 - 1 / pairs)
             for name in ("cosine", "mlp", "prototype-mlp")
             for pairs in (100, 300, 1000)
         ),
-        choice=Choice("mlp", RULE, ("it was better in every replicate",)),
-        about={"pack": "compact", "data": {"crowd votes": None, "folds": [1, 2]}, "heads": [{"name": "mlp"}]},
+        selection=ModelSelection("mlp", RULE, ("it was better in every replicate",)),
+        about={"pack": "compact", "data": {"crowd labels": None, "folds": [1, 2]}, "heads": [{"name": "mlp"}]},
     )
-    return dataclasses.replace(study, **changes)
+    return dataclasses.replace(comparison, **changes)
 
 
-def written(study: Study, folder: Path, pictures: bool = True) -> tuple[str, str]:
+def written(comparison: HeadComparison, folder: Path, pictures: bool = True) -> tuple[str, str]:
     """The page and the Markdown."""
-    write_report(study, folder, pictures)
+    write_report(comparison, folder, pictures)
     return (folder / HTML).read_text(encoding="utf-8"), (folder / MARKDOWN).read_text(encoding="utf-8")
 
 
@@ -145,9 +146,9 @@ def rows_under(markdown: str, title: str) -> list[list[str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A study, and what was written of it."""
+    """A comparison, and what was written of it."""
 
-    study: Study
+    comparison: HeadComparison
     page: str
     markdown: str
 
@@ -156,8 +157,8 @@ class Report:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """What most tests only read."""
     folder = tmp_path_factory.mktemp("report")
-    study = study_of(ratings_in(folder / "images"))
-    return Report(study, *written(study, folder))
+    comparison = study_of(ratings_in(folder / "images"))
+    return Report(comparison, *written(comparison, folder))
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_every_head_stands_in_the_table_of_each_grouping(report: Report, groupin
     table = report.page.split(f"<h3>Grouped by {grouping}</h3>")[1].split("</table>")[0]
     assert len(rows) == len(RECIPES)
     for row, name in zip(rows, RECIPES, strict=True):
-        rmse = RMSE.text(report.study.of(name, grouping).agreement.figures["rmse"].value)
+        rmse = RMSE.text(report.comparison.of(name, grouping).agreement.figures["rmse"].value)
         assert name in row[0]
         assert rmse in row[1]
         assert f"<bdi>{name}</bdi>" in table
@@ -186,7 +187,7 @@ def test_the_honest_grouping_comes_first(report: Report) -> None:
 
 def test_a_row_holds_every_figure_with_its_interval_and_its_costs(report: Report) -> None:
     row = next(row for row in rows_under(report.markdown, "Grouped by image") if "prototype-mlp" in row[0])
-    found = report.study.of("prototype-mlp", "image").agreement.figures
+    found = report.comparison.of("prototype-mlp", "image").agreement.figures
     assert [cell.replace("*", "") for cell in row[1:-2]] == [m.sentence(found[m.name]) for m in MEASURES]
     assert row[-2:] == ["1,234", "5.6"]
 
@@ -272,10 +273,10 @@ def test_markdown_has_no_markup_of_others(text: str, quoted: str) -> None:
 
 def test_the_worst_misses_are_shown_worst_first_with_picture_caption_and_raters(report: Report) -> None:
     worst = rows_under(report.markdown, "The 12 worst misses")
-    gaps = report.study.gaps("mlp", "image and caption")
+    gaps = report.comparison.gaps("mlp", "image and caption")
     pair = int(np.abs(gaps).argmax())
     assert worst[0][:2] == [f"image {pair % IMAGES}.png", f"caption number {pair // 6 % CAPTIONS}"]
-    assert worst[0][2] == ", ".join(f"{1 + 3 * score:.0f}" for score in report.study.ratings.scores[pair])
+    assert worst[0][2] == ", ".join(f"{1 + 3 * score:.0f}" for score in report.comparison.ratings.scores[pair])
     assert worst[0][-1] == signed(float(gaps[pair]))
     assert len(Page(report.page).images("jpeg")) == len(worst) == 12
 
@@ -349,32 +350,32 @@ def test_no_two_heads_look_alike() -> None:
 
 
 def test_numbers_of_the_plots_stand_in_tables(report: Report) -> None:
-    bins = report.study.of("mlp", "image and caption").agreement.reliability
+    bins = report.comparison.of("mlp", "image and caption").agreement.reliability
     counts = [row[3] for row in rows_under(report.markdown, "Numbers: reliability of mlp")]
     assert counts == [str(one.count) for one in bins]
     by_level = rows_under(report.markdown, "Numbers: scores of cosine by rating")
     assert sum(int(row[1]) for row in by_level) == PAIRS
-    assert len(rows_under(report.markdown, "Numbers: learning curves")) == len(report.study.learning)
+    assert len(rows_under(report.markdown, "Numbers: learning curves")) == len(report.comparison.learning_curves)
 
 
 def test_a_head_that_is_far_worse_is_named_rather_than_squeezing_the_others(ratings: Ratings, tmp_path: Path) -> None:
-    study = study_of(ratings)
+    comparison = study_of(ratings)
     bad = tuple(LearningPoint("prototype-linear", pairs, 42.0, -0.02, -0.01) for pairs in (100, 1000))
-    page, _ = written(dataclasses.replace(study, learning=study.learning + bad), tmp_path)
+    page, _ = written(dataclasses.replace(comparison, learning_curves=comparison.learning_curves + bad), tmp_path)
     assert "off the axis: prototype-linear (RMSE); prototype-linear (tau-c x100)" in page
 
 
 def test_a_study_without_learning_curves_or_other_heads_has_a_report(ratings: Ratings, tmp_path: Path) -> None:
     alone = tuple(validated(ratings, "cosine", grouping, 0.2) for grouping in GROUPINGS)
-    study = study_of(ratings, results=alone, learning=(), choice=Choice("cosine", RULE, ()))
-    page, markdown = written(study, tmp_path)
+    comparison = study_of(ratings, results=alone, learning_curves=(), selection=ModelSelection("cosine", RULE, ()))
+    page, markdown = written(comparison, tmp_path)
     assert "Learning curves were not measured" in markdown
     assert not Page(page).open
 
 
 def test_what_was_left_out_and_merged_is_told_with_its_reason(ratings: Ratings, tmp_path: Path) -> None:
-    votes = dataclasses.replace(ratings, label="crowd.tsv", left_out={}, merged={"contradictions": 2})
-    _, markdown = written(study_of(ratings, votes=votes), tmp_path)
+    crowd = dataclasses.replace(ratings, label="crowd.tsv", left_out={}, merged={"contradictions": 2})
+    _, markdown = written(study_of(ratings, crowd=crowd), tmp_path)
     assert rows_under(markdown, "Rows that were left out or merged") == [
         ["expert.tsv", "left out", "of unknown captions", "4"],
         ["expert.tsv", "merged", "duplicates", "7"],
@@ -383,8 +384,9 @@ def test_what_was_left_out_and_merged_is_told_with_its_reason(ratings: Ratings, 
 
 
 def test_settings_are_a_list_in_a_list(report: Report) -> None:
-    assert f"- pack: compact\n- data:\n  - crowd votes: {DASH}\n  - folds: 1, 2\n- heads:\n  - 1:\n    - name: mlp" in (
-        report.markdown
+    assert (
+        f"- pack: compact\n- data:\n  - crowd labels: {DASH}\n  - folds: 1, 2\n- heads:\n  - 1:\n    - name: mlp"
+        in (report.markdown)
     )
 
 

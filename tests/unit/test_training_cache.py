@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sceneseek.errors import DataError
-from sceneseek_training import cache
-from sceneseek_training.cache import FeatureCache, content_key
+from sceneseek_training import feature_cache
+from sceneseek_training.feature_cache import FeatureCache, content_key
 
 KEYS = [content_key(bytes([i])) for i in range(5)]
 ROWS = {"features": np.arange(10, dtype=np.float32).reshape(5, 2), "logits": np.ones((5, 3), np.float32)}
@@ -31,7 +31,7 @@ def test_what_was_kept_is_found_by_the_next_process(tmp_path: Path) -> None:
 
 
 def test_rows_come_from_as_many_shards_as_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "SHARD_ROWS", 2)
+    monkeypatch.setattr(feature_cache, "SHARD_ROWS", 2)
     made = FeatureCache(tmp_path, "images", "ab")
     for i in range(5):
         made.add(KEYS[i : i + 1], {name: rows[i : i + 1] for name, rows in ROWS.items()})

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sceneseek.errors import DataError
-from sceneseek_training.sources import Sources, read_material
+from sceneseek_training.corpus import AlignmentFiles, read_alignment_data
 
 NAMES = [f"{i}.png" for i in range(8)]
 
@@ -47,7 +47,7 @@ def test_a_split_chooses_and_what_it_cannot_have_is_counted_and_named(
     split = write(tmp_path / "split.txt", "3.png", "1.png", "2.png", "unheard of.png", "1.png")
     validate = write(tmp_path / "validate.txt", "5.png")
     with caplog.at_level(logging.WARNING):
-        material = read_material(Sources(folder, captions, split, validate), seed=0)
+        material = read_alignment_data(AlignmentFiles(folder, captions, split, validate), seed=0)
     assert material.train.names == ("3.png", "1.png")
     assert material.train.captions[:2] == ("caption 0 of 3.png", "caption 1 of 3.png")
     assert material.train.owner.tolist() == [0, 0, 1, 1]
@@ -57,11 +57,11 @@ def test_a_split_chooses_and_what_it_cannot_have_is_counted_and_named(
 
 
 def test_without_ratings_some_images_are_held_out_to_calibrate(folder: Path, captions: Path) -> None:
-    material = read_material(Sources(folder, captions), seed=0)
+    material = read_alignment_data(AlignmentFiles(folder, captions), seed=0)
     assert material.calibration is not None
     assert len(material.calibration) == 2
     assert sorted(material.calibration.names + material.train.names) == NAMES
-    again = read_material(Sources(folder, captions), seed=0)
+    again = read_alignment_data(AlignmentFiles(folder, captions), seed=0)
     assert again.train.names == material.train.names
 
 
@@ -73,21 +73,21 @@ def test_a_split_of_nothing_usable_is_one_line(
 ) -> None:
     split = write(tmp_path / "split.txt", *names)
     with pytest.raises(DataError, match=said):
-        read_material(Sources(folder, captions, split), seed=0)
+        read_alignment_data(AlignmentFiles(folder, captions, split), seed=0)
 
 
 def test_a_missing_folder_of_images_is_one_line(captions: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder of images"):
-        read_material(Sources(tmp_path / "nowhere", captions), seed=0)
+        read_alignment_data(AlignmentFiles(tmp_path / "nowhere", captions), seed=0)
 
 
 def test_images_that_measure_are_never_learned_from(folder: Path, captions: Path, tmp_path: Path) -> None:
     split, validate = (write(tmp_path / f"{name}.txt", "1.png", "2.png") for name in ("train", "dev"))
     with pytest.raises(DataError, match=r"share 2 images: 1\.png, 2\.png"):
-        read_material(Sources(folder, captions, split, validate), seed=0)
+        read_alignment_data(AlignmentFiles(folder, captions, split, validate), seed=0)
     expert = ratings(tmp_path / "expert.tsv", "2.png\t3.png#0\t1\t1\t1", "4.png\t3.png#0\t1\t4\t1")
     with pytest.raises(DataError, match=r"share 1 images: 2\.png"):
-        read_material(Sources(folder, captions, split, expert=expert), seed=0)
+        read_alignment_data(AlignmentFiles(folder, captions, split, expert=expert), seed=0)
 
 
 def test_ratings_of_the_unknown_stop_a_training_unless_they_shall_be_skipped(
@@ -98,7 +98,7 @@ def test_ratings_of_the_unknown_stop_a_training_unless_they_shall_be_skipped(
         tmp_path / "expert.tsv", "2.png\t3.png#0\t1\t1\t1", "4.png\tlost\t4\t4\t4", "4.png\t3.png#0\t1\t4\t1"
     )
     with pytest.raises(DataError, match=r"1 of 3 ratings .* unknown captions \(lost\): .* --skip-unknown"):
-        read_material(Sources(folder, captions, split, expert=expert), seed=0)
-    material = read_material(Sources(folder, captions, split, expert=expert, skip_unknown=True), seed=0)
+        read_alignment_data(AlignmentFiles(folder, captions, split, expert=expert), seed=0)
+    material = read_alignment_data(AlignmentFiles(folder, captions, split, expert=expert, skip_unknown=True), seed=0)
     assert material.ratings is not None
     assert material.ratings.left_out == {"of unknown captions": 1}

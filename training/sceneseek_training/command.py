@@ -104,16 +104,17 @@ def alignment(
         import torch  # noqa: PLC0415
 
         from sceneseek_training.alignment import AlignmentTraining, check_out, write_alignment  # noqa: PLC0415
-        from sceneseek_training.images import ImageTowers  # noqa: PLC0415
+        from sceneseek_training.corpus import AlignmentFiles, read_alignment_data  # noqa: PLC0415
+        from sceneseek_training.features import ImageTowers, TextTowers  # noqa: PLC0415
         from sceneseek_training.recipe import recipe_for  # noqa: PLC0415
-        from sceneseek_training.sources import Sources, read_material  # noqa: PLC0415
-        from sceneseek_training.texts import TextTowers  # noqa: PLC0415
     except ImportError as error:
         raise DataError(
             f"training needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
         ) from error
     check_out(out)
-    material = read_material(Sources(images, captions, split, validate_split, expert, galleries, skip_unknown), seed)
+    material = read_alignment_data(
+        AlignmentFiles(images, captions, split, validate_split, expert, galleries, skip_unknown), seed
+    )
     if threads:
         torch.set_num_threads(threads)
     image_towers, text_towers = ImageTowers(pack, cache, device, threads), TextTowers(pack, cache, device, threads)
@@ -144,9 +145,9 @@ def alignment(
 @click.option("--images", type=_FOLDER, help="The folder that image names are relative to.")
 @click.option("--captions", type=_FILE, help="A TSV of image, caption_id, caption.")
 @click.option("--expert", type=_FILE, help="Ratings: a TSV of image, caption_id, s1, s2, s3 (1 to 4).")
-@click.option("--crowd", type=_FILE, help="Votes: a TSV of image, caption_id, frac, yes, no.")
+@click.option("--crowd", type=_FILE, help="Crowd labels: a TSV of image, caption_id, frac, yes, no.")
 @click.option("--feedback", type=_FILE, help="Ratings that users of the service gave: JSON lines.")
-@click.option("--course", type=_FOLDER, help="In place of these: a directory in the layout of the course.")
+@click.option("--dataset", type=_FOLDER, help="In place of these: a directory with train_dataset.csv and so on.")
 @click.option("--out", type=_FOLDER, required=True, help="Where the heads go; those that are there are replaced.")
 @click.option("--report", type=_FOLDER, default=Path("reports"), show_default=True, help="Where the report goes.")
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Whether the report shows images.")
@@ -176,7 +177,7 @@ def heads(
     expert: Path | None,
     crowd: Path | None,
     feedback: Path | None,
-    course: Path | None,
+    dataset: Path | None,
     out: Path,
     report: Path,
     pictures: bool,
@@ -199,14 +200,15 @@ def heads(
 ) -> None:
     """Learn heads from human ratings, cross-validate them without leaks, and choose the default by a rule."""
     from sceneseek_training.head_recipes import RECIPES, find_recipe  # noqa: PLC0415 - so that --help answers at once
-    from sceneseek_training.rating_sources import RatingSources, read_rating_material  # noqa: PLC0415
+    from sceneseek_training.rating_data import RatingFiles, read_rating_data  # noqa: PLC0415
 
     recipes = tuple(find_recipe(name) for name in names) or tuple(RECIPES.values())
     # Read before torch is imported: a mistake in a file is told at once.
-    sources = RatingSources(images, captions, expert, crowd, feedback, course, aggregate, skip_unknown)
-    material = read_rating_material(sources, cite)
+    sources = RatingFiles(images, captions, expert, crowd, feedback, dataset, aggregate, skip_unknown)
+    material = read_rating_data(sources, cite)
     try:
         from sceneseek_export.towers import Towers  # noqa: PLC0415
+        from sceneseek_training.features import ImageTowers, TextTowers  # noqa: PLC0415
         from sceneseek_training.head_training import (  # noqa: PLC0415
             HeadPlan,
             check_heads_out,
@@ -214,10 +216,8 @@ def heads(
             train_heads,
             write_heads,
         )
-        from sceneseek_training.images import ImageTowers  # noqa: PLC0415
         from sceneseek_training.report import write_report  # noqa: PLC0415
         from sceneseek_training.space import check_space, find_pack_of, find_space  # noqa: PLC0415
-        from sceneseek_training.texts import TextTowers  # noqa: PLC0415
     except ImportError as error:
         raise DataError(
             f"training needs a package that is not installed ({error})", "install sceneseek with the extra `train`"
@@ -229,21 +229,26 @@ def heads(
     towers = ImageTowers(pack, cache, device, threads), TextTowers(pack, cache, device, threads)
     joint_space = find_space(pack, Towers(towers[0].towers, towers[1].towers), bundle, directory)
     plan = HeadPlan(recipes, folds, seed, curves, bootstrap)
-    study, learned = train_heads(plan, pack, joint_space, towers, material, _command_line(ctx))
-    write_heads(study, learned, out)
-    write_report(study, report, pictures)
-    strict = [result for result in study.results if result.grouping == "image and caption"]
+    comparison, learned = train_heads(plan, pack, joint_space, towers, material, _command_line(ctx))
+    write_heads(comparison, learned, out)
+    write_report(comparison, report, pictures)
+    strict = [result for result in comparison.results if result.grouping == "image and caption"]
     if as_json:
         found = {result.recipe.name: result.agreement.to_json() for result in strict}
-        document = {"heads": str(out), "default": study.choice.name, "report": str(report), "cross_validated": found}
+        document = {
+            "heads": str(out),
+            "default": comparison.selection.name,
+            "report": str(report),
+            "cross_validated": found,
+        }
         click.echo(json.dumps(document, indent=2))
         return
-    click.echo(f"cross-validated by image and caption, {len(study.ratings):,} pairs")
+    click.echo(f"cross-validated by image and caption, {len(comparison.ratings):,} pairs")
     for result in strict:
         values = {key: figure.value for key, figure in result.agreement.figures.items()}
         line = "  ".join(f"{key} {_number(values[key])}" for key in ("rmse", "mae", "spearman", "kendall_tau_c", "ece"))
         click.echo(f"{result.recipe.name:<20}{line}")
-    click.echo(f"default      {study.choice.name}: " + " ".join(study.choice.reasons))
+    click.echo(f"default      {comparison.selection.name}: " + " ".join(comparison.selection.reasons))
     click.echo(f"heads        {out}")
     click.echo(f"report       {report}/report.html")
 
@@ -293,14 +298,14 @@ def threshold(
     texts = read_texts(foreign)
     try:
         from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415
-        from sceneseek_training.threshold import ThresholdData, learn_threshold, write_threshold  # noqa: PLC0415
+        from sceneseek_training.threshold import ThresholdData, fit_threshold, write_threshold  # noqa: PLC0415
     except ImportError as error:
         raise DataError(
             f"training needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
         ) from error
     files = (captions, foreign) if split is None else (captions, foreign, split)
     data = ThresholdData(images, rows, texts, files, cite)
-    found = learn_threshold(
+    found = fit_threshold(
         Bundle.load(bundle), directory, space, data, _command_line(ctx), seed, device, Bootstrap(bootstrap)
     )
     write_threshold(found, directory)

@@ -1,4 +1,4 @@
-"""Training heads: ratings in, heads and a study out, whole or not at all.
+"""Training heads: ratings in, heads and a comparison out, whole or not at all.
 
 One run's way: `sources` (files read and checked) -> `rated` (images and texts in the joint space) ->
 `validation` (every head under every grouping) -> `choice` (the default) -> the heads themselves, learned from
@@ -28,17 +28,15 @@ from sceneseek_export.alignment import Alignment
 from sceneseek_export.heads import Calibration, CosineHead, Head, MlpHead, save_head
 from sceneseek_export.packs import Pack
 from sceneseek_training.alignment import versions
-from sceneseek_training.choice import choose
-from sceneseek_training.folds import Lesson
-from sceneseek_training.head_card import CARD, render
+from sceneseek_training.cards import CARD, head_card
+from sceneseek_training.cross_validation import GROUPINGS, SHARES, cross_validate, learning_curves
+from sceneseek_training.features import ImageTowers, TextTowers
 from sceneseek_training.head_recipes import BASELINE, HeadRecipe, candidate_for
-from sceneseek_training.images import ImageTowers
-from sceneseek_training.rated import describe_ratings
-from sceneseek_training.rating_sources import RatingMaterial
-from sceneseek_training.regressors import learn_head
-from sceneseek_training.study import GROUPINGS, Study
-from sceneseek_training.texts import TextTowers
-from sceneseek_training.validation import SHARES, cross_validate, learning_curves
+from sceneseek_training.model_selection import HeadComparison, select_head
+from sceneseek_training.rated import encode_ratings
+from sceneseek_training.rating_data import RatingData
+from sceneseek_training.regressors import fit_head
+from sceneseek_training.training_split import TrainingSplit
 
 HEADS = "heads.json"
 _LIBRARIES = ("scikit-learn", "catboost", "scipy")  # beside those that a joint space needs
@@ -68,26 +66,24 @@ def train_heads(
     pack: Pack,
     alignment: Alignment,
     towers: tuple[ImageTowers, TextTowers],
-    material: RatingMaterial,
+    data: RatingData,
     command: str,
-) -> tuple[Study, dict[str, Head]]:
-    """Validate the heads, choose the default, and learn every head from all the ratings.
+) -> tuple[HeadComparison, dict[str, Head]]:
+    """Cross-validate the heads, choose the default, and fit every head to all the ratings.
 
     Args:
         plan: which heads.
         pack: the pack.
         alignment: its joint space.
         towers: of the pack.
-        material: the ratings.
+        data: the ratings.
         command: the command line, for the cards.
 
     Raises:
-        DataError: see `describe_ratings` and `cross_validate`.
+        DataError: see `encode_ratings` and `cross_validate`.
     """
     start = time.perf_counter()
-    space, ratings = describe_ratings(
-        alignment, pack, towers, material.expert, material.votes, material.captions.by_image
-    )
+    space, ratings = encode_ratings(alignment, pack, towers, data.expert, data.crowd, data.captions.by_image)
     drawn = [r for r in plan.recipes if r.name in (BASELINE, candidate_for(pack))] if plan.curves else []
     cells, bootstrap = plan.folds**2, Bootstrap(replicates=plan.replicates)
     total = len(plan.recipes) * (cells + plan.folds) + len(drawn) * len(SHARES) * cells + len(plan.recipes)
@@ -96,45 +92,45 @@ def train_heads(
         learning = learning_curves(drawn, space, ratings, results, plan.folds, plan.seed, progress.advance)
         heads = {}
         for recipe in plan.recipes:
-            heads[recipe.name] = _rising(learn_head(recipe, Lesson.whole(space, plan.seed)))
+            heads[recipe.name] = _rising(fit_head(recipe, TrainingSplit.whole(space, plan.seed)))
             progress.advance()
     about: dict[str, Any] = {
         "pack": pack.name,
         "towers": [{"name": t.name, "sha256": t.sha256} for t in (*towers[0].provenance, *towers[1].provenance)],
         "joint space": alignment.fingerprint,
         "the joint space was learned from": alignment.card.get("learned_from", {}),
-        "ratings": [{"name": path.name, "sha256": sha256_of(path)} for path in material.files],
-        "images rated or voted on": len(space.image_joint),
+        "ratings": [{"name": path.name, "sha256": sha256_of(path)} for path in data.files],
+        "images rated or labelled": len(space.image_joint),
         "expert pairs": len(space.expert),
-        "votes' pairs": len(space.votes),
-        "captions for lists": int((space.owner >= 0).sum()),
-        "aggregation": material.aggregate,
+        "pairs with crowd labels": len(space.crowd),
+        "captions of these images": int((space.owner >= 0).sum()),
+        "aggregation": data.aggregate,
         "folds": plan.folds,
         "seed": plan.seed,
         "command": command,
         "versions": {**versions(), **{name: metadata.version(name) for name in _LIBRARIES}},
         "seconds": round(time.perf_counter() - start),
     }
-    if material.cite:
-        about["data"] = material.cite
-    choice = choose(results, ratings, bootstrap, candidate_for(pack))
-    study = Study(ratings, material.votes, results, learning, choice, about)
-    return study, {name: _with_figures(head, study, name) for name, head in heads.items()}
+    if data.cite:
+        about["data"] = data.cite
+    selection = select_head(results, ratings, bootstrap, candidate_for(pack))
+    comparison = HeadComparison(ratings, data.crowd, results, learning, selection, about)
+    return comparison, {name: _with_figures(head, comparison, name) for name, head in heads.items()}
 
 
-def write_heads(study: Study, heads: Mapping[str, Head], out: Path) -> None:
+def write_heads(comparison: HeadComparison, heads: Mapping[str, Head], out: Path) -> None:
     """Put the heads with their cards in the place of a directory; a reader sees the old or the new.
 
     Raises:
         DataError: the directory holds something else, or cannot be written.
     """
     check_heads_out(out)
-    summary = {"default": study.choice.name, "heads": list(heads), "rule": study.choice.rule}
+    summary = {"default": comparison.selection.name, "heads": list(heads), "rule": comparison.selection.rule}
     try:
         with directory_in_place(out) as beside:
             for name, head in heads.items():
                 save_head(head, beside / name)
-                (beside / name / CARD).write_text(render(study, name, head), encoding="utf-8")
+                (beside / name / CARD).write_text(head_card(comparison, name, head), encoding="utf-8")
             (beside / HEADS).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror})", "choose another --out") from error
@@ -174,21 +170,21 @@ def check_report_out(report: Path) -> None:
         raise DataError(f"{report} cannot be a folder for the report", "choose another --report")
 
 
-def _with_figures(head: Any, study: Study, name: str) -> Head:
+def _with_figures(head: Any, comparison: HeadComparison, name: str) -> Head:
     figures = {}
     for grouping in GROUPINGS:
-        figures[grouping] = study.of(name, grouping).agreement.to_json()
+        figures[grouping] = comparison.of(name, grouping).agreement.to_json()
         del figures[grouping]["reliability"]
     validation = {
         "recipe": name,
         "source": "human ratings",
         "cross-validated, grouped by": figures,
-        "folds": study.about["folds"],
-        "seed": study.about["seed"],
-        "trained_on": study.about["ratings"],
-        "towers": study.about["towers"],
-        "rule": study.choice.rule,
-        "default": study.choice.name,
+        "folds": comparison.about["folds"],
+        "seed": comparison.about["seed"],
+        "trained_on": comparison.about["ratings"],
+        "towers": comparison.about["towers"],
+        "rule": comparison.selection.rule,
+        "default": comparison.selection.name,
     }
     measured: Head = replace(head, validation=validation)
     return measured

@@ -14,8 +14,7 @@ from sceneseek.vectors import Floats
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.packs import Pack
-from sceneseek_training.images import ImageTowers
-from sceneseek_training.texts import TextTowers
+from sceneseek_training.features import ImageTowers, TextTowers
 
 Positions = npt.NDArray[np.int64]
 
@@ -48,7 +47,7 @@ class RatedSpace:
         text_joint, texts, spread: (M, D), (M, T), (M, S); each tower's texts have length 1.
         owner: (M,) the image that a caption was written for, -1 where that is not known.
         expert: what is learned and measured.
-        votes: the crowd's; none where none were given.
+        crowd: the crowd's; none where none were given.
     """
 
     alignment: Alignment
@@ -61,7 +60,7 @@ class RatedSpace:
     spread: Floats
     owner: Positions
     expert: Pairs
-    votes: Pairs
+    crowd: Pairs
 
     def inputs(self, names: Iterable[str], pairs: Pairs) -> dict[str, Floats]:
         """By name (P, width) each: those of `sceneseek_export.heads.INPUTS`, and ``parts``."""
@@ -99,12 +98,12 @@ class RatedSpace:
         return self.input(name, image, caption).reshape(*shape, -1)
 
 
-def describe_ratings(
+def encode_ratings(
     alignment: Alignment,
     pack: Pack,
     towers: tuple[ImageTowers, TextTowers],
     expert: Ratings,
-    votes: Ratings | None,
+    crowd: Ratings | None,
     captions_of: Mapping[str, Sequence[str]],
 ) -> tuple[RatedSpace, Ratings]:
     """Bring ratings into a joint space, and give the expert ratings of images that could be decoded.
@@ -114,7 +113,7 @@ def describe_ratings(
         pack: whose towers it fits.
         towers: of the pack.
         expert: the ratings.
-        votes: the crowd's, or None.
+        crowd: the crowd's, or None.
         captions_of: by image, captions that were written for it, rated or not.
 
     Raises:
@@ -122,15 +121,15 @@ def describe_ratings(
     """
     images, text_tower = towers
     files = dict(zip(expert.names, expert.paths, strict=True))
-    if votes is not None:
-        files |= dict(zip(votes.names, votes.paths, strict=True))
-    found, kept = images.describe(f"images of {expert.label}", list(files.values()))
+    if crowd is not None:
+        files |= dict(zip(crowd.names, crowd.paths, strict=True))
+    found, kept = images.encode(f"images of {expert.label}", list(files.values()))
     names = [list(files)[i] for i in kept]
     _refuse_learned(alignment, names, found.keys)
     place = {name: i for i, name in enumerate(names)}
-    texts, owner = _texts(names, [expert, *([votes] if votes else [])], captions_of)
+    texts, owner = _texts(names, [expert, *([crowd] if crowd else [])], captions_of)
     at = {text: i for i, text in enumerate(texts)}
-    vectors = text_tower.describe("captions", texts)
+    vectors = text_tower.encode("captions", texts)
     expert = _decodable(expert, place)
     inside = alignment.clipped(found.features)
     return RatedSpace(
@@ -144,7 +143,7 @@ def describe_ratings(
         spread=alignment.text_spread(vectors),
         owner=owner,
         expert=_pairs(expert, place, at),
-        votes=_pairs(_decodable(votes, place), place, at) if votes else _no_pairs(),
+        crowd=_pairs(_decodable(crowd, place), place, at) if crowd else _no_pairs(),
     ), expert
 
 

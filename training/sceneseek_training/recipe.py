@@ -74,7 +74,7 @@ class BlockRecipe:
 
 @dataclass(frozen=True)
 class RegressionRecipe:
-    """The block that predicts what a caption of the image would mean (see `sceneseek_training.regression`).
+    """The block that predicts what a caption of the image would mean (see `sceneseek_training.joint_space`).
 
     Attributes:
         towers: whose features it reads, beside the class names.

@@ -27,13 +27,13 @@ from sceneseek.files import sha256_of, write_atomic
 from sceneseek.match import MatchThreshold
 from sceneseek.runtime import Device
 from sceneseek.tables import first_few
-from sceneseek_evaluation.absence import ABSENCE_FIGURES, NEAR, WITHOUT, Asked, absence_figures, ask
+from sceneseek_evaluation.absence import NEAR, WITHOUT, Asked, absence_figures, ask
 from sceneseek_evaluation.bootstrap import Bootstrap, Doubles
 from sceneseek_export.alignment import Alignment, image_key
 from sceneseek_export.heads import Head, load_head, save_head
 from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import shipped_alignment
-from sceneseek_training.head_card import CARD
+from sceneseek_training.cards import CARD, THRESHOLD_HEADING, threshold_section
 from sceneseek_training.space import check_exported_with
 
 RULE = (
@@ -41,7 +41,6 @@ RULE = (
     "of thresholds within one standard error of it, the highest"
 )
 _GRID = np.round(np.arange(0, 101) / 100, 2)
-_HEADING = "## When a result matches"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class ThresholdData:
     cite: str = ""
 
 
-def learn_threshold(
+def fit_threshold(
     bundle: Bundle,
     head: Path,
     alignment: Path | None,
@@ -144,44 +143,14 @@ def write_threshold(match: MatchThreshold, directory: Path) -> None:
     try:
         save_head(replace(head, match=match), directory)
         before = card.read_text(encoding="utf-8") if card.is_file() else ""
-        write_atomic(card, _with_section(before, render(match)).encode("utf-8"))
+        write_atomic(card, _with_section(before, threshold_section(match)).encode("utf-8"))
     except OSError as error:
         raise DataError(f"{directory} cannot be written ({error.strerror})", "make it writable, or copy it") from error
 
 
-def render(match: MatchThreshold) -> str:
-    """The section of a head's card, as Markdown."""
-    about = match.figures
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in about["n_queries"].items())
-    files = ", ".join(f"{entry['name']} (sha256 `{entry['sha256'][:16]}…`)" for entry in about["data"])
-    chosen_on = (
-        f"On {about['n_images']:,} images that nothing of the joint space was learned from, with queries: {counts}; "
-        f"seed {about['seed']}; data: {files}."
-    )
-    lines = [
-        f"{_HEADING}\n",
-        f"From a score of {match.threshold:g} on. Chosen by this rule: {about['rule']}.",
-        f"{chosen_on}\n",
-        *([f"{about['cite']}\n"] if about["cite"] else []),
-        f"```\n{about['command']}\n```\n",
-        "| figure | value | 95% interval |",
-        "|---|---|---|",
-        *(_row(name, about[name]) for name in ABSENCE_FIGURES),
-        "",
-        "What the figures mean stands in docs/reference/evaluation.md.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _row(name: str, figure: dict[str, Any]) -> str:
-    value, interval = figure["value"], figure["ci95"]
-    told = "-" if value is None else f"{value:.4f}"
-    return f"| {name} | {told} | {'-' if interval is None else f'{interval[0]:.3f} to {interval[1]:.3f}'} |"
-
-
 def _with_section(card: str, section: str) -> str:
     """The card with the section at its end; an older one, up to the next heading, is gone."""
-    before, heading, rest = card.partition(_HEADING)
+    before, heading, rest = card.partition(THRESHOLD_HEADING)
     after = rest.partition("\n## ")[2] if heading else ""
     kept = before.rstrip() + (f"\n\n## {after.rstrip()}" if after else "")
     return f"{kept.lstrip()}\n\n{section}" if kept.strip() else section

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from sceneseek.files import write_atomic
 from sceneseek_evaluation.ratings import Ratings
+from sceneseek_training.cross_validation import Grouping, HeadResult
 from sceneseek_training.head_recipes import BASELINE
+from sceneseek_training.model_selection import HeadComparison
 from sceneseek_training.report import plots, tables
 from sceneseek_training.report.document import Block, Items, Plots, Section, Terms, Text, Tree, to_html, to_markdown
 from sceneseek_training.report.measures import ECE, MAE, MEASURES, RMSE, SPEARMAN, TAU_C, whole
-from sceneseek_training.study import Grouping, Study, Validated
 
 HTML, MARKDOWN = "report.html", "report.md"
 
@@ -32,55 +33,55 @@ _GROUPED: dict[Grouping, str] = {
 }
 
 
-def write_report(study: Study, directory: Path, pictures: bool = True) -> None:
+def write_report(comparison: HeadComparison, directory: Path, pictures: bool = True) -> None:
     """Write both files into a directory, each whole or not at all.
 
     Args:
-        study: the heads and their figures.
+        comparison: the heads and their figures.
         directory: made where it is missing; other files in it stay.
         pictures: whether the worst misses are shown with their images and captions. Without, neither is in
             the files, which then may be published where the images may not.
     """
-    sections = sections_of(study, pictures)
+    sections = sections_of(comparison, pictures)
     files = {HTML: to_html(sections), MARKDOWN: to_markdown(sections)}
     for name, text in files.items():
         write_atomic(directory / name, text.encode("utf-8"))
 
 
-def sections_of(study: Study, pictures: bool) -> tuple[Section, ...]:
+def sections_of(comparison: HeadComparison, pictures: bool) -> tuple[Section, ...]:
     """All sections, in their order; see `write_report`."""
     return (
-        Section("Summary", tuple(_summary(study))),
-        Section("All heads", tuple(_heads(study))),
-        Section("Do the scores mean what they say?", tuple(_reliability(study))),
-        Section("Scores of pairs that were rated alike", tuple(_spread(study))),
-        Section("What more ratings would bring", tuple(_learning(study))),
-        Section("The worst misses", tuple(_misses(study, pictures))),
-        Section("What was trained on what", tuple(_about(study))),
+        Section("Summary", tuple(_summary(comparison))),
+        Section("All heads", tuple(_heads(comparison))),
+        Section("Do the scores mean what they say?", tuple(_reliability(comparison))),
+        Section("Scores of pairs that were rated alike", tuple(_spread(comparison))),
+        Section("What more ratings would bring", tuple(_learning(comparison))),
+        Section("The worst misses", tuple(_misses(comparison, pictures))),
+        Section("What was trained on what", tuple(_about(comparison))),
     )
 
 
-def _strict(study: Study, *names: str) -> list[Validated]:
+def _strict(comparison: HeadComparison, *names: str) -> list[HeadResult]:
     """The results of those of these heads that were measured under the strict grouping, in this order, each once."""
-    found = {result.recipe.name: result for result in study.results if result.grouping == _STRICT}
+    found = {result.recipe.name: result for result in comparison.results if result.grouping == _STRICT}
     return [found[name] for name in dict.fromkeys(names) if name in found]
 
 
-def _summary(study: Study) -> Iterator[Block]:
-    default, *others = _strict(study, study.choice.name, BASELINE, _CONSTANT)
-    yield Text(f"The default head is {study.choice.name}: {default.recipe.about}.")
-    yield Text(f"The rule, as it was written down before the run: {study.choice.rule}")
-    yield Items(study.choice.reasons)
+def _summary(comparison: HeadComparison) -> Iterator[Block]:
+    default, *others = _strict(comparison, comparison.selection.name, BASELINE, _CONSTANT)
+    yield Text(f"The default head is {comparison.selection.name}: {default.recipe.about}.")
+    yield Text(f"The rule, as it was written down before the run: {comparison.selection.rule}")
+    yield Items(comparison.selection.reasons)
     yield Text(_quality(default))
     title = "The default head, and what it must beat"
-    yield tables.figures(title, [default, *others], _QUALITY, study.choice.name)
+    yield tables.figures(title, [default, *others], _QUALITY, comparison.selection.name)
     if gain := _gain(default, others):
         yield Text(gain)
-    yield Text(_size(study.ratings))
+    yield Text(_size(comparison.ratings))
     yield Terms([*((m.title, m.meaning) for m in MEASURES if m.meaning), *_protocol(default)])
 
 
-def _quality(default: Validated) -> str:
+def _quality(default: HeadResult) -> str:
     found = {measure.name: measure.sentence(default.agreement.figures[measure.name]) for measure in _QUALITY}
     return (
         "Of pairs whose image and caption it had never met in a rating, its scores miss the raters' mean by an RMSE "
@@ -91,7 +92,7 @@ def _quality(default: Validated) -> str:
     )
 
 
-def _gain(default: Validated, others: list[Validated]) -> str:
+def _gain(default: HeadResult, others: list[HeadResult]) -> str:
     """By how much its RMSE is smaller, in words; empty where there is nothing to compare it with."""
     own = default.agreement.figures[RMSE.name].value
     compared = []
@@ -119,7 +120,7 @@ def _size(ratings: Ratings) -> str:
     )
 
 
-def _protocol(default: Validated) -> tuple[tuple[str, str], ...]:
+def _protocol(default: HeadResult) -> tuple[tuple[str, str], ...]:
     found = default.agreement
     protocol = (
         "that of Anderson et al. (SPICE, 2016) and Hessel et al. (CLIPScore, 2021): pairs whose caption was written "
@@ -134,18 +135,18 @@ def _protocol(default: Validated) -> tuple[tuple[str, str], ...]:
     return ("published protocol", protocol), ("95% interval", interval)
 
 
-def _heads(study: Study) -> Iterator[Block]:
+def _heads(comparison: HeadComparison) -> Iterator[Block]:
     yield Text(
         "Each figure has its 95% interval beside it. Bold: what is printed like the best of its column. The row of the "
         "default head is marked."
     )
     for grouping, words in _GROUPED.items():
         yield Text(words)
-        yield tables.heads(study, grouping)
+        yield tables.heads(comparison, grouping)
 
 
-def _reliability(study: Study) -> Iterator[Block]:
-    shown = _strict(study, study.choice.name, BASELINE, _PROTOTYPE)
+def _reliability(comparison: HeadComparison) -> Iterator[Block]:
+    shown = _strict(comparison, comparison.selection.name, BASELINE, _PROTOTYPE)
     yield Plots(
         [plots.reliability(result) for result in shown],
         f"Pairs in up to ten bins of neighbouring scores, grouped by {_STRICT}: on the dotted line a score is right on "
@@ -156,9 +157,9 @@ def _reliability(study: Study) -> Iterator[Block]:
         yield tables.bins(result.recipe.name, result.agreement.reliability)
 
 
-def _spread(study: Study) -> Iterator[Block]:
-    shown = _strict(study, study.choice.name, BASELINE)
-    found = [tables.levels(result.predicted, study.ratings.target) for result in shown]
+def _spread(comparison: HeadComparison) -> Iterator[Block]:
+    shown = _strict(comparison, comparison.selection.name, BASELINE)
+    found = [tables.levels(result.predicted, comparison.ratings.target) for result in shown]
     yield Plots(
         [plots.spread(result, levels) for result, levels in zip(shown, found, strict=True)],
         f"For each mean rating, what was predicted, grouped by {_STRICT}: the median (dot), the middle half of the "
@@ -169,36 +170,37 @@ def _spread(study: Study) -> Iterator[Block]:
         yield tables.quantiles(result.recipe.name, levels)
 
 
-def _learning(study: Study) -> Iterator[Block]:
-    if not study.learning:
+def _learning(comparison: HeadComparison) -> Iterator[Block]:
+    if not comparison.learning_curves:
         yield Text("Learning curves were not measured in this run.")
         return
-    constant = _strict(study, _CONSTANT)
+    constant = _strict(comparison, _CONSTANT)
     error = constant[0].agreement.figures[RMSE.name].value if constant else None
-    found = (plots.error_curves(study.learning, error), plots.rank_curves(study.learning))
+    found = (plots.error_curves(comparison.learning_curves, error), plots.rank_curves(comparison.learning_curves))
     off = [f"{', '.join(one.off)} ({one.measure.title})" for one in found if one.off]
     yield Plots(
-        [plots.learning(one, study.choice.name) for one in found],
+        [plots.learning(one, comparison.selection.name) for one in found],
         f"The same pairs, grouped by {_STRICT}, scored by heads that learned from a part of the ratings. Dashed: on "
         "the prototype's inputs. A line that still improves at its right end says that more ratings would help."
         + (f" So much worse that they are off the axis: {'; '.join(off)}." if off else ""),
     )
-    yield tables.learning(study.learning)
+    yield tables.learning(comparison.learning_curves)
 
 
-def _misses(study: Study, pictures: bool) -> Iterator[Block]:
+def _misses(comparison: HeadComparison, pictures: bool) -> Iterator[Block]:
     yield Text(
-        f"The pairs with the largest gap between the score of {study.choice.name} (grouped by {_STRICT}) and the mean "
-        "rating. Some are the head's errors, and some are the raters': where they disagree, no score can be right."
+        f"The pairs with the largest gap between the score of {comparison.selection.name} (grouped by {_STRICT}) and "
+        "the mean rating. Some are the head's errors, and some are the raters': where they disagree, no score can be "
+        "right."
     )
     if not pictures:
         yield Text("Images and captions are not shown here; they may not be published.")
-    yield tables.worst(study, study.choice.name, _STRICT, pictures)
+    yield tables.worst(comparison, comparison.selection.name, _STRICT, pictures)
 
 
-def _about(study: Study) -> Iterator[Block]:
-    used = [study.ratings, *([study.votes] if study.votes else [])]
-    yield Tree(tables.settings(study.about))
+def _about(comparison: HeadComparison) -> Iterator[Block]:
+    used = [comparison.ratings, *([comparison.crowd] if comparison.crowd else [])]
+    yield Tree(tables.settings(comparison.about))
     yield tables.files(used)
     lost = tables.losses(used)
     yield lost if lost.rows else Text("No row of these files was left out or merged.")

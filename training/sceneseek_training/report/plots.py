@@ -22,11 +22,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from sceneseek_training.cross_validation import HeadResult, LearningPoint
 from sceneseek_training.head_recipes import PROTOTYPE, RECIPES, HeadRecipe, Regressor
 from sceneseek_training.report.document import Plot
 from sceneseek_training.report.measures import RMSE, TAU_C, Measure, decimal, whole
 from sceneseek_training.report.tables import Level
-from sceneseek_training.study import LearningPoint, Validated
 
 _SIZE = (4.6, 3.7)  # inches of 72 points; one point is about one pixel of a phone
 _SETTINGS: dict[str, Any] = {
@@ -128,7 +128,7 @@ def _curves(
     return Curves(measure, tuple(on), bound, tuple(off))
 
 
-def reliability(result: Validated) -> Plot:
+def reliability(result: HeadResult) -> Plot:
     """Mean rating over mean score of each bin, and below how many pairs have which score."""
     bins, line = result.agreement.reliability, Line.of(result.recipe)
     with _settings():
@@ -147,7 +147,7 @@ def reliability(result: Validated) -> Plot:
         return _plot(figure, name, f"Mean rating over mean score of {len(bins)} bins: {name}")
 
 
-def spread(result: Validated, levels: Sequence[Level]) -> Plot:
+def spread(result: HeadResult, levels: Sequence[Level]) -> Plot:
     """Quantiles of the scores over what was rated."""
     line = Line.of(result.recipe)
     with _settings():

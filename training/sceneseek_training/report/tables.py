@@ -17,9 +17,10 @@ from sceneseek.rating import HIGHEST, LOWEST
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.agreement import Bin
 from sceneseek_evaluation.ratings import Ratings
+from sceneseek_training.cross_validation import Grouping, HeadResult, LearningPoint
+from sceneseek_training.model_selection import HeadComparison
 from sceneseek_training.report.document import Branch, Card, Cards, Cell, Row, Table
 from sceneseek_training.report.measures import DASH, MEASURES, Measure, decimal, signed, whole
-from sceneseek_training.study import Grouping, LearningPoint, Study, Validated
 
 QUANTILES = (5, 25, 50, 75, 95)
 MISSES = 12
@@ -27,10 +28,10 @@ _MOST_LEVELS = 13  # beyond these, ratings are rounded to tenths
 _SIDE, _QUALITY = 160, 80  # of a thumbnail, in pixels, and of its JPEG
 
 
-def heads(study: Study, grouping: Grouping) -> Table:
+def heads(comparison: HeadComparison, grouping: Grouping) -> Table:
     """Every head under a grouping: all figures, what it learned from, how long it took."""
-    results = [result for result in study.results if result.grouping == grouping]
-    measured = figures(f"Grouped by {grouping}", results, MEASURES, study.choice.name)
+    results = [result for result in comparison.results if result.grouping == grouping]
+    measured = figures(f"Grouped by {grouping}", results, MEASURES, comparison.selection.name)
     costs = [(Cell(whole(result.trained_on)), Cell(decimal(result.seconds, 1))) for result in results]
     return Table(
         measured.title,
@@ -39,7 +40,7 @@ def heads(study: Study, grouping: Grouping) -> Table:
     )
 
 
-def figures(title: str, results: Sequence[Validated], measures: Sequence[Measure], default: str) -> Table:
+def figures(title: str, results: Sequence[HeadResult], measures: Sequence[Measure], default: str) -> Table:
     """Results a row, figures a column; whatever is printed like the best of a column is marked."""
     found = [[result.agreement.figures[measure.name] for measure in measures] for result in results]
     best = [m.best([row[i].value for row in found]) for i, m in enumerate(measures)]
@@ -130,7 +131,7 @@ def files(ratings: Iterable[Ratings]) -> Table:
     """How much each file of ratings holds."""
     return Table(
         "Ratings that were used",
-        ("file", "pairs", "images", "captions", "ratings or votes"),
+        ("file", "pairs", "images", "captions", "ratings or labels"),
         [
             Row.of(r.label, whole(len(r)), whole(len(r.names)), whole(len(r.captions)), whole(float(r.weight.sum())))
             for r in ratings
@@ -178,13 +179,13 @@ def _printed(value: Any) -> str:
             return str(value)
 
 
-def worst(study: Study, name: str, grouping: Grouping, pictures: bool) -> Cards | Table:
+def worst(comparison: HeadComparison, name: str, grouping: Grouping, pictures: bool) -> Cards | Table:
     """The pairs with the largest gap between score and rating, the worst first.
 
     Without pictures it is a table of the images' names and of numbers, and no file is opened.
     """
-    ratings, predicted = study.ratings, study.of(name, grouping).predicted
-    order = np.argsort(-np.abs(study.gaps(name, grouping)), kind="stable")[:MISSES]
+    ratings, predicted = comparison.ratings, comparison.of(name, grouping).predicted
+    order = np.argsort(-np.abs(comparison.gaps(name, grouping)), kind="stable")[:MISSES]
     cards = [
         Card(
             ratings.names[ratings.image[pair]],

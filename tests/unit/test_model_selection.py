@@ -11,10 +11,9 @@ import pytest
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.bootstrap import Bootstrap, Figure
 from sceneseek_evaluation.ratings import Ratings
-from sceneseek_training.choice import choose, rule
+from sceneseek_training.cross_validation import Grouping, HeadResult, measure
 from sceneseek_training.head_recipes import RECIPES
-from sceneseek_training.study import Grouping, Validated
-from sceneseek_training.validation import measure
+from sceneseek_training.model_selection import select_head, selection_rule
 
 IMAGES, EACH = 12, 6
 BOOTSTRAP = Bootstrap(replicates=200)
@@ -42,9 +41,9 @@ def ratings() -> Ratings:
     )
 
 
-def validated(name: str, predicted: Floats, ratings: Ratings, grouping: Grouping = STRICT) -> Validated:
+def validated(name: str, predicted: Floats, ratings: Ratings, grouping: Grouping = STRICT) -> HeadResult:
     agreement = measure(predicted, ratings, Bootstrap(replicates=0))
-    return Validated(RECIPES[name], grouping, predicted, agreement, 10.0, 0.0)
+    return HeadResult(RECIPES[name], grouping, predicted, agreement, 10.0, 0.0)
 
 
 def off(ratings: Ratings, by: float | Floats, seed: int = 1) -> Floats:
@@ -53,12 +52,12 @@ def off(ratings: Ratings, by: float | Floats, seed: int = 1) -> Floats:
     return (ratings.target + by * signs).astype(np.float32)
 
 
-def with_figure(result: Validated, name: str, value: float) -> Validated:
+def with_figure(result: HeadResult, name: str, value: float) -> HeadResult:
     figures = {**result.agreement.figures, name: Figure(value, None, None)}
     return replace(result, agreement=replace(result.agreement, figures=figures))
 
 
-def value(result: Validated, name: str) -> float:
+def value(result: HeadResult, name: str) -> float:
     found = result.agreement.figures[name].value
     assert found is not None
     return found
@@ -66,24 +65,24 @@ def value(result: Validated, name: str) -> float:
 
 def test_a_candidate_that_is_better_everywhere_becomes_the_default(ratings: Ratings) -> None:
     results = [validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)]
-    choice = choose(results, ratings, BOOTSTRAP)
+    choice = select_head(results, ratings, BOOTSTRAP)
     assert choice.name == "mlp"
-    assert choice.rule == rule()
+    assert choice.rule == selection_rule()
     assert choice.reasons[0] == "RMSE: -0.2000 from 'cosine' to 'mlp', 95% interval -0.2000 to -0.2000."
     assert [reason.split(":")[0] for reason in choice.reasons] == ["RMSE", "Spearman", "tau-c"]
 
 
 def test_a_candidate_with_a_higher_error_does_not(ratings: Ratings) -> None:
     results = [validated("cosine", off(ratings, 0.1), ratings), validated("mlp", off(ratings, 0.3), ratings)]
-    assert choose(results, ratings, BOOTSTRAP).name == "cosine"
+    assert select_head(results, ratings, BOOTSTRAP).name == "cosine"
 
 
 @pytest.mark.parametrize("figure", ["spearman", "kendall_tau_c"])
 def test_a_lower_rank_correlation_keeps_the_cosine_and_an_equal_one_does_not(ratings: Ratings, figure: str) -> None:
     cosine, mlp = validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)
     level = value(cosine, figure)
-    equal = choose([cosine, with_figure(mlp, figure, level)], ratings, BOOTSTRAP)
-    lower = choose([cosine, with_figure(mlp, figure, level - 1e-6)], ratings, BOOTSTRAP)
+    equal = select_head([cosine, with_figure(mlp, figure, level)], ratings, BOOTSTRAP)
+    lower = select_head([cosine, with_figure(mlp, figure, level - 1e-6)], ratings, BOOTSTRAP)
     assert (equal.name, lower.name) == ("mlp", "cosine")
 
 
@@ -91,7 +90,7 @@ def test_a_lower_rank_correlation_keeps_the_cosine_and_an_equal_one_does_not(rat
 def test_other_figures_do_not_count(ratings: Ratings, figure: str) -> None:
     cosine, mlp = validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)
     worse = with_figure(with_figure(mlp, figure, 0.5), "ece", 0.5)
-    assert choose([cosine, worse], ratings, BOOTSTRAP).name == "mlp"
+    assert select_head([cosine, worse], ratings, BOOTSTRAP).name == "mlp"
 
 
 def test_a_difference_that_may_be_chance_keeps_the_cosine(ratings: Ratings) -> None:
@@ -102,7 +101,7 @@ def test_a_difference_that_may_be_chance_keeps_the_cosine(ratings: Ratings) -> N
     for figure in ("spearman", "kendall_tau_c"):
         mlp = with_figure(mlp, figure, 1.0)
     assert value(mlp, "rmse") < value(cosine, "rmse")
-    choice = choose([cosine, mlp], ratings, BOOTSTRAP)
+    choice = select_head([cosine, mlp], ratings, BOOTSTRAP)
     assert choice.name == "cosine"
     low, high = (float(word.rstrip(".")) for word in choice.reasons[0].split("interval ")[1].split(" to "))
     assert low < 0 < high
@@ -110,7 +109,7 @@ def test_a_difference_that_may_be_chance_keeps_the_cosine(ratings: Ratings) -> N
 
 def test_without_an_interval_nothing_is_sure(ratings: Ratings) -> None:
     results = [validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)]
-    choice = choose(results, ratings, Bootstrap(replicates=0))
+    choice = select_head(results, ratings, Bootstrap(replicates=0))
     assert choice.name == "cosine"
     assert "no interval" in choice.reasons[0]
 
@@ -123,7 +122,7 @@ def test_only_the_strict_grouping_counts(ratings: Ratings) -> None:
         validated("cosine", bad, ratings),
         validated("mlp", good, ratings),
     ]
-    assert choose(results, ratings, BOOTSTRAP).name == "mlp"
+    assert select_head(results, ratings, BOOTSTRAP).name == "mlp"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +136,6 @@ def test_only_the_strict_grouping_counts(ratings: Ratings) -> None:
 def test_where_there_is_nothing_to_compare_one_is_taken_and_that_is_said(
     ratings: Ratings, trained: tuple[str, str], chosen: str
 ) -> None:
-    choice = choose([validated(name, off(ratings, 0.1), ratings) for name in trained], ratings, BOOTSTRAP)
+    choice = select_head([validated(name, off(ratings, 0.1), ratings) for name in trained], ratings, BOOTSTRAP)
     assert choice.name == chosen
     assert "compares two heads" in choice.reasons[0]

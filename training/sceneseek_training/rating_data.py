@@ -1,4 +1,7 @@
-"""A course's directory: Flickr8k's ratings in the layout in which a course hands them out to its students.
+"""The files that heads are trained on: captions with ratings, or a dataset's directory.
+
+Everything is read and checked before anything slow begins. A dataset's directory holds the ratings of Flickr8k in the
+layout in which a course hands them out to its students:
 
 | file | what |
 |---|---|
@@ -22,9 +25,104 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sceneseek.captions import Caption, Captions
-from sceneseek.errors import DataError
+from sceneseek.errors import DataError, InvalidRequest
 from sceneseek.tables import read_lines
-from sceneseek_evaluation.ratings import ImageFolder
+from sceneseek_evaluation.ratings import (
+    Aggregation,
+    ImageFolder,
+    Ratings,
+    pooled,
+    read_crowd,
+    read_expert,
+    read_feedback,
+)
+
+
+@dataclass(frozen=True)
+class RatingFiles:
+    """The files: either a dataset's directory, or images and captions with ratings.
+
+    Attributes:
+        images, captions: as for `sceneseek_training.corpus`; not needed for feedback alone, but for its images.
+        expert, crowd: see `sceneseek_evaluation.ratings`.
+        feedback: what the service wrote down.
+        dataset: a directory, see `sceneseek_training.rating_data`.
+        aggregate: what becomes of several scores of a pair.
+        skip_unknown: leave out ratings of unknown images and captions, rather than fail.
+    """
+
+    images: Path | None = None
+    captions: Path | None = None
+    expert: Path | None = None
+    crowd: Path | None = None
+    feedback: Path | None = None
+    dataset: Path | None = None
+    aggregate: Aggregation = "mean"
+    skip_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class RatingData:
+    """The files' content.
+
+    Attributes:
+        captions: of the images, rated or not; empty where none were given.
+        expert: what is learned and measured.
+        crowd: the crowd's, or None.
+        files: of the ratings.
+        aggregate: see `RatingSources`.
+        cite: whose data this is; may be empty.
+    """
+
+    captions: Captions
+    expert: Ratings
+    crowd: Ratings | None
+    files: tuple[Path, ...]
+    aggregate: Aggregation
+    cite: str = ""
+
+
+def read_rating_data(sources: RatingFiles, cite: str = "") -> RatingData:
+    """Read and check all files.
+
+    Raises:
+        InvalidRequest: options are missing, or exclude each other.
+        DataError: a file cannot be read, or nothing usable is left.
+    """
+    if sources.dataset is not None:
+        return _of_dataset(sources, cite)
+    if sources.images is None or (sources.expert is None and sources.feedback is None):
+        raise InvalidRequest("nothing to learn from", "give --images with --expert or --feedback, or --dataset")
+    if sources.captions is None and (sources.expert or sources.crowd):
+        raise InvalidRequest("ratings refer to captions by their ids", "give --captions")
+    captions = Captions.read(sources.captions) if sources.captions else Captions(Path(), {}, {})
+    rated: list[Ratings] = []
+    if sources.expert is not None:
+        rated.append(read_expert(sources.expert, sources.images, captions, sources.aggregate, sources.skip_unknown))
+    if sources.feedback is not None:
+        rated.append(read_feedback(sources.feedback, sources.images, sources.aggregate, sources.skip_unknown))
+    expert = pooled(rated, sources.aggregate) if sources.feedback is not None else rated[0]
+    crowd = read_crowd(sources.crowd, sources.images, captions, sources.skip_unknown) if sources.crowd else None
+    files = tuple(path for path in (sources.expert, sources.feedback, sources.crowd) if path is not None)
+    return RatingData(captions, expert, crowd, files, sources.aggregate, cite)
+
+
+def _of_dataset(sources: RatingFiles, cite: str) -> RatingData:
+    others = (sources.images, sources.captions, sources.expert, sources.crowd, sources.feedback)
+    if sources.dataset is None or any(path is not None for path in others):
+        raise InvalidRequest("--dataset names images, captions and ratings itself", "leave the other options out")
+    dataset = read_dataset(sources.dataset)
+    expert = read_expert(dataset.expert, dataset.images, dataset.captions, sources.aggregate, sources.skip_unknown)
+    crowd = read_crowd(dataset.crowd, dataset.images, dataset.captions, sources.skip_unknown)
+    for ratings in (expert, crowd):
+        tested = sorted(set(ratings.names) & dataset.test_images)
+        if tested:
+            raise DataError(
+                f"{ratings.label} rates {len(tested):,} images of the test, {tested[0]} among them",
+                "ratings of test images may not be learned from; take them out",
+            )
+    return RatingData(dataset.captions, expert, crowd, (dataset.expert, dataset.crowd), sources.aggregate, cite)
+
 
 TRAIN, EXPERT, CROWD, TEST = (
     "train_dataset.csv",
@@ -36,8 +134,8 @@ PLACES = ("train_images", "test_images")
 
 
 @dataclass(frozen=True)
-class Course:
-    """What a course's directory holds, as `read_expert` and `read_crowd` take it.
+class RatedDataset:
+    """What a dataset's directory holds, as `read_expert` and `read_crowd` take it.
 
     Attributes:
         images: the directory, in which they find ``dog.jpg`` as ``train_images/dog.jpg``.
@@ -53,8 +151,8 @@ class Course:
     test_images: frozenset[str]
 
 
-def read_course(directory: Path) -> Course:
-    """Read a course's queries and find its files; the ratings are left to `sceneseek_evaluation.ratings`.
+def read_dataset(directory: Path) -> RatedDataset:
+    """Read a dataset's queries and find its files; the ratings are left to `sceneseek_evaluation.ratings`.
 
     Images of the test are those in their folder and those that the test's queries name. One that lies in both
     folders is found in the first, and is an image of the test nevertheless.
@@ -70,7 +168,7 @@ def read_course(directory: Path) -> Course:
     lying = {path.relative_to(directory / PLACES[1]).as_posix() for path in (directory / PLACES[1]).rglob("*")}
     # A folder's name is none of an image, and one that the test names without a file is of no one to learn from.
     test = {found for name in named | lying if (found := images.find(name))}
-    return Course(images, captions, directory / EXPERT, directory / CROWD, frozenset(test))
+    return RatedDataset(images, captions, directory / EXPERT, directory / CROWD, frozenset(test))
 
 
 def _check_layout(directory: Path) -> None:
@@ -79,7 +177,7 @@ def _check_layout(directory: Path) -> None:
     if missing:
         raise DataError(
             f"{directory} lacks {', '.join(missing)}",
-            f"a course's directory holds {', '.join((TRAIN, EXPERT, CROWD, TEST))} and the images in "
+            f"a dataset's directory holds {', '.join((TRAIN, EXPERT, CROWD, TEST))} and the images in "
             + " and ".join(f"{name}/" for name in PLACES),
         )
 

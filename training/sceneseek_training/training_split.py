@@ -1,4 +1,7 @@
-"""A lesson's inputs as one matrix with standardised columns, and weights over it back as a first layer."""
+"""What a regressor is fitted to: a training split of the rated pairs, and its inputs as a standardised matrix.
+
+`Columns` turns inputs into a matrix and weights over that matrix back into a head's first layer.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,61 @@ import numpy.typing as npt
 
 from sceneseek.vectors import Floats
 from sceneseek_export.heads import FirstLayer
-from sceneseek_training.folds import Lesson
 from sceneseek_training.head_recipes import HeadRecipe
+from sceneseek_training.rated import Positions, RatedSpace
+
+
+@dataclass(frozen=True)
+class TrainingSplit:
+    """What a head may learn from.
+
+    Attributes:
+        space: images, captions and pairs.
+        expert, crowd: positions in `space.expert` and `space.crowd`.
+        images, captions: bool (N,), (M,): which may be read, rated or not.
+        seed: of everything random.
+    """
+
+    space: RatedSpace
+    expert: Positions
+    crowd: Positions
+    images: npt.NDArray[np.bool_]
+    captions: npt.NDArray[np.bool_]
+    seed: int
+
+    @classmethod
+    def whole(cls, space: RatedSpace, seed: int) -> TrainingSplit:
+        """All pairs."""
+        return cls(
+            space,
+            np.arange(len(space.expert)),
+            np.arange(len(space.crowd)),
+            np.ones(len(space.image_joint), np.bool_),
+            np.ones(len(space.text_joint), np.bool_),
+            seed,
+        )
+
+    def without(self, images: npt.NDArray[np.bool_], captions: npt.NDArray[np.bool_]) -> TrainingSplit:
+        """Without the pairs of these images (N,) and captions (M,)."""
+        allowed_images, allowed_captions = self.images & ~images, self.captions & ~captions
+        expert, crowd = self.space.expert, self.space.crowd
+        return TrainingSplit(
+            self.space,
+            self.expert[(allowed_images[expert.image] & allowed_captions[expert.caption])[self.expert]],
+            self.crowd[(allowed_images[crowd.image] & allowed_captions[crowd.caption])[self.crowd]],
+            allowed_images,
+            allowed_captions,
+            self.seed,
+        )
+
+    def part(self, share: float) -> TrainingSplit:
+        """A part of the rated images, drawn by the seed, with all their expert ratings; crowd labels likewise."""
+        rng = np.random.default_rng((self.seed, round(1e6 * share)))
+        rated = np.unique(self.space.expert.image[self.expert])
+        kept = np.zeros(len(self.images), np.bool_)
+        kept[rng.permutation(rated)[: max(1, round(share * len(rated)))]] = True
+        return self.without(~kept, np.zeros(len(self.captions), np.bool_))
+
 
 Doubles = npt.NDArray[np.float64]
 
@@ -70,14 +126,14 @@ def joined(inputs: Mapping[str, Floats]) -> Floats:
     return np.concatenate(list(inputs.values()), axis=1)
 
 
-def read_inputs(recipe: HeadRecipe, lesson: Lesson) -> tuple[dict[str, Floats], Floats]:
-    """The inputs of the lesson's expert pairs, without those of no width, and the targets (P,)."""
-    pairs = lesson.space.expert.take(lesson.expert)
-    inputs = lesson.space.inputs(recipe.inputs, pairs)
+def read_inputs(recipe: HeadRecipe, split: TrainingSplit) -> tuple[dict[str, Floats], Floats]:
+    """The inputs of the split's expert pairs, without those of no width, and the targets (P,)."""
+    pairs = split.space.expert.take(split.expert)
+    inputs = split.space.inputs(recipe.inputs, pairs)
     return {name: values for name, values in inputs.items() if values.shape[1]}, pairs.target
 
 
-def towers_read(recipe: HeadRecipe, lesson: Lesson) -> tuple[str, ...]:
+def towers_read(recipe: HeadRecipe, split: TrainingSplit) -> tuple[str, ...]:
     """The towers whose features and vectors the head reads."""
-    images = lesson.space.towers if "image" in recipe.inputs else ()
-    return (*images, *(lesson.space.text_towers if "text" in recipe.inputs else ()))
+    images = split.space.towers if "image" in recipe.inputs else ()
+    return (*images, *(split.space.text_towers if "text" in recipe.inputs else ()))

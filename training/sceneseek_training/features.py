@@ -1,8 +1,9 @@
-"""Image files to what a pack's frozen image towers say of them, through ONNX Runtime and a cache.
+"""Images and texts to the features of a pack's frozen towers, through ONNX Runtime and a cache.
 
-Pixels are prepared by `sceneseek.decode` and `sceneseek.preprocess` and run through the towers as a bundle
-has them, so training sees what the indexer will see. The cache is keyed by the file's content, and by the
-graph (which holds the towers' weights) with the preparation of its inputs.
+Pictures are prepared by `sceneseek.decode` and `sceneseek.preprocess`, texts are tokenized by `sceneseek.tokenizer`,
+and both run through the towers as a bundle has them, so training sees what indexer and server will see. The cache is
+keyed by the content of a file or by the text, and by the graph (which holds the towers' weights) with the preparation
+of its inputs.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.progress import Progress
 from sceneseek.runtime import Device, Session, open_session
 from sceneseek.tables import first_few
+from sceneseek.tokenizer import Tokenizer
 from sceneseek.vectors import Floats
+from sceneseek_export.alignment import normalise
 from sceneseek_export.compose import features_graph
 from sceneseek_export.packs import Pack
-from sceneseek_export.towers import ImageTower, load_image_tower
-from sceneseek_training.cache import FeatureCache, content_key
+from sceneseek_export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
+from sceneseek_training.feature_cache import FeatureCache, content_key
 
 log = logging.getLogger(__name__)
 
-BATCH = 32
+_IMAGES_A_BATCH = 32
 MOST_UNREADABLE = 0.1
 
 
@@ -75,7 +78,7 @@ class ImageTowers:
         """Whether a tower's logits are those of the 1,000 classes of ImageNet-1k."""
         return any(t.spec.name == tower and t.classes == 1000 for t in self.towers)
 
-    def describe(
+    def encode(
         self, label: str, paths: Sequence[Path], flipped: bool = False
     ) -> tuple[ImageFeatures, npt.NDArray[np.int64]]:
         """Features of images, and the positions of those that could be decoded, ascending.
@@ -95,8 +98,8 @@ class ImageTowers:
         missing = [key for key in cache.missing(keys) if key not in reasons]
         if missing:
             with Progress(f"features of {label}{', mirrored' if flipped else ''}", len(missing), "images") as progress:
-                for start in range(0, len(missing), BATCH):
-                    batch = missing[start : start + BATCH]
+                for start in range(0, len(missing), _IMAGES_A_BATCH):
+                    batch = missing[start : start + _IMAGES_A_BATCH]
                     pictures = dict(self._pictures(batch, files, reasons))
                     if pictures:
                         cache.add(list(pictures), self._run(list(pictures.values()), flipped))
@@ -165,5 +168,88 @@ class ImageTowers:
     def _session(self) -> Session:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "features.onnx"
+            path.write_bytes(self._graph)
+            return open_session(path, self._device, self._threads)
+
+
+_TEXTS_A_BATCH = 64
+
+
+class TextTowers:
+    """The text towers of a pack.
+
+    Args:
+        pack: names them and says how long a text may be.
+        cache: the directory of feature caches.
+        device, threads: see `open_session`.
+
+    Raises:
+        ExportError: a tower's source is missing or of another version.
+    """
+
+    def __init__(self, pack: Pack, cache: Path, device: Device = "auto", threads: int = 0) -> None:
+        self.towers: tuple[TextTower, ...] = tuple(load_text_tower(spec) for spec in pack.text_towers)
+        self._running = [_TextTower(tower, cache, device, threads) for tower in self.towers]
+
+    @property
+    def provenance(self) -> list[Tower]:
+        """Where the towers come from."""
+        return [tower.provenance() for tower in self.towers]
+
+    def encode(self, label: str, texts: Sequence[str]) -> dict[str, Floats]:
+        """By tower, vectors (M, T) of length 1.
+
+        Args:
+            label: what the texts are called in messages.
+            texts: any strings; those over a tower's limit are cut at the end.
+        """
+        return {tower.name: tower.encode(label, texts) for tower in self._running}
+
+
+class _TextTower:
+    """One tower, its graph and tokenizer made when they are first needed."""
+
+    def __init__(self, tower: TextTower, cache: Path, device: Device, threads: int) -> None:
+        self.name = tower.spec.name
+        self._tower, self._cache, self._device, self._threads = tower, cache, device, threads
+
+    def encode(self, label: str, texts: Sequence[str]) -> Floats:
+        cache = FeatureCache(self._cache, "texts", self._fingerprint)
+        keys = [content_key(text.encode()) for text in texts]
+        by_key = dict(zip(keys, texts, strict=True))
+        # Texts of like length together: a batch is padded to its longest.
+        missing = sorted(cache.missing(keys), key=lambda key: (len(by_key[key]), key))
+        if missing:
+            with Progress(f"features of {label}", len(missing), "texts") as progress:
+                for start in range(0, len(missing), _TEXTS_A_BATCH):
+                    batch = missing[start : start + _TEXTS_A_BATCH]
+                    tokens = self._tokenizer([by_key[key] for key in batch])
+                    offered = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+                    cache.add(batch, self._session.run({name: offered[name] for name in self._session.inputs}))
+                    progress.advance(len(batch))
+                cache.flush()
+        return normalise(cache.read(keys)["text"])
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        about = f"{hashlib.sha256(self._tower.tokenizer).hexdigest()}\n{self._tower.input.model_dump_json()}"
+        return hashlib.sha256(self._graph + about.encode()).hexdigest()
+
+    @cached_property
+    def _graph(self) -> bytes:
+        graph: bytes = self._tower.to_onnx().SerializeToString(deterministic=True)
+        return graph
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / self._tower.input.tokenizer
+            path.write_bytes(self._tower.tokenizer)
+            return Tokenizer(path, self._tower.input)
+
+    @cached_property
+    def _session(self) -> Session:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "text.onnx"
             path.write_bytes(self._graph)
             return open_session(path, self._device, self._threads)

@@ -1,0 +1,296 @@
+"""Neural heads: the prototype's network on features, and the default, which corrects the calibrated cosine.
+
+The prototype's network has fully connected layers with batch normalisation, dropout and an L2 penalty. It predicts the
+target through a sigmoid, by cross-entropy to targets that need not be 0 or 1. What is stored is the plain network: the
+scaling of its inputs and the batch normalisation are folded into its weights.
+
+The default head is a small network that corrects the calibrated cosine's logit, on the joint space alone. It reads what
+the cosine is made of (each block's own, the image's hubness) and how the text's cosines with typical images lie, so a
+text that is near to everything is not taken for a match. It begins as the calibrated cosine and is fitted to three
+losses at once:
+
+- cross-entropy to the experts' ratings;
+- cross-entropy to the crowd labels, through an output of their own that is not served: a label answers another
+  question than a rating, but what moves the one moves the other;
+- a list-wise loss (Cao et al., Learning to Rank, ICML 2007) over the images that captions were written for: a
+  correction that is right on average may still put a wrong image first.
+
+Several networks from different initial weights are averaged, which is one wider network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from sceneseek_export.heads import Calibration, MlpHead
+from sceneseek_training import calibration
+from sceneseek_training.head_recipes import HeadRecipe
+from sceneseek_training.rated import Pairs, Positions
+from sceneseek_training.regressors.classical import similarities
+from sceneseek_training.training_split import Columns, TrainingSplit, read_inputs, towers_read
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Widths of the hidden layers, and how they are learned."""
+
+    hidden: tuple[int, ...] = (256, 64)
+    dropout: float = 0.4
+    epochs: int = 40
+    batch: int = 256
+    rate: float = 2e-3
+    penalty: float = 1e-2
+
+
+def fit_network(recipe: HeadRecipe, split: TrainingSplit, options: NetworkOptions = NetworkOptions()) -> MlpHead:
+    """Learn the network; the same seed gives the same weights."""
+    inputs, target = read_inputs(recipe, split)
+    columns = Columns.of(inputs, split.space.alignment.parts)
+    x, y = torch.from_numpy(columns.scale(inputs)), torch.from_numpy(target)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(split.seed)
+        network = _Mlp(x.shape[1], options)
+        _fit_mlp(network, x, y, options)
+    (weight, bias), *layers = network.folded()
+    return MlpHead(
+        calibration=Calibration(0.0, 0.0, "nothing"),
+        first=columns.first_layer(weight, bias),
+        layers=tuple((w.astype(np.float32), b.astype(np.float32)) for w, b in layers),
+        towers=towers_read(recipe, split),
+        alignment=split.space.alignment.fingerprint,
+    )
+
+
+class _MlpLayer(nn.Module):
+    """A fully connected layer with batch normalisation."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(width, hidden), nn.BatchNorm1d(hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normalised: Tensor = self.norm(self.linear(x))
+        return normalised
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """(weight, bias), as in evaluation."""
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None  # noqa: S101 - narrows the type: running figures are kept by default
+        assert variance is not None  # noqa: S101
+        scale = self.norm.weight / torch.sqrt(variance + self.norm.eps)
+        return self.linear.weight * scale[:, None], (self.linear.bias - mean) * scale + self.norm.bias
+
+
+class _Mlp(nn.Module):
+    def __init__(self, width: int, options: NetworkOptions) -> None:
+        super().__init__()
+        widths = (width, *options.hidden)
+        self.layers = [_MlpLayer(a, b) for a, b in zip(widths, options.hidden, strict=False)]
+        self.out, self.drop = nn.Linear(widths[-1], 1), nn.Dropout(options.dropout)
+        for i, layer in enumerate(self.layers):
+            self.add_module(f"layer{i}", layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = self.drop(torch.relu(layer(x)))
+        logits: Tensor = self.out(x)[:, 0]
+        return logits
+
+    def folded(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(weight, bias) of each layer, in float64, as in evaluation."""
+        layers = [*(layer.folded() for layer in self.layers), (self.out.weight, self.out.bias)]
+        return [(w.detach().double().numpy(), b.detach().double().numpy()) for w, b in layers]
+
+
+def _fit_mlp(network: _Mlp, x: Tensor, y: Tensor, options: NetworkOptions) -> None:
+    weights = [*(layer.linear.weight for layer in network.layers), network.out.weight]
+    others = [p for p in network.parameters() if all(p is not weight for weight in weights)]
+    groups = [{"params": weights, "weight_decay": options.penalty}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=options.rate)
+    steps = -(-len(x) // options.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.rate, total_steps=steps * options.epochs)
+    network.train()
+    for _ in range(options.epochs):
+        for chosen in torch.tensor_split(torch.randperm(len(x)), steps):
+            loss = binary_cross_entropy_with_logits(network(x[chosen]), y[chosen])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimiser.step()
+            schedule.step()
+    network.eval()
+
+
+@dataclass(frozen=True)
+class CorrectionOptions:
+    """The network, and the weights of its three paired (the experts' is 1).
+
+    Attributes:
+        hidden: width.
+        networks: how many are averaged.
+        batch: ratings, and crowd labels, in a step.
+        crowd: the weight of crowd labels with at most `few` rated pairs; with more it falls as 1/n, since ratings
+            then say better what labels only hint at (docs/explanation/experiments.md).
+        lists: the list-wise weight.
+        sharpness: of the list-wise softmax, times the logits.
+        images, captions: how many images, beside the captions' own, and captions a list-wise step looks at.
+    """
+
+    hidden: int = 32
+    networks: int = 3
+    dropout: float = 0.3
+    steps: int = 150
+    batch: int = 768
+    rate: float = 5e-3
+    penalty: float = 5e-2
+    crowd: float = 0.3
+    few: int = 150
+    lists: float = 0.03
+    sharpness: float = 2.0
+    images: int = 112
+    captions: int = 16
+
+
+def fit_correction(
+    recipe: HeadRecipe, split: TrainingSplit, options: CorrectionOptions = CorrectionOptions()
+) -> MlpHead:
+    """Learn the correction; the same seed gives the same weights."""
+    similarity, target = similarities(split)
+    slope, intercept = calibration.fit(similarity, target)
+    curve = Calibration(slope, intercept, "human ratings")
+    inputs, _ = read_inputs(recipe, split)
+    columns = Columns.of(inputs, split.space.alignment.parts)
+    data = _CorrectionData(recipe, split, columns, curve)
+    with torch.random.fork_rng(devices=[]):
+        networks = []
+        for run in range(options.networks):
+            torch.manual_seed(int(np.random.SeedSequence((split.seed, run)).generate_state(1)[0]))
+            networks.append(_fit_correction(_CorrectionNetwork(data.experts.x.shape[1], options), data, options))
+    weight, bias, last, last_bias = _averaged(networks)
+    return MlpHead(
+        calibration=curve,
+        first=columns.first_layer(weight, bias),
+        layers=((last.astype(np.float32), last_bias.astype(np.float32)),),
+        alignment=split.space.alignment.fingerprint,
+    )
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    """Scaled inputs (P, C), the baseline's logits (P,), targets (P,)."""
+
+    x: Tensor
+    base: Tensor
+    y: Tensor
+
+
+class _CorrectionData:
+    """A split as tensors."""
+
+    def __init__(self, recipe: HeadRecipe, split: TrainingSplit, columns: Columns, curve: Calibration) -> None:
+        self._columns, self._curve, self._recipe, self._space = columns, curve, recipe, split.space
+        self.experts = self._rated(split.space.expert, split.expert)
+        self.crowd = self._rated(split.space.crowd, split.crowd)
+        owner = split.space.owner
+        own = (owner >= 0) & split.captions
+        own[own] = split.images[owner[own]]
+        self.captions, self.images = np.flatnonzero(own), np.flatnonzero(split.images)
+        self._rng = np.random.default_rng((split.seed, 2))
+
+    def _rated(self, pairs: Pairs, places: Positions) -> _Tensors:
+        taken = pairs.take(places)
+        inputs = self._space.inputs(self._columns.widths, taken)
+        similarity = self._space.input("similarity", taken.image, taken.caption)[:, 0]
+        return _Tensors(
+            torch.from_numpy(self._columns.scale(inputs)),
+            torch.from_numpy(self._curve.logit(similarity)),
+            torch.from_numpy(taken.target),
+        )
+
+    def lists(self, options: CorrectionOptions) -> tuple[Tensor, Tensor, Tensor]:
+        """(m, n, C) scaled inputs, (m, n) baselines and (m,) the place of each caption's own image."""
+        space, rng = self._space, self._rng
+        captions = rng.choice(self.captions, min(options.captions, len(self.captions)), replace=False)
+        others = rng.choice(self.images, min(options.images, len(self.images)), replace=False)
+        images = np.union1d(space.owner[captions], others)
+        shape = (len(captions), len(images))
+        inputs = {
+            name: space.grid(name, images, captions).reshape(len(captions) * len(images), -1)
+            for name in self._columns.widths
+        }
+        similarity = space.grid("similarity", images, captions)[:, :, 0]
+        return (
+            torch.from_numpy(self._columns.scale(inputs)).reshape(*shape, -1),
+            torch.from_numpy(self._curve.logit(similarity)),
+            torch.from_numpy(np.searchsorted(images, space.owner[captions])),
+        )
+
+
+class _CorrectionNetwork(nn.Module):
+    """Scaled inputs and a baseline's logits to the ratings' logits and the crowd labels'."""
+
+    def __init__(self, width: int, options: CorrectionOptions) -> None:
+        super().__init__()
+        self.hidden, self.out = nn.Linear(width, options.hidden), nn.Linear(options.hidden, 2)
+        self.straight = nn.Linear(width, 1)
+        self.drop = nn.Dropout(options.dropout)
+        self.slope, self.shift = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+        # It begins as the baseline.
+        for layer in (self.out, self.straight):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.out(self.drop(torch.relu(self.hidden(x))))
+        rating = base + self.straight(x)[..., 0] + out[..., 0]
+        return rating, self.slope * rating + self.shift + out[..., 1]
+
+
+def _fit_correction(
+    network: _CorrectionNetwork, data: _CorrectionData, options: CorrectionOptions
+) -> _CorrectionNetwork:
+    weights = [network.hidden.weight, network.out.weight]
+    others = [p for p in network.parameters() if all(p is not weight for weight in weights)]
+    groups = [{"params": weights, "weight_decay": options.penalty}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=options.rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.rate, total_steps=options.steps)
+    experts, crowd = data.experts, data.crowd
+    weight = options.crowd * min(1.0, options.few / len(experts.y)) if len(crowd.y) else 0.0
+    network.train()
+    for _ in range(options.steps):
+        some = torch.randperm(len(experts.y))[: options.batch]
+        loss = binary_cross_entropy_with_logits(network(experts.x[some], experts.base[some])[0], experts.y[some])
+        if weight:
+            some = torch.randint(0, len(crowd.y), (min(options.batch, len(crowd.y)),))
+            labelled = network(crowd.x[some], crowd.base[some])[1]
+            loss = loss + weight * binary_cross_entropy_with_logits(labelled, crowd.y[some])
+        if len(data.captions) and len(data.images) > 1 and options.lists:
+            x, base, own = data.lists(options)
+            loss = loss + options.lists * cross_entropy(options.sharpness * network(x, base)[0], own)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        optimiser.step()
+        schedule.step()
+    return network.eval()
+
+
+def _averaged(networks: list[_CorrectionNetwork]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The mean of the networks' corrections as one: first weight and bias, last weight and bias, in float64.
+
+    What goes straight from inputs to output goes through a pair of units, since relu(a) - relu(-a) = a.
+    """
+
+    def numbers(tensor: Tensor) -> np.ndarray:
+        return tensor.detach().double().numpy()
+
+    share = 1 / len(networks)
+    straight = share * sum(numbers(n.straight.weight) for n in networks)
+    weight = np.concatenate([*(numbers(n.hidden.weight) for n in networks), straight, -straight])
+    bias = np.concatenate([*(numbers(n.hidden.bias) for n in networks), [0.0, 0.0]])
+    last = np.concatenate([*(share * numbers(n.out.weight)[0] for n in networks), [1.0, -1.0]])
+    constant = share * sum(numbers(n.out.bias)[0] + numbers(n.straight.bias)[0] for n in networks)
+    return weight, bias, last[None, :], np.array([constant])
