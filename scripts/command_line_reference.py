@@ -33,7 +33,8 @@ def reference() -> str:
 def _command(context: click.Context) -> Iterator[str]:
     command = context.command
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    yield f"## {context.command_path}\n\n```text\n{usage}\n```\n\n{_text(command.help)}\n"
+    usage = usage.replace("[COMMAND]", "COMMAND")  # click below 8.3 has no brackets there
+    yield f"## {context.command_path}\n\n```text\n{usage}\n```\n\n{_text(command.help or command.short_help)}\n"
     rows = [row for parameter in command.params if (row := _row(parameter, context))]
     if rows:
         yield "\n".join(["| option | meaning | default | environment |", "|---|---|---|---|", *rows, ""])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,12 @@ def test_tests_that_pages_name_exist() -> None:
     for page in commands.pages():
         for name in re.findall(r"\b(test_\w+\.py)`", prose(page)):
             assert name in names, (page.name, name)
+
+
+def test_the_command_line_reference_is_up_to_date() -> None:
+    program = ROOT / "scripts" / "command_line_reference.py"
+    generated = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True).stdout
+    if "Not installed" in generated:
+        pytest.skip("a command's packages are not installed")
+    committed = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
+    assert generated == committed, "run python scripts/command_line_reference.py >docs/reference/command-line.md"
