@@ -139,7 +139,7 @@ def _timed(
     collection: Collection, query: Floats, vectors: tuple[str, ...] = (), exact: bool = False
 ) -> tuple[float, set[str]]:
     start = time.perf_counter()
-    candidates = collection.shortlist(query, _LIMIT, vectors, exact)
+    candidates = collection.nearest(query, _LIMIT, vectors, exact)
     return 1e3 * (time.perf_counter() - start), set(candidates.ids)
 
 

@@ -25,8 +25,8 @@ from sceneseek.bundle import Bundle
 from sceneseek.encoders import TextEncoder, TowerTokens
 from sceneseek.errors import IndexUnavailable
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, checked_query
+from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
-from sceneseek.scorer import Scorer
 from sceneseek.store.edge import EdgeStore
 
 GOAL = Goal("ratio", 1.3)
@@ -62,8 +62,8 @@ class Floor:
         if name is None:
             raise IndexUnavailable(f"nothing is indexed in {store.url}")
         self._encoder = TextEncoder(bundle, device, threads)
-        self._scorer = Scorer(bundle)
-        self._vectors = self._scorer.vectors_read()
+        self._reranker = Reranker(bundle)
+        self._vectors = self._reranker.vectors_read()
         self._collection = store.open(name)
 
     def images(self) -> int:
@@ -79,9 +79,9 @@ class Floor:
         start = time.perf_counter()
         vectors = self._encoder.encode_tokens(tokens)
         encoded = time.perf_counter()
-        candidates = self._collection.shortlist(vectors.joint[0], DEFAULT_SHORTLIST, self._vectors)
+        candidates = self._collection.nearest(vectors.joint[0], DEFAULT_SHORTLIST, self._vectors)
         found = time.perf_counter()
-        self._scorer.score(candidates, vectors.joint[0], vectors.head[0])
+        self._reranker.score(candidates, vectors.joint[0], vectors.head[0])
         return Parts(encoded - start, found - encoded, time.perf_counter() - found)
 
     def close(self) -> None:

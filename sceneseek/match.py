@@ -43,7 +43,7 @@ def marks(match: MatchThreshold | None, scores: Floats) -> npt.NDArray[np.bool_]
 
     Args:
         match: `manifest.head.match` of the bundle that scored.
-        scores: of its `Scorer`.
+        scores: of its `Reranker`.
     """
     if match is None:
         return None

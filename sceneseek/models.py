@@ -21,8 +21,8 @@ from sceneseek.bundle import Bundle
 from sceneseek.encoders import ImageEncoder, TextEncoder, alike
 from sceneseek.errors import BundleError
 from sceneseek.manifest import MANIFEST, Manifest
+from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
-from sceneseek.scorer import Scorer
 from sceneseek.store import CollectionInfo
 
 log = logging.getLogger(__name__)
@@ -34,19 +34,19 @@ _SAMPLES = ["warm-up", "a dog", "red house", "two people"]
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """A bundle's encoders and scorer, ready to run.
+    """A bundle's encoders and reranker, ready to run.
 
     Attributes:
         bundle: what they were loaded from.
         encoder: of texts.
-        scorer: of pairs of an image and a text.
+        reranker: of pairs of an image and a text.
         device, threads: see `open_session`.
         texts_mix: whether a text's vectors depend on what runs with it, so that each must run alone.
     """
 
     bundle: Bundle
     encoder: TextEncoder
-    scorer: Scorer
+    reranker: Reranker
     device: Device = "auto"
     threads: int = 0
     texts_mix: bool = False
@@ -75,7 +75,7 @@ class Models:
         mix = not alike(alone, encoder.encode(_SAMPLES))
         if mix:
             log.info("%s: a text's vectors depend on what runs with it, so each runs alone", bundle.text_graph)
-        return cls(bundle, encoder, Scorer(bundle), device, threads, mix)
+        return cls(bundle, encoder, Reranker(bundle), device, threads, mix)
 
 
 class ModelRegistry:

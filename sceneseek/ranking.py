@@ -1,6 +1,6 @@
 """The order of an answer: nearest neighbours, rescored block by block, as far as somebody reads on.
 
-The first block is the shortlist. Who reads past it gets the next neighbours, rescored among themselves, so what has
+The first block is the candidates. Who reads past it gets the next neighbours, rescored among themselves, so what has
 been seen stays where it was: page after page of an answer shows each image once and leaves none out, which an order
 that is made anew over ever more candidates would not. Each block reaches four times as deep as the one before.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sceneseek.request import MAX_SHORTLIST
-from sceneseek.scorer import Candidates, best_first
-from sceneseek.vectors import Floats
+from sceneseek.reranker import best_first
+from sceneseek.vectors import Candidates, Floats
 
 _DEEPER = 4
 
@@ -26,7 +26,7 @@ class Ranked:
         score: the head's, in [0, 1]; None where there was no text to score for.
         similarity: cosine to the query in the joint space.
         neighbour: its place among the nearest neighbours, from 1, before rescoring.
-        joint: its vector (D,), where the shortlist brings vectors.
+        joint: its vector (D,), where the candidates brings vectors.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Ranking:
     """The images of one answer, best first.
 
     Args:
-        shortlist: the so many nearest neighbours, best first.
+        candidates: the so many nearest neighbours, best first.
         score: their scores (N,), or None where there is no text.
         by_score: whether they come in the order of their scores, rather than that of their similarities.
         first: how many neighbours the first block has.
@@ -53,13 +53,13 @@ class Ranking:
 
     def __init__(
         self,
-        shortlist: Callable[[int], Candidates],
+        candidates: Callable[[int], Candidates],
         score: Callable[[Candidates], Floats | None],
         by_score: bool,
         first: int,
         least: float | None = None,
     ) -> None:
-        self._shortlist, self._score, self._by_score = shortlist, score, by_score
+        self._candidates, self._score, self._by_score = candidates, score, by_score
         self._first, self._least = first, least
         self._complete = False
         self._ordered_so_far = 0
@@ -75,7 +75,7 @@ class Ranking:
         seen: set[str] = set()
         depth = self._first
         while not self._complete:
-            candidates = self._shortlist(depth)
+            candidates = self._candidates(depth)
             self._complete = len(candidates) < depth or depth >= MAX_SHORTLIST or self._least is not None
             block = self._ordered(candidates, seen)
             seen.update(candidates.ids)

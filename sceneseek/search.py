@@ -1,4 +1,4 @@
-"""A query's way: text and image -> vectors -> shortlist -> scores -> the part of the answer that was asked for."""
+"""A query's way: text and image -> vectors -> candidates -> scores -> the part of the answer that was asked for."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.ranking import Ranked, Ranking
 from sceneseek.request import MAX_SHORTLIST, Query, checked_query
 from sceneseek.runtime import Device, Placement
-from sceneseek.scorer import Candidates
 from sceneseek.store import Record, StoredVectors, VectorStore
 from sceneseek.store.base import JOINT
-from sceneseek.vectors import Floats
+from sceneseek.vectors import Candidates, Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +340,7 @@ class Search:
             joint = np.stack([vectors.joint for vectors in found])
             similarity = joint @ encoded.joint
             candidates = Candidates([""] * len(found), similarity, joint, np.stack([v.head for v in found]))
-            scores = models.scorer.score(candidates, encoded.joint, encoded.head)
+            scores = models.reranker.score(candidates, encoded.joint, encoded.head)
             clock.lap("score")
             generation, manifest = snapshot.collection.info.name, models.bundle.manifest
         rule = manifest.head.match
@@ -387,28 +386,28 @@ class Search:
     def _ranking(
         snapshot: Snapshot[Models], query: Query, probe: _Probe, clock: _Clock, deadline: float | None
     ) -> Ranking:
-        scorer, text = snapshot.models.scorer, probe.text
-        needed = scorer.vectors_read() if text is not None else ()
+        reranker, text = snapshot.models.reranker, probe.text
+        needed = reranker.vectors_read() if text is not None else ()
         if query.explain or (text is not None and probe.image is not None):
             needed = (JOINT, *(name for name in needed if name != JOINT))
 
-        def shortlist(limit: int) -> Candidates:
+        def candidates(limit: int) -> Candidates:
             clock.lap("payload")
-            found = snapshot.collection.shortlist(probe.joint, limit, needed, where=query.where, deadline=deadline)
+            found = snapshot.collection.nearest(probe.joint, limit, needed, where=query.where, deadline=deadline)
             clock.lap("shortlist")
             return found
 
-        def score(candidates: Candidates) -> Floats | None:
+        def score(found: Candidates) -> Floats | None:
             if text is None:
                 return None
-            if probe.image is not None and candidates.joint is not None:
-                candidates = replace(candidates, similarity=candidates.joint @ text.joint)
-            scores = scorer.score(candidates, text.joint, text.head)
+            if probe.image is not None and found.joint is not None:
+                found = replace(found, similarity=found.joint @ text.joint)
+            scores = reranker.score(found, text.joint, text.head)
             clock.lap("score")
             return scores
 
         by_score = probe.image is None
-        return Ranking(shortlist, score, by_score, max(query.shortlist, query.k), query.min_score)
+        return Ranking(candidates, score, by_score, max(query.shortlist, query.k), query.min_score)
 
 
 class _Clock:

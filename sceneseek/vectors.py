@@ -1,4 +1,4 @@
-"""The arrays that pass between encoders, store and scorer."""
+"""The arrays that pass between encoders, store and reranker."""
 
 from __future__ import annotations
 
@@ -19,3 +19,23 @@ class Vectors:
 
     def __len__(self) -> int:
         return len(self.joint)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The N points nearest to a query, best similarity first.
+
+    Attributes:
+        ids: the points' ids.
+        similarity: (N,) joint-space cosine.
+        joint: (N, D), or None where it was not asked for.
+        head: (N, H_i), or None where it was not asked for.
+    """
+
+    ids: list[str]
+    similarity: Floats
+    joint: Floats | None = None
+    head: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)

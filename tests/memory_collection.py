@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from sceneseek.filters import Filter
-from sceneseek.scorer import Candidates
 from sceneseek.store import CollectionInfo, Point, Record, StoredVectors
-from sceneseek.vectors import Floats
+from sceneseek.vectors import Candidates, Floats
 
 
 class Killed(Exception):
@@ -33,7 +32,7 @@ class MemoryCollection:
         for identity in ids:
             self.points.pop(identity, None)
 
-    def shortlist(
+    def nearest(
         self,
         joint: Floats,
         limit: int,

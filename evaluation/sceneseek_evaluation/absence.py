@@ -39,9 +39,9 @@ from sceneseek.errors import DataError
 from sceneseek.match import MatchThreshold, marks
 from sceneseek.progress import Progress
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST
+from sceneseek.reranker import Reranker, best_first
 from sceneseek.runtime import Device
-from sceneseek.scorer import Candidates, Scorer, best_first
-from sceneseek.vectors import Floats, Vectors
+from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_evaluation.bootstrap import Bootstrap, Figure, Positions
 from sceneseek_evaluation.nonsense import draw_nonsense
 from sceneseek_evaluation.pairs import encode_images, encode_texts
@@ -197,17 +197,17 @@ def ask(
     nonsense = draw_nonsense(NONSENSE, [caption.text for caption in written], seed)
     texts = encode_texts(bundle, [*(caption.text for caption in written), *foreign, *nonsense], device)
     kinds = np.repeat(["present", "foreign", "nonsense"], [len(written), len(foreign), len(nonsense)])
-    scorer, vectors, total = Scorer(bundle), encoded.vectors, len(kinds) + len(written)
+    reranker, vectors, total = Reranker(bundle), encoded.vectors, len(kinds) + len(written)
     best, own = np.zeros(total, np.float32), np.full(total, np.nan, np.float32)
     everything = np.arange(len(vectors.joint))
     with Progress("asking", total, "texts") as progress:
         for query, kind in enumerate(kinds):
             image = int(owner[query]) if kind == "present" else None
-            best[query], own[query] = _answer(scorer, vectors, texts, query, everything, image)
+            best[query], own[query] = _answer(reranker, vectors, texts, query, everything, image)
             progress.advance()
         for query, near in enumerate(owner):
             others = np.flatnonzero(vectors.joint @ vectors.joint[near] < NEAR)
-            best[len(kinds) + query], _ = _answer(scorer, vectors, texts, query, others)
+            best[len(kinds) + query], _ = _answer(reranker, vectors, texts, query, others)
             progress.advance()
     alone = np.arange(len(kinds) - len(written)) + len(vectors.joint)
     return Asked(
@@ -254,7 +254,7 @@ def _rate(match: MatchThreshold | None, scores: Floats) -> float:
 
 
 def _answer(
-    scorer: Scorer, images: Vectors, texts: Vectors, query: int, collection: Positions, own: int | None = None
+    reranker: Reranker, images: Vectors, texts: Vectors, query: int, collection: Positions, own: int | None = None
 ) -> tuple[float, float]:
     """The best score of a query over some of the images, and that of its own image if it is among the first."""
     similarity: Floats = images.joint[collection] @ texts.joint[query]
@@ -266,7 +266,7 @@ def _answer(
         joint=images.joint[rows],
         head=images.head[rows],
     )
-    scores = scorer.score(candidates, texts.joint[query], texts.head[query])
+    scores = reranker.score(candidates, texts.joint[query], texts.head[query])
     if not len(scores):
         return 0.0, math.nan
     first = best_first(candidates, scores)[:DEFAULT_K]

@@ -22,9 +22,9 @@ from sceneseek.errors import DataError, InvalidRequest
 from sceneseek.manifest import ImageInput
 from sceneseek.progress import Progress
 from sceneseek.request import checked_query
+from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
-from sceneseek.scorer import Candidates, Scorer
-from sceneseek.vectors import Floats, Vectors
+from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_evaluation.bootstrap import Positions
 from sceneseek_indexer.load import Loaded, load
 from sceneseek_indexer.pipeline import batched, bounded_map
@@ -83,7 +83,7 @@ def encode_texts(bundle: Bundle, texts: Sequence[str], device: Device = "auto") 
     return Vectors(np.concatenate([v.joint for v in found]), np.concatenate([v.head for v in found]))
 
 
-def score_pairs(scorer: Scorer, images: Vectors, texts: Vectors, image: Positions, text: Positions) -> Floats:
+def score_pairs(reranker: Reranker, images: Vectors, texts: Vectors, image: Positions, text: Positions) -> Floats:
     """The scores (P,) of pairs, `image` and `text` (P,) being rows of `images` and `texts`."""
     scores = np.zeros(len(text), np.float32)
     order = np.argsort(text, kind="stable")
@@ -95,7 +95,7 @@ def score_pairs(scorer: Scorer, images: Vectors, texts: Vectors, image: Position
             joint=joint,
             head=images.head[image[pairs]],
         )
-        scores[pairs] = scorer.score(candidates, texts.joint[row], texts.head[row])
+        scores[pairs] = reranker.score(candidates, texts.joint[row], texts.head[row])
     return scores
 
 

@@ -27,8 +27,8 @@ from sceneseek.errors import DataError, one_line
 from sceneseek.files import sha256_of
 from sceneseek.manifest import Head
 from sceneseek.payload import path_fields
+from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
-from sceneseek.scorer import Scorer
 from sceneseek.tables import first_few
 from sceneseek_evaluation.agreement import FIGURES, Agreement, Rated, measure_agreement, require_scipy
 from sceneseek_evaluation.bootstrap import Bootstrap, Figure
@@ -199,7 +199,7 @@ def _measure(bundle: Bundle, ratings: Ratings, images: EncodedImages, device: De
     if not usable.any():
         raise DataError(f"no image that {ratings.label} rates can be used", "check --images")
     texts = encode_texts(bundle, ratings.captions, device)
-    scores = score_pairs(Scorer(bundle), images.vectors, texts, rows[usable], ratings.caption[usable])
+    scores = score_pairs(Reranker(bundle), images.vectors, texts, rows[usable], ratings.caption[usable])
     rated = Rated(
         predicted=scores.astype(np.float64),
         target=ratings.target[usable].astype(np.float64),

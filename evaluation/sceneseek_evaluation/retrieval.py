@@ -27,10 +27,10 @@ from sceneseek.errors import DataError
 from sceneseek.payload import point_id
 from sceneseek.progress import Progress
 from sceneseek.request import DEFAULT_SHORTLIST
+from sceneseek.reranker import Reranker, best_first
 from sceneseek.runtime import Device
-from sceneseek.scorer import Candidates, Scorer, best_first
 from sceneseek.store import Collection, VectorStore
-from sceneseek.vectors import Floats
+from sceneseek.vectors import Candidates, Floats
 from sceneseek_evaluation.bootstrap import Bootstrap, Figure, Positions
 from sceneseek_evaluation.metrics import RANKING_FIGURES, ranking_figures
 from sceneseek_evaluation.pairs import searchable
@@ -149,7 +149,7 @@ def _own_ranks(
 
     Infinity where it is not among the first `depth`.
     """
-    encoder, scorer = TextEncoder(bundle, device), Scorer(bundle)
+    encoder, reranker = TextEncoder(bundle, device), Reranker(bundle)
     by_cosine, by_score = np.full((2, len(captions)), np.inf)
     row = 0
     with Progress("asking", len(captions), "captions") as progress:
@@ -157,12 +157,12 @@ def _own_ranks(
             vectors = encoder.encode([searchable(caption.text) for caption in batch])
             for caption, joint, head in zip(batch, vectors.joint, vectors.head, strict=True):
                 own = point_id(caption.image)
-                ids = collection.shortlist(joint, depth).ids
+                ids = collection.nearest(joint, depth).ids
                 if own in ids:
                     by_cosine[row] = ids.index(own) + 1
                 # Asked for as a search does it: the first places of a deeper list may be other ones.
-                candidates = collection.shortlist(joint, DEFAULT_SHORTLIST, scorer.vectors_read())
-                rank = rescored_rank(candidates, scorer.score(candidates, joint, head), own)
+                candidates = collection.nearest(joint, DEFAULT_SHORTLIST, reranker.vectors_read())
+                rank = rescored_rank(candidates, reranker.score(candidates, joint, head), own)
                 by_score[row] = by_cosine[row] if np.isnan(rank) else rank
                 row += 1
             progress.advance(len(batch))

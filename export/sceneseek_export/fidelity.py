@@ -23,8 +23,8 @@ from sceneseek.bundle import Bundle
 from sceneseek.captions import Captions, read_captions, read_split
 from sceneseek.encoders import TextEncoder
 from sceneseek.errors import DataError, ExportError
+from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
-from sceneseek.scorer import Scorer
 from sceneseek.store import open_store
 from sceneseek.vectors import Floats, Vectors
 from sceneseek_evaluation.bootstrap import Bootstrap
@@ -199,7 +199,7 @@ def measure_fidelity(
     text_vectors = [_one_by_one(encoder, queries) for encoder in encoders]
     pairs = np.indices((len(image_vectors[0].joint), len(queries))).reshape(2, -1)
     scores = [
-        score_pairs(Scorer(bundle), pictures, words, *pairs)
+        score_pairs(Reranker(bundle), pictures, words, *pairs)
         for bundle, pictures, words in zip((fp32, converted), image_vectors, text_vectors, strict=True)
     ]
     return Fidelity(

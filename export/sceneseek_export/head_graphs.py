@@ -61,7 +61,7 @@ def text_share(head: Head) -> onnx.ModelProto:
 
 
 def score(head: Head, joint: int) -> onnx.ModelProto:
-    """`score.onnx`: what the head reads of the candidates (see `scorer.Scorer.reads`) to ``score`` (N).
+    """`score.onnx`: what the head reads of the candidates (see `reranker.Reranker.reads`) to ``score`` (N).
 
     Args:
         head: any.

@@ -24,8 +24,8 @@ from sceneseek.decode import Picture, decode, extensions
 from sceneseek.encoders import ImageEncoder, TextEncoder
 from sceneseek.errors import ExportError, ImageError
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
-from sceneseek.scorer import Candidates, Scorer
-from sceneseek.vectors import Floats, Vectors
+from sceneseek.reranker import Reranker
+from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_export.alignment import Alignment, normalise
 from sceneseek_export.heads import Head, TreesHead, pair_inputs
 from sceneseek_export.heads.inputs import OF_TEXT
@@ -92,12 +92,12 @@ def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) 
         text_shares = [{"text": text_unit, "spread": text_spread}[name] for name in OF_TEXT if name in trees.widths]
         drift["image.head"] = _relative_gap(together.head, [image_features] if "image" in trees.widths else [])
         drift["text.head"] = _relative_gap(texts_together.head, text_shares)
-    scorer = Scorer(bundle)
+    reranker = Reranker(bundle)
     gaps = []
     for i in range(len(texts)):
         similarity = image_joint @ text_joint[i]
         candidates = Candidates([str(n) for n in range(len(images))], similarity, together.joint, together.head)
-        scores = scorer.score(candidates, texts_together.joint[i], texts_together.head[i])
+        scores = reranker.score(candidates, texts_together.joint[i], texts_together.head[i])
         inputs_of = pair_inputs(image_joint, image_features, text_joint[i], text_unit[i], text_spread[i])
         if trees is not None:
             inputs_of |= _given(trees, together, texts_together.joint[i], texts_together.head[i])

@@ -72,6 +72,6 @@ def _recall(collection: Collection, bundle: Bundle, limit: int) -> float:
     joints = TextEncoder(bundle, "cpu").encode(list(QUERIES)).joint
     found = []
     for joint in joints:
-        near, true = (set(collection.shortlist(joint, limit, exact=exact).ids) for exact in (False, True))
+        near, true = (set(collection.nearest(joint, limit, exact=exact).ids) for exact in (False, True))
         found.append(len(near & true) / len(true))
     return float(np.mean(found))

@@ -15,7 +15,7 @@ from sceneseek.errors import DataError, IndexUnavailable
 from sceneseek.models import find_bundle
 from sceneseek.payload import point_id
 from sceneseek.request import DEFAULT_SHORTLIST
-from sceneseek.scorer import Scorer, best_first
+from sceneseek.reranker import Reranker, best_first
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek_indexer.pipeline import batched
 
@@ -95,13 +95,13 @@ def recall_at_5(collection: Collection, bundle: Bundle, captions: Sequence[Capti
         bundle: that filled it.
         captions: at least one; those of images that are not indexed count as not found.
     """
-    encoder, scorer = TextEncoder(bundle, "cpu"), Scorer(bundle)
+    encoder, reranker = TextEncoder(bundle, "cpu"), Reranker(bundle)
     found = 0
     for batch in batched(captions, _BATCH):
         vectors = encoder.encode([caption.text for caption in batch])
         for caption, joint, head in zip(batch, vectors.joint, vectors.head, strict=True):
-            candidates = collection.shortlist(joint, DEFAULT_SHORTLIST, scorer.vectors_read())
-            order = best_first(candidates, scorer.score(candidates, joint, head))[:_FIRST]
+            candidates = collection.nearest(joint, DEFAULT_SHORTLIST, reranker.vectors_read())
+            order = best_first(candidates, reranker.score(candidates, joint, head))[:_FIRST]
             found += point_id(caption.image) in {candidates.ids[i] for i in order}
     return 100 * found / len(captions)
 

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from sceneseek.filters import Filter
-from sceneseek.scorer import Candidates
-from sceneseek.vectors import Floats
+from sceneseek.vectors import Candidates, Floats
 
 JOINT, HEAD = "joint", "head"
 FieldType: TypeAlias = Literal["keyword", "integer", "float", "datetime", "geo", "bool"]
@@ -101,7 +100,7 @@ class Collection(Protocol):
     def delete(self, ids: Sequence[str]) -> None:
         """Remove points; ids that are not there are no error."""
 
-    def shortlist(
+    def nearest(
         self,
         joint: Floats,
         limit: int,
@@ -126,7 +125,7 @@ class Collection(Protocol):
         """
 
     def retrieve(self, ids: Sequence[str], deadline: float | None = None) -> list[Record]:
-        """The records of these ids that exist, in the order of the ids; `deadline` as for `shortlist`."""
+        """The records of these ids that exist, in the order of the ids; `deadline` as for `nearest`."""
 
     def vectors(self, ids: Sequence[str], deadline: float | None = None) -> dict[str, StoredVectors]:
         """The vectors of those ids that exist, so that a point can be written again without encoding its image."""
@@ -139,7 +138,7 @@ class Collection(Protocol):
         """
 
     def scroll(self, batch: int = 1024, deadline: float | None = None) -> Iterator[Record]:
-        """Every record, so many at a time; `deadline` of each of these reads, as for `shortlist`."""
+        """Every record, so many at a time; `deadline` of each of these reads, as for `nearest`."""
 
     def count(self, deadline: float | None = None) -> int:
         """The exact number of points."""

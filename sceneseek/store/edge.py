@@ -42,7 +42,6 @@ import qdrant_edge as edge
 from sceneseek.errors import IndexUnavailable, UnfitGeneration
 from sceneseek.files import sync, write_atomic
 from sceneseek.filters import Filter, field_path, json_path, typed
-from sceneseek.scorer import Candidates
 from sceneseek.store.base import (
     HEAD,
     JOINT,
@@ -57,7 +56,7 @@ from sceneseek.store.base import (
 from sceneseek.store.edge_filter import edge_filter
 from sceneseek.store.lease import take_lease, this_process
 from sceneseek.store.vector_cache import DEFAULT_MEGABYTES, CandidateVectors
-from sceneseek.vectors import Floats
+from sceneseek.vectors import Candidates, Floats
 
 ALIAS = "images"
 _BUILDING, _FINISHED = "building.json", "generation.json"
@@ -422,7 +421,7 @@ class EdgeCollection:
         self._candidates.clear()
         self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
 
-    def shortlist(
+    def nearest(
         self,
         joint: Floats,
         limit: int,
@@ -431,7 +430,7 @@ class EdgeCollection:
         where: Filter | None = None,
         deadline: float | None = None,  # noqa: ARG002 - it answers at once
     ) -> Candidates:
-        """See `Collection.shortlist`."""
+        """See `Collection.nearest`."""
         hits = self._shard.query(
             edge.QueryRequest(
                 limit=limit,

@@ -151,7 +151,7 @@ def test_queries_never_fail_while_generations_come_and_go(tmp_path: Path) -> Non
         while not stop.is_set():
             try:
                 with live.borrow() as snapshot:
-                    found = snapshot.collection.shortlist(query, 10)
+                    found = snapshot.collection.nearest(query, 10)
                     if len(snapshot.collection.retrieve(found.ids)) != 10:
                         failures.append("mixed")
                 answered[0] += 1

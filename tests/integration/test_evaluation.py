@@ -14,9 +14,10 @@ from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
 from sceneseek.request import Query
-from sceneseek.scorer import Candidates, Scorer
+from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store
+from sceneseek.vectors import Candidates
 from sceneseek_evaluation.bootstrap import Bootstrap
 from sceneseek_evaluation.metrics import ranking_figures
 from sceneseek_evaluation.pairs import encode_images, encode_texts, score_pairs
@@ -59,7 +60,7 @@ def test_pairs_have_the_scores_that_a_search_gives(mlp_bundle: Bundle, search: S
     pairs = [(image, text) for image in range(len(NAMES)) for text in range(len(TEXTS)) if (image + text) % 3]
     row = np.array([images.row[NAMES[image]] for image, _ in pairs])
     text_row = np.array([text for _, text in pairs])
-    scores = score_pairs(Scorer(mlp_bundle), images.vectors, texts, row, text_row)
+    scores = score_pairs(Reranker(mlp_bundle), images.vectors, texts, row, text_row)
     answers = [{r.path: r.score or 0.0 for r in search.query(Query(text=text, k=len(NAMES))).results} for text in TEXTS]
     expected = [answers[text][NAMES[image]] for image, text in pairs]
     np.testing.assert_allclose(scores, expected, atol=1e-5)

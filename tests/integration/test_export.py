@@ -16,7 +16,7 @@ from sceneseek.decode import Picture
 from sceneseek.errors import DataError, ExportError
 from sceneseek.preprocess import prepare
 from sceneseek.request import Query
-from sceneseek.scorer import Scorer
+from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.vectors import Floats
@@ -148,7 +148,7 @@ def test_a_network_is_split_over_the_graphs_and_equals_the_unsplit_one(mlp_bundl
     assert manifest.head.kind == "mlp"
     assert (manifest.dimensions.image_head, manifest.dimensions.text_head) == (9, 9)
     assert manifest.drift["score"] <= 1e-5
-    assert Scorer(mlp_bundle).reads == {"similarity", "image_joint", "image_head", "text_joint", "text_head"}
+    assert Reranker(mlp_bundle).reads == {"similarity", "image_joint", "image_head", "text_joint", "text_head"}
 
 
 def test_so_is_a_linear_head_and_its_share_is_one_number(

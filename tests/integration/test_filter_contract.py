@@ -102,7 +102,7 @@ def _filled(store: VectorStore, indexed: dict[str, FieldType]) -> Collection:
 
 
 def found(collection: Collection, where: Any) -> set[str]:
-    return set(collection.shortlist(QUERY, 200, where=where).ids)
+    return set(collection.nearest(QUERY, 200, where=where).ids)
 
 
 def meant(where: Any) -> set[str]:
@@ -217,9 +217,9 @@ def test_any_filter_finds_what_it_means(collection: Collection, document: Any) -
 
 def test_a_filter_and_a_limit_give_the_nearest_of_those_that_pass(collection: Collection) -> None:
     where = filter_from_words(["format=PNG"])
-    near = [i for i in collection.shortlist(QUERY, len(CONTENT)).ids if i in meant(where)]
-    assert collection.shortlist(QUERY, 7, where=where).ids == near[:7]
-    assert collection.shortlist(QUERY, 7, exact=True, where=where).ids == near[:7]
+    near = [i for i in collection.nearest(QUERY, len(CONTENT)).ids if i in meant(where)]
+    assert collection.nearest(QUERY, 7, where=where).ids == near[:7]
+    assert collection.nearest(QUERY, 7, exact=True, where=where).ids == near[:7]
 
 
 def test_a_generation_tells_its_indexes_and_a_copy_keeps_those_it_wants_too(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_generation_tells_its_indexes_and_a_copy_keeps_those_it_wants_too(tmp_
             copy.upsert(
                 [Point(CONTENT[0].id, CONTENT[0].joint, CONTENT[0].head, {"metadata": {"more": "x", "year": 1990.5}})]
             )
-            assert len(copy.shortlist(QUERY, 5, where=filter_from_words(["more=x", "year>1990"]))) == 1
+            assert len(copy.nearest(QUERY, 5, where=filter_from_words(["more=x", "year>1990"]))) == 1
             made = copy._shard.info().payload_schema  # type: ignore[attr-defined]
             assert set(made) == {"folders", "metadata.year", "metadata.more"}
             store.discard(copy)

@@ -138,7 +138,7 @@ def test_a_server_that_comes_back_after_two_failures_gets_the_whole_work_once(
         collection.optimize()
         store.publish(collection)
     live = store.open("first")
-    assert len(live.shortlist(points(1)[0].joint, 5)) == 5
+    assert len(live.nearest(points(1)[0].joint, 5)) == 5
     assert ids(live) == {p.id for p in points(300)}
     assert played.faults == []
 
@@ -238,8 +238,8 @@ def test_the_layout_is_asked_for_as_the_settings_say(played: PlayedQdrant) -> No
         building = store.create(replace(INFO, indexed={"folders": "keyword", "year": "integer"}))
         building.upsert(points(5))
         building.optimize()
-        building.shortlist(points(1)[0].joint, 3)
-        building.shortlist(points(1)[0].joint, 3, exact=True)
+        building.nearest(points(1)[0].joint, 3)
+        building.nearest(points(1)[0].joint, 3, exact=True)
         store.discard(building)
     place = "/collections/sceneseek-images-first"
     sent = played.bodies
@@ -289,7 +289,7 @@ def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: Pl
     _until(lambda: live.problem is not None)
     assert "no Qdrant server answers" in str(live.problem)
     with live.borrow() as snapshot, pytest.raises(IndexUnavailable):
-        snapshot.collection.shortlist(points(1)[0].joint, 3)
+        snapshot.collection.nearest(points(1)[0].joint, 3)
     played.heal()
     _until(lambda: live.problem is None)
     published(store, replace(INFO, name="second"), points(7))
@@ -309,7 +309,7 @@ def test_queries_never_fail_while_a_service_follows_switch_after_switch(played: 
         while not stop.is_set():
             try:
                 with live.borrow() as snapshot:
-                    found = snapshot.collection.shortlist(points(1)[0].joint, 10)
+                    found = snapshot.collection.nearest(points(1)[0].joint, 10)
                     assert len(snapshot.collection.retrieve(found.ids)) == 10
                 answered[0] += 1
             except Exception as error:  # noqa: BLE001 - any failure is what the test is about
@@ -355,7 +355,7 @@ def test_grpc_failures_that_pass_are_waited_out(played: PlayedQdrant, both: Play
     both.failing = {name: [fault, fault] for name in ("Upsert", "Create", "UpdateAliases", "Update")}
     store = over_grpc(played, both)
     published(store, INFO, points(20))
-    assert len(store.open("first").shortlist(points(1)[0].joint, 5)) == 5
+    assert len(store.open("first").nearest(points(1)[0].joint, 5)) == 5
     assert not any(both.failing.values())
     # What only reads goes over HTTP.
     assert not [seen for seen in played.seen if not seen.startswith("GET ") and not seen.endswith("/points/query")]
@@ -436,7 +436,7 @@ def test_two_aliases_on_one_server_know_nothing_of_each_other(played: PlayedQdra
 def test_a_filter_goes_over_the_wire(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(50))
-    found = store.open("first").shortlist(points(1)[0].joint, 5, where=filter_from_words(["path=7.jpg|8.jpg"]))
+    found = store.open("first").nearest(points(1)[0].joint, 5, where=filter_from_words(["path=7.jpg|8.jpg"]))
     assert set(found.ids) == {points(50)[7].id, points(50)[8].id}
 
 

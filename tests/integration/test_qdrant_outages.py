@@ -18,11 +18,11 @@ import grpc
 import pytest
 
 from sceneseek.errors import DeadlinePassed, IndexUnavailable
-from sceneseek.scorer import Candidates
 from sceneseek.store import Collection
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek.store.qdrant.connection import Connection, crosses_open_network
 from sceneseek.store.qdrant.outage import Outage
+from sceneseek.vectors import Candidates
 from tests.integration.test_store_contract import INFO, points, published
 from tests.played_grpc import PlayedGrpc
 from tests.played_qdrant import PlayedQdrant, black_hole, drop, hang
@@ -50,7 +50,7 @@ def collection(played: PlayedQdrant) -> Collection:
 
 def search(collection: Collection, seconds: float | None = None) -> Candidates:
     deadline = None if seconds is None else time.monotonic() + seconds
-    return collection.shortlist(points(1)[0].joint, 5, ("joint",), deadline=deadline)
+    return collection.nearest(points(1)[0].joint, 5, ("joint",), deadline=deadline)
 
 
 def refused(collection: Collection, within: float, seconds: float | None = None) -> IndexUnavailable:
@@ -65,7 +65,7 @@ def refused(collection: Collection, within: float, seconds: float | None = None)
 
 
 CALLS: dict[str, Callable[[Collection, float], Any]] = {
-    "shortlist": lambda c, end: c.shortlist(points(1)[0].joint, 5, deadline=end),
+    "shortlist": lambda c, end: c.nearest(points(1)[0].joint, 5, deadline=end),
     "retrieve": lambda c, end: c.retrieve([points(1)[0].id], end),
     "vectors": lambda c, end: c.vectors([points(1)[0].id], end),
     "count": lambda c, end: c.count(end),

@@ -64,7 +64,7 @@ def run(store: VectorStore) -> None:
         collection.set_payload({OLD[1].id: {"path": "renamed.jpg"}})
         collection.optimize()
         assert collection.count() == len(OLD) - 1 + len(NEW)
-        assert collection.shortlist(NEW[0].joint, 3).ids[0] == NEW[0].id
+        assert collection.nearest(NEW[0].joint, 3).ids[0] == NEW[0].id
         store.publish(collection)
 
 

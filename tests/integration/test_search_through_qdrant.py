@@ -78,7 +78,7 @@ def test_a_search_is_two_calls_and_one_more_for_vectors_that_are_not_cached(
         assert search.query(query).results
         return [request.rpartition("/points")[2] for request, _ in played.bodies[before:]]
 
-    assert search.follower.models.scorer.vectors_read(), "this bundle's head reads vectors"
+    assert search.follower.models.reranker.vectors_read(), "this bundle's head reads vectors"
     assert calls(Query(text="a house")) == ["/query", "", ""]
     assert calls(Query(text="the sea")) == ["/query", ""]
     assert calls(Query(text="the sea", explain=True)) == ["/query", ""]

@@ -77,7 +77,7 @@ def test_the_shortlist_is_the_exact_order_by_cosine_with_the_vectors_asked_for(s
     published(store, INFO, content)
     collection = store.open("first")
     query = points(1, seed=9)[0].joint
-    found = collection.shortlist(query, 20, ["joint", "head"])
+    found = collection.nearest(query, 20, ["joint", "head"])
     cosines = np.array([p.joint @ query for p in content])
     best = np.argsort(-cosines)[:20]
     assert found.ids == [content[i].id for i in best]
@@ -87,7 +87,7 @@ def test_the_shortlist_is_the_exact_order_by_cosine_with_the_vectors_asked_for(s
     np.testing.assert_allclose(found.joint, [content[i].joint for i in best], atol=1e-6)
     # Heads are kept as float16.
     np.testing.assert_allclose(found.head, [content[i].head for i in best], atol=5e-3)
-    plain = collection.shortlist(query, 20)
+    plain = collection.nearest(query, 20)
     assert (plain.joint, plain.head, plain.ids) == (None, None, found.ids)
     collection.close()
 
@@ -95,7 +95,7 @@ def test_the_shortlist_is_the_exact_order_by_cosine_with_the_vectors_asked_for(s
 def test_a_generation_without_heads_gives_heads_of_no_width(store: VectorStore) -> None:
     published(store, replace(INFO, head=0), points(10, head=0))
     collection = store.open("first")
-    found = collection.shortlist(points(1)[0].joint, 4, ["joint", "head"])
+    found = collection.nearest(points(1)[0].joint, 4, ["joint", "head"])
     assert found.head is not None
     assert found.head.shape == (4, 0)
     collection.close()
@@ -132,10 +132,10 @@ def test_a_vector_that_was_read_once_is_read_anew_when_it_has_changed(store: Vec
         collection = store.create(INFO)
         collection.upsert(points(10))
         query = points(10)[3].joint
-        before = collection.shortlist(query, 10, ("joint",))
+        before = collection.nearest(query, 10, ("joint",))
         moved = replace(points(10)[3], joint=points(10)[7].joint)
         collection.upsert([moved])
-        after = collection.shortlist(query, 10, ("joint",))
+        after = collection.nearest(query, 10, ("joint",))
         assert before.joint is not None
         assert after.joint is not None
         np.testing.assert_allclose(after.joint[after.ids.index(moved.id)], moved.joint, atol=1e-5)
@@ -502,9 +502,7 @@ def test_the_graph_finds_what_the_exact_search_finds(store: VectorStore, monkeyp
         assert collection._shard.info().indexed_vectors_count == 12_000  # type: ignore[attr-defined]
         hits = 0
         for query in vectors[::600]:
-            hits += len(
-                set(collection.shortlist(query, 100).ids) & set(collection.shortlist(query, 100, exact=True).ids)
-            )
+            hits += len(set(collection.nearest(query, 100).ids) & set(collection.nearest(query, 100, exact=True).ids))
         store.discard(collection)
     assert hits / (100 * len(vectors[::600])) >= 0.98
 

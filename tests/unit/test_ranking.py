@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from sceneseek.ranking import Ranked, Ranking
 from sceneseek.request import MAX_SHORTLIST
-from sceneseek.scorer import Candidates
-from sceneseek.vectors import Floats
+from sceneseek.vectors import Candidates, Floats
 
 
 class Neighbours:
@@ -21,7 +20,7 @@ class Neighbours:
         self.images = images
         self.depths: list[int] = []
 
-    def shortlist(self, limit: int) -> Candidates:
+    def candidates(self, limit: int) -> Candidates:
         self.depths.append(limit)
         there = min(limit, self.images)
         return Candidates([str(i) for i in range(there)], np.linspace(1, 0, there, dtype=np.float32))
@@ -38,14 +37,14 @@ def everything(ranking: Ranking) -> list[Ranked]:
 
 @given(images=st.integers(0, 700), first=st.integers(1, 200))
 def test_every_image_comes_once(images: int, first: int) -> None:
-    ranking = Ranking(Neighbours(images).shortlist, scrambled, True, first)
+    ranking = Ranking(Neighbours(images).candidates, scrambled, True, first)
     assert sorted(int(ranked.id) for ranked in everything(ranking)) == list(range(images))
     assert ranking.scored == images
     assert not ranking.may_go_on(images)
 
 
 def test_a_block_is_in_the_order_of_its_scores_and_what_comes_after_does_not_move_it() -> None:
-    ranking = Ranking(Neighbours(30).shortlist, scrambled, True, 10)
+    ranking = Ranking(Neighbours(30).candidates, scrambled, True, 10)
     blocks = list(ranking.blocks())
     assert [len(block) for block in blocks] == [10, 20]
     for block in blocks:
@@ -55,12 +54,14 @@ def test_a_block_is_in_the_order_of_its_scores_and_what_comes_after_does_not_mov
 
 
 def test_an_image_knows_its_place_among_the_neighbours() -> None:
-    assert all(int(r.id) + 1 == r.neighbour for r in everything(Ranking(Neighbours(30).shortlist, scrambled, True, 10)))
+    assert all(
+        int(r.id) + 1 == r.neighbour for r in everything(Ranking(Neighbours(30).candidates, scrambled, True, 10))
+    )
 
 
 def test_nothing_is_searched_that_nobody_asks_for() -> None:
     neighbours = Neighbours(1_000)
-    ranking = Ranking(neighbours.shortlist, scrambled, True, 100)
+    ranking = Ranking(neighbours.candidates, scrambled, True, 100)
     next(ranking.blocks())
     assert neighbours.depths == [100]
     assert ranking.may_go_on(100)
@@ -68,13 +69,13 @@ def test_nothing_is_searched_that_nobody_asks_for() -> None:
 
 def test_it_ends_at_the_deepest_shortlist() -> None:
     neighbours = Neighbours(20_000)
-    assert len(everything(Ranking(neighbours.shortlist, scrambled, True, 100))) == MAX_SHORTLIST
+    assert len(everything(Ranking(neighbours.candidates, scrambled, True, 100))) == MAX_SHORTLIST
     assert neighbours.depths == [100, 400, 1_600, 6_400, 10_000]
 
 
 def test_a_least_score_leaves_out_what_is_below_it_and_looks_no_deeper() -> None:
     neighbours = Neighbours(1_000)
-    ranking = Ranking(neighbours.shortlist, scrambled, True, 100, least=0.5)
+    ranking = Ranking(neighbours.candidates, scrambled, True, 100, least=0.5)
     found = everything(ranking)
     assert neighbours.depths == [100]
     assert {r.id for r in found} == {str(i) for i in range(100) if (i * 37 % 101) / 101 >= 0.5}
@@ -82,6 +83,6 @@ def test_a_least_score_leaves_out_what_is_below_it_and_looks_no_deeper() -> None
 
 
 def test_without_a_text_the_neighbours_keep_their_order_and_have_no_score() -> None:
-    found = everything(Ranking(Neighbours(30).shortlist, lambda _: None, False, 10))
+    found = everything(Ranking(Neighbours(30).candidates, lambda _: None, False, 10))
     assert [int(ranked.id) for ranked in found] == list(range(30))
     assert {ranked.score for ranked in found} == {None}

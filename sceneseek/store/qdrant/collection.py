@@ -13,14 +13,13 @@ from qdrant_client import QdrantClient, models
 
 from sceneseek.errors import IndexUnavailable
 from sceneseek.filters import Filter, field_path, typed
-from sceneseek.scorer import Candidates
 from sceneseek.store.base import HEAD, JOINT, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.store.qdrant.connection import Connection
 from sceneseek.store.qdrant.filters import qdrant_filter
 from sceneseek.store.qdrant.lease import Lease
 from sceneseek.store.qdrant.record import GenerationRecord
 from sceneseek.store.vector_cache import CandidateVectors
-from sceneseek.vectors import Floats
+from sceneseek.vectors import Candidates, Floats
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -77,7 +76,7 @@ class QdrantCollection:
             selector = models.PointIdsList(points=list(ids))
             self._write(lambda client: client.delete(self.name, selector, wait=True))
 
-    def shortlist(
+    def nearest(
         self,
         joint: Floats,
         limit: int,
@@ -86,7 +85,7 @@ class QdrantCollection:
         where: Filter | None = None,
         deadline: float | None = None,
     ) -> Candidates:
-        """See `Collection.shortlist`; the server is asked for ids and scores only, vectors come from the cache.
+        """See `Collection.nearest`; the server is asked for ids and scores only, vectors come from the cache.
 
         Where a hundred vectors were asked for too, reading them took ten of fourteen milliseconds.
         """

@@ -8,34 +8,12 @@ takes as long as finding them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from sceneseek.bundle import Bundle
 from sceneseek.runtime import open_session
-from sceneseek.vectors import Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """A shortlist of N points, best similarity first.
-
-    Attributes:
-        ids: the points' ids.
-        similarity: (N,) joint-space cosine.
-        joint: (N, D), or None where it was not asked for.
-        head: (N, H_i), or None where it was not asked for.
-    """
-
-    ids: list[str]
-    similarity: Floats
-    joint: Floats | None = None
-    head: Floats | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
+from sceneseek.vectors import Candidates, Floats
 
 
 def best_first(candidates: Candidates, scores: Floats) -> npt.NDArray[np.int64]:
@@ -44,7 +22,7 @@ def best_first(candidates: Candidates, scores: Floats) -> npt.NDArray[np.int64]:
     return order
 
 
-class Scorer:
+class Reranker:
     """`score.onnx` of a bundle. Thread-safe.
 
     Attributes:
