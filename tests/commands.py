@@ -204,7 +204,7 @@ def _options(words: list[str], known: Mapping[str, int]) -> tuple[list[tuple[str
 def pages() -> list[Path]:
     """Every page of documentation."""
     names = ("README.md", "CONTRIBUTING.md", "RELEASING.md", "SECURITY.md")
-    return [*(ROOT / name for name in names if (ROOT / name).is_file()), *sorted((ROOT / "docs").rglob("*.md"))]
+    return [*(ROOT / name for name in names), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commented() -> list[Path]:
