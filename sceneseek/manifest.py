@@ -130,8 +130,8 @@ class Manifest(_Frozen):
     precision: Precision
     recipes: dict[str, str]
     files: dict[str, str]
-    drift: dict[str, float]
-    fidelity: dict[str, Any] = {}
+    parity_error: dict[str, float]
+    accuracy_loss: dict[str, Any] = {}
     created: str
     fingerprints: Fingerprints
 
@@ -148,7 +148,7 @@ class Manifest(_Frozen):
             "graph": self.recipes[IMAGE_GRAPH],
             "inputs": [i.model_dump(mode="json", exclude_none=True) for i in self.image_inputs],
         }
-        about = {"files", "created", "drift", "fidelity", "fingerprints"}
+        about = {"files", "created", "parity_error", "accuracy_loss", "fingerprints"}
         whole = self.model_dump(mode="json", exclude=about)
         return Fingerprints(image=_digest(image), bundle=_digest(whole))
 

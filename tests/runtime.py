@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from sceneseek_export.compose import finish
+from sceneseek_export.composition import finish
 
 
 def run(model: onnx.ModelProto, **inputs: np.ndarray) -> Any:

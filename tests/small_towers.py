@@ -9,8 +9,8 @@ from onnx import TensorProto
 
 from sceneseek.manifest import ImageInput, TextInput
 from sceneseek.vectors import Floats
-from sceneseek_export.graph_builder import GraphBuilder
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
+from sceneseek_export.subgraphs import GraphBuilder
 from sceneseek_export.towers import ImageTower, TextTower
 from sceneseek_export.towers.base import Tokens
 

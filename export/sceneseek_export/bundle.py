@@ -1,4 +1,4 @@
-"""Export itself: a pack, an alignment and a head become a verified bundle, or nothing."""
+"""A pack, an alignment and a head become a verified bundle, or nothing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from sceneseek.errors import ExportError
 from sceneseek.files import directory_in_place, sha256_of
 from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Dimensions, Manifest, Precision
 from sceneseek.manifest import Head as HeadEntry
-from sceneseek_export.compose import Graphs, image_graph, score_graph, text_graph
+from sceneseek_export.composition import TowerGraphs, image_graph, score_graph, text_graph
 from sceneseek_export.packs import Pack
-from sceneseek_export.recipe import calibrated_on, graph_recipe
+from sceneseek_export.parity import Sources, measure_parity_error
 from sceneseek_export.towers import Towers, load_towers
 from sceneseek_export.trained import Trained
-from sceneseek_export.verify import Sources, measure_drift
 
 if TYPE_CHECKING:
-    from sceneseek_export.lowering import Lowering, Sample
+    from sceneseek_export.quantization import Quantization, Sample
+import json
+from collections.abc import Iterable
+
+import onnx
+
+from sceneseek_export.packs import TextTowerSpec
+from sceneseek_export.towers import ImageTower, TextTower
 
 
 def export_bundle(
@@ -31,12 +37,12 @@ def export_bundle(
     out: Path,
     verify_on: Path | None = None,
     towers: Towers | None = None,
-    lowering: Lowering | None = None,
+    quantization: Quantization | None = None,
 ) -> Bundle:
     """Compose, write, verify and only then show a bundle.
 
-    Towers that neither the alignment nor the head reads are left out of it. A lower precision is held against
-    the same bundle in float32, which is verified first.
+    Towers that neither the alignment nor the head reads are left out of it. A bundle in a lower precision is
+    compared with the same bundle in float32, which is verified first.
 
     Args:
         pack: the recipe.
@@ -44,10 +50,10 @@ def export_bundle(
         out: the bundle's directory; replaced if it is a bundle already.
         verify_on: a folder of images for the check beside the drawn ones.
         towers: the pack's, if they are loaded already.
-        lowering: a lower precision than float32.
+        quantization: how the towers are converted to a lower precision; None is float32.
 
     Raises:
-        ExportError: the parts do not fit, a graph drifts from its source, a lower precision costs too much, or
+        ExportError: the parts do not fit, a graph differs from its source, a lower precision costs too much, or
             `out` is in the way or full.
     """
     _check_fit(pack, trained)
@@ -56,15 +62,15 @@ def export_bundle(
     towers = (towers or load_towers(pack)).only(trained.towers_read())
     trained.check_weights(towers)
     sources = Sources(towers, trained.alignment, trained.head)
-    sample = lowering.sample() if lowering else None
+    sample = quantization.sample() if quantization else None
     try:
         with directory_in_place(out) as beside:
-            _write(pack, trained, towers, Graphs.of(towers.images, towers.texts), beside)
-            drift = measure_drift(Bundle.load(beside), sources, verify_on)
-            if lowering and sample:
-                _lower(pack, trained, towers, lowering, sample, beside)
+            _write(pack, trained, towers, TowerGraphs.of(towers.images, towers.texts), beside)
+            parity_error = measure_parity_error(Bundle.load(beside), sources, verify_on)
+            if quantization and sample:
+                _quantize(pack, trained, towers, quantization, sample, beside)
             found = Manifest.read(beside / MANIFEST)
-            found.model_copy(update={"drift": drift}).write(beside / MANIFEST)
+            found.model_copy(update={"parity_error": parity_error}).write(beside / MANIFEST)
     except OSError as error:
         raise ExportError(
             f"the bundle cannot be written to {out} ({error.strerror or error})",
@@ -73,43 +79,45 @@ def export_bundle(
     return Bundle.load(out)
 
 
-def _lower(pack: Pack, trained: Trained, towers: Towers, lowering: Lowering, sample: Sample, directory: Path) -> None:
+def _quantize(
+    pack: Pack, trained: Trained, towers: Towers, quantization: Quantization, sample: Sample, directory: Path
+) -> None:
     """Put the lower precision in the place of the float32 bundle of a directory, if it costs little enough."""
-    from sceneseek_export.fidelity import check, measure_fidelity  # noqa: PLC0415 - float32 needs none of the converters
-    from sceneseek_export.lowering import compared_texts, lowered  # noqa: PLC0415
+    from sceneseek_export.accuracy_loss import check, measure_accuracy_loss  # noqa: PLC0415 - float32 needs none of the converters
+    from sceneseek_export.quantization import compared_texts, quantized  # noqa: PLC0415
 
-    calibrated = sample.calibrated_on if lowering.precision == "int8" else ()
+    calibrated = sample.calibrated_on if quantization.precision == "int8" else ()
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f"{directory.name}.fp32.") as scratch:
         whole = Path(scratch)
         for file in directory.iterdir():
             file.rename(whole / file.name)
-        pieces = lowered(towers, lowering.precision, sample.calibrated_on)
-        _write(pack, trained, towers, pieces, directory, lowering.precision, calibrated)
+        tower_graphs = quantized(towers, quantization.precision, sample.calibrated_on)
+        _write(pack, trained, towers, tower_graphs, directory, quantization.precision, calibrated)
         converted = Bundle.load(directory)
-        texts = compared_texts(lowering.data)
-        fidelity = measure_fidelity(Bundle.load(whole), converted, sample.compared_on, texts, lowering.data)
-        check(fidelity, lowering.forced)
+        texts = compared_texts(quantization.data)
+        loss = measure_accuracy_loss(Bundle.load(whole), converted, sample.compared_on, texts, quantization.data)
+        check(loss, quantization.forced)
     about = {
-        **fidelity.to_json(),
+        **loss.to_json(),
         "calibrated_on": len(calibrated),
-        "forced": lowering.forced,
+        "forced": quantization.forced,
     }
-    converted.manifest.model_copy(update={"fidelity": about}).write(directory / MANIFEST)
+    converted.manifest.model_copy(update={"accuracy_loss": about}).write(directory / MANIFEST)
 
 
 def _write(
     pack: Pack,
     trained: Trained,
     towers: Towers,
-    pieces: Graphs,
+    tower_graphs: TowerGraphs,
     directory: Path,
     precision: Precision = "fp32",
     calibrated: Sequence[Path] = (),
 ) -> None:
     alignment, head = trained.alignment, trained.head
     graphs = {
-        IMAGE_GRAPH: image_graph(towers.images, pieces.images, alignment, head),
-        TEXT_GRAPH: text_graph(towers.texts, pieces.texts, alignment, head),
+        IMAGE_GRAPH: image_graph(towers.images, tower_graphs.images, alignment, head),
+        TEXT_GRAPH: text_graph(towers.texts, tower_graphs.texts, alignment, head),
         SCORE_GRAPH: score_graph(head, alignment.joint),
     }
     tokenizers = {tower.input.tokenizer: tower.tokenizer for tower in towers.texts}
@@ -136,7 +144,7 @@ def _write(
         precision=precision,
         recipes=recipes,
         files={name: sha256_of(directory / name) for name in contents},
-        drift={},
+        parity_error={},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     ).write(directory / MANIFEST)
 
@@ -159,3 +167,46 @@ def _check_fit(pack: Pack, trained: Trained) -> None:
         )
     if "spread" in head.reads and alignment.typical is None:
         raise ExportError("the head reads how typical images lie, which the alignment does not say", "train it again")
+
+
+# Raise it with every change to the exporter after which the same towers give other vectors; a test compares the compact
+# pack's graphs with those that this number stands for.
+EXPORTER = 1
+
+
+def calibrated_on(pictures: Iterable[Path]) -> str:
+    """Hex sha256 of what a list of pictures holds, in their order."""
+    return hashlib.sha256("".join(map(sha256_of, pictures)).encode()).hexdigest()
+
+
+def graph_recipe(model: onnx.ModelProto, towers: Sequence[ImageTower | TextTower], precision: str) -> str:
+    """Hex sha256 of what a composed graph is made from.
+
+    Args:
+        model: of `sceneseek_export.composition`, where the names of all that belongs to a tower begin with its name
+            and a slash.
+        towers: those that are in it.
+        precision: how their graphs were converted, and on what they were calibrated.
+    """
+    inside = tuple(f"{tower.spec.name}/" for tower in towers)
+    made_from = {
+        tower.spec.name: {
+            "architecture": tower.spec.architecture,
+            "pooling": tower.spec.pooling if isinstance(tower.spec, TextTowerSpec) else "",
+            "weights": tower.sha256,
+            "precision": precision,
+        }
+        for tower in towers
+    }
+    graph, digest = model.graph, hashlib.sha256()
+    digest.update(json.dumps([EXPORTER, made_from], sort_keys=True).encode())
+    parts = [
+        *graph.input,
+        *graph.output,
+        *(node for node in graph.node if not node.output[0].startswith(inside)),
+        *(weight for weight in graph.initializer if not weight.name.startswith(inside)),
+    ]
+    for part in parts:
+        content = part.SerializeToString(deterministic=True)
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()

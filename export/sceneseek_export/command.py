@@ -90,8 +90,9 @@ def export(
     measured_on = (captions, split, expert)
     _check_options(precision, sample, measured_on, force)
     try:
+        from sceneseek_export.accuracy_loss import AccuracyData  # noqa: PLC0415
         from sceneseek_export.bundle import export_bundle  # noqa: PLC0415 - imports torch
-        from sceneseek_export.lowering import lowering  # noqa: PLC0415
+        from sceneseek_export.quantization import Quantization  # noqa: PLC0415
         from sceneseek_export.towers import load_towers  # noqa: PLC0415
         from sceneseek_export.trained import check_trained, find_trained  # noqa: PLC0415
     except ImportError as error:
@@ -104,8 +105,9 @@ def export(
     check_trained(pack, alignment, head)
     towers = load_towers(pack)
     trained = find_trained(pack, towers, alignment, head)
-    lower = lowering(precision, sample, measured_on, force) if sample else None
-    bundle = export_bundle(pack, trained, out, verify_on, towers, lower)
+    data = AccuracyData(sample, captions, split, expert) if sample and captions else None
+    quantization = Quantization(precision, sample, data, force) if sample else None
+    bundle = export_bundle(pack, trained, out, verify_on, towers, quantization)
     left_out = sorted({tower.name for tower in pack.towers} - {tower.name for tower in bundle.manifest.towers})
     if as_json:
         click.echo(json.dumps(_document(bundle, left_out), indent=2))
@@ -135,8 +137,8 @@ def _document(bundle: Bundle, left_out: list[str]) -> dict[str, Any]:
         "calibrated": manifest.head.calibrated,
         "left_out": left_out,
         "precision": manifest.precision,
-        "drift": manifest.drift,
-        "fidelity": manifest.fidelity,
+        "parity_error": manifest.parity_error,
+        "accuracy_loss": manifest.accuracy_loss,
     }
 
 
@@ -147,10 +149,10 @@ def _lines(manifest: Manifest, left_out: list[str]) -> Iterator[str]:
         yield "scores       not calibrated: a default curve until `sceneseek train` has seen human ratings"
     if left_out:
         yield f"left out     {', '.join(left_out)}: the head does not read them"
-    drifts = ", ".join(f"{name} {gap:.1e}" for name, gap in manifest.drift.items())
-    yield f"drift        {drifts} (largest difference from the source models)"
+    errors = ", ".join(f"{name} {gap:.1e}" for name, gap in manifest.parity_error.items())
+    yield f"parity error {errors} (largest difference from the source models)"
     if manifest.precision != "fp32":
-        from sceneseek_export.fidelity import lines_of  # noqa: PLC0415
+        from sceneseek_export.accuracy_loss import lines_of  # noqa: PLC0415
 
         yield f"precision    {manifest.precision}; beside fp32:"
-        yield from (f"             {line}" for line in lines_of(manifest.fidelity))
+        yield from (f"             {line}" for line in lines_of(manifest.accuracy_loss))

@@ -131,7 +131,7 @@ def test_a_learned_space_completes_resnet50_and_bert(
         "--out", tmp_path / "bundle", "--json",
     )  # fmt: skip
     assert exported.returncode == 0, exported.stderr
-    assert max(json.loads(exported.stdout)["drift"].values()) <= 1e-4
+    assert max(json.loads(exported.stdout)["parity_error"].values()) <= 1e-4
     assert answer(tmp_path / "bundle", "a red circle")["calibrated"] is True
 
 
@@ -211,11 +211,11 @@ def test_int8_is_calibrated_and_compared_on_the_users_pictures_and_answers(
     assert "precision    int8; beside fp32:" in exported.stdout
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["precision"] == "int8"
-    fidelity = manifest["fidelity"]
+    fidelity = manifest["accuracy_loss"]
     assert fidelity["image_cosine"]["mean"] > 0.98
     assert (fidelity["calibrated_on"], fidelity["image_cosine"]["count"]) == (8, 4)
     assert (fidelity["loss"]["recall@5"]["count"], fidelity["loss"]["tau_c"]["count"]) == (len(NAMES), len(NAMES))
-    assert max(manifest["drift"].values()) <= 1e-4
+    assert max(manifest["parity_error"].values()) <= 1e-4
     answer(tmp_path / "bundle", "a red circle")
 
 

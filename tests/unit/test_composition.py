@@ -12,9 +12,9 @@ import pytest
 
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment import Alignment, normalise
-from sceneseek_export.compose import Graphs, features_graph, score_graph
-from sceneseek_export.compose import image_graph as composed_images
-from sceneseek_export.compose import text_graph as composed_texts
+from sceneseek_export.composition import TowerGraphs, features_graph, score_graph
+from sceneseek_export.composition import image_graph as composed_images
+from sceneseek_export.composition import text_graph as composed_texts
 from sceneseek_export.heads import CosineHead, Head, pair_inputs
 from sceneseek_export.towers import ImageTower, TextTower
 from tests.small_towers import features_and_logits, image_tower, text_tower
@@ -36,10 +36,10 @@ class Small:
     text: dict[str, Floats]
 
     def image_graph(self, alignment: Alignment, head: Head) -> onnx.ModelProto:
-        return composed_images(self.towers, Graphs.of(self.towers).images, alignment, head)
+        return composed_images(self.towers, TowerGraphs.of(self.towers).images, alignment, head)
 
     def text_graph(self, alignment: Alignment, head: Head) -> onnx.ModelProto:
-        return composed_texts([self.text_tower], Graphs.of([], [self.text_tower]).texts, alignment, head)
+        return composed_texts([self.text_tower], TowerGraphs.of([], [self.text_tower]).texts, alignment, head)
 
 
 @pytest.fixture(scope="module")

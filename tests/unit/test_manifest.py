@@ -44,7 +44,7 @@ def manifest(**changes: Any) -> Manifest:
         "precision": "fp32",
         "recipes": RECIPES,
         "files": {"image.onnx": "aa", "text.onnx": "bb", "score.onnx": "cc"},
-        "drift": {},
+        "parity_error": {},
         "created": "2026-01-01T00:00:00+00:00",
     }
     return Manifest.build(**{**fields, **changes})
@@ -54,7 +54,7 @@ def test_what_comes_out_leaves_the_fingerprints_alone() -> None:
     one = manifest()
     other = manifest(
         created="2027-01-01T00:00:00+00:00",
-        drift={"image.joint": 1e-6},
+        parity_error={"image.joint": 1e-6},
         files={"image.onnx": "other", "text.onnx": "last", "score.onnx": "digits"},
     )
     assert one.fingerprints == other.fingerprints

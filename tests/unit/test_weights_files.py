@@ -13,8 +13,7 @@ import torch
 from safetensors.numpy import save
 
 from sceneseek.errors import ExportError
-from sceneseek_export.towers.tensors import read_weights
-from sceneseek_export.towers.wheels import File
+from sceneseek_export.towers.wheels import File, read_weights
 
 
 def legacy(content: Any) -> bytes:

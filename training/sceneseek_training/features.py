@@ -29,7 +29,7 @@ from sceneseek.tables import first_few
 from sceneseek.tokenizer import Tokenizer
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment import normalise
-from sceneseek_export.compose import features_graph
+from sceneseek_export.composition import features_graph
 from sceneseek_export.packs import Pack
 from sceneseek_export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
 from sceneseek_training.feature_cache import FeatureCache, content_key

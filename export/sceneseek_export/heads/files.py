@@ -14,9 +14,7 @@ from sceneseek.errors import DataError
 from sceneseek.files import UNREADABLE, write_atomic
 from sceneseek.match import MatchThreshold
 from sceneseek_export.heads.base import Head
-from sceneseek_export.heads.cosine import CosineHead
-from sceneseek_export.heads.layered import ConstantHead, LinearHead, MlpHead
-from sceneseek_export.heads.trees import TreesHead
+from sceneseek_export.heads.kinds import ConstantHead, CosineHead, LinearHead, MlpHead, TreesHead
 
 WEIGHTS, CARD = "head.npz", "head.json"
 SCHEMA = 2

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from functools import cache
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 
 from sceneseek.manifest import ImageInput, TextInput, Tower
 from sceneseek.vectors import Floats
@@ -91,3 +93,31 @@ def _provenance(spec: ImageTowerSpec | TextTowerSpec, modality: Literal["image",
         source=spec.source,
         sha256=sha256,
     )
+
+
+def image_reference(model: onnx.ModelProto) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """See `ImageTower.reference`; of a graph from ``pixels`` to ``features`` and ``logits``."""
+    session = cache(lambda: _plain_session(model))
+
+    def run(pixels: Floats) -> tuple[Floats, Floats]:
+        features, logits = session().run(["features", "logits"], {"pixels": pixels})
+        return features, logits
+
+    return run
+
+
+def text_reference(model: onnx.ModelProto) -> Callable[[Tokens, Tokens], Floats]:
+    """See `TextTower.reference`; of a graph from ``input_ids`` and ``attention_mask`` to ``text``."""
+    session = cache(lambda: _plain_session(model))
+
+    def run(input_ids: Tokens, attention_mask: Tokens) -> Floats:
+        vectors: Floats = session().run(["text"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
+        return vectors
+
+    return run
+
+
+def _plain_session(model: onnx.ModelProto) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sceneseek.manifest import TextInput, tokenizer_file
 from sceneseek_export.packs import TextTowerSpec
-from sceneseek_export.piece import piece
+from sceneseek_export.subgraphs import subgraph
 from sceneseek_export.towers.base import TextTower
 from sceneseek_export.towers.pretrained import limit, load_model, load_tokenizer, open_checkpoint, text_module
 
@@ -73,7 +73,7 @@ def _to_onnx(module: _Bert) -> onnx.ModelProto:
 
 def _first() -> onnx.ModelProto:
     """``tokens`` (N, L, T) to ``text`` (N, T): the first of each text."""
-    return piece(
+    return subgraph(
         "first (float[N,L,T] tokens) => (float[N,T] text) { text = Gather<axis = 1>(tokens, zero) }",
         zero=np.array(0, np.int64),
     )
@@ -81,7 +81,7 @@ def _first() -> onnx.ModelProto:
 
 def _mean() -> onnx.ModelProto:
     """``tokens`` (N, L, T) and ``mask`` (N, L) to ``text`` (N, T): the mean where the mask is 1."""
-    return piece(
+    return subgraph(
         """
         mean (float[N,L,T] tokens, int64[N,L] mask) => (float[N,T] text) {
             weight = Cast<to = 1>(mask)

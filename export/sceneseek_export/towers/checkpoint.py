@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sceneseek.errors import ExportError
-from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
-from sceneseek_export.packs.pack import FOLDER, HUB
+from sceneseek_export.packs import FOLDER, HUB, ImageTowerSpec, TextTowerSpec
 
 # The hub's client reads this when it is first imported, which only this package does.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

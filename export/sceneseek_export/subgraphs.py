@@ -1,40 +1,91 @@
-"""The pieces around the towers, each a small ONNX graph written out as text, with its weights attached.
+"""The subgraphs around the towers, and the two ways in which subgraphs are written here.
 
-ONNX's own textual syntax (onnx.parser) is used so that a reader sees the formula; `alignment` and `heads`
-hold the same formulas in numpy, and `verify` compares the two.
+`subgraph` takes ONNX's own textual syntax (onnx.parser), for formulas: `alignment` and `heads` hold the same ones in
+numpy, and `parity` compares the two. `GraphBuilder` adds operator by operator, for networks, which are loops over
+layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper, parser
 
 from sceneseek.manifest import ImageInput
 from sceneseek_export.alignment import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical
-from sceneseek_export.piece import IR_VERSION, piece
 
-__all__ = [
-    "IR_VERSION",
-    "class_names",
-    "clipped",
-    "image_block",
-    "image_hubness",
-    "linear_unit",
-    "mean_direction",
-    "piece",
-    "pixels_to_tower",
-    "side_by_side",
-    "text_block",
-    "text_hubness",
-    "text_spread",
-    "unit",
-]
+OPSET = 17
+IR_VERSION = 10
+
+_HEADER = f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>'
+
+
+def subgraph(text: str, **weights: np.ndarray | np.generic) -> onnx.ModelProto:
+    """A model of ONNX's textual syntax, with its weights by name."""
+    model = parser.parse_model(f"{_HEADER}\n{text}")
+    for name, value in weights.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return model
+
+
+class GraphBuilder:
+    """A graph under construction. Names are numbered in the order of the calls, so equal calls give equal bytes."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: list[onnx.TensorProto] = []
+
+    def weight(self, value: np.ndarray | np.generic) -> str:
+        """Add an array that several operators share; the name of its tensor."""
+        name = f"weight.{len(self._weights)}"
+        self._weights.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name))
+        return name
+
+    def op(self, kind: str, *inputs: str | np.ndarray | np.generic, outputs: int = 1, **attributes: Any) -> str:
+        """Add an operator; arrays among its inputs become weights. Returns the name of its first output.
+
+        The others are named like it, with ``.1``, ``.2``, ... behind.
+        """
+        first = f"{kind}.{len(self._nodes)}"
+        names = [first, *(f"{first}.{i}" for i in range(1, outputs))]
+        wired = [value if isinstance(value, str) else self.weight(value) for value in inputs]
+        self._nodes.append(helper.make_node(kind, wired, names, name=first, **attributes))
+        return first
+
+    def build(
+        self,
+        name: str,
+        inputs: dict[str, tuple[int, Sequence[int | str]]],
+        outputs: dict[str, tuple[str, Sequence[int | str]]],
+    ) -> onnx.ModelProto:
+        """The checked model.
+
+        Args:
+            name: the graph's.
+            inputs: by name an element type of `onnx.TensorProto` and a shape.
+            outputs: by name the tensor that it is, and its shape; float32.
+        """
+        ends = [helper.make_node("Identity", [tensor], [out], name=out) for out, (tensor, _) in outputs.items()]
+        graph = helper.make_graph(
+            [*self._nodes, *ends],
+            name,
+            [helper.make_tensor_value_info(given, kind, shape) for given, (kind, shape) in inputs.items()],
+            [helper.make_tensor_value_info(out, TensorProto.FLOAT, shape) for out, (_, shape) in outputs.items()],
+            self._weights,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        model.producer_name = model.producer_version = ""
+        onnx.checker.check_model(model, full_check=True)
+        return model
 
 
 def pixels_to_tower(spec: ImageInput) -> onnx.ModelProto:
     """``pixels`` uint8 (N, H, W, 3) to ``normalised`` float32 (N, 3, H, W)."""
     shape = f"N,{spec.height},{spec.width},3"
-    return piece(
+    return subgraph(
         f"""
         pixels (uint8[{shape}] pixels) => (float[N,3,{spec.height},{spec.width}] normalised) {{
             levels = Cast<to = 1>(pixels)
@@ -49,7 +100,7 @@ def pixels_to_tower(spec: ImageInput) -> onnx.ModelProto:
 
 def class_names(names: ClassNames) -> onnx.ModelProto:
     """``logits`` (N, C) to ``names`` (N, T): ConSE, of length 1."""
-    return piece(
+    return subgraph(
         """
         names (float[N,C] logits) => (float[N,T] names) {
             scaled = Div(logits, temperature)
@@ -74,7 +125,7 @@ def mean_direction(count: int) -> onnx.ModelProto:
     """``x0`` ... (N, T) each to ``y`` (N, T): their sum, scaled to length 1."""
     names = [f"x{i}" for i in range(count)]
     inputs = ", ".join(f"float[N,T] {name}" for name in names)
-    return piece(
+    return subgraph(
         f"""
         mean_direction ({inputs}) => (float[N,T] y) {{
             sum = Sum({", ".join(names)})
@@ -88,7 +139,7 @@ def mean_direction(count: int) -> onnx.ModelProto:
 
 def clipped(limits: FeatureRange) -> onnx.ModelProto:
     """``x`` (N, F) brought into a range, as ``y``."""
-    return piece(
+    return subgraph(
         """
         clipped (float[N,F] x) => (float[N,F] y) {
             below = Min(x, high)
@@ -102,7 +153,7 @@ def clipped(limits: FeatureRange) -> onnx.ModelProto:
 def image_hubness(hubness: Hubness) -> onnx.ModelProto:
     """``z`` (N, D) of images to ``joint`` (N, D + 2)."""
     weight = np.float32(hubness.weight)
-    return piece(
+    return subgraph(
         """
         image_hubness (float[N,D] z) => (float[N,J] joint) {
             similarity = MatMul(z, bank)
@@ -130,7 +181,7 @@ def image_hubness(hubness: Hubness) -> onnx.ModelProto:
 def text_hubness(hubness: Hubness) -> onnx.ModelProto:
     """``z`` (N, D) of texts to ``joint`` (N, D + 2)."""
     weight = np.float32(hubness.weight)
-    return piece(
+    return subgraph(
         """
         text_hubness (float[N,D] z) => (float[N,J] joint) {
             rows = Slice(z, start, end, axis)
@@ -151,7 +202,7 @@ def text_hubness(hubness: Hubness) -> onnx.ModelProto:
 def text_spread(typical: Typical, block: int, share: float) -> onnx.ModelProto:
     """``z`` (N, d), a block of texts of this share, to ``spread`` (N, 2): mean and deviation of its cosines."""
     scale = np.sqrt(np.float32(share))
-    return piece(
+    return subgraph(
         """
         text_spread (float[N,D] z) => (float[N,2] spread) {
             mean = MatMul(z, centre)
@@ -166,7 +217,7 @@ def text_spread(typical: Typical, block: int, share: float) -> onnx.ModelProto:
 
 def unit(source: str, result: str) -> onnx.ModelProto:
     """Rows of `source` (N, K) scaled to length 1."""
-    return piece(
+    return subgraph(
         f"""
         unit (float[N,K] {source}) => (float[N,K] {result}) {{
             length = ReduceL2<axes = [1], keepdims = 1>({source})
@@ -179,7 +230,7 @@ def unit(source: str, result: str) -> onnx.ModelProto:
 
 def linear_unit(weight: np.ndarray, bias: np.ndarray, share: float) -> onnx.ModelProto:
     """``x`` (N, K) to ``y`` (N, d): sqrt(share) * normalise(weight x + bias)."""
-    return piece(
+    return subgraph(
         """
         linear_unit (float[N,K] x) => (float[N,D] y) {
             mapped = Gemm<transB = 1>(x, weight, bias)
@@ -209,4 +260,4 @@ def side_by_side(count: int) -> onnx.ModelProto:
     """``x0`` ... to ``y``: columns joined."""
     names = [f"x{i}" for i in range(count)]
     inputs = ", ".join(f"float[N,K{i}] {name}" for i, name in enumerate(names))
-    return piece(f"side_by_side ({inputs}) => (float[N,K] y) {{ y = Concat<axis = 1>({', '.join(names)}) }}")
+    return subgraph(f"side_by_side ({inputs}) => (float[N,K] y) {{ y = Concat<axis = 1>({', '.join(names)}) }}")

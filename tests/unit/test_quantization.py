@@ -15,12 +15,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from PIL import Image
 
 from sceneseek.errors import ExportError
+from sceneseek.sample_queries import QUERIES
 from sceneseek.vectors import Floats
-from sceneseek_export.compose import Composition, Output
-from sceneseek_export.graphs import piece
-from sceneseek_export.precision import Feed, dynamic_int8, half, static_int8
+from sceneseek_export.accuracy_loss import AccuracyData
+from sceneseek_export.composition import Composition, Output
+from sceneseek_export.quantization import (
+    CALIBRATION_IMAGES,
+    COMPARED_IMAGES,
+    COMPARED_TEXTS,
+    Feed,
+    Quantization,
+    Sample,
+    compared_texts,
+    dynamic_int8,
+    half,
+    quantized,
+    static_int8,
+)
+from sceneseek_export.subgraphs import subgraph
+from sceneseek_export.towers import Towers
+from tests.small_towers import image_tower, text_tower
 
 ROOT = Path(__file__).parents[2]
 FEATURES = 16
@@ -34,7 +51,7 @@ def convolutional(seed: int = 0) -> onnx.ModelProto:
         drawn: Floats = rng.normal(size=shape).astype(np.float32)
         return drawn / np.float32(np.sqrt(np.prod(shape[1:])))
 
-    return piece(
+    return subgraph(
         """
         net (float[N,3,16,16] pixels) => (float[N,F] features) {
             a = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(pixels, stem, bias)
@@ -61,7 +78,7 @@ def transformer(seed: int = 0, width: int = 16) -> onnx.ModelProto:
     """``x`` (N, L, 16) float32 to ``y`` (N, L, 16): one attention with its residual."""
     rng = np.random.default_rng(seed)
     q, k, v, o = ((rng.normal(size=(width, width)) / np.sqrt(width)).astype(np.float32) for _ in range(4))
-    return piece(
+    return subgraph(
         """
         net (float[N,L,16] x) => (float[N,L,16] y) {
             query = MatMul(x, q)
@@ -135,7 +152,7 @@ def test_a_converted_tower_composes_with_float32_pieces(name: str) -> None:
     tower = convert(make())
     (pixels,), (features,) = ends(tower)
     composition = Composition()
-    doubled = piece("doubled (float x) => (float y) { y = Mul(x, two) }", two=np.float32(2))
+    doubled = subgraph("doubled (float x) => (float y) { y = Mul(x, two) }", two=np.float32(2))
     found = composition.add("tower", tower, **{pixels.name: "input"})[features.name]
     found = composition.add("doubled", doubled, x=found)["y"]
     shape = [dim.dim_param or dim.dim_value for dim in pixels.type.tensor_type.shape.dim]
@@ -150,7 +167,7 @@ def test_a_converted_tower_composes_with_float32_pieces(name: str) -> None:
 
 def test_the_same_input_gives_the_same_bytes_in_every_process() -> None:
     program = (
-        "import hashlib, tests.unit.test_precision as t\n"
+        "import hashlib, tests.unit.test_quantization as t\n"
         "for make, convert in t.CONVERSIONS.values():\n"
         "    print(hashlib.sha256(convert(make()).SerializeToString(deterministic=True)).hexdigest())"
     )
@@ -213,7 +230,7 @@ def test_static_int8_needs_an_image() -> None:
 
 
 def test_static_int8_of_a_graph_with_nothing_to_quantise_is_an_error() -> None:
-    nothing = piece("net (float[N,3,16,16] pixels) => (float[N,3,16,16] y) { y = Sigmoid(pixels) }")
+    nothing = subgraph("net (float[N,3,16,16] pixels) => (float[N,3,16,16] y) { y = Sigmoid(pixels) }")
     with pytest.raises(ExportError, match="nothing to quantise"):
         static_int8(nothing, batches(1))
 
@@ -252,7 +269,7 @@ def test_half_computes_in_float16_between_float32_ends(make: Any) -> None:
 
 def test_half_of_a_mask_of_the_most_negative_number_gives_numbers() -> None:
     lowest = np.finfo(np.float32).min
-    masked = piece(
+    masked = subgraph(
         """
         masked (float[N,L] keep) => (float[N,L] share) {
             away = Sub(one, keep)
@@ -264,3 +281,71 @@ def test_half_of_a_mask_of_the_most_negative_number_gives_numbers() -> None:
     )
     found = run(half(masked), {"keep": np.array([[1, 1, 0]], np.float32)})
     np.testing.assert_allclose(found, [[0.5, 0.5, 0]], atol=1e-3)
+
+
+def folder_of(folder: Path, count: int) -> Path:
+    for i in range(count):
+        path = folder / f"{i % 3}" / f"{i:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (i % 256, 40, 200 - i % 200)).save(path)
+    return folder
+
+
+def test_no_picture_is_both_calibrated_and_compared_on_and_broken_ones_are_passed_over(tmp_path: Path) -> None:
+    folder_of(tmp_path, 12)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("no picture by its name")
+    sample = Sample.of(Quantization("int8", tmp_path))
+    assert (len(sample.calibrated_on), len(sample.compared_on)) == (8, 4)
+    assert not set(sample.calibrated_on) & set(sample.compared_on)
+
+
+def test_of_many_pictures_only_so_many_as_help_are_read_evenly_over_the_folder(tmp_path: Path) -> None:
+    folder_of(tmp_path, 400)
+    sample = Sample.of(Quantization("int8", tmp_path))
+    used = (*sample.calibrated_on, *sample.compared_on)
+    assert len(used) == CALIBRATION_IMAGES + COMPARED_IMAGES
+    assert {path.parent.name for path in used} == {"0", "1", "2"}
+
+
+def test_pictures_that_losses_are_measured_on_calibrate_nothing(tmp_path: Path) -> None:
+    folder_of(tmp_path / "images", 30)
+    measured = [f"{i % 3}/{i:03d}.png" for i in range(0, 30, 2)]
+    (tmp_path / "split.txt").write_text("\n".join(measured))
+    data = AccuracyData(tmp_path / "images", tmp_path / "captions.tsv", tmp_path / "split.txt")
+    sample = Sample.of(Quantization("int8", tmp_path / "images", data))
+    used = {str(p.relative_to(tmp_path / "images")) for p in (*sample.calibrated_on, *sample.compared_on)}
+    assert len(used) == 15
+    assert not used & set(measured)
+
+
+def test_too_few_pictures_are_refused_with_how_many_are_enough(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"holds 5 pictures .* needs 9 at least.*192 are enough"):
+        Sample.of(Quantization("int8", folder_of(tmp_path, 5)))
+
+
+def test_texts_are_the_users_captions_or_queries_of_our_own(tmp_path: Path) -> None:
+    assert compared_texts(None) == list(QUERIES)
+    captions = tmp_path / "captions.tsv"
+    rows = [f"{i}.png\t{i}#0\tcaption {i}" for i in range(300)]
+    captions.write_text("\n".join(["image\tcaption_id\tcaption", *rows]) + "\n")
+    texts = compared_texts(AccuracyData(tmp_path, captions))
+    assert len(texts) == COMPARED_TEXTS
+    assert (texts[0], texts[-1]) == ("caption 0", "caption 299")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_every_tower_is_lowered_in_its_way(precision: str, tmp_path: Path) -> None:
+    towers = Towers((image_tower("eye", 8, 6, 3),), (text_tower("ear", 6),))
+    pictures = sorted(folder_of(tmp_path, 6).rglob("*.png"))
+    if precision == "int8":  # a text tower without a matrix product has nothing to quantise, and says so
+        with pytest.raises(ExportError, match="nothing to quantise"):
+            quantized(towers, "int8", pictures)
+        towers = Towers(towers.images, ())
+    pieces = quantized(towers, precision, pictures)  # type: ignore[arg-type]
+    kinds = {node.op_type for node in pieces.images["eye"].graph.node}
+    assert ("QuantizeLinear" in kinds) == (precision == "int8")
+    weights = [w for w in pieces.images["eye"].graph.initializer if np.prod(w.dims) > 100]
+    assert weights
+    # 10 is float16, 3 is int8 in ONNX's list of types.
+    assert {w.data_type for w in weights} == {10 if precision == "fp16" else 3}

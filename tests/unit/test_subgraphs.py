@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sceneseek.vectors import Floats
-from sceneseek_export import graphs, head_graphs
+from sceneseek_export import head_subgraphs, subgraphs
 from sceneseek_export.alignment import ClassNames, FeatureRange, Hubness, Typical, normalise
-from sceneseek_export.compose import Composition
+from sceneseek_export.composition import Composition
 from tests.runtime import run
 from tests.weights import drawn_alignment, numbers
 
@@ -28,14 +28,14 @@ def test_class_names_combine_as_in_the_reference(seed: int, count: int, top: int
     rng = np.random.default_rng(seed)
     names = ClassNames(("t",), unit_rows(rng, 12, 6), temperature=1.5, top=top)
     logits = 3 * numbers(rng, count, 12)
-    np.testing.assert_allclose(run(graphs.class_names(names), logits=logits), names.combine_one(logits), atol=2e-6)
+    np.testing.assert_allclose(run(subgraphs.class_names(names), logits=logits), names.combine_one(logits), atol=2e-6)
 
 
 @many
 @given(seed=seeds, count=counts, classifiers=st.integers(2, 4))
 def test_the_mean_direction_is_that_of_all_classifiers(seed: int, count: int, classifiers: int) -> None:
     rows = numbers(np.random.default_rng(seed), classifiers, count, 6)
-    found = run(graphs.mean_direction(classifiers), **{f"x{i}": x for i, x in enumerate(rows)})
+    found = run(subgraphs.mean_direction(classifiers), **{f"x{i}": x for i, x in enumerate(rows)})
     np.testing.assert_allclose(found, normalise(rows.sum(axis=0)), atol=2e-6)
 
 
@@ -46,7 +46,7 @@ def test_features_are_clipped_as_in_the_reference(seed: int, count: int, endless
     low = numbers(rng, 5)
     high = np.full(5, np.inf, np.float32) if endless else low + 1
     limits, features = FeatureRange(low, high), numbers(rng, count, 5, scale=3)
-    np.testing.assert_array_equal(run(graphs.clipped(limits), x=features), limits.clip(features))
+    np.testing.assert_array_equal(run(subgraphs.clipped(limits), x=features), limits.clip(features))
 
 
 @many
@@ -55,7 +55,7 @@ def test_hubness_lengthens_images_and_texts_as_in_the_reference(seed: int, count
     rng = np.random.default_rng(seed)
     z, texts = unit_rows(rng, count, 13), unit_rows(rng, 4, 13)
     hubness = Hubness(unit_rows(rng, 20, 13), neighbours, weight=0.3)
-    images, said = run(graphs.image_hubness(hubness), z=z), run(graphs.text_hubness(hubness), z=texts)
+    images, said = run(subgraphs.image_hubness(hubness), z=z), run(subgraphs.text_hubness(hubness), z=texts)
     r = np.sort(z @ hubness.bank.T, axis=1)[:, -neighbours:].mean(axis=1, keepdims=True)
     expected = np.concatenate([z, -np.sqrt(0.3) * r, np.sqrt(0.3 * (1 - r**2))], axis=1) / np.sqrt(1.3)
     np.testing.assert_allclose(images, expected, atol=2e-6)
@@ -66,7 +66,7 @@ def test_hubness_lengthens_images_and_texts_as_in_the_reference(seed: int, count
 
 def test_an_image_that_is_a_text_of_the_bank_itself_has_finite_vectors() -> None:
     z = unit_rows(np.random.default_rng(0), 30, 13)
-    assert np.isfinite(run(graphs.image_hubness(Hubness(z, 1, 0.2)), z=z)).all()  # r is 1, but for rounding
+    assert np.isfinite(run(subgraphs.image_hubness(Hubness(z, 1, 0.2)), z=z)).all()  # r is 1, but for rounding
 
 
 @many
@@ -77,7 +77,9 @@ def test_the_spread_of_a_text_is_that_of_the_reference(seed: int, count: int, sh
         (numbers(rng, 8, scale=0.1), numbers(rng, 5, scale=0.1)), (numbers(rng, 3, 8), numbers(rng, 5, 5))
     )
     texts = [unit_rows(rng, count, 8), unit_rows(rng, count, 5)]
-    found = [run(graphs.text_spread(typical, i, share), z=np.sqrt(np.float32(share)) * u) for i, u in enumerate(texts)]
+    found = [
+        run(subgraphs.text_spread(typical, i, share), z=np.sqrt(np.float32(share)) * u) for i, u in enumerate(texts)
+    ]
     np.testing.assert_allclose(np.concatenate(found, axis=1), typical.spread(texts), atol=1e-5)
 
 
@@ -85,8 +87,8 @@ def test_a_learned_block_gives_directions_scaled_to_its_share() -> None:
     block = drawn_alignment().blocks[0]
     rng = np.random.default_rng(3)
     for piece, weight, bias in (
-        (graphs.image_block(block), block.image_weight, block.image_bias),
-        (graphs.text_block(block), block.text_weight, block.text_bias),
+        (subgraphs.image_block(block), block.image_weight, block.image_bias),
+        (subgraphs.text_block(block), block.text_weight, block.text_bias),
     ):
         x = numbers(rng, 9, weight.shape[1])
         y = run(piece, x=x)
@@ -95,9 +97,9 @@ def test_a_learned_block_gives_directions_scaled_to_its_share() -> None:
 
 
 def test_no_head_is_a_row_of_no_numbers_for_each_input() -> None:
-    assert run(head_graphs.no_head(), x=np.ones((3, 4), np.float32)).shape == (3, 0)
+    assert run(head_subgraphs.no_head(), x=np.ones((3, 4), np.float32)).shape == (3, 0)
 
 
 def test_wiring_a_piece_by_wrong_names_is_refused() -> None:
     with pytest.raises(ValueError, match="takes"):
-        Composition().add("piece", head_graphs.no_head(), y="x")
+        Composition().add("piece", head_subgraphs.no_head(), y="x")

@@ -1,11 +1,11 @@
 """What a lower precision costs: a converted bundle beside the float32 bundle of the same parts.
 
-Two bundles, images and texts become a `Fidelity`: cosines of the joint vectors, differences of the scores, and,
+Two bundles, images and texts become an `AccuracyLoss`: cosines of the joint vectors, differences of the scores, and,
 where captions or ratings are given, what is lost in recall@5 and in Kendall's tau-c. Both sides are measured in
 one run on the same data, each by its own graphs and scorer. Recall is that of the order a user sees, by score
 (``rescored.recall@5`` of `sceneseek_evaluation.retrieval`); tau-c is in the published protocol
 (`sceneseek_evaluation.agreement`).
-How a graph is converted is not known here.
+`quantization` converts the graphs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
-class FidelityData:
+class AccuracyData:
     """Captioned images, and maybe human ratings of them, to measure what is lost.
 
     Attributes:
@@ -123,7 +123,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Fidelity:
+class AccuracyLoss:
     """What was found.
 
     Attributes:
@@ -155,7 +155,7 @@ class Fidelity:
 
 
 def lines_of(document: Mapping[str, Any]) -> list[str]:
-    """What `Fidelity.to_json` wrote, as a person reads it."""
+    """What `AccuracyLoss.to_json` wrote, as a person reads it."""
     named = (("images", "image_cosine"), ("texts", "text_cosine"), ("texts in a batch", "batch_cosine"))
     lines = [
         f"cosine of {what}: mean {document[name]['mean']:.4f}, least {document[name]['least']:.4f} "
@@ -169,14 +169,14 @@ def lines_of(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def measure_fidelity(
+def measure_accuracy_loss(
     fp32: Bundle,
     converted: Bundle,
     images: Sequence[Path],
     texts: Sequence[str],
-    data: FidelityData | None = None,
+    data: AccuracyData | None = None,
     device: Device = "cpu",
-) -> Fidelity:
+) -> AccuracyLoss:
     """Compare two bundles of the same parts.
 
     Args:
@@ -202,7 +202,7 @@ def measure_fidelity(
         score_pairs(Reranker(bundle), pictures, words, *pairs)
         for bundle, pictures, words in zip((fp32, converted), image_vectors, text_vectors, strict=True)
     ]
-    return Fidelity(
+    return AccuracyLoss(
         image_cosine=Cosine.of(image_vectors[1].joint, image_vectors[0].joint),
         text_cosine=Cosine.of(text_vectors[1].joint, text_vectors[0].joint),
         batch_cosine=Cosine.of(text_vectors[1].joint, encoders[1].encode(queries).joint),
@@ -211,7 +211,7 @@ def measure_fidelity(
     )
 
 
-def check(fidelity: Fidelity, forced: bool = False, limits: Limits = LIMITS) -> None:
+def check(found: AccuracyLoss, forced: bool = False, limits: Limits = LIMITS) -> None:
     """Refuse what costs too much; where it is forced, log it instead.
 
     Raises:
@@ -219,14 +219,14 @@ def check(fidelity: Fidelity, forced: bool = False, limits: Limits = LIMITS) -> 
     """
     over = []
     for what, cosine, least in (
-        ("images", fidelity.image_cosine, limits.image_cosine),
-        ("texts", fidelity.text_cosine, limits.text_cosine),
+        ("images", found.image_cosine, limits.image_cosine),
+        ("texts", found.text_cosine, limits.text_cosine),
     ):
         if not cosine.mean >= least:
             over.append(f"the mean cosine of {what} to fp32 is {cosine.mean:.4f}, under {least:g}")
     for name, most in ((RECALL, limits.recall), (TAU_C, limits.tau_c)):
-        if name in fidelity.loss and not fidelity.loss[name].points <= most:
-            loss = fidelity.loss[name]
+        if name in found.loss and not found.loss[name].points <= most:
+            loss = found.loss[name]
             over.append(
                 f"{name} (x100) falls by {loss.points:.2f} from {loss.fp32:.2f} to {loss.converted:.2f}, over {most:g}"
             )
@@ -246,7 +246,7 @@ def _one_by_one(encoder: TextEncoder, queries: Sequence[str]) -> Vectors:
     return Vectors(np.concatenate([v.joint for v in found]), np.concatenate([v.head for v in found]))
 
 
-def _losses(fp32: Bundle, converted: Bundle, data: FidelityData, device: Device) -> dict[str, Loss]:
+def _losses(fp32: Bundle, converted: Bundle, data: AccuracyData, device: Device) -> dict[str, Loss]:
     (recall, queries), (converted_recall, _) = (_recall(bundle, data, device) for bundle in (fp32, converted))
     losses = {RECALL: Loss(100 * recall, 100 * converted_recall, queries)}
     if data.expert is not None:
@@ -255,20 +255,20 @@ def _losses(fp32: Bundle, converted: Bundle, data: FidelityData, device: Device)
     return losses
 
 
-def _recall(bundle: Bundle, data: FidelityData, device: Device) -> tuple[float, int]:
+def _recall(bundle: Bundle, data: AccuracyData, device: Device) -> tuple[float, int]:
     """recall@5 in the order by score, and of how many captions."""
     rows = read_captions(data.captions)
     if data.split is not None:
         chosen = set(read_split(data.split))
         rows = [row for row in rows if row.image in chosen]
-    with tempfile.TemporaryDirectory(prefix="sceneseek-fidelity-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="sceneseek-loss-") as scratch:
         store = open_store(f"file:{scratch}/index")
         # No intervals: what is asked is how two figures of the same captions differ.
         report = evaluate_retrieval(bundle, data.images, rows, store, device, Bootstrap(replicates=0))
     return report.figures[f"{RESCORED}{RECALL}"].value or 0.0, report.queries
 
 
-def _tau_c(bundle: Bundle, data: FidelityData, expert: Path, device: Device) -> tuple[float, int]:
+def _tau_c(bundle: Bundle, data: AccuracyData, expert: Path, device: Device) -> tuple[float, int]:
     """Kendall's tau-c as published, and of how many rated pairs; 0 where it is not defined."""
     ratings = read_expert(expert, data.images, Captions.read(data.captions))
     report = evaluate_ratings(bundle, ratings, device=device, bootstrap=Bootstrap(replicates=0))

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sceneseek.vectors import Floats
-from sceneseek_export import head_graphs
-from sceneseek_export.compose import score_graph
+from sceneseek_export import head_subgraphs
+from sceneseek_export.composition import score_graph
 from sceneseek_export.heads import INPUTS, CosineHead, Head, pair_inputs
-from sceneseek_export.heads.inputs import OF_TEXT
+from sceneseek_export.heads.base import OF_TEXT
 from tests.runtime import run
 from tests.weights import CALIBRATION, CURVE, drawn_head, drawn_inputs
 
@@ -42,11 +42,11 @@ def split(head: Head, images: Floats, features: Floats, text_joint: Floats, text
     """Scores as a bundle computes them: shares first, then the pairs. The arguments are those of `pair_inputs`."""
     offered = {"similarity": images @ text_joint, "image_joint": images, "text_joint": text_joint}
     if head.image_width:
-        offered["image_head"] = run(head_graphs.image_share(head), image=features)
+        offered["image_head"] = run(head_subgraphs.image_share(head), image=features)
         assert offered["image_head"].shape == (len(images), head.image_width)
     if head.text_width:
         read = {name: array[None] for name, array in (("text", text), ("spread", spread)) if name in head.reads}
-        offered["text_head"] = run(head_graphs.text_share(head), **read)[0]
+        offered["text_head"] = run(head_subgraphs.text_share(head), **read)[0]
         assert offered["text_head"].shape == (head.text_width,)
     model = score_graph(head, images.shape[1])
     scores: Floats = run(model, **{name: offered[name] for name in takes(model)})
@@ -130,7 +130,7 @@ def test_shares_are_one_number_of_a_sum_a_layer_of_a_network_and_the_features_of
 
 def test_the_share_of_trees_is_the_features_as_they_are() -> None:
     head, (_, features, *_) = drawn_head("catboost", WIDTHS), drawn_inputs(np.random.default_rng(2), 3, WIDTHS)
-    np.testing.assert_array_equal(run(head_graphs.image_share(head), image=features), features)
+    np.testing.assert_array_equal(run(head_subgraphs.image_share(head), image=features), features)
 
 
 @pytest.mark.parametrize("curve", [CALIBRATION, CURVE], ids=["logistic", "isotonic"])

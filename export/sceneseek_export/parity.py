@@ -1,13 +1,13 @@
-"""The finished graphs against the source models, before a bundle becomes visible.
+"""Parity of the finished graphs with the source models, checked before a bundle becomes visible.
 
 The source side is made of the parts: each tower's own reference (a checkpoint in torch, with transformers' tokenizer;
 a graph that is written here, alone and unoptimised), the alignment and the head in numpy. The bundle's side is what
-will serve: `tokenizers` and ONNX Runtime on the composed graphs, in batches and one by one. Drift is the largest
-absolute difference of any number.
+will serve: `tokenizers` and ONNX Runtime on the composed graphs, in batches and one by one. The parity
+error of an output is the largest absolute difference of any of its numbers.
 
-A tree asks whether a number is over a border. Where it lies on one, the last digit decides between two leaves,
-and of a million questions some do. So the shares of trees, which are their inputs, have a drift of their own
-(beside the largest of them), and their scores are compared on the inputs that the graphs give.
+A tree asks whether a number is over a border. Where it lies on one, the last digit decides between two leaves, which
+happens to some of a million numbers. So the shares of trees, which are their inputs, have an error of their own
+(relative to the largest of them), and their scores are compared on the inputs that the graphs give.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sceneseek.reranker import Reranker
 from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_export.alignment import Alignment, normalise
 from sceneseek_export.heads import Head, TreesHead, pair_inputs
-from sceneseek_export.heads.inputs import OF_TEXT
+from sceneseek_export.heads.base import OF_TEXT
 from sceneseek_export.towers import Towers
 
 LIMIT = 1e-4
@@ -58,7 +58,7 @@ class Sources:
     head: Head
 
 
-def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) -> dict[str, float]:
+def measure_parity_error(bundle: Bundle, sources: Sources, folder: Path | None = None) -> dict[str, float]:
     """The largest absolute difference by graph output.
 
     Args:
@@ -80,7 +80,7 @@ def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) 
     alone = image_encoder.encode(images[:1])
     texts_together = text_encoder.encode(texts)
     texts_alone = [text_encoder.encode([text]) for text in texts]
-    drift = {
+    errors = {
         "image.joint": max(_gap(together.joint, image_joint), _gap(alone.joint, image_joint[:1])),
         "text.joint": max(
             _gap(texts_together.joint, text_joint),
@@ -90,8 +90,8 @@ def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) 
     trees = sources.head if isinstance(sources.head, TreesHead) else None
     if trees is not None:
         text_shares = [{"text": text_unit, "spread": text_spread}[name] for name in OF_TEXT if name in trees.widths]
-        drift["image.head"] = _relative_gap(together.head, [image_features] if "image" in trees.widths else [])
-        drift["text.head"] = _relative_gap(texts_together.head, text_shares)
+        errors["image.head"] = _relative_gap(together.head, [image_features] if "image" in trees.widths else [])
+        errors["text.head"] = _relative_gap(texts_together.head, text_shares)
     reranker = Reranker(bundle)
     gaps = []
     for i in range(len(texts)):
@@ -102,14 +102,14 @@ def measure_drift(bundle: Bundle, sources: Sources, folder: Path | None = None) 
         if trees is not None:
             inputs_of |= _given(trees, together, texts_together.joint[i], texts_together.head[i])
         gaps.append(_gap(scores, sources.head.score(inputs_of)))
-    drift["score"] = max(gaps)
-    for name, gap in drift.items():
+    errors["score"] = max(gaps)
+    for name, gap in errors.items():
         if not gap <= LIMIT:
             raise ExportError(
                 f"{name} differs from its source model by {gap:.2e}, over the limit of {LIMIT:.0e}",
                 "the exporter and the runtime disagree: check the pinned versions in constraints.txt",
             )
-    return drift
+    return errors
 
 
 def drawn_pictures() -> Iterator[Picture]:

@@ -20,19 +20,19 @@ from sceneseek.errors import DataError, ExportError
 from sceneseek.files import sha256_of
 from sceneseek.manifest import Dimensions, Head, ImageInput, Manifest, TextInput
 from sceneseek.vectors import Floats
-from sceneseek_export.fidelity import (
+from sceneseek_export.accuracy_loss import (
     RECALL,
     TAU_C,
+    AccuracyData,
+    AccuracyLoss,
     Cosine,
     Difference,
-    Fidelity,
-    FidelityData,
     Limits,
     Loss,
     check,
-    measure_fidelity,
+    measure_accuracy_loss,
 )
-from sceneseek_export.graphs import piece
+from sceneseek_export.subgraphs import subgraph
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "yellow": (230, 220, 40)}
 SIDE = 8
@@ -54,7 +54,7 @@ def write_bundle(folder: Path, image_turn: Floats | None = None, text_turn: Floa
         }"""
     ends = {"zero": np.array([0], np.int64), "one": np.array([1], np.int64)}
     graphs = {
-        "image.onnx": piece(
+        "image.onnx": subgraph(
             f"""
         image (uint8[N,{SIDE},{SIDE},3] pixels) => (float[N,3] joint, float[N,0] head) {{
             levels = Cast<to = 1>(pixels)
@@ -65,7 +65,7 @@ def write_bundle(folder: Path, image_turn: Floats | None = None, text_turn: Floa
             turn=np.eye(3, dtype=np.float32) if image_turn is None else image_turn,
             **ends,
         ),
-        "text.onnx": piece(
+        "text.onnx": subgraph(
             f"""
         text (int64[N,L] input_ids, int64[N,L] attention_mask) => (float[N,3] joint, float[N,0] head) {{
             words = Gather(named, input_ids)
@@ -79,7 +79,7 @@ def write_bundle(folder: Path, image_turn: Floats | None = None, text_turn: Floa
             turn=np.eye(3, dtype=np.float32) if text_turn is None else text_turn,
             **ends,
         ),
-        "score.onnx": piece("score (float[N] similarity) => (float[N] score) { score = Sigmoid(similarity) }"),
+        "score.onnx": subgraph("score (float[N] similarity) => (float[N] score) { score = Sigmoid(similarity) }"),
     }
     graphs["text.onnx"] = of_tower("words", graphs["text.onnx"])
     for name, model in graphs.items():
@@ -104,7 +104,7 @@ def write_bundle(folder: Path, image_turn: Floats | None = None, text_turn: Floa
         precision="fp32",
         recipes={name: sha256_of(folder / name) for name in graphs},
         files={name: sha256_of(folder / name) for name in (*graphs, "tokenizer.json")},
-        drift={},
+        parity_error={},
         created="2026-01-01T00:00:00+00:00",
     ).write(folder / "manifest.json")
     return Bundle.load(folder)
@@ -146,7 +146,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def data(pictures: list[Path], tmp_path: Path) -> FidelityData:
+def data(pictures: list[Path], tmp_path: Path) -> AccuracyData:
     """Each picture with its colour as its caption, and experts who know colours."""
     captions, ratings = ["image\tcaption_id\tcaption"], ["image\tcaption_id\ts1\ts2\ts3"]
     for path in pictures:
@@ -157,11 +157,11 @@ def data(pictures: list[Path], tmp_path: Path) -> FidelityData:
             ratings.append(f"{path.name}\t{other}0.png#0\t{score}\t{score}\t{max(1, score - 1)}")
     (tmp_path / "captions.tsv").write_text("\n".join(captions) + "\n", encoding="utf-8")
     (tmp_path / "expert.tsv").write_text("\n".join(ratings) + "\n", encoding="utf-8")
-    return FidelityData(pictures[0].parent, tmp_path / "captions.tsv", expert=tmp_path / "expert.tsv")
+    return AccuracyData(pictures[0].parent, tmp_path / "captions.tsv", expert=tmp_path / "expert.tsv")
 
 
-def test_a_bundle_beside_itself_loses_nothing(fp32: Bundle, pictures: list[Path], data: FidelityData) -> None:
-    found = measure_fidelity(fp32, fp32, pictures, list(COLOURS), data)
+def test_a_bundle_beside_itself_loses_nothing(fp32: Bundle, pictures: list[Path], data: AccuracyData) -> None:
+    found = measure_accuracy_loss(fp32, fp32, pictures, list(COLOURS), data)
     for cosine, count in ((found.image_cosine, 24), (found.text_cosine, 4), (found.batch_cosine, 4)):
         assert (cosine.mean, cosine.least) == pytest.approx((1, 1), abs=1e-6)
         assert cosine.count == count
@@ -171,9 +171,9 @@ def test_a_bundle_beside_itself_loses_nothing(fp32: Bundle, pictures: list[Path]
 
 
 def test_losses_are_counted_in_points_of_the_figures_of_either_bundle(
-    fp32: Bundle, backwards: Bundle, pictures: list[Path], data: FidelityData
+    fp32: Bundle, backwards: Bundle, pictures: list[Path], data: AccuracyData
 ) -> None:
-    loss = measure_fidelity(fp32, backwards, pictures, list(COLOURS), data).loss
+    loss = measure_accuracy_loss(fp32, backwards, pictures, list(COLOURS), data).loss
     assert loss[RECALL].fp32 > 70
     assert loss[RECALL].converted == 0
     assert loss[RECALL].count == 24
@@ -183,11 +183,11 @@ def test_losses_are_counted_in_points_of_the_figures_of_either_bundle(
 
 
 def test_a_split_says_which_images_recall_is_of(
-    fp32: Bundle, pictures: list[Path], data: FidelityData, tmp_path: Path
+    fp32: Bundle, pictures: list[Path], data: AccuracyData, tmp_path: Path
 ) -> None:
     (tmp_path / "split.txt").write_text("red0.png\nblue3.png\n", encoding="utf-8")
     chosen = replace(data, split=tmp_path / "split.txt", expert=None)
-    loss = measure_fidelity(fp32, fp32, pictures[:1], ["red"], chosen).loss
+    loss = measure_accuracy_loss(fp32, fp32, pictures[:1], ["red"], chosen).loss
     assert set(loss) == {RECALL}
     assert loss[RECALL] == Loss(100, 100, 2)
 
@@ -195,7 +195,7 @@ def test_a_split_says_which_images_recall_is_of(
 def test_a_damaged_image_side_is_refused_by_name_and_what_to_do_is_said(
     fp32: Bundle, backwards: Bundle, pictures: list[Path]
 ) -> None:
-    found = measure_fidelity(fp32, backwards, pictures, list(COLOURS))
+    found = measure_accuracy_loss(fp32, backwards, pictures, list(COLOURS))
     with pytest.raises(ExportError, match=r"mean cosine of images to fp32 is -1\.0000, under 0\.985") as refused:
         check(found)
     assert "texts" not in refused.value.what
@@ -204,7 +204,7 @@ def test_a_damaged_image_side_is_refused_by_name_and_what_to_do_is_said(
 
 def test_a_damaged_text_side_is_refused_by_name(fp32: Bundle, pictures: list[Path], tmp_path: Path) -> None:
     mixed = np.eye(3, dtype=np.float32) + 0.8 * np.ones((3, 3), np.float32)
-    found = measure_fidelity(fp32, write_bundle(tmp_path / "mixed", text_turn=mixed), pictures, list(COLOURS))
+    found = measure_accuracy_loss(fp32, write_bundle(tmp_path / "mixed", text_turn=mixed), pictures, list(COLOURS))
     with pytest.raises(ExportError, match="mean cosine of texts") as refused:
         check(found)
     assert "images" not in refused.value.what
@@ -213,7 +213,7 @@ def test_a_damaged_text_side_is_refused_by_name(fp32: Bundle, pictures: list[Pat
 def test_what_is_forced_passes_and_is_logged(
     fp32: Bundle, backwards: Bundle, pictures: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = measure_fidelity(fp32, backwards, pictures, list(COLOURS))
+    found = measure_accuracy_loss(fp32, backwards, pictures, list(COLOURS))
     with caplog.at_level(logging.WARNING):
         check(found, forced=True)
     assert "mean cosine of images" in caplog.text
@@ -221,7 +221,7 @@ def test_what_is_forced_passes_and_is_logged(
 
 def test_vectors_that_hold_no_numbers_are_refused(fp32: Bundle, pictures: list[Path], tmp_path: Path) -> None:
     broken = write_bundle(tmp_path / "broken", image_turn=np.full((3, 3), np.nan, np.float32))
-    found = measure_fidelity(fp32, broken, pictures, list(COLOURS))
+    found = measure_accuracy_loss(fp32, broken, pictures, list(COLOURS))
     assert found.image_cosine.mean == -1
     assert found.score.largest == 1
     with pytest.raises(ExportError, match="mean cosine of images"):
@@ -230,7 +230,7 @@ def test_vectors_that_hold_no_numbers_are_refused(fp32: Bundle, pictures: list[P
 
 def test_without_a_text_there_is_nothing_to_compare(fp32: Bundle, pictures: list[Path]) -> None:
     with pytest.raises(DataError, match="no text"):
-        measure_fidelity(fp32, fp32, pictures, [])
+        measure_accuracy_loss(fp32, fp32, pictures, [])
 
 
 def test_a_figure_is_refused_exactly_when_it_is_over_its_limit() -> None:
@@ -238,7 +238,7 @@ def test_a_figure_is_refused_exactly_when_it_is_over_its_limit() -> None:
     limits = Limits(recall=1.0, tau_c=0.5)
     for recall, tau, named in ((1.0, 0.5, ()), (1.5, 0.0, (RECALL,)), (0.0, 1.0, (TAU_C,)), (2, 2, (RECALL, TAU_C))):
         loss = {RECALL: Loss(60, 60 - recall, 10), TAU_C: Loss(50, 50 - tau, 10)}
-        found = Fidelity(same, same, same, none, loss)
+        found = AccuracyLoss(same, same, same, none, loss)
         if not named:
             check(found, limits=limits)
             continue
@@ -248,9 +248,9 @@ def test_a_figure_is_refused_exactly_when_it_is_over_its_limit() -> None:
 
 
 def test_fidelity_is_json_with_the_limits_that_it_was_held_to(
-    fp32: Bundle, pictures: list[Path], data: FidelityData
+    fp32: Bundle, pictures: list[Path], data: AccuracyData
 ) -> None:
-    document = measure_fidelity(fp32, fp32, pictures, list(COLOURS), data).to_json()
+    document = measure_accuracy_loss(fp32, fp32, pictures, list(COLOURS), data).to_json()
     assert json.loads(json.dumps(document)) == document
     assert document["image_cosine"] == {"mean": 1.0, "least": 1.0, "count": 24}
     assert set(document["loss"]) == {RECALL, TAU_C}
