@@ -5,7 +5,7 @@ Four kinds of queries are asked over one collection of images:
     present   a caption, its image being in the collection
     absent    the same caption, that image and those that lie next to it (`NEAR`) taken out
     foreign   texts of another world than the collection's, given by the user
-    nonsense  texts that mean nothing, see `sceneseek_evaluation.nonsense`
+    nonsense  texts that mean nothing, see `draw_nonsense`
 
 An answer matches if its best score reaches the threshold (`sceneseek.match`). The figures, by name::
 
@@ -25,7 +25,8 @@ there is no image. A figure without its queries, and a rate without a threshold,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,10 +43,8 @@ from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST
 from sceneseek.reranker import Reranker, best_first
 from sceneseek.runtime import Device
 from sceneseek.vectors import Candidates, Floats, Vectors
-from sceneseek_evaluation.bootstrap import Bootstrap, Figure, Positions
-from sceneseek_evaluation.nonsense import draw_nonsense
+from sceneseek_evaluation.figures import Bootstrap, Figure, Positions, table
 from sceneseek_evaluation.pairs import encode_images, encode_texts
-from sceneseek_evaluation.table import table
 
 Kind = Literal["present", "absent", "foreign", "nonsense"]
 WITHOUT: tuple[Kind, ...] = ("absent", "foreign", "nonsense")
@@ -272,3 +271,38 @@ def _answer(
     first = best_first(candidates, scores)[:DEFAULT_K]
     place = first[rows[first] == own] if own is not None else first[:0]
     return float(scores[first[0]]), float(scores[place[0]]) if len(place) else math.nan
+
+
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+_SIGNS = ".,;:!?#$%&*+-/=@^_~"
+
+
+def draw_nonsense(count: int, texts: Sequence[str], seed: int) -> list[str]:
+    """Queries that mean nothing and that no picture can match; the same arguments give the same ones.
+
+    Four kinds in turn: words of random letters; runs along a row of the keyboard; numbers and signs; words of
+    real captions, each of another one, which alone make words but no scene.
+
+    Args:
+        count: how many.
+        texts: whose words the fourth kind has; without any word it is left out.
+        seed: of the drawing.
+    """
+    rng = np.random.default_rng(seed)
+    words = sorted({word for text in texts for word in text.lower().split() if word.isalpha()})
+    kinds: list[Callable[[], str]] = [
+        lambda: _words(rng, 1, 6, lambda: _characters(rng, string.ascii_lowercase, 3, 9)),
+        lambda: _words(rng, 1, 3, lambda: _characters(rng, _ROWS[rng.integers(len(_ROWS))], 4, 11)),
+        lambda: _words(rng, 1, 5, lambda: _characters(rng, string.digits, 1, 7) + _characters(rng, _SIGNS, 0, 2)),
+    ]
+    if words:
+        kinds.append(lambda: _words(rng, 3, 8, lambda: words[rng.integers(len(words))]))
+    return [kinds[i % len(kinds)]() for i in range(count)]
+
+
+def _words(rng: np.random.Generator, least: int, most: int, word: Callable[[], str]) -> str:
+    return " ".join(word() for _ in range(rng.integers(least, most + 1)))
+
+
+def _characters(rng: np.random.Generator, alphabet: str, least: int, most: int) -> str:
+    return "".join(alphabet[i] for i in rng.integers(0, len(alphabet), rng.integers(least, most + 1)))

@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.errors import DataError
-from sceneseek_evaluation.bootstrap import Bootstrap, Doubles, Figure, Positions
+from sceneseek_evaluation.figures import Bootstrap, Doubles, Figure, Positions
 
 KENDALL = ("kendall_tau_b", "kendall_tau_c", "kendall_tau_b_all", "kendall_tau_c_all")
 FIGURES = ("rmse", "mae", "pearson", "spearman", *KENDALL, "ece")

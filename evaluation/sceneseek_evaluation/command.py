@@ -15,8 +15,7 @@ from sceneseek.options import aggregate_option, bundle_option, device_option, js
 from sceneseek.runtime import Device
 
 if TYPE_CHECKING:
-    from sceneseek_evaluation.bootstrap import Figure
-    from sceneseek_evaluation.bounds import Bound
+    from sceneseek_evaluation.figures import Bound, Figure
     from sceneseek_evaluation.ratings import Aggregation
 
 _FILE = click.Path(path_type=Path)
@@ -83,10 +82,8 @@ def retrieval(
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.captions import read_captions, read_split  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
-    from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415 - so that --help answers at once
-    from sceneseek_evaluation.bounds import read_bounds  # noqa: PLC0415
+    from sceneseek_evaluation.figures import Bootstrap, read_bounds, table  # noqa: PLC0415
     from sceneseek_evaluation.retrieval import RETRIEVAL_FIGURES, evaluate_retrieval  # noqa: PLC0415
-    from sceneseek_evaluation.table import table  # noqa: PLC0415
 
     bounds = read_bounds(fail_below, fail_above, RETRIEVAL_FIGURES)
     rows = read_captions(captions)
@@ -138,8 +135,7 @@ def ratings(
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.captions import Captions  # noqa: PLC0415
-    from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415 - so that --help answers at once
-    from sceneseek_evaluation.bounds import read_bounds  # noqa: PLC0415
+    from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
     from sceneseek_evaluation.ratings import read_crowd, read_expert  # noqa: PLC0415
     from sceneseek_evaluation.ratings_report import evaluate_ratings, ratings_figures  # noqa: PLC0415
 
@@ -186,9 +182,8 @@ def absence(
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.captions import read_captions, read_split, read_texts  # noqa: PLC0415
     from sceneseek.match import MatchThreshold  # noqa: PLC0415
-    from sceneseek_evaluation.absence import ABSENCE_FIGURES, evaluate_absence  # noqa: PLC0415 - so that --help answers at once
-    from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415
-    from sceneseek_evaluation.bounds import read_bounds  # noqa: PLC0415
+    from sceneseek_evaluation.absence import ABSENCE_FIGURES, evaluate_absence  # noqa: PLC0415
+    from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
 
     bounds = read_bounds(fail_below, fail_above, ABSENCE_FIGURES)
     rows = read_captions(captions)
@@ -204,7 +199,7 @@ def absence(
 
 def _fail_on_missed(bounds: Sequence[Bound], figures: Mapping[str, Figure]) -> None:
     """Say which bounds were missed, and end with 1 if any was."""
-    from sceneseek_evaluation.bounds import missed  # noqa: PLC0415 - so that --help answers at once
+    from sceneseek_evaluation.figures import missed  # noqa: PLC0415 - so that --help answers at once
 
     if lines := missed(bounds, figures):
         for line in lines:

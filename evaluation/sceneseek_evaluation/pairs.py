@@ -25,7 +25,7 @@ from sceneseek.request import checked_query
 from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
 from sceneseek.vectors import Candidates, Floats, Vectors
-from sceneseek_evaluation.bootstrap import Positions
+from sceneseek_evaluation.figures import Positions
 from sceneseek_indexer.load import Loaded, load
 from sceneseek_indexer.pipeline import batched, bounded_map
 from sceneseek_indexer.walk import ImageFile, Skipped

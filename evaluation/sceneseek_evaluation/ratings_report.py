@@ -31,10 +31,9 @@ from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
 from sceneseek.tables import first_few
 from sceneseek_evaluation.agreement import FIGURES, Agreement, Rated, measure_agreement, require_scipy
-from sceneseek_evaluation.bootstrap import Bootstrap, Figure
+from sceneseek_evaluation.figures import Bootstrap, Figure, table
 from sceneseek_evaluation.pairs import EncodedImages, encode_images, encode_texts, score_pairs
 from sceneseek_evaluation.ratings import Ratings
-from sceneseek_evaluation.table import table
 from sceneseek_indexer.walk import Skipped
 
 CROWD = "crowd."

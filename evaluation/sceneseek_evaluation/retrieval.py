@@ -4,9 +4,11 @@ Measured as a user gets it: the images are indexed into a real index, every capt
 graph and the engine. The protocol is the usual one (Hodosh, Young and Hockenmaier 2013): one relevant
 image a caption, recall@k the share of captions whose image is among the first k.
 
-Two orders are measured: that of the shortlist, by cosine, and under names that begin with ``rescored.`` that
-of a search, which scores the first `DEFAULT_SHORTLIST` by the head and sorts them by score; an image beyond
-these keeps its place. Intervals are from the bootstrap by image, with all captions of an image.
+Two orders are measured: that of the candidates, by cosine, and under names that begin with ``rescored.`` that
+of a search, which reranks the first `DEFAULT_SHORTLIST` by the head's score; an image beyond these keeps its
+place. Intervals are from the bootstrap by image, with all captions of an image.
+
+`exact_ranks` gives the ranks of a joint space without an index, which training measures.
 """
 
 from __future__ import annotations
@@ -31,12 +33,42 @@ from sceneseek.reranker import Reranker, best_first
 from sceneseek.runtime import Device
 from sceneseek.store import Collection, VectorStore
 from sceneseek.vectors import Candidates, Floats
-from sceneseek_evaluation.bootstrap import Bootstrap, Figure, Positions
-from sceneseek_evaluation.metrics import RANKING_FIGURES, ranking_figures
+from sceneseek_evaluation.figures import Bootstrap, Figure, Positions
 from sceneseek_evaluation.pairs import searchable
 from sceneseek_indexer.build import BuildOptions, index_listing
 from sceneseek_indexer.pipeline import batched
 from sceneseek_indexer.walk import Listing, list_images
+
+RECALL_AT = (1, 5, 10, 50)
+RANKING_FIGURES = (*(f"recall@{k}" for k in RECALL_AT), "median_rank", "mrr")
+_TEXTS_A_BLOCK = 1024
+
+
+def ranking_figures(ranks: npt.NDArray[np.float64]) -> dict[str, float]:
+    """The figures `RANKING_FIGURES` of ranks (N,) that count from 1; infinity is not found.
+
+    ``recall@k`` is the share of ranks up to k, ``median_rank`` is infinite where most were not found, and
+    ``mrr`` is the mean of the reciprocal ranks.
+    """
+    recall = {f"recall@{k}": float((ranks <= k).mean()) for k in RECALL_AT}
+    return {**recall, "median_rank": float(np.median(ranks)), "mrr": float((1 / ranks).mean())}
+
+
+def exact_ranks(images: Floats, texts: Floats, owner: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The rank (M,), from 1, of each text's own image by exact search.
+
+    Args:
+        images: (N, D) joint vectors.
+        texts: (M, D) joint vectors.
+        owner: (M,) each text's own image. Others that are exactly as similar are ranked before it.
+    """
+    found = []
+    for start in range(0, len(texts), _TEXTS_A_BLOCK):
+        similarity = texts[start : start + _TEXTS_A_BLOCK] @ images.T
+        own = similarity[np.arange(len(similarity)), owner[start : start + _TEXTS_A_BLOCK]]
+        found.append((similarity >= own[:, None]).sum(axis=1))
+    return np.concatenate(found).astype(np.float64)
+
 
 DEPTH = 1_000
 RESCORED = "rescored."

@@ -27,7 +27,7 @@ from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
 from sceneseek.store import open_store
 from sceneseek.vectors import Floats, Vectors
-from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_evaluation.pairs import encode_images, score_pairs, searchable
 from sceneseek_evaluation.ratings import read_expert
 from sceneseek_evaluation.ratings_report import evaluate_ratings

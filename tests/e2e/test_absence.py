@@ -12,7 +12,7 @@ from sceneseek.bundle import Bundle
 from sceneseek.captions import read_captions
 from sceneseek.errors import DataError
 from sceneseek_evaluation.absence import ABSENCE_FIGURES, NONSENSE, evaluate_absence
-from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_export.heads import CosineHead, load_head, save_head
 from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import Trained, shipped_alignment

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sceneseek.captions import Captions, read_split
-from sceneseek_evaluation.metrics import exact_ranks, ranking_figures
+from sceneseek_evaluation.retrieval import exact_ranks, ranking_figures
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import shipped_alignment

@@ -18,10 +18,9 @@ from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.vectors import Candidates
-from sceneseek_evaluation.bootstrap import Bootstrap
-from sceneseek_evaluation.metrics import ranking_figures
+from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_evaluation.pairs import encode_images, encode_texts, score_pairs
-from sceneseek_evaluation.retrieval import evaluate_retrieval, rescored_rank
+from sceneseek_evaluation.retrieval import evaluate_retrieval, ranking_figures, rescored_rank
 from sceneseek_export.bundle import export_bundle
 from sceneseek_export.heads import Head
 from sceneseek_export.packs import find_pack

@@ -7,9 +7,8 @@ import pytest
 
 from sceneseek.match import MatchThreshold
 from sceneseek.request import checked_query
-from sceneseek_evaluation.absence import Asked, absence_figures, area_under_curve
-from sceneseek_evaluation.bootstrap import Bootstrap
-from sceneseek_evaluation.nonsense import draw_nonsense
+from sceneseek_evaluation.absence import Asked, absence_figures, area_under_curve, draw_nonsense
+from sceneseek_evaluation.figures import Bootstrap
 
 ASKED = Asked(
     kind=np.array(["present", "present", "foreign", "nonsense", "absent", "absent"]),

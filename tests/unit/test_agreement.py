@@ -24,7 +24,7 @@ from sceneseek_evaluation.agreement import (
     reliability,
     tau_from_table,
 )
-from sceneseek_evaluation.bootstrap import Bootstrap, Doubles
+from sceneseek_evaluation.figures import Bootstrap, Doubles
 
 FEW = Bootstrap(replicates=20)
 # Percentages, so that a map of them keeps apart what differs.

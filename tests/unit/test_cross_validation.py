@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sceneseek.errors import DataError
-from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.cross_validation import (
     GROUPINGS,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sceneseek.vectors import Floats
-from sceneseek_evaluation.bootstrap import Bootstrap, Figure
+from sceneseek_evaluation.figures import Bootstrap, Figure
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.cross_validation import Grouping, HeadResult, measure
 from sceneseek_training.head_recipes import RECIPES

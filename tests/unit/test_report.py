@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sceneseek_evaluation.agreement import FIGURES, Rated, measure_agreement
-from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.cross_validation import GROUPINGS, Grouping, HeadResult, LearningPoint
 from sceneseek_training.head_recipes import RECIPES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sceneseek.errors import DataError
-from sceneseek_evaluation.metrics import exact_ranks
+from sceneseek_evaluation.retrieval import exact_ranks
 from sceneseek_training import calibration
 from sceneseek_training.calibration import Pairs, cross_validated, figures, fit, from_captions, from_ratings
 

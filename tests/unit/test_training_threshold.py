@@ -11,7 +11,7 @@ import pytest
 from sceneseek.errors import DataError
 from sceneseek.match import MatchThreshold
 from sceneseek_evaluation.absence import ABSENCE_FIGURES, Asked, absence_figures
-from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_export.heads import load_head, save_head
 from sceneseek_training.cards import CARD
 from sceneseek_training.threshold import choose_threshold, write_threshold

@@ -16,8 +16,8 @@ from sceneseek.errors import DataError
 from sceneseek.files import directory_in_place
 from sceneseek.progress import Progress
 from sceneseek.vectors import Floats
-from sceneseek_evaluation.metrics import exact_ranks, ranking_figures
 from sceneseek_evaluation.ratings import Ratings
+from sceneseek_evaluation.retrieval import exact_ranks, ranking_figures
 from sceneseek_export.alignment import CARD as STRUCTURE
 from sceneseek_export.alignment import (
     WEIGHTS,

@@ -297,7 +297,7 @@ def threshold(
         rows = [row for row in rows if row.image in chosen]
     texts = read_texts(foreign)
     try:
-        from sceneseek_evaluation.bootstrap import Bootstrap  # noqa: PLC0415
+        from sceneseek_evaluation.figures import Bootstrap  # noqa: PLC0415
         from sceneseek_training.threshold import ThresholdData, fit_threshold, write_threshold  # noqa: PLC0415
     except ImportError as error:
         raise DataError(

@@ -18,7 +18,7 @@ import numpy as np
 from sceneseek.errors import DataError
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.agreement import Agreement, Rated, measure_agreement
-from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.head_recipes import HeadRecipe
 from sceneseek_training.rated import Positions, RatedSpace

@@ -23,7 +23,7 @@ from typing import Any
 from sceneseek.errors import DataError
 from sceneseek.files import directory_in_place, sha256_of
 from sceneseek.progress import Progress
-from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.heads import Calibration, CosineHead, Head, MlpHead, save_head
 from sceneseek_export.packs import Pack

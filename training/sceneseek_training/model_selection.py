@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.vectors import Floats
-from sceneseek_evaluation.bootstrap import Bootstrap
+from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.cross_validation import Grouping, HeadResult, LearningPoint
 from sceneseek_training.head_recipes import BASELINE, CANDIDATE

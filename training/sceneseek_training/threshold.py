@@ -28,7 +28,7 @@ from sceneseek.match import MatchThreshold
 from sceneseek.runtime import Device
 from sceneseek.tables import first_few
 from sceneseek_evaluation.absence import NEAR, WITHOUT, Asked, absence_figures, ask
-from sceneseek_evaluation.bootstrap import Bootstrap, Doubles
+from sceneseek_evaluation.figures import Bootstrap, Doubles
 from sceneseek_export.alignment import Alignment, image_key
 from sceneseek_export.heads import Head, load_head, save_head
 from sceneseek_export.packs import find_pack

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sceneseek_evaluation.bootstrap import Figure
+from sceneseek_evaluation.figures import Figure
 
 DASH = "\N{EN DASH}"
 

@@ -1,0 +1,181 @@
+"""Figures with 95% intervals, their table, and the bounds that make `sceneseek evaluate` fail on a regression.
+
+Intervals are from the bootstrap over groups of rows (Efron and Tibshirani 1993, percentile interval). Rows of one image
+are not independent of each other, so images are drawn, with replacement and with all of their rows: as many images as
+there are. The interval of a figure lies between the 2.5th and the 97.5th percentile of its values over the replicates;
+both ends are values of replicates, so that a figure with steps, such as a median rank, gets an interval of possible
+values. In JSON a figure is ``{"value": 0.17, "ci95": [0.16, 0.18]}``, with null for what is not a finite number.
+
+A bound is written ``metric=value``. Where more is better it is the least that passes, where less is better
+(`SMALLER_IS_BETTER`) the most. A figure that is not defined passes no bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sceneseek.errors import InvalidRequest
+
+Doubles = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.int64]
+
+_PERCENTILES = (2.5, 97.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number and its 95% interval; None where it is not defined, or infinite."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values: ``value``, and ``ci95`` with both ends, or null where there is no interval."""
+        interval = None if self.low is None and self.high is None else [self.low, self.high]
+        return {"value": self.value, "ci95": interval}
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """How intervals are found.
+
+    Attributes:
+        replicates: how many times images are drawn anew.
+        seed: of the drawing; the same seed gives the same intervals.
+    """
+
+    replicates: int = 1_000
+    seed: int = 0
+
+    def figures(
+        self, values: Mapping[str, float], measure: Callable[[Positions], Mapping[str, float]], groups: Positions
+    ) -> dict[str, Figure]:
+        """The figures with their intervals.
+
+        A replicate in which a figure is not defined (NaN) is left out of that figure's interval. One group
+        alone shows no spread, so it gives no interval.
+
+        Args:
+            values: the figures of all rows, by name; NaN where not defined.
+            measure: row numbers (any length, repeats allowed) to the same figures of these rows.
+            groups: int64 (N,), the group of each row.
+        """
+        samples = [measure(rows) for rows in self.resamples(groups)] if len(np.unique(groups)) > 1 else []
+        return {
+            name: Figure(_finite(value), *_interval(np.array([sample[name] for sample in samples], np.float64)))
+            for name, value in values.items()
+        }
+
+    def resamples(self, groups: Positions) -> Iterator[Positions]:
+        """The row numbers of each replicate."""
+        order = np.argsort(groups, kind="stable")
+        _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+        rng = np.random.default_rng(self.seed)
+        for _ in range(self.replicates):
+            drawn = rng.integers(0, len(sizes), len(sizes))
+            lengths = sizes[drawn]
+            # Each drawn group's rows lie side by side in `order`: its start, and the places after it.
+            shift = np.repeat(starts[drawn] - (lengths.cumsum() - lengths), lengths)
+            yield order[shift + np.arange(len(shift))]
+
+
+def _interval(samples: Doubles) -> tuple[float | None, float | None]:
+    defined = samples[~np.isnan(samples)]
+    if not len(defined):
+        return None, None
+    low, high = np.percentile(defined, _PERCENTILES, method="inverted_cdf")
+    return _finite(float(low)), _finite(float(high))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def table(figures: Mapping[str, Figure]) -> list[str]:
+    """The lines of a table: name, value, 95% interval; a dash for what is not defined or not finite."""
+    width = max(map(len, figures), default=0)
+    lines = [f"{'figure':<{width}}     value   95% interval"]
+    for name, figure in figures.items():
+        interval = f"{_number(figure.low)} to {_number(figure.high)}" if figure.low is not None else "-"
+        lines.append(f"{name:<{width}}  {_number(figure.value):>8}   {interval}")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+SMALLER_IS_BETTER = frozenset({"rmse", "mae", "ece", "median_rank", "false_match_rate"})
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A figure's name and its least passing value, or the most where `above` says that more than it fails."""
+
+    metric: str
+    value: float
+    above: bool
+
+    def missed_by(self, figure: Figure) -> str | None:
+        """What to say of a figure that does not pass."""
+        if figure.value is None:
+            return f"{self.metric} is not defined, so it does not pass the bound {self.value:g}"
+        if self.above and figure.value > self.value:
+            return f"{self.metric} is {figure.value:.4g}, above {self.value:g}{_bracketed(figure)}"
+        if not self.above and figure.value < self.value:
+            return f"{self.metric} is {figure.value:.4g}, below {self.value:g}{_bracketed(figure)}"
+        return None
+
+
+def read_bounds(below: Sequence[str], above: Sequence[str], known: Collection[str]) -> list[Bound]:
+    """The bounds that `--fail-below` and `--fail-above` give.
+
+    Args:
+        below: each ``metric=value``, the least that passes.
+        above: each ``metric=value``, the most that passes.
+        known: the figures that there will be.
+
+    Raises:
+        InvalidRequest: not of this form, an unknown figure, or one that gets better in the other direction.
+    """
+    return [
+        *(_read_bound(text, "--fail-below", known, above=False) for text in below),
+        *(_read_bound(text, "--fail-above", known, above=True) for text in above),
+    ]
+
+
+def missed(bounds: Sequence[Bound], figures: Mapping[str, Figure]) -> list[str]:
+    """A line for each bound that its figure does not pass."""
+    said = [bound.missed_by(figures[bound.metric]) for bound in bounds]
+    return [line for line in said if line is not None]
+
+
+def _read_bound(text: str, option: str, known: Collection[str], above: bool) -> Bound:
+    metric, _, number = text.rpartition("=")
+    metric = metric.strip()
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not metric or not math.isfinite(value):
+        raise InvalidRequest(f"{option} {text} is not of the form metric=value", f"the metrics are {', '.join(known)}")
+    if metric not in known:
+        raise InvalidRequest(f"{option} names {metric}, which is not measured", f"choose from {', '.join(known)}")
+    smaller_is_better = metric.rpartition(".")[2] in SMALLER_IS_BETTER
+    if smaller_is_better != above:
+        better, other = ("smaller", "--fail-above") if smaller_is_better else ("larger", "--fail-below")
+        raise InvalidRequest(f"{option} {text}: {better} is better for {metric}", f"use {other} {metric}={number}")
+    return Bound(metric, value, above)
+
+
+def _bracketed(figure: Figure) -> str:
+    if figure.low is None or figure.high is None:
+        return ""
+    return f" (95% interval {figure.low:.4g} to {figure.high:.4g})"
