@@ -5,7 +5,7 @@
 The CPU is always measured, and is what the others are compared with. A device that is not available is reported with
 its reason, and the exit code is 1. For each device: the largest difference of any number from the CPU's, the smallest
 cosine of joint vectors, and images and texts a second at each batch size. On a GPU batches come in buckets
-(`sceneseek.runtime.buckets`), so the sizes here are those. Nothing is downloaded.
+(`sceneseek.runtime`), so the sizes here are those. Nothing is downloaded.
 """
 
 from __future__ import annotations

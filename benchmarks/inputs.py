@@ -11,11 +11,10 @@ from typing import Any
 import click
 import numpy as np
 
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import Bundle, ImageInput
+from sceneseek.encoders import Tokenizer
 from sceneseek.errors import DataError, InvalidRequest
-from sceneseek.manifest import ImageInput
 from sceneseek.request import checked_query
-from sceneseek.tokenizer import Tokenizer
 from sceneseek_indexer.load import Loaded, load
 from sceneseek_indexer.walk import list_images
 

@@ -1,13 +1,200 @@
-"""A bundle on disk: the directory that `export` writes and that `indexer` and `server` read."""
+"""A bundle: the directory that `export` writes and that `indexer` and `server` read, and its manifest.
+
+`manifest.json` says what a bundle is, in one typed document: the towers and their hashes, how inputs are prepared, the
+dimensions, the head and its validation, the sha256 of every file, and that of what each file was made from (its recipe:
+weights, alignment, head, exporter). Two fingerprints identify it: `image` (the image graph's recipe and its
+preprocessing) decides which collections the bundle can search, `bundle` (everything that changes an answer) names it.
+They are hashes of what goes in, not of what comes out: neither the files' own bytes nor the creation time nor what was
+measured is part of them, so the same input gives the same fingerprints on every machine.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sceneseek.errors import BundleError
 from sceneseek.files import sha256_of
-from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Manifest, TextInput
+from sceneseek.match import MatchThreshold
+from sceneseek.next_step import missing_bundle_hint
+
+SCHEMA = 3
+IMAGE_GRAPH, TEXT_GRAPH, SCORE_GRAPH = "image.onnx", "text.onnx", "score.onnx"
+MANIFEST = "manifest.json"
+
+Fit = Literal["squash", "letterbox", "crop"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageInput(_Frozen):
+    """One pixel tensor of `image.onnx`: uint8 (N, height, width, 3), and how a picture becomes it.
+
+    `fit` is how a picture of another aspect ratio is brought to the target: ``squash`` ignores the
+    ratio, ``letterbox`` pads with `background`, ``crop`` takes the centre: the largest part of the target's ratio,
+    or, with `shortest_edge`, height by width pixels of the picture resized until its shortest edge has so many
+    (its longest int(shortest_edge * longest / shortest), the corner rounded down). `fit_transparent` is the same
+    for pictures with transparent parts, which are cut-outs rather than views: they lie on `background`.
+    `mean` and `std` are applied inside the graph, on the 0..255 scale.
+    """
+
+    name: str
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    fit: Fit
+    fit_transparent: Fit
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    background: tuple[int, int, int] = (255, 255, 255)
+    interpolation: Interpolation = "bicubic"
+    shortest_edge: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> ImageInput:
+        if self.shortest_edge is not None and self.shortest_edge < max(self.height, self.width):
+            raise ValueError("shortest_edge is less than what is cut out of it")
+        return self
+
+
+class TextInput(_Frozen):
+    """The token ids and mask of one text tower in `text.onnx`: int64 (N, L), L at most `max_tokens`.
+
+    The graph's inputs are ``NAME.input_ids`` and, where the tower reads one, ``NAME.attention_mask``. `padding`
+    is how far texts are padded: to a ``bucket`` over the longest of the batch, or always to ``max_tokens``, for a
+    tower that was trained so and reads no mask.
+    """
+
+    name: str
+    tokenizer: str
+    max_tokens: int = Field(gt=2)
+    pad_id: int
+    padding: Literal["bucket", "max_tokens"] = "bucket"
+
+
+class Tower(_Frozen):
+    """Where a pretrained encoder came from; `sha256` is that of its weights file."""
+
+    name: str
+    modality: Literal["image", "text"]
+    architecture: str
+    source: str
+    sha256: str
+
+
+class Dimensions(_Frozen):
+    """Widths of the vectors: the joint space, and the head's share of an image and of a text."""
+
+    joint: int = Field(gt=0)
+    image_head: int = Field(ge=0)
+    text_head: int = Field(ge=0)
+
+
+class Head(_Frozen):
+    """The regressor in `score.onnx`.
+
+    `validation` holds its figures and how they were obtained; `match`, if one was found, the score from which a
+    result counts as a match.
+    """
+
+    kind: str
+    calibrated: bool
+    validation: dict[str, Any]
+    match: MatchThreshold | None = None
+
+
+class Fingerprints(_Frozen):
+    """Hex sha256: `image` of the image graph and its preprocessing, `bundle` of all that changes an answer."""
+
+    image: str
+    bundle: str
+
+
+class Manifest(_Frozen):
+    """The whole document; see the module's docstring."""
+
+    schema_version: int
+    pack: str
+    towers: tuple[Tower, ...]
+    dimensions: Dimensions
+    image_inputs: tuple[ImageInput, ...]
+    text_inputs: tuple[TextInput, ...]
+    head: Head
+    alignment: dict[str, Any]
+    precision: Precision
+    recipes: dict[str, str]
+    files: dict[str, str]
+    parity_error: dict[str, float]
+    accuracy_loss: dict[str, Any] = {}
+    created: str
+    fingerprints: Fingerprints
+
+    @classmethod
+    def build(cls, **fields: Any) -> Manifest:
+        """A manifest of these fields with its fingerprints computed."""
+        blank = Fingerprints(image="", bundle="")
+        draft = cls(schema_version=SCHEMA, fingerprints=blank, **fields)
+        return draft.model_copy(update={"fingerprints": draft.compute_fingerprints()})
+
+    def compute_fingerprints(self) -> Fingerprints:
+        """The fingerprints that this manifest's content implies."""
+        image = {
+            "graph": self.recipes[IMAGE_GRAPH],
+            "inputs": [i.model_dump(mode="json", exclude_none=True) for i in self.image_inputs],
+        }
+        about = {"files", "created", "parity_error", "accuracy_loss", "fingerprints"}
+        whole = self.model_dump(mode="json", exclude=about)
+        return Fingerprints(image=_digest(image), bundle=_digest(whole))
+
+    def write(self, path: Path) -> None:
+        """Write the document as readable JSON."""
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read and check a document.
+
+        Raises:
+            BundleError: it is missing, is not a manifest, has another schema version, or its
+                fingerprints are not those of its content.
+        """
+        rebuild = "write the bundle again with `sceneseek export`"
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BundleError(f"no bundle at {path.parent}", missing_bundle_hint(path.parent)) from None
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} cannot be read ({error})", rebuild) from error
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version != SCHEMA:
+            raise BundleError(f"{path} has schema version {version!r}, this program reads {SCHEMA}", rebuild)
+        try:
+            manifest = cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BundleError(f"{path} is not a manifest ({where}: {first['msg']})", rebuild) from error
+        if manifest.fingerprints != manifest.compute_fingerprints():
+            raise BundleError(f"{path} was changed after it was written", rebuild)
+        return manifest
+
+
+def tokenizer_file(tower: str) -> str:
+    """The name of a text tower's tokenizer in a bundle."""
+    return f"{tower}.tokenizer.json"
+
+
+def _digest(document: object) -> str:
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

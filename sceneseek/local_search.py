@@ -10,10 +10,9 @@ from sceneseek.bundle import Bundle
 from sceneseek.client.query import Filter as AskedFilter
 from sceneseek.client.query import ImageId, content_of, image_id
 from sceneseek.client.query import Picture as AskedPicture
-from sceneseek.decode import Picture, decode
 from sceneseek.errors import ImageError
 from sceneseek.filters import Filter, filter_from_json, filter_from_words
-from sceneseek.preprocess import enough_pixels
+from sceneseek.picture import Picture, decode, enough_pixels
 from sceneseek.request import Query
 from sceneseek.runtime import Device
 from sceneseek.search import Answer, Result, Search

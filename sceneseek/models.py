@@ -17,10 +17,9 @@ from functools import cached_property
 from pathlib import Path
 
 from sceneseek.alias_follower import filled_by_another
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import MANIFEST, Bundle, Manifest
 from sceneseek.encoders import ImageEncoder, TextEncoder, alike
 from sceneseek.errors import BundleError
-from sceneseek.manifest import MANIFEST, Manifest
 from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
 from sceneseek.store import CollectionInfo

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 from sceneseek.batching import Batcher, Batching, NobodyLooks, Observer, Work
 from sceneseek.encoders import ImageEncoder, TextEncoder, TowerTokens, together, truncated
 from sceneseek.models import Models
-from sceneseek.preprocess import Pixels
+from sceneseek.picture import Pixels
 from sceneseek.vectors import Floats, Vectors
 
 Item = TypeVar("Item")

@@ -1,17 +1,21 @@
-"""The order of an answer: nearest neighbours, rescored block by block, as far as somebody reads on.
+"""The results of one answer in order: nearest neighbours, reranked block by block, without near-duplicates.
 
-The first block is the candidates. Who reads past it gets the next neighbours, rescored among themselves, so what has
-been seen stays where it was: page after page of an answer shows each image once and leaves none out, which an order
-that is made anew over ever more candidates would not. Each block reaches four times as deep as the one before.
+The first block holds the candidates that the search asked for. Reading past it brings the next neighbours, reranked
+among themselves, so what has been seen stays where it was: the pages of an answer show each image once and leave none
+out, which an order that is computed again over ever more candidates would not. Each block reaches four times as deep as
+the one before. Of each group of near-duplicates the best image stands for itself and the others.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from sceneseek.payload import similar_images
 from sceneseek.request import MAX_SHORTLIST
 from sceneseek.reranker import best_first
+from sceneseek.store import Collection, Record
 from sceneseek.vectors import Candidates, Floats
 
 _DEEPER = 4
@@ -104,3 +108,48 @@ class Ranking:
             for i in order
             if candidates.ids[i] not in seen
         ]
+
+
+# Payloads that are read beyond those of the results, so that near-duplicates among the first seldom cost another call.
+_SPARE = 5
+# Each further read is so many times as long: a block of mostly near-duplicates is read in three.
+_LONGER = 4
+
+
+def leading(
+    collection: Collection,
+    blocks: Iterable[list[Ranked]],
+    wanted: int,
+    keep_duplicates: bool = False,
+    like: str = "",
+    deadline: float | None = None,
+) -> list[tuple[Ranked, Record]]:
+    """The first so many of these images, in their order, without those of a group that comes earlier.
+
+    Args:
+        collection: where their payloads are.
+        blocks: the images, best first; no further block is asked for than it takes.
+        wanted: how many at most; fewer where the images are fewer or belong to fewer groups.
+        keep_duplicates: whether images of a group that comes earlier count like others.
+        like: the id of an image that is left out, and so are its near-duplicates unless they are kept.
+        deadline: of each read, see `Collection.retrieve`.
+    """
+    chosen: list[tuple[Ranked, Record]] = []
+    groups: set[str] = set()
+    size = wanted if keep_duplicates else wanted + min(wanted, _SPARE)
+    unread = [like] if like else []
+    for block in blocks:
+        ranked = {image.id: image for image in block if image.id != like}
+        ids = iter([*unread, *ranked])
+        unread = []
+        while len(chosen) < wanted and (batch := list(itertools.islice(ids, size))):
+            for record in collection.retrieve(batch, deadline):
+                group = similar_images(record.payload)[0]
+                if record.id != like and (keep_duplicates or group is None or group not in groups):
+                    chosen.append((ranked[record.id], record))
+                if group is not None:
+                    groups.add(group)
+            size *= _LONGER
+        if len(chosen) >= wanted:
+            break
+    return chosen[:wanted]

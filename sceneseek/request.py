@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from sceneseek.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from sceneseek.decode import Picture
     from sceneseek.filters import Filter
+    from sceneseek.picture import Picture
 
 MAX_QUERY_CHARACTERS = 1_000
 MAX_K = 1_000

@@ -11,14 +11,12 @@ import numpy as np
 
 from sceneseek.alias_follower import AliasFollower, Snapshot
 from sceneseek.bundle import Bundle
-from sceneseek.collapse import leading
-from sceneseek.decode import Picture
 from sceneseek.errors import NotFound
 from sceneseek.models import ModelRegistry, Models
 from sceneseek.payload import similar_images
-from sceneseek.preprocess import prepare
+from sceneseek.picture import Picture, prepare
 from sceneseek.query_encoder import Encoded, QueryEncoder
-from sceneseek.ranking import Ranked, Ranking
+from sceneseek.ranking import Ranked, Ranking, leading
 from sceneseek.request import MAX_SHORTLIST, Query, checked_query
 from sceneseek.runtime import Device, Placement
 from sceneseek.store import Record, StoredVectors, VectorStore

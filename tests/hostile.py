@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
-from sceneseek.decode import formats
+from sceneseek.picture import formats
 
 Kinds = dict[str, str | None]
 _MEGAPIXEL = 1_000_000
@@ -169,7 +169,7 @@ def _bombs(put: Put) -> None:
     jpeg[at : at + 4] = struct.pack(">HH", 65_500, 65_500)
     put("bomb/pixels.jpg", bytes(jpeg), "too-large")
     vp8x = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (16_382).to_bytes(3, "little") * 2
-    put("bomb/pixels.webp", b"RIFF" + struct.pack("<I", 4 + len(vp8x)) + b"WEBP" + vp8x, "broken")
+    put("bomb/pixels.webp", b"RIFF" + struct.pack("<I", 4 + len(vp8x)) + b"WEBP" + vp8x, "too-large")
     text = chunk(b"zTXt", b"comment\0\0" + zlib.compress(bytes(80 * _MEGAPIXEL)))
     put("bomb/text.png", png(30, 30, text, chunk(b"IDAT", zlib.compress(bytes(30 * 91)))), "broken")
     texts = [chunk(b"zTXt", b"c%d\0\0" % i + zlib.compress(bytes(_MEGAPIXEL))) for i in range(80)]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sceneseek.bundle import Bundle
-from sceneseek.manifest import MANIFEST
+from sceneseek.bundle import MANIFEST, Bundle
 from sceneseek.match import MatchThreshold
 from tests.drawing import NAMES, draw_gallery, scenery
 

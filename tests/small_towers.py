@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from onnx import TensorProto
 
-from sceneseek.manifest import ImageInput, TextInput
+from sceneseek.bundle import ImageInput, TextInput
 from sceneseek.vectors import Floats
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek_export.subgraphs import GraphBuilder

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import Bundle, ImageInput
 from sceneseek.encoders import ImageEncoder, TextEncoder
 from sceneseek.errors import DataError, InvalidRequest
-from sceneseek.manifest import ImageInput
 from sceneseek.progress import Progress
 from sceneseek.request import checked_query
 from sceneseek.reranker import Reranker

@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import Bundle, Head
 from sceneseek.errors import DataError, one_line
 from sceneseek.files import sha256_of
-from sceneseek.manifest import Head
 from sceneseek.payload import path_fields
 from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device

@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Bundle, Dimensions, Manifest, Precision
+from sceneseek.bundle import Head as HeadEntry
 from sceneseek.errors import ExportError
 from sceneseek.files import directory_in_place, sha256_of
-from sceneseek.manifest import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Dimensions, Manifest, Precision
-from sceneseek.manifest import Head as HeadEntry
 from sceneseek_export.composition import TowerGraphs, image_graph, score_graph, text_graph
 from sceneseek_export.packs import Pack
 from sceneseek_export.parity import Sources, measure_parity_error

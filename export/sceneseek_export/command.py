@@ -12,8 +12,7 @@ import click
 from sceneseek.options import json_option, pack_option, weights_option
 
 if TYPE_CHECKING:
-    from sceneseek.bundle import Bundle
-    from sceneseek.manifest import Manifest, Precision
+    from sceneseek.bundle import Bundle, Manifest, Precision
 
 
 @click.command()

@@ -20,10 +20,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sceneseek.bundle import Bundle
-from sceneseek.decode import Picture, decode, extensions
 from sceneseek.encoders import ImageEncoder, TextEncoder
 from sceneseek.errors import ExportError, ImageError
-from sceneseek.preprocess import Pixels, enough_pixels, prepare
+from sceneseek.picture import Picture, Pixels, decode, enough_pixels, extensions, prepare
 from sceneseek.reranker import Reranker
 from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_export.alignment import Alignment, normalise

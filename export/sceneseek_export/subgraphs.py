@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, parser
 
-from sceneseek.manifest import ImageInput
+from sceneseek.bundle import ImageInput
 from sceneseek_export.alignment import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical
 
 OPSET = 17

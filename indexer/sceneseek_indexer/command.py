@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sceneseek.decode import MAX_PIXELS
 from sceneseek.next_step import missing_index_hint
 from sceneseek.options import bundle_option, device_option, index_option, json_option
+from sceneseek.picture import MAX_PIXELS
 from sceneseek.runtime import Device
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import dhash
 from PIL import Image
 
-from sceneseek.decode import Picture
-from sceneseek.preprocess import on_background
+from sceneseek.picture import Picture, on_background
 
 # Of 255 grey levels: a picture whose places differ by no more is of one colour.
 _FLAT = 4

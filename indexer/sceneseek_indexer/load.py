@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sceneseek.decode import MAX_PIXELS, decode
+from sceneseek.bundle import ImageInput
 from sceneseek.errors import ImageError
-from sceneseek.manifest import ImageInput
-from sceneseek.preprocess import Pixels, enough_pixels, prepare
+from sceneseek.picture import MAX_PIXELS, Pixels, decode, enough_pixels, prepare
 from sceneseek_indexer.fingerprint import fingerprint
 from sceneseek_indexer.memory import Room
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped

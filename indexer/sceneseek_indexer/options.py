@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sceneseek.decode import MAX_PIXELS
+from sceneseek.picture import MAX_PIXELS
 from sceneseek.runtime import Device
 from sceneseek_indexer.patterns import Patterns
 from sceneseek_indexer.sidecar import Sidecar

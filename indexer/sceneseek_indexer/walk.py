@@ -12,8 +12,8 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sceneseek.decode import extensions, lacking_plugins
 from sceneseek.errors import SourceError
+from sceneseek.picture import extensions, lacking_plugins
 from sceneseek_indexer.patterns import Patterns
 
 # The reason of what may be there but could not be looked at: nothing in the index is given up for it.

@@ -10,7 +10,8 @@ from typing_extensions import TypedDict  # pydantic asks for it below Python 3.1
 
 from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError
 from sceneseek.next_step import STACK_INDEX_COMMAND
-from sceneseek.runtime import Placement, runtime_version
+from sceneseek.runtime import Placement
+from sceneseek.runtime_installation import runtime_version
 from sceneseek.search import Search
 from sceneseek_server.access.control import key_file_problem, shows_paths
 from sceneseek_server.answer import json_answer

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from sceneseek.decode import decode
+from sceneseek.picture import decode
 
 LONGEST_SIDE = 320
 MEDIA_TYPE = "image/jpeg"

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import MANIFEST, Bundle
 from sceneseek.files import sha256_of
-from sceneseek.manifest import MANIFEST
 from tests.command_line import CommandLine
 from tests.drawing import NAMES
 

@@ -12,7 +12,7 @@ import transformers as untyped_transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sceneseek.tokenizer import Tokenizer
+from sceneseek.encoders import Tokenizer
 from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.towers import TextTower, load_text_tower
 from tests import checkpoints

@@ -20,8 +20,8 @@ import pytest
 import torch
 import transformers as untyped_transformers
 
+from sceneseek.encoders import Tokenizer
 from sceneseek.errors import ExportError
-from sceneseek.tokenizer import Tokenizer
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec, find_pack, hub_name
 from sceneseek_export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
 from sceneseek_export.towers import pretrained as pretrained_module

@@ -12,9 +12,8 @@ import pytest
 
 import sceneseek_export.bundle
 from sceneseek.bundle import Bundle
-from sceneseek.decode import Picture
 from sceneseek.errors import DataError, ExportError
-from sceneseek.preprocess import prepare
+from sceneseek.picture import Picture, prepare
 from sceneseek.request import Query
 from sceneseek.reranker import Reranker
 from sceneseek.search import Search

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import MANIFEST, Bundle, Manifest
 from sceneseek.errors import IndexUnavailable
-from sceneseek.manifest import MANIFEST, Manifest
 from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store

@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 
 from sceneseek.batching import Batching
-from sceneseek.bundle import Bundle
-from sceneseek.decode import decode
+from sceneseek.bundle import Bundle, Manifest
 from sceneseek.encoders import alike
-from sceneseek.manifest import Manifest
 from sceneseek.models import Models
-from sceneseek.preprocess import Pixels, prepare
+from sceneseek.picture import Pixels, decode, prepare
 from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.vectors import Vectors
 

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import Bundle, Dimensions, Head, ImageInput, Manifest, TextInput
 from sceneseek.errors import DataError, ExportError
 from sceneseek.files import sha256_of
-from sceneseek.manifest import Dimensions, Head, ImageInput, Manifest, TextInput
 from sceneseek.vectors import Floats
 from sceneseek_export.accuracy_loss import (
     RECALL,

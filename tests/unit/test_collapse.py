@@ -8,9 +8,8 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sceneseek.collapse import leading
 from sceneseek.payload import similar_images
-from sceneseek.ranking import Ranked
+from sceneseek.ranking import Ranked, leading
 from sceneseek.store import Collection, Record
 
 

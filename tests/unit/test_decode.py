@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sceneseek.decode import decode, extensions, formats, lacking_plugins
+from sceneseek.bundle import ImageInput
 from sceneseek.errors import ImageError
+from sceneseek.picture import decode, extensions, formats, lacking_plugins, prepare
 
 Noise = Callable[[int, int], Image.Image]
 
@@ -67,6 +70,27 @@ def test_a_bomb_is_refused_by_its_header_before_its_pixels_are_decoded() -> None
     with pytest.raises(ImageError, match="60000 x 60000") as caught:
         decode(bomb)
     assert caught.value.reason == "too-large"
+
+
+def test_importing_leaves_pillows_own_limit_as_it_was() -> None:
+    program = (
+        "from PIL import Image; before = Image.MAX_IMAGE_PIXELS; import sceneseek.picture, sys;"
+        "sys.exit(before is None or Image.MAX_IMAGE_PIXELS != before)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "BMP"])
+def test_a_raised_ceiling_may_exceed_pillows_limit(
+    noise: Noise, monkeypatch: pytest.MonkeyPatch, image_format: str
+) -> None:
+    data = encoded(noise(300, 200), image_format)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    picture = decode(data)
+    cropped = ImageInput(
+        name="x", height=32, width=32, fit="crop", fit_transparent="crop", mean=(0,) * 3, std=(1,) * 3, shortest_edge=64
+    )
+    assert prepare(picture, (cropped,))[0].shape == (32, 32, 3)
 
 
 def test_the_pixel_ceiling_is_the_callers(noise: Noise) -> None:
@@ -173,7 +197,7 @@ def test_deep_grey_keeps_its_range_over_all_its_bands() -> None:
 def test_a_format_whose_plugin_is_missing_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, name: str, brand: bytes
 ) -> None:
-    monkeypatch.setattr("sceneseek.decode.formats", lambda: ("JPEG", "PNG"))
+    monkeypatch.setattr("sceneseek.picture.formats", lambda: ("JPEG", "PNG"))
     with pytest.raises(ImageError, match=r"HEIC needs the package pillow-heif|AVIF cannot be decoded here") as caught:
         decode(struct.pack(">I", 24) + b"ftyp" + brand + bytes(40))
     assert caught.value.reason == "no-plugin"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
-from sceneseek.decode import decode
+from sceneseek.picture import decode
 from sceneseek_indexer.fingerprint import fingerprint, same_colour
 from tests.drawing import scenery
 

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sceneseek.decode import Picture
-from sceneseek.manifest import Fit, ImageInput
-from sceneseek.preprocess import prepare
+from sceneseek.bundle import Fit, ImageInput
+from sceneseek.picture import Picture, prepare
 
 
 def spec(fit: Fit = "squash", transparent: Fit = "letterbox", size: int = 64) -> ImageInput:

@@ -18,10 +18,9 @@ import pytest
 import transformers as untyped_transformers
 from PIL import Image, ImageFilter
 
-from sceneseek.decode import decode
+from sceneseek.bundle import ImageInput
 from sceneseek.errors import ExportError
-from sceneseek.manifest import ImageInput
-from sceneseek.preprocess import enough_pixels, prepare
+from sceneseek.picture import decode, enough_pixels, prepare
 from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.towers.preprocessor import image_input
 

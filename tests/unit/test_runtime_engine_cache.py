@@ -9,7 +9,7 @@ import pytest
 
 from sceneseek.errors import RuntimeUnavailable
 from sceneseek.files import cache_root
-from sceneseek.runtime.engine_cache import engine_folder, installed_gpus, make_engine_folder
+from sceneseek.runtime_installation import engine_folder, installed_gpus, make_engine_folder
 
 L4 = "NVIDIA L4, 8.9, 580.65"
 
@@ -81,7 +81,7 @@ def test_gpus_that_cannot_be_asked_for_are_unknown(
     if script:
         put_nvidia_smi(tools, script)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin" if script else str(tools))
-    monkeypatch.setattr("sceneseek.runtime.engine_cache._SECONDS", 0.5)
+    monkeypatch.setattr("sceneseek.runtime_installation._SECONDS", 0.5)
     assert installed_gpus() == "unknown"
 
 

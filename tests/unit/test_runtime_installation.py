@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from sceneseek.errors import RuntimeUnavailable
-from sceneseek.runtime import installation, runtime_version
+from sceneseek.runtime_installation import DISTRIBUTIONS, import_runtime, runtime_version
 
 
 def pretend_installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
@@ -30,21 +30,21 @@ def test_two_runtimes_that_overwrite_each_other_are_refused_by_name(
 ) -> None:
     pretend_installed(monkeypatch, one, other)
     with pytest.raises(RuntimeUnavailable, match=f"{one} 1.31.1 and {other} 1.31.1 are installed together") as refused:
-        installation.import_runtime()
+        import_runtime()
     assert "uninstall" in refused.value.hint
 
 
-@pytest.mark.parametrize("name", installation.DISTRIBUTIONS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_any_one_runtime_will_do(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     pretend_installed(monkeypatch, name)
-    assert hasattr(installation.import_runtime(), "InferenceSession")
+    assert hasattr(import_runtime(), "InferenceSession")
 
 
 def test_a_missing_runtime_names_the_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_installed(monkeypatch)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(RuntimeUnavailable, match="cannot be imported") as refused:
-        installation.import_runtime()
+        import_runtime()
     assert "`cpu` or `gpu`" in refused.value.hint
 
 
@@ -52,7 +52,7 @@ def test_what_is_left_of_two_runtimes_when_one_is_uninstalled_is_refused(monkeyp
     pretend_installed(monkeypatch, "onnxruntime-gpu")
     monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
     with pytest.raises(RuntimeUnavailable, match="incomplete"):
-        installation.import_runtime()
+        import_runtime()
 
 
 def test_the_version_is_that_of_the_runtime_that_is_installed() -> None:

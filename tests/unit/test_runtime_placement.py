@@ -125,7 +125,7 @@ def test_the_reason_is_the_loaders_where_a_library_is_missing_and_else_the_runti
 ) -> None:
     install(GPU_BUILD, raises="CUDA failure 100: no CUDA-capable device is detected")
     if found_libraries:
-        monkeypatch.setattr("sceneseek.runtime.opening.missing_libraries", lambda *_: "")
+        monkeypatch.setattr("sceneseek.runtime.missing_libraries", lambda *_: "")
     with pytest.raises(RuntimeUnavailable) as refused:
         open_session(graph, "cuda")
     assert ("no CUDA-capable device" in refused.value.what) is found_libraries

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sceneseek.runtime import Placement, Session, open_session
-from sceneseek.runtime.buckets import Buckets, bucket
+from sceneseek.runtime import Buckets, Placement, Session, bucket, open_session
 
 CPU = "CPUExecutionProvider"
 # Of the shapes that bundles have: two inputs a row, one for all rows; an output a number, rows, and nothing wide.

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sceneseek.decode import Picture
-from sceneseek.manifest import ImageInput
-from sceneseek.preprocess import prepare
+from sceneseek.bundle import ImageInput
+from sceneseek.picture import Picture, prepare
 from sceneseek_server.api.uploads import reduced
 
 NEAR = 448

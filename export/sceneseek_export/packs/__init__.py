@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from sceneseek.bundle import ImageInput
 from sceneseek.errors import DataError, InvalidRequest
-from sceneseek.manifest import ImageInput
 
 PYPI, HUB, FOLDER = "pypi:", "hub:", "dir:"
 

@@ -19,8 +19,8 @@ import importlib
 from dataclasses import dataclass
 from typing import Any
 
+from sceneseek.bundle import Tower
 from sceneseek.errors import ExportError
-from sceneseek.manifest import Tower
 from sceneseek_export.packs import ImageTowerSpec, Pack, TextTowerSpec
 from sceneseek_export.towers.base import ImageTower, TextTower
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from sceneseek.manifest import ImageInput, TextInput, Tower
+from sceneseek.bundle import ImageInput, TextInput, Tower
 from sceneseek.vectors import Floats
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from sceneseek.manifest import TextInput, tokenizer_file
+from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.subgraphs import subgraph
 from sceneseek_export.towers.base import TextTower

@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 from torch import Tensor, nn
 
-from sceneseek.manifest import ImageInput, TextInput, tokenizer_file
+from sceneseek.bundle import ImageInput, TextInput, tokenizer_file
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek_export.towers.base import ImageTower, TextTower
 from sceneseek_export.towers.preprocessor import fixed_size, image_input

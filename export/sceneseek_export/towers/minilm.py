@@ -13,8 +13,8 @@ import onnx
 from onnx import TensorProto
 from tokenizers import Tokenizer
 
+from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek.errors import ExportError
-from sceneseek.manifest import TextInput, tokenizer_file
 from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.subgraphs import GraphBuilder
 from sceneseek_export.towers.base import TextTower, text_reference

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sceneseek.bundle import ImageInput
 from sceneseek.errors import ExportError
-from sceneseek.manifest import ImageInput
 from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.towers.checkpoint import PREPROCESSOR
 from sceneseek_export.towers.pretrained import quiet

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from sceneseek.manifest import ImageInput
+from sceneseek.bundle import ImageInput
 from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.subgraphs import subgraph
 from sceneseek_export.towers.base import ImageTower

@@ -8,8 +8,8 @@ from typing import Any
 import onnx
 from torch import Tensor, nn
 
+from sceneseek.bundle import ImageInput, TextInput, tokenizer_file
 from sceneseek.errors import ExportError
-from sceneseek.manifest import ImageInput, TextInput, tokenizer_file
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 from sceneseek_export.towers.base import ImageTower, TextTower
 from sceneseek_export.towers.preprocessor import fixed_size, image_input

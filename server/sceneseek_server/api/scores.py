@@ -9,8 +9,8 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
-from sceneseek.decode import Picture
 from sceneseek.errors import InvalidRequest
+from sceneseek.picture import Picture
 from sceneseek.search import Search
 from sceneseek_server.answer import json_answer
 from sceneseek_server.api.deadline import deadline

@@ -8,9 +8,9 @@ from uuid import UUID
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from werkzeug.datastructures import MultiDict
 
-from sceneseek.decode import Picture
 from sceneseek.errors import InvalidRequest
 from sceneseek.filters import Filter, filter_from_json, filter_from_words
+from sceneseek.picture import Picture
 from sceneseek.request import (
     DEFAULT_K,
     DEFAULT_SHORTLIST,

@@ -14,9 +14,8 @@ from PIL import Image
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
 
-from sceneseek.decode import Picture, decode
 from sceneseek.errors import ImageError, InvalidRequest
-from sceneseek.preprocess import enough_pixels
+from sceneseek.picture import Picture, decode, enough_pixels
 from sceneseek.search import Search
 
 FORM = "multipart/form-data"

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from sceneseek.alias_follower import Snapshot
 from sceneseek.errors import IndexUnavailable
 from sceneseek.models import Models
-from sceneseek.runtime import runtime_version
+from sceneseek.runtime_installation import runtime_version
 from sceneseek.search import Search
 
 _PATIENCE_SECONDS = 2.0

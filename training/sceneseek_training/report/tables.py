@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sceneseek.decode import decode
 from sceneseek.errors import ImageError
+from sceneseek.picture import decode
 from sceneseek.rating import HIGHEST, LOWEST
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.agreement import Bin

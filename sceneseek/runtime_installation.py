@@ -1,23 +1,34 @@
-"""The ONNX Runtime that is installed: exactly one, whole, and what it needs from the machine.
+"""The installed ONNX Runtime: exactly one, complete, with the libraries that a GPU needs; and TensorRT's cache.
 
-The distributions of ONNX Runtime for different devices bring the same package. With two installed, whichever
-was unpacked last has overwritten the other, and CUDA is silently gone or there.
+The distributions of ONNX Runtime for different devices install the same package. With two installed, the one unpacked
+last has overwritten the other, and CUDA is silently missing or present.
+
+TensorRT's engines are cached in a directory for each model, runtime and set of GPUs. An engine is valid for one graph,
+for the versions that built it and for the GPU it was tuned on, and ONNX Runtime does not remove old ones. It names a
+file after the graph's structure and the GPU's compute capability, so a bundle with other weights would otherwise be
+answered from an old engine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import io
 import logging
+import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from sceneseek.errors import RuntimeUnavailable
-from sceneseek.runtime.placement import CUDA, TENSORRT
+from sceneseek.files import cache_root, sha256_of
 
+TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
+# What people call the devices that a provider of ONNX Runtime stands for.
+NAMES = {TENSORRT: "TensorRT", CUDA: "CUDA", CPU: "the CPU"}
+DEVICES = {TENSORRT: "tensorrt", CUDA: "cuda", CPU: "cpu"}
 # Every distribution known to bring the package `onnxruntime`.
 DISTRIBUTIONS = (
     "onnxruntime",
@@ -126,3 +137,50 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+_SECONDS = 5.0
+
+
+def engine_folder(graph: Path, runtime_version: str, gpus: str) -> Path:
+    """The folder for a graph's engines: `tensorrt/MODEL-RUNTIME-GPUS` below the cache's root.
+
+    Args:
+        graph: the model file; the sha256 of its content counts, not its name.
+        runtime_version: ONNX Runtime's.
+        gpus: what `installed_gpus` says.
+    """
+    on = hashlib.sha256(gpus.encode()).hexdigest()
+    return cache_root() / "tensorrt" / f"{sha256_of(graph)[:32]}-{runtime_version}-{on[:16]}"
+
+
+def make_engine_folder(graph: Path, runtime_version: str) -> Path:
+    """The folder of `engine_folder` on this machine, made where it is missing.
+
+    Raises:
+        RuntimeUnavailable: it cannot be made.
+    """
+    folder = engine_folder(graph, runtime_version, installed_gpus())
+    try:
+        # Engines are loaded without question, so nobody else may put one there.
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise RuntimeUnavailable(
+            f"TensorRT's engines cannot be kept in {folder} ({error.strerror})",
+            "let SCENESEEK_CACHE name a directory that can be written",
+        ) from error
+    return folder
+
+
+def installed_gpus() -> str:
+    """Name, compute capability and driver of every GPU, a line each, as `nvidia-smi` tells; else ``unknown``.
+
+    All of them: which one a session takes is CUDA_VISIBLE_DEVICES' to say. Where the tool is missing, the
+    compute capability in the files' names still keeps generations of GPUs apart.
+    """
+    query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip() or "unknown"

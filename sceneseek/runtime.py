@@ -1,0 +1,263 @@
+"""Graphs run by ONNX Runtime on the device that was asked for, or an error that says why not.
+
+`onnxruntime-gpu` falls back to the CPU without an error, and lists CUDA as available on machines without a GPU. So the
+provider is read back from the session that was made.
+
+CUDA picks its convolutions and plans its memory again for each new shape, and TensorRT may build an engine for minutes.
+So on a GPU a batch is padded to the next of 1, 2, 4, ..., 64 and then the multiples of 64, by repeating its last row,
+and the outputs are cut back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from sceneseek.errors import BundleError, RuntimeUnavailable
+from sceneseek.runtime_installation import (
+    CPU,
+    CUDA,
+    DEVICES,
+    NAMES,
+    TENSORRT,
+    import_runtime,
+    make_engine_folder,
+    missing_libraries,
+    preload_libraries,
+    silenced,
+)
+
+if TYPE_CHECKING:
+    # The command line and the server's master know of devices, and have no other use for numpy.
+    import numpy as np
+
+Device = Literal["auto", "cpu", "cuda", "tensorrt"]
+Array: TypeAlias = "np.ndarray[Any, Any]"
+Shape: TypeAlias = Sequence[str | int | None]
+
+# The bundle decides about precision, so nothing is rounded to ten bits or halved behind its back.
+_CUDA_OPTIONS = {"use_tf32": "0"}
+_TENSORRT_OPTIONS = {"trt_fp16_enable": "False", "trt_engine_cache_enable": "True", "trt_timing_cache_enable": "True"}
+_CACHES = ("trt_engine_cache_path", "trt_timing_cache_path")
+
+_INSTALL = "install the extra `gpu` in place of `cpu`, or choose --device cpu"
+_HINTS = {
+    CUDA: "install the NVIDIA driver and the extra `gpu`, which brings CUDA and cuDNN, or choose --device cpu",
+    TENSORRT: "install the NVIDIA driver, the extra `gpu` and TensorRT 10 (LD_LIBRARY_PATH finds it), "
+    "or choose --device cuda or cpu",
+}
+LARGEST_POWER = 64
+_BATCH = "N"
+
+log = logging.getLogger(__name__)
+
+
+def open_session(graph: Path, device: Device = "auto", threads: int = 0) -> Session:
+    """A session for a graph.
+
+    Args:
+        graph: the model file.
+        device: ``auto`` takes CUDA where it works, else the CPU; the others are taken or refused.
+        threads: threads within one run on the CPU; 0 leaves it to the runtime (one a physical core).
+
+    Raises:
+        RuntimeUnavailable: no runtime, two of them, or not the device that was asked for.
+        BundleError: the file is not a graph that the runtime can load.
+    """
+    loader = _Loader(import_runtime(), graph, threads)
+    if device == "cpu":
+        session, why = loader.on_cpu(), "asked for"
+    elif device == "auto":
+        session, why = loader.on_best()
+    else:
+        session, why = loader.on_gpu(TENSORRT if device == "tensorrt" else CUDA), "asked for"
+    provider = session.get_providers()[0]
+    placement = Placement(device, DEVICES[provider], provider, why)
+    log.info("%s runs on %s (%s, asked for %s): %s", graph.name, placement.device, provider, device, why)
+    return Session(session, placement)
+
+
+class _Loader:
+    """One graph, to be loaded on a device; its sessions are those of `onnxruntime`."""
+
+    def __init__(self, runtime: Any, graph: Path, threads: int) -> None:
+        self._runtime, self._graph, self._threads = runtime, graph, threads
+
+    def on_cpu(self) -> Any:
+        """A session on the CPU; `BundleError` if the graph cannot be loaded."""
+        try:
+            return self._session([CPU])
+        except Exception as error:
+            raise BundleError(
+                f"{self._graph} cannot be loaded ({error})", "write the bundle again with `sceneseek export`"
+            ) from error
+
+    def on_best(self) -> tuple[Any, str]:
+        """A session on CUDA where it works, else on the CPU, and why."""
+        session, reason = self._try_gpu(CUDA)
+        return (self.on_cpu(), reason) if session is None else (session, "CUDA works here")
+
+    def on_gpu(self, provider: str) -> Any:
+        """A session on a provider of GPUs; `RuntimeUnavailable` if it runs anywhere else."""
+        session, reason = self._try_gpu(provider)
+        if session is None:
+            raise RuntimeUnavailable(
+                f"{NAMES[provider]} was asked for, but {self._graph.name} cannot run on it: {reason}",
+                _HINTS[provider] if provider in self._offered() else _INSTALL,
+            )
+        return session
+
+    def _try_gpu(self, provider: str) -> tuple[Any | None, str]:
+        """A session that runs on the provider, or None and why not."""
+        if provider not in self._offered():
+            return None, f"this ONNX Runtime was built without {NAMES[provider]}"
+        preload_libraries(self._runtime)
+        chosen = [(CUDA, _CUDA_OPTIONS), CPU]
+        if provider == TENSORRT:
+            folder = str(make_engine_folder(self._graph, self._runtime.__version__))
+            chosen = [(TENSORRT, {**_TENSORRT_OPTIONS, **dict.fromkeys(_CACHES, folder)}), *chosen]
+        try:
+            with silenced(self._runtime):
+                session = self._session(chosen)
+        except Exception as error:  # noqa: BLE001 - whatever a provider fails with, the device cannot be used
+            self.on_cpu()  # a graph that loads nowhere is the bundle's fault, and raises here
+            return None, missing_libraries(self._runtime, provider) or str(error).strip()
+        runs_on = session.get_providers()[0]
+        if runs_on != provider:
+            said = missing_libraries(self._runtime, provider) or "without a reason"
+            return None, f"ONNX Runtime fell back to {NAMES.get(runs_on, runs_on)} ({said})"
+        return session, ""
+
+    def _session(self, providers: list[Any]) -> Any:
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # A spinning pool answers a lone run a little sooner, but takes the cores from everybody else meanwhile.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Its own fallback would print to stdout and go on elsewhere, at loading or in the middle of a run.
+        return self._runtime.InferenceSession(str(self._graph), options, providers=providers, enable_fallback=0)
+
+    def _offered(self) -> list[str]:
+        offered: list[str] = self._runtime.get_available_providers()
+        return offered
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a session runs.
+
+    Attributes:
+        asked: what the user asked for.
+        device: ``cpu``, ``cuda`` or ``tensorrt``: where it runs.
+        provider: ONNX Runtime's name of it, read back from the session.
+        why: one clause for people.
+    """
+
+    asked: Device
+    device: str
+    provider: str
+    why: str
+
+
+class Session:
+    """One graph on one device. Thread-safe.
+
+    On the CPU a run is ONNX Runtime's own `run`, with nothing added. Elsewhere batches are brought to a few
+    sizes (see `buckets`) and go through an IO binding, one a run, since a binding belongs to one caller.
+
+    Args:
+        session: an `onnxruntime.InferenceSession`.
+        placement: where it runs.
+
+    Attributes:
+        placement: where it runs, and why.
+        inputs, outputs: the graph's names, in its order.
+    """
+
+    def __init__(self, session: Any, placement: Placement) -> None:
+        self.placement = placement
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        self.inputs: tuple[str, ...] = tuple(node.name for node in inputs)
+        self.outputs: tuple[str, ...] = tuple(node.name for node in outputs)
+        self._session = session
+        self._buckets: Buckets | None = None
+        # Not on the CPU: it pays for every padded row in full, and an arena is all it keeps for a shape.
+        if placement.device != "cpu":
+            self._buckets = Buckets(
+                {node.name: node.shape for node in inputs}, {node.name: node.shape for node in outputs}
+            )
+
+    def run(self, feed: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Run the graph.
+
+        Args:
+            feed: an array for every input.
+            outputs: which outputs to compute; all without it.
+        """
+        names = self.outputs if outputs is None else outputs
+        if self._buckets is None:
+            return dict(zip(names, self._session.run(names, feed), strict=True))
+        padded, rows = self._buckets.pad(feed)
+        arrays = self._run_bound(padded, names)
+        return {name: array[:rows] for name, array in zip(names, arrays, strict=True)}
+
+    def _run_bound(self, feed: Mapping[str, Array], names: Sequence[str]) -> list[Array]:
+        binding = self._session.io_binding()
+        for name, array in feed.items():
+            binding.bind_cpu_input(name, array)
+        for name in names:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        arrays: list[Array] = binding.copy_outputs_to_cpu()
+        return arrays
+
+
+def bucket(rows: int) -> int:
+    """The rows that a batch is padded to."""
+    if rows > LARGEST_POWER:
+        return -(-rows // LARGEST_POWER) * LARGEST_POWER
+    return 1 << max(rows - 1, 0).bit_length()
+
+
+class Buckets:
+    """The padding of one graph.
+
+    Inputs whose leading dimension is the symbol ``N`` are padded; others, such as the one text that a
+    shortlist is scored for, are not. A graph in which ``N`` is anywhere else, or that has an output without
+    it, may mix its rows, and is left alone.
+
+    Args:
+        inputs: the graph's inputs by name, each with its shape.
+        outputs: its outputs likewise.
+    """
+
+    def __init__(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
+        row_by_row = all(_leads(shape) for shape in outputs.values()) and not any(
+            _BATCH in shape[1:] for shape in (*inputs.values(), *outputs.values())
+        )
+        self.padded = frozenset(name for name, shape in inputs.items() if _leads(shape)) if row_by_row else frozenset()
+
+    def pad(self, feed: Mapping[str, Array]) -> tuple[Mapping[str, Array], int | None]:
+        """The feed with padded batches, and the rows to cut the outputs to; None where nothing was padded."""
+        sizes = {len(feed[name]) for name in self.padded if name in feed}
+        if len(sizes) != 1:  # none to pad, or unequal ones, which ONNX Runtime will refuse in its own words
+            return feed, None
+        rows = sizes.pop()
+        missing = bucket(rows) - rows
+        if not rows or not missing:
+            return feed, None
+        return {name: _repeat_last(a, missing) if name in self.padded else a for name, a in feed.items()}, rows
+
+
+def _leads(shape: Shape) -> bool:
+    return bool(shape) and shape[0] == _BATCH
+
+
+def _repeat_last(array: Array, times: int) -> Array:
+    import numpy as np  # noqa: PLC0415 - see above
+
+    return np.concatenate([array, np.repeat(array[-1:], times, axis=0)])
