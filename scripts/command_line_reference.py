@@ -42,7 +42,7 @@ def _command(context: click.Context) -> Iterator[str]:
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             if child is not None and not child.hidden:
-                yield from _command(click.Context(child, info_name=name, parent=context))
+                yield from _command(click.Context(child, info_name=f"{context.command_path} {name}"))
 
 
 def _row(parameter: click.Parameter, context: click.Context) -> str | None:

@@ -16,7 +16,7 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -57,6 +57,7 @@ def index_folders(
     store: VectorStore,
     options: BuildOptions | None = None,
     withheld: Mapping[str, set[str]] | None = None,
+    before_publishing: Callable[[], None] = lambda: None,
 ) -> Receipt:
     """Bring the live generation up to date with folders.
 
@@ -66,6 +67,7 @@ def index_folders(
         store: where the generations are.
         options: how the run works.
         withheld: images to leave for a later run: paths by folder, absolute.
+        before_publishing: called when the new generation is about to become live.
 
     Raises:
         SourceError: a folder cannot be used, or too many of the images cannot.
@@ -74,7 +76,8 @@ def index_folders(
     """
     options = options or BuildOptions()
     with store.writing(options.wait):
-        return _Run(survey(folders, bundle, store, options, withheld), bundle, store, options).execute()
+        found = survey(folders, bundle, store, options, withheld)
+        return _Run(found, bundle, store, options, before_publishing).execute()
 
 
 def index_listing(
@@ -89,8 +92,15 @@ def index_listing(
 class _Run:
     """One indexing run; `execute` is its whole story."""
 
-    def __init__(self, found: Survey, bundle: Bundle, store: VectorStore, options: BuildOptions) -> None:
-        self._found, self._bundle = found, bundle
+    def __init__(
+        self,
+        found: Survey,
+        bundle: Bundle,
+        store: VectorStore,
+        options: BuildOptions,
+        before_publishing: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._found, self._bundle, self._before_publishing = found, bundle, before_publishing
         self._store, self._options = store, options
         self._receipt = found.receipt()
         self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0, "compare": 0.0}
@@ -176,8 +186,8 @@ class _Run:
     def _receipt_path(self, plan: Plan) -> Path | None:
         """Where to tell every file's fate; a run that changes nothing leaves the store's own receipts alone."""
         home = receipts_of(self._store)
-        if self._options.receipt is not None or home is None:
-            return self._options.receipt
+        if self._options.report is not None or home is None:
+            return self._options.report
         return home / f"{self._info.name}.jsonl" if self._resumed or not plan.empty else None
 
     def _first_line(self) -> Line:
@@ -270,6 +280,7 @@ class _Run:
             if quality is not None:
                 self._receipt.quality = quality.to_json()
                 quality.check(self._options.max_loss)
+        self._before_publishing()
         self._store.publish(collection, Counter(entry.reason for entry in self._receipt.skipped))
         return collection.info.name
 

@@ -24,7 +24,7 @@ class BuildOptions:
         patterns: which files are wanted.
         prune: remove images whose files are gone.
         forget: folders whose images are to leave the index.
-        receipt: a file for the fate of every file; None is the store's own place.
+        report: a file for the outcome of each file; None is the store's own place.
         metadata: what is known of the images: read already, a file, or ``sidecars`` (see `sidecar`); None
             leaves what the index knows as it is.
         rebuild: encode everything anew, whatever the live generation holds.
@@ -41,7 +41,7 @@ class BuildOptions:
     patterns: Patterns = field(default_factory=Patterns)
     prune: bool = False
     forget: tuple[Path, ...] = ()
-    receipt: Path | None = None
+    report: Path | None = None
     metadata: Sidecar | str | None = None
     rebuild: bool = False
     captions: Path | None = None

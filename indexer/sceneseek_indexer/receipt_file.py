@@ -44,8 +44,8 @@ class ReceiptFile:
                 _cut_torn_line(path)
                 self._file = path.open("a", encoding="utf-8")
             except OSError as error:
-                what = f"the receipt {path} cannot be written ({error.strerror})"
-                raise SourceError(what, "check --receipt") from error
+                what = f"the report {path} cannot be written ({error.strerror})"
+                raise SourceError(what, "check --report") from error
 
     def __enter__(self) -> ReceiptFile:
         return self
@@ -106,7 +106,7 @@ def earlier_lines(path: Path | None, generation: str) -> dict[str, Line]:
 
 def receipts_of(store: VectorStore) -> Path | None:
     """The directory of a store's own receipts, one a generation; None where the store has no directory."""
-    return store.root / "receipts" if isinstance(store, EdgeStore) else None
+    return store.root / "reports" if isinstance(store, EdgeStore) else None
 
 
 def tidy(store: VectorStore) -> None:

@@ -70,7 +70,7 @@ def transfer(source: VectorStore, target: VectorStore, wait: bool = True) -> Tra
         IndexUnavailable: the source has nothing live, or one of the two cannot be used.
     """
     if source.url == target.url:
-        raise InvalidRequest(f"{source.url} is both source and target", "name two indexes in --from and --to")
+        raise InvalidRequest(f"{source.url} is both source and target", "name two indexes")
     start = time.perf_counter()
     _live(source)  # fails before the target is touched, and before the wait
     with target.writing(wait), contextlib.closing(source.glance(name := _live(source))) as origin:
@@ -86,7 +86,7 @@ def transfer(source: VectorStore, target: VectorStore, wait: bool = True) -> Tra
 def _live(source: VectorStore) -> str:
     name = source.live()
     if name is None:
-        raise IndexUnavailable(f"nothing is indexed in {source.url}", "name in --from an index that was filled")
+        raise IndexUnavailable(f"nothing is indexed in {source.url}", "name an index that was filled")
     return name
 
 

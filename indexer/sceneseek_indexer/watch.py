@@ -32,25 +32,21 @@ class Watch:
         bundle: whose image graph encodes.
         store: where the generations are.
         options: how a run works.
-        tell: called with every error, in one line.
-        done: called with the receipt of every run.
+        on_error: called with every error, in one line.
+        on_report: called with the report of every run.
+        before_publishing: called when a run is about to make its generation live.
     """
 
     folders: Sequence[Folder]
     bundle: Bundle
     store: VectorStore
     options: BuildOptions
-    tell: Callable[[str], None]
-    done: Callable[[Receipt], None]
+    on_error: Callable[[str], None]
+    on_report: Callable[[Receipt], None]
+    before_publishing: Callable[[], None] = lambda: None
     _seen: Looks | None = field(default=None, init=False)
     _indexed: Looks = field(default_factory=dict, init=False)
     _told: str = field(default="", init=False)
-
-    def run(self, sleep: Callable[[], None]) -> None:
-        """Look, sleep, and look again, until one of them raises."""
-        while True:
-            self.look()
-            sleep()
 
     def look(self) -> None:
         """One look, and a run if something has changed and come to rest."""
@@ -80,7 +76,9 @@ class Watch:
         for root, relative in moving:
             withheld.setdefault(root, set()).add(relative)
         try:
-            receipt = index_folders(self.folders, self.bundle, self.store, self.options, withheld)
+            receipt = index_folders(
+                self.folders, self.bundle, self.store, self.options, withheld, self.before_publishing
+            )
         except IndexUnavailable:
             raise  # which passes: the next look tries again
         except SceneseekError:
@@ -89,9 +87,9 @@ class Watch:
         # Folders are forgotten once; then the index does not hold their images any more.
         self.options = replace(self.options, forget=())
         self._indexed, self._told = resting, ""
-        self.done(receipt)
+        self.on_report(receipt)
 
     def _tell(self, message: str) -> None:
         if message != self._told:
-            self.tell(message)
+            self.on_error(message)
         self._told = message

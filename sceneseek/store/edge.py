@@ -271,7 +271,7 @@ class EdgeStore:
         if _read(self._home(name) / _FINISHED) is None:
             raise IndexUnavailable(
                 f"the index {self.root} has no generation {name}",
-                "see `sceneseek index --status` for those there are",
+                "see `sceneseek index status` for those there are",
             )
         write_atomic(self.root / f"alias-{ALIAS}", f"{name}\n".encode("ascii"))
 

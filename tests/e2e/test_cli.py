@@ -71,7 +71,7 @@ def test_search_can_be_filtered_and_a_wrong_condition_is_told(sceneseek: Command
 
 def test_an_index_moves_to_a_server_and_is_searched_there(sceneseek: CommandLine, index_url: str) -> None:
     with PlayedQdrant().serving() as played:
-        moved = sceneseek("index", "--from", index_url, "--to", played.url, SCENESEEK_QDRANT_PREFER_GRPC="no")
+        moved = sceneseek("index", "move", index_url, played.url, SCENESEEK_QDRANT_PREFER_GRPC="no")
         assert moved.returncode == 0, moved.stderr
         assert moved.stdout.startswith(f"moved {len(NAMES)}, unchanged 0, from {index_url} to {played.url}\n")
         here, there = (sceneseek("search", "a red circle", SCENESEEK_INDEX=url) for url in (index_url, played.url))
@@ -80,12 +80,11 @@ def test_an_index_moves_to_a_server_and_is_searched_there(sceneseek: CommandLine
     assert_one_line(sceneseek("search", "a red circle", SCENESEEK_INDEX=played.url), "no Qdrant server answers")
 
 
-def test_a_move_without_a_source_and_a_folder_with_one_are_usage_errors(
-    sceneseek: CommandLine, index_url: str, gallery: Path
-) -> None:
-    assert_one_line(sceneseek("index"), "Missing argument 'FOLDER...'", code=2)
-    assert_one_line(sceneseek("index", "--to", index_url), "--to goes with --from", code=2)
-    assert_one_line(sceneseek("index", gallery, "--from", index_url), "--from goes with neither FOLDER", code=2)
+def test_a_form_of_index_without_its_arguments_is_a_usage_error(sceneseek: CommandLine, index_url: str) -> None:
+    for form in ((), ("watch",)):
+        assert_one_line(sceneseek("index", *form), "Missing argument 'FOLDER...'", code=2)
+    assert_one_line(sceneseek("index", "move", index_url), "Missing argument 'TO'", code=2)
+    assert_one_line(sceneseek("index", "--index", index_url, "status"), "right after `sceneseek index`", code=2)
 
 
 def test_search_prints_json_for_programs(sceneseek: CommandLine) -> None:

@@ -1,4 +1,4 @@
-"""`sceneseek index` as a user meets it: dry runs, pruning, watching, receipts and mistakes."""
+"""`sceneseek index` as a user meets it: dry runs, pruning, watching, reports and mistakes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from sceneseek.bundle import Bundle
 from tests.command_line import CommandLine
+
+SCENESEEK = Path(sys.executable).with_name("sceneseek")
 
 
 @pytest.fixture(autouse=True)
@@ -38,13 +41,13 @@ def test_a_dry_run_then_a_run_that_prunes(sceneseek: CommandLine, tmp_path: Path
         "gone 1: pass --prune to remove them from the index",
         "nothing was written",
     ]
-    assert sceneseek("index", "photos", "--receipt", "receipt.jsonl").returncode == 0
+    assert sceneseek("index", "photos", "--report", "report.jsonl").returncode == 0
     pruned = sceneseek("index", "photos", "--prune", "--json", "--exclude", "shapes/")
     counts = json.loads(pruned.stdout)
     assert (counts["removed"], counts["gone"], counts["unchanged"], counts["excluded"]) == (5, 0, 7, 1)
     fates = {
         line["path"]: line["fate"]
-        for line in map(json.loads, Path("receipt.jsonl").read_text().splitlines())
+        for line in map(json.loads, Path("report.jsonl").read_text().splitlines())
         if "fate" in line
     }
     assert (fates["circle.png"], fates["scenes/sea.jpg"]) == ("renamed", "gone")
@@ -55,7 +58,7 @@ def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> 
     assert sceneseek("index", "photos", "mine=drawn").stdout.startswith(
         "indexed 0, unchanged 12, skipped 0, copied 5, near-duplicates 5\n"
     )
-    first = json.loads(max(Path("index/receipts").iterdir()).read_text().splitlines()[0])
+    first = json.loads(max(Path("index/reports").iterdir()).read_text().splitlines()[0])
     assert [source["label"] for source in first["sources"]] == ["", "mine"]
     forgotten = sceneseek("index", "photos", "--forget", "drawn")
     assert forgotten.stdout.startswith("indexed 0, unchanged 12, skipped 0, removed 5\n")
@@ -65,9 +68,11 @@ def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> 
     ("arguments", "code", "said"),
     [
         (["photos", "--exclude", "!"], 2, "is no pattern"),
-        (["photos", "--dry-run", "--watch"], 2, "--dry-run writes nothing"),
-        (["photos", "--watch", "soon"], 2, "--watch"),
-        (["photos", "--receipt", "photos/scenes/sea.jpg/x"], 1, "cannot be written"),
+        (["photos", "--dry-run", "--rebuild"], 2, "--dry-run writes nothing"),
+        (["watch", "photos", "--interval", "soon"], 2, "--interval"),
+        (["status", "photos"], 2, "unexpected extra argument"),
+        (["./status"], 1, "no folder"),
+        (["photos", "--report", "photos/scenes/sea.jpg/x"], 1, "cannot be written"),
         (["photos/shapes"], 1, "one lies in the other"),
         (["photos", "--forget", "elsewhere"], 1, "knows no folder"),
         ([], 2, "FOLDER"),
@@ -81,27 +86,50 @@ def test_a_mistake_is_one_line(sceneseek: CommandLine, arguments: list[str], cod
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_watch_indexes_what_comes_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
-    program = Path(sys.executable).with_name("sceneseek")
-    alias = tmp_path / "index/alias-images"
-    before = alias.read_text()
+def test_a_watch_indexes_new_files_until_it_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
-        [program, "index", "photos", "--watch", "0.2"],
+        [SCENESEEK, "index", "watch", "photos", "--interval", "0.2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     ) as watch:
         assert watch.stdout is not None
-        assert watch.stdout.readline().startswith("indexed 0, unchanged 12")
-        shutil.copy(tmp_path / "photos/scenes/sea.jpg", tmp_path / "photos/ocean.jpg")
-        assert any("copied 1" in line for line in iter(watch.stdout.readline, ""))
-        assert alias.read_text() != before
+        assert next_report(watch.stdout)[0].startswith("indexed 0, unchanged 12")
+        shutil.copy(tmp_path / "photos/scenes/sea.jpg", tmp_path / "ocean.jpg")
+        (tmp_path / "ocean.jpg").rename(tmp_path / "photos/ocean.jpg")
+        assert next_report(watch.stdout)[0].startswith("indexed 0, unchanged 12, skipped 0, copied 1")
         watch.send_signal(number)
-        _, errors = watch.communicate(timeout=60)
-    assert watch.returncode == 0, errors
-    assert errors.splitlines()[0] == "watching photos every 0.2 s; stop with Ctrl-C"
-    assert "Traceback" not in errors
+        output, errors = watch.communicate()
+    assert (watch.returncode, output) == (0, ""), errors
+    assert errors.splitlines() == ["watching photos every 0.2 s; stop with Ctrl-C", "stopped"]
+    collection_is_whole(tmp_path)
+
+
+def next_report(output: IO[str]) -> list[str]:
+    """The lines of a run's report, as soon as all of it is printed."""
+    lines: list[str] = []
+    while not lines or not lines[-1].startswith("generation "):
+        line = output.readline()
+        assert line, lines
+        lines.append(line.rstrip())
+    return lines
+
+
+@pytest.mark.parametrize("form", [["watch"], []])
+def test_a_run_that_is_stopped_after_it_has_published_prints_its_report(tmp_path: Path, form: list[str]) -> None:
+    shutil.copy(tmp_path / "photos/scenes/sea.jpg", tmp_path / "photos/ocean.jpg")
+    program = (
+        "import os, signal, sys; import sceneseek.cli as cli; from sceneseek.store.edge import EdgeStore\n"
+        "publish = EdgeStore.publish\n"
+        "def published(*arguments):\n    publish(*arguments)\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "EdgeStore.publish = published\n"
+        f"sys.argv = ['sceneseek', 'index', *{form!r}, 'photos']\ncli.main()\n"
+    )
+    stopped = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert stopped.returncode == 0, stopped.stderr
+    assert stopped.stdout.startswith("indexed 0, unchanged 12, skipped 0, copied 1"), stopped.stderr
+    assert "Traceback" not in stopped.stderr
     collection_is_whole(tmp_path)
 
 
@@ -133,9 +161,8 @@ def test_a_run_that_is_interrupted_is_gone_on_with(sceneseek: CommandLine, tmp_p
 
 def waiting(*arguments: str) -> subprocess.Popen[str]:
     """A command that waits for the lease on the index, which somebody holds."""
-    program = Path(sys.executable).with_name("sceneseek")
     process = subprocess.Popen(
-        [program, "index", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [SCENESEEK, "index", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     line = process.stderr.readline()
@@ -149,8 +176,8 @@ def test_a_run_waits_for_another_and_ctrl_c_ends_the_wait(sceneseek: CommandLine
     from sceneseek.store import open_store  # noqa: PLC0415
 
     with open_store(f"file:{tmp_path}/index").writing():
-        for arguments in (["photos"], ["--rollback"], ["--from", "file:elsewhere", "--to", "file:index"]):
-            if "--from" in arguments:
+        for arguments in (["photos"], ["rollback"], ["move", "file:elsewhere", "file:index"]):
+            if "move" in arguments:
                 shutil.copytree("index", "elsewhere")
             refused = sceneseek.process("index", *arguments, "--no-wait")
             (line,) = refused.stderr.splitlines()

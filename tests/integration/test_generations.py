@@ -160,14 +160,14 @@ def test_status_rollback_and_rebuild_on_the_command_line(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     here = ("--bundle", bundle.path, "--index", f"file:{tmp_path}/index")
-    assert sceneseek("index", "--status", *here[2:]).stdout.startswith("nothing is indexed in file:")
+    assert sceneseek("index", "status", *here[2:]).stdout.startswith("nothing is indexed in file:")
     assert sceneseek("index", gallery, *here).returncode == 0
     rebuilt = sceneseek("index", "--rebuild", *here)  # all folders that the index knows
     assert rebuilt.returncode == 0, rebuilt.stderr
     assert f"checked {len(NAMES)} vectors; approximate search finds 100.0%" in rebuilt.stdout
-    listed = json.loads(sceneseek("index", "--status", *here[2:], "--json").stdout)
+    listed = json.loads(sceneseek("index", "status", *here[2:], "--json").stdout)
     assert [(g["images"], g["live"]) for g in listed] == [(len(NAMES), False), (len(NAMES), True)]
-    back = sceneseek("index", "--rollback", *here[2:])
+    back = sceneseek("index", "rollback", *here[2:])
     assert back.returncode == 0, back.stderr
     assert [line[:4] for line in back.stdout.splitlines()] == ["live", "    "]
     for words in (("--status", "--rollback"), ("--status", gallery), ("--to", "file:x")):

@@ -53,7 +53,7 @@ def test_every_hostile_file_is_named_with_its_reason_and_memory_stays_under_a_gi
     assert all(entry["what"].isprintable() for entry in told["receipt"]["skipped"])
     assert {payload["path"] for payload in told["indexed"]} == {name for name, fate in shown.items() if fate is None}
     assert told["peak"] < 1_000_000_000
-    lines = (tmp_path / "index" / "receipts" / f"{told['receipt']['generation']}.jsonl").read_text().splitlines()
+    lines = (tmp_path / "index" / "reports" / f"{told['receipt']['generation']}.jsonl").read_text().splitlines()
     fates = {line["path"]: line["fate"] for line in map(json.loads, lines) if line["kind"] == "file"}
     assert fates.keys() == shown.keys()
     assert {name for name, fate in fates.items() if fate == "skipped"} == skipped.keys()

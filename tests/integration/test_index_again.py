@@ -68,7 +68,7 @@ def contents(store: VectorStore) -> dict[tuple[int, str], Any]:
 
 
 def receipt_lines(store: VectorStore) -> list[dict[str, Any]]:
-    text = Path(f"{store.url.removeprefix('file:')}/receipts/{store.live()}.jsonl").read_text()
+    text = Path(f"{store.url.removeprefix('file:')}/reports/{store.live()}.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -269,8 +269,8 @@ def test_the_receipt_names_every_files_fate_and_ends_with_the_counts(
     assert all("sha256" in line for line in files if line["fate"] not in ("skipped", "ignored"))
 
     own = tmp_path / "own.jsonl"
-    index_folder(photos, bundle, store, BuildOptions(receipt=own))
-    index_folder(photos, bundle, store, BuildOptions(receipt=own))
+    index_folder(photos, bundle, store, BuildOptions(report=own))
+    index_folder(photos, bundle, store, BuildOptions(report=own))
     assert [json.loads(line)["kind"] for line in own.read_text().splitlines()].count("end") == 2
 
 
@@ -281,4 +281,4 @@ def test_receipts_are_kept_as_long_as_their_generations(
         noise(side, side).save(photos / "new.png")
         index_folder(photos, bundle, store)
     home = Path(store.url.removeprefix("file:"))
-    assert {path.stem for path in (home / "receipts").iterdir()} == {info.name for info in store.generations()}
+    assert {path.stem for path in (home / "reports").iterdir()} == {info.name for info in store.generations()}

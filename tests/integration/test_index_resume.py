@@ -62,7 +62,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
 
 
 def lines(store: VectorStore) -> list[dict[str, Any]]:
-    (file,) = Path(f"{store.url.removeprefix('file:')}/receipts").glob(f"{store.live()}*")
+    (file,) = Path(f"{store.url.removeprefix('file:')}/reports").glob(f"{store.live()}*")
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
@@ -90,7 +90,7 @@ def test_work_that_the_killed_run_could_not_tell_any_more_is_told_by_the_next(
     stopping("_upsert", 2)
     with pytest.raises(Stopped):
         index_folder(photos, bundle, store, OPTIONS)
-    (file,) = Path(f"{store.url.removeprefix('file:')}/receipts").iterdir()
+    (file,) = Path(f"{store.url.removeprefix('file:')}/reports").iterdir()
     with file.open("a") as torn:
         torn.write('{"kind": "fi')
     receipt = index_folder(photos, bundle, store, OPTIONS)

@@ -16,7 +16,7 @@ IMAGE = Known("id", 0, "a.png", 1, 2, "hash")
 
 @pytest.mark.parametrize("torn", ["", "{", '{"kind": "file", "pa', "x" * 10_000])
 def test_a_torn_last_line_is_cut_and_the_rest_kept(tmp_path: Path, torn: str) -> None:
-    path = tmp_path / "receipts" / "r.jsonl"
+    path = tmp_path / "reports" / "r.jsonl"
     with ReceiptFile(path) as told:
         told.write([{"kind": "run", "generation": "g"}, file_line("indexed", IMAGE)])
     with path.open("a") as file:
@@ -57,5 +57,5 @@ def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SourceError, match=r"receipt .* cannot be written"):
+    with pytest.raises(SourceError, match=r"report .* cannot be written"):
         ReceiptFile(tmp_path / "file" / "r.jsonl")
