@@ -22,14 +22,18 @@ import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
-from sceneseek.bundle import Fit, ImageInput
 from sceneseek.errors import ImageError
+
+if TYPE_CHECKING:
+    # The command line knows the limit of pixels and the formats, and has no other use for numpy.
+    import numpy as np
+    import numpy.typing as npt
+
+    from sceneseek.bundle import Fit, ImageInput
 
 _ALWAYS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -66,7 +70,7 @@ _RESAMPLING = {
 # How many pixels, of the coarser of source and result, the widest filter (Lanczos) reaches to either side.
 _REACH = 3
 
-Pixels = npt.NDArray[np.uint8]
+Pixels: TypeAlias = "npt.NDArray[np.uint8]"
 
 Admission = Callable[[int], object]
 """Called with the number of pixels about to be decoded; decoding waits until it returns."""
@@ -246,6 +250,8 @@ def enough_pixels(inputs: tuple[ImageInput, ...]) -> int:
 
 
 def _prepare_one(picture: Picture, spec: ImageInput) -> Pixels:
+    import numpy as np  # noqa: PLC0415 - see above
+
     image, fit = picture.pixels, spec.fit
     if image.mode == "RGBA":
         fit = spec.fit_transparent
