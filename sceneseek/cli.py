@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 # The extra that brings what a command imports, where it has another name than the command.
-_EXTRAS = {"keys": "serve"}
+_EXTRAS = {"feedback": "serve", "keys": "serve"}
 
 
 class _Roles(click.Group):

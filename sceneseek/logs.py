@@ -1,4 +1,4 @@
-"""Log lines, for people or for programs: one format for all of a process, whoever writes them.
+"""Log lines, for people or for programs: one format for the whole process.
 
 As text a line is `time LEVEL logger: message`, as JSON one object with the members `time` (ISO 8601, UTC), `level`,
 `logger` and `message`, then what the line has been given (`extra`), and `exception` with a traceback. What holds for
@@ -66,7 +66,7 @@ class JsonFormatter(logging.Formatter):
 def set_up(log_format: LogFormat, debug: bool = False, verbose: bool = False) -> None:
     """Write to standard error from now on, in this process and in those that it forks.
 
-    Text is for a person at a terminal, who is told of what goes wrong only, unless they ask for more. JSON is for a
+    Text is for a person at a terminal, who sees only warnings and errors, unless they ask for more. JSON is for a
     collector, which filters for itself: it gets what was chosen and why, and each request, too.
     """
     handler = logging.StreamHandler(sys.stderr)

@@ -1,8 +1,8 @@
-"""How many requests are worked on, how many wait, and for how long: a WSGI middleware in front of the application.
+"""Admission control: a WSGI middleware that limits how many requests are processed, how many wait, and how long.
 
-A request gets a slot at once, or waits for one, first come first served, in the thread that it came with: threads are
-the queue. Beyond the queue a request is answered 429 at once, since to wait longer than the deadline would be for
-nothing; one whose deadline passes while it waits is answered 503.
+A request gets a slot at once, or waits for one, first come first served, in its own thread: threads are the queue. When
+the queue is full a request gets 429 at once, since waiting beyond the deadline would be useless; one whose deadline
+passes while it waits gets 503.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from sceneseek_server.problem import MEDIA_TYPE, Problem
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# In the environment of a request: when its caller has no use for an answer any more, by `time.monotonic`.
+# In the environment of a request: by `time.monotonic`, when its answer is of no more use.
 DEADLINE = "sceneseek.deadline"
-# Operators ask for these, and need the answer most of all during an overload.
+# For operators, who need them most during an overload.
 ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})
 
 # The weight of the last request in the average time between two that leave.
@@ -35,14 +35,14 @@ class Admission:
     """The middleware. Thread-safe.
 
     Args:
-        application: the one that is protected.
-        slots: how many requests it works on at a time.
+        application: the application behind it.
+        slots: how many requests it processes at a time.
         queue: how many more may wait.
         seconds: from a request's arrival until its answer is of no use.
-        on_refused: called with the method and the error of each request that the application is not asked.
+        on_rejected: called with the method and the error of each rejected request.
 
     Attributes:
-        waiting: of each request that waits, in order, a lock that is released when a slot is handed to it.
+        waiting: for each waiting request, in order, a lock that is released when it gets a slot.
     """
 
     def __init__(
@@ -51,31 +51,31 @@ class Admission:
         slots: int,
         queue: int,
         seconds: float,
-        on_refused: Callable[[str, TryAgain], object] = lambda _method, _error: None,
+        on_rejected: Callable[[str, TryAgain], object] = lambda _method, _error: None,
     ) -> None:
-        self._application, self.on_refused = application, on_refused
+        self._application, self.on_rejected = application, on_rejected
         self._free, self._queue, self._seconds = slots, queue, seconds
         self.waiting: deque[threading.Lock] = deque()
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._left, self._interval = time.monotonic(), 0.0
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, or refuse it."""
+        """Answer a request, or reject it."""
         if environ["PATH_INFO"] in ALWAYS_ANSWERED:
             return self._application(environ, start_response)
         environ[DEADLINE] = time.monotonic() + self._seconds
         try:
             self._enter(environ[DEADLINE])
         except TryAgain as error:
-            self.on_refused(environ["REQUEST_METHOD"], error)
-            return _refused(error, environ["REQUEST_METHOD"], start_response)
+            self.on_rejected(environ["REQUEST_METHOD"], error)
+            return _rejection(error, environ["REQUEST_METHOD"], start_response)
         try:
             return self._application(environ, start_response)
         finally:
             self._leave()
 
     def _enter(self, deadline: float) -> None:
-        with self._guard:
+        with self._lock:
             if self._free:
                 self._free -= 1
                 return
@@ -87,14 +87,14 @@ class Admission:
             self.waiting.append(turn)
         if turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return
-        with self._guard:
-            if turn not in self.waiting:  # it was handed a slot at the last moment
+        with self._lock:
+            if turn not in self.waiting:  # it got a slot at the last moment
                 return
             self.waiting.remove(turn)
         raise DeadlinePassed(f"the request waited longer than {self._seconds:g} s", "ask again a little later", after)
 
     def _leave(self) -> None:
-        with self._guard:
+        with self._lock:
             now = time.monotonic()
             if self.waiting:
                 self._interval += _WEIGHT * (now - self._left - self._interval)
@@ -104,8 +104,8 @@ class Admission:
             self._left = now
 
 
-def _refused(error: TryAgain, method: str, start_response: StartResponse) -> Iterable[bytes]:
-    """The answer to a request that the application is not asked: cheap, since it comes when there is much to do."""
+def _rejection(error: TryAgain, method: str, start_response: StartResponse) -> Iterable[bytes]:
+    """The answer to a rejected request; it is cheap, since it is sent under load."""
     body = Problem.of(error).encode()
     headers = [
         ("Content-Type", MEDIA_TYPE),

@@ -1,4 +1,4 @@
-"""`sceneseek serve`, and `sceneseek keys`: the API keys of a service."""
+"""`sceneseek serve`, `sceneseek keys` for the API keys of a service, and `sceneseek feedback` for its ratings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import click
 from sceneseek.errors import InvalidRequest
 from sceneseek.logs import in_json
 from sceneseek.options import bundle_option, device_option, index_option, threads_option
+from sceneseek_server.access.keys import add_key, new_key, read_keys, remove_key
+from sceneseek_server.access.origins import checked_origin
+from sceneseek_server.access.rates import parsed_rate
+from sceneseek_server.feedback import export_lines, feedback_path
 
 if TYPE_CHECKING:
     from sceneseek.runtime import Device
@@ -20,13 +24,9 @@ log = logging.getLogger(__name__)
 
 MEGABYTE = 10**6
 
-# What commands need is imported in them, so that `sceneseek --help` answers at once.
-
 
 def _rate(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None:
-        from sceneseek_server.access.rates import parsed_rate  # noqa: PLC0415
-
         try:
             parsed_rate(value)
         except InvalidRequest as error:
@@ -35,10 +35,6 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 def _origins(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    if not values:
-        return ()
-    from sceneseek_server.access.origins import checked_origin  # noqa: PLC0415
-
     try:
         return tuple(checked_origin(value) for value in values)
     except InvalidRequest as error:
@@ -53,6 +49,15 @@ api_keys_option = click.option(
     metavar="FILE",
     help="A file of keys, made by `sceneseek keys add`.",
 )
+feedback_option = click.option(
+    "--feedback",
+    "feedback_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="SCENESEEK_FEEDBACK",
+    show_envvar=True,
+    metavar="FILE",
+    help="The SQLite file of ratings. Unless given, in the directory of a file: index; with a Qdrant server, nowhere.",
+)
 
 
 @click.command()
@@ -66,7 +71,7 @@ api_keys_option = click.option(
     show_default=True,
     envvar="SCENESEEK_HOST",
     show_envvar=True,
-    help="The address to answer at; 0.0.0.0 is every one of this machine.",
+    help="The address to listen at; 0.0.0.0 is every address of this machine.",
 )
 @click.option(
     "--port",
@@ -75,15 +80,15 @@ api_keys_option = click.option(
     show_default=True,
     envvar="SCENESEEK_PORT",
     show_envvar=True,
-    help="0 takes any free one.",
+    help="The port to listen at; 0 chooses a free one.",
 )
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65_535),
     envvar="SCENESEEK_METRICS_PORT",
     show_envvar=True,
-    help="Serve /metrics, /healthz and /readyz at this port too, to whoever reaches it, asked by any name and without "
-    "a key: for a scraper in a private network. Off unless given.",
+    help="Serve /metrics, /healthz and /readyz at this port too, without access control: for a scraper in a private "
+    "network. Off by default.",
 )
 @click.option(
     "--http-threads",
@@ -92,7 +97,7 @@ api_keys_option = click.option(
     show_default=True,
     envvar="SCENESEEK_HTTP_THREADS",
     show_envvar=True,
-    help="How many requests are answered at a time.",
+    help="How many requests are processed at a time.",
 )
 @click.option(
     "--queue",
@@ -101,7 +106,7 @@ api_keys_option = click.option(
     show_default=True,
     envvar="SCENESEEK_QUEUE",
     show_envvar=True,
-    help="How many more may wait; the next are refused with 429.",
+    help="How many more may wait; further ones get 429.",
 )
 @click.option(
     "--deadline",
@@ -110,7 +115,7 @@ api_keys_option = click.option(
     show_default=True,
     envvar="SCENESEEK_DEADLINE",
     show_envvar=True,
-    help="Seconds from a whole request to its answer, waiting included; then it is given up with 503.",
+    help="Seconds from a whole request to its answer, waiting included; after that it gets 503.",
 )
 @click.option(
     "--max-batch",
@@ -119,7 +124,7 @@ api_keys_option = click.option(
     show_default=True,
     envvar="SCENESEEK_MAX_BATCH",
     show_envvar=True,
-    help="The most queries that share one run of the text graph; 1 runs each alone.",
+    help="The most queries that share one run of the text graph; 1 disables batches.",
 )
 @click.option(
     "--query-cache",
@@ -128,16 +133,9 @@ api_keys_option = click.option(
     show_default=True,
     envvar="SCENESEEK_QUERY_CACHE",
     show_envvar=True,
-    help="How many texts' vectors are kept, some 3 KB each; 0 keeps none.",
+    help="How many texts' vectors are cached, some 3 KB each; 0 caches none.",
 )
-@click.option(
-    "--feedback",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="SCENESEEK_FEEDBACK",
-    show_envvar=True,
-    metavar="FILE",
-    help="Where ratings are kept. Unless given, in the directory of a file: index; with a Qdrant server, nowhere.",
-)
+@feedback_option
 @api_keys_option
 @click.option(
     "--rate-limit",
@@ -145,8 +143,8 @@ api_keys_option = click.option(
     metavar="RATE",
     envvar="SCENESEEK_RATE_LIMIT",
     show_envvar=True,
-    help="How much one key (without keys: one address) may ask, such as 20/second; images: 50 times as many. "
-    "No limit unless given.",
+    help="How many requests one key (without keys: one address) may send, such as 20/second; images: 50 times as many. "
+    "Unlimited by default.",
 )
 @click.option(
     "--trusted-proxies",
@@ -155,7 +153,7 @@ api_keys_option = click.option(
     show_default=True,
     envvar="SCENESEEK_TRUSTED_PROXIES",
     show_envvar=True,
-    help="How many proxies stand before the service; so many X-Forwarded-For, -Proto and -Prefix are believed.",
+    help="How many proxies stand in front of the service; as many X-Forwarded-For, -Proto and -Prefix are trusted.",
 )
 @click.option(
     "--cors-origin",
@@ -174,8 +172,8 @@ api_keys_option = click.option(
     metavar="NAME",
     envvar="SCENESEEK_ALLOWED_HOSTS",
     show_envvar=True,
-    help="A name that the service is asked by, beside localhost; may be repeated; * is any. Unless given: "
-    "localhost alone where --host is this machine's own, else any.",
+    help="A host name that the service answers to, beside localhost; may be repeated; * is any. By default only "
+    "localhost where --host is a loopback address, else any.",
 )
 @click.option(
     "--show-paths/--hide-paths",
@@ -183,7 +181,7 @@ api_keys_option = click.option(
     show_default=True,
     envvar="SCENESEEK_SHOW_PATHS",
     show_envvar=True,
-    help="Whether answers may hold paths and names of files.",
+    help="Whether answers may contain paths and names of files.",
 )
 @click.option(
     "--max-upload",
@@ -208,7 +206,7 @@ def serve(
     deadline: float,
     max_batch: int,
     query_cache: int,
-    feedback: Path | None,
+    feedback_file: Path | None,
     api_keys: Path | None,
     rate_limit: str | None,
     trusted_proxies: int,
@@ -218,10 +216,10 @@ def serve(
     max_upload: int,
 ) -> None:
     """Answer searches over HTTP, with a page for people at /."""
-    from sceneseek_server.process import run  # noqa: PLC0415
-    from sceneseek_server.service import AccessSettings, Service  # noqa: PLC0415
+    from sceneseek_server.process import run  # noqa: PLC0415 - so that `sceneseek --help` answers at once
+    from sceneseek_server.service import AccessSettings, ServiceSettings  # noqa: PLC0415
 
-    service = Service(
+    settings = ServiceSettings(
         bundle=bundle,
         index_url=index_url,
         device=device,
@@ -234,7 +232,7 @@ def serve(
         deadline=deadline,
         max_batch=max_batch,
         query_cache=query_cache,
-        feedback=feedback,
+        feedback=feedback_file,
         access=AccessSettings(
             api_keys=api_keys,
             rate_limit=rate_limit,
@@ -246,8 +244,8 @@ def serve(
             max_upload=max_upload * MEGABYTE,
         ),
     )
-    # Where programs read what is written, they read of this too.
-    run(service, announce=log.info if in_json() else click.echo)
+    # A log collector gets it as a line of the log.
+    run(settings, announce=log.info if in_json() else click.echo)
 
 
 @click.group()
@@ -268,8 +266,6 @@ def _key_file(path: Path | None) -> Path:
 @click.option("--rate", callback=_rate, metavar="RATE", help="A rate limit of its own, such as 5/second.")
 def add(name: str, api_keys: Path | None, expires: int | None, rate: str | None) -> None:
     """Make a key and print it, this once; the file stores only its hash."""
-    from sceneseek_server.access.keys import add_key, new_key  # noqa: PLC0415
-
     created = datetime.now(UTC).replace(microsecond=0)
     key = new_key(name, created, created + timedelta(days=expires) if expires else None, rate)
     add_key(_key_file(api_keys), key)
@@ -279,9 +275,7 @@ def add(name: str, api_keys: Path | None, expires: int | None, rate: str | None)
 @keys.command("list")
 @api_keys_option
 def list_keys(api_keys: Path | None) -> None:
-    """Print name, date made, expiry and rate of each key, never the key."""
-    from sceneseek_server.access.keys import read_keys  # noqa: PLC0415
-
+    """Print name, date of creation, expiry and rate of each key, never the key."""
     now = datetime.now(UTC)
     for entry in read_keys(_key_file(api_keys)):
         expiry = "does not expire"
@@ -295,6 +289,21 @@ def list_keys(api_keys: Path | None) -> None:
 @api_keys_option
 def remove(name: str, api_keys: Path | None) -> None:
     """Remove a key; it is invalid from then on."""
-    from sceneseek_server.access.keys import remove_key  # noqa: PLC0415
-
     remove_key(_key_file(api_keys), name)
+
+
+@click.group()
+def feedback() -> None:
+    """The ratings that users of a service gave."""
+
+
+@feedback.command("export")
+@feedback_option
+@index_option
+def export_feedback(feedback_file: Path | None, index_url: str) -> None:
+    """Print the ratings as JSON lines, for `sceneseek train heads --feedback`; the service may be running."""
+    path = feedback_path(feedback_file, index_url)
+    if path is None:
+        raise click.UsageError("no file of ratings is named: give --feedback FILE, or set SCENESEEK_FEEDBACK")
+    for line in export_lines(path):
+        click.echo(line)

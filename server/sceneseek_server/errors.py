@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from sceneseek.errors import SceneseekError
 from sceneseek_server.access.control import shows_paths
-from sceneseek_server.observe import note_problem, request_id
+from sceneseek_server.instrumentation import record_problem, request_id
 from sceneseek_server.problem import MEDIA_TYPE, Problem
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def answer_errors_as_problems(app: Flask) -> None:
 
 def problem_response(problem: Problem) -> Response:
     """The answer that carries a problem."""
-    note_problem(problem.kind, problem.status)
+    record_problem(problem.kind, problem.status)
     response = Response(problem.encode(request_id()), problem.status, content_type=MEDIA_TYPE)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -1,11 +1,12 @@
-"""`/healthz`: the process is alive. `/readyz`: it can answer, and what it answers from."""
+"""For operators: `/healthz`, the process is alive; `/readyz`, it can answer, and from what; `/metrics`."""
 
 from __future__ import annotations
 
 import logging
 from typing import Literal
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
+from prometheus_client.exposition import choose_encoder
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError
@@ -18,6 +19,7 @@ from sceneseek_server.answer import json_answer
 from sceneseek_server.api.deadline import deadline
 from sceneseek_server.api.operation import operation
 from sceneseek_server.errors import error_response, problem_response
+from sceneseek_server.metrics import Metrics
 from sceneseek_server.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ log = logging.getLogger(__name__)
 class Runtime(TypedDict):
     """Where the text graph runs: asked for, and taken, and why; `provider` is ONNX Runtime's name of it.
 
-    `texts_together` says whether queries may share a run: not where a text's vectors depend on its company.
+    `texts_together` is false if a text's vectors depend on the texts that share its run.
     """
 
     asked: str
@@ -40,8 +42,8 @@ class Runtime(TypedDict):
 class Readiness(TypedDict):
     """What the service answers from.
 
-    `following` says whether the thread that watches the alias is alive; `problem` is why the generation
-    that the alias points at is not followed, while the one named here goes on answering.
+    `following` is whether the thread that watches the alias is alive; `problem` is why the generation that the alias
+    points at is not followed, while the one named here still answers.
     """
 
     pack: str
@@ -78,14 +80,14 @@ class AliveDocument(TypedDict):
     status: Literal["alive"]
 
 
-def health_blueprint(search: Search) -> Blueprint:
-    """The views over one pipeline."""
+def health_blueprint(search: Search, metrics: Metrics) -> Blueprint:
+    """The views over one pipeline and its metrics."""
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")
     @operation(summary="Whether the process lives", tag="service", answer=AliveDocument)
     def alive() -> Response:
-        """It tells nothing more: ask `/readyz` whether a search would be answered."""
+        """Nothing more: `/readyz` says whether a search would be answered."""
         return json_answer({"status": "alive"})
 
     @blueprint.get("/readyz")
@@ -108,7 +110,7 @@ def health_blueprint(search: Search) -> Blueprint:
             if error.retry_after is None:  # else its store logs the outage
                 log.error("the index does not answer: %s", error)
             return error_response(error)
-        except Exception:  # whatever keeps the engine from counting keeps it from searching
+        except Exception:  # an engine that cannot count cannot search
             log.exception("the index does not answer")
             return problem_response(Problem(503, "the index does not answer", "see the log of the service"))
         if not state["following"]:
@@ -118,6 +120,15 @@ def health_blueprint(search: Search) -> Blueprint:
         if lost is not None:
             return problem_response(Problem(503, lost, "restart the service if it stays so", more={**state}))
         return json_answer({"status": "ready", **state})
+
+    @blueprint.get("/metrics")
+    @operation(summary="Figures for Prometheus", tag="service", answer=("text/plain", "application/openmetrics-text"))
+    def exposed() -> Response:
+        """In the text format, or in OpenMetrics where that is asked for; docs/reference/observability.md names them."""
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        response = Response(encode(metrics), content_type=content_type)
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     return blueprint
 
@@ -139,11 +150,11 @@ def _readiness(search: Search) -> Readiness:
 
 
 def _first_step(search: Search, error: NothingIndexed) -> FirstStep:
-    """What to type, with this service's own settings where these may be shown."""
+    """The command to index a folder, with this service's own settings where these may be shown."""
     shown, local = shows_paths(), search.store.url.startswith("file:")
     return {
         "command": error.command if shown else error.public_command,
-        # No service knows that it is in a container; but the stack's index is no directory.
+        # A service cannot tell that it is in a container; but the stack's index is no directory.
         "stack_command": None if shown and local else STACK_INDEX_COMMAND,
         "building": _building(search),
     }
@@ -170,7 +181,7 @@ def _runtime(placement: Placement, texts_mix: bool) -> Runtime:
         "asked": placement.asked,
         "device": placement.device,
         "provider": placement.provider,
-        # What the runtime says may name its files.
+        # The runtime's message may contain paths of its files.
         "why": placement.why if shows_paths() or "/" not in placement.why else "the log of the service says why",
         "onnxruntime": runtime_version(),
         "texts_together": not texts_mix,

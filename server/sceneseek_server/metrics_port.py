@@ -1,9 +1,8 @@
-"""A port of its own for `/metrics`, `/healthz` and `/readyz`, inside the network that the service runs in.
+"""A separate port for `/metrics`, `/healthz` and `/readyz`, inside the network that the service runs in.
 
-A scraper asks by address and without a key; the host check and the keys of the public port refuse that, and should.
-So a second listener serves these three paths of the same application and nothing else, without access control: whoever
-reaches the port may read them. It belongs to the worker, because that is where the figures are. The master opens the
-socket, so the next worker serves it again should this one die.
+A scraper uses an address and no key, which the public port rejects, and should. So a second listener serves these three
+paths of the same application and nothing else, without access control: whoever reaches the port may read them. It runs
+in the worker, which has the figures. The master opens the socket, so that the next worker serves it if this one dies.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# How often the thread looks whether it should end, and how long a client may take to send its request: seconds.
+# How often the thread checks whether to end, and how long a client may take to send its request: seconds.
 _POLL, _TIMEOUT = 0.1, 10
 _NOT_HERE = Problem(404, "nothing is at this address", "this port serves /metrics, /healthz and /readyz alone")
 
 
 class MetricsPort:
-    """Serves metrics and health from a thread, until it is closed.
+    """Serves metrics and health from a thread until it is closed.
 
     Args:
         listener: a listening socket; it is closed with the port.
@@ -65,7 +64,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         # `server_bind` would ask DNS for the name.
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
-        self.set_app(_open_part_of(application))
+        self.set_app(_operator_paths_of(application))
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
         log.debug("a request at the metrics port failed", exc_info=True)
@@ -78,8 +77,8 @@ class _Handler(WSGIRequestHandler):
         """Write nothing: the application logs its requests itself."""
 
 
-def _open_part_of(application: WSGIApplication) -> WSGIApplication:
-    """The three paths of an application, for callers that reached this port."""
+def _operator_paths_of(application: WSGIApplication) -> WSGIApplication:
+    """The three paths of an application, without access control."""
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] not in ALWAYS_ANSWERED:

@@ -1,18 +1,18 @@
 """The service as processes: gunicorn's master, and one worker of many threads that owns the index.
 
-gunicorn is run as it is: by its custom application, its settings, its server hooks and its threaded worker. Slow and
-hostile clients are a reverse proxy's to handle (docs/how-to/proxy.md).
+gunicorn runs unchanged: through its custom application, settings, server hooks and threaded worker. Slow and hostile
+clients are left to a reverse proxy (docs/how-to/proxy.md).
 
-One worker, because the embedded engine allows one owner and a second copy of the graphs would double the
-memory and win nothing. Sessions and index are opened in the worker, after the fork: neither survives one.
-The master imports nothing heavy, holds the port, and starts another worker should this one die; requests
-wait in the port's queue meanwhile. A worker that cannot start tells the master why over a pipe, and the
-master ends with that error instead of trying for ever.
+One worker, because the embedded engine allows one owner, and a second copy of the graphs would double the memory for
+nothing. Sessions and index are opened in the worker, after the fork, which neither survives. The master imports nothing
+heavy, holds the port, and starts another worker if this one dies; requests wait in the port's queue meanwhile. A worker
+that cannot start sends its error to the master over a pipe, and the master ends with it instead of retrying for ever.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import logging
 import multiprocessing
@@ -29,15 +29,15 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
+from gunicorn.glogging import Logger
 
 from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError, StartError
 from sceneseek_server.admission import Admission
-from sceneseek_server.listener import listen, url_of
-from sceneseek_server.service import Service, open_feedback, open_search
+from sceneseek_server.service import ServiceSettings, open_feedback, open_search
 
 if TYPE_CHECKING:
     from sceneseek.search import Search
-    from sceneseek_server.feedback_log import FeedbackLog
+    from sceneseek_server.feedback import FeedbackStore
     from sceneseek_server.metrics_port import MetricsPort
 
 log = logging.getLogger(__name__)
@@ -48,11 +48,11 @@ _DRAIN_SECONDS = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
-def run(service: Service, announce: Callable[[str], None]) -> None:
+def run(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
     """Serve until TERM, INT or HUP; requests in flight are answered first.
 
     Args:
-        service: what to serve.
+        settings: what to serve, and how.
         announce: called with one line, with the address, once the service answers; with another once it searches, if
             it had to wait for its first index.
 
@@ -60,7 +60,7 @@ def run(service: Service, announce: Callable[[str], None]) -> None:
         SceneseekError: the service could not start: its port, bundle, index or runtime.
         SystemExit: it has ended.
     """
-    application = _Application(service, listen(service.host, service.port), announce)
+    application = _Application(settings, _listen(settings.host, settings.port), announce)
     try:
         application.run()
     except SystemExit:
@@ -72,43 +72,44 @@ def run(service: Service, announce: Callable[[str], None]) -> None:
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """What gunicorn runs: its settings, how the worker starts, and what the master does when it ends."""
 
-    def __init__(self, service: Service, listener: socket.socket, announce: Callable[[str], None]) -> None:
+    def __init__(self, settings: ServiceSettings, listener: socket.socket, announce: Callable[[str], None]) -> None:
         self.failure: SceneseekError | None = None
         self._stopping = False
-        self._service = service
+        self._settings = settings
         self._announce = announce
-        self._url = url_of(listener)
+        self._url = _url_of(listener)
         self._listener = listener.detach()
-        # Opened by the master, so that a port that is taken is found before anything slow begins, and that it outlives
-        # a worker.
+        # Opened by the master, so that a taken port is found before anything slow begins, and it outlives a worker.
         self._metrics_listener = (
-            listen(service.host, service.metrics_port, "--metrics-port") if service.metrics_port is not None else None
+            _listen(settings.host, settings.metrics_port, "--metrics-port")
+            if settings.metrics_port is not None
+            else None
         )
         self._metrics_port: MetricsPort | None = None
         self._search: Search | None = None
-        self._feedback: FeedbackLog | None = None
-        self._from_worker, self._to_master = _pipe()
+        self._feedback: FeedbackStore | None = None
+        self._from_worker: Connection
+        self._to_master: Connection
+        self._from_worker, self._to_master = multiprocessing.Pipe(duplex=False)
         self._master = os.getpid()
         super().__init__()
 
     def load_config(self) -> None:
-        from sceneseek_server.gunicorn_log import GunicornLog  # noqa: PLC0415
-
-        settings = {
+        gunicorn_settings = {
             "bind": f"fd://{self._listener}",
             "workers": 1,
             "worker_class": "gthread",
-            # A request that waits keeps its thread, see `Admission`; the rest refuse, and answer for health.
-            "threads": self._service.http_threads + self._service.queue + _SPARE_THREADS,
+            # A waiting request occupies a thread, see `Admission`; the spare ones reject requests and report health.
+            "threads": self._settings.http_threads + self._settings.queue + _SPARE_THREADS,
             "keepalive": 15,
-            # Longer than the longest call that holds the interpreter's lock: opening a large index.
+            # Longer than the longest call that holds the interpreter lock: opening a large index.
             "timeout": 120,
-            "graceful_timeout": self._service.grace,
+            "graceful_timeout": self._settings.grace,
             # The most that gunicorn takes; a query of 1,000 Cyrillic letters needs 6,000 characters.
             "limit_request_line": 8190,
             # gunicorn would trust any client on this machine; access control decides which proxy is trusted.
             "forwarded_allow_ips": "",
-            "logger_class": GunicornLog,
+            "logger_class": _GunicornLog,
             "loglevel": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
             "control_socket_disable": True,
             "when_ready": self.master_ready,
@@ -116,20 +117,21 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "worker_exit": self.worker_ends,
             "child_exit": self.worker_ended,
         }
-        for name, value in settings.items():
+        for name, value in gunicorn_settings.items():
             self.cfg.set(name, value)
 
     def load(self) -> Admission:
-        """In the worker: open everything, tell the master, and hand over the application."""
+        """In the worker: open everything, report to the master, and return the application."""
         try:
             from sceneseek_server.app import create_app  # noqa: PLC0415 - in the worker, see `open_search`
+            from sceneseek_server.instrumentation import count_rejected  # noqa: PLC0415
+            from sceneseek_server.metrics import Metrics  # noqa: PLC0415
             from sceneseek_server.metrics_port import MetricsPort  # noqa: PLC0415
-            from sceneseek_server.observe import Metrics, note_refused  # noqa: PLC0415
 
             metrics = Metrics()
-            self._search = open_search(self._service, metrics)
-            self._feedback = open_feedback(self._service)
-            application = create_app(self._search, self._service.access, metrics, self._feedback)
+            self._search = open_search(self._settings, metrics)
+            self._feedback = open_feedback(self._settings)
+            application = create_app(self._search, self._settings.access, metrics, self._feedback)
             if self._metrics_listener is not None:
                 self._metrics_port = MetricsPort(self._metrics_listener, application)
             reason = self._search.follower.waiting_for
@@ -137,18 +139,18 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         except Exception as error:
             log.debug("the worker cannot start", exc_info=True)
             self._to_master.send(_as_ours(error))
-            # Of this worker only; with 0, so that gunicorn does not write lines of its own about it.
+            # With 0, so that gunicorn does not log it as well.
             sys.exit(0)
-        # What has been loaded stays: let the collector no longer look through it while a query waits.
+        # What has been loaded stays: keep the garbage collector from walking it while a query waits.
         gc.collect()
         gc.freeze()
         self._to_master.send(None)
         self._announce(line)
         if reason is not None:
             threading.Thread(target=self._announce_first, args=(self._search,), name="first-index", daemon=True).start()
-        service = self._service
+        settings = self._settings
         return Admission(
-            application, service.http_threads, service.queue, service.deadline, partial(note_refused, application)
+            application, settings.http_threads, settings.queue, settings.deadline, partial(count_rejected, metrics)
         )
 
     def _searches(self, search: Search) -> str:
@@ -156,7 +158,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             return f"sceneseek searches {snapshot.collection.count():,} images at {self._url}"
 
     def _waits(self, reason: IndexUnavailable) -> str:
-        # The hint about a server that is away is meant for commands that end.
+        # The hint for a server that is unreachable is meant for commands that end.
         why = str(reason) if isinstance(reason, NothingIndexed) else reason.what
         return f"{why}; sceneseek waits for it at {self._url}"
 
@@ -165,7 +167,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         search.follower.ready.wait()
         try:
             line = self._searches(search)
-        except IndexUnavailable:  # its server has gone away in this moment
+        except IndexUnavailable:  # its server has just become unreachable
             line = f"sceneseek is ready at {self._url}"
         self._announce(line)
 
@@ -196,7 +198,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             os._exit(0)
 
     def worker_ends(self, master: Any, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
-        """In the worker, at its end: close the metrics port, the file of ratings and the index."""
+        """In the worker, when it ends: close the metrics port, the ratings and the index."""
         if self._metrics_port is not None:
             self._metrics_port.close()
         if self._feedback is not None:
@@ -205,19 +207,66 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             self._search.close()
 
     def worker_ended(self, master: Any, worker: Any) -> None:  # noqa: ARG002
-        """In the master: go on with another worker, unless this one never came to answer."""
+        """In the master: let gunicorn start another worker, unless this one failed to start."""
         died = StartError(
             f"the worker process {worker.pid} died while starting",
             "free memory, or look for its cause with --debug",
         )
-        heard = self._from_worker.recv() if self._from_worker.poll() else died
-        if heard is not None and not self._stopping:
-            self.failure = heard
+        failure = self._from_worker.recv() if self._from_worker.poll() else died
+        if failure is not None and not self._stopping:
+            self.failure = failure
             raise HaltServer("the worker cannot start", exit_status=0)
 
 
-def _pipe() -> tuple[Connection, Connection]:
-    return multiprocessing.Pipe(duplex=False)
+class _GunicornLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
+    """Sends gunicorn's messages to the root logger, whose handler formats everything.
+
+    Its access log stays off, since it has URLs with their queries; `instrumentation` writes one without.
+    """
+
+    def setup(self, cfg: Any) -> None:
+        self.cfg = cfg
+        self.loglevel = self.LOG_LEVELS[cfg.loglevel.lower()]
+        self.error_log.setLevel(self.loglevel)
+        self.error_log.propagate = True
+
+    @property
+    def access_log_enabled(self) -> bool:
+        return False
+
+
+def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A listening TCP socket; gunicorn would try five times in five seconds to open a port that is taken.
+
+    Args:
+        host: a name or an address, IPv4 or IPv6.
+        port: 0 lets the system choose.
+        option: the option that chooses the port, for the hint of an error.
+
+    Raises:
+        StartError: the address is not this machine's, or the port is taken or reserved.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((str(address[0]), port), family=family, backlog=1024)
+    except socket.gaierror as error:
+        raise StartError(f"the host {host!r} is unknown ({error.strerror})", "choose another --host") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            what, hint = f"port {port} of {host} is taken", f"stop who has it, or choose another {option}"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            what, hint = f"this machine has no address {host}", "choose another --host"
+        else:
+            what, hint = f"port {port} of {host} cannot be opened ({error.strerror})", f"choose another {option}"
+        raise StartError(what, hint) from error
+
+
+def _url_of(listener: socket.socket) -> str:
+    """The address to type into a browser on this machine."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
+        host = "localhost"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
 def _as_ours(error: Exception) -> SceneseekError:

@@ -1,4 +1,4 @@
-"""What a service is started with, and the pipeline that its worker opens."""
+"""The settings of a service, and the search pipeline and the ratings that its worker opens."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sceneseek.errors import FeedbackUnavailable
+from sceneseek_server.feedback import FeedbackStore, feedback_path
 
 if TYPE_CHECKING:
     from sceneseek.runtime import Device
     from sceneseek.search import Search
-    from sceneseek_server.feedback_log import FeedbackLog
-    from sceneseek_server.observe import Metrics
+    from sceneseek_server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class AccessSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class ServiceSettings:
     """What to serve, and how.
 
     Attributes:
@@ -52,17 +52,17 @@ class Service:
         index_url: where the generations are.
         device: where the graphs run.
         threads: threads within one run of a graph; 0 leaves it to the runtime.
-        host: the name or address to answer at.
+        host: the name or address to listen at.
         port: 0 lets the system choose.
-        metrics_port: where metrics and health are served to whoever reaches it (see `sceneseek_server.metrics_port`);
-            None serves them at `port` alone.
-        http_threads: how many requests are answered at a time.
-        queue: how many more may wait; the next are refused.
-        deadline: seconds that a request may take, once all of it is here.
+        metrics_port: where metrics and health are served without access control (see `sceneseek_server.metrics_port`);
+            None serves them only at `port`.
+        http_threads: how many requests are processed at a time.
+        queue: how many more may wait; further ones are rejected.
+        deadline: seconds that a request may take, from when all of it has arrived.
         max_batch: the most texts of one run of the text graph.
-        query_cache: how many texts' vectors are kept.
+        query_cache: how many texts' vectors are cached.
         grace: seconds that a stop waits for requests in flight.
-        feedback: where ratings are kept; without it in the directory of a ``file:`` index, else nowhere.
+        feedback: the file that stores ratings; without it in the directory of a ``file:`` index, else nowhere.
         access: who may send requests, and what answers may reveal.
     """
 
@@ -83,8 +83,8 @@ class Service:
     access: AccessSettings = field(default_factory=AccessSettings)
 
 
-def open_search(service: Service, metrics: Metrics) -> Search:
-    """The pipeline of a service, warm, following the alias, and counted by `metrics`; it may wait for its first index.
+def open_search(settings: ServiceSettings, metrics: Metrics) -> Search:
+    """Open the search pipeline: warmed up, following the alias, reporting to `metrics`; the index may not exist yet.
 
     Raises:
         SceneseekError: the bundle, the index or the runtime cannot be used.
@@ -96,31 +96,29 @@ def open_search(service: Service, metrics: Metrics) -> Search:
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    bundle, store = Bundle.load(service.bundle), open_store(service.index_url, searching=True)
-    encoder = QueryEncoder(Batching(max_batch=service.max_batch), cached_texts=service.query_cache, observer=metrics)
+    bundle, store = Bundle.load(settings.bundle), open_store(settings.index_url, searching=True)
+    encoder = QueryEncoder(Batching(max_batch=settings.max_batch), cached_texts=settings.query_cache, observer=metrics)
     for kind in encoder.waiting():
         metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
     metrics.watch_query_cache(encoder.kept)
-    search = Search(bundle, store, service.device, service.threads, encoder, serving=True)
+    search = Search(bundle, store, settings.device, settings.threads, encoder, serving=True)
     search.follower.follow()
     return search
 
 
-def open_feedback(service: Service) -> FeedbackLog | None:
-    """Where the service keeps ratings; None if nowhere.
+def open_feedback(settings: ServiceSettings) -> FeedbackStore | None:
+    """Where the service stores ratings; None if nowhere.
 
     Raises:
-        FeedbackUnavailable: the file that it was told to keep them in cannot be written.
+        FeedbackUnavailable: the configured file cannot be used.
     """
-    from sceneseek_server.feedback_log import FeedbackLog, feedback_path  # noqa: PLC0415 - in the worker, see `open_search`
-
-    path = feedback_path(service.feedback, service.index_url)
+    path = feedback_path(settings.feedback, settings.index_url)
     if path is None:
         return None
     try:
-        return FeedbackLog(path)
+        return FeedbackStore(path)
     except FeedbackUnavailable as error:
-        if service.feedback is not None:
+        if settings.feedback is not None:
             raise
-        log.warning("no ratings are kept: %s", error)  # nobody asked for it; searching is what the service is for
+        log.warning("no ratings are stored: %s", error)  # it was not asked for, and searches work without
         return None

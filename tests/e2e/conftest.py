@@ -16,6 +16,6 @@ def service_url(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPat
     """The address of `sceneseek serve`, for tests that only ask it."""
     folder = tmp_path_factory.mktemp("served")
     index = shutil.copytree(index_url.removeprefix("file:"), folder / "index")
-    options = ("--bundle", bundle.path, "--index", f"file:{index}", "--feedback", folder / "ratings.jsonl")
+    options = ("--bundle", bundle.path, "--index", f"file:{index}", "--feedback", folder / "ratings.sqlite")
     with running(*options) as service:
         yield service.url

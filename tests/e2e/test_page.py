@@ -27,6 +27,7 @@ from sceneseek.bundle import Bundle
 from sceneseek.store import CollectionInfo, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_indexer.sidecar import Sidecar
+from sceneseek_server.feedback import export_lines
 from tests.drawing import NAMES, scenery
 from tests.museum import COPIES, PAINTINGS, build_museum, strict_bundle
 from tests.running import running
@@ -56,8 +57,8 @@ def store(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> VectorSto
 
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the service keeps ratings."""
-    return tmp_path_factory.mktemp("ratings") / "ratings.jsonl"
+    """Where the service stores ratings."""
+    return tmp_path_factory.mktemp("ratings") / "ratings.sqlite"
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +349,7 @@ def test_more_like_this_finds_what_resembles_an_image_and_words_can_join_it(visi
     page.wait_for_url("**/?q=blue")
 
 
-def test_a_rating_is_kept_as_training_reads_it_and_thanked_for(visit: Visit, ratings: Path) -> None:
+def test_a_rating_is_stored_and_thanked_for(visit: Visit, ratings: Path) -> None:
     page = visit("?q=a+red+circle")
     shown(page, "a red circle")
     results(page).first.click()
@@ -357,7 +358,7 @@ def test_a_rating_is_kept_as_training_reads_it_and_thanked_for(visit: Visit, rat
     page.keyboard.press("4")
     page.get_by_text("Saved: matches fully. Thank you.").wait_for()
     assert page.get_by_role("button", name="matches fully").get_attribute("aria-pressed") == "true"
-    kept = [json.loads(line) for line in ratings.read_text().splitlines()]
+    kept = [json.loads(line) for line in export_lines(ratings)]
     assert [(each["query"], each["image"], each["rating"]) for each in kept] == [
         ("a red circle", "shapes/red circle.png", rating) for rating in (3, 4)
     ]

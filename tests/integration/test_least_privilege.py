@@ -13,7 +13,7 @@ from sceneseek.search import Search
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek_indexer.build import index_folder
 from sceneseek_server.app import create_app
-from sceneseek_server.feedback_log import FeedbackLog
+from sceneseek_server.feedback import FeedbackStore
 from sceneseek_server.service import AccessSettings
 from tests.played_grpc import PlayedGrpc
 from tests.played_qdrant import PlayedQdrant
@@ -40,7 +40,7 @@ def test_whatever_the_service_is_asked_it_only_reads_qdrant(
         grpc.seen.clear()
 
         search = Search(bundle, QdrantStore(http.url, settings), "cpu")
-        feedback = FeedbackLog(tmp_path / "ratings.jsonl")
+        feedback = FeedbackStore(tmp_path / "ratings.sqlite")
         search.follower.follow(0.05)
         ask_everything(search, feedback)
         search.follower.refresh()
@@ -55,7 +55,7 @@ def only_reads(http: PlayedQdrant, grpc: PlayedGrpc) -> bool:
     return all(_READS_BY_HTTP.fullmatch(asked) for asked in http.seen) and set(grpc.seen) <= _READS_BY_GRPC
 
 
-def ask_everything(search: Search, feedback: FeedbackLog) -> None:
+def ask_everything(search: Search, feedback: FeedbackStore) -> None:
     """A request of each kind; each is answered."""
     client = create_app(search, AccessSettings(show_paths=True), feedback=feedback).test_client()
     first = client.get("/v1/search?q=a+red+circle&k=3").json["results"][0]  # type: ignore[index]

@@ -20,8 +20,8 @@ from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek_indexer.build import index_folder
 from sceneseek_server.app import DEFAULT_ACCESS, create_app
+from sceneseek_server.image_files import THUMBNAIL_SIDE, Thumbnails, draw_thumbnail
 from sceneseek_server.service import AccessSettings
-from sceneseek_server.thumbnails import LONGEST_SIDE, Thumbnails, draw_thumbnail
 
 
 @pytest.fixture
@@ -114,8 +114,8 @@ def test_a_thumbnail_keeps_the_ratio_and_its_longest_side_is_bounded(
     Image.new("RGB", (1600, 400), "navy").save(folder / "wide.jpg")
     Image.new("RGB", (3, 900), "navy").save(folder / "tall.png")
     client = serve(folder)
-    assert opened(fetch(client, address("wide.jpg", thumbnail=True))).size == (LONGEST_SIDE, LONGEST_SIDE // 4)
-    assert opened(fetch(client, address("tall.png", thumbnail=True))).size == (1, LONGEST_SIDE)
+    assert opened(fetch(client, address("wide.jpg", thumbnail=True))).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 4)
+    assert opened(fetch(client, address("tall.png", thumbnail=True))).size == (1, THUMBNAIL_SIDE)
     assert opened(fetch(client, address("red.png", thumbnail=True))).size == (40, 30), "never enlarged"
 
 

@@ -1,4 +1,4 @@
-"""Requests are worked on in the order of their arrival, a bounded number at a time; the rest is refused at once."""
+"""Requests are processed in the order of their arrival, a bounded number at a time; the rest is rejected at once."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def full(slots: int, queue: int, seconds: float = 20.0) -> Iterator[tuple[Applic
         caller.join(20)
 
 
-def test_those_who_wait_get_a_slot_in_the_order_of_their_arrival() -> None:
+def test_waiting_requests_get_a_slot_in_the_order_of_their_arrival() -> None:
     with full(slots=2, queue=5) as (application, _, callers):
         for _ in range(5):
             application.release()
@@ -87,10 +87,10 @@ def test_those_who_wait_get_a_slot_in_the_order_of_their_arrival() -> None:
     assert [caller.status for caller in callers] == ["200 OK"] * 7
 
 
-def test_beyond_the_queue_a_request_is_refused_at_once_and_counted() -> None:
+def test_a_request_beyond_the_queue_is_rejected_at_once_and_counted() -> None:
     refused: list[tuple[str, TryAgain]] = []
     with full(slots=1, queue=1) as (application, admission, _):
-        admission.on_refused = lambda method, error: refused.append((method, error))
+        admission.on_rejected = lambda method, error: refused.append((method, error))
         caller = Caller(admission, "/late", "POST")
         caller.join(20)
         assert application.began == ["/0"]
@@ -100,7 +100,7 @@ def test_beyond_the_queue_a_request_is_refused_at_once_and_counted() -> None:
     assert [(method, error.status) for method, error in refused] == [("POST", 429)]
 
 
-def test_a_deadline_that_passes_in_the_queue_is_answered_and_frees_the_place() -> None:
+def test_a_request_whose_deadline_passes_in_the_queue_gets_503_and_frees_its_place() -> None:
     with full(slots=1, queue=1, seconds=0.05) as (application, _, callers):
         callers[1].join(20)
         assert callers[1].status == "503 Service Unavailable"
@@ -116,20 +116,20 @@ def test_health_and_metrics_are_answered_while_the_service_is_full() -> None:
         assert application.began == ["/0", "/healthz", "/readyz", "/metrics"]
 
 
-def test_the_application_knows_until_when_its_answer_is_of_use() -> None:
+def test_the_application_gets_the_deadline() -> None:
     begun = time.monotonic()
     with full(slots=1, queue=0, seconds=7) as (_, _, (caller,)):
         assert begun + 7 <= caller.deadline <= time.monotonic() + 7
 
 
-def test_head_is_refused_without_a_body() -> None:
+def test_head_is_rejected_without_a_body() -> None:
     with full(slots=1, queue=0) as (_, admission, _):
         caller = Caller(admission, "/late", "HEAD")
         caller.join(20)
         assert (caller.status, caller.body) == ("429 Too Many Requests", b"")
 
 
-def test_an_application_that_fails_gives_its_slot_back() -> None:
+def test_a_failed_request_frees_its_slot() -> None:
     def broken(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         raise RuntimeError(environ["PATH_INFO"])
 

@@ -1,4 +1,4 @@
-"""What is counted, apart from any application."""
+"""The counters, without an application."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import threading
 from prometheus_client import Metric
 from prometheus_client.exposition import generate_latest
 
-from sceneseek_server.observe.exchange import Exchange
-from sceneseek_server.observe.metrics import Metrics
+from sceneseek_server.instrumentation import RequestRecord
+from sceneseek_server.metrics import Metrics
 from tests import exposed
 
 
@@ -17,10 +17,10 @@ def read(metrics: Metrics) -> list[Metric]:
 
 
 def answered(metrics: Metrics, method: str = "GET", route: str = "/v1/x", status: int = 200, **more: object) -> None:
-    exchange = Exchange("id", method, route=route, status=status, seconds=0.02)
+    record = RequestRecord("id", method, route=route, status=status, seconds=0.02)
     for name, value in more.items():
-        setattr(exchange, name, value)
-    metrics.answered(exchange)
+        setattr(record, name, value)
+    metrics.answered(record)
 
 
 def test_a_request_is_counted_and_timed_by_route_and_method() -> None:
@@ -79,7 +79,7 @@ def test_the_query_encoder_reports_batches_waits_and_its_cache() -> None:
 def test_ratings_are_counted_by_what_became_of_them() -> None:
     metrics = Metrics()
     for outcome in ("stored", "repeated", "stored"):
-        metrics.feedback_taken(outcome)
+        metrics.feedback_received(outcome)
     assert exposed.value(read(metrics), "sceneseek_feedback_total", outcome="stored") == 2
 
 

@@ -400,29 +400,6 @@ def test_a_rater_may_think_again(folder: Path, tmp_path: Path) -> None:
     assert found.merged == {"superseded": 2}
 
 
-@given(st.integers(1, 200))
-def test_a_line_torn_at_any_byte_is_counted_and_the_others_are_read(folder: Path, scratch: Path, kept: int) -> None:
-    whole = [said("a dog", "0.png", 4), said("a cat", "0.png", 1)]
-    last = json.dumps(said("ein großer Hund 🐕", "1.png", 2), ensure_ascii=False).encode()
-    torn = last[: min(kept, len(last) - 1)]
-    scratch.write_bytes("".join(json.dumps(one) + "\n" for one in whole).encode() + torn)
-    found = read_feedback(scratch, folder)
-    assert found.left_out == {"torn last line": 1}
-    assert len(found) == 2
-    scratch.write_bytes(scratch.read_bytes() + b"\n")
-    with pytest.raises(DataError, match="line 3 "):
-        read_feedback(scratch, folder)
-    scratch.write_bytes("".join(json.dumps(one) + "\n" for one in whole).encode() + last)
-    assert len(read_feedback(scratch, folder)) == 3
-
-
-def test_a_torn_line_is_logged(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = feedback(tmp_path, said("a dog", "0.png", 4), said("a cat", "0.png", 1))
-    path.write_bytes(path.read_bytes() + b'{"query": "a d')
-    read_feedback(path, folder)
-    assert f"{path}: the last line is torn" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -455,7 +432,11 @@ def test_feedback_that_cannot_be_read_names_its_line(folder: Path, tmp_path: Pat
 
 
 def test_a_file_of_feedback_that_holds_none_is_one_line(folder: Path, tmp_path: Path) -> None:
-    for content, message in ((b"", "is empty"), (b"\n \n", "is empty"), (b'{"qu', "holds no rating")):
+    for content, message in (
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"SQLite format 3\0\xff", "sceneseek feedback export"),
+    ):
         (tmp_path / "f.jsonl").write_bytes(content)
         with pytest.raises(DataError, match=message):
             read_feedback(tmp_path / "f.jsonl", folder)

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from sceneseek_server.service import Service
+from sceneseek_server.service import ServiceSettings
 from tests import compose
 from tests.stack import (
     DOCUMENTED,
@@ -237,7 +237,7 @@ def test_qdrant_starts_under_whatever_limit_of_files_the_daemon_has_and_takes_al
 def test_a_stop_lets_requests_in_flight_end() -> None:
     for name in ("server-cpu", "server-gpu"):
         grace = project(*ONE)["services"][name]["stop_grace_period"]
-        assert int(grace.removesuffix("s")) > Service(Path(), "").grace
+        assert int(grace.removesuffix("s")) > ServiceSettings(Path(), "").grace
 
 
 def test_every_variable_is_in_the_example_and_nothing_else_is() -> None:

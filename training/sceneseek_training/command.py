@@ -146,7 +146,7 @@ def alignment(
 @click.option("--captions", type=_FILE, help="A TSV of image, caption_id, caption.")
 @click.option("--expert", type=_FILE, help="Ratings: a TSV of image, caption_id, s1, s2, s3 (1 to 4).")
 @click.option("--crowd", type=_FILE, help="Crowd labels: a TSV of image, caption_id, frac, yes, no.")
-@click.option("--feedback", type=_FILE, help="Ratings that users of the service gave: JSON lines.")
+@click.option("--feedback", type=_FILE, help="Ratings by users, as printed by `sceneseek feedback export`.")
 @click.option("--dataset", type=_FOLDER, help="In place of these: a directory with train_dataset.csv and so on.")
 @click.option("--out", type=_FOLDER, required=True, help="Where the heads go; those that are there are replaced.")
 @click.option("--report", type=_FOLDER, default=Path("reports"), show_default=True, help="Where the report goes.")

@@ -5,8 +5,8 @@ Three formats become one `Ratings`, a target in [0, 1] for each pair of an image
 - **expert**: a table (see `tables`) of ``image``, ``caption_id`` and two or more of ``s1``, ``s2``, ``s3``...,
   whole numbers from 1 (no match) to 4 (full match). Target: (their mean, median or majority - 1) / 3.
 - **crowd**: a table of ``image``, ``caption_id``, ``frac``, ``yes``, ``no``. Target: yes / (yes + no).
-- **feedback**: JSON lines that the service appends, objects with ``query``, ``image``, ``rating`` (1 to 4) and
-  maybe ``rater``; other fields are passed over. Target: as the experts'.
+- **feedback**: JSON lines that `sceneseek feedback export` prints, objects with ``query``, ``image``, ``rating``
+  (1 to 4) and maybe ``rater``; other fields are ignored. Target: as the experts'.
 
 Either table may come without its header, as Hodosh, Young and Hockenmaier handed theirs out (Framing Image
 Description as a Ranking Task, JAIR 47, 2013). Images are named by paths relative to their folder; a pair is an

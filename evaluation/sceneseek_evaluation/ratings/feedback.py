@@ -1,4 +1,4 @@
-"""What users of the service said: JSON lines that it appends."""
+"""Ratings that users of the service gave: JSON lines, as `sceneseek feedback export` prints them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ log = logging.getLogger(__name__)
 def read_feedback(
     path: Path, folder: Path | ImageFolder, aggregate: Aggregation = "mean", skip_unknown: bool = False
 ) -> Ratings:
-    """Read what the service appended: a pair's caption is the query, in the form that is searched.
+    """Read exported ratings: a pair's caption is the query, in the form that is searched.
 
     Of one rater's ratings of a pair the last one counts; each line without a rater is a rater of its own. Nobody
-    knows whether a query was written for an image, so `own` is False. A last line that a dying process left
-    unfinished is left out.
+    knows whether a query was written for an image, so `own` is False.
 
     Args:
         path: the file.
@@ -39,7 +38,7 @@ def read_feedback(
             rating. Equal ones are no error here, since a little feedback is pooled with other ratings.
     """
     images = as_folder(folder)
-    lines, torn = _read_lines_of_json(path)
+    lines = _read_lines_of_json(path)
     missing: list[str] = []
     latest: dict[tuple[str, Pair] | int, tuple[Pair, int]] = {}
     superseded = 0
@@ -55,9 +54,6 @@ def read_feedback(
         latest[whose] = pair, said.rating
     found = Found(path.name, path)
     found.leave_out(len(lines), {NO_IMAGE: missing}, skip_unknown)
-    if torn:
-        found.left_out["torn last line"] = 1
-        log.warning("%s: the last line is torn and left out: whoever wrote it died while writing", path)
     if superseded:
         found.merged["superseded"] = superseded
         log.info("%s: %d ratings superseded by later ones of the same rater", path, superseded)
@@ -76,8 +72,8 @@ class _Said:
     rater: str
 
 
-def _read_lines_of_json(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], bool]:
-    """The objects of a file with their lines' numbers, and whether a torn last line was passed over."""
+def _read_lines_of_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The objects of a file with their lines' numbers."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -86,23 +82,21 @@ def _read_lines_of_json(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], b
         raise DataError(f"{path} cannot be read ({error.strerror})", "name a readable file of ratings") from error
     if not content.strip():
         raise DataError(f"{path} is empty", "name a file of ratings")
-    lines = content.split(b"\n")
+    if content.startswith(b"SQLite format 3"):
+        raise DataError(f"{path} is the service's own file of ratings", "name what `sceneseek feedback export` prints")
     found: list[tuple[int, dict[str, Any]]] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
             document = json.loads(line.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            # What is finished ends with a line feed, and then an empty line comes last.
-            if number == len(lines):
-                return found, True
             flaw = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else "is not JSON"
             raise DataError(f"line {number} of {path} {flaw}", "put one JSON object on each line") from error
         if not isinstance(document, dict):
             raise DataError(f"line {number} of {path} is no JSON object", "put one JSON object on each line")
         found.append((number, document))
-    return found, False
+    return found
 
 
 def _said(document: Mapping[str, Any], line: int, path: Path) -> _Said:

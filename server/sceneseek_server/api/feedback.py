@@ -20,8 +20,8 @@ from sceneseek_server.api.documents import FeedbackDocument
 from sceneseek_server.api.operation import operation
 from sceneseek_server.api.refusal import refusal
 from sceneseek_server.api.search_request import WHOLE, Text
-from sceneseek_server.feedback_log import MAX_NAME_CHARACTERS, Feedback, FeedbackLog
-from sceneseek_server.observe import Metrics
+from sceneseek_server.feedback import MAX_NAME_CHARACTERS, Feedback, FeedbackStore
+from sceneseek_server.metrics import Metrics
 
 _EXAMPLE = 'send a JSON object such as {"query": "a lighthouse", "image": "ID", "rating": 4}'
 _HINTS = {
@@ -65,7 +65,7 @@ class FeedbackBody(BaseModel):
     key: Annotated[ShortText | None, Field(description="Sent again with the same key, a rating is stored once.")] = None
 
 
-def feedback_blueprint(search: Search, feedback: FeedbackLog | None, metrics: Metrics) -> Blueprint:
+def feedback_blueprint(search: Search, feedback: FeedbackStore | None, metrics: Metrics) -> Blueprint:
     """The view over one pipeline and what keeps ratings; without that, there is nowhere to keep them."""
     blueprint = Blueprint("feedback", __name__, url_prefix="/v1/feedback")
 
@@ -108,7 +108,7 @@ def feedback_blueprint(search: Search, feedback: FeedbackLog | None, metrics: Me
                 source=info.sources[payload["source"]].label,
             )
         )
-        metrics.feedback_taken(outcome)
+        metrics.feedback_received(outcome)
         response = json_answer({"stored": outcome == "stored", "key": key})
         response.status_code = 201 if outcome == "stored" else 200
         return response

@@ -14,7 +14,7 @@ from sceneseek.store.base import FieldType
 from sceneseek_server.answer import json_answer
 from sceneseek_server.api.deadline import deadline
 from sceneseek_server.api.operation import operation
-from sceneseek_server.survey import FieldSurvey, Surveyed, survey_fields
+from sceneseek_server.facets import Facet, Facets, count_facets
 
 # Records at a time: few, since the embedded engine lets nobody search while it reads them.
 _BATCH = 256
@@ -51,8 +51,8 @@ class FieldsDocument(TypedDict):
 def fields_blueprint(search: Search) -> Blueprint:
     """The view over one pipeline."""
     blueprint = Blueprint("fields", __name__, url_prefix="/v1/fields")
-    guard = threading.Lock()
-    made: dict[str, FieldSurvey] = {}
+    lock = threading.Lock()
+    cached: dict[str, Facets] = {}
 
     @blueprint.get("")
     @operation(summary="What images can be filtered by", tag="index", answer=FieldsDocument)
@@ -61,14 +61,14 @@ def fields_blueprint(search: Search) -> Blueprint:
 
         Looked through once for each generation, for a second at most, so that of a large one only a part is counted.
         """
-        # One looks while the others wait for what it finds.
-        with guard, search.follower.borrow() as snapshot:
+        # One request counts while the others wait for its result.
+        with lock, search.follower.borrow() as snapshot:
             info = snapshot.collection.info
-            if info.name not in made:
-                found = survey_fields(info.indexed, snapshot.collection.scroll(_BATCH, deadline()))
-                made.clear()
-                made[info.name] = found
-            found = made[info.name]
+            if info.name not in cached:
+                found = count_facets(info.indexed, snapshot.collection.scroll(_BATCH, deadline()))
+                cached.clear()
+                cached[info.name] = found
+            found = cached[info.name]
         document: FieldsDocument = {
             "generation": info.name,
             "images": found.images,
@@ -80,7 +80,7 @@ def fields_blueprint(search: Search) -> Blueprint:
     return blueprint
 
 
-def _document(field: Surveyed) -> FieldDocument:
+def _document(field: Facet) -> FieldDocument:
     return {
         "name": field.name,
         "type": field.type,

@@ -8,10 +8,17 @@ from flask import Blueprint, Response, request, send_file
 
 from sceneseek.errors import ImageError, NotFound
 from sceneseek.search import Search
+from sceneseek_server.api.deadline import deadline
 from sceneseek_server.api.operation import operation
-from sceneseek_server.observe import Metrics
-from sceneseek_server.stored_image import MEDIA_TYPES, UNKNOWN, StoredImage, find_image
-from sceneseek_server.thumbnails import MEDIA_TYPE, Thumbnails
+from sceneseek_server.image_files import (
+    MEDIA_TYPES,
+    THUMBNAIL_MEDIA_TYPE,
+    UNKNOWN,
+    ImageFile,
+    Thumbnails,
+    find_image,
+)
+from sceneseek_server.metrics import Metrics
 
 # An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
 # then asked for again by its tag.
@@ -23,7 +30,7 @@ def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
     """The views over one pipeline's live generation."""
     blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
     thumbnails = Thumbnails(on_sent=metrics.thumbnail_sent)
-    metrics.watch_thumbnails(lambda: thumbnails.kept_bytes)
+    metrics.watch_thumbnails(lambda: thumbnails.cached_bytes)
 
     @blueprint.get("/<uuid:image_id>")
     @operation(
@@ -37,27 +44,27 @@ def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
     )
     def original(image_id: UUID) -> Response:
         """As it lies in its folder; in parts too, for those who ask for a range of its bytes."""
-        return _original(find_image(search, image_id))
+        return _original(find_image(search, image_id, deadline()))
 
     @blueprint.get("/<uuid:image_id>/thumbnail")
     @operation(
         summary="A small picture of it",
         tag="images",
-        answer=(MEDIA_TYPE,),
+        answer=(THUMBNAIL_MEDIA_TYPE,),
         problems=_NOT_THERE,
         unchanged=True,
     )
     def thumbnail(image_id: UUID) -> Response:
         """A JPEG of at most 320 pixels a side, drawn anew from the pixels: what else the file holds is not in it."""
-        return _thumbnail(find_image(search, image_id), thumbnails)
+        return _thumbnail(find_image(search, image_id, deadline()), thumbnails)
 
     return blueprint
 
 
-def _original(image: StoredImage) -> Response:
+def _original(image: ImageFile) -> Response:
     try:
         response = send_file(
-            image.file,
+            image.path,
             image.media_type,
             as_attachment=image.media_type == UNKNOWN,
             download_name=image.name,
@@ -71,15 +78,15 @@ def _original(image: StoredImage) -> Response:
     return response
 
 
-def _thumbnail(image: StoredImage, thumbnails: Thumbnails) -> Response:
-    response = Response(content_type=MEDIA_TYPE)
+def _thumbnail(image: ImageFile, thumbnails: Thumbnails) -> Response:
+    response = Response(content_type=THUMBNAIL_MEDIA_TYPE)
     response.headers["Cache-Control"] = CACHE_CONTROL
     response.set_etag(f"{image.tag}-thumbnail")
     if request.if_none_match.contains_weak(f"{image.tag}-thumbnail"):
         response.status_code = 304
         return response
     try:
-        response.set_data(thumbnails.get(image.tag, image.file.read_bytes))
+        response.set_data(thumbnails.get(image.tag, image.path.read_bytes))
     except (OSError, ImageError) as error:
         raise NotFound(f"the file of {image.called} is no longer a picture", "index the folder again") from error
     return response

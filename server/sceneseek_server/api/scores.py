@@ -19,7 +19,7 @@ from sceneseek_server.api.operation import operation
 from sceneseek_server.api.refusal import refusal
 from sceneseek_server.api.search_request import Text
 from sceneseek_server.api.uploads import FORM, Uploads
-from sceneseek_server.observe import record_stages
+from sceneseek_server.instrumentation import record_stages
 
 MAX_IMAGES = 100
 MAX_PICTURES = 8

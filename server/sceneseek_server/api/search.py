@@ -14,7 +14,7 @@ from sceneseek_server.api.documents import AnswerDocument, AnswersDocument, answ
 from sceneseek_server.api.operation import operation
 from sceneseek_server.api.search_request import SearchArguments, SearchBody, SearchesBody, read_body
 from sceneseek_server.api.uploads import FORM, Uploads
-from sceneseek_server.observe import record_stages
+from sceneseek_server.instrumentation import record_stages
 
 NOT_THERE = {404: "The image to search by is not in the index."}
 PICTURE = "file"

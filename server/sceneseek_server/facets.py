@@ -1,7 +1,7 @@
-"""Metadata looked through once: the fields that have an index, their values, and their bounds.
+"""Facets of the metadata: the filterable fields, their most frequent values, and the bounds of numbers and dates.
 
-It takes what fits into a second and a few megabytes, however large the collection is: so many fields, so many distinct
-values of each, so many images. Whoever reads the outcome is told of how many images it is.
+Counting takes at most a second and a few megabytes, however large the collection is: fields, distinct values of each,
+and images are all bounded. The result says how many images were counted.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from sceneseek.store.base import FieldType
 
 MAX_FIELDS = 24
 MAX_VALUES = 30
-# Values of one field that are counted; those that come first once there are more.
+# Distinct values of one field that are counted: the first ones.
 _MAX_DISTINCT = 2_000
-# Longer texts are read, not chosen by, and would make the counts large.
+# Longer texts are not chosen from a list, and would take much memory.
 _LONGEST_VALUE = 200
 _SECONDS = 1.0
-# Images between two looks at the clock.
+# Images between two checks of the time.
 _STRIDE = 512
 _BOUNDED = ("integer", "float", "datetime")
 
 
 @dataclass(slots=True)
-class Surveyed:
+class Facet:
     """One field.
 
     Attributes:
         name: as a filter names it.
         type: that of its index.
-        images: how many of those looked at have it.
+        images: how many of those counted have it.
         values: of words and truth values, the most frequent with how many images have them.
         distinct: how many different ones were counted.
         least, greatest: of numbers and dates.
@@ -51,28 +51,26 @@ class Surveyed:
 
 
 @dataclass(frozen=True, slots=True)
-class FieldSurvey:
-    """What was found in the first `images` images; `complete` if those were all."""
+class Facets:
+    """The facets of the first `images` images; `complete` if those are all."""
 
     images: int
     complete: bool
-    fields: list[Surveyed]
+    fields: list[Facet]
 
 
-def survey_fields(
-    indexed: Mapping[str, FieldType], records: Iterable[Record], seconds: float = _SECONDS
-) -> FieldSurvey:
-    """Look through records for the fields of the user's metadata.
+def count_facets(indexed: Mapping[str, FieldType], records: Iterable[Record], seconds: float = _SECONDS) -> Facets:
+    """Count the fields of the user's metadata.
 
     Args:
-        indexed: the generation's fields with an index, as filters name them. Others are not filtered by.
+        indexed: the generation's fields with an index, as filters name them. Others cannot be filtered by.
         records: all of the generation.
-        seconds: how long to look.
+        seconds: how long to count.
     """
     paths = {name: path for name in indexed if (path := field_path(name))[0] == "metadata"}
     # Places have neither values that anybody would tick nor an order.
     wanted = {name: paths[name] for name in list(paths)[:MAX_FIELDS] if indexed[name] != "geo"}
-    found = {name: _Tally(Surveyed(name, indexed[name])) for name in wanted}
+    found = {name: _Counter(Facet(name, indexed[name])) for name in wanted}
     until = time.monotonic() + seconds
     images, complete = 0, True
     for record in records:
@@ -82,39 +80,39 @@ def survey_fields(
         images += 1
         for name, path in wanted.items():
             found[name].add(_values(record.payload, path))
-    told = [tally.told() for tally in found.values()]
-    return FieldSurvey(images, complete, [each for each in told if each.images])
+    facets = [counter.facet() for counter in found.values()]
+    return Facets(images, complete, [facet for facet in facets if facet.images])
 
 
-class _Tally:
-    """What has been seen of one field."""
+class _Counter:
+    """Counts the values of one field."""
 
-    def __init__(self, about: Surveyed) -> None:
-        self._about = about
+    def __init__(self, facet: Facet) -> None:
+        self._facet = facet
         self._counts: Counter[str | bool] = Counter()
 
     def add(self, values: Iterator[Any]) -> None:
-        about, seen = self._about, False
+        facet, found = self._facet, False
         for value in values:
-            seen = True
-            if about.type in _BOUNDED:
-                about.least = value if about.least is None else min(about.least, value)
-                about.greatest = value if about.greatest is None else max(about.greatest, value)
+            found = True
+            if facet.type in _BOUNDED:
+                facet.least = value if facet.least is None else min(facet.least, value)
+                facet.greatest = value if facet.greatest is None else max(facet.greatest, value)
             elif self._counted(value):
                 self._counts[value] += 1
-        about.images += seen
+        facet.images += found
 
     def _counted(self, value: str | bool) -> bool:
         if isinstance(value, str) and len(value) > _LONGEST_VALUE:
             return False
         return value in self._counts or len(self._counts) < _MAX_DISTINCT
 
-    def told(self) -> Surveyed:
-        about = self._about
-        about.distinct = len(self._counts)
-        # Of equally frequent ones the first by name, so that the order is no accident.
-        about.values = sorted(self._counts.items(), key=lambda pair: (-pair[1], str(pair[0])))[:MAX_VALUES]
-        return about
+    def facet(self) -> Facet:
+        facet = self._facet
+        facet.distinct = len(self._counts)
+        # Equally frequent values by name, so that the order is deterministic.
+        facet.values = sorted(self._counts.items(), key=lambda pair: (-pair[1], str(pair[0])))[:MAX_VALUES]
+        return facet
 
 
 def _values(payload: Any, path: tuple[str, ...]) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""A service observed: `/metrics`, request ids, timings, a line for each request, and documents that agree with it."""
+"""`/metrics`, request ids, timings, the access log, and the documents that describe them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from sceneseek.logs import JsonFormatter
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek_server.app import create_app
-from sceneseek_server.observe import note_refused, record_stages
+from sceneseek_server.instrumentation import count_rejected, record_stages
+from sceneseek_server.metrics import Metrics
 from tests import exposed
 from tests.drawing import NAMES
 
@@ -36,9 +37,14 @@ QUERY = "/v1/search?q=secret+wish&k=1"
 
 
 @pytest.fixture
-def app(search: Search) -> Flask:
-    """The application, with a view that tells of stages and a caller as the service's own do."""
-    app = create_app(search)
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def app(search: Search, metrics: Metrics) -> Flask:
+    """The application, with a view that records stages and a caller as the service's own do."""
+    app = create_app(search, metrics=metrics)
 
     @app.get("/staged/<int:number>")
     def staged(number: int) -> str:
@@ -75,13 +81,13 @@ class Lines(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(JsonFormatter())
-        self.said: list[dict[str, Any]] = []
+        self.lines: list[dict[str, Any]] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(json.loads(self.format(record)))
+        self.lines.append(json.loads(self.format(record)))
 
     def access(self) -> list[dict[str, Any]]:
-        return [line for line in self.said if line["logger"] == "sceneseek.access"]
+        return [line for line in self.lines if line["logger"] == "sceneseek.access"]
 
 
 def read(client: FlaskClient) -> list[Metric]:
@@ -91,7 +97,7 @@ def read(client: FlaskClient) -> list[Metric]:
     return exposed.families(response.get_data(as_text=True))
 
 
-def test_requests_are_counted_by_route_and_never_by_address(client: FlaskClient) -> None:
+def test_requests_are_counted_by_route_and_never_by_url(client: FlaskClient) -> None:
     for address in ("/staged/1", "/staged/2", "/wp-admin.php", "/v1/images/0b9f1c7e-0000-4000-8000-000000000000"):
         client.get(address)
     client.open("/staged/3", method="BREW")
@@ -121,18 +127,18 @@ def test_every_answer_has_an_id_and_a_total(client: FlaskClient, address: str) -
     assert re.fullmatch(r"(\w+;dur=\d+\.\d\d, )*total;dur=\d+\.\d\d", headers["Server-Timing"])
 
 
-def test_a_clients_id_goes_through_answer_problem_and_log(client: FlaskClient, lines: Lines) -> None:
+def test_a_clients_id_is_in_answer_problem_and_log(client: FlaskClient, lines: Lines) -> None:
     response = client.get("/staged/1", headers={"X-Request-ID": "mine-1"})
     assert response.headers["X-Request-ID"] == "mine-1"
-    assert [line["request_id"] for line in lines.said] == ["mine-1", "mine-1"]
-    assert lines.said[0]["message"] == "while answering"
+    assert [line["request_id"] for line in lines.lines] == ["mine-1", "mine-1"]
+    assert lines.lines[0]["message"] == "while answering"
     problem = client.get("/v1/search", headers={"X-Request-ID": "mine-2"}).get_json(force=True)
     assert problem["request_id"] == "mine-2"
     logging.getLogger("a.view").warning("later")
-    assert "request_id" not in lines.said[-1]
+    assert "request_id" not in lines.lines[-1]
 
 
-def test_a_request_is_one_line_with_its_facts(client: FlaskClient, lines: Lines) -> None:
+def test_a_request_is_one_line_in_the_log(client: FlaskClient, lines: Lines) -> None:
     client.get("/staged/12")
     (line,) = lines.access()
     assert line.pop("ms") > 0
@@ -157,7 +163,7 @@ def test_a_caller_is_named_by_its_key_and_never_by_its_address(client: FlaskClie
     named, nameless = lines.access()
     assert named["caller"] == "the-gallery"
     assert "caller" not in nameless
-    assert "203.0.113.9" not in json.dumps(lines.said)
+    assert "203.0.113.9" not in json.dumps(lines.lines)
 
 
 def test_no_line_holds_a_query_or_a_header(client: FlaskClient, lines: Lines) -> None:
@@ -166,12 +172,12 @@ def test_no_line_holds_a_query_or_a_header(client: FlaskClient, lines: Lines) ->
         client.get(address, headers=secrets)
     client.post("/v1/search", json={"q": "secret wish"}, headers=secrets)
     assert len(lines.access()) == 5
-    text = json.dumps(lines.said)
+    text = json.dumps(lines.lines)
     for word in ("secret", "wish", "hunter2", "agent-x"):
         assert word not in text
 
 
-def test_what_machines_ask_by_the_clock_is_logged_only_where_it_fails(client: FlaskClient, lines: Lines) -> None:
+def test_polled_paths_are_logged_only_where_they_fail(client: FlaskClient, lines: Lines) -> None:
     for address in ("/healthz", "/metrics"):
         client.get(address)
     assert lines.access() == []
@@ -179,9 +185,9 @@ def test_what_machines_ask_by_the_clock_is_logged_only_where_it_fails(client: Fl
     assert [line["status"] for line in lines.access()] == [503]
 
 
-def test_a_fault_is_counted_and_its_line_has_the_requests_id(client: FlaskClient, lines: Lines) -> None:
+def test_an_unexpected_error_is_counted_and_logged_with_the_request_id(client: FlaskClient, lines: Lines) -> None:
     problem = client.get("/broken").get_json(force=True)
-    (fault,) = [line for line in lines.said if line["level"] == "error"]
+    (fault,) = [line for line in lines.lines if line["level"] == "error"]
     assert fault["request_id"] == problem["request_id"]
     assert "RuntimeError" in fault["exception"]
     found = read(client)
@@ -189,17 +195,17 @@ def test_a_fault_is_counted_and_its_line_has_the_requests_id(client: FlaskClient
     assert exposed.value(found, "sceneseek_http_requests_in_flight") == 1  # this one
 
 
-def test_a_request_that_was_refused_before_the_application_is_counted_and_not_logged(
-    app: Flask, client: FlaskClient, lines: Lines
+def test_a_request_rejected_before_the_application_is_counted_and_not_logged(
+    metrics: Metrics, client: FlaskClient, lines: Lines
 ) -> None:
-    note_refused(app, "GET", Overloaded("too many requests"))
+    count_rejected(metrics, "GET", Overloaded("too many requests"))
     assert not lines.access()
     found = read(client)
     assert exposed.value(found, "sceneseek_http_requests_total", route="refused", status="429") == 1
     assert exposed.value(found, "sceneseek_errors_total", kind="overloaded") == 1
 
 
-def test_openmetrics_is_answered_where_it_is_asked_for(client: FlaskClient) -> None:
+def test_openmetrics_is_negotiated(client: FlaskClient) -> None:
     client.get("/staged/1")
     response = client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"})
     assert response.content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -207,7 +213,7 @@ def test_openmetrics_is_answered_where_it_is_asked_for(client: FlaskClient) -> N
     assert exposed.value(found, "sceneseek_http_requests_total", status="200")
 
 
-def test_thumbnails_are_counted_as_drawn_once_and_then_kept(client: FlaskClient) -> None:
+def test_thumbnails_are_counted_as_drawn_once_and_then_cached(client: FlaskClient) -> None:
     thumbnail = client.get("/v1/search?q=sea&k=1").get_json()["results"][0]["thumbnail"]
     before = read(client)
     size = sum(len(client.get(thumbnail).data) for _ in range(2)) // 2
@@ -219,9 +225,7 @@ def test_thumbnails_are_counted_as_drawn_once_and_then_kept(client: FlaskClient)
     assert (exposed.value(after, "sceneseek_thumbnail_cache_bytes") or 0) >= size
 
 
-def test_generation_runtime_and_readiness_are_told_of_and_follow_a_switch(
-    bundle: Bundle, index_url: str, tmp_path: Path
-) -> None:
+def test_metrics_of_generation_and_runtime_follow_a_switch(bundle: Bundle, index_url: str, tmp_path: Path) -> None:
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     store = open_store(f"file:{tmp_path / 'index'}")
     search = Search(bundle, store, "cpu")
@@ -257,12 +261,12 @@ def test_generation_runtime_and_readiness_are_told_of_and_follow_a_switch(
     assert exposed.value(found, "sceneseek_generation_images") is None, "the engine does not say"
 
 
-def test_an_engine_that_hangs_costs_no_other_metric(
+def test_an_engine_that_hangs_delays_no_other_metric(
     client: FlaskClient, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with search.follower.borrow() as snapshot:
         monkeypatch.setattr(snapshot.collection, "count", lambda: time.sleep(0.5))
-    monkeypatch.setattr("sceneseek_server.observe.generation._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("sceneseek_server.metrics._COUNT_TIMEOUT", 0.05)
     client.get("/healthz")
     started = time.monotonic()
     found = read(client)

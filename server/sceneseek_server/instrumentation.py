@@ -1,0 +1,196 @@
+"""Instrumentation of the application: a record of each request, its id, its timings, its line in the log.
+
+`instrument` adds it to an application. A view calls `record_stages`, the error handlers `record_problem`; the rest is
+measured by a WSGI middleware around the whole application, so that failures anywhere inside are seen. What a person
+searches for is private: no record holds a query, or a header of the client's other than the request id.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, g, request
+
+from sceneseek.errors import TryAgain
+from sceneseek.logs import log_fields
+from sceneseek_server.metrics import Metrics
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+# One line for each request.
+access = logging.getLogger("sceneseek.access")
+
+# Safe in a header, in a log and on a command line.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+# Polled by machines: logged only where they fail, since the log would hold little else.
+_POLLED = {"/healthz", "/readyz", "/metrics"}
+UNMATCHED = "unmatched"
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request and its answer.
+
+    Attributes:
+        id: the client's own, from `X-Request-ID`, or a generated one.
+        method: of the request.
+        started: `time.perf_counter` when it arrived.
+        route: the URL rule, such as ``/v1/images/<uuid:image_id>``.
+        status: of the answer; 500 until there is one.
+        seconds: until the answer began to be sent.
+        size: bytes of the answer's body; None where it is not known beforehand.
+        stages: milliseconds by stage.
+        problem: the kind of the problem that was answered; empty if none was.
+        caller: the name of the request's API key; empty if it carried none.
+    """
+
+    id: str
+    method: str
+    started: float = field(default_factory=time.perf_counter)
+    route: str = UNMATCHED
+    status: int = 500
+    seconds: float = 0.0
+    size: int | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    problem: str = ""
+    caller: str = ""
+
+    def stop(self) -> None:
+        """Take the time: the answer begins to be sent."""
+        self.seconds = time.perf_counter() - self.started
+
+    def server_timing(self) -> str:
+        """The value of the `Server-Timing` header."""
+        stages = "".join(f"{stage};dur={ms:.2f}, " for stage, ms in self.stages.items())
+        return f"{stages}total;dur={self.seconds * 1e3:.2f}"
+
+
+current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)
+"""The record of the current request."""
+
+
+def instrument(app: Flask, metrics: Metrics) -> None:
+    """Time, count and log the requests of an application, and give them ids.
+
+    Args:
+        app: the application; what is added to it later is instrumented as well.
+        metrics: what counts.
+    """
+    app.after_request(_record_route)
+    app.wsgi_app = _Middleware(app.wsgi_app, metrics)  # type: ignore[method-assign]  # Flask's place for a middleware
+
+
+def valid_id(given: str | None) -> str:
+    """A client's request id if it is a token of at most 64 safe characters, else a new one."""
+    return given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def request_id() -> str | None:
+    """The id of the current request; None outside of one."""
+    record = current.get()
+    return None if record is None else record.id
+
+
+def record_stages(timings: Mapping[str, float]) -> None:
+    """Record how long stages of the current request took, for `Server-Timing`, the metrics and the log.
+
+    Called again for the same request, as for each of many queries, it adds.
+
+    Args:
+        timings: milliseconds by stage, whose names come from a small fixed set; ``total`` is ignored, since
+            the whole request is timed anyway.
+    """
+    record = current.get()
+    if record is not None:
+        for stage, milliseconds in timings.items():
+            if stage != "total":
+                record.stages[stage] = record.stages.get(stage, 0.0) + milliseconds
+
+
+def record_problem(kind: str, status: int) -> None:
+    """Record that the answer is a problem: its kind, or its status if it has no kind."""
+    record = current.get()
+    if record is not None:
+        record.problem = kind or f"http-{status}"
+
+
+def count_rejected(metrics: Metrics, method: str, error: TryAgain) -> None:
+    """Count a request that never reached the application; there are too many of them to log each."""
+    record = RequestRecord("", method, route="refused", status=error.status, problem=error.slug)
+    record.stop()
+    metrics.answered(record)
+
+
+class _Middleware:
+    def __init__(self, inner: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]], metrics: Metrics) -> None:
+        self._inner, self._metrics = inner, metrics
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        record = RequestRecord(valid_id(environ.get("HTTP_X_REQUEST_ID")), environ["REQUEST_METHOD"])
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            record.stop()
+            record.status = int(status[:3])
+            record.size = next((int(value) for name, value in headers if name == "Content-Length"), None)
+            own = [("X-Request-ID", record.id), ("Server-Timing", record.server_timing())]
+            return start_response(status, headers + own, *error)
+
+        record_token, log_token = current.set(record), log_fields.set({"request_id": record.id})
+        self._metrics.in_flight.inc()
+        try:
+            return self._inner(environ, start)
+        finally:
+            if not record.seconds:  # it ended without an answer
+                record.stop()
+            self._metrics.in_flight.dec()
+            self._metrics.answered(record)
+            _log(record)
+            current.reset(record_token)
+            log_fields.reset(log_token)
+
+
+def _record_route(response: Response) -> Response:
+    record = current.get()
+    if record is not None:
+        if request.url_rule is not None:
+            record.route = request.url_rule.rule
+        # Only the name of the caller's key: an address would identify a person.
+        record.caller = getattr(g.get("caller"), "key", None) or ""
+    return response
+
+
+def _log(record: RequestRecord) -> None:
+    level = logging.DEBUG if record.route in _POLLED and record.status < 400 else logging.INFO
+    if not access.isEnabledFor(level):
+        return
+    milliseconds = round(record.seconds * 1e3, 2)
+    facts: dict[str, Any] = {
+        "method": record.method,
+        "route": record.route,
+        "status": record.status,
+        "ms": milliseconds,
+        "bytes": record.size,
+        "stages": {stage: round(ms, 2) for stage, ms in record.stages.items()},
+        "problem": record.problem,
+        "caller": record.caller,
+    }
+    more = [f"{stage} {ms:.1f}" for stage, ms in record.stages.items()]
+    more += [f"{name} {facts[name]}" for name in ("problem", "caller") if facts[name]]
+    access.log(
+        level,
+        "%s %s %d in %.1f ms%s",
+        record.method or "-",
+        record.route,
+        record.status,
+        milliseconds,
+        f" ({', '.join(more)})" if more else "",
+        extra={name: value for name, value in facts.items() if value not in ("", None, {})},
+    )
