@@ -45,7 +45,7 @@ class RatingFiles:
     Attributes:
         images, captions: as for `sceneseek_training.corpus`; not needed for feedback alone, but for its images.
         expert, crowd: see `sceneseek_evaluation.ratings`.
-        feedback: what the service wrote down.
+        feedback: ratings exported from the service.
         dataset: a directory, see `sceneseek_training.rating_data`.
         aggregate: what becomes of several scores of a pair.
         skip_unknown: leave out ratings of unknown images and captions, rather than fail.
