@@ -1,15 +1,15 @@
-"""Items from many threads through work that is cheaper for many at once.
+"""Batching: items of many threads run together where one run of many is cheaper than many runs.
 
-One run goes on at a time. Who comes while there is none runs his items himself, at once, so a lone caller pays for no
-other thread. Who comes meanwhile waits; one worker thread then takes what has queued, as many as belong together, and
-runs them as one. Nothing is delayed to fill a batch. What waits is bounded (`Overloaded`), and nobody waits longer
-than his deadline (`DeadlinePassed`).
+Only one run is active at a time. A caller that finds none active runs its own items at once, so a lone caller waits for
+no other thread. Items that arrive during a run are queued; a worker thread then takes as many of them as may run
+together. Nothing is delayed to fill a batch. The queue is bounded (`Overloaded`), and no caller waits beyond its
+deadline (`DeadlinePassed`).
 
-A failed batch is run again item by item, so that only who fails alone gets an error. A worker that dies all the same
-fails those who wait (`WorkerLost`), and a supervisor replaces it; a run that hangs is left behind, and its thread
-replaced too. `Batcher.problem` tells of both until the replacement works.
+A batch that fails is run again item by item, so that only the item at fault gets an error. If the worker dies all the
+same, the waiting callers get `WorkerLost` and a supervisor starts another worker. A run that hangs is abandoned, and
+its thread is replaced. `Batcher.problem` reports both until the replacement works.
 
-It knows nothing of texts and images: what is run, and which items may run together, is said by `Work`.
+This module knows nothing of texts and images: `Work` says what is run, and which items may run together.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from sceneseek.errors import DeadlinePassed, Overloaded, WorkerLost
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
-Takes_contra = TypeVar("Takes_contra", contravariant=True)
-Gives_co = TypeVar("Gives_co", covariant=True)
+Input_contra = TypeVar("Input_contra", contravariant=True)
+Output_co = TypeVar("Output_co", covariant=True)
 
-# How often the supervisor looks whether a run hangs, and how soon it replaces a dead worker: later each time in a row.
-_LOOK_EVERY = 1.0
+# How often the supervisor checks for a hung run, and how soon it replaces a dead worker: later each time in a row.
+_CHECK_EVERY = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
-# How long a close waits for what still waits.
+# How long `close` waits for the queue to be run.
 _CLOSING = 5.0
-# The weight of the last run in the seconds that an item is taken to need.
+# The weight of the last run in the moving average of seconds an item.
 _LAST = 0.2
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How items are brought together.
+    """Limits of a batcher.
 
     Attributes:
         max_batch: the most items of one run.
-        max_waiting: the most items that may wait; more are refused.
+        max_waiting: the most items in the queue; more are rejected.
         hang_after: seconds after which a run counts as hung.
     """
 
@@ -55,37 +55,37 @@ class Batching:
     hang_after: float = 60.0
 
 
-class Work(Protocol[Takes_contra, Gives_co]):
-    """What is done with items. Items whose work is equal may run together, up to `at_most`."""
+class Work(Protocol[Input_contra, Output_co]):
+    """Processes items. Items with equal work may run together, up to `at_most`."""
 
     @property
     def at_most(self) -> int:
-        """The most items of one run; the batcher's own limit holds beside it."""
+        """The most items of one run; the batcher's own limit applies too."""
 
-    def __call__(self, items: Sequence[Takes_contra], /) -> Sequence[Gives_co]:
+    def __call__(self, items: Sequence[Input_contra], /) -> Sequence[Output_co]:
         """One outcome an item, in order."""
 
     def __hash__(self) -> int: ...
 
 
 class Observer(Protocol):
-    """Told what happens; called from the threads it happens in, so it must be quick and not raise."""
+    """Notified of events, in the threads where they happen: it must be quick and must not raise."""
 
     def ran(self, kind: str, size: int, seconds: float) -> None:
-        """A run of so many items ended."""
+        """A run of `size` items ended."""
 
     def waited(self, kind: str, seconds: float) -> None:
-        """An item has left the queue for its run."""
+        """An item left the queue for its run."""
 
     def refused(self, kind: str, reason: str) -> None:
-        """An item was not run: ``overloaded``, ``deadline`` or ``worker``."""
+        """An item was rejected: ``overloaded``, ``deadline`` or ``worker``."""
 
     def looked_up(self, hit: bool) -> None:
-        """An encoding was looked for in the cache."""
+        """An encoding was looked up in the cache."""
 
 
-class NobodyLooks:
-    """The observer who does nothing."""
+class NullObserver:
+    """An observer that does nothing."""
 
     def ran(self, kind: str, size: int, seconds: float) -> None:
         """See `Observer.ran`."""
@@ -100,13 +100,13 @@ class NobodyLooks:
         """See `Observer.looked_up`."""
 
 
-class _Ticket(Generic[Item, Outcome]):
-    """One item on its way; `done` is let go once it has its outcome or its error."""
+class _QueuedItem(Generic[Item, Outcome]):
+    """One item of a caller; the lock `done` is released once it has its outcome or its error."""
 
-    __slots__ = ("deadline", "done", "error", "finished", "item", "outcome", "since", "work")
+    __slots__ = ("deadline", "done", "error", "finished", "outcome", "since", "value", "work")
 
-    def __init__(self, work: Work[Item, Outcome], item: Item, deadline: float | None) -> None:
-        self.work, self.item, self.deadline = work, item, deadline
+    def __init__(self, work: Work[Item, Outcome], value: Item, deadline: float | None) -> None:
+        self.work, self.value, self.deadline = work, value, deadline
         self.since = time.monotonic()
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
@@ -116,13 +116,13 @@ class _Ticket(Generic[Item, Outcome]):
         self.done.acquire()
 
     def finish(self, outcome: Outcome | None, error: Exception | None = None) -> None:
-        """Let the one who waits go on; a second time changes nothing."""
+        """Set the outcome and wake the caller; a second call changes nothing."""
         if not self.finished:
             self.outcome, self.error, self.finished = outcome, error, True
             self.done.release()
 
     def wait(self) -> bool:
-        """Wait for the end; False if the deadline came first."""
+        """Wait until it is finished; False if the deadline came first."""
         if self.deadline is None:
             return self.done.acquire()
         return self.done.acquire(timeout=min(max(self.deadline - time.monotonic(), 0.0), threading.TIMEOUT_MAX))
@@ -135,12 +135,12 @@ class _Ticket(Generic[Item, Outcome]):
 
 
 class _Run(Generic[Item, Outcome]):
-    """Items that run together, since when, and whether it has come to an end."""
+    """Items that run together, the time at which they began, and whether they have ended."""
 
-    __slots__ = ("ended", "since", "tickets")
+    __slots__ = ("ended", "pending", "since")
 
-    def __init__(self, tickets: Sequence[_Ticket[Item, Outcome]]) -> None:
-        self.tickets = tickets
+    def __init__(self, pending: Sequence[_QueuedItem[Item, Outcome]]) -> None:
+        self.pending = pending
         self.since = time.monotonic()
         self.ended = False
 
@@ -151,73 +151,73 @@ class Batcher(Generic[Item, Outcome]):
     Args:
         kind: what the items are, in the plural and for people: ``texts``.
         settings: limits.
-        observer: told of each run and refusal.
+        observer: notified of each run and rejection.
     """
 
     def __init__(self, kind: str, settings: Batching, observer: Observer | None = None) -> None:
         self._kind, self._settings = kind, settings
-        self._observer = observer or NobodyLooks()
-        # All of these change under the condition; the run is None where none goes on.
+        self._observer = observer or NullObserver()
+        # All of these change under the condition; the run is None while none is active.
         self._changed = threading.Condition()
-        self._queue: deque[_Ticket[Item, Outcome]] = deque()
+        self._queue: deque[_QueuedItem[Item, Outcome]] = deque()
         self._run: _Run[Item, Outcome] | None = None
         self._worker: threading.Thread | None = None
         self._problem: str | None = None
-        self._left_behind: _Run[Item, Outcome] | None = None
+        self._abandoned: _Run[Item, Outcome] | None = None
         self._seconds_an_item = 0.0
         self._closed = threading.Event()
-        self._supervisor = threading.Thread(target=self._supervise, name=f"look-after-{kind}", daemon=True)
+        self._supervisor = threading.Thread(target=self._supervise, name=f"supervise-{kind}", daemon=True)
         self._supervisor.start()
 
     def run(self, work: Work[Item, Outcome], items: Sequence[Item], deadline: float | None = None) -> list[Outcome]:
-        """The outcomes of items that are one caller's, in order; each is an item of its own.
+        """Run the items of one caller, and return their outcomes in order.
 
         Args:
-            work: what to do with them.
-            items: at least one. More than may ever wait are taken only while nobody else waits.
-            deadline: on the clock of `time.monotonic`; a run that has begun in this thread is not broken off.
+            work: processes them.
+            items: at least one. More than the queue holds are accepted only while it is empty.
+            deadline: on the clock of `time.monotonic`; a run that has begun in this thread is not interrupted.
 
         Raises:
             Overloaded: too many items wait.
             DeadlinePassed: no outcome in time.
             WorkerLost: the worker died meanwhile, or has not been replaced yet.
-            Exception: what the work raised for one of the items alone.
+            Exception: the work's own, for one of the items alone.
         """
-        tickets = [_Ticket(work, item, deadline) for item in items]
-        own = self._begin_or_queue(tickets)
+        pending = [_QueuedItem(work, value, deadline) for value in items]
+        own = self._start_or_queue(pending)
         if own is not None:
             try:
-                self._run_together(own, tickets)
+                self._run_together(own, pending)
             finally:
                 self._end(own)
-        for ticket in tickets:
-            if not ticket.wait():
-                self._forget(tickets)
+        for item in pending:
+            if not item.wait():
+                self._withdraw(pending)
                 raise self._too_late()
-        return [ticket.result() for ticket in tickets]
+        return [item.result() for item in pending]
 
     def waiting(self) -> int:
-        """How many items wait for a run."""
+        """The number of queued items."""
         return len(self._queue)
 
     def problem(self) -> str | None:
-        """Why it cannot serve now: the worker died or a run hangs; None if all is well."""
+        """Why it cannot run items now: the worker died or a run hangs; None if it can."""
         if self._closed.is_set():
             return None
         if not self._supervisor.is_alive():
-            return f"the thread that looks after the {self._kind} has died"
+            return f"the thread that supervises the {self._kind} has died"
         return self._hung() or self._problem
 
     def close(self) -> None:
-        """Let what waits be run, then end the threads; nobody may hand in items any more."""
+        """Run the queued items, then end the threads; `run` must not be called any more."""
         self._closed.set()
         with self._changed:
             self._changed.notify_all()
         self._supervisor.join(_CLOSING)
 
-    def _begin_or_queue(self, tickets: list[_Ticket[Item, Outcome]]) -> _Run[Item, Outcome] | None:
-        """The run of these alone, for the caller to perform, if none goes on; else they wait in the queue."""
-        first = tickets[0]
+    def _start_or_queue(self, pending: list[_QueuedItem[Item, Outcome]]) -> _Run[Item, Outcome] | None:
+        """A run of these alone, for the caller to perform, if none is active; else None, and they are queued."""
+        first = pending[0]
         with self._changed:
             if self._problem is not None or self._closed.is_set():
                 self._observer.refused(self._kind, "worker")
@@ -226,26 +226,26 @@ class Batcher(Generic[Item, Outcome]):
                 raise self._too_late()
             ahead = len(self._queue)
             idle = self._run is None and not ahead
-            if idle and len(tickets) <= min(self._settings.max_batch, first.work.at_most):
-                self._run = _Run(tickets)
+            if idle and len(pending) <= min(self._settings.max_batch, first.work.at_most):
+                self._run = _Run(pending)
                 return self._run
-            if ahead and ahead + len(tickets) > self._settings.max_waiting:
+            if ahead and ahead + len(pending) > self._settings.max_waiting:
                 self._observer.refused(self._kind, "overloaded")
                 raise Overloaded(
                     f"{ahead} {self._kind} are waiting already",
                     "ask again a little later",
                     ahead * self._seconds_an_item,
                 )
-            self._queue.extend(tickets)
+            self._queue.extend(pending)
             if self._run is None:
                 self._changed.notify_all()
         return None
 
-    def _forget(self, tickets: list[_Ticket[Item, Outcome]]) -> None:
-        """Take what nobody waits for any more off the queue; what runs already goes on, for nobody."""
+    def _withdraw(self, pending: list[_QueuedItem[Item, Outcome]]) -> None:
+        """Remove items from the queue whose caller has left; those that run already are finished in vain."""
         with self._changed:
-            gone = set(map(id, tickets))
-            self._queue = deque(ticket for ticket in self._queue if id(ticket) not in gone)
+            gone = set(map(id, pending))
+            self._queue = deque(item for item in self._queue if id(item) not in gone)
 
     def _too_late(self) -> DeadlinePassed:
         self._observer.refused(self._kind, "deadline")
@@ -258,17 +258,17 @@ class Batcher(Generic[Item, Outcome]):
     def _lost(self) -> WorkerLost:
         return WorkerLost(f"the thread that runs the {self._kind} was lost", "ask again: it is being replaced")
 
-    # A run, in a caller's thread or the worker's.
+    # Running a batch, in a caller's thread or the worker's.
 
     def _end(self, run: _Run[Item, Outcome]) -> None:
         with self._changed:
             run.ended = True
-            if self._run is run:  # it was not given up meanwhile
+            if self._run is run:  # not abandoned meanwhile
                 self._run = None
                 if self._queue:
                     self._changed.notify_all()
 
-    def _run_together(self, run: _Run[Item, Outcome], batch: Sequence[_Ticket[Item, Outcome]]) -> None:
+    def _run_together(self, run: _Run[Item, Outcome], batch: Sequence[_QueuedItem[Item, Outcome]]) -> None:
         start = time.perf_counter()
         try:
             outcomes = _outcomes(batch)
@@ -277,8 +277,8 @@ class Batcher(Generic[Item, Outcome]):
                 self._settle(run, batch, [None], error)
             else:
                 log.warning("%d %s failed together and are run one by one", len(batch), self._kind, exc_info=True)
-                for ticket in batch:
-                    self._run_together(run, [ticket])
+                for item in batch:
+                    self._run_together(run, [item])
             return
         seconds = time.perf_counter() - start
         self._settle(run, batch, outcomes)
@@ -288,14 +288,14 @@ class Batcher(Generic[Item, Outcome]):
     def _settle(
         self,
         run: _Run[Item, Outcome],
-        batch: Sequence[_Ticket[Item, Outcome]],
+        batch: Sequence[_QueuedItem[Item, Outcome]],
         outcomes: Sequence[Outcome | None],
         error: Exception | None = None,
     ) -> None:
         with self._changed:
-            if self._run is run:  # one that was given up speaks for nobody any more
-                for ticket, outcome in zip(batch, outcomes, strict=True):
-                    ticket.finish(outcome, error)
+            if self._run is run:  # the callers of an abandoned run have their error already
+                for item, outcome in zip(batch, outcomes, strict=True):
+                    item.finish(outcome, error)
 
     # The worker.
 
@@ -303,16 +303,16 @@ class Batcher(Generic[Item, Outcome]):
         me = threading.current_thread()
         try:
             while (run := self._take(me)) is not None:
-                for ticket in run.tickets:
-                    self._observer.waited(self._kind, run.since - ticket.since)
-                self._run_together(run, run.tickets)
+                for item in run.pending:
+                    self._observer.waited(self._kind, run.since - item.since)
+                self._run_together(run, run.pending)
                 self._end(run)
-        except BaseException:  # whatever ends this thread, the supervisor takes it from here
+        except BaseException:  # whatever ends this thread, the supervisor starts another
             log.exception("the thread that runs the %s died", self._kind)
-            self._give_up(f"the thread that runs the {self._kind} has died and is being replaced")
+            self._abandon(f"the thread that runs the {self._kind} has died and is being replaced")
 
     def _take(self, me: threading.Thread) -> _Run[Item, Outcome] | None:
-        """The oldest item and those that may run with it, once no run goes on; None if this thread is to end."""
+        """The oldest item and those that may run with it, once no run is active; None if this thread must end."""
         with self._changed:
             while self._worker is me:
                 if self._run is None:
@@ -325,20 +325,20 @@ class Batcher(Generic[Item, Outcome]):
                 self._changed.wait()
         return None
 
-    def _next_batch(self) -> list[_Ticket[Item, Outcome]]:
-        batch: list[_Ticket[Item, Outcome]] = []
-        others: list[_Ticket[Item, Outcome]] = []
+    def _next_batch(self) -> list[_QueuedItem[Item, Outcome]]:
+        batch: list[_QueuedItem[Item, Outcome]] = []
+        others: list[_QueuedItem[Item, Outcome]] = []
         now, limit = time.monotonic(), 0
         while self._queue:
-            ticket = self._queue.popleft()
-            if ticket.deadline is not None and ticket.deadline <= now:
-                continue  # whoever waits for it finds out by himself
+            item = self._queue.popleft()
+            if item.deadline is not None and item.deadline <= now:
+                continue  # its caller raises `DeadlinePassed`
             if not batch:
-                limit = min(self._settings.max_batch, ticket.work.at_most)
-            elif ticket.work != batch[0].work:
-                others.append(ticket)
+                limit = min(self._settings.max_batch, item.work.at_most)
+            elif item.work != batch[0].work:
+                others.append(item)
                 continue
-            batch.append(ticket)
+            batch.append(item)
             if len(batch) == limit:
                 break
         self._queue.extendleft(reversed(others))
@@ -354,7 +354,7 @@ class Batcher(Generic[Item, Outcome]):
             with self._changed:
                 self._worker, self._problem = worker, None
             worker.start()
-            if not self._lost_it(worker):
+            if not self._wait_for_loss(worker):
                 return
             if time.monotonic() - started > _LONGEST_PAUSE:
                 pause = _FIRST_PAUSE
@@ -362,18 +362,18 @@ class Batcher(Generic[Item, Outcome]):
                 return
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _lost_it(self, worker: threading.Thread) -> bool:
-        """Wait until the worker has to be replaced; False once it has ended as it was told."""
+    def _wait_for_loss(self, worker: threading.Thread) -> bool:
+        """Wait until the worker must be replaced; False once it has ended because of `close`."""
         while True:
-            worker.join(_LOOK_EVERY)
+            worker.join(_CHECK_EVERY)
             if not worker.is_alive():
                 return self._problem is not None
             hung = self._hung()
-            # One is left behind, not one after another: where the next hangs too, only a new process helps.
-            if hung is not None and (self._left_behind is None or self._left_behind.ended):
-                self._left_behind = self._run
-                log.error("%s; it is left behind, and another thread takes over", hung)
-                self._give_up(hung)
+            # One run at a time is abandoned: if the next one hangs too, only a new process helps.
+            if hung is not None and (self._abandoned is None or self._abandoned.ended):
+                self._abandoned = self._run
+                log.error("%s; it is abandoned, and another thread takes over", hung)
+                self._abandon(hung)
                 return True
 
     def _hung(self) -> str | None:
@@ -381,22 +381,22 @@ class Batcher(Generic[Item, Outcome]):
         seconds = 0.0 if run is None else time.monotonic() - run.since
         return f"a run of {self._kind} hangs since {seconds:.0f} s" if seconds > self._settings.hang_after else None
 
-    def _give_up(self, problem: str) -> None:
-        """Take leave of the worker and of the run that goes on, and fail those who wait."""
+    def _abandon(self, problem: str) -> None:
+        """Give up the worker and the active run, and fail all waiting callers."""
         with self._changed:
             self._problem, self._worker = problem, None
-            lost = [*(self._run.tickets if self._run else ()), *self._queue]
+            lost = [*(self._run.pending if self._run else ()), *self._queue]
             self._queue.clear()
             self._run = None
-            for ticket in lost:
-                ticket.finish(None, self._lost())
+            for item in lost:
+                item.finish(None, self._lost())
             self._changed.notify_all()
         for _ in lost:
             self._observer.refused(self._kind, "worker")
 
 
-def _outcomes(batch: Sequence[_Ticket[Item, Outcome]]) -> Sequence[Outcome]:
-    outcomes = batch[0].work([ticket.item for ticket in batch])
+def _outcomes(batch: Sequence[_QueuedItem[Item, Outcome]]) -> Sequence[Outcome]:
+    outcomes = batch[0].work([item.value for item in batch])
     if len(outcomes) != len(batch):
         raise ValueError(f"{len(batch)} items had {len(outcomes)} outcomes")
     return outcomes

@@ -1,8 +1,8 @@
-"""A query's text or image to its vectors: cached, batched with the queries of others, bounded in number and in time.
+"""A query's text or image to its vectors: cached, batched with other callers' queries, limited in number and time.
 
-One encoder serves all bundles that come and go while a service runs: what is encoded carries the models it is encoded
-with. Texts are tokenized in the caller's thread, whose length then says which texts run together: one of 128 tokens
-would make thirty short ones pay for their padding. So a batch takes the oldest text and those of its length.
+One encoder serves all bundles that come and go while a service runs: each call names the models to encode with. Texts
+are tokenized in the caller's thread, and only texts of equal length run together: one of 128 tokens would make thirty
+short ones pay for their padding. So a batch takes the oldest text and those of its length.
 
 `QueryEncoder.direct` is the same for one caller at a time, such as the command line: no threads, no cache, no limits.
 """
@@ -10,12 +10,13 @@ would make thirty short ones pay for their padding. So a batch takes the oldest 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-from sceneseek.batching import Batcher, Batching, NobodyLooks, Observer, Work
+from cachetools import LRUCache
+
+from sceneseek.batching import Batcher, Batching, NullObserver, Observer, Work
 from sceneseek.encoders import ImageEncoder, TextEncoder, TowerTokens, together, truncated
 from sceneseek.models import Models
 from sceneseek.picture import Pixels
@@ -25,7 +26,7 @@ Item = TypeVar("Item")
 _Picture = tuple[Pixels, ...]
 
 TEXTS = Batching()
-# A picture takes the graph twenty times as long as a text, and its pixels a thousand times the room.
+# A picture takes the graph twenty times as long as a text, and its pixels a thousand times the memory.
 IMAGES = Batching(max_batch=4, max_waiting=32)
 CACHED_TEXTS = 4096
 
@@ -53,8 +54,8 @@ class QueryEncoder:
     Args:
         texts: how texts are batched; None runs each alone in its caller's thread.
         images: how images are; their threads start with the first one.
-        cached_texts: how many texts' vectors are kept, the longest unused out first; 0 keeps none.
-        observer: told of runs, refusals and cache hits.
+        cached_texts: how many texts' vectors are cached, the least recently used evicted first; 0 caches none.
+        observer: notified of runs, rejections and cache hits.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class QueryEncoder:
         cached_texts: int = CACHED_TEXTS,
         observer: Observer | None = None,
     ) -> None:
-        self._observer = observer or NobodyLooks()
-        self._cache = _Cache(cached_texts, self._observer)
+        self._observer = observer or NullObserver()
+        self._cache: LRUCache[tuple[str, str], Encoded] = LRUCache(cached_texts)
         self._texts: _Runs[TowerTokens] = Batcher("texts", texts, self._observer) if texts else _Direct()
         self._images: _Runs[_Picture] | None = None if images else _Direct()
         self._image_settings = images or IMAGES
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
 
     @classmethod
     def direct(cls) -> QueryEncoder:
@@ -87,19 +88,27 @@ class QueryEncoder:
         Raises:
             Overloaded: too many texts wait.
             DeadlinePassed: it would come too late.
-            WorkerLost: the thread that runs texts died or hangs, and is being replaced.
+            WorkerLost: the worker thread died or hangs, and is being replaced.
         """
         return self.texts(models, [text], deadline)[0]
 
     def texts(self, models: Models, texts: Sequence[str], deadline: float | None = None) -> list[Encoded]:
         """Encode many texts, each an item of its own beside those of other callers; see `text`."""
         fingerprint = models.bundle.manifest.fingerprints.bundle
-        found = [self._cache.get((fingerprint, text)) for text in texts]
+        keys = [(fingerprint, text) for text in texts]
+        with self._lock:
+            found = [self._cache.get(key) for key in keys]
+        if self._cache.maxsize:
+            for known in found:
+                self._observer.looked_up(known is not None)
         missing = [text for text, known in zip(texts, found, strict=True) if known is None]
-        fresh = iter(self._encode(models, missing, deadline))
-        return [
-            known or self._cache.put((fingerprint, text), next(fresh)) for text, known in zip(texts, found, strict=True)
-        ]
+        fresh = self._encode(models, missing, deadline)
+        if self._cache.maxsize:
+            with self._lock:
+                for text, encoded in zip(missing, fresh, strict=True):
+                    self._cache[fingerprint, text] = replace(encoded, cached=True)
+        encoded_now = iter(fresh)
+        return [known or next(encoded_now) for known in found]
 
     def image(self, models: Models, pixels: tuple[Pixels, ...], deadline: float | None = None) -> Encoded:
         """Encode one image, as `preprocess.prepare` gives it; see `text`."""
@@ -107,25 +116,25 @@ class QueryEncoder:
         return encoded
 
     def problem(self) -> str | None:
-        """Why it cannot serve now, for the health check; None if all is well."""
+        """Why it cannot encode now, for the health check; None if it can."""
         return self._texts.problem() or (self._images.problem() if self._images else None)
 
     def waiting(self) -> dict[str, int]:
         """How many items wait, by kind."""
         return {"texts": self._texts.waiting(), "images": self._images.waiting() if self._images else 0}
 
-    def kept(self) -> int:
-        """How many texts' vectors are kept."""
+    def cached(self) -> int:
+        """How many texts' vectors are cached."""
         return len(self._cache)
 
     def close(self) -> None:
-        """Finish what waits and end the threads."""
+        """Run the waiting items and end the threads."""
         self._texts.close()
         if self._images is not None:
             self._images.close()
 
     def _encode(self, models: Models, texts: Sequence[str], deadline: float | None) -> list[Encoded]:
-        """In one call where all are of one length, else in one a length: a batcher takes one work at a time."""
+        """One call for each length in tokens: a batcher takes one work at a time."""
         tokens = [models.encoder.tokenize([text]) for text in texts]
         places: dict[_TextWork, list[int]] = {}
         for place, each in enumerate(tokens):
@@ -136,14 +145,14 @@ class QueryEncoder:
         return [encoded[place] for place in range(len(texts))]
 
     def _image_runs(self) -> _Runs[_Picture]:
-        with self._guard:
+        with self._lock:
             if self._images is None:
                 self._images = Batcher("images", self._image_settings, self._observer)
             return self._images
 
 
 class _Runs(Protocol[Item]):
-    """What runs items, in a thread of its own or not; see `Batcher`."""
+    """Runs items, in a thread of its own or not; see `Batcher`."""
 
     def run(self, work: Work[Item, Encoded], items: Sequence[Item], deadline: float | None = None) -> list[Encoded]: ...
 
@@ -200,40 +209,8 @@ class _ImageWork:
 
 
 def _each(vectors: Vectors, cut: Sequence[bool]) -> list[Encoded]:
-    # Copies: a row that is kept would keep its whole batch.
+    # Copies: a cached row would hold its whole batch in memory.
     return [
         Encoded(joint.copy(), head.copy(), each)
         for joint, head, each in zip(vectors.joint, vectors.head, cut, strict=True)
     ]
-
-
-class _Cache:
-    """The last texts' vectors by bundle and text. Thread-safe."""
-
-    def __init__(self, entries: int, observer: Observer) -> None:
-        self._entries, self._observer = entries, observer
-        self._kept: OrderedDict[tuple[str, str], Encoded] = OrderedDict()
-        self._guard = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, key: tuple[str, str]) -> Encoded | None:
-        if not self._entries:
-            return None
-        with self._guard:
-            kept = self._kept.get(key)
-            if kept is not None:
-                self._kept.move_to_end(key)
-        self._observer.looked_up(kept is not None)
-        return kept
-
-    def put(self, key: tuple[str, str], encoded: Encoded) -> Encoded:
-        if self._entries:
-            kept = Encoded(encoded.joint, encoded.head, encoded.truncated, cached=True)
-            with self._guard:
-                self._kept[key] = kept
-                self._kept.move_to_end(key)
-                if len(self._kept) > self._entries:
-                    self._kept.popitem(last=False)
-        return encoded

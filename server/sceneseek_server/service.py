@@ -100,7 +100,7 @@ def open_search(settings: ServiceSettings, metrics: Metrics) -> Search:
     encoder = QueryEncoder(Batching(max_batch=settings.max_batch), cached_texts=settings.query_cache, observer=metrics)
     for kind in encoder.waiting():
         metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
-    metrics.watch_query_cache(encoder.kept)
+    metrics.watch_query_cache(encoder.cached)
     search = Search(bundle, store, settings.device, settings.threads, encoder, serving=True)
     search.follower.follow()
     return search

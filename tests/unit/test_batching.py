@@ -194,7 +194,7 @@ def test_a_dead_worker_is_told_of_fails_its_callers_at_once_and_is_replaced(
 def test_a_run_that_hangs_is_told_of_and_left_behind(
     make: Make, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sceneseek.batching._LOOK_EVERY", 0.02)
+    monkeypatch.setattr("sceneseek.batching._CHECK_EVERY", 0.02)
     batcher, stuck, work = make(hang_after=0.2), Doubling(), Doubling().opened()
     opening = Doubling()
     first = busy(batcher, opening, callers)
@@ -214,7 +214,7 @@ def test_a_run_that_hangs_is_told_of_and_left_behind(
 def test_a_lone_run_that_hangs_keeps_nobody_else_waiting(
     make: Make, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sceneseek.batching._LOOK_EVERY", 0.02)
+    monkeypatch.setattr("sceneseek.batching._CHECK_EVERY", 0.02)
     batcher, stuck, work = make(hang_after=0.2), Doubling(), Doubling().opened()
     hung = busy(batcher, stuck, callers)
     (other,) = queued(batcher, work, [1], callers)
