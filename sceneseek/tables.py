@@ -7,7 +7,7 @@ the header's line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,38 +22,45 @@ class Record:
     fields: dict[str, str]
 
 
-def read_table(path: Path, what: str, columns: tuple[str, ...]) -> Iterator[Record]:
-    """The records of a file; blank lines are passed over.
+def read_table(path: Path, what: str, columns: Sequence[str], headerless: bool = False) -> Iterator[Record]:
+    """The records of a file; blank lines are skipped.
 
     Args:
         path: the file.
         what: what it should hold, such as ``ratings``, for the messages.
-        columns: those that must be there.
+        columns: those that the header must name; of a headerless file all, in order.
+        headerless: whether the first line is a record.
 
     Raises:
-        DataError: no such file, not UTF-8, empty, another separator, a missing column, or a line whose
-            fields are not as many as the header's.
+        DataError: no such file, not UTF-8, empty, another separator, a missing column, or a line with more or fewer
+            fields than columns.
     """
     lines = read_lines(path, what)
-    header = [name.strip() for name in lines[0].split("\t")]
+    header = list(columns) if headerless else _header(lines[0], path, what, columns)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or (number == 1 and not headerless):
+            continue
+        fields = line.split("\t")
+        if len(fields) != len(header):
+            known = f"not the {len(header)} of {', '.join(header)}" if headerless else f"the header has {len(header)}"
+            raise DataError(
+                f"line {number} of {path} has {len(fields)} fields, {known}",
+                "put one record on a line, and no tab into a field",
+            )
+        yield Record(number, dict(zip(header, fields, strict=True)))
+
+
+def _header(line: str, path: Path, what: str, columns: Sequence[str]) -> list[str]:
+    header = [name.strip() for name in line.split("\t")]
     missing = [name for name in columns if name not in header]
+    if missing and len(header) == 1 and any(mark in line for mark in ",;|"):
+        raise DataError(f"{path} is not separated by tabs (its header is {line[:80]!r})", "save it as TSV")
     if missing:
-        if len(header) == 1 and any(mark in lines[0] for mark in ",;|"):
-            raise DataError(f"{path} is not separated by tabs (its header is {lines[0][:80]!r})", "save it as TSV")
         raise DataError(
             f"{path} has no column {missing[0]!r} (its columns: {', '.join(header)[:80]})",
             f"the first line names the columns; {what} need {', '.join(columns)}",
         )
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        fields = line.split("\t")
-        if len(fields) != len(header):
-            raise DataError(
-                f"line {number} of {path} has {len(fields)} fields, the header has {len(header)}",
-                "put one record on a line, and no tab into a field",
-            )
-        yield Record(number, dict(zip(header, fields, strict=True)))
+    return header
 
 
 def first_few(names: list[str], most: int = 3) -> str:

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from sceneseek.captions import Captions, read_split
 from sceneseek.errors import DataError
 from sceneseek.tables import first_few
-from sceneseek_evaluation.ratings import Ratings, read_expert
+from sceneseek_evaluation.rating_tables import read_expert
+from sceneseek_evaluation.ratings import Ratings
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,17 @@
-"""Rows to ratings: what is said of each pair side by side, then a target for it; what is lost is counted."""
+"""Human ratings of pairs of an image and a caption: one target in [0, 1] for each pair, and what was left out.
+
+Files are read by `rating_tables` (experts' scores, crowd votes) and `rating_feedback` (the service's users). Both add
+rows to a `Found`, from which `scored` and `assembled` make `Ratings`; `pooled` joins several files.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +19,58 @@ import numpy.typing as npt
 from sceneseek.errors import DataError
 from sceneseek.rating import HIGHEST, LOWEST
 from sceneseek.tables import first_few
-from sceneseek_evaluation.ratings.base import Aggregation, Ratings
+from sceneseek.vectors import Floats
+
+Aggregation = Literal["mean", "median", "majority"]
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """P rated pairs of N images and M captions.
+
+    Attributes:
+        label: the file's name.
+        names, paths: (N) the images, paths relative to their folder, and their files.
+        captions: (M) the captions' texts, no two alike.
+        image, caption: int64 (P,), positions in these.
+        target: float32 (P,), in [0, 1].
+        weight: float32 (P,), how many raters or votes stand behind the target.
+        scores: float32 (P, R), each rater's score brought to [0, 1], NaN where fewer than R rated; R is 0 for
+            crowd votes.
+        own: bool (P,), whether the caption was written for this image.
+        left_out: how many rows were left out, by reason.
+        merged: how many rows were merged into others, by reason.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    paths: tuple[Path, ...]
+    captions: tuple[str, ...]
+    image: npt.NDArray[np.int64]
+    caption: npt.NDArray[np.int64]
+    target: Floats
+    weight: Floats
+    scores: Floats
+    own: npt.NDArray[np.bool_]
+    left_out: dict[str, int]
+    merged: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def take(self, places: npt.NDArray[np.int64], left_out: dict[str, int]) -> Ratings:
+        """The pairs at these places, with another account of what was left out; images and captions stay."""
+        return replace(
+            self,
+            image=self.image[places],
+            caption=self.caption[places],
+            target=self.target[places],
+            weight=self.weight[places],
+            scores=self.scores[places],
+            own=self.own[places],
+            left_out=left_out,
+        )
+
 
 log = logging.getLogger(__name__)
 

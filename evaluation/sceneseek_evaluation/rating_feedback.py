@@ -11,9 +11,8 @@ from typing import Any
 
 from sceneseek.errors import DataError, InvalidRequest
 from sceneseek.request import checked_query
-from sceneseek_evaluation.ratings.base import Aggregation, Ratings
-from sceneseek_evaluation.ratings.folder import ImageFolder, as_folder, image_name
-from sceneseek_evaluation.ratings.gathering import NO_IMAGE, Found, Pair, score_of, scored
+from sceneseek_evaluation.rating_tables import ImageFolder, as_folder, image_name
+from sceneseek_evaluation.ratings import NO_IMAGE, Aggregation, Found, Pair, Ratings, score_of, scored
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,13 @@
-"""Tables of experts' scores and of crowd votes, with a header or without."""
+"""Tables of human ratings: experts' scores and crowd votes, and the folder whose images they name.
+
+- **expert**: a table of ``image``, ``caption_id`` and two or more of ``s1``, ``s2``, ``s3``..., whole numbers from 1
+  (no match) to 4 (full match). Target: (their mean, median or majority - 1) / 3.
+- **crowd**: a table of ``image``, ``caption_id``, ``frac``, ``yes``, ``no``. Target: yes / (yes + no).
+
+Either table may come without its header, as Hodosh, Young and Hockenmaier published theirs (Framing Image Description
+as a Ranking Task, JAIR 47, 2013). Images are named by paths relative to their folder. What is left out or merged is
+counted and logged by name; a line that cannot be read is a DataError with its number.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +23,19 @@ import numpy as np
 
 from sceneseek.captions import Caption, Captions
 from sceneseek.errors import DataError
+from sceneseek.rating import is_relative
 from sceneseek.tables import Record, read_lines, read_table
-from sceneseek_evaluation.ratings.base import Aggregation, Ratings
-from sceneseek_evaluation.ratings.folder import ImageFolder, as_folder, image_name
-from sceneseek_evaluation.ratings.gathering import NO_IMAGE, Found, Pair, Values, assembled, score_of, scored
+from sceneseek_evaluation.ratings import (
+    NO_IMAGE,
+    Aggregation,
+    Found,
+    Pair,
+    Ratings,
+    Values,
+    assembled,
+    score_of,
+    scored,
+)
 
 log = logging.getLogger(__name__)
 
@@ -144,26 +162,13 @@ def _open_table(
         ratings: the names of a headerless table's columns after the keys, given how many there are.
     """
     first = [text.strip() for text in read_lines(path, "ratings")[0].split("\t")]
-    if set(first) & set(_KEYS) or not any(_is_number(text) for text in first[len(_KEYS) :]):
-        twice = [name for name, count in Counter(first).items() if count > 1]
-        if twice:
-            raise DataError(f"{path} has two columns {twice[0]!r}", "give each its own name")
-        return first, list(read_table(path, "ratings", required))
-    columns = [*_KEYS, *ratings(len(first) - len(_KEYS))]
-    return columns, list(_headerless(path, columns))
-
-
-def _headerless(path: Path, columns: list[str]) -> Iterator[Record]:
-    for number, line in enumerate(read_lines(path, "ratings"), start=1):
-        if not line.strip():
-            continue
-        fields = line.split("\t")
-        if len(fields) != len(columns):
-            raise DataError(
-                f"line {number} of {path} has {len(fields)} fields, not the {len(columns)} of {', '.join(columns)}",
-                "put one rating on a line, divided by tabs",
-            )
-        yield Record(number, dict(zip(columns, fields, strict=True)))
+    if not set(first) & set(_KEYS) and any(_is_number(text) for text in first[len(_KEYS) :]):
+        columns = [*_KEYS, *ratings(len(first) - len(_KEYS))]
+        return columns, list(read_table(path, "ratings", columns, headerless=True))
+    twice = [name for name, count in Counter(first).items() if count > 1]
+    if twice:
+        raise DataError(f"{path} has two columns {twice[0]!r}", "give each its own name")
+    return first, list(read_table(path, "ratings", required))
 
 
 def _row(record: Record, path: Path, values: Values) -> _Row:
@@ -192,3 +197,55 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Where images lie, and how their files are found by name.
+
+    Attributes:
+        root: the folder.
+        places: the folders inside it where a name is looked for, in this order; "" is the folder itself.
+    """
+
+    root: Path
+    places: tuple[str, ...] = ("",)
+
+    def find(self, name: str) -> str | None:
+        """The path of a file relative to `root`, or None where there is none inside the folder."""
+        if not is_relative(name):
+            return None
+        for place in self.places:
+            inside = f"{place}/{name}" if place else name
+            try:
+                if (self.root / inside).is_file():
+                    return inside
+            except OSError:  # longer than any file's name, say: no such file
+                continue
+        return None
+
+
+def as_folder(folder: Path | ImageFolder) -> ImageFolder:
+    """The folder as an `ImageFolder`, if there is one.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    images = folder if isinstance(folder, ImageFolder) else ImageFolder(folder)
+    if not images.root.is_dir():
+        raise DataError(f"no folder of images at {images.root}", "name the folder with --images")
+    return images
+
+
+def image_name(name: str, line: int, path: Path) -> str:
+    """The name that stands in a line of a file, if it stays inside its folder.
+
+    Raises:
+        DataError: it does not, or is not in its shortest form.
+    """
+    if not is_relative(name):
+        raise DataError(
+            f"line {line} of {path} names the image {name[:80]!r}",
+            "image names are paths relative to the folder, such as animals/dog.jpg",
+        )
+    return name
