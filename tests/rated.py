@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import Alignment, normalise
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.alignment_maps import normalise
 from sceneseek_export.heads import Head
 from sceneseek_export.heads.base import sigmoid
 from sceneseek_training.rated import Pairs, Positions, RatedSpace

@@ -8,17 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import (
-    Alignment,
-    ClassNames,
-    FeatureRange,
-    Hubness,
-    LearnedBlock,
-    Typical,
-    image_key,
-    normalise,
-    rounded,
-)
+from sceneseek_export.alignment import Alignment, image_key
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical, normalise, rounded
 from sceneseek_export.heads import (
     INPUTS,
     Calibration,

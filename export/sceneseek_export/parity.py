@@ -25,7 +25,8 @@ from sceneseek.errors import ExportError, ImageError
 from sceneseek.picture import Picture, Pixels, decode, enough_pixels, extensions, prepare
 from sceneseek.reranker import Reranker
 from sceneseek.vectors import Candidates, Floats, Vectors
-from sceneseek_export.alignment import Alignment, normalise
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.alignment_maps import normalise
 from sceneseek_export.heads import Head, TreesHead, pair_inputs
 from sceneseek_export.heads.base import OF_TEXT
 from sceneseek_export.towers import Towers

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from sceneseek.bundle import ImageInput
-from sceneseek_export.alignment import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical
 
 OPSET = 17
 IR_VERSION = 10

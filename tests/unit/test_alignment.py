@@ -16,17 +16,8 @@ from hypothesis import strategies as st
 
 from sceneseek.errors import DataError
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import (
-    CARD,
-    WEIGHTS,
-    Alignment,
-    ClassNames,
-    FeatureRange,
-    Hubness,
-    Typical,
-    image_key,
-    normalise,
-)
+from sceneseek_export.alignment import CARD, WEIGHTS, Alignment, image_key
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Typical, normalise
 from sceneseek_export.heads import Calibration
 from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, numbers
 

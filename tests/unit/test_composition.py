@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import Alignment, normalise
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.alignment_maps import normalise
 from sceneseek_export.composition import TowerGraphs, features_graph, score_graph
 from sceneseek_export.composition import image_graph as composed_images
 from sceneseek_export.composition import text_graph as composed_texts

@@ -12,7 +12,8 @@ import pytest
 
 from sceneseek.errors import ExportError
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import Alignment, normalise
+from sceneseek_export.alignment import Alignment
+from sceneseek_export.alignment_maps import normalise
 from sceneseek_export.composition import TowerGraphs, image_graph, text_graph
 from sceneseek_export.heads import save_head
 from sceneseek_export.packs import OwnSpace, Pack

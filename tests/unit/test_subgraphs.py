@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sceneseek.vectors import Floats
 from sceneseek_export import head_subgraphs, subgraphs
-from sceneseek_export.alignment import ClassNames, FeatureRange, Hubness, Typical, normalise
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Typical, normalise
 from sceneseek_export.composition import Composition
 from tests.runtime import run
 from tests.weights import drawn_alignment, numbers

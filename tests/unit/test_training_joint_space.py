@@ -11,7 +11,7 @@ import torch
 
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.retrieval import exact_ranks
-from sceneseek_export.alignment import ClassNames, normalise, rounded
+from sceneseek_export.alignment_maps import ClassNames, normalise, rounded
 from sceneseek_export.packs import find_pack
 from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
 from sceneseek_training.classes import COUNT, class_texts, forms

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import LearnedBlock, normalise, rounded
+from sceneseek_export.alignment_maps import LearnedBlock, normalise, rounded
 from sceneseek_training.joint_space import PairedTexts, Views, fit_regression_block
 from sceneseek_training.recipe import Recipe, RegressionRecipe
 from tests.weights import numbers

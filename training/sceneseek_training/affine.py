@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import LearnedBlock, normalise, rounded
+from sceneseek_export.alignment_maps import LearnedBlock, normalise, rounded
 
 
 @dataclass(frozen=True)

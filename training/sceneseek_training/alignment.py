@@ -19,17 +19,8 @@ from sceneseek.vectors import Floats
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_evaluation.retrieval import exact_ranks, ranking_figures
 from sceneseek_export.alignment import CARD as STRUCTURE
-from sceneseek_export.alignment import (
-    WEIGHTS,
-    Alignment,
-    ClassNames,
-    FeatureRange,
-    Hubness,
-    LearnedBlock,
-    Typical,
-    normalise,
-    rounded,
-)
+from sceneseek_export.alignment import WEIGHTS, Alignment
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical, normalise, rounded
 from sceneseek_export.heads import Calibration
 from sceneseek_export.packs import Pack
 from sceneseek_export.towers import Towers

@@ -27,7 +27,7 @@ from sceneseek.progress import Progress
 from sceneseek.runtime import Device, Session, open_session
 from sceneseek.tables import first_few
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import normalise
+from sceneseek_export.alignment_maps import normalise
 from sceneseek_export.composition import features_graph
 from sceneseek_export.packs import Pack
 from sceneseek_export.towers import ImageTower, TextTower, load_image_tower, load_text_tower

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import ClassNames, LearnedBlock, normalise
+from sceneseek_export.alignment_maps import ClassNames, LearnedBlock, normalise
 from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
 from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe
 

@@ -17,7 +17,7 @@ class NamesRecipe:
 
     Attributes:
         towers: whose logits are read.
-        temperature, top: see `sceneseek_export.alignment.ClassNames`.
+        temperature, top: see `sceneseek_export.alignment_maps.ClassNames`.
         embedding_forms: whose mean is a class's embedding (see `sceneseek_training.classes`).
         pair_forms: that stand as captions of a class that has no image.
         pair_weight: of the loss over such pairs, beside 1 for captions.
@@ -91,7 +91,7 @@ class RegressionRecipe:
 
 @dataclass(frozen=True)
 class HubnessRecipe:
-    """What is taken off images that are near to every text (see `sceneseek_export.alignment.Hubness`).
+    """What is taken off images that are near to every text (see `sceneseek_export.alignment_maps.Hubness`).
 
     Attributes:
         weight, neighbours: see there.
@@ -114,7 +114,7 @@ class Recipe:
         names: the class-name vectors, or None.
         hubness: or None.
         reach: how many standard deviations from its mean a feature may lie before it is clipped.
-        typical_rank: see `sceneseek_export.alignment.Typical`: the most eigenvalues that are kept.
+        typical_rank: see `sceneseek_export.alignment_maps.Typical`: the most eigenvalues that are kept.
         mirrored: whether half of the pictures seen in learning are mirrored left to right.
         epochs, batch: passes over the images; images a step.
         rate, decay: AdamW's learning rate at its peak (one cycle) and its weight decay.

@@ -1,0 +1,154 @@
+"""The parts of an alignment, in numpy: maps, class names, ranges of features, hubness. `alignment` has the formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from sceneseek.vectors import Floats
+
+Text = TypeVar("Text")
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """What turns the logits (N, C) of classifiers into text vectors (N, T).
+
+    Attributes:
+        towers: the image towers whose logits are read; all of the same C classes.
+        embeddings: (C, T), a vector of length 1 for each class, in the text tower's space.
+        temperature: divides the logits before the softmax.
+        top: how many of the most probable classes are combined.
+    """
+
+    towers: tuple[str, ...]
+    embeddings: Floats
+    temperature: float
+    top: int
+
+    def combine(self, logits: Mapping[str, Floats]) -> Floats:
+        """Each classifier's (N, C) logits, by tower, to (N, T) vectors of length 1."""
+        total = np.zeros((1, self.embeddings.shape[1]), np.float32)
+        for tower in self.towers:
+            total = total + self.combine_one(logits[tower])
+        return normalise(total)
+
+    def combine_one(self, logits: Floats) -> Floats:
+        """(N, C) logits of one classifier to (N, T) vectors of length 1."""
+        scaled = logits / np.float32(self.temperature)
+        p = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        rest = np.argpartition(-p, self.top - 1, axis=1)[:, self.top :]
+        np.put_along_axis(p, rest, 0.0, axis=1)
+        return normalise(p @ self.embeddings)
+
+
+@dataclass(frozen=True)
+class FeatureRange:
+    """Where a tower's features lie in the images learned from, `low` and `high` (F,).
+
+    What lies outside is brought to the edge: maps that were learned from photographs else extrapolate on
+    drawings. Low and high may be infinite.
+    """
+
+    low: Floats
+    high: Floats
+
+    def clip(self, features: Floats) -> Floats:
+        """(N, F) features brought into the range."""
+        clipped: Floats = np.maximum(np.minimum(features, self.high), self.low)
+        return clipped
+
+
+@dataclass(frozen=True)
+class LearnedBlock:
+    """A pair of affine maps into a common space of d dimensions.
+
+    Attributes:
+        towers: the image towers whose features are the map's input, in order; the class-name vector
+            follows them where the alignment has one.
+        image_weight, image_bias: (d, sum of widths), (d,).
+        text_weight, text_bias: (d, T), (d,).
+        share: of the similarity; all shares of an alignment sum to 1.
+        text: the text tower whose output is the other map's input; empty where the pack has only one.
+    """
+
+    towers: tuple[str, ...]
+    image_weight: Floats
+    image_bias: Floats
+    text_weight: Floats
+    text_bias: Floats
+    share: float
+    text: str = ""
+
+    def text_of(self, texts: Mapping[str, Text]) -> Text:
+        """What it reads of texts by tower."""
+        if self.text:
+            return texts[self.text]
+        (only,) = texts.values()
+        return only
+
+
+@dataclass(frozen=True)
+class Hubness:
+    """What is taken off an image that is near to every text.
+
+    Attributes:
+        bank: (K, D) the blocks' vectors z of a fixed set of texts.
+        neighbours: how many of them, the nearest, an image is compared with.
+        weight: g, how much of the mean similarity to these is taken off.
+    """
+
+    bank: Floats
+    neighbours: int
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.neighbours <= len(self.bank) or not self.weight > 0:
+            raise ValueError("hubness needs a weight over 0, and no more neighbours than its bank holds")
+
+    def of(self, images: Floats) -> Floats:
+        """(N, D) vectors z of images to (N,) mean similarities."""
+        similarity = images @ self.bank.T
+        nearest = np.partition(similarity, -self.neighbours, axis=1)[:, -self.neighbours :]
+        mean: Floats = nearest.mean(axis=1)
+        return mean
+
+
+@dataclass(frozen=True)
+class Typical:
+    """How the images learned from lie in each block: what a similarity to a text has to be held against.
+
+    Attributes:
+        means: for each block (d,), the mean of the images' u.
+        roots: for each block (k, d); root.T @ root is the covariance of the images' u, by its k largest
+            eigenvalues.
+    """
+
+    means: tuple[Floats, ...]
+    roots: tuple[Floats, ...]
+
+    def spread(self, blocks: Sequence[Floats]) -> Floats:
+        """The blocks' u of texts, each (M, d), to (M, 2 x blocks).
+
+        For each block the mean and the standard deviation of the text's cosine with a typical image.
+        """
+        columns = []
+        for u, mean, root in zip(blocks, self.means, self.roots, strict=True):
+            columns += [u @ mean, np.linalg.norm(u @ root.T, axis=1)]
+        return np.stack(columns, axis=1)
+
+
+def normalise(vectors: Floats) -> Floats:
+    """Rows scaled to length 1; a row of zeros stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Floats = vectors / np.maximum(lengths, 1e-12, dtype=np.float32)
+    return scaled
+
+
+def rounded(weights: Floats) -> Floats:
+    """The weights as they come back from an alignment's float16 file."""
+    return weights.astype(np.float16).astype(np.float32)
