@@ -6,11 +6,11 @@
     kendall_tau_b_all, kendall_tau_c_all    the same of all pairs
     ece                 expected calibration error, see `calibration_error`
 
-The target of a pair is one number in [0, 1] (the mean rating, the share of yes votes). Kendall's tau in the
+The target of a pair is one number in [0, 1] (the mean rating, the share of yes labels). Kendall's tau in the
 published protocol of Flickr8k-Expert (Anderson et al., SPICE, ECCV 2016; Hessel et al., CLIPScore, EMNLP
 2021): pairs whose caption was written for that very image are left out, and each rater's score is a data
 point of its own. There the points are 5,664 pairs times three raters; here `n_pairs_published` says how many
-pairs it were. Where nobody's own scores are known, as of crowd votes, a pair's target is its one data point,
+pairs it were. Where nobody's own scores are known, as of crowd labels, a pair's target is its one data point,
 and no pair is left out: so do the published figures of Flickr8k-CF, which are tau-b. Correlations lie in
 [-1, 1] (papers print tau times 100); one of equal values is not defined, so it is null.
 

@@ -108,7 +108,7 @@ def retrieval(
 @click.option("--images", type=_FILE, required=True, help="The folder that image names are relative to.")
 @click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image, caption_id and caption.")
 @click.option("--expert", type=_FILE, required=True, help="Ratings: a TSV of image, caption_id, s1, s2, s3 (1 to 4).")
-@click.option("--crowd", type=_FILE, help="Votes: a TSV of image, caption_id, frac, yes, no.")
+@click.option("--crowd", type=_FILE, help="Crowd labels: a TSV of image, caption_id, frac, yes, no.")
 @aggregate_option
 @skip_unknown_option
 @_shared_options

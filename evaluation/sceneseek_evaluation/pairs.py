@@ -1,6 +1,6 @@
 """Scores of given pairs of an image and a caption, as a search would give them, without an index.
 
-Images go through what the indexer does (decode, prepare, `image.onnx`, head vectors kept as float16), and
+Images go through what the indexer does (decode, prepare, `image.onnx`, head vectors stored as float16), and
 captions through what a query does (`checked_query`, `text.onnx`); `score.onnx` scores all images of one
 caption in a run.
 """

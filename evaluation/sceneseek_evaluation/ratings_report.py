@@ -3,7 +3,7 @@
 The document that `RatingsReport.to_json` gives is that of `sceneseek_evaluation.agreement` for the experts' ratings,
 and beside it::
 
-    crowd             the same for crowd votes, or null
+    crowd             the same for crowd labels, or null
     seen_in_training  true: the bundle's head was fitted to a given file, so these are no held-out figures;
                       false: the bundle names what its head was fitted to, and no given file is among it;
                       null: its head was fitted to ratings that it does not name
@@ -39,7 +39,7 @@ CROWD = "crowd."
 
 
 def ratings_figures(with_crowd: bool) -> tuple[str, ...]:
-    """The names of a report's figures; those of crowd votes begin with ``crowd.``."""
+    """The names of a report's figures; those of crowd labels begin with ``crowd.``."""
     return (*FIGURES, *(f"{CROWD}{name}" for name in FIGURES)) if with_crowd else FIGURES
 
 
@@ -73,7 +73,7 @@ class RatingsReport:
 
     Attributes:
         expert: of the experts' ratings.
-        crowd: of crowd votes, if they were given.
+        crowd: of crowd labels, if they were given.
         skipped: rated images that cannot be used.
         seen: whether the head was fitted to a given file; None where the bundle does not say.
         validation: the figures that the bundle itself carries of its head, and how they were obtained.
@@ -135,8 +135,8 @@ class RatingsReport:
         """The head's own figures in brackets: its strictest, or those of a curve that came with a joint space."""
         strict = self.validation.get("cross-validated, grouped by", {}).get("image and caption", {})
         found = {**self.validation, **{name: figure.get("value") for name, figure in strict.items() if name in FIGURES}}
-        told = [f"{name} {found[name]:.3f}" for name in FIGURES if isinstance(found.get(name), float)]
-        return f" ({', '.join(told)})" if told else ""
+        printed = [f"{name} {found[name]:.3f}" for name in FIGURES if isinstance(found.get(name), float)]
+        return f" ({', '.join(printed)})" if printed else ""
 
 
 def evaluate_ratings(
@@ -152,7 +152,7 @@ def evaluate_ratings(
     Args:
         bundle: the graphs to evaluate.
         expert: scores by raters.
-        crowd: votes.
+        crowd: crowd labels.
         files: the files that the ratings were read from, to see whether the head was fitted to one of them.
         device: where the graphs run.
         bootstrap: how intervals are found.

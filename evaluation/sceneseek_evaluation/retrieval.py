@@ -148,13 +148,13 @@ def evaluate_retrieval(
         log.warning("%d of %d images of the captions file are not in %s", missing, len(wanted), images)
     collection = store.open(receipt.generation)
     try:
-        shortlist, rescored = _own_ranks(bundle, collection, asked, min(DEPTH, len(indexed)), device)
+        by_cosine, by_score = _own_ranks(bundle, collection, asked, min(DEPTH, len(indexed)), device)
     finally:
         collection.close()
 
     def measure(rows: Positions) -> dict[str, float]:
-        after = ranking_figures(rescored[rows])
-        return {**ranking_figures(shortlist[rows]), **{f"{RESCORED}{name}": value for name, value in after.items()}}
+        after = ranking_figures(by_score[rows])
+        return {**ranking_figures(by_cosine[rows]), **{f"{RESCORED}{name}": value for name, value in after.items()}}
 
     _, owner = np.unique([caption.image for caption in asked], return_inverse=True)
     return RetrievalReport(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sceneseek_export.alignment import Alignment, image_key
+from sceneseek_export.packs import Pack
 from tests.command_line import CommandLine
 from tests.drawing import NAMES
 
@@ -20,6 +22,22 @@ FILES = {"CARD.md", "alignment.json", "alignment.npz"}
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One feature cache for the module: class texts are the slow part."""
     return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(autouse=True)
+def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two texts a class, not thirteen, and one run a block: the whole recipe takes minutes, and works no other way."""
+    from sceneseek_training import recipe  # noqa: PLC0415 - as the command imports it
+
+    whole = recipe.recipe_for
+
+    def small(pack: Pack, classifiers: set[str]) -> recipe.Recipe:
+        made = whole(pack, classifiers)
+        assert made.names is not None
+        names = replace(made.names, embedding_forms=("name",), pair_forms=("name", "caption"))
+        return replace(made, names=names, blocks=tuple(replace(block, runs=1) for block in made.blocks))
+
+    monkeypatch.setattr(recipe, "recipe_for", small)
 
 
 @pytest.fixture
@@ -43,7 +61,7 @@ def test_train_twice_and_nothing_is_extracted_again(
     validate.write_text("\n".join(NAMES[9:]))
     command = ("train", "alignment", "--images", gallery, "--captions", captions, "--split", split, "--epochs", 2)
     options = ("--validate-split", validate, "--cache", cache, "--threads", 1, "--cite", "Drawn for a test.")
-    first = sceneseek(*command, *options, "--out", tmp_path / "one")  # 13,000 class texts once
+    first = sceneseek(*command, *options, "--out", tmp_path / "one")
     assert first.returncode == 0, first.stderr
     assert "R@1/5/10" in first.stdout
     assert "calibration  on captions, 12 pairs" in first.stdout

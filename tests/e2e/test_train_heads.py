@@ -60,6 +60,14 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One network and few steps for `mlp`: no test here depends on how good the head is."""
+    from sceneseek_training.regressors import neural  # noqa: PLC0415 - imports torch
+
+    monkeypatch.setattr(neural, "CORRECTION", neural.CorrectionOptions(networks=1, steps=20))
+
+
 Train = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -26,7 +26,7 @@ def test_the_correction_ranks_unseen_photographs_about_as_well_as_the_cosine_and
         "train", "heads", "--images", flickr8k / "images", "--captions", flickr8k / "captions.tsv",
         "--expert", tmp_path / "expert.tsv", "--crowd", tmp_path / "crowd.tsv",
         "--out", tmp_path / "heads", "--report", tmp_path / "report", "--no-pictures", "--cache", tmp_path / "features",
-        "--head", "cosine", "--head", "mlp", "--head", "constant", "--folds", "3", "--no-curves", "--bootstrap", "50",
+        "--head", "cosine", "--head", "mlp", "--head", "constant", "--folds", "2", "--no-curves", "--bootstrap", "50",
         "--json",
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr

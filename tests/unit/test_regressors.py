@@ -240,7 +240,7 @@ def test_the_correction_beats_the_cosine_on_pairs_that_it_has_not_seen(large: Ra
 
 @pytest.mark.parametrize(
     "weighed",
-    [lambda weight: replace(SHORT, crowd=weight), lambda weight: replace(SHORT, lists=weight)],
+    [lambda weight: replace(SHORT, crowd_weight=weight), lambda weight: replace(SHORT, lists=weight)],
     ids=["crowd labels", "lists"],
 )
 def test_crowd_labels_and_lists_change_the_correction_the_more_they_weigh(
@@ -270,7 +270,7 @@ def test_without_crowd_labels_or_owners_the_rest_is_learned_alike(space: RatedSp
     recipe = RECIPES["mlp"]
     bare = replace(space, crowd=no_pairs(), owner=np.full(14, -1))
     expected = scores(
-        fit_correction(recipe, TrainingSplit.whole(space, 0), replace(SHORT, crowd=0.0, lists=0.0)), space
+        fit_correction(recipe, TrainingSplit.whole(space, 0), replace(SHORT, crowd_weight=0.0, lists=0.0)), space
     )
     np.testing.assert_array_equal(scores(fit_correction(recipe, TrainingSplit.whole(bare, 0), SHORT), space), expected)
 

@@ -1,8 +1,13 @@
-"""Images, captions and ratings -> alignments: the joint space of independent towers, and its calibration.
+"""Images, captions and ratings -> alignments (joint spaces with a calibration), heads, and their report.
 
-May import torch and the export room's towers; nothing that serves imports this room.
+May import torch and the towers of `sceneseek_export`; nothing that serves imports this package.
 
-One training's way: `captions` and `corpus` (what there is to learn from) -> `images`, `texts` and `classes`
-(through the frozen towers, cached by content) -> `joint_space` (the linear maps) -> `calibration` (from
-cosine to score) -> `alignment` (measured, rounded, written with its `card`).
+`sceneseek train alignment`: `corpus` (the files) -> `features` and `classes` (the frozen towers, cached by content in
+`feature_cache`) -> `joint_space` (affine maps, see `affine`; how: `recipe`) -> `calibration` (from cosine to score) ->
+`alignment` (measured, rounded, written with its card from `cards`).
+
+`sceneseek train heads`: `rating_data` (the files) -> `rated` (rated pairs in the joint space that `space` finds) ->
+`cross_validation` (`regressors` fitted to each `training_split`) -> `model_selection` -> `head_training` and `report`.
+
+`sceneseek train threshold`: `threshold` chooses the score from which a result matches.
 """

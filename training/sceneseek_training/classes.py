@@ -75,18 +75,18 @@ def forms() -> tuple[str, ...]:
 
 
 def _classes() -> list[_Class]:
-    names, synonyms, told = (
+    names, synonyms, descriptions = (
         _read(f"imagenet1k_{name}.json") for name in ("clean_names", "label_to_names", "gpt_names_descriptions")
     )
     return [
         _Class(
             name=names[i],
             synonyms=tuple(name.strip() for name in synonyms[str(i)].split(",")),
-            # A few classes are not told of; their name stands in.
-            names=tuple(told.get(str(i), {}).get("name") or [names[i]]),
+            # A few classes have no description; their name stands in.
+            names=tuple(descriptions.get(str(i), {}).get("name") or [names[i]]),
             sentences=tuple(
                 sentence.strip()
-                for sentence in (told.get(str(i), {}).get("description") or names[i]).split(". ")
+                for sentence in (descriptions.get(str(i), {}).get("description") or names[i]).split(". ")
                 if sentence.strip()
             ),
         )

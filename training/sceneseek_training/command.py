@@ -71,7 +71,7 @@ def train() -> None:
     type=_FOLDER,
     default=Path(".cache/features"),
     show_default=True,
-    help="Where features are kept between runs.",
+    help="Where features are cached between runs.",
 )
 @device_option
 @threads_option
@@ -203,7 +203,7 @@ def heads(
     from sceneseek_training.rating_data import RatingFiles, read_rating_data  # noqa: PLC0415
 
     recipes = tuple(find_recipe(name) for name in names) or tuple(RECIPES.values())
-    # Read before torch is imported: a mistake in a file is told at once.
+    # Read before torch is imported: a mistake in a file is reported at once.
     sources = RatingFiles(images, captions, expert, crowd, feedback, dataset, aggregate, skip_unknown)
     material = read_rating_data(sources, cite)
     try:

@@ -39,7 +39,7 @@ class FeatureCache:
 
     Args:
         directory: where all caches lie.
-        kind: what is kept, such as ``images``, for people who look into the directory.
+        kind: what is cached, such as ``images``, for people who look into the directory.
         fingerprint: hex; see the module.
     """
 

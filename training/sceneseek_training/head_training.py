@@ -1,8 +1,8 @@
 """Training heads: ratings in, heads and a comparison out, whole or not at all.
 
-One run's way: `sources` (files read and checked) -> `rated` (images and texts in the joint space) ->
-`validation` (every head under every grouping) -> `choice` (the default) -> the heads themselves, learned from
-everything, each with its figures and its card.
+One run: `rating_data` (files read and checked) -> `rated` (images and texts in the joint space) -> `cross_validation`
+(every head under every grouping) -> `model_selection` (the default) -> the heads themselves, fitted to everything, each
+with its figures and its card.
 
     OUT/heads.json              which heads there are, and which one is the default
     OUT/NAME/head.json, .npz    a head, see `sceneseek_export.heads.files`

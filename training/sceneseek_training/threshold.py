@@ -3,8 +3,8 @@
 The threshold with the best balanced accuracy (the mean of the share of captions that are answered with a match while
 their image is there, and of the share of foreign texts that are not), on a grid of hundredths; of those that are as
 good within one standard error (Breiman et al., Classification and Regression Trees, 1984), the highest: an answer
-that claims a match should be right. The other kinds of `absence` are measured and have no vote: another
-picture may truly match a caption whose own is absent, and nonsense is told apart at any sensible threshold.
+that claims a match should be right. The other kinds of `absence` are measured and do not count: another
+picture may truly match a caption whose own is absent, and any sensible threshold separates nonsense.
 
     DIR/head.json   gets the section ``match``, see `sceneseek.match`; nothing else in it changes
     DIR/CARD.md     gets the section "When a result matches", in the place of an older one

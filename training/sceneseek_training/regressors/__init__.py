@@ -1,4 +1,4 @@
-"""The regressors: from a `Lesson` to a head that serves. Each module teaches one kind.
+"""The regressors: from a `TrainingSplit` to a head that serves.
 
 What is learned is at once what is served: a fold's predictions come from the head itself.
 """
@@ -22,7 +22,7 @@ from sceneseek_training.regressors.classical import (
 from sceneseek_training.regressors.neural import fit_correction, fit_network
 from sceneseek_training.training_split import TrainingSplit
 
-_LEARN: dict[Regressor, Callable[[HeadRecipe, TrainingSplit], Head]] = {
+_FIT: dict[Regressor, Callable[[HeadRecipe, TrainingSplit], Head]] = {
     "constant": fit_constant,
     "logistic": fit_logistic,
     "isotonic": fit_isotonic,
@@ -35,7 +35,7 @@ _LEARN: dict[Regressor, Callable[[HeadRecipe, TrainingSplit], Head]] = {
 
 
 def fit_head(recipe: HeadRecipe, split: TrainingSplit) -> Head:
-    """Learn a head; the same split gives the same head on the same machine.
+    """Fit a head; the same split gives the same head on the same machine.
 
     Raises:
         DataError: nothing can be learned from the split.
@@ -44,6 +44,6 @@ def fit_head(recipe: HeadRecipe, split: TrainingSplit) -> Head:
     # Matrices this small only wait for each other on several threads: twenty times slower on two cores.
     torch.set_num_threads(1)
     try:
-        return _LEARN[recipe.regressor](recipe, split)
+        return _FIT[recipe.regressor](recipe, split)
     finally:
         torch.set_num_threads(threads)

@@ -80,7 +80,7 @@ class _MlpLayer(nn.Module):
     def folded(self) -> tuple[Tensor, Tensor]:
         """(weight, bias), as in evaluation."""
         mean, variance = self.norm.running_mean, self.norm.running_var
-        assert mean is not None  # noqa: S101 - narrows the type: running figures are kept by default
+        assert mean is not None  # noqa: S101 - narrows the type: running statistics are tracked by default
         assert variance is not None  # noqa: S101
         scale = self.norm.weight / torch.sqrt(variance + self.norm.eps)
         return self.linear.weight * scale[:, None], (self.linear.bias - mean) * scale + self.norm.bias
@@ -127,13 +127,13 @@ def _fit_mlp(network: _Mlp, x: Tensor, y: Tensor, options: NetworkOptions) -> No
 
 @dataclass(frozen=True)
 class CorrectionOptions:
-    """The network, and the weights of its three paired (the experts' is 1).
+    """The network, and the weights of its three losses (that of the experts' ratings is 1).
 
     Attributes:
         hidden: width.
         networks: how many are averaged.
         batch: ratings, and crowd labels, in a step.
-        crowd: the weight of crowd labels with at most `few` rated pairs; with more it falls as 1/n, since ratings
+        crowd_weight: of crowd labels, with at most `few` rated pairs; with more it falls as 1/n, since ratings
             then say better what labels only hint at (docs/explanation/experiments.md).
         lists: the list-wise weight.
         sharpness: of the list-wise softmax, times the logits.
@@ -147,7 +147,7 @@ class CorrectionOptions:
     batch: int = 768
     rate: float = 5e-3
     penalty: float = 5e-2
-    crowd: float = 0.3
+    crowd_weight: float = 0.3
     few: int = 150
     lists: float = 0.03
     sharpness: float = 2.0
@@ -155,10 +155,12 @@ class CorrectionOptions:
     captions: int = 16
 
 
-def fit_correction(
-    recipe: HeadRecipe, split: TrainingSplit, options: CorrectionOptions = CorrectionOptions()
-) -> MlpHead:
-    """Learn the correction; the same seed gives the same weights."""
+CORRECTION = CorrectionOptions()
+
+
+def fit_correction(recipe: HeadRecipe, split: TrainingSplit, options: CorrectionOptions | None = None) -> MlpHead:
+    """Fit the correction, by default with `CORRECTION`; the same seed gives the same weights."""
+    options = options or CORRECTION
     similarity, target = similarities(split)
     slope, intercept = calibration.fit(similarity, target)
     curve = Calibration(slope, intercept, "human ratings")
@@ -259,7 +261,7 @@ def _fit_correction(
     optimiser = torch.optim.AdamW(groups, lr=options.rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.rate, total_steps=options.steps)
     experts, crowd = data.experts, data.crowd
-    weight = options.crowd * min(1.0, options.few / len(experts.y)) if len(crowd.y) else 0.0
+    weight = options.crowd_weight * min(1.0, options.few / len(experts.y)) if len(crowd.y) else 0.0
     network.train()
     for _ in range(options.steps):
         some = torch.randperm(len(experts.y))[: options.batch]
