@@ -36,20 +36,17 @@ def floors(**least: float) -> list[str]:
 
 
 @pytest.mark.flickr8k
-def test_photographs_are_found_by_their_captions(sceneseek: CommandLine, bundle: Bundle, flickr8k: Path) -> None:
-    split = flickr8k / "split_dev.txt"
-    bounds = floors(recall_1=0.285, recall_5=0.60, recall_10=0.72)
-    found = evaluate(
-        sceneseek,
-        bundle,
-        flickr8k / "images",
-        flickr8k / "captions.tsv",
-        "--split",
-        split,
-        *bounds,
-        "--bootstrap",
-        "50",
-    )
+def test_photographs_are_found_by_their_captions(
+    sceneseek: CommandLine, bundle: Bundle, flickr8k: Path, tmp_path: Path
+) -> None:
+    # Four hundred of the thousand dev images: here 0.410, 0.724 and 0.838.
+    split = tmp_path / "split.txt"
+    names = (flickr8k / "split_dev.txt").read_text(encoding="utf-8").split()[:400]
+    split.write_text("\n".join(names), encoding="utf-8")
+    bounds = floors(recall_1=0.40, recall_5=0.71, recall_10=0.825)
+    captions = flickr8k / "captions.tsv"
+    more = ("--split", str(split), *bounds, "--bootstrap", "50")
+    found = evaluate(sceneseek, bundle, flickr8k / "images", captions, *more)
     # The head was learned from ratings, and yet puts more captions' own images first.
     for figure in ("recall@1", "mrr"):
         assert found[f"rescored.{figure}"]["value"] > found[figure]["value"]
