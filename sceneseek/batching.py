@@ -6,8 +6,8 @@ together. Nothing is delayed to fill a batch. The queue is bounded (`Overloaded`
 deadline (`DeadlinePassed`).
 
 A batch that fails is run again item by item, so that only the item at fault gets an error. If the worker dies all the
-same, the waiting callers get `WorkerLost` and a supervisor starts another worker. A run that hangs is abandoned, and
-its thread is replaced. `Batcher.problem` reports both until the replacement works.
+same, the waiting callers get `WorkerLost`. `Batcher.problem` reports a dead worker and a run that hangs: nothing here
+replaces a thread, since only a new process is sure to help.
 
 This module knows nothing of texts and images: `Work` says what is run, and which items may run together.
 """
@@ -29,9 +29,6 @@ Outcome = TypeVar("Outcome")
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
 
-# How often the supervisor checks for a hung run, and how soon it replaces a dead worker: later each time in a row.
-_CHECK_EVERY = 1.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 # How long `close` waits for the queue to be run.
 _CLOSING = 5.0
 # The weight of the last run in the moving average of seconds an item.
@@ -135,18 +132,17 @@ class _QueuedItem(Generic[Item, Outcome]):
 
 
 class _Run(Generic[Item, Outcome]):
-    """Items that run together, the time at which they began, and whether they have ended."""
+    """Items that run together, and the time at which they began."""
 
-    __slots__ = ("ended", "pending", "since")
+    __slots__ = ("pending", "since")
 
     def __init__(self, pending: Sequence[_QueuedItem[Item, Outcome]]) -> None:
         self.pending = pending
         self.since = time.monotonic()
-        self.ended = False
 
 
 class Batcher(Generic[Item, Outcome]):
-    """A bounded queue, its worker thread, and the supervisor that replaces it. Thread-safe.
+    """A bounded queue and its worker thread. Thread-safe.
 
     Args:
         kind: what the items are, in the plural and for people: ``texts``.
@@ -161,13 +157,11 @@ class Batcher(Generic[Item, Outcome]):
         self._changed = threading.Condition()
         self._queue: deque[_QueuedItem[Item, Outcome]] = deque()
         self._run: _Run[Item, Outcome] | None = None
-        self._worker: threading.Thread | None = None
         self._problem: str | None = None
-        self._abandoned: _Run[Item, Outcome] | None = None
         self._seconds_an_item = 0.0
-        self._closed = threading.Event()
-        self._supervisor = threading.Thread(target=self._supervise, name=f"supervise-{kind}", daemon=True)
-        self._supervisor.start()
+        self._closed = False
+        self._worker = threading.Thread(target=self._work, name=f"run-{kind}", daemon=True)
+        self._worker.start()
 
     def run(self, work: Work[Item, Outcome], items: Sequence[Item], deadline: float | None = None) -> list[Outcome]:
         """Run the items of one caller, and return their outcomes in order.
@@ -180,16 +174,16 @@ class Batcher(Generic[Item, Outcome]):
         Raises:
             Overloaded: too many items wait.
             DeadlinePassed: no outcome in time.
-            WorkerLost: the worker died meanwhile, or has not been replaced yet.
+            WorkerLost: the worker died.
             Exception: the work's own, for one of the items alone.
         """
         pending = [_QueuedItem(work, value, deadline) for value in items]
         own = self._start_or_queue(pending)
         if own is not None:
             try:
-                self._run_together(own, pending)
+                self._run_together(pending)
             finally:
-                self._end(own)
+                self._end()
         for item in pending:
             if not item.wait():
                 self._withdraw(pending)
@@ -202,24 +196,24 @@ class Batcher(Generic[Item, Outcome]):
 
     def problem(self) -> str | None:
         """Why it cannot run items now: the worker died or a run hangs; None if it can."""
-        if self._closed.is_set():
-            return None
-        if not self._supervisor.is_alive():
-            return f"the thread that supervises the {self._kind} has died"
-        return self._hung() or self._problem
+        run = self._run
+        seconds = 0.0 if run is None else time.monotonic() - run.since
+        if seconds > self._settings.hang_after:
+            return f"a run of {self._kind} hangs since {seconds:.0f} s"
+        return self._problem
 
     def close(self) -> None:
-        """Run the queued items, then end the threads; `run` must not be called any more."""
-        self._closed.set()
+        """Run the queued items, then end the thread; `run` must not be called any more."""
         with self._changed:
+            self._closed = True
             self._changed.notify_all()
-        self._supervisor.join(_CLOSING)
+        self._worker.join(_CLOSING)
 
     def _start_or_queue(self, pending: list[_QueuedItem[Item, Outcome]]) -> _Run[Item, Outcome] | None:
         """A run of these alone, for the caller to perform, if none is active; else None, and they are queued."""
         first = pending[0]
         with self._changed:
-            if self._problem is not None or self._closed.is_set():
+            if self._problem is not None or self._closed:
                 self._observer.refused(self._kind, "worker")
                 raise self._lost()
             if first.deadline is not None and first.deadline <= time.monotonic():
@@ -256,74 +250,59 @@ class Batcher(Generic[Item, Outcome]):
         )
 
     def _lost(self) -> WorkerLost:
-        return WorkerLost(f"the thread that runs the {self._kind} was lost", "ask again: it is being replaced")
+        return WorkerLost(f"the thread that runs the {self._kind} has ended", "ask again: the service is restarting")
 
     # Running a batch, in a caller's thread or the worker's.
 
-    def _end(self, run: _Run[Item, Outcome]) -> None:
+    def _end(self) -> None:
         with self._changed:
-            run.ended = True
-            if self._run is run:  # not abandoned meanwhile
-                self._run = None
-                if self._queue:
-                    self._changed.notify_all()
+            self._run = None
+            if self._queue:
+                self._changed.notify_all()
 
-    def _run_together(self, run: _Run[Item, Outcome], batch: Sequence[_QueuedItem[Item, Outcome]]) -> None:
+    def _run_together(self, batch: Sequence[_QueuedItem[Item, Outcome]]) -> None:
         start = time.perf_counter()
         try:
             outcomes = _outcomes(batch)
         except Exception as error:
             if len(batch) == 1:
-                self._settle(run, batch, [None], error)
+                batch[0].finish(None, error)
             else:
                 log.warning("%d %s failed together and are run one by one", len(batch), self._kind, exc_info=True)
                 for item in batch:
-                    self._run_together(run, [item])
+                    self._run_together([item])
             return
         seconds = time.perf_counter() - start
-        self._settle(run, batch, outcomes)
+        for item, outcome in zip(batch, outcomes, strict=True):
+            item.finish(outcome)
         self._seconds_an_item += _LAST * (seconds / len(batch) - self._seconds_an_item)
         self._observer.ran(self._kind, len(batch), seconds)
-
-    def _settle(
-        self,
-        run: _Run[Item, Outcome],
-        batch: Sequence[_QueuedItem[Item, Outcome]],
-        outcomes: Sequence[Outcome | None],
-        error: Exception | None = None,
-    ) -> None:
-        with self._changed:
-            if self._run is run:  # the callers of an abandoned run have their error already
-                for item, outcome in zip(batch, outcomes, strict=True):
-                    item.finish(outcome, error)
 
     # The worker.
 
     def _work(self) -> None:
-        me = threading.current_thread()
         try:
-            while (run := self._take(me)) is not None:
+            while (run := self._take()) is not None:
                 for item in run.pending:
                     self._observer.waited(self._kind, run.since - item.since)
-                self._run_together(run, run.pending)
-                self._end(run)
-        except BaseException:  # whatever ends this thread, the supervisor starts another
+                self._run_together(run.pending)
+                self._end()
+        except BaseException:  # whatever ends this thread, its callers must not wait for ever
             log.exception("the thread that runs the %s died", self._kind)
-            self._abandon(f"the thread that runs the {self._kind} has died and is being replaced")
+            self._fail_all()
 
-    def _take(self, me: threading.Thread) -> _Run[Item, Outcome] | None:
+    def _take(self) -> _Run[Item, Outcome] | None:
         """The oldest item and those that may run with it, once no run is active; None if this thread must end."""
         with self._changed:
-            while self._worker is me:
+            while True:
                 if self._run is None:
                     batch = self._next_batch()
                     if batch:
                         self._run = _Run(batch)
                         return self._run
-                    if self._closed.is_set():
-                        break
+                    if self._closed:
+                        return None
                 self._changed.wait()
-        return None
 
     def _next_batch(self) -> list[_QueuedItem[Item, Outcome]]:
         batch: list[_QueuedItem[Item, Outcome]] = []
@@ -344,54 +323,15 @@ class Batcher(Generic[Item, Outcome]):
         self._queue.extendleft(reversed(others))
         return batch
 
-    # The supervisor.
-
-    def _supervise(self) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            started = time.monotonic()
-            worker = threading.Thread(target=self._work, name=f"run-{self._kind}", daemon=True)
-            with self._changed:
-                self._worker, self._problem = worker, None
-            worker.start()
-            if not self._wait_for_loss(worker):
-                return
-            if time.monotonic() - started > _LONGEST_PAUSE:
-                pause = _FIRST_PAUSE
-            if self._closed.wait(pause):
-                return
-            pause = min(2 * pause, _LONGEST_PAUSE)
-
-    def _wait_for_loss(self, worker: threading.Thread) -> bool:
-        """Wait until the worker must be replaced; False once it has ended because of `close`."""
-        while True:
-            worker.join(_CHECK_EVERY)
-            if not worker.is_alive():
-                return self._problem is not None
-            hung = self._hung()
-            # One run at a time is abandoned: if the next one hangs too, only a new process helps.
-            if hung is not None and (self._abandoned is None or self._abandoned.ended):
-                self._abandoned = self._run
-                log.error("%s; it is abandoned, and another thread takes over", hung)
-                self._abandon(hung)
-                return True
-
-    def _hung(self) -> str | None:
-        run = self._run
-        seconds = 0.0 if run is None else time.monotonic() - run.since
-        return f"a run of {self._kind} hangs since {seconds:.0f} s" if seconds > self._settings.hang_after else None
-
-    def _abandon(self, problem: str) -> None:
-        """Give up the worker and the active run, and fail all waiting callers."""
+    def _fail_all(self) -> None:
+        """Fail the callers of the active run and of the queue."""
         with self._changed:
-            self._problem, self._worker = problem, None
+            self._problem = f"the thread that runs the {self._kind} has died"
             lost = [*(self._run.pending if self._run else ()), *self._queue]
             self._queue.clear()
             self._run = None
-            for item in lost:
-                item.finish(None, self._lost())
-            self._changed.notify_all()
-        for _ in lost:
+        for item in lost:
+            item.finish(None, self._lost())
             self._observer.refused(self._kind, "worker")
 
 

@@ -23,7 +23,7 @@
     └── TryAgain             a request that may be answered a little later
         ├── Overloaded       more requests than can be answered                       HTTP 429
         ├── DeadlinePassed   a request that would have been answered too late         HTTP 503
-        └── WorkerLost       a thread that died or hangs and is being replaced        HTTP 503
+        └── WorkerLost       a thread that died; the process is restarted             HTTP 503
 
 An error carries its facts as fields: `what` (one clause, no full stop) and `hint` (what to do). One
 handler turns them into problem+json, one into a line on the command line; nothing below prints. Words that may name
@@ -309,7 +309,7 @@ class DeadlinePassed(TryAgain):
 
 
 class WorkerLost(TryAgain):
-    """The thread that was to answer a request died or hangs; another one takes its place."""
+    """The thread that ran the request died; the service restarts its worker process."""
 
     slug = "worker-lost"
     title = "The request was lost"

@@ -88,7 +88,7 @@ class QueryEncoder:
         Raises:
             Overloaded: too many texts wait.
             DeadlinePassed: it would come too late.
-            WorkerLost: the worker thread died or hangs, and is being replaced.
+            WorkerLost: the worker thread died.
         """
         return self.texts(models, [text], deadline)[0]
 

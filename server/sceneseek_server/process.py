@@ -24,7 +24,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
@@ -45,6 +44,8 @@ log = logging.getLogger(__name__)
 _SPARE_THREADS = 16
 # Until a stop is passed on: gunicorn resets connections that its worker has not accepted yet, which it does meanwhile.
 _DRAIN_SECONDS = 0.5
+# How often the worker checks that its encoder can run, in seconds.
+_CHECK_INTERVAL = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -53,8 +54,7 @@ def run(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
 
     Args:
         settings: what to serve, and how.
-        announce: called with one line, with the address, once the service answers; with another once it searches, if
-            it had to wait for its first index.
+        announce: called with a line once the service answers, and with another once an index that was missing is there.
 
     Raises:
         SceneseekError: the service could not start: its port, bundle, index or runtime.
@@ -88,8 +88,6 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._metrics_port: MetricsPort | None = None
         self._search: Search | None = None
         self._feedback: FeedbackStore | None = None
-        self._from_worker: Connection
-        self._to_master: Connection
         self._from_worker, self._to_master = multiprocessing.Pipe(duplex=False)
         self._master = os.getpid()
         super().__init__()
@@ -145,6 +143,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         gc.collect()
         gc.freeze()
         self._to_master.send(None)
+        threading.Thread(target=self._end_when_stuck, args=(self._search,), name="watchdog", daemon=True).start()
         self._announce(line)
         if reason is not None:
             threading.Thread(target=self._announce_first, args=(self._search,), name="first-index", daemon=True).start()
@@ -152,6 +151,15 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         return Admission(
             application, settings.http_threads, settings.queue, settings.deadline, partial(count_rejected, metrics)
         )
+
+    def _end_when_stuck(self, search: Search) -> None:
+        """End this worker when queries can no longer be encoded; the master then starts another one."""
+        while (problem := search.encoder.problem()) is None:
+            time.sleep(_CHECK_INTERVAL)
+        log.critical("%s: the worker process ends, and another one takes its place", problem)
+        os.kill(os.getpid(), signal.SIGTERM)  # requests that can be answered still are
+        time.sleep(self._settings.deadline)
+        os._exit(1)
 
     def _searches(self, search: Search) -> str:
         with search.follower.borrow() as snapshot:
@@ -219,10 +227,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
 
 class _GunicornLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """Sends gunicorn's messages to the root logger, whose handler formats everything.
-
-    Its access log stays off, since it has URLs with their queries; `instrumentation` writes one without.
-    """
+    """Sends gunicorn's messages to the root logger. Its access log is off: it has URLs with their queries."""
 
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
@@ -238,13 +243,8 @@ class _GunicornLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
 def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
     """A listening TCP socket; gunicorn would try five times in five seconds to open a port that is taken.
 
-    Args:
-        host: a name or an address, IPv4 or IPv6.
-        port: 0 lets the system choose.
-        option: the option that chooses the port, for the hint of an error.
-
     Raises:
-        StartError: the address is not this machine's, or the port is taken or reserved.
+        StartError: the address is not this machine's, or the port is taken or reserved; the hint names the option.
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -173,9 +173,7 @@ def test_a_deadline_ends_the_wait_and_what_nobody_waits_for_is_not_run(make: Mak
     assert work.runs == [[0], [2]]
 
 
-def test_a_dead_worker_is_told_of_fails_its_callers_at_once_and_is_replaced(
-    make: Make, callers: ThreadPoolExecutor
-) -> None:
+def test_a_dead_worker_fails_its_callers_at_once_and_is_reported(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, work = make(), Doubling()
     first = busy(batcher, work, callers)
     doomed = queued(batcher, work, ["die", 2], callers)
@@ -187,44 +185,15 @@ def test_a_dead_worker_is_told_of_fails_its_callers_at_once_and_is_replaced(
     assert "has died" in str(batcher.problem())
     with pytest.raises(WorkerLost):
         batcher.run(work, [3])
-    eventually(lambda: batcher.problem() is None)
-    assert batcher.run(work, [4]) == [8]
 
 
-def test_a_run_that_hangs_is_told_of_and_left_behind(
-    make: Make, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sceneseek.batching._CHECK_EVERY", 0.02)
-    batcher, stuck, work = make(hang_after=0.2), Doubling(), Doubling().opened()
-    opening = Doubling()
-    first = busy(batcher, opening, callers)
-    (hung,) = queued(batcher, stuck, [1], callers)
-    opening.gate.set()
-    assert first.result(10) == [0]
-    with pytest.raises(WorkerLost):
-        hung.result(10)
-    assert "hangs" in str(batcher.problem())
-    eventually(lambda: batcher.problem() is None)
-    assert batcher.run(work, [1]) == [2]
-    stuck.gate.set()  # it comes back, and disturbs nobody
-    assert batcher.run(work, [2]) == [4]
-    assert batcher.problem() is None
-
-
-def test_a_lone_run_that_hangs_keeps_nobody_else_waiting(
-    make: Make, callers: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sceneseek.batching._CHECK_EVERY", 0.02)
-    batcher, stuck, work = make(hang_after=0.2), Doubling(), Doubling().opened()
+def test_a_run_that_hangs_is_reported_until_it_ends(make: Make, callers: ThreadPoolExecutor) -> None:
+    batcher, stuck = make(hang_after=0.05), Doubling()
     hung = busy(batcher, stuck, callers)
-    (other,) = queued(batcher, work, [1], callers)
-    with pytest.raises(WorkerLost):
-        other.result(10)
-    eventually(lambda: batcher.problem() is None)
-    assert batcher.run(work, [2]) == [4]
+    eventually(lambda: "hangs" in str(batcher.problem()))
     stuck.gate.set()
-    with pytest.raises(WorkerLost):
-        hung.result(10)
+    assert hung.result(10) == [0]
+    eventually(lambda: batcher.problem() is None)
 
 
 def test_closing_runs_what_waits_and_leaves_no_thread(make: Make, callers: ThreadPoolExecutor) -> None:
