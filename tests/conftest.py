@@ -18,7 +18,7 @@ from tests.drawing import draw_gallery
 
 ROOT = Path(__file__).parent.parent
 # No test depends on how fast the machine is.
-hypothesis.settings.register_profile("sceneseek", deadline=None)
+hypothesis.settings.register_profile("sceneseek", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("sceneseek")
 # Files that take a minute and more, so that none of them is begun when the others are done.
 SLOW = {

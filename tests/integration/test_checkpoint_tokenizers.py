@@ -88,7 +88,7 @@ def test_ids_are_those_of_transformers(checkpoint: dict[str, Path], tmp_path: Pa
     assert tower.tokenize(HARD[-1]) == padded[-1][:width]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 @pytest.mark.parametrize("name", CASES)
 def test_ids_are_those_of_transformers_for_any_text(

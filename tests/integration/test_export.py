@@ -151,16 +151,6 @@ def test_a_network_is_split_over_the_graphs_and_equals_the_unsplit_one(mlp_bundl
     assert Reranker(mlp_bundle).reads == {"similarity", "image_joint", "image_head", "text_joint", "text_head"}
 
 
-def test_so_is_a_linear_head_and_its_share_is_one_number(
-    trained: Trained, tmp_path: Path, gallery: Path, towers: Towers
-) -> None:
-    head = drawn("linear", trained, *INPUTS)
-    bundle = export_bundle(PACK, replace(trained, head=head), tmp_path / "bundle", verify_on=gallery, towers=towers)
-    assert bundle.manifest.head.kind == "linear"
-    assert (bundle.manifest.dimensions.image_head, bundle.manifest.dimensions.text_head) == (1, 1)
-    assert bundle.manifest.parity_error["score"] <= 1e-5
-
-
 def test_so_are_trees_also_where_a_number_lies_on_a_border(trained: Trained, tmp_path: Path, towers: Towers) -> None:
     head = drawn("catboost", trained, *INPUTS)
     assert isinstance(head, TreesHead)

@@ -208,7 +208,7 @@ documents = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(documents)
 def test_any_filter_finds_what_it_means(collection: Collection, document: Any) -> None:
     where = filter_from_json(document)

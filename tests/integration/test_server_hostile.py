@@ -18,7 +18,7 @@ from tests.hostile import encoded, picture
 SEARCH, SCORE = "/v1/search", "/v1/score"
 PICTURE = encoded(picture(), "PNG")
 DEEP = 100_000
-fuzzing = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzing = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -205,7 +205,7 @@ _json_values = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(body=_json_values)
 def test_no_json_makes_it_fail(client: FlaskClient, body: Any) -> None:
     response = client.post(WHERE, data=json.dumps(body), content_type="application/json")

@@ -112,7 +112,7 @@ steps = st.tuples(
 histories = st.lists(st.lists(steps, max_size=12), min_size=1, max_size=5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(histories)
 def test_after_any_history_a_pruned_index_is_the_folder_and_each_content_was_encoded_only_when_new(
     history: list[list[tuple[str, Place, Place, int]]],
@@ -130,7 +130,7 @@ def test_after_any_history_a_pruned_index_is_the_folder_and_each_content_was_enc
         assert again.empty
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(histories)
 def test_without_prune_nothing_leaves_the_index_but_what_was_renamed(
     history: list[list[tuple[str, Place, Place, int]]],
@@ -145,7 +145,7 @@ def test_without_prune_nothing_leaves_the_index_but_what_was_renamed(
         assert held(index) == {at: content for at, content in before.items() if at not in renamed} | on(disk)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(histories, st.lists(st.integers(0, 6), min_size=1, max_size=6))
 def test_killed_at_any_change_and_run_again_it_ends_as_if_it_had_not_been(
     history: list[list[tuple[str, Place, Place, int]]], lives: list[int]

