@@ -60,7 +60,7 @@ def test_index_then_search_then_index_again(sceneseek: CommandLine, tmp_path: Pa
     assert set(again["seconds"]) == {"load", "encode", "upsert", "optimise", "compare", "total"}
 
 
-def test_search_can_be_filtered_and_a_wrong_condition_is_told(sceneseek: CommandLine) -> None:
+def test_search_can_be_filtered_and_a_wrong_condition_is_an_error(sceneseek: CommandLine) -> None:
     found = sceneseek("search", "the sea", "-k", "12", "--where", "path^=scenes/", "--where", "format=JPEG")
     assert found.returncode == 0, found.stderr
     assert {line.split(maxsplit=2)[2] for line in found.stdout.splitlines()} == {
@@ -117,7 +117,7 @@ def test_queries_that_cannot_be_searched(sceneseek: CommandLine, query: str, sai
 
 
 @pytest.mark.parametrize("k", ["0", "-1", "10000", "five", "2.5"])
-def test_a_k_that_cannot_be_asked_for(sceneseek: CommandLine, k: str) -> None:
+def test_an_invalid_k_is_a_usage_error(sceneseek: CommandLine, k: str) -> None:
     assert_one_line(sceneseek("search", "a dog", "-k", k), "-k", code=2)
 
 
@@ -179,7 +179,7 @@ def test_an_index_that_is_missing_of_another_bundle_or_held(
         holder.kill()
 
 
-def test_where_the_demo_was_run_the_hint_names_its_index_and_a_newcomer_is_led_there(
+def test_hints_name_the_demos_index_where_it_exists(
     sceneseek: CommandLine, index_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -110,7 +110,7 @@ def test_several_searches_are_answered_from_one_generation(client: Client) -> No
         client.search_many(["a red circle", " "])
 
 
-def test_all_results_come_page_by_page_each_once(client: Client) -> None:
+def test_pages_hold_every_result_once(client: Client) -> None:
     query = Query("a red circle", k=5, keep_duplicates=True)
     pages = list(client.pages(query))
     assert [len(page.results) for page in pages] == [5, 5, 2]
@@ -129,7 +129,7 @@ def test_a_text_is_scored_for_indexed_images_and_for_files(client: Client, galle
     assert [scored.id for scored in client.score("a red circle", files).scores] == [None, None]
 
 
-def test_what_answers_is_told(client: Client) -> None:
+def test_collections_and_readiness_describe_the_live_generation(client: Client) -> None:
     collections = client.collections()
     (collection,) = collections.collections
     assert (collection.name, collection.live, collection.images) == (collections.live, True, len(NAMES))
@@ -239,7 +239,7 @@ def test_the_key_comes_from_a_file_or_from_the_environment(
     assert keys == ["Bearer sceneseek_of_the_environment", "Bearer sceneseek_of_a_file"]
 
 
-def test_a_key_that_is_wanted_is_asked_for_in_the_command_lines_words(run: Run) -> None:
+def test_a_missing_key_names_the_command_lines_setting(run: Run) -> None:
     with playing(problem(401, "unauthorized", detail="this needs a key", hint="send a header")) as service:
         said = "error: this needs a key: give its key in a file with --key-file, or as SCENESEEK_API_KEY\n"
         assert run("a dog", "--url", service.url) == (1, "", said)

@@ -79,7 +79,7 @@ def test_a_bound_that_cannot_be_meant_is_refused_before_anything_is_read(
         assert said in outcome.stderr
 
 
-def test_a_split_limits_images_and_missing_ones_are_told(
+def test_a_split_limits_images_and_missing_ones_are_counted(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     path = captions(tmp_path, [(name, "a picture") for name in (*NAMES, "gone.jpg")])

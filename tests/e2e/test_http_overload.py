@@ -65,7 +65,7 @@ def searched(connection: http.client.HTTPConnection, text: str) -> http.client.H
     return connection.getresponse()
 
 
-def test_a_crowd_is_answered_refused_or_told_that_it_is_late_and_health_is_answered_meanwhile(small: Service) -> None:
+def test_many_clients_get_200_429_or_503_and_health_is_answered_meanwhile(small: Service) -> None:
     connections = [small.connect() for _ in range(100)]
     for number, connection in enumerate(connections):
         connection.request("GET", f"/v1/search?q=a+house+of+{number}+rooms")

@@ -165,7 +165,7 @@ def test_what_is_wrong_with_a_request_is_a_problem_document(running: Service, re
     assert running.client.get("/readyz").status_code == 200
 
 
-def test_a_stop_answers_what_is_in_flight_and_refuses_what_comes_after(start: Start) -> None:
+def test_a_stop_answers_requests_in_flight_and_refuses_later_ones(start: Start) -> None:
     service = start("--http-threads", "4")
     request = f"GET {QUERY} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with contextlib.ExitStack() as open_connections:
@@ -248,7 +248,7 @@ def test_extra_workers_and_second_services_are_not_started_by_signals(start: Sta
     assert service.client.get(QUERY).status_code == 200
 
 
-def test_with_keys_it_answers_who_has_one_and_writes_none_into_its_log(
+def test_with_keys_only_key_holders_are_answered_and_no_key_is_logged(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCENESEEK_DEBUG", "1")

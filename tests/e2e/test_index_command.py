@@ -144,7 +144,7 @@ def collection_is_whole(home: Path) -> None:
     assert store.unfinished() == []
 
 
-def test_a_run_that_is_interrupted_is_gone_on_with(sceneseek: CommandLine, tmp_path: Path, gallery: Path) -> None:
+def test_an_interrupted_run_is_resumed(sceneseek: CommandLine, tmp_path: Path, gallery: Path) -> None:
     program = (
         "import os, signal, sys; import sceneseek_indexer.writing; import sceneseek.cli as cli\n"
         "add = sceneseek_indexer.writing.Writing.add\n"

@@ -183,7 +183,7 @@ def test_typing_searches_without_any_key_to_send_it_and_the_address_follows(visi
     )
 
 
-def test_only_pauses_are_searched_for_and_an_answer_that_comes_late_is_thrown_away(visit: Visit) -> None:
+def test_typing_searches_after_a_pause_and_late_answers_are_discarded(visit: Visit) -> None:
     page = visit("?q=sunset")
     shown(page, "sunset")
     searched: list[str] = []
@@ -364,7 +364,7 @@ def test_a_rating_is_stored_and_thanked_for(visit: Visit, ratings: Path) -> None
     ]
 
 
-def test_where_ratings_are_not_collected_nobody_is_asked_for_another(visit: Visit) -> None:
+def test_the_page_offers_no_rating_where_none_are_collected(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
     shown(page, "a red circle")
     with answering(page, "**/v1/feedback", lambda route: problem(route, 404, "nothing is here")):
@@ -653,7 +653,7 @@ def test_the_status_line_says_what_answers(visit: Visit) -> None:
     assert page.locator("#status span").nth(1).get_attribute("title") == f"Generation {generation}"
 
 
-def test_a_reindex_is_told_of_while_it_runs_and_what_it_brought_is_offered(visit: Visit, store: VectorStore) -> None:
+def test_the_page_reports_a_running_reindex_and_offers_its_result(visit: Visit, store: VectorStore) -> None:
     page = visit("?q=a+red+circle")
     shown(page, "a red circle")
     page.locator("#status span").first.wait_for()
@@ -698,7 +698,7 @@ def test_a_generation_that_changes_between_pages_begins_the_results_anew(visit: 
     assert len(there) == len(set(there))
 
 
-def test_a_service_that_is_away_is_named_and_found_again_by_itself(visit: Visit) -> None:
+def test_the_page_reports_an_unreachable_service_and_recovers(visit: Visit) -> None:
     page = visit()
     page.locator("#status span").first.wait_for()
     page.context.set_offline(True)
@@ -719,7 +719,9 @@ def test_a_service_that_is_away_is_named_and_found_again_by_itself(visit: Visit)
         (429, {"Retry-After": "1"}, "The service has too much to do. This page tries again in 1 s."),
     ],
 )
-def test_what_passes_is_told_and_tried_again(visit: Visit, status: int, headers: dict[str, str], said: str) -> None:
+def test_transient_failures_are_shown_and_retried(
+    visit: Visit, status: int, headers: dict[str, str], said: str
+) -> None:
     page = visit()
     with answering(page, "**/v1/search?*", lambda route: problem(route, status, "the index is away", **headers)):
         page.locator("#query").fill("a red circle")
@@ -727,7 +729,7 @@ def test_what_passes_is_told_and_tried_again(visit: Visit, status: int, headers:
     shown(page, "a red circle")
 
 
-def test_a_missing_key_is_told_and_not_tried_again(visit: Visit) -> None:
+def test_a_missing_key_is_an_error_and_not_retried(visit: Visit) -> None:
     page = visit()
     tries: list[str] = []
 
@@ -836,7 +838,7 @@ def test_axe_finds_nothing_to_object_to(visit: Visit, scheme: str, width: int) -
     assert violations(page) == []
 
 
-def test_nothing_moves_for_those_who_want_it_so(visit: Visit) -> None:
+def test_reduced_motion_is_respected(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
     shown(page, "a red circle")
     moving = """[...document.querySelectorAll('*')].map((each) => [each.outerHTML, getComputedStyle(each)])

@@ -142,7 +142,7 @@ SLOW = {
 }
 
 
-def test_forty_clients_that_send_slowly_delay_nobody(proxy: Proxy) -> None:
+def test_forty_slow_senders_delay_no_search(proxy: Proxy) -> None:
     with contextlib.ExitStack() as stack:
         for part in SLOW.values():
             stack.enter_context(clients(proxy, 10, part))
@@ -156,14 +156,14 @@ def test_forty_clients_that_send_slowly_delay_nobody(proxy: Proxy) -> None:
             assert client.recv(65_536).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_forty_clients_that_do_not_read_delay_nobody(proxy: Proxy) -> None:
+def test_forty_clients_that_do_not_read_delay_no_search(proxy: Proxy) -> None:
     # Together more than the system takes for a client that does not read.
     asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
     with clients(proxy, 40, asked, buffer=4096):
         assert_pace(proxy)
 
 
-def test_nine_hundred_idle_connections_delay_nobody(proxy: Proxy) -> None:
+def test_nine_hundred_idle_connections_delay_no_search(proxy: Proxy) -> None:
     with clients(proxy, 900):
         assert_pace(proxy)
 
@@ -211,7 +211,7 @@ def test_the_services_own_refusals_pass_as_they_are(proxy: Proxy) -> None:
         assert json.loads(refused.read())["request_id"] == refused.headers["X-Request-ID"]
 
 
-def test_a_service_that_is_away_is_a_503_to_be_tried_again(tmp_path: Path) -> None:
+def test_an_unreachable_service_is_a_retryable_503(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     proxy = Proxy(tmp_path, port)
@@ -227,7 +227,7 @@ def test_a_service_that_is_away_is_a_503_to_be_tried_again(tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_with_a_certificate_it_speaks_tls_and_says_so_to_whoever_does_not(service: Service, tmp_path: Path) -> None:
+def test_with_a_certificate_only_tls_is_answered(service: Service, tmp_path: Path) -> None:
     key, certificate = tmp_path / "privkey.pem", tmp_path / "fullchain.pem"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]

@@ -107,9 +107,7 @@ def service(
         process.terminate()
 
 
-def test_a_service_whose_server_hangs_answers_503_in_time_and_goes_on_when_it_does(
-    service: Service, played: PlayedQdrant
-) -> None:
+def test_a_hanging_server_is_a_503_in_time_and_the_service_recovers(service: Service, played: PlayedQdrant) -> None:
     with played.serving():
         (found,) = service.client.get("/v1/search?q=a+house&k=1").json()["results"]
         before = len(service.lines())

@@ -243,7 +243,7 @@ def test_an_unknown_pack_lists_the_known_ones(sceneseek: CommandLine) -> None:
         assert "unknown pack 'clop': choose one of clip, compact, hybrid, resnet50-bert" in outcome.stderr
 
 
-def test_a_full_disk_is_told_in_a_line_and_leaves_the_bundle_of_before(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_one_line_error_and_the_previous_bundle_stays(bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     shutil.copytree(bundle.path, out)
     before = (out / "manifest.json").read_bytes()

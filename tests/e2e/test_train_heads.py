@@ -86,9 +86,7 @@ def train(sceneseek: CommandLine, gallery: Path, files: Files, cache: Path) -> T
     return run
 
 
-def test_heads_come_with_their_cards_their_report_and_a_default_that_is_named(
-    train: Train, files: Files, gallery: Path
-) -> None:
+def test_heads_have_cards_a_report_and_a_named_default(train: Train, files: Files, gallery: Path) -> None:
     outcome = train("--crowd", files.crowd, "--cite", "Drawn for a test.")
     assert outcome.returncode == 0, outcome.stderr
     out, report = files.folder / "heads", files.folder / "report"
@@ -315,7 +313,7 @@ def test_ratings_that_fall_with_likeness_are_refused(train: Train, files: Files)
     refused(train(heads=("cosine",)), files, "pairs that are more alike match worse", 1)
 
 
-def test_a_report_that_can_go_nowhere_is_told_before_anything_slow(train: Train, files: Files) -> None:
+def test_an_unwritable_report_is_an_error_before_anything_slow(train: Train, files: Files) -> None:
     place = files.folder / "a-file"
     place.write_text("in the way")
     outcome = train("--report", place / "report")

@@ -139,7 +139,7 @@ def test_a_generation_that_cannot_be_followed_leaves_the_old_one_answering(tmp_p
     live.close()
 
 
-def test_queries_never_fail_while_generations_come_and_go(tmp_path: Path) -> None:
+def test_queries_never_fail_while_generations_are_switched(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(30))
     live = AliasFollower(store, SameGraph(INFO.image_fingerprint))

@@ -159,9 +159,7 @@ def test_weights_in_shards_or_in_one_bin_are_fetched_whole(
     assert fetch(address, SOURCE, cache=tmp_path / "2")[0] == sorted({**small, "pytorch_model.bin": b""})
 
 
-def test_what_the_hub_does_not_have_and_a_hub_out_of_reach_are_told_apart(
-    hub: tuple[type[Hub], str], fetch: Fetch
-) -> None:
+def test_a_missing_model_and_an_unreachable_hub_have_different_errors(hub: tuple[type[Hub], str], fetch: Fetch) -> None:
     _, address = hub
     nobody, other = f"hub:nobody/nothing@{REVISION}", f"hub:{NAME}@{'f' * 40}"
     unknown, _, unpinned, _ = fetch(address, nobody, other)

@@ -199,7 +199,7 @@ def test_a_text_tower_gives_what_its_model_gives_at_every_length(
         ("siglip-text", "siglip"),
     ],
 )
-def test_a_graph_is_of_plain_onnx_the_same_each_time_and_tells_nothing_of_the_machine(
+def test_a_graph_is_plain_onnx_reproducible_and_names_nothing_of_the_machine(
     drawn: dict[str, Path], architecture: str, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     load: Any = text_tower if architecture in ("bert", "clip-text", "siglip-text") else image_tower
@@ -367,7 +367,7 @@ def test_a_weight_that_is_missing_or_of_another_shape_is_never_drawn_at_random(
         ("clip-image", "siglip", "may be siglip-image"),
     ],
 )
-def test_a_tower_of_another_architecture_is_told_which(
+def test_another_architecture_is_named_in_the_error(
     drawn: dict[str, Path], architecture: str, kind: str, hint: str
 ) -> None:
     error = refused(f"is a '{architecture}' but its checkpoint .* is a '{kind}'", architecture, drawn[kind])
@@ -377,7 +377,7 @@ def test_a_tower_of_another_architecture_is_told_which(
 @pytest.mark.parametrize(
     ("model_type", "hint"), [("vit", "known here: resnet, bert"), ("siglip2", "NaFlex"), ("no such model", "known")]
 )
-def test_an_architecture_that_none_here_reads_is_told_those_that_are(
+def test_an_unknown_architecture_lists_the_known_ones(
     drawn: dict[str, Path], tmp_path: Path, model_type: str, hint: str
 ) -> None:
     folder = copied(drawn["siglip"], tmp_path)

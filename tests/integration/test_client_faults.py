@@ -79,7 +79,7 @@ def test_what_was_lost_or_came_too_early_is_asked_again(first: Step) -> None:
         assert service.asked[0].body == service.asked[1].body
 
 
-def test_the_wait_that_the_service_asks_for_is_kept() -> None:
+def test_retry_after_is_respected() -> None:
     busy = problem(429, "overloaded", {"Retry-After": "1"}, detail="too much")
     with playing(busy, found) as service, Client(service.url) as client:
         begun = time.monotonic()
@@ -129,7 +129,7 @@ def test_a_service_that_says_nothing_is_given_up_in_time(over: threading.Event) 
         over.set()
 
 
-def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(over: threading.Event) -> None:
+def test_an_answer_sent_byte_by_byte_times_out(over: threading.Event) -> None:
     with playing(trickling(over)) as service, Client(service.url, timeout=0.3) as client:
         begun = time.monotonic()
         with pytest.raises(ServiceUnreachable, match=r"has not answered within 0\.3 s"):
@@ -202,7 +202,7 @@ def test_what_would_end_the_same_way_is_not_asked_again(status: int) -> None:
         (json.dumps({**ANSWER, "results": [{"rank": 1}]}).encode(), r"results\[0\].id is missing"),
     ],
 )
-def test_an_answer_that_is_none_of_ours_is_told_with_the_first_flaw(content: bytes, why: str) -> None:
+def test_an_invalid_answer_is_an_error_that_names_the_first_flaw(content: bytes, why: str) -> None:
     with playing(answering(content)) as service, Client(service.url) as client:
         with pytest.raises(ServiceError, match=why) as caught:
             client.search("a dog")
@@ -210,7 +210,7 @@ def test_an_answer_that_is_none_of_ours_is_told_with_the_first_flaw(content: byt
         assert len(service.asked) == 1
 
 
-def test_an_error_page_of_something_else_is_told_by_its_status() -> None:
+def test_a_foreign_error_page_is_reported_by_its_status() -> None:
     with playing(answering(b"<html>", 502)) as service, Client(service.url) as client:
         with pytest.raises(ServiceError, match=f"{service.url} answered 502 Bad Gateway") as caught:
             client.search("a dog")
@@ -227,7 +227,7 @@ def test_fields_of_a_newer_service_are_ignored_and_addresses_are_whole() -> None
         assert result.thumbnail == f"{service.url}/photos/v1/images/{ID}/thumbnail"
 
 
-def test_a_redirect_is_told_and_not_followed_so_that_the_key_goes_nowhere_else() -> None:
+def test_a_redirect_is_an_error_and_the_key_is_not_sent_on() -> None:
     with playing(found) as elsewhere:
         moved = answering(b"", 302, {"Location": f"{elsewhere.url}/v1/search"})
         with playing(moved) as service, Client(service.url, key=KEY) as client:

@@ -84,7 +84,7 @@ def test_rescored_figures_are_of_the_order_that_a_search_gives(
             assert figures[f"{prefix}{figure}"].value == pytest.approx(value), f"{prefix}{figure}"
 
 
-def test_equal_scores_keep_the_order_of_their_similarity_and_strangers_have_no_rank() -> None:
+def test_equal_scores_are_ordered_by_similarity_and_unknown_images_have_no_rank() -> None:
     candidates = Candidates(ids=["a", "b", "c"], similarity=np.array([0.9, 0.8, 0.7], np.float32))
     scores = np.array([0.5, 0.6, 0.5], np.float32)
     assert [rescored_rank(candidates, scores, own) for own in ("a", "b", "c")] == [2, 1, 3]

@@ -82,7 +82,7 @@ def exchanged(trained: Trained, tmp_path_factory: pytest.TempPathFactory, towers
     return export_bundle(PACK, replace(trained, head=head), out, towers=towers)
 
 
-def test_the_manifest_tells_what_the_bundle_is(bundle: Bundle) -> None:
+def test_the_manifest_describes_the_bundle(bundle: Bundle) -> None:
     manifest = bundle.manifest
     assert [tower.name for tower in manifest.towers] == ["lite0", "lite2", "minilm"]
     assert all(len(tower.sha256) == 64 for tower in manifest.towers)
@@ -151,7 +151,9 @@ def test_a_network_is_split_over_the_graphs_and_equals_the_unsplit_one(mlp_bundl
     assert Reranker(mlp_bundle).reads == {"similarity", "image_joint", "image_head", "text_joint", "text_head"}
 
 
-def test_so_are_trees_also_where_a_number_lies_on_a_border(trained: Trained, tmp_path: Path, towers: Towers) -> None:
+def test_trees_split_over_the_graphs_equal_the_unsplit_ones_also_on_borders(
+    trained: Trained, tmp_path: Path, towers: Towers
+) -> None:
     head = drawn("catboost", trained, *INPUTS)
     assert isinstance(head, TreesHead)
     # By the reference no feature of this picture is over the border; in the graph, by its last digit, half of them are.

@@ -222,7 +222,7 @@ def test_a_filter_and_a_limit_give_the_nearest_of_those_that_pass(collection: Co
     assert collection.nearest(QUERY, 7, exact=True, where=where).ids == near[:7]
 
 
-def test_a_generation_tells_its_indexes_and_a_copy_keeps_those_it_wants_too(tmp_path: Path) -> None:
+def test_a_generation_lists_its_payload_indexes_and_a_copy_has_them_too(tmp_path: Path) -> None:
     with opened("edge", tmp_path) as store:
         info = replace(INFO, indexed=INDEXED)
         with store.writing():

@@ -83,11 +83,9 @@ def test_a_service_follows_a_rebuild_with_another_bundle_and_the_way_back_withou
     asking.start()
     try:
         second = index_folder(gallery, other, store)
-        _until(lambda: search.follower.name == second.generation)
-        stop.wait(0.2)
+        _until(lambda: seen and seen[-1][1] == second.generation)
         roll_back(store)
-        _until(lambda: search.follower.name == first.generation)
-        stop.wait(0.2)
+        _until(lambda: seen and seen[-1][1] == first.generation)
     finally:
         stop.set()
         asking.join()

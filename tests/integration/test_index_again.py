@@ -155,7 +155,7 @@ def test_a_file_whose_new_content_is_broken_leaves_the_index(bundle: Bundle, pho
     assert (0, "scenes/sea.jpg") not in contents(store)
 
 
-def test_patterns_choose_and_what_they_exclude_is_told(bundle: Bundle, photos: Path, store: VectorStore) -> None:
+def test_patterns_select_and_excluded_files_are_counted(bundle: Bundle, photos: Path, store: VectorStore) -> None:
     options = BuildOptions(patterns=Patterns(["*.png", "*.jpg"], ["scenes/*", "!scenes/sea.jpg"]), prune=True)
     receipt = index_folder(photos, bundle, store, options)
     assert {path for _, path in contents(store)} == {*(n for n in NAMES if n.endswith("png")), "scenes/sea.jpg"}
@@ -163,7 +163,7 @@ def test_patterns_choose_and_what_they_exclude_is_told(bundle: Bundle, photos: P
     assert {line.get("fate") for line in receipt_lines(store)} == {None, "removed", "unchanged"}
 
 
-def test_a_dry_run_tells_what_a_run_then_does_and_writes_nothing(
+def test_a_dry_run_reports_what_a_run_then_does_and_writes_nothing(
     bundle: Bundle, photos: Path, store: VectorStore, noise: Noise
 ) -> None:
     noise(90, 60).save(photos / "new.png")
@@ -185,7 +185,7 @@ def test_a_dry_run_tells_what_a_run_then_does_and_writes_nothing(
     assert foreseen.counts() == done.counts()
 
 
-def test_several_folders_stand_side_by_side_and_each_keeps_its_ids(
+def test_several_folders_share_an_index_with_their_own_ids(
     bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, noise: Noise
 ) -> None:
     other = Path(shutil.copytree(photos / "shapes", tmp_path / "other" / "shapes"))
@@ -245,7 +245,7 @@ def test_another_image_graph_needs_all_folders_again(
     assert receipt.indexed == len(NAMES) + 1
 
 
-def test_the_receipt_names_every_files_fate_and_ends_with_the_counts(
+def test_the_report_has_every_files_outcome_and_ends_with_the_counts(
     bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, noise: Noise
 ) -> None:
     noise(90, 60).save(photos / "new.png")
@@ -274,7 +274,7 @@ def test_the_receipt_names_every_files_fate_and_ends_with_the_counts(
     assert [json.loads(line)["kind"] for line in own.read_text().splitlines()].count("end") == 2
 
 
-def test_receipts_are_kept_as_long_as_their_generations(
+def test_reports_live_as_long_as_their_generations(
     bundle: Bundle, photos: Path, store: VectorStore, noise: Noise
 ) -> None:
     for side in (30, 40, 50):

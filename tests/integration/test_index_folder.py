@@ -53,7 +53,7 @@ def test_every_image_is_indexed_with_its_facts(bundle: Bundle, photos: Path, sto
     assert collection.info.sources == (Source("", str(photos)),)
 
 
-def test_a_second_run_encodes_nothing_and_keeps_the_generation(
+def test_a_second_run_encodes_nothing_and_publishes_nothing(
     bundle: Bundle, photos: Path, store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = index_folder(photos, bundle, store)

@@ -95,7 +95,7 @@ def test_copies_are_found_and_other_pictures_are_not_taken_for_copies(first: tup
     assert any("near-duplicates 4" in line for line in receipt.lines())
 
 
-def test_an_index_says_who_is_whose_copy(home: Path) -> None:
+def test_an_index_records_near_duplicates(home: Path) -> None:
     assert groups(open_store(f"file:{home}/index")) == ALL_COPIES
 
 
@@ -181,7 +181,7 @@ def test_the_list_is_filled_up_to_k_although_copies_filled_the_shortlist(search:
         assert answer.shortlist >= k
 
 
-def test_duplicates_are_kept_over_http_where_that_is_asked_for(client: FlaskClient) -> None:
+def test_duplicates_are_shown_over_http_on_request(client: FlaskClient) -> None:
     arguments = {"q": "colourful circles", "k": 100}
     folded = client.get("/v1/search", query_string=arguments).get_json()["results"]
     for given in ("true", "1"):

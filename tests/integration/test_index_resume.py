@@ -66,7 +66,7 @@ def lines(store: VectorStore) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_a_stopped_run_is_gone_on_with_and_its_receipt_tells_every_fate(
+def test_a_stopped_run_is_resumed_and_its_report_has_every_outcome(
     bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None]
 ) -> None:
     stopping("add", 3)
@@ -84,7 +84,7 @@ def test_a_stopped_run_is_gone_on_with_and_its_receipt_tells_every_fate(
     assert [line["fate"] for line in told[second + 1 : -1]] == ["indexed"] * len(NAMES)
 
 
-def test_work_that_the_killed_run_could_not_tell_any_more_is_told_by_the_next(
+def test_the_next_run_reports_work_that_a_killed_run_could_not(
     bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None]
 ) -> None:
     stopping("_upsert", 2)
@@ -98,7 +98,7 @@ def test_work_that_the_killed_run_could_not_tell_any_more_is_told_by_the_next(
     assert lines(store)[-1]["counts"]["indexed"] == len(NAMES)
 
 
-def test_fates_other_than_indexed_survive_an_interruption(
+def test_outcomes_other_than_indexed_survive_an_interruption(
     bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None], noise: Noise
 ) -> None:
     index_folder(photos, bundle, store, OPTIONS)
@@ -233,7 +233,7 @@ def test_a_run_that_is_not_to_wait_fails_and_changes_nothing(bundle: Bundle, sto
     assert (store.live(), store.unfinished()) == (None, [])
 
 
-def test_a_generation_that_fails_its_check_is_neither_published_nor_gone_on_with(
+def test_a_generation_that_fails_its_check_is_neither_published_nor_resumed(
     bundle: Bundle, store: VectorStore, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: Writing) -> None:

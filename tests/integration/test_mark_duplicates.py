@@ -148,7 +148,7 @@ def test_an_image_that_left_or_changed_leaves_its_group(collection: Collection) 
     assert not any(marks(collection).values())
 
 
-def test_an_image_that_held_its_group_together_lets_it_fall_apart(collection: Collection) -> None:
+def test_a_group_splits_when_its_connecting_image_is_removed(collection: Collection) -> None:
     points = [picture("0", 0), picture("0 far", 0, bits=16, tilt=0.6), picture("0 between", 0, bits=8, tilt=0.3)]
     assert mark_duplicates(collection, added(collection, points)) == 2
     collection.delete([point_id("0 between")])

@@ -59,7 +59,7 @@ def test_a_server_that_is_down_is_named_and_a_start_advised() -> None:
     assert "start it or correct --index" in message
 
 
-def test_a_host_that_nobody_knows_is_named() -> None:
+def test_an_unknown_host_is_named() -> None:
     assert "no Qdrant server answers at http://nowhere.invalid:6333" in told(
         QdrantStore("http://nowhere.invalid:6333", QUICK)
     )
@@ -70,7 +70,7 @@ def test_something_else_than_qdrant_is_recognised(played: PlayedQdrant) -> None:
     assert "its answer is not that of a Qdrant server" in told(QdrantStore(played.url, QUICK))
 
 
-def test_a_server_that_is_too_old_is_told_before_anything_is_written(played: PlayedQdrant) -> None:
+def test_a_server_that_is_too_old_is_an_error_before_anything_is_written(played: PlayedQdrant) -> None:
     played.version = "1.15.4"
     message = told(QdrantStore(played.url, QUICK))
     assert message == (
@@ -80,7 +80,7 @@ def test_a_server_that_is_too_old_is_told_before_anything_is_written(played: Pla
 
 
 @pytest.mark.parametrize(("key", "words"), [(None, "asks for an API key"), ("hunter2", "refuses the API key")])
-def test_a_missing_and_a_wrong_key_are_told_apart_and_never_shown(
+def test_missing_and_wrong_keys_have_different_errors_and_are_never_shown(
     played: PlayedQdrant, key: str | None, words: str
 ) -> None:
     played.key = "right"
@@ -92,7 +92,7 @@ def test_a_missing_and_a_wrong_key_are_told_apart_and_never_shown(
     published(QdrantStore(played.url, replace(QUICK, api_key="right")), INFO, points(3))
 
 
-def test_a_key_that_may_only_read_is_told(played: PlayedQdrant) -> None:
+def test_a_read_only_key_is_an_error(played: PlayedQdrant) -> None:
     played.fail_always(status(403, "Global manage access is required"), at="PUT")
     message = told(QdrantStore(played.url, replace(PATIENT, api_key="reader")))
     assert "403: Global manage access is required" in message
@@ -109,7 +109,7 @@ def test_a_key_that_may_only_read_is_told(played: PlayedQdrant) -> None:
         (status(400, "Wrong input: Vector dimension error"), "refuses the request (400: Wrong input: Vector dimension"),
     ],
 )
-def test_what_time_does_not_heal_is_told_at_once_with_what_to_do(played: PlayedQdrant, fault: Any, words: str) -> None:
+def test_permanent_failures_are_errors_at_once_with_advice(played: PlayedQdrant, fault: Any, words: str) -> None:
     played.fail_always(fault, at=POINTS)
     assert words in told(QdrantStore(played.url, PATIENT))
     assert played.seen.count(POINTS) == 1
@@ -127,9 +127,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize(("at", "fault"), [("GET /$", "503"), *((POINTS, name) for name in PASSING)])
-def test_a_server_that_comes_back_after_two_failures_gets_the_whole_work_once(
-    played: PlayedQdrant, at: str, fault: str
-) -> None:
+def test_after_two_failures_the_server_receives_all_work_once(played: PlayedQdrant, at: str, fault: str) -> None:
     store = QdrantStore(played.url, PATIENT)
     played.fail(PASSING[fault], PASSING[fault], at=at)
     with store.writing():
@@ -171,7 +169,7 @@ def test_a_server_that_hangs_is_left_after_the_timeout(played: PlayedQdrant) -> 
     assert "SCENESEEK_QDRANT_TIMEOUT" in message
 
 
-def test_a_server_that_speaks_no_tls_is_told(played: PlayedQdrant) -> None:
+def test_a_server_without_tls_is_an_error(played: PlayedQdrant) -> None:
     url = played.url.replace("http:", "https:")
     message = told(QdrantStore(url, QUICK))
     assert f"the TLS connection to {url} fails" in message
@@ -179,7 +177,7 @@ def test_a_server_that_speaks_no_tls_is_told(played: PlayedQdrant) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
-def test_a_strangers_certificate_is_refused_and_ones_own_authoritys_taken(tmp_path: Path) -> None:
+def test_an_unknown_certificate_is_refused_and_the_given_authority_trusted(tmp_path: Path) -> None:
     key, pem = tmp_path / "key.pem", tmp_path / "certificate.pem"
     request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
     subprocess.run(["openssl", *request.split(), "-keyout", key, "-out", pem], check=True, capture_output=True)
@@ -280,7 +278,7 @@ def test_a_record_of_an_older_or_a_newer_program_is_read() -> None:
     assert GenerationRecord.from_metadata(metadata) == record
 
 
-def test_a_service_goes_on_when_the_server_was_away_and_follows_again(played: PlayedQdrant) -> None:
+def test_a_service_recovers_after_an_outage_and_follows_the_alias(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(5))
     live = AliasFollower(QdrantStore(played.url, QUICK), SameGraph(INFO.image_fingerprint))
@@ -371,7 +369,7 @@ def test_grpc_failures_that_pass_are_waited_out(played: PlayedQdrant, both: Play
         ("UNAVAILABLE", "Ssl handshake failed: SSL_ERROR_SSL", "the TLS connection to"),
     ],
 )
-def test_grpc_failures_that_stay_are_told_as_those_of_http(
+def test_permanent_grpc_failures_have_the_errors_of_http(
     played: PlayedQdrant, both: PlayedGrpc, code: str, details: str, words: str
 ) -> None:
     both.failing = {"Upsert": [(grpc.StatusCode[code], details)]}
@@ -454,7 +452,7 @@ def test_a_url_is_tidied() -> None:
     assert open_store("HTTPS://Host/prefix").url == "https://host/prefix"
 
 
-def test_a_certificate_that_is_none_is_told(tmp_path: Path) -> None:
+def test_an_invalid_certificate_is_an_error(tmp_path: Path) -> None:
     pem = tmp_path / "ca.pem"
     pem.write_text("no certificate")
     with pytest.raises(InvalidRequest, match=r"SCENESEEK_QDRANT_CA_CERT.*holds no certificate"):

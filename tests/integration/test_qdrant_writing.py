@@ -215,7 +215,7 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_run_is_waited_for_with_a_
     assert "answers again, after" in lines[1]
 
 
-def test_a_dead_node_whose_death_each_collection_learns_anew_costs_time_and_no_work(
+def test_a_dead_node_that_each_collection_detects_anew_costs_time_and_no_work(
     played: PlayedQdrant, undisturbed: tuple[dict[str, Any], list[str]]
 ) -> None:
     filled(played)

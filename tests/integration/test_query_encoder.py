@@ -82,7 +82,7 @@ def same(one: Encoded, other: Encoded) -> bool:
     )
 
 
-def test_one_shot_use_starts_no_thread_and_keeps_nothing(models: Models) -> None:
+def test_one_shot_use_starts_no_thread_and_caches_nothing(models: Models) -> None:
     before = threading.active_count()
     direct = QueryEncoder.direct()
     assert not direct.text(models, "a house").cached

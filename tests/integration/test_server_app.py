@@ -122,9 +122,7 @@ def test_a_lost_encoding_thread_makes_the_service_not_ready_until_it_is_replaced
     assert client.get("/v1/search?q=a+house").status_code == 200
 
 
-def test_qdrant_that_is_away_is_a_problem_told_soon_and_forgotten_when_it_is_back(
-    bundle: Bundle, gallery: Path
-) -> None:
+def test_a_qdrant_outage_is_a_prompt_error_and_recovery_is_automatic(bundle: Bundle, gallery: Path) -> None:
     played = PlayedQdrant()
     settings = QdrantSettings().for_searching()
     with played.serving():
@@ -143,7 +141,7 @@ def test_qdrant_that_is_away_is_a_problem_told_soon_and_forgotten_when_it_is_bac
 
 
 @pytest.mark.parametrize("show", [False, True], ids=["paths hidden", "paths shown"])
-def test_a_generation_that_cannot_be_followed_is_told_of_while_the_old_one_answers(
+def test_a_generation_that_cannot_be_opened_is_reported_while_the_old_one_answers(
     search: Search, tmp_path: Path, show: bool
 ) -> None:
     client = create_app(search, AccessSettings(show_paths=show)).test_client()

@@ -176,7 +176,7 @@ def test_a_least_score_leaves_the_better_ones(client: FlaskClient) -> None:
     assert [result["id"] for result in kept] == [r["id"] for r in whole if r["score"] >= least - 1e-6]
 
 
-def test_an_explanation_tells_where_rescoring_moved_an_image(client: FlaskClient) -> None:
+def test_an_explanation_says_how_far_reranking_moved_an_image(client: FlaskClient) -> None:
     results = found(client, q="a red circle", k=len(NAMES), explain="true")["results"]
     by_similarity = sorted(results, key=lambda result: -result["similarity"])
     for result in results:
@@ -244,7 +244,7 @@ def test_the_collections_name_the_live_one(client: FlaskClient) -> None:
     assert live["fields"]["width"] == "integer"
 
 
-def test_the_page_about_the_interface_tells_of_every_operation(client: FlaskClient) -> None:
+def test_the_interface_page_lists_every_operation(client: FlaskClient) -> None:
     page = client.get("/docs").get_data(as_text=True)
     for address, methods in client.get("/openapi.json").get_json()["paths"].items():
         for method in methods:

@@ -81,7 +81,7 @@ def test_a_field_of_any_name_may_be_asked_for(client: FlaskClient, field: str) -
     assert held(client.post(SEARCH, json={"q": "a house", "filter": condition}), 200)["results"] == []
 
 
-def test_of_a_name_that_comes_twice_the_last_value_counts(client: FlaskClient) -> None:
+def test_the_last_value_of_a_repeated_name_counts(client: FlaskClient) -> None:
     answer = client.post(SEARCH, data=b'{"q": "a", "q": "a house"}', content_type="application/json")
     assert held(answer, 200)["query"] == "a house"
 
@@ -181,7 +181,7 @@ def test_a_head_request_gets_the_head_of_the_answer_alone(client: FlaskClient, i
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", "PUT", "TRACE", "CONNECT", "BREW", "PROPFIND"])
-def test_other_methods_are_told_which_are_possible(client: FlaskClient, image: str, method: str) -> None:
+def test_other_methods_get_405_with_the_allowed_ones(client: FlaskClient, image: str, method: str) -> None:
     for where in (SEARCH, SCORE, image, "/healthz", "/openapi.json"):
         response = client.open(where, method=method)
         assert held(response, 405)["status"] == 405

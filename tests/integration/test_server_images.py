@@ -101,14 +101,14 @@ def test_what_a_client_has_already_is_not_sent_again(client: FlaskClient, thumbn
     assert "max-age" in first.headers["Cache-Control"]
 
 
-def test_a_part_of_an_original_can_be_asked_for(client: FlaskClient, gallery: Path) -> None:
+def test_an_original_can_be_requested_by_range(client: FlaskClient, gallery: Path) -> None:
     response = fetch(client, address("scenes/sea.jpg"), range="bytes=10-19")
     assert (response.status_code, response.data) == (206, (gallery / "scenes/sea.jpg").read_bytes()[10:20])
     beyond = fetch(client, address("scenes/sea.jpg"), range="bytes=99999999-")
     assert (beyond.status_code, beyond.content_type) == (416, "application/problem+json")
 
 
-def test_a_thumbnail_keeps_the_ratio_and_its_longest_side_is_bounded(
+def test_a_thumbnail_preserves_the_ratio_and_its_longest_side_is_bounded(
     serve: Callable[..., FlaskClient], folder: Path
 ) -> None:
     Image.new("RGB", (1600, 400), "navy").save(folder / "wide.jpg")
@@ -175,7 +175,7 @@ def test_an_original_is_saved_under_its_name_only_where_paths_are_shown(
 
 @pytest.mark.parametrize("change", ["gone", "text", "denied"])
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
-def test_no_answer_names_the_file_whatever_becomes_of_it(
+def test_no_answer_names_the_file(
     serve: Callable[..., FlaskClient], folder: Path, thumbnail: bool, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = serve(folder)
@@ -236,7 +236,7 @@ def test_names_with_line_breaks_emoji_and_bytes_that_are_no_text_are_served(
         assert fetch(client, address(name, thumbnail=True)).status_code == 200
 
 
-def test_a_thumbnail_is_drawn_once_and_the_cache_keeps_its_bound() -> None:
+def test_a_thumbnail_is_drawn_once_and_the_cache_is_bounded() -> None:
     out = io.BytesIO()
     Image.new("RGB", (50, 50)).save(out, "PNG")
     reads: list[str] = []

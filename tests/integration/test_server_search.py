@@ -56,7 +56,7 @@ def test_results_come_best_first_with_ranks_from_one_and_scores_between_zero_and
     assert {result["id"] for result in results} == {point_id(name) for name in NAMES}
 
 
-def test_five_results_are_given_where_no_number_is_asked_for(client: FlaskClient) -> None:
+def test_the_default_is_five_results(client: FlaskClient) -> None:
     for arguments in ({"q": "a house"}, {"q": "a house", "k": "", "shortlist": ""}):
         assert len(client.get(WHERE, query_string=arguments).get_json()["results"]) == 5
 
@@ -77,7 +77,7 @@ def test_addresses_in_an_answer_are_good_below_a_prefix(client: FlaskClient) -> 
     assert first["thumbnail"] == f"/gallery/v1/images/{first['id']}/thumbnail"
 
 
-def test_an_answer_is_compact_json_that_no_cache_keeps(client: FlaskClient) -> None:
+def test_an_answer_is_compact_json_and_not_cacheable(client: FlaskClient) -> None:
     response = client.get(WHERE, query_string={"q": "a house"})
     assert response.content_type == "application/json"
     assert response.headers["Cache-Control"] == "no-store"

@@ -172,7 +172,7 @@ def test_a_copy_begins_with_the_base_and_leaves_it_alone(store: VectorStore) -> 
 
 
 @on_edge
-def test_the_generation_before_stays_and_older_ones_go_unless_somebody_searches_them(store: VectorStore) -> None:
+def test_the_previous_generation_stays_and_older_ones_are_removed_unless_open(store: VectorStore) -> None:
     names = ["a", "b", "c", "d"]
     published(store, replace(INFO, name="a"), points(3))
     reader = store.open("a")
@@ -186,7 +186,7 @@ def test_the_generation_before_stays_and_older_ones_go_unless_somebody_searches_
 
 
 @on_qdrant
-def test_the_generation_before_stays_and_older_ones_go_whoever_searches_them(store: VectorStore) -> None:
+def test_the_previous_generation_stays_and_older_ones_are_removed(store: VectorStore) -> None:
     published(store, replace(INFO, name="a"), points(3))
     reader = store.open("a")
     published(store, replace(INFO, name="b"), points(3))
@@ -221,7 +221,7 @@ def killed(store: VectorStore, program: str) -> None:
 
 
 @on_edge
-def test_what_a_killed_run_left_is_unfinished_and_whole_until_the_next_begins(store: VectorStore) -> None:
+def test_a_killed_runs_generation_is_unfinished_and_intact_until_the_next_run(store: VectorStore) -> None:
     published(store, INFO, points(10))
     killed(store, "c = s.create(replace(INFO, name='half'), 'first'); c.upsert(points(20, seed=1)); die()")
     assert (store.live(), store.generations()) == ("first", [INFO])
@@ -243,7 +243,7 @@ def test_what_a_killed_run_left_is_not_being_built(store: VectorStore) -> None:
 
 
 @on_edge
-def test_looking_whether_somebody_builds_turns_no_builder_away(store: VectorStore) -> None:
+def test_checking_for_a_writer_does_not_block_writers(store: VectorStore) -> None:
     published(store, INFO, points(2))
     assert isinstance(store, EdgeStore)
     looking, over = threading.Event(), threading.Event()
@@ -341,7 +341,7 @@ def test_a_generation_begun_beside_another_live_one_is_not_resumed(store: Vector
     ],
     ids=["copy", "begun", "finished", "alias", "begun-goes", "old-goes", "old-half-gone", "discard"],
 )  # fmt: skip
-def test_a_kill_between_any_two_steps_leaves_a_whole_live_generation_and_room_for_the_next(
+def test_a_kill_between_any_two_steps_leaves_a_complete_live_generation_and_a_writable_store(
     store: VectorStore, tmp_path: Path, step: str, unfinished: list[str], live: str
 ) -> None:
     published(store, replace(INFO, name="old"), points(3))
@@ -367,7 +367,7 @@ def test_a_kill_between_any_two_steps_leaves_a_whole_live_generation_and_room_fo
 
 
 @on_edge
-def test_a_damaged_unfinished_generation_is_told_and_does_not_hold_the_store(
+def test_a_damaged_unfinished_generation_is_logged_and_does_not_block_the_store(
     store: VectorStore, tmp_path: Path
 ) -> None:
     killed(store, "c = s.create(INFO); c.upsert(points(20)); die()")
@@ -379,7 +379,7 @@ def test_a_damaged_unfinished_generation_is_told_and_does_not_hold_the_store(
     published(store, replace(INFO, name="second"), points(2))
 
 
-def test_vectors_come_back_as_they_were_written(store: VectorStore) -> None:
+def test_vectors_round_trip(store: VectorStore) -> None:
     content = points(20)
     published(store, INFO, content)
     collection = store.open("first")
@@ -422,7 +422,7 @@ def test_two_runs_cannot_build_at_once(store: VectorStore) -> None:
     published(another(store), replace(INFO, name="second"), points(2))
 
 
-def test_a_second_run_waits_for_the_first_with_one_line_that_names_it_and_then_goes_on(
+def test_a_second_run_waits_for_the_first_and_says_so_in_one_line(
     store: VectorStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.lease._POLL_SECONDS", 0.02)
@@ -581,7 +581,7 @@ def test_a_lease_under_which_nothing_was_begun_leaves_no_directory(tmp_path: Pat
     assert not index.exists()
 
 
-def test_who_waited_for_a_lease_that_left_nothing_holds_one_that_counts(tmp_path: Path) -> None:
+def test_a_lease_acquired_after_waiting_on_an_empty_store_is_valid(tmp_path: Path) -> None:
     first, second, third = (open_store(f"file:{tmp_path}/index") for _ in range(3))
     lease = second.writing()
     with ThreadPoolExecutor() as pool:

@@ -64,7 +64,7 @@ def test_every_image_arrives_with_its_vectors_and_payload_under_the_same_generat
     assert "moved 700" in receipt.lines()[0]
 
 
-def test_an_index_comes_back_from_a_server_into_a_directory(played: PlayedQdrant, tmp_path: Path) -> None:
+def test_an_index_moves_from_a_server_into_a_directory(played: PlayedQdrant, tmp_path: Path) -> None:
     published(served(played), GALLERY, points(30))
     back = open_store(f"file:{tmp_path}/back")
     transfer(served(played), back)
@@ -78,16 +78,14 @@ def test_a_second_transfer_sends_nothing(source: VectorStore, store: VectorStore
     assert len(store.generations()) == 1
 
 
-def test_a_service_goes_on_answering_from_the_source(source: VectorStore, played: PlayedQdrant) -> None:
+def test_a_service_continues_to_answer_from_the_source(source: VectorStore, played: PlayedQdrant) -> None:
     serving = source.open("first")
     assert transfer(source, served(played)).moved == 700
     assert serving.count() == 700
     serving.close()
 
 
-def test_a_server_that_fails_half_way_is_gone_on_with_and_gets_nothing_twice(
-    source: VectorStore, played: PlayedQdrant
-) -> None:
+def test_a_run_after_a_failure_resumes_and_sends_nothing_twice(source: VectorStore, played: PlayedQdrant) -> None:
     published(served(played), replace(INFO, name="before"), points(5, seed=4))
     upserts = f"PUT /collections/sceneseek-images-{GALLERY.name}/points"
     allowed = iter(range(2))

@@ -59,7 +59,7 @@ def test_a_file_is_indexed_once_two_looks_have_found_it_the_same(watched: Watche
     assert watched.looks(2) == [(1, 0)]
 
 
-def test_one_growing_file_keeps_no_other_waiting_and_loses_no_entry(watched: Watched, noise: Noise) -> None:
+def test_a_growing_file_blocks_no_other_and_loses_no_entry(watched: Watched, noise: Noise) -> None:
     noise(20, 20).save(watched.folder / "a.png")
     watched.looks(2)
     (watched.folder / "a.png").write_bytes(b"being written")
@@ -74,7 +74,7 @@ def test_one_growing_file_keeps_no_other_waiting_and_loses_no_entry(watched: Wat
     assert watched.looks(3) == [(1, 0)]
 
 
-def test_an_error_is_told_once_and_survived(watched: Watched, noise: Noise, tmp_path: Path) -> None:
+def test_an_error_is_reported_once_and_the_watch_continues(watched: Watched, noise: Noise, tmp_path: Path) -> None:
     assert watched.looks(3) == []
     assert len(watched.told) == 1
     assert "is empty" in watched.told[0]

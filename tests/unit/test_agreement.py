@@ -225,7 +225,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         rated([math.nan, 0], [0, 1])
 
 
-def test_without_scipy_one_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scipy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(DataError, match=r"not installed \(.*scipy.*extra `evaluate`"):
         measure_agreement(drawn(10, 3))

@@ -228,7 +228,7 @@ def test_the_fingerprint_is_not_of_the_card_the_calibration_or_the_images(tmp_pa
 @pytest.mark.parametrize(
     "without", [(), ("names", "hubness", "typical", "ranges")], ids=["with everything", "with the blocks alone"]
 )
-def test_what_was_evaluated_is_what_comes_back(without: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_evaluated_head_is_the_loaded_head(without: tuple[str, ...], tmp_path: Path) -> None:
     before = drawn_alignment()
     if without:
         blocks = tuple(replace(b, image_weight=b.image_weight[:, :-TEXT]) for b in before.blocks)

@@ -91,7 +91,7 @@ def test_a_lone_item_runs_at_once_and_alone(make: Make) -> None:
     assert work.runs == [[21]]
 
 
-def test_what_queued_while_a_run_went_on_runs_together_and_each_gets_his_own(
+def test_queries_queued_during_a_run_share_the_next_and_each_gets_its_own_vector(
     make: Make, callers: ThreadPoolExecutor
 ) -> None:
     batcher, work = make(), Doubling()
@@ -148,7 +148,7 @@ def test_a_bad_item_fails_alone_and_the_worker_lives(make: Make, callers: Thread
     assert batcher.run(work, [4]) == [8]
 
 
-def test_a_full_queue_refuses_with_a_time_to_come_back(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_a_full_queue_refuses_with_retry_after(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, work = make(max_waiting=2), Doubling()
     busy(batcher, work, callers)
     waiting = queued(batcher, work, [1, 2], callers)
@@ -160,7 +160,7 @@ def test_a_full_queue_refuses_with_a_time_to_come_back(make: Make, callers: Thre
     assert [caller.result(10) for caller in waiting] == [[2], [4]]
 
 
-def test_a_deadline_ends_the_wait_and_what_nobody_waits_for_is_not_run(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_a_deadline_ends_the_wait_and_abandoned_queries_are_not_run(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, work = make(), Doubling()
     first = busy(batcher, work, callers)
     with pytest.raises(DeadlinePassed) as refusal:

@@ -111,7 +111,7 @@ def test_each_round_begins_with_another_part() -> None:
     assert rotated("abc", 1) == ["b", "c", "a"]
 
 
-def test_every_part_runs_once_a_round_and_keeps_its_outcomes_in_order() -> None:
+def test_every_part_runs_once_a_round_and_its_outcomes_are_in_order() -> None:
     calls: list[str] = []
 
     def part(name: str) -> str:

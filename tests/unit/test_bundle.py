@@ -50,7 +50,7 @@ def manifest(**changes: Any) -> Manifest:
     return Manifest.build(**{**fields, **changes})
 
 
-def test_what_comes_out_leaves_the_fingerprints_alone() -> None:
+def test_outputs_do_not_change_the_fingerprints() -> None:
     one = manifest()
     other = manifest(
         created="2027-01-01T00:00:00+00:00",
@@ -83,7 +83,7 @@ def test_another_image_graph_or_preprocessing_changes_both() -> None:
 
 
 @pytest.mark.parametrize("head", [Head(kind="cosine", calibrated=True, validation={}), MARKED])
-def test_a_manifest_comes_back_from_its_file(head: Head, tmp_path: Path) -> None:
+def test_a_manifest_round_trips_through_its_file(head: Head, tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     manifest(head=head).write(path)
     assert Manifest.read(path) == manifest(head=head)

@@ -56,7 +56,7 @@ def test_the_best_of_a_group_stands_and_the_list_is_filled_up() -> None:
     assert led(dict.fromkeys("acd", "G") | dict.fromkeys("be", "H"), "abcdefg", 4) == ("abfg", "abcdefg")
 
 
-def test_kept_duplicates_are_results_of_their_own() -> None:
+def test_with_keep_duplicates_copies_are_separate_results() -> None:
     assert led(dict.fromkeys("acd", "G"), "abcdefg", 4, keep_duplicates=True) == ("abcd", "abcd")
 
 

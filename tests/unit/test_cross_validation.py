@@ -67,7 +67,7 @@ def test_nothing_learned_from_shares_a_group_with_a_pair_that_is_tested(
 @given(space=spaces(), folds=st.integers(2, 3), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 @pytest.mark.parametrize("by", GROUPINGS)
-def test_every_expert_pair_is_tested_once_and_no_other_pair_is_kept_from_a_lesson(
+def test_every_expert_pair_is_tested_once_and_all_other_pairs_are_trained_on(
     by: Grouping, space: RatedSpace, folds: int, seed: int
 ) -> None:
     cells = grouped_folds(space, by, folds, seed)
@@ -133,7 +133,7 @@ def test_a_fold_with_one_rating_to_learn_from_is_refused() -> None:
 
 @given(space=spaces(), share=st.floats(0.01, 1), seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
-def test_a_part_of_a_lesson_keeps_whole_images(space: RatedSpace, share: float, seed: int) -> None:
+def test_a_part_of_a_training_split_has_whole_images(space: RatedSpace, share: float, seed: int) -> None:
     whole = TrainingSplit.whole(space, seed).without(
         np.arange(len(space.image_joint)) == 0, np.arange(len(space.text_joint)) == 1
     )

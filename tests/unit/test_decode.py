@@ -43,7 +43,7 @@ def test_a_truncated_file_is_an_error_and_never_a_half_picture(noise: Noise, ima
         decode(whole[: int(len(whole) * kept)])
 
 
-def test_an_empty_file_and_a_text_are_told_apart() -> None:
+def test_an_empty_file_and_a_text_have_different_reasons() -> None:
     with pytest.raises(ImageError) as empty:
         decode(b"")
     with pytest.raises(ImageError) as text:

@@ -62,7 +62,7 @@ def test_what_is_no_date_is_text(text: str) -> None:
     assert str(column.values[0]) == text
 
 
-def test_a_time_that_utc_cannot_tell_is_text() -> None:
+def test_a_time_out_of_utcs_range_is_text() -> None:
     assert read_texts(["0001-01-01T00:00+10:00"]) == Column("keyword", ["0001-01-01T00:00+10:00"])
 
 
@@ -85,7 +85,7 @@ def test_a_column_without_any_value_is_none() -> None:
         ([" ; "], "list", Column("keyword", [None])),
     ],
 )
-def test_a_type_that_is_named_is_kept_to(texts: list[str], forced: Forced, expected: Column) -> None:
+def test_a_named_type_is_enforced(texts: list[str], forced: Forced, expected: Column) -> None:
     assert read_texts(texts, forced) == expected
 
 
@@ -98,7 +98,7 @@ def test_a_type_that_is_named_is_kept_to(texts: list[str], forced: Forced, expec
         ("datetime", "31.5.2024", "is '31.5.2024', which is no ISO 8601 date, such as 2024-05-31"),
     ],
 )
-def test_what_does_not_fit_a_named_type_is_told_with_its_row(forced: Forced, text: str, what: str) -> None:
+def test_a_value_that_does_not_fit_its_type_is_an_error_with_its_row(forced: Forced, text: str, what: str) -> None:
     with pytest.raises(Unfit) as error:
         read_texts(["", text], forced)
     assert (error.value.row, error.value.what) == (1, what)
@@ -138,7 +138,7 @@ def test_json_values_keep_their_type(values: list[object], expected: Column) -> 
         ([{"lat": True, "lon": 0}], 0, "has True for lat"),
     ],
 )
-def test_json_values_that_cannot_be_indexed_together_are_told(values: list[object], row: int, what: str) -> None:
+def test_json_values_that_cannot_be_indexed_together_are_an_error(values: list[object], row: int, what: str) -> None:
     with pytest.raises(Unfit) as error:
         read_values(values)
     assert error.value.row == row

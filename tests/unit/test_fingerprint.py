@@ -68,7 +68,7 @@ def test_a_dot_on_a_page_is_not_blank() -> None:
     assert not of(page).startswith("#")
 
 
-def test_colours_are_the_same_as_far_as_a_copy_keeps_them() -> None:
+def test_small_colour_changes_are_the_same_colour() -> None:
     assert same_colour("#ffffff", "#fefdff")
     assert not same_colour("#ffffff", "#fffffc")
     for colour in ((10, 200, 30), (255, 255, 255), (90, 90, 90)):

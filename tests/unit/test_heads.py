@@ -130,7 +130,7 @@ def test_a_network_that_says_nothing_leaves_the_calibrated_cosine() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_head_comes_back_from_its_files(kind: str, tmp_path: Path) -> None:
+def test_a_head_round_trips_through_its_files(kind: str, tmp_path: Path) -> None:
     before = _said(kind)
     save_head(before, tmp_path)
     after = load_head(tmp_path)

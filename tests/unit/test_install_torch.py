@@ -68,7 +68,7 @@ def test_a_local_wheel_is_taken_first(environment: Path, tmp_path: Path, registr
     assert "from a local wheel" in output
 
 
-def test_without_one_the_index_of_cpu_builds_is_asked_and_the_rest_comes_from_the_registry(
+def test_the_cpu_index_is_second_and_dependencies_come_from_the_registry(
     environment: Path, tmp_path: Path, cpu_index: str
 ) -> None:
     wheel(tmp_path / "registry" / "stub-math", "stub-math", "1.0")

@@ -26,7 +26,7 @@ def test_no_more_is_taken_at_once_than_there_is() -> None:
     assert most[0] <= 100
 
 
-def test_a_failure_gives_its_room_back() -> None:
+def test_a_failure_releases_its_memory() -> None:
     room = Room(10, much=1)
     for _ in range(3):
         try:

@@ -106,7 +106,7 @@ def test_two_services_in_one_process_count_apart() -> None:
     assert exposed.value(read(second), "sceneseek_http_requests_total", route="/v1/x") is None
 
 
-def test_the_process_is_told_of() -> None:
+def test_metrics_describe_the_process() -> None:
     found = read(Metrics())
     for name in ("process_resident_memory_bytes", "process_open_fds", "process_threads"):
         assert (exposed.value(found, name) or 0) > 0

@@ -78,7 +78,7 @@ def test_a_candidate_with_a_higher_error_does_not(ratings: Ratings) -> None:
 
 
 @pytest.mark.parametrize("figure", ["spearman", "kendall_tau_c"])
-def test_a_lower_rank_correlation_keeps_the_cosine_and_an_equal_one_does_not(ratings: Ratings, figure: str) -> None:
+def test_a_lower_rank_correlation_selects_the_cosine_and_an_equal_one_does_not(ratings: Ratings, figure: str) -> None:
     cosine, mlp = validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)
     level = value(cosine, figure)
     equal = select_head([cosine, with_figure(mlp, figure, level)], ratings, BOOTSTRAP)
@@ -93,7 +93,7 @@ def test_other_figures_do_not_count(ratings: Ratings, figure: str) -> None:
     assert select_head([cosine, worse], ratings, BOOTSTRAP).name == "mlp"
 
 
-def test_a_difference_that_may_be_chance_keeps_the_cosine(ratings: Ratings) -> None:
+def test_an_insignificant_difference_selects_the_cosine(ratings: Ratings) -> None:
     """On half of the images the one is better, on half of them the other, so drawn images decide who wins."""
     first_half = ratings.image < IMAGES // 2
     cosine = validated("cosine", off(ratings, np.where(first_half, 0.11, 0.3).astype(np.float32)), ratings)

@@ -74,7 +74,7 @@ def test_a_bundle_or_an_index_that_is_elsewhere_is_named() -> None:
     assert missing_index_hint("file:indx").endswith(", or add `--index file:index` for the one that is there")
 
 
-def test_a_newcomer_is_led_from_the_export_to_a_search() -> None:
+def test_hints_lead_from_export_to_a_search() -> None:
     def steps(index_url: str = DEFAULT_INDEX) -> list[str]:
         return next_steps(DEFAULT_BUNDLE, index_url)
 

@@ -19,7 +19,7 @@ names = st.binary(min_size=1, max_size=60).filter(lambda raw: b"\0" not in raw).
 
 
 @given(names)
-def test_every_file_name_comes_back_from_its_payload_and_the_payload_is_json(name: str) -> None:
+def test_every_file_name_round_trips_through_its_payload_and_the_payload_is_json(name: str) -> None:
     fields = path_fields(name)
     assert relative_path(fields) == name
     json.dumps(fields).encode("utf-8")

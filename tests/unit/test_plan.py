@@ -189,7 +189,7 @@ def test_only_what_changed_and_has_a_known_size_is_hashed() -> None:
     assert [file.relative for file in questions([files], index)] == ["touched", "new"]
 
 
-def test_a_renamed_image_takes_over_the_gone_one_and_further_copies_of_it_are_copies() -> None:
+def test_a_renamed_image_reuses_the_missing_ones_point_and_further_copies_are_copies() -> None:
     plan = planned({0: listing(("new1", 9), ("new2", 9))}, [known((0, "old"), 1)], {(0, "new1"): 1, (0, "new2"): 1})
     assert [(t.file.relative, t.fate, t.origin.relative) for t in plan.takeovers] == [
         ("new1", "renamed", "old"),

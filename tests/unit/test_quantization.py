@@ -134,7 +134,7 @@ CONVERSIONS = {
 
 
 @pytest.mark.parametrize("name", CONVERSIONS)
-def test_a_conversion_keeps_the_ends_and_the_opset_and_says_nothing_of_the_tool(name: str) -> None:
+def test_a_conversion_preserves_inputs_outputs_and_opset_and_removes_traces_of_the_tool(name: str) -> None:
     make, convert = CONVERSIONS[name]
     tower = make()
     before = tower.SerializeToString(deterministic=True)
@@ -335,7 +335,7 @@ def test_texts_are_the_users_captions_or_queries_of_our_own(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_every_tower_is_lowered_in_its_way(precision: str, tmp_path: Path) -> None:
+def test_each_kind_of_tower_has_its_conversion(precision: str, tmp_path: Path) -> None:
     towers = Towers((image_tower("eye", 8, 6, 3),), (text_tower("ear", 6),))
     pictures = sorted(folder_of(tmp_path, 6).rglob("*.png"))
     if precision == "int8":  # a text tower without a matrix product has nothing to quantise, and says so

@@ -43,7 +43,7 @@ def test_every_image_comes_once(images: int, first: int) -> None:
     assert not ranking.may_go_on(images)
 
 
-def test_a_block_is_in_the_order_of_its_scores_and_what_comes_after_does_not_move_it() -> None:
+def test_a_block_is_ordered_by_score_and_later_results_do_not_change_it() -> None:
     ranking = Ranking(Neighbours(30).candidates, scrambled, True, 10)
     blocks = list(ranking.blocks())
     assert [len(block) for block in blocks] == [10, 20]
@@ -59,7 +59,7 @@ def test_an_image_knows_its_place_among_the_neighbours() -> None:
     )
 
 
-def test_nothing_is_searched_that_nobody_asks_for() -> None:
+def test_a_deeper_search_is_made_only_on_demand() -> None:
     neighbours = Neighbours(1_000)
     ranking = Ranking(neighbours.candidates, scrambled, True, 100)
     next(ranking.blocks())

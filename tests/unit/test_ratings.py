@@ -175,7 +175,7 @@ def test_tables_without_a_header_are_recognised(folder: Path, tmp_path: Path) ->
     assert (len(scored), len(voted)) == (2, 2)
 
 
-def test_duplicates_are_kept_once_and_contradictions_side_by_side(
+def test_duplicates_are_stored_once_and_contradictions_side_by_side(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = (*GOOD, GOOD[0], "1.png\t0.png#2\t4\t4\t4", GOOD[0])
@@ -515,7 +515,7 @@ def test_only_scores_of_one_folder_are_pooled(folder: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.flickr8k
-def test_the_experts_and_the_crowd_of_flickr8k_are_read_whole(
+def test_expert_and_crowd_ratings_of_flickr8k_are_read_completely(
     flickr8k: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     captions = Captions.read(flickr8k / "captions.tsv")

@@ -15,7 +15,7 @@ IMAGE = Known("id", 0, "a.png", 1, 2, "hash")
 
 
 @pytest.mark.parametrize("torn", ["", "{", '{"kind": "file", "pa', "x" * 10_000])
-def test_a_torn_last_line_is_cut_and_the_rest_kept(tmp_path: Path, torn: str) -> None:
+def test_a_truncated_last_line_is_removed_and_the_rest_preserved(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "reports" / "r.jsonl"
     with ReceiptFile(path) as told:
         told.write([{"kind": "run", "generation": "g"}, file_line("indexed", IMAGE)])
@@ -26,7 +26,7 @@ def test_a_torn_last_line_is_cut_and_the_rest_kept(tmp_path: Path, torn: str) ->
     assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == ["run", "file", "end"]
 
 
-def test_a_file_of_one_torn_line_becomes_empty(tmp_path: Path) -> None:
+def test_a_file_of_one_truncated_line_becomes_empty(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text("torn")
     with ReceiptFile(path):

@@ -180,7 +180,7 @@ def test_every_head_stands_in_the_table_of_each_grouping(report: Report, groupin
         assert rmse in table
 
 
-def test_the_honest_grouping_comes_first(report: Report) -> None:
+def test_the_strictest_grouping_comes_first(report: Report) -> None:
     for text in (report.page, report.markdown):
         assert 0 < text.index("Grouped by image and caption") < text.index("Grouped by image alone")
 
@@ -373,7 +373,7 @@ def test_a_study_without_learning_curves_or_other_heads_has_a_report(ratings: Ra
     assert not Page(page).open
 
 
-def test_what_was_left_out_and_merged_is_told_with_its_reason(ratings: Ratings, tmp_path: Path) -> None:
+def test_skipped_and_merged_ratings_are_reported_with_their_reason(ratings: Ratings, tmp_path: Path) -> None:
     crowd = dataclasses.replace(ratings, label="crowd.tsv", left_out={}, merged={"contradictions": 2})
     _, markdown = written(study_of(ratings, crowd=crowd), tmp_path)
     assert rows_under(markdown, "Rows that were left out or merged") == [

@@ -32,7 +32,7 @@ def picture(width: int, height: int, mode: str = "RGB") -> Picture:
         ((1_000, 4_000), (500, 2_000)),
     ],
 )
-def test_no_more_of_a_picture_is_kept_than_is_looked_at(size: tuple[int, int], kept: tuple[int, int]) -> None:
+def test_pictures_are_decoded_no_larger_than_needed(size: tuple[int, int], kept: tuple[int, int]) -> None:
     found = reduced(picture(*size), NEAR)
     assert found.pixels.size == kept
     assert (found.width, found.height) == size
@@ -46,7 +46,7 @@ def test_a_very_slim_picture_does_not_take_the_memory_of_a_whole_one(size: tuple
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_a_model_sees_the_same_of_what_is_kept(mode: str) -> None:
+def test_decoding_at_reduced_size_does_not_change_the_models_input(mode: str) -> None:
     spec = ImageInput(
         name="pixels",
         height=224,

@@ -22,7 +22,7 @@ def filled(folder: Path, fingerprint: str = "ab") -> FeatureCache:
     return made
 
 
-def test_what_was_kept_is_found_by_the_next_process(tmp_path: Path) -> None:
+def test_cached_features_are_found_by_the_next_process(tmp_path: Path) -> None:
     filled(tmp_path)
     again = FeatureCache(tmp_path, "images", "ab")
     assert again.missing(KEYS) == []
@@ -42,7 +42,7 @@ def test_rows_come_from_as_many_shards_as_hold_them(tmp_path: Path, monkeypatch:
         np.testing.assert_array_equal(again[name], rows)
 
 
-def test_only_what_is_missing_is_asked_for_and_once(tmp_path: Path) -> None:
+def test_only_missing_vectors_are_fetched_and_once(tmp_path: Path) -> None:
     made = filled(tmp_path)
     new = content_key(b"new")
     assert made.missing([KEYS[0], new, KEYS[1], new]) == [new]

@@ -136,7 +136,7 @@ def test_it_has_the_shape_and_the_share_of_its_recipe(views: Views, paired: Pair
     assert fit_regression_block(blind, bare, RECIPE, BLOCK).image_weight.shape == (TEXT, FEATURES)
 
 
-def test_the_text_side_keeps_the_principal_directions_of_texts(views: Views, paired: PairedTexts) -> None:
+def test_the_text_side_preserves_the_principal_directions_of_texts(views: Views, paired: PairedTexts) -> None:
     # Texts that lie in a plane, but for a little: two dimensions keep their comparisons.
     rng = np.random.default_rng(2)
     plane = numbers(rng, 2, TEXT)

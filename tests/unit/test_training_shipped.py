@@ -64,7 +64,7 @@ def test_the_head_fits_the_joint_space_and_leaves_the_index_alone(shipped: Align
     assert head.image_width == 0
 
 
-def test_the_head_keeps_what_was_promised_of_it() -> None:
+def test_the_shipped_head_is_within_its_documented_limits() -> None:
     validation = Trained.shipped(PACK).head.validation
     assert validation["default"] == validation["recipe"]
     strict = validation["cross-validated, grouped by"]["image and caption"]

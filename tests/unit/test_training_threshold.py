@@ -33,7 +33,7 @@ def asked(present: Sequence[float], foreign: Sequence[float]) -> Asked:
     )
 
 
-def test_scores_that_are_told_apart_get_the_highest_threshold_that_does_so() -> None:
+def test_separable_scores_get_the_highest_separating_threshold() -> None:
     assert choose_threshold(asked([0.6, 0.7, 0.9], [0.1, 0.3, 0.2]), BOOTSTRAP) == (0.6, 1.0)
 
 

@@ -27,7 +27,7 @@ def read(content: bytes, name: str = "w.pth") -> dict[str, np.ndarray]:
     return read_weights(File(name, content, ""))
 
 
-def test_arrays_of_every_kind_come_back_also_views_of_a_shared_storage() -> None:
+def test_arrays_of_every_kind_round_trip_also_views_of_a_shared_storage() -> None:
     base = torch.arange(24, dtype=torch.float32)
     tensors = {
         "whole": base.view(4, 6),
@@ -45,7 +45,7 @@ def test_arrays_of_every_kind_come_back_also_views_of_a_shared_storage() -> None
         np.testing.assert_array_equal(found[name], tensor.numpy())
 
 
-def test_safetensors_come_back() -> None:
+def test_safetensors_round_trip() -> None:
     content = save({"a": np.arange(6, dtype=np.float32).reshape(2, 3)})
     np.testing.assert_array_equal(read(content, "w.safetensors")["a"], [[0, 1, 2], [3, 4, 5]])
 
