@@ -14,6 +14,7 @@ import pytest
         ("gunicorn", ["serve", "--bundle", "."], "serve"),
         ("numpy", ["search", "a dog", "--bundle", "."], "search"),
         ("pathspec", ["index", ".", "--bundle", "."], "index"),
+        ("torch", ["train", "alignment", "--images", ".", "--captions", "c.tsv", "--out", "."], "train"),
         ("flask", ["keys", "--help"], "serve"),
     ],
 )

@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from sceneseek.errors import DataError
 from sceneseek.options import (
     aggregate_option,
     bundle_option,
@@ -99,18 +98,14 @@ def alignment(
 ) -> None:
     """Learn the joint space of a pack's towers from captions, and calibrate its score."""
     pack = find_pack(pack_name).with_local(weights)
-    try:
-        # Imported here so that --help answers at once, and so that a missing extra is said in a line.
-        import torch  # noqa: PLC0415
+    # Imported here so that --help answers at once.
+    import torch  # noqa: PLC0415
 
-        from sceneseek_training.alignment import AlignmentTraining, check_out, write_alignment  # noqa: PLC0415
-        from sceneseek_training.corpus import AlignmentFiles, read_alignment_data  # noqa: PLC0415
-        from sceneseek_training.features import ImageTowers, TextTowers  # noqa: PLC0415
-        from sceneseek_training.recipe import recipe_for  # noqa: PLC0415
-    except ImportError as error:
-        raise DataError(
-            f"training needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
-        ) from error
+    from sceneseek_training.alignment import AlignmentTraining, check_out, write_alignment  # noqa: PLC0415
+    from sceneseek_training.corpus import AlignmentFiles, read_alignment_data  # noqa: PLC0415
+    from sceneseek_training.features import ImageTowers, TextTowers  # noqa: PLC0415
+    from sceneseek_training.recipe import recipe_for  # noqa: PLC0415
+
     check_out(out)
     material = read_alignment_data(
         AlignmentFiles(images, captions, split, validate_split, expert, galleries, skip_unknown), seed
@@ -206,22 +201,18 @@ def heads(
     # Read before torch is imported: a mistake in a file is reported at once.
     sources = RatingFiles(images, captions, expert, crowd, feedback, dataset, aggregate, skip_unknown)
     material = read_rating_data(sources, cite)
-    try:
-        from sceneseek_export.towers import Towers  # noqa: PLC0415
-        from sceneseek_training.features import ImageTowers, TextTowers  # noqa: PLC0415
-        from sceneseek_training.head_training import (  # noqa: PLC0415
-            HeadPlan,
-            check_heads_out,
-            check_report_out,
-            train_heads,
-            write_heads,
-        )
-        from sceneseek_training.report import write_report  # noqa: PLC0415
-        from sceneseek_training.space import check_space, find_pack_of, find_space  # noqa: PLC0415
-    except ImportError as error:
-        raise DataError(
-            f"training needs a package that is not installed ({error})", "install sceneseek with the extra `train`"
-        ) from error
+    from sceneseek_export.towers import Towers  # noqa: PLC0415
+    from sceneseek_training.features import ImageTowers, TextTowers  # noqa: PLC0415
+    from sceneseek_training.head_training import (  # noqa: PLC0415
+        HeadPlan,
+        check_heads_out,
+        check_report_out,
+        train_heads,
+        write_heads,
+    )
+    from sceneseek_training.report import write_report  # noqa: PLC0415
+    from sceneseek_training.space import check_space, find_pack_of, find_space  # noqa: PLC0415
+
     check_heads_out(out)
     check_report_out(report)
     pack = find_pack_of(bundle, pack_name).with_local(weights)
@@ -296,13 +287,9 @@ def threshold(
         chosen = set(read_split(split))
         rows = [row for row in rows if row.image in chosen]
     texts = read_texts(foreign)
-    try:
-        from sceneseek_evaluation.figures import Bootstrap  # noqa: PLC0415
-        from sceneseek_training.threshold import ThresholdData, fit_threshold, write_threshold  # noqa: PLC0415
-    except ImportError as error:
-        raise DataError(
-            f"training needs a package that is not installed ({error})", "install sceneseek with the extra `export`"
-        ) from error
+    from sceneseek_evaluation.figures import Bootstrap  # noqa: PLC0415
+    from sceneseek_training.threshold import ThresholdData, fit_threshold, write_threshold  # noqa: PLC0415
+
     files = (captions, foreign) if split is None else (captions, foreign, split)
     data = ThresholdData(images, rows, texts, files, cite)
     found = fit_threshold(
