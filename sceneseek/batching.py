@@ -145,7 +145,7 @@ class Batcher(Generic[Item, Outcome]):
     """A bounded queue and its worker thread. Thread-safe.
 
     Args:
-        kind: what the items are, in the plural and for people: ``texts``.
+        kind: what the items are, for messages: ``texts``.
         settings: limits.
         observer: notified of each run and rejection.
     """

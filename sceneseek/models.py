@@ -131,7 +131,7 @@ class ModelRegistry:
         if manifest.fingerprints.image != info.image_fingerprint:
             raise BundleError(
                 f"the bundle {self._path} was written anew with another image graph than filled the index",
-                "index the folder again with it; the bundle of before goes on answering until then",
+                "index the folder again with it; the bundle loaded before stays in use until then",
             )
         return Models.load(Bundle.load(self._path), self._device, self._threads)
 

@@ -16,7 +16,7 @@ DEFAULT_INDEX = "file:index"
 PACKS = ("clip", "compact", "hybrid", "resnet50-bert")
 # With the Docker stack, in its directory.
 STACK_INDEX_COMMAND = "make reindex IMAGES=DIR"
-# Where an index may be that nobody named: the default, and that of `make demo`.
+# Where to look for an index that was not named: the default, and that of `make demo`.
 _USUAL_INDEXES = (DEFAULT_INDEX, "file:.cache/demo-index")
 _EXAMPLE = "two dogs in the snow"
 
@@ -38,7 +38,7 @@ def index_command(index_url: str, bundle: Path = DEFAULT_BUNDLE) -> str:
 
 
 def public_index_command(index_url: str, bundle: Path = DEFAULT_BUNDLE) -> str:
-    """The same with BUNDLE and INDEX in place of what is not the default, for those who may not see it."""
+    """The same with BUNDLE and INDEX in place of what is not the default, for clients that may not see paths."""
     shown_index = DEFAULT_INDEX if index_url == DEFAULT_INDEX else "INDEX"
     return index_command(shown_index, DEFAULT_BUNDLE if bundle == DEFAULT_BUNDLE else Path("BUNDLE"))
 

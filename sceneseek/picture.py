@@ -128,7 +128,7 @@ def decode(
         near: pixels per side that suffice; a JPEG is then decoded at the smallest eighth of its size
             whose sides are not below it. 0 decodes at full size.
         max_pixels: pictures of more pixels are refused before they are decoded. Pillow's decoders of GIF, WebP and
-            of TIFF in tiles have a limit of their own, 179 million unless somebody changes it.
+            of TIFF in tiles have a limit of their own, 179 million by default.
         admission: what bounds the pictures that are decoded at once.
 
     Raises:

@@ -81,7 +81,7 @@ def open_session(graph: Path, device: Device = "auto", threads: int = 0) -> Sess
 
 
 class _Loader:
-    """One graph, to be loaded on a device; its sessions are those of `onnxruntime`."""
+    """Loads one graph on a device; its sessions are those of `onnxruntime`."""
 
     def __init__(self, runtime: Any, graph: Path, threads: int) -> None:
         self._runtime, self._graph, self._threads = runtime, graph, threads

@@ -26,7 +26,7 @@ from sceneseek.errors import RuntimeUnavailable
 from sceneseek.files import cache_root, sha256_of
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
-# What people call the devices that a provider of ONNX Runtime stands for.
+# Names of the devices behind the providers of ONNX Runtime, for messages.
 NAMES = {TENSORRT: "TensorRT", CUDA: "CUDA", CPU: "the CPU"}
 DEVICES = {TENSORRT: "tensorrt", CUDA: "cuda", CPU: "cpu"}
 # Every distribution known to bring the package `onnxruntime`.
@@ -162,18 +162,18 @@ def make_engine_folder(graph: Path, runtime_version: str) -> Path:
     """
     folder = engine_folder(graph, runtime_version, installed_gpus())
     try:
-        # Engines are loaded without question, so nobody else may put one there.
+        # Engines are loaded unchecked, so no other user may write here.
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise RuntimeUnavailable(
-            f"TensorRT's engines cannot be kept in {folder} ({error.strerror})",
+            f"TensorRT's engines cannot be stored in {folder} ({error.strerror})",
             "let SCENESEEK_CACHE name a directory that can be written",
         ) from error
     return folder
 
 
 def installed_gpus() -> str:
-    """Name, compute capability and driver of every GPU, a line each, as `nvidia-smi` tells; else ``unknown``.
+    """Name, compute capability and driver of every GPU, a line each, as `nvidia-smi` prints them; else ``unknown``.
 
     All of them: which one a session takes is CUDA_VISIBLE_DEVICES' to say. Where the tool is missing, the
     compute capability in the files' names still keeps generations of GPUs apart.

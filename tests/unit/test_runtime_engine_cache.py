@@ -93,6 +93,6 @@ def test_the_folder_is_made_for_its_owner_alone(graph: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_is_an_error_with_the_way_out(graph: Path, cache: Path) -> None:
     cache.write_text("a file, not a folder")
-    with pytest.raises(RuntimeUnavailable, match="cannot be kept in") as refused:
+    with pytest.raises(RuntimeUnavailable, match="cannot be stored in") as refused:
         make_engine_folder(graph, "1.31.1")
     assert "SCENESEEK_CACHE" in refused.value.hint
