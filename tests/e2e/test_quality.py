@@ -61,19 +61,13 @@ def test_the_demo_gallery_is_found_by_its_captions(sceneseek: CommandLine, bundl
     )
     if fetched.returncode:
         pytest.skip(f"the demo gallery could not be fetched: {fetched.stderr.strip()}")
-    # Without the symbols (finger alphabets, shapes, flags): the 538 stamps that our figures are quoted for.
-    lines = (gallery / "captions.tsv").read_text(encoding="utf-8").splitlines()
+    # Every second stamp without the symbols (finger alphabets, shapes, flags): here 0.249, 0.442 and 0.543.
+    header, *lines = (gallery / "captions.tsv").read_text(encoding="utf-8").splitlines()
     captions = tmp_path / "captions.tsv"
-    captions.write_text("\n".join(line for line in lines if not line.startswith("symbols/")), encoding="utf-8")
-    evaluate(
-        sceneseek,
-        bundle,
-        gallery,
-        captions,
-        *floors(recall_1=0.19, recall_5=0.35, recall_10=0.415),
-        "--bootstrap",
-        "50",
-    )
+    stamps = [line for line in lines if not line.startswith("symbols/")][::2]
+    captions.write_text("\n".join([header, *stamps]), encoding="utf-8")
+    bounds = floors(recall_1=0.24, recall_5=0.43, recall_10=0.53)
+    evaluate(sceneseek, bundle, gallery, captions, *bounds, "--bootstrap", "50")
 
 
 def test_without_apt_get_the_demo_says_how_to_name_a_folder(tmp_path: Path) -> None:
