@@ -22,6 +22,8 @@ hypothesis.settings.register_profile("sceneseek", deadline=None, max_examples=50
 hypothesis.settings.load_profile("sceneseek")
 # Files that take a minute and more, so that none of them is begun when the others are done.
 SLOW = {
+    "test_contract.py",
+    "test_crash.py",
     "test_export.py",
     "test_page.py",
     "test_quality.py",
