@@ -1,11 +1,10 @@
-"""A service that could not start later either says why in one line, ends with 1 (2 for a wrong option), and at once."""
+"""A service that cannot start says why in one line and ends with 1 (2 for a wrong option)."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,11 +30,9 @@ def taken_port() -> Iterator[int]:
 
 def refusal(sceneseek: CommandLine, *options: str | Path, code: int = 1) -> str:
     """The one line that a start with these options ends with."""
-    begun = time.monotonic()
     done = sceneseek.process("serve", *options)
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
-    assert time.monotonic() - begun < 10
     line, *more = done.stderr.splitlines()
     assert more == []
     return line
@@ -85,9 +82,7 @@ def test_a_qdrant_server_that_refuses_the_key_is_named(sceneseek: CommandLine, b
     assert "asks for an API key" in line
 
 
-def test_a_port_that_is_taken_is_named_at_once(
-    sceneseek: CommandLine, bundle: Bundle, index: Path, taken_port: int
-) -> None:
+def test_a_port_that_is_taken_is_named(sceneseek: CommandLine, bundle: Bundle, index: Path, taken_port: int) -> None:
     line = refusal(sceneseek, "--bundle", bundle.path, "--index", f"file:{index}", "--port", str(taken_port))
     assert line.startswith(f"error: port {taken_port} of 127.0.0.1 is taken: ")
 
