@@ -94,13 +94,13 @@ class Indexing:
         """The indexer on a fresh store, from the listing to the published generation."""
         shutil.rmtree(self._home, ignore_errors=True)
         start, processor = time.perf_counter(), time.process_time()
-        receipt = index_listing(self._folder, Listing(list(files)), self._bundle, EdgeStore(self._home), self._options)
+        report = index_listing(self._folder, Listing(list(files)), self._bundle, EdgeStore(self._home), self._options)
         return Run(
-            receipt.usable + len(receipt.skipped),
+            report.usable + len(report.skipped),
             time.perf_counter() - start,
             time.process_time() - processor,
-            receipt.seconds["upsert"],
-            receipt.seconds["optimise"],
+            report.seconds["upsert"],
+            report.seconds["optimise"],
         )
 
     def decode_only(self, files: list[ImageFile]) -> Run:

@@ -113,7 +113,7 @@ class ImageError(SceneseekError):
     """One picture that cannot be used.
 
     Args:
-        reason: a short stable word for receipts and metrics, such as ``truncated``.
+        reason: a short stable word for reports and metrics, such as ``truncated``.
         what: what was wrong with it.
     """
 

@@ -8,7 +8,7 @@ r"""A point's payload: what the index knows of an image beside its vectors.
     width, height, format, bytes, mtime_ns
     indexed_at  start of the run that wrote this, ISO 8601, UTC
     metadata    the user's own
-    dhash       what the picture looks like, see `sceneseek_indexer.fingerprint`
+    dhash       what the picture looks like, see `sceneseek_indexer.duplicates`
     duplicates  only of an image that has near-duplicates: their group, and how many others it has
 
 The id is the UUIDv5 of the source-relative path (RFC 9562), so the same file has the same id in every

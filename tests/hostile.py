@@ -29,10 +29,10 @@ def build_hostile(folder: Path) -> Kinds:
     """Write every kind below a folder (and a secret beside it); names with what must become of them."""
     kinds: Kinds = {}
 
-    def put(name: str, content: bytes, fate: str | None) -> None:
+    def put(name: str, content: bytes, outcome: str | None) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-        kinds[name] = fate
+        kinds[name] = outcome
 
     folder.mkdir(parents=True, exist_ok=True)
     for build in (_truncated, _not_images, _forged, _bombs, _odd_pictures, _large_pictures, _odd_names):
@@ -78,7 +78,7 @@ def tiff(width: int, height: int, next_ifd: int = 0, first_ifd: int = 8, strip_a
 
 
 def _truncated(put: Put) -> None:
-    for name, image_format, fate in [
+    for name, image_format, outcome in [
         ("jpg", "JPEG", "truncated"),
         ("png", "PNG", "truncated"),
         ("webp", "WEBP", "broken"),
@@ -87,7 +87,7 @@ def _truncated(put: Put) -> None:
         ("tiff", "TIFF", "truncated"),
     ]:
         whole = encoded(picture(200, 150), image_format)
-        put(f"cut/half.{name}", whole[: len(whole) // 2], fate)
+        put(f"cut/half.{name}", whole[: len(whole) // 2], outcome)
     whole = encoded(picture(), "JPEG")
     put("cut/twenty bytes.jpg", whole[:20], "not-an-image")
     put("cut/no end.png", encoded(picture(), "PNG")[:-40], "truncated")

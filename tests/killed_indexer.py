@@ -119,10 +119,10 @@ class KilledIndexer:
 
     def _calm_run(self) -> float:
         start = time.monotonic()
-        receipt = index_folder(
+        report = index_folder(
             self._folder, Bundle.load(self.bundle), self._calm, BuildOptions("cpu", batch=8, prune=True)
         )
-        self._verdict.needed += receipt.indexed
+        self._verdict.needed += report.indexed
         return time.monotonic() - start
 
     def _round(self, calm_seconds: float, before: Manifest | None, after: Manifest) -> None:

@@ -140,13 +140,13 @@ def evaluate_retrieval(
             f"none of the {len(wanted):,} images of the captions file is in {images}",
             "the file's image names are paths relative to --images",
         )
-    receipt = index_listing(images, chosen, bundle, store, BuildOptions(device=device))
-    unusable = {skipped.relative for skipped in receipt.skipped}
+    report = index_listing(images, chosen, bundle, store, BuildOptions(device=device))
+    unusable = {skipped.relative for skipped in report.skipped}
     indexed = {file.relative for file in chosen.files} - unusable
     asked = [caption for caption in captions if caption.image in indexed]
     if missing := len(wanted) - len(indexed):
         log.warning("%d of %d images of the captions file are not in %s", missing, len(wanted), images)
-    collection = store.open(receipt.generation)
+    collection = store.open(report.generation)
     try:
         by_cosine, by_score = _own_ranks(bundle, collection, asked, min(DEPTH, len(indexed)), device)
     finally:

@@ -27,17 +27,20 @@ from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek.store.base import FieldType
 from sceneseek_indexer.duplicates import mark_duplicates
 from sceneseek_indexer.encode import encode_files
-from sceneseek_indexer.inspection import inspect
-from sceneseek_indexer.known import Known, images_of, known_images
+from sceneseek_indexer.generation_check import compare, inspect
 from sceneseek_indexer.load import Loaded
 from sceneseek_indexer.options import BuildOptions
-from sceneseek_indexer.plan import Plan, Takeover, place
-from sceneseek_indexer.preamble import preamble
-from sceneseek_indexer.quality import compare
-from sceneseek_indexer.receipt import Receipt
-from sceneseek_indexer.receipt_file import Line, ReceiptFile, earlier_lines, receipts_of, skipped_line, tidy
-from sceneseek_indexer.sources import Folder
-from sceneseek_indexer.survey import Survey, fits, survey
+from sceneseek_indexer.report import (
+    IndexReport,
+    Line,
+    ReportFile,
+    earlier_lines,
+    opening_lines,
+    remove_old_reports,
+    skipped_line,
+)
+from sceneseek_indexer.source_scan import Folder, SourceScan, fits, scan_sources
+from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse, images_of, known_images, place
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
 from sceneseek_indexer.writing import Writing
 
@@ -46,7 +49,7 @@ log = logging.getLogger(__name__)
 __all__ = ["BuildOptions", "index_folder", "index_folders", "index_listing"]
 
 
-def index_folder(folder: Path, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None) -> Receipt:
+def index_folder(folder: Path, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None) -> IndexReport:
     """`index_folders` for one folder."""
     return index_folders([Folder(folder)], bundle, store, options)
 
@@ -58,7 +61,7 @@ def index_folders(
     options: BuildOptions | None = None,
     withheld: Mapping[str, set[str]] | None = None,
     before_publishing: Callable[[], None] = lambda: None,
-) -> Receipt:
+) -> IndexReport:
     """Bring the live generation up to date with folders.
 
     Args:
@@ -76,17 +79,38 @@ def index_folders(
     """
     options = options or BuildOptions()
     with store.writing(options.wait):
-        found = survey(folders, bundle, store, options, withheld)
+        found = scan_sources(folders, bundle, store, options, withheld)
         return _Run(found, bundle, store, options, before_publishing).execute()
 
 
 def index_listing(
     folder: Path, listing: Listing, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None
-) -> Receipt:
+) -> IndexReport:
     """`index_folder` for a listing of a store's first folder that was made (or chosen from) already."""
     options = options or BuildOptions()
     with store.writing(options.wait):
-        return _Run(survey([Folder(folder)], bundle, store, options, listing=listing), bundle, store, options).execute()
+        return _Run(
+            scan_sources([Folder(folder)], bundle, store, options, listing=listing), bundle, store, options
+        ).execute()
+
+
+def dry_run_folders(
+    folders: Sequence[Folder], bundle: Bundle, store: VectorStore, options: BuildOptions | None = None
+) -> IndexReport:
+    """What `index_folders` would do. Nothing is decoded and nothing in the index changes.
+
+    Raises:
+        SourceError, InvalidRequest, IndexUnavailable: as `index_folders` would.
+    """
+    options = options or BuildOptions()
+    found = scan_sources(folders, bundle, store, options)
+    known: dict[Place, Known] = {}
+    if found.base is not None:
+        known = {place(image): image for image in images_of(store, found.base.name)}
+    report = found.report()
+    report.generation = found.live.name if found.live is not None else ""
+    report.count_plan(found.plan(known, options))
+    return report
 
 
 class _Run:
@@ -94,7 +118,7 @@ class _Run:
 
     def __init__(
         self,
-        found: Survey,
+        found: SourceScan,
         bundle: Bundle,
         store: VectorStore,
         options: BuildOptions,
@@ -102,7 +126,7 @@ class _Run:
     ) -> None:
         self._found, self._bundle, self._before_publishing = found, bundle, before_publishing
         self._store, self._options = store, options
-        self._receipt = found.receipt()
+        self._report = found.report()
         self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0, "compare": 0.0}
         self._now = datetime.now(UTC)
         self._metadata = found.metadata(options)
@@ -110,28 +134,28 @@ class _Run:
         self._collection: Collection | None = None
         self._resumed = False
 
-    def execute(self) -> Receipt:
+    def execute(self) -> IndexReport:
         start = time.perf_counter()
         try:
             self._resume()
             known = {place(image): image for image in self._known()}
             plan = self._found.plan(known, self._options)
-            path = self._receipt_path(plan)
+            path = self._report_path(plan)
             earlier = earlier_lines(path, self._info.name) if self._resumed else {}
-            with ReceiptFile(path) as told:
-                writing = Writing(self._info, self._begin, known, self._receipt, told, self._now, self._metadata)
-                told.write([self._first_line()])
+            with ReportFile(path) as report_file:
+                writing = Writing(self._info, self._begin, known, self._report, report_file, self._now, self._metadata)
+                report_file.write([self._first_line()])
                 present = writing.foreseen(plan)
-                told.write(preamble(self._receipt, plan, self._found.listings.values(), earlier, present))
-                self._fill(writing, plan, told)
-                self._receipt.generation = self._finish(writing)
-                self._receipt.seconds = {**self._seconds, "total": time.perf_counter() - start}
-                told.write([self._last_line()])
+                report_file.write(opening_lines(self._report, plan, self._found.listings.values(), earlier, present))
+                self._fill(writing, plan, report_file)
+                self._report.generation = self._finish(writing)
+                self._report.seconds = {**self._seconds, "total": time.perf_counter() - start}
+                report_file.write([self._last_line()])
         finally:
             if self._collection is not None:
                 self._collection.close()  # unfinished, unless it was published: the next run goes on with it
-            tidy(self._store)
-        return self._receipt
+            remove_old_reports(self._store)
+        return self._report
 
     def _resume(self) -> None:
         """Take up an interrupted run's generation, if it was to become the same."""
@@ -183,9 +207,9 @@ class _Run:
         fields: dict[str, FieldType] = {name: kind for name, kind in described.items() if kind != "text"}
         return {**(live.indexed if live else {}), **INDEXED_FIELDS, **fields}
 
-    def _receipt_path(self, plan: Plan) -> Path | None:
-        """Where to tell every file's fate; a run that changes nothing leaves the store's own receipts alone."""
-        home = receipts_of(self._store)
+    def _report_path(self, plan: Plan) -> Path | None:
+        """Where to tell every file's outcome; a run that changes nothing leaves the store's own reports alone."""
+        home = self._store.report_directory()
         if self._options.report is not None or home is None:
             return self._options.report
         return home / f"{self._info.name}.jsonl" if self._resumed or not plan.empty else None
@@ -202,27 +226,27 @@ class _Run:
             "started": self._now.isoformat(timespec="microseconds"),
         }
 
-    def _fill(self, writing: Writing, plan: Plan, told: ReceiptFile) -> None:
+    def _fill(self, writing: Writing, plan: Plan, report_file: ReportFile) -> None:
         """Do what the plan says."""
-        writing.take_over(plan)
+        writing.reuse(plan)
         writing.remove(plan.removed)
         writing.describe(plan.unchanged)
         if plan.encode:
-            self._encode_all(plan.encode, writing, told)
+            self._encode_all(plan.encode, writing, report_file)
         if self._metadata is not None:
-            self._receipt.undescribed = self._found.undescribed(self._metadata)
-        if self._receipt.skipped and not self._receipt.usable:
-            first = self._receipt.skipped[0]
+            self._report.undescribed = self._found.undescribed(self._metadata)
+        if self._report.skipped and not self._report.usable:
+            first = self._report.skipped[0]
             folders = ", ".join(str(folder) for folder in self._found.sources.read.values())
             raise SourceError(
-                f"none of the {len(self._receipt.skipped):,} images in {folders} could be used "
+                f"none of the {len(self._report.skipped):,} images in {folders} could be used "
                 f"(the first, {path_fields(first.relative)['path']}: {first.what})",
                 "name a folder of readable images",
             )
 
-    def _encode_all(self, files: Sequence[ImageFile], writing: Writing, told: ReceiptFile) -> None:
+    def _encode_all(self, files: Sequence[ImageFile], writing: Writing, report_file: ReportFile) -> None:
         first_of: dict[str, ImageFile] = {}
-        twins: list[Takeover] = []
+        repeated: list[Reuse] = []
 
         def is_first(image: Loaded) -> bool:
             """Whether this content comes for the first time in this run; other images of it take its vectors over."""
@@ -232,28 +256,28 @@ class _Run:
             origin = Known(
                 writing.identity(first), first.source, first.relative, first.bytes, first.mtime_ns, image.sha256
             )
-            twins.append(Takeover(image.file, origin, "copied"))
+            repeated.append(Reuse(image.file, origin, "copied"))
             return False
 
         def on_skipped(entry: Skipped) -> None:
             if entry.reason != UNREADABLE:
                 writing.forget_content(entry)
-            told.write([skipped_line("skipped", entry)])
+            report_file.write([skipped_line("skipped", entry)])
             self._skip(entry)
 
         for images, vectors in encode_files(files, self._bundle, self._options, self._seconds, is_first, on_skipped):
             start = time.perf_counter()
             writing.add(images, vectors)
             self._seconds["upsert"] += time.perf_counter() - start
-        writing.take_over(Plan(takeovers=twins))
+        writing.reuse(Plan(reused=repeated))
 
     def _skip(self, entry: Skipped) -> None:
         """Note a file that cannot be used; too many of them end the run."""
-        self._receipt.skipped.append(entry)
+        self._report.skipped.append(entry)
         total = sum(len(listing.files) for listing in self._found.listings.values())
-        if len(self._receipt.skipped) > max(self._options.max_skipped * total, 100):
+        if len(self._report.skipped) > max(self._options.max_skipped * total, 100):
             raise SourceError(
-                f"{len(self._receipt.skipped):,} of {total:,} images could not be used "
+                f"{len(self._report.skipped):,} of {total:,} images could not be used "
                 f"(the last, {path_fields(entry.relative)['path']}: {entry.what})",
                 "check the folder, or allow a larger share with --max-skipped",
             )
@@ -265,12 +289,12 @@ class _Run:
         collection, start = self._collection, time.perf_counter()
         collection.optimize()
         optimised = time.perf_counter()
-        self._receipt.duplicates = mark_duplicates(collection, writing.written)
+        self._report.duplicates = mark_duplicates(collection, writing.written)
         self._seconds |= {"optimise": optimised - start, "compare": time.perf_counter() - optimised}
         try:
             writing.check()
             if self._found.base is None:
-                self._receipt.inspection = inspect(collection, self._bundle).to_json()
+                self._report.inspection = inspect(collection, self._bundle).to_json()
         except UnfitGeneration:
             self._store.discard(collection)  # not to be gone on with
             raise
@@ -278,17 +302,17 @@ class _Run:
             # What was encoded stays if it is refused, so that a rerun may allow more.
             quality = compare(self._store, self._found.live, collection, self._bundle, self._options.captions)
             if quality is not None:
-                self._receipt.quality = quality.to_json()
+                self._report.quality = quality.to_json()
                 quality.check(self._options.max_loss)
         self._before_publishing()
-        self._store.publish(collection, Counter(entry.reason for entry in self._receipt.skipped))
+        self._store.publish(collection, Counter(entry.reason for entry in self._report.skipped))
         return collection.info.name
 
     def _last_line(self) -> Line:
-        seconds = {stage: round(value, 3) for stage, value in self._receipt.seconds.items()}
+        seconds = {stage: round(value, 3) for stage, value in self._report.seconds.items()}
         return {
             "kind": "end",
-            "generation": self._receipt.generation,
-            "counts": self._receipt.counts(),
+            "generation": self._report.generation,
+            "counts": self._report.counts(),
             "seconds": seconds,
         }

@@ -18,9 +18,9 @@ from sceneseek.options import bundle_option, device_option, index_option, json_o
 from sceneseek.picture import MAX_PIXELS
 
 if TYPE_CHECKING:
+    from sceneseek_indexer.move import MoveReport
     from sceneseek_indexer.options import BuildOptions
-    from sceneseek_indexer.receipt import Receipt
-    from sceneseek_indexer.transfer import TransferReceipt
+    from sceneseek_indexer.report import IndexReport
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -157,17 +157,16 @@ def index(
     if dry_run and (choices["report"] is not None or choices["rebuild"]):
         raise click.UsageError("--dry-run writes nothing: it goes with neither --report nor --rebuild")
     from sceneseek.bundle import Bundle  # noqa: PLC0415
-    from sceneseek.store import open_store  # noqa: PLC0415
-    from sceneseek_indexer.build import index_folders  # noqa: PLC0415 - these so that --help answers at once
-    from sceneseek_indexer.dry_run import foresee  # noqa: PLC0415
-    from sceneseek_indexer.sources import Folder, every_folder  # noqa: PLC0415
+    from sceneseek.store import open_store  # noqa: PLC0415 - these so that --help answers at once
+    from sceneseek_indexer.build import dry_run_folders, index_folders  # noqa: PLC0415
+    from sceneseek_indexer.source_scan import Folder, every_folder  # noqa: PLC0415
 
     options = _options(**choices)
     os.nice(nice)
     graphs, store = Bundle.load(bundle), open_store(index_url)
     named = [Folder.parse(folder) for folder in folders] or every_folder(store)
     if dry_run:
-        _show(foresee(named, graphs, store, options), as_json)
+        _show(dry_run_folders(named, graphs, store, options), as_json)
         return
     with _stop_signals() as stop:
         _show(index_folders(named, graphs, store, options, before_publishing=stop.hold), as_json)
@@ -199,7 +198,7 @@ def watch(
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415 - as above
-    from sceneseek_indexer.sources import Folder  # noqa: PLC0415
+    from sceneseek_indexer.source_scan import Folder  # noqa: PLC0415
     from sceneseek_indexer.watch import Watch  # noqa: PLC0415
 
     options = _options(rebuild=False, **choices)
@@ -259,14 +258,14 @@ def move(source: str, target: str, no_wait: bool, as_json: bool) -> None:
     Both are URLs as --index takes them. The index FROM stays as it is.
     """
     from sceneseek.store import open_store  # noqa: PLC0415 - as above
-    from sceneseek_indexer.transfer import transfer  # noqa: PLC0415
+    from sceneseek_indexer.move import move  # noqa: PLC0415
 
-    _show(transfer(open_store(source), open_store(target), not no_wait), as_json)
+    _show(move(open_store(source), open_store(target), not no_wait), as_json)
 
 
 def _options(include: tuple[str, ...], exclude: tuple[str, ...], no_wait: bool, **choices: Any) -> BuildOptions:
     from sceneseek_indexer.options import BuildOptions  # noqa: PLC0415 - as above
-    from sceneseek_indexer.patterns import Patterns  # noqa: PLC0415
+    from sceneseek_indexer.walk import Patterns  # noqa: PLC0415
 
     return BuildOptions(patterns=Patterns(include, exclude), wait=not no_wait, **choices)
 
@@ -286,7 +285,7 @@ def _list_generations(index_url: str, as_json: bool) -> None:
         click.echo(f"nothing is indexed in {store.url}: {missing_index_hint(store.url)}")
 
 
-def _show(report: Receipt | TransferReceipt, as_json: bool, indent: int | None = 2) -> None:
+def _show(report: IndexReport | MoveReport, as_json: bool, indent: int | None = 2) -> None:
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=indent, ensure_ascii=False))
         return

@@ -15,7 +15,7 @@ from sceneseek.vectors import Vectors
 from sceneseek_indexer.load import Loaded, content_hash, load
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.pipeline import batched, bounded_map
-from sceneseek_indexer.plan import Place, place
+from sceneseek_indexer.sync_plan import Place, place
 from sceneseek_indexer.walk import ImageFile, Skipped
 
 Wanted = Callable[[Loaded], bool]

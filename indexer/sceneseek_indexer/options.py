@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sceneseek.picture import MAX_PIXELS
 from sceneseek.runtime import Device
-from sceneseek_indexer.patterns import Patterns
 from sceneseek_indexer.sidecar import Sidecar
+from sceneseek_indexer.walk import Patterns
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,50 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sceneseek.errors import SourceError
+from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore import GitIgnorePatternError
+
+from sceneseek.errors import InvalidRequest, SourceError
 from sceneseek.picture import extensions, lacking_plugins
-from sceneseek_indexer.patterns import Patterns
+
+
+class Patterns:
+    """The `include` and `exclude` patterns of a run.
+
+    Raises:
+        InvalidRequest: one of them is no pattern.
+    """
+
+    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
+        self._include = _spec(include) if include else None
+        self._exclude = _spec(exclude) if exclude else None
+
+    def wants(self, relative: str) -> bool:
+        """Whether the file at this path belongs into the index."""
+        if self._exclude is not None and self._exclude.match_file(relative):
+            return False
+        return self._include is None or self._include.match_file(relative)
+
+    def enters(self, relative: str) -> bool:
+        """Whether the folder at this path may hold files that are wanted."""
+        return self._exclude is None or not self._exclude.match_file(f"{relative}/")
+
+
+def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
+    for pattern in patterns:
+        try:
+            usable = any(part.include is not None for part in GitIgnoreSpec.from_lines([pattern]).patterns)
+        except GitIgnorePatternError:
+            usable = False
+        if not usable:
+            hint = "write one as in a .gitignore, such as '*.png' or 'raw/'"
+            raise InvalidRequest(f"{pattern!r} is no pattern", hint)
+    return GitIgnoreSpec.from_lines(patterns)
+
 
 # The reason of what may be there but could not be looked at: nothing in the index is given up for it.
 UNREADABLE = "unreadable"

@@ -15,8 +15,8 @@ from sceneseek.errors import IndexUnavailable, SceneseekError
 from sceneseek.store import VectorStore
 from sceneseek_indexer.build import index_folders
 from sceneseek_indexer.options import BuildOptions
-from sceneseek_indexer.receipt import Receipt
-from sceneseek_indexer.sources import Folder
+from sceneseek_indexer.report import IndexReport
+from sceneseek_indexer.source_scan import Folder
 from sceneseek_indexer.walk import list_images
 
 Looks = dict[tuple[str, str], tuple[int, int]]
@@ -42,11 +42,11 @@ class Watch:
     store: VectorStore
     options: BuildOptions
     on_error: Callable[[str], None]
-    on_report: Callable[[Receipt], None]
+    on_report: Callable[[IndexReport], None]
     before_publishing: Callable[[], None] = lambda: None
     _seen: Looks | None = field(default=None, init=False)
     _indexed: Looks = field(default_factory=dict, init=False)
-    _told: str = field(default="", init=False)
+    _last_error: str = field(default="", init=False)
 
     def look(self) -> None:
         """One look, and a run if something has changed and come to rest."""
@@ -61,7 +61,7 @@ class Watch:
             if resting != done:
                 self._run(resting, moving)
         except (SceneseekError, OSError) as error:
-            self._tell(str(error))
+            self._report_error(str(error))
 
     def _look(self) -> Looks:
         found: Looks = {}
@@ -76,7 +76,7 @@ class Watch:
         for root, relative in moving:
             withheld.setdefault(root, set()).add(relative)
         try:
-            receipt = index_folders(
+            report = index_folders(
                 self.folders, self.bundle, self.store, self.options, withheld, self.before_publishing
             )
         except IndexUnavailable:
@@ -86,10 +86,10 @@ class Watch:
             raise
         # Folders are forgotten once; then the index does not hold their images any more.
         self.options = replace(self.options, forget=())
-        self._indexed, self._told = resting, ""
-        self.on_report(receipt)
+        self._indexed, self._last_error = resting, ""
+        self.on_report(report)
 
-    def _tell(self, message: str) -> None:
-        if message != self._told:
+    def _report_error(self, message: str) -> None:
+        if message != self._last_error:
             self.on_error(message)
-        self._told = message
+        self._last_error = message

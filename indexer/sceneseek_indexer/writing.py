@@ -1,4 +1,4 @@
-"""All changes of a generation: points in, points out, each reported to the receipt once it is durable.
+"""All changes of a generation: points in, points out, each reported to the report once it is durable.
 
 The generation is begun with the first change, so a run that has nothing to write creates and copies nothing.
 """
@@ -14,13 +14,11 @@ from sceneseek.payload import folders, path_fields, point_id
 from sceneseek.store import Collection, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.vectors import Vectors
 from sceneseek_indexer.duplicates import FIELD as DUPLICATES
-from sceneseek_indexer.known import Known
 from sceneseek_indexer.load import Loaded
 from sceneseek_indexer.pipeline import batched
-from sceneseek_indexer.plan import Place, Plan, Takeover
-from sceneseek_indexer.receipt import Receipt
-from sceneseek_indexer.receipt_file import ReceiptFile, file_line
+from sceneseek_indexer.report import IndexReport, ReportFile, file_line
 from sceneseek_indexer.sidecar import Sidecar
+from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse
 from sceneseek_indexer.walk import ImageFile, Skipped
 
 _BATCH = 256
@@ -35,8 +33,8 @@ class Writing:
         info: of the generation.
         begin: gives the generation, and begins it when it is called for the first time.
         known: what it holds at the beginning.
-        receipt: is counted up.
-        told: is written to.
+        report: is counted up.
+        report_file: is written to.
         started: when the run began.
         metadata: what is known of the images of the folders that are read; None leaves what the index knows.
 
@@ -49,12 +47,12 @@ class Writing:
         info: CollectionInfo,
         begin: Callable[[], Collection],
         known: Mapping[Place, Known],
-        receipt: Receipt,
-        told: ReceiptFile,
+        report: IndexReport,
+        report_file: ReportFile,
         started: datetime,
         metadata: Sidecar | None = None,
     ) -> None:
-        self._begin, self._receipt, self._told = begin, receipt, told
+        self._begin, self._report, self._report_file = begin, report, report_file
         self._labels = [source.label for source in info.sources]
         self._ids = {image.id for image in known.values()}
         self._started = started.isoformat(timespec="microseconds")
@@ -65,26 +63,26 @@ class Writing:
         """The id of a file's point."""
         return point_id(file.relative, self._labels[file.source])
 
-    def take_over(self, plan: Plan) -> None:
+    def reuse(self, plan: Plan) -> None:
         """Write the images whose vectors the generation holds, and remove those that were renamed.
 
         Killed at any moment, what is left leads the next run to the same end: a renamed image's old point
         goes before its new one comes, so at worst its vector is computed again.
         """
         # Where two files have changed places, each one's vectors are overwritten by the other's: read them first.
-        saved = self._stored([t.origin.id for t in plan.takeovers if t.origin.id in plan.overwritten])
-        for kept in batched((t for t in plan.takeovers if t.fate != "renamed"), _BATCH):
+        saved = self._stored([t.origin.id for t in plan.reused if t.origin.id in plan.overwritten])
+        for kept in batched((t for t in plan.reused if t.outcome != "renamed"), _BATCH):
             self._write_over(kept, saved)
-        for renamed in batched((t for t in plan.takeovers if t.fate == "renamed"), _BATCH):
+        for renamed in batched((t for t in plan.reused if t.outcome == "renamed"), _BATCH):
             self._write_over(renamed, saved)
 
     def remove(self, images: Iterable[Known]) -> None:
         """Remove images whose files are gone."""
         for batch in batched(images, _BATCH):
-            # Told first: if the run is killed in between, the next one finds them gone again and tells it again.
-            self._told.write([file_line("removed", image) for image in batch])
+            # Reported first: if the run is killed in between, the next one finds them gone again and reports it again.
+            self._report_file.write([file_line("removed", image) for image in batch])
             self._delete([image.id for image in batch])
-            self._receipt.removed += len(batch)
+            self._report.removed += len(batch)
 
     def forget_content(self, entry: Skipped) -> None:
         """Remove what was indexed at a place whose file now holds something that cannot be used."""
@@ -100,8 +98,8 @@ class Writing:
             metadata = self._described(image.file, before.get(self.identity(image.file), {}))
             points.append(self._point(image.file, joint, head, {**facts, "dhash": image.dhash, "metadata": metadata}))
         self._upsert(points)
-        self._receipt.indexed += len(images)
-        self._told.write(
+        self._report.indexed += len(images)
+        self._report_file.write(
             [file_line("indexed", i.file, point.id, i.sha256) for i, point in zip(images, points, strict=True)]
         )
 
@@ -113,7 +111,7 @@ class Writing:
             self._collection.set_payload(
                 {image.id: {"metadata": self._metadata.metadata(image.relative)} for image in batch}
             )
-            self._receipt.described += len(batch)
+            self._report.described += len(batch)
 
     @property
     def _collection(self) -> Collection:
@@ -128,12 +126,12 @@ class Writing:
         if self._metadata is None:
             return before
         known = self._metadata.metadata(file.relative)
-        self._receipt.described += bool(known)
+        self._report.described += bool(known)
         return known
 
     def foreseen(self, plan: Plan) -> set[str]:
         """The ids of the images that the generation holds and, beside them, of those that it may hold in the end."""
-        coming = (*plan.encode, *(takeover.file for takeover in plan.takeovers))
+        coming = (*plan.encode, *(reuse.file for reuse in plan.reused))
         return self._ids | {self.identity(file) for file in coming}
 
     def check(self) -> None:
@@ -145,25 +143,25 @@ class Writing:
                 "index the folder again; the live generation was left as it is",
             )
 
-    def _write_over(self, takeovers: Sequence[Takeover], saved: _Stored) -> None:
-        stored = self._stored([t.origin.id for t in takeovers if t.origin.id not in saved]) | saved
+    def _write_over(self, reused: Sequence[Reuse], saved: _Stored) -> None:
+        stored = self._stored([t.origin.id for t in reused if t.origin.id not in saved]) | saved
         points = []
-        for takeover in takeovers:
-            record, vectors = stored[takeover.origin.id]
+        for reuse in reused:
+            record, vectors = stored[reuse.origin.id]
             facts = {k: v for k, v in record.payload.items() if k not in ("path_bytes", DUPLICATES)}
-            before = {} if takeover.fate == "copied" else facts.get("metadata", {})
-            facts["metadata"] = self._described(takeover.file, before)
-            points.append(self._point(takeover.file, vectors.joint, vectors.head, facts))
-        moved = [takeover.origin.id for takeover in takeovers if takeover.fate == "renamed"]
+            before = {} if reuse.outcome == "copied" else facts.get("metadata", {})
+            facts["metadata"] = self._described(reuse.file, before)
+            points.append(self._point(reuse.file, vectors.joint, vectors.head, facts))
+        moved = [reuse.origin.id for reuse in reused if reuse.outcome == "renamed"]
         if moved:
             self._delete(moved)
         self._upsert(points)
         lines = []
-        for takeover, point in zip(takeovers, points, strict=True):
-            self._receipt.add(takeover.fate)
-            origin = takeover.origin if takeover.fate != "touched" else None
-            lines.append(file_line(takeover.fate, takeover.file, point.id, takeover.origin.sha256, origin))
-        self._told.write(lines)
+        for reuse, point in zip(reused, points, strict=True):
+            self._report.add(reuse.outcome)
+            origin = reuse.origin if reuse.outcome != "touched" else None
+            lines.append(file_line(reuse.outcome, reuse.file, point.id, reuse.origin.sha256, origin))
+        self._report_file.write(lines)
 
     def _stored(self, ids: Sequence[str]) -> _Stored:
         wanted = list(dict.fromkeys(ids))

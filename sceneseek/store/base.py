@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from sceneseek.filters import Filter
@@ -236,6 +237,9 @@ class VectorStore(Protocol):
         Raises:
             IndexUnavailable: it is gone.
         """
+
+    def report_directory(self) -> Path | None:
+        """Where reports of indexing runs are kept beside the generations; None where there is no such directory."""
 
     def discard(self, collection: Collection) -> None:
         """Close and remove a generation that `create` began and that will not be published."""

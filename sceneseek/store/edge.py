@@ -282,6 +282,10 @@ class EdgeStore:
             raise IndexUnavailable(f"the index {self.root} has lost its generation {name}", "index the folder again")
         return int(raw["points"])
 
+    def report_directory(self) -> Path:
+        """See `VectorStore.report_directory`."""
+        return self.root / "reports"
+
     def discard(self, collection: Collection) -> None:
         """See `VectorStore.discard`."""
         self._check_lease()

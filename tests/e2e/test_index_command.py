@@ -45,12 +45,12 @@ def test_a_dry_run_then_a_run_that_prunes(sceneseek: CommandLine, tmp_path: Path
     pruned = sceneseek("index", "photos", "--prune", "--json", "--exclude", "shapes/")
     counts = json.loads(pruned.stdout)
     assert (counts["removed"], counts["gone"], counts["unchanged"], counts["excluded"]) == (5, 0, 7, 1)
-    fates = {
-        line["path"]: line["fate"]
+    outcomes = {
+        line["path"]: line["outcome"]
         for line in map(json.loads, Path("report.jsonl").read_text().splitlines())
-        if "fate" in line
+        if "outcome" in line
     }
-    assert (fates["circle.png"], fates["scenes/sea.jpg"]) == ("renamed", "gone")
+    assert (outcomes["circle.png"], outcomes["scenes/sea.jpg"]) == ("renamed", "gone")
 
 
 def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from sceneseek.bundle import Bundle
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
-from sceneseek_indexer.transfer import transfer
+from sceneseek_indexer.move import move
 from tests.played_qdrant import PlayedQdrant
 
 SCENESEEK = Path(sys.executable).with_name("sceneseek")
@@ -71,7 +71,7 @@ def played(index_url: str, tmp_path_factory: pytest.TempPathFactory) -> PlayedQd
     with server.serving(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)
         target = QdrantStore(server.url, QdrantSettings(prefer_grpc="no"))
-        transfer(open_store(f"file:{copy}"), target)
+        move(open_store(f"file:{copy}"), target)
         target.close()
     return server
 

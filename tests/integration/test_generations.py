@@ -17,8 +17,8 @@ from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import Point, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_indexer.generation_check import inspect
 from sceneseek_indexer.generations import generations, roll_back
-from sceneseek_indexer.inspection import inspect
 from tests.command_line import CommandLine
 from tests.drawing import NAMES
 from tests.integration.test_models import other_image_graph
@@ -111,7 +111,7 @@ def test_a_generation_that_finds_captions_worse_is_refused_and_may_be_allowed(
     first = index_folder(gallery, bundle, store)
     other = other_image_graph(bundle, tmp_path / "other")
     found: Iterator[float] = iter([80.0, 70.0, 80.0, 70.0])  # of the old and of the new one, twice
-    monkeypatch.setattr("sceneseek_indexer.quality.recall_at_5", lambda *_: next(found))
+    monkeypatch.setattr("sceneseek_indexer.generation_check.recall_at_5", lambda *_: next(found))
     with pytest.raises(IndexUnavailable, match=r"fall by 10\.00 from 80\.00 to 70\.00, over 2.*--max-loss"):
         index_folder(gallery, other, store, BuildOptions(captions=captions))
     assert store.live() == first.generation
@@ -126,19 +126,19 @@ def test_quality_is_measured_by_the_answers_of_either_bundle(
 ) -> None:
     index_folder(gallery, bundle, store)
     options = BuildOptions(captions=captions, max_loss=100)
-    receipt = index_folder(gallery, other_image_graph(bundle, tmp_path / "other"), store, options)
-    assert receipt.quality is not None
-    assert receipt.quality["captions"] == len(NAMES)
-    assert 0 < receipt.quality["before"] <= 100
-    assert any("recall@5" in line for line in receipt.lines())
+    report = index_folder(gallery, other_image_graph(bundle, tmp_path / "other"), store, options)
+    assert report.quality is not None
+    assert report.quality["captions"] == len(NAMES)
+    assert 0 < report.quality["before"] <= 100
+    assert any("recall@5" in line for line in report.lines())
 
 
 @pytest.mark.parametrize("broken", ["zero", "not a number"])
 def test_a_generation_with_a_broken_vector_does_not_go_live(
     bundle: Bundle, gallery: Path, store: VectorStore, broken: str
 ) -> None:
-    receipt = index_folder(gallery, bundle, store)
-    info = next(info for info in store.generations() if info.name == receipt.generation)
+    report = index_folder(gallery, bundle, store)
+    info = next(info for info in store.generations() if info.name == report.generation)
     with store.writing():
         collection = store.create(replace(info, name="broken"), base=info.name)
         try:

@@ -22,12 +22,12 @@ from sceneseek.bundle import Bundle
 from sceneseek.store import open_store
 
 store = open_store(sys.argv[3])
-receipt = index_folder(Path(sys.argv[1]), Bundle.load(Path(sys.argv[2])), store, BuildOptions("cpu", workers=2))
+report = index_folder(Path(sys.argv[1]), Bundle.load(Path(sys.argv[2])), store, BuildOptions("cpu", workers=2))
 status = Path("/proc/self/status").read_text()
 peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 collection = store.open(store.live())
 indexed = [record.payload for record in collection.scroll()]
-print(json.dumps({"peak": peak, "receipt": receipt.to_json(), "indexed": indexed}))
+print(json.dumps({"peak": peak, "report": report.to_json(), "indexed": indexed}))
 """
 
 
@@ -37,7 +37,7 @@ def test_every_hostile_file_is_named_with_its_reason_and_memory_stays_under_a_gi
 ) -> None:
     photos = tmp_path / "photos"
     kinds = build_hostile(photos)
-    assert sum(1 for fate in kinds.values() if fate is not None) >= 40
+    assert sum(1 for outcome in kinds.values() if outcome is not None) >= 40
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, photos, bundle.path, f"file:{tmp_path}/index"],
         capture_output=True,
@@ -47,13 +47,15 @@ def test_every_hostile_file_is_named_with_its_reason_and_memory_stays_under_a_gi
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    shown = {path_fields(name)["path"]: fate for name, fate in kinds.items()}
-    skipped = {entry["path"]: entry["reason"] for entry in told["receipt"]["skipped"]}
-    assert skipped == {name: fate for name, fate in shown.items() if fate is not None}
-    assert all(entry["what"].isprintable() for entry in told["receipt"]["skipped"])
-    assert {payload["path"] for payload in told["indexed"]} == {name for name, fate in shown.items() if fate is None}
+    shown = {path_fields(name)["path"]: outcome for name, outcome in kinds.items()}
+    skipped = {entry["path"]: entry["reason"] for entry in told["report"]["skipped"]}
+    assert skipped == {name: outcome for name, outcome in shown.items() if outcome is not None}
+    assert all(entry["what"].isprintable() for entry in told["report"]["skipped"])
+    assert {payload["path"] for payload in told["indexed"]} == {
+        name for name, outcome in shown.items() if outcome is None
+    }
     assert told["peak"] < 1_000_000_000
-    lines = (tmp_path / "index" / "reports" / f"{told['receipt']['generation']}.jsonl").read_text().splitlines()
-    fates = {line["path"]: line["fate"] for line in map(json.loads, lines) if line["kind"] == "file"}
-    assert fates.keys() == shown.keys()
-    assert {name for name, fate in fates.items() if fate == "skipped"} == skipped.keys()
+    lines = (tmp_path / "index" / "reports" / f"{told['report']['generation']}.jsonl").read_text().splitlines()
+    outcomes = {line["path"]: line["outcome"] for line in map(json.loads, lines) if line["kind"] == "file"}
+    assert outcomes.keys() == shown.keys()
+    assert {name for name, outcome in outcomes.items() if outcome == "skipped"} == skipped.keys()

@@ -18,10 +18,9 @@ from sceneseek.bundle import Bundle
 from sceneseek.errors import InvalidRequest, SourceError
 from sceneseek.payload import point_id, relative_path, source_file
 from sceneseek.store import Source, VectorStore, open_store
-from sceneseek_indexer.build import BuildOptions, index_folder, index_folders
-from sceneseek_indexer.dry_run import foresee
-from sceneseek_indexer.patterns import Patterns
-from sceneseek_indexer.sources import Folder
+from sceneseek_indexer.build import BuildOptions, dry_run_folders, index_folder, index_folders
+from sceneseek_indexer.source_scan import Folder
+from sceneseek_indexer.walk import Patterns
 from tests.drawing import NAMES
 
 Noise = Callable[[int, int], Image.Image]
@@ -67,7 +66,7 @@ def contents(store: VectorStore) -> dict[tuple[int, str], Any]:
         collection.close()
 
 
-def receipt_lines(store: VectorStore) -> list[dict[str, Any]]:
+def report_lines(store: VectorStore) -> list[dict[str, Any]]:
     text = Path(f"{store.url.removeprefix('file:')}/reports/{store.live()}.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
 
@@ -75,8 +74,8 @@ def receipt_lines(store: VectorStore) -> list[dict[str, Any]]:
 def test_only_what_changed_is_encoded(bundle: Bundle, photos: Path, store: VectorStore, noise: Noise) -> None:
     noise(90, 60).save(photos / "new.png")
     noise(91, 61).save(photos / "shapes/red circle.png")
-    receipt = index_folder(photos, bundle, store)
-    assert (receipt.indexed, receipt.unchanged, receipt.removed) == (2, len(NAMES) - 1, 0)
+    report = index_folder(photos, bundle, store)
+    assert (report.indexed, report.unchanged, report.removed) == (2, len(NAMES) - 1, 0)
     assert {path for _, path in contents(store)} == {*NAMES, "new.png"}
 
 
@@ -87,8 +86,8 @@ def test_renamed_touched_and_copied_images_keep_their_vectors_without_being_deco
     (photos / "scenes").rename(photos / "views")
     os.utime(photos / "shapes/red circle.png")
     shutil.copy(photos / "shapes/blue square.png", photos / "square.png")
-    receipt = index_folder(photos, bundle, store)
-    assert (receipt.renamed, receipt.touched, receipt.copied, receipt.indexed, receipt.gone) == (7, 1, 1, 0, 0)
+    report = index_folder(photos, bundle, store)
+    assert (report.renamed, report.touched, report.copied, report.indexed, report.gone) == (7, 1, 1, 0, 0)
     after = contents(store)
     expected = {(0, path.replace("scenes/", "views/")): vector for (_, path), vector in before.items()}
     expected[0, "square.png"] = before[0, "shapes/blue square.png"]
@@ -96,7 +95,7 @@ def test_renamed_touched_and_copied_images_keep_their_vectors_without_being_deco
     for at, vector in expected.items():
         np.testing.assert_allclose(after[at], vector, atol=1e-6)
     again = index_folder(photos, bundle, store)
-    assert (again.unchanged, again.generation) == (len(NAMES) + 1, receipt.generation)
+    assert (again.unchanged, again.generation) == (len(NAMES) + 1, report.generation)
 
 
 def test_two_images_that_change_places_change_vectors(
@@ -115,13 +114,13 @@ def test_two_images_that_change_places_change_vectors(
 
 
 def test_the_same_picture_twice_in_a_new_folder_is_encoded_once(bundle: Bundle, tmp_path: Path, noise: Noise) -> None:
-    folder = tmp_path / "twins"
+    folder = tmp_path / "repeated"
     folder.mkdir()
     noise(30, 30).save(folder / "a.png")
     shutil.copy(folder / "a.png", folder / "b.png")
     store = open_store(f"file:{tmp_path}/new")
-    receipt = index_folder(folder, bundle, store)
-    assert (receipt.indexed, receipt.copied) == (1, 1)
+    report = index_folder(folder, bundle, store)
+    assert (report.indexed, report.copied) == (1, 1)
     assert {path for _, path in contents(store)} == {"a.png", "b.png"}
 
 
@@ -132,7 +131,7 @@ def test_what_is_gone_stays_until_pruned(bundle: Bundle, photos: Path, store: Ve
     assert "gone 1: pass --prune to remove them from the index" in kept.lines()
     pruned = index_folder(photos, bundle, store, BuildOptions(prune=True))
     assert (pruned.gone, pruned.removed, len(contents(store))) == (0, 1, len(NAMES) - 1)
-    assert [line["path"] for line in receipt_lines(store) if line.get("fate") == "removed"] == ["scenes/sea.jpg"]
+    assert [line["path"] for line in report_lines(store) if line.get("outcome") == "removed"] == ["scenes/sea.jpg"]
 
 
 @pytest.mark.parametrize("left", ["missing", "empty"])
@@ -150,17 +149,17 @@ def test_a_folder_that_has_vanished_empties_no_index(
 
 def test_a_file_whose_new_content_is_broken_leaves_the_index(bundle: Bundle, photos: Path, store: VectorStore) -> None:
     (photos / "scenes/sea.jpg").write_text("not a picture any more")
-    receipt = index_folder(photos, bundle, store)
-    assert [(entry.relative, entry.reason) for entry in receipt.skipped] == [("scenes/sea.jpg", "not-an-image")]
+    report = index_folder(photos, bundle, store)
+    assert [(entry.relative, entry.reason) for entry in report.skipped] == [("scenes/sea.jpg", "not-an-image")]
     assert (0, "scenes/sea.jpg") not in contents(store)
 
 
 def test_patterns_select_and_excluded_files_are_counted(bundle: Bundle, photos: Path, store: VectorStore) -> None:
     options = BuildOptions(patterns=Patterns(["*.png", "*.jpg"], ["scenes/*", "!scenes/sea.jpg"]), prune=True)
-    receipt = index_folder(photos, bundle, store, options)
+    report = index_folder(photos, bundle, store, options)
     assert {path for _, path in contents(store)} == {*(n for n in NAMES if n.endswith("png")), "scenes/sea.jpg"}
-    assert (receipt.removed, receipt.excluded) == (6, 6)
-    assert {line.get("fate") for line in receipt_lines(store)} == {None, "removed", "unchanged"}
+    assert (report.removed, report.excluded) == (6, 6)
+    assert {line.get("outcome") for line in report_lines(store)} == {None, "removed", "unchanged"}
 
 
 def test_a_dry_run_reports_what_a_run_then_does_and_writes_nothing(
@@ -173,13 +172,13 @@ def test_a_dry_run_reports_what_a_run_then_does_and_writes_nothing(
     held = store.open(str(store.live()))  # as a server would
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
     options = BuildOptions(prune=True)
-    foreseen = foresee([Folder(photos)], bundle, store, options)
+    foreseen = dry_run_folders([Folder(photos)], bundle, store, options)
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
     held.close()
     assert foreseen.planned == [
-        {"fate": "indexed", "source": 0, "path": "new.png"},
-        {"fate": "renamed", "source": 0, "path": "circle.png", "from": "shapes/red circle.png"},
-        {"fate": "removed", "source": 0, "path": "scenes/sea.jpg"},
+        {"outcome": "indexed", "source": 0, "path": "new.png"},
+        {"outcome": "renamed", "source": 0, "path": "circle.png", "from": "shapes/red circle.png"},
+        {"outcome": "removed", "source": 0, "path": "scenes/sea.jpg"},
     ]
     done = index_folder(photos, bundle, store, options)
     assert foreseen.counts() == done.counts()
@@ -190,8 +189,8 @@ def test_several_folders_share_an_index_with_their_own_ids(
 ) -> None:
     other = Path(shutil.copytree(photos / "shapes", tmp_path / "other" / "shapes"))
     noise(30, 30).save(other / "own.png")
-    receipt = index_folder(other, bundle, store)
-    assert (receipt.indexed, receipt.copied) == (1, 5)
+    report = index_folder(other, bundle, store)
+    assert (report.indexed, report.copied) == (1, 5)
     info = store.generations()[-1]
     assert info.sources == (Source("", str(photos)), Source("shapes", str(other)))
     found = contents(store)
@@ -214,8 +213,8 @@ def test_a_folder_that_has_moved_is_forgotten_and_its_images_keep_their_vectors(
     bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, no_encoder: None
 ) -> None:
     moved = photos.rename(tmp_path / "archive")
-    receipt = index_folders([Folder(moved)], bundle, store, BuildOptions(forget=(photos,)))
-    assert (receipt.renamed, receipt.removed) == (len(NAMES), 0)
+    report = index_folders([Folder(moved)], bundle, store, BuildOptions(forget=(photos,)))
+    assert (report.renamed, report.removed) == (len(NAMES), 0)
     assert contents(store).keys() == {(1, name) for name in NAMES}
 
 
@@ -238,11 +237,11 @@ def test_another_image_graph_needs_all_folders_again(
     other = tmp_path / "other"
     other.mkdir()
     noise(30, 30).save(other / "own.png")
-    for attempt in (index_folders, foresee):
+    for attempt in (index_folders, dry_run_folders):
         with pytest.raises(SourceError, match="--forget"):
             attempt([Folder(other)], bundle, store)
-    receipt = index_folders([Folder(photos), Folder(other)], bundle, store)
-    assert receipt.indexed == len(NAMES) + 1
+    report = index_folders([Folder(photos), Folder(other)], bundle, store)
+    assert report.indexed == len(NAMES) + 1
 
 
 def test_the_report_has_every_files_outcome_and_ends_with_the_counts(
@@ -253,20 +252,20 @@ def test_the_report_has_every_files_outcome_and_ends_with_the_counts(
     (photos / "scenes/sea.jpg").unlink()
     (photos / "bad.jpg").write_text("words")
     (photos / "notes.txt").write_text("words")
-    receipt = index_folder(photos, bundle, store)
-    first, *files, last = receipt_lines(store)
-    assert (first["kind"], first["generation"], first["resumed"]) == ("run", receipt.generation, False)
+    report = index_folder(photos, bundle, store)
+    first, *files, last = report_lines(store)
+    assert (first["kind"], first["generation"], first["resumed"]) == ("run", report.generation, False)
     assert first["sources"] == [{"label": "", "folder": str(photos)}]
-    assert (last["kind"], last["counts"]) == ("end", receipt.counts())
-    fates = {line["path"]: line["fate"] for line in files}
-    assert len(fates) == len(files)
+    assert (last["kind"], last["counts"]) == ("end", report.counts())
+    outcomes = {line["path"]: line["outcome"] for line in files}
+    assert len(outcomes) == len(files)
     others = {"new.png": "indexed", "circle.png": "renamed", "scenes/sea.jpg": "gone", "bad.jpg": "skipped"}
     others["notes.txt"] = "ignored"
     moved = "shapes/red circle.png"
-    assert fates == {name: "unchanged" for name in NAMES if name != moved} | others
-    (renamed,) = (line for line in files if line["fate"] == "renamed")
+    assert outcomes == {name: "unchanged" for name in NAMES if name != moved} | others
+    (renamed,) = (line for line in files if line["outcome"] == "renamed")
     assert (renamed["from"], renamed["id"]) == (moved, point_id("circle.png"))
-    assert all("sha256" in line for line in files if line["fate"] not in ("skipped", "ignored"))
+    assert all("sha256" in line for line in files if line["outcome"] not in ("skipped", "ignored"))
 
     own = tmp_path / "own.jsonl"
     index_folder(photos, bundle, store, BuildOptions(report=own))

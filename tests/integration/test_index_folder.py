@@ -42,9 +42,9 @@ def paths(store: VectorStore) -> set[str]:
 
 
 def test_every_image_is_indexed_with_its_facts(bundle: Bundle, photos: Path, store: VectorStore) -> None:
-    receipt = index_folder(photos, bundle, store)
-    assert (receipt.indexed, receipt.unchanged, receipt.skipped) == (len(NAMES), 0, [])
-    collection = store.open(receipt.generation)
+    report = index_folder(photos, bundle, store)
+    assert (report.indexed, report.unchanged, report.skipped) == (len(NAMES), 0, [])
+    collection = store.open(report.generation)
     (record,) = collection.retrieve([point_id("scenes/sunset.jpg")])
     facts = record.payload
     collection.close()
@@ -81,10 +81,10 @@ def test_difficult_names_are_indexed(bundle: Bundle, store: VectorStore, noise: 
     ]
     for name in names:
         noise(20, 20).save(folder / name)
-    receipt = index_folder(folder, bundle, store)
-    assert receipt.skipped == []
+    report = index_folder(folder, bundle, store)
+    assert report.skipped == []
     assert paths(store) == set(names)
-    assert all("\n" not in line for line in receipt.lines())
+    assert all("\n" not in line for line in report.lines())
 
 
 def test_each_bad_file_is_skipped_with_its_reason_and_the_good_ones_are_indexed(
@@ -103,8 +103,8 @@ def test_each_bad_file_is_skipped_with_its_reason_and_the_good_ones_are_indexed(
     (photos / "loop.jpg").symlink_to(photos / "loop.jpg")
     (photos / ".hidden.jpg").write_text("ignored")
     (photos / "notes.txt").write_text("ignored")
-    receipt = index_folder(photos, bundle, store, BuildOptions(max_pixels=100_000))
-    assert {(s.relative, s.reason) for s in receipt.skipped} == {
+    report = index_folder(photos, bundle, store, BuildOptions(max_pixels=100_000))
+    assert {(s.relative, s.reason) for s in report.skipped} == {
         ("text.jpg", "not-an-image"),
         ("empty.png", "empty"),
         ("truncated.jpg", "truncated"),
@@ -114,9 +114,9 @@ def test_each_bad_file_is_skipped_with_its_reason_and_the_good_ones_are_indexed(
         ("outside.png", "link-out"),
         ("loop.jpg", "unreadable"),
     }
-    assert receipt.ignored == 2
+    assert report.ignored == 2
     assert paths(store) == {*NAMES, "inside.png"}
-    assert store.generations()[-1].skipped == Counter(s.reason for s in receipt.skipped)
+    assert store.generations()[-1].skipped == Counter(s.reason for s in report.skipped)
 
 
 @pytest.fixture

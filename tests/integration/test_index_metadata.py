@@ -19,7 +19,7 @@ from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
-from sceneseek_indexer.receipt import Receipt
+from sceneseek_indexer.report import IndexReport
 from sceneseek_indexer.sidecar import Sidecar
 from sceneseek_server.app import create_app
 from sceneseek_server.service import AccessSettings
@@ -41,7 +41,7 @@ def write_copies(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def first(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Receipt]:
+def first(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, IndexReport]:
     """A folder of pictures and their copies beside the drawn gallery, and what indexing it said."""
     home = tmp_path_factory.mktemp("copies")
     photos = draw_gallery(home / "photos")
@@ -52,13 +52,15 @@ def first(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 @pytest.fixture
-def home(first: tuple[Path, Receipt], tmp_path: Path) -> Path:
+def home(first: tuple[Path, IndexReport], tmp_path: Path) -> Path:
     """A copy of all that, to change."""
     return Path(shutil.copytree(first[0], tmp_path / "home", symlinks=True))
 
 
 @pytest.fixture(scope="module")
-def search(bundle: Bundle, first: tuple[Path, Receipt], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
+def search(
+    bundle: Bundle, first: tuple[Path, IndexReport], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Search]:
     copy = shutil.copytree(first[0] / "index", tmp_path_factory.mktemp("searched") / "index")
     pipeline = Search(bundle, open_store(f"file:{copy}"), "cpu")
     yield pipeline
@@ -89,20 +91,20 @@ def groups(store: VectorStore) -> set[frozenset[str]]:
 ALL_COPIES = {frozenset({name, *copies}) for name, copies in COPIES.items()}
 
 
-def test_copies_are_found_and_other_pictures_are_not_taken_for_copies(first: tuple[Path, Receipt]) -> None:
-    _, receipt = first
-    assert (receipt.indexed, receipt.duplicates) == (len(NAMES) + 10, 4)
-    assert any("near-duplicates 4" in line for line in receipt.lines())
+def test_copies_are_found_and_other_pictures_are_not_taken_for_copies(first: tuple[Path, IndexReport]) -> None:
+    _, report = first
+    assert (report.indexed, report.duplicates) == (len(NAMES) + 10, 4)
+    assert any("near-duplicates 4" in line for line in report.lines())
 
 
 def test_an_index_records_near_duplicates(home: Path) -> None:
     assert groups(open_store(f"file:{home}/index")) == ALL_COPIES
 
 
-def test_metadata_is_in_the_index_and_unknown_paths_are_named(first: tuple[Path, Receipt], home: Path) -> None:
-    _, receipt = first
-    assert (receipt.described, receipt.undescribed) == (2, ["nowhere.jpg"])
-    assert "no image at 1 paths of the metadata: nowhere.jpg" in receipt.lines()
+def test_metadata_is_in_the_index_and_unknown_paths_are_named(first: tuple[Path, IndexReport], home: Path) -> None:
+    _, report = first
+    assert (report.described, report.undescribed) == (2, ["nowhere.jpg"])
+    assert "no image at 1 paths of the metadata: nowhere.jpg" in report.lines()
     metadata = {name: p["metadata"] for name, p in payloads(open_store(f"file:{home}/index")).items() if p["metadata"]}
     assert metadata == {
         "1.jpg": {"title": "One", "year": 1999, "tags": ["a", "b"]},
@@ -111,7 +113,7 @@ def test_metadata_is_in_the_index_and_unknown_paths_are_named(first: tuple[Path,
 
 
 # The copied index names the folder that it was made from, so later runs read that one.
-def again(bundle: Bundle, first: tuple[Path, Receipt], home: Path, metadata: str | None = None) -> Receipt:
+def again(bundle: Bundle, first: tuple[Path, IndexReport], home: Path, metadata: str | None = None) -> IndexReport:
     sidecar = None
     if metadata is not None:
         (home / "new.csv").write_text(metadata)
@@ -120,14 +122,14 @@ def again(bundle: Bundle, first: tuple[Path, Receipt], home: Path, metadata: str
 
 
 def test_metadata_that_changed_alone_is_written_without_encoding(
-    bundle: Bundle, first: tuple[Path, Receipt], home: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, first: tuple[Path, IndexReport], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_encoder(*_: object, **__: object) -> None:
         raise AssertionError("an encoder was made although only metadata had changed")
 
     monkeypatch.setattr(sceneseek_indexer.encode, "ImageEncoder", no_encoder)
-    receipt = again(bundle, first, home, "path,title,year\n1.jpg,One,2000\n0.jpg,Zero,1\n")
-    assert (receipt.indexed, receipt.described, receipt.duplicates) == (0, 3, 4)
+    report = again(bundle, first, home, "path,title,year\n1.jpg,One,2000\n0.jpg,Zero,1\n")
+    assert (report.indexed, report.described, report.duplicates) == (0, 3, 4)
     store = open_store(f"file:{home}/index")
     metadata = {name: payload["metadata"] for name, payload in payloads(store).items() if payload["metadata"]}
     assert metadata == {"1.jpg": {"title": "One", "year": 2000}, "0.jpg": {"title": "Zero", "year": 1}}
@@ -135,12 +137,12 @@ def test_metadata_that_changed_alone_is_written_without_encoding(
 
 
 def test_a_run_without_metadata_or_with_the_same_changes_nothing(
-    bundle: Bundle, first: tuple[Path, Receipt], home: Path
+    bundle: Bundle, first: tuple[Path, IndexReport], home: Path
 ) -> None:
     generation = first[1].generation
     for metadata in (None, CSV):
-        receipt = again(bundle, first, home, metadata)
-        assert (receipt.generation, receipt.described) == (generation, 0)
+        report = again(bundle, first, home, metadata)
+        assert (report.generation, report.described) == (generation, 0)
 
 
 def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
@@ -154,8 +156,8 @@ def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
     index_folder(photos, bundle, store, BuildOptions(metadata=sidecar))
     scenery(50).save(photos / "1.jpg")
     (photos / "2 cropped.jpg").unlink()
-    receipt = index_folder(photos, bundle, store, BuildOptions(prune=True))
-    assert (receipt.indexed, receipt.removed, receipt.duplicates) == (1, 1, 2)
+    report = index_folder(photos, bundle, store, BuildOptions(prune=True))
+    assert (report.indexed, report.removed, report.duplicates) == (1, 1, 2)
     assert payloads(store)["1.jpg"]["metadata"] == {"title": "One"}
     assert groups(store) == {frozenset(COPIES["1.jpg"])}
 

@@ -20,7 +20,7 @@ from sceneseek.store import VectorStore, open_store
 from sceneseek.store.edge import EdgeStore
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek_indexer.build import BuildOptions, index_folder, index_folders
-from sceneseek_indexer.sources import Folder
+from sceneseek_indexer.source_scan import Folder
 from sceneseek_indexer.writing import Writing
 from tests.drawing import NAMES, draw_gallery
 from tests.played_qdrant import PlayedQdrant, drop
@@ -74,14 +74,14 @@ def test_a_stopped_run_is_resumed_and_its_report_has_every_outcome(
         index_folder(photos, bundle, store, OPTIONS)
     assert store.live() is None
     (left,) = store.unfinished()
-    receipt = index_folder(photos, bundle, store, OPTIONS)
-    assert (receipt.generation, receipt.indexed, receipt.resumed) == (left.name, len(NAMES), 6)
-    assert "went on with an interrupted run, which had done 6 of them" in receipt.lines()
+    report = index_folder(photos, bundle, store, OPTIONS)
+    assert (report.generation, report.indexed, report.resumed) == (left.name, len(NAMES), 6)
+    assert "went on with an interrupted run, which had done 6 of them" in report.lines()
     told = lines(store)
     assert Counter(line["kind"] for line in told) == {"run": 2, "end": 1, "file": 6 + len(NAMES)}
     second = max(i for i, line in enumerate(told) if line["kind"] == "run")
     assert told[second]["resumed"]
-    assert [line["fate"] for line in told[second + 1 : -1]] == ["indexed"] * len(NAMES)
+    assert [line["outcome"] for line in told[second + 1 : -1]] == ["indexed"] * len(NAMES)
 
 
 def test_the_next_run_reports_work_that_a_killed_run_could_not(
@@ -93,8 +93,8 @@ def test_the_next_run_reports_work_that_a_killed_run_could_not(
     (file,) = Path(f"{store.url.removeprefix('file:')}/reports").iterdir()
     with file.open("a") as torn:
         torn.write('{"kind": "fi')
-    receipt = index_folder(photos, bundle, store, OPTIONS)
-    assert (receipt.indexed, receipt.resumed) == (len(NAMES), 4)
+    report = index_folder(photos, bundle, store, OPTIONS)
+    assert (report.indexed, report.resumed) == (len(NAMES), 4)
     assert lines(store)[-1]["counts"]["indexed"] == len(NAMES)
 
 
@@ -109,14 +109,14 @@ def test_outcomes_other_than_indexed_survive_an_interruption(
     stopping("add", 1)
     with pytest.raises(Stopped):
         index_folder(photos, bundle, store, BuildOptions("cpu", batch=2, prune=True))
-    receipt = index_folder(photos, bundle, store, BuildOptions("cpu", batch=2, prune=True))
-    assert (receipt.renamed, receipt.removed, receipt.indexed) == (1, 1, 4)
-    assert receipt.unchanged == len(NAMES) - 2
-    assert receipt.resumed == 4
+    report = index_folder(photos, bundle, store, BuildOptions("cpu", batch=2, prune=True))
+    assert (report.renamed, report.removed, report.indexed) == (1, 1, 4)
+    assert report.unchanged == len(NAMES) - 2
+    assert report.resumed == 4
     told = lines(store)
     second = max(i for i, line in enumerate(told) if line["kind"] == "run")
-    fates = {line["path"]: line["fate"] for line in told[second + 1 : -1]}
-    assert (fates["ocean.jpg"], fates["scenes/house.bmp"]) == ("renamed", "removed")
+    outcomes = {line["path"]: line["outcome"] for line in told[second + 1 : -1]}
+    assert (outcomes["ocean.jpg"], outcomes["scenes/house.bmp"]) == ("renamed", "removed")
 
 
 def test_after_too_many_skipped_files_nothing_that_was_encoded_is_encoded_again(
@@ -127,9 +127,9 @@ def test_after_too_many_skipped_files_nothing_that_was_encoded_is_encoded_again(
     with pytest.raises(SourceError, match="--max-skipped"):
         index_folder(photos, bundle, store, OPTIONS)
     assert store.live() is None
-    receipt = index_folder(photos, bundle, store, BuildOptions("cpu", max_skipped=1.0))
-    assert receipt.resumed > 0
-    assert (receipt.indexed, len(receipt.skipped)) == (len(NAMES), 150)
+    report = index_folder(photos, bundle, store, BuildOptions("cpu", max_skipped=1.0))
+    assert report.resumed > 0
+    assert (report.indexed, len(report.skipped)) == (len(NAMES), 150)
 
 
 def test_a_run_that_fails_leaves_the_live_generation_as_it_was(
@@ -153,8 +153,8 @@ def test_a_run_with_other_folders_begins_anew(
     other = tmp_path / "other"
     other.mkdir()
     noise(20, 20).save(other / "one.png")
-    receipt = index_folders([Folder(photos), Folder(other)], bundle, store, OPTIONS)
-    assert (receipt.resumed, receipt.indexed) == (0, len(NAMES) + 1)
+    report = index_folders([Folder(photos), Folder(other)], bundle, store, OPTIONS)
+    assert (report.resumed, report.indexed) == (0, len(NAMES) + 1)
     assert store.unfinished() == []
 
 
@@ -167,25 +167,25 @@ def test_an_unfinished_generation_that_is_damaged_is_begun_again(
     for file in tmp_path.glob("index/generations/*/shard/**/*"):
         if file.is_file():
             file.write_bytes(b"damaged")
-    receipt = index_folder(photos, bundle, store, OPTIONS)
-    assert (receipt.resumed, receipt.indexed) == (0, len(NAMES))
+    report = index_folder(photos, bundle, store, OPTIONS)
+    assert (report.resumed, report.indexed) == (0, len(NAMES))
 
 
 def test_of_two_runs_at_once_the_second_waits_and_finds_nothing_left_to_do(
     bundle: Bundle, store: VectorStore, photos: Path
 ) -> None:
-    receipts = []
+    reports = []
 
     def run() -> None:
-        receipts.append(index_folder(photos, bundle, open_store(store.url), OPTIONS))
+        reports.append(index_folder(photos, bundle, open_store(store.url), OPTIONS))
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [(r.indexed, r.unchanged) for r in receipts] == [(len(NAMES), 0), (0, len(NAMES))]
-    assert {r.generation for r in receipts} == {store.live()}
+    assert [(r.indexed, r.unchanged) for r in reports] == [(len(NAMES), 0), (0, len(NAMES))]
+    assert {r.generation for r in reports} == {store.live()}
 
 
 def test_a_server_that_is_lost_again_and_again_costs_no_image_its_encoding(
@@ -219,8 +219,8 @@ def test_a_server_that_is_lost_again_and_again_costs_no_image_its_encoding(
                 index_folder(photos, bundle, store, OPTIONS)
             played.heal()
             assert (store.live(), len(store.unfinished())) == (None, 1)
-        receipt = index_folder(photos, bundle, store, OPTIONS)
-        assert (receipt.indexed, receipt.resumed, store.live()) == (len(NAMES), len(NAMES), receipt.generation)
+        report = index_folder(photos, bundle, store, OPTIONS)
+        assert (report.indexed, report.resumed, store.live()) == (len(NAMES), len(NAMES), report.generation)
     assert encoded == [len(NAMES)]
 
 

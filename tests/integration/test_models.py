@@ -61,10 +61,10 @@ def test_a_generation_that_another_bundle_filled_is_answered_by_that_bundle(
 ) -> None:
     two = other_image_graph(one, tmp_path / "elsewhere" / "two")  # found by the path that the generation names
     before = answering(search)
-    receipt = index_folder(gallery, two, store)
+    report = index_folder(gallery, two, store)
     assert answering(search) == before
     assert search.follower.refresh()
-    assert answering(search) == (two.manifest.fingerprints.bundle, receipt.generation)
+    assert answering(search) == (two.manifest.fingerprints.bundle, report.generation)
     assert search.bundle.path == two.path
 
 

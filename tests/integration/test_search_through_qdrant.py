@@ -14,7 +14,7 @@ from sceneseek.sample_queries import QUERIES
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
-from sceneseek_indexer.transfer import transfer
+from sceneseek_indexer.move import move
 from tests.drawing import NAMES
 from tests.played_qdrant import PlayedQdrant
 
@@ -29,7 +29,7 @@ def played(index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with PlayedQdrant().serving() as server, pytest.MonkeyPatch.context() as patch:
         patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)
         target = QdrantStore(server.url, SETTINGS)
-        transfer(open_store(f"file:{copy}"), target)
+        move(open_store(f"file:{copy}"), target)
         target.close()
         yield server
 
@@ -38,7 +38,7 @@ def opened(bundle: Bundle, played: PlayedQdrant, cache_bytes: int) -> Search:
     return Search(bundle, QdrantStore(played.url, SETTINGS.for_searching(), cache_bytes), "cpu")
 
 
-# Room for all twelve vectors, for four of them, and for none.
+# MemoryBudget for all twelve vectors, for four of them, and for none.
 @pytest.mark.parametrize("cache_bytes", [2**20, 4 * 4 * 400, 0])
 def test_the_ranking_is_the_embedded_engines(
     bundle: Bundle, played: PlayedQdrant, search: Search, cache_bytes: int

@@ -12,8 +12,8 @@ from PIL import Image
 from sceneseek.bundle import Bundle
 from sceneseek.store import open_store
 from sceneseek_indexer.build import BuildOptions
-from sceneseek_indexer.receipt import Receipt
-from sceneseek_indexer.sources import Folder
+from sceneseek_indexer.report import IndexReport
+from sceneseek_indexer.source_scan import Folder
 from sceneseek_indexer.watch import Watch
 
 Noise = Callable[[int, int], Image.Image]
@@ -27,17 +27,17 @@ class Watched:
         self.folder.mkdir()
         self.store = open_store(f"file:{home}/index")
         self.told: list[str] = []
-        self.receipts: list[Receipt] = []
+        self.reports: list[IndexReport] = []
         self.watch = Watch(
-            [Folder(self.folder)], bundle, self.store, BuildOptions("cpu"), self.told.append, self.receipts.append
+            [Folder(self.folder)], bundle, self.store, BuildOptions("cpu"), self.told.append, self.reports.append
         )
 
     def looks(self, count: int) -> list[tuple[int, int]]:
         """So many looks; the runs they led to, each as images indexed and skipped."""
-        before = len(self.receipts)
+        before = len(self.reports)
         for _ in range(count):
             self.watch.look()
-        return [(receipt.indexed, len(receipt.skipped)) for receipt in self.receipts[before:]]
+        return [(report.indexed, len(report.skipped)) for report in self.reports[before:]]
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from sceneseek_indexer.memory import Room
+from sceneseek_indexer.load import MemoryBudget
 
 
 def test_no_more_is_taken_at_once_than_there_is() -> None:
-    room, guard, taken, most = Room(100, much=60), threading.Lock(), [0], [0]
+    room, guard, taken, most = MemoryBudget(100, much=60), threading.Lock(), [0], [0]
 
     def work(units: int) -> None:
         with room.take(units):
@@ -27,7 +27,7 @@ def test_no_more_is_taken_at_once_than_there_is() -> None:
 
 
 def test_a_failure_releases_its_memory() -> None:
-    room = Room(10, much=1)
+    room = MemoryBudget(10, much=1)
     for _ in range(3):
         try:
             with room.take(10):

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from sceneseek.errors import InvalidRequest, SourceError
-from sceneseek_indexer.patterns import Patterns
-from sceneseek_indexer.walk import list_images
+from sceneseek_indexer.walk import Patterns, list_images
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from sceneseek.errors import InvalidRequest, SourceError
 from sceneseek.store import Source
-from sceneseek_indexer.sources import Folder, join_sources
+from sceneseek_indexer.source_scan import Folder, join_sources
 
 
 def test_the_first_folder_has_no_label_and_later_ones_their_names(tmp_path: Path) -> None:

@@ -155,6 +155,9 @@ class QdrantStore:
         finally:
             collection.close()
 
+    def report_directory(self) -> None:
+        """See `VectorStore.report_directory`: a server has none."""
+
     def discard(self, collection: Collection) -> None:
         """See `VectorStore.discard`."""
         collection.close()

@@ -1,4 +1,7 @@
-"""How well a generation finds the images of captions, so that the one before and the one after can be compared."""
+"""Whether a new generation may become live.
+
+Its vectors are whole, approximate search agrees with exact search, and captions are found as well as before.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,84 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption, read_captions
 from sceneseek.encoders import TextEncoder
-from sceneseek.errors import DataError, IndexUnavailable
+from sceneseek.errors import DataError, IndexUnavailable, UnfitGeneration
 from sceneseek.models import find_bundle
 from sceneseek.payload import point_id
 from sceneseek.request import DEFAULT_SHORTLIST
 from sceneseek.reranker import Reranker, best_first
+from sceneseek.sample_queries import QUERIES
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek_indexer.pipeline import batched
 
-_BATCH, _FIRST = 64, 5
+LEAST_RECALL = 0.98
+_LIMIT, _BATCH = 100, 1024
+_LENGTH = 1e-2  # float16 somewhere on the way would still be nearer to 1
+
+_ADVICE = "index the folders again; the live generation was left as it is"
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What was found: how many points were looked at, and the recall of approximate against exact search."""
+
+    points: int
+    recall: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"points": self.points, "recall": round(self.recall, 4)}
+
+
+def inspect(collection: Collection, bundle: Bundle) -> Inspection:
+    """Look at every vector, and search with sample queries.
+
+    Args:
+        collection: optimised, not live yet.
+        bundle: that filled it.
+
+    Raises:
+        UnfitGeneration: a vector is missing or none at all, or too little of what is near is found.
+    """
+    points = _check_vectors(collection)
+    recall = _recall(collection, bundle, min(_LIMIT, points)) if points else 1.0
+    if recall < LEAST_RECALL:
+        raise UnfitGeneration(
+            f"the new generation finds {recall:.3f} of what is nearest, less than {LEAST_RECALL}", _ADVICE
+        )
+    return Inspection(points, recall)
+
+
+def _check_vectors(collection: Collection) -> int:
+    seen = 0
+    for records in batched(collection.scroll(_BATCH), _BATCH):
+        ids = [record.id for record in records]
+        stored = collection.vectors(ids)
+        for identity in ids:
+            vectors = stored.get(identity)
+            if vectors is None or len(vectors.joint) != collection.info.joint:
+                raise UnfitGeneration(f"the new generation lacks the vector of {identity}", _ADVICE)
+            whole = len(vectors.head) == collection.info.head and np.isfinite(vectors.head).all()
+            if not whole or not abs(np.linalg.norm(vectors.joint) - 1) < _LENGTH:
+                raise UnfitGeneration(f"the new generation holds a broken vector of {identity}", _ADVICE)
+        seen += len(ids)
+    return seen
+
+
+def _recall(collection: Collection, bundle: Bundle, limit: int) -> float:
+    joints = TextEncoder(bundle, "cpu").encode(list(QUERIES)).joint
+    found = []
+    for joint in joints:
+        near, true = (set(collection.nearest(joint, limit, exact=exact).ids) for exact in (False, True))
+        found.append(len(near & true) / len(true))
+    return float(np.mean(found))
+
+
+_QUERY_BATCH, _FIRST = 64, 5
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +166,7 @@ def recall_at_5(collection: Collection, bundle: Bundle, captions: Sequence[Capti
     """
     encoder, reranker = TextEncoder(bundle, "cpu"), Reranker(bundle)
     found = 0
-    for batch in batched(captions, _BATCH):
+    for batch in batched(captions, _QUERY_BATCH):
         vectors = encoder.encode([caption.text for caption in batch])
         for caption, joint, head in zip(batch, vectors.joint, vectors.head, strict=True):
             candidates = collection.nearest(joint, DEFAULT_SHORTLIST, reranker.vectors_read())

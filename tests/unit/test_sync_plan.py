@@ -16,11 +16,9 @@ from hypothesis import strategies as st
 from sceneseek.payload import point_id
 from sceneseek.store import CollectionInfo, Source
 from sceneseek.vectors import Vectors
-from sceneseek_indexer.known import Known, known_images
 from sceneseek_indexer.load import Loaded
-from sceneseek_indexer.plan import Place, Plan, make_plan, place, questions
-from sceneseek_indexer.receipt import Receipt
-from sceneseek_indexer.receipt_file import ReceiptFile
+from sceneseek_indexer.report import IndexReport, ReportFile
+from sceneseek_indexer.sync_plan import Known, Place, Plan, files_to_hash, known_images, make_plan, place
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
 from sceneseek_indexer.writing import Writing
 from tests.memory_collection import Killed, MemoryCollection
@@ -71,22 +69,22 @@ class Disk:
         return found
 
 
-def run(disk: Disk, index: MemoryCollection, prune: bool) -> tuple[Plan, Receipt]:
+def run(disk: Disk, index: MemoryCollection, prune: bool) -> tuple[Plan, IndexReport]:
     """What `sceneseek_indexer.build` does, without files and graphs."""
     known = {place(image): image for image in known_images(index)}
     listings = disk.listings()
-    hashes = {place(file): sha(disk.files[place(file)][0]) for file in questions(listings.values(), known)}
+    hashes = {place(file): sha(disk.files[place(file)][0]) for file in files_to_hash(listings.values(), known)}
     plan = make_plan(listings, known, hashes, (0, 1) if prune else ())
-    receipt = Receipt(unchanged=len(plan.unchanged))
-    writing = Writing(index.info, lambda: index, known, receipt, ReceiptFile(None), datetime.now(UTC))
-    writing.take_over(plan)
+    report = IndexReport(unchanged=len(plan.unchanged))
+    writing = Writing(index.info, lambda: index, known, report, ReportFile(None), datetime.now(UTC))
+    writing.reuse(plan)
     writing.remove(plan.removed)
     for file in plan.encode:
         content = sha(disk.files[place(file)][0])
         loaded = Loaded(file, (), content, 1, 1, "PNG", "", 0.0)
         writing.add([loaded], Vectors(vector(content)[None], np.zeros((1, 0), np.float32)))
     writing.check()
-    return plan, receipt
+    return plan, report
 
 
 def held(index: MemoryCollection) -> dict[Place, str]:
@@ -122,10 +120,10 @@ def test_after_any_history_a_pruned_index_is_the_folder_and_each_content_was_enc
         for event in events:
             disk.apply(event)
         before = set(held(index).values())
-        plan, receipt = run(disk, index, prune=True)
+        plan, report = run(disk, index, prune=True)
         assert held(index) == on(disk)
         assert {sha(disk.files[place(file)][0]) for file in plan.encode}.isdisjoint(before)
-        assert receipt.usable == len(disk.files)
+        assert report.usable == len(disk.files)
         again, _ = run(disk, index, prune=True)
         assert again.empty
 
@@ -141,7 +139,7 @@ def test_without_prune_nothing_leaves_the_index_but_what_was_renamed(
             disk.apply(event)
         before = held(index)
         plan, _ = run(disk, index, prune=False)
-        renamed = {place(t.origin) for t in plan.takeovers if t.fate == "renamed"}
+        renamed = {place(t.origin) for t in plan.reused if t.outcome == "renamed"}
         assert held(index) == {at: content for at, content in before.items() if at not in renamed} | on(disk)
 
 
@@ -178,7 +176,7 @@ def planned(
     listings: dict[int, Listing], images: Iterable[Known], contents: dict[Place, int], **options: object
 ) -> Plan:
     index = {place(image): image for image in images}
-    asked = {place(file) for file in questions(listings.values(), index)}
+    asked = {place(file) for file in files_to_hash(listings.values(), index)}
     return make_plan(listings, index, {at: sha(c) for at, c in contents.items() if at in asked}, **options)  # type: ignore[arg-type]
 
 
@@ -186,12 +184,12 @@ def test_only_what_changed_and_has_a_known_size_is_hashed() -> None:
     index = {(0, "same"): known((0, "same"), 1, 5), (0, "touched"): known((0, "touched"), 2, 5)}
     files = listing(("same", 5), ("touched", 6), ("new", 7))
     files.files.append(ImageFile("other size", Path("x"), 99, 1))
-    assert [file.relative for file in questions([files], index)] == ["touched", "new"]
+    assert [file.relative for file in files_to_hash([files], index)] == ["touched", "new"]
 
 
 def test_a_renamed_image_reuses_the_missing_ones_point_and_further_copies_are_copies() -> None:
     plan = planned({0: listing(("new1", 9), ("new2", 9))}, [known((0, "old"), 1)], {(0, "new1"): 1, (0, "new2"): 1})
-    assert [(t.file.relative, t.fate, t.origin.relative) for t in plan.takeovers] == [
+    assert [(t.file.relative, t.outcome, t.origin.relative) for t in plan.reused] == [
         ("new1", "renamed", "old"),
         ("new2", "copied", "old"),
     ]
@@ -200,9 +198,9 @@ def test_a_renamed_image_reuses_the_missing_ones_point_and_further_copies_are_co
 
 def test_an_image_moved_to_another_source_keeps_its_vector_and_untouched_sources_stay() -> None:
     plan = planned({1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
-    assert [t.fate for t in plan.takeovers] == ["copied"]
+    assert [t.outcome for t in plan.reused] == ["copied"]
     plan = planned({0: listing(), 1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
-    assert [t.fate for t in plan.takeovers] == ["renamed"]
+    assert [t.outcome for t in plan.reused] == ["renamed"]
 
 
 @pytest.mark.parametrize("skipped", ["dir", "dir/sub", "dir/sub/x"])

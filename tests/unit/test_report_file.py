@@ -1,4 +1,4 @@
-"""A receipt survives kills: torn lines go, and the last word of the generation's own runs counts."""
+"""A report survives kills: torn lines go, and the last word of the generation's own runs counts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sceneseek.errors import SourceError
-from sceneseek_indexer.known import Known
-from sceneseek_indexer.receipt_file import ReceiptFile, earlier_lines, file_line
+from sceneseek_indexer.report import ReportFile, earlier_lines, file_line
+from sceneseek_indexer.sync_plan import Known
 
 IMAGE = Known("id", 0, "a.png", 1, 2, "hash")
 
@@ -17,19 +17,19 @@ IMAGE = Known("id", 0, "a.png", 1, 2, "hash")
 @pytest.mark.parametrize("torn", ["", "{", '{"kind": "file", "pa', "x" * 10_000])
 def test_a_truncated_last_line_is_removed_and_the_rest_preserved(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "reports" / "r.jsonl"
-    with ReceiptFile(path) as told:
-        told.write([{"kind": "run", "generation": "g"}, file_line("indexed", IMAGE)])
+    with ReportFile(path) as report:
+        report.write([{"kind": "run", "generation": "g"}, file_line("indexed", IMAGE)])
     with path.open("a") as file:
         file.write(torn)
-    with ReceiptFile(path) as told:
-        told.write([{"kind": "end"}])
+    with ReportFile(path) as report:
+        report.write([{"kind": "end"}])
     assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == ["run", "file", "end"]
 
 
 def test_a_file_of_one_truncated_line_becomes_empty(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text("torn")
-    with ReceiptFile(path):
+    with ReportFile(path):
         pass
     assert path.read_text() == ""
 
@@ -37,19 +37,19 @@ def test_a_file_of_one_truncated_line_becomes_empty(tmp_path: Path) -> None:
 def test_earlier_lines_are_those_of_the_generation_and_the_last_counts(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     other = IMAGE._replace(id="other")
-    with ReceiptFile(path) as told:
-        told.write([{"kind": "run", "generation": "g"}, file_line("indexed", IMAGE), file_line("gone", other)])
-        told.write([{"kind": "run", "generation": "h"}, file_line("removed", IMAGE)])
-        told.write([{"kind": "run", "generation": "g"}, file_line("touched", other)])
+    with ReportFile(path) as report:
+        report.write([{"kind": "run", "generation": "g"}, file_line("indexed", IMAGE), file_line("gone", other)])
+        report.write([{"kind": "run", "generation": "h"}, file_line("removed", IMAGE)])
+        report.write([{"kind": "run", "generation": "g"}, file_line("touched", other)])
     with path.open("a") as file:
         file.write("not JSON\n[]\n")
-    assert {i: line["fate"] for i, line in earlier_lines(path, "g").items()} == {"id": "indexed", "other": "touched"}
+    assert {i: line["outcome"] for i, line in earlier_lines(path, "g").items()} == {"id": "indexed", "other": "touched"}
     assert earlier_lines(tmp_path / "none", "g") == {}
 
 
 def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
-    with ReceiptFile(tmp_path / "r.jsonl") as told:
-        told.write([file_line("renamed", IMAGE._replace(relative="caf\udce9.png"), origin=IMAGE)])
+    with ReportFile(tmp_path / "r.jsonl") as report:
+        report.write([file_line("renamed", IMAGE._replace(relative="caf\udce9.png"), origin=IMAGE)])
     line = json.loads((tmp_path / "r.jsonl").read_text())
     assert (line["path"], line["from"]) == (r"caf\xe9.png", "a.png")
     assert "path_bytes" in line
@@ -58,4 +58,4 @@ def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SourceError, match=r"report .* cannot be written"):
-        ReceiptFile(tmp_path / "file" / "r.jsonl")
+        ReportFile(tmp_path / "file" / "r.jsonl")

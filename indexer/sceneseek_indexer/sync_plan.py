@@ -1,38 +1,98 @@
-"""Listings and what the index knows -> what is to be done: a fate for every image. Touches no file and no engine.
+"""The sync plan: source listings and what the index holds -> what a run has to do with each image.
 
-An image whose size and time of change are as they were is `unchanged`. Of the others, `questions` names those
-whose content may be known, by their size; with the answers, `make_plan` decides. An image whose content the index
-holds is never encoded again:
+An image whose size and time of change are as they were is `unchanged`. Of the others, `to_hash` names those whose
+content the index may hold, by their size; with their hashes `make_plan` decides. An image whose content the index holds
+is never encoded again:
 
     touched    the same content at the same place, changed in its time only
-    renamed    the content of an image that is gone from its place, which it takes over with its vector
+    renamed    the content of an image that is gone from its place, whose vector it takes over
     copied     the content of an image that is still in the index
     encode     everything else: new, or with new content
 
-An image of the index that no listing has and that was not renamed is `gone`.
+An image of the index that no listing has and that was not renamed is `gone`. Planning reads no file and no engine.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from sceneseek_indexer.known import Known
+from sceneseek.errors import IndexUnavailable
+from sceneseek.payload import relative_path
+from sceneseek.store import Collection, VectorStore
+from sceneseek_indexer.sidecar import Sidecar
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing
+
+
+class Known(NamedTuple):
+    """An image in the index: its place, and what its file was when it was indexed.
+
+    `fresh` tells what an interrupted run has already written into a generation from what was copied into it,
+    `outdated` that its metadata is not that of the run.
+    """
+
+    id: str
+    source: int
+    relative: str
+    bytes: int
+    mtime_ns: int
+    sha256: str
+    fresh: bool = False
+    outdated: bool = False
+
+
+def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None) -> list[Known]:
+    """Every image of a published generation, whoever holds it.
+
+    Raises:
+        IndexUnavailable: it is gone or damaged.
+    """
+    try:
+        collection = store.open(name)
+    except IndexUnavailable:
+        collection = store.glance(name)  # dearer: the embedded engine reads a copy of what another process holds
+    try:
+        return list(known_images(collection, metadata=metadata))
+    finally:
+        collection.close()
+
+
+def known_images(collection: Collection, resumed: bool = False, metadata: Sidecar | None = None) -> Iterator[Known]:
+    """Every image of a generation.
+
+    Args:
+        collection: the generation.
+        resumed: whether it is an interrupted run's, which wrote the `fresh` ones.
+        metadata: of the run's images, if it brings some.
+    """
+    for record in collection.scroll():
+        payload, relative = record.payload, relative_path(record.payload)
+        yield Known(
+            record.id,
+            payload["source"],
+            relative,
+            payload["bytes"],
+            payload["mtime_ns"],
+            payload["sha256"],
+            # Both are the starts of runs; a copy's images were indexed by runs before the one that created it.
+            resumed and payload["indexed_at"] >= collection.info.created,
+            metadata is not None and metadata.differs(relative, payload.get("metadata", {})),
+        )
+
 
 Place = tuple[int, str]
 """Where an image lies: its source's number and its path there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Takeover:
+class Reuse:
     """An image whose vectors are those of `origin`, which the index holds."""
 
     file: ImageFile
     origin: Known
-    fate: Literal["touched", "renamed", "copied"]
+    outcome: Literal["touched", "renamed", "copied"]
 
 
 @dataclass
@@ -41,7 +101,7 @@ class Plan:
 
     Attributes:
         unchanged: images that stay as they are.
-        takeovers: images whose vectors the index holds.
+        reused: images whose vectors the index holds.
         encode: images to decode and encode.
         gone: images whose files are no longer there.
         removed: those of them that are to leave the index.
@@ -49,7 +109,7 @@ class Plan:
     """
 
     unchanged: list[Known] = field(default_factory=list)
-    takeovers: list[Takeover] = field(default_factory=list)
+    reused: list[Reuse] = field(default_factory=list)
     encode: list[ImageFile] = field(default_factory=list)
     gone: list[Known] = field(default_factory=list)
     removed: list[Known] = field(default_factory=list)
@@ -58,7 +118,7 @@ class Plan:
     @property
     def empty(self) -> bool:
         """Whether nothing is to be done."""
-        return not (self.takeovers or self.encode or self.removed)
+        return not (self.reused or self.encode or self.removed)
 
 
 def place(image: ImageFile | Known) -> Place:
@@ -66,8 +126,8 @@ def place(image: ImageFile | Known) -> Place:
     return image.source, image.relative
 
 
-def questions(listings: Iterable[Listing], known: Mapping[Place, Known]) -> list[ImageFile]:
-    """The images whose content must be hashed to decide their fate: they have changed, and the index has their size."""
+def files_to_hash(listings: Iterable[Listing], known: Mapping[Place, Known]) -> list[ImageFile]:
+    """The changed images of a size that the index has: their hashes decide what a run does with them."""
     sizes = {image.bytes for image in known.values()}
     return [
         file
@@ -81,14 +141,14 @@ def make_plan(
     listings: Mapping[int, Listing],
     known: Mapping[Place, Known],
     hashes: Mapping[Place, str],
-    pruned: Collection[int] = (),
+    pruned: Container[int] = (),
 ) -> Plan:
-    """Decide the fate of every image.
+    """Decide the outcome of every image.
 
     Args:
         listings: what the folders hold, by the number of their source.
         known: what the index holds. Images of sources without a listing stay as they are.
-        hashes: sha256 of the contents that `questions` asked for, as far as they could be read.
+        hashes: sha256 of the contents that `files_to_hash` asked for, as far as they could be read.
         pruned: the sources whose gone images are to be removed.
     """
     plan = Plan()
@@ -106,17 +166,17 @@ def make_plan(
         if own is not None and _same(file, own):
             plan.unchanged.append(own)
         elif own is not None and own.sha256 == sha256:
-            plan.takeovers.append(Takeover(file, own, "touched"))
+            plan.reused.append(Reuse(file, own, "touched"))
         else:
             if own is not None:
                 plan.overwritten.add(own.id)
             if sha256 is not None and (left := holders.take_gone(sha256)):
-                plan.takeovers.append(Takeover(file, left, "renamed"))
+                plan.reused.append(Reuse(file, left, "renamed"))
             elif sha256 is not None and (other := holders.any(sha256)):
-                plan.takeovers.append(Takeover(file, other, "copied"))
+                plan.reused.append(Reuse(file, other, "copied"))
             else:
                 plan.encode.append(file)
-    moved = {takeover.origin.id for takeover in plan.takeovers if takeover.fate == "renamed"}
+    moved = {reuse.origin.id for reuse in plan.reused if reuse.outcome == "renamed"}
     plan.gone = [image for image in gone if image.id not in moved]
     plan.removed = [image for image in plan.gone if image.source in pruned]
     return plan
@@ -147,7 +207,7 @@ class _Hidden:
 class _Holders:
     """Who in the index holds a content: images that are gone, each to be taken over once, and any others."""
 
-    def __init__(self, known: Iterable[Known], gone: Sequence[Known], wanted: Collection[str]) -> None:
+    def __init__(self, known: Iterable[Known], gone: Sequence[Known], wanted: Container[str]) -> None:
         self._gone: dict[str, deque[Known]] = defaultdict(deque)
         for image in sorted(gone, key=place):
             if image.sha256 in wanted:

@@ -25,8 +25,8 @@ _UPLOADS = 4
 
 
 @dataclass
-class TransferReceipt:
-    """The outcome of a transfer.
+class MoveReport:
+    """The outcome of a move.
 
     Attributes:
         source: the URL the images came from.
@@ -57,7 +57,7 @@ class TransferReceipt:
         ]
 
 
-def transfer(source: VectorStore, target: VectorStore, wait: bool = True) -> TransferReceipt:
+def move(source: VectorStore, target: VectorStore, wait: bool = True) -> MoveReport:
     """Make the source's live generation the target's.
 
     Args:
@@ -75,12 +75,10 @@ def transfer(source: VectorStore, target: VectorStore, wait: bool = True) -> Tra
     _live(source)  # fails before the target is touched, and before the wait
     with target.writing(wait), contextlib.closing(source.glance(name := _live(source))) as origin:
         if target.live() == name and _same(origin, target):
-            return TransferReceipt(
-                source.url, target.url, name, 0, origin.count(), {"total": time.perf_counter() - start}
-            )
-        receipt = _move(origin, source, target)
-    receipt.seconds["total"] = time.perf_counter() - start
-    return receipt
+            return MoveReport(source.url, target.url, name, 0, origin.count(), {"total": time.perf_counter() - start})
+        report = _move(origin, source, target)
+    report.seconds["total"] = time.perf_counter() - start
+    return report
 
 
 def _live(source: VectorStore) -> str:
@@ -98,7 +96,7 @@ def _same(origin: Collection, target: VectorStore) -> bool:
         there.close()
 
 
-def _move(origin: Collection, source: VectorStore, target: VectorStore) -> TransferReceipt:
+def _move(origin: Collection, source: VectorStore, target: VectorStore) -> MoveReport:
     collection, resumed = _begun(origin.info, target)
     try:
         start = time.perf_counter()
@@ -117,7 +115,7 @@ def _move(origin: Collection, source: VectorStore, target: VectorStore) -> Trans
             "run the command again; what was live there was left as it is",
         )
     target.publish(collection)
-    return TransferReceipt(source.url, target.url, collection.info.name, moved, unchanged, seconds)
+    return MoveReport(source.url, target.url, collection.info.name, moved, unchanged, seconds)
 
 
 def _begun(info: CollectionInfo, target: VectorStore) -> tuple[Collection, bool]:

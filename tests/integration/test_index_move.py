@@ -13,7 +13,7 @@ import pytest
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.store import Point, VectorStore, open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
-from sceneseek_indexer.transfer import transfer
+from sceneseek_indexer.move import move
 from tests.engines import opened
 from tests.integration.test_store_contract import INFO, ids, points, published
 from tests.played_qdrant import PlayedQdrant, status
@@ -53,34 +53,34 @@ def content(store: VectorStore) -> dict[str, Point]:
 def test_every_image_arrives_with_its_vectors_and_payload_under_the_same_generation(
     source: VectorStore, store: VectorStore
 ) -> None:
-    receipt = transfer(source, store)
-    assert (receipt.moved, receipt.unchanged, receipt.generation) == (700, 0, "first")
+    report = move(source, store)
+    assert (report.moved, report.unchanged, report.generation) == (700, 0, "first")
     assert store.generations() == [GALLERY]
     there, here = content(store), content(source)
     assert {i: p.payload for i, p in there.items()} == {i: p.payload for i, p in here.items()}
     for identity, point in here.items():
         np.testing.assert_allclose(there[identity].joint, point.joint, atol=1e-6)
         np.testing.assert_allclose(there[identity].head, point.head, atol=2e-3)
-    assert "moved 700" in receipt.lines()[0]
+    assert "moved 700" in report.lines()[0]
 
 
 def test_an_index_moves_from_a_server_into_a_directory(played: PlayedQdrant, tmp_path: Path) -> None:
     published(served(played), GALLERY, points(30))
     back = open_store(f"file:{tmp_path}/back")
-    transfer(served(played), back)
+    move(served(played), back)
     assert set(content(back)) == {p.id for p in points(30)}
 
 
 def test_a_second_transfer_sends_nothing(source: VectorStore, store: VectorStore) -> None:
-    transfer(source, store)
-    again = transfer(source, store)
+    move(source, store)
+    again = move(source, store)
     assert (again.moved, again.unchanged) == (0, 700)
     assert len(store.generations()) == 1
 
 
 def test_a_service_continues_to_answer_from_the_source(source: VectorStore, played: PlayedQdrant) -> None:
     serving = source.open("first")
-    assert transfer(source, served(played)).moved == 700
+    assert move(source, served(played)).moved == 700
     assert serving.count() == 700
     serving.close()
 
@@ -103,13 +103,13 @@ def test_a_run_after_a_failure_resumes_and_sends_nothing_twice(source: VectorSto
     with pytest.raises(
         IndexUnavailable, match=r"the disk of the Qdrant server .* is full .*run the same command again"
     ):
-        transfer(source, served(played))
+        move(source, served(played))
     assert served(played).live() == "before"
     assert [info.name for info in served(played).unfinished()] == [GALLERY.name]
     played.heal()
-    receipt = transfer(source, served(played))
-    assert receipt.moved + receipt.unchanged == 700
-    assert receipt.unchanged in (512, 256 + 188)
+    report = move(source, served(played))
+    assert report.moved + report.unchanged == 700
+    assert report.unchanged in (512, 256 + 188)
     assert set(content(served(played))) == {p.id for p in points(SIZE)}
     assert {info.name for info in served(played).generations()} == {"before", GALLERY.name}
 
@@ -121,24 +121,24 @@ def test_what_left_the_source_since_the_stopped_run_leaves_the_target_too(
         begun = store.create(GALLERY)
         begun.upsert([*points(10), *points(3, seed=8)])
         begun.close()
-    receipt = transfer(source, store)
-    assert (receipt.moved, receipt.unchanged) == (690, 10)
+    report = move(source, store)
+    assert (report.moved, report.unchanged) == (690, 10)
     live = store.open("first")
     assert ids(live) == {p.id for p in points(SIZE)}
     live.close()
 
 
 def test_a_name_that_the_target_had_before_is_taken_again_beside_it(source: VectorStore, store: VectorStore) -> None:
-    transfer(source, store)
+    move(source, store)
     published(store, replace(INFO, name="other"), points(3))
-    assert transfer(source, store).generation == "first-again"
+    assert move(source, store).generation == "first-again"
     assert store.live() == "first-again"
 
 
 def test_an_empty_source_and_the_same_target_are_refused(tmp_path: Path, source: VectorStore) -> None:
     with pytest.raises(IndexUnavailable, match="nothing is indexed"):
-        transfer(open_store(f"file:{tmp_path}/empty"), source)
+        move(open_store(f"file:{tmp_path}/empty"), source)
     with pytest.raises(InvalidRequest, match="both source and target"):
-        transfer(source, source)
+        move(source, source)
     with opened("played", tmp_path) as store, pytest.raises(IndexUnavailable, match="nothing is indexed"):
-        transfer(store, source)
+        move(store, source)

@@ -1,0 +1,365 @@
+"""The index report: what a run did with every file, for people and for programs.
+
+An `IndexReport` holds the counts and is printed. A `ReportFile` lists every file, as JSON lines that are written as
+soon as the work is durable:
+
+    {"kind": "run", "generation": ..., "bundle": ..., "image": ..., "sources": [...], "resumed": ..., "started": ...}
+    {"kind": "file", "outcome": ..., "source": 0, "path": ..., "id": ..., "sha256": ...}
+    {"kind": "end", "generation": ..., "counts": {...}, "seconds": {...}}
+
+An outcome is one of indexed, unchanged, touched, renamed and copied (both with `from`), removed, gone, skipped and
+ignored (both with `reason` and `what`). `id` and `sha256` are there where they are known, `path_bytes` where the name
+is not UTF-8. A run without its last line was killed, or failed. A later run appends to a file that exists: what counts
+is what stands after the last line of kind `run`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from sceneseek.errors import SourceError, one_line
+from sceneseek.payload import path_fields
+from sceneseek.progress import duration
+from sceneseek.store import VectorStore
+from sceneseek.tables import first_few
+from sceneseek_indexer.sync_plan import Known, Place, Plan, place
+from sceneseek_indexer.walk import ImageFile, Listing, Skipped
+
+SHOWN = 50
+
+
+@dataclass
+class IndexReport:
+    """The outcome of a run, or of a dry one what it would be.
+
+    Attributes:
+        generation: the live one after the run.
+        indexed: images that were encoded.
+        unchanged: images taken over from the generation before.
+        touched: images whose files changed in their time only.
+        renamed: images found at another place; they kept their vectors.
+        copied: images whose content the index held already.
+        removed: images that left the index.
+        gone: images whose files are gone and that were kept all the same.
+        resumed: how many of all these an interrupted run had done before.
+        skipped: files that could not be used, each with its reason.
+        ignored: files that are not images by their names.
+        excluded: files and folders that a pattern excludes.
+        duplicates: images of the index that are near-duplicates of another one.
+        described: images whose metadata is new or other than before.
+        undescribed: paths in the metadata at which there is no image.
+        seconds: by stage; ``load`` and ``encode`` are summed over their threads, ``total`` is by the clock.
+        inspection: of a generation that was built anew: points looked at, recall of approximate against exact search.
+        quality: where captions were given: recall@5 (times 100) of the generation before and of this one.
+        planned: of a dry run, what would happen to each image that would not stay as it is.
+    """
+
+    generation: str = ""
+    indexed: int = 0
+    unchanged: int = 0
+    touched: int = 0
+    renamed: int = 0
+    copied: int = 0
+    removed: int = 0
+    gone: int = 0
+    resumed: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    ignored: int = 0
+    excluded: int = 0
+    duplicates: int = 0
+    described: int = 0
+    undescribed: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    inspection: dict[str, Any] | None = None
+    quality: dict[str, Any] | None = None
+    planned: list[dict[str, Any]] | None = None
+
+    @property
+    def usable(self) -> int:
+        """Images of the folders that are in the index after the run."""
+        return self.indexed + self.unchanged + self.touched + self.renamed + self.copied
+
+    def add(self, outcome: str, count: int = 1) -> None:
+        """Count images that met a outcome."""
+        setattr(self, outcome, getattr(self, outcome) + count)
+
+    def ignore(self, entries: list[Skipped]) -> None:
+        """Count what a listing ignores."""
+        excluded = sum(1 for entry in entries if entry.reason == "excluded")
+        self.excluded += excluded
+        self.ignored += len(entries) - excluded
+
+    def count_plan(self, plan: Plan) -> None:
+        """Count what a plan would do, as far as can be known without decoding."""
+        self.indexed, self.unchanged = len(plan.encode), len(plan.unchanged)
+        outcomes = Counter(reuse.outcome for reuse in plan.reused)
+        self.touched, self.renamed, self.copied = outcomes["touched"], outcomes["renamed"], outcomes["copied"]
+        self.removed, self.gone = len(plan.removed), len(plan.gone) - len(plan.removed)
+        self.planned = [
+            {"outcome": "indexed", "source": file.source, **path_fields(file.relative)} for file in plan.encode
+        ]
+        for reuse in plan.reused:
+            file, origin = reuse.file, reuse.origin
+            came = {"from": path_fields(origin.relative)["path"]} if reuse.outcome != "touched" else {}
+            self.planned.append({"outcome": reuse.outcome, "source": file.source, **path_fields(file.relative), **came})
+        self.planned += [
+            {"outcome": "removed", "source": image.source, **path_fields(image.relative)} for image in plan.removed
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """How many images met each outcome."""
+        return {
+            **{name: value for name, value in asdict(self).items() if isinstance(value, int)},
+            "skipped": len(self.skipped),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; paths that are not UTF-8 are escaped."""
+        document = asdict(self)
+        document["skipped"] = [
+            {**path_fields(s.relative), "source": s.source, "reason": s.reason, "what": one_line(s.what)}
+            for s in self.skipped
+        ]
+        document["seconds"] = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
+        if self.planned is None:
+            del document["planned"]
+        return document
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        counts = f"indexed {self.indexed:,}, unchanged {self.unchanged:,}, skipped {len(self.skipped):,}"
+        sometimes = {
+            "touched": self.touched,
+            "renamed": self.renamed,
+            "copied": self.copied,
+            "removed": self.removed,
+            "not images": self.ignored,
+            "excluded": self.excluded,
+            "near-duplicates": self.duplicates,
+            "metadata written": self.described,
+        }
+        counts += "".join(f", {outcome} {count:,}" for outcome, count in sometimes.items() if count)
+        lines = [counts if self.planned is None else f"a run would have: {counts}"]
+        lines += [_planned(entry) for entry in (self.planned or [])[:SHOWN]]
+        if self.planned and len(self.planned) > SHOWN:
+            lines.append(f"  ... and {len(self.planned) - SHOWN:,} more; --json lists them all")
+        if self.undescribed:
+            paths = one_line(first_few(self.undescribed))
+            lines.append(f"no image at {len(self.undescribed):,} paths of the metadata: {paths}")
+        if self.gone:
+            lines.append(f"gone {self.gone:,}: pass --prune to remove them from the index")
+        if self.inspection:
+            found = "checked {points:,} vectors; approximate search finds {recall:.1%} of what exact search finds"
+            lines.append(found.format(**self.inspection))
+        if self.quality:
+            found = "recall@5 (x100) before {before:.1f}, now {after:.1f}, over {captions:,} captions"
+            lines.append(found.format(**self.quality))
+        if self.resumed:
+            lines.append(f"went on with an interrupted run, which had done {self.resumed:,} of them")
+        return [*lines, *self._skipped_lines(), *self._last_lines()]
+
+    def _skipped_lines(self) -> list[str]:
+        lines = []
+        if len(self.skipped) > SHOWN:
+            reasons = Counter(s.reason for s in self.skipped).most_common()
+            lines.append("skipped by reason: " + ", ".join(f"{reason} {count:,}" for reason, count in reasons))
+        lines += [
+            f"  skipped {one_line(path_fields(s.relative)['path'])}: {one_line(s.what)}" for s in self.skipped[:SHOWN]
+        ]
+        if len(self.skipped) > SHOWN:
+            lines.append(f"  ... and {len(self.skipped) - SHOWN:,} more; --json lists them all")
+        return lines
+
+    def _last_lines(self) -> list[str]:
+        if self.planned is not None:
+            return ["nothing was written"]
+        took = f"took {duration(self.seconds.get('total', 0.0))}"
+        if self.indexed:
+            stages = ", ".join(f"{stage} {duration(s)}" for stage, s in self.seconds.items() if stage != "total")
+            took += f"; over all threads: {stages}"
+        return [took, f"generation {self.generation}"]
+
+
+def _planned(entry: dict[str, Any]) -> str:
+    came = f" (from {one_line(entry['from'])})" if "from" in entry else ""
+    return f"  {entry['outcome']} {one_line(entry['path'])}{came}"
+
+
+Line = dict[str, Any]
+
+
+class ReportFile:
+    """The file, opened to go on below what stands there; without a path nothing is written.
+
+    Raises:
+        SourceError: it cannot be written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._file: TextIO | None = None
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _cut_torn_line(path)
+                self._file = path.open("a", encoding="utf-8")
+            except OSError as error:
+                what = f"the report {path} cannot be written ({error.strerror})"
+                raise SourceError(what, "check --report") from error
+
+    def __enter__(self) -> ReportFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def write(self, lines: Sequence[Line]) -> None:
+        """Append lines; another process sees them when this returns."""
+        if self._file is not None and lines:
+            self._file.write("".join(f"{json.dumps(line)}\n" for line in lines))
+            self._file.flush()
+
+
+def file_line(
+    outcome: str, image: ImageFile | Known, identity: str = "", sha256: str = "", origin: Known | None = None
+) -> Line:
+    """An image's outcome."""
+    line: Line = {"kind": "file", "outcome": outcome, "source": image.source, **path_fields(image.relative)}
+    if isinstance(image, Known):
+        identity, sha256 = image.id, image.sha256
+    line |= {name: value for name, value in (("id", identity), ("sha256", sha256)) if value}
+    if origin is not None:
+        line |= {"from": path_fields(origin.relative)["path"], "from_source": origin.source}
+    return line
+
+
+def skipped_line(outcome: str, entry: Skipped) -> Line:
+    """What became of a file that is not used, and why."""
+    return {
+        "kind": "file",
+        "outcome": outcome,
+        "source": entry.source,
+        **path_fields(entry.relative),
+        "reason": entry.reason,
+        "what": one_line(entry.what),
+    }
+
+
+def earlier_lines(path: Path | None, generation: str) -> dict[str, Line]:
+    """What interrupted runs reported of a generation's images in a report, by id; the last word counts."""
+    found: dict[str, Line] = {}
+    if path is None or not path.exists():
+        return found
+    ours = False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for text in file:
+            line = _parsed(text)
+            if line.get("kind") == "run":
+                ours = line.get("generation") == generation
+            elif ours and line.get("kind") == "file" and "id" in line:
+                found[line["id"]] = line
+    return found
+
+
+def remove_old_reports(store: VectorStore) -> None:
+    """Remove the reports of generations that are gone."""
+    home = store.report_directory()
+    if home is not None and home.is_dir():
+        kept = {info.name for info in (*store.generations(), *store.unfinished())}
+        for path in home.glob("*.jsonl"):
+            if path.stem not in kept:
+                path.unlink(missing_ok=True)
+
+
+def _parsed(text: str) -> Line:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return {}
+    return line if isinstance(line, dict) else {}
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove the part of a line that a killed run may have left at the end."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 4096)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            end = start
+        file.truncate(0)
+
+
+_WRITTEN = {"indexed", "touched", "renamed", "copied"}
+
+
+def opening_lines(
+    report: IndexReport,
+    plan: Plan,
+    listings: Collection[Listing],
+    earlier: Mapping[str, Line],
+    present: Collection[str],
+) -> list[Line]:
+    """The lines; the report's counts go up with them.
+
+    Args:
+        report: the run's.
+        plan: what it is to do.
+        listings: what the folders hold.
+        earlier: what an interrupted run of the same generation reported, by id.
+        present: ids of the images that the generation holds or is to hold.
+    """
+    passed = {(e.source, e.relative): e for listing in listings for e in (*listing.skipped, *listing.ignored)}
+    left = {place(image) for image in plan.gone}
+    leaving = {image.id for image in plan.removed}
+    lines = [_kept(image, earlier.get(image.id), report) for image in plan.unchanged]
+    for image in plan.gone:
+        if image.id not in leaving:
+            report.gone += 1
+            lines.append({**file_line("gone", image), **_why(passed, place(image))})
+    for line in earlier.values():
+        if line["outcome"] == "removed" and line["id"] not in present:
+            report.removed += 1
+            report.resumed += 1
+            lines.append(line)
+    for listing in listings:
+        lines += [skipped_line("skipped", entry) for entry in listing.skipped if _place(entry) not in left]
+        lines += [skipped_line("ignored", entry) for entry in listing.ignored if _place(entry) not in left]
+    return lines
+
+
+def _kept(image: Known, line: Line | None, report: IndexReport) -> Line:
+    """An image that is as it should be: it was so before, or an interrupted run has made it so."""
+    if not image.fresh:
+        report.unchanged += 1
+        return file_line("unchanged", image)
+    report.resumed += 1
+    if line is None or line["outcome"] not in _WRITTEN:
+        # Killed after the batch was durable and before it was reported.
+        line = file_line("indexed", image)
+    report.add(line["outcome"])
+    return line
+
+
+def _place(entry: Skipped) -> Place:
+    return entry.source, entry.relative
+
+
+def _why(passed: Mapping[Place, Skipped], at: Place) -> Line:
+    entry = passed.get(at)
+    return {"reason": entry.reason, "what": entry.what} if entry is not None else {}
