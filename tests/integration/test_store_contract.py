@@ -108,7 +108,7 @@ def test_an_index_where_nothing_may_be_written_says_so(tmp_path: Path, monkeypat
     def read_only(*_: object) -> int:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("sceneseek.store.edge.os.open", read_only)
+    monkeypatch.setattr("sceneseek.store.file_lock.os.open", read_only)
     with pytest.raises(IndexUnavailable, match=r"cannot be opened \(Read-only file system\).*must write there"):
         store.open("first")
 
@@ -488,7 +488,7 @@ def test_a_lost_or_damaged_generation_says_to_index_again(store: VectorStore, tm
 @on_edge
 def test_the_graph_finds_what_the_exact_search_finds(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
     # The engine builds a graph from 40 MB of vectors on; here from 1 MB, so that the test stays small.
-    monkeypatch.setattr("sceneseek.store.edge._GRAPH_FROM_KILOBYTES", 1_000)
+    monkeypatch.setattr("sceneseek.store.edge_collection._GRAPH_FROM_KILOBYTES", 1_000)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(40, 256))
     vectors = (centres[rng.integers(0, 40, 12_000)] + 0.5 * rng.normal(size=(12_000, 256))).astype(np.float32)

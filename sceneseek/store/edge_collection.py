@@ -1,0 +1,203 @@
+"""One generation of the embedded engine: an open shard, its configuration and its payload indexes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import qdrant_edge as edge
+
+from sceneseek.filters import Filter, field_path, json_path, typed
+from sceneseek.store.base import (
+    HEAD,
+    JOINT,
+    CollectionInfo,
+    FieldType,
+    Point,
+    Record,
+    StoredVectors,
+)
+from sceneseek.store.edge_filter import edge_filter
+from sceneseek.store.file_lock import FileLock
+from sceneseek.store.vector_cache import CandidateVectors
+from sceneseek.vectors import Candidates, Floats
+
+# Below this size in kilobytes of vectors a full scan answers in a few milliseconds and is exact.
+_GRAPH_FROM_KILOBYTES = 40_000
+_HNSW = edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
+# What is over that size gets a copy in 8 bits beside its graph, which is built and walked twice as fast; twice as many
+# candidates as asked for are then compared by their whole vectors, so similarities are exact and hardly any is missed.
+_QUANTIZED = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, always_ram=True)
+_RESCORED = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
+_EXACT = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
+# One thread a search: queries come side by side, and handing one to a pool costs more, and far more in its tail.
+_SEARCH_THREADS = 1
+_FIELD_TYPES: dict[FieldType, edge.PayloadSchemaType] = {
+    "keyword": edge.PayloadSchemaType.Keyword,
+    "integer": edge.PayloadSchemaType.Integer,
+    "float": edge.PayloadSchemaType.Float,
+    "datetime": edge.PayloadSchemaType.Datetime,
+    "geo": edge.PayloadSchemaType.Geo,
+    "bool": edge.PayloadSchemaType.Bool,
+}
+_NO_HNSW = edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000)
+
+
+class EdgeCollection:
+    """One open shard; see `Collection`."""
+
+    def __init__(
+        self,
+        info: CollectionInfo,
+        shard: edge.EdgeShard,
+        lock: FileLock,
+        cache_bytes: int,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self.info = info
+        self._indexed = {field_path(name): kind for name, kind in info.indexed.items()}
+        self._shard = shard
+        self._lock = lock
+        self._on_close = on_close
+        self._closed = False
+        self._candidates = CandidateVectors(info, cache_bytes)
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """See `Collection.upsert`; the engine's write-ahead log makes it durable."""
+        self._candidates.clear()
+        with_head = self.info.head > 0
+        self._shard.update(
+            edge.UpdateOperation.upsert_points(
+                [
+                    edge.Point(
+                        p.id,
+                        {JOINT: p.joint.tolist(), HEAD: p.head.tolist()} if with_head else {JOINT: p.joint.tolist()},
+                        p.payload,
+                    )
+                    for p in points
+                ]
+            )
+        )
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """See `Collection.delete`."""
+        self._candidates.clear()
+        self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
+
+    def nearest(
+        self,
+        joint: Floats,
+        limit: int,
+        vectors: Sequence[str] = (),
+        exact: bool = False,
+        where: Filter | None = None,
+        deadline: float | None = None,  # noqa: ARG002 - it answers at once
+    ) -> Candidates:
+        """See `Collection.nearest`."""
+        hits = self._shard.query(
+            edge.QueryRequest(
+                limit=limit,
+                query=edge.Query.Nearest(joint.tolist(), using=JOINT),
+                params=_EXACT if exact else _RESCORED,
+                filter=None if where is None else edge_filter(typed(where, self._indexed)),
+            )
+        )
+        ids = [str(hit.id) for hit in hits]
+        joints, heads = self._candidates.read(ids, vectors, self._read)
+        return Candidates(ids, np.array([hit.score for hit in hits], dtype=np.float32), joints, heads)
+
+    def retrieve(self, ids: Sequence[str], deadline: float | None = None) -> list[Record]:  # noqa: ARG002 - as above
+        """See `Collection.retrieve`."""
+        found = self._shard.retrieve(list(ids), with_payload=True, with_vector=False)
+        by_id = {str(record.id): Record(str(record.id), dict(record.payload or {})) for record in found}
+        return [by_id[i] for i in ids if i in by_id]
+
+    def vectors(self, ids: Sequence[str], deadline: float | None = None) -> dict[str, StoredVectors]:  # noqa: ARG002 - as above
+        """See `Collection.vectors`."""
+        return self._read(ids, with_head=True)
+
+    def _read(self, ids: Sequence[str], with_head: bool) -> dict[str, StoredVectors]:
+        names = [JOINT, HEAD] if with_head and self.info.head else [JOINT]
+        found = self._shard.retrieve(list(ids), with_payload=False, with_vector=names)
+        read: list[tuple[str, Any]] = [(str(record.id), record.vector or {}) for record in found]
+        return {
+            identity: StoredVectors(
+                np.asarray(vectors[JOINT], dtype=np.float32), np.asarray(vectors.get(HEAD, ()), dtype=np.float32)
+            )
+            for identity, vectors in read
+        }
+
+    def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """See `Collection.set_payload`; points that get the same are written in one operation."""
+        alike: dict[str, list[str]] = {}
+        for identity, fields in changes.items():
+            alike.setdefault(json.dumps(fields, sort_keys=True), []).append(identity)
+        for ids in alike.values():
+            fields = changes[ids[0]]
+            there = {name: value for name, value in fields.items() if value is not None}
+            if there:
+                self._shard.update(edge.UpdateOperation.set_payload(list[Any](ids), there))
+            if len(there) < len(fields):
+                gone = [name for name in fields if name not in there]
+                self._shard.update(edge.UpdateOperation.delete_payload(list[Any](ids), gone))
+
+    def scroll(self, batch: int = 1024, deadline: float | None = None) -> Iterator[Record]:  # noqa: ARG002 - as above
+        """See `Collection.scroll`."""
+        offset = None
+        while True:
+            records, offset = self._shard.scroll(edge.ScrollRequest(offset=offset, limit=batch, with_payload=True))
+            for record in records:
+                yield Record(str(record.id), dict(record.payload or {}))
+            if offset is None:
+                return
+
+    def count(self, deadline: float | None = None) -> int:  # noqa: ARG002 - as above
+        """See `Collection.count`."""
+        return self._shard.count(edge.CountRequest(exact=True))
+
+    def optimize(self) -> None:
+        """See `Collection.optimize`; holds the interpreter's lock throughout."""
+        self._shard.optimize()
+
+    def close(self) -> None:
+        """See `Collection.close`; closing twice is no error."""
+        if self._closed:
+            return
+        self._closed = True
+        self._shard.flush()
+        self._shard.close()
+        self._lock.release()
+        if self._on_close is not None:
+            self._on_close()
+
+
+def shard_config(info: CollectionInfo) -> edge.EdgeConfig:
+    """The vectors that a generation holds, and when the engine builds a graph over them."""
+    joint = edge.EdgeVectorParams(info.joint, edge.Distance.Cosine, hnsw_config=_HNSW, quantization_config=_QUANTIZED)
+    vectors = {JOINT: joint}
+    if info.head:
+        vectors[HEAD] = edge.EdgeVectorParams(
+            info.head,
+            edge.Distance.Dot,
+            datatype=edge.VectorStorageDatatype.Float16,
+            hnsw_config=_NO_HNSW,
+            memory=edge.Memory.Cold,
+        )
+    return edge.EdgeConfig(
+        vectors=vectors,
+        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=_GRAPH_FROM_KILOBYTES),
+        max_search_threads=_SEARCH_THREADS,
+    )
+
+
+def index_fields(shard: edge.EdgeShard, info: CollectionInfo) -> None:
+    """Give the shard exactly the payload indexes that the generation wants; a base's that fit are kept."""
+    wanted = {json_path(field_path(name)): _FIELD_TYPES[kind] for name, kind in info.indexed.items()}
+    there = {field: index.data_type for field, index in shard.info().payload_schema.items()}
+    for field in there.keys() - {field for field, kind in wanted.items() if there.get(field) == kind}:
+        shard.update(edge.UpdateOperation.delete_field_index(field))
+        del there[field]
+    for field in wanted.keys() - there.keys():
+        shard.update(edge.UpdateOperation.create_field_index(field, wanted[field]))
