@@ -76,3 +76,13 @@ def test_the_command_line_reference_is_up_to_date() -> None:
         pytest.skip("a command's packages are not installed")
     committed = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     assert generated == committed, "run python scripts/command_line_reference.py >docs/reference/command-line.md"
+
+
+def test_functions_on_the_ways_of_a_query_and_an_image_exist() -> None:
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]+\| `([\w/]+\.py)` \| `([\w.]+)` \|$", text, re.MULTILINE)
+    assert len(rows) > 30
+    for file, function in rows:
+        code = (ROOT / file).read_text(encoding="utf-8")
+        for name in function.split("."):
+            assert re.search(rf"(?:def|class) {name}\b", code), (file, function)
