@@ -27,9 +27,9 @@ from benchmarks.load_generator import LoadGenerator, Outcomes, searches
 from benchmarks.report import Figure, Goal, Report, Section
 from benchmarks.service import serving
 from benchmarks.timing import measure, others, percentile
+from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.query_encoder import QueryEncoder
-from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import open_store
 

@@ -32,12 +32,13 @@ from benchmarks.engine import Clusters
 from benchmarks.inputs import drawn, queries_option
 from benchmarks.report import Figure, Goal, Report, Section, json_option
 from benchmarks.timing import others, percentile
+from sceneseek.api import Answer, Query
 from sceneseek.batching import Batching
 from sceneseek.bundle import Bundle
 from sceneseek.options import bundle_option
 from sceneseek.query_encoder import QueryEncoder
-from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, Query
-from sceneseek.search import Answer, Search
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST
+from sceneseek.search import Search
 from sceneseek.store import CollectionInfo, Point, VectorStore
 from sceneseek.store.edge import EdgeStore
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore

@@ -3,6 +3,7 @@
     SceneseekError
     ├── InvalidRequest       a query, a number or a body that cannot be answered      HTTP 400, exit 2
     ├── NotFound             no such image                                            HTTP 404
+    │   └── NoSuchImage      no image of the index has this id                        HTTP 404
     ├── Conflict             what is sent contradicts what was sent before             HTTP 409
     ├── FeedbackUnavailable  ratings that cannot be stored                            HTTP 503, exit 1
     ├── SourceError          a folder or file of the user's that cannot be used       exit 1
@@ -83,6 +84,17 @@ class NotFound(SceneseekError):
     slug = "not-found"
     title = "Not found"
     for_clients = True
+
+
+class NoSuchImage(NotFound):
+    """No image of the live generation has this id.
+
+    Args:
+        image_id: the id.
+    """
+
+    def __init__(self, image_id: object) -> None:
+        super().__init__(f"no image has the id {image_id}", "search again: it may have left the index")
 
 
 class Conflict(SceneseekError):

@@ -4,67 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, SupportsFloat
 
 import numpy as np
 
 from sceneseek.alias_follower import AliasFollower, Snapshot
+from sceneseek.api import Answer, Explanation, Query, Result, Scored, Scores
 from sceneseek.bundle import Bundle
-from sceneseek.errors import NotFound
+from sceneseek.errors import NoSuchImage
 from sceneseek.models import ModelRegistry, Models
 from sceneseek.payload import similar_images
 from sceneseek.picture import Picture, prepare
 from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.ranking import Ranked, Ranking, leading
-from sceneseek.request import MAX_SHORTLIST, Query, checked_query
+from sceneseek.request import MAX_SHORTLIST, checked_query
 from sceneseek.runtime import Device, Placement
 from sceneseek.store import Record, StoredVectors, VectorStore
 from sceneseek.store.base import JOINT
 from sceneseek.vectors import Candidates, Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """How an image came to its rank.
-
-    Attributes:
-        neighbour: its place among the nearest neighbours of the query, from 1, before anything was rescored.
-        rank: its place in the answer, from 1.
-        text_similarity: joint-space cosine to the text alone; None without a text.
-        image_similarity: the same of the image that was searched by.
-    """
-
-    neighbour: int
-    rank: int
-    text_similarity: float | None
-    image_similarity: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """What the index knows of an image.
-
-    Attributes:
-        id: a UUID as text, the same in every generation.
-        path: source-relative.
-        width, height: in pixels, in its right orientation.
-        format: Pillow's name of it.
-        metadata: the user's own.
-        duplicates: how many other images of the index are near-duplicates of it.
-    """
-
-    id: str
-    path: str
-    width: int
-    height: int
-    format: str
-    metadata: dict[str, Any]
-    duplicates: int
-
-
 def describe(record: Record) -> dict[str, Any]:
-    """The fields of an `Image`, of a stored point."""
+    """The fields of an `ImageDetails`, of a stored point."""
     payload = record.payload
     return {
         "id": record.id,
@@ -75,82 +37,6 @@ def describe(record: Record) -> dict[str, Any]:
         "metadata": dict(payload.get("metadata", {})),
         "duplicates": similar_images(payload)[1],
     }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result(Image):
-    """One image of an answer; unless they are kept, it stands for its near-duplicates too.
-
-    Attributes:
-        rank: its place in the answer, from 1.
-        score: how well the text matches it, in [0, 1]; None where there is no text.
-        match: whether the score is one that images which match have; None where that is not known.
-        similarity: joint-space cosine to what was searched by.
-        explanation: where it was asked for.
-    """
-
-    rank: int
-    score: float | None
-    match: bool | None
-    similarity: float
-    explanation: Explanation | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The results of one query, best first, and how they came about.
-
-    Attributes:
-        query: the text that was searched, in its composed form; None without one.
-        truncated: whether it was longer than the text tower reads, so that its end was ignored.
-        match: whether any of the images looked at matches; None where that is not known.
-        results: at most k.
-        offset: how many come before them.
-        next_offset: where to go on; None where nothing comes after.
-        shortlist: how many candidates were scored.
-        generation: the collection that answered.
-        bundle: fingerprint of the bundle that answered.
-        calibrated: whether the score was learned from ratings.
-        threshold: the least score of a match; None where the bundle names none.
-        timings_ms: milliseconds by stage, and ``total``.
-    """
-
-    query: str | None
-    truncated: bool
-    match: bool | None
-    results: list[Result]
-    offset: int
-    next_offset: int | None
-    shortlist: int
-    generation: str
-    bundle: str
-    calibrated: bool
-    threshold: float | None
-    timings_ms: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What a text scores for one image: `id` is None for a picture that is not indexed."""
-
-    id: str | None
-    score: float
-    match: bool | None
-    similarity: float
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """What a text scores for some images, in their order; the other fields are those of `Answer`."""
-
-    query: str
-    truncated: bool
-    scores: list[Scored]
-    generation: str
-    bundle: str
-    calibrated: bool
-    threshold: float | None
-    timings_ms: dict[str, float]
 
 
 class _Probe:
@@ -176,10 +62,10 @@ class _Probe:
     def explanation(self, rank: int, ranked: Ranked, joint: Floats) -> Explanation:
         """How an image, whose vector is `joint` (D,), came to its rank."""
         return Explanation(
-            neighbour=ranked.neighbour,
-            rank=rank,
-            text_similarity=None if self.text is None else float(joint @ self.text.joint),
-            image_similarity=None if self.image is None else float(joint @ self.image),
+            rank_before=ranked.neighbour,
+            rank_after=rank,
+            text_similarity=None if self.text is None else _rounded(joint @ self.text.joint),
+            image_similarity=None if self.image is None else _rounded(joint @ self.image),
         )
 
 
@@ -234,7 +120,7 @@ class Search:
         """Where its text graph runs."""
         return self.follower.models.encoder.placement
 
-    def query(self, query: Query, deadline: float | None = None) -> Answer:
+    def query(self, query: Query, deadline: float | None = None, picture: Picture | None = None) -> Answer:
         """The images that match a query best.
 
         With a text alone the order is by score, and of equal scores, which a calibration with steps gives, by
@@ -244,13 +130,17 @@ class Search:
         Args:
             query: what is looked for.
             deadline: when the asker has no use for an answer any more, on the clock of `time.monotonic`.
+            picture: what the results shall look like, in place of an indexed image.
 
         Raises:
+            InvalidRequest: see `Query.check`.
             NotFound: the image to search by is not in the index.
             TryAgain: see `QueryEncoder.text`; or the deadline is over.
             IndexUnavailable: the index does not answer, or not before the deadline.
         """
-        return self.queries([query], deadline)[0]
+        query.check(picture is not None)
+        with self.follower.borrow() as snapshot:
+            return self._answers(snapshot, [query], deadline, picture)[0]
 
     def queries(self, queries: Sequence[Query], deadline: float | None = None) -> list[Answer]:
         """The answers to several queries, all from one generation.
@@ -259,46 +149,60 @@ class Search:
 
         Raises: see `query`.
         """
+        for query in queries:
+            query.check()
         with self.follower.borrow() as snapshot:
             return self._answers(snapshot, queries, deadline)
 
-    def _answers(self, snapshot: Snapshot[Models], queries: Sequence[Query], deadline: float | None) -> list[Answer]:
+    def _answers(
+        self,
+        snapshot: Snapshot[Models],
+        queries: Sequence[Query],
+        deadline: float | None,
+        picture: Picture | None = None,
+    ) -> list[Answer]:
         start = time.perf_counter()
         texts = [query.text for query in queries if query.text is not None]
         encoded = iter(self.encoder.texts(snapshot.models, texts, deadline))
         by_text = [None if query.text is None else next(encoded) for query in queries]
         share = (time.perf_counter() - start) / len(queries)
         return [
-            self._answer(snapshot, query, text, _Clock(share), deadline)
+            self._answer(snapshot, query, text, picture or query.image, _Clock(share), deadline)
             for query, text in zip(queries, by_text, strict=True)
         ]
 
     def _answer(
-        self, snapshot: Snapshot[Models], query: Query, text: Encoded | None, clock: _Clock, deadline: float | None
+        self,
+        snapshot: Snapshot[Models],
+        query: Query,
+        text: Encoded | None,
+        like: str | Picture | None,
+        clock: _Clock,
+        deadline: float | None,
     ) -> Answer:
         collection, manifest = snapshot.collection, snapshot.models.bundle.manifest
-        image = None if query.image is None else self._image(snapshot, query.image, deadline).joint
+        image = None if like is None else self._image(snapshot, like, deadline).joint
         probe = _Probe(text, image, query.text_weight)
         clock.lap("encode")
         ranking = self._ranking(snapshot, query, probe, clock, deadline)
-        like = query.image if isinstance(query.image, str) else ""
-        chosen = leading(collection, ranking.blocks(), query.offset + query.k, query.keep_duplicates, like, deadline)
+        itself = query.image or ""
+        chosen = leading(collection, ranking.blocks(), query.offset + query.k, query.keep_duplicates, itself, deadline)
         page = chosen[query.offset :]
         clock.lap("payload")
         rule = manifest.head.match if text is not None else None
-        results = [
+        results = tuple(
             Result(
                 rank=rank,
                 **describe(record),
-                score=ranked.score,
+                score=None if ranked.score is None else _rounded(ranked.score),
                 match=None if rule is None or ranked.score is None else rule.met(ranked.score),
-                similarity=ranked.similarity,
+                similarity=_rounded(ranked.similarity),
                 explanation=probe.explanation(rank, ranked, ranked.joint)
                 if query.explain and ranked.joint is not None
                 else None,
             )
             for rank, (ranked, record) in enumerate(page, start=query.offset + 1)
-        ]
+        )
         after = query.offset + query.k
         goes_on = len(page) == query.k and ranking.may_go_on(len(chosen))
         return Answer(
@@ -345,15 +249,15 @@ class Search:
         return Scores(
             query=text,
             truncated=encoded.truncated,
-            scores=[
+            scores=tuple(
                 Scored(
                     id=image if isinstance(image, str) else None,
-                    score=float(score),
+                    score=_rounded(score),
                     match=None if rule is None else rule.met(float(score)),
-                    similarity=float(cosine),
+                    similarity=_rounded(cosine),
                 )
                 for image, score, cosine in zip(images, scores, similarity, strict=True)
-            ],
+            ),
             generation=generation,
             bundle=manifest.fingerprints.bundle,
             calibrated=manifest.head.calibrated,
@@ -374,7 +278,7 @@ class Search:
         if isinstance(image, str):
             found = snapshot.collection.vectors([image], deadline)
             if image not in found:
-                raise NotFound(f"no image has the id {image}", "search again: it may have left the index")
+                raise NoSuchImage(image)
             return found[image]
         models = snapshot.models
         encoded = self.encoder.image(models, prepare(image, models.bundle.manifest.image_inputs), deadline)
@@ -406,6 +310,11 @@ class Search:
 
         by_score = probe.image is None
         return Ranking(candidates, score, by_score, max(query.shortlist, query.k), query.min_score)
+
+
+def _rounded(value: SupportsFloat) -> float:
+    """A score or a cosine to six decimals: what a float32 holds."""
+    return round(float(value), 6)
 
 
 class _Clock:

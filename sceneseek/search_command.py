@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -12,12 +11,12 @@ from uuid import UUID
 import click
 from click.core import ParameterSource
 
-from sceneseek.errors import KeyRefused, SourceError
+from sceneseek.errors import ImageError, KeyRefused, SourceError, one_line
 from sceneseek.options import bundle_option, device_option, index_option, json_option, threads_option
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, MAX_K, MAX_SHORTLIST
 
 if TYPE_CHECKING:
-    from sceneseek.client import Answer, Query
+    from sceneseek.api import Answer, Explanation, Query, Result
     from sceneseek.runtime import Device
 
 KEY_VARIABLE = "SCENESEEK_API_KEY"
@@ -103,27 +102,36 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
 ) -> None:
     """Print the images that match QUERY best: rank, score, path; by similarity instead of score with --image."""
     # Imported here so that `sceneseek --help` answers at once.
-    from sceneseek.client import Query  # noqa: PLC0415
-    from sceneseek.listing import listing, remarks  # noqa: PLC0415
+    from sceneseek.api import Query, to_json  # noqa: PLC0415
 
     if query is None and image is None:
         raise click.UsageError("there is neither QUERY nor --image")
     _refuse(_OF_A_SERVICE if url is None else _OF_AN_INDEX_HERE, has_url=url is not None)
     like = None if image is None else _id_or_file(image)
-    asked = Query(query, like, text_weight, k, offset, shortlist, min_score, where or None, keep_duplicates, explain)
+    picture = like if isinstance(like, Path) else None
+    asked = Query(
+        text=query,
+        image=like if isinstance(like, str) else None,
+        text_weight=text_weight,
+        k=k,
+        offset=offset,
+        shortlist=shortlist,
+        min_score=min_score,
+        filter=[*where] or None,
+        keep_duplicates=keep_duplicates,
+        explain=explain,
+    )
     if url is not None:
-        answer = _answer_of_service(asked, url, key_file, timeout)
+        answer = _answer_of_service(asked, picture, url, key_file, timeout)
     else:
-        from sceneseek.local_search import search_here  # noqa: PLC0415
-
-        answer = search_here(asked, bundle, index_url, device, threads)
+        answer = _answer_of_index(asked, picture, bundle, index_url, device, threads)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(answer), indent=2, ensure_ascii=False))
+        click.echo(to_json(answer, indent=2))
         return
     before, after = remarks(answer)
     for remark in before:
         click.echo(remark, err=True)
-    for line in listing(asked, answer):
+    for line in listing(answer, by_similarity=image is not None, keep_duplicates=keep_duplicates):
         click.echo(line)
     for remark in after:
         click.echo(remark, err=True)
@@ -145,12 +153,36 @@ def _refuse(options: dict[str, str], has_url: bool) -> None:
             raise click.UsageError(f"{option} does not go with --url" if has_url else f"{option} goes with --url")
 
 
-def _answer_of_service(asked: Query, url: str, key_file: Path | None, timeout: float) -> Answer:
+def _answer_of_index(
+    asked: Query, picture: Path | None, bundle_directory: Path, index_url: str, device: Device, threads: int
+) -> Answer:
+    """The answer of an index that is opened here."""
+    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.client.client import content_of  # noqa: PLC0415
+    from sceneseek.picture import decode, enough_pixels  # noqa: PLC0415
+    from sceneseek.search import Search  # noqa: PLC0415
+    from sceneseek.store import open_store  # noqa: PLC0415
+
+    bundle = Bundle.load(bundle_directory)
+    decoded = None
+    if picture is not None:
+        try:
+            decoded = decode(content_of(picture), enough_pixels(bundle.manifest.image_inputs))
+        except ImageError as error:
+            raise ImageError(error.reason, f"{picture}: {error.what}", error.hint) from error
+    pipeline = Search(bundle, open_store(index_url, searching=True), device, threads)
+    try:
+        return pipeline.query(asked, picture=decoded)
+    finally:
+        pipeline.close()
+
+
+def _answer_of_service(asked: Query, picture: Path | None, url: str, key_file: Path | None, timeout: float) -> Answer:
     from sceneseek.client import Client  # noqa: PLC0415
 
     try:
         with Client(url, _key(key_file), timeout=timeout) as client:
-            return client.ask(asked)
+            return client.ask(asked, picture)
     except KeyRefused as error:
         hint = f"give its key in a file with --key-file, or as {KEY_VARIABLE}"
         raise KeyRefused(error.what, hint, error.http_status) from error
@@ -166,3 +198,39 @@ def _key(file: Path | None) -> str | None:
         raise SourceError(f"the key file {file} cannot be read ({error.strerror})", "check its name") from error
     except UnicodeDecodeError as error:
         raise SourceError(f"the key file {file} holds no text", "give the file that has the key alone") from error
+
+
+def listing(answer: Answer, by_similarity: bool = False, keep_duplicates: bool = False) -> Iterator[str]:
+    """Rank, score and name of each result; with an image its similarity, which is what the order is by."""
+    for result in answer.results:
+        value = result.similarity if by_similarity or result.score is None else result.score
+        folded = f"  (+{result.duplicates} similar)" if result.duplicates and not keep_duplicates else ""
+        yield f"{result.rank:2d}  {value:.2f}  {_name(result)}{folded}"
+        if result.explanation is not None:
+            yield f"    {_explained(result.explanation)}"
+
+
+def remarks(answer: Answer) -> tuple[list[str], list[str]]:
+    """What is to be known before the results are read, and after."""
+    before, after = [], []
+    if not answer.results:
+        before.append("nothing was found")
+    elif answer.match is False:
+        before.append("nothing matches well; the nearest are:")
+    if not answer.calibrated and answer.query is not None:
+        after.append("note: the scores are not calibrated: read them as an order only")
+    if answer.truncated:
+        after.append("note: the query is longer than the text tower reads; its end was ignored")
+    return before, after
+
+
+def _name(result: Result) -> str:
+    """Its path, or where a service hides paths its title, or its id. Escaped: a service may send anything."""
+    title = result.metadata.get("title")
+    return one_line(result.path or (title if isinstance(title, str) else "") or result.id)
+
+
+def _explained(explanation: Explanation) -> str:
+    similarities = [("text", explanation.text_similarity), ("image", explanation.image_similarity)]
+    parts = [f"{similarity:.2f} to the {what}" for what, similarity in similarities if similarity is not None]
+    return f"neighbour {explanation.rank_before}; similarity {', '.join(parts)}"

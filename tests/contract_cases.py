@@ -44,7 +44,6 @@ PHASES = ("examples", "coverage", "fuzzing", "stateful")
 # Details of refusals, by how they begin, and why the document does not rule such requests out.
 _INEXPRESSIBLE = {
     "the field q is missing": "a query string cannot say that one of two of its parameters must be there",
-    "there is neither a text nor an image": "the same of a null",
     "there are two images to search by": "of two parameters, not both",
     "min_score is given without a text": "a parameter that needs another one",
     "the filter asks for a path or folder": "which fields a service hides",

@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 from sceneseek.errors import IndexUnavailable
 from sceneseek_server.access.control import caller, control_access, key_file_problem
 from sceneseek_server.access.keys import add_key, new_key
-from sceneseek_server.errors import answer_errors_as_problems
 from sceneseek_server.headers import add_security_headers
+from sceneseek_server.responses import answer_errors_as_problems
 from sceneseek_server.service import AccessSettings
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

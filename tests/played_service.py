@@ -43,7 +43,24 @@ ANSWER: dict[str, Any] = {
     "timings_ms": {"total": 1.5},
 }
 FEEDBACK = {"stored": True, "key": "k"}
-READY = {"status": "ready", "pack": "compact", "generation": "g1", "images": 12, "problem": None, "following": True}
+RUNTIME = {
+    "asked": "auto",
+    "device": "cpu",
+    "provider": "CPUExecutionProvider",
+    "why": "there is no GPU",
+    "onnxruntime": "1.23",
+    "texts_together": True,
+}
+READY = {
+    "status": "ready",
+    "pack": "compact",
+    "fingerprints": {"image": "i" * 64, "bundle": "b" * 64},
+    "generation": "g1",
+    "images": 12,
+    "following": True,
+    "problem": None,
+    "runtime": RUNTIME,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,27 +4,27 @@
         for result in client.search("a dog jumping over a log").results:
             print(result.rank, result.score, result.metadata)
 
-What the service answers becomes frozen dataclasses; fields of newer services are ignored. What goes wrong is an error
+Answers are the frozen dataclasses of `sceneseek.api`; fields of newer services are ignored. What goes wrong is an error
 of `sceneseek.errors`, the one that the service itself met where it said so. Every request may safely be repeated, so
-one that was lost, or came when the service had too much to do, is repeated within the time that a call has.
+one that was lost, or that the service was too busy for, is repeated within the time that a call has.
 
-It loads urllib3 and nothing of what searches: neither models nor an index are needed where it runs.
+It loads urllib3 and pydantic and nothing that searches: neither models nor an index are needed where it runs.
 """
 
-from sceneseek.client.answers import (
+from sceneseek.api import (
     Answer,
     Collection,
     Collections,
     Explanation,
     Feedback,
     ImageDetails,
+    Query,
     Readiness,
     Result,
     Scored,
     Scores,
 )
 from sceneseek.client.client import Client
-from sceneseek.client.query import Query
 
 __all__ = [
     "Answer",

@@ -1,27 +1,51 @@
-"""`Client`: the service's operations as methods, its documents as dataclasses, its problems as errors of ours."""
+"""`Client`: the service's operations as methods; documents are those of `sceneseek.api`, problems our errors."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 from urllib.parse import urljoin
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from sceneseek.client.address import Address
-from sceneseek.client.answers import Answer, Collections, Feedback, ImageDetails, Readiness, Result, Scores
-from sceneseek.client.connection import Connection
-from sceneseek.client.query import Body, Filter, ImageId, Picture, Query, form_body, image_id, json_body
-from sceneseek.client.reading import Unreadable, read
-from sceneseek.errors import IndexChanged, InvalidRequest, ServiceError
-from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT
+from pydantic import ValidationError
+from urllib3 import encode_multipart_formdata
+
+from sceneseek.api import (
+    Answer,
+    Answers,
+    Collections,
+    Feedback,
+    ImageDetails,
+    Query,
+    QueryBatch,
+    Rating,
+    Readiness,
+    Result,
+    ScoreRequest,
+    Scores,
+    read_answer,
+    to_fields,
+    to_json,
+)
+from sceneseek.client.connection import Address, Body, Connection
+from sceneseek.client.reply import Reply
+from sceneseek.errors import IndexChanged, InvalidRequest, ServiceError, SourceError
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, checked_query
+from sceneseek.validation import place
 
 Document = TypeVar("Document")
 Image = TypeVar("Image", bound=ImageDetails)
 
+ImageId: TypeAlias = str | UUID
+Picture: TypeAlias = Path | bytes
+"""A file, or what it holds."""
+Filter: TypeAlias = Mapping[str, Any] | Sequence[str] | str
+"""A condition as JSON has it, or one or several in short words, such as ``year>=1990``, that must all hold."""
+
 _PAGE = 50
+_FILE_PART = "file"
 
 
 class Client:
@@ -80,12 +104,26 @@ class Client:
             NotFound: no indexed image has this id.
             ImageError, SourceError: the file is no picture that can be used, or cannot be read.
         """
-        query = Query(text, image, text_weight, k, offset, shortlist, min_score, filter, keep_duplicates, explain)
-        return self.ask(query)
+        picture = image if isinstance(image, Path | bytes) else None
+        query = Query(
+            text=text,
+            image=None if image is None or picture is not None else str(image),
+            text_weight=text_weight,
+            k=k,
+            offset=offset,
+            shortlist=shortlist,
+            min_score=min_score,
+            filter=_conditions(filter),
+            keep_duplicates=keep_duplicates,
+            explain=explain,
+        )
+        return self.ask(query, picture)
 
-    def ask(self, query: Query) -> Answer:
-        """The answer to one query; see `search`."""
-        return self._answer(self._post("/v1/search", query.body(), Answer))
+    def ask(self, query: Query, picture: Picture | None = None) -> Answer:
+        """The answer to one query, which a picture may come with; see `search`."""
+        query.check(picture is not None)
+        body = _json(query) if picture is None else _form(_with_words(query), [picture])
+        return self._answer(self._post("/v1/search", body, Answer))
 
     def search_many(self, queries: Sequence[str | Query]) -> list[Answer]:
         """The answers to several queries, in their order, all from one generation of the index.
@@ -94,13 +132,13 @@ class Client:
             InvalidRequest: one of them cannot be answered, or there are more of them than the service takes.
             NotFound: see `search`.
         """
-        asked = json_body({"queries": [_query(query).document() for query in queries]})
-        reply = self._connection.ask("POST", "/v1/search", asked)
-        found = self._json(reply.content, reply.media_type)
-        answers = found.get("answers") if isinstance(found, dict) else None
-        if not isinstance(answers, list) or len(answers) != len(queries):
+        batch = QueryBatch([_query(query) for query in queries])
+        for query in batch.queries:
+            query.check()
+        answers = self._post("/v1/search", _json(batch), Answers).answers
+        if len(answers) != len(queries):
             raise self._not_understood(f"there are not {len(queries)} answers")
-        return [self._answer(self._document(answer, Answer)) for answer in answers]
+        return [self._answer(answer) for answer in answers]
 
     def pages(self, query: str | Query) -> Iterator[Answer]:
         """The pages of a search, each of the query's k results (50 of a text alone), until nothing comes after.
@@ -145,15 +183,15 @@ class Client:
         if pictures and ids:
             raise InvalidRequest("there are ids and pictures to score for", "ask for the ones, then for the others")
         if pictures:
-            body = form_body([("q", text)], pictures)
+            body = _form({"q": checked_query(text)}, pictures)
         else:
-            body = json_body({"q": text, "images": [image_id(image) for image in ids]})
+            body = _json(ScoreRequest(text, [str(image) for image in ids]))
         return self._post("/v1/score", body, Scores)
 
     def feedback(
         self, query: str, image: ImageId, rating: int, *, rater: str | None = None, key: str | None = None
     ) -> Feedback:
-        """Say how well an image matches a query; kept for training.
+        """Rate how well an image matches a query; the rating is stored for training.
 
         Args:
             query: the text that was searched.
@@ -169,10 +207,8 @@ class Client:
             Conflict: another rating was sent with this key.
             FeedbackUnavailable: it cannot be stored now.
         """
-        rated: dict[str, Any] = {"query": query, "image": image_id(image), "rating": rating, "key": key or str(uuid4())}
-        if rater is not None:
-            rated["rater"] = rater
-        return self._post("/v1/feedback", json_body(rated), Feedback)
+        rated = Rating(query, str(image), rating, rater, key or str(uuid4()))
+        return self._post("/v1/feedback", _json(rated), Feedback)
 
     def collections(self) -> Collections:
         """The generations of the index, and which of them answers."""
@@ -184,7 +220,7 @@ class Client:
         Raises:
             NotFound: no indexed image has this id.
         """
-        return self._reachable(self._get(f"/v1/images/{image_id(image)}/details", ImageDetails))
+        return self._reachable(self._get(f"/v1/images/{_id(image)}/details", ImageDetails))
 
     def image(self, image: ImageId) -> bytes:
         """The original file.
@@ -192,7 +228,7 @@ class Client:
         Raises:
             NotFound: no indexed image has this id, or its file has gone.
         """
-        return self._connection.ask("GET", f"/v1/images/{image_id(image)}").content
+        return self._connection.ask("GET", f"/v1/images/{_id(image)}").content
 
     def thumbnail(self, image: ImageId) -> bytes:
         """A small JPEG of an image.
@@ -200,7 +236,7 @@ class Client:
         Raises:
             NotFound: no indexed image has this id, or its file has gone.
         """
-        return self._connection.ask("GET", f"/v1/images/{image_id(image)}/thumbnail").content
+        return self._connection.ask("GET", f"/v1/images/{_id(image)}/thumbnail").content
 
     def ready(self) -> Readiness:
         """What the service answers from, now that it can.
@@ -211,25 +247,24 @@ class Client:
         return self._get("/readyz", Readiness)
 
     def _get(self, path: str, kind: type[Document]) -> Document:
-        reply = self._connection.ask("GET", path)
-        return self._document(self._json(reply.content, reply.media_type), kind)
+        return self._read(self._connection.ask("GET", path), kind)
 
     def _post(self, path: str, body: Body, kind: type[Document]) -> Document:
-        reply = self._connection.ask("POST", path, body)
-        return self._document(self._json(reply.content, reply.media_type), kind)
+        return self._read(self._connection.ask("POST", path, body), kind)
 
-    def _json(self, content: bytes, media_type: str) -> object:
+    def _read(self, reply: Reply, kind: type[Document]) -> Document:
         try:
-            found: object = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise self._not_understood(f"{media_type or 'what came'} is no JSON") from error
-        return found
-
-    def _document(self, value: object, kind: type[Document]) -> Document:
-        try:
-            return read(kind, value)
-        except Unreadable as error:
-            raise self._not_understood(str(error)) from error
+            return read_answer(kind, reply.content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            if first["type"] == "json_invalid":
+                raise self._not_understood(f"{reply.media_type or 'what came'} is no JSON") from error
+            flaw = (
+                "is missing"
+                if first["type"] == "missing"
+                else f"is {str(first['input'])[:40]!r}, which is not what was expected"
+            )
+            raise self._not_understood(f"{place(first['loc'])} {flaw}".strip()) from error
 
     def _not_understood(self, why: str) -> ServiceError:
         what = f"the answer of {self._connection.address} is not understood ({why})"
@@ -247,3 +282,64 @@ class Client:
 
 def _query(query: str | Query) -> Query:
     return query if isinstance(query, Query) else Query(query)
+
+
+def _id(image: ImageId) -> UUID:
+    """The id of an indexed image.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        return image if isinstance(image, UUID) else UUID(image)
+    except (ValueError, AttributeError, TypeError):
+        hint = "name an image by the id that a result has; give a file as a pathlib.Path"
+        raise InvalidRequest(f"{str(image)[:60]!r} is no id of an image", hint) from None
+
+
+def _conditions(given: Filter | None) -> dict[str, Any] | list[str] | None:
+    if given is None or isinstance(given, str):
+        return [given] if given else None
+    return dict(given) if isinstance(given, Mapping) else list(given)
+
+
+def _with_words(query: Query) -> dict[str, Any]:
+    """The fields of a form."""
+    if isinstance(query.filter, dict):
+        raise InvalidRequest("the filter beside a picture is an object", 'write it in words: "year>=1990"')
+    return to_fields(query)
+
+
+def _json(request: Query | QueryBatch | ScoreRequest | Rating) -> Body:
+    return Body(to_json(request), "application/json")
+
+
+def _form(fields: Mapping[str, Any], pictures: Sequence[Picture]) -> Body:
+    """A form with pictures. The names of their files are not sent.
+
+    Raises:
+        SourceError: a file cannot be read.
+    """
+    parts: list[tuple[str, Any]] = []
+    for name, value in fields.items():
+        parts += [(name, _text(each)) for each in (value if isinstance(value, list) else [value])]
+    parts += [(_FILE_PART, ("picture", content_of(picture), "application/octet-stream")) for picture in pictures]
+    return Body(*encode_multipart_formdata(parts))
+
+
+def _text(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def content_of(picture: Picture) -> bytes:
+    """What the file holds.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    if isinstance(picture, bytes):
+        return picture
+    try:
+        return picture.read_bytes()
+    except OSError as error:
+        raise SourceError(f"the picture {picture} cannot be read ({error.strerror})", "check its name") from error

@@ -11,22 +11,19 @@ from werkzeug.exceptions import BadRequest
 
 from sceneseek.search import Search
 from sceneseek_server.access.control import control_access
-from sceneseek_server.api.collections import collections_blueprint
-from sceneseek_server.api.details import details_blueprint
-from sceneseek_server.api.docs import docs_blueprint
 from sceneseek_server.api.feedback import feedback_blueprint
-from sceneseek_server.api.fields import fields_blueprint
 from sceneseek_server.api.images import images_blueprint
+from sceneseek_server.api.index import index_blueprint
 from sceneseek_server.api.openapi import openapi_blueprint
 from sceneseek_server.api.scores import scores_blueprint
 from sceneseek_server.api.search import search_blueprint
 from sceneseek_server.api.uploads import Uploads
-from sceneseek_server.errors import answer_errors_as_problems
 from sceneseek_server.feedback import FeedbackStore
 from sceneseek_server.headers import add_security_headers
 from sceneseek_server.health import health_blueprint
 from sceneseek_server.instrumentation import instrument
 from sceneseek_server.metrics import GenerationCollector, Metrics
+from sceneseek_server.responses import answer_errors_as_problems
 from sceneseek_server.service import AccessSettings
 
 if TYPE_CHECKING:
@@ -64,11 +61,8 @@ def create_app(
     app.register_blueprint(search_blueprint(search, uploads))
     app.register_blueprint(scores_blueprint(search, uploads))
     app.register_blueprint(feedback_blueprint(search, feedback, metrics))
-    app.register_blueprint(collections_blueprint(search))
-    app.register_blueprint(details_blueprint(search))
-    app.register_blueprint(fields_blueprint(search))
+    app.register_blueprint(index_blueprint(search))
     app.register_blueprint(openapi_blueprint())
-    app.register_blueprint(docs_blueprint())
     app.register_blueprint(images_blueprint(search, metrics))
     app.register_blueprint(health_blueprint(search, metrics))
     app.add_url_rule("/", "page", lambda: _page(app))

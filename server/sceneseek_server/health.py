@@ -3,56 +3,26 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 from flask import Blueprint, Response, request
 from prometheus_client.exposition import choose_encoder
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
+from sceneseek.api import Readiness, Runtime
 from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError
 from sceneseek.next_step import STACK_INDEX_COMMAND
 from sceneseek.runtime import Placement
 from sceneseek.runtime_installation import runtime_version
 from sceneseek.search import Search
 from sceneseek_server.access.control import key_file_problem, shows_paths
-from sceneseek_server.answer import json_answer
-from sceneseek_server.api.deadline import deadline
 from sceneseek_server.api.operation import operation
-from sceneseek_server.errors import error_response, problem_response
 from sceneseek_server.metrics import Metrics
 from sceneseek_server.problem import Problem
+from sceneseek_server.responses import deadline, error_response, json_answer, problem_response
 
 log = logging.getLogger(__name__)
-
-
-class Runtime(TypedDict):
-    """Where the text graph runs: asked for, and taken, and why; `provider` is ONNX Runtime's name of it.
-
-    `texts_together` is false if a text's vectors depend on the texts that share its run.
-    """
-
-    asked: str
-    device: str
-    provider: str
-    why: str
-    onnxruntime: str
-    texts_together: bool
-
-
-class Readiness(TypedDict):
-    """What the service answers from.
-
-    `following` is whether the thread that watches the alias is alive; `problem` is why the generation that the alias
-    points at is not followed, while the one named here still answers.
-    """
-
-    pack: str
-    fingerprints: dict[str, str]
-    generation: str
-    images: int
-    following: bool
-    problem: str | None
-    runtime: Runtime
 
 
 class FirstStep(TypedDict):
@@ -66,12 +36,6 @@ class FirstStep(TypedDict):
     command: str
     stack_command: str | None
     building: bool
-
-
-class ReadyDocument(Readiness):
-    """What `/readyz` answers."""
-
-    status: Literal["ready"]
 
 
 class AliveDocument(TypedDict):
@@ -94,7 +58,7 @@ def health_blueprint(search: Search, metrics: Metrics) -> Blueprint:
     @operation(
         summary="Whether it can answer, and what from",
         tag="service",
-        answer=ReadyDocument,
+        answer=Readiness,
         problems={
             503: "It cannot; `detail` says why. While nothing is indexed yet (`urn:sceneseek:problem:nothing-indexed`) "
             "`command` or `stack_command` (Docker) indexes a folder; `building` says whether one is being indexed."
@@ -113,13 +77,14 @@ def health_blueprint(search: Search, metrics: Metrics) -> Blueprint:
         except Exception:  # an engine that cannot count cannot search
             log.exception("the index does not answer")
             return problem_response(Problem(503, "the index does not answer", "see the log of the service"))
-        if not state["following"]:
+        if not state.following:
             stalled = "a new generation would not be followed: the thread that watches the index has died"
-            return problem_response(Problem(503, stalled, "restart the service", more={**state}))
+            return problem_response(Problem(503, stalled, "restart the service", more=_without_status(state)))
         lost = search.encoder.problem()
         if lost is not None:
-            return problem_response(Problem(503, lost, "restart the service if it stays so", more={**state}))
-        return json_answer({"status": "ready", **state})
+            problem = Problem(503, lost, "restart the service if it stays so", more=_without_status(state))
+            return problem_response(problem)
+        return json_answer(state)
 
     @blueprint.get("/metrics")
     @operation(summary="Figures for Prometheus", tag="service", answer=("text/plain", "application/openmetrics-text"))
@@ -138,15 +103,21 @@ def _readiness(search: Search) -> Readiness:
         manifest, placement = snapshot.models.bundle.manifest, snapshot.models.encoder.placement
         texts_mix = snapshot.models.texts_mix
         generation, images = snapshot.collection.info.name, snapshot.collection.count(deadline())
-    return {
-        "pack": manifest.pack,
-        "fingerprints": manifest.fingerprints.model_dump(),
-        "generation": generation,
-        "images": images,
-        "following": search.follower.watching(),
-        "problem": _problem(search),
-        "runtime": _runtime(placement, texts_mix),
-    }
+    return Readiness(
+        status="ready",
+        pack=manifest.pack,
+        fingerprints=manifest.fingerprints.model_dump(),
+        generation=generation,
+        images=images,
+        following=search.follower.watching(),
+        problem=_problem(search),
+        runtime=_runtime(placement, texts_mix),
+    )
+
+
+def _without_status(state: Readiness) -> dict[str, Any]:
+    """The members of a problem document, whose `status` is that of HTTP."""
+    return {name: value for name, value in asdict(state).items() if name != "status"}
 
 
 def _first_step(search: Search, error: NothingIndexed) -> FirstStep:
@@ -177,12 +148,12 @@ def _problem(search: Search) -> str | None:
 
 
 def _runtime(placement: Placement, texts_mix: bool) -> Runtime:
-    return {
-        "asked": placement.asked,
-        "device": placement.device,
-        "provider": placement.provider,
+    return Runtime(
+        asked=placement.asked,
+        device=placement.device,
+        provider=placement.provider,
         # The runtime's message may contain paths of its files.
-        "why": placement.why if shows_paths() or "/" not in placement.why else "the log of the service says why",
-        "onnxruntime": runtime_version(),
-        "texts_together": not texts_mix,
-    }
+        why=placement.why if shows_paths() or "/" not in placement.why else "the log of the service says why",
+        onnxruntime=runtime_version(),
+        texts_together=not texts_mix,
+    )

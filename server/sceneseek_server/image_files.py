@@ -21,7 +21,7 @@ from uuid import UUID
 from cachetools import LRUCache
 from PIL import Image
 
-from sceneseek.errors import NotFound, one_line
+from sceneseek.errors import NoSuchImage, NotFound, one_line
 from sceneseek.payload import source_file
 from sceneseek.picture import decode
 from sceneseek.search import Search
@@ -83,7 +83,7 @@ def find_image(search: Search, image_id: UUID, deadline: float | None) -> ImageF
         records = snapshot.collection.retrieve([str(image_id)], deadline)
         info = snapshot.collection.info
     if not records:
-        raise NotFound(f"no image has the id {image_id}", "search again: it may have left the index")
+        raise NoSuchImage(image_id)
     payload = records[0].payload
     image_format = str(payload["format"])
     if shows_paths():

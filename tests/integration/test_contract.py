@@ -22,8 +22,8 @@ from tests.contract_cases import PHASES, Outcome, check, contract
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-# For people and not for programs: the page, what belongs to it, and the page about the interface.
-NOT_OPERATIONS = {"static", "page.page", "docs.docs"}
+# For people and not for programs: the page and what belongs to it.
+NOT_OPERATIONS = {"static", "page"}
 # Cases at least: 5,000 of them take some minutes (and --timeout=0).
 CASES = int(os.environ.get("SCENESEEK_TEST_CASES", "0"))
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import sceneseek_export.bundle
+from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError, ExportError
 from sceneseek.picture import Picture, prepare
-from sceneseek.request import Query
 from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sceneseek.api import Query
 from sceneseek.bundle import Bundle
-from sceneseek.filters import filter_from_words
-from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore
 from sceneseek_indexer.build import index_folder
@@ -34,6 +33,6 @@ def test_a_folder_is_indexed_brought_up_to_date_and_searched(
     assert (changed.usable, store.live()) == (len(NAMES), changed.generation)
     assert {info.name for info in store.generations()} == {first.generation, changed.generation}
     search = Search(bundle, store, "cpu")
-    found = search.query(Query(text="the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"]))).results
+    found = search.query(Query(text="the sea", k=len(NAMES), filter=["path^=shapes"])).results
     search.close()
     assert {result.path for result in found} == {name for name in NAMES if name.startswith("shapes/")}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sceneseek.api import Query
 from sceneseek.bundle import MANIFEST, Bundle, Manifest
 from sceneseek.errors import IndexUnavailable
-from sceneseek.request import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from sceneseek_indexer.build import index_folder

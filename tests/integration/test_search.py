@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from sceneseek.api import Query
 from sceneseek.errors import InvalidRequest
-from sceneseek.filters import filter_from_words
-from sceneseek.request import Query
 from sceneseek.search import Search
 from tests.drawing import NAMES
 
@@ -74,6 +73,6 @@ def test_hard_text_is_answered(search: Search) -> None:
 
 def test_a_filter_leaves_only_what_satisfies_it_and_the_order_as_it_was(search: Search) -> None:
     everything = search.query(Query(text="the sea", k=len(NAMES))).results
-    filtered = search.query(Query(text="the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"]))).results
-    assert [r.path for r in filtered] == [r.path for r in everything if r.path.startswith("shapes/")]
+    filtered = search.query(Query(text="the sea", k=len(NAMES), filter=["path^=shapes"])).results
+    assert [r.path for r in filtered] == [r.path for r in everything if (r.path or "").startswith("shapes/")]
     assert [r.rank for r in filtered] == list(range(1, len(filtered) + 1))

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from sceneseek.api import Query
 from sceneseek.bundle import Bundle
-from sceneseek.filters import filter_from_words
-from sceneseek.request import Query
 from sceneseek.sample_queries import QUERIES
 from sceneseek.search import Search
 from sceneseek.store import open_store
@@ -48,7 +47,7 @@ def test_the_ranking_is_the_embedded_engines(
     queries = [Query(text=text, k=len(NAMES)) for text in QUERIES[:8]]
     queries += [
         Query(text="the sea", k=3, offset=2, explain=True),
-        Query(text="the sea", k=len(NAMES), where=filter_from_words(["path^=shapes"])),
+        Query(text="the sea", k=len(NAMES), filter=["path^=shapes"]),
         Query(image=liked, k=5, explain=True),
         Query(text="at night", image=liked, k=5, explain=True),
     ]
@@ -61,7 +60,7 @@ def test_the_ranking_is_the_embedded_engines(
                 assert theirs.metadata == ours.metadata
                 if ours.explanation is not None:
                     assert theirs.explanation is not None
-                    assert theirs.explanation.neighbour == ours.explanation.neighbour
+                    assert theirs.explanation.rank_before == ours.explanation.rank_before
                     assert theirs.explanation.text_similarity == pytest.approx(
                         ours.explanation.text_similarity, abs=1e-6
                     )

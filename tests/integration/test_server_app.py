@@ -163,7 +163,7 @@ def test_a_fault_of_ours_is_logged_and_not_shown(
     assert (response.status_code, response.content_type) == (500, "application/problem+json")
     assert b"Traceback" not in response.data
     assert b".py" not in response.data
-    record = next(record for record in caplog.records if record.name == "sceneseek_server.errors")
+    record = next(record for record in caplog.records if record.name == "sceneseek_server.responses")
     assert record.exc_info is not None
     assert "secret" not in record.getMessage()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sceneseek.client import Client
-from sceneseek.client.address import Address
+from sceneseek.client.connection import Address
 from sceneseek.errors import InvalidRequest
 
 
@@ -64,7 +64,7 @@ def test_numbers_out_of_their_range_are_refused(given: dict[str, float]) -> None
 
 
 def test_importing_the_client_loads_nothing_that_searches() -> None:
-    heavy = {"numpy", "onnxruntime", "pydantic", "flask", "click", "PIL", "tokenizers", "qdrant_edge"}
+    heavy = {"numpy", "onnxruntime", "flask", "click", "PIL", "tokenizers", "qdrant_edge"}
     program = f"import sys\nfrom sceneseek.client import Client\nsys.exit(sorted({heavy!r} & set(sys.modules)) or 0)"
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sceneseek.client import Answer, Explanation, Query, Result
-from sceneseek.listing import listing, remarks
+from sceneseek.api import Answer, Explanation, Result
+from sceneseek.search_command import listing, remarks
 
 RESULT = Result(
     rank=1,
@@ -37,8 +37,8 @@ ANSWER = Answer(
 )
 
 
-def line(result: Result, query: Query | None = None) -> str:
-    (only,) = listing(query or Query("a dog"), replace(ANSWER, results=(result,)))
+def line(result: Result, **options: bool) -> str:
+    (only,) = listing(replace(ANSWER, results=(result,)), **options)
     return only
 
 
@@ -51,12 +51,12 @@ def test_a_result_is_named_by_its_path_or_title_or_id() -> None:
 
 
 def test_near_duplicates_that_are_results_of_their_own_are_not_counted() -> None:
-    assert line(RESULT, Query("a dog", keep_duplicates=True)) == " 1  0.75  dogs/rex.jpg"
+    assert line(RESULT, keep_duplicates=True) == " 1  0.75  dogs/rex.jpg"
 
 
 def test_with_an_image_the_figure_is_the_similarity_by_which_results_come() -> None:
-    assert line(RESULT, Query("at night", image=RESULT.id)).startswith(" 1  0.50  ")
-    assert line(replace(RESULT, score=None), Query(image=RESULT.id)).startswith(" 1  0.50  ")
+    assert line(RESULT, by_similarity=True).startswith(" 1  0.50  ")
+    assert line(replace(RESULT, score=None)).startswith(" 1  0.50  ")
 
 
 def test_what_a_service_sends_cannot_steer_the_terminal() -> None:
@@ -65,7 +65,7 @@ def test_what_a_service_sends_cannot_steer_the_terminal() -> None:
 
 def test_an_explanation_is_a_line_of_its_own() -> None:
     explained = Explanation(rank_before=7, rank_after=1, text_similarity=0.5, image_similarity=None)
-    _, second = listing(Query("a dog"), replace(ANSWER, results=(replace(RESULT, explanation=explained),)))
+    _, second = listing(replace(ANSWER, results=(replace(RESULT, explanation=explained),)))
     assert second == "    neighbour 7; similarity 0.50 to the text"
 
 

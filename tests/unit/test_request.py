@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sceneseek.api import Query
 from sceneseek.errors import InvalidRequest
-from sceneseek.request import MAX_K, MAX_QUERY_CHARACTERS, MAX_SHORTLIST, Query, checked_query
+from sceneseek.request import MAX_K, MAX_QUERY_CHARACTERS, MAX_SHORTLIST, checked_query
 
 
 @pytest.mark.parametrize("text", ["", " ", "\t\n ", "\u2003"])
@@ -74,7 +75,8 @@ def test_numbers_out_of_range_are_named(fields: dict[str, Any], message: str) ->
 
 
 def test_a_search_needs_a_text_or_an_image_and_a_score_needs_a_text() -> None:
-    with pytest.raises(InvalidRequest, match="neither a text nor an image"):
-        Query()
+    with pytest.raises(InvalidRequest, match="the field q is missing"):
+        Query().check()
+    Query().check(picture=True)
     with pytest.raises(InvalidRequest, match="without a text"):
-        Query(image="an id", min_score=0.5)
+        Query(image="bf8013b6-61f9-5d1d-94d6-cfa2c149805e", min_score=0.5)

@@ -1,14 +1,17 @@
-"""`/v1/images/{id}`: the original file, and a thumbnail of it."""
+"""`/v1/images/{id}`: the original file, a thumbnail of it, and what the index knows of it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeVar
 from uuid import UUID
 
 from flask import Blueprint, Response, request, send_file
 
-from sceneseek.errors import ImageError, NotFound
-from sceneseek.search import Search
-from sceneseek_server.api.deadline import deadline
+from sceneseek.api import ImageDetails
+from sceneseek.errors import ImageError, NoSuchImage, NotFound
+from sceneseek.search import Search, describe
+from sceneseek_server.access.control import shows_paths
 from sceneseek_server.api.operation import operation
 from sceneseek_server.image_files import (
     MEDIA_TYPES,
@@ -19,10 +22,12 @@ from sceneseek_server.image_files import (
     find_image,
 )
 from sceneseek_server.metrics import Metrics
+from sceneseek_server.responses import deadline, json_answer
 
 # An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
 # then asked for again by its tag.
 CACHE_CONTROL = "private, max-age=600"
+Details = TypeVar("Details", bound=ImageDetails)
 _NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
 
 
@@ -58,7 +63,30 @@ def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
         """A JPEG of at most 320 pixels a side, drawn anew from the pixels: what else the file holds is not in it."""
         return _thumbnail(find_image(search, image_id, deadline()), thumbnails)
 
+    @blueprint.get("/<uuid:image_id>/details")
+    @operation(
+        summary="What is known of an image",
+        tag="images",
+        answer=ImageDetails,
+        problems={404: "No image has this id."},
+    )
+    def details(image_id: UUID) -> Response:
+        """Its size, format and metadata, and how many near-duplicates it has."""
+        with search.follower.borrow() as snapshot:
+            records = snapshot.collection.retrieve([str(image_id)], deadline())
+        if not records:
+            raise NoSuchImage(image_id)
+        return json_answer(public(ImageDetails(**describe(records[0]))))
+
     return blueprint
+
+
+def public(image: Details) -> Details:
+    """What a client may see of an image: with its addresses, and without its path where paths are hidden."""
+    # Written rather than built by url_for, which would take longer than reranking does.
+    address = f"{request.root_path}/v1/images/{image.id}"
+    path = image.path if shows_paths() else None
+    return replace(image, path=path, image=address, thumbnail=f"{address}/thumbnail")
 
 
 def _original(image: ImageFile) -> Response:

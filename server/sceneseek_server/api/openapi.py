@@ -13,11 +13,11 @@ from pydantic.json_schema import JsonSchemaMode
 from werkzeug.routing import Rule
 
 from sceneseek import __version__
+from sceneseek.api import Problem, adapter
 from sceneseek.filters.schema import condition_schema
-from sceneseek_server.answer import json_answer
-from sceneseek_server.api.documents import ProblemDocument
 from sceneseek_server.api.operation import Operation, operation, operation_of
 from sceneseek_server.problem import MEDIA_TYPE as PROBLEM
+from sceneseek_server.responses import json_answer
 
 _SCHEMAS = "#/components/schemas/{model}"
 CONDITION = "Condition"
@@ -129,14 +129,17 @@ class _Schemas:
         answers = [each.answer for each in found if not isinstance(each.answer, tuple)]
         bodies: list[Any] = [Union[each.body] for each in found if each.body]  # noqa: UP007 - made of a tuple
         keyed: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
-            *((repr(answer), "serialization", TypeAdapter(answer)) for answer in [*answers, ProblemDocument]),
+            *((repr(answer), "serialization", TypeAdapter(answer)) for answer in [*answers, Problem]),
             *((repr(body), "validation", TypeAdapter[Any](body)) for body in bodies),
         ]
         unique = {(key, mode): adapter for key, mode, adapter in keyed}
         self._by_key, definitions = TypeAdapter.json_schemas(
             [(key, mode, adapter) for (key, mode), adapter in unique.items()], ref_template=_SCHEMAS
         )
-        self.components: dict[str, Any] = definitions.get("$defs", {})
+        self.components: dict[str, Any] = {
+            name: {**schema, "description": schema.get("description", "").partition("\n\n")[0]}
+            for name, schema in definitions.get("$defs", {}).items()
+        }
 
     def answer(self, answer: Any) -> dict[str, Any]:
         """Of a document."""
@@ -149,7 +152,7 @@ class _Schemas:
     @property
     def problem(self) -> dict[str, Any]:
         """Of an error."""
-        return self.answer(ProblemDocument)
+        return self.answer(Problem)
 
 
 def _operation(app: Flask, rule: Rule, found: Operation, schemas: _Schemas) -> dict[str, Any]:
@@ -177,7 +180,7 @@ def _in_path(rule: Rule) -> list[dict[str, Any]]:
 def _in_query(found: Operation) -> list[dict[str, Any]]:
     if found.arguments is None:
         return []
-    schema = found.arguments.model_json_schema()
+    schema = adapter(found.arguments).json_schema()
     required = set(schema.get("required", ()))
     parameters = []
     for name, field in schema["properties"].items():
@@ -208,7 +211,7 @@ def _body(found: Operation, schemas: _Schemas) -> dict[str, Any]:
     if found.body:
         content["application/json"] = {"schema": schemas.body(found.body)}
     if found.upload is not None:
-        schema = found.upload.model_json_schema()
+        schema = adapter(found.upload).json_schema()
         part: dict[str, Any] = {"type": "string", "format": "binary", "description": "A picture."}
         if found.most > 1:
             part = {"type": "array", "items": part, "minItems": 1, "maxItems": found.most}

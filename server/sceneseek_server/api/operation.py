@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
-
 View = TypeVar("View", bound=Callable[..., Any])
 
 
@@ -37,9 +35,9 @@ class Operation:
     tag: str
     answer: Any
     status: int = 200
-    arguments: type[BaseModel] | None = None
-    body: tuple[type[BaseModel], ...] = ()
-    upload: type[BaseModel] | None = None
+    arguments: type[Any] | None = None
+    body: tuple[type[Any], ...] = ()
+    upload: type[Any] | None = None
     files: str = ""
     most: int = 1
     problems: Mapping[int, str] = field(default_factory=dict)

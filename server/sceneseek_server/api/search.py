@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from flask import Blueprint, Response, request
+from pydantic_core import from_json
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import UnsupportedMediaType
 
-from sceneseek.request import Query
-from sceneseek.search import Answer, Search
+from sceneseek.api import Answer, Answers, Query, QueryArguments, QueryBatch, read_fields, read_json
+from sceneseek.errors import InvalidRequest
+from sceneseek.picture import Picture
+from sceneseek.search import Search
+from sceneseek.validation import shown
 from sceneseek_server.access.control import charge, check_filter
-from sceneseek_server.answer import json_answer
-from sceneseek_server.api.deadline import deadline
-from sceneseek_server.api.documents import AnswerDocument, AnswersDocument, answer_document
+from sceneseek_server.api.images import public
 from sceneseek_server.api.operation import operation
-from sceneseek_server.api.search_request import SearchArguments, SearchBody, SearchesBody, read_body
 from sceneseek_server.api.uploads import FORM, Uploads
 from sceneseek_server.instrumentation import record_stages
+from sceneseek_server.responses import deadline, json_answer
 
-NOT_THERE = {404: "The image to search by is not in the index."}
+_NOT_THERE = {404: "The image to search by is not in the index."}
 PICTURE = "file"
 _BEST = "$response.body#/results/0/id"
 _LINKS = {"image": {"image_id": _BEST}, "thumbnail": {"image_id": _BEST}, "search_by_arguments": {"image": _BEST}}
@@ -30,45 +36,91 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
     @operation(
         summary="Search by a text, or by an indexed image",
         tag="search",
-        arguments=SearchArguments,
-        answer=AnswerDocument,
-        problems=NOT_THERE,
+        arguments=QueryArguments,
+        answer=Answer,
+        problems=_NOT_THERE,
         links=_LINKS,
     )
     def search_by_arguments() -> Response:
         """The images that match best. With a text they come by score; with an image by similarity to it, or to both."""
-        return json_answer(answer_document(answered([SearchArguments.read(request.args).asked()])[0]))
+        return json_answer(answered([_read_arguments(request.args)])[0])
 
     @blueprint.post("")
     @operation(
         summary="Search, once or several times, or by an uploaded picture",
         tag="search",
-        body=(SearchBody, SearchesBody),
-        upload=SearchArguments,
+        body=(Query, QueryBatch),
+        upload=QueryArguments,
         files=PICTURE,
-        answer=AnswerDocument | AnswersDocument,
-        problems={**NOT_THERE, 422: "The uploaded picture cannot be used."},
+        answer=Answer | Answers,
+        problems={**_NOT_THERE, 422: "The uploaded picture cannot be used."},
         links=_LINKS,
     )
     def search_by_body() -> Response:
         """As by GET. `queries` are answered from one generation; one that cannot be answered fails them all."""
         if request.mimetype == FORM:
-            pictures = uploads.pictures(PICTURE)
-            asked = SearchArguments.read(request.form).asked(pictures[0])
-            return json_answer(answer_document(answered([asked])[0]))
+            (picture,) = uploads.pictures(PICTURE)
+            return json_answer(answered([_read_arguments(request.form, picture)], picture)[0])
         if not request.is_json:
             raise UnsupportedMediaType
-        queries, several = read_body(request.get_data(cache=False))
-        documents = [answer_document(answer) for answer in answered(queries)]
-        return json_answer({"answers": documents} if several else documents[0])
+        queries, several = _read_body(request.get_data(cache=False))
+        answers = answered(queries)
+        return json_answer(Answers(answers=tuple(answers)) if several else answers[0])
 
-    def answered(queries: list[Query]) -> list[Answer]:
+    def answered(queries: list[Query], picture: Picture | None = None) -> list[Answer]:
         charge(len(queries) - 1)
         for query in queries:
             check_filter(query.where)
-        answers = search.queries(queries, deadline())
+        if picture is None:
+            answers = search.queries(queries, deadline())
+        else:
+            answers = [search.query(queries[0], deadline(), picture)]
         for answer in answers:
             record_stages(answer.timings_ms)
-        return answers
+        return [replace(answer, results=tuple(map(public, answer.results))) for answer in answers]
 
     return blueprint
+
+
+def _read_arguments(arguments: MultiDict[str, str], picture: Picture | None = None) -> Query:
+    """The search of a query string, or of a form beside a picture; an empty field, as forms send it, is not given.
+
+    Raises:
+        InvalidRequest: a field is unknown, given twice, or not of its kind; or there is nothing to search by.
+    """
+    fields: dict[str, Any] = {}
+    for name, values in arguments.lists():
+        if name == "filter":
+            fields[name] = [value for value in values if value]
+            continue
+        if len(values) > 1:
+            raise InvalidRequest(f"{shown(name, '')} is given {len(values)} times", "give it once")
+        if values[0] or name == "q" or name not in Query.HINTS:
+            fields[name] = values[0]
+    query = read_fields(QueryArguments, fields)
+    query.check(picture is not None)
+    return query
+
+
+def _read_body(body: bytes) -> tuple[list[Query], bool]:
+    """The searches of a JSON body, and whether it was a list of them.
+
+    Raises:
+        InvalidRequest: the body is not a JSON object of one of the two forms; the first flaw, named with its place.
+    """
+    several = _is_batch(body)
+    queries = read_json(QueryBatch, body).queries if several else [read_json(Query, body)]
+    for number, query in enumerate(queries):
+        try:
+            query.check()
+        except InvalidRequest as error:
+            raise InvalidRequest(f"queries[{number}]: {error.what}" if several else error.what, error.hint) from None
+    return queries, several
+
+
+def _is_batch(body: bytes) -> bool:
+    try:
+        document = from_json(body)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and "queries" in document

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while a request is answered, as a problem: the application's error handlers."""
+"""What views share: the request's deadline, JSON answers, and the handlers that turn errors into problem documents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from sceneseek.api import to_json
 from sceneseek.errors import SceneseekError
 from sceneseek_server.access.control import shows_paths
+from sceneseek_server.admission import DEADLINE
 from sceneseek_server.instrumentation import record_problem, request_id
 from sceneseek_server.problem import MEDIA_TYPE, Problem
 
@@ -23,6 +25,19 @@ _HTTP_ERRORS = {
     413: ("the body is too large", "send at most 1 MB of JSON, an image of the size that the service takes"),
     415: ("the body is not declared to be JSON", "send it with Content-Type: application/json"),
 }
+
+
+def deadline() -> float | None:
+    """When the request's answer is of no use any more, on the clock of `time.monotonic`; None if it never is."""
+    found: float | None = request.environ.get(DEADLINE)
+    return found
+
+
+def json_answer(document: object, status: int = 200) -> Response:
+    """The response that carries a document, compact and not to be cached."""
+    response = Response(to_json(document), status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def answer_errors_as_problems(app: Flask) -> None:

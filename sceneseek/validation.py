@@ -1,0 +1,103 @@
+"""What pydantic finds wrong with a request, as one sentence that its sender can act on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from sceneseek.errors import InvalidRequest, one_line
+
+Value = TypeVar("Value")
+
+_REFUSED = "refused"
+# What the values of a field are, where they are no whole numbers.
+_KINDS = {
+    **dict.fromkeys(("q", "query"), "text"),
+    **dict.fromkeys(("rater", "key"), "a short text"),
+    **dict.fromkeys(("text_weight", "min_score"), "a number"),
+    **dict.fromkeys(("keep_duplicates", "explain"), "true or false"),
+    "image": "an id",
+    "images": "a list of ids",
+    "filter": "an object",
+    "queries": "a list",
+}
+
+
+def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
+    """The first thing that pydantic found wrong with a request, as one sentence.
+
+    Args:
+        error: what pydantic found.
+        kind: the request's class, with `HINTS` (by field, what to do) and `EXAMPLE`.
+    """
+    hints, example = kind.HINTS, kind.EXAMPLE
+    first = error.errors(include_url=False)[0]
+    location = tuple("q" if part == "text" else part for part in first["loc"])
+    if first["type"] == _REFUSED:
+        within = f"{place(location[:2])}: " if location[:1] == ("queries",) else ""
+        return InvalidRequest(within + first["ctx"]["what"], first["ctx"]["hint"])
+    if not location:
+        if first["type"] == "json_invalid":
+            return InvalidRequest(f"the body is not JSON ({first['ctx']['error']})", example)
+        return InvalidRequest("the body is not a JSON object", example)
+    if first["type"] == "unexpected_keyword_argument":
+        where = place(first["loc"])
+        return InvalidRequest(f"the field {shown(where)} is unknown", f"the fields are {', '.join(hints)}")
+    # Behind the field pydantic names the branch of a union, which is none of the client's business.
+    known = [number for number, part in enumerate(location) if part in hints]
+    location = location[: known[-1] + 1] if known else location
+    name = str(location[-1])
+    return InvalidRequest(
+        _sentence(place(location), _KINDS.get(name, "a whole number"), first), hints.get(name, example)
+    )
+
+
+def shown(value: Any, quote: str = "'") -> str:
+    """A client's value in a sentence: short, on one line, and not spelt out where it could be huge."""
+    if isinstance(value, str):
+        text = one_line(value)
+        return f"{quote}{text if len(text) <= 40 else text[:37] + '...'}{quote}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        # Python refuses to spell out an integer of thousands of digits.
+        return str(value) if value.bit_length() <= 64 else "a number of very many digits"
+    if isinstance(value, float):
+        return str(value)
+    return "an object" if isinstance(value, dict) else "a list"
+
+
+def place(location: tuple[int | str, ...]) -> str:
+    """Where in a document pydantic found a flaw: ``queries[3].k``."""
+    found = ""
+    for part in location:
+        found += f"[{part}]" if isinstance(part, int) else f".{part}" if found else part
+    return found
+
+
+def _sentence(where: str, kind: str, error: ErrorDetails) -> str:
+    fault, value = error["type"], error["input"]
+    if fault in ("missing", "missing_argument"):
+        return f"the field {where} is missing"
+    if fault in ("greater_than_equal", "less_than_equal", "less_than", "finite_number"):
+        return f"{where} is {shown(value, quote='')}"
+    if fault in ("too_short", "too_long"):
+        return f"{where} has {error['ctx']['actual_length'] if fault == 'too_short' else 'too many'} entries"
+    return f"{where} is {shown(value)}, which is not {kind}"
+
+
+def checked(check: Callable[[Any], Value]) -> Callable[[Any], Value]:
+    """A validator of pydantic's from a function that raises `InvalidRequest`."""
+
+    @functools.wraps(check)
+    def validator(value: Any) -> Value:
+        try:
+            return check(value)
+        except InvalidRequest as error:
+            raise PydanticCustomError(_REFUSED, "{what}", {"what": error.what, "hint": error.hint}) from None
+
+    return validator
