@@ -125,7 +125,7 @@ class FeedbackStore:
         except OSError as error:
             raise _unavailable(path, error.strerror) from error
         with _errors_of(path):
-            connection = sqlite3.connect(path, _LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT, isolation_level=None, check_same_thread=False)
             try:
                 self._set_up(connection)
             except BaseException:

@@ -334,6 +334,7 @@ def test_on_a_gpu_the_processor_is_never_taken_in_silence() -> None:
 
 
 def schema() -> Any:
+    pytest.importorskip("check_jsonschema", reason="check-jsonschema is not installed")
     vendored = resources.files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json"
     return json.loads(vendored.read_text(encoding="utf-8"))
 
