@@ -35,7 +35,9 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from sceneseek.errors import InvalidRequest
-from sceneseek.filters import Filter, filter_from_json, filter_from_words
+from sceneseek.filters.conditions import Filter
+from sceneseek.filters.document import filter_from_json
+from sceneseek.filters.words import filter_from_words
 from sceneseek.rating import HIGHEST, LOWEST
 from sceneseek.request import (
     DEFAULT_K,

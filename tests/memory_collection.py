@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sceneseek.filters import Filter
+from sceneseek.filters.conditions import Filter
 from sceneseek.store import CollectionInfo, Point, Record, StoredVectors
 from sceneseek.vectors import Candidates, Floats
 

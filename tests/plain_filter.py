@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sceneseek.filters import (
+from sceneseek.filters.conditions import (
     All,
     AnyOf,
     AnyPart,

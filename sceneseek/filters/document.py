@@ -1,4 +1,4 @@
-"""A filter from JSON values."""
+"""Filters in JSON: their parser, and their JSON Schema for those who write filters by program."""
 
 from __future__ import annotations
 
@@ -6,60 +6,157 @@ from collections.abc import Callable
 from typing import Any
 
 from sceneseek.errors import InvalidRequest
-from sceneseek.filters.checked import any_of, equals, in_folder, limited, near, value_range, within
-from sceneseek.filters.condition import All, AnyPart, FieldPath, Filter, Not, field_path
-from sceneseek.filters.refusal import JSON_EXAMPLE, refused, shown_value
+from sceneseek.filters.conditions import (
+    FIELD_NAME,
+    JSON_EXAMPLE,
+    All,
+    AnyPart,
+    FieldPath,
+    Filter,
+    Not,
+    any_of,
+    check_size,
+    equals,
+    field_path,
+    in_folder,
+    invalid,
+    near,
+    quoted,
+    value_range,
+    within,
+)
 
 MAX_DEPTH = 8
-_BOUNDS = frozenset({"gt", "gte", "lt", "lte"})
+_BOUNDS = ("gt", "gte", "lt", "lte")
+_CONDITIONS: dict[str, Callable[[FieldPath, Any, Any], Filter]] = {
+    "equals": equals,
+    "any_of": any_of,
+    "near": near,
+    "within": within,
+}
 
 
 def filter_from_json(document: Any) -> Filter:
     """A filter from JSON values.
 
     Raises:
-        InvalidRequest: the first condition that cannot be understood, named.
+        InvalidRequest: the first condition that cannot be parsed, named.
     """
-    return limited(read_condition(document, 1))
+    return check_size(parse_condition(document))
 
 
-def read_condition(document: Any, depth: int) -> Filter:
+def parse_condition(document: Any, depth: int = 1) -> Filter:
     """One condition, `depth` levels down."""
     if not isinstance(document, dict) or not document:
-        raise InvalidRequest(f"the condition {shown_value(document)} is not an object", JSON_EXAMPLE)
+        raise InvalidRequest(f"the condition {quoted(document)} is not an object", JSON_EXAMPLE)
     if depth > MAX_DEPTH:
         raise InvalidRequest(f"the filter is nested deeper than {MAX_DEPTH} levels", "write it flatter")
     for name, combine in (("all", All), ("any", AnyPart)):
         if name in document:
             parts = document[name]
             if len(document) > 1 or not isinstance(parts, list) or not parts:
-                raise refused(document, f"does not have {name} and a list of conditions alone")
-            return combine(tuple(read_condition(part, depth + 1) for part in parts))
+                raise invalid(document, f"does not have {name} and a list of conditions alone")
+            return combine(tuple(parse_condition(part, depth + 1) for part in parts))
     if "not" in document:
         if len(document) > 1:
-            raise refused(document, "has more than not")
-        return Not(read_condition(document["not"], depth + 1))
-    return _condition(document)
-
-
-def _condition(document: dict[str, Any]) -> Filter:
+            raise invalid(document, "has more than not")
+        return Not(parse_condition(document["not"], depth + 1))
     if "path_prefix" in document:
         if set(document) - {"field", "path_prefix"} or document.get("field", "path") != "path":
-            raise refused(document, "has more than path_prefix")
+            raise invalid(document, "has more than path_prefix")
         return in_folder(document["path_prefix"], document)
+    return _field_condition(document)
+
+
+def _field_condition(document: dict[str, Any]) -> Filter:
     name = document.get("field")
     if not isinstance(name, str):
-        raise refused(document, "names no field")
+        raise invalid(document, "names no field")
     path = field_path(name)
-    keys = set(document) - {"field"}
-    if keys and keys <= _BOUNDS:
-        return value_range(path, {key: document[key] for key in keys}, document)
-    readers: dict[str, Callable[[FieldPath, Any, dict[str, Any]], Filter]] = {
-        "equals": equals,
-        "any_of": any_of,
-        "near": near,
-        "within": within,
+    values = {key: value for key, value in document.items() if key != "field"}
+    if values and values.keys() <= set(_BOUNDS):
+        return value_range(path, values, document)
+    if len(values) != 1 or (key := next(iter(values))) not in _CONDITIONS:
+        raise invalid(document, "does not have one condition that is known")
+    return _CONDITIONS[key](path, values[key], document)
+
+
+def condition_schema(itself: str) -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of one condition that `filter_from_json` accepts.
+
+    A schema cannot limit the depth and the number of conditions, require a box's north to be above its south, or
+    know which dates are in the calendar. `filter_from_json` checks these.
+
+    Args:
+        itself: the address that the schema will have, by which conditions hold others.
+    """
+    parts = _list({"$ref": itself})
+    in_folder = _object("The image lies in this folder.", path_prefix={"type": "string", "pattern": "[^/]"})
+    in_folder["properties"]["field"] = {"const": "path"}
+    return {
+        "title": "Condition",
+        "description": f"Which images are found at all; conditions nest at most {MAX_DEPTH} deep.",
+        "examples": [{"field": "year", "gte": 1990}],
+        "anyOf": [
+            _object("The field is this.", field=_FIELD, equals=_VALUE),
+            _object("The field is one of these.", field=_FIELD, any_of=_list(_VALUE)),
+            _range("The field is a number in this range.", {"type": "number"}),
+            _range("The field is a date in this range.", _DATE),
+            _object("The field is a place less than so far away.", field=_FIELD, near=_NEAR),
+            _object("The field is a place in this box.", field=_FIELD, within=_WITHIN),
+            in_folder,
+            _object("All of these hold.", all=parts),
+            _object("One of these holds.", any=parts),
+            _object("This does not hold.", **{"not": {"$ref": itself}}),
+        ],
     }
-    if len(keys) != 1 or (key := keys.pop()) not in readers:
-        raise refused(document, "does not have one condition that is known")
-    return readers[key](path, document[key], document)
+
+
+def _object(description: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    """An object of exactly these members."""
+    return {
+        "type": "object",
+        "description": description,
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _list(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1}
+
+
+def _range(description: str, bound: dict[str, Any]) -> dict[str, Any]:
+    """One bound, or one on each side."""
+    return {
+        **_object(description, field=_FIELD, **dict.fromkeys(_BOUNDS, bound)),
+        "required": ["field"],
+        "minProperties": 2,
+        "not": {"anyOf": [{"required": ["gt", "gte"]}, {"required": ["lt", "lte"]}]},
+    }
+
+
+_DATE: dict[str, Any] = {
+    "type": "string",
+    "description": "ISO 8601, in UTC without an offset: a year, a month, a day or an instant.",
+    "anyOf": [{"pattern": "^[1-9][0-9]{3}(-(0[1-9]|1[0-2]))?$"}, {"format": "date"}, {"format": "date-time"}],
+}
+_FIELD: dict[str, Any] = {
+    "type": "string",
+    "pattern": FIELD_NAME,
+    "description": "A field's name as in the metadata; dots lead into objects, quotes keep them.",
+}
+_VALUE: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+_LATITUDE: dict[str, Any] = {"type": "number", "minimum": -90, "maximum": 90}
+_LONGITUDE: dict[str, Any] = {"type": "number", "minimum": -180, "maximum": 180}
+_NEAR = _object(
+    "A place and a distance.", lat=_LATITUDE, lon=_LONGITUDE, meters={"type": "number", "exclusiveMinimum": 0}
+)
+_WITHIN = _object(
+    "A box; a west greater than the east crosses the date line.",
+    north=_LATITUDE,
+    west=_LONGITUDE,
+    south=_LATITUDE,
+    east=_LONGITUDE,
+)

@@ -1,28 +1,32 @@
-"""A filter from short words, as on the command line."""
+"""Filters in short words, as on the command line and in a query string."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from sceneseek.errors import InvalidRequest
-from sceneseek.filters.checked import date_range, equals, in_folder, limited, near, whole_or_float, within
-from sceneseek.filters.condition import (
+from sceneseek.filters.conditions import (
+    JSON_EXAMPLE,
+    WORD_EXAMPLES,
     All,
-    AnyOf,
-    AnyPart,
-    DateRange,
-    Equals,
     FieldPath,
     Filter,
     Not,
-    NumberRange,
+    any_of,
+    any_part,
+    check_size,
     field_path,
+    in_folder,
+    invalid,
+    near,
+    quoted,
+    span_of,
+    value_range,
+    within,
 )
-from sceneseek.filters.date import span_of
-from sceneseek.filters.document import read_condition
-from sceneseek.filters.refusal import JSON_EXAMPLE, WORD_EXAMPLES, refused, shown_value
+from sceneseek.filters.document import parse_condition
 
 _WORD = re.compile(r'((?:"[^"]*"|[^=<>!^@"])+)(\^=|!=|>=|<=|=|>|<|@)(.*)', re.DOTALL)
 _BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
@@ -36,12 +40,12 @@ def filter_from_words(words: Iterable[str]) -> Filter | None:
     it is the text alone. A word that begins with a brace is JSON.
 
     Raises:
-        InvalidRequest: the first word that cannot be understood, named.
+        InvalidRequest: the first word that cannot be parsed, named.
     """
     parts = tuple(_word(word.strip()) for word in words)
     if not parts:
         return None
-    return limited(parts[0] if len(parts) == 1 else All(parts))
+    return check_size(parts[0] if len(parts) == 1 else All(parts))
 
 
 def _word(word: str) -> Filter:
@@ -49,28 +53,24 @@ def _word(word: str) -> Filter:
         try:
             document = json.loads(word)
         except (ValueError, RecursionError):
-            raise InvalidRequest(f"the condition {shown_value(word)} is not JSON", JSON_EXAMPLE) from None
-        return read_condition(document, 1)
+            raise InvalidRequest(f"the condition {quoted(word)} is not JSON", JSON_EXAMPLE) from None
+        return parse_condition(document)
     match = _WORD.fullmatch(word)
     if match is None:
-        raise InvalidRequest(f"the condition {shown_value(word)} has no comparison", WORD_EXAMPLES)
+        raise InvalidRequest(f"the condition {quoted(word)} has no comparison", WORD_EXAMPLES)
     name, operator, value = match[1].strip(), match[2], match[3].strip()
     if operator == "^=":
         if name != "path":
-            raise refused(word, "asks for a folder of another field than path")
+            raise invalid(word, "asks for a folder of another field than path")
         return in_folder(_unquoted(value), word)
     path = field_path(name)
     if not value:
-        raise refused(word, "has no value")
+        raise invalid(word, "has no value")
     if operator in _BOUNDS:
         return _bound(path, _BOUNDS[operator], value, word)
     if operator == "@":
         return _place(path, value, word)
-    alternatives = [reading for text in _alternatives(value, word) for reading in _readings(path, text, word)]
-    texts = tuple(a.value for a in alternatives if isinstance(a, Equals) and isinstance(a.value, str))
-    parts: list[Filter] = [AnyOf(path, texts) if len(texts) > 1 else Equals(path, texts[0])]
-    parts += [a for a in alternatives if not (isinstance(a, Equals) and isinstance(a.value, str))]
-    found = parts[0] if len(parts) == 1 else AnyPart(tuple(parts))
+    found = _one_of(path, _alternatives(value, word), word)
     return Not(found) if operator == "!=" else found
 
 
@@ -78,35 +78,34 @@ def _alternatives(value: str, word: str) -> list[str]:
     one = r'(?:\s*"[^"]*"\s*|[^|"]+)'
     parts = [part.strip() for part in re.findall(rf"(?:^|\|)({one})", value)]
     if not re.fullmatch(rf"{one}(?:\|{one})*", value) or not all(parts):
-        raise refused(word, "has a value that is empty or quoted by half")
+        raise invalid(word, "has a value that is empty or quoted by half")
     return parts
 
 
-def _readings(path: FieldPath, text: str, word: str) -> Sequence[Filter]:
-    """The conditions that one bare value may mean."""
-    if text.startswith('"'):
-        return [Equals(path, _unquoted(text))]
-    readings: list[Filter] = [Equals(path, text)]
-    if text in ("true", "false"):
-        readings.append(Equals(path, text == "true"))
-    elif (number := _spelt_number(text)) is not None:
-        readings.append(equals(path, number, word))
-    elif span := span_of(text):
-        start, end = span
-        readings.append(DateRange(path, gte=start, lte=start) if start == end else DateRange(path, gte=start, lt=end))
-    return readings
+def _one_of(path: FieldPath, alternatives: Iterable[str], word: str) -> Filter:
+    values: list[str | float] = []
+    dates: list[Filter] = []
+    for text in alternatives:
+        values.append(_unquoted(text))
+        if text in ("true", "false"):
+            values.append(text == "true")
+        elif (number := _number_in(text)) is not None:
+            values.append(number)
+        elif span_of(text):
+            dates.append(value_range(path, {"gte": text, "lte": text}, word))
+    return any_part([any_of(path, values, word), *dates])
 
 
 def _bound(path: FieldPath, key: str, value: str, word: str) -> Filter:
-    """A year is a number and a date: the field's own kind decides."""
-    readings: list[Filter] = []
-    if (number := _spelt_number(value)) is not None:
-        readings.append(NumberRange(path, **{key: float(whole_or_float(number, word))}))
+    """A year is a number and a date; the type of the field decides."""
+    readings: list[str | float] = []
+    if (number := _number_in(value)) is not None:
+        readings.append(number)
     if span_of(_unquoted(value)):
-        readings.append(date_range(path, {key: _unquoted(value)}, word))
+        readings.append(_unquoted(value))
     if not readings:
-        raise refused(word, "compares with what is neither a number nor an ISO 8601 date")
-    return readings[0] if len(readings) == 1 else AnyPart(tuple(readings))
+        raise invalid(word, "compares with what is neither a number nor an ISO 8601 date")
+    return any_part([value_range(path, {key: reading}, word) for reading in readings])
 
 
 def _place(path: FieldPath, value: str, word: str) -> Filter:
@@ -117,10 +116,10 @@ def _place(path: FieldPath, value: str, word: str) -> Filter:
     if match := re.fullmatch(rf"{number},{number}\.\.{number},{number}", value, re.ASCII):
         sides = dict(zip(("north", "west", "south", "east"), map(float, match.groups()), strict=True))
         return within(path, sides, word)
-    raise refused(word, "is neither LAT,LON,5km nor NORTH,WEST..SOUTH,EAST")
+    raise invalid(word, "is neither LAT,LON,5km nor NORTH,WEST..SOUTH,EAST")
 
 
-def _spelt_number(text: str) -> int | float | None:
+def _number_in(text: str) -> int | float | None:
     if not _NUMBER.fullmatch(text) or len(text) > 40:
         return None
     return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-from sceneseek.filters import Filter
+from sceneseek.filters.conditions import Filter
 from sceneseek.vectors import Candidates, Floats
 
 JOINT, HEAD = "joint", "head"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import qdrant_edge as edge
 
-from sceneseek.filters import Filter, field_path, json_path, typed
+from sceneseek.filters.conditions import Filter, field_path, json_path, typed
 from sceneseek.store.base import (
     HEAD,
     JOINT,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import qdrant_edge as edge
 
-from sceneseek.filters import (
+from sceneseek.filters.conditions import (
     All,
     AnyOf,
     AnyPart,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sceneseek.filters import field_path
+from sceneseek.filters.conditions import field_path
 from sceneseek.store import Record
 from sceneseek.store.base import FieldType
 

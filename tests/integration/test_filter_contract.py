@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sceneseek.filters import filter_from_json, filter_from_words
+from sceneseek.filters.document import filter_from_json
+from sceneseek.filters.words import filter_from_words
 from sceneseek.payload import INDEXED_FIELDS, folders
 from sceneseek.store import Collection, Point, VectorStore
 from sceneseek.store.base import FieldType

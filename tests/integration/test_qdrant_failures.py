@@ -21,7 +21,7 @@ import pytest
 
 from sceneseek.alias_follower import AliasFollower
 from sceneseek.errors import IndexUnavailable, InvalidRequest
-from sceneseek.filters import filter_from_words
+from sceneseek.filters.words import filter_from_words
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek.store.qdrant.connection import Connection

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from sceneseek.errors import BundleError, InvalidRequest
-from sceneseek.filters import filter_from_json, filter_from_words
+from sceneseek.filters.document import filter_from_json
+from sceneseek.filters.words import filter_from_words
 from sceneseek_server.access.control import check_filter
 from sceneseek_server.service import AccessSettings
 from tests.controlled_app import SEARCH, controlled_client

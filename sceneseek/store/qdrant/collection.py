@@ -12,7 +12,7 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from sceneseek.errors import IndexUnavailable
-from sceneseek.filters import Filter, field_path, typed
+from sceneseek.filters.conditions import Filter, field_path, typed
 from sceneseek.store.base import HEAD, JOINT, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.store.qdrant.connection import Connection
 from sceneseek.store.qdrant.filters import qdrant_filter

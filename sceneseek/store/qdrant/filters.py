@@ -7,7 +7,7 @@ from typing import Any
 
 from qdrant_client import models
 
-from sceneseek.filters import (
+from sceneseek.filters.conditions import (
     All,
     AnyOf,
     AnyPart,

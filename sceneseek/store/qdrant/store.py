@@ -22,7 +22,7 @@ from urllib.parse import quote
 from qdrant_client import QdrantClient, models
 
 from sceneseek.errors import IndexUnavailable
-from sceneseek.filters import field_path, json_path
+from sceneseek.filters.conditions import field_path, json_path
 from sceneseek.store.base import HEAD, JOINT, Collection, CollectionInfo, FieldType, Point
 from sceneseek.store.qdrant.collection import NO_GRAPH, QUERY_PATIENCE, QdrantCollection
 from sceneseek.store.qdrant.connection import Connection, Refusal

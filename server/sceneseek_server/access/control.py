@@ -25,7 +25,7 @@ from limits import RateLimitItem
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sceneseek.errors import InvalidRequest, SceneseekError
-from sceneseek.filters import All, AnyPart, Filter, InFolder, Not
+from sceneseek.filters.conditions import All, AnyPart, Filter, InFolder, Not
 from sceneseek_server.access.keys import KeyRing, key_in
 from sceneseek_server.access.origins import Hosts, Origins
 from sceneseek_server.access.rates import RateLimiter, Usage, in_seconds, parsed_rate, times

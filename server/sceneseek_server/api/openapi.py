@@ -14,7 +14,7 @@ from werkzeug.routing import Rule
 
 from sceneseek import __version__
 from sceneseek.api import Problem, adapter
-from sceneseek.filters.schema import condition_schema
+from sceneseek.filters.document import condition_schema
 from sceneseek_server.api.operation import Operation, operation, operation_of
 from sceneseek_server.problem import MEDIA_TYPE as PROBLEM
 from sceneseek_server.responses import json_answer

@@ -1,0 +1,324 @@
+"""The conditions of a filter: what each means, the checks of its values, and a field's place in the payload.
+
+The functions from `equals` to `in_folder` build a condition from values and check them. Their argument `written` is
+the condition as the user wrote it, which the error quotes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+from sceneseek.errors import InvalidRequest, one_line
+
+MAX_CONDITIONS = 256
+WORD_EXAMPLES = 'such as year>=1990, tags=dog|cat, path^=animals/, place@48.86,2.35,5km or {"any": [...]}'
+JSON_EXAMPLE = (
+    'such as {"field": "year", "gte": 1990}; keys: equals, any_of, gt, gte, lt, lte, near, within, path_prefix, '
+    "and all, any, not to combine"
+)
+# Engines compare ranges as 64-bit floats; larger whole numbers are matched exactly.
+_EXACT = 2**53
+
+FieldPath: TypeAlias = tuple[str, ...]
+# The index's own fields; every other name is one of the user's metadata.
+OWN_FIELDS = frozenset(
+    {
+        *("path", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns", "indexed_at"),
+        *("metadata", "dhash", "duplicates"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """The field is this text, truth value or (very large) whole number."""
+
+    field: FieldPath
+    value: str | bool | int
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """The field is one of these texts."""
+
+    field: FieldPath
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRange:
+    """The field is a number within these bounds; equal bounds are equality."""
+
+    field: FieldPath
+    gt: float | None = None
+    gte: float | None = None
+    lt: float | None = None
+    lte: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DateRange:
+    """The field is an ISO 8601 date or time within these bounds."""
+
+    field: FieldPath
+    gt: datetime | None = None
+    gte: datetime | None = None
+    lt: datetime | None = None
+    lte: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The field is a place, an object of `lat` and `lon` in degrees, less than so many metres from this one."""
+
+    field: FieldPath
+    lat: float
+    lon: float
+    meters: float
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The field is a place inside this box; a west greater than the east crosses the date line."""
+
+    field: FieldPath
+    north: float
+    west: float
+    south: float
+    east: float
+
+
+@dataclass(frozen=True, slots=True)
+class InFolder:
+    """The image lies in this folder of its source, at any depth."""
+
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every part holds; there is at least one."""
+
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyPart:
+    """One part holds; there is at least one."""
+
+    parts: tuple[Filter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """The part does not hold."""
+
+    part: Filter
+
+
+Filter: TypeAlias = Equals | AnyOf | NumberRange | DateRange | Near | Within | InFolder | All | AnyPart | Not
+
+
+# No backslash: in the paths of engines none can be written, quoted or not.
+_SEGMENT = r'("[^"\\]+"|[^."\\]+)'
+# A field as a person writes it, in the common dialect of regular expressions and JSON Schema.
+FIELD_NAME = rf"^{_SEGMENT}(\.{_SEGMENT})*$"
+
+
+def field_path(name: str) -> FieldPath:
+    """A field's place in the payload, from the name a person writes.
+
+    Raises:
+        InvalidRequest: it names no field.
+    """
+    if not re.fullmatch(FIELD_NAME, name):
+        raise InvalidRequest(
+            f"{quoted(name)} names no field", 'write it as in the metadata, in quotes where it has dots: "a.b"'
+        )
+    path = tuple(segment.strip('"') for segment in re.findall(_SEGMENT, name))
+    return path if path[0] in OWN_FIELDS else ("metadata", *path)
+
+
+def json_path(path: FieldPath) -> str:
+    """The path as both engines write it."""
+    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_]+", part) else f'"{part}"' for part in path)
+
+
+def typed(where: Filter, indexed: Mapping[FieldPath, str]) -> Filter:
+    """The filter as engines must be asked where fields have indexes of these types.
+
+    An index of numbers takes a date for the number of its microseconds, and one of dates the reverse; such a
+    condition holds of nothing.
+    """
+    if isinstance(where, All | AnyPart):
+        return replace(where, parts=tuple(typed(part, indexed) for part in where.parts))
+    if isinstance(where, Not):
+        return Not(typed(where.part, indexed))
+    if isinstance(where, DateRange) and indexed.get(where.field) in ("integer", "float"):
+        return All((where, Not(where)))
+    if isinstance(where, NumberRange) and indexed.get(where.field) == "datetime":
+        return All((where, Not(where)))
+    return where
+
+
+def check_size(where: Filter) -> Filter:
+    """The filter, if it has at most `MAX_CONDITIONS` conditions.
+
+    Raises:
+        InvalidRequest: it has more.
+    """
+    if (size := _size(where)) > MAX_CONDITIONS:
+        raise InvalidRequest(f"the filter has {size:,} conditions", f"at most {MAX_CONDITIONS} are searched")
+    return where
+
+
+def _size(where: Filter) -> int:
+    if isinstance(where, All | AnyPart):
+        return sum(_size(part) for part in where.parts)
+    if isinstance(where, Not):
+        return _size(where.part)
+    return len(where.values) if isinstance(where, AnyOf) else 1
+
+
+def any_part(parts: Sequence[Filter]) -> Filter:
+    """One of these parts, at least one, holds."""
+    return parts[0] if len(parts) == 1 else AnyPart(tuple(parts))
+
+
+def equals(path: FieldPath, value: Any, written: Any) -> Filter:
+    """The field is this text, truth value or number."""
+    if isinstance(value, str | bool):
+        return Equals(path, value)
+    number = _number(value, written)
+    if isinstance(number, int) and abs(number) > _EXACT:
+        return Equals(path, number)
+    return NumberRange(path, gte=float(number), lte=float(number))
+
+
+def any_of(path: FieldPath, values: Any, written: Any) -> Filter:
+    """The field is one of these."""
+    if not isinstance(values, list) or not values:
+        raise invalid(written, "has no list of values")
+    texts = tuple(value for value in values if isinstance(value, str))
+    parts = [equals(path, value, written) for value in values if not isinstance(value, str)]
+    if texts:
+        parts.insert(0, AnyOf(path, texts) if len(texts) > 1 else Equals(path, texts[0]))
+    return any_part(parts)
+
+
+def value_range(path: FieldPath, bounds: Mapping[str, Any], written: Any) -> Filter:
+    """The field is within these bounds, all of them numbers or all dates, at most one on each side."""
+    if {"gt", "gte"} <= bounds.keys() or {"lt", "lte"} <= bounds.keys():
+        raise invalid(written, "has two bounds on one side")
+    if all(isinstance(bound, str) for bound in bounds.values()):
+        return _date_range(path, bounds, written)
+    if any(isinstance(bound, str) for bound in bounds.values()):
+        raise invalid(written, "has numbers and dates in one range")
+    return NumberRange(path, **{key: float(_number(bound, written)) for key, bound in bounds.items()})
+
+
+def _date_range(path: FieldPath, bounds: Mapping[str, str], written: Any) -> DateRange:
+    limits: dict[str, datetime] = {}
+    for key, text in bounds.items():
+        span = span_of(text)
+        if span is None:
+            raise invalid(written, f"has {quoted(text)}, which is no ISO 8601 date")
+        start, end = span
+        if key in ("gte", "lt") or start == end:
+            limits[key] = start
+        else:
+            # After a whole day is from the next one on; up to a whole day is before the next one.
+            limits["gte" if key == "gt" else "lt"] = end
+    return DateRange(path, **limits)
+
+
+def near(path: FieldPath, value: Any, written: Any) -> Filter:
+    """The field is a place less than `meters` from `lat` and `lon`."""
+    if not isinstance(value, dict) or set(value) != {"lat", "lon", "meters"}:
+        raise invalid(written, "has no lat, lon and meters")
+    meters = float(_number(value["meters"], written))
+    if meters <= 0:
+        raise invalid(written, "has no distance above zero")
+    return Near(path, _degrees(value["lat"], 90, written), _degrees(value["lon"], 180, written), meters)
+
+
+def within(path: FieldPath, value: Any, written: Any) -> Filter:
+    """The field is a place in the box of `north`, `west`, `south` and `east`."""
+    if not isinstance(value, dict) or set(value) != {"north", "west", "south", "east"}:
+        raise invalid(written, "has no north, west, south and east")
+    north, south = (_degrees(value[side], 90, written) for side in ("north", "south"))
+    west, east = (_degrees(value[side], 180, written) for side in ("west", "east"))
+    if north <= south:
+        raise invalid(written, "has its north below its south")
+    return Within(path, north, west, south, east)
+
+
+def in_folder(value: Any, written: Any) -> InFolder:
+    """The image lies in this folder."""
+    folder = value.strip("/") if isinstance(value, str) else ""
+    if not folder:
+        raise invalid(written, "names no folder")
+    return InFolder(folder)
+
+
+def _number(value: Any, written: Any) -> int | float:
+    """A finite number as engines store it: beyond 64 bits as a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise invalid(written, f"has {quoted(value)}, which is not a number")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        try:
+            return float(value)
+        except OverflowError:
+            raise invalid(written, "has a number of too many digits") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise invalid(written, "has a number that is not finite")
+    return value
+
+
+def _degrees(value: Any, limit: int, written: Any) -> float:
+    degrees = float(_number(value, written))
+    if abs(degrees) > limit:
+        raise invalid(written, f"has {degrees:g} degrees, beyond {limit}")
+    return degrees
+
+
+def span_of(text: str) -> tuple[datetime, datetime] | None:
+    """The first instant of an ISO 8601 date and the first after it, equal if it has a time of day; None: no date."""
+    try:
+        if match := re.fullmatch(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", text, re.ASCII):
+            year, month, day = match.groups()
+            start = datetime(int(year), int(month or 1), int(day or 1), tzinfo=UTC)
+            if day:
+                return start, start + timedelta(days=1)
+            if month:
+                return start, datetime(start.year + start.month // 12, start.month % 12 + 1, 1, tzinfo=UTC)
+            return start, datetime(start.year + 1, 1, 1, tzinfo=UTC)
+        if not re.match(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", text, re.ASCII):
+            return None
+        instant = datetime.fromisoformat(text)
+        instant = (instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return instant, instant
+
+
+def invalid(written: Any, what: str) -> InvalidRequest:
+    """The error for a condition, as the user wrote it, and what is wrong with it."""
+    hint = WORD_EXAMPLES if isinstance(written, str) else JSON_EXAMPLE
+    return InvalidRequest(f"the condition {quoted(written)} {what}", hint)
+
+
+def quoted(value: Any) -> str:
+    """A client's value for a message: at most 80 characters on one line."""
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError):
+        text = type(value).__name__
+    text = one_line(text)
+    return repr(text) if len(text) <= 80 else repr(text[:77] + "...")

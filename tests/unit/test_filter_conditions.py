@@ -1,0 +1,47 @@
+"""A field's name is a place in the payload, and a condition of another type than its field's index is false."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from sceneseek.errors import InvalidRequest
+from sceneseek.filters.conditions import All, AnyPart, DateRange, Equals, Not, NumberRange, field_path, json_path, typed
+
+YEAR, TAKEN = ("metadata", "year"), ("metadata", "taken")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "written"),
+    [
+        ("year", ("metadata", "year"), "metadata.year"),
+        ("metadata.year", ("metadata", "year"), "metadata.year"),
+        ("width", ("width",), "width"),
+        ("metadata.width", ("metadata", "width"), "metadata.width"),
+        ("camera.make", ("metadata", "camera", "make"), "metadata.camera.make"),
+        ('"f.number"', ("metadata", "f.number"), 'metadata."f.number"'),
+        ('camera."f.number"', ("metadata", "camera", "f.number"), 'metadata.camera."f.number"'),
+        ("Date taken", ("metadata", "Date taken"), 'metadata."Date taken"'),
+        ("größe", ("metadata", "größe"), 'metadata."größe"'),
+    ],
+)
+def test_a_name_that_is_not_the_indexs_own_is_one_of_the_metadata(
+    name: str, path: tuple[str, ...], written: str
+) -> None:
+    assert (field_path(name), json_path(path)) == (path, written)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "a..b", ".a", "a.", '"', '"a', 'a"b"', '""', 'a..b"c"', '.a"b"', "a\\b", '"\\"']
+)
+def test_a_name_that_names_no_field_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="names no field"):
+        field_path(name)
+
+
+def test_a_condition_of_another_kind_than_its_fields_index_holds_of_nothing() -> None:
+    dates, numbers = DateRange(YEAR, gte=datetime(2024, 1, 1, tzinfo=UTC)), NumberRange(TAKEN, gte=5)
+    kinds: dict[tuple[str, ...], str] = {YEAR: "integer", TAKEN: "datetime"}
+    asked = typed(All((AnyPart((dates,)), Not(numbers), Equals(YEAR, "x"))), kinds)
+    assert asked == All((AnyPart((All((dates, Not(dates))),)), Not(All((numbers, Not(numbers)))), Equals(YEAR, "x")))
