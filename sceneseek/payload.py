@@ -23,14 +23,24 @@ import hashlib
 import os
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sceneseek.errors import NotFound
-from sceneseek.store import CollectionInfo
-from sceneseek.store.base import FieldType
+
+if TYPE_CHECKING:  # the store imports the filters, which import this
+    from sceneseek.store import CollectionInfo
+    from sceneseek.store.base import FieldType
 
 # UUIDv5 of the name "sceneseek" in the URL namespace; changing it would change every id.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
+
+# The payload's fields. In a filter these names mean the payload's own; metadata may not use them.
+PAYLOAD_FIELDS = frozenset(
+    {
+        *("path", "path_bytes", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns"),
+        *("indexed_at", "metadata", "dhash", "duplicates"),
+    }
+)
 
 # The fields that every generation can be filtered by fast, beside those of the user's metadata. Few, since the
 # embedded engine takes some syncs of the disk to make each.

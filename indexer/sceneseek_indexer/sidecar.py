@@ -23,20 +23,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sceneseek.errors import DataError, one_line
-from sceneseek.payload import path_fields
+from sceneseek.payload import PAYLOAD_FIELDS, path_fields
 from sceneseek.tables import read_text
 from sceneseek_indexer.fields import LISTS, SPELLINGS, Column, FieldType, Forced, Unfit, place, read_texts, read_values
 
 WHAT = "metadata"
 BESIDE = ".json"
 _KEYS = ("path", "image")
-# The index's own fields; a filter that names one means that one.
-RESERVED = frozenset(
-    {
-        *("path", "path_bytes", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns"),
-        *("indexed_at", "metadata", "dhash", "duplicates"),
-    }
-)
 _LAT, _LON = ("lat", "latitude"), ("lon", "lng", "longitude")
 _LOCATION = "location"
 _LONGEST_NAME = 64
@@ -317,7 +310,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number
 
 def _check_name(name: str, file: str) -> None:
     shown = one_line(name)[:80]
-    if name in RESERVED:
+    if name in PAYLOAD_FIELDS:
         raise DataError(
             f"the field {shown} of {file} has a name of the index's own", "rename it, such as to my_" + shown
         )

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from sceneseek.errors import InvalidRequest, one_line
+from sceneseek.payload import PAYLOAD_FIELDS
 
 MAX_CONDITIONS = 256
 WORD_EXAMPLES = 'such as year>=1990, tags=dog|cat, path^=animals/, place@48.86,2.35,5km or {"any": [...]}'
@@ -26,13 +27,6 @@ JSON_EXAMPLE = (
 _EXACT = 2**53
 
 FieldPath: TypeAlias = tuple[str, ...]
-# The index's own fields; every other name is one of the user's metadata.
-OWN_FIELDS = frozenset(
-    {
-        *("path", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns", "indexed_at"),
-        *("metadata", "dhash", "duplicates"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +136,7 @@ def field_path(name: str) -> FieldPath:
             f"{quoted(name)} names no field", 'write it as in the metadata, in quotes where it has dots: "a.b"'
         )
     path = tuple(segment.strip('"') for segment in re.findall(_SEGMENT, name))
-    return path if path[0] in OWN_FIELDS else ("metadata", *path)
+    return path if path[0] in PAYLOAD_FIELDS else ("metadata", *path)
 
 
 def json_path(path: FieldPath) -> str:

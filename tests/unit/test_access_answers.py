@@ -40,6 +40,7 @@ def test_details_of_errors_are_hidden_from_clients_by_default() -> None:
         ["path^=animals"],
         ["path=a.jpg"],
         ["path=a.jpg|b.jpg"],
+        ["path_bytes=YQ"],
         ["folders=animals"],
         ["source>=1"],
         ["year>=1990", "path!=a.jpg"],

@@ -19,6 +19,7 @@ YEAR, TAKEN = ("metadata", "year"), ("metadata", "taken")
         ("metadata.year", ("metadata", "year"), "metadata.year"),
         ("width", ("width",), "width"),
         ("metadata.width", ("metadata", "width"), "metadata.width"),
+        ("path_bytes", ("path_bytes",), "path_bytes"),
         ("camera.make", ("metadata", "camera", "make"), "metadata.camera.make"),
         ('"f.number"', ("metadata", "f.number"), 'metadata."f.number"'),
         ('camera."f.number"', ("metadata", "camera", "f.number"), 'metadata.camera."f.number"'),

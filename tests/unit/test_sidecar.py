@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sceneseek.errors import DataError
+from sceneseek.filters.conditions import field_path
+from sceneseek.payload import PAYLOAD_FIELDS
 from sceneseek_indexer.sidecar import Sidecar
 
 ROWS = [
@@ -111,6 +113,13 @@ def test_what_a_point_holds_differs_only_where_it_reads_otherwise(tmp_path: Path
     for stored in ({}, {"n": 1}, {"n": 1, "ok": 1}, {"n": 1.0, "ok": True}, {"n": 1, "ok": True, "x": 1}):
         assert sidecar.differs("a.jpg", stored)
     assert sidecar.differs("b.jpg", {"n": 1})
+
+
+@pytest.mark.parametrize("name", sorted(PAYLOAD_FIELDS - {"path"}))
+def test_metadata_may_not_use_a_name_that_a_filter_reads_as_the_payloads_own(tmp_path: Path, name: str) -> None:
+    assert field_path(name) == (name,)
+    with pytest.raises(DataError, match=f"the field {name} of .* has a name of the index's own"):
+        Sidecar.of(written(tmp_path, f"path,{name}\nx.jpg,1\n"))
 
 
 @pytest.mark.parametrize(
