@@ -37,7 +37,7 @@ def opened(bundle: Bundle, played: PlayedQdrant, cache_bytes: int) -> Search:
     return Search(bundle, QdrantStore(played.url, SETTINGS.for_searching(), cache_bytes), "cpu")
 
 
-# MemoryBudget for all twelve vectors, for four of them, and for none.
+# Room for all twelve vectors, for four of them, and for none.
 @pytest.mark.parametrize("cache_bytes", [2**20, 4 * 4 * 400, 0])
 def test_the_ranking_is_the_embedded_engines(
     bundle: Bundle, played: PlayedQdrant, search: Search, cache_bytes: int
