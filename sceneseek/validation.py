@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -36,7 +37,10 @@ def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
     """
     hints, example = kind.HINTS, kind.EXAMPLE
     first = error.errors(include_url=False)[0]
-    location = tuple("q" if part == "text" else part for part in first["loc"])
+    location = first["loc"]
+    if location and isinstance(location[0], int):  # an argument by position, where a request is made in Python
+        location = (dataclasses.fields(kind)[location[0]].name, *location[1:])
+    location = tuple("q" if part == "text" else part for part in location)
     if first["type"] == _REFUSED:
         within = f"{place(location[:2])}: " if location[:1] == ("queries",) else ""
         return InvalidRequest(within + first["ctx"]["what"], first["ctx"]["hint"])

@@ -106,7 +106,7 @@ def test_several_searches_are_answered_from_one_generation(client: Client) -> No
     assert [answer.query for answer in answers] == ["a red circle", "the sea", None]
     assert len(answers[1].results) == 2
     assert len({answer.generation for answer in answers}) == 1
-    with pytest.raises(InvalidRequest, match=r"queries\[1\]: the query is empty"):
+    with pytest.raises(InvalidRequest, match="the query is empty"):
         client.search_many(["a red circle", " "])
 
 
@@ -149,7 +149,7 @@ def test_a_rating_is_stored_once(client: Client) -> None:
     assert not client.feedback("a red circle", image, 4, rater="me", key=first.key).stored
     with pytest.raises(Conflict):
         client.feedback("a red circle", image, 1, rater="me", key=first.key)
-    with pytest.raises(InvalidRequest, match="rate from 1"):
+    with pytest.raises(InvalidRequest, match="rating is 5: rate from 1"):
         client.feedback("a red circle", image, 5)
 
 
