@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -224,8 +225,11 @@ def _other_table(path: Path) -> None:
 def test_a_file_that_is_no_database_of_ratings_is_named(path: Path, make: Callable[[Path], Any]) -> None:
     path.parent.mkdir()
     make(path)
-    with pytest.raises(FeedbackUnavailable, match=rf"{path} cannot be used .*--feedback"):
-        FeedbackStore(path).append(RATING)
+    with (
+        pytest.raises(FeedbackUnavailable, match=rf"{path} cannot be used .*--feedback"),
+        contextlib.closing(FeedbackStore(path)) as store,
+    ):
+        store.append(RATING)
 
 
 def test_json_lines_beside_a_new_file_are_imported_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
