@@ -1,8 +1,7 @@
 """sceneseek: text-to-image search with a score learned from human ratings.
 
-This package is the library that every room stands on: manifests and bundles, preparing images and
-texts, the three graphs at run time, the vector store, the search pipeline. It knows nothing of Flask
-and imports neither torch nor transformers.
+This package is the library that all roles share: bundles, preparing images and texts, the three graphs at run time, the
+vector store, the search pipeline, the client. It imports neither Flask nor torch.
 """
 
 import os

@@ -167,7 +167,7 @@ class _Run:
                 try:
                     self._collection = self._store.resume(begun.name)
                 except UnfitGeneration as error:
-                    log.warning("the interrupted run cannot be gone on with: %s", error)
+                    log.warning("the interrupted run cannot be resumed: %s", error)
                     return
                 self._info, self._resumed = self._collection.info, True
                 return
@@ -296,7 +296,7 @@ class _Run:
             if self._found.base is None:
                 self._report.inspection = inspect(collection, self._bundle).to_json()
         except UnfitGeneration:
-            self._store.discard(collection)  # not to be gone on with
+            self._store.discard(collection)  # not to be resumed
             raise
         if self._options.captions is not None and self._found.live is not None:
             # What was encoded stays if it is refused, so that a rerun may allow more.

@@ -1,8 +1,8 @@
 """The live generation of one index into another, without encoding an image again.
 
-Points go over as they are, a batch at a time, under the same generation's name. A run that was stopped is
-gone on with by the next: what is in the target already, with the same payload, is not sent again.
-The target's alias moves when the count is exact; until then it is searched as it was.
+Copies points as they are, a batch at a time, under the same generation's name. The next run resumes one that was
+stopped: it does not send what the target already has with the same payload. The target's alias moves when the count is
+exact; until then searches read the previous generation.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Watch:
     _last_error: str = field(default="", init=False)
 
     def look(self) -> None:
-        """One look, and a run if something has changed and come to rest."""
+        """Compare the folders with the last look, and run if something has changed and is stable since."""
         try:
             now = self._look()
             before, self._seen = self._seen, now

@@ -94,7 +94,7 @@ def authorization(key: str | None, address: Address) -> dict[str, str]:
     """The headers that carry a key, if there is one.
 
     Raises:
-        InvalidRequest: it is no key; what it is, is not told.
+        InvalidRequest: it is no key; the message does not show it.
     """
     if key is None:
         return {}

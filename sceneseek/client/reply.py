@@ -52,9 +52,9 @@ class Reply:
     Attributes:
         status: the HTTP status.
         content: the whole body.
-        media_type: of the body, without its parameters; empty where it is not told.
+        media_type: of the body, without its parameters; empty if the answer has none.
         location: where a redirect leads to.
-        retry_after: in how many seconds it is worth asking again; None where that is not told.
+        retry_after: in how many seconds it is worth asking again; None if the answer does not say.
     """
 
     status: int

@@ -1,4 +1,4 @@
-"""An index moves from one engine to another as it is, and a move that was stopped is gone on with."""
+"""An index moves from one engine to another as it is, and a move that was stopped is resumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that was killed, stopped or failed is gone on with: what was written is not encoded again."""
+"""A run that was killed, stopped or failed is resumed: what was written is not encoded again."""
 
 from __future__ import annotations
 

@@ -250,7 +250,7 @@ def read_pack(path: Path) -> Pack:
     try:
         return _PACK.validate_python(raw)
     except ValidationError as error:
-        # A misspelt key is told before what is missing for it.
+        # Report a misspelt key before the field that it leaves missing.
         first = min(error.errors(), key=lambda found: found["type"] != "unexpected_keyword_argument")
         where = ".".join(map(str, first["loc"]))
         said = first["msg"].removeprefix("Value error, ")

@@ -111,12 +111,12 @@ def load_model(source: Checkpoint, kind: Any, **options: Any) -> Any:
     files = ", ".join(str(file) for file in source.weights)
     try:
         with quiet():
-            model, told = kind.from_pretrained(
+            model, loading = kind.from_pretrained(
                 source.folder,
                 local_files_only=True,
                 attn_implementation="eager",  # plain matrix products, which every runtime optimises
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # told, and an error below
+                ignore_mismatched_sizes=True,  # reported, and an error below
                 **options,
             )
     except _UNREADABLE as error:
@@ -124,8 +124,8 @@ def load_model(source: Checkpoint, kind: Any, **options: Any) -> Any:
         raise ExportError(
             f"the weights of tower {name!r} cannot be read from {files} ({said})", "download it again"
         ) from error
-    mismatched = (key if isinstance(key, str) else key[0] for key in told["mismatched_keys"])
-    wrong = sorted({*told["missing_keys"], *mismatched})
+    mismatched = (key if isinstance(key, str) else key[0] for key in loading["mismatched_keys"])
+    wrong = sorted({*loading["missing_keys"], *mismatched})
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise ExportError(

@@ -181,12 +181,12 @@ class Connection:
         return Failure("recovery", failure.text) if self._recovers else failure
 
     def _refusal(self, failure: Failure, seconds: float) -> Refusal:
-        told = self._error(failure, seconds)
-        if told.retry_after is not None:
-            self.outage.refused(str(told))
+        error = self._error(failure, seconds)
+        if error.retry_after is not None:
+            self.outage.refused(str(error))
         else:
             self.outage.answered()  # it refuses this request; it is there
-        return Refusal(failure, told)
+        return Refusal(failure, error)
 
     def _error(self, failure: Failure, seconds: float) -> IndexUnavailable:
         return failure.error(self.url, self.settings.api_key is not None, seconds)
@@ -286,8 +286,8 @@ class Connection:
 class Refusal(IndexUnavailable):
     """A request that failed; `failure` says how, for those who can go on without its answer."""
 
-    def __init__(self, failure: Failure, told: IndexUnavailable) -> None:
-        super().__init__(told.what, told.hint, told.retry_after)
+    def __init__(self, failure: Failure, error: IndexUnavailable) -> None:
+        super().__init__(error.what, error.hint, error.retry_after)
         self.transient = failure.transient or failure.kind == "recovery"
         self.failure = failure
 

@@ -1,4 +1,4 @@
-"""What a failed request to a Qdrant server means: whether to try again, and what a person is told.
+"""What a failed request to a Qdrant server means: whether to try again, and the error that a person reads.
 
 Both transports are read: HTTP (status and body) and gRPC (code and details), and what happens below them
 (refused connections, names that do not resolve, TLS, timeouts).
@@ -99,7 +99,7 @@ class Failure:
         return max(1.0, self.wait) if self.transient else _UNTIL_REPAIRED_SECONDS
 
     def error(self, url: str, with_key: bool, timeout: float) -> IndexUnavailable:
-        """What a person is told.
+        """The error that a person reads.
 
         Args:
             url: of the server.
