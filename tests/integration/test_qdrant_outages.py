@@ -231,6 +231,21 @@ def test_recovery_mode_is_recognised_whatever_its_words_and_not_waited_for(
         published(QdrantStore(played.url, WRITING), replace(INFO, name="second"), points(3))
 
 
+def test_a_server_in_recovery_mode_that_lists_its_aliases_is_still_in_an_outage(
+    played: PlayedQdrant, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = QdrantStore(played.url, SEARCHING)
+    opened = store.open("first")
+    played.recovery = "closed for repairs"
+    for _ in range(4):
+        refused(opened, within=0.0)
+        assert store.live() == "first"
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    played.recovery = ""
+    assert len(search(opened)) == 5
+    assert ["in recovery mode" in caplog.messages[0], "answers again" in caplog.messages[1]] == [True, True]
+
+
 def test_recovery_mode_is_recognised_over_grpc(played: PlayedQdrant) -> None:
     played.recovery = "closed for repairs"
     words = "1 of 1 read operations failed:\n  Service internal error: Failed to Get Info, closed for repairs"

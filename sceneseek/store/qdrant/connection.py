@@ -160,7 +160,7 @@ class Connection:
                 time.sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT) if pause else wait
             else:
-                self.outage.answered()
+                self._answered()
                 return result
 
     def _understood(self, failure: Failure, seconds: float) -> Failure:
@@ -168,24 +168,39 @@ class Connection:
 
         The server reports it as an internal error of each operation, which would be tried again in vain.
         """
+        if failure.kind == "recovery":
+            self._recovers = True
         if failure.kind != "broken":
             return failure
         now = time.monotonic()
         if now - self._recovery_checked >= _RECOVERY_CHECK_SECONDS:
-            self._recovery_checked = now  # first, so that one thread asks and the others go on
-            try:
-                telemetry = self._rest.request("GET", "/telemetry?details_level=1", None, min(seconds, 1.0))
-                self._recovers = telemetry["app"]["features"]["recovery_mode"] is True
-            except (*FAILURES, KeyError, TypeError):  # the key may not allow it, or it is another version's
-                self._recovers = False
+            self._recovery_checked = now  # first, so that one thread asks and the others do not wait for it
+            self._recovers = self._is_in_recovery(seconds)
         return Failure("recovery", failure.text) if self._recovers else failure
+
+    def _is_in_recovery(self, seconds: float = 1.0) -> bool:
+        try:
+            telemetry = self._rest.request("GET", "/telemetry?details_level=1", None, min(seconds, 1.0))
+            return telemetry["app"]["features"]["recovery_mode"] is True
+        except (*FAILURES, KeyError, TypeError):  # the key may not allow it, or it is another version's
+            return False
+
+    def _answered(self) -> None:
+        """The server answered, which ends an outage.
+
+        Not in recovery mode: there it still lists aliases and collections, as the alias follower asks every second.
+        """
+        if self._recovers:
+            self._recovers = self._is_in_recovery()
+        if not self._recovers:
+            self.outage.answered()
 
     def _refusal(self, failure: Failure, seconds: float) -> Refusal:
         error = self._error(failure, seconds)
         if error.retry_after is not None:
             self.outage.refused(str(error))
         else:
-            self.outage.answered()  # it refuses this request; it is there
+            self._answered()  # it refuses this request; it is there
         return Refusal(failure, error)
 
     def _error(self, failure: Failure, seconds: float) -> IndexUnavailable:
