@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
+from sceneseek.api import MAX_NAME_CHARACTERS
 from sceneseek.errors import Conflict, FeedbackUnavailable, InvalidRequest, NotFound, one_line
 from sceneseek.files import sync
 from sceneseek.rating import HIGHEST, LOWEST, is_relative
@@ -32,7 +33,6 @@ from sceneseek.request import checked_query
 Outcome: TypeAlias = Literal["stored", "repeated"]
 
 FILE_NAME = "feedback.sqlite"
-MAX_NAME_CHARACTERS = 200
 
 # The name of an image may be no text; then it is a BLOB, and else TEXT.
 _SCHEMA = """
