@@ -1,9 +1,10 @@
-"""`sceneseek search`: one search of an index here, or of a service over HTTP, with the same options and output."""
+"""`sceneseek search`: searches of an index here, or of a service over HTTP, with the same options and output."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -26,6 +27,12 @@ _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
 
 @click.command()
 @click.argument("query", required=False)
+@click.option(
+    "--queries",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE|-",
+    help="Answer each line of this file, or of standard input, in the place of QUERY; with --json as JSON Lines.",
+)
 @click.option(
     "--image",
     metavar="FILE|ID",
@@ -82,6 +89,7 @@ _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
 @json_option
 def search(  # noqa: PLR0913, PLR0917 - one argument an option
     query: str | None,
+    queries: Path | None,
     image: str | None,
     text_weight: float,
     k: int,
@@ -104,37 +112,62 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     # Imported here so that `sceneseek --help` answers at once.
     from sceneseek.api import Query, to_json  # noqa: PLC0415
 
-    if query is None and image is None:
+    if queries is not None and (query is not None or image is not None):
+        raise click.UsageError("--queries goes with neither QUERY nor --image")
+    if queries is None and query is None and image is None:
         raise click.UsageError("there is neither QUERY nor --image")
     _refuse(_OF_A_SERVICE if url is None else _OF_AN_INDEX_HERE, has_url=url is not None)
     like = None if image is None else _id_or_file(image)
     picture = like if isinstance(like, Path) else None
-    asked = Query(
-        text=query,
-        image=like if isinstance(like, str) else None,
-        text_weight=text_weight,
-        k=k,
-        offset=offset,
-        shortlist=shortlist,
-        min_score=min_score,
-        filter=[*where] or None,
-        keep_duplicates=keep_duplicates,
-        explain=explain,
-    )
+    asked = [
+        Query(
+            text=text,
+            image=like if isinstance(like, str) else None,
+            text_weight=text_weight,
+            k=k,
+            offset=offset,
+            shortlist=shortlist,
+            min_score=min_score,
+            filter=[*where] or None,
+            keep_duplicates=keep_duplicates,
+            explain=explain,
+        )
+        for text in ([query] if queries is None else _lines(queries))
+    ]
     if url is not None:
-        answer = _answer_of_service(asked, picture, url, key_file, timeout)
+        answers = _answers_of_service(asked, picture, url, key_file, timeout)
     else:
-        answer = _answer_of_index(asked, picture, bundle, index_url, device, threads)
-    if as_json:
-        click.echo(to_json(answer, indent=2))
-        return
-    before, after = remarks(answer)
-    for remark in before:
-        click.echo(remark, err=True)
-    for line in listing(answer, by_similarity=image is not None, keep_duplicates=keep_duplicates):
-        click.echo(line)
-    for remark in after:
-        click.echo(remark, err=True)
+        answers = _answers_of_index(asked, picture, bundle, index_url, device, threads)
+    for number, answer in enumerate(answers):
+        if as_json:
+            click.echo(to_json(answer, indent=2 if queries is None else None))
+            continue
+        if queries is not None:
+            click.echo(f"\n{answer.query}" if number else answer.query)
+        before, after = remarks(answer)
+        for remark in before:
+            click.echo(remark, err=True)
+        for line in listing(answer, by_similarity=image is not None, keep_duplicates=keep_duplicates):
+            click.echo(line)
+        for remark in after:
+            click.echo(remark, err=True)
+
+
+def _lines(file: Path) -> list[str]:
+    """The queries of a file, or of standard input; empty lines are none."""
+    name = "standard input" if file == Path("-") else str(file)
+    try:
+        content = sys.stdin.buffer.read() if file == Path("-") else file.read_bytes()
+        queries = [text for line in content.decode("utf-8-sig").splitlines() if (text := line.strip())]
+    except OSError as error:
+        raise SourceError(
+            f"{name} cannot be read ({error.strerror})", "name a file with a query on each line"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{name} is not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from error
+    if not queries:
+        raise SourceError(f"{name} holds no query", "write one on each line")
+    return queries
 
 
 def _id_or_file(image: str) -> str | Path:
@@ -153,10 +186,10 @@ def _refuse(options: dict[str, str], has_url: bool) -> None:
             raise click.UsageError(f"{option} does not go with --url" if has_url else f"{option} goes with --url")
 
 
-def _answer_of_index(
-    asked: Query, picture: Path | None, bundle_directory: Path, index_url: str, device: Device, threads: int
-) -> Answer:
-    """The answer of an index that is opened here."""
+def _answers_of_index(
+    asked: Sequence[Query], picture: Path | None, bundle_directory: Path, index_url: str, device: Device, threads: int
+) -> Iterator[Answer]:
+    """The answers of an index that is opened here."""
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.client.client import content_of  # noqa: PLC0415
     from sceneseek.picture import decode, enough_pixels  # noqa: PLC0415
@@ -172,20 +205,39 @@ def _answer_of_index(
             raise ImageError(error.reason, f"{picture}: {error.what}", error.hint) from error
     pipeline = Search(bundle, open_store(index_url, searching=True), device, threads)
     try:
-        return pipeline.query(asked, picture=decoded)
+        if len(asked) == 1:
+            yield pipeline.query(asked[0], picture=decoded)
+            return
+        for batch in _batches(asked):
+            yield from pipeline.queries(batch)
     finally:
         pipeline.close()
 
 
-def _answer_of_service(asked: Query, picture: Path | None, url: str, key_file: Path | None, timeout: float) -> Answer:
+def _answers_of_service(
+    asked: Sequence[Query], picture: Path | None, url: str, key_file: Path | None, timeout: float
+) -> Iterator[Answer]:
     from sceneseek.client import Client  # noqa: PLC0415
 
     try:
         with Client(url, _key(key_file), timeout=timeout) as client:
-            return client.ask(asked, picture)
+            if len(asked) == 1:
+                yield client.ask(asked[0], picture)
+                return
+            for batch in _batches(asked):
+                yield from client.search_many(batch)
     except KeyRefused as error:
         hint = f"give its key in a file with --key-file, or as {KEY_VARIABLE}"
         raise KeyRefused(error.what, hint, error.http_status) from error
+
+
+def _batches(asked: Sequence[Query]) -> Iterator[Sequence[Query]]:
+    """As many together as a service takes."""
+    from sceneseek.api import MAX_QUERIES  # noqa: PLC0415
+
+    for query in asked:
+        query.check()
+    yield from (asked[start : start + MAX_QUERIES] for start in range(0, len(asked), MAX_QUERIES))
 
 
 def _key(file: Path | None) -> str | None:

@@ -95,6 +95,49 @@ def test_search_prints_json_for_programs(sceneseek: CommandLine) -> None:
     assert answer["timings_ms"]["total"] > 0
 
 
+def test_each_line_of_a_file_of_queries_is_a_search_of_its_own(
+    sceneseek: CommandLine, service_url: str, tmp_path: Path
+) -> None:
+    texts = ["the sea", "a red circle", *(f"{number} houses" for number in range(40))]
+    file = tmp_path / "queries.txt"
+    file.write_text("\ufeff" + "\n\n".join(f"  {text}" for text in texts), encoding="utf-8")
+    alone = sceneseek("search", texts[1], "-k", "2").stdout
+    for place in ((), ("--url", service_url, "--timeout", "60")):
+        found = sceneseek("search", "--queries", file, "-k", "2", *place)
+        listings = found.stdout.split("\n\n")
+        assert [listing.splitlines()[0] for listing in listings] == texts
+        if not place:  # without a service's right to show them, a listing has no paths
+            assert listings[1] + "\n" == f"{texts[1]}\n{alone}"
+        answers = sceneseek("search", "--queries", file, "-k", "2", "--json", *place).stdout.splitlines()
+        assert [json.loads(answer)["query"] for answer in answers] == texts
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"\n \n", "holds no query"),
+        (b"caf\xe9", "is not UTF-8"),
+        (b"a dog\n" + b"word " * 1_000, "4,999 characters"),
+    ],
+)
+def test_a_file_of_queries_that_cannot_be_searched_prints_no_answer(
+    sceneseek: CommandLine, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    file = tmp_path / "queries.txt"
+    if content is not None:
+        file.write_bytes(content)
+    found = sceneseek("search", "--queries", file)
+    assert found.stdout == ""
+    assert_one_line(found, said, code=found.returncode)
+    assert found.returncode > 0
+
+
+def test_a_file_of_queries_goes_with_no_other_query(sceneseek: CommandLine) -> None:
+    for more in (["a dog"], ["--image", "x.jpg"]):
+        assert_one_line(sceneseek("search", "--queries", "-", *more), "neither QUERY nor --image", code=2)
+
+
 def test_skipped_files_are_named_on_one_line_each(sceneseek: CommandLine, tmp_path: Path) -> None:
     photos = draw_gallery(tmp_path / "photos")
     (photos / "not\na picture.jpg").write_text("words")
