@@ -49,11 +49,14 @@ $(VENV)/.dev: $(VENV)/.installed
 $(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*/*.py export/*/*/*.py export/*/weights/compact/*/* export/sceneseek_export/packs/*)
 	$(BIN)/sceneseek export --pack compact --out $(BUNDLE)
 
+$(GALLERY)/captions.tsv:
+	scripts/demo-gallery $(GALLERY)
+
+# The pictures are fetched while the packages are installed.
 .PHONY: demo
-demo: $(BUNDLE)/manifest.json  ## index the demo gallery (or IMAGES=DIR) and answer three queries
-ifeq ($(IMAGES),$(GALLERY))
-	@scripts/demo-gallery $(GALLERY)
-endif
+demo:  ## index the demo gallery (or IMAGES=DIR) and answer three queries
+	@$(MAKE) --no-print-directory --jobs=2 \
+	    $(if $(filter $(GALLERY),$(IMAGES)),$(GALLERY)/captions.tsv) $(BUNDLE)/manifest.json
 	$(BIN)/sceneseek index "$(IMAGES)" --bundle $(BUNDLE) --index $(DEMO_INDEX) \
 	    $(if $(filter $(GALLERY),$(IMAGES)),--metadata $(GALLERY)/captions.tsv)
 	@echo
