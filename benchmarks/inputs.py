@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from itertools import cycle, islice, product
 from pathlib import Path
@@ -15,6 +14,7 @@ from sceneseek.bundle import Bundle, ImageInput
 from sceneseek.encoders import Tokenizer
 from sceneseek.errors import DataError, InvalidRequest
 from sceneseek.request import checked_query
+from sceneseek.tables import read_lines, read_table
 from sceneseek_indexer.load import Loaded, load
 from sceneseek_indexer.walk import list_images
 
@@ -33,13 +33,9 @@ def read_queries(path: Path) -> list[str]:
     Raises:
         DataError: the file cannot be read, or holds no query.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise DataError(f"the queries {path} cannot be read ({error})", "name another file") from error
-    if lines and "caption" in lines[0].split("\t"):
-        rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-        lines = [row["caption"] or "" for row in rows]
+    lines = read_lines(path, "queries")
+    if "caption" in lines[0].split("\t"):
+        lines = [row.fields["caption"] for row in read_table(path, "queries").rows]
     queries = list(_searchable(lines))
     if not queries:
         raise DataError(f"the file {path} holds no query", "write one a line, or a TSV with a column caption")

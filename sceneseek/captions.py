@@ -1,7 +1,7 @@
-"""Captions and splits: tab-separated text without quoting rules.
+"""Captions and splits, in files of tab-separated fields (see `sceneseek.tables`).
 
-A captions file has a header with the columns ``image`` and ``caption``; a ``caption_id`` is kept, other
-columns are allowed. A split is one image name a line, a file of texts one text.
+A captions file has a header with the columns ``image``, ``caption`` and, if you like, ``caption_id``; other columns
+are ignored. A split has one image name on each line, a file of texts one text.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def read_captions(path: Path) -> list[Caption]:
         DataError: the file holds no captions, or see `read_table`.
     """
     captions = [
-        Caption(record.fields["image"], record.fields["caption"], record.fields.get("caption_id", ""))
-        for record in read_table(path, "captions", ("image", "caption"))
+        Caption(row.fields["image"], row.fields["caption"], row.fields.get("caption_id", ""))
+        for row in read_table(path, "captions", ("image", "caption")).rows
     ]
     if not captions:
         raise DataError(f"{path} holds a header but no captions", "add a row for each caption")

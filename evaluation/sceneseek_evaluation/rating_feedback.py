@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 from sceneseek.errors import DataError, InvalidRequest
 from sceneseek.request import checked_query
+from sceneseek.tables import read_objects
 from sceneseek_evaluation.rating_tables import ImageFolder, as_folder, image_name
 from sceneseek_evaluation.ratings import NO_IMAGE, Aggregation, Found, Pair, Ratings, score_of, scored
 
@@ -37,7 +39,10 @@ def read_feedback(
             rating. Equal ones are no error here, since a little feedback is pooled with other ratings.
     """
     images = as_folder(folder)
-    lines = _read_lines_of_json(path)
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(15) == b"SQLite format 3":
+            raise DataError(f"{path} is the service's own file", "name what `sceneseek feedback export` prints")
+    lines = list(read_objects(path, "ratings"))
     missing: list[str] = []
     latest: dict[tuple[str, Pair] | int, tuple[Pair, int]] = {}
     superseded = 0
@@ -69,33 +74,6 @@ class _Said:
     image: str
     rating: int
     rater: str
-
-
-def _read_lines_of_json(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The objects of a file with their lines' numbers."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"no ratings at {path}", "check the path") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})", "name a readable file of ratings") from error
-    if not content.strip():
-        raise DataError(f"{path} is empty", "name a file of ratings")
-    if content.startswith(b"SQLite format 3"):
-        raise DataError(f"{path} is the service's own file of ratings", "name what `sceneseek feedback export` prints")
-    found: list[tuple[int, dict[str, Any]]] = []
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            document = json.loads(line.decode("utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            flaw = "is not UTF-8" if isinstance(error, UnicodeDecodeError) else "is not JSON"
-            raise DataError(f"line {number} of {path} {flaw}", "put one JSON object on each line") from error
-        if not isinstance(document, dict):
-            raise DataError(f"line {number} of {path} is no JSON object", "put one JSON object on each line")
-        found.append((number, document))
-    return found
 
 
 def _said(document: Mapping[str, Any], line: int, path: Path) -> _Said:

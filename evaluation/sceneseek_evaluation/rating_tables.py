@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 from sceneseek.captions import Caption, Captions
 from sceneseek.errors import DataError
 from sceneseek.rating import is_relative
-from sceneseek.tables import Record, read_lines, read_table
+from sceneseek.tables import Row, Table, read_table
 from sceneseek_evaluation.ratings import (
     NO_IMAGE,
     Aggregation,
@@ -71,16 +70,16 @@ def read_expert(
             to 4; an image's name that leads out of the folder; an unknown image or caption; no usable rating,
             or all equal.
     """
-    columns, records = _open_table(path, _KEYS, lambda count: tuple(f"s{i + 1}" for i in range(count)))
-    rated = sorted((name for name in columns if _SCORE.fullmatch(name)), key=lambda name: int(name[1:]))
+    table = _read_table(path, _KEYS, lambda count: tuple(f"s{i + 1}" for i in range(count)))
+    rated = sorted((name for name in table.columns if _SCORE.fullmatch(name)), key=lambda name: int(name[1:]))
     if len(rated) < 2:
         raise DataError(
             f"{path} has {f'only one rating column, {rated[0]}' if rated else 'no rating column'}",
             "expert ratings need at least two: s1, s2, ...",
         )
     rows = (
-        _row(record, path, tuple(score_of(record.fields[name].strip(), record.line, path, name) for name in rated))
-        for record in records
+        _rating(row, path, tuple(score_of(row.fields[name].strip(), row.line, path, name) for name in rated))
+        for row in table.rows
     )
     return scored(_gather(path, as_folder(folder), captions, rows, skip_unknown), aggregate)
 
@@ -101,8 +100,8 @@ def read_crowd(path: Path, folder: Path | ImageFolder, captions: Captions, skip_
             yes / (yes + no); an image's name that leads out of the folder; an unknown image or caption; no
             usable rating, or all equal.
     """
-    _, records = _open_table(path, (*_KEYS, *_VOTES), lambda _: _VOTES)
-    rows = (_row(record, path, _votes(record, path)) for record in records)
+    table = _read_table(path, (*_KEYS, *_VOTES), lambda _: _VOTES)
+    rows = (_rating(row, path, _votes(row, path)) for row in table.rows)
     found = _gather(path, as_folder(folder), captions, rows, skip_unknown)
     votes = np.array([np.sum(given, axis=0) for given in found.pairs.values()], np.float64).reshape(-1, 2)
     weight = votes.sum(axis=1)
@@ -110,7 +109,7 @@ def read_crowd(path: Path, folder: Path | ImageFolder, captions: Captions, skip_
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _Rating:
     """One line of a table, read and checked."""
 
     image: str
@@ -118,7 +117,7 @@ class _Row:
     values: Values
 
 
-def _gather(path: Path, images: ImageFolder, captions: Captions, rows: Iterable[_Row], skip: bool) -> Found:
+def _gather(path: Path, images: ImageFolder, captions: Captions, rows: Iterable[_Rating], skip: bool) -> Found:
     """The pairs of a table's rows: equal rows once, others of one pair side by side."""
     if not captions.by_id:
         raise DataError(f"{captions.path} has no caption ids", f"{path} refers to captions by them (caption_id)")
@@ -151,33 +150,30 @@ def _gather(path: Path, images: ImageFolder, captions: Captions, rows: Iterable[
     return found
 
 
-def _open_table(
-    path: Path, required: tuple[str, ...], ratings: Callable[[int], tuple[str, ...]]
-) -> tuple[list[str], list[Record]]:
-    """The columns and records of a table with or without a header.
+def _read_table(path: Path, required: tuple[str, ...], ratings: Callable[[int], tuple[str, ...]]) -> Table:
+    """A table with or without a header.
 
     Args:
         path: the file.
         required: the columns that a header must name.
         ratings: the names of a headerless table's columns after the keys, given how many there are.
     """
-    first = [text.strip() for text in read_lines(path, "ratings")[0].split("\t")]
-    if not set(first) & set(_KEYS) and any(_is_number(text) for text in first[len(_KEYS) :]):
-        columns = [*_KEYS, *ratings(len(first) - len(_KEYS))]
-        return columns, list(read_table(path, "ratings", columns, headerless=True))
-    twice = [name for name, count in Counter(first).items() if count > 1]
-    if twice:
-        raise DataError(f"{path} has two columns {twice[0]!r}", "give each its own name")
-    return first, list(read_table(path, "ratings", required))
+
+    def headerless(first: list[str]) -> list[str] | None:
+        if set(first) & set(_KEYS) or not any(_is_number(text) for text in first[len(_KEYS) :]):
+            return None
+        return [*_KEYS, *ratings(len(first) - len(_KEYS))]
+
+    return read_table(path, "ratings", required, headerless=headerless)
 
 
-def _row(record: Record, path: Path, values: Values) -> _Row:
-    image = image_name(record.fields["image"].strip(), record.line, path)
-    return _Row(image, record.fields["caption_id"].strip(), values)
+def _rating(row: Row, path: Path, values: Values) -> _Rating:
+    image = image_name(row.fields["image"].strip(), row.line, path)
+    return _Rating(image, row.fields["caption_id"].strip(), values)
 
 
-def _votes(record: Record, path: Path) -> Values:
-    where, fields = f"line {record.line} of {path}", {name: record.fields[name].strip() for name in _VOTES}
+def _votes(row: Row, path: Path) -> Values:
+    where, fields = f"line {row.line} of {path}", {name: row.fields[name].strip() for name in _VOTES}
     for name in ("yes", "no"):
         if not _COUNT.fullmatch(fields[name]):
             raise DataError(f"{where} has {fields[name][:40]!r} in {name}", "votes are counted in whole numbers from 0")

@@ -228,7 +228,7 @@ def test_all_that_is_missing_is_said_in_one_line(directory: Path) -> None:
         ("train_dataset.csv", "", "is empty"),
         ("train_dataset.csv", "image,query_id,query_text\n", "no queries"),
         ("train_dataset.csv", "image,query_text\na.jpg,A dog .\n", "no column 'query_id'"),
-        ("train_dataset.csv", "image;query_id;query_text\n", "no column 'image' .* separated by ','"),
+        ("train_dataset.csv", "image;query_id;query_text\n", "not separated by commas"),
         ("train_dataset.csv", "image,query_id,query_text\na.jpg,a.jpg#2,A dog, running\n", "line 2 .* has 4 fields"),
         ("train_dataset.csv", "image,query_id,query_text\na.jpg,a.jpg#2,\n", "line 2 .* no query"),
         ("train_dataset.csv", 'image,query_id,query_text\na.jpg,a.jpg#2,"A dog" .\n', "line 2 .* is not CSV"),
@@ -236,7 +236,11 @@ def test_all_that_is_missing_is_said_in_one_line(directory: Path) -> None:
         ("train_dataset.csv", "image,query_id,query_text\na.jpg,a.jpg#2,A dog\nb.jpg,a.jpg#2,A cat\n", "line 3 .*#2'"),
         ("train_dataset.csv", "image,query_id,query_text\na.jpg,q,A dog\nb.jpg,q,A dog\n", "line 3 .* another"),
         ("train_dataset.csv", b"image,query_id,query_text\na.jpg,a.jpg#2,\xff\n", "not UTF-8"),
-        ("test_queries.csv", ",query_id,query_text,image\n0,t.jpg#0,Two boys,t.jpg\n", "no column 'query_id'"),
+        (
+            "test_queries.csv",
+            ",query_id,query_text,image\n0,t.jpg#0,Two boys,t.jpg\n",
+            "not separated by vertical bars",
+        ),
         ("test_queries.csv", "|query_id|query_text|image\n0|t.jpg#0|Two boys\n", "line 2 .* has 3 fields"),
     ],
 )

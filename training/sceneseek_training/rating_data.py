@@ -18,15 +18,13 @@ its image. What it was written for is said by its id, ``dog.jpg#2``.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sceneseek.captions import Caption, Captions
 from sceneseek.errors import DataError, InvalidRequest
-from sceneseek.tables import read_lines
+from sceneseek.tables import read_table
 from sceneseek_evaluation.rating_feedback import read_feedback
 from sceneseek_evaluation.rating_tables import ImageFolder, read_crowd, read_expert
 from sceneseek_evaluation.ratings import Aggregation, Ratings, pooled
@@ -200,27 +198,6 @@ def _captions(path: Path, images: ImageFolder) -> Captions:
 
 
 def _read_csv(path: Path, separator: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a file, without white space around their fields, each with the number of its last line."""
-    text = "\n".join(read_lines(path, "queries"))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        missing = [name for name in columns if name not in header]
-        if missing:
-            raise DataError(
-                f"{path} has no column {missing[0]!r} (its columns: {', '.join(header)[:80]})",
-                f"its first line names them, separated by {separator!r}: {', '.join(columns)}",
-            )
-        for fields in reader:
-            if not fields:
-                continue
-            if len(fields) != len(header):
-                raise DataError(
-                    f"line {reader.line_num} of {path} has {len(fields)} fields, the header has {len(header)}",
-                    f"quote a field that holds {separator!r}",
-                )
-            yield reader.line_num, {name: text.strip() for name, text in zip(header, fields, strict=True)}
-    except csv.Error as error:
-        raise DataError(
-            f"line {reader.line_num} of {path} is not CSV ({error})", "double the quotation marks inside quoted fields"
-        ) from error
+    """The rows of a file, without white space around their fields, each with the number of its line."""
+    for row in read_table(path, "queries", columns, separator).rows:
+        yield row.line, {name: text.strip() for name, text in row.fields.items()}
