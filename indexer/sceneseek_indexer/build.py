@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sceneseek.bundle import Bundle
 from sceneseek.errors import SourceError, UnfitGeneration
@@ -40,7 +41,7 @@ from sceneseek_indexer.report import (
     skipped_line,
 )
 from sceneseek_indexer.source_scan import Folder, SourceScan, fits, scan_sources
-from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse, images_of, known_images, place
+from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse, images_of, known_images, metadata_of, place
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
 from sceneseek_indexer.writing import Writing
 
@@ -104,12 +105,20 @@ def dry_run_folders(
     """
     options = options or BuildOptions()
     found = scan_sources(folders, bundle, store, options)
+    metadata = found.metadata(options)
     known: dict[Place, Known] = {}
     if found.base is not None:
-        known = {place(image): image for image in images_of(store, found.base.name)}
+        known = {place(image): image for image in images_of(store, found.base.name, metadata)}
+    found.check_metadata(metadata, [at for at, image in known.items() if image.described], options)
     report = found.report()
     report.generation = found.live.name if found.live is not None else ""
-    report.count_plan(found.plan(known, options))
+    plan = found.plan(known, options)
+    report.count_plan(plan)
+    if metadata is not None:
+        written = [*plan.encode, *(reuse.file for reuse in plan.reused)]
+        report.described = sum(image.outdated for image in plan.unchanged)
+        report.described += sum(bool(metadata.metadata(file.relative)) for file in written)
+        report.undescribed = found.undescribed(metadata)
     return report
 
 
@@ -139,11 +148,16 @@ class _Run:
         try:
             self._resume()
             known = {place(image): image for image in self._known()}
+            carried = self._carried_metadata()
+            described = [at for at, image in known.items() if image.described]
+            self._found.check_metadata(self._metadata, {*carried, *described}, self._options)
             plan = self._found.plan(known, self._options)
             path = self._report_path(plan)
             earlier = earlier_lines(path, self._info.name) if self._resumed else {}
             with ReportFile(path) as report_file:
-                writing = Writing(self._info, self._begin, known, self._report, report_file, self._now, self._metadata)
+                writing = Writing(
+                    self._info, self._begin, known, self._report, report_file, self._now, self._metadata, carried
+                )
                 report_file.write([self._first_line()])
                 present = writing.foreseen(plan)
                 report_file.write(opening_lines(self._report, plan, self._found.listings.values(), earlier, present))
@@ -184,6 +198,11 @@ class _Run:
         if self._collection is not None:
             return known_images(self._collection, resumed=True, metadata=self._metadata)
         return images_of(self._store, self._found.base.name, self._metadata) if self._found.base is not None else ()
+
+    def _carried_metadata(self) -> dict[Place, dict[str, Any]]:
+        """What the live generation knows and a generation that begins empty does not."""
+        live = self._found.live
+        return metadata_of(self._store, live.name) if live is not None and self._found.base is None else {}
 
     def _described(self) -> CollectionInfo:
         """The generation that this run would begin."""

@@ -114,6 +114,13 @@ _BUILD_OPTIONS = [
         metavar="FILE",
         help="CSV, TSV or JSON lines with a column `path`; or `sidecars`: NAME.json beside each image.",
     ),
+    click.option(
+        "--max-removed",
+        type=click.FloatRange(0, 1),
+        default=0.25,
+        show_default=True,
+        help="Fail if a larger share of the images that have metadata, and more than two, would lose it by --metadata.",
+    ),
     json_option,
 ]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sceneseek.picture import MAX_PIXELS
 from sceneseek.runtime import Device
-from sceneseek_indexer.sidecar import Sidecar
 from sceneseek_indexer.walk import Patterns
 
 
@@ -25,8 +24,8 @@ class BuildOptions:
         prune: remove images whose files are gone.
         forget: folders whose images are to leave the index.
         report: a file for the outcome of each file; None is the store's own place.
-        metadata: what is known of the images: read already, a file, or ``sidecars`` (see `sidecar`); None
-            leaves what the index knows as it is.
+        metadata: of the images: a file, or ``sidecars`` (see `sidecar`); None leaves what the index knows as it is.
+        max_removed: share of the images with metadata that `metadata` may leave without; two always may.
         rebuild: encode everything anew, whatever the live generation holds.
         captions: of the images, to compare the new generation with the live one before it takes its place.
         max_loss: how many points of recall@5 (times 100) it may lose.
@@ -42,7 +41,8 @@ class BuildOptions:
     prune: bool = False
     forget: tuple[Path, ...] = ()
     report: Path | None = None
-    metadata: Sidecar | str | None = None
+    metadata: str | None = None
+    max_removed: float = 0.25
     rebuild: bool = False
     captions: Path | None = None
     max_loss: float = 2.0

@@ -5,22 +5,25 @@ image's path below the folder; every other column is a field. A header may name 
 (see `fields`). Columns of latitude and longitude become one field `location`, and `tags` and `keywords` are lists. A
 file beside an image holds one JSON object: `photo.jpg.json` for `photo.jpg`.
 
-A file is used as a whole or not at all. An error names the line.
+A file is used as a whole or not at all. An error names the line. So is one that names no image of the folder, or that
+would take the metadata of many images away: then its paths are more likely to be of another folder.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sceneseek.errors import DataError, one_line
 from sceneseek.payload import PAYLOAD_FIELDS, path_fields
-from sceneseek.tables import parse_object, read_objects, read_table, read_text
+from sceneseek.tables import first_few, parse_object, read_objects, read_table, read_text
 from sceneseek_indexer.fields import TYPES, Column, FieldType, Unfit, read_texts, read_values
 
 WHAT = "metadata"
@@ -89,6 +92,47 @@ class Sidecar:
         there = {_key(path_fields(relative)["path"]) for relative in paths}
         return [path for path in self._rows if path not in there]
 
+    def below(self, folder: Path, paths: Iterable[str]) -> Sidecar:
+        """The same for the images of a folder, which may be named by absolute paths and from the working directory.
+
+        Args:
+            folder: the images'.
+            paths: those of the images, relative to it.
+
+        Raises:
+            DataError: there are images, and none is named; or one is named in two ways.
+        """
+        images = {_key(path_fields(relative)["path"]) for relative in paths}
+        roots = [_key(os.fspath(root)) for root in (folder.absolute(), folder.resolve())]
+        rows: dict[str, dict[str, Any]] = {}
+        for path, values in self._rows.items():
+            key = next((spelling for spelling in _spellings(path, roots) if spelling in images), path)
+            if key in rows:
+                raise DataError(f"the metadata names {one_line(key)} in two ways", "give each image one row")
+            rows[key] = values
+        if images and not images & rows.keys():
+            raise _no_match(list(rows), images, folder)
+        return Sidecar(self.fields, rows)
+
+    def check_loss(self, described: Iterable[str], most: float) -> None:
+        """Check that images keep their metadata.
+
+        Args:
+            described: source-relative paths of images that have metadata in the index.
+            most: the share of them that may lose all of it; two always may.
+
+        Raises:
+            DataError: more would lose it.
+        """
+        paths = [path_fields(relative)["path"] for relative in described]
+        lost = [path for path in paths if not self._rows.get(_key(path))]
+        if len(lost) > max(2, most * len(paths)):
+            raise DataError(
+                f"the metadata has nothing for {len(lost):,} of the {len(paths):,} images that have metadata in the "
+                f"index ({one_line(first_few(lost))})",
+                "check the paths in it, or allow a larger share with --max-removed",
+            )
+
     def differs(self, relative: str, stored: Mapping[str, Any]) -> bool:
         """Whether the metadata that a point holds is not what this says, and so is to be written again."""
         return _canonical(stored) != _canonical(self.metadata(relative))
@@ -98,9 +142,11 @@ def read_metadata(named: str, folder: Path, paths: Iterable[str]) -> Sidecar:
     """What `--metadata` names: a file, or `sidecars` for a file beside each of these images below the folder.
 
     Raises:
-        DataError: see `Sidecar.of` and `Sidecar.beside`.
+        DataError: see `Sidecar.of`, `Sidecar.beside` and `Sidecar.below`.
     """
-    return Sidecar.beside(folder, paths) if named == "sidecars" else Sidecar.of(Path(named))
+    paths = list(paths)
+    found = Sidecar.beside(folder, paths) if named == "sidecars" else Sidecar.of(Path(named))
+    return found.below(folder, paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +283,40 @@ def _check_name(name: str, where: str) -> None:
 def _key(path: str) -> str:
     """A path as it is looked up: composed, since one system's file names are written decomposed by another."""
     return unicodedata.normalize("NFC", path.strip().removeprefix("./"))
+
+
+def _spellings(path: str, roots: Iterable[str]) -> Iterator[str]:
+    """What a path may stand for: itself, or a path below a folder of these absolute ones; also with backslashes."""
+    for spelling in (path, path.replace("\\", "/")):
+        yield spelling
+        absolute = _key(os.path.normpath(Path.cwd() / spelling))
+        yield from (absolute.removeprefix(f"{root}/") for root in roots)
+
+
+def _no_match(paths: list[str], images: Collection[str], folder: Path) -> DataError:
+    """The error for paths of which none is an image, with the root that they are relative to if that can be found."""
+    if not paths:
+        return DataError(f"the metadata names none of the {len(images):,} images of {folder}", "give it rows")
+    by_name: dict[str, list[str]] = {}
+    for image in images:
+        by_name.setdefault(image.rpartition("/")[2], []).append(image)
+    longer: Counter[str] = Counter()
+    shorter: Counter[str] = Counter()
+    for path in paths:
+        for image in by_name.get(path.rpartition("/")[2], ()):
+            longer.update([path.removesuffix(image)] if path.endswith(f"/{image}") else ())
+            shorter.update([image.removesuffix(path)] if image.endswith(f"/{path}") else ())
+    hint = "write paths below the folder"
+    for roots, advice in ((longer, "without {} {:,} of them are images"), (shorter, "with {} before {:,} of them are")):
+        if roots:
+            root, count = roots.most_common(1)[0]
+            hint = f"{hint}: {advice.format(one_line(root), count)}"
+            break
+    return DataError(
+        f"none of the {len(paths):,} paths of the metadata is an image of {folder} "
+        f"(the first: {one_line(paths[0])[:200]}; an image: {one_line(min(images))[:200]})",
+        hint,
+    )
 
 
 def _canonical(metadata: Mapping[str, Any]) -> str:

@@ -14,10 +14,11 @@ An image of the index that no listing has and that was not renamed is `gone`. Pl
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict, deque
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sceneseek.errors import IndexUnavailable
 from sceneseek.payload import relative_path
@@ -30,7 +31,7 @@ class Known(NamedTuple):
     """An image in the index: its place, and what its file was when it was indexed.
 
     `fresh` tells what an interrupted run has already written into a generation from what was copied into it,
-    `outdated` that its metadata is not that of the run.
+    `described` that it has metadata, `outdated` that this is not that of the run.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Known(NamedTuple):
     mtime_ns: int
     sha256: str
     fresh: bool = False
+    described: bool = False
     outdated: bool = False
 
 
@@ -49,14 +51,26 @@ def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None) ->
     Raises:
         IndexUnavailable: it is gone or damaged.
     """
-    try:
-        collection = store.open(name)
-    except IndexUnavailable:
-        collection = store.glance(name)  # dearer: the embedded engine reads a copy of what another process holds
-    try:
+    with contextlib.closing(_published(store, name)) as collection:
         return list(known_images(collection, metadata=metadata))
-    finally:
-        collection.close()
+
+
+def metadata_of(store: VectorStore, name: str) -> dict[Place, dict[str, Any]]:
+    """The metadata of every image of a published generation that has some.
+
+    Raises:
+        IndexUnavailable: it is gone or damaged.
+    """
+    with contextlib.closing(_published(store, name)) as collection:
+        payloads = (record.payload for record in collection.scroll())
+        return {(p["source"], relative_path(p)): p["metadata"] for p in payloads if p.get("metadata")}
+
+
+def _published(store: VectorStore, name: str) -> Collection:
+    try:
+        return store.open(name)
+    except IndexUnavailable:
+        return store.glance(name)  # dearer: the embedded engine reads a copy of what another process holds
 
 
 def known_images(collection: Collection, resumed: bool = False, metadata: Sidecar | None = None) -> Iterator[Known]:
@@ -78,6 +92,7 @@ def known_images(collection: Collection, resumed: bool = False, metadata: Sideca
             payload["sha256"],
             # Both are the starts of runs; a copy's images were indexed by runs before the one that created it.
             resumed and payload["indexed_at"] >= collection.info.created,
+            bool(payload.get("metadata")),
             metadata is not None and metadata.differs(relative, payload.get("metadata", {})),
         )
 

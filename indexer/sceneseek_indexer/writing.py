@@ -18,7 +18,7 @@ from sceneseek_indexer.load import Loaded
 from sceneseek_indexer.pipeline import batched
 from sceneseek_indexer.report import IndexReport, ReportFile, file_line
 from sceneseek_indexer.sidecar import Sidecar
-from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse
+from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse, place
 from sceneseek_indexer.walk import ImageFile, Skipped
 
 _BATCH = 256
@@ -37,6 +37,7 @@ class Writing:
         report_file: is written to.
         started: when the run began.
         metadata: what is known of the images of the folders that are read; None leaves what the index knows.
+        earlier: the metadata of the live generation's images, if this one does not begin as its copy.
 
     Attributes:
         written: ids of the points that were written, those that an interrupted run wrote included.
@@ -51,12 +52,13 @@ class Writing:
         report_file: ReportFile,
         started: datetime,
         metadata: Sidecar | None = None,
+        earlier: Mapping[Place, dict[str, Any]] | None = None,
     ) -> None:
         self._begin, self._report, self._report_file = begin, report, report_file
         self._labels = [source.label for source in info.sources]
         self._ids = {image.id for image in known.values()}
         self._started = started.isoformat(timespec="microseconds")
-        self._metadata = metadata
+        self._metadata, self._earlier = metadata, earlier or {}
         self.written = {image.id for image in known.values() if image.fresh}
 
     def identity(self, file: ImageFile | Skipped) -> str:
@@ -95,7 +97,7 @@ class Writing:
         before = self._known_metadata([self.identity(image.file) for image in images])
         for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
             facts = {"sha256": image.sha256, "width": image.width, "height": image.height, "format": image.format}
-            metadata = self._described(image.file, before.get(self.identity(image.file), {}))
+            metadata = self._described(image.file, before.get(self.identity(image.file)))
             points.append(self._point(image.file, joint, head, {**facts, "dhash": image.dhash, "metadata": metadata}))
         self._upsert(points)
         self._report.indexed += len(images)
@@ -121,10 +123,10 @@ class Writing:
         there = [identity for identity in ids if identity in self._ids]
         return {record.id: record.payload.get("metadata", {}) for record in self._collection.retrieve(there)}
 
-    def _described(self, file: ImageFile, before: dict[str, Any]) -> dict[str, Any]:
+    def _described(self, file: ImageFile, before: dict[str, Any] | None) -> dict[str, Any]:
         """What is known of an image that is written."""
         if self._metadata is None:
-            return before
+            return before or self._earlier.get(place(file), {})
         known = self._metadata.metadata(file.relative)
         self._report.described += bool(known)
         return known
@@ -149,7 +151,7 @@ class Writing:
         for reuse in reused:
             record, vectors = stored[reuse.origin.id]
             facts = {k: v for k, v in record.payload.items() if k not in ("path_bytes", DUPLICATES)}
-            before = {} if reuse.outcome == "copied" else facts.get("metadata", {})
+            before = None if reuse.outcome == "copied" else facts.get("metadata")
             facts["metadata"] = self._described(reuse.file, before)
             points.append(self._point(reuse.file, vectors.joint, vectors.head, facts))
         moved = [reuse.origin.id for reuse in reused if reuse.outcome == "renamed"]

@@ -26,7 +26,6 @@ import sceneseek_server
 from sceneseek.bundle import Bundle
 from sceneseek.store import CollectionInfo, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
-from sceneseek_indexer.sidecar import Sidecar
 from sceneseek_server.feedback import export_lines
 from tests.drawing import NAMES, scenery
 from tests.museum import COPIES, PAINTINGS, build_museum, strict_bundle
@@ -51,7 +50,7 @@ def store(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> VectorSto
     home = tmp_path_factory.mktemp("museum")
     pictures, metadata = build_museum(home)
     found = open_store(f"file:{home / 'index'}")
-    index_folder(pictures, bundle, found, BuildOptions(metadata=Sidecar.of(metadata)))
+    index_folder(pictures, bundle, found, BuildOptions(metadata=str(metadata)))
     return found
 
 

@@ -15,12 +15,13 @@ from PIL import Image, ImageOps
 import sceneseek_indexer.encode
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
+from sceneseek.errors import DataError
 from sceneseek.payload import relative_path
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
-from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_indexer.build import BuildOptions, dry_run_folders, index_folder
 from sceneseek_indexer.report import IndexReport
-from sceneseek_indexer.sidecar import Sidecar
+from sceneseek_indexer.source_scan import Folder
 from sceneseek_server.app import create_app
 from sceneseek_server.service import AccessSettings
 from tests.drawing import NAMES, draw_gallery, scenery
@@ -47,7 +48,7 @@ def first(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     photos = draw_gallery(home / "photos")
     write_copies(photos)
     (home / "metadata.csv").write_text(CSV)
-    options = BuildOptions(metadata=Sidecar.of(home / "metadata.csv"))
+    options = BuildOptions(metadata=str(home / "metadata.csv"))
     return home, index_folder(photos, bundle, open_store(f"file:{home}/index"), options)
 
 
@@ -114,11 +115,10 @@ def test_metadata_is_in_the_index_and_unknown_paths_are_named(first: tuple[Path,
 
 # The copied index names the folder that it was made from, so later runs read that one.
 def again(bundle: Bundle, first: tuple[Path, IndexReport], home: Path, metadata: str | None = None) -> IndexReport:
-    sidecar = None
     if metadata is not None:
         (home / "new.csv").write_text(metadata)
-        sidecar = Sidecar.of(home / "new.csv")
-    return index_folder(first[0] / "photos", bundle, open_store(f"file:{home}/index"), BuildOptions(metadata=sidecar))
+    options = BuildOptions(metadata=None if metadata is None else f"{home}/new.csv")
+    return index_folder(first[0] / "photos", bundle, open_store(f"file:{home}/index"), options)
 
 
 def test_metadata_that_changed_alone_is_written_without_encoding(
@@ -145,6 +145,43 @@ def test_a_run_without_metadata_or_with_the_same_changes_nothing(
         assert (report.generation, report.described) == (generation, 0)
 
 
+def test_a_rebuild_keeps_metadata(bundle: Bundle, first: tuple[Path, IndexReport], home: Path) -> None:
+    store = open_store(f"file:{home}/index")
+    before = payloads(store)
+    index_folder(first[0] / "photos", bundle, store, BuildOptions(rebuild=True))
+    after = payloads(store)
+    assert {name: payload["metadata"] for name, payload in after.items()} == {
+        name: payload["metadata"] for name, payload in before.items()
+    }
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["/Users/ann/1.jpg,5", "/Users/ann/2.jpg,5"], "none of the 2 paths"),
+        (["0.jpg,1"], "has nothing for 3 of the 4 images"),
+    ],
+)
+def test_metadata_of_other_images_is_an_error_and_changes_nothing(
+    bundle: Bundle, first: tuple[Path, IndexReport], home: Path, rebuild: bool, rows: list[str], said: str
+) -> None:
+    again(bundle, first, home, "path,n\n" + "".join(f"{number}.jpg,1\n" for number in range(4)))
+    store, file = open_store(f"file:{home}/index"), home / "other.csv"
+    before = payloads(store)
+    file.write_text("\n".join(["path,n", *rows]))
+    photos, options = first[0] / "photos", BuildOptions(metadata=str(file), rebuild=rebuild)
+    with pytest.raises(DataError, match=said):
+        index_folder(photos, bundle, store, options)
+    assert payloads(store) == before
+    if rebuild:
+        return
+    with pytest.raises(DataError, match=said):
+        dry_run_folders([Folder(photos)], bundle, store, options)
+    permitted = dry_run_folders([Folder(photos)], bundle, store, BuildOptions(metadata=f"{home}/new.csv"))
+    assert (permitted.described, permitted.undescribed) == (0, [])
+
+
 def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
     bundle: Bundle, home: Path, tmp_path: Path
 ) -> None:
@@ -152,8 +189,7 @@ def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
     photos.mkdir()
     write_copies(photos)
     (photos / "1.jpg.json").write_text('{"title": "One"}')
-    sidecar = Sidecar.beside(photos, ["1.jpg", "2.jpg"])
-    index_folder(photos, bundle, store, BuildOptions(metadata=sidecar))
+    index_folder(photos, bundle, store, BuildOptions(metadata="sidecars"))
     scenery(50).save(photos / "1.jpg")
     (photos / "2 cropped.jpg").unlink()
     report = index_folder(photos, bundle, store, BuildOptions(prune=True))

@@ -13,7 +13,6 @@ from sceneseek.bundle import Bundle
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
-from sceneseek_indexer.sidecar import Sidecar
 from sceneseek_server.app import create_app
 from tests.drawing import NAMES
 
@@ -22,7 +21,7 @@ from tests.drawing import NAMES
 def search(bundle: Bundle, gallery: Path, tmp_path: Path) -> Iterator[Search]:
     (tmp_path / "about.csv").write_text("path,room,year\n" + "".join(f"{n},{n[:6]},{y}\n" for y, n in enumerate(NAMES)))
     store = open_store(f"file:{tmp_path / 'index'}")
-    index_folder(gallery, bundle, store, BuildOptions(metadata=Sidecar.of(tmp_path / "about.csv")))
+    index_folder(gallery, bundle, store, BuildOptions(metadata=str(tmp_path / "about.csv")))
     search = Search(bundle, store, "cpu")
     yield search
     search.close()

@@ -108,6 +108,78 @@ def test_paths_are_found_however_they_are_written(tmp_path: Path) -> None:
     assert sidecar.unmatched(["a.jpg", "ü.jpg", odd]) == []
 
 
+IMAGES = ["a.jpg", "2024/b.jpg", "2024/zürich.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("path", "image"),
+    [
+        ("2024/b.jpg", "2024/b.jpg"),
+        ("./2024/b.jpg", "2024/b.jpg"),
+        ("{folder}/2024/b.jpg", "2024/b.jpg"),
+        ("{folder}/../photos/2024/b.jpg", "2024/b.jpg"),
+        ("{link}/2024/b.jpg", "2024/b.jpg"),
+        ("photos/2024/b.jpg", "2024/b.jpg"),
+        ("./photos/a.jpg", "a.jpg"),
+        ("2024\\b.jpg", "2024/b.jpg"),
+        ("photos\\2024\\b.jpg", "2024/b.jpg"),
+        ("{folder}/2024/zu\u0308rich.jpg", "2024/zürich.jpg"),
+    ],
+)
+def test_an_image_may_be_named_by_its_absolute_path_or_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, image: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to("photos")
+    given = path.format(folder=tmp_path / "photos", link=tmp_path / "link")
+    sidecar = Sidecar.of(written(tmp_path, f"path,n\n{given},1\n")).below(Path("link"), IMAGES)
+    assert sidecar.metadata(image) == {"n": 1}
+    assert sidecar.unmatched(IMAGES) == []
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (["/Users/ann/Photos/a.jpg", "/Users/ann/Photos/2024/b.jpg"], "without /Users/ann/Photos/ 2 of them are"),
+        (["C:/Photos/2024/b.jpg", "C:/Photos/c.jpg"], "without C:/Photos/ 1 of them are"),
+        (["b.jpg", "c.jpg"], "with 2024/ before 1 of them are"),
+        (["x/y.jpg"], "(the first: x/y.jpg; an image: 2024/b.jpg)"),
+        (["A.JPG", "/b"], "none of the 2 paths"),
+        ([], "names none of the 3 images"),
+    ],
+)
+def test_metadata_of_no_image_is_an_error_that_names_the_root(tmp_path: Path, paths: list[str], said: str) -> None:
+    file = written(tmp_path, "\n".join(["path,n", *(f"{path},1" for path in paths)]))
+    with pytest.raises(DataError) as error:
+        Sidecar.of(file).below(tmp_path, IMAGES)
+    assert said in str(error.value)
+    assert len(Sidecar.of(file).below(tmp_path, [])) == len(paths)
+
+
+def test_an_image_that_is_named_in_two_ways_is_an_error(tmp_path: Path) -> None:
+    file = written(tmp_path, f"path,n\na.jpg,1\n{tmp_path}/a.jpg,2\n")
+    with pytest.raises(DataError, match=r"names a\.jpg in two ways"):
+        Sidecar.of(file).below(tmp_path, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("before", "kept", "share", "refused"),
+    [(2, 0, 0.25, False), (3, 0, 0.25, True), (12, 9, 0.25, False), (12, 8, 0.25, True), (12, 0, 1.0, False)],
+)
+def test_metadata_that_leaves_many_images_without_theirs_is_an_error(
+    tmp_path: Path, before: int, kept: int, share: float, refused: bool
+) -> None:
+    described = [f"{number}.jpg" for number in range(before)]
+    rows = [f"{name},1" for name in described[:kept]] + [f"{name}," for name in described[kept:]]
+    sidecar = Sidecar.of(written(tmp_path, "\n".join(["path,n", *rows])))
+    if not refused:
+        sidecar.check_loss(described, share)
+        return
+    with pytest.raises(DataError, match=f"has nothing for {before - kept} of the {before} images .* --max-removed"):
+        sidecar.check_loss(described, share)
+
+
 def test_where_there_is_a_path_an_image_is_metadata(tmp_path: Path) -> None:
     assert Sidecar.of(written(tmp_path, "image,path\nfront,a.jpg\n")).metadata("a.jpg") == {"image": "front"}
 
