@@ -7,7 +7,8 @@ r"""A point's payload: what the index knows of an image beside its vectors.
     sha256      of the file's content, hex
     width, height, format, bytes, mtime_ns
     indexed_at  start of the run that wrote this, ISO 8601, UTC
-    metadata    the user's own
+    metadata    fields that results show and filters name: what `exif` has, and the user's own in place of it
+    exif        what was read from the file's EXIF block, see `sceneseek_indexer.photo_facts`
     dhash       what the picture looks like, see `sceneseek_indexer.duplicates`
     duplicates  only of an image that has near-duplicates: their group, and how many others it has
 
@@ -38,7 +39,7 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
 PAYLOAD_FIELDS = frozenset(
     {
         *("path", "path_bytes", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns"),
-        *("indexed_at", "metadata", "dhash", "duplicates"),
+        *("indexed_at", "metadata", "exif", "dhash", "duplicates"),
     }
 )
 
@@ -94,6 +95,12 @@ def similar_images(payload: dict[str, Any]) -> tuple[str | None, int]:
     """The group of an image's near-duplicates (None where it has none), and how many others are in it."""
     mark = payload.get("duplicates")
     return (str(mark["group"]), int(mark["others"])) if mark else (None, 0)
+
+
+def user_metadata(payload: dict[str, Any]) -> dict[str, Any]:
+    """The metadata that does not come from the file's EXIF block."""
+    metadata, exif = payload.get("metadata", {}), payload.get("exif", {})
+    return {name: value for name, value in metadata.items() if name not in exif or value != exif[name]}
 
 
 def source_file(info: CollectionInfo, payload: dict[str, Any]) -> Path:

@@ -21,7 +21,7 @@ import math
 import struct
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
@@ -109,13 +109,15 @@ def lacking_plugins() -> dict[str, str]:
 class Picture:
     """A decoded first frame: mode RGB, or RGBA where some pixel is transparent.
 
-    `width` and `height` are those of the file in its right orientation; the pixels may be fewer.
+    `width` and `height` are those of the file in its right orientation; the pixels may be fewer. `exif` is the file's
+    EXIF block; reading it may fail.
     """
 
     pixels: Image.Image
     width: int
     height: int
     format: str
+    exif: Image.Exif = field(default_factory=Image.Exif, compare=False, repr=False)
 
 
 def decode(
@@ -155,9 +157,10 @@ def decode(
             if admission is not None:
                 admission(image.width * image.height)
             image.load()
+            exif = _exif(image)
             if _upright(image):
                 width, height = height, width
-            return Picture(_to_rgb(image), width, height, image_format)
+            return Picture(_to_rgb(image), width, height, image_format, exif)
     except UnidentifiedImageError:
         if lacking := _lacking_for(start):
             raise ImageError("no-plugin", lacking) from None
@@ -198,6 +201,14 @@ def _lacking_for(start: bytes) -> str | None:
         return None
     name = "AVIF" if start[8:12] in {b"avif", b"avis"} else "HEIF" if start[8:12] in _HEIF_BRANDS else None
     return _LACKING[name] if name and name not in formats() else None
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    """The EXIF block, empty if it is broken."""
+    try:
+        return image.getexif()
+    except _DECODE_ERRORS:
+        return Image.Exif()
 
 
 def _upright(image: Image.Image) -> bool:

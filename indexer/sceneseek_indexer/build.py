@@ -31,6 +31,7 @@ from sceneseek_indexer.encode import encode_files
 from sceneseek_indexer.generation_check import compare, inspect
 from sceneseek_indexer.load import Loaded
 from sceneseek_indexer.options import BuildOptions
+from sceneseek_indexer.photo_facts import FIELDS
 from sceneseek_indexer.report import (
     IndexReport,
     Line,
@@ -220,11 +221,12 @@ class _Run:
         )
 
     def _fields(self) -> dict[str, FieldType]:
-        """The payload fields to index: ours, those of the generation before, those of the metadata."""
+        """The payload fields to index: ours, those of the generation before, those of EXIF and of the metadata."""
         live = self._found.live
         described = self._metadata.fields if self._metadata else {}
         fields: dict[str, FieldType] = {name: kind for name, kind in described.items() if kind != "text"}
-        return {**(live.indexed if live else {}), **INDEXED_FIELDS, **fields}
+        exif = {name: kind for name, kind in FIELDS.items() if name in self._options.exif}
+        return {**(live.indexed if live else {}), **INDEXED_FIELDS, **exif, **fields}
 
     def _report_path(self, plan: Plan) -> Path | None:
         """Where to tell every file's outcome; a run that changes nothing leaves the store's own reports alone."""

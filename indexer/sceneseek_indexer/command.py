@@ -115,6 +115,13 @@ _BUILD_OPTIONS = [
         help="CSV, TSV or JSON lines with a column `path`; or `sidecars`: NAME.json beside each image.",
     ),
     click.option(
+        "--exif",
+        type=click.Choice(["all", "no-location", "none"]),
+        default="all",
+        show_default=True,
+        help="What to read from the pictures' EXIF blocks into the metadata: taken, camera and location.",
+    ),
+    click.option(
         "--max-removed",
         type=click.FloatRange(0, 1),
         default=0.25,
@@ -270,11 +277,15 @@ def move(source: str, target: str, no_wait: bool, as_json: bool) -> None:
     _show(move(open_store(source), open_store(target), not no_wait), as_json)
 
 
-def _options(include: tuple[str, ...], exclude: tuple[str, ...], no_wait: bool, **choices: Any) -> BuildOptions:
+def _options(
+    include: tuple[str, ...], exclude: tuple[str, ...], no_wait: bool, exif: str, **choices: Any
+) -> BuildOptions:
     from sceneseek_indexer.options import BuildOptions  # noqa: PLC0415 - as above
+    from sceneseek_indexer.photo_facts import FIELDS  # noqa: PLC0415 - as above
     from sceneseek_indexer.walk import Patterns  # noqa: PLC0415
 
-    return BuildOptions(patterns=Patterns(include, exclude), wait=not no_wait, **choices)
+    read = frozenset() if exif == "none" else frozenset(FIELDS) - ({"location"} if exif == "no-location" else set())
+    return BuildOptions(patterns=Patterns(include, exclude), wait=not no_wait, exif=read, **choices)
 
 
 def _list_generations(index_url: str, as_json: bool) -> None:

@@ -71,7 +71,7 @@ def encode_files(
     """
     encoder = ImageEncoder(bundle, options.device, threads=1)
     count = workers(options)
-    load_one = functools.partial(load, inputs=encoder.inputs, max_pixels=options.max_pixels)
+    load_one = functools.partial(load, inputs=encoder.inputs, max_pixels=options.max_pixels, exif=options.exif)
 
     def encode(images: list[Loaded]) -> tuple[list[Loaded], Vectors, float]:
         start = time.perf_counter()

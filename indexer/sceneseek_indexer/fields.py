@@ -31,6 +31,9 @@ _LONGEST_KEYWORD = 100
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_EXIF_DATE = re.compile(r"([0-9]{4}):([0-9]{2}):([0-9]{2})(?=$| )")
+_NO_EXIF_DATE = "0000:00:00"
+_EXIFTOOL_DEGREES = re.compile(r"([0-9]+) deg ([0-9]+)' ([0-9.]+)\" ([NSEW])")
 _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?"
     r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?"
@@ -69,7 +72,7 @@ def read_texts(texts: Sequence[str], named: str | None = None) -> Column | None:
     Raises:
         Unfit: a text is not of the type that was named.
     """
-    texts = [text.strip() for text in texts]
+    texts = ["" if text.lstrip().startswith(_NO_EXIF_DATE) else text.strip() for text in texts]
     distinct = {text for text in texts if text}
     if not distinct:
         return None
@@ -105,8 +108,8 @@ def read_values(values: Sequence[Any]) -> Column | None:
         raise Unfit(row, f"is {_NOUNS[other]}, and was {_NOUNS[first]} before")
     if first == "keyword" and not any(isinstance(value, list) for value in values):
         texts = {value for value in values if value is not None}
-        if all(map(_date, texts)):
-            return Column("datetime", [value and _date(value) for value in values])
+        if all(map(parse_date, texts)):
+            return Column("datetime", [value and parse_date(value) for value in values])
         return Column(_text_type(texts), values)
     return Column(first, values)
 
@@ -144,7 +147,9 @@ def _truth(text: str) -> bool | None:
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower())
 
 
-def _date(text: str) -> str | None:
+def parse_date(text: str) -> str | None:
+    """A date or time as the index has it, from ISO 8601 or EXIF's `2024:05:31 10:00:00`; None if it is neither."""
+    text = _EXIF_DATE.sub(r"\1-\2-\3", text, count=1)
     if not (_DATE.fullmatch(text) or _TIME.fullmatch(text)):
         return None
     try:
@@ -156,14 +161,20 @@ def _date(text: str) -> str | None:
 
 
 def _place(text: str) -> dict[str, float] | None:
-    degrees = [part.strip() for part in text.split(",")]
+    degrees = [_EXIFTOOL_DEGREES.sub(_decimal, part.strip()) for part in text.split(",")]
     if len(degrees) != 2 or not all(_NUMBER.fullmatch(part) for part in degrees):
         return None
     place = {"lat": float(degrees[0]), "lon": float(degrees[1])}
-    return place if _on_earth(place) else None
+    return place if on_earth(place) else None
 
 
-def _on_earth(place: dict[str, Any]) -> bool:
+def _decimal(degrees: re.Match[str]) -> str:
+    found = int(degrees[1]) + int(degrees[2]) / 60 + float(degrees[3]) / 3600
+    return f"{-found if degrees[4] in 'SW' else found:.7f}"
+
+
+def on_earth(place: dict[str, Any]) -> bool:
+    """Whether `lat` and `lon` are degrees."""
     return all(
         isinstance(place[axis], int | float) and not isinstance(place[axis], bool) and -most <= place[axis] <= most
         for axis, most in (("lat", 90), ("lon", 180))
@@ -188,7 +199,7 @@ def _type_of(value: Any, row: int, within: bool) -> FieldType:
                 raise Unfit(row, "holds half of a surrogate pair, which is no character")
             return "keyword"
         case dict() if not within and set(value) == {"lat", "lon"}:
-            if _on_earth(value):
+            if on_earth(value):
                 return "geo"
             raise Unfit(row, f"is {_shown(value)}, which is {_NO_PLACE}")
     raise Unfit(row, "holds an object, a list or null inside; a value is a number, text, true, false or a list of such")
@@ -206,7 +217,7 @@ TYPES: dict[str, tuple[FieldType, Callable[[str], Any], str]] = {
     "int": ("integer", _whole, "no whole number of 64 bits"),
     "float": ("float", _number, "no number"),
     "bool": ("bool", _truth, "neither true nor false"),
-    "date": ("datetime", _date, "no ISO 8601 date, such as 2024-05-31"),
+    "date": ("datetime", parse_date, "no ISO 8601 date, such as 2024-05-31"),
     "geo": ("geo", _place, _NO_PLACE),
     "keyword": ("keyword", str, ""),
     "text": ("text", str, ""),

@@ -15,13 +15,15 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sceneseek.bundle import ImageInput
 from sceneseek.errors import ImageError
 from sceneseek.picture import MAX_PIXELS, Pixels, decode, enough_pixels, prepare
 from sceneseek_indexer.duplicates import fingerprint
+from sceneseek_indexer.photo_facts import FIELDS, read_exif
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
 
 
@@ -85,22 +87,32 @@ class Loaded:
     height: int
     format: str
     dhash: str
+    exif: dict[str, Any]
     seconds: float
 
 
-def load(file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int = MAX_PIXELS) -> Loaded | Skipped:
-    """Read and prepare one image; what cannot be used comes back as `Skipped`, never as an exception."""
+def load(
+    file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int = MAX_PIXELS, exif: Container[str] = FIELDS
+) -> Loaded | Skipped:
+    """Read and prepare one image; what cannot be used comes back as `Skipped`, never as an exception.
+
+    Args:
+        file: to read.
+        inputs: of the image graph.
+        max_pixels: pictures of more pixels are skipped.
+        exif: which fields to read from the EXIF block.
+    """
     if file.bytes > MAX_BYTES:
         return Skipped(file.relative, "too-large", f"{file.bytes:,} bytes, over {MAX_BYTES:,}", file.source)
     with contextlib.ExitStack() as held:
         if file.bytes > _LONG:
             held.enter_context(_BUDGET.take(_BUDGET.units))
         # In a function of its own, so that when the room is given back the picture is, and an error that refers to it.
-        return _load(file, inputs, max_pixels, held)
+        return _load(file, inputs, max_pixels, exif, held)
 
 
 def _load(
-    file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int, held: contextlib.ExitStack
+    file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int, exif: Container[str], held: contextlib.ExitStack
 ) -> Loaded | Skipped:
     start = time.perf_counter()
 
@@ -115,12 +127,13 @@ def _load(
             picture = decode(content, enough_pixels(inputs), max_pixels, admission)
             pixels = prepare(picture, inputs)
             dhash = fingerprint(picture)
+            facts = read_exif(picture.exif, exif)
     except ImageError as error:
         return Skipped(file.relative, error.reason, str(error), file.source)
     except OSError as error:
         return Skipped(file.relative, UNREADABLE, f"cannot be read ({error.strerror})", file.source)
     seconds = time.perf_counter() - start
-    return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, dhash, seconds)
+    return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, dhash, facts, seconds)
 
 
 def content_hash(file: ImageFile) -> str | None:

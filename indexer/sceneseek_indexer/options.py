@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sceneseek.picture import MAX_PIXELS
 from sceneseek.runtime import Device
+from sceneseek_indexer.photo_facts import FIELDS
 from sceneseek_indexer.walk import Patterns
 
 
@@ -25,6 +26,7 @@ class BuildOptions:
         forget: folders whose images are to leave the index.
         report: a file for the outcome of each file; None is the store's own place.
         metadata: of the images: a file, or ``sidecars`` (see `sidecar`); None leaves what the index knows as it is.
+        exif: which fields to read from the pictures' EXIF blocks, see `photo_facts`.
         max_removed: share of the images with metadata that `metadata` may leave without; two always may.
         rebuild: encode everything anew, whatever the live generation holds.
         captions: of the images, to compare the new generation with the live one before it takes its place.
@@ -42,6 +44,7 @@ class BuildOptions:
     forget: tuple[Path, ...] = ()
     report: Path | None = None
     metadata: str | None = None
+    exif: frozenset[str] = frozenset(FIELDS)
     max_removed: float = 0.25
     rebuild: bool = False
     captions: Path | None = None

@@ -2,8 +2,9 @@
 
 A file is CSV, TSV or JSON lines (see `sceneseek.tables`). Its column `path`, or `image` if there is no `path`, is the
 image's path below the folder; every other column is a field. A header may name the field's type, such as `year:int`
-(see `fields`). Columns of latitude and longitude become one field `location`, and `tags` and `keywords` are lists. A
-file beside an image holds one JSON object: `photo.jpg.json` for `photo.jpg`.
+(see `fields`). Columns of latitude and longitude become one field `location`, and `tags` and `keywords` are lists.
+exiftool's CSV is understood, whose column of paths is `SourceFile`. A file beside an image holds one JSON object:
+`photo.jpg.json` for `photo.jpg`, which may be Google Takeout's.
 
 A file is used as a whole or not at all. An error names the line. So is one that names no image of the folder, or that
 would take the metadata of many images away: then its paths are more likely to be of another folder.
@@ -25,15 +26,19 @@ from sceneseek.errors import DataError, one_line
 from sceneseek.payload import PAYLOAD_FIELDS, path_fields
 from sceneseek.tables import first_few, parse_object, read_objects, read_table, read_text
 from sceneseek_indexer.fields import TYPES, Column, FieldType, Unfit, read_texts, read_values
+from sceneseek_indexer.photo_facts import is_takeout, read_takeout
 
 WHAT = "metadata"
-BESIDE = ".json"
 _JSON_LINES = (".jsonl", ".ndjson")
 _SEPARATED = (".csv", ".tsv", ".tab")
-_PATHS = ("path", "image")
-_LATITUDES, _LONGITUDES, _LOCATION = ("lat", "latitude"), ("lon", "lng", "longitude"), "location"
+_EXIFTOOL = "SourceFile"
+_PATHS = ("path", "image", _EXIFTOOL)
+_LATITUDES, _LONGITUDES = ("lat", "latitude", "gpslatitude"), ("lon", "lng", "longitude", "gpslongitude")
+_LOCATION = "location"
 _LISTS = ("tags", "keywords")
 _LONGEST_NAME = 64
+_LONGEST_TAKEOUT = 46
+_NUMBERED = re.compile(r"(.*?)((?:\(\d+\))?)", re.DOTALL)
 _ODD = re.compile(r'[\x00-\x1f\x7f"\\\[\]]')
 
 
@@ -64,19 +69,20 @@ class Sidecar:
 
     @classmethod
     def beside(cls, folder: Path, paths: Iterable[str]) -> Sidecar:
-        """Read `NAME.json` beside each of these images below a folder, where there is one.
+        """Read the JSON file beside each of these images below a folder, where there is one.
 
         Raises:
             DataError: as `of`.
         """
         rows = []
         for relative in paths:
-            file = folder / f"{relative}{BESIDE}"
-            if file.is_file():
+            file = next((file for file in _files_beside(folder / relative) if file.is_file()), None)
+            if file is not None:
                 row = parse_object(read_text(file, WHAT), str(file))
                 row.pop("path", None)
                 if not row:
                     raise DataError(f"{one_line(str(file))} holds no metadata", "give it a field, or remove it")
+                row = read_takeout(row) if is_takeout(row) else row
                 rows.append(_Row(one_line(str(file)), path_fields(relative)["path"], row))
         return _assembled(rows, lambda _, values: read_values(values), _as_place)
 
@@ -133,9 +139,10 @@ class Sidecar:
                 "check the paths in it, or allow a larger share with --max-removed",
             )
 
-    def differs(self, relative: str, stored: Mapping[str, Any]) -> bool:
-        """Whether the metadata that a point holds is not what this says, and so is to be written again."""
-        return _canonical(stored) != _canonical(self.metadata(relative))
+    def differs(self, relative: str, payload: Mapping[str, Any]) -> bool:
+        """Whether a point's metadata is not what this and its EXIF block say, and so is to be written again."""
+        expected = {**payload.get("exif", {}), **self.metadata(relative)}
+        return _canonical(payload.get("metadata", {})) != _canonical(expected)
 
 
 def read_metadata(named: str, folder: Path, paths: Iterable[str]) -> Sidecar:
@@ -163,7 +170,9 @@ def _separated(file: Path, separator: str) -> Sidecar:
     types: dict[str, str | None] = {}
     for cell in table.columns:
         name, colon, named = (part.strip() for part in cell.rpartition(":"))
-        if colon and named not in TYPES:
+        if colon and named not in TYPES and _EXIFTOOL in table.columns:
+            colon = ""  # of the group, which exiftool -G writes before a name
+        elif colon and named not in TYPES:
             raise DataError(
                 f"the column {one_line(cell)[:80]} of {file} has the unknown type {one_line(named)[:40]!r}",
                 f"types are {', '.join(TYPES)}; a name holds no colon",
@@ -192,6 +201,14 @@ def _objects(file: Path) -> Sidecar:
             raise DataError(f"{where} names no image", f"give its path below the folder as {key}")
         rows.append(_Row(where, path, values))
     return _assembled(rows, lambda _, values: read_values(values), _as_place)
+
+
+def _files_beside(image: Path) -> Iterator[Path]:
+    """Where an image's JSON may be: `photo.jpg.json`, or as Google Takeout cuts and numbers names."""
+    yield image.with_name(f"{image.name}.json")
+    stem, number = _NUMBERED.fullmatch(image.stem).groups()  # type: ignore[union-attr]  # any text fits
+    for ending in ("", ".supplemental-metadata"):
+        yield image.with_name(f"{f'{stem}{image.suffix}{ending}'[:_LONGEST_TAKEOUT]}{number}.json")
 
 
 def _separator(file: Path) -> str:

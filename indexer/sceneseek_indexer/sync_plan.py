@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from sceneseek.errors import IndexUnavailable
-from sceneseek.payload import relative_path
+from sceneseek.payload import relative_path, user_metadata
 from sceneseek.store import Collection, VectorStore
 from sceneseek_indexer.sidecar import Sidecar
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing
@@ -31,7 +31,7 @@ class Known(NamedTuple):
     """An image in the index: its place, and what its file was when it was indexed.
 
     `fresh` tells what an interrupted run has already written into a generation from what was copied into it,
-    `described` that it has metadata, `outdated` that this is not that of the run.
+    `described` that it has metadata of the user's, `outdated` that this is not that of the run.
     """
 
     id: str
@@ -56,14 +56,14 @@ def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None) ->
 
 
 def metadata_of(store: VectorStore, name: str) -> dict[Place, dict[str, Any]]:
-    """The metadata of every image of a published generation that has some.
+    """The user's metadata of every image of a published generation that has some.
 
     Raises:
         IndexUnavailable: it is gone or damaged.
     """
     with contextlib.closing(_published(store, name)) as collection:
         payloads = (record.payload for record in collection.scroll())
-        return {(p["source"], relative_path(p)): p["metadata"] for p in payloads if p.get("metadata")}
+        return {(p["source"], relative_path(p)): own for p in payloads if (own := user_metadata(p))}
 
 
 def _published(store: VectorStore, name: str) -> Collection:
@@ -92,8 +92,8 @@ def known_images(collection: Collection, resumed: bool = False, metadata: Sideca
             payload["sha256"],
             # Both are the starts of runs; a copy's images were indexed by runs before the one that created it.
             resumed and payload["indexed_at"] >= collection.info.created,
-            bool(payload.get("metadata")),
-            metadata is not None and metadata.differs(relative, payload.get("metadata", {})),
+            bool(user_metadata(payload)),
+            metadata is not None and metadata.differs(relative, payload),
         )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sceneseek.errors import UnfitGeneration
-from sceneseek.payload import folders, path_fields, point_id
+from sceneseek.payload import folders, path_fields, point_id, user_metadata
 from sceneseek.store import Collection, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.vectors import Vectors
 from sceneseek_indexer.duplicates import FIELD as DUPLICATES
@@ -97,8 +97,8 @@ class Writing:
         before = self._known_metadata([self.identity(image.file) for image in images])
         for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
             facts = {"sha256": image.sha256, "width": image.width, "height": image.height, "format": image.format}
-            metadata = self._described(image.file, before.get(self.identity(image.file)))
-            points.append(self._point(image.file, joint, head, {**facts, "dhash": image.dhash, "metadata": metadata}))
+            known = self._described(image.file, before.get(self.identity(image.file)), image.exif)
+            points.append(self._point(image.file, joint, head, {**facts, "dhash": image.dhash, **known}))
         self._upsert(points)
         self._report.indexed += len(images)
         self._report_file.write(
@@ -110,8 +110,14 @@ class Writing:
         if self._metadata is None:
             return
         for batch in batched((image for image in images if image.outdated), _BATCH):
+            stored = {record.id: record.payload for record in self._collection.retrieve([image.id for image in batch])}
             self._collection.set_payload(
-                {image.id: {"metadata": self._metadata.metadata(image.relative)} for image in batch}
+                {
+                    image.id: {
+                        "metadata": {**stored[image.id].get("exif", {}), **self._metadata.metadata(image.relative)}
+                    }
+                    for image in batch
+                }
             )
             self._report.described += len(batch)
 
@@ -121,15 +127,16 @@ class Writing:
 
     def _known_metadata(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         there = [identity for identity in ids if identity in self._ids]
-        return {record.id: record.payload.get("metadata", {}) for record in self._collection.retrieve(there)}
+        return {record.id: user_metadata(record.payload) for record in self._collection.retrieve(there)}
 
-    def _described(self, file: ImageFile, before: dict[str, Any] | None) -> dict[str, Any]:
-        """What is known of an image that is written."""
+    def _described(self, file: ImageFile, before: dict[str, Any] | None, exif: dict[str, Any]) -> dict[str, Any]:
+        """The payload's `metadata` and `exif` of an image that is written; `before` is the user's that it had."""
         if self._metadata is None:
-            return before or self._earlier.get(place(file), {})
-        known = self._metadata.metadata(file.relative)
-        self._report.described += bool(known)
-        return known
+            known = before or self._earlier.get(place(file), {})
+        else:
+            known = self._metadata.metadata(file.relative)
+            self._report.described += bool(known)
+        return {"metadata": {**exif, **known}, "exif": exif}
 
     def foreseen(self, plan: Plan) -> set[str]:
         """The ids of the images that the generation holds and, beside them, of those that it may hold in the end."""
@@ -151,8 +158,8 @@ class Writing:
         for reuse in reused:
             record, vectors = stored[reuse.origin.id]
             facts = {k: v for k, v in record.payload.items() if k not in ("path_bytes", DUPLICATES)}
-            before = None if reuse.outcome == "copied" else facts.get("metadata")
-            facts["metadata"] = self._described(reuse.file, before)
+            before = None if reuse.outcome == "copied" else user_metadata(record.payload)
+            facts |= self._described(reuse.file, before, facts.get("exif", {}))
             points.append(self._point(reuse.file, vectors.joint, vectors.head, facts))
         moved = [reuse.origin.id for reuse in reused if reuse.outcome == "renamed"]
         if moved:

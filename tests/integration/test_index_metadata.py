@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from PIL import Image, ImageOps
+from PIL.ExifTags import IFD, Base
 
 import sceneseek_indexer.encode
 from sceneseek.api import Query
@@ -196,6 +198,45 @@ def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
     assert (report.indexed, report.removed, report.duplicates) == (1, 1, 2)
     assert payloads(store)["1.jpg"]["metadata"] == {"title": "One"}
     assert groups(store) == {frozenset(COPIES["1.jpg"])}
+
+
+def test_exif_becomes_metadata_that_the_users_own_takes_the_place_of(bundle: Bundle, tmp_path: Path) -> None:
+    photos, store = tmp_path / "photos", open_store(f"file:{tmp_path}/index")
+    photos.mkdir()
+    exif = Image.Exif()
+    exif.update({Base.Make: "Canon", Base.DateTime: "2024:05:31 10:00:00"})
+    exif.get_ifd(IFD.GPSInfo).update({1: "N", 2: (52, 30, 0), 3: "E", 4: (13, 24, 0)})
+    for seed in range(3):
+        scenery(seed).save(photos / f"{seed}.jpg", exif=exif)
+    read = {"taken": "2024-05-31T10:00:00Z", "camera": "Canon", "location": {"lat": 52.5, "lon": 13.4}}
+
+    def metadata(**options: Any) -> dict[str, Any]:
+        index_folder(photos, bundle, store, BuildOptions(**options))
+        return {name: payload["metadata"] for name, payload in payloads(store).items()}
+
+    assert metadata() == dict.fromkeys(["0.jpg", "1.jpg", "2.jpg"], read)
+    info = next(info for info in store.generations() if info.name == store.live())
+    assert {"taken": "datetime", "camera": "keyword", "location": "geo"}.items() <= info.indexed.items()
+    with contextlib.closing(Search(bundle, store, "cpu")) as search:
+        for word in ("taken>=2024", "taken=2024-05-31", "camera=Canon", "location@52.5,13.4,1km"):
+            assert len(search.query(Query(text="circles", filter=[word])).results) == 3
+
+    (tmp_path / "own.csv").write_text("path,camera,title\n0.jpg,Rollei,One\n")
+    own = {"0.jpg": {**read, "camera": "Rollei", "title": "One"}, "1.jpg": read, "2.jpg": read}
+    assert metadata(metadata=f"{tmp_path}/own.csv") == own
+    generation = store.live()
+    assert metadata(metadata=f"{tmp_path}/own.csv") == own
+    assert store.live() == generation
+
+    scenery(9).save(photos / "0.jpg", exif=b"")
+    (photos / "1.jpg").rename(photos / "3.jpg")
+    shutil.copy(photos / "2.jpg", photos / "4.jpg")
+    changed = {"0.jpg": {"camera": "Rollei", "title": "One"}, "2.jpg": read, "3.jpg": read, "4.jpg": read}
+    assert metadata(prune=True) == changed
+    hidden = {name: value for name, value in read.items() if name != "location"}
+    assert metadata(rebuild=True, exif=frozenset({"taken", "camera"}))["3.jpg"] == hidden
+    assert metadata(rebuild=True, exif=frozenset())["0.jpg"] == {"camera": "Rollei", "title": "One"}
+    assert metadata() == {name: own if name == "0.jpg" else {} for name, own in changed.items()}
 
 
 def test_an_answer_shows_the_best_of_each_group_with_how_many_others_there_are(search: Search) -> None:

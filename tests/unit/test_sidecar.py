@@ -186,11 +186,12 @@ def test_where_there_is_a_path_an_image_is_metadata(tmp_path: Path) -> None:
 
 def test_what_a_point_holds_differs_only_where_it_reads_otherwise(tmp_path: Path) -> None:
     sidecar = Sidecar.of(written(tmp_path, "path,n,ok\na.jpg,1,true\n"))
-    assert not sidecar.differs("a.jpg", {"ok": True, "n": 1})
+    assert not sidecar.differs("a.jpg", {"metadata": {"ok": True, "n": 1}})
+    assert not sidecar.differs("a.jpg", {"metadata": {"ok": True, "n": 1, "x": 5}, "exif": {"n": 2, "x": 5}})
     assert not sidecar.differs("b.jpg", {})
     for stored in ({}, {"n": 1}, {"n": 1, "ok": 1}, {"n": 1.0, "ok": True}, {"n": 1, "ok": True, "x": 1}):
-        assert sidecar.differs("a.jpg", stored)
-    assert sidecar.differs("b.jpg", {"n": 1})
+        assert sidecar.differs("a.jpg", {"metadata": stored})
+    assert sidecar.differs("b.jpg", {"metadata": {"n": 1}})
 
 
 @pytest.mark.parametrize("name", sorted(PAYLOAD_FIELDS - {"path"}))
