@@ -70,7 +70,8 @@ class TextInput(_Frozen):
 
     The graph's inputs are ``NAME.input_ids`` and, where the tower reads one, ``NAME.attention_mask``. `padding`
     is how far texts are padded: to a ``bucket`` over the longest of the batch, or always to ``max_tokens``, for a
-    tower that was trained so and reads no mask.
+    tower that was trained so and reads no mask. With `articles` a short text gets an article, see
+    `sceneseek.encoders.with_article`.
     """
 
     name: str
@@ -78,6 +79,7 @@ class TextInput(_Frozen):
     max_tokens: int = Field(gt=2)
     pad_id: int
     padding: Literal["bucket", "max_tokens"] = "bucket"
+    articles: bool = False
 
 
 class Tower(_Frozen):

@@ -19,6 +19,16 @@ from sceneseek.vectors import Vectors
 # Lengths are rounded up to this many tokens: ONNX Runtime keeps a memory plan for every shape it has
 # seen, so free lengths would let memory grow with traffic. The mask makes the padding invisible.
 BUCKET = 8
+_SHORT = 3
+# First words of a text that takes no "a".
+_NO_ARTICLE = """
+a an the this that these those such my your his her its our their whose some any no each every all both either neither
+many much several few more most other another half one two three four five six seven eight nine ten eleven twelve dozens
+hundreds i you he she it we they there here who what when where why how which is are was were has have had do does did
+can not without except in on at by with from of off to into onto over under above below near behind beside between
+inside outside around along across through during before after for against and or but if
+"""
+_WITHOUT_ARTICLE = frozenset(_NO_ARTICLE.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +119,17 @@ class TextEncoder:
     """
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
-        self._tokenizers = {s.name: Tokenizer(bundle.tokenizer(s), s) for s in bundle.manifest.text_inputs}
+        self._towers = bundle.manifest.text_inputs
+        self._tokenizers = {tower.name: Tokenizer(bundle.tokenizer(tower), tower) for tower in self._towers}
         self._session = open_session(bundle.text_graph, device, threads)
         self.placement = self._session.placement
 
     def tokenize(self, texts: list[str]) -> TowerTokens:
         """Token ids and masks of a batch of texts, by text tower."""
-        return {name: tokenizer(texts) for name, tokenizer in self._tokenizers.items()}
+        return {
+            tower.name: self._tokenizers[tower.name]([*map(with_article, texts)] if tower.articles else texts)
+            for tower in self._towers
+        }
 
     def encode_tokens(self, tokens: TowerTokens) -> Vectors:
         """Encode a tokenized batch."""
@@ -128,6 +142,21 @@ class TextEncoder:
     def encode(self, texts: list[str]) -> Vectors:
         """Encode a batch of texts."""
         return self.encode_tokens(self.tokenize(texts))
+
+
+def with_article(text: str) -> str:
+    """A text of up to three words with "a" or "an" before it, unless its first word takes none.
+
+    A model that learned from captions ("A dog runs.") gives a bare noun a vector that lies farther from every image.
+    docs/explanation/experiments.md has the figures.
+    """
+    words = text.split()
+    if not 1 <= len(words) <= _SHORT:
+        return text
+    first = words[0].lower().strip(".,;:!?\"'()")
+    if not (first.isascii() and first.isalpha()) or first in _WITHOUT_ARTICLE:
+        return text
+    return f"{'an' if first[0] in 'aeiou' else 'a'} {' '.join(words)}"
 
 
 def truncated(tokens: TowerTokens) -> list[bool]:

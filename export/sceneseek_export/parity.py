@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sceneseek.bundle import Bundle
-from sceneseek.encoders import ImageEncoder, TextEncoder
+from sceneseek.encoders import ImageEncoder, TextEncoder, with_article
 from sceneseek.errors import ExportError, ImageError
 from sceneseek.picture import Picture, Pixels, decode, enough_pixels, extensions, prepare
 from sceneseek.reranker import Reranker
@@ -71,7 +71,7 @@ def measure_parity_error(bundle: Bundle, sources: Sources, folder: Path | None =
     """
     inputs = bundle.manifest.image_inputs
     images = [prepare(picture, inputs) for picture in [*drawn_pictures(), *_real_pictures(bundle, folder)]]
-    texts = list(TEXTS)
+    texts = [with_article(text) for text in TEXTS]  # the encoder would, the towers that it is compared with do not
     image_joint, image_features = _image_reference(images, sources)
     text_joint, text_unit, text_spread = _text_reference(texts, sources)
 

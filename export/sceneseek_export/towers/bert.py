@@ -52,6 +52,7 @@ def bert(spec: TextTowerSpec) -> TextTower:
             tokenizer=tokenizer_file(spec.name),
             max_tokens=max_tokens,
             pad_id=net.config.pad_token_id if pad is None else pad,
+            articles=spec.articles,
         ),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,

@@ -89,6 +89,7 @@ def clip_text(spec: TextTowerSpec) -> TextTower:
             tokenizer=tokenizer_file(spec.name),
             max_tokens=max_tokens,
             pad_id=tokenizer.source.eos_token_id,  # a text's vector is that of its first end token
+            articles=spec.articles,
         ),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,

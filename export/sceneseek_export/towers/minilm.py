@@ -44,7 +44,11 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
     return TextTower(
         spec,
         TextInput(
-            name=spec.name, tokenizer=tokenizer_file(spec.name), max_tokens=longest, pad_id=config["pad_token_id"]
+            name=spec.name,
+            tokenizer=tokenizer_file(spec.name),
+            max_tokens=longest,
+            pad_id=config["pad_token_id"],
+            articles=spec.articles,
         ),
         tokenizer=content,
         tokenize=lambda text: list(tokenizer.encode(text).ids),

@@ -106,6 +106,7 @@ def siglip_text(spec: TextTowerSpec) -> TextTower:
             max_tokens=max_tokens,
             pad_id=pad,
             padding="max_tokens",
+            articles=spec.articles,
         ),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,

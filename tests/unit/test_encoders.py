@@ -1,0 +1,43 @@
+"""What is done to a text before its tokenizer."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sceneseek.encoders import with_article
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("dog", "a dog"),
+        ("Apple", "an Apple"),
+        ("  red   car ", "a red car"),
+        ("dogs", "a dogs"),
+        ("dog, beach, sunset", "a dog, beach, sunset"),
+        ("old red car", "an old red car"),
+        ("running", "a running"),
+        ('"umbrella"', 'an "umbrella"'),
+    ],
+)
+def test_a_short_text_gets_an_article(text: str, read: str) -> None:
+    assert with_article(text) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "a dog", "An apple", "the sea", "two dogs", "Three old boats", "my cat", "some people", "no people",
+        "not a dog", "without people", "in the snow", "On a beach", "there are dogs", "who is it", "5 dogs", "1984",
+        "кошка", "犬", "été", "🐶", "a very red old car", "very old red car", "dogs play in snow",
+    ],
+)  # fmt: skip
+def test_other_texts_are_left_as_they_are(text: str) -> None:
+    assert with_article(text) == text
+
+
+@given(st.text())
+def test_a_second_time_changes_nothing(text: str) -> None:
+    assert with_article(with_article(text)) == with_article(text)
