@@ -32,7 +32,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.dataclasses import dataclass
-from pydantic_core import ArgsKwargs
+from pydantic_core import ArgsKwargs, PydanticCustomError
 
 from sceneseek.errors import InvalidRequest
 from sceneseek.filters.conditions import Filter
@@ -46,15 +46,19 @@ from sceneseek.request import (
     MAX_K,
     MAX_QUERY_CHARACTERS,
     MAX_SHORTLIST,
+    REFUSED,
     checked_query,
+    refusal,
 )
-from sceneseek.validation import checked, refusal
 
 Document = TypeVar("Document")
+Value = TypeVar("Value")
 
 MAX_QUERIES = 32
 MAX_IMAGES = 100
 MAX_NAME_CHARACTERS = 200
+PROBLEM_TYPE = "urn:sceneseek:problem:"
+"""What the `type` of each of the service's own kinds of problem begins with."""
 
 _REQUEST = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True)
 # One of the two must be there and not null.
@@ -64,6 +68,19 @@ _SEARCHABLE: ConfigDict = {
         "anyOf": [{"required": [name], "properties": {name: {"type": "string"}}} for name in ("q", "image")]
     },
 }
+
+
+def _checked(check: Callable[[Any], Value]) -> Callable[[Any], Value]:
+    """A validator of pydantic's from a function that raises `InvalidRequest`."""
+
+    @functools.wraps(check)
+    def validator(value: Any) -> Value:
+        try:
+            return check(value)
+        except InvalidRequest as error:
+            raise PydanticCustomError(REFUSED, "{what}", {"what": error.what, "hint": error.hint}) from None
+
+    return validator
 
 
 def _uuid(value: Any) -> Any:
@@ -84,7 +101,7 @@ TEXT_PATTERN = f"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$"
 
 Text: TypeAlias = Annotated[
     str,
-    AfterValidator(checked(checked_query)),
+    AfterValidator(_checked(checked_query)),
     Field(
         description="A scene in words.",
         examples=["a dog jumping over a log"],
@@ -191,7 +208,7 @@ class Query(_Request):
     explain: Annotated[bool, Field(description="Say of each result how it came to its rank.")] = False
 
     def __post_init__(self) -> None:
-        checked(_check_consistency)(self)
+        _checked(_check_consistency)(self)
 
     @functools.cached_property
     def where(self) -> Filter | None:
@@ -544,9 +561,19 @@ class Readiness:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """An error (RFC 9457)."""
+    """An error (RFC 9457); a document may have further members.
 
-    type: str
+    Attributes:
+        type: `PROBLEM_TYPE` and a stable word by which programs tell problems apart; ``about:blank`` where the status
+            says it all.
+        title: the same for every problem of a type.
+        status: the HTTP status.
+        detail: what was wrong, one clause.
+        hint: what the client can do about it; None where nothing helps.
+        request_id: by which the service's log has its lines.
+    """
+
+    type: str = "about:blank"
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: str

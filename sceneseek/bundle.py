@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from sceneseek.errors import BundleError
 from sceneseek.files import sha256_of
-from sceneseek.match import MatchThreshold
 from sceneseek.next_step import missing_bundle_hint
 
 SCHEMA = 3
@@ -98,6 +97,23 @@ class Dimensions(_Frozen):
     joint: int = Field(gt=0)
     image_head: int = Field(ge=0)
     text_head: int = Field(ge=0)
+
+
+class MatchThreshold(_Frozen):
+    """The least score of a result that matches, since a search always finds some nearest image.
+
+    It was found on queries whose image is in a collection beside the same queries without it, and beside texts that
+    describe no picture. It knows of scores only: neither of the query nor of the collection.
+
+    Attributes:
+        threshold: a score in [0, 1].
+        source: what it was found on, in words.
+        figures: how well it tells one from the other, and how that was measured; JSON values.
+    """
+
+    threshold: float = Field(ge=0, le=1)
+    source: str
+    figures: dict[str, Any] = {}
 
 
 class Head(_Frozen):

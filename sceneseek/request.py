@@ -1,10 +1,19 @@
-"""The limits and defaults of a search, and the form in which texts are searched; light enough for the command line."""
+"""The limits and defaults of a search, the form in which texts are searched, and the sentences that refuse a request.
+
+Light enough for the command line: it does not load pydantic.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import unicodedata
+from typing import TYPE_CHECKING, Any
 
-from sceneseek.errors import InvalidRequest
+from sceneseek.errors import InvalidRequest, one_line
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 MAX_QUERY_CHARACTERS = 1_000
 MAX_K = 1_000
@@ -14,6 +23,20 @@ DEFAULT_SHORTLIST = 100
 # Of a text beside an image. Similarities of texts to images spread a little less than those of images among each other
 # (deviations of 0.113 and 0.130 over a thousand photographs), so that with this share neither drowns the other.
 DEFAULT_TEXT_WEIGHT = 0.55
+
+# The type of a pydantic error that carries an `InvalidRequest` of ours.
+REFUSED = "refused"
+# What the values of a field are, where they are no whole numbers.
+_KINDS = {
+    **dict.fromkeys(("q", "query"), "text"),
+    **dict.fromkeys(("rater", "key"), "a short text"),
+    **dict.fromkeys(("text_weight", "min_score"), "a number"),
+    **dict.fromkeys(("keep_duplicates", "explain"), "true or false"),
+    "image": "an id",
+    "images": "a list of ids",
+    "filter": "an object",
+    "queries": "a list",
+}
 
 
 def checked_query(text: str) -> str:
@@ -36,3 +59,69 @@ def checked_query(text: str) -> str:
                 f"the query holds the control character U+{ord(character):04X}", "remove it and search again"
             )
     return query
+
+
+def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
+    """The first thing that pydantic found wrong with a request, as one sentence.
+
+    Args:
+        error: what pydantic found.
+        kind: the request's class, with `HINTS` (by field, what to do) and `EXAMPLE`.
+    """
+    hints, example = kind.HINTS, kind.EXAMPLE
+    first = error.errors(include_url=False)[0]
+    location = first["loc"]
+    if location and isinstance(location[0], int):  # an argument by position, where a request is made in Python
+        location = (dataclasses.fields(kind)[location[0]].name, *location[1:])
+    location = tuple("q" if part == "text" else part for part in location)
+    if first["type"] == REFUSED:
+        within = f"{place(location[:2])}: " if location[:1] == ("queries",) else ""
+        return InvalidRequest(within + first["ctx"]["what"], first["ctx"]["hint"])
+    if not location:
+        if first["type"] == "json_invalid":
+            return InvalidRequest(f"the body is not JSON ({first['ctx']['error']})", example)
+        return InvalidRequest("the body is not a JSON object", example)
+    if first["type"] == "unexpected_keyword_argument":
+        where = place(first["loc"])
+        return InvalidRequest(f"the field {shown(where)} is unknown", f"the fields are {', '.join(hints)}")
+    # Behind the field pydantic names the branch of a union, which is none of the client's business.
+    known = [number for number, part in enumerate(location) if part in hints]
+    location = location[: known[-1] + 1] if known else location
+    name = str(location[-1])
+    return InvalidRequest(
+        _sentence(place(location), _KINDS.get(name, "a whole number"), first), hints.get(name, example)
+    )
+
+
+def shown(value: Any, quote: str = "'") -> str:
+    """A client's value in a sentence: short, on one line, and not spelt out where it could be huge."""
+    if isinstance(value, str):
+        text = one_line(value)
+        return f"{quote}{text if len(text) <= 40 else text[:37] + '...'}{quote}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int):
+        # Python refuses to spell out an integer of thousands of digits.
+        return str(value) if value.bit_length() <= 64 else "a number of very many digits"
+    if isinstance(value, float):
+        return str(value)
+    return "an object" if isinstance(value, dict) else "a list"
+
+
+def place(location: tuple[int | str, ...]) -> str:
+    """Where in a document pydantic found a flaw: ``queries[3].k``."""
+    found = ""
+    for part in location:
+        found += f"[{part}]" if isinstance(part, int) else f".{part}" if found else part
+    return found
+
+
+def _sentence(where: str, kind: str, error: ErrorDetails) -> str:
+    fault, value = error["type"], error["input"]
+    if fault in ("missing", "missing_argument"):
+        return f"the field {where} is missing"
+    if fault in ("greater_than_equal", "less_than_equal", "less_than", "finite_number"):
+        return f"{where} is {shown(value, quote='')}"
+    if fault in ("too_short", "too_long"):
+        return f"{where} has {error['ctx']['actual_length'] if fault == 'too_short' else 'too many'} entries"
+    return f"{where} is {shown(value)}, which is not {kind}"

@@ -17,8 +17,8 @@ from sceneseek.models import ModelRegistry, Models
 from sceneseek.payload import similar_images
 from sceneseek.picture import Picture, prepare
 from sceneseek.query_encoder import Encoded, QueryEncoder
-from sceneseek.ranking import Ranked, Ranking, leading
 from sceneseek.request import MAX_SHORTLIST, checked_query
+from sceneseek.reranker import Ranked, Ranking, leading, matches
 from sceneseek.runtime import Device, Placement
 from sceneseek.store import Record, StoredVectors, VectorStore
 from sceneseek.store.base import JOINT
@@ -195,7 +195,7 @@ class Search:
                 rank=rank,
                 **describe(record),
                 score=None if ranked.score is None else _rounded(ranked.score),
-                match=None if rule is None or ranked.score is None else rule.met(ranked.score),
+                match=matches(rule, ranked.score),
                 similarity=_rounded(ranked.similarity),
                 explanation=probe.explanation(rank, ranked, ranked.joint)
                 if query.explain and ranked.joint is not None
@@ -208,7 +208,7 @@ class Search:
         return Answer(
             query=query.text,
             truncated=text is not None and text.truncated,
-            match=None if rule is None else rule.met(ranking.best),
+            match=matches(rule, ranking.best),
             results=results,
             offset=query.offset,
             next_offset=after if goes_on and after < MAX_SHORTLIST else None,
@@ -253,7 +253,7 @@ class Search:
                 Scored(
                     id=image if isinstance(image, str) else None,
                     score=_rounded(score),
-                    match=None if rule is None else rule.met(float(score)),
+                    match=matches(rule, float(score)),
                     similarity=_rounded(cosine),
                 )
                 for image, score, cosine in zip(images, scores, similarity, strict=True)

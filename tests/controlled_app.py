@@ -11,8 +11,7 @@ from flask.testing import FlaskClient
 from sceneseek.errors import IndexUnavailable
 from sceneseek_server.access.control import caller, control_access, key_file_problem
 from sceneseek_server.access.keys import add_key, new_key
-from sceneseek_server.headers import add_security_headers
-from sceneseek_server.responses import answer_errors_as_problems
+from sceneseek_server.responses import shape_answers
 from sceneseek_server.service import AccessSettings
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -22,9 +21,8 @@ SEARCH = "/v1/search"
 def controlled_client(settings: AccessSettings) -> FlaskClient:
     """The client of an application with one view of each kind; `/v1/search` answers who asked."""
     app = Flask("controlled", static_folder=None)
-    answer_errors_as_problems(app)
     control_access(app, settings)
-    add_security_headers(app)
+    shape_answers(app)
 
     @app.route(SEARCH, methods=["GET", "POST"])
     def search() -> dict[str, object]:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sceneseek.bundle import MANIFEST, Bundle
-from sceneseek.match import MatchThreshold
+from sceneseek.bundle import MANIFEST, Bundle, MatchThreshold
 from tests.drawing import NAMES, draw_gallery, scenery
 
 PAINTINGS = 72

@@ -7,7 +7,7 @@ Four kinds of queries are asked over one collection of images:
     foreign   texts of another world than the collection's, given by the user
     nonsense  texts that mean nothing, see `draw_nonsense`
 
-An answer matches if its best score reaches the threshold (`sceneseek.match`). The figures, by name::
+An answer matches if its best score reaches the threshold (`sceneseek.bundle.MatchThreshold`). The figures, by name::
 
     present.match_rate           the share of captions answered with a match
     own.match_rate               of the captions that find their own image among the first five, the share for which
@@ -34,13 +34,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import Bundle, MatchThreshold
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
-from sceneseek.match import MatchThreshold, marks
 from sceneseek.progress import Progress
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST
-from sceneseek.reranker import Reranker, best_first
+from sceneseek.reranker import Reranker, best_first, marks
 from sceneseek.runtime import Device
 from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_evaluation.figures import Bootstrap, Figure, Positions, table

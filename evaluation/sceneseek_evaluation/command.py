@@ -179,9 +179,8 @@ def absence(
     `match_rate` is the share of queries that have a match, `false_match_rate` the same where there should be none;
     `auc` is how often the best score of a caption whose image is there lies above that of the other query.
     """
-    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.bundle import Bundle, MatchThreshold  # noqa: PLC0415
     from sceneseek.captions import read_captions, read_split, read_texts  # noqa: PLC0415
-    from sceneseek.match import MatchThreshold  # noqa: PLC0415
     from sceneseek_evaluation.absence import ABSENCE_FIGURES, evaluate_absence  # noqa: PLC0415
     from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
 

@@ -32,8 +32,7 @@ from sceneseek.api import (
 from sceneseek.client.connection import Address, Body, Connection
 from sceneseek.client.reply import Reply
 from sceneseek.errors import IndexChanged, InvalidRequest, ServiceError, SourceError
-from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, checked_query
-from sceneseek.validation import place
+from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, checked_query, place
 
 Document = TypeVar("Document")
 Image = TypeVar("Image", bound=ImageDetails)

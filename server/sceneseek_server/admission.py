@@ -16,14 +16,11 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from sceneseek.errors import DeadlinePassed, Overloaded, TryAgain
-from sceneseek_server.headers import SECURITY_HEADERS
-from sceneseek_server.problem import MEDIA_TYPE, Problem
+from sceneseek_server.responses import DEADLINE, PROBLEM_MEDIA_TYPE, SECURITY_HEADERS, encoded, problem_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# In the environment of a request: by `time.monotonic`, when its answer is of no more use.
-DEADLINE = "sceneseek.deadline"
 # For operators, who need them most during an overload.
 ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -106,9 +103,9 @@ class Admission:
 
 def _rejection(error: TryAgain, method: str, start_response: StartResponse) -> Iterable[bytes]:
     """The answer to a rejected request; it is cheap, since it is sent under load."""
-    body = Problem.of(error).encode()
+    body = encoded(problem_of(error))
     headers = [
-        ("Content-Type", MEDIA_TYPE),
+        ("Content-Type", PROBLEM_MEDIA_TYPE),
         ("Content-Length", str(len(body))),
         ("Retry-After", str(math.ceil(error.retry_after))),
         ("Cache-Control", "no-store"),

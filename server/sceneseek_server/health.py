@@ -19,8 +19,7 @@ from sceneseek.search import Search
 from sceneseek_server.access.control import key_file_problem, shows_paths
 from sceneseek_server.api.operation import operation
 from sceneseek_server.metrics import Metrics
-from sceneseek_server.problem import Problem
-from sceneseek_server.responses import deadline, error_response, json_answer, problem_response
+from sceneseek_server.responses import deadline, error_response, json_answer, problem, problem_response
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +75,13 @@ def health_blueprint(search: Search, metrics: Metrics) -> Blueprint:
             return error_response(error)
         except Exception:  # an engine that cannot count cannot search
             log.exception("the index does not answer")
-            return problem_response(Problem(503, "the index does not answer", "see the log of the service"))
+            return problem_response(problem(503, "the index does not answer", "see the log of the service"))
         if not state.following:
             stalled = "a new generation would not be followed: the thread that watches the index has died"
-            return problem_response(Problem(503, stalled, "restart the service", more=_without_status(state)))
+            return problem_response(problem(503, stalled, "restart the service"), **_without_status(state))
         lost = search.encoder.problem()
         if lost is not None:
-            problem = Problem(503, lost, "restart the service if it stays so", more=_without_status(state))
-            return problem_response(problem)
+            return problem_response(problem(503, lost, "restart the service if it stays so"), **_without_status(state))
         return json_answer(state)
 
     @blueprint.get("/metrics")

@@ -17,7 +17,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from sceneseek_server.access.control import EXEMPT
 from sceneseek_server.admission import ALWAYS_ANSWERED
-from sceneseek_server.problem import MEDIA_TYPE, Problem
+from sceneseek_server.responses import PROBLEM_MEDIA_TYPE, encoded, problem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 # How often the thread checks whether to end, and how long a client may take to send its request: seconds.
 _POLL, _TIMEOUT = 0.1, 10
-_NOT_HERE = Problem(404, "nothing is at this address", "this port serves /metrics, /healthz and /readyz alone")
+_NOT_HERE = encoded(problem(404, "nothing is at this address", "this port serves /metrics, /healthz and /readyz alone"))
 
 
 class MetricsPort:
@@ -82,8 +82,8 @@ def _operator_paths_of(application: WSGIApplication) -> WSGIApplication:
 
     def serve(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] not in ALWAYS_ANSWERED:
-            start_response("404 Not Found", [("Content-Type", MEDIA_TYPE)])
-            return [_NOT_HERE.encode()]
+            start_response("404 Not Found", [("Content-Type", PROBLEM_MEDIA_TYPE)])
+            return [_NOT_HERE]
         environ[EXEMPT] = True
         return application(environ, start_response)
 

@@ -31,10 +31,11 @@ from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
 from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError, StartError
-from sceneseek_server.admission import Admission
 from sceneseek_server.service import ServiceSettings, open_feedback, open_search
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
     from sceneseek.search import Search
     from sceneseek_server.feedback import FeedbackStore
     from sceneseek_server.metrics_port import MetricsPort
@@ -118,10 +119,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         for name, value in gunicorn_settings.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Admission:
+    def load(self) -> WSGIApplication:
         """In the worker: open everything, report to the master, and return the application."""
         try:
-            from sceneseek_server.app import create_app  # noqa: PLC0415 - in the worker, see `open_search`
+            from sceneseek_server.admission import Admission  # noqa: PLC0415 - in the worker, see `open_search`
+            from sceneseek_server.app import create_app  # noqa: PLC0415
             from sceneseek_server.instrumentation import count_rejected  # noqa: PLC0415
             from sceneseek_server.metrics import Metrics  # noqa: PLC0415
             from sceneseek_server.metrics_port import MetricsPort  # noqa: PLC0415

@@ -16,7 +16,7 @@ from referencing.jsonschema import DRAFT202012
 
 from sceneseek.search import Search
 from sceneseek_server.app import create_app
-from sceneseek_server.problem import MEDIA_TYPE
+from sceneseek_server.responses import PROBLEM_MEDIA_TYPE
 from tests.contract_cases import PHASES, Outcome, check, contract
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def test_every_answer_has_a_type_and_every_error_is_a_problem(document: dict[str
             assert all("schema" in resolved(document, header) for header in about.get("headers", {}).values())
             assert all("schema" in content for content in about.get("content", {}).values())
             if int(status) >= 400:
-                assert set(about["content"]) == {MEDIA_TYPE}, (path, method, status)
+                assert set(about["content"]) == {PROBLEM_MEDIA_TYPE}, (path, method, status)
             elif status != "304":
                 assert about["content"], (path, method, status)
 

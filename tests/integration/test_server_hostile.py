@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
-from sceneseek_server.problem import MEDIA_TYPE
+from sceneseek_server.responses import PROBLEM_MEDIA_TYPE
 from tests.hostile import encoded, picture
 
 SEARCH, SCORE = "/v1/search", "/v1/score"
@@ -31,7 +31,7 @@ def image(client: FlaskClient) -> str:
 def held(response: TestResponse, *statuses: int) -> dict[str, Any]:
     """The document of an answer that is one of ours."""
     assert response.status_code in (statuses or (200, 400, 404, 413, 415, 422)), response.data[:500]
-    assert response.mimetype == (MEDIA_TYPE if response.status_code >= 400 else "application/json")
+    assert response.mimetype == (PROBLEM_MEDIA_TYPE if response.status_code >= 400 else "application/json")
     document: dict[str, Any] = json.loads(response.data, parse_constant=pytest.fail)
     return document
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sceneseek.match import MatchThreshold
+from sceneseek.bundle import MatchThreshold
 from sceneseek.request import checked_query
 from sceneseek_evaluation.absence import Asked, absence_figures, area_under_curve, draw_nonsense
 from sceneseek_evaluation.figures import Bootstrap

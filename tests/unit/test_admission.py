@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from sceneseek.errors import TryAgain
-from sceneseek_server.admission import DEADLINE, Admission
+from sceneseek_server.admission import Admission
+from sceneseek_server.responses import DEADLINE
 
 
 class Application:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from sceneseek.bundle import Dimensions, Head, ImageInput, Manifest, TextInput
+from sceneseek.bundle import Dimensions, Head, ImageInput, Manifest, MatchThreshold, TextInput
 from sceneseek.errors import BundleError
-from sceneseek.match import MatchThreshold
 
 MARKED = Head(
     kind="cosine",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sceneseek.payload import similar_images
-from sceneseek.ranking import Ranked, leading
+from sceneseek.reranker import Ranked, leading
 from sceneseek.store import Collection, Record
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sceneseek.bundle import MatchThreshold
 from sceneseek.errors import DataError
-from sceneseek.match import MatchThreshold
 from sceneseek.vectors import Floats
 from sceneseek_export.heads import (
     Calibration,

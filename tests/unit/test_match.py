@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from sceneseek.match import MatchThreshold, marks
+from sceneseek.bundle import MatchThreshold
+from sceneseek.reranker import marks
 
 
 def test_a_result_matches_from_the_threshold_on() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sceneseek.ranking import Ranked, Ranking
 from sceneseek.request import MAX_SHORTLIST
+from sceneseek.reranker import Ranked, Ranking
 from sceneseek.vectors import Candidates, Floats
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sceneseek.bundle import MatchThreshold
 from sceneseek.errors import DataError
-from sceneseek.match import MatchThreshold
 from sceneseek_evaluation.absence import ABSENCE_FIGURES, Asked, absence_figures
 from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_export.heads import load_head, save_head

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sceneseek.match import MatchThreshold
+from sceneseek.bundle import MatchThreshold
 from sceneseek_evaluation.absence import ABSENCE_FIGURES
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.heads import Head

@@ -6,7 +6,7 @@ good within one standard error (Breiman et al., Classification and Regression Tr
 that claims a match should be right. The other kinds of `absence` are measured and do not count: another
 picture may truly match a caption whose own is absent, and any sensible threshold separates nonsense.
 
-    DIR/head.json   gets the section ``match``, see `sceneseek.match`; nothing else in it changes
+    DIR/head.json   gets the section ``match``, see `sceneseek.bundle.MatchThreshold`; nothing else in it changes
     DIR/CARD.md     gets the section "When a result matches", in the place of an older one
 """
 
@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import Bundle, MatchThreshold
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
 from sceneseek.files import sha256_of, write_atomic
-from sceneseek.match import MatchThreshold
 from sceneseek.runtime import Device
 from sceneseek.tables import first_few
 from sceneseek_evaluation.absence import NEAR, WITHOUT, Asked, absence_figures, ask

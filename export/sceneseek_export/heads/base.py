@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from sceneseek.match import MatchThreshold
+from sceneseek.bundle import MatchThreshold
 from sceneseek.vectors import Floats
 
 INPUTS = ("similarity", "product", "image", "text", "spread")

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from sceneseek.bundle import MatchThreshold
 from sceneseek.errors import DataError
 from sceneseek.files import UNREADABLE, write_atomic
-from sceneseek.match import MatchThreshold
 from sceneseek_export.heads.base import Head
 from sceneseek_export.heads.kinds import ConstantHead, CosineHead, LinearHead, MlpHead, TreesHead
 

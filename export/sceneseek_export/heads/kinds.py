@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.match import MatchThreshold
+from sceneseek.bundle import MatchThreshold
 from sceneseek.vectors import Floats
 from sceneseek_export.heads.base import INPUTS, OF_TEXT, FirstLayer, check_readable, cut, sigmoid
 

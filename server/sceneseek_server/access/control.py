@@ -9,12 +9,13 @@ A request passes these checks in this order:
 
 `/healthz` and `/readyz` are exempt, so that load balancers and orchestrators need no key; they reveal no secrets.
 Requests from a listener that sets `EXEMPT` in the WSGI environment are exempt too (see `metrics_port`). The module also
-limits request bodies, and decides whether answers may contain paths.
+limits request bodies, answers malformed ones with 400, and decides whether answers may contain paths.
 """
 
 from __future__ import annotations
 
 import functools
+import io
 import ipaddress
 import logging
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, cast
 
 from flask import Flask, Response, after_this_request, current_app, g, request
 from limits import RateLimitItem
+from werkzeug.exceptions import BadRequest
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sceneseek.errors import InvalidRequest, SceneseekError
@@ -32,7 +34,7 @@ from sceneseek_server.access.rates import RateLimiter, Usage, in_seconds, parsed
 from sceneseek_server.service import AccessSettings
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from _typeshed.wsgi import InputStream, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +205,7 @@ class _AccessControl:
     def check(self) -> Response | None:
         """Raise an error unless the request may pass; return the answer to a CORS preflight."""
         environ, path = request.environ, request.path
+        environ["wsgi.input"] = _Body(environ["wsgi.input"])
         if path in _EXEMPT_PATHS or EXEMPT in environ:
             return None
         self._hosts.check(environ)
@@ -253,6 +256,24 @@ class _AccessControl:
             _report_usage(usage, rate, "wrong-keys")
             raise RateLimited(usage.retry_after)
         log.warning("an invalid key was sent from %s to %s", address, request.path)
+
+
+class _Body(io.RawIOBase):
+    """The stream of a request's body, whose errors are the client's."""
+
+    def __init__(self, stream: InputStream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]  # typeshed's Buffer has no length
+        try:
+            data = self._stream.read(len(buffer))
+        except Exception as error:  # each server has its own errors for this
+            raise BadRequest("the body of the request is malformed or ends early") from error
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _current() -> _AccessControl:

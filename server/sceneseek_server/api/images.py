@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TypeVar
 from uuid import UUID
 
 from flask import Blueprint, Response, request, send_file
@@ -11,7 +9,6 @@ from flask import Blueprint, Response, request, send_file
 from sceneseek.api import ImageDetails
 from sceneseek.errors import ImageError, NoSuchImage, NotFound
 from sceneseek.search import Search, describe
-from sceneseek_server.access.control import shows_paths
 from sceneseek_server.api.operation import operation
 from sceneseek_server.image_files import (
     MEDIA_TYPES,
@@ -22,12 +19,11 @@ from sceneseek_server.image_files import (
     find_image,
 )
 from sceneseek_server.metrics import Metrics
-from sceneseek_server.responses import deadline, json_answer
+from sceneseek_server.responses import deadline, json_answer, public
 
 # An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
 # then asked for again by its tag.
 CACHE_CONTROL = "private, max-age=600"
-Details = TypeVar("Details", bound=ImageDetails)
 _NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
 
 
@@ -79,14 +75,6 @@ def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
         return json_answer(public(ImageDetails(**describe(records[0]))))
 
     return blueprint
-
-
-def public(image: Details) -> Details:
-    """What a client may see of an image: with its addresses, and without its path where paths are hidden."""
-    # Written rather than built by url_for, which would take longer than reranking does.
-    address = f"{request.root_path}/v1/images/{image.id}"
-    path = image.path if shows_paths() else None
-    return replace(image, path=path, image=address, thumbnail=f"{address}/thumbnail")
 
 
 def _original(image: ImageFile) -> Response:

@@ -16,8 +16,7 @@ from sceneseek import __version__
 from sceneseek.api import Problem, adapter
 from sceneseek.filters.document import condition_schema
 from sceneseek_server.api.operation import Operation, operation, operation_of
-from sceneseek_server.problem import MEDIA_TYPE as PROBLEM
-from sceneseek_server.responses import json_answer
+from sceneseek_server.responses import PROBLEM_MEDIA_TYPE, json_answer
 
 _SCHEMAS = "#/components/schemas/{model}"
 CONDITION = "Condition"
@@ -259,7 +258,7 @@ def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
 
 def _problem(status: int, text: str, schemas: _Schemas) -> dict[str, Any]:
     headers = _headers("Cache-Control", *_HEADERS_OF.get(status, ()))
-    return {"description": text, "headers": headers, "content": {PROBLEM: {"schema": schemas.problem}}}
+    return {"description": text, "headers": headers, "content": {PROBLEM_MEDIA_TYPE: {"schema": schemas.problem}}}
 
 
 def _headers(*names: str) -> dict[str, Any]:

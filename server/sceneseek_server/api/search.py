@@ -13,14 +13,13 @@ from werkzeug.exceptions import UnsupportedMediaType
 from sceneseek.api import Answer, Answers, Query, QueryArguments, QueryBatch, read_fields, read_json
 from sceneseek.errors import InvalidRequest
 from sceneseek.picture import Picture
+from sceneseek.request import shown
 from sceneseek.search import Search
-from sceneseek.validation import shown
 from sceneseek_server.access.control import charge, check_filter
-from sceneseek_server.api.images import public
 from sceneseek_server.api.operation import operation
 from sceneseek_server.api.uploads import FORM, Uploads
 from sceneseek_server.instrumentation import record_stages
-from sceneseek_server.responses import deadline, json_answer
+from sceneseek_server.responses import deadline, json_answer, public
 
 _NOT_THERE = {404: "The image to search by is not in the index."}
 PICTURE = "file"
