@@ -2,7 +2,7 @@ r"""A point's payload: what the index knows of an image beside its vectors.
 
     path        source-relative, as text; bytes that are not UTF-8 appear as \xNN
     path_bytes  the name itself, base64, only where it is not UTF-8
-    folders     every folder above the image, from the topmost: for a filter by path
+    folders     every folder above the image, from the topmost, in Unicode's composed form: for a filter by path
     source      which of the generation's source folders, by number
     sha256      of the file's content, hex
     width, height, format, bytes, mtime_ns
@@ -22,6 +22,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import unicodedata
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,9 +79,14 @@ def path_fields(relative: str) -> dict[str, str]:
         }
 
 
+def composed(text: str) -> str:
+    """A text in Unicode's composed form (NFC), in which filters compare: some systems write file names decomposed."""
+    return unicodedata.normalize("NFC", text)
+
+
 def folders(relative: str) -> list[str]:
-    """The folders above a source-relative path, spelt as in its `path`: ``a/b.jpg`` lies in ``a``."""
-    parts = path_fields(relative)["path"].split("/")[:-1]
+    """The folders above a source-relative path, in Unicode's composed form: ``a/b.jpg`` lies in ``a``."""
+    parts = composed(path_fields(relative)["path"]).split("/")[:-1]
     return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 

@@ -20,6 +20,7 @@ from sceneseek.filters.conditions import (
     NumberRange,
     Within,
 )
+from sceneseek.payload import composed
 
 EARTH_METERS = 6_371_008.8
 
@@ -34,7 +35,8 @@ def holds(where: Filter, payload: dict[str, Any]) -> bool:
         case Not(part):
             return not holds(part, payload)
         case InFolder(folder):
-            return f"{payload['path']}/".startswith(f"{folder}/") and payload["path"] != folder
+            path = composed(payload["path"])
+            return f"{path}/".startswith(f"{folder}/") and path != folder
         case _:
             return any(_holds(where, value) for value in _values(payload, where.field))
 

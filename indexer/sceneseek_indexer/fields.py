@@ -11,6 +11,7 @@
 The header of a column of texts names its type (`TYPES`). Without one, the column is of the first type of int, float,
 bool and date that every value of it fits, and else text. JSON values have types of their own; a text is a date if
 every value of the field is one.
+All texts are in Unicode's composed form.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
+from sceneseek.payload import composed
 from sceneseek.store.base import FieldType as IndexedType
 
 FieldType: TypeAlias = IndexedType | Literal["text"]
@@ -72,7 +74,7 @@ def read_texts(texts: Sequence[str], named: str | None = None) -> Column | None:
     Raises:
         Unfit: a text is not of the type that was named.
     """
-    texts = ["" if text.lstrip().startswith(_NO_EXIF_DATE) else text.strip() for text in texts]
+    texts = ["" if text.lstrip().startswith(_NO_EXIF_DATE) else composed(text.strip()) for text in texts]
     distinct = {text for text in texts if text}
     if not distinct:
         return None
@@ -99,7 +101,7 @@ def read_values(values: Sequence[Any]) -> Column | None:
             types.setdefault(_type_of(part, row, isinstance(value, list)), row)
     if not types:
         return None
-    values = [None if value == [] else value for value in values]
+    values = [None if value == [] else _composed(value) for value in values]
     if types.keys() == {"integer", "float"}:
         return Column("float", values)
     (first, _), *others = types.items()
@@ -112,6 +114,12 @@ def read_values(values: Sequence[Any]) -> Column | None:
             return Column("datetime", [value and parse_date(value) for value in values])
         return Column(_text_type(texts), values)
     return Column(first, values)
+
+
+def _composed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_composed(part) for part in value]
+    return composed(value) if isinstance(value, str) else value
 
 
 def _guess(distinct: Collection[str]) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sceneseek.errors import DataError, one_line
-from sceneseek.payload import PAYLOAD_FIELDS, path_fields
+from sceneseek.payload import PAYLOAD_FIELDS, composed, path_fields
 from sceneseek.tables import first_few, parse_object, read_objects, read_table, read_text
 from sceneseek_indexer.fields import TYPES, Column, FieldType, Unfit, read_texts, read_values
 from sceneseek_indexer.photo_facts import is_takeout, read_takeout
@@ -83,6 +82,7 @@ class Sidecar:
                 if not row:
                     raise DataError(f"{one_line(str(file))} holds no metadata", "give it a field, or remove it")
                 row = read_takeout(row) if is_takeout(row) else row
+                row = {composed(name): value for name, value in row.items()}
                 rows.append(_Row(one_line(str(file)), path_fields(relative)["path"], row))
         return _assembled(rows, lambda _, values: read_values(values), _as_place)
 
@@ -177,7 +177,7 @@ def _separated(file: Path, separator: str) -> Sidecar:
                 f"the column {one_line(cell)[:80]} of {file} has the unknown type {one_line(named)[:40]!r}",
                 f"types are {', '.join(TYPES)}; a name holds no colon",
             )
-        name = name if colon else cell
+        name = composed(name if colon else cell)
         if name in types:
             raise DataError(f"{file} has two columns {one_line(name)[:80]!r}", "give each its own name")
         types[name] = named if colon else "list" if name.lower() in _LISTS else None
@@ -199,7 +199,7 @@ def _objects(file: Path) -> Sidecar:
         path = values.pop(key, None)
         if not isinstance(path, str):
             raise DataError(f"{where} names no image", f"give its path below the folder as {key}")
-        rows.append(_Row(where, path, values))
+        rows.append(_Row(where, path, {composed(name): value for name, value in values.items()}))
     return _assembled(rows, lambda _, values: read_values(values), _as_place)
 
 
@@ -299,7 +299,7 @@ def _check_name(name: str, where: str) -> None:
 
 def _key(path: str) -> str:
     """A path as it is looked up: composed, since one system's file names are written decomposed by another."""
-    return unicodedata.normalize("NFC", path.strip().removeprefix("./"))
+    return composed(path.strip().removeprefix("./"))
 
 
 def _spellings(path: str, roots: Iterable[str]) -> Iterator[str]:

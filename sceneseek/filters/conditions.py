@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from sceneseek.errors import InvalidRequest, one_line
-from sceneseek.payload import PAYLOAD_FIELDS
+from sceneseek.payload import PAYLOAD_FIELDS, composed
 
 MAX_CONDITIONS = 256
 WORD_EXAMPLES = 'such as year>=1990, tags=dog|cat, path^=animals/, place@48.86,2.35,5km or {"any": [...]}'
@@ -25,6 +26,13 @@ JSON_EXAMPLE = (
 )
 # Engines compare ranges as 64-bit floats; larger whole numbers are matched exactly.
 _EXACT = 2**53
+
+# How names of files end, beside the name of the format itself.
+_FORMATS = {
+    **dict.fromkeys(("jpg", "jpe", "jfif", "mpo"), "JPEG"),
+    "tif": "TIFF",
+    **dict.fromkeys(("heic", "hif"), "HEIF"),
+}
 
 FieldPath: TypeAlias = tuple[str, ...]
 
@@ -135,7 +143,7 @@ def field_path(name: str) -> FieldPath:
         raise InvalidRequest(
             f"{quoted(name)} names no field", 'write it as in the metadata, in quotes where it has dots: "a.b"'
         )
-    path = tuple(segment.strip('"') for segment in re.findall(_SEGMENT, name))
+    path = tuple(segment.strip('"') for segment in re.findall(_SEGMENT, composed(name)))
     return path if path[0] in PAYLOAD_FIELDS else ("metadata", *path)
 
 
@@ -182,12 +190,15 @@ def _size(where: Filter) -> int:
 
 def any_part(parts: Sequence[Filter]) -> Filter:
     """One of these parts, at least one, holds."""
-    return parts[0] if len(parts) == 1 else AnyPart(tuple(parts))
+    flat = tuple(inner for part in parts for inner in (part.parts if isinstance(part, AnyPart) else (part,)))
+    return flat[0] if len(flat) == 1 else AnyPart(flat)
 
 
 def equals(path: FieldPath, value: Any, written: Any) -> Filter:
     """The field is this text, truth value or number."""
-    if isinstance(value, str | bool):
+    if isinstance(value, str):
+        return any_of(path, [value], written)
+    if isinstance(value, bool):
         return Equals(path, value)
     number = _number(value, written)
     if isinstance(number, int) and abs(number) > _EXACT:
@@ -199,11 +210,22 @@ def any_of(path: FieldPath, values: Any, written: Any) -> Filter:
     """The field is one of these."""
     if not isinstance(values, list) or not values:
         raise invalid(written, "has no list of values")
-    texts = tuple(value for value in values if isinstance(value, str))
+    texts = _spellings(path, [value for value in values if isinstance(value, str)])
     parts = [equals(path, value, written) for value in values if not isinstance(value, str)]
     if texts:
         parts.insert(0, AnyOf(path, texts) if len(texts) > 1 else Equals(path, texts[0]))
     return any_part(parts)
+
+
+def _spellings(path: FieldPath, texts: Sequence[str]) -> tuple[str, ...]:
+    """How the index may hold these texts: composed, but paths as their file system wrote them."""
+    if path == ("format",):
+        endings = [text.lower().removeprefix(".") for text in texts]
+        texts = [_FORMATS.get(ending, ending.upper()) for ending in endings]
+    found = [composed(text) for text in texts]
+    if path == ("path",):
+        found += [*texts, *(unicodedata.normalize("NFD", text) for text in texts)]
+    return tuple(dict.fromkeys(found))
 
 
 def value_range(path: FieldPath, bounds: Mapping[str, Any], written: Any) -> Filter:
@@ -258,7 +280,7 @@ def in_folder(value: Any, written: Any) -> InFolder:
     folder = value.strip("/") if isinstance(value, str) else ""
     if not folder:
         raise invalid(written, "names no folder")
-    return InFolder(folder)
+    return InFolder(composed(folder))
 
 
 def _number(value: Any, written: Any) -> int | float:

@@ -15,6 +15,7 @@ from sceneseek.filters.conditions import (
     Filter,
     Not,
     any_of,
+    any_part,
     check_size,
     equals,
     field_path,
@@ -22,15 +23,29 @@ from sceneseek.filters.conditions import (
     invalid,
     near,
     quoted,
+    span_of,
     value_range,
     within,
 )
 
 MAX_DEPTH = 8
 _BOUNDS = ("gt", "gte", "lt", "lte")
+
+
+def _any_of(path: FieldPath, values: Any, document: Any) -> Filter:
+    """The field is one of these values, or a date within one of them that is a year, a month or a day."""
+    spans = [value for value in values if isinstance(value, str) and span_of(value)] if isinstance(values, list) else []
+    dates = [value_range(path, {"gte": text, "lte": text}, document) for text in spans]
+    return any_part([any_of(path, values, document), *dates])
+
+
+def _equals(path: FieldPath, value: Any, document: Any) -> Filter:
+    return _any_of(path, [value], document) if isinstance(value, str) else equals(path, value, document)
+
+
 _CONDITIONS: dict[str, Callable[[FieldPath, Any, Any], Filter]] = {
-    "equals": equals,
-    "any_of": any_of,
+    "equals": _equals,
+    "any_of": _any_of,
     "near": near,
     "within": within,
 }

@@ -91,7 +91,7 @@ def _one_of(path: FieldPath, alternatives: Iterable[str], word: str) -> Filter:
             values.append(text == "true")
         elif (number := _number_in(text)) is not None:
             values.append(number)
-        elif span_of(text):
+        if span_of(text):
             dates.append(value_range(path, {"gte": text, "lte": text}, word))
     return any_part([any_of(path, values, word), *dates])
 

@@ -31,6 +31,7 @@ INDEXED: dict[str, FieldType] = {
     '"Date taken"': "keyword",
 }
 PATHS = ["animals/dogs/rex.jpg", "animals/cat.png", "animals-old/rex.jpg", "animals", "b.png", "b/animals/dogs/x.jpg"]
+PATHS += ["Bu\u0308cher/Käse/x.jpg", "Bücher/y.jpg"]
 TAGS = ["dog", "cat", "ein Hündchen", "1990", "true", "", "a|b", 'say "hi"']
 DATES = [
     "2024-05-31",
@@ -131,6 +132,14 @@ def meant(where: Any) -> set[str]:
         ["rating=3"],
         ["rating>=2.5", "rating<4.25"],
         ["taken=2024-05-31"],
+        ["taken=2024"],
+        ["taken!=2024"],
+        ["year=2024"],
+        ['{"field": "taken", "equals": "2024-05"}'],
+        ["format=jpg"],
+        ["path^=Bücher"],
+        ["path^=Bu\u0308cher/Ka\u0308se"],
+        ["path=Bücher/Käse/x.jpg|Bu\u0308cher/y.jpg"],
         ["taken>=2024-05-31", "taken<2024-06-01"],
         ["taken<=2024-05"],
         ["taken>2024-05"],
@@ -160,7 +169,18 @@ def test_a_filter_finds_what_it_means(collection: Collection, words: list[str]) 
 
 
 def test_the_examples_are_neither_empty_nor_everything() -> None:
-    for words in (["year>=1990"], ["taken>2024-05"], ["place@10,170..-10,-170"], ["path^=animals"], ["indoors=true"]):
+    for words in (
+        ["taken=2024"],
+        ["format=jpg"],
+        ["path^=Bücher"],
+        ["path^=Bu\u0308cher/Ka\u0308se"],
+        ["path=Bu\u0308cher/y.jpg"],
+        ["year>=1990"],
+        ["taken>2024-05"],
+        ["place@10,170..-10,-170"],
+        ["path^=animals"],
+        ["indoors=true"],
+    ):
         assert 0 < len(meant(filter_from_words(words))) < len(CONTENT)
 
 
@@ -196,7 +216,9 @@ conditions = st.one_of(
         places.filter(lambda p: abs(p[1]) < 179),
         st.sampled_from([0.5, 5.0]),
     ),
-    st.builds(lambda f: {"path_prefix": f}, st.sampled_from(["animals", "animals/dogs", "b", "anim", "b.png"])),
+    st.builds(
+        lambda f: {"path_prefix": f}, st.sampled_from(["animals", "animals/dogs", "b", "anim", "b.png", "Bücher"])
+    ),
 )
 documents = st.recursive(
     conditions,

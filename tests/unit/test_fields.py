@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sceneseek.payload import composed
 from sceneseek_indexer.fields import Column, Unfit, read_texts, read_values
 
 
@@ -195,7 +196,7 @@ def test_any_texts_give_a_column_as_long_as_they_are(texts: list[str]) -> None:
     assert len(column.values) == len(texts)
     assert [value is None for value in column.values] == [not text.strip() for text in texts]
     if column.type in ("keyword", "text"):
-        assert column.values == [text.strip() or None for text in texts]
+        assert column.values == [composed(text.strip()) or None for text in texts]
 
 
 @settings(max_examples=40)

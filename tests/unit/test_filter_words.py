@@ -34,6 +34,9 @@ def day(year: int, month: int, number: int) -> datetime:
     return datetime(year, month, number, tzinfo=UTC)
 
 
+YEAR_2024 = DateRange(TAKEN, gte=day(2024, 1, 1), lt=day(2025, 1, 1))
+
+
 @pytest.mark.parametrize(
     ("word", "meaning"),
     [
@@ -58,6 +61,23 @@ def day(year: int, month: int, number: int) -> datetime:
         ("taken<2024-02-29", DateRange(TAKEN, lt=day(2024, 2, 29))),
         ("taken<=2024-05-31T10:00:00+02:00", DateRange(TAKEN, lte=datetime(2024, 5, 31, 8, tzinfo=UTC))),
         ("x=2024-05", AnyPart((Equals(X, "2024-05"), DateRange(X, gte=day(2024, 5, 1), lt=day(2024, 6, 1))))),
+        ("taken=2024", AnyPart((Equals(TAKEN, "2024"), NumberRange(TAKEN, gte=2024, lte=2024), YEAR_2024))),
+        ("taken!=2024", Not(AnyPart((Equals(TAKEN, "2024"), NumberRange(TAKEN, gte=2024, lte=2024), YEAR_2024)))),
+        ('taken="2024"', Equals(TAKEN, "2024")),
+        ("taken=2024|x", AnyPart((AnyOf(TAKEN, ("2024", "x")), NumberRange(TAKEN, gte=2024, lte=2024), YEAR_2024))),
+        ('{"field": "taken", "equals": "2024"}', AnyPart((Equals(TAKEN, "2024"), YEAR_2024))),
+        ('{"field": "taken", "any_of": ["2024", "x"]}', AnyPart((AnyOf(TAKEN, ("2024", "x")), YEAR_2024))),
+        ("format=jpg", Equals(("format",), "JPEG")),
+        ("format=JPG|.png|tif|heic|webp", AnyOf(("format",), ("JPEG", "PNG", "TIFF", "HEIF", "WEBP"))),
+        ("format!=jpeg", Not(Equals(("format",), "JPEG"))),
+        ('{"field": "format", "any_of": ["jpe", "Gif"]}', AnyOf(("format",), ("JPEG", "GIF"))),
+        ("metadata.format=jpg", Equals(("metadata", "format"), "jpg")),
+        ("tags=Zu\u0308rich", Equals(TAGS, "Zürich")),
+        ("Gro\u0308ße=x", Equals(("metadata", "Größe"), "x")),
+        ('{"field": "tags", "equals": "Zu\u0308rich"}', Equals(TAGS, "Zürich")),
+        ("path^=Bu\u0308cher", InFolder("Bücher")),
+        ('{"path_prefix": "Bu\u0308cher/"}', InFolder("Bücher")),
+        ("path=Bücher/a.jpg", AnyOf(("path",), ("Bücher/a.jpg", "Bu\u0308cher/a.jpg"))),
         ('{"field": "year", "equals": 5}', NumberRange(YEAR, gte=5, lte=5)),
     ],
 )  # fmt: skip

@@ -157,6 +157,17 @@ def test_metadata_of_no_image_is_an_error_that_names_the_root(tmp_path: Path, pa
     assert len(Sidecar.of(file).below(tmp_path, [])) == len(paths)
 
 
+def test_decomposed_texts_become_composed(tmp_path: Path) -> None:
+    csv = written(tmp_path, "path,Gro\u0308ße,tags\na.jpg,Zu\u0308rich,u\u0308;v\n")
+    lines = written(
+        tmp_path, '{"path": "a.jpg", "Gro\u0308ße": "Zu\u0308rich", "tags": ["u\u0308", "v"]}', "metadata.jsonl"
+    )
+    for file in (csv, lines):
+        assert Sidecar.of(file).metadata("a.jpg") == {"Größe": "Zürich", "tags": ["ü", "v"]}
+    written(tmp_path, lines.read_text(), "a.jpg.json")
+    assert Sidecar.beside(tmp_path, ["a.jpg"]).metadata("a.jpg") == {"Größe": "Zürich", "tags": ["ü", "v"]}
+
+
 def test_an_image_that_is_named_in_two_ways_is_an_error(tmp_path: Path) -> None:
     file = written(tmp_path, f"path,n\na.jpg,1\n{tmp_path}/a.jpg,2\n")
     with pytest.raises(DataError, match=r"names a\.jpg in two ways"):
