@@ -409,6 +409,24 @@ class Result(ImageDetails):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """Something about the question that explains its answer.
+
+    Attributes:
+        kind: `negation`: the text reads like one, which a search does not understand. `unknown-field`: no image has a
+            field of the filter. `other-type`: a field of the filter holds other values than it is compared with.
+        text: a sentence that says so.
+        field: the field.
+        nearest: a field of a similar name that there is.
+    """
+
+    kind: Literal["negation", "unknown-field", "other-type"]
+    text: str
+    field: Annotated[str | None, _IF_GIVEN] = None
+    nearest: Annotated[str | None, _IF_GIVEN] = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """An answer, best result first.
 
@@ -425,6 +443,7 @@ class Answer:
         bundle: fingerprint of the bundle that answered.
         calibrated: whether scores were learned from human ratings.
         timings_ms: milliseconds by stage, and ``total``.
+        hints: what about the question explains the answer.
     """
 
     query: Annotated[str | None, Field(description="The text that was searched; null without one.")]
@@ -443,6 +462,7 @@ class Answer:
     bundle: Annotated[str, Field(description="Fingerprint of the bundle that answered.")]
     calibrated: Annotated[bool, Field(description="Whether scores were learned from human ratings.")]
     timings_ms: _Milliseconds
+    hints: Annotated[tuple[Hint, ...], Field(description="What about the question explains the answer.")] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

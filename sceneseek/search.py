@@ -10,9 +10,11 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from sceneseek.alias_follower import AliasFollower, Snapshot
-from sceneseek.api import Answer, Explanation, Query, Result, Scored, Scores
+from sceneseek.api import Answer, Explanation, Hint, Query, Result, Scored, Scores
 from sceneseek.bundle import Bundle
 from sceneseek.errors import NoSuchImage
+from sceneseek.filters.conditions import FieldPath, HasValue
+from sceneseek.hints import filter_hints, negation_hint
 from sceneseek.models import ModelRegistry, Models
 from sceneseek.payload import similar_images
 from sceneseek.picture import Picture, prepare
@@ -218,6 +220,7 @@ class Search:
             calibrated=manifest.head.calibrated,
             threshold=None if rule is None else rule.threshold,
             timings_ms=clock.read(),
+            hints=self._hints(snapshot, query, probe, chosen, deadline),
         )
 
     def score(self, text: str, images: Sequence[str | Picture], deadline: float | None = None) -> Scores:
@@ -283,6 +286,21 @@ class Search:
         models = snapshot.models
         encoded = self.encoder.image(models, prepare(image, models.bundle.manifest.image_inputs), deadline)
         return StoredVectors(encoded.joint, encoded.head)
+
+    @staticmethod
+    def _hints(
+        snapshot: Snapshot[Models], query: Query, probe: _Probe, found: Sequence[object], deadline: float | None
+    ) -> tuple[Hint, ...]:
+        """What about the question explains the answer; fields are looked at only if nothing was found."""
+        collection = snapshot.collection
+
+        def is_empty(field: FieldPath) -> bool:
+            return not collection.nearest(probe.joint, 1, where=HasValue(field), deadline=deadline).ids
+
+        hints = [negation_hint(query.text)] if query.text is not None else []
+        if query.where is not None and not found:
+            hints += filter_hints(query.where, collection.info, is_empty)
+        return tuple(hint for hint in hints if hint is not None)
 
     @staticmethod
     def _ranking(

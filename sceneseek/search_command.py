@@ -273,6 +273,7 @@ def remarks(answer: Answer) -> tuple[list[str], list[str]]:
         after.append("note: the scores are not calibrated: read them as an order only")
     if answer.truncated:
         after.append("note: the query is longer than the text tower reads; its end was ignored")
+    after += [f"note: {one_line(hint.text)}" for hint in answer.hints]
     return before, after
 
 

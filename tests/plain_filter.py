@@ -14,6 +14,7 @@ from sceneseek.filters.conditions import (
     DateRange,
     Equals,
     Filter,
+    HasValue,
     InFolder,
     Near,
     Not,
@@ -38,7 +39,10 @@ def holds(where: Filter, payload: dict[str, Any]) -> bool:
             path = composed(payload["path"])
             return f"{path}/".startswith(f"{folder}/") and path != folder
         case _:
-            return any(_holds(where, value) for value in _values(payload, where.field))
+            return any(
+                value is not None if isinstance(where, HasValue) else _holds(where, value)
+                for value in _values(payload, where.field)
+            )
 
 
 def _values(payload: Any, path: tuple[str, ...]) -> Iterator[Any]:

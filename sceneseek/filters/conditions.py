@@ -10,7 +10,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
@@ -124,7 +124,15 @@ class Not:
     part: Filter
 
 
-Filter: TypeAlias = Equals | AnyOf | NumberRange | DateRange | Near | Within | InFolder | All | AnyPart | Not
+@dataclass(frozen=True, slots=True)
+class HasValue:
+    """The field has a value, of whatever type. No user writes this condition."""
+
+    field: FieldPath
+
+
+Condition: TypeAlias = Equals | AnyOf | NumberRange | DateRange | Near | Within | HasValue
+Filter: TypeAlias = Condition | InFolder | All | AnyPart | Not
 
 
 # No backslash: in the paths of engines none can be written, quoted or not.
@@ -178,6 +186,17 @@ def check_size(where: Filter) -> Filter:
     if (size := _size(where)) > MAX_CONDITIONS:
         raise InvalidRequest(f"the filter has {size:,} conditions", f"at most {MAX_CONDITIONS} are searched")
     return where
+
+
+def conditions_of(where: Filter) -> Iterator[Condition]:
+    """The conditions on fields that a filter consists of."""
+    if isinstance(where, All | AnyPart):
+        for part in where.parts:
+            yield from conditions_of(part)
+    elif isinstance(where, Not):
+        yield from conditions_of(where.part)
+    elif not isinstance(where, InFolder):
+        yield where
 
 
 def _size(where: Filter) -> int:

@@ -16,6 +16,7 @@ from sceneseek.filters.conditions import (
     DateRange,
     Equals,
     Filter,
+    HasValue,
     InFolder,
     Near,
     Not,
@@ -55,6 +56,7 @@ _TRANSLATIONS: dict[type, Callable[[Any], Any]] = {
     Not: lambda w: edge.Filter(must_not=[_condition(w.part)]),
     Equals: _equals,
     AnyOf: lambda w: edge.FieldCondition(json_path(w.field), match=edge.MatchAny(list(w.values))),
+    HasValue: lambda w: edge.Filter(must_not=[edge.IsEmptyCondition(json_path(w.field))]),
     InFolder: lambda w: edge.FieldCondition("folders", match=edge.MatchValue(w.folder)),
     NumberRange: lambda w: edge.FieldCondition(
         json_path(w.field), range=edge.RangeFloat(gt=w.gt, gte=w.gte, lt=w.lt, lte=w.lte)

@@ -182,6 +182,12 @@ def test_typing_searches_without_any_key_to_send_it_and_the_address_follows(visi
     )
 
 
+def test_a_negation_gets_a_hint(visit: Visit) -> None:
+    page = visit("?q=a+red+circle+without+a+frame")
+    shown(page, "a red circle without a frame")
+    assert "describe what the picture shows instead" in page.locator("#summary").inner_text()
+
+
 def test_typing_searches_after_a_pause_and_late_answers_are_discarded(visit: Visit) -> None:
     page = visit("?q=sunset")
     shown(page, "sunset")

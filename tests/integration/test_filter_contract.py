@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sceneseek.filters.conditions import HasValue, field_path
 from sceneseek.filters.document import filter_from_json
 from sceneseek.filters.words import filter_from_words
 from sceneseek.payload import INDEXED_FIELDS, folders
@@ -166,6 +167,14 @@ def meant(where: Any) -> set[str]:
 def test_a_filter_finds_what_it_means(collection: Collection, words: list[str]) -> None:
     where = filter_from_words(words)
     assert found(collection, where) == meant(where)
+
+
+def test_whether_a_field_has_a_value_is_known(collection: Collection) -> None:
+    for field in ("year", "taken", "place", "tags", "indoors", "camera.make", "nothing", "path", "duplicates"):
+        where = HasValue(field_path(field))
+        if field != "tags":  # an empty list is a value in plain Python only
+            assert found(collection, where) == meant(where)
+    assert not found(collection, HasValue(("metadata", "nothing")))
 
 
 def test_the_examples_are_neither_empty_nor_everything() -> None:

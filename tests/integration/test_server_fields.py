@@ -32,6 +32,29 @@ def client(search: Search) -> FlaskClient:
     return create_app(search).test_client()
 
 
+@pytest.mark.parametrize(
+    ("question", "hints"),
+    [
+        ({"q": "circles"}, []),
+        ({"q": "circles without squares"}, ["negation"]),
+        ({"q": "circles", "filter": "yaer>=1"}, ["unknown-field"]),
+        ({"q": "circles", "filter": "camera=Canon"}, ["unknown-field"]),
+        ({"q": "circles", "filter": "year=old"}, ["other-type"]),
+        ({"q": "not circles", "filter": "taken=2024"}, ["negation", "unknown-field"]),
+        ({"q": "circles", "filter": "year>=1000"}, []),
+        ({"q": "circles", "filter": "yaer!=1"}, []),
+    ],
+)
+def test_an_answer_says_what_its_question_cannot_find(
+    client: FlaskClient, question: dict[str, str], hints: list[str]
+) -> None:
+    answer = client.get("/v1/search", query_string=question).get_json()
+    assert [hint["kind"] for hint in answer["hints"]] == hints
+    if "yaer>=1" in question.values():
+        assert answer["hints"][0]["nearest"] == "year"
+        assert "no image has the field yaer: did you mean year?" in answer["hints"][0]["text"]
+
+
 def test_the_fields_are_those_of_the_live_generation_and_follow_it(client: FlaskClient, search: Search) -> None:
     first = client.get("/v1/fields").get_json()
     assert first == {

@@ -39,6 +39,7 @@ def test_an_answer_says_what_was_searched_and_what_answered(client: FlaskClient,
         "threshold": 0.55,
         "offset": 0,
         "next_offset": 5,
+        "hints": [],
     }
     assert timings["total"] >= timings["encode"] > 0
     assert set(results[0]) == {

@@ -14,6 +14,7 @@ from sceneseek.filters.conditions import (
     DateRange,
     Equals,
     Filter,
+    HasValue,
     InFolder,
     Near,
     Not,
@@ -38,6 +39,9 @@ _TRANSLATIONS: dict[type, Callable[[Any], Any]] = {
     Not: lambda w: models.Filter(must_not=[_condition(w.part)]),
     Equals: lambda w: models.FieldCondition(key=json_path(w.field), match=models.MatchValue(value=w.value)),
     AnyOf: lambda w: models.FieldCondition(key=json_path(w.field), match=models.MatchAny(any=list(w.values))),
+    HasValue: lambda w: models.Filter(
+        must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=json_path(w.field)))]
+    ),
     InFolder: lambda w: models.FieldCondition(key="folders", match=models.MatchValue(value=w.folder)),
     NumberRange: lambda w: models.FieldCondition(
         key=json_path(w.field), range=models.Range(gt=w.gt, gte=w.gte, lt=w.lt, lte=w.lte)

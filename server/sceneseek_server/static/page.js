@@ -341,6 +341,9 @@ function summary(answer, elapsed, renewed) {
   if (answer.truncated) {
     add(say("summary.truncated"));
   }
+  for (const hint of answer.hints) {
+    add(say(`hint.${hint.kind}`, { field: hint.field, nearest: hint.nearest ?? "" }), hint.text);
+  }
   if (renewed) {
     add(say("summary.renewed"));
   }

@@ -1,0 +1,100 @@
+"""Hints: what about a question explains its answer, where a user would not expect it.
+
+A text that reads like a negation finds what it negates: the towers of a joint space hardly tell `not a dog` from
+`a dog`. A filter on a field that no image has, or that holds values of another type, finds nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+
+from sceneseek.api import Hint
+from sceneseek.filters.conditions import (
+    AnyOf,
+    Condition,
+    DateRange,
+    Equals,
+    FieldPath,
+    Filter,
+    Near,
+    NumberRange,
+    Within,
+    conditions_of,
+    field_path,
+)
+from sceneseek.payload import PAYLOAD_FIELDS
+from sceneseek.store import CollectionInfo
+
+_LONGEST_LIST = 200
+# Words that exclude what follows them; of `no` only before a word that names something.
+_NEGATION = re.compile(
+    r"""(?<![-\w])(?:
+        not\s(?!only\b) | without\s(?!(?:a\s)?doubt\b) | never\b | except\b | excluding\b | lacking\b
+        | nobody\b | no[ -]one\b | (?:any|every)thing\sbut\b | all\sbut\b
+        | other\sthan\b | rather\sthan\b | instead\sof\b | \w+n['\u2019]t\b
+        | no\s(?!smoking|parking|entry|trespassing|man['\u2019]s)[^\W\d]
+    ) | (?:^|\s)[-!][^\W\d]""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# Writing in a picture negates nothing of what it shows.
+_WRITING = re.compile(r'["“].*["”]|.*\b(?:signs?|posters?|banner|sticker|label|says|saying|reads)\b.*', re.IGNORECASE)
+
+
+def negation_hint(text: str) -> Hint | None:
+    """The hint for an English text that reads like a negation; None for others."""
+    if not _NEGATION.search(_WRITING.sub(" ", text)):
+        return None
+    return Hint(
+        kind="negation",
+        text="a search also finds what stands behind a negation: describe what the picture shows instead",
+    )
+
+
+def filter_hints(where: Filter, info: CollectionInfo, is_empty: Callable[[FieldPath], bool]) -> Iterator[Hint]:
+    """Why a filter finds nothing, as far as its fields tell.
+
+    Args:
+        where: the filter.
+        info: of the generation.
+        is_empty: whether no image has a value in a field.
+    """
+    names = {field_path(name): name for name in (*info.indexed, *PAYLOAD_FIELDS)}
+    conditions: dict[FieldPath, list[Condition]] = {}
+    for condition in conditions_of(where):
+        conditions.setdefault(condition.field, []).append(condition)
+    for path, compared in conditions.items():
+        name = names.get(path, ".".join(path[1:]))
+        holds, fits = _TYPES[info.indexed.get(name, "keyword")]
+        if is_empty(path):
+            others = {other.lower(): other for other in sorted(names.values()) if other != name}
+            close = [others[found] for found in difflib.get_close_matches(name.lower(), others, 1)]
+            advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(info.indexed)}"[:_LONGEST_LIST]
+            yield Hint(
+                kind="unknown-field",
+                text=f"no image has the field {name}: {advice}",
+                field=name,
+                nearest=close[0] if close else None,
+            )
+        elif name in info.indexed and not any(map(fits, compared)):
+            yield Hint(kind="other-type", text=f"the field {name} holds {holds}", field=name)
+
+
+def _is_number(condition: Condition) -> bool:
+    return isinstance(condition, NumberRange) or (isinstance(condition, Equals) and type(condition.value) is int)
+
+
+def _is_text(condition: Condition) -> bool:
+    return isinstance(condition, AnyOf) or (isinstance(condition, Equals) and isinstance(condition.value, str))
+
+
+# What fields of a type hold, and which conditions can be true of it.
+_TYPES: dict[str, tuple[str, Callable[[Condition], bool]]] = {
+    "keyword": ("text", _is_text),
+    "integer": ("numbers", _is_number),
+    "float": ("numbers", _is_number),
+    "bool": ("true or false", lambda c: isinstance(c, Equals) and isinstance(c.value, bool)),
+    "datetime": ("dates, such as 2024-05-31", lambda c: isinstance(c, DateRange)),
+    "geo": ("places, to be compared as location@48.86,2.35,5km", lambda c: isinstance(c, Near | Within)),
+}

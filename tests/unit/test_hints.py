@@ -1,0 +1,143 @@
+"""A question that cannot find what it means gets a hint, and others get none."""
+
+from __future__ import annotations
+
+import pytest
+
+from sceneseek.filters.words import filter_from_words
+from sceneseek.hints import filter_hints, negation_hint
+from sceneseek.store import CollectionInfo
+
+INFO = CollectionInfo(
+    "name",
+    "fingerprint",
+    4,
+    0,
+    (),
+    "2026-01-01",
+    indexed={
+        "format": "keyword",
+        "year": "integer",
+        "taken": "datetime",
+        "tags": "keyword",
+        "location": "geo",
+        "ok": "bool",
+        '"f.number"': "float",
+    },
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not a dog",
+        "a dog, not a cat",
+        "NOT a dog",
+        "a dog that is not on grass",
+        "a beach without people",
+        "without people",
+        "no people",
+        "a street with no cars",
+        "no dogs on the beach",
+        "anything but a dog",
+        "everything but cats",
+        "all but one of the chairs are red",
+        "everything except cats",
+        "animals excluding dogs",
+        "a room lacking furniture",
+        "nobody on the beach",
+        "a road with no one on it",
+        "no-one in the park",
+        "animals other than dogs",
+        "tea instead of coffee",
+        "cats rather than dogs",
+        "a man who isn't smiling",
+        "a dog that doesn\u2019t run",
+        "a man who never smiles",
+        "animals -dog",
+        "-dog",
+        "animals !dog",
+    ],
+)
+def test_a_text_that_reads_like_a_negation_gets_a_hint(text: str) -> None:
+    hint = negation_hint(text)
+    assert hint is not None
+    assert hint.kind == "negation"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a dog",
+        "a knot in a rope",
+        "a notebook and notes",
+        "a nothing",
+        "nothing but blue sky",
+        "forget-me-not flowers",
+        "a touch-me-not",
+        "not only cats but dogs",
+        "whether or not",
+        "a no smoking sign",
+        "no parking",
+        "no trespassing",
+        "no man's land",
+        "no. 5",
+        "No 10 Downing Street",
+        "do not enter sign",
+        "a sign that says do not enter",
+        'a wall with "do not disturb" on it',
+        "a “no dogs” poster",
+        "an exceptional view",
+        "without doubt a dog",
+        "without a doubt a dog",
+        "noon in the city",
+        "a piano",
+        "Neverland",
+        "a t-shirt",
+        "sea - sunset",
+        "-5 degrees",
+        "wow! great",
+        "snow",
+        "a car-free street",
+        "an other dog",
+        "другая собака",
+        "¿qué no?",
+    ],
+)
+def test_other_texts_get_none(text: str) -> None:
+    assert negation_hint(text) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["yaer>=1990"], ["no image has the field yaer: did you mean year?"]),
+        (["Year>=1990"], ["no image has the field Year: did you mean year?"]),
+        (["fnumber>2"], ['no image has the field fnumber: did you mean "f.number"?']),
+        (["formt=jpg"], ["no image has the field formt: did you mean format?"]),
+        (["zzz=1"], ["no image has the field zzz: there are format, year, taken, tags, location, ok, \"f.number\""]),
+        (["camera.make=Canon"], ["no image has the field camera.make: there are format, year"]),
+        (["yaer=1", "tgas=x"], ["did you mean year?", "did you mean tags?"]),
+        (['{"not": {"field": "yaer", "equals": 1}}'], ["did you mean year?"]),
+        (["year=1990"], []),
+        (['year="1990"'], ["the field year holds numbers"]),
+        (["year=old"], ["the field year holds numbers"]),
+        (["taken=31.5.2024"], ["the field taken holds dates, such as 2024-05-31"]),
+        (["taken=2024"], []),
+        (["tags>5"], ["the field tags holds text"]),
+        (["ok=yes"], ["the field ok holds true or false"]),
+        (["ok=true"], []),
+        (["location=Berlin"], ["the field location holds places"]),
+        (["location@52,13,1km"], []),
+        (["path^=animals"], []),
+        (["width>=100", "path=x"], []),
+    ],
+)  # fmt: skip
+def test_a_filter_that_cannot_hold_is_explained(words: list[str], expected: list[str]) -> None:
+    there = {("metadata", *name.strip('"').split(" ")) for name in INFO.indexed} | {("width",), ("path",), ("format",)}
+    where = filter_from_words(words)
+    assert where is not None
+    hints = list(filter_hints(where, INFO, lambda path: path not in there))
+    assert len(hints) == len(expected)
+    assert all(part in hint.text for part, hint in zip(expected, hints, strict=True))
