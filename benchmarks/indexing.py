@@ -22,7 +22,7 @@ from benchmarks.timing import cores, measure
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import ImageEncoder
 from sceneseek.errors import SourceError
-from sceneseek.picture import Pixels
+from sceneseek.preprocess import Pixels
 from sceneseek.store.edge import EdgeStore
 from sceneseek_indexer.build import BuildOptions, index_listing
 from sceneseek_indexer.load import Loaded, load

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as _Tokenizer
 
 from sceneseek.bundle import Bundle, TextInput
 from sceneseek.errors import BundleError
-from sceneseek.picture import Pixels
+from sceneseek.preprocess import Pixels
 from sceneseek.runtime import Device, open_session
 from sceneseek.vectors import Vectors
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sceneseek.containers import MAX_PIXELS
 from sceneseek.next_step import DEFAULT_BUNDLE, DEFAULT_INDEX
 
 _BUNDLE_VARIABLE, _INDEX_VARIABLE = "SCENESEEK_BUNDLE", "SCENESEEK_INDEX"
@@ -79,6 +80,15 @@ threads_option = click.option(
     envvar="SCENESEEK_THREADS",
     show_envvar=True,
     help="Threads within one run of a graph; 0 is one a core.",
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1, 2_000_000_000),
+    default=MAX_PIXELS,
+    show_default=True,
+    envvar="SCENESEEK_MAX_PIXELS",
+    show_envvar=True,
+    help="Refuse pictures that need more pixels decoded; decoding takes 8 to 16 bytes a pixel.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 aggregate_option = click.option(

@@ -1,39 +1,31 @@
-"""Pictures: hostile bytes to a whole first RGB(A) frame, and that to the pixel tensors of `image.onnx`. No torch.
+"""Pictures: hostile bytes to a whole, upright RGB(A) picture in sRGB. No numpy, no torch.
 
-`decode` accepts a list of formats, checks the number of pixels before any is allocated, decodes completely (a truncated
-file is an error, never a half-grey picture) and applies the EXIF orientation. A hint (`near`) lets JPEG decode at a
-fraction of its size. AVIF is among the formats if this Pillow was built with it, HEIC if the package `pillow-heif` is
-installed.
+`decode` accepts a list of formats, and bounds what a picture costs by what its header says, before it pays: pixels,
+sides, passes over the pixels, bytes of memory. It decodes completely (a truncated file is an error, never a half-grey
+picture), applies the EXIF orientation and the colour profile, and drops everything that is no pixel. A hint (`near`)
+lets JPEG decode at a fraction of its size. What a browser shows whole is whole: metadata that Pillow refuses is left
+out, a JPEG may lack its end, and an animation's blank frames are passed over.
 
-`prepare` is the one preprocessing of the export's check, the indexer and the server. Resizing is antialiased, as Pillow
-does it and as transformers' image processors do through Pillow: on the same pixels the result is theirs, to within one
-of 255 levels where it is cropped. What is cropped away is never computed, so a picture may be of any shape. The result
-is uint8: normalisation is inside the graph.
+AVIF is among the formats if this Pillow was built with it, HEIC if the package `pillow-heif` is installed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
 import io
-import math
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
+from sceneseek.colour import check_readable, to_srgb
+from sceneseek.containers import JPEG, MAX_PIXELS, PNG, JpegScans, bare_jpeg, bare_png, check_parts, jpeg_scans
 from sceneseek.errors import ImageError
-
-if TYPE_CHECKING:
-    # The command line knows the limit of pixels and the formats, and has no other use for numpy.
-    import numpy as np
-    import numpy.typing as npt
-
-    from sceneseek.bundle import Fit, ImageInput
 
 _ALWAYS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -49,7 +41,15 @@ _LACKING = {
     "HEIF": "HEIC needs the package pillow-heif: pip install 'sceneseek[heif]'",
 }
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-MAX_PIXELS = 64_000_000
+
+# Pillow's filters take some 32 bytes for each pixel of a side.
+MAX_SIDE = 65_535
+# How many times the largest picture's pixels a JPEG's decoder may go over, all scans together.
+_MAX_PASSES = 32
+# Bytes that decoding takes a pixel, the decoder's own and Pillow's together, as `benchmarks.hostile` measures them.
+_BYTES_A_PIXEL = {"AVIF": 12, "GIF": 14, "HEIF": 12, "WEBP": 16}
+BYTES_A_PIXEL = 8
+_MAX_BYTES_A_PIXEL = 16
 
 # Blocks that the C library gives back to the system at once, as it does from 32 MB. Smaller ones stay with the thread
 # that took them, so that a service which has met large pictures would hold one's memory for every thread of it.
@@ -59,21 +59,17 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 # What Pillow's decoders raise on bad input; anything else is a bug and must be seen.
 _DECODE_ERRORS = (OSError, SyntaxError, MemoryError, ValueError, NotImplementedError, OverflowError)
-# Rows that are converted at a time where a whole picture would take several times its size.
-_BAND = 256
 
-_RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-# How many pixels, of the coarser of source and result, the widest filter (Lanczos) reaches to either side.
-_REACH = 3
-
-Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+# Formats whose further frames belong to the same picture; those of a TIFF are other pages.
+_ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+_MAX_FRAMES = 100
+# Of 255 levels: a frame whose pixels differ by no more is blank.
+_BLANK = 8
+# Stands for a JPEG's missing end: if its pixels are all there, what follows them is never looked at.
+_NOISE = bytes(range(254, 0, -1)) * 4
 
 Admission = Callable[[int], object]
-"""Called with the number of pixels about to be decoded; decoding waits until it returns."""
+"""Called with the bytes that decoding is about to take; decoding waits until it returns."""
 
 
 @functools.cache
@@ -123,44 +119,30 @@ class Picture:
 def decode(
     data: bytes | BinaryIO, near: int = 0, max_pixels: int = MAX_PIXELS, admission: Admission | None = None
 ) -> Picture:
-    """Decode the first frame of an image file.
+    """Decode an image file.
 
     Args:
         data: the file's content, or the file itself, open at its beginning.
         near: pixels per side that suffice; a JPEG is then decoded at the smallest eighth of its size
             whose sides are not below it. 0 decodes at full size.
-        max_pixels: pictures of more pixels are refused before they are decoded. Pillow's decoders of GIF, WebP and
-            of TIFF in tiles have a limit of their own, 179 million by default.
-        admission: what bounds the pictures that are decoded at once.
+        max_pixels: what needs more pixels decoded is refused; a JPEG is decoded at a smaller fraction first.
+            Pillow's decoders of GIF, WebP and of TIFF in tiles have a limit of their own, 179 million by default.
+        admission: what bounds the memory of the pictures that are decoded at once.
 
     Raises:
-        ImageError: empty, not an image of a known format, too large, truncated or broken.
+        ImageError: empty, not an image of a known format, too large, truncated, broken, or of unknown levels.
     """
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     start = file.read(32)
     file.seek(0)
     if not start:
         raise ImageError("empty", "the file is empty")
+    decoding = _Decoding(start, near, max_pixels, admission)
     try:
-        with _open(file, start) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageError(
-                    "too-large",
-                    f"{width} x {height} is over {max_pixels / 1e6:.0f} million pixels",
-                    "raise the limit with --max-pixels",
-                )
-            # MPO is what some cameras write: a JPEG with further frames behind it.
-            image_format = "JPEG" if image.format == "MPO" else str(image.format)
-            if near and image_format == "JPEG":
-                image.draft("RGB", (near, near))
-            if admission is not None:
-                admission(image.width * image.height)
-            image.load()
-            exif = _exif(image)
-            if _upright(image):
-                width, height = height, width
-            return Picture(_to_rgb(image), width, height, image_format, exif)
+        try:
+            return decoding.decode(file)
+        except (UnidentifiedImageError, *_DECODE_ERRORS) as error:
+            return decoding.repaired(file, error)
     except UnidentifiedImageError:
         if lacking := _lacking_for(start):
             raise ImageError("no-plugin", lacking) from None
@@ -174,13 +156,136 @@ def decode(
         raise ImageError(reason, f"cannot be decoded ({str(error) or type(error).__name__})") from error
 
 
-def _open(file: BinaryIO, start: bytes) -> Image.Image:
+class _Decoding:
+    """One file's decoding, within its limits; see `decode`."""
+
+    def __init__(self, start: bytes, near: int, max_pixels: int, admission: Admission | None) -> None:
+        self._start, self._near, self._max_pixels, self._admission = start, near, max_pixels, admission
+
+    def decode(self, file: BinaryIO) -> Picture:
+        check_parts(file)
+        scans = jpeg_scans(file) if self._start.startswith(JPEG) else JpegScans(1, 0)
+        with _open(file, self._start) as image:
+            width, height = image.size
+            # MPO is what some cameras write: a JPEG with further frames behind it.
+            image_format = "JPEG" if image.format == "MPO" else str(image.format)
+            if image_format == "JPEG":
+                self._draft(image)
+            check_readable(image)
+            self._admit(image, (width, height), image_format, scans)
+            deep = any(";16" in str(tile) for tile in image.tile)
+            image.load()
+            if image_format in _ANIMATED:
+                self._pass_blank_frames(image)
+            exif = _exif(image)
+            if _upright(image):
+                width, height = height, width
+            pixels = to_srgb(image, deep)
+            pixels.info.clear()
+            return Picture(pixels, width, height, image_format, exif)
+
+    def repaired(self, file: BinaryIO, error: Exception) -> Picture:
+        """Decode what is left when the parts are left out or added that made the decoder fail with an error.
+
+        Raises:
+            Exception: the error, or another one that Pillow's decoders raise.
+        """
+        file.seek(0)
+        content = file.read() if self._start.startswith((PNG, JPEG)) else b""
+        if content.startswith(PNG):
+            return self.decode(io.BytesIO(bare_png(content)))
+        if content.startswith(JPEG) and "truncated" not in str(error):
+            return self.decode(io.BytesIO(bare_jpeg(content)))
+        # A picture without its end is whole if its pixels are the same whatever follows them.
+        digests = set()
+        for rest in (b"\xff\xd9", _NOISE + b"\xff\xd9") if content else ():
+            try:
+                picture = self.decode(io.BytesIO(content + rest))
+            except _DECODE_ERRORS:
+                raise error from None
+            digests.add(zlib.crc32(picture.pixels.tobytes()))
+        if len(digests) == 1:
+            return picture
+        raise error
+
+    def _draft(self, image: Image.Image) -> None:
+        """Choose the fraction of its size at which a JPEG is decoded."""
+        fraction = next((f for f in (1, 2, 4) if _pixels(image, f) <= self._max_pixels), 8)
+        if self._near or fraction > 1:
+            sides = (min(self._near or side, side // fraction) for side in image.size)
+            width, height = (max(1, side) for side in sides)
+            image.draft("RGB", (width, height))
+
+    def _admit(self, image: Image.Image, whole: tuple[int, int], image_format: str, scans: JpegScans) -> None:
+        """Refuse what would cost too much, and wait until there is memory for the rest."""
+        width, height = whole
+        if max(whole) > MAX_SIDE:
+            raise ImageError("too-large", f"{width} x {height} has a side of over {MAX_SIDE:,} pixels", "crop it")
+        pixels = image.width * image.height
+        taken = pixels * _BYTES_A_PIXEL.get(image_format, BYTES_A_PIXEL) + width * height * 2 * scans.held
+        if (
+            pixels > self._max_pixels
+            or width * height * scans.count > _MAX_PASSES * self._max_pixels
+            or taken > _MAX_BYTES_A_PIXEL * self._max_pixels
+        ):
+            over = f"{width} x {height} is over {self._max_pixels / 1e6:.0f} million pixels"
+            if image_format == "JPEG":
+                over += ", even as small as it can be decoded"
+            raise ImageError("too-large", over, "raise the limit with --max-pixels")
+        if self._admission is not None:
+            self._admission(taken)
+            self._admission = None  # a second try takes what the first one took
+
+    def _pass_blank_frames(self, image: Image.Image) -> None:
+        """Go to the first frame that is not blank, if that is among the first ones."""
+        whole = image.size
+        most = min(_MAX_FRAMES, self._max_pixels // (image.width * image.height))
+        frame = 0
+        try:
+            while _is_blank(image) and frame < most:
+                frame += 1
+                image.seek(frame)
+                if image.size != whole:
+                    raise EOFError
+                image.load()
+        except (EOFError, *_DECODE_ERRORS):
+            image.seek(0)
+            image.load()
+
+
+def _pixels(image: Image.Image, fraction: int) -> int:
+    return -(-image.width // fraction) * -(-image.height // fraction)
+
+
+def _is_blank(image: Image.Image) -> bool:
+    """Whether a frame is of one colour, or all transparent."""
+    shown = image.convert("RGBA") if image.mode == "P" else image
+    extrema = [channel.getextrema() for channel in shown.split()]
+    if shown.mode.endswith("A") and extrema[-1][1] == 0:
+        return True
+    return all(high - low <= _BLANK for low, high in extrema)  # type: ignore[operator]  # numbers, of one channel
+
+
+def reduced(picture: Picture, near: int) -> Picture:
+    """The picture with as few pixels as suffice, as JPEG decodes by itself.
+
+    Args:
+        picture: whole.
+        near: pixels that the shorter side keeps at least; the longer one of a slim picture keeps eight times as many.
+    """
+    sides = picture.pixels.size
+    width, height = (max(1, min(sides) // near, side // (8 * near)) for side in sides)
+    return picture if width == height == 1 else replace(picture, pixels=picture.pixels.reduce((width, height)))
+
+
+def _open(file: BinaryIO, start: bytes) -> ImageFile.ImageFile:
     """The image that a file holds, with its size known and no pixel decoded.
 
     Not `PIL.Image.open`, whose own limit of pixels is one for the whole process and below what `max_pixels` may be.
 
     Raises:
         UnidentifiedImageError: no known format.
+        ImageError: a known format, with pixels of a kind that Pillow does not read.
     """
     Image.init()
     for name in formats():
@@ -190,8 +295,12 @@ def _open(file: BinaryIO, start: bytes) -> Image.Image:
             continue
         file.seek(0)
         # A format whose first bytes fit may still refuse the rest; the next one is tried then, as Pillow does.
-        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+        try:
             return factory(file, "")
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            if str(error).startswith(("cannot handle", "unknown pixel mode", "unknown data organization")):
+                what = f"a {name} file with pixels of a kind that cannot be decoded here ({error})"
+                raise ImageError("unsupported", what, "save it as a PNG with 8 bits") from error
     raise UnidentifiedImageError
 
 
@@ -222,115 +331,3 @@ def _upright(image: Image.Image) -> bool:
     except _DECODE_ERRORS:
         return False
     return turned
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB, or RGBA if a pixel is not opaque; 16-bit grey keeps its range instead of clipping to white."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _grey_to_rgb(image)
-    if image.has_transparency_data:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        opaque = rgba.getchannel("A").getextrema()[0] == 255
-        return rgba.convert("RGB") if opaque else rgba.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _grey_to_rgb(image: Image.Image) -> Image.Image:
-    """Deep grey to RGB, in bands: as floating-point numbers a whole picture would take three times its size."""
-    bands = [(0, y, image.width, min(y + _BAND, image.height)) for y in range(0, image.height, _BAND)]
-    extrema = [image.crop(band).convert("F").getextrema() for band in bands]
-    if not all(isinstance(low, float) and isinstance(high, float) for low, high in extrema):
-        raise ImageError("broken", "its grey levels cannot be read")
-    high = max(float(high) for _, high in extrema)  # type: ignore[arg-type]  # a number each, as was just seen
-    top = 65535.0 if high > 255 else 255.0 if high > 1 else 1.0
-    rgb = Image.new("RGB", image.size)
-    for band in bands:
-        grey = image.crop(band).convert("F").point(lambda level: level * (255.0 / top))
-        rgb.paste(grey.convert("L").convert("RGB"), band[:2])
-    return rgb
-
-
-def prepare(picture: Picture, inputs: tuple[ImageInput, ...]) -> tuple[Pixels, ...]:
-    """One uint8 (height, width, 3) array an image input, in the inputs' order."""
-    return tuple(_prepare_one(picture, spec) for spec in inputs)
-
-
-def enough_pixels(inputs: tuple[ImageInput, ...]) -> int:
-    """Pixels per side from which decoding larger changes nothing one could see: twice the largest resized side."""
-    return 2 * max(max(spec.height, spec.width, spec.shortest_edge or 0) for spec in inputs)
-
-
-def _prepare_one(picture: Picture, spec: ImageInput) -> Pixels:
-    import numpy as np  # noqa: PLC0415 - see above
-
-    image, fit = picture.pixels, spec.fit
-    if image.mode == "RGBA":
-        fit = spec.fit_transparent
-        image = on_background(image, spec.background)
-    if fit == "crop" and spec.shortest_edge is not None:
-        fitted = _centre_of_resized(image, (picture.width, picture.height), spec, spec.shortest_edge)
-    else:
-        fitted = _fitted(image, fit, spec)
-    return np.asarray(fitted, dtype=np.uint8)
-
-
-def on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """RGBA on a colour, in bands: a large picture would else be in memory three times."""
-    canvas = Image.new("RGB", image.size)
-    for top in range(0, image.height, _BAND):
-        part = image.crop((0, top, image.width, min(top + _BAND, image.height)))
-        band = Image.new("RGBA", part.size, (*background, 255))
-        band.alpha_composite(part)
-        canvas.paste(band.convert("RGB"), (0, top))
-    return canvas
-
-
-def _fitted(image: Image.Image, fit: Fit, spec: ImageInput) -> Image.Image:
-    size, resampling = (spec.width, spec.height), _RESAMPLING[spec.interpolation]
-    if fit == "squash" or image.width * spec.height == image.height * spec.width:
-        return image.resize(size, resampling)
-    if fit == "letterbox":
-        scale = min(spec.width / image.width, spec.height / image.height)
-        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        canvas = Image.new("RGB", size, spec.background)
-        corner = ((spec.width - inner[0]) // 2, (spec.height - inner[1]) // 2)
-        canvas.paste(image.resize(inner, resampling), corner)
-        return canvas
-    return ImageOps.fit(image, size, resampling)
-
-
-def _centre_of_resized(image: Image.Image, whole: tuple[int, int], spec: ImageInput, edge: int) -> Image.Image:
-    """The centre of the picture resized to this shortest edge; `whole` is the size that its ratio is taken from."""
-    short, long = min(whole), max(whole)
-    other = int(edge * long / short)
-    resized = (edge, other) if whole[0] <= whole[1] else (other, edge)
-    x, y = (_span(*sides) for sides in zip(image.size, resized, (spec.width, spec.height), strict=True))
-    filtering = _RESAMPLING[spec.interpolation]
-    # Not `crop`, which has Pillow's limit of pixels.
-    part = Image.new(image.mode, (x.last - x.first, y.last - y.first))
-    part.paste(image, (-x.first, -y.first))
-    # Along the rows first and rounded between, as Pillow resizes a whole picture; of a part it might choose otherwise.
-    narrow = part.resize((spec.width, part.height), filtering, (x.start, 0, x.end, part.height))
-    return narrow.resize((spec.width, spec.height), filtering, (0, y.start, spec.width, y.end))
-
-
-class _Span(NamedTuple):
-    """Along one axis: the source pixels that count, first to last, and what is resized, counted from the first."""
-
-    first: int
-    last: int
-    start: float
-    end: float
-
-
-def _span(source: int, resized: int, wanted: int) -> _Span:
-    """Where the middle `wanted` of `resized` pixels come from, of `source` pixels.
-
-    Pillow takes a box of single precision, so the source is cut first: its numbers then stay small.
-    """
-    scale = source / resized
-    corner = (resized - wanted) // 2
-    start, end = corner * scale, (corner + wanted) * scale
-    reach = _REACH * max(scale, 1.0) + 1
-    first, last = max(0, math.floor(start - reach)), min(source, math.ceil(end + reach))
-    return _Span(first, last, start - first, min(end, source) - first)

@@ -19,7 +19,7 @@ from cachetools import LRUCache
 from sceneseek.batching import Batcher, Batching, NullObserver, Observer, Work
 from sceneseek.encoders import ImageEncoder, TextEncoder, TowerTokens, together, truncated
 from sceneseek.models import Models
-from sceneseek.picture import Pixels
+from sceneseek.preprocess import Pixels
 from sceneseek.vectors import Floats, Vectors
 
 Item = TypeVar("Item")

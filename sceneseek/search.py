@@ -17,7 +17,8 @@ from sceneseek.filters.conditions import FieldPath, HasValue
 from sceneseek.hints import filter_hints, negation_hint
 from sceneseek.models import ModelRegistry, Models
 from sceneseek.payload import similar_images
-from sceneseek.picture import Picture, prepare
+from sceneseek.picture import Picture
+from sceneseek.preprocess import prepare
 from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.request import MAX_SHORTLIST, checked_query
 from sceneseek.reranker import Ranked, Ranking, leading, matches

@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from sceneseek.errors import ImageError, KeyRefused, SourceError, one_line
-from sceneseek.options import bundle_option, device_option, index_option, json_option, threads_option
+from sceneseek.options import bundle_option, device_option, index_option, json_option, max_pixels_option, threads_option
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, MAX_K, MAX_SHORTLIST
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from sceneseek.runtime import Device
 
 KEY_VARIABLE = "SCENESEEK_API_KEY"
-_OF_AN_INDEX_HERE = {"bundle": "--bundle", "index_url": "--index", "device": "--device", "threads": "--threads"}
+_OF_AN_INDEX_HERE = {
+    "bundle": "--bundle",
+    "index_url": "--index",
+    "device": "--device",
+    "threads": "--threads",
+    "max_pixels": "--max-pixels",
+}
 _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
 
 
@@ -86,6 +92,7 @@ _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
 @index_option
 @device_option
 @threads_option
+@max_pixels_option
 @json_option
 def search(  # noqa: PLR0913, PLR0917 - one argument an option
     query: str | None,
@@ -106,6 +113,7 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     index_url: str,
     device: Device,
     threads: int,
+    max_pixels: int,
     as_json: bool,
 ) -> None:
     """Print the images that match QUERY best: rank, score, path; by similarity instead of score with --image."""
@@ -137,7 +145,7 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     if url is not None:
         answers = _answers_of_service(asked, picture, url, key_file, timeout)
     else:
-        answers = _answers_of_index(asked, picture, bundle, index_url, device, threads)
+        answers = _answers_of_index(asked, picture, bundle, index_url, device, threads, max_pixels)
     for number, answer in enumerate(answers):
         if as_json:
             click.echo(to_json(answer, indent=2 if queries is None else None))
@@ -187,12 +195,19 @@ def _refuse(options: dict[str, str], has_url: bool) -> None:
 
 
 def _answers_of_index(
-    asked: Sequence[Query], picture: Path | None, bundle_directory: Path, index_url: str, device: Device, threads: int
+    asked: Sequence[Query],
+    picture: Path | None,
+    bundle_directory: Path,
+    index_url: str,
+    device: Device,
+    threads: int,
+    max_pixels: int,
 ) -> Iterator[Answer]:
     """The answers of an index that is opened here."""
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.client.client import content_of  # noqa: PLC0415
-    from sceneseek.picture import decode, enough_pixels  # noqa: PLC0415
+    from sceneseek.picture import decode  # noqa: PLC0415
+    from sceneseek.preprocess import enough_pixels  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
@@ -200,7 +215,7 @@ def _answers_of_index(
     decoded = None
     if picture is not None:
         try:
-            decoded = decode(content_of(picture), enough_pixels(bundle.manifest.image_inputs))
+            decoded = decode(content_of(picture), enough_pixels(bundle.manifest.image_inputs), max_pixels)
         except ImageError as error:
             raise ImageError(error.reason, f"{picture}: {error.what}", error.hint) from error
     pipeline = Search(bundle, open_store(index_url, searching=True), device, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,46 @@ def scenery(seed: int, width: int = 320, height: int = 240) -> Image.Image:
         centre, reach = (width * x // 256, height * y // 256), 8 + radius // 6
         draw.ellipse((centre[0] - reach, centre[1] - reach, centre[0] + reach, centre[1] + reach), tuple(colour))
     return image
+
+
+# Primaries as red, green, blue (x, y), and the exponent of the curve, 0 for that of sRGB; all are lit by D65.
+_SPACES: dict[str, tuple[tuple[tuple[float, float], ...] | None, float]] = {
+    "sRGB": (((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)), 0.0),
+    "Display P3": (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), 0.0),
+    "Adobe RGB": (((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)), 563 / 256),
+    "grey of gamma 1": (None, 1.0),
+}
+_D65, _D50 = np.array([0.9505, 1.0, 1.089]), np.array([0.9642, 1.0, 0.8249])
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+
+
+def icc_profile(name: str) -> bytes:
+    """The colour profile of a space, by the ICC's specification: primaries adapted to D50, and a curve."""
+    primaries, gamma = _SPACES[name]
+    if not gamma:
+        numbers = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+        curve = b"para\0\0\0\0\0\3\0\0" + b"".join(_fixed(number) for number in numbers)
+    else:
+        curve = b"para\0\0\0\0\0\0\0\0" + _fixed(gamma)
+    tags = {b"wtpt": b"XYZ \0\0\0\0" + b"".join(map(_fixed, _D50))}
+    if primaries is None:
+        tags[b"kTRC"] = curve
+    else:
+        columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in primaries]).T
+        columns = columns * np.linalg.solve(columns, _D65)
+        adapt = np.linalg.inv(_BRADFORD) @ np.diag(_BRADFORD @ _D50 / (_BRADFORD @ _D65)) @ _BRADFORD
+        for letter, column in zip(b"rgb", (adapt @ columns).T, strict=True):
+            tags[bytes([letter]) + b"XYZ"] = b"XYZ \0\0\0\0" + b"".join(map(_fixed, column))
+            tags[bytes([letter]) + b"TRC"] = curve
+    table, body, at = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for tag, value in tags.items():
+        table += struct.pack(">4sII", tag, at + len(body), len(value))
+        body += value.ljust(-(-len(value) // 4) * 4, b"\0")
+    space = b"GRAY" if primaries is None else b"RGB "
+    names = b"mntr" + space + b"XYZ " + bytes(12) + b"acsp"
+    head = struct.pack(">I4sI", at + len(body), bytes(4), 0x04300000) + names
+    return head.ljust(68, b"\0") + b"".join(map(_fixed, _D50)) + bytes(48) + table + body
+
+
+def _fixed(number: float) -> bytes:
+    return struct.pack(">i", round(number * 65536))

@@ -68,13 +68,13 @@ def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2
 def tiff(width: int, height: int, next_ifd: int = 0, first_ifd: int = 8, strip_at: int = 8) -> bytes:
     """A TIFF of one directory that says anything."""
     tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, strip_at), (278, height), (279, width)]
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    return (
-        struct.pack("<2sHI", b"II", 42, first_ifd)
-        + struct.pack("<H", len(tags))
-        + entries
-        + struct.pack("<I", next_ifd)
-    )
+    return tiff_of([(tag, 1, value) for tag, value in tags], next_ifd, first_ifd)
+
+
+def tiff_of(tags: list[tuple[int, int, int]], next_ifd: int = 0, first_ifd: int = 8) -> bytes:
+    """A TIFF of one directory of these tags, each with its count and its value or offset."""
+    entries = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags)
+    return struct.pack("<2sHIH", b"II", 42, first_ifd, len(tags)) + entries + struct.pack("<I", next_ifd)
 
 
 def _truncated(put: Put) -> None:
@@ -171,11 +171,30 @@ def _bombs(put: Put) -> None:
     vp8x = b"VP8X" + struct.pack("<I", 10) + bytes(4) + (16_382).to_bytes(3, "little") * 2
     put("bomb/pixels.webp", b"RIFF" + struct.pack("<I", 4 + len(vp8x)) + b"WEBP" + vp8x, "too-large")
     text = chunk(b"zTXt", b"comment\0\0" + zlib.compress(bytes(80 * _MEGAPIXEL)))
-    put("bomb/text.png", png(30, 30, text, chunk(b"IDAT", zlib.compress(bytes(30 * 91)))), "broken")
+    put("bomb/text.png", png(30, 30, text, chunk(b"IDAT", zlib.compress(bytes(30 * 91)))), None)
     texts = [chunk(b"zTXt", b"c%d\0\0" % i + zlib.compress(bytes(_MEGAPIXEL))) for i in range(80)]
-    put("bomb/many texts.png", png(30, 30, *texts, chunk(b"IDAT", zlib.compress(bytes(30 * 91)))), "broken")
+    put("bomb/many texts.png", png(30, 30, *texts, chunk(b"IDAT", zlib.compress(bytes(30 * 91)))), None)
     profile = chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(80 * _MEGAPIXEL)))
-    put("bomb/profile.png", png(30, 30, profile, chunk(b"IDAT", zlib.compress(bytes(30 * 91)))), "broken")
+    put("bomb/profile.png", png(30, 30, profile, chunk(b"IDAT", zlib.compress(bytes(30 * 91)))), None)
+    row = chunk(b"IDAT", zlib.compress(bytes(64 * _MEGAPIXEL + 1)))
+    put("bomb/wide.png", png(64 * _MEGAPIXEL, 1, row, colour=0), "too-large")
+    column = chunk(b"IDAT", zlib.compress(bytes(128 * _MEGAPIXEL)))
+    put("bomb/high.png", png(1, 64 * _MEGAPIXEL, column, colour=0), "too-large")
+    put("bomb/chunks.png", png(30, 30, *[chunk(b"abCd", b"")] * 600_000), "too-large")
+    whole = encoded(picture(), "JPEG")
+    put("bomb/comments.jpg", whole[:2] + b"\xff\xfe\0\3x" * 100_000 + whole[2:], "too-large")
+    scans = encoded(Image.new("L", (8_000, 7_990)), "JPEG", progressive=True)
+    last = scans.rindex(b"\xff\xda")
+    put("bomb/scans.jpg", scans[:last] + scans[last:-2] * 2_000 + b"\xff\xd9", "too-large")
+    put(
+        "bomb/held.jpg",
+        scans.replace(struct.pack(">HH", 7_990, 8_000), struct.pack(">HH", 65_000, 65_000)),
+        "too-large",
+    )
+    strips = [(256, 1, 30), (257, 1, 30), (258, 1, 8), (259, 1, 1), (262, 1, 1), (273, 300_000, 8), (278, 1, 1)]
+    put("bomb/strips.tiff", tiff_of(strips) + bytes(1_200_000), "too-large")
+    tile = [(256, 1, 64), (257, 1, 64), (258, 1, 8), (259, 1, 8), (262, 1, 1), (322, 1, 40_000), (323, 1, 40_000)]
+    put("bomb/tile.tiff", tiff_of([*tile, (324, 1, 8), (325, 1, 8)]), "too-large")
 
 
 def _odd_pictures(put: Put) -> None:
@@ -202,6 +221,11 @@ def _odd_pictures(put: Put) -> None:
 
 def _large_pictures(put: Put) -> None:
     put("large/panorama.jpg", encoded(Image.new("RGB", (20_000, 1_500), "navy"), "JPEG"), None)
+    huge = Image.new("L", (10_000, 9_000), 90)
+    put("large/over the limit.jpg", encoded(huge, "JPEG"), None)
+    put("large/over the limit.png", encoded(huge, "PNG", compress_level=1), "too-large")
+    put("large/over the limit, progressive.jpg", encoded(huge, "JPEG", progressive=True), None)
+    put("large/strip.png", encoded(Image.new("RGB", (65_535, 300), "navy"), "PNG"), None)
     put("large/thread.png", encoded(Image.new("RGB", (1, 20_000), "red"), "PNG"), None)
     clear = Image.new("RGBA", (8_000, 7_900), (200, 30, 30, 128))
     put("large/clear.png", encoded(clear, "PNG", compress_level=1), None)

@@ -22,7 +22,8 @@ from PIL import Image, ImageDraw
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import ImageEncoder, TextEncoder, with_article
 from sceneseek.errors import ExportError, ImageError
-from sceneseek.picture import Picture, Pixels, decode, enough_pixels, extensions, prepare
+from sceneseek.picture import Picture, decode, extensions
+from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.reranker import Reranker
 from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_export.alignment import Alignment

@@ -43,7 +43,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from sceneseek.bundle import Precision
 from sceneseek.captions import read_captions, read_split
 from sceneseek.errors import ExportError, ImageError
-from sceneseek.picture import Pixels, decode, enough_pixels, extensions, prepare
+from sceneseek.picture import decode, extensions
+from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.sample_queries import QUERIES
 from sceneseek_evaluation.pairs import searchable
 from sceneseek_export.accuracy_loss import AccuracyData

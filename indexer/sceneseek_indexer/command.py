@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sceneseek.next_step import missing_index_hint
-from sceneseek.options import bundle_option, device_option, index_option, json_option
-from sceneseek.picture import MAX_PIXELS
+from sceneseek.options import bundle_option, device_option, index_option, json_option, max_pixels_option
+from sceneseek_indexer.walk import Patterns
 
 if TYPE_CHECKING:
     from sceneseek_indexer.move import MoveReport
@@ -95,13 +95,7 @@ _BUILD_OPTIONS = [
     click.option(
         "--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="Images in one run of the graph."
     ),
-    click.option(
-        "--max-pixels",
-        type=click.IntRange(1, 2_000_000_000),
-        default=MAX_PIXELS,
-        show_default=True,
-        help="Skip pictures of more pixels; decoding takes about 8 bytes a pixel.",
-    ),
+    max_pixels_option,
     click.option(
         "--max-skipped",
         type=click.FloatRange(0, 1),
@@ -282,7 +276,6 @@ def _options(
 ) -> BuildOptions:
     from sceneseek_indexer.options import BuildOptions  # noqa: PLC0415 - as above
     from sceneseek_indexer.photo_facts import FIELDS  # noqa: PLC0415 - as above
-    from sceneseek_indexer.walk import Patterns  # noqa: PLC0415
 
     read = frozenset() if exif == "none" else frozenset(FIELDS) - ({"location"} if exif == "no-location" else set())
     return BuildOptions(patterns=Patterns(include, exclude), wait=not no_wait, exif=read, **choices)

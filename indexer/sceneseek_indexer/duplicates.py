@@ -29,7 +29,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sceneseek.picture import Picture, on_background
+from sceneseek.colour import on_background
+from sceneseek.picture import Picture
 from sceneseek.store import Collection
 from sceneseek.vectors import Floats
 from sceneseek_indexer.pipeline import batched

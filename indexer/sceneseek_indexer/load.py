@@ -20,15 +20,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from sceneseek.bundle import ImageInput
+from sceneseek.containers import MAX_PIXELS
 from sceneseek.errors import ImageError
-from sceneseek.picture import MAX_PIXELS, Pixels, decode, enough_pixels, prepare
+from sceneseek.picture import BYTES_A_PIXEL, decode
+from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek_indexer.duplicates import fingerprint
 from sceneseek_indexer.photo_facts import FIELDS, read_exif
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
 
 
 class MemoryBudget:
-    """MemoryBudget for so many bytes at once. A taker of more than all of it gets in alone.
+    """A budget of so many bytes at once. A taker of more than all of it gets in alone.
 
     Args:
         units: all of it, in bytes.
@@ -69,11 +71,9 @@ def _trim() -> Callable[[int], object]:
 
 MAX_BYTES = 256_000_000
 
-# Decoding takes up to 8 bytes a pixel. Some decoders also read a file as a whole, and twice; one as long as this gets
-# all of the room before it is opened.
-_A_PIXEL = 8
+# Some decoders also read a file as a whole, and twice; one as long as this gets all of the budget before it is opened.
 _LONG = 16_000_000
-_BUDGET = MemoryBudget(_A_PIXEL * MAX_PIXELS, much=_LONG)
+_BUDGET = MemoryBudget(BYTES_A_PIXEL * MAX_PIXELS, much=_LONG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +116,9 @@ def _load(
 ) -> Loaded | Skipped:
     start = time.perf_counter()
 
-    def admission(pixels: int) -> None:
+    def admission(taken: int) -> None:
         if file.bytes <= _LONG:
-            held.enter_context(_BUDGET.take(_A_PIXEL * pixels))
+            held.enter_context(_BUDGET.take(taken))
 
     try:
         with _opened(file) as content:

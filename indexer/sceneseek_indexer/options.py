@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sceneseek.picture import MAX_PIXELS
+from sceneseek.containers import MAX_PIXELS
 from sceneseek.runtime import Device
 from sceneseek_indexer.photo_facts import FIELDS
 from sceneseek_indexer.walk import Patterns
@@ -19,7 +19,7 @@ class BuildOptions:
         device: where the image graph runs.
         workers: threads that load and threads that encode; 0 is one a core.
         batch: images in one run of the graph.
-        max_pixels: larger pictures are skipped.
+        max_pixels: pictures that need more pixels decoded are skipped.
         max_skipped: share of the image files that may be skipped before the run fails; up to 100 always may.
         patterns: which files are wanted.
         prune: remove images whose files are gone.

@@ -11,7 +11,7 @@ import click
 
 from sceneseek.errors import InvalidRequest
 from sceneseek.logs import in_json
-from sceneseek.options import bundle_option, device_option, index_option, threads_option
+from sceneseek.options import bundle_option, device_option, index_option, max_pixels_option, threads_option
 from sceneseek_server.access.keys import add_key, new_key, read_keys, remove_key
 from sceneseek_server.access.origins import checked_origin
 from sceneseek_server.access.rates import parsed_rate
@@ -183,6 +183,7 @@ feedback_option = click.option(
     show_envvar=True,
     help="Whether answers may contain paths and names of files.",
 )
+@max_pixels_option
 @click.option(
     "--max-upload",
     type=click.IntRange(1, 1_000),
@@ -213,6 +214,7 @@ def serve(
     cors_origins: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     show_paths: bool,
+    max_pixels: int,
     max_upload: int,
 ) -> None:
     """Answer searches over HTTP, with a page for people at /."""
@@ -242,6 +244,7 @@ def serve(
             bound_to=host,
             show_paths=show_paths,
             max_upload=max_upload * MEGABYTE,
+            max_pixels=max_pixels,
         ),
     )
     # A log collector gets it as a line of the log.

@@ -21,6 +21,7 @@ from uuid import UUID
 from cachetools import LRUCache
 from PIL import Image
 
+from sceneseek.containers import MAX_PIXELS
 from sceneseek.errors import NoSuchImage, NotFound, one_line
 from sceneseek.payload import source_file
 from sceneseek.picture import decode
@@ -110,13 +111,13 @@ def _tag(path: Path, payload: dict[str, Any]) -> str:
     return f"{digest}-{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def draw_thumbnail(data: bytes) -> bytes:
+def draw_thumbnail(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
     """A JPEG of at most `THUMBNAIL_SIDE` pixels a side, never enlarged; transparent parts lie on white.
 
     Raises:
-        ImageError: the data is not a whole picture.
+        ImageError: the data is not a whole picture, or more than `max_pixels` would be decoded.
     """
-    pixels = decode(data, near=THUMBNAIL_SIDE).pixels
+    pixels = decode(data, THUMBNAIL_SIDE, max_pixels).pixels
     pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC)
     if pixels.mode == "RGBA":
         canvas = Image.new("RGBA", pixels.size, "white")
@@ -131,6 +132,7 @@ class Thumbnails:
     """A cache of thumbnails that drops the least recently used. Thread-safe.
 
     Args:
+        max_pixels: see `sceneseek.picture.decode`.
         max_bytes: the most that it may hold.
         at_once: how many may be drawn at the same time; a picture of many pixels takes hundreds of
             megabytes while it is decoded.
@@ -138,8 +140,13 @@ class Thumbnails:
     """
 
     def __init__(
-        self, max_bytes: int = 32 * 2**20, at_once: int = 2, on_sent: Callable[[bool], object] = lambda _drawn: None
+        self,
+        max_pixels: int = MAX_PIXELS,
+        max_bytes: int = 32 * 2**20,
+        at_once: int = 2,
+        on_sent: Callable[[bool], object] = lambda _drawn: None,
     ) -> None:
+        self._max_pixels = max_pixels
         self._on_sent = on_sent
         self._cache: LRUCache[str, bytes] = LRUCache(max_bytes, getsizeof=len)
         self._lock = threading.Lock()
@@ -161,7 +168,7 @@ class Thumbnails:
         drawn = thumbnail is None
         if thumbnail is None:
             with self._drawing:
-                thumbnail = draw_thumbnail(read())
+                thumbnail = draw_thumbnail(read(), self._max_pixels)
             with self._lock:
                 self._cache[tag] = thumbnail
         self._on_sent(drawn)

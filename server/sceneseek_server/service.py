@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sceneseek.containers import MAX_PIXELS
 from sceneseek.errors import FeedbackUnavailable
 from sceneseek_server.feedback import FeedbackStore, feedback_path
 
@@ -31,6 +32,7 @@ class AccessSettings:
         bound_to: the name or address that it listens at.
         show_paths: whether answers may contain paths and names of files.
         max_upload: the most bytes of an uploaded image.
+        max_pixels: see `sceneseek.picture.decode`; of uploads and of the files that thumbnails are drawn of.
     """
 
     api_keys: Path | None = None
@@ -41,6 +43,7 @@ class AccessSettings:
     bound_to: str = ""
     show_paths: bool = False
     max_upload: int = 16 * 10**6
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)

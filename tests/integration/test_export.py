@@ -14,7 +14,8 @@ import sceneseek_export.bundle
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError, ExportError
-from sceneseek.picture import Picture, prepare
+from sceneseek.picture import Picture
+from sceneseek.preprocess import prepare
 from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store

@@ -15,7 +15,8 @@ from sceneseek.batching import Batching
 from sceneseek.bundle import Bundle, Manifest
 from sceneseek.encoders import alike
 from sceneseek.models import Models
-from sceneseek.picture import Pixels, decode, prepare
+from sceneseek.picture import decode
+from sceneseek.preprocess import Pixels, prepare
 from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.vectors import Vectors
 

@@ -20,7 +20,7 @@ from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek_indexer.build import index_folder
 from sceneseek_server.app import DEFAULT_ACCESS, create_app
-from sceneseek_server.image_files import THUMBNAIL_SIDE, Thumbnails, draw_thumbnail
+from sceneseek_server.image_files import THUMBNAIL_SIDE, draw_thumbnail
 from sceneseek_server.service import AccessSettings
 
 
@@ -234,25 +234,3 @@ def test_names_with_line_breaks_emoji_and_bytes_that_are_no_text_are_served(
     for name in names:
         assert fetch(client, address(name)).data == (folder / name).read_bytes()
         assert fetch(client, address(name, thumbnail=True)).status_code == 200
-
-
-def test_a_thumbnail_is_drawn_once_and_the_cache_is_bounded() -> None:
-    out = io.BytesIO()
-    Image.new("RGB", (50, 50)).save(out, "PNG")
-    reads: list[str] = []
-
-    def read(tag: str) -> Callable[[], bytes]:
-        def reading() -> bytes:
-            reads.append(tag)
-            return out.getvalue()
-
-        return reading
-
-    size = len(draw_thumbnail(out.getvalue()))
-    thumbnails = Thumbnails(max_bytes=2 * size)
-    for tag in "aabab":
-        thumbnails.get(tag, read(tag))
-    assert reads == ["a", "b"]
-    for tag in "cba":  # c puts out a, the longest unused; then a puts out c
-        thumbnails.get(tag, read(tag))
-    assert reads == ["a", "b", "c", "a"]

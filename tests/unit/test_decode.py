@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import subprocess
 import sys
@@ -18,15 +17,12 @@ from PIL import Image
 
 from sceneseek.bundle import ImageInput
 from sceneseek.errors import ImageError
-from sceneseek.picture import decode, extensions, formats, lacking_plugins, prepare
+from sceneseek.picture import decode, extensions, formats, lacking_plugins
+from sceneseek.preprocess import prepare
+from tests.drawing import icc_profile
+from tests.hostile import chunk, encoded, png
 
 Noise = Callable[[int, int], Image.Image]
-
-
-def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    image.save(out, image_format, **options)
-    return out.getvalue()
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
@@ -57,18 +53,15 @@ def test_a_format_outside_the_allowlist_is_refused(noise: Noise) -> None:
 
 
 def test_a_bomb_is_refused_by_its_header_before_its_pixels_are_decoded() -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    bomb = (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
-        + chunk(b"IEND", b"")
-    )
     with pytest.raises(ImageError, match="60000 x 60000") as caught:
-        decode(bomb)
+        decode(png(60_000, 60_000, chunk(b"IDAT", zlib.compress(bytes(1000)))))
+    assert caught.value.reason == "too-large"
+
+
+@pytest.mark.parametrize("size", [(65_536, 1), (1, 65_536), (3_000_000, 2)])
+def test_a_side_that_only_a_bomb_has_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match="side of over 65,535") as caught:
+        decode(encoded(Image.new("1", size), "PNG"))
     assert caught.value.reason == "too-large"
 
 
@@ -100,6 +93,42 @@ def test_the_pixel_ceiling_is_the_callers(noise: Noise) -> None:
         decode(data, max_pixels=9_999)
 
 
+@pytest.mark.parametrize(
+    ("max_pixels", "near", "size"),
+    [
+        (1_000_000, 0, (1000, 800)),
+        (500_000, 0, (500, 400)),
+        (500_000, 300, (500, 400)),
+        (50_000, 300, (250, 200)),
+        (25_000, 300, (125, 100)),
+        (12_400, 300, None),
+    ],
+)
+def test_a_jpeg_over_the_ceiling_is_decoded_at_a_smaller_fraction(
+    noise: Noise, max_pixels: int, near: int, size: tuple[int, int] | None
+) -> None:
+    data = encoded(noise(1000, 800), "JPEG")
+    if size is None:
+        with pytest.raises(ImageError, match="even as small as it can be decoded"):
+            decode(data, near, max_pixels)
+    else:
+        picture = decode(data, near, max_pixels)
+        assert (picture.pixels.size, picture.width, picture.height) == (size, 1000, 800)
+
+
+@pytest.mark.parametrize(("count", "read"), [(1, True), (100, False)])
+def test_the_scans_of_a_jpeg_are_bounded(noise: Noise, count: int, read: bool) -> None:
+    data = encoded(noise(200, 200), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    data = data[:last] + data[last:-2] * count + b"\xff\xd9"
+    if read:
+        decode(data, max_pixels=40_000)
+    else:
+        with pytest.raises(ImageError) as caught:
+            decode(data, max_pixels=40_000)
+        assert caught.value.reason == "too-large"
+
+
 @pytest.mark.parametrize(("orientation", "size"), [(1, (60, 40)), (3, (60, 40)), (6, (40, 60)), (8, (40, 60))])
 def test_the_exif_orientation_is_applied_to_pixels_and_size(
     noise: Noise, orientation: int, size: tuple[int, int]
@@ -124,10 +153,149 @@ def test_transparency_is_kept_only_where_some_pixel_is_transparent() -> None:
     assert decode(encoded(half.convert("P"), "PNG", transparency=0)).pixels.mode == "RGBA"
 
 
-def test_an_animation_gives_its_first_frame() -> None:
-    red, blue = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
-    picture = decode(encoded(red, "GIF", save_all=True, append_images=[blue], duration=100))
-    assert picture.pixels.getpixel((4, 4)) == (255, 0, 0)
+def frames(*colours: object) -> list[Image.Image]:
+    """Of one colour each, or with a shape on it where the colour is None."""
+    drawn = []
+    for colour in colours:
+        image = Image.new("RGBA", (16, 16), "white" if colour is None else colour)  # type: ignore[arg-type]
+        if colour is None:
+            image.paste("green", (4, 4, 12, 12))
+        drawn.append(image)
+    return drawn
+
+
+ANIMATIONS = [
+    ("GIF", {}),
+    ("PNG", {}),
+    ("WEBP", {"lossless": True, "minimize_size": False}),
+    ("WEBP", {"quality": 50}),
+    *([("AVIF", {"quality": 90})] if "AVIF" in formats() else []),
+]
+
+
+@pytest.mark.parametrize(("image_format", "options"), ANIMATIONS)
+@pytest.mark.parametrize("before", [(), ("white",), ("black",), ((0, 0, 0, 0),), ("white", "black", "red")])
+def test_an_animation_gives_its_first_frame_that_is_not_blank(
+    image_format: str, options: dict[str, object], before: tuple[object, ...]
+) -> None:
+    first, *others = frames(*before, None, "blue", None)
+    options = {"save_all": True, "append_images": others, "duration": 100, **options}
+    found = np.asarray(decode(encoded(first, image_format, **options)).pixels.convert("RGB"))[8, 8]
+    np.testing.assert_allclose(found, (0, 128, 0), atol=45)
+
+
+@pytest.mark.parametrize(("image_format", "options"), ANIMATIONS)
+def test_an_animation_of_blank_frames_gives_its_first(image_format: str, options: dict[str, object]) -> None:
+    first, *others = frames("red", "blue", "white")
+    options = {"save_all": True, "append_images": others, "duration": 100, **options}
+    found = np.asarray(decode(encoded(first, image_format, **options)).pixels.convert("RGB"))[8, 8]
+    np.testing.assert_allclose(found, (255, 0, 0), atol=45)
+
+
+def test_a_later_frame_that_is_cut_off_leaves_the_first(noise: Noise) -> None:
+    data = encoded(Image.new("RGB", (64, 64), "red"), "GIF", save_all=True, append_images=[noise(64, 64)])
+    assert decode(data[:-2_000]).pixels.getpixel((3, 3)) == (255, 0, 0)
+
+
+def test_the_pages_of_a_tiff_are_no_animation() -> None:
+    data = encoded(Image.new("RGB", (8, 8), "red"), "TIFF", save_all=True, append_images=frames(None))
+    assert decode(data).pixels.getpixel((4, 4)) == (255, 0, 0)
+
+
+def with_chunk(data: bytes, *parts: bytes, before: bytes = b"IDAT") -> bytes:
+    at = data.index(before) - 4
+    return data[:at] + b"".join(parts) + data[at:]
+
+
+def jpeg_with(data: bytes, marker: int, content: bytes) -> bytes:
+    return data[:2] + struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + data[2:]
+
+
+BAD_SUM = b"\0\0\0\4tIME1234abcd"
+LONG = zlib.compress(bytes(2_000_000))
+# What browsers show whole, by a change to a whole file.
+ODD_BUT_WHOLE: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "PNG text of 2 MB": ("PNG", lambda d: with_chunk(d, chunk(b"zTXt", b"workflow\0\0" + LONG))),
+    "PNG international text": ("PNG", lambda d: with_chunk(d, chunk(b"iTXt", b"prompt\0\1\0\0\0" + LONG))),
+    "PNG text behind the pixels": ("PNG", lambda d: with_chunk(d, chunk(b"zTXt", b"w\0\0" + LONG), before=b"IEND")),
+    "PNG 100 texts": ("PNG", lambda d: with_chunk(d, *[chunk(b"zTXt", b"w\0\0" + zlib.compress(bytes(10**6)))] * 100)),
+    "PNG profile of 2 MB": ("PNG", lambda d: with_chunk(d, chunk(b"iCCP", b"p\0\0" + LONG))),
+    "PNG broken profile": ("PNG", lambda d: with_chunk(d, chunk(b"iCCP", b"p\0\0rubbish"))),
+    "PNG profile without a name": ("PNG", lambda d: with_chunk(d, chunk(b"iCCP", b""))),
+    "PNG broken text": ("PNG", lambda d: with_chunk(d, chunk(b"zTXt", b"c\0\0rubbish"))),
+    "PNG empty text": ("PNG", lambda d: with_chunk(d, chunk(b"tEXt", b""), chunk(b"iTXt", b""), chunk(b"zTXt", b""))),
+    "PNG bad checksum of a text": ("PNG", lambda d: with_chunk(d, BAD_SUM)),
+    "PNG bad checksum behind": ("PNG", lambda d: with_chunk(d, BAD_SUM, before=b"IEND")),
+    "PNG short resolution": ("PNG", lambda d: with_chunk(d, chunk(b"pHYs", b"\0"))),
+    "PNG short gamma": ("PNG", lambda d: with_chunk(d, chunk(b"gAMA", b""), chunk(b"cHRM", b"\0"))),
+    "PNG short rendering intent": ("PNG", lambda d: with_chunk(d, chunk(b"sRGB", b""))),
+    "PNG short animation": ("PNG", lambda d: with_chunk(d, chunk(b"acTL", b"\0"))),
+    "PNG animation of no frames": ("PNG", lambda d: with_chunk(d, chunk(b"acTL", bytes(8)))),
+    "PNG frame without animation": ("PNG", lambda d: with_chunk(d, chunk(b"fcTL", bytes(26)))),
+    "PNG broken EXIF": ("PNG", lambda d: with_chunk(d, chunk(b"eXIf", b"rubbish"))),
+    "PNG unknown part": ("PNG", lambda d: with_chunk(d, chunk(b"prVt", b"x" * 100_000))),
+    "PNG without its end": ("PNG", lambda d: d[: d.index(b"IEND") - 4]),
+    "PNG with half its end": ("PNG", lambda d: d[: d.index(b"IEND") + 2]),
+    "PNG and rubbish": ("PNG", lambda d: d + b"rubbish" * 1_000),
+    "JPEG without its end": ("JPEG", lambda d: d[:-2]),
+    "JPEG with half its end": ("JPEG", lambda d: d[:-1]),
+    "JPEG and rubbish": ("JPEG", lambda d: d + b"rubbish" * 1_000),
+    "JPEG broken EXIF": ("JPEG", lambda d: jpeg_with(d, 0xE1, b"Exif\0\0II*\0\xff\xff\xff\xff")),
+    "JPEG empty EXIF": ("JPEG", lambda d: jpeg_with(d, 0xE1, b"Exif\0\0")),
+    "JPEG broken XMP": ("JPEG", lambda d: jpeg_with(d, 0xE1, b"http://ns.adobe.com/xap/1.0/\0<x:xmp")),
+    "JPEG broken Photoshop": ("JPEG", lambda d: jpeg_with(d, 0xED, b"Photoshop 3.0\x008BIM\x03\xed\0\0\0\0\0\4ab")),
+    "JPEG broken profile": ("JPEG", lambda d: jpeg_with(d, 0xE2, b"ICC_PROFILE\0\1\1rubbish")),
+    "JPEG half a profile": ("JPEG", lambda d: jpeg_with(d, 0xE2, b"ICC_PROFILE\0\1\2rubbish")),
+    "JPEG profile without a number": ("JPEG", lambda d: jpeg_with(d, 0xE2, b"ICC_PROFILE\0")),
+    "JPEG broken further pictures": ("JPEG", lambda d: jpeg_with(d, 0xE2, b"MPF\0II*\0rubbish")),
+    "JPEG empty further pictures": ("JPEG", lambda d: jpeg_with(d, 0xE2, b"MPF\0")),
+    "JPEG short Adobe": ("JPEG", lambda d: jpeg_with(d, 0xEE, b"Adobe")),
+    "JPEG short JFIF": ("JPEG", lambda d: jpeg_with(d, 0xE0, b"JFIF")),
+    "GIF without its end": ("GIF", lambda d: d[:-1]),
+    "GIF and rubbish": ("GIF", lambda d: d + b"rubbish"),
+    "WebP broken EXIF": ("WEBP", lambda d: webp_with(d, b"EXIF", b"rubbish!")),
+    "WebP broken profile": ("WEBP", lambda d: webp_with(d, b"ICCP", b"rubbish!")),
+    "WebP and rubbish": ("WEBP", lambda d: d + b"rubbish!"),
+}
+
+
+def webp_with(data: bytes, kind: bytes, content: bytes) -> bytes:
+    extended = struct.pack("<4sIB3x", b"VP8X", 10, {b"EXIF": 8, b"ICCP": 32}[kind]) + bytes([39, 0, 0, 29, 0, 0])
+    part, pixels = struct.pack("<4sI", kind, len(content)) + content, data[12:]
+    body = extended + (part + pixels if kind == b"ICCP" else pixels + part)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+@pytest.mark.parametrize("kind", ODD_BUT_WHOLE)
+def test_odd_metadata_does_not_cost_the_picture(noise: Noise, kind: str) -> None:
+    image_format, change = ODD_BUT_WHOLE[kind]
+    whole = encoded(noise(40, 30), image_format, **({"lossless": True} if image_format == "WEBP" else {}))
+    np.testing.assert_array_equal(np.asarray(decode(change(whole)).pixels), np.asarray(decode(whole).pixels))
+
+
+def test_a_turned_and_profiled_png_stays_so_beside_a_text_that_is_too_long(noise: Noise) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"exif": exif, "icc_profile": icc_profile("Display P3")}
+    whole = encoded(noise(40, 30), "PNG", **options)
+    found = decode(with_chunk(whole, chunk(b"zTXt", b"workflow\0\0" + LONG)))
+    assert found.pixels.size == (30, 40)
+    np.testing.assert_array_equal(np.asarray(found.pixels), np.asarray(decode(whole).pixels))
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_without_its_end_is_whole_exactly_if_its_pixels_are(
+    noise: Noise, mode: str, options: dict[str, object]
+) -> None:
+    whole = encoded(noise(120, 90).convert(mode), "JPEG", **options)
+    for near in (0, 30):
+        expected = np.asarray(decode(whole, near).pixels)
+        np.testing.assert_array_equal(np.asarray(decode(whole[:-2], near).pixels), expected)
+        for missing in (8, 200, len(whole) // 3):
+            with pytest.raises(ImageError) as caught:
+                decode(whole[:-missing], near)
+            assert caught.value.reason == "truncated"
 
 
 def test_sixteen_bit_grey_keeps_its_range() -> None:
@@ -180,11 +348,11 @@ def test_an_open_file_decodes_like_its_content(noise: Noise, tmp_path: Path) -> 
         assert np.array_equal(np.asarray(decode(file).pixels), np.asarray(decode(data).pixels))
 
 
-def test_pixels_are_announced_before_they_are_decoded(noise: Noise) -> None:
+def test_memory_is_announced_before_it_is_taken(noise: Noise) -> None:
     announced: list[int] = []
     decode(encoded(noise(40, 30), "PNG"), admission=announced.append)
     decode(encoded(noise(2000, 1500), "JPEG"), near=448, admission=announced.append)
-    assert announced == [1200, 1000 * 750]
+    assert announced == [8 * 1200, 8 * 1000 * 750]
 
 
 def test_deep_grey_keeps_its_range_over_all_its_bands() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sceneseek.bundle import Fit, ImageInput
-from sceneseek.picture import Picture, prepare
+from sceneseek.picture import Picture
+from sceneseek.preprocess import prepare
 
 
 def spec(fit: Fit = "squash", transparent: Fit = "letterbox", size: int = 64) -> ImageInput:

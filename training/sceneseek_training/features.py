@@ -1,6 +1,6 @@
 """Images and texts to the features of a pack's frozen towers, through ONNX Runtime and a cache.
 
-Pictures are prepared by `sceneseek.picture`, texts are tokenized by `sceneseek.encoders`,
+Pictures are prepared by `sceneseek.preprocess`, texts are tokenized by `sceneseek.encoders`,
 and both run through the towers as a bundle has them, so training sees what indexer and server will see. The cache is
 keyed by the content of a file or by the text, and by the graph (which holds the towers' weights) with the preparation
 of its inputs.
@@ -22,7 +22,8 @@ import numpy.typing as npt
 from sceneseek.bundle import Tower
 from sceneseek.encoders import Tokenizer
 from sceneseek.errors import DataError, ImageError
-from sceneseek.picture import Pixels, decode, enough_pixels, prepare
+from sceneseek.picture import decode
+from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.progress import Progress
 from sceneseek.runtime import Device, Session, open_session
 from sceneseek.tables import first_few

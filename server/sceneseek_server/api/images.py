@@ -27,10 +27,10 @@ CACHE_CONTROL = "private, max-age=600"
 _NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
 
 
-def images_blueprint(search: Search, metrics: Metrics) -> Blueprint:
+def images_blueprint(search: Search, metrics: Metrics, max_pixels: int) -> Blueprint:
     """The views over one pipeline's live generation."""
     blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
-    thumbnails = Thumbnails(on_sent=metrics.thumbnail_sent)
+    thumbnails = Thumbnails(max_pixels, on_sent=metrics.thumbnail_sent)
     metrics.watch_thumbnails(lambda: thumbnails.cached_bytes)
 
     @blueprint.get("/<uuid:image_id>")
@@ -103,6 +103,11 @@ def _thumbnail(image: ImageFile, thumbnails: Thumbnails) -> Response:
         return response
     try:
         response.set_data(thumbnails.get(image.tag, image.path.read_bytes))
-    except (OSError, ImageError) as error:
-        raise NotFound(f"the file of {image.called} is no longer a picture", "index the folder again") from error
+    except OSError as error:
+        raise NotFound(
+            f"the file of {image.called} cannot be read ({error.strerror})", "index the folder again"
+        ) from error
+    except ImageError as error:
+        hint = error.hint if error.reason == "too-large" else "index the folder again"
+        raise NotFound(f"{image.called} has no thumbnail: {error.what}", hint) from error
     return response

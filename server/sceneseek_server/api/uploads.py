@@ -7,15 +7,14 @@ large a form may be is decided by access control: one picture may be as large as
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 from flask import request
-from PIL import Image
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
 
 from sceneseek.errors import ImageError, InvalidRequest
-from sceneseek.picture import Picture, decode, enough_pixels
+from sceneseek.picture import Picture, decode, reduced
+from sceneseek.preprocess import enough_pixels
 from sceneseek.search import Search
 
 FORM = "multipart/form-data"
@@ -26,11 +25,12 @@ class Uploads:
 
     Args:
         search: whose bundle says how many pixels suffice.
+        max_pixels: see `sceneseek.picture.decode`.
         at_once: how many may be decoded at the same time; a picture of many pixels takes hundreds of megabytes.
     """
 
-    def __init__(self, search: Search, at_once: int = 2) -> None:
-        self._search = search
+    def __init__(self, search: Search, max_pixels: int, at_once: int = 2) -> None:
+        self._search, self._max_pixels = search, max_pixels
         self._decoding = threading.BoundedSemaphore(at_once)
 
     def pictures(self, part: str, most: int = 1) -> list[Picture]:
@@ -63,25 +63,8 @@ class Uploads:
         try:
             with self._decoding:
                 # Bytes, for what decoding may do to a file of werkzeug's is not ours.
-                return reduced(decode(file.stream.read(), near), near)
+                return reduced(decode(file.stream.read(), near, self._max_pixels), near)
         except ImageError as error:
             which = f"picture {number}" if number else "the picture"
-            raise ImageError(error.reason, f"{which}: {error.what}", "send a JPEG, PNG, WebP or GIF") from error
-
-
-def reduced(picture: Picture, near: int) -> Picture:
-    """The picture with as few pixels as suffice, as JPEG decodes by itself.
-
-    Args:
-        picture: whole.
-        near: pixels that the shorter side keeps, unless the picture is very slim: more than a square of four times
-            as many pixels a side is never kept.
-    """
-    pixels = picture.pixels
-    if (factor := min(pixels.size) // near) > 1:
-        pixels = pixels.reduce(factor)
-    most = (4 * near) ** 2
-    if (excess := pixels.width * pixels.height / most) > 1:
-        width, height = (min(most, max(1, int(side / excess**0.5))) for side in pixels.size)
-        pixels = pixels.resize((width, min(height, most // width)), Image.Resampling.BICUBIC)
-    return replace(picture, pixels=pixels)
+            hint = "send a smaller one" if error.reason == "too-large" else "send a JPEG, PNG, WebP or GIF"
+            raise ImageError(error.reason, f"{which}: {error.what}", hint) from error

@@ -1,0 +1,181 @@
+"""A decoded frame in any of Pillow's modes to 8 bits of RGB, or of RGBA where some pixel is transparent, in sRGB.
+
+A colour profile is converted by LittleCMS, in place. A profile that is broken, very large, or of another kind than the
+picture is ignored, as browsers do; one that means sRGB leaves the pixels exactly as they are. Levels of more than 8
+bits are scaled by the smallest usual depth that holds them all. Where nothing says what the levels mean, the picture is
+refused: a search over black rectangles would find nothing, and say nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import math
+
+from PIL import Image, ImageChops, ImageCms, ImageFile, TiffImagePlugin
+
+from sceneseek.errors import ImageError
+
+# Rows that are converted at a time where a whole picture would take several times its size.
+_BAND = 256
+# The usual depths of grey, by their highest level: masks, 8, 10, 12, 14, 15 (16 with a sign) and 16 bits.
+_HIGHEST = (1, 255, 1023, 4095, 16383, 32767, 65535)
+# The profiles of printing presses, the largest that pictures have, take 0.5 to 3 MB.
+_MAX_PROFILE_BYTES = 4 * 2**20
+# A profile that changes no colour by more levels than this is sRGB, written by another program.
+_SAME = 2
+
+
+# Fields of a TIFF.
+_BITS, _PHOTOMETRIC, _PLANES, _COLOURS, _SAMPLE_FORMAT = 258, 262, 284, 320, 339
+
+
+def check_readable(image: ImageFile.ImageFile) -> None:
+    """Refuse a picture that is not decoded yet and that Pillow is known to read wrongly, or not at all.
+
+    The list was found by comparing it with tifffile, over all layouts of pixels that both read.
+
+    Raises:
+        ImageError: it is one of these.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return
+    fields, codec = image.tag_v2, image.tile[0].codec_name if image.tile else ""
+    bits = fields.get(_BITS, (1,))
+    deep = max(bits) > 8
+    kinds = {
+        "uncompressed planes of 16 bits": deep and fields.get(_PLANES) == 2 and len(bits) > 1 and codec == "raw",
+        "inverted grey of 16 bits": deep and fields.get(_PHOTOMETRIC) == 0,
+        "levels of 8 bits with a sign": not deep and 2 in fields.get(_SAMPLE_FORMAT, ()),
+        "compressed big-endian numbers": image.mode in {"I", "F"} and fields.prefix == b"MM" and codec == "libtiff",
+        "a palette of 8 bits": image.mode == "P" and max(fields.get(_COLOURS, (256,))) < 256,
+        "WebP inside a TIFF": image.info.get("compression") == "webp",
+    }
+    if found := next((kind for kind, there in kinds.items() if there), None):
+        raise ImageError("unsupported", f"{found} cannot be decoded here", "save it as a PNG with 8 bits")
+
+
+def to_srgb(image: Image.Image, deep: bool) -> Image.Image:
+    """The frame as RGB, or as RGBA if a pixel is not opaque.
+
+    Args:
+        image: loaded; its mode is any that Pillow reads.
+        deep: whether the file has 16 bits a sample, of which Pillow keeps the upper 8 where there are colours.
+
+    Raises:
+        ImageError: its levels have no known meaning.
+    """
+    profile, mode = _profile_of(image), image.mode
+    if mode == "LAB":
+        return _converted(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
+    if mode == "CMYK" and profile is not None and _space(profile) == "CMYK":
+        return _converted(image, profile)
+    rgb = _to_rgb(image)
+    if deep and not mode.startswith("I"):
+        _check_upper_bits(rgb)
+    grey = mode[0] in "1LIF"
+    if profile is not None and _space(profile) == ("GRAY" if grey else "RGB"):
+        transform = _transform(image.info["icc_profile"], "L" if grey else rgb.mode)
+        if transform is not None and grey:
+            return _grey_through(rgb, transform)
+        if transform is not None:
+            transform.apply_in_place(rgb)
+    return rgb
+
+
+def on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """RGBA on a colour, in bands: a large picture would else be in memory three times."""
+    canvas = Image.new("RGB", image.size)
+    for top in range(0, image.height, _BAND):
+        part = image.crop((0, top, image.width, min(top + _BAND, image.height)))
+        band = Image.new("RGBA", part.size, (*background, 255))
+        band.alpha_composite(part)
+        canvas.paste(band.convert("RGB"), (0, top))
+    return canvas
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _grey_to_rgb(image)
+    if image.mode == "La":  # premultiplied
+        image = image.convert("LA")
+    if image.has_transparency_data:
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        opaque = rgba.getchannel("A").getextrema()[0] == 255
+        return rgba.convert("RGB") if opaque else rgba
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey_to_rgb(image: Image.Image) -> Image.Image:
+    """Deep grey to RGB, in bands: as floating-point numbers a whole picture would take three times its size."""
+    bands = [(0, y, image.width, min(y + _BAND, image.height)) for y in range(0, image.height, _BAND)]
+    extrema = [level for band in bands for level in image.crop(band).convert("F").getextrema()]
+    levels = [float(level) for level in extrema if isinstance(level, float)]
+    low, high = min(levels, default=math.nan), max(levels, default=math.nan)
+    top = next((top for top in _HIGHEST if high <= top), 0)
+    if low < 0 or not top or not all(map(math.isfinite, levels)):
+        raise ImageError("unsupported", f"its levels, {low:g} to {high:g}, are no grey levels", "save it with 8 bits")
+    rgb = Image.new("RGB", image.size)
+    for band in bands:
+        grey = image.crop(band).convert("F").point(lambda level: level * (255.0 / top))
+        rgb.paste(grey.convert("L").convert("RGB"), band[:2])
+    return rgb
+
+
+def _check_upper_bits(rgb: Image.Image) -> None:
+    """Refuse colours of 16 bits that use the lower 12 only: what is left of them is nearly black."""
+    highest = max(int(high) for _, high in rgb.convert("RGB").getextrema())  # type: ignore[misc]  # a pair a band
+    if 0 < highest <= 4095 >> 8:
+        raise ImageError("unsupported", "its colours have 12 bits in samples of 16", "save it with 8 bits")
+
+
+def _profile_of(image: Image.Image) -> ImageCms.ImageCmsProfile | None:
+    content = image.info.get("icc_profile")
+    if not isinstance(content, bytes) or not 0 < len(content) <= _MAX_PROFILE_BYTES:
+        return None
+    try:
+        return ImageCms.ImageCmsProfile(io.BytesIO(content))
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def _space(profile: ImageCms.ImageCmsProfile) -> str:
+    return str(profile.profile.xcolor_space).strip()
+
+
+@functools.lru_cache(maxsize=4)
+def _transform(content: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a profile to sRGB; None if that changes nothing, or cannot be done."""
+    space = "L" if mode == "L" else "RGB"
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
+        probed = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), space, "RGB").apply(_probe(space))
+        changes = ImageChops.difference(probed, _probe(space).convert("RGB")).getextrema()
+        if max(int(high) for _, high in changes) <= _SAME:  # type: ignore[misc]  # a pair a band
+            return None
+        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB" if space == "L" else mode)
+    except (OSError, TypeError, ValueError, ImageCms.PyCMSError):
+        return None
+
+
+@functools.cache
+def _probe(space: str) -> Image.Image:
+    """All greys, or 4,096 colours."""
+    if space == "L":
+        return Image.frombytes("L", (256, 1), bytes(range(256)))
+    colours = itertools.product(range(0, 256, 17), repeat=3)
+    return Image.frombytes("RGB", (4096, 1), bytes(itertools.chain.from_iterable(colours)))
+
+
+def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    """The frame in another space than RGB, as RGB."""
+    try:
+        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, "RGB").apply(image)
+    except ImageCms.PyCMSError:
+        return image.convert("RGB")
+
+
+def _grey_through(rgb: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    levels = list(transform.apply(_probe("L")).getchannel(0).tobytes())
+    return rgb.point(levels * 3 + list(range(256)) * (len(rgb.getbands()) - 3))
