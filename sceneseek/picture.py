@@ -42,6 +42,12 @@ _LACKING = {
 }
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
+# How the names of pictures end that no decoder here reads: camera raw, JPEG 2000, JPEG XL, and those of editors.
+_UNREAD = """
+    3fr arw cr2 cr3 crw dcr dng erf fff gpr iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f
+    j2c j2k jp2 jpc jpf jph jpx jxl jxr exr hdr pbm pgm pnm ppm psb psd qoi svg svgz tga xcf
+"""
+UNSUPPORTED = frozenset(f".{ending}" for ending in _UNREAD.split())
 # Pillow's filters take some 32 bytes for each pixel of a side.
 MAX_SIDE = 65_535
 # How many times the largest picture's pixels a JPEG's decoder may go over, all scans together.

@@ -30,7 +30,7 @@ from sceneseek.progress import duration
 from sceneseek.store import VectorStore
 from sceneseek.tables import first_few
 from sceneseek_indexer.sync_plan import Known, Place, Plan, place
-from sceneseek_indexer.walk import ImageFile, Listing, Skipped
+from sceneseek_indexer.walk import ImageFile, Listing, Skipped, count_unsupported, in_words
 
 SHOWN = 50
 
@@ -51,6 +51,7 @@ class IndexReport:
         resumed: how many of all these an interrupted run had done before.
         skipped: files that could not be used, each with its reason.
         ignored: files that are not images by their names.
+        unsupported: of these, pictures of formats that are not supported, by the ends of their names.
         excluded: files and folders that a pattern excludes.
         duplicates: images of the index that are near-duplicates of another one.
         described: images whose metadata is new or other than before.
@@ -72,6 +73,7 @@ class IndexReport:
     resumed: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     ignored: int = 0
+    unsupported: dict[str, int] = field(default_factory=dict)
     excluded: int = 0
     duplicates: int = 0
     described: int = 0
@@ -95,6 +97,8 @@ class IndexReport:
         excluded = sum(1 for entry in entries if entry.reason == "excluded")
         self.excluded += excluded
         self.ignored += len(entries) - excluded
+        for ending, count in count_unsupported(entries).items():
+            self.unsupported[ending] = self.unsupported.get(ending, 0) + count
 
     def count_plan(self, plan: Plan) -> None:
         """Count what a plan would do, as far as can be known without decoding."""
@@ -150,6 +154,8 @@ class IndexReport:
         lines += [_planned(entry) for entry in (self.planned or [])[:SHOWN]]
         if self.planned and len(self.planned) > SHOWN:
             lines.append(f"  ... and {len(self.planned) - SHOWN:,} more; --json lists them all")
+        if self.unsupported:
+            lines.append(in_words(self.unsupported))
         if self.undescribed:
             paths = one_line(first_few(self.undescribed))
             lines.append(f"no image at {len(self.undescribed):,} paths of the metadata: {paths}")

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore import GitIgnorePatternError
 
 from sceneseek.errors import InvalidRequest, SourceError
-from sceneseek.picture import extensions, lacking_plugins
+from sceneseek.picture import UNSUPPORTED, extensions, lacking_plugins
 
 
 class Patterns:
@@ -89,7 +90,7 @@ class Listing:
     Attributes:
         files: images by their names.
         skipped: names that promise an image but cannot be used, and folders that cannot be read.
-        ignored: what is not wanted: of other kinds, hidden, or excluded by a pattern.
+        ignored: what is not wanted: of other kinds or unsupported formats, hidden, or excluded by a pattern.
         withheld: images that are there but are left for a later run, by their paths.
     """
 
@@ -126,10 +127,22 @@ def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0)
         if any(entry.reason == "excluded" for entry in listing.ignored):
             raise SourceError(f"the patterns leave no image of the folder {folder}", "check --include and --exclude")
         kinds = ", ".join(sorted(extension[1:] for extension in extensions()))
-        raise SourceError(
-            f"the folder {folder} holds no images ({len(listing.ignored):,} other files)", f"images end in {kinds}"
-        )
+        others = f"{len(listing.ignored):,} other files"
+        if unsupported := count_unsupported(listing.ignored):
+            others += f", {in_words(unsupported)}"
+        raise SourceError(f"the folder {folder} holds no images ({others})", f"images end in {kinds}")
     return listing
+
+
+def count_unsupported(ignored: Iterable[Skipped]) -> dict[str, int]:
+    """How many pictures of formats that are not supported there are, by the ends of their names, most first."""
+    endings = (PurePosixPath(entry.relative).suffix.lower() for entry in ignored if entry.reason == "unsupported")
+    return dict(Counter(endings).most_common())
+
+
+def in_words(unsupported: dict[str, int]) -> str:
+    """Such as ``12 .cr3, 3 .jxl: not supported``."""
+    return ", ".join(f"{count:,} {ending}" for ending, count in unsupported.items()) + ": not supported"
 
 
 class _Walk:
@@ -172,7 +185,9 @@ class _Walk:
 
     def _visit(self, entry: os.DirEntry[str], relative: str) -> None:
         extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - Path() of every file is slow
-        if extension not in self._known and extension not in self._lacking:
+        if extension in UNSUPPORTED:
+            self._ignore(relative, "unsupported", f"{extension} is not supported")
+        elif extension not in self._known and extension not in self._lacking:
             self._ignore(relative, "other-kind", "not an image by its name")
         elif not self._patterns.wants(relative):
             self._ignore(relative, "excluded", "excluded by a pattern")

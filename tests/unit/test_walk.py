@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sceneseek.errors import SourceError
+from sceneseek_indexer.report import IndexReport
 from sceneseek_indexer.walk import list_images
 
 
@@ -66,3 +67,22 @@ def test_an_image_whose_plugin_is_missing_is_skipped_with_what_to_install(
     assert [(s.relative, s.reason, s.what) for s in list_images(tmp_path).skipped] == [
         ("phone.HEIC", "no-plugin", "install it")
     ]
+
+
+def test_pictures_of_formats_that_are_not_supported_are_counted_by_their_endings(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.CR3", "c.cr3", "d.jxl", "e.jp2", "raw/f.cr3", "notes.txt", ".hidden.nef"):
+        touch(tmp_path / name)
+    listing = list_images(tmp_path)
+    assert [file.relative for file in listing.files] == ["a.jpg"]
+    assert not listing.skipped
+    report = IndexReport()
+    report.ignore(listing.ignored)
+    assert (report.unsupported, report.ignored) == ({".cr3": 3, ".jxl": 1, ".jp2": 1}, 7)
+    assert "3 .cr3, 1 .jxl, 1 .jp2: not supported" in report.lines()
+
+
+def test_a_folder_of_nothing_else_says_so(tmp_path: Path) -> None:
+    for name in ("a.dng", "b.dng"):
+        touch(tmp_path / name)
+    with pytest.raises(SourceError, match=r"2 other files, 2 \.dng: not supported"):
+        list_images(tmp_path)
