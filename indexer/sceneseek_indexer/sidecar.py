@@ -37,7 +37,6 @@ _LOCATION = "location"
 _LISTS = ("tags", "keywords")
 _LONGEST_NAME = 64
 _LONGEST_TAKEOUT = 46
-_NUMBERED = re.compile(r"(.*?)((?:\(\d+\))?)", re.DOTALL)
 _ODD = re.compile(r'[\x00-\x1f\x7f"\\\[\]]')
 
 
@@ -151,9 +150,7 @@ def read_metadata(named: str, folder: Path, paths: Iterable[str]) -> Sidecar:
     Raises:
         DataError: see `Sidecar.of`, `Sidecar.beside` and `Sidecar.below`.
     """
-    paths = list(paths)
-    found = Sidecar.beside(folder, paths) if named == "sidecars" else Sidecar.of(Path(named))
-    return found.below(folder, paths)
+    return Sidecar.beside(folder, paths) if named == "sidecars" else Sidecar.of(Path(named)).below(folder, paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +203,8 @@ def _objects(file: Path) -> Sidecar:
 def _files_beside(image: Path) -> Iterator[Path]:
     """Where an image's JSON may be: `photo.jpg.json`, or as Google Takeout cuts and numbers names."""
     yield image.with_name(f"{image.name}.json")
-    stem, number = _NUMBERED.fullmatch(image.stem).groups()  # type: ignore[union-attr]  # any text fits
+    number = "".join(re.findall(r"\(\d+\)$", image.stem))
+    stem = image.stem.removesuffix(number).removesuffix("-edited")
     for ending in ("", ".supplemental-metadata"):
         yield image.with_name(f"{f'{stem}{image.suffix}{ending}'[:_LONGEST_TAKEOUT]}{number}.json")
 

@@ -21,7 +21,7 @@ from sceneseek.errors import DataError
 from sceneseek.payload import relative_path
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
-from sceneseek_indexer.build import BuildOptions, dry_run_folders, index_folder
+from sceneseek_indexer.build import MAX_INDEXED, BuildOptions, dry_run_folders, index_folder
 from sceneseek_indexer.report import IndexReport
 from sceneseek_indexer.source_scan import Folder
 from sceneseek_server.app import create_app
@@ -237,6 +237,21 @@ def test_exif_becomes_metadata_that_the_users_own_takes_the_place_of(bundle: Bun
     assert metadata(rebuild=True, exif=frozenset({"taken", "camera"}))["3.jpg"] == hidden
     assert metadata(rebuild=True, exif=frozenset())["0.jpg"] == {"camera": "Rollei", "title": "One"}
     assert metadata() == {name: own if name == "0.jpg" else {} for name, own in changed.items()}
+
+
+def test_of_very_many_fields_the_first_get_an_index(
+    bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos, store = tmp_path / "photos", open_store(f"file:{tmp_path}/index")
+    photos.mkdir()
+    scenery(0).save(photos / "0.jpg")
+    names = [f"f{number}" for number in range(MAX_INDEXED + 2)]
+    (tmp_path / "wide.csv").write_text(f"path,{','.join(names)}\n0.jpg{',x' * len(names)}\n")
+    index_folder(photos, bundle, store, BuildOptions(metadata=f"{tmp_path}/wide.csv"))
+    (info,) = store.generations()
+    assert [name for name in names if name in info.indexed] == names[:MAX_INDEXED]
+    assert list(payloads(store)["0.jpg"]["metadata"]) == names
+    assert "the metadata has 66 fields: filters on all but the first 64 are slow" in caplog.text
 
 
 def test_an_answer_shows_the_best_of_each_group_with_how_many_others_there_are(search: Search) -> None:

@@ -156,6 +156,8 @@ READ = {
         ("IMG.jpg", "IMG.jpg.json"),
         ("IMG.jpg", "IMG.jpg.supplemental-metadata.json"),
         ("IMG(1).jpg", "IMG.jpg(1).json"),
+        ("IMG-edited.jpg", "IMG.jpg.json"),
+        ("IMG-edited(2).jpg", "IMG.jpg.supplemental-metadata(2).json"),
         ("IMG(1).jpg", "IMG.jpg.supplemental-metadata(1).json"),
         (f"{'x' * 30}.jpg", f"{'x' * 30}.jpg.supplementa.json"),
         (f"{'x' * 50}.jpg", f"{'x' * 46}.json"),
