@@ -130,7 +130,7 @@ class Sidecar:
             DataError: more would lose it.
         """
         paths = [path_fields(relative)["path"] for relative in described]
-        lost = [path for path in paths if not self._rows.get(_key(path))]
+        lost = sorted(path for path in paths if not self._rows.get(_key(path)))
         if len(lost) > max(2, most * len(paths)):
             raise DataError(
                 f"the metadata has nothing for {len(lost):,} of the {len(paths):,} images that have metadata in the "
