@@ -42,6 +42,7 @@ from sceneseek_indexer.report import (
     remove_old_reports,
     skipped_line,
 )
+from sceneseek_indexer.sidecar import Sidecar
 from sceneseek_indexer.source_scan import Folder, SourceScan, fits, scan_sources
 from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse, images_of, known_images, metadata_of, place
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
@@ -114,17 +115,28 @@ def dry_run_folders(
     known: dict[Place, Known] = {}
     if found.base is not None:
         known = {place(image): image for image in images_of(store, found.base.name, metadata)}
-    found.check_metadata(metadata, [at for at, image in known.items() if image.described], options)
     report = found.report()
     report.generation = found.live.name if found.live is not None else ""
     plan = found.plan(known, options)
     report.count_plan(plan)
     if metadata is not None:
+        _check_loss(metadata, plan, _carried_metadata(found, store), options)
         written = [*plan.encode, *(reuse.file for reuse in plan.reused)]
         report.described = sum(image.outdated for image in plan.unchanged)
         report.described += sum(bool(metadata.metadata(file.relative)) for file in written)
         report.undescribed = found.undescribed(metadata)
     return report
+
+
+def _carried_metadata(found: SourceScan, store: VectorStore) -> dict[Place, dict[str, Any]]:
+    """The user's metadata that the live generation has and a generation that begins empty has not."""
+    return metadata_of(store, found.live.name) if found.live is not None and found.base is None else {}
+
+
+def _check_loss(metadata: Sidecar, plan: Plan, carried: Mapping[Place, dict[str, Any]], options: BuildOptions) -> None:
+    """Raise DataError if the images would lose more of their metadata than `options` permit."""
+    described = [*plan.described, *(file.relative for file in plan.encode if place(file) in carried)]
+    metadata.check_loss(described, options.max_removed)
 
 
 class _Run:
@@ -153,10 +165,10 @@ class _Run:
         try:
             self._resume()
             known = {place(image): image for image in self._known()}
-            carried = self._carried_metadata()
-            described = [at for at, image in known.items() if image.described]
-            self._found.check_metadata(self._metadata, {*carried, *described}, self._options)
+            carried = _carried_metadata(self._found, self._store)
             plan = self._found.plan(known, self._options)
+            if self._metadata is not None:
+                _check_loss(self._metadata, plan, carried, self._options)
             path = self._report_path(plan)
             earlier = earlier_lines(path, self._info.name) if self._resumed else {}
             with ReportFile(path) as report_file:
@@ -203,11 +215,6 @@ class _Run:
         if self._collection is not None:
             return known_images(self._collection, resumed=True, metadata=self._metadata)
         return images_of(self._store, self._found.base.name, self._metadata) if self._found.base is not None else ()
-
-    def _carried_metadata(self) -> dict[Place, dict[str, Any]]:
-        """What the live generation knows and a generation that begins empty does not."""
-        live = self._found.live
-        return metadata_of(self._store, live.name) if live is not None and self._found.base is None else {}
 
     def _described(self) -> CollectionInfo:
         """The generation that this run would begin."""

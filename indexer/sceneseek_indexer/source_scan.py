@@ -6,7 +6,7 @@ label; a later one is labelled by its name, or as the user wrote it: LABEL=DIR.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -18,7 +18,7 @@ from sceneseek_indexer.encode import hash_contents
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.report import IndexReport
 from sceneseek_indexer.sidecar import Sidecar, read_metadata
-from sceneseek_indexer.sync_plan import Known, Place, Plan, files_to_hash, make_plan, place
+from sceneseek_indexer.sync_plan import Known, Place, Plan, files_to_hash, make_plan
 from sceneseek_indexer.walk import Listing, list_images
 
 
@@ -164,14 +164,6 @@ class SourceScan:
             raise InvalidRequest("metadata is of one folder, and several are read", "index one folder at a time")
         ((number, listing),) = self.listings.items()
         return read_metadata(options.metadata, self.sources.read[number], self._paths(listing))
-
-    def check_metadata(self, metadata: Sidecar | None, described: Iterable[Place], options: BuildOptions) -> None:
-        """Raise DataError if more images lose their metadata than `options` permit; those `described` have some."""
-        if metadata is not None:
-            listed = {place(file) for listing in self.listings.values() for file in listing.files}
-            metadata.check_loss(
-                [relative for source, relative in described if (source, relative) in listed], options.max_removed
-            )
 
     def undescribed(self, metadata: Sidecar) -> list[str]:
         """Paths in the metadata at which there is no image."""

@@ -121,6 +121,7 @@ class Plan:
         gone: images whose files are no longer there.
         removed: those of them that are to leave the index.
         overwritten: images of the index that get other content, by id.
+        described: the paths of images, where they are now, that have metadata of the user's in the index.
     """
 
     unchanged: list[Known] = field(default_factory=list)
@@ -129,6 +130,7 @@ class Plan:
     gone: list[Known] = field(default_factory=list)
     removed: list[Known] = field(default_factory=list)
     overwritten: set[str] = field(default_factory=set)
+    described: list[str] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -178,6 +180,7 @@ def make_plan(
     holders = _Holders(known.values(), gone, set(hashes.values()))
     for file in files:
         own, sha256 = known.get(place(file)), hashes.get(place(file))
+        described = own is not None and own.described
         if own is not None and _same(file, own):
             plan.unchanged.append(own)
         elif own is not None and own.sha256 == sha256:
@@ -187,10 +190,13 @@ def make_plan(
                 plan.overwritten.add(own.id)
             if sha256 is not None and (left := holders.take_gone(sha256)):
                 plan.reused.append(Reuse(file, left, "renamed"))
+                described = described or left.described
             elif sha256 is not None and (other := holders.any(sha256)):
                 plan.reused.append(Reuse(file, other, "copied"))
             else:
                 plan.encode.append(file)
+        if described:
+            plan.described.append(file.relative)
     moved = {reuse.origin.id for reuse in plan.reused if reuse.outcome == "renamed"}
     plan.gone = [image for image in gone if image.id not in moved]
     plan.removed = [image for image in plan.gone if image.source in pruned]

@@ -184,6 +184,24 @@ def test_metadata_of_other_images_is_an_error_and_changes_nothing(
     assert (permitted.described, permitted.undescribed) == (0, [])
 
 
+def test_metadata_of_images_that_were_renamed_is_not_lost_unsaid(
+    bundle: Bundle, first: tuple[Path, IndexReport], tmp_path: Path
+) -> None:
+    photos, store = tmp_path / "photos", open_store(f"file:{tmp_path}/index")
+    (photos / "a").mkdir(parents=True)
+    for seed in range(4):
+        scenery(seed).save(photos / "a" / f"{seed}.png")
+    (tmp_path / "own.csv").write_text("path,n\n" + "".join(f"a/{seed}.png,{seed}\n" for seed in range(4)))
+    options = BuildOptions(metadata=f"{tmp_path}/own.csv")
+    index_folder(photos, bundle, store, options)
+    (photos / "b").mkdir()
+    for seed in range(3):
+        (photos / "a" / f"{seed}.png").rename(photos / "b" / f"{seed}.png")
+    for run in (index_folder, lambda folder, *rest: dry_run_folders([Folder(folder)], *rest)):
+        with pytest.raises(DataError, match=r"has nothing for 3 of the 4 images .*b/0\.png"):
+            run(photos, bundle, store, options)
+
+
 def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
     bundle: Bundle, home: Path, tmp_path: Path
 ) -> None:
