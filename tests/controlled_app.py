@@ -9,7 +9,7 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 
 from sceneseek.errors import IndexUnavailable
-from sceneseek_server.access.control import caller, control_access, key_file_problem
+from sceneseek_server.access.control import caller, charge, control_access, key_file_problem
 from sceneseek_server.access.keys import add_key, new_key
 from sceneseek_server.responses import shape_answers
 from sceneseek_server.service import AccessSettings
@@ -29,6 +29,11 @@ def controlled_client(settings: AccessSettings) -> FlaskClient:
         asked = caller()
         assert asked is not None
         return {"address": asked.address, "key": asked.key, "bytes": len(request.get_data(cache=False))}
+
+    @app.post("/v1/batch/<int:size>")
+    def batch(size: int) -> str:
+        charge(size)
+        return "answered"
 
     @app.post("/v1/upload")
     def upload() -> dict[str, int]:

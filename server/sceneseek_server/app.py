@@ -10,7 +10,6 @@ from sceneseek_server.api.feedback import feedback_blueprint
 from sceneseek_server.api.images import images_blueprint
 from sceneseek_server.api.index import index_blueprint
 from sceneseek_server.api.openapi import openapi_blueprint
-from sceneseek_server.api.scores import scores_blueprint
 from sceneseek_server.api.search import search_blueprint
 from sceneseek_server.api.uploads import Uploads
 from sceneseek_server.feedback import FeedbackStore
@@ -43,12 +42,12 @@ def create_app(
     metrics = metrics or Metrics()
     metrics.registry.register(GenerationCollector(search))
     app = Flask(__name__)
+    # A redirect would need the address that clients use, which a service behind a proxy does not know.
+    app.url_map.merge_slashes = False
     instrument(app, metrics)
     control_access(app, access)
     shape_answers(app)
-    uploads = Uploads(search, access.max_pixels)
-    app.register_blueprint(search_blueprint(search, uploads))
-    app.register_blueprint(scores_blueprint(search, uploads))
+    app.register_blueprint(search_blueprint(search, Uploads(search, access.max_pixels)))
     app.register_blueprint(feedback_blueprint(search, feedback, metrics))
     app.register_blueprint(index_blueprint(search))
     app.register_blueprint(openapi_blueprint())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,13 @@ def _origins(context: click.Context, parameter: click.Parameter, values: tuple[s
         return tuple(checked_origin(value) for value in values)
     except InvalidRequest as error:
         raise click.BadParameter(str(error), context, parameter) from None
+
+
+def _prefix(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    prefix = value.rstrip("/")
+    if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix, re.ASCII):
+        raise click.BadParameter("write it as /photos", context, parameter)
+    return prefix
 
 
 api_keys_option = click.option(
@@ -153,7 +161,16 @@ feedback_option = click.option(
     show_default=True,
     envvar="SCENESEEK_TRUSTED_PROXIES",
     show_envvar=True,
-    help="How many proxies stand in front of the service; as many X-Forwarded-For, -Proto and -Prefix are trusted.",
+    help="How many proxies stand in front of the service; as many values of X-Forwarded-For are trusted.",
+)
+@click.option(
+    "--url-prefix",
+    callback=_prefix,
+    default="",
+    metavar="PATH",
+    envvar="SCENESEEK_URL_PREFIX",
+    show_envvar=True,
+    help="The path under which a proxy shows the service, such as /photos, if the proxy removes it from requests.",
 )
 @click.option(
     "--cors-origin",
@@ -211,6 +228,7 @@ def serve(
     api_keys: Path | None,
     rate_limit: str | None,
     trusted_proxies: int,
+    url_prefix: str,
     cors_origins: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     show_paths: bool,
@@ -239,6 +257,7 @@ def serve(
             api_keys=api_keys,
             rate_limit=rate_limit,
             trusted_proxies=trusted_proxies,
+            url_prefix=url_prefix,
             cors_origins=cors_origins,
             allowed_hosts=allowed_hosts,
             bound_to=host,

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from sceneseek.api import PROBLEM_TYPE, ImageDetails, Problem, to_json
@@ -93,7 +93,7 @@ def json_answer(document: object, status: int = 200) -> Response:
 def public(image: Details) -> Details:
     """What a client may see of an image: with its addresses, and without its path where paths are hidden."""
     # Written rather than built by url_for, which would take longer than reranking does.
-    address = f"{request.root_path}/v1/images/{image.id}"
+    address = f"{current_app.config['APPLICATION_ROOT']}/v1/images/{image.id}"
     path = image.path if shows_paths() else None
     return replace(image, path=path, image=address, thumbnail=f"{address}/thumbnail")
 
@@ -153,8 +153,6 @@ def _ours(error: SceneseekError) -> Response:
 
 def _http(error: HTTPException) -> Response:
     own = error.get_response()
-    if own.status_code < 400:  # a redirect is raised like an error, but is none
-        return Response(own.get_data(), own.status_code, own.headers)
     if isinstance(error, MethodNotAllowed):
         methods = ", ".join(sorted(error.valid_methods or ()))
         found = problem(405, f"{request.method} is not possible here", f"use one of {methods}")

@@ -26,7 +26,8 @@ class AccessSettings:
     Attributes:
         api_keys: the key file, see `sceneseek_server.access.keys`; None asks for no key.
         rate_limit: how many requests one key, or one address where there are no keys, may send, such as ``20/second``.
-        trusted_proxies: how many proxies stand in front of the service, whose X-Forwarded headers are trusted.
+        trusted_proxies: how many proxies stand in front of the service, whose X-Forwarded-For is trusted.
+        url_prefix: the path under which a proxy shows the service, such as ``/photos``; empty at the top.
         cors_origins: origins of other web pages that may read answers, such as ``https://example.org``.
         allowed_hosts: host names that the service answers to; ``*`` is any. See `sceneseek_server.access.origins`.
         bound_to: the name or address that it listens at.
@@ -38,6 +39,7 @@ class AccessSettings:
     api_keys: Path | None = None
     rate_limit: str | None = None
     trusted_proxies: int = 0
+    url_prefix: str = ""
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     bound_to: str = ""

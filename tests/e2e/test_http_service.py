@@ -118,53 +118,6 @@ def test_it_says_where_it_is_and_answers_searches_with_images_one_can_fetch(star
     assert service.stopped() == (0, "")
 
 
-@pytest.mark.parametrize(
-    ("request_line", "status"),
-    [
-        (b"GET /v1/search?q=" + b"word+" * 10_000 + b" HTTP/1.1\r\n", 414),
-        (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n", 431),
-        (b"GET / HTTP/9.9\r\n", 400),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n", 400),
-    ],
-    ids=["10,000 words", "long header", "no such HTTP", "TLS"],
-)
-def test_a_malformed_head_is_refused_by_gunicorn(running: Service, request_line: bytes, status: int) -> None:
-    head, _ = _asked(running, request_line + b"Host: localhost\r\nConnection: close\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 %d " % status)
-    assert running.client.get("/readyz").status_code == 200
-
-
-POST = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
-CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    ("request_", "status"),
-    [
-        (b"GET /v1/images/../../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404),
-        (b"GET /v1/search?q=%00 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
-        (b"BREW / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 405),
-        (POST + b"Content-Length: 99999999\r\n\r\n", 413),
-        (POST + b"Content-Length: 10\r\n\r\n{", 400),
-        (CHUNKED + b"zz\r\n{}\r\n0\r\n\r\n", 400),
-        (CHUNKED + b"-2\r\n{}\r\n0\r\n\r\n", 400),
-        (CHUNKED + b"2\r\n{}XX0\r\n\r\n", 400),
-        (CHUNKED + b"2;\x00=\x00\r\n{}\r\n0\r\nBad Trailer\r\n\r\n", 400),
-        (CHUNKED + b"5\r\n{}", 400),
-    ],
-    ids=["path", "control", "method", "large", "short", "no size", "negative", "no end", "trailer", "cut chunk"],
-)
-def test_what_is_wrong_with_a_request_is_a_problem_document(running: Service, request_: bytes, status: int) -> None:
-    head, body = _asked(running, request_)
-    assert head.startswith(b"HTTP/1.1 %d " % status)
-    assert b"application/problem+json" in head
-    assert b"Cache-Control: no-store" in head
-    problem = json.loads(body)
-    assert problem["status"] == status
-    assert f"X-Request-ID: {problem['request_id']}\r\n".encode() in head + b"\r\n"
-    assert running.client.get("/readyz").status_code == 200
-
-
 def test_a_stop_answers_requests_in_flight_and_refuses_later_ones(start: Start) -> None:
     service = start("--http-threads", "4")
     request = f"GET {QUERY} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()

@@ -210,3 +210,21 @@ def test_the_page_labels_its_field_and_announces_what_happens() -> None:
     assert '<label for="query"' in html
     assert 'role="alert"' in html
     assert 'role="status"' in html
+
+
+def test_behind_a_prefix_addresses_lead_back_to_the_service(search: Search) -> None:
+    client = create_app(search, AccessSettings(url_prefix="/photos")).test_client()
+    inside = {"environ_overrides": {"SCRIPT_NAME": ""}}  # the proxy removes the prefix
+    (result,) = client.get("/v1/search?q=a+house&k=1", **inside).get_json()["results"]
+    assert result["thumbnail"] == f"/photos/v1/images/{result['id']}/thumbnail"
+    assert client.get(f"/v1/images/{result['id']}/details", **inside).get_json()["image"] == result["image"]
+    # Relative to the document, wherever a proxy shows that.
+    assert client.get("/openapi.json", **inside).get_json()["servers"] == [{"url": "."}]
+
+
+def test_the_page_asks_for_nothing_by_an_absolute_address() -> None:
+    for script in STATIC.glob("*.js"):
+        code = script.read_text(encoding="utf-8")
+        assert not re.search(r"""["'`]/(?:v1|static)|result\.(?:image|thumbnail)\b""", code), script.name
+    page = (STATIC / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"""(?:src|href)=["']/""", page)

@@ -193,38 +193,6 @@ def test_options_name_the_methods(client: FlaskClient, image: str) -> None:
     assert set(client.options(image).headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
 
 
-@pytest.mark.parametrize(
-    ("asked", "status"),
-    [
-        ("bytes=0-0", 206),
-        ("bytes=-1", 206),
-        ("bytes=0-", 206),
-        ("bytes=0-999999999999999999999", 206),
-        ("bytes=999999999-", 416),
-        ("bytes=-0", 416),
-        ("bytes=5-2", 416),
-        ("bytes=0-0,2-3", 416),
-        ("bytes=a-b", 200),
-        ("items=0-1", 200),
-        ("bytes", 200),
-        ("bytes=", 200),
-        ("bytes=--1", 200),
-        ("bytes=" + "0-0," * 1_000 + "0-0", 416),
-    ],
-)
-def test_a_range_of_an_image_is_given_or_refused(client: FlaskClient, image: str, asked: str, status: int) -> None:
-    response = client.get(image, headers={"Range": asked})
-    body = response.data
-    response.close()
-    assert response.status_code in (status, 416 if status == 200 else status), asked
-    if response.status_code == 206:
-        assert len(body) == int(response.headers["Content-Length"])
-        assert response.headers["Content-Range"].startswith("bytes ")
-    if response.status_code == 416:
-        held(response, 416)
-        assert response.headers["Content-Range"].startswith("bytes */")
-
-
 @pytest.mark.parametrize("tail", ["", "/thumbnail"])
 @pytest.mark.parametrize(
     "headers",

@@ -71,13 +71,6 @@ def test_a_query_longer_than_the_text_tower_reads_is_answered_and_marked(client:
     assert client.get(WHERE, query_string={"q": "dog " * 200}).get_json()["truncated"] is True
 
 
-def test_addresses_in_an_answer_are_good_below_a_prefix(client: FlaskClient) -> None:
-    answer = client.get(f"{WHERE}?q=a+house", base_url="http://localhost/gallery").get_json()
-    first = answer["results"][0]
-    assert first["image"] == f"/gallery/v1/images/{first['id']}"
-    assert first["thumbnail"] == f"/gallery/v1/images/{first['id']}/thumbnail"
-
-
 def test_an_answer_is_compact_json_and_not_cacheable(client: FlaskClient) -> None:
     response = client.get(WHERE, query_string={"q": "a house"})
     assert response.content_type == "application/json"

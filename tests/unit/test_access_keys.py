@@ -158,16 +158,16 @@ def test_a_damaged_key_file_changes_no_key_and_is_reported(
         file.unlink()
     else:
         file.write_text(damage)
+    problem = client.get("/readyz").get_json()["problem"]  # before anybody uses a key
     for _ in range(3):
         assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200
-    problem = client.get("/readyz").get_json()["problem"]
     assert "keys before its last change are still valid" in problem
     assert str(file) not in problem
     assert [str(file) in record.getMessage() for record in caplog.records] == [True], "once, not at each request"
     file.write_text(whole)
     file.chmod(0o600)
-    assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200
     assert client.get("/readyz").get_json()["problem"] is None
+    assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -132,3 +132,20 @@ def test_requests_that_another_site_makes_a_browser_send_get_403(method: str, he
 @pytest.mark.parametrize(("method", "headers"), INTENDED.values(), ids=list(INTENDED))
 def test_requests_of_people_and_programs_are_answered(method: str, headers: dict[str, str]) -> None:
     assert controlled_client(AccessSettings()).open(SEARCH, method=method, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("cors_origins", "mode", "hint"),
+    [((FRIEND,), "no-cors", "crossorigin"), ((FRIEND,), "cors", "--cors-origin"), ((), "no-cors", "--cors-origin")],
+)
+def test_a_picture_in_another_sites_page_is_refused_with_what_helps(
+    cors_origins: tuple[str, ...], mode: str, hint: str
+) -> None:
+    client = controlled_client(AccessSettings(cors_origins=cors_origins))
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": "image"}
+    assert hint in client.get(SEARCH, headers=headers).get_json(force=True)["hint"]
+
+
+def test_an_allowed_origins_picture_with_crossorigin_is_sent(friendly: FlaskClient) -> None:
+    headers = {"Origin": FRIEND, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "image"}
+    assert friendly.get("/v1/images/1/thumbnail", headers=headers).headers["Access-Control-Allow-Origin"] == FRIEND

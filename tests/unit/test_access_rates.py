@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,14 +21,14 @@ class Clock:
     def __init__(self) -> None:
         self.now = 1_000_000_000.0
 
-    def time(self) -> float:
+    def monotonic(self) -> float:
         return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     stopped = Clock()
-    monkeypatch.setattr(time, "time", stopped.time)
+    monkeypatch.setattr("sceneseek_server.access.rates.monotonic", stopped.monotonic)
     return stopped
 
 
@@ -134,7 +133,57 @@ def test_forwarded_headers_are_trusted_for_the_configured_number_of_proxies() ->
     assert [address(trusted) for trusted in (0, 1, 2)] == ["127.0.0.1", "192.0.2.3", "192.0.2.2"]
 
 
-@pytest.mark.parametrize("text", ["", "fast", "0/second", "20", "-1/second", "20/fortnight", "1/second;2/minute"])
+@pytest.mark.parametrize(
+    ("first", "second", "one"),
+    [
+        ("192.0.2.1:1024", "192.0.2.1:65535", True),
+        ("192.0.2.1:1024", "192.0.2.1", True),
+        ("192.0.2.1:1024", "192.0.2.2:1024", False),
+        ("[2001:db8::1]:1024", "[2001:db8::1]:2048", True),
+        ("[2001:db8::1]", "2001:db8::1", True),
+        ("[2001:db8::1]:1024", "[2001:db8:0:1::1]:1024", False),
+        ('"[2001:db8::1]:1024"', "2001:db8::2", True),
+        ("::ffff:192.0.2.1", "192.0.2.1:80", True),
+        ("fe80::1%eth0", "fe80::1", True),
+        ("unknown", "_hidden", True),
+        ("x" * 8_000, "y" * 8_000, True),
+    ],
+)
+@pytest.mark.usefixtures("clock")
+def test_one_sender_is_counted_once_however_a_proxy_writes_its_address(first: str, second: str, one: bool) -> None:
+    client = controlled_client(AccessSettings(rate_limit="1/minute", trusted_proxies=1))
+    answers = [client.get(SEARCH, headers={"X-Forwarded-For": address}) for address in (first, second)]
+    assert [answer.status_code for answer in answers] == [200, 429 if one else 200]
+
+
+@pytest.mark.parametrize("size", [1, 2, 19, 20, 21, 1_000])
+@pytest.mark.parametrize("used", [0, 1, 19, 20])
+def test_a_request_of_any_size_passes_once_retry_after_is_over(clock: Clock, size: int, used: int) -> None:
+    client = controlled_client(AccessSettings(rate_limit="20/minute"))
+    for _ in range(used):
+        client.get(SEARCH)
+    answers = [client.post(f"/v1/batch/{size}")]
+    while answers[-1].status_code == 429:
+        clock.now += int(answers[-1].headers["Retry-After"])
+        answers.append(client.post(f"/v1/batch/{size}"))
+    # Where nothing is left at all, a request is refused before its size is known.
+    assert len(answers) == 1 + (used > 0 and used + size > 20) + (used == 20 and size > 1)
+    assert answers[0].headers["RateLimit"].split(";")[1] == f"r={max(0, 20 - size - used)}" or len(answers) > 1
+
+
+def test_a_batch_costs_what_its_searches_would(clock: Clock) -> None:
+    client = controlled_client(AccessSettings(rate_limit="60/minute"))
+    answered = 0
+    for _ in range(600):
+        answered += 8 * (client.post("/v1/batch/8").status_code == 200)
+        clock.now += 1
+    assert 500 <= answered <= 660
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "fast", "0/second", "20", "-1/second", "20/fortnight", "1/second;2/minute", "1/0 second"],
+)
 def test_a_malformed_rate_is_rejected(text: str) -> None:
     with pytest.raises(InvalidRequest, match="is no rate"):
         parsed_rate(text)

@@ -18,11 +18,11 @@ import functools
 import io
 import ipaddress
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from flask import Flask, Response, after_this_request, current_app, g, request
-from limits import RateLimitItem
 from werkzeug.exceptions import BadRequest
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -30,7 +30,7 @@ from sceneseek.errors import InvalidRequest, SceneseekError
 from sceneseek.filters.conditions import All, AnyPart, Filter, InFolder, Not
 from sceneseek_server.access.keys import KeyRing, key_in
 from sceneseek_server.access.origins import Hosts, Origins
-from sceneseek_server.access.rates import RateLimiter, Usage, in_seconds, parsed_rate, times
+from sceneseek_server.access.rates import Rate, RateLimiter, Usage, in_seconds, parsed_rate, times
 from sceneseek_server.service import AccessSettings
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ EXEMPT = "sceneseek.access_exempt"
 # A body of JSON, and what of a form is not a file.
 MAX_BODY_BYTES = 2**20
 MAX_FORM_PARTS = 32
+FORM = "multipart/form-data"
 # A page of results has as many images, so they are counted apart, at this multiple of the rate.
 IMAGES_PER_REQUEST = 50
 
@@ -55,6 +56,8 @@ _WRONG_KEYS = "20/minute"
 _CHALLENGES = ('Bearer realm="sceneseek"', 'Basic realm="sceneseek", charset="UTF-8"')
 _EXTENSION = "sceneseek-access"
 _SHOW_PATHS = "SHOW_PATHS"
+# An address as proxies write it: 192.0.2.1:49152, [2001:db8::1]:49152, [2001:db8::1].
+_WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[^:]*):\d+", re.ASCII)
 # What of the payload reveals where a file lies. `dhash` and `sha256` describe its content, which may be fetched anyway.
 _LOCATION_FIELDS = frozenset({"path", "path_bytes", "folders", "source"})
 
@@ -91,6 +94,18 @@ class RateLimited(SceneseekError):
         self.retry_after = retry_after
 
 
+class EncodedBody(SceneseekError):
+    """A compressed request body."""
+
+    status = 415
+    slug = "encoded-body"
+    title = "The body is compressed"
+    for_clients = True
+
+    def __init__(self) -> None:
+        super().__init__("the body is compressed", "send it as it is, without Content-Encoding")
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The sender of a request.
@@ -121,6 +136,7 @@ def control_access(app: Flask, settings: AccessSettings) -> None:
         InvalidRequest: the rate limit or an origin is malformed.
     """
     app.config[_SHOW_PATHS] = settings.show_paths
+    app.config["APPLICATION_ROOT"] = settings.url_prefix
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY_BYTES
     app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
@@ -129,9 +145,8 @@ def control_access(app: Flask, settings: AccessSettings) -> None:
     if settings.cors_origins:
         app.after_request(lambda response: control.origins.add_headers(response, g.get("origin")))
     if settings.trusted_proxies:
-        # Not the host: a proxy that does not set it would pass on what a client wrote, and `Hosts` would trust it.
-        count = settings.trusted_proxies
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=0, x_prefix=count)  # type: ignore[method-assign]  # Flask's documented place for a middleware
+        # The address alone: a proxy that does not set the other headers passes on what a client wrote into them.
+        app.wsgi_app = ProxyFix(app.wsgi_app, settings.trusted_proxies, x_proto=0, x_host=0, x_port=0, x_prefix=0)  # type: ignore[method-assign]  # Flask's documented place for a middleware
 
 
 def caller() -> Caller | None:
@@ -139,22 +154,21 @@ def caller() -> Caller | None:
     return cast("Caller | None", g.get("caller"))
 
 
-def charge(extra: int) -> None:
-    """Count the current request as this many more: it holds several searches.
+def charge(cost: int) -> None:
+    """Count the current request as this many, instead of as one: it holds several searches or pictures.
 
     Raises:
         RateLimited: that exceeds its sender's rate.
     """
-    control = _current()
-    rate: RateLimitItem | None = g.rate
-    if rate is not None and extra > 0:
-        control.count(rate, "requests", extra)
+    rate: Rate | None = g.rate
+    if rate is not None and cost > 1:
+        _current().count(rate, "requests", cost, paid=1)
 
 
 def key_file_problem() -> str | None:
     """Why the current application does not follow its key file, for the operator; without a path. None if it does."""
     keys = _current().keys
-    return keys.problem if keys is not None else None
+    return keys.current_problem() if keys is not None else None
 
 
 def shows_paths() -> bool:
@@ -180,16 +194,22 @@ def check_filter(where: Filter | None) -> None:
 
 @functools.lru_cache(4_096)
 def network(address: str) -> str:
-    """The part of an address that one subscriber has: the first 64 bits of IPv6, since the rest is theirs to choose."""
+    """The part of an address that one subscriber has: the first 64 bits of IPv6, since the rest is theirs to choose.
+
+    Some proxies append the port, which changes with every connection; it is left out. All that is no address is one.
+    """
+    text = address.strip().strip('"')
+    if (found := _WITH_PORT.fullmatch(text)) is not None:
+        text = found["v6"] or found["v4"]
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        return address
+        return "unknown"
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
         return str(ipaddress.ip_network((int(parsed) >> 64 << 64, 64)))
-    return address
+    return str(parsed)
 
 
 class _AccessControl:
@@ -221,18 +241,19 @@ class _AccessControl:
                 self.count(times(rate, IMAGES_PER_REQUEST), "images")
             else:
                 self.count(rate, "requests")
-        form = environ.get("CONTENT_TYPE", "").startswith("multipart/form-data")
-        request.max_content_length = self._max_form_bytes if form else MAX_BODY_BYTES
+        if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
+            raise EncodedBody
+        request.max_content_length = self._max_form_bytes if request.mimetype == FORM else MAX_BODY_BYTES
         return None
 
-    def count(self, rate: RateLimitItem, kind: str, cost: int = 1) -> None:
+    def count(self, rate: Rate, kind: str, cost: int = 1, paid: int = 0) -> None:
         """Count the current request of its sender; requests of another kind are counted apart."""
-        usage = self._limiter.hit(rate, f"{kind} {cast(Caller, caller()).identity}", cost)
+        usage = self._limiter.hit(rate, f"{kind} {cast(Caller, caller()).identity}", cost, paid)
         _report_usage(usage, rate, kind)
         if not usage.allowed:
             raise RateLimited(usage.retry_after)
 
-    def _identify(self, environ: WSGIEnvironment) -> RateLimitItem | None:
+    def _identify(self, environ: WSGIEnvironment) -> Rate | None:
         """Set `g.caller`, and return its rate limit, if it has one."""
         address = str(environ.get("REMOTE_ADDR") or "unknown")
         if self.keys is None:
@@ -294,12 +315,12 @@ def _challenge(response: Response) -> Response:
     return response
 
 
-def _report_usage(usage: Usage, rate: RateLimitItem, kind: str) -> None:
+def _report_usage(usage: Usage, rate: Rate, kind: str) -> None:
     """Add the rate limit's state to the answer (draft-ietf-httpapi-ratelimit-headers)."""
 
     def add_headers(response: Response) -> Response:
         wait = in_seconds(usage.retry_after)
-        response.headers["RateLimit-Policy"] = f'"{kind}";q={rate.amount};w={rate.get_expiry()}'
+        response.headers["RateLimit-Policy"] = f'"{kind}";q={rate.amount};w={rate.seconds}'
         response.headers["RateLimit"] = f'"{kind}";r={usage.remaining};t={wait}'
         if not usage.allowed:
             response.headers["Retry-After"] = wait

@@ -88,18 +88,15 @@ class KeyRing:
     """The valid keys of one file. Thread-safe.
 
     It looks at the file once a second, and reads it when it has changed, so keys come and go without a restart. If it
-    cannot be read, the previous keys stay valid, `problem` says so, and the log says why. A readable file without keys
-    is followed: then no key is valid.
-
-    Attributes:
-        problem: why a change of the file is not followed, without its path; None if there is nothing wrong.
+    cannot be read, the previous keys stay valid, `current_problem` says so, and the log says why. A readable file
+    without keys is followed: then no key is valid.
 
     Raises:
         SourceError: the file cannot be read, or has no keys: a service that asks for keys does not start open.
     """
 
     def __init__(self, path: Path) -> None:
-        self.problem: str | None = None
+        self._problem: str | None = None
         self._path = path
         self._refreshing = threading.Lock()
         self._refreshed = time.monotonic()
@@ -110,6 +107,11 @@ class KeyRing:
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(entry.name for entry in self._entries)})"
+
+    def current_problem(self) -> str | None:
+        """Why a change of the file is not followed, without its path; None if there is nothing wrong."""
+        self._refresh()
+        return self._problem
 
     def find(self, secret: str) -> KeyEntry | None:
         """The entry of a key; None if it is no key, or has expired.
@@ -143,10 +145,10 @@ class KeyRing:
         try:
             self._entries = read_keys(self._path)
         except SourceError as error:
-            self.problem = "the file of keys cannot be read: the keys before its last change are still valid"
+            self._problem = "the file of keys cannot be read: the keys before its last change are still valid"
             log.error("the keys stay as they were: %s", error)
             return
-        self.problem = None
+        self._problem = None
         log.info("%d keys are valid: %s", len(self._entries), ", ".join(entry.name for entry in self._entries))
 
     def _file_state(self) -> tuple[int, ...] | None:
@@ -155,7 +157,7 @@ class KeyRing:
             facts = os.stat(self._path)  # noqa: PTH116 - at requests; a third of Path.stat's time
         except OSError:
             return None
-        return facts.st_ino, facts.st_mtime_ns, facts.st_size, facts.st_mode
+        return facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_mode
 
 
 def key_in(environ: WSGIEnvironment) -> str | None:

@@ -17,6 +17,7 @@ of hosts and Fetch metadata.
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 # No other site can have these names.
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+# A Host header: an IPv6 address in brackets, or a name or an IPv4 address; then perhaps the dot that names may end
+# with, and a port.
+_HOST = re.compile(
+    r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_-][a-z0-9._-]{0,252}?))\.?(?::\d{0,5})?", re.ASCII | re.IGNORECASE
+)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _EXPOSED_HEADERS = "RateLimit, RateLimit-Policy, Retry-After"
 _PREFLIGHT_HEADERS = (
@@ -61,11 +67,11 @@ class CrossSite(SceneseekError):
     title = "Another web site sent this"
     for_clients = True
 
-    def __init__(self) -> None:
-        super().__init__(
-            "a page of another site sent this request",
-            "have the service started with --cors-origin and that page's origin, if it is meant to",
-        )
+    def __init__(self, without_origin: bool = False) -> None:
+        hint = "have the service started with --cors-origin and that page's origin, if it is meant to"
+        if without_origin:
+            hint = "a page of a --cors-origin says which it is if its element has the attribute crossorigin"
+        super().__init__("a page of another site sent this request", hint)
 
 
 class Hosts:
@@ -87,9 +93,11 @@ class Hosts:
         """Check the Host header.
 
         Raises:
-            WrongHost: it does not name this service.
+            WrongHost: it does not name this service, or is malformed.
         """
-        if self._names is not None and _host_name(environ.get("HTTP_HOST", "")) not in self._names:
+        header: str = environ.get("HTTP_HOST", "")
+        name = _host_name(header)
+        if (header and not name) or (self._names is not None and name not in self._names):
             raise WrongHost
 
 
@@ -118,7 +126,7 @@ class Origins:
         else:
             forbidden = site is None and _is_unsafe_from_elsewhere(environ, origin)
         if forbidden:
-            raise CrossSite
+            raise CrossSite(bool(self._allowed) and environ.get("HTTP_SEC_FETCH_MODE") == "no-cors")
         return None
 
     @staticmethod
@@ -158,10 +166,9 @@ def checked_origin(text: str) -> str:
 
 
 def _host_name(host: str) -> str:
-    """A Host header without port and brackets, in lower case, and without the dot that names may end with."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].removesuffix(".").lower()
+    """A Host header without port and brackets, in lower case, and without a dot at its end; empty if malformed."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower() if found else ""
 
 
 def _is_loopback(host: str) -> bool:
@@ -176,7 +183,8 @@ def _is_unsafe_from_elsewhere(environ: WSGIEnvironment, origin: str | None) -> b
     if origin is None or environ["REQUEST_METHOD"] in _SAFE_METHODS:
         return False
     ours: str = environ.get("HTTP_HOST", "")
-    return urlsplit(origin).netloc.lower() != ours.lower()
+    # An origin has no path. Not urlsplit, which raises errors of what is none.
+    return origin.partition("://")[2].lower() != ours.lower()
 
 
 def _follows_a_link(environ: WSGIEnvironment) -> bool:

@@ -1,48 +1,54 @@
-"""Rate limits: the sliding windows of `limits`, over a storage of bounded size.
+"""Rate limits: what one client may ask for in a time, as the generic cell rate algorithm counts it (ITU-T I.371).
 
-The library's own memory storage grows with every address, and starts a thread that walks through all of them at nearly
-every request.
+A client may ask for a whole window's amount at once, and then for as much as flows back evenly over the window. One
+number is stored for each client: when all of its amount will be back. So a request of any cost is answered or refused
+as a whole, and a refused one is told exactly how long to wait.
 """
 
 from __future__ import annotations
 
 import functools
 import math
+import re
 import threading
-import time
 from collections import OrderedDict
-from dataclasses import dataclass
-
-from limits import RateLimitItem, parse_many
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
+from dataclasses import dataclass, replace
+from time import monotonic
 
 from sceneseek.errors import InvalidRequest
 
-# Two for each of 25,000 clients: some 12 MB.
+# Of each client one or two: some 12 MB.
 MAX_COUNTERS = 50_000
+
+_RATE = re.compile(r"(\d{1,9})\s*(?:/|per)\s*(\d{0,6})\s*(second|minute|hour|day)s?", re.ASCII | re.IGNORECASE)
+_SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many requests in so many seconds."""
+
+    amount: int
+    seconds: int
 
 
 @functools.lru_cache(1_024)
-def parsed_rate(text: str) -> RateLimitItem:
+def parsed_rate(text: str) -> Rate:
     """A rate as people write it: ``20/second``, ``100 per 5 minutes``.
 
     Raises:
         InvalidRequest: it is malformed.
     """
-    try:
-        rates = parse_many(text)
-    except ValueError:
-        rates = []
-    if len(rates) != 1 or rates[0].amount < 1:
+    found = _RATE.fullmatch(text.strip())
+    rate = Rate(int(found[1]), int(found[2] or 1) * _SECONDS[found[3].lower()]) if found else Rate(0, 0)
+    if not rate.amount or not rate.seconds:
         raise InvalidRequest(f"{text!r} is no rate", "write it as 20/second, 600/minute or 100 per 5 minutes")
-    return rates[0]
+    return rate
 
 
-@functools.lru_cache(1_024)
-def times(rate: RateLimitItem, factor: int) -> RateLimitItem:
+def times(rate: Rate, factor: int) -> Rate:
     """A multiple of a rate, over the same time."""
-    return type(rate)(rate.amount * factor, rate.multiples)
+    return replace(rate, amount=rate.amount * factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Usage:
     Attributes:
         allowed: whether this request was within the rate.
         remaining: how many more would be.
-        retry_after: seconds until one more request is within the rate.
+        retry_after: seconds until the request, if it was refused, or else one more, is within the rate.
     """
 
     allowed: bool
@@ -64,53 +70,45 @@ class RateLimiter:
     """Counts requests by client. Thread-safe.
 
     Args:
-        max_counters: how many counters it holds; the oldest is dropped first, in its client's favour.
+        max_counters: how many clients it remembers; the one not seen for longest is dropped first, in its favour.
     """
 
     def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
-        self._counters = _BoundedStorage(max_counters)
-        self._windows = SlidingWindowCounterRateLimiter(self._counters)
-        # The library counts in several steps.
+        self._full_again: OrderedDict[str, float] = OrderedDict()
+        self._max = max_counters
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """How many counters there are."""
-        return len(self._counters.counts)
+        return len(self._full_again)
 
-    def hit(self, rate: RateLimitItem, identity: str, cost: int = 1) -> Usage:
-        """Count a request of a client as `cost` requests, at most as a whole window."""
+    def hit(self, rate: Rate, identity: str, cost: int = 1, paid: int = 0) -> Usage:
+        """Count a request of a client as `cost` requests, at most as a whole window; refused, it costs nothing.
+
+        Args:
+            rate: the client's.
+            identity: the client.
+            cost: what the request costs in all.
+            paid: how much of that was counted before; given back if the request is refused.
+        """
+        interval = rate.seconds / rate.amount
+        cost = min(cost, rate.amount)
         with self._lock:
-            allowed = self._windows.hit(rate, identity, cost=min(cost, rate.amount))
-            reset, remaining = self._windows.get_window_stats(rate, identity)
-        # A window's end alone frees nothing: the window before still weighs in, less with each of these steps. The
-        # millisecond makes up for rounding.
-        step = rate.get_expiry() / rate.amount + 0.001
-        return Usage(allowed, remaining, max(0.0, reset - time.time()) + step)
+            now = monotonic()
+            used_until = max(self._full_again.get(identity, now), now)
+            after = used_until + max(0, cost - paid) * interval
+            # A thousandth of a request for rounding: a client that waits as long as it was told is answered.
+            allowed = after - now <= rate.seconds + interval / 1_000
+            used_until = after if allowed else used_until - paid * interval
+            self._full_again[identity] = used_until
+            self._full_again.move_to_end(identity)
+            if len(self._full_again) > self._max:
+                self._full_again.popitem(last=False)
+        free = rate.seconds - (used_until - now)
+        wanted = interval * (1 if allowed else cost)
+        return Usage(allowed, max(0, math.floor(free / interval + 0.001)), max(0.0, wanted - free))
 
 
 def in_seconds(wait: float) -> str:
     """A wait as in Retry-After: whole seconds, rounded up, at least one."""
     return str(max(1, math.ceil(wait)))
-
-
-class _BoundedStorage(MemoryStorage):
-    """A bounded number of counters, without the library's locks and its thread."""
-
-    def __init__(self, max_counters: int) -> None:
-        super().__init__()
-        self.counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._max = max_counters
-
-    def get(self, key: str) -> int:
-        count, expires = self.counts.get(key, (0, 0.0))
-        return count if expires > time.time() else 0
-
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        count, expires = self.counts.get(key, (0, 0.0))
-        now = time.time()
-        if expires <= now:
-            count, expires = 0, now + expiry
-        self.counts[key] = count + amount, expires
-        if len(self.counts) > self._max:
-            self.counts.popitem(last=False)
-        return count + amount

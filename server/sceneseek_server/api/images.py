@@ -78,6 +78,8 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int) -> Bluep
 
 
 def _original(image: ImageFile) -> Response:
+    if request.range is None or request.range.units != "bytes" or len(request.range.ranges) != 1:
+        request.environ.pop("HTTP_RANGE", None)  # RFC 9110: what is not understood or not supported is ignored
     try:
         response = send_file(
             image.path,

@@ -1,4 +1,4 @@
-"""`/v1/search`: texts and images in, the best images out."""
+"""`/v1/search`: texts and images in, the best images out. `/v1/score`: a text and images in, scores out."""
 
 from __future__ import annotations
 
@@ -10,28 +10,40 @@ from pydantic_core import from_json
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import UnsupportedMediaType
 
-from sceneseek.api import Answer, Answers, Query, QueryArguments, QueryBatch, read_fields, read_json
+from sceneseek.api import (
+    Answer,
+    Answers,
+    Query,
+    QueryArguments,
+    QueryBatch,
+    ScoreForm,
+    ScoreRequest,
+    Scores,
+    read_fields,
+    read_json,
+)
 from sceneseek.errors import InvalidRequest
 from sceneseek.picture import Picture
 from sceneseek.request import shown
 from sceneseek.search import Search
-from sceneseek_server.access.control import charge, check_filter
+from sceneseek_server.access.control import FORM, charge, check_filter
 from sceneseek_server.api.operation import operation
-from sceneseek_server.api.uploads import FORM, Uploads
+from sceneseek_server.api.uploads import Uploads
 from sceneseek_server.instrumentation import record_stages
 from sceneseek_server.responses import deadline, json_answer, public
 
 _NOT_THERE = {404: "The image to search by is not in the index."}
 PICTURE = "file"
+MAX_PICTURES = 8
 _BEST = "$response.body#/results/0/id"
 _LINKS = {"image": {"image_id": _BEST}, "thumbnail": {"image_id": _BEST}, "search_by_arguments": {"image": _BEST}}
 
 
 def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
     """The views over one pipeline."""
-    blueprint = Blueprint("search", __name__, url_prefix="/v1/search")
+    blueprint = Blueprint("search", __name__, url_prefix="/v1")
 
-    @blueprint.get("")
+    @blueprint.get("/search")
     @operation(
         summary="Search by a text, or by an indexed image",
         tag="search",
@@ -44,7 +56,7 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         """The images that match best. With a text they come by score; with an image by similarity to it, or to both."""
         return json_answer(answered([_read_arguments(request.args)])[0])
 
-    @blueprint.post("")
+    @blueprint.post("/search")
     @operation(
         summary="Search, once or several times, or by an uploaded picture",
         tag="search",
@@ -66,8 +78,26 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         answers = answered(queries)
         return json_answer(Answers(answers=tuple(answers)) if several else answers[0])
 
+    @blueprint.post("/score")
+    @operation(
+        summary="Score a text for images",
+        tag="search",
+        body=(ScoreRequest,),
+        upload=ScoreForm,
+        files=PICTURE,
+        most=MAX_PICTURES,
+        answer=Scores,
+        problems={404: "One of the images is not in the index.", 422: "An uploaded picture cannot be used."},
+    )
+    def score() -> Response:
+        """How well a text matches each of some images: indexed ones by id, or pictures that come along."""
+        text, images = _read_score(uploads)
+        scores = search.score(text, images, deadline())
+        record_stages(scores.timings_ms)
+        return json_answer(scores)
+
     def answered(queries: list[Query], picture: Picture | None = None) -> list[Answer]:
-        charge(len(queries) - 1)
+        charge(len(queries))
         for query in queries:
             check_filter(query.where)
         if picture is None:
@@ -87,18 +117,42 @@ def _read_arguments(arguments: MultiDict[str, str], picture: Picture | None = No
     Raises:
         InvalidRequest: a field is unknown, given twice, or not of its kind; or there is nothing to search by.
     """
-    fields: dict[str, Any] = {}
-    for name, values in arguments.lists():
-        if name == "filter":
-            fields[name] = [value for value in values if value]
-            continue
-        if len(values) > 1:
-            raise InvalidRequest(f"{shown(name, '')} is given {len(values)} times", "give it once")
-        if values[0] or name == "q" or name not in Query.HINTS:
-            fields[name] = values[0]
+    fields: dict[str, Any] = _given_once(arguments, but="filter")
+    fields = {name: value for name, value in fields.items() if value or name == "q" or name not in Query.HINTS}
+    if filters := [value for value in arguments.getlist("filter") if value]:
+        fields["filter"] = filters
     query = read_fields(QueryArguments, fields)
     query.check(picture is not None)
     return query
+
+
+def _read_score(uploads: Uploads) -> tuple[str, list[str | Picture]]:
+    """The text and the images of a request for scores."""
+    if request.mimetype == FORM:
+        pictures = uploads.pictures(PICTURE, MAX_PICTURES)
+        return read_fields(ScoreForm, _given_once(request.form)).text, [*pictures]
+    if not request.is_json:
+        raise UnsupportedMediaType
+    requested = read_json(ScoreRequest, request.get_data(cache=False))
+    return requested.text, [*requested.images]
+
+
+def _given_once(arguments: MultiDict[str, str], but: str = "") -> dict[str, str]:
+    """The fields of a query string or a form, except for the one that may be repeated.
+
+    Raises:
+        InvalidRequest: one of the others is given twice, or has no name, as a form's part may.
+    """
+    fields = {}
+    for name, values in arguments.lists():
+        if not isinstance(name, str):
+            raise InvalidRequest("a part of the form has no name", "name each part")
+        if name == but:
+            continue
+        if len(values) > 1:
+            raise InvalidRequest(f"{shown(name, '')} is given {len(values)} times", "give it once")
+        fields[name] = values[0]
+    return fields
 
 
 def _read_body(body: bytes) -> tuple[list[Query], bool]:

@@ -16,8 +16,7 @@ from sceneseek.errors import ImageError, InvalidRequest
 from sceneseek.picture import Picture, decode, reduced
 from sceneseek.preprocess import enough_pixels
 from sceneseek.search import Search
-
-FORM = "multipart/form-data"
+from sceneseek_server.access.control import FORM, charge
 
 
 class Uploads:
@@ -56,6 +55,7 @@ class Uploads:
         if not 1 <= len(files) <= most:
             what = "one picture" if most == 1 else f"1 to {most} pictures"
             raise InvalidRequest(f"there are {len(files)} parts of the name {part}", f"send {what}")
+        charge(len(files))
         near = enough_pixels(self._search.bundle.manifest.image_inputs)
         return [self._decoded(file, near, number if most > 1 else 0) for number, file in enumerate(files, start=1)]
 

@@ -25,6 +25,16 @@ export class Refusal extends Error {
   }
 }
 
+/** The address of an image of the collection, relative to the page: a proxy may show both under a path of its own. */
+export function original(id) {
+  return `v1/images/${encodeURIComponent(id)}`;
+}
+
+/** The address of a small picture of it. */
+export function thumbnail(id) {
+  return `${original(id)}/thumbnail`;
+}
+
 const KINDS = { 401: "key", 429: "busy", 502: "unready", 503: "unready", 504: "unready" };
 
 /** The JSON of an answer. Throws a Refusal; or an AbortError, if `signal` aborts. */

@@ -1,6 +1,6 @@
 // What somebody may search for first: of some likely wishes those that this collection can fulfil, each with the image
 // that fulfils it best.
-import { send } from "./api.js";
+import { send, thumbnail } from "./api.js";
 import { element } from "./elements.js";
 import { proportions } from "./rows.js";
 
@@ -55,7 +55,7 @@ export class Examples {
     const link = element(
       "a",
       { href: this.linked(query) },
-      element("span", { class: "frame" }, element("img", { src: best.thumbnail, alt: "", decoding: "async" })),
+      element("span", { class: "frame" }, element("img", { src: thumbnail(best.id), alt: "", decoding: "async" })),
       element("span", { class: "title" }, query),
     );
     link.addEventListener("click", (event) => {

@@ -1,5 +1,6 @@
 // The results as rows of pictures. What is shown stays where it is: frames are laid out from the pictures' own sizes
 // before any of them has loaded, and more results only ever come below.
+import { thumbnail } from "./api.js";
 import { element } from "./elements.js";
 import { titleOf } from "./fields.js";
 import { say } from "./language.js";
@@ -100,7 +101,7 @@ export class Grid {
     const title = titleOf(result);
     const near = this.items.length < AT_ONCE;
     const picture = element("img", {
-      src: result.thumbnail,
+      src: thumbnail(result.id),
       alt: title || say("result.number", { n: result.rank }),
       width: result.width,
       height: result.height,

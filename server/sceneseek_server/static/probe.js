@@ -1,4 +1,5 @@
 // The picture that is searched by, small beside the field, and how much the words count beside it.
+import { thumbnail } from "./api.js";
 import { element } from "./elements.js";
 import { say } from "./language.js";
 import { drawPreview } from "./picture.js";
@@ -41,5 +42,5 @@ function preview(picture, label) {
 }
 
 function stored(id, label) {
-  return element("img", { src: `v1/images/${encodeURIComponent(id)}/thumbnail`, alt: label, title: label, width: 96, height: 96 });
+  return element("img", { src: thumbnail(id), alt: label, title: label, width: 96, height: 96 });
 }

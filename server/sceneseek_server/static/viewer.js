@@ -1,5 +1,5 @@
 // One image, large: what it is, why it is where it is, and what to do with it.
-import { Refusal, ask } from "./api.js";
+import { Refusal, ask, original, thumbnail } from "./api.js";
 import { element } from "./elements.js";
 import { titleOf, written } from "./fields.js";
 import { decimal, say } from "./language.js";
@@ -89,7 +89,7 @@ export class Viewer {
     this.actions.hidden = !result;
     this.rating.show(result ? state.text : "", this.id);
     if (result) {
-      this.original.href = result.image;
+      this.original.href = original(result.id);
       this.duplicates.hidden = !result.duplicates;
       this.duplicates.textContent = result.duplicates ? say("viewer.duplicates", { n: result.duplicates }) : "";
     }
@@ -107,8 +107,8 @@ export class Viewer {
       this.frame.style.setProperty("--shape", width / height);
       this.frame.style.setProperty("--bearable", `${Math.max(width * MOST_ENLARGED, SMALLEST)}px`);
       this.whole.alt = this.title.textContent;
-      this.thumbnail.src = result.thumbnail;
-      this.whole.src = result.image;
+      this.thumbnail.src = thumbnail(result.id);
+      this.whole.src = original(result.id);
     }
   }
 
