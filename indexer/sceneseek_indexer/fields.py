@@ -3,7 +3,8 @@
     integer   whole numbers of 64 bits
     float     numbers
     bool      true, false
-    datetime  ISO 8601: a date as `2024-05-31`, a time in UTC as `2024-05-31T12:00:00Z` (UTC where it has no offset)
+    datetime  ISO 8601: a date as `2024-05-31`, a time in UTC as `2024-05-31T12:00:00Z`, one without an offset, which
+              compares as UTC, as `2024-05-31T12:00:00`
     geo       {"lat": ..., "lon": ...} in degrees
     keyword   text to be matched as a whole, or lists of it
     text      longer text, which cannot be filtered by
@@ -162,7 +163,7 @@ def parse_date(text: str) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment
     except (ValueError, OverflowError):
         return None
     return text if _DATE.fullmatch(text) else moment.isoformat().replace("+00:00", "Z")

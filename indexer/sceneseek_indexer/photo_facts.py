@@ -1,6 +1,6 @@
 """When, with what and where a photograph was taken: from the EXIF block of its file, or from Google Takeout's JSON.
 
-Both become fields of the metadata: `taken` (a time, which is taken for UTC if the camera names no offset), `camera`
+Both become fields of the metadata: `taken` (a time, in UTC if the camera names its offset), `camera`
 and `location`. A value that is broken or means nothing, such as a date of zeros or latitude and longitude 0, is left
 out, and never an error.
 """

@@ -317,7 +317,7 @@ def _no_match(paths: list[str], images: Collection[str], folder: Path) -> DataEr
         by_name.setdefault(image.rpartition("/")[2], []).append(image)
     longer: Counter[str] = Counter()
     shorter: Counter[str] = Counter()
-    for path in paths:
+    for path in (path.replace("\\", "/") for path in paths):
         for image in by_name.get(path.rpartition("/")[2], ()):
             longer.update([path.removesuffix(image)] if path.endswith(f"/{image}") else ())
             shorter.update([image.removesuffix(path)] if image.endswith(f"/{path}") else ())

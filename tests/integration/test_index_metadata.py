@@ -226,7 +226,7 @@ def test_exif_becomes_metadata_that_the_users_own_takes_the_place_of(bundle: Bun
     exif.get_ifd(IFD.GPSInfo).update({1: "N", 2: (52, 30, 0), 3: "E", 4: (13, 24, 0)})
     for seed in range(3):
         scenery(seed).save(photos / f"{seed}.jpg", exif=exif)
-    read = {"taken": "2024-05-31T10:00:00Z", "camera": "Canon", "location": {"lat": 52.5, "lon": 13.4}}
+    read = {"taken": "2024-05-31T10:00:00", "camera": "Canon", "location": {"lat": 52.5, "lon": 13.4}}
 
     def metadata(**options: Any) -> dict[str, Any]:
         index_folder(photos, bundle, store, BuildOptions(**options))

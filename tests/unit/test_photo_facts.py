@@ -58,17 +58,17 @@ def test_exif_is_read_from_every_format_that_has_it(image_format: str, orientati
 @pytest.mark.parametrize(
     ("base", "details", "taken"),
     [
-        ({}, {ORIGINAL: "2024:05:31 10:00:00"}, "2024-05-31T10:00:00Z"),
-        ({}, {ORIGINAL: "2024:05:31 10:00:00\0"}, "2024-05-31T10:00:00Z"),
-        ({}, {ORIGINAL: "2024-05-31 10:00:00"}, "2024-05-31T10:00:00Z"),
-        ({}, {ORIGINAL: "2024:05:31 10:00:00", OFFSET: "nonsense"}, "2024-05-31T10:00:00Z"),
+        ({}, {ORIGINAL: "2024:05:31 10:00:00"}, "2024-05-31T10:00:00"),
+        ({}, {ORIGINAL: "2024:05:31 10:00:00\0"}, "2024-05-31T10:00:00"),
+        ({}, {ORIGINAL: "2024-05-31 10:00:00"}, "2024-05-31T10:00:00"),
+        ({}, {ORIGINAL: "2024:05:31 10:00:00", OFFSET: "nonsense"}, "2024-05-31T10:00:00"),
         ({}, {ORIGINAL: "0000:00:00 00:00:00"}, None),
         ({}, {ORIGINAL: "    :  :     :  :  "}, None),
         ({}, {ORIGINAL: "2024:13:31 10:00:00"}, None),
         ({}, {ORIGINAL: 5}, None),
-        ({Base.DateTime: "2020:01:01 00:00:00"}, {ORIGINAL: "2019:01:01 00:00:00"}, "2019-01-01T00:00:00Z"),
-        ({Base.DateTime: "2020:01:01 00:00:00"}, {ORIGINAL: "0000:00:00 00:00:00"}, "2020-01-01T00:00:00Z"),
-        ({}, {Base.DateTimeDigitized: "2020:01:01 00:00:00"}, "2020-01-01T00:00:00Z"),
+        ({Base.DateTime: "2020:01:01 00:00:00"}, {ORIGINAL: "2019:01:01 00:00:00"}, "2019-01-01T00:00:00"),
+        ({Base.DateTime: "2020:01:01 00:00:00"}, {ORIGINAL: "0000:00:00 00:00:00"}, "2020-01-01T00:00:00"),
+        ({}, {Base.DateTimeDigitized: "2020:01:01 00:00:00"}, "2020-01-01T00:00:00"),
     ],
 )
 def test_the_time_is_the_first_one_that_is_a_time(
@@ -202,7 +202,7 @@ def test_exiftools_csv_becomes_typed_metadata(tmp_path: Path, monkeypatch: pytes
     sidecar = Sidecar.of(tmp_path / "exif.csv").below(Path("photos"), ["a.jpg", "b.jpg"])
     assert sidecar.metadata("a.jpg") == {
         "File:FileName": "a.jpg",
-        "DateTimeOriginal": "2024-05-31T10:00:00Z",
+        "DateTimeOriginal": "2024-05-31T10:00:00",
         "FileModifyDate": "2024-05-31T08:00:00Z",
         "location": {"lat": 52.5, "lon": -13.4},
         "ISO": 100,

@@ -143,6 +143,7 @@ def test_an_image_may_be_named_by_its_absolute_path_or_from_the_working_director
     [
         (["/Users/ann/Photos/a.jpg", "/Users/ann/Photos/2024/b.jpg"], "without /Users/ann/Photos/ 2 of them are"),
         (["C:/Photos/2024/b.jpg", "C:/Photos/c.jpg"], "without C:/Photos/ 1 of them are"),
+        (["C:\\Photos\\2024\\b.jpg", "C:\\Photos\\c.jpg"], "without C:/Photos/ 1 of them are"),
         (["b.jpg", "c.jpg"], "with 2024/ before 1 of them are"),
         (["x/y.jpg"], "(the first: x/y.jpg; an image: 2024/b.jpg)"),
         (["A.JPG", "/b"], "none of the 2 paths"),
