@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from sceneseek.api import Hint
 from sceneseek.filters.conditions import (
@@ -28,6 +29,8 @@ from sceneseek.payload import PAYLOAD_FIELDS
 from sceneseek.store import CollectionInfo
 
 _LONGEST_LIST = 200
+# Fields of one filter that are looked at: each may cost a look at every image.
+_MOST_FIELDS = 8
 # Words that exclude what follows them; of `no` only before a word that names something.
 _NEGATION = re.compile(
     r"""(?<![-\w])(?:
@@ -64,7 +67,7 @@ def filter_hints(where: Filter, info: CollectionInfo, is_empty: Callable[[FieldP
     conditions: dict[FieldPath, list[Condition]] = {}
     for condition in conditions_of(where):
         conditions.setdefault(condition.field, []).append(condition)
-    for path, compared in conditions.items():
+    for path, compared in islice(conditions.items(), _MOST_FIELDS):
         name = names.get(path, ".".join(path[1:]))
         holds, fits = _TYPES[info.indexed.get(name, "keyword")]
         if is_empty(path):

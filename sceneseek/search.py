@@ -12,7 +12,7 @@ import numpy as np
 from sceneseek.alias_follower import AliasFollower, Snapshot
 from sceneseek.api import Answer, Explanation, Hint, Query, Result, Scored, Scores
 from sceneseek.bundle import Bundle
-from sceneseek.errors import NoSuchImage
+from sceneseek.errors import IndexUnavailable, NoSuchImage, TryAgain
 from sceneseek.filters.conditions import FieldPath, HasValue
 from sceneseek.hints import filter_hints, negation_hint
 from sceneseek.models import ModelRegistry, Models
@@ -296,7 +296,10 @@ class Search:
         collection = snapshot.collection
 
         def is_empty(field: FieldPath) -> bool:
-            return not collection.nearest(probe.joint, 1, where=HasValue(field), deadline=deadline).ids
+            try:
+                return not collection.nearest(probe.joint, 1, where=HasValue(field), deadline=deadline).ids
+            except (IndexUnavailable, TryAgain):  # the answer is there, and a hint is not worth its loss
+                return False
 
         hints = [negation_hint(query.text)] if query.text is not None else []
         if query.where is not None and not found:

@@ -47,15 +47,15 @@ def read_feedback(
     latest: dict[tuple[str, Pair] | int, tuple[Pair, int]] = {}
     superseded = 0
     for line, document in lines:
-        said = _said(document, line, path)
-        image = images.find(said.image)
+        entry = _entry(document, line, path)
+        image = images.find(entry.image)
         if image is None:
-            missing.append(said.image)
+            missing.append(entry.image)
             continue
-        pair = image, said.query
-        whose = (said.rater, pair) if said.rater else line
+        pair = image, entry.query
+        whose = (entry.rater, pair) if entry.rater else line
         superseded += whose in latest
-        latest[whose] = pair, said.rating
+        latest[whose] = pair, entry.rating
     found = Found(path.name, path)
     found.leave_out(len(lines), {NO_IMAGE: missing}, skip_unknown)
     if superseded:
@@ -67,7 +67,7 @@ def read_feedback(
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _Entry:
     """One line of feedback, read and checked; `rater` is empty where nobody is named."""
 
     query: str
@@ -76,7 +76,7 @@ class _Said:
     rater: str
 
 
-def _said(document: Mapping[str, Any], line: int, path: Path) -> _Said:
+def _entry(document: Mapping[str, Any], line: int, path: Path) -> _Entry:
     where = f"line {line} of {path}"
     missing = [name for name in ("query", "image", "rating") if name not in document]
     if missing:
@@ -92,4 +92,4 @@ def _said(document: Mapping[str, Any], line: int, path: Path) -> _Said:
     except InvalidRequest as error:
         raise DataError(f"{where}: {error.what}", "remove the line, or repair its query") from error
     image = image_name(texts.get("image", ""), line, path)
-    return _Said(query, image, score_of(json.dumps(document["rating"]), line, path, "rating"), texts.get("rater", ""))
+    return _Entry(query, image, score_of(json.dumps(document["rating"]), line, path, "rating"), texts.get("rater", ""))

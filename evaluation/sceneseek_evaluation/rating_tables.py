@@ -55,7 +55,7 @@ def read_expert(
 ) -> Ratings:
     """Read a table of experts' scores.
 
-    Rows that say the same twice are kept once; a pair with other scores in another row keeps all of them.
+    Equal rows count once; a pair with other scores in another row has all of them.
 
     Args:
         path: the file.
@@ -87,7 +87,7 @@ def read_expert(
 def read_crowd(path: Path, folder: Path | ImageFolder, captions: Captions, skip_unknown: bool = False) -> Ratings:
     """Read a table of crowd votes.
 
-    Rows that say the same twice are kept once; where a pair's rows differ, their votes are added up.
+    Equal rows count once; where a pair's rows differ, their votes are added up.
 
     Args:
         path: the file.

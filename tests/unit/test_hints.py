@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sceneseek.filters.conditions import FieldPath
 from sceneseek.filters.words import filter_from_words
 from sceneseek.hints import filter_hints, negation_hint
 from sceneseek.store import CollectionInfo
@@ -107,6 +108,18 @@ def test_a_text_that_reads_like_a_negation_gets_a_hint(text: str) -> None:
 )
 def test_other_texts_get_none(text: str) -> None:
     assert negation_hint(text) is None
+
+
+def test_few_fields_of_a_filter_are_looked_at() -> None:
+    looked_at: list[FieldPath] = []
+
+    def is_empty(field: FieldPath) -> bool:
+        looked_at.append(field)
+        return True
+
+    where = filter_from_words([f"f{number}=x" for number in range(200)])
+    assert where is not None
+    assert len(list(filter_hints(where, INFO, is_empty))) == len(looked_at) == 8
 
 
 @pytest.mark.parametrize(
