@@ -6,6 +6,7 @@ from flask import Flask, Response
 
 from sceneseek.search import Search
 from sceneseek_server.access.control import control_access
+from sceneseek_server.admission import Decoders
 from sceneseek_server.api.feedback import feedback_blueprint
 from sceneseek_server.api.images import images_blueprint
 from sceneseek_server.api.index import index_blueprint
@@ -47,11 +48,12 @@ def create_app(
     instrument(app, metrics)
     control_access(app, access)
     shape_answers(app)
-    app.register_blueprint(search_blueprint(search, Uploads(search, access.max_pixels)))
+    decoders = Decoders()
+    app.register_blueprint(search_blueprint(search, Uploads(search, access.max_pixels, decoders)))
     app.register_blueprint(feedback_blueprint(search, feedback, metrics))
     app.register_blueprint(index_blueprint(search))
     app.register_blueprint(openapi_blueprint())
-    app.register_blueprint(images_blueprint(search, metrics, access.max_pixels))
+    app.register_blueprint(images_blueprint(search, metrics, access.max_pixels, decoders))
     app.register_blueprint(health_blueprint(search, metrics))
     app.add_url_rule("/", "page", lambda: _page(app))
     return app

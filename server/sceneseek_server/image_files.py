@@ -27,6 +27,7 @@ from sceneseek.payload import source_file
 from sceneseek.picture import decode
 from sceneseek.search import Search
 from sceneseek_server.access.control import shows_paths
+from sceneseek_server.admission import Decoders
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,7 @@ class Thumbnails:
     Args:
         max_pixels: see `sceneseek.picture.decode`.
         max_bytes: the most that it may hold.
-        at_once: how many may be drawn at the same time; a picture of many pixels takes hundreds of
-            megabytes while it is decoded.
+        decoders: bound how many pictures are decoded at a time.
         on_sent: called for each thumbnail with whether it had to be drawn.
     """
 
@@ -143,31 +143,32 @@ class Thumbnails:
         self,
         max_pixels: int = MAX_PIXELS,
         max_bytes: int = 32 * 2**20,
-        at_once: int = 2,
+        decoders: Decoders | None = None,
         on_sent: Callable[[bool], object] = lambda _drawn: None,
     ) -> None:
         self._max_pixels = max_pixels
         self._on_sent = on_sent
         self._cache: LRUCache[str, bytes] = LRUCache(max_bytes, getsizeof=len)
         self._lock = threading.Lock()
-        self._drawing = threading.BoundedSemaphore(at_once)
+        self._decoders = decoders or Decoders()
 
     @property
     def cached_bytes(self) -> int:
         """How many bytes the cache holds."""
         return int(self._cache.currsize)
 
-    def get(self, tag: str, read: Callable[[], bytes]) -> bytes:
+    def get(self, tag: str, read: Callable[[], bytes], deadline: float | None = None) -> bytes:
         """The thumbnail of the content with a tag; `read` returns the file's bytes where it must be drawn.
 
         Raises:
             ImageError: see `draw_thumbnail`.
+            DeadlinePassed: other pictures are decoded until the deadline, on the clock of `time.monotonic`.
         """
         with self._lock:
             thumbnail = self._cache.get(tag)
         drawn = thumbnail is None
         if thumbnail is None:
-            with self._drawing:
+            with self._decoders.one(deadline):
                 thumbnail = draw_thumbnail(read(), self._max_pixels)
             with self._lock:
                 self._cache[tag] = thumbnail

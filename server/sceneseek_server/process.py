@@ -98,8 +98,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "bind": f"fd://{self._listener}",
             "workers": 1,
             "worker_class": "gthread",
-            # A waiting request occupies a thread, see `Admission`; the spare ones reject requests and report health.
-            "threads": self._settings.http_threads + self._settings.queue + _SPARE_THREADS,
+            "threads": self._threads(),
             "keepalive": 15,
             # Longer than the longest call that holds the interpreter lock: opening a large index.
             "timeout": 120,
@@ -118,6 +117,16 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         }
         for name, value in gunicorn_settings.items():
             self.cfg.set(name, value)
+
+    def _threads(self) -> int:
+        """How many threads the worker has.
+
+        A waiting request occupies a thread, see `Admission`; the spare ones reject requests and report health.
+        """
+        from sceneseek_server.admission import picture_slots  # noqa: PLC0415 - loads Flask, which the master need not
+
+        settings = self._settings
+        return settings.http_threads + picture_slots(settings.http_threads) + 2 * settings.queue + _SPARE_THREADS
 
     def load(self) -> WSGIApplication:
         """In the worker: open everything, report to the master, and return the application."""

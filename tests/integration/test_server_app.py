@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import threading
@@ -9,23 +10,28 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
 from flask.testing import FlaskClient
+from PIL import Image
 
 import sceneseek_server
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import TowerTokens
+from sceneseek.picture import Picture, decode
 from sceneseek.query_encoder import QueryEncoder
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek.vectors import Vectors
 from sceneseek_indexer.build import index_folder
+from sceneseek_server.admission import Admission
 from sceneseek_server.app import create_app
 from sceneseek_server.service import AccessSettings
 from tests.drawing import NAMES
+from tests.hostile import encoded
 from tests.played_qdrant import PlayedQdrant
 
 STATIC = Path(sceneseek_server.__file__).parent / "static"
@@ -210,6 +216,37 @@ def test_the_page_labels_its_field_and_announces_what_happens() -> None:
     assert '<label for="query"' in html
     assert 'role="alert"' in html
     assert 'role="status"' in html
+
+
+def test_a_text_is_searched_while_every_slot_for_pictures_waits_for_the_decoder(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on = threading.Event()
+
+    def slow(data: bytes, *more: Any) -> Picture:
+        assert going_on.wait(60)
+        return decode(data, *more)
+
+    monkeypatch.setattr("sceneseek_server.api.uploads.decode", slow)
+    app = create_app(search)
+    admission = Admission(app.wsgi_app, slots=8, queue=8, seconds=600)
+    app.wsgi_app = admission  # type: ignore[method-assign]
+    picture = encoded(Image.new("RGB", (50, 50), "red"), "PNG")
+    client = app.test_client()
+
+    def upload() -> int:
+        return app.test_client().post("/v1/search", data={"file": (io.BytesIO(picture), "x.png")}).status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        uploads = [pool.submit(upload) for _ in range(6)]
+        end = time.monotonic() + 60
+        while len(admission.pictures.waiting) < 4:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        texts = [client.get(f"/v1/search?q=boat+{number}").status_code for number in range(10)]
+        going_on.set()
+        assert [answer.result(60) for answer in uploads] == [200] * 6
+    assert texts == [200] * 10
 
 
 def test_behind_a_prefix_addresses_lead_back_to_the_service(search: Search) -> None:

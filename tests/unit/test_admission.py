@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sceneseek.errors import TryAgain
-from sceneseek_server.admission import Admission
+import pytest
+
+from sceneseek.errors import DeadlinePassed, TryAgain
+from sceneseek_server.admission import Admission, Decoders
 from sceneseek_server.responses import DEADLINE
 
 
@@ -25,7 +27,7 @@ class Application:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self.began.append(environ["PATH_INFO"])
         self._entered.release()
-        assert self._go.acquire(timeout=20)
+        assert self._go.acquire(timeout=60)
         start_response("200 OK", [])
         return [b"done"]
 
@@ -34,15 +36,18 @@ class Application:
 
     def wait(self) -> None:
         """Until one more request has come in."""
-        assert self._entered.acquire(timeout=20)
+        assert self._entered.acquire(timeout=60)
 
 
 class Caller(threading.Thread):
     """One request in a thread of its own."""
 
-    def __init__(self, admission: Admission, path: str, method: str = "GET") -> None:
+    def __init__(self, admission: Admission, path: str, method: str = "GET", content_type: str = "") -> None:
         super().__init__(daemon=True)
-        self._admission, self._environ = admission, {"PATH_INFO": path, "REQUEST_METHOD": method}
+        self._admission, self._environ = (
+            admission,
+            {"PATH_INFO": path, "REQUEST_METHOD": method, "CONTENT_TYPE": content_type},
+        )
         self.status, self.headers, self.body = "", dict[str, str](), b""
         self.start()
 
@@ -57,8 +62,15 @@ class Caller(threading.Thread):
         return float(self._environ[DEADLINE])
 
 
+def eventually(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 @contextmanager
-def full(slots: int, queue: int, seconds: float = 20.0) -> Iterator[tuple[Application, Admission, list[Caller]]]:
+def full(slots: int, queue: int, seconds: float = 60.0) -> Iterator[tuple[Application, Admission, list[Caller]]]:
     """A service in which every slot and every place in the queue is taken, in the order of their numbers."""
     application = Application()
     admission = Admission(application, slots, queue, seconds)
@@ -68,15 +80,12 @@ def full(slots: int, queue: int, seconds: float = 20.0) -> Iterator[tuple[Applic
         application.wait()
     for number in range(slots, slots + queue):
         callers.append(Caller(admission, f"/{number}"))
-        waited = time.monotonic() + 20
-        while len(admission.waiting) <= number - slots:
-            assert time.monotonic() < waited
-            time.sleep(0.001)
+        eventually(lambda already=number - slots: len(admission.others.waiting) > already)  # type: ignore[misc]
     yield application, admission, callers
     for _ in callers:
         application.release()
     for caller in callers:
-        caller.join(20)
+        caller.join(60)
 
 
 def test_waiting_requests_get_a_slot_in_the_order_of_their_arrival() -> None:
@@ -93,7 +102,7 @@ def test_a_request_beyond_the_queue_is_rejected_at_once_and_counted() -> None:
     with full(slots=1, queue=1) as (application, admission, _):
         admission.on_rejected = lambda method, error: refused.append((method, error))
         caller = Caller(admission, "/late", "POST")
-        caller.join(20)
+        caller.join(60)
         assert application.began == ["/0"]
     assert caller.status == "429 Too Many Requests"
     assert int(caller.headers["Retry-After"]) >= 1
@@ -103,7 +112,7 @@ def test_a_request_beyond_the_queue_is_rejected_at_once_and_counted() -> None:
 
 def test_a_request_whose_deadline_passes_in_the_queue_gets_503_and_frees_its_place() -> None:
     with full(slots=1, queue=1, seconds=0.05) as (application, _, callers):
-        callers[1].join(20)
+        callers[1].join(60)
         assert callers[1].status == "503 Service Unavailable"
         assert json.loads(callers[1].body)["type"] == "urn:sceneseek:problem:deadline-passed"
         assert application.began == ["/0"]
@@ -126,7 +135,7 @@ def test_the_application_gets_the_deadline() -> None:
 def test_head_is_rejected_without_a_body() -> None:
     with full(slots=1, queue=0) as (_, admission, _):
         caller = Caller(admission, "/late", "HEAD")
-        caller.join(20)
+        caller.join(60)
         assert (caller.status, caller.body) == ("429 Too Many Requests", b"")
 
 
@@ -141,3 +150,42 @@ def test_a_failed_request_frees_its_slot() -> None:
         except RuntimeError:
             continue
         raise AssertionError("it was refused")
+
+
+PICTURES = [
+    ("/v1/search", "multipart/form-data; boundary=b"),
+    ("/v1/score", "MULTIPART/form-data"),
+    ("/1/thumbnail", ""),
+]
+
+
+@pytest.mark.parametrize(("path", "content_type"), PICTURES)
+def test_requests_with_pictures_have_slots_and_a_queue_of_their_own(path: str, content_type: str) -> None:
+    application = Application()
+    admission = Admission(application, slots=4, queue=1, seconds=60)
+    callers = [Caller(admission, path, content_type=content_type)]
+    application.wait()
+    callers.append(Caller(admission, path, content_type=content_type))
+    eventually(lambda: len(admission.pictures.waiting) == 1)
+    late = Caller(admission, path, content_type=content_type)
+    late.join(60)
+    assert late.status == "429 Too Many Requests"
+    for number in range(4):
+        callers.append(Caller(admission, f"/{number}"))
+        application.wait()
+    assert application.began == [path, "/0", "/1", "/2", "/3"], "searches are processed meanwhile"
+    for _ in callers:
+        application.release()
+    for caller in callers:
+        caller.join(60)
+    assert {caller.status for caller in callers} == {"200 OK"}
+
+
+def test_a_picture_waits_for_its_turn_until_the_deadline() -> None:
+    decoders = Decoders(at_once=1)
+    with decoders.one(None), pytest.raises(DeadlinePassed), decoders.one(time.monotonic() + 0.01):
+        pytest.fail("two are decoded at a time")
+    with pytest.raises(DeadlinePassed), decoders.one(time.monotonic() - 1):
+        pytest.fail("its time is over")
+    with decoders.one(time.monotonic() + 60):
+        pass

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, request, send_file
 from sceneseek.api import ImageDetails
 from sceneseek.errors import ImageError, NoSuchImage, NotFound
 from sceneseek.search import Search, describe
+from sceneseek_server.admission import Decoders
 from sceneseek_server.api.operation import operation
 from sceneseek_server.image_files import (
     MEDIA_TYPES,
@@ -27,10 +28,10 @@ CACHE_CONTROL = "private, max-age=600"
 _NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
 
 
-def images_blueprint(search: Search, metrics: Metrics, max_pixels: int) -> Blueprint:
+def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders: Decoders) -> Blueprint:
     """The views over one pipeline's live generation."""
     blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
-    thumbnails = Thumbnails(max_pixels, on_sent=metrics.thumbnail_sent)
+    thumbnails = Thumbnails(max_pixels, decoders=decoders, on_sent=metrics.thumbnail_sent)
     metrics.watch_thumbnails(lambda: thumbnails.cached_bytes)
 
     @blueprint.get("/<uuid:image_id>")
@@ -104,7 +105,7 @@ def _thumbnail(image: ImageFile, thumbnails: Thumbnails) -> Response:
         response.status_code = 304
         return response
     try:
-        response.set_data(thumbnails.get(image.tag, image.path.read_bytes))
+        response.set_data(thumbnails.get(image.tag, image.path.read_bytes, deadline()))
     except OSError as error:
         raise NotFound(
             f"the file of {image.called} cannot be read ({error.strerror})", "index the folder again"

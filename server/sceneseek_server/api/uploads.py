@@ -6,8 +6,6 @@ large a form may be is decided by access control: one picture may be as large as
 
 from __future__ import annotations
 
-import threading
-
 from flask import request
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
@@ -17,6 +15,8 @@ from sceneseek.picture import Picture, decode, reduced
 from sceneseek.preprocess import enough_pixels
 from sceneseek.search import Search
 from sceneseek_server.access.control import FORM, charge
+from sceneseek_server.admission import Decoders
+from sceneseek_server.responses import deadline
 
 
 class Uploads:
@@ -25,12 +25,11 @@ class Uploads:
     Args:
         search: whose bundle says how many pixels suffice.
         max_pixels: see `sceneseek.picture.decode`.
-        at_once: how many may be decoded at the same time; a picture of many pixels takes hundreds of megabytes.
+        decoders: bound how many pictures are decoded at a time.
     """
 
-    def __init__(self, search: Search, max_pixels: int, at_once: int = 2) -> None:
-        self._search, self._max_pixels = search, max_pixels
-        self._decoding = threading.BoundedSemaphore(at_once)
+    def __init__(self, search: Search, max_pixels: int, decoders: Decoders) -> None:
+        self._search, self._max_pixels, self._decoders = search, max_pixels, decoders
 
     def pictures(self, part: str, most: int = 1) -> list[Picture]:
         """The pictures of the request that is being answered.
@@ -44,6 +43,8 @@ class Uploads:
             RequestEntityTooLarge: it is larger than that many uploads may be.
             InvalidRequest: there are none or too many of them, or parts of another name.
             ImageError: one of them is no whole picture, with its number where there are several.
+            RateLimited: they are more than the sender's rate.
+            DeadlinePassed: the request's time was over before all were decoded.
         """
         if request.mimetype != FORM:
             raise UnsupportedMediaType
@@ -61,7 +62,7 @@ class Uploads:
 
     def _decoded(self, file: FileStorage, near: int, number: int) -> Picture:
         try:
-            with self._decoding:
+            with self._decoders.one(deadline()):
                 # Bytes, for what decoding may do to a file of werkzeug's is not ours.
                 return reduced(decode(file.stream.read(), near, self._max_pixels), near)
         except ImageError as error:
