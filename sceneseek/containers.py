@@ -19,6 +19,8 @@ from sceneseek.errors import ImageError
 # What is decoded of one picture, unless a setting says otherwise; a JPEG's pixels count at the fraction of its size at
 # which it is decoded.
 MAX_PIXELS = 64_000_000
+# Of a file, some decoders hold all and twice.
+MAX_BYTES = 256_000_000
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")

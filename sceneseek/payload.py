@@ -25,9 +25,10 @@ import os
 import unicodedata
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sceneseek.errors import NotFound
+from sceneseek.source_files import open_below
 
 if TYPE_CHECKING:  # the store imports the filters, which import this
     from sceneseek.store import CollectionInfo
@@ -109,18 +110,14 @@ def user_metadata(payload: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if name not in exif or value != exif[name]}
 
 
-def source_file(info: CollectionInfo, payload: dict[str, Any]) -> Path:
-    """The image's file, proved to lie inside its source folder.
+def open_source_file(info: CollectionInfo, payload: dict[str, Any]) -> BinaryIO:
+    """The image's file, open for reading; it lies inside its source folder (see `sceneseek.source_files`).
 
     Raises:
-        NotFound: the file is gone, or a link now leads out of the folder.
+        NotFound: the file is gone, or cannot be read, or a link now leads out of the folder.
     """
-    root = Path(info.sources[payload["source"]].folder)
     try:
-        file = (root / relative_path(payload)).resolve(strict=True)
-        inside = file.is_relative_to(root.resolve(strict=True)) and file.is_file()
-    except (OSError, ValueError):
-        inside = False
-    if not inside:
-        raise NotFound(f"the file {payload['path']} is no longer in its folder", "index the folder again")
-    return file
+        return open_below(Path(info.sources[payload["source"]].folder), relative_path(payload))
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        what = getattr(error, "strerror", None) or error
+        raise NotFound(f"the file {payload['path']} cannot be read ({what})", "index the folder again") from error

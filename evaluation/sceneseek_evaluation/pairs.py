@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +113,11 @@ def searchable(caption: str) -> str:
 def _load(named: tuple[str, Path], inputs: tuple[ImageInput, ...]) -> Loaded | Skipped:
     name, path = named
     try:
+        path = path.resolve(strict=True)
         status = path.stat()
-    except OSError as error:
-        return Skipped(name, "unreadable", f"cannot be read ({error.strerror})")
-    return load(ImageFile(name, path, status.st_size, status.st_mtime_ns), inputs)
+    except (OSError, RuntimeError) as error:  # RuntimeError: pathlib's word for a loop of links
+        return Skipped(name, "unreadable", f"cannot be read ({error})")
+    found = load(ImageFile(path.name, path.parent, status.st_size, status.st_mtime_ns), inputs)
+    if isinstance(found, Skipped):
+        return replace(found, relative=name)
+    return replace(found, file=replace(found.file, relative=name))

@@ -10,20 +10,19 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import io
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from sceneseek.bundle import ImageInput
-from sceneseek.containers import MAX_PIXELS
+from sceneseek.containers import MAX_BYTES, MAX_PIXELS
 from sceneseek.errors import ImageError
 from sceneseek.picture import BYTES_A_PIXEL, decode
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
+from sceneseek.source_files import LeadsOut, NotAFile, open_below
 from sceneseek_indexer.duplicates import fingerprint
 from sceneseek_indexer.photo_facts import FIELDS, read_exif
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
@@ -69,8 +68,6 @@ def _trim() -> Callable[[int], object]:
         return lambda _: None
 
 
-MAX_BYTES = 256_000_000
-
 # Some decoders also read a file as a whole, and twice; one as long as this gets all of the budget before it is opened.
 _LONG = 16_000_000
 _BUDGET = MemoryBudget(BYTES_A_PIXEL * MAX_PIXELS, much=_LONG)
@@ -102,36 +99,51 @@ def load(
         max_pixels: pictures of more pixels are skipped.
         exif: which fields to read from the EXIF block.
     """
-    if file.bytes > MAX_BYTES:
-        return Skipped(file.relative, "too-large", f"{file.bytes:,} bytes, over {MAX_BYTES:,}", file.source)
-    with contextlib.ExitStack() as held:
-        if file.bytes > _LONG:
-            held.enter_context(_BUDGET.take(_BUDGET.units))
-        # In a function of its own, so that when the room is given back the picture is, and an error that refers to it.
-        return _load(file, inputs, max_pixels, exif, held)
+    try:
+        with open_below(file.folder, file.relative) as content:
+            length = os.fstat(content.fileno()).st_size
+            if length > MAX_BYTES:
+                raise ImageError("too-large", f"{length:,} bytes, over {MAX_BYTES:,}")
+            with contextlib.ExitStack() as held:
+                if length > _LONG:
+                    held.enter_context(_BUDGET.take(_BUDGET.units))
+                # In a function of its own, so that the picture, and an error that refers to it, is freed before the
+                # budget is given back.
+                return _load(file, content, inputs, max_pixels, exif, held if length <= _LONG else None)
+    except ImageError as error:
+        return Skipped(file.relative, error.reason, str(error), file.source)
+    except LeadsOut:
+        return Skipped(file.relative, "link-out", "a link that leads out of the folder", file.source)
+    except NotAFile:
+        return Skipped(file.relative, "not-a-file", "neither a file nor a folder", file.source)
+    except OSError as error:
+        return Skipped(file.relative, UNREADABLE, f"cannot be read ({error.strerror})", file.source)
 
 
 def _load(
-    file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int, exif: Container[str], held: contextlib.ExitStack
+    file: ImageFile,
+    content: BinaryIO,
+    inputs: tuple[ImageInput, ...],
+    max_pixels: int,
+    exif: Container[str],
+    held: contextlib.ExitStack | None,
 ) -> Loaded | Skipped:
+    """As `load`; `held` takes the picture's share of the budget, and is None where all of it is held already."""
     start = time.perf_counter()
 
     def admission(taken: int) -> None:
-        if file.bytes <= _LONG:
+        if held is not None:
             held.enter_context(_BUDGET.take(taken))
 
     try:
-        with _opened(file) as content:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-            content.seek(0)
-            picture = decode(content, enough_pixels(inputs), max_pixels, admission)
-            pixels = prepare(picture, inputs)
-            dhash = fingerprint(picture)
-            facts = read_exif(picture.exif, exif)
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]  # a file of bytes
+        content.seek(0)
+        picture = decode(content, enough_pixels(inputs), max_pixels, admission)
+        pixels = prepare(picture, inputs)
+        dhash = fingerprint(picture)
+        facts = read_exif(picture.exif, exif)
     except ImageError as error:
         return Skipped(file.relative, error.reason, str(error), file.source)
-    except OSError as error:
-        return Skipped(file.relative, UNREADABLE, f"cannot be read ({error.strerror})", file.source)
     seconds = time.perf_counter() - start
     return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, dhash, facts, seconds)
 
@@ -139,16 +151,7 @@ def _load(
 def content_hash(file: ImageFile) -> str | None:
     """The sha256 of a file's content, hex; None if it cannot be read."""
     try:
-        with _opened(file) as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except (OSError, ImageError):
+        with open_below(file.folder, file.relative) as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]  # a file of bytes
+    except OSError:
         return None
-
-
-@contextlib.contextmanager
-def _opened(file: ImageFile) -> Iterator[io.BufferedReader]:
-    """The file, if it still is one: to open a pipe that has taken its place must not wait for a writer."""
-    with open(os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as content:  # noqa: PTH123
-        if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
-            raise ImageError("not-a-file", "neither a file nor a folder")
-        yield content

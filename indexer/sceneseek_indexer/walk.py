@@ -61,13 +61,13 @@ UNREADABLE = "unreadable"
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image by name: `relative` is its POSIX path below the folder, surrogate-escaped where not UTF-8.
+    """An image by name: `relative` is its POSIX path below `folder`, surrogate-escaped where not UTF-8.
 
     `source` is the folder's number in the generation.
     """
 
     relative: str
-    path: Path
+    folder: Path
     bytes: int
     mtime_ns: int
     source: int = 0
@@ -210,6 +210,8 @@ class _Walk:
             self._skip(relative, UNREADABLE, f"cannot be read ({error})")
             return
         if stat.S_ISREG(status.st_mode):
-            self._listing.files.append(ImageFile(relative, path, status.st_size, status.st_mtime_ns, self._source))
+            self._listing.files.append(
+                ImageFile(relative, self._root, status.st_size, status.st_mtime_ns, self._source)
+            )
         else:
             self._skip(relative, "not-a-file", "neither a file nor a folder")

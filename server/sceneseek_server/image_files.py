@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
 from uuid import UUID
 
 from cachetools import LRUCache
@@ -23,7 +24,7 @@ from PIL import Image
 
 from sceneseek.containers import MAX_PIXELS
 from sceneseek.errors import NoSuchImage, NotFound, one_line
-from sceneseek.payload import source_file
+from sceneseek.payload import open_source_file
 from sceneseek.picture import decode
 from sceneseek.search import Search
 from sceneseek_server.access.control import shows_paths
@@ -53,17 +54,19 @@ THUMBNAIL_MEDIA_TYPE = "image/jpeg"
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An indexed image's file.
+    """An indexed image's file; whoever asked for it closes `content`.
 
     Attributes:
-        path: where it is, verified to lie in its source folder.
+        content: the file, open at its beginning; it lies in its source folder.
+        status: of the open file.
         called: its source-relative path in printable characters, or its id where paths are hidden.
         name: what a browser saves it as: the end of its path, or its id with its format's extension.
         media_type: of the format it was indexed as.
         tag: changes with its content.
     """
 
-    path: Path
+    content: BinaryIO
+    status: os.stat_result
     called: str
     name: str
     media_type: str
@@ -96,23 +99,24 @@ def find_image(search: Search, image_id: UUID, deadline: float | None) -> ImageF
         called = str(image_id)
         name = called + _EXTENSIONS.get(image_format, f".{image_format.lower()}")
     try:
-        path = source_file(info, payload)
+        content = open_source_file(info, payload)
     except NotFound as error:
         log.info("%s: %s", image_id, error)
         raise NotFound(f"the file of {called} is no longer in its folder", error.hint) from None
-    return ImageFile(path, called, name, _MEDIA_TYPE_OF.get(image_format, UNKNOWN), _tag(path, payload))
+    status = os.fstat(content.fileno())
+    media_type = _MEDIA_TYPE_OF.get(image_format, UNKNOWN)
+    return ImageFile(content, status, called, name, media_type, _tag(status, payload))
 
 
-def _tag(path: Path, payload: dict[str, Any]) -> str:
+def _tag(facts: os.stat_result, payload: dict[str, Any]) -> str:
     """The indexed content's hash; with the file's size and time of change if it was touched since."""
-    facts = path.stat()
     digest = str(payload["sha256"])
     if (facts.st_size, facts.st_mtime_ns) == (payload["bytes"], payload["mtime_ns"]):
         return digest
     return f"{digest}-{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def draw_thumbnail(data: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
+def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS) -> bytes:
     """A JPEG of at most `THUMBNAIL_SIDE` pixels a side, never enlarged; transparent parts lie on white.
 
     Raises:
@@ -157,8 +161,8 @@ class Thumbnails:
         """How many bytes the cache holds."""
         return int(self._cache.currsize)
 
-    def get(self, tag: str, read: Callable[[], bytes], deadline: float | None = None) -> bytes:
-        """The thumbnail of the content with a tag; `read` returns the file's bytes where it must be drawn.
+    def get(self, tag: str, content: BinaryIO, deadline: float | None = None) -> bytes:
+        """The thumbnail of the content with a tag, which is read where it must be drawn.
 
         Raises:
             ImageError: see `draw_thumbnail`.
@@ -169,7 +173,7 @@ class Thumbnails:
         drawn = thumbnail is None
         if thumbnail is None:
             with self._decoders.one(deadline):
-                thumbnail = draw_thumbnail(read(), self._max_pixels)
+                thumbnail = draw_thumbnail(content, self._max_pixels)
             with self._lock:
                 self._cache[tag] = thumbnail
         self._on_sent(drawn)

@@ -16,7 +16,7 @@ from PIL import Image
 import sceneseek_indexer.encode
 from sceneseek.bundle import Bundle
 from sceneseek.errors import InvalidRequest, SourceError
-from sceneseek.payload import point_id, relative_path, source_file
+from sceneseek.payload import open_source_file, point_id, relative_path
 from sceneseek.store import Source, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, dry_run_folders, index_folder, index_folders
 from sceneseek_indexer.source_scan import Folder
@@ -199,7 +199,8 @@ def test_several_folders_share_an_index_with_their_own_ids(
     collection = store.open(info.name)
     (record,) = collection.retrieve([point_id("own.png", "shapes")])
     collection.close()
-    assert source_file(info, record.payload) == other / "own.png"
+    with open_source_file(info, record.payload) as file:
+        assert os.path.samestat(os.fstat(file.fileno()), (other / "own.png").stat())
 
     (other / "own.png").rename(photos / "mine.png")
     moved = index_folders([Folder(other), Folder(photos)], bundle, store)

@@ -176,34 +176,54 @@ def test_an_original_is_saved_under_its_name_only_where_paths_are_shown(
 @pytest.mark.parametrize("change", ["gone", "text", "denied"])
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
 def test_no_answer_names_the_file(
-    serve: Callable[..., FlaskClient], folder: Path, thumbnail: bool, change: str, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., FlaskClient], folder: Path, thumbnail: bool, change: str
 ) -> None:
-    client = serve(folder)
+    client, user = serve(folder), os.geteuid()
     if change == "gone":
         (folder / "red.png").unlink()
     elif change == "text":
         (folder / "red.png").write_text("no picture")
     else:
-        monkeypatch.setattr("sceneseek_server.api.images.send_file", _refuse)
-        monkeypatch.setattr(Path, "read_bytes", _refuse)
-    response = fetch(client, address("red.png", thumbnail))
+        (folder / "red.png").chmod(0)
+        if user == 0:  # who may read everything
+            os.seteuid(65534)
+    try:
+        response = fetch(client, address("red.png", thumbnail))
+    finally:
+        os.seteuid(user)
     told = response.data + str(response.headers).encode()
     assert b"red.png" not in told
     assert str(folder).encode() not in told
 
 
-def _refuse(path: Path, *_: object, **__: object) -> None:
-    raise PermissionError(13, "Permission denied", str(path))
-
-
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
-def test_a_file_that_has_become_a_link_out_of_the_folder_is_not_served(
-    serve: Callable[..., FlaskClient], folder: Path, tmp_path: Path, thumbnail: bool
+@pytest.mark.parametrize("exchanged", ["link out", "loop", "dangling link", "pipe", "folder", "nothing"])
+def test_what_has_taken_a_files_place_is_not_served(
+    serve: Callable[..., FlaskClient], folder: Path, tmp_path: Path, thumbnail: bool, exchanged: str
+) -> None:
+    client, place = serve(folder), folder / "red.png"
+    shutil.move(place, tmp_path / "outside.png")
+    match exchanged:
+        case "link out":
+            place.symlink_to(tmp_path / "outside.png")
+        case "loop":
+            place.symlink_to("red.png")
+        case "dangling link":
+            place.symlink_to("gone.png")
+        case "pipe":
+            os.mkfifo(place)
+        case "folder":
+            place.mkdir()
+    assert fetch(client, address("red.png", thumbnail)).status_code == 404
+
+
+def test_a_file_that_has_become_a_link_inside_the_folder_is_served(
+    serve: Callable[..., FlaskClient], folder: Path
 ) -> None:
     client = serve(folder)
-    shutil.move(folder / "red.png", tmp_path / "outside.png")
-    (folder / "red.png").symlink_to(tmp_path / "outside.png")
-    assert fetch(client, address("red.png", thumbnail)).status_code == 404
+    (folder / "red.png").rename(folder / "moved.png")
+    (folder / "red.png").symlink_to("moved.png")
+    assert fetch(client, address("red.png")).data == (folder / "moved.png").read_bytes()
 
 
 def test_a_file_that_was_changed_since_gets_another_tag(serve: Callable[..., FlaskClient], folder: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sceneseek.errors import NotFound
-from sceneseek.payload import NAMESPACE, path_fields, point_id, relative_path, source_file
+from sceneseek.payload import NAMESPACE, open_source_file, path_fields, point_id, relative_path
 from sceneseek.store import CollectionInfo, Source
 
 names = st.binary(min_size=1, max_size=60).filter(lambda raw: b"\0" not in raw).map(os.fsdecode)
@@ -50,7 +50,8 @@ def info(folder: Path) -> CollectionInfo:
 def test_a_file_is_found_below_its_folder_by_its_raw_name(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
     (tmp_path / name).write_bytes(b"x")
-    assert source_file(info(tmp_path), {**path_fields(name), "source": 0}).read_bytes() == b"x"
+    with open_source_file(info(tmp_path), {**path_fields(name), "source": 0}) as file:
+        assert file.read() == b"x"
 
 
 @pytest.mark.parametrize("name", ["../secret.jpg", "link.jpg", "gone.jpg", "folder"])
@@ -60,4 +61,4 @@ def test_nothing_outside_the_folder_and_nothing_that_is_no_file_is_served(tmp_pa
     (tmp_path / "secret.jpg").write_bytes(b"secret")
     (root / "link.jpg").symlink_to(tmp_path / "secret.jpg")
     with pytest.raises(NotFound, match="index the folder again"):
-        source_file(info(root), {"path": name, "source": 0})
+        open_source_file(info(root), {"path": name, "source": 0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -119,19 +120,12 @@ def test_nothing_but_pixels_leaves_with_a_thumbnail(kind: str) -> None:
 
 def test_a_thumbnail_is_drawn_once_and_the_cache_is_bounded() -> None:
     data = encoded(Image.new("RGB", (50, 50)), "PNG")
-    reads: list[str] = []
-
-    def read(tag: str) -> Callable[[], bytes]:
-        def reading() -> bytes:
-            reads.append(tag)
-            return data
-
-        return reading
-
-    thumbnails = Thumbnails(max_bytes=2 * len(draw_thumbnail(data)))
+    drawn: list[bool] = []
+    thumbnails = Thumbnails(max_bytes=2 * len(draw_thumbnail(data)), on_sent=drawn.append)
     for tag in "aabab":
-        thumbnails.get(tag, read(tag))
-    assert reads == ["a", "b"]
+        thumbnails.get(tag, io.BytesIO(data))
+    assert drawn == [True, False, True, False, False]
+    drawn.clear()
     for tag in "cba":  # c puts out a, the longest unused; then a puts out c
-        thumbnails.get(tag, read(tag))
-    assert reads == ["a", "b", "c", "a"]
+        thumbnails.get(tag, io.BytesIO(data))
+    assert drawn == [True, False, True]

@@ -7,10 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sceneseek.errors import SourceError
+from sceneseek_indexer.load import content_hash, load
 from sceneseek_indexer.report import IndexReport
-from sceneseek_indexer.walk import list_images
+from sceneseek_indexer.walk import Skipped, list_images
 
 
 def touch(path: Path) -> None:
@@ -86,3 +88,36 @@ def test_a_folder_of_nothing_else_says_so(tmp_path: Path) -> None:
         touch(tmp_path / name)
     with pytest.raises(SourceError, match=r"2 other files, 2 \.dng: not supported"):
         list_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("exchanged", "reason"),
+    [
+        ("link out", "link-out"),
+        ("pipe", "not-a-file"),
+        ("folder", "not-a-file"),
+        ("loop", "unreadable"),
+        ("", "unreadable"),
+    ],
+)
+def test_what_takes_a_files_place_after_the_listing_is_not_read(tmp_path: Path, exchanged: str, reason: str) -> None:
+    photos = tmp_path / "photos"
+    for name in ("a.png", "b.png"):
+        touch(photos / name)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "secret.png")
+    file, _ = list_images(photos).files
+    place = photos / "a.png"
+    place.unlink()
+    match exchanged:
+        case "link out":
+            place.symlink_to(tmp_path / "secret.png")
+        case "loop":
+            place.symlink_to("a.png")
+        case "pipe":
+            os.mkfifo(place)
+        case "folder":
+            place.mkdir()
+    loaded = load(file, ())
+    assert isinstance(loaded, Skipped)
+    assert loaded.reason == reason
+    assert content_hash(file) is None

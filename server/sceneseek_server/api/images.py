@@ -5,8 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from flask import Blueprint, Response, request, send_file
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from sceneseek.api import ImageDetails
+from sceneseek.containers import MAX_BYTES
 from sceneseek.errors import ImageError, NoSuchImage, NotFound
 from sceneseek.search import Search, describe
 from sceneseek_server.admission import Decoders
@@ -58,7 +60,9 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
     )
     def thumbnail(image_id: UUID) -> Response:
         """A JPEG of at most 320 pixels a side, drawn anew from the pixels: what else the file holds is not in it."""
-        return _thumbnail(find_image(search, image_id, deadline()), thumbnails)
+        image = find_image(search, image_id, deadline())
+        with image.content:
+            return _thumbnail(image, thumbnails)
 
     @blueprint.get("/<uuid:image_id>/details")
     @operation(
@@ -81,18 +85,22 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
 def _original(image: ImageFile) -> Response:
     if request.range is None or request.range.units != "bytes" or len(request.range.ranges) != 1:
         request.environ.pop("HTTP_RANGE", None)  # RFC 9110: what is not understood or not supported is ignored
+    response = send_file(
+        image.content,
+        image.media_type,
+        as_attachment=image.media_type == UNKNOWN,
+        download_name=image.name,
+        etag=image.tag,
+        last_modified=image.status.st_mtime,
+        conditional=False,
+    )
+    length = image.status.st_size
+    response.content_length = length
     try:
-        response = send_file(
-            image.path,
-            image.media_type,
-            as_attachment=image.media_type == UNKNOWN,
-            download_name=image.name,
-            etag=image.tag,
-        )
-    except OSError as error:
-        raise NotFound(
-            f"the file of {image.called} cannot be read ({error.strerror})", "index the folder again"
-        ) from error
+        response.make_conditional(request.environ, accept_ranges=True, complete_length=length)
+    except RequestedRangeNotSatisfiable:
+        response.close()
+        raise
     response.headers["Cache-Control"] = CACHE_CONTROL
     return response
 
@@ -105,7 +113,9 @@ def _thumbnail(image: ImageFile, thumbnails: Thumbnails) -> Response:
         response.status_code = 304
         return response
     try:
-        response.set_data(thumbnails.get(image.tag, image.path.read_bytes, deadline()))
+        if image.status.st_size > MAX_BYTES:
+            raise ImageError("too-large", f"{image.status.st_size:,} bytes, over {MAX_BYTES:,}")
+        response.set_data(thumbnails.get(image.tag, image.content, deadline()))
     except OSError as error:
         raise NotFound(
             f"the file of {image.called} cannot be read ({error.strerror})", "index the folder again"
