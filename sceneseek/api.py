@@ -565,8 +565,8 @@ class Runtime:
 class Readiness:
     """What a service that is ready answers from.
 
-    `following` says whether the thread that watches the alias is alive; `problem` is why the generation
-    that the alias points at is not followed, while the one named here goes on answering.
+    `following` says whether the thread that watches the alias is alive; `problem` is what is wrong while searches are
+    answered: why the generation that the alias points at is not followed, or which pictures are not where they were.
     """
 
     status: Literal["ready"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -11,11 +12,13 @@ from prometheus_client.exposition import choose_encoder
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from sceneseek.api import Readiness, Runtime
-from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError
+from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError, one_line
 from sceneseek.next_step import STACK_INDEX_COMMAND
 from sceneseek.runtime import Placement
 from sceneseek.runtime_installation import runtime_version
 from sceneseek.search import Search
+from sceneseek.store import CollectionInfo
+from sceneseek.tables import first_few
 from sceneseek_server.access.control import key_file_problem, shows_paths
 from sceneseek_server.api.operation import operation
 from sceneseek_server.metrics import Metrics
@@ -100,15 +103,15 @@ def _readiness(search: Search) -> Readiness:
     with search.follower.borrow() as snapshot:
         manifest, placement = snapshot.models.bundle.manifest, snapshot.models.encoder.placement
         texts_mix = snapshot.models.texts_mix
-        generation, images = snapshot.collection.info.name, snapshot.collection.count(deadline())
+        info, images = snapshot.collection.info, snapshot.collection.count(deadline())
     return Readiness(
         status="ready",
         pack=manifest.pack,
         fingerprints=manifest.fingerprints.model_dump(),
-        generation=generation,
+        generation=info.name,
         images=images,
         following=search.follower.watching(),
-        problem=_problem(search),
+        problem=_problem(search, info),
         runtime=_runtime(placement, texts_mix),
     )
 
@@ -137,12 +140,32 @@ def _building(search: Search) -> bool:
         return False
 
 
-def _problem(search: Search) -> str | None:
-    """What is not followed, of the index or of the keys; in words that may name files only where these are shown."""
+def _problem(search: Search, info: CollectionInfo) -> str | None:
+    """What is wrong although searches are answered; in words that may name files only where these are shown.
+
+    It is the index that is not followed, the keys that are not, or pictures that are not where they were indexed.
+    """
     of_index = search.follower.problem
     if of_index is not None and not shows_paths():
         of_index = "the live generation or the bundle cannot be followed: the log of the service says why"
-    return of_index or key_file_problem()
+    return "; ".join(filter(None, (of_index, key_file_problem(), _sources_problem(info)))) or None
+
+
+def _sources_problem(info: CollectionInfo) -> str | None:
+    """Which source folders are gone or empty, such as one that was moved or is not mounted."""
+    gone = [source.folder for source in info.sources if not _holds_files(source.folder)]
+    if not gone:
+        return None
+    which = first_few(gone) if shows_paths() else f"{len(gone)} of {len(info.sources)} source folders"
+    return f"originals and thumbnails are missing, for nothing is in {one_line(which)}: mount it, or index it anew"
+
+
+def _holds_files(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False
 
 
 def _runtime(placement: Placement, texts_mix: bool) -> Runtime:

@@ -30,7 +30,7 @@ from sceneseek_indexer.build import index_folder
 from sceneseek_server.admission import Admission
 from sceneseek_server.app import create_app
 from sceneseek_server.service import AccessSettings
-from tests.drawing import NAMES
+from tests.drawing import NAMES, draw_gallery
 from tests.hostile import encoded
 from tests.played_qdrant import PlayedQdrant
 
@@ -141,6 +141,31 @@ def test_a_qdrant_outage_is_a_prompt_error_and_recovery_is_automatic(bundle: Bun
     assert client.get("/readyz").status_code == 503
     with played.serving():
         assert client.get("/v1/search?q=a+house").status_code == 200
+    search.close()
+
+
+@pytest.mark.parametrize("show", [False, True], ids=["paths hidden", "paths shown"])
+@pytest.mark.parametrize("change", ["moved", "empty"])
+def test_a_source_folder_that_is_gone_is_reported_and_forgotten_when_it_is_back(
+    bundle: Bundle, tmp_path: Path, show: bool, change: str
+) -> None:
+    photos, url = tmp_path / "photos", f"file:{tmp_path / 'index'}"
+    draw_gallery(photos)
+    index_folder(photos, bundle, open_store(url))
+    search = Search(bundle, open_store(url), "cpu")
+    client = create_app(search, AccessSettings(show_paths=show)).test_client()
+    search.follower.follow(every=3600)
+    assert client.get("/readyz").get_json()["problem"] is None
+    photos.rename(tmp_path / "elsewhere")
+    if change != "moved":
+        photos.mkdir()
+    ready = client.get("/readyz")
+    assert ready.status_code == 200, "searches are answered"
+    assert "originals and thumbnails are missing" in ready.get_json()["problem"]
+    assert (str(photos) in ready.get_data(as_text=True)) == show
+    shutil.rmtree(photos, ignore_errors=True)
+    (tmp_path / "elsewhere").rename(photos)
+    assert client.get("/readyz").get_json()["problem"] is None
     search.close()
 
 
