@@ -24,7 +24,7 @@ from sceneseek.encoders import ImageEncoder
 from sceneseek.errors import SourceError
 from sceneseek.preprocess import Pixels
 from sceneseek.store.edge import EdgeStore
-from sceneseek_indexer.build import BuildOptions, index_listing
+from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_indexer.load import Loaded, load
 from sceneseek_indexer.pipeline import batched, bounded_map
 from sceneseek_indexer.walk import ImageFile, Listing
@@ -94,7 +94,7 @@ class Indexing:
         """The indexer on a fresh store, from the listing to the published generation."""
         shutil.rmtree(self._home, ignore_errors=True)
         start, processor = time.perf_counter(), time.process_time()
-        report = index_listing(self._folder, Listing(list(files)), self._bundle, EdgeStore(self._home), self._options)
+        report = index_folder(self._folder, self._bundle, EdgeStore(self._home), self._options, Listing(list(files)))
         return Run(
             report.usable + len(report.skipped),
             time.perf_counter() - start,

@@ -1,4 +1,4 @@
-r"""A point's payload: what the index knows of an image beside its vectors.
+r"""A point's payload: the facts of an image that the index stores beside its vectors.
 
     path        source-relative, as text; bytes that are not UTF-8 appear as \xNN
     path_bytes  the name itself, base64, only where it is not UTF-8
@@ -13,8 +13,8 @@ r"""A point's payload: what the index knows of an image beside its vectors.
     duplicates  only of an image that has near-duplicates: their group, and how many others it has
 
 The id is the UUIDv5 of the source-relative path (RFC 9562), so the same file has the same id in every
-generation and links to it stay good. In a source that has a label the name is `LABEL//PATH`: no path has two
-slashes side by side, so it can be no other image's, whatever the folders of the first source are called.
+generation and links stay valid. In a source with a label the name is `LABEL//PATH`: no path has two slashes side by
+side, so no image of another source has this name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # the store imports the filters, which import this
 # UUIDv5 of the name "sceneseek" in the URL namespace; changing it would change every id.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
 
-# The payload's fields. In a filter these names mean the payload's own; metadata may not use them.
+# The fields of the payload. Metadata may not use their names.
 PAYLOAD_FIELDS = frozenset(
     {
         *("path", "path_bytes", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns"),
@@ -45,8 +45,8 @@ PAYLOAD_FIELDS = frozenset(
     }
 )
 
-# The fields that every generation can be filtered by fast, beside those of the user's metadata. Few, since the
-# embedded engine takes some syncs of the disk to make each.
+# The fields with a payload index in every generation, beside those of the metadata. Few, because the embedded engine
+# syncs the disk several times for each.
 INDEXED_FIELDS: dict[str, FieldType] = {
     "folders": "keyword",
     "format": "keyword",
@@ -60,7 +60,7 @@ def point_id(relative: str, label: str = "") -> str:
 
     Args:
         relative: POSIX path as `os` gives it; undecodable bytes may be surrogate-escaped.
-        label: the source's.
+        label: of the source.
     """
     name = f"{label}//{relative}" if label else relative
     # uuid.uuid5 takes text only; a file name is bytes. For UTF-8 names this is the same UUID.
@@ -69,7 +69,7 @@ def point_id(relative: str, label: str = "") -> str:
 
 
 def path_fields(relative: str) -> dict[str, str]:
-    """The `path` (and, where it is needed, `path_bytes`) of a source-relative path."""
+    """The `path` (and `path_bytes`, if it is not UTF-8) of a source-relative path."""
     raw = os.fsencode(relative)
     try:
         return {"path": raw.decode("utf-8")}
@@ -92,14 +92,14 @@ def folders(relative: str) -> list[str]:
 
 
 def relative_path(payload: dict[str, Any]) -> str:
-    """The inverse of `path_fields`: the path as `os` takes it."""
+    """The inverse of `path_fields`: the path for `os`."""
     if "path_bytes" in payload:
         return os.fsdecode(base64.b64decode(payload["path_bytes"]))
     return str(payload["path"])
 
 
 def similar_images(payload: dict[str, Any]) -> tuple[str | None, int]:
-    """The group of an image's near-duplicates (None where it has none), and how many others are in it."""
+    """The group of an image's near-duplicates (None if it has none), and the number of others in it."""
     mark = payload.get("duplicates")
     return (str(mark["group"]), int(mark["others"])) if mark else (None, 0)
 

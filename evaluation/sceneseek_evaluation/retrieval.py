@@ -35,7 +35,7 @@ from sceneseek.store import Collection, VectorStore
 from sceneseek.vectors import Candidates, Floats
 from sceneseek_evaluation.figures import Bootstrap, Figure, Positions
 from sceneseek_evaluation.pairs import searchable
-from sceneseek_indexer.build import BuildOptions, index_listing
+from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_indexer.pipeline import batched
 from sceneseek_indexer.walk import Listing, list_images
 
@@ -140,7 +140,7 @@ def evaluate_retrieval(
             f"none of the {len(wanted):,} images of the captions file is in {images}",
             "the file's image names are paths relative to --images",
         )
-    report = index_listing(images, chosen, bundle, store, BuildOptions(device=device))
+    report = index_folder(images, bundle, store, BuildOptions(device=device), chosen)
     unusable = {skipped.relative for skipped in report.skipped}
     indexed = {file.relative for file in chosen.files} - unusable
     asked = [caption for caption in captions if caption.image in indexed]

@@ -1,13 +1,13 @@
-"""Folders' way into the index: list -> plan -> take over, load, encode, write -> optimise -> check -> publish.
+"""Folders to a live generation: list -> plan -> reuse, load, encode, write -> optimise -> check -> publish.
 
-The run holds the store's lease, and plans from what the live generation holds. With its first change it begins a
-generation that nobody searches yet: a copy of the live one where the same bundle filled it, so that only what changed
-is encoded, else an empty one. The alias moves when the generation is complete and checked; whatever happens before
-leaves the live one as it was. A run that has nothing to write begins none.
+A run holds the store's lease and plans from the content of the live generation. Its first change creates a new
+generation: a copy of the live one if the same image graph filled that, so that only changes are encoded, else an empty
+one. The alias moves when the generation is complete and checked. If anything fails before that, the live generation
+stays as it was. A run with nothing to write creates no generation.
 
-A run that is killed, fails or is stopped leaves its generation unfinished, with every batch that was written. The
-next run with the same folders and image graph goes on with it: it plans anew from what it finds there. Only one that
-is not what it should be is removed.
+A run that is killed, fails or is stopped leaves its generation unfinished, with every batch that was written. The next
+run with the same folders and image graph resumes it and makes a new plan from its content. Only a generation that
+fails its check is removed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from sceneseek.payload import INDEXED_FIELDS, path_fields
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek.store.base import FieldType
 from sceneseek_indexer.duplicates import mark_duplicates
-from sceneseek_indexer.encode import encode_files
 from sceneseek_indexer.generation_check import compare, inspect
 from sceneseek_indexer.load import Loaded
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.photo_facts import FIELDS
+from sceneseek_indexer.pipeline import encode_files
 from sceneseek_indexer.report import (
     IndexReport,
     Line,
@@ -53,12 +53,21 @@ log = logging.getLogger(__name__)
 # Fields of the metadata that get an index: making 400 of them took the embedded engine 40 s, and 50 of them 1.4 s.
 MAX_INDEXED = 64
 
-__all__ = ["BuildOptions", "index_folder", "index_folders", "index_listing"]
+__all__ = ["BuildOptions", "index_folder", "index_folders"]
 
 
-def index_folder(folder: Path, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None) -> IndexReport:
-    """`index_folders` for one folder."""
-    return index_folders([Folder(folder)], bundle, store, options)
+def index_folder(
+    folder: Path,
+    bundle: Bundle,
+    store: VectorStore,
+    options: BuildOptions | None = None,
+    listing: Listing | None = None,
+) -> IndexReport:
+    """`index_folders` for one folder; `listing` replaces the walk through it."""
+    options = options or BuildOptions()
+    with store.writing(options.wait):
+        found = scan_sources([Folder(folder)], bundle, store, options, listing=listing)
+        return _Run(found, bundle, store, options).execute()
 
 
 def index_folders(
@@ -72,17 +81,17 @@ def index_folders(
     """Bring the live generation up to date with folders.
 
     Args:
-        folders: those to read; others that the index knows stay as they are.
-        bundle: whose image graph encodes.
-        store: where the generations are.
+        folders: the folders to read; others of the index stay as they are.
+        bundle: the bundle whose image graph encodes.
+        store: the store of the generations.
         options: how the run works.
-        withheld: images to leave for a later run: paths by folder, absolute.
-        before_publishing: called when the new generation is about to become live.
+        withheld: images to leave to a later run: paths by absolute folder.
+        before_publishing: called just before the new generation becomes live.
 
     Raises:
-        SourceError: a folder cannot be used, or too many of the images cannot.
-        InvalidRequest: a label does not fit.
-        IndexUnavailable: the index cannot be written, or (where `options` say not to wait) another process writes it.
+        SourceError: a folder, or too many of the images, cannot be used.
+        InvalidRequest: a label is taken or differs from the index.
+        IndexUnavailable: the index cannot be written, or another process writes it and `options.wait` is False.
     """
     options = options or BuildOptions()
     with store.writing(options.wait):
@@ -90,21 +99,10 @@ def index_folders(
         return _Run(found, bundle, store, options, before_publishing).execute()
 
 
-def index_listing(
-    folder: Path, listing: Listing, bundle: Bundle, store: VectorStore, options: BuildOptions | None = None
-) -> IndexReport:
-    """`index_folder` for a listing of a store's first folder that was made (or chosen from) already."""
-    options = options or BuildOptions()
-    with store.writing(options.wait):
-        return _Run(
-            scan_sources([Folder(folder)], bundle, store, options, listing=listing), bundle, store, options
-        ).execute()
-
-
 def dry_run_folders(
     folders: Sequence[Folder], bundle: Bundle, store: VectorStore, options: BuildOptions | None = None
 ) -> IndexReport:
-    """What `index_folders` would do. Nothing is decoded and nothing in the index changes.
+    """Report what `index_folders` would do, without decoding or writing.
 
     Raises:
         SourceError, InvalidRequest, IndexUnavailable: as `index_folders` would.
@@ -140,7 +138,7 @@ def _check_loss(metadata: Sidecar, plan: Plan, carried: Mapping[Place, dict[str,
 
 
 class _Run:
-    """One indexing run; `execute` is its whole story."""
+    """One indexing run, from `execute` to its report."""
 
     def __init__(
         self,
@@ -184,14 +182,14 @@ class _Run:
                 report_file.write([self._last_line()])
         finally:
             if self._collection is not None:
-                self._collection.close()  # unfinished, unless it was published: the next run goes on with it
+                self._collection.close()  # unfinished unless it was published; the next run resumes it
             remove_old_reports(self._store)
         return self._report
 
     def _resume(self) -> None:
-        """Take up an interrupted run's generation, if it was to become the same."""
+        """Open the generation of an interrupted run, if it has the same image graph and sources."""
         live = self._found.live
-        # What a run with the live generation's graph left may be a copy of it, which a rebuild does not go on with.
+        # An unfinished generation of the same graph may be a copy of the live one, which a rebuild must not resume.
         anew = self._options.rebuild and live is not None and fits(live, self._bundle)
         for begun in () if anew else self._store.unfinished():
             if fits(begun, self._bundle) and begun.sources == self._info.sources:
@@ -204,20 +202,20 @@ class _Run:
                 return
 
     def _begin(self) -> Collection:
-        """The generation to fill; begun by the first change."""
+        """The generation to fill, created by the first call."""
         if self._collection is None:
             base = self._found.base
             self._collection = self._store.create(self._info, base.name if base is not None else None)
         return self._collection
 
     def _known(self) -> Iterable[Known]:
-        """What the generation holds, or will hold when it is begun."""
+        """The images of the generation, or of its base if it is not created yet."""
         if self._collection is not None:
             return known_images(self._collection, resumed=True, metadata=self._metadata)
         return images_of(self._store, self._found.base.name, self._metadata) if self._found.base is not None else ()
 
     def _described(self) -> CollectionInfo:
-        """The generation that this run would begin."""
+        """The record of the generation that this run may create."""
         manifest = self._bundle.manifest
         stamp = self._now.strftime("%Y%m%dT%H%M%S")
         return CollectionInfo(
@@ -243,7 +241,7 @@ class _Run:
         return {**(live.indexed if live else {}), **INDEXED_FIELDS, **exif, **fields}
 
     def _report_path(self, plan: Plan) -> Path | None:
-        """Where to tell every file's outcome; a run that changes nothing leaves the store's own reports alone."""
+        """The path of the report; None for a run that changes nothing and has no `options.report`."""
         home = self._store.report_directory()
         if self._options.report is not None or home is None:
             return self._options.report
@@ -262,7 +260,7 @@ class _Run:
         }
 
     def _fill(self, writing: Writing, plan: Plan, report_file: ReportFile) -> None:
-        """Do what the plan says."""
+        """Execute the plan."""
         writing.reuse(plan)
         writing.remove(plan.removed)
         writing.describe(plan.unchanged)
@@ -284,7 +282,7 @@ class _Run:
         repeated: list[Reuse] = []
 
         def is_first(image: Loaded) -> bool:
-            """Whether this content comes for the first time in this run; other images of it take its vectors over."""
+            """Whether this content is new in this run; further files of the same content reuse its vectors."""
             first = first_of.setdefault(image.sha256, image.file)
             if first is image.file:
                 return True
@@ -307,7 +305,7 @@ class _Run:
         writing.reuse(Plan(reused=repeated))
 
     def _skip(self, entry: Skipped) -> None:
-        """Note a file that cannot be used; too many of them end the run."""
+        """Record a file that cannot be used; raise SourceError if there are too many."""
         self._report.skipped.append(entry)
         total = sum(len(listing.files) for listing in self._found.listings.values())
         if len(self._report.skipped) > max(self._options.max_skipped * total, 100):
@@ -318,7 +316,7 @@ class _Run:
             )
 
     def _finish(self, writing: Writing) -> str:
-        """Publish the generation if there is one; the name of the one that is live then."""
+        """Publish the new generation, if any; return the name of the live one."""
         if self._collection is None:
             return self._found.live.name if self._found.live is not None else ""
         collection, start = self._collection, time.perf_counter()
@@ -334,7 +332,7 @@ class _Run:
             self._store.discard(collection)  # not to be resumed
             raise
         if self._options.captions is not None and self._found.live is not None:
-            # What was encoded stays if it is refused, so that a rerun may allow more.
+            # If the comparison fails, the generation stays unfinished, so a run with a larger --max-loss can resume it.
             quality = compare(self._store, self._found.live, collection, self._bundle, self._options.captions)
             if quality is not None:
                 self._report.quality = quality.to_json()

@@ -140,7 +140,7 @@ def _build_options(function: _Function) -> _Function:
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="Encode everything anew beside the live generation, check it, and make it live; without FOLDER, all folders "
+    help="Encode everything again beside the live generation, check it, and make it live; without FOLDER, all folders "
     "that the index knows.",
 )
 def index(

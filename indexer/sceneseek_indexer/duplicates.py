@@ -1,15 +1,14 @@
-"""Near-duplicates: which images of a collection are copies of one picture, and marks that say so.
+"""Near-duplicates: finds the images of a collection that are copies of one picture, and marks them.
 
-Two images are near-duplicates where what they look like (`fingerprint`) and what they show (their joint
-vectors) are both near, see `near_duplicates`. Groups are what near-duplicates connect. Every image of a group has
-in its payload
+Two images are near-duplicates if both their difference hashes (`fingerprint`) and their joint vectors are near, see
+`near_duplicates`. A group is a connected component of near-duplicates. Every image of a group has in its payload
 
     duplicates  {"group": id, "others": n}
 
-the smallest of the group's ids, and how many images it has beside this one; an image that is alone has none.
+the smallest id of the group, and the number of its other images. An image without near-duplicates has no mark.
 
-The fingerprints of the whole collection are compared bit by bit, 16 bytes an image: that is exact, and quicker than as
-many searches for neighbours. Vectors are read of those alone whose fingerprints are near.
+All fingerprints of the collection (16 bytes each) are compared: that is exact, and faster than a search for each
+image. Vectors are read only for pairs whose fingerprints are near.
 
 A fingerprint is the difference hash of the package `dhash`: 128 bits, one for each of 8 x 8 places whether the picture
 grows brighter to the right, and one whether it does downwards. Another size, format or quality hardly changes it; a
@@ -33,11 +32,10 @@ from sceneseek.colour import on_background
 from sceneseek.picture import Picture
 from sceneseek.store import Collection
 from sceneseek.vectors import Floats
-from sceneseek_indexer.pipeline import batched
 
-# Of 255 grey levels: a picture whose places differ by no more is of one colour.
+# Grey levels of 255: a picture whose values differ by no more is of one colour.
 _FLAT = 4
-# Of 255 levels a channel: blank pictures whose colours differ by no more are alike.
+# Levels of 255 per channel: the colours of two blank pictures are the same if they differ by no more.
 _SAME_COLOUR = 2
 _SIZE = 8
 BITS = 2 * _SIZE * _SIZE
@@ -49,7 +47,7 @@ def fingerprint(picture: Picture) -> str:
     image = picture.pixels
     if image.mode == "RGBA":
         image = on_background(image, (255, 255, 255))
-    # Shrunk here and not by the package, whose filter takes eight times as long, with calls that Pillow will drop.
+    # Not resized by the package: its filter takes eight times as long, and its calls are deprecated in Pillow.
     small = image.resize((_SIDE, _SIDE), Image.Resampling.HAMMING, reducing_gap=3.0)
     grey = list(small.convert("L").tobytes())
     if max(grey) - min(grey) <= _FLAT:
@@ -58,22 +56,23 @@ def fingerprint(picture: Picture) -> str:
 
 
 def same_colour(one: str, other: str) -> bool:
-    """Whether two fingerprints of pictures of one colour are of the same, as far as a copy keeps it."""
+    """Whether two fingerprints of pictures of one colour are of the same colour, within what a copy changes."""
     channels = zip(bytes.fromhex(one[1:]), bytes.fromhex(other[1:]), strict=True)
     return all(abs(a - b) <= _SAME_COLOUR for a, b in channels)
 
 
 FIELD = "duplicates"
 
-# Chosen by measurement, see docs/explanation/duplicates.md. A copy in another size, format, quality or colour differs
-# in few of the bits that say something; a cropped one in more, and then the vectors must nearly agree.
+# Measured, see docs/explanation/duplicates.md. A copy in another size, format, quality or colour differs in few of the
+# informative bits; a crop differs in more, and then the vectors must be nearly equal.
 COPY_SHARE, COPY_COSINE = 0.18, 0.6
 CROP_SHARE, CROP_COSINE, CROP_LEAST = 0.28, 0.9, 48
-# A fingerprint of fewer bits says little: then, too, the vectors must nearly agree.
+# A fingerprint of fewer bits says little: the vectors must be nearly equal.
 FEW = 32
 _COLOUR_COSINE = COPY_COSINE
 
-# No pair weighs more than half the bits and half of those that differ, so none of more differing bits can be near.
+# The weight of a pair is at most half of all bits plus half of the differing ones, which bounds the differing bits of
+# a near pair.
 _MOST_BITS = int(CROP_SHARE * BITS / (2 - CROP_SHARE))
 # Fingerprints compared in one block, pairs of vectors at a time, and images written at a time.
 _BLOCK = 4_000_000
@@ -85,10 +84,9 @@ Indices = npt.NDArray[np.intp]
 
 
 def weight(ones: Numbers, other_ones: Numbers, differing: Numbers) -> Numbers:
-    """How much two fingerprints say: how many bits are set in one or both, or clear in one or both if those are fewer.
+    """The information in two fingerprints: the bits set in either, or the bits clear in either if those are fewer.
 
-    A picture that grows brighter or darker all over has a fingerprint of hardly any clear, or set, bits, and so has
-    many another one.
+    The fingerprint of a gradient is nearly all set or nearly all clear bits, as that of many other pictures.
 
     Args:
         ones: bits set in the one.
@@ -113,16 +111,16 @@ def near_duplicates(differing: Numbers, weights: Numbers, cosine: Floats) -> npt
 
 
 def mark_duplicates(collection: Collection, new_ids: Iterable[str]) -> int:
-    """Compare new images with all others and mark those of a group, so that the marks are right afterwards.
+    """Compare new images with all others, and update the marks.
 
-    Images that were deleted or written again since the last call are noticed by their groups' counts.
+    The counts of groups show which images were deleted or overwritten since the last call.
 
     Args:
-        collection: nobody searches it yet.
-        new_ids: the images that were written since the last call.
+        collection: a generation that is not live yet.
+        new_ids: the images written since the last call.
 
     Returns:
-        How many images are copies of another one: all images of groups, less one for each group.
+        The number of copies: all images of groups, less one for each group.
     """
     images = _Images.of(collection)
     fresh = images.to_compare(set(new_ids))
@@ -138,7 +136,7 @@ def mark_duplicates(collection: Collection, new_ids: Iterable[str]) -> int:
 
 @dataclass
 class _Images:
-    """What a collection holds, an index each.
+    """The images of a collection, by index.
 
     Attributes:
         ids: of the points.
@@ -172,7 +170,7 @@ class _Images:
         return images
 
     def whole_groups(self) -> Iterator[list[int]]:
-        """The groups that are as they were marked."""
+        """The groups whose images are all still there."""
         members: dict[str, list[int]] = {}
         for index, (group, _) in self.marks.items():
             members.setdefault(group, []).append(index)
@@ -187,14 +185,14 @@ class _Images:
 
 
 class _Groups:
-    """Which indices belong together; the smaller group moves into the larger."""
+    """Union-find over indices; the smaller group joins the larger."""
 
     def __init__(self, count: int) -> None:
         self.label = np.arange(count)
         self.members: dict[int, list[int]] = {}
 
     def apart(self, one: int, others: Sequence[int] | Indices) -> list[int]:
-        """Those of the others that do not belong with it yet."""
+        """The others that are not in its group yet."""
         indices = np.asarray(others, np.intp)
         return [int(other) for other in indices[self.label[indices] != self.label[one]]]
 
@@ -238,7 +236,7 @@ def _pairs(collection: Collection, images: _Images, fresh: set[int]) -> Iterator
 def _blank_pairs(
     collection: Collection, blank: Mapping[int, str], ids: Sequence[str], fresh: set[int]
 ) -> Iterator[tuple[int, list[int]]]:
-    """The same of pictures of one colour: each is compared with one fresh and one old image of a like colour."""
+    """The same for pictures of one colour: each is compared with one new and one old image of that colour."""
     firsts: dict[tuple[str, bool], int] = {}
     for index, colour in blank.items():
         firsts.setdefault((colour, index in fresh), index)
@@ -268,7 +266,7 @@ def _vectors(collection: Collection, ids: Sequence[str]) -> dict[str, Floats]:
 
 
 def _write(collection: Collection, images: _Images, groups: _Groups) -> int:
-    """Bring the marks to what the groups are; the number of copies."""
+    """Write the marks that have changed; return the number of copies."""
     wanted: dict[int, tuple[str, int]] = {}
     for members in groups.members.values():
         group = min(images.ids[index] for index in members)
@@ -278,6 +276,7 @@ def _write(collection: Collection, images: _Images, groups: _Groups) -> int:
         mark = wanted.get(index)
         if mark != images.marks.get(index):
             changes[images.ids[index]] = {FIELD: {"group": mark[0], "others": mark[1]} if mark else None}
-    for ids in batched(changes, _BATCH):
-        collection.set_payload({identity: changes[identity] for identity in ids})
+    ids = list(changes)
+    for start in range(0, len(ids), _BATCH):
+        collection.set_payload({identity: changes[identity] for identity in ids[start : start + _BATCH]})
     return len(wanted) - len(groups.members)

@@ -1,6 +1,6 @@
-"""Whether a new generation may become live.
+"""The check of a new generation before it becomes live.
 
-Its vectors are whole, approximate search agrees with exact search, and captions are found as well as before.
+Its vectors are complete, approximate search agrees with exact search, and captions are found as well as before.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ LEAST_RECALL = 0.98
 _LIMIT, _BATCH = 100, 1024
 _LENGTH = 1e-2  # float16 somewhere on the way would still be nearer to 1
 
-_ADVICE = "index the folders again; the live generation was left as it is"
+_ADVICE = "index the folders again; the live generation is unchanged"
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was found: how many points were looked at, and the recall of approximate against exact search."""
+    """The number of checked points, and the recall of approximate against exact search."""
 
     points: int
     recall: float
@@ -45,20 +45,20 @@ class Inspection:
 
 
 def inspect(collection: Collection, bundle: Bundle) -> Inspection:
-    """Look at every vector, and search with sample queries.
+    """Check every vector, and search with sample queries.
 
     Args:
         collection: optimised, not live yet.
-        bundle: that filled it.
+        bundle: the bundle that filled it.
 
     Raises:
-        UnfitGeneration: a vector is missing or none at all, or too little of what is near is found.
+        UnfitGeneration: a vector is missing or invalid, or recall is too low.
     """
     points = _check_vectors(collection)
     recall = _recall(collection, bundle, min(_LIMIT, points)) if points else 1.0
     if recall < LEAST_RECALL:
         raise UnfitGeneration(
-            f"the new generation finds {recall:.3f} of what is nearest, less than {LEAST_RECALL}", _ADVICE
+            f"approximate search in the new generation has a recall of {recall:.3f}, below {LEAST_RECALL}", _ADVICE
         )
     return Inspection(points, recall)
 
@@ -74,7 +74,7 @@ def _check_vectors(collection: Collection) -> int:
                 raise UnfitGeneration(f"the new generation lacks the vector of {identity}", _ADVICE)
             whole = len(vectors.head) == collection.info.head and np.isfinite(vectors.head).all()
             if not whole or not abs(np.linalg.norm(vectors.joint) - 1) < _LENGTH:
-                raise UnfitGeneration(f"the new generation holds a broken vector of {identity}", _ADVICE)
+                raise UnfitGeneration(f"the new generation contains an invalid vector of {identity}", _ADVICE)
         seen += len(ids)
     return seen
 
@@ -107,7 +107,7 @@ class Comparison:
         return self.before - self.after
 
     def check(self, max_loss: float) -> None:
-        """Refuse a new generation that loses more points than this.
+        """Reject a new generation that loses more points than this.
 
         Raises:
             IndexUnavailable: it does.
@@ -115,8 +115,8 @@ class Comparison:
         if self.lost > max_loss:
             raise IndexUnavailable(
                 f"recall@5 (x100) would fall by {self.lost:.2f} from {self.before:.2f} to {self.after:.2f}, "
-                f"over {max_loss:g}; the live generation goes on",
-                "allow more with --max-loss, which takes up what was encoded, or index with another bundle",
+                f"over {max_loss:g}; the live generation is unchanged",
+                "allow more with --max-loss, which resumes this run, or index with another bundle",
             )
 
     def to_json(self) -> dict[str, Any]:
@@ -127,24 +127,24 @@ class Comparison:
 def compare(
     store: VectorStore, live: CollectionInfo, fresh: Collection, bundle: Bundle, file: Path
 ) -> Comparison | None:
-    """The live generation beside a new one, over captions of images that both hold.
+    """Compare the live generation with a new one, over captions of images that both contain.
 
     Args:
-        store: holds the live one.
+        store: the store of the live one.
         live: the live one.
         fresh: the new one, open.
         bundle: that filled the new one.
         file: of captions.
 
     Returns:
-        None where the bundle that filled the live one is not at hand.
+        None if the bundle that filled the live one cannot be found.
 
     Raises:
         DataError: the captions cannot be read, or are of other images.
     """
     before = find_bundle(live, bundle.path)
     if before is None:
-        log.warning("there is nothing to compare with: the bundle that filled %s is not at hand", live.name)
+        log.warning("the generations cannot be compared: the bundle that filled %s cannot be found", live.name)
         return None
     old = store.glance(live.name)
     try:
@@ -161,7 +161,7 @@ def recall_at_5(collection: Collection, bundle: Bundle, captions: Sequence[Capti
 
     Args:
         collection: to search.
-        bundle: that filled it.
+        bundle: the bundle that filled it.
         captions: at least one; those of images that are not indexed count as not found.
     """
     encoder, reranker = TextEncoder(bundle, "cpu"), Reranker(bundle)
@@ -176,7 +176,7 @@ def recall_at_5(collection: Collection, bundle: Bundle, captions: Sequence[Capti
 
 
 def indexed(collection: Collection, captions: Sequence[Caption]) -> list[Caption]:
-    """Those whose image the collection holds."""
+    """The captions whose image is in the collection."""
     there: set[str] = set()
     ids = list(dict.fromkeys(point_id(caption.image) for caption in captions))
     for some in batched(ids, 1024):

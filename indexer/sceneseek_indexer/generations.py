@@ -1,4 +1,4 @@
-"""The generations of an index: which there are, which one answers, and the way back."""
+"""The generations of an index: listing them, and making an earlier one live again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sceneseek.store import CollectionInfo, VectorStore
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generation: what it records of itself, how many images it holds, whether it answers."""
+    """One generation: its record, its number of images, and whether it is live."""
 
     info: CollectionInfo
     images: int
@@ -31,30 +31,30 @@ class Generation:
         }
 
     def line(self) -> str:
-        """As a person reads it."""
+        """One line for the terminal."""
         mark = "live" if self.live else "    "
         return f"{mark}  {self.info.name}  {self.images:,} images  {self.info.created[:19]}  {self.info.bundle}"
 
 
 def generations(store: VectorStore) -> list[Generation]:
-    """All that were published and are still there, oldest first."""
+    """All published generations, oldest first."""
     live = store.live()
     return [Generation(info, store.size(info.name), info.name == live) for info in store.generations()]
 
 
 def roll_back(store: VectorStore, name: str | None = None, wait: bool = True) -> str:
-    """Let another generation answer: the one of that name, else the newest of those that do not answer now.
+    """Make another generation live.
 
     Args:
-        store: holds the generations.
-        name: of one of them.
-        wait: for another run that writes the same index; else fail at once.
+        store: the store of the generations.
+        name: the generation; None is the newest one that is not live.
+        wait: wait for another run that writes the same index; else fail at once.
 
     Returns:
-        The name of the generation that is live then.
+        The name of the generation that is live now.
 
     Raises:
-        IndexUnavailable: there is no other one, or none of that name; or (without `wait`) another process writes.
+        IndexUnavailable: there is no such generation; or another process writes and `wait` is False.
     """
     with store.writing(wait):
         return _roll_back(store, name)
@@ -64,7 +64,8 @@ def _roll_back(store: VectorStore, name: str | None) -> str:
     others = [generation.info.name for generation in generations(store) if not generation.live]
     if not others:
         raise IndexUnavailable(
-            f"the index {store.url} has no generation to go back to", "one stays when another takes its place"
+            f"the index {store.url} has no generation to go back to",
+            "a run that changes something leaves one",
         )
     if name is not None and name not in others:
         raise IndexUnavailable(f"the index {store.url} has no other generation {name}", f"there is {', '.join(others)}")

@@ -29,12 +29,12 @@ from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
 
 
 class MemoryBudget:
-    """A budget of so many bytes at once. A taker of more than all of it gets in alone.
+    """A limit on the memory that threads use together. A request for more than all of it waits until it is alone.
 
     Args:
-        units: all of it, in bytes.
-        much: from this on what a taker has freed is given back to the system at once: the C library would
-            keep it, a share for every thread, and two of those were seen to double the peak.
+        units: the limit, in bytes.
+        much: blocks of at least this size are returned to the system at once: the C library would keep them for
+            each thread, which doubled the peak.
     """
 
     def __init__(self, units: int, much: int) -> None:
@@ -44,7 +44,7 @@ class MemoryBudget:
 
     @contextlib.contextmanager
     def take(self, units: int) -> Iterator[None]:
-        """Hold so many units for the block; waits until they are free."""
+        """Reserve so many units for the block; waits until they are free."""
         taken = min(units, self.units)
         with self._change:
             self._change.wait_for(lambda: self._free >= taken)
@@ -75,7 +75,7 @@ _BUDGET = MemoryBudget(BYTES_A_PIXEL * MAX_PIXELS, much=_LONG)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image ready to be encoded, and what its payload will say; `seconds` is what loading took."""
+    """An image ready to be encoded, and the facts for its payload; `seconds` is the time that loading took."""
 
     file: ImageFile
     pixels: tuple[Pixels, ...]
@@ -91,7 +91,7 @@ class Loaded:
 def load(
     file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int = MAX_PIXELS, exif: Container[str] = FIELDS
 ) -> Loaded | Skipped:
-    """Read and prepare one image; what cannot be used comes back as `Skipped`, never as an exception.
+    """Read and prepare one image; a file that cannot be used is returned as `Skipped`, never raised.
 
     Args:
         file: to read.

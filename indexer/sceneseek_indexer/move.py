@@ -58,16 +58,16 @@ class MoveReport:
 
 
 def move(source: VectorStore, target: VectorStore, wait: bool = True) -> MoveReport:
-    """Make the source's live generation the target's.
+    """Copy the live generation of one store to another and make it live there.
 
     Args:
-        source: holds it.
-        target: is to hold it.
-        wait: for another run that writes the target; else fail at once.
+        source: the store to copy from.
+        target: the store to copy to.
+        wait: wait for another run that writes the target; else fail at once.
 
     Raises:
         InvalidRequest: source and target are the same.
-        IndexUnavailable: the source has nothing live, or one of the two cannot be used.
+        IndexUnavailable: the source has no live generation, or one of the two cannot be used.
     """
     if source.url == target.url:
         raise InvalidRequest(f"{source.url} is both source and target", "name two indexes")
@@ -84,7 +84,7 @@ def move(source: VectorStore, target: VectorStore, wait: bool = True) -> MoveRep
 def _live(source: VectorStore) -> str:
     name = source.live()
     if name is None:
-        raise IndexUnavailable(f"nothing is indexed in {source.url}", "name an index that was filled")
+        raise IndexUnavailable(f"nothing is indexed in {source.url}", "name an index that contains images")
     return name
 
 
@@ -112,25 +112,25 @@ def _move(origin: Collection, source: VectorStore, target: VectorStore) -> MoveR
         target.discard(collection)
         raise IndexUnavailable(
             f"{target.url} holds {found:,} images where {expected:,} were sent",
-            "run the command again; what was live there was left as it is",
+            "run the command again; the live generation there is unchanged",
         )
     target.publish(collection)
     return MoveReport(source.url, target.url, collection.info.name, moved, unchanged, seconds)
 
 
 def _begun(info: CollectionInfo, target: VectorStore) -> tuple[Collection, bool]:
-    """A generation of the target's to fill, and whether an earlier run has begun it."""
+    """The generation of the target to fill, and whether an earlier run has created it."""
     taken = {there.name for there in target.generations()}
     if info in target.unfinished() and info.name not in taken:
         return target.resume(info.name), True
     name = info.name
-    while name in taken:  # it was live there once: the new one stands beside it
+    while name in taken:  # it was live there before; the new one gets another name
         name += "-again"
     return target.create(replace(info, name=name)), False
 
 
 def _fill(origin: Collection, target: Collection, resumed: bool, uploads: int) -> tuple[int, int]:
-    """Send what is not there yet; how many images were sent, and how many were there."""
+    """Send the points that the target lacks; return the numbers of sent and of present points."""
     total, moved, unchanged = origin.count(), 0, 0
     stale = {record.id for record in target.scroll()} if resumed else set()
 

@@ -1,4 +1,4 @@
-"""How an indexing run works, chosen once, at the command line."""
+"""The options of an indexing run, read once at the command line."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from sceneseek_indexer.walk import Patterns
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How a run works.
+    """The options of a run.
 
     Attributes:
-        device: where the image graph runs.
-        workers: threads that load and threads that encode; 0 is one a core.
+        device: the device that runs the image graph.
+        workers: number of loader threads and of encoder threads; 0 is one per core.
         batch: images in one run of the graph.
         max_pixels: pictures that need more pixels decoded are skipped.
         max_skipped: share of the image files that may be skipped before the run fails; up to 100 always may.
-        patterns: which files are wanted.
-        prune: remove images whose files are gone.
-        forget: folders whose images are to leave the index.
-        report: a file for the outcome of each file; None is the store's own place.
+        patterns: the files to index.
+        prune: remove images whose files are deleted.
+        forget: folders whose images are removed from the index.
+        report: a file for the outcome of each image; None is the store's default.
         metadata: of the images: a file, or ``sidecars`` (see `sidecar`); None leaves what the index knows as it is.
         exif: which fields to read from the pictures' EXIF blocks, see `photo_facts`.
         max_removed: share of the images with metadata that `metadata` may leave without; two always may.
-        rebuild: encode everything anew, whatever the live generation holds.
-        captions: of the images, to compare the new generation with the live one before it takes its place.
+        rebuild: encode every image again.
+        captions: a file of captions, to compare the new generation with the live one before it is published.
         max_loss: how many points of recall@5 (times 100) it may lose.
-        wait: for another run that writes the same index; else fail at once.
+        wait: wait for another run that writes the same index; else fail at once.
     """
 
     device: Device = "auto"

@@ -1,15 +1,30 @@
-"""Bounded pipelines: work spread over threads, results in order, memory that does not grow."""
+"""Image files to vectors: loader threads and encoder threads, each a bounded window over the previous step."""
 
 from __future__ import annotations
 
+import functools
+import os
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from sceneseek.bundle import Bundle
+from sceneseek.encoders import ImageEncoder
+from sceneseek.progress import Progress
+from sceneseek.vectors import Vectors
+from sceneseek_indexer.load import Loaded, content_hash, load
+from sceneseek_indexer.options import BuildOptions
+from sceneseek_indexer.sync_plan import Place, place
+from sceneseek_indexer.walk import ImageFile, Skipped
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Wanted = Callable[[Loaded], bool]
+# Hashing fewer files shows no progress.
+_MANY = 1_000
 
 
 def bounded_map(
@@ -32,7 +47,88 @@ def bounded_map(
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items, the last one maybe shorter."""
+    """Lists of `size` items; the last one may be shorter."""
     source = iter(items)
     while batch := list(islice(source, size)):
         yield batch
+
+
+def workers(options: BuildOptions) -> int:
+    """The number of loader threads, and of encoder threads."""
+    return options.workers or os.cpu_count() or 1
+
+
+def hash_contents(files: Sequence[ImageFile], options: BuildOptions) -> dict[Place, str]:
+    """The sha256 of files' contents; those that cannot be read are left out."""
+    found: dict[Place, str] = {}
+    if not files:
+        return found
+    count = workers(options)
+    with ThreadPoolExecutor(count, "hash") as pool:
+        hashes = bounded_map(content_hash, files, pool, window=4 * count)
+        if len(files) >= _MANY:
+            hashes = _shown(hashes, len(files))
+        for file, sha256 in zip(files, hashes, strict=True):
+            if sha256 is not None:
+                found[place(file)] = sha256
+    return found
+
+
+def _shown(hashes: Iterator[str | None], total: int) -> Iterator[str | None]:
+    with Progress("comparing", total, "files") as progress:
+        for sha256 in hashes:
+            progress.advance()
+            yield sha256
+
+
+def encode_files(
+    files: Sequence[ImageFile],
+    bundle: Bundle,
+    options: BuildOptions,
+    seconds: dict[str, float],
+    wanted: Wanted,
+    on_skipped: Callable[[Skipped], None],
+) -> Iterator[tuple[list[Loaded], Vectors]]:
+    """Batches of images with their vectors, in the files' order.
+
+    Args:
+        files: the files to encode.
+        bundle: the bundle whose image graph encodes.
+        options: of the run.
+        seconds: the times of the stages ``load`` and ``encode``, summed over all threads, are added to it.
+        wanted: called with every loaded image; an image is encoded only if it returns True.
+        on_skipped: called with every file that cannot be used; an exception ends the run.
+    """
+    encoder = ImageEncoder(bundle, options.device, threads=1)
+    count = workers(options)
+    load_one = functools.partial(load, inputs=encoder.inputs, max_pixels=options.max_pixels, exif=options.exif)
+
+    def encode(images: list[Loaded]) -> tuple[list[Loaded], Vectors, float]:
+        start = time.perf_counter()
+        vectors = encoder.encode([image.pixels for image in images])
+        return images, vectors, time.perf_counter() - start
+
+    with (
+        ThreadPoolExecutor(count, "load") as loaders,
+        ThreadPoolExecutor(count, "encode") as encoders,
+        Progress("indexing", len(files), "images") as progress,
+    ):
+
+        def usable(outcomes: Iterable[Loaded | Skipped]) -> Iterator[Loaded]:
+            for outcome in outcomes:
+                if isinstance(outcome, Skipped):
+                    progress.advance()
+                    on_skipped(outcome)
+                    continue
+                seconds["load"] += outcome.seconds
+                if wanted(outcome):
+                    yield outcome
+                else:
+                    progress.advance()
+
+        outcomes = bounded_map(load_one, files, loaders, window=2 * options.batch + count)
+        batches = batched(usable(outcomes), options.batch)
+        for images, vectors, took in bounded_map(encode, batches, encoders, count + 1):
+            seconds["encode"] += took
+            yield images, vectors
+            progress.advance(len(images))

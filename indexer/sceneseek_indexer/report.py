@@ -8,9 +8,9 @@ soon as the work is durable:
     {"kind": "end", "generation": ..., "counts": {...}, "seconds": {...}}
 
 An outcome is one of indexed, unchanged, touched, renamed and copied (both with `from`), removed, gone, skipped and
-ignored (both with `reason` and `what`). `id` and `sha256` are there where they are known, `path_bytes` where the name
-is not UTF-8. A run without its last line was killed, or failed. A later run appends to a file that exists: what counts
-is what stands after the last line of kind `run`.
+ignored (both with `reason` and `what`). `id` and `sha256` are given where they are known, `path_bytes` where the name
+is not UTF-8. A run without its last line was killed or failed. A later run appends to an existing file: read from the
+last line of kind `run`.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ class IndexReport:
     Attributes:
         generation: the live one after the run.
         indexed: images that were encoded.
-        unchanged: images taken over from the generation before.
-        touched: images whose files changed in their time only.
-        renamed: images found at another place; they kept their vectors.
-        copied: images whose content the index held already.
-        removed: images that left the index.
-        gone: images whose files are gone and that were kept all the same.
-        resumed: how many of all these an interrupted run had done before.
+        unchanged: images that are as they were in the previous generation.
+        touched: images whose content is unchanged and whose time of change is not.
+        renamed: images found at another path, whose vectors were reused.
+        copied: images whose content the index already had.
+        removed: images that were removed from the index.
+        gone: images that stay in the index although their files are deleted.
+        resumed: how many of these the interrupted run had done.
         skipped: files that could not be used, each with its reason.
         ignored: files that are not images by their names.
         unsupported: of these, pictures of formats that are not supported, by the ends of their names.
@@ -85,15 +85,15 @@ class IndexReport:
 
     @property
     def usable(self) -> int:
-        """Images of the folders that are in the index after the run."""
+        """The number of images of the folders that are in the index after the run."""
         return self.indexed + self.unchanged + self.touched + self.renamed + self.copied
 
     def add(self, outcome: str, count: int = 1) -> None:
-        """Count images that met a outcome."""
+        """Count images of an outcome."""
         setattr(self, outcome, getattr(self, outcome) + count)
 
     def ignore(self, entries: list[Skipped]) -> None:
-        """Count what a listing ignores."""
+        """Count the ignored entries of a listing."""
         excluded = sum(1 for entry in entries if entry.reason == "excluded")
         self.excluded += excluded
         self.ignored += len(entries) - excluded
@@ -101,7 +101,7 @@ class IndexReport:
             self.unsupported[ending] = self.unsupported.get(ending, 0) + count
 
     def count_plan(self, plan: Plan) -> None:
-        """Count what a plan would do, as far as can be known without decoding."""
+        """Count the outcomes of a plan, as far as they are known without decoding."""
         self.indexed, self.unchanged = len(plan.encode), len(plan.unchanged)
         outcomes = Counter(reuse.outcome for reuse in plan.reused)
         self.touched, self.renamed, self.copied = outcomes["touched"], outcomes["renamed"], outcomes["copied"]
@@ -118,7 +118,7 @@ class IndexReport:
         ]
 
     def counts(self) -> dict[str, int]:
-        """How many images met each outcome."""
+        """The number of images of each outcome."""
         return {
             **{name: value for name, value in asdict(self).items() if isinstance(value, int)},
             "skipped": len(self.skipped),
@@ -137,7 +137,7 @@ class IndexReport:
         return document
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Lines for the terminal."""
         counts = f"indexed {self.indexed:,}, unchanged {self.unchanged:,}, skipped {len(self.skipped):,}"
         sometimes = {
             "touched": self.touched,
@@ -168,7 +168,7 @@ class IndexReport:
             found = "recall@5 (x100) before {before:.1f}, now {after:.1f}, over {captions:,} captions"
             lines.append(found.format(**self.quality))
         if self.resumed:
-            lines.append(f"went on with an interrupted run, which had done {self.resumed:,} of them")
+            lines.append(f"resumed an interrupted run, which had done {self.resumed:,} of them")
         return [*lines, *self._skipped_lines(), *self._last_lines()]
 
     def _skipped_lines(self) -> list[str]:
@@ -202,7 +202,7 @@ Line = dict[str, Any]
 
 
 class ReportFile:
-    """The file, opened to go on below what stands there; without a path nothing is written.
+    """The file, opened for appending; without a path nothing is written.
 
     Raises:
         SourceError: it cannot be written.
@@ -249,7 +249,7 @@ def file_line(
 
 
 def skipped_line(outcome: str, entry: Skipped) -> Line:
-    """What became of a file that is not used, and why."""
+    """The line of a file that is not used."""
     return {
         "kind": "file",
         "outcome": outcome,
@@ -261,7 +261,7 @@ def skipped_line(outcome: str, entry: Skipped) -> Line:
 
 
 def earlier_lines(path: Path | None, generation: str) -> dict[str, Line]:
-    """What interrupted runs reported of a generation's images in a report, by id; the last word counts."""
+    """The lines that interrupted runs of a generation wrote to a report, by id; the last one of each id."""
     found: dict[str, Line] = {}
     if path is None or not path.exists():
         return found
@@ -280,9 +280,9 @@ def remove_old_reports(store: VectorStore) -> None:
     """Remove the reports of generations that are gone."""
     home = store.report_directory()
     if home is not None and home.is_dir():
-        kept = {info.name for info in (*store.generations(), *store.unfinished())}
+        known = {info.name for info in (*store.generations(), *store.unfinished())}
         for path in home.glob("*.jsonl"):
-            if path.stem not in kept:
+            if path.stem not in known:
                 path.unlink(missing_ok=True)
 
 
@@ -295,7 +295,7 @@ def _parsed(text: str) -> Line:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Remove the part of a line that a killed run may have left at the end."""
+    """Remove an incomplete last line, which a killed run may have left."""
     if not path.is_file():
         return
     with path.open("r+b") as file:
@@ -321,19 +321,19 @@ def opening_lines(
     earlier: Mapping[str, Line],
     present: Collection[str],
 ) -> list[Line]:
-    """The lines; the report's counts go up with them.
+    """The lines that are known before anything is written; updates the counts of the report.
 
     Args:
-        report: the run's.
-        plan: what it is to do.
-        listings: what the folders hold.
-        earlier: what an interrupted run of the same generation reported, by id.
-        present: ids of the images that the generation holds or is to hold.
+        report: of the run.
+        plan: of the run.
+        listings: of the folders.
+        earlier: the lines of an interrupted run of the same generation, by id.
+        present: ids of the images that the generation contains or will contain.
     """
     passed = {(e.source, e.relative): e for listing in listings for e in (*listing.skipped, *listing.ignored)}
     left = {place(image) for image in plan.gone}
     leaving = {image.id for image in plan.removed}
-    lines = [_kept(image, earlier.get(image.id), report) for image in plan.unchanged]
+    lines = [_present(image, earlier.get(image.id), report) for image in plan.unchanged]
     for image in plan.gone:
         if image.id not in leaving:
             report.gone += 1
@@ -349,14 +349,14 @@ def opening_lines(
     return lines
 
 
-def _kept(image: Known, line: Line | None, report: IndexReport) -> Line:
-    """An image that is as it should be: it was so before, or an interrupted run has made it so."""
+def _present(image: Known, line: Line | None, report: IndexReport) -> Line:
+    """The line of an image that needs no change, or that an interrupted run has written."""
     if not image.fresh:
         report.unchanged += 1
         return file_line("unchanged", image)
     report.resumed += 1
     if line is None or line["outcome"] not in _WRITTEN:
-        # Killed after the batch was durable and before it was reported.
+        # It was killed after it wrote the batch and before it reported it.
         line = file_line("indexed", image)
     report.add(line["outcome"])
     return line

@@ -1,7 +1,7 @@
-"""What a run has to do with, found before it touches the index: the live generation, the sources, their files.
+"""The state before a run: the live generation, the sources and their files.
 
-A folder that the index knows keeps its number and its label, so its images keep their ids. The first folder has no
-label; a later one is labelled by its name, or as the user wrote it: LABEL=DIR.
+A folder of the index keeps its number and label, so its images keep their ids. The first folder has no label; a later
+one is labelled by its name, or as LABEL=DIR says.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, InvalidRequest, SourceError
 from sceneseek.store import CollectionInfo, Source, VectorStore
-from sceneseek_indexer.encode import hash_contents
 from sceneseek_indexer.options import BuildOptions
+from sceneseek_indexer.pipeline import hash_contents
 from sceneseek_indexer.report import IndexReport
 from sceneseek_indexer.sidecar import Sidecar, read_metadata
 from sceneseek_indexer.sync_plan import Known, Place, Plan, files_to_hash, make_plan
@@ -24,14 +24,14 @@ from sceneseek_indexer.walk import Listing, list_images
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder that the user named, with the label that was given to it, if one was."""
+    """A folder of the command line, with its label, if it was given one."""
 
     path: Path
     label: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Folder:
-        """DIR or LABEL=DIR; what is a path as it stands is a path."""
+        """Parse DIR or LABEL=DIR; a text that is an existing path is a path."""
         label, equals, path = text.partition("=")
         if equals and label and path and "/" not in label and not Path(text).exists():
             return cls(Path(path), label)
@@ -40,14 +40,14 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """A generation's sources: all of them, those that a run reads (folders by number), and those it forgets."""
+    """The sources of a generation: all of them, those that the run reads (folders by number), those that it forgets."""
 
     every: tuple[Source, ...]
     read: dict[int, Path]
     forgotten: frozenset[int] = frozenset()
 
     def untouched(self) -> list[Source]:
-        """Those whose images stay as they are."""
+        """The sources whose images stay as they are."""
         return [source for n, source in enumerate(self.every) if n not in self.read and n not in self.forgotten]
 
 
@@ -55,7 +55,7 @@ def every_folder(store: VectorStore) -> list[Folder]:
     """All folders of the live generation.
 
     Raises:
-        IndexUnavailable: nothing is indexed there.
+        IndexUnavailable: nothing is indexed.
     """
     live = store.live()
     for info in store.generations():
@@ -65,16 +65,16 @@ def every_folder(store: VectorStore) -> list[Folder]:
 
 
 def join_sources(known: Sequence[Source], folders: Sequence[Folder], forget: Sequence[Path] = ()) -> Sources:
-    """Give every named folder its number and label.
+    """Assign every named folder its number and label.
 
     Args:
-        known: the sources of the generation that the run goes on from.
-        folders: those to read.
-        forget: folders whose images are to leave the index; their numbers are not given away.
+        known: the sources of the live generation.
+        folders: the folders to read.
+        forget: folders whose images are removed from the index; their numbers are not reused.
 
     Raises:
-        SourceError: folders lie in one another, so that an image would be indexed twice; or one to forget is unknown.
-        InvalidRequest: a label is taken, or is another than the index knows.
+        SourceError: one folder contains another, so an image would be indexed twice; or one to forget is unknown.
+        InvalidRequest: a label is taken or differs from the index.
     """
     every, read = list(known), {}
     forgotten = frozenset(_number(path, known) for path in forget)
@@ -130,13 +130,13 @@ def _check_apart(folder: str, others: Sequence[Source]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SourceScan:
-    """What was found.
+    """The state before a run.
 
     Attributes:
         live: the live generation; None in an empty store.
-        base: the same, if the run can go on from its copy.
+        base: the live generation, if the new one can begin as its copy.
         sources: those of the generation to build.
-        listings: what the folders hold that are read, by the number of their source.
+        listings: of the folders that are read, by the number of their source.
     """
 
     live: CollectionInfo | None
@@ -145,14 +145,14 @@ class SourceScan:
     listings: dict[int, Listing]
 
     def plan(self, known: Mapping[Place, Known], options: BuildOptions) -> Plan:
-        """Decide every image's outcome; reads the files whose content must be hashed for it."""
+        """Decide the outcome of every image; hashes files where that needs it."""
         every = {**self.listings, **{number: Listing() for number in self.sources.forgotten}}
         hashes = hash_contents(files_to_hash(self.listings.values(), known), options)
         pruned = [*self.sources.forgotten, *(self.listings if options.prune else ())]
         return make_plan(every, known, hashes, pruned)
 
     def metadata(self, options: BuildOptions) -> Sidecar | None:
-        """What `options.metadata` names, which is of one folder.
+        """Read `options.metadata`, which describes one folder.
 
         Raises:
             InvalidRequest: several folders are read.
@@ -161,7 +161,7 @@ class SourceScan:
         if options.metadata is None:
             return None
         if len(self.listings) > 1:
-            raise InvalidRequest("metadata is of one folder, and several are read", "index one folder at a time")
+            raise InvalidRequest("--metadata describes one folder, and several are named", "index one folder at a time")
         ((number, listing),) = self.listings.items()
         return read_metadata(options.metadata, self.sources.read[number], self._paths(listing))
 
@@ -174,7 +174,7 @@ class SourceScan:
         return [file.relative for file in listing.files]
 
     def report(self) -> IndexReport:
-        """A report that counts what the listings pass over."""
+        """A report with the skipped and ignored files of the listings."""
         report = IndexReport(skipped=[entry for listing in self.listings.values() for entry in listing.skipped])
         for listing in self.listings.values():
             report.ignore(listing.ignored)
@@ -189,29 +189,29 @@ def scan_sources(
     withheld: Mapping[str, set[str]] | None = None,
     listing: Listing | None = None,
 ) -> SourceScan:
-    """Look at the store and at the folders.
+    """Read the state of the store and list the folders.
 
     Args:
-        folders: those to read.
-        bundle: whose image graph is to fill the index.
-        store: where the generations are.
-        options: how the run works.
-        withheld: images to leave for a later run: paths by folder, absolute.
-        listing: the one folder's, where it was made (or chosen from) already.
+        folders: the folders to read.
+        bundle: the bundle whose image graph fills the index.
+        store: the store of the generations.
+        options: of the run.
+        withheld: images to leave to a later run: paths by absolute folder.
+        listing: replaces the walk through the one folder.
 
     Raises:
-        SourceError: a folder cannot be used, or one that the index knows would be lost.
-        InvalidRequest: a label does not fit.
+        SourceError: a folder cannot be used, or the new generation would lose one.
+        InvalidRequest: a label is taken or differs from the index.
     """
     name = store.live()
     live = next((info for info in store.generations() if info.name == name), None)
     base = live if live is not None and fits(live, bundle) and not options.rebuild else None
     sources = join_sources(live.sources if live is not None else (), folders, options.forget)
     if base is None and (left := sources.untouched()):
-        # A generation that begins empty would lose them.
+        # A generation that begins empty would lose their images.
         raise SourceError(
             f"a new generation begins empty, and the index also holds {', '.join(source.folder for source in left)}",
-            "name all its folders, let some go with --forget, or choose another --index",
+            "name all its folders, remove some with --forget, or choose another --index",
         )
     if listing is not None:
         return SourceScan(live, base, sources, dict.fromkeys(sources.read, listing))
@@ -219,7 +219,7 @@ def scan_sources(
 
 
 def fits(info: CollectionInfo, bundle: Bundle) -> bool:
-    """Whether a bundle's image graph filled a generation, or would fill it alike."""
+    """Whether a generation has the image fingerprint and dimensions of a bundle."""
     manifest = bundle.manifest
     ours = (manifest.fingerprints.image, manifest.dimensions.joint, manifest.dimensions.image_head)
     return (info.image_fingerprint, info.joint, info.head) == ours

@@ -1,15 +1,15 @@
-"""The sync plan: source listings and what the index holds -> what a run has to do with each image.
+"""The sync plan: listings of the sources and the images of the index -> the outcome for each image.
 
-An image whose size and time of change are as they were is `unchanged`. Of the others, `to_hash` names those whose
-content the index may hold, by their size; with their hashes `make_plan` decides. An image whose content the index holds
-is never encoded again:
+An image with the same size and times as before is `unchanged`. Of the others, `files_to_hash` returns those whose size
+equals that of an image of the index, and `make_plan` decides with their hashes. Content that the index has is never
+encoded again:
 
-    touched    the same content at the same place, changed in its time only
-    renamed    the content of an image that is gone from its place, whose vector it takes over
+    touched    the same content at the same place; only its times differ
+    renamed    the content of an image whose file is gone; its vectors are reused
     copied     the content of an image that is still in the index
-    encode     everything else: new, or with new content
+    encode     all others: new files and new content
 
-An image of the index that no listing has and that was not renamed is `gone`. Planning reads no file and no engine.
+An image of the index that no listing contains and that was not renamed is `gone`. Planning reads no file and no engine.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing
 
 
 class Known(NamedTuple):
-    """An image in the index: its place, and what its file was when it was indexed.
+    """An image of the index: its place, and the state of its file when it was indexed.
 
-    `fresh` tells what an interrupted run has already written into a generation from what was copied into it,
-    `described` that it has metadata of the user's, `outdated` that this is not that of the run.
+    Attributes:
+        fresh: an interrupted run wrote it; False for one that was copied from the live generation.
+        described: it has metadata of the user's.
+        outdated: this metadata differs from that of the run.
     """
 
     id: str
@@ -46,7 +48,7 @@ class Known(NamedTuple):
 
 
 def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None) -> list[Known]:
-    """Every image of a published generation, whoever holds it.
+    """Every image of a published generation, even if another process holds it.
 
     Raises:
         IndexUnavailable: it is gone or damaged.
@@ -56,7 +58,7 @@ def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None) ->
 
 
 def metadata_of(store: VectorStore, name: str) -> dict[Place, dict[str, Any]]:
-    """The user's metadata of every image of a published generation that has some.
+    """The user's metadata in a published generation, by place; images without it are left out.
 
     Raises:
         IndexUnavailable: it is gone or damaged.
@@ -70,7 +72,7 @@ def _published(store: VectorStore, name: str) -> Collection:
     try:
         return store.open(name)
     except IndexUnavailable:
-        return store.glance(name)  # dearer: the embedded engine reads a copy of what another process holds
+        return store.glance(name)  # slower: reads a copy of the generation that another process holds
 
 
 def known_images(collection: Collection, resumed: bool = False, metadata: Sidecar | None = None) -> Iterator[Known]:
@@ -78,8 +80,8 @@ def known_images(collection: Collection, resumed: bool = False, metadata: Sideca
 
     Args:
         collection: the generation.
-        resumed: whether it is an interrupted run's, which wrote the `fresh` ones.
-        metadata: of the run's images, if it brings some.
+        resumed: whether an interrupted run created it; its points are `fresh`.
+        metadata: the metadata of the run, if any.
     """
     for record in collection.scroll():
         payload, relative = record.payload, relative_path(record.payload)
@@ -90,7 +92,7 @@ def known_images(collection: Collection, resumed: bool = False, metadata: Sideca
             payload["bytes"],
             payload["mtime_ns"],
             payload["sha256"],
-            # Both are the starts of runs; a copy's images were indexed by runs before the one that created it.
+            # Both are start times of runs; copied images were indexed by an earlier run than this.
             resumed and payload["indexed_at"] >= collection.info.created,
             bool(user_metadata(payload)),
             metadata is not None and metadata.differs(relative, payload),
@@ -98,12 +100,12 @@ def known_images(collection: Collection, resumed: bool = False, metadata: Sideca
 
 
 Place = tuple[int, str]
-"""Where an image lies: its source's number and its path there."""
+"""The number of an image's source, and its path below it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """An image whose vectors are those of `origin`, which the index holds."""
+    """An image that reuses the vectors of `origin`, an image of the index."""
 
     file: ImageFile
     origin: Known
@@ -112,16 +114,16 @@ class Reuse:
 
 @dataclass
 class Plan:
-    """What a run is to do.
+    """The outcomes of a run.
 
     Attributes:
         unchanged: images that stay as they are.
-        reused: images whose vectors the index holds.
+        reused: images whose content the index has.
         encode: images to decode and encode.
-        gone: images whose files are no longer there.
-        removed: those of them that are to leave the index.
-        overwritten: images of the index that get other content, by id.
-        described: the paths of images, where they are now, that have metadata of the user's in the index.
+        gone: images of the index whose files are deleted.
+        removed: the `gone` images to remove from the index.
+        overwritten: ids of images of the index that get other content.
+        described: the present paths of images with metadata of the user's in the index.
     """
 
     unchanged: list[Known] = field(default_factory=list)
@@ -134,17 +136,17 @@ class Plan:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is to be done."""
+        """Whether no point is written or removed."""
         return not (self.reused or self.encode or self.removed)
 
 
 def place(image: ImageFile | Known) -> Place:
-    """Where an image lies."""
+    """The place of an image."""
     return image.source, image.relative
 
 
 def files_to_hash(listings: Iterable[Listing], known: Mapping[Place, Known]) -> list[ImageFile]:
-    """The changed images of a size that the index has: their hashes decide what a run does with them."""
+    """The changed files whose size equals that of an image of the index: their hashes decide the outcome."""
     sizes = {image.bytes for image in known.values()}
     return [
         file
@@ -163,10 +165,10 @@ def make_plan(
     """Decide the outcome of every image.
 
     Args:
-        listings: what the folders hold, by the number of their source.
-        known: what the index holds. Images of sources without a listing stay as they are.
-        hashes: sha256 of the contents that `files_to_hash` asked for, as far as they could be read.
-        pruned: the sources whose gone images are to be removed.
+        listings: of the folders that were read, by the number of their source.
+        known: the images of the index. Those of sources without a listing stay as they are.
+        hashes: sha256 of the files of `files_to_hash` that could be read.
+        pruned: the sources whose `gone` images are removed.
     """
     plan = Plan()
     files = [file for number in sorted(listings) for file in listings[number].files]
@@ -208,7 +210,7 @@ def _same(file: ImageFile, known: Known | None) -> bool:
 
 
 class _Hidden:
-    """Images that are not listed but may be there all the same: waiting, unreadable, or below such a folder."""
+    """Images that are not listed and may still exist: withheld, unreadable, or below an unreadable folder."""
 
     def __init__(self, listing: Listing) -> None:
         self._withheld = listing.withheld
@@ -226,7 +228,7 @@ class _Hidden:
 
 
 class _Holders:
-    """Who in the index holds a content: images that are gone, each to be taken over once, and any others."""
+    """The images of the index by content: `gone` ones, each of which can be renamed once, and any others."""
 
     def __init__(self, known: Iterable[Known], gone: Sequence[Known], wanted: Container[str]) -> None:
         self._gone: dict[str, deque[Known]] = defaultdict(deque)

@@ -1,8 +1,8 @@
-"""A folder's image files, in a fixed order, and what was passed over and why.
+"""The image files of a folder in a fixed order, and the files that are skipped or ignored, with the reason.
 
-A file is an image by its name's extension; its content decides later. Which names are wanted is said by
-patterns. Hidden files and folders are ignored (thumbnail caches, AppleDouble forks). Links are followed to
-files inside the folder only, so that an index never serves what its owner did not put there.
+A file is listed as an image if its name has an extension of one; its content is read later. Patterns choose among the
+names. Hidden files and folders are ignored (thumbnail caches, AppleDouble forks). Links are followed to files inside
+the folder only, so the index never contains files from elsewhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Patterns:
     """The `include` and `exclude` patterns of a run.
 
     Raises:
-        InvalidRequest: one of them is no pattern.
+        InvalidRequest: one of them is not a pattern.
     """
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
@@ -33,13 +33,13 @@ class Patterns:
         self._exclude = _spec(exclude) if exclude else None
 
     def wants(self, relative: str) -> bool:
-        """Whether the file at this path belongs into the index."""
+        """Whether the file at this path is to be indexed."""
         if self._exclude is not None and self._exclude.match_file(relative):
             return False
         return self._include is None or self._include.match_file(relative)
 
     def enters(self, relative: str) -> bool:
-        """Whether the folder at this path may hold files that are wanted."""
+        """Whether the folder at this path may contain files to index."""
         return self._exclude is None or not self._exclude.match_file(f"{relative}/")
 
 
@@ -55,7 +55,7 @@ def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
     return GitIgnoreSpec.from_lines(patterns)
 
 
-# The reason of what may be there but could not be looked at: nothing in the index is given up for it.
+# The reason of what may exist but could not be read: its images stay in the index.
 UNREADABLE = "unreadable"
 
 
@@ -75,7 +75,7 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A file that is not in the index: `reason` is a short stable word, `what` a clause for people."""
+    """A file or folder that is not indexed: `reason` is a short stable word, `what` a clause for messages."""
 
     relative: str
     reason: str
@@ -85,13 +85,13 @@ class Skipped:
 
 @dataclass
 class Listing:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
-        files: images by their names.
-        skipped: names that promise an image but cannot be used, and folders that cannot be read.
-        ignored: what is not wanted: of other kinds or unsupported formats, hidden, or excluded by a pattern.
-        withheld: images that are there but are left for a later run, by their paths.
+        files: files with the name of an image.
+        skipped: files with the name of an image that cannot be used, and folders that cannot be read.
+        ignored: files of other kinds or unsupported formats, and what is hidden or excluded.
+        withheld: paths of images that are left to a later run.
     """
 
     files: list[ImageFile] = field(default_factory=list)
@@ -104,12 +104,12 @@ def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0)
     """The images below a folder, sorted by path.
 
     Args:
-        folder: where to look.
-        patterns: which files are wanted; None is all.
+        folder: the folder.
+        patterns: the files to list; None lists all.
         source: the folder's number in the generation.
 
     Raises:
-        SourceError: it does not exist, is not a folder, cannot be read, or holds no image file.
+        SourceError: it does not exist, is not a folder, cannot be read, or contains no image file.
     """
     try:
         root = folder.resolve(strict=True)
@@ -117,20 +117,20 @@ def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0)
     except FileNotFoundError:
         raise SourceError(f"there is no folder {folder}", "check the path") from None
     except NotADirectoryError:
-        raise SourceError(f"{folder} is not a folder", "name the folder that holds the images") from None
+        raise SourceError(f"{folder} is not a folder", "name the folder that contains the images") from None
     except OSError as error:
         raise SourceError(f"the folder {folder} cannot be read ({error.strerror})", "check its permissions") from error
     listing = _Walk(root, patterns or Patterns(), source).over(entries)
     if not listing.files and not listing.skipped:
         if not listing.ignored:
-            raise SourceError(f"the folder {folder} is empty", "name a folder that holds images")
+            raise SourceError(f"the folder {folder} is empty", "name a folder that contains images")
         if any(entry.reason == "excluded" for entry in listing.ignored):
             raise SourceError(f"the patterns leave no image of the folder {folder}", "check --include and --exclude")
         kinds = ", ".join(sorted(extension[1:] for extension in extensions()))
         others = f"{len(listing.ignored):,} other files"
         if unsupported := count_unsupported(listing.ignored):
             others += f", {in_words(unsupported)}"
-        raise SourceError(f"the folder {folder} holds no images ({others})", f"images end in {kinds}")
+        raise SourceError(f"the folder {folder} contains no images ({others})", f"images end in {kinds}")
     return listing
 
 
@@ -154,7 +154,7 @@ class _Walk:
         self._listing = Listing()
 
     def over(self, entries: list[os.DirEntry[str]]) -> Listing:
-        # A stack of our own: a folder may be nested deeper than Python calls may.
+        # An explicit stack: folders may be nested deeper than the limit of recursion.
         waiting = [(entry, "") for entry in reversed(entries)]
         while waiting:
             entry, parent = waiting.pop()
@@ -206,7 +206,7 @@ class _Walk:
         except FileNotFoundError:
             self._skip(relative, "dangling-link", "a link to nothing")
             return
-        except (OSError, RuntimeError) as error:  # RuntimeError: pathlib's word for a loop of links
+        except (OSError, RuntimeError) as error:  # RuntimeError: pathlib raises it for a loop of links
             self._skip(relative, UNREADABLE, f"cannot be read ({error})")
             return
         if stat.S_ISREG(status.st_mode):

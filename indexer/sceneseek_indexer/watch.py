@@ -1,8 +1,8 @@
-"""A folder that grows, kept in the index: looked at every few seconds, indexed when something has changed.
+"""Indexes folders again whenever they have changed.
 
-A file that is still being written is left alone: an image is indexed once its size and its time of change
-have been the same at two looks. What a run cannot do is reported and tried again: at once where the index could not be
-written, else when the folders have changed again.
+A file that is still being written waits: an image is indexed once its size and time of change were the same at two
+looks. An error is reported and the run repeated: at the next look if the index could not be written, else after the
+next change of the folders.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Watch:
     """Looks at folders and runs the indexer when they have changed.
 
     Attributes:
-        folders: what to look at.
-        bundle: whose image graph encodes.
-        store: where the generations are.
-        options: how a run works.
-        on_error: called with every error, in one line.
+        folders: the folders to look at.
+        bundle: the bundle whose image graph encodes.
+        store: the store of the generations.
+        options: of each run.
+        on_error: called with each new error, in one line.
         on_report: called with the report of every run.
-        before_publishing: called when a run is about to make its generation live.
+        before_publishing: called just before a run makes its generation live.
     """
 
     folders: Sequence[Folder]
@@ -80,11 +80,11 @@ class Watch:
                 self.folders, self.bundle, self.store, self.options, withheld, self.before_publishing
             )
         except IndexUnavailable:
-            raise  # which passes: the next look tries again
+            raise  # transient: the next look tries again
         except SceneseekError:
-            self._indexed = resting  # the same files would fail again
+            self._indexed = resting  # the same files would fail again, so wait for a change
             raise
-        # Folders are forgotten once; then the index does not hold their images any more.
+        # Folders are forgotten once: afterwards the index does not know them.
         self.options = replace(self.options, forget=())
         self._indexed, self._last_error = resting, ""
         self.on_report(report)

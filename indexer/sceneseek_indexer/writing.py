@@ -1,6 +1,6 @@
-"""All changes of a generation: points in, points out, each reported to the report once it is durable.
+"""All changes of a generation: points written and removed, each added to the report once it is durable.
 
-The generation is begun with the first change, so a run that has nothing to write creates and copies nothing.
+The first change creates the generation, so a run with nothing to write copies nothing.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class Writing:
     """One run's changes of a generation.
 
     Args:
-        info: of the generation.
-        begin: gives the generation, and begins it when it is called for the first time.
-        known: what it holds at the beginning.
-        report: is counted up.
-        report_file: is written to.
-        started: when the run began.
-        metadata: what is known of the images of the folders that are read; None leaves what the index knows.
-        earlier: the metadata of the live generation's images, if this one does not begin as its copy.
+        info: the generation's record.
+        begin: returns the generation; its first call creates it.
+        known: the images of the generation at the start of the run.
+        report: its counts are updated.
+        report_file: gets a line for each image.
+        started: the start of the run.
+        metadata: the metadata of the run; None leaves that of the index unchanged.
+        earlier: the metadata of the live generation, if the new one does not begin as its copy.
 
     Attributes:
-        written: ids of the points that were written, those that an interrupted run wrote included.
+        written: ids of the points that this run, or the interrupted one that it resumes, wrote.
     """
 
     def __init__(
@@ -62,37 +62,37 @@ class Writing:
         self.written = {image.id for image in known.values() if image.fresh}
 
     def identity(self, file: ImageFile | Skipped) -> str:
-        """The id of a file's point."""
+        """The point id of a file."""
         return point_id(file.relative, self._labels[file.source])
 
     def reuse(self, plan: Plan) -> None:
-        """Write the images whose vectors the generation holds, and remove those that were renamed.
+        """Write the images that reuse vectors, and remove the old points of those that were renamed.
 
-        Killed at any moment, what is left leads the next run to the same end: a renamed image's old point
-        goes before its new one comes, so at worst its vector is computed again.
+        A renamed image's old point is removed before its new one is written: if the run is killed in between, the next
+        one encodes the image again.
         """
-        # Where two files have changed places, each one's vectors are overwritten by the other's: read them first.
+        # If two files have swapped places, each overwrites the vectors of the other: read them first.
         saved = self._stored([t.origin.id for t in plan.reused if t.origin.id in plan.overwritten])
-        for kept in batched((t for t in plan.reused if t.outcome != "renamed"), _BATCH):
-            self._write_over(kept, saved)
+        for staying in batched((t for t in plan.reused if t.outcome != "renamed"), _BATCH):
+            self._write_over(staying, saved)
         for renamed in batched((t for t in plan.reused if t.outcome == "renamed"), _BATCH):
             self._write_over(renamed, saved)
 
     def remove(self, images: Iterable[Known]) -> None:
-        """Remove images whose files are gone."""
+        """Remove images whose files are deleted."""
         for batch in batched(images, _BATCH):
-            # Reported first: if the run is killed in between, the next one finds them gone again and reports it again.
+            # Reported first: if the run is killed in between, the next one removes and reports them again.
             self._report_file.write([file_line("removed", image) for image in batch])
             self._delete([image.id for image in batch])
             self._report.removed += len(batch)
 
     def forget_content(self, entry: Skipped) -> None:
-        """Remove what was indexed at a place whose file now holds something that cannot be used."""
+        """Remove the image of a file whose new content cannot be used."""
         if (identity := self.identity(entry)) in self._ids:
             self._delete([identity])
 
     def add(self, images: Sequence[Loaded], vectors: Vectors) -> None:
-        """Write images that were encoded."""
+        """Write encoded images."""
         points = []
         before = self._known_metadata([self.identity(image.file) for image in images])
         for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
@@ -106,7 +106,7 @@ class Writing:
         )
 
     def describe(self, images: Iterable[Known]) -> None:
-        """Write the metadata of images that stay as they are, where it is another than the index knows."""
+        """Write the metadata of unchanged images where it differs from that of the index."""
         if self._metadata is None:
             return
         for batch in batched((image for image in images if image.outdated), _BATCH):
@@ -130,7 +130,7 @@ class Writing:
         return {record.id: user_metadata(record.payload) for record in self._collection.retrieve(there)}
 
     def _described(self, file: ImageFile, before: dict[str, Any] | None, exif: dict[str, Any]) -> dict[str, Any]:
-        """The payload's `metadata` and `exif` of an image that is written; `before` is the user's that it had."""
+        """The payload's `metadata` and `exif` for an image that is written; `before` is its present user metadata."""
         if self._metadata is None:
             known = before or self._earlier.get(place(file), {})
         else:
@@ -139,17 +139,17 @@ class Writing:
         return {"metadata": {**exif, **known}, "exif": exif}
 
     def foreseen(self, plan: Plan) -> set[str]:
-        """The ids of the images that the generation holds and, beside them, of those that it may hold in the end."""
+        """The ids of the images that the generation contains or may contain at the end of the run."""
         coming = (*plan.encode, *(reuse.file for reuse in plan.reused))
         return self._ids | {self.identity(file) for file in coming}
 
     def check(self) -> None:
-        """Raise `UnfitGeneration` if the generation does not hold what it should."""
+        """Raise `UnfitGeneration` if the generation does not contain the expected number of points."""
         expected, found = len(self._ids), self._collection.count()
         if found != expected:
             raise UnfitGeneration(
                 f"the new generation holds {found:,} images where {expected:,} were indexed",
-                "index the folder again; the live generation was left as it is",
+                "index the folder again; the live generation is unchanged",
             )
 
     def _write_over(self, reused: Sequence[Reuse], saved: _Stored) -> None:

@@ -1,10 +1,9 @@
-"""The seam between the product and a vector database.
+"""The interface to a vector database.
 
-A `VectorStore` holds generations: collections, each filled by one image graph. An alias points at the
-live one. Whoever writes holds the store's lease, `writing`. Under it `create` begins a generation that nobody
-searches yet, `publish` switches the alias to it in one atomic step. One that was begun and not published, because
-its process was killed or closed it, is `unfinished` until `resume` goes on with it or the next `create` sweeps it
-away. A `Collection` is one open generation.
+A `VectorStore` contains generations: collections, each filled by one image graph. An alias points at the live one. A
+writer holds the store's lease, `writing`. `create` begins a generation that is not searched yet, and `publish` moves
+the alias to it atomically. A generation that was begun and not published, because its process was killed or closed it,
+is `unfinished` until `resume` opens it or the next `create` removes it. A `Collection` is one open generation.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ FieldType: TypeAlias = Literal["keyword", "integer", "float", "datetime", "geo",
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder that was indexed: its absolute path, and the label that tells its images from another's.
+    """A folder that was indexed: its absolute path, and the label that is part of its images' ids.
 
     The label of a generation's first folder is empty, unless the user gave it one.
     """
@@ -35,19 +34,19 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What a generation records of itself.
+    """The record of a generation.
 
     Attributes:
         name: the generation's name.
-        image_fingerprint: that of the bundle that filled it.
+        image_fingerprint: of the bundle that filled it.
         joint: width of the joint vectors.
-        head: width of the head vectors; 0 where the head reads the joint space only.
-        sources: the folders that were indexed; a point's payload names its folder by its number here.
+        head: width of the head vectors; 0 if the head reads the joint space only.
+        sources: the folders that were indexed; a point's payload has the number of its folder.
         created: ISO 8601, UTC.
-        bundle: the directory of the bundle that filled it, absolute; empty where that is not known.
-        indexed: payload fields, named as in a filter, that get an index of their type. A condition on one
-            with an index finds values of that type only.
-        skipped: how many files the run that filled it could not use, by reason; known once it is published.
+        bundle: the directory of the bundle that filled it, absolute; empty if unknown.
+        indexed: payload fields, named as in a filter, that have an index of this type. A condition on such a field
+            finds values of its type only.
+        skipped: the number of files that could not be used, by reason; known once it is published.
     """
 
     name: str
@@ -61,7 +60,7 @@ class CollectionInfo:
     skipped: dict[str, int] = field(default_factory=dict)
 
     def completed(self, skipped: Mapping[str, int] | None) -> CollectionInfo:
-        """With what is known only once the generation is complete; see `VectorStore.publish`."""
+        """The record of the published generation; see `VectorStore.publish`."""
         return self if skipped is None else replace(self, skipped=dict(skipped))
 
 
@@ -84,7 +83,7 @@ class Record:
 
 
 class StoredVectors(NamedTuple):
-    """What one point holds: `joint` (D,) and `head` (H,), H may be 0."""
+    """The vectors of one point: `joint` (D,) and `head` (H,), H may be 0."""
 
     joint: Floats
     head: Floats
@@ -99,7 +98,7 @@ class Collection(Protocol):
         """Insert points, or replace those of the same id; durable when it returns."""
 
     def delete(self, ids: Sequence[str]) -> None:
-        """Remove points; ids that are not there are no error."""
+        """Remove points; unknown ids are ignored."""
 
     def nearest(
         self,
@@ -114,41 +113,41 @@ class Collection(Protocol):
 
         Args:
             joint: (D,), of length 1.
-            limit: how many at most.
-            vectors: which of ``joint`` and ``head`` to bring along.
+            limit: the largest number of points.
+            vectors: which of ``joint`` and ``head`` to return.
             exact: compare with every point instead of using the graph.
             where: only points that satisfy this.
-            deadline: when the caller has no use for the answer any more, on the clock of `time.monotonic`.
+            deadline: when the caller stops waiting, on the clock of `time.monotonic`.
 
         Raises:
             IndexUnavailable: a server does not answer, or not before the deadline.
-            DeadlinePassed: the deadline is over.
+            DeadlinePassed: the deadline has passed.
         """
 
     def retrieve(self, ids: Sequence[str], deadline: float | None = None) -> list[Record]:
         """The records of these ids that exist, in the order of the ids; `deadline` as for `nearest`."""
 
     def vectors(self, ids: Sequence[str], deadline: float | None = None) -> dict[str, StoredVectors]:
-        """The vectors of those ids that exist, so that a point can be written again without encoding its image."""
+        """The vectors of those ids that exist."""
 
     def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
         """Change fields of points' payloads; vectors and other fields stay as they are.
 
         Args:
-            changes: by id of a point that exists, the fields to set; a field of None is removed.
+            changes: the fields to set, by id of an existing point; a field of None is removed.
         """
 
     def scroll(self, batch: int = 1024, deadline: float | None = None) -> Iterator[Record]:
-        """Every record, so many at a time; `deadline` of each of these reads, as for `nearest`."""
+        """Every record, read in batches; `deadline` applies to each read, as for `nearest`."""
 
     def count(self, deadline: float | None = None) -> int:
         """The exact number of points."""
 
     def optimize(self) -> None:
-        """Build what makes search fast. May take minutes; call it before publishing, never while serving."""
+        """Build the search graph. May take minutes; call it before publishing, never while serving."""
 
     def close(self) -> None:
-        """Make everything durable and release the generation; one that was not published stays `unfinished`."""
+        """Write everything to disk and release the generation; if not published, it stays `unfinished`."""
 
 
 class VectorStore(Protocol):
@@ -157,89 +156,87 @@ class VectorStore(Protocol):
     url: str
 
     def live(self) -> str | None:
-        """The name of the generation that the alias points at. Cheap: a server asks at every query."""
+        """The name of the generation that the alias points at; cheap."""
 
     def generations(self) -> list[CollectionInfo]:
-        """All generations that were published once and are still there, oldest first."""
+        """All published generations, oldest first."""
 
     def writing(self, wait: bool = True) -> AbstractContextManager[None]:
-        """Hold the store's lease in a block: one writer at a time, which ends with its process, however that ends.
+        """Hold the store's lease for a block: one writer at a time. The lease ends with its process.
 
         `create`, `resume`, `publish`, `switch` and `discard` are called inside such a block. A writer that was paused
-        or cut off for so long that another one took the lease over gets an error at its next write.
+        or disconnected until another one took over the lease gets an error at its next write.
 
         Args:
-            wait: for another writer, after one line in the log that says whom; else fail at once.
+            wait: wait for another writer, after one line in the log; else fail at once.
 
         Raises:
-            IndexUnavailable: another writer holds the lease (without `wait`), or the store cannot be written.
+            IndexUnavailable: another writer holds the lease and `wait` is False, or the store cannot be written.
         """
 
     def create(self, info: CollectionInfo, base: str | None = None) -> Collection:
-        """Begin a generation nobody searches yet, empty or as a copy of generation `base`.
-
-        Unfinished generations are swept away.
+        """Begin a new generation, empty or as a copy of generation `base`; unfinished generations are removed.
 
         Raises:
-            IndexUnavailable: the medium is full, or `base` is gone or damaged.
+            IndexUnavailable: the disk is full, or `base` is missing or damaged.
         """
 
     def unfinished(self) -> list[CollectionInfo]:
-        """The generations that `create` began beside the live one of now and that nobody published."""
+        """The generations that were begun while the present live one was live, and not published."""
 
     def building(self) -> bool:
-        """Whether a process holds the lease now. Cheap, and no hindrance to that process.
+        """Whether a process holds the lease now; cheap.
 
-        A server's lease of a dead process counts for some seconds after the first look.
+        On a server, the lease of a dead process counts for some seconds after the first call.
         """
 
     def resume(self, name: str) -> Collection:
-        """Go on with an unfinished generation, which holds every point whose `upsert` returned; others are swept away.
+        """Open an unfinished generation, which has every point whose `upsert` returned; others are removed.
 
         Raises:
-            IndexUnavailable: the generation is gone or damaged.
+            IndexUnavailable: the generation is missing or damaged.
         """
 
     def open(self, name: str) -> Collection:
         """Open a published generation for searching.
 
         Raises:
-            IndexUnavailable: it is gone, damaged, or held by another process.
+            IndexUnavailable: it is missing, damaged, or held by another process.
         """
 
     def glance(self, name: str) -> Collection:
-        """Open a published generation to read it, also where another process holds it; nothing in the store changes.
+        """Open a published generation for reading, even if another process holds it.
 
         Raises:
-            IndexUnavailable: it is gone or damaged.
+            IndexUnavailable: it is missing or damaged.
         """
 
     def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
         """Close a generation that `create` began and point the alias at it, atomically.
 
-        The generation that was live before stays, for rollback; older ones that nobody searches go.
+        The previous live generation stays, for rollback; older ones that are not in use are removed.
 
         Args:
-            collection: the generation, complete.
-            skipped: how many files could not be used, by reason, for it to record; as it was created if None.
+            collection: the complete generation.
+            skipped: the number of files that could not be used, by reason; None keeps that of its record.
         """
 
     def switch(self, name: str) -> None:
-        """Point the alias at a generation that was published once, atomically: the way back.
+        """Point the alias at a published generation, atomically.
 
         Raises:
-            IndexUnavailable: it is gone.
+            IndexUnavailable: it is missing.
         """
 
     def size(self, name: str) -> int:
-        """How many points a published generation holds, without opening it.
+        """The number of points of a published generation, without opening it.
 
         Raises:
-            IndexUnavailable: it is gone.
+            IndexUnavailable: it is missing.
         """
 
     def report_directory(self) -> Path | None:
-        """Where reports of indexing runs are kept beside the generations; None where there is no such directory."""
+        """The directory of the reports of indexing runs; None on a server."""
 
     def discard(self, collection: Collection) -> None:
-        """Close and remove a generation that `create` began and that will not be published."""
+        """Close and remove a generation that was begun and not published."""

@@ -1,23 +1,22 @@
-"""The embedded engine: Qdrant Edge, in process, with nothing else to install.
+"""The embedded engine: Qdrant Edge, which runs in the process.
 
     DIR/
-    ├── alias-images            the alias: the live generation's name, replaced atomically
+    ├── alias-images            the alias: the name of the live generation, replaced atomically
     ├── writer.lock             the lease: held in a `writing` block
     └── generations/NAME/
-        ├── building.json       a CollectionInfo and the generation that was live then; goes after the alias has moved
+        ├── building.json       a CollectionInfo and the then live generation; removed after the alias has moved
         ├── generation.json     a CollectionInfo and the number of points; written just before the alias moves
-        ├── owner.lock          held by the one process that has the shard open
+        ├── owner.lock          held by the process that has the shard open
         └── shard/              the engine's own files
 
-What a directory is can be read off it whenever its process was killed: with neither JSON file it is
-rubbish (a copy that was never completed, a removal that was), with `building.json` it is unfinished unless the
-alias points at it, with `generation.json` alone it was published. So `building.json` comes when the
-copy of the base is complete and synced, and a removal takes the JSON files first.
+The files show the state of a generation, also after its process was killed. Without either JSON file it is an
+incomplete copy or removal; with `building.json` it is unfinished, unless the alias points at it; with `generation.json`
+alone it was published. So `building.json` is written when the copy of the base is complete and synced, and a removal
+deletes the JSON files first.
 
-The engine allows one owner a directory and damages the first owner's next flush when a second one
-tries, so a lock of our own is taken before the engine is asked. A lock is a `flock`: it goes with its
-process, however that ends. Every call of the engine holds the interpreter's lock, which is why
-generations are built in the indexer's process, never in the server's.
+The engine allows one owner per directory, and a second one that tries damages the first one's next flush. So the store
+takes a lock of its own first. Every call of the engine holds the interpreter's lock, so generations are built in the
+process of the indexer, never in that of the server.
 """
 
 from __future__ import annotations
@@ -43,15 +42,14 @@ from sceneseek.store.base import (
     Source,
 )
 from sceneseek.store.edge_collection import EdgeCollection, index_fields, shard_config
-from sceneseek.store.file_lock import FileLock, Held, is_held
-from sceneseek.store.lease import take_lease
+from sceneseek.store.lease import FileLock, Held, is_held, take_lease
 from sceneseek.store.vector_cache import DEFAULT_MEGABYTES
 
 ALIAS = "images"
 _BUILDING, _FINISHED = "building.json", "generation.json"
 
-# Seconds for which a lock is waited for that another process holds for a moment only: while `building` looks at the
-# writer's, or while an indexer reads the live generation's images.
+# Seconds to wait for a lock that another process holds briefly: `building` looks at the writer's, an indexer reads the
+# images of the live generation.
 _WRITER_PATIENCE, _OWNER_PATIENCE = 0.2, 0.5
 _POLL_SECONDS = 0.2
 
@@ -61,7 +59,7 @@ class EdgeStore:
 
     Args:
         root: the directory; need not exist.
-        cache_bytes: how much of a generation's vectors is cached, see `vector_cache`.
+        cache_bytes: size of the cache of vectors, see `vector_cache`.
     """
 
     def __init__(self, root: Path, cache_bytes: int = DEFAULT_MEGABYTES * 2**20) -> None:
@@ -91,13 +89,13 @@ class EdgeStore:
         return [_info(raw) for raw in begun if raw.get("beside") == live]
 
     def building(self) -> bool:
-        """See `VectorStore.building`: whether somebody holds the writer's lock."""
+        """See `VectorStore.building`: whether a process holds the writer's lock."""
         return is_held(self.root / "writer.lock")
 
     @contextlib.contextmanager
     def writing(self, wait: bool = True) -> Iterator[None]:
-        """See `VectorStore.writing`; the lease is a file's lock."""
-        assert self._writer is None, "this store is being written already"  # noqa: S101 - a bug, and no user's
+        """See `VectorStore.writing`; the lease is a lock on a file."""
+        assert self._writer is None, "this store is being written already"  # noqa: S101 - a bug, not a user's error
         self._writer = lock = self._lease(wait)
         try:
             yield
@@ -106,12 +104,12 @@ class EdgeStore:
             self._release(lock)
 
     def _release(self, lock: FileLock) -> None:
-        """Release the lease; a directory in which nothing was begun goes, as it came with the lease."""
+        """Release the lease, and remove the directories that it created if nothing was written."""
         generations = self.root / "generations"
         blank = not any(generations.iterdir()) and self.live() is None
         lock.release(remove=blank)
         if blank:
-            with contextlib.suppress(OSError):  # another run has come, or something else lies in it
+            with contextlib.suppress(OSError):  # another run has begun, or it contains other files
                 generations.rmdir()
                 self.root.rmdir()
 
@@ -144,7 +142,7 @@ class EdgeStore:
         if raw is None or name == self.live():
             raise IndexUnavailable(f"the index {self.root} has lost its unfinished {name}", "index again")
         self._sweep(name)
-        # Half a manifest: it will be written again, with the number of points there are then.
+        # `publish` writes it again, with the number of points at that time.
         (home / _FINISHED).unlink(missing_ok=True)
         return self._opened(home, _info(raw))
 
@@ -222,8 +220,8 @@ class EdgeStore:
                 (self.root / "generations").mkdir(exist_ok=True)  # a run that left nothing may just have removed it
             except Held as held:
                 return held.holder
-            except FileNotFoundError:  # removed between the two lines
-                return "a run that ends just now"
+            except FileNotFoundError:  # another run removed the directory between the two lines
+                return "a run that is ending"
             except OSError as error:
                 raise self._unwritable(error) from error
             return None
@@ -233,7 +231,7 @@ class EdgeStore:
         return locks[0]
 
     def _check_lease(self) -> None:
-        assert self._writer is not None, "call it in a `writing` block"  # noqa: S101 - a bug, and no user's
+        assert self._writer is not None, "call it in a `writing` block"  # noqa: S101 - a bug, not a user's error
 
     def _unwritable(self, error: OSError) -> IndexUnavailable:
         return IndexUnavailable(f"the index {self.root} cannot be written ({error.strerror})", "choose another --index")
@@ -274,7 +272,7 @@ class EdgeStore:
         except OSError as error:
             raise IndexUnavailable(
                 f"the index {self.root} cannot be opened ({error.strerror})",
-                "the engine must write there, even to read: let the folder belong to who runs this",
+                "the engine writes there even to read: give this user write permission",
             ) from error
         try:
             shard = edge.EdgeShard.load(str(home / "shard"), shard_config(info))
@@ -284,7 +282,7 @@ class EdgeStore:
         return EdgeCollection(info, shard, lock, self._cache_bytes, on_close)
 
     def _sweep(self, spare: str = "") -> None:
-        """Tidy up after killed runs; called under the lease, so nobody is building there."""
+        """Remove what killed runs left; called under the lease, so no other run is writing."""
         live = self.live()
         for home in self._homes():
             if home.name == live:
@@ -295,7 +293,7 @@ class EdgeStore:
             beside.unlink(missing_ok=True)
 
     def _remove_if_free(self, home: Path) -> None:
-        """Remove a generation unless some process still answers from it; the next run then does."""
+        """Remove a generation unless a process has it open; the next run tries again."""
         try:
             lock = FileLock(home / "owner.lock")
         except Held:
@@ -305,7 +303,7 @@ class EdgeStore:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a shard's files, leaving their holes: the engine sets room aside, which shutil would fill with zeros."""
+    """Copy a shard as sparse files: the engine preallocates space, which shutil would fill with zeros."""
     done = subprocess.run(
         ["cp", "--recursive", "--reflink=auto", "--sparse=always", str(source), str(target)],
         capture_output=True,
@@ -321,14 +319,14 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _remove(home: Path) -> None:
-    """Remove a generation's directory; killed half-way, it is rubbish and no generation."""
+    """Remove a generation; the JSON files first, so that an interrupted removal leaves no generation."""
     for name in (_FINISHED, _BUILDING):
         (home / name).unlink(missing_ok=True)
     shutil.rmtree(home, ignore_errors=True)
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """A generation's JSON; None where there is none, maybe since a moment ago."""
+    """A JSON file of a generation; None if it does not exist."""
     try:
         raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -339,7 +337,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _info(raw: dict[str, Any]) -> CollectionInfo:
-    """A `CollectionInfo`; before there were labels, sources were folders."""
+    """A `CollectionInfo`; older programs wrote sources as plain folders."""
     sources = [Source("", source) if isinstance(source, str) else Source(**source) for source in raw["sources"]]
     known = {field.name: raw[field.name] for field in dataclasses.fields(CollectionInfo) if field.name in raw}
     return CollectionInfo(**{**known, "sources": tuple(sources)})

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import qdrant_edge as edge
 
-from sceneseek.filters.conditions import Filter, field_path, json_path, typed
+from sceneseek.filters.conditions import (
+    All,
+    AnyOf,
+    AnyPart,
+    DateRange,
+    Equals,
+    Filter,
+    HasValue,
+    InFolder,
+    Near,
+    Not,
+    NumberRange,
+    Within,
+    field_path,
+    json_path,
+    typed,
+)
 from sceneseek.store.base import (
     HEAD,
     JOINT,
@@ -19,20 +36,19 @@ from sceneseek.store.base import (
     Record,
     StoredVectors,
 )
-from sceneseek.store.edge_filter import edge_filter
-from sceneseek.store.file_lock import FileLock
+from sceneseek.store.lease import FileLock
 from sceneseek.store.vector_cache import CandidateVectors
 from sceneseek.vectors import Candidates, Floats
 
-# Below this size in kilobytes of vectors a full scan answers in a few milliseconds and is exact.
+# Kilobytes of vectors: below, a full scan takes a few milliseconds and is exact.
 _GRAPH_FROM_KILOBYTES = 40_000
 _HNSW = edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
-# What is over that size gets a copy in 8 bits beside its graph, which is built and walked twice as fast; twice as many
-# candidates as asked for are then compared by their whole vectors, so similarities are exact and hardly any is missed.
+# Above it, the graph is built and searched over an 8-bit copy, which is twice as fast; twice as many candidates as
+# requested are then compared by their full vectors, so similarities are exact and recall stays high.
 _QUANTIZED = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, always_ram=True)
 _RESCORED = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
 _EXACT = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
-# One thread a search: queries come side by side, and handing one to a pool costs more, and far more in its tail.
+# One thread per search: queries run in parallel, and a pool would raise the latency.
 _SEARCH_THREADS = 1
 _FIELD_TYPES: dict[FieldType, edge.PayloadSchemaType] = {
     "keyword": edge.PayloadSchemaType.Keyword,
@@ -93,7 +109,7 @@ class EdgeCollection:
         vectors: Sequence[str] = (),
         exact: bool = False,
         where: Filter | None = None,
-        deadline: float | None = None,  # noqa: ARG002 - it answers at once
+        deadline: float | None = None,  # noqa: ARG002 - the engine takes no timeout
     ) -> Candidates:
         """See `Collection.nearest`."""
         hits = self._shard.query(
@@ -101,7 +117,7 @@ class EdgeCollection:
                 limit=limit,
                 query=edge.Query.Nearest(joint.tolist(), using=JOINT),
                 params=_EXACT if exact else _RESCORED,
-                filter=None if where is None else edge_filter(typed(where, self._indexed)),
+                filter=None if where is None else _edge_filter(typed(where, self._indexed)),
             )
         )
         ids = [str(hit.id) for hit in hits]
@@ -130,7 +146,7 @@ class EdgeCollection:
         }
 
     def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """See `Collection.set_payload`; points that get the same are written in one operation."""
+        """See `Collection.set_payload`; points with the same change are written in one operation."""
         alike: dict[str, list[str]] = {}
         for identity, fields in changes.items():
             alike.setdefault(json.dumps(fields, sort_keys=True), []).append(identity)
@@ -174,7 +190,7 @@ class EdgeCollection:
 
 
 def shard_config(info: CollectionInfo) -> edge.EdgeConfig:
-    """The vectors that a generation holds, and when the engine builds a graph over them."""
+    """The vectors of a generation, and the size from which the engine builds a graph."""
     joint = edge.EdgeVectorParams(info.joint, edge.Distance.Cosine, hnsw_config=_HNSW, quantization_config=_QUANTIZED)
     vectors = {JOINT: joint}
     if info.head:
@@ -193,7 +209,7 @@ def shard_config(info: CollectionInfo) -> edge.EdgeConfig:
 
 
 def index_fields(shard: edge.EdgeShard, info: CollectionInfo) -> None:
-    """Give the shard exactly the payload indexes that the generation wants; a base's that fit are kept."""
+    """Create the payload indexes of the record and delete others; existing ones of the same type stay."""
     wanted = {json_path(field_path(name)): _FIELD_TYPES[kind] for name, kind in info.indexed.items()}
     there = {field: index.data_type for field, index in shard.info().payload_schema.items()}
     for field in there.keys() - {field for field, kind in wanted.items() if there.get(field) == kind}:
@@ -201,3 +217,49 @@ def index_fields(shard: edge.EdgeShard, info: CollectionInfo) -> None:
         del there[field]
     for field in wanted.keys() - there.keys():
         shard.update(edge.UpdateOperation.create_field_index(field, wanted[field]))
+
+
+def _edge_filter(where: Filter) -> edge.Filter:
+    """A filter in the engine's own objects."""
+    return edge.Filter(must=[_condition(where)])
+
+
+def _condition(where: Filter) -> Any:
+    return _TRANSLATIONS[type(where)](where)
+
+
+def _equals(where: Equals) -> edge.FieldCondition:
+    # The binding takes Python's bool as the numbers 0 and 1, and numpy's as a bool.
+    value: Any = np.bool_(where.value) if isinstance(where.value, bool) else where.value
+    return edge.FieldCondition(json_path(where.field), match=edge.MatchValue(value))
+
+
+def _dates(where: DateRange) -> edge.FieldCondition:
+    bounds = {key: _text(getattr(where, key)) for key in ("gt", "gte", "lt", "lte")}
+    return edge.FieldCondition(json_path(where.field), range=edge.RangeDateTime(**bounds))
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+_TRANSLATIONS: dict[type, Callable[[Any], Any]] = {
+    All: lambda w: edge.Filter(must=[_condition(part) for part in w.parts]),
+    AnyPart: lambda w: edge.Filter(should=[_condition(part) for part in w.parts]),
+    Not: lambda w: edge.Filter(must_not=[_condition(w.part)]),
+    Equals: _equals,
+    AnyOf: lambda w: edge.FieldCondition(json_path(w.field), match=edge.MatchAny(list(w.values))),
+    HasValue: lambda w: edge.Filter(must_not=[edge.IsEmptyCondition(json_path(w.field))]),
+    InFolder: lambda w: edge.FieldCondition("folders", match=edge.MatchValue(w.folder)),
+    NumberRange: lambda w: edge.FieldCondition(
+        json_path(w.field), range=edge.RangeFloat(gt=w.gt, gte=w.gte, lt=w.lt, lte=w.lte)
+    ),
+    DateRange: _dates,
+    Near: lambda w: edge.FieldCondition(
+        json_path(w.field), geo_radius=edge.GeoRadius(edge.GeoPoint(w.lon, w.lat), w.meters)
+    ),
+    Within: lambda w: edge.FieldCondition(
+        json_path(w.field),
+        geo_bounding_box=edge.GeoBoundingBox(edge.GeoPoint(w.west, w.north), edge.GeoPoint(w.east, w.south)),
+    ),
+}

@@ -1,13 +1,20 @@
-"""Waiting for the lease of a store, alike for every engine: who holds it, since when, and one line about it."""
+"""Locks on files, and waiting for the lease of a store, which works alike for every engine.
+
+A `FileLock` is a `flock`, so it ends with its process, however that ends. Its holder may remove the file, so a lock
+counts only if the locked file still has its name. The file holds the name of the holder, for messages. A library such
+as filelock records no holder, and cannot test a lock without taking it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sceneseek.errors import IndexUnavailable
 
@@ -15,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def this_process() -> str:
-    """What this process says of itself as a holder; for people only, since no two machines' clocks need agree."""
+    """A description of this process for messages."""
     return f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -23,11 +30,11 @@ def take_lease(take: Callable[[], str | None], index: str, hint: str, wait: bool
     """Try to take a lease until it is taken.
 
     Args:
-        take: takes it and returns None, or returns the holder where it is held.
-        index: the index, as it is named in messages.
-        hint: what to do about a holder.
-        wait: for the holder; else fail at once.
-        poll: seconds between two tries.
+        take: takes it and returns None, or returns the holder.
+        index: the name of the index in messages.
+        hint: the hint of the error.
+        wait: wait for the holder; else fail at once.
+        poll: seconds between two attempts.
 
     Raises:
         IndexUnavailable: it is held, and `wait` is False.
@@ -39,7 +46,78 @@ def take_lease(take: Callable[[], str | None], index: str, hint: str, wait: bool
             raise IndexUnavailable(what, hint)
         if start is None:
             start = time.monotonic()
-            log.warning("%s: waiting until that run has ended", what)
+            log.warning("%s: waiting for that run to end", what)
         time.sleep(poll)
     if start is not None:
-        log.warning("the index %s is free after %.0f s: going on", index, time.monotonic() - start)
+        log.warning("the index %s is free after %.0f s", index, time.monotonic() - start)
+
+
+class FileLock:
+    """An exclusive lock on a file, held until `release` or the end of the process.
+
+    Args:
+        path: the file.
+        patience: seconds to wait for its holder.
+
+    Raises:
+        Held: another process holds it.
+    """
+
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
+        self._path = path
+        until = time.monotonic() + patience
+        while not self._take(until):
+            pass
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, f"{this_process()}\n".encode(), 0)
+
+    def release(self, remove: bool = False) -> None:
+        """Release it, and remove the file if wanted."""
+        if remove:
+            self._path.unlink(missing_ok=True)
+        os.close(self._handle)
+
+    def _take(self, until: float) -> bool:
+        """Lock the file; False if its holder has removed it meanwhile, so that the lock is useless."""
+        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            while not _locked(self._handle):
+                if time.monotonic() >= until:
+                    raise Held(os.read(self._handle, 256).decode("utf-8", "replace").strip() or "another process")
+                time.sleep(0.01)
+            if self._path.exists() and os.path.samestat(os.fstat(self._handle), self._path.stat()):
+                return True
+        except BaseException:
+            os.close(self._handle)
+            raise
+        os.close(self._handle)
+        return False
+
+
+class Held(Exception):
+    """A lock is held by `holder`."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.holder = holder
+
+
+def _locked(handle: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Try to lock an open file; return whether it was free."""
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the `FileLock` of a file. Takes it for a moment, so others need some patience."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:  # it was never locked, or cannot be read
+        return False
+    try:
+        return not _locked(handle, fcntl.LOCK_SH)
+    finally:
+        os.close(handle)

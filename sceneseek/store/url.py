@@ -1,4 +1,4 @@
-"""One URL chooses the engine."""
+"""Opens the store behind a URL, which chooses the engine."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ _ADVICE = "write file: and a directory, such as file:index, or a Qdrant server's
 def open_store(url: str, searching: bool = False) -> VectorStore:
     """The store behind a URL: ``file:DIR`` is the embedded engine, ``http(s)://HOST:PORT`` a Qdrant server.
 
-    A server's further settings are read from the environment, see `QdrantSettings`, and so is the bound of the cache of
-    vectors, see `vector_cache.cache_bytes`.
+    The further settings of a server and the size of the cache of vectors are read from the environment, see
+    `QdrantSettings` and `vector_cache.cache_bytes`.
 
     Args:
         url: of the index.
-        searching: whether somebody waits for each answer. A server that is away is then waited for no longer than
-            a second or two, else as long as a run that writes can wait.
+        searching: for a process that searches. It waits a second or two for a server that is down; one that writes
+            waits much longer.
 
     Raises:
-        InvalidRequest: the URL names no engine, or holds credentials; or a setting is none that there is.
+        InvalidRequest: the URL names no engine or contains credentials, or a setting is invalid.
         IndexUnavailable: qdrant-client is not installed.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise InvalidRequest("the index's URL cannot be read", _ADVICE) from None
+        raise InvalidRequest("the URL of the index cannot be parsed", _ADVICE) from None
     if parts.scheme == "file" and not parts.netloc and parts.path:
         return EdgeStore(Path(unquote(parts.path)), cache_bytes())
     if parts.scheme in ("http", "https") and parts.hostname:
         return _server(parts, port, searching)
-    shown = "the URL (not shown: it may hold a password)" if set(url) & set("@?#") else repr(url)
+    shown = "the URL (not shown: it may contain a password)" if set(url) & set("@?#") else repr(url)
     raise InvalidRequest(f"{shown} names no index", _ADVICE)
 
 
 def _server(parts: SplitResult, port: int | None, searching: bool) -> VectorStore:
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise InvalidRequest(
-            f"the URL of the Qdrant server {parts.hostname} holds more than an address",
+            f"the URL of the Qdrant server {parts.hostname} contains more than an address",
             "write http://HOST:PORT, and give the key in SCENESEEK_QDRANT_API_KEY",
         )
     try:
-        # Imported here: a laptop with a file: index needs no gRPC.
+        # Imported here: a file: index needs no gRPC.
         from sceneseek.store.qdrant import QdrantSettings, QdrantStore  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if error.name not in ("qdrant_client", "grpc"):
             raise
         raise IndexUnavailable(
-            "qdrant-client is not installed, which a server's index needs", "pip install 'sceneseek[qdrant]'"
+            "an index on a server needs qdrant-client, which is not installed", "pip install 'sceneseek[qdrant]'"
         ) from error
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     address = f"{parts.scheme}://{host}" + (f":{port}" if port else "") + parts.path.rstrip("/")

@@ -1,11 +1,11 @@
-"""The candidates' vectors of one generation, cached in the process that searches it.
+"""A cache of the candidates' vectors of one generation.
 
-Reading a hundred candidates' vectors takes longer than finding them: the embedded engine makes lists of Python numbers
-while it holds the interpreter's lock, a Qdrant server sends half a megabyte of JSON. A published generation never
-changes, so a row that was read once is right until the generation is closed; while a generation is still being built,
-its collection drops the cache (or has none).
+Reading the vectors of a hundred candidates takes longer than finding them: the embedded engine returns lists of Python
+numbers while it holds the interpreter's lock, and a Qdrant server sends half a megabyte of JSON. A published generation
+never changes, so rows stay valid until it is closed. The collection of a generation that is written has no cache, or
+clears it.
 
-Rows are float32, as the engines return them, so a score does not depend on whether a row was cached.
+Rows are float32, as the engines return them, so scores do not depend on the cache.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _MOST_MEGABYTES = 1_000_000
 
 
 def cache_bytes(environment: Mapping[str, str] | None = None) -> int:
-    """The most bytes of vectors that a process caches of one generation; `SCENESEEK_VECTOR_CACHE` is in megabytes.
+    """The size of the cache of one generation, in bytes; `SCENESEEK_VECTOR_CACHE` is in megabytes.
 
     Raises:
-        InvalidRequest: the variable's value is no whole number.
+        InvalidRequest: the value of the variable is not a whole number.
     """
     text = (os.environ if environment is None else environment).get(VARIABLE, "").strip() or str(DEFAULT_MEGABYTES)
     if not (text.isascii() and text.isdigit() and len(text) <= 7 and int(text) <= _MOST_MEGABYTES):
@@ -44,17 +44,17 @@ class VectorCache:
     """Rows by id, the least recently used evicted first. Thread-safe.
 
     Args:
-        width: numbers a row.
-        max_bytes: of all rows together; an id and its place take some 200 bytes more.
+        width: numbers per row.
+        max_bytes: of all rows; an id and its place take some 200 bytes more.
     """
 
     def __init__(self, width: int, max_bytes: int) -> None:
         self.width = width
         self.capacity = max_bytes // (4 * max(width, 1))
-        # Memory that is not written to is not taken.
+        # The system allocates the memory when it is written.
         self._rows: Floats = np.empty((self.capacity, width), dtype=np.float32)
         self._places: OrderedDict[str, int] = OrderedDict()
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -70,7 +70,7 @@ class VectorCache:
             KeyError: `read` did not return one of them.
         """
         found: Floats = np.empty((len(ids), self.width), dtype=np.float32)
-        with self._guard:
+        with self._lock:
             places = [self._places.get(identity, -1) for identity in ids]
             hits = [index for index, place in enumerate(places) if place >= 0]
             # Copied under the lock: another thread may give the place to another row.
@@ -86,9 +86,9 @@ class VectorCache:
         return found
 
     def _add(self, ids: Sequence[str], rows: Floats) -> None:
-        with self._guard:
+        with self._lock:
             for identity, row in zip(ids, rows, strict=True):
-                if identity in self._places:  # another thread has read it too
+                if identity in self._places:  # another thread has added it
                     continue
                 full = len(self._places) == self.capacity
                 place = self._places.popitem(last=False)[1] if full else len(self._places)
@@ -116,25 +116,25 @@ class CandidateVectors:
 
         Args:
             ids: each once.
-            names: which of ``joint`` and ``head`` are wanted.
-            read: asked for the vectors of the ids that are not cached; the head's only where its flag is set.
+            names: which of ``joint`` and ``head`` to return.
+            read: called with the ids that are not cached, and with whether their heads are needed.
 
         Returns:
-            `joint` (N, D) and `head` (N, H); None for what is not wanted.
+            `joint` (N, D) and `head` (N, H); None for one that is not in `names`.
 
         Raises:
             IndexUnavailable: `read` did not return one of them.
         """
         if not names:
             return None, None
-        # Heads can be thousands of numbers wide, so they are cached only where the bundle's head reads them.
+        # Heads can be thousands of numbers wide, so they are cached only if the reranker reads them.
         width = self._joint + (self._head if HEAD in names else 0)
         cache = self._cache
         if cache is None or cache.width < width:
             cache = self._cache = VectorCache(width, self._max_bytes)
 
         def fresh(missing: list[str]) -> dict[str, Floats]:
-            # A head of no width is not stored: its rows come without values.
+            # A head of width 0 is not stored: its rows are empty.
             found = read(missing, cache.width > self._joint)
             return {i: np.concatenate((joint, head))[: cache.width] for i, (joint, head) in found.items()}
 
@@ -148,5 +148,5 @@ class CandidateVectors:
         )
 
     def clear(self) -> None:
-        """Forget what was read: the generation is about to change."""
+        """Clear the cache, before the generation changes."""
         self._cache = None

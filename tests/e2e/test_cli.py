@@ -173,7 +173,7 @@ def test_folders_that_cannot_be_indexed(sceneseek: CommandLine, tmp_path: Path) 
     for folder, said in [
         ("nowhere", "there is no folder"),
         ("empty", "is empty"),
-        ("texts", "holds no images"),
+        ("texts", "contains no images"),
         ("texts/a.txt", "is not a folder"),
     ]:
         assert_one_line(sceneseek("index", tmp_path / folder, "--index", index), said)

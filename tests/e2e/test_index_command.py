@@ -155,7 +155,7 @@ def test_an_interrupted_run_is_resumed(sceneseek: CommandLine, tmp_path: Path, g
     stopped = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (stopped.returncode, stopped.stderr.splitlines()[-1]) == (1, "stopped")
     again = sceneseek("index", "photos", "--index", "file:new")
-    assert "went on with an interrupted run, which had done " in again.stdout
+    assert "resumed an interrupted run, which had done " in again.stdout
     assert again.stdout.startswith("indexed 12, unchanged 0, skipped 0\n")
 
 
@@ -167,7 +167,7 @@ def waiting(*arguments: str) -> subprocess.Popen[str]:
     assert process.stderr is not None
     line = process.stderr.readline()
     assert re.search(
-        rf"being written by process {os.getpid()} on \S+ since .* UTC: waiting until that run has ended", line
+        rf"being written by process {os.getpid()} on \S+ since .* UTC: waiting for that run to end", line
     )
     return process
 

@@ -148,7 +148,7 @@ def test_a_generation_with_a_broken_vector_does_not_go_live(
             if broken == "not a number":
                 joint[:] = np.nan
             collection.upsert([Point(record.id, joint, np.zeros(info.head, np.float32), record.payload)])
-            with pytest.raises(IndexUnavailable, match=f"broken vector of {record.id}"):
+            with pytest.raises(IndexUnavailable, match=f"invalid vector of {record.id}"):
                 inspect(collection, bundle)
         finally:
             store.discard(collection)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import sceneseek_indexer.encode
+import sceneseek_indexer.pipeline
 from sceneseek.bundle import Bundle
 from sceneseek.errors import InvalidRequest, SourceError
 from sceneseek.payload import open_source_file, point_id, relative_path
@@ -49,7 +49,7 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("an image was to be encoded")
 
-    monkeypatch.setattr(sceneseek_indexer.encode, "ImageEncoder", refuse)
+    monkeypatch.setattr(sceneseek_indexer.pipeline, "ImageEncoder", refuse)
 
 
 def contents(store: VectorStore) -> dict[tuple[int, str], Any]:

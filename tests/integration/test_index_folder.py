@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import sceneseek_indexer.encode
+import sceneseek_indexer.pipeline
 from sceneseek.bundle import Bundle
 from sceneseek.errors import SourceError
 from sceneseek.payload import point_id, relative_path
@@ -61,7 +61,7 @@ def test_a_second_run_encodes_nothing_and_publishes_nothing(
     def no_encoder(*_: object, **__: object) -> None:
         raise AssertionError("an encoder was made although nothing had changed")
 
-    monkeypatch.setattr(sceneseek_indexer.encode, "ImageEncoder", no_encoder)
+    monkeypatch.setattr(sceneseek_indexer.pipeline, "ImageEncoder", no_encoder)
     second = index_folder(photos, bundle, store)
     assert (second.indexed, second.unchanged, second.generation) == (0, len(NAMES), first.generation)
     assert [info.name for info in store.generations()] == [first.generation]
@@ -156,7 +156,7 @@ def test_folders_that_cannot_be_indexed_say_why_and_leave_no_index(
         ("nowhere", "there is no folder"),
         ("texts/a.txt", "is not a folder"),
         ("empty", "is empty"),
-        ("texts", "holds no images"),
+        ("texts", "contains no images"),
         ("broken", "none of the 1 images"),
     ]:
         with pytest.raises(SourceError, match=message):

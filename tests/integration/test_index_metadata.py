@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from PIL import Image, ImageOps
 from PIL.ExifTags import IFD, Base
 
-import sceneseek_indexer.encode
+import sceneseek_indexer.pipeline
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError
@@ -129,7 +129,7 @@ def test_metadata_that_changed_alone_is_written_without_encoding(
     def no_encoder(*_: object, **__: object) -> None:
         raise AssertionError("an encoder was made although only metadata had changed")
 
-    monkeypatch.setattr(sceneseek_indexer.encode, "ImageEncoder", no_encoder)
+    monkeypatch.setattr(sceneseek_indexer.pipeline, "ImageEncoder", no_encoder)
     report = again(bundle, first, home, "path,title,year\n1.jpg,One,2000\n0.jpg,Zero,1\n")
     assert (report.indexed, report.described, report.duplicates) == (0, 3, 4)
     store = open_store(f"file:{home}/index")

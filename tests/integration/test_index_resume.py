@@ -76,7 +76,7 @@ def test_a_stopped_run_is_resumed_and_its_report_has_every_outcome(
     (left,) = store.unfinished()
     report = index_folder(photos, bundle, store, OPTIONS)
     assert (report.generation, report.indexed, report.resumed) == (left.name, len(NAMES), 6)
-    assert "went on with an interrupted run, which had done 6 of them" in report.lines()
+    assert "resumed an interrupted run, which had done 6 of them" in report.lines()
     told = lines(store)
     assert Counter(line["kind"] for line in told) == {"run": 2, "end": 1, "file": 6 + len(NAMES)}
     second = max(i for i, line in enumerate(told) if line["kind"] == "run")

@@ -12,10 +12,25 @@ import numpy as np
 from qdrant_client import QdrantClient, models
 
 from sceneseek.errors import IndexUnavailable
-from sceneseek.filters.conditions import Filter, field_path, typed
+from sceneseek.filters.conditions import (
+    All,
+    AnyOf,
+    AnyPart,
+    DateRange,
+    Equals,
+    Filter,
+    HasValue,
+    InFolder,
+    Near,
+    Not,
+    NumberRange,
+    Within,
+    field_path,
+    json_path,
+    typed,
+)
 from sceneseek.store.base import HEAD, JOINT, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.store.qdrant.connection import Connection
-from sceneseek.store.qdrant.filters import qdrant_filter
 from sceneseek.store.qdrant.lease import Lease
 from sceneseek.store.qdrant.record import GenerationRecord
 from sceneseek.store.vector_cache import CandidateVectors
@@ -26,27 +41,26 @@ Result = TypeVar("Result")
 
 GRAPH = models.HnswConfigDiff(m=16, ef_construct=128)
 NO_GRAPH = models.HnswConfigDiff(m=0)
-# Of a look at the alias, which is repeated or somebody waits for.
+# Of reading the alias and of searches.
 QUERY_PATIENCE = 1.0
-# The server takes requests of 32 MB; smaller ones keep its pauses short. A number is some 12 bytes in JSON.
+# The server accepts requests of 32 MB; smaller ones keep its pauses short. A number takes some 12 bytes of JSON.
 _UPSERT_POINTS, _UPSERT_BYTES, _NUMBER_BYTES = 256, 4_000_000, 12
-# Vectors are read in parts that a loaded server and this process get through well within a query's timeout.
+# Vectors are read in parts small enough for the timeout of a query on a loaded server.
 _READ_BYTES = 4_000_000
-# After an update the server may still call itself green for a moment, so green counts when it lasts.
+# After an update the server may still report green for a moment, so several polls must be green.
 _POLL_SECONDS, _GREEN_POLLS = 0.5, 4
 _OVERSAMPLING = 2.0
 
 
 class QdrantCollection:
-    """One generation; `name` is the collection's on the server. Thread-safe.
+    """One generation. Thread-safe.
 
     Args:
         info: see `Collection`.
         name: the collection's name on the server.
-        connection: the way there.
-        lease: of the store that opened it for writing, whose every request waits for the server; None of one that is
-            searched only.
-        cache_bytes: how much of its vectors is cached; 0 for one that changes.
+        connection: to the server.
+        lease: of the store that opened it for writing; its requests wait for the server. None for searching.
+        cache_bytes: size of the cache of vectors; 0 for one that changes.
     """
 
     def __init__(
@@ -64,7 +78,7 @@ class QdrantCollection:
         self._candidates = CandidateVectors(info, cache_bytes)
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """See `Collection.upsert`; the server has applied the points, and has them in its log, when it answers."""
+        """See `Collection.upsert`; the server has applied and logged the points when it answers."""
         numbers = self.info.joint + self.info.head
         step = max(1, min(_UPSERT_POINTS, _UPSERT_BYTES // (_NUMBER_BYTES * numbers)))
         for start in range(0, len(points), step):
@@ -85,13 +99,13 @@ class QdrantCollection:
         where: Filter | None = None,
         deadline: float | None = None,
     ) -> Candidates:
-        """See `Collection.nearest`; the server is asked for ids and scores only, vectors come from the cache.
+        """See `Collection.nearest`; requests ids and scores only, and vectors through the cache.
 
-        Where a hundred vectors were asked for too, reading them took ten of fourteen milliseconds.
+        In one request, reading a hundred vectors took ten of fourteen milliseconds.
         """
         query: dict[str, Any] = {"query": joint.tolist(), "using": JOINT, "limit": limit, "with_payload": False}
         if where is not None:
-            query["filter"] = _plain(qdrant_filter(typed(where, self._indexed)))
+            query["filter"] = _plain(_qdrant_filter(typed(where, self._indexed)))
         if (params := self._search_params(exact)) is not None:
             query["params"] = _plain(params)
         hits = self._ask("/query", query, deadline)["points"]
@@ -128,7 +142,7 @@ class QdrantCollection:
         return found
 
     def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """See `Collection.set_payload`; all changes go in one request."""
+        """See `Collection.set_payload`; all changes are sent in one request."""
         operations: list[Any] = []
         for identity, fields in changes.items():
             there = {name: value for name, value in fields.items() if value is not None}
@@ -158,26 +172,26 @@ class QdrantCollection:
         return int(self._ask("/count", {"exact": True}, deadline)["count"])
 
     def optimize(self) -> None:
-        """See `Collection.optimize`: has the server build the graph, and waits until it has.
+        """See `Collection.optimize`: makes the server build the graph, and waits for it.
 
         Raises:
-            IndexUnavailable: the server reports that it cannot.
+            IndexUnavailable: the server reports a failure.
         """
         joint = models.VectorParamsDiff(hnsw_config=GRAPH, quantization_config=self._quantization())
         self._write(lambda client: client.update_collection(self.name, vectors_config={JOINT: joint}))
         self._wait_for_green()
 
     def close(self) -> None:
-        """See `Collection.close`; the server holds everything already."""
+        """See `Collection.close`; nothing to do."""
 
     def mark(self, record: GenerationRecord) -> None:
         """Write the generation's record."""
         self._write(lambda client: client.update_collection(self.name, metadata=record.to_metadata()))
 
     def _write(self, request: Callable[[QdrantClient], Result]) -> Result:
-        """A request that changes something, made while the lease is ours: after a long wait it may not be."""
+        """Send a write after checking the lease, again before each attempt: a long wait may have lost it."""
         lease = self._lease
-        assert lease is not None, "open for reading"  # noqa: S101 - a bug, and no user's
+        assert lease is not None, "open for reading"  # noqa: S101 - a bug, not a user's error
 
         def checked(client: QdrantClient) -> Result:
             lease.check()
@@ -225,7 +239,7 @@ class QdrantCollection:
                     "read its log, then run the same command again",
                 )
             if found.status == models.CollectionStatus.GREY:
-                # It was started anew and waits for an update before it goes on.
+                # It was restarted and waits for an update before it continues.
                 self._write(self._wake)
             green = green + 1 if found.status == models.CollectionStatus.GREEN else 0
             if (seconds := time.monotonic() - start) - reported > 60:
@@ -239,3 +253,41 @@ class QdrantCollection:
 def _plain(model: models.Filter | models.SearchParams) -> Any:
     """As JSON values."""
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _qdrant_filter(where: Filter) -> models.Filter:
+    """A filter in the client's own objects."""
+    return models.Filter(must=[_condition(where)])
+
+
+def _condition(where: Filter) -> Any:
+    return _TRANSLATIONS[type(where)](where)
+
+
+_TRANSLATIONS: dict[type, Callable[[Any], Any]] = {
+    All: lambda w: models.Filter(must=[_condition(part) for part in w.parts]),
+    AnyPart: lambda w: models.Filter(should=[_condition(part) for part in w.parts]),
+    Not: lambda w: models.Filter(must_not=[_condition(w.part)]),
+    Equals: lambda w: models.FieldCondition(key=json_path(w.field), match=models.MatchValue(value=w.value)),
+    AnyOf: lambda w: models.FieldCondition(key=json_path(w.field), match=models.MatchAny(any=list(w.values))),
+    HasValue: lambda w: models.Filter(
+        must_not=[models.IsEmptyCondition(is_empty=models.PayloadField(key=json_path(w.field)))]
+    ),
+    InFolder: lambda w: models.FieldCondition(key="folders", match=models.MatchValue(value=w.folder)),
+    NumberRange: lambda w: models.FieldCondition(
+        key=json_path(w.field), range=models.Range(gt=w.gt, gte=w.gte, lt=w.lt, lte=w.lte)
+    ),
+    DateRange: lambda w: models.FieldCondition(
+        key=json_path(w.field), range=models.DatetimeRange(gt=w.gt, gte=w.gte, lt=w.lt, lte=w.lte)
+    ),
+    Near: lambda w: models.FieldCondition(
+        key=json_path(w.field),
+        geo_radius=models.GeoRadius(center=models.GeoPoint(lat=w.lat, lon=w.lon), radius=w.meters),
+    ),
+    Within: lambda w: models.FieldCondition(
+        key=json_path(w.field),
+        geo_bounding_box=models.GeoBoundingBox(
+            top_left=models.GeoPoint(lat=w.north, lon=w.west), bottom_right=models.GeoPoint(lat=w.south, lon=w.east)
+        ),
+    ),
+}

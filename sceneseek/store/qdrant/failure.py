@@ -1,7 +1,7 @@
-"""What a failed request to a Qdrant server means: whether to try again, and the error that a person reads.
+"""Classifies failed requests to a Qdrant server: whether to repeat them, and the error to raise.
 
-Both transports are read: HTTP (status and body) and gRPC (code and details), and what happens below them
-(refused connections, names that do not resolve, TLS, timeouts).
+Reads HTTP answers (status and body), gRPC errors (code and details), and errors of the network (refused connections,
+names that do not resolve, TLS, timeouts).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Kind: TypeAlias = Literal[
 TRANSIENT: frozenset[Kind] = frozenset({"unreachable", "timeout", "overloaded", "broken"})
 # About the request or the collection, not about the server: another request may succeed.
 _OF_ONE_REQUEST: frozenset[Kind] = frozenset({"missing", "exists", "refused"})
-# What has to be repaired by a person is worth asking for again, but not every second.
+# `retry_after` of a failure that a person must repair.
 _UNTIL_REPAIRED_SECONDS = 30.0
-# What the client raises; anything else is a bug of ours and passes through.
+# The exceptions of the client; any other is a bug.
 FAILURES = (ApiException, ResourceExhaustedResponse, grpc.RpcError, httpx.HTTPError)
 
 _STATUSES: dict[int, Kind] = {
@@ -68,7 +68,7 @@ _CODES: dict[grpc.StatusCode, Kind] = {
 _AGAIN = "run the same command again once it is back"
 _FULL = ("no space left", "not enough space", "out of disk", "disk is full")
 _LOCKED = ("read-only", "read only", "write operations are forbidden", "locked")
-# The second is what the image's entry point has the server say; operators may choose other words, see `Connection`.
+# The second is the text that the image's entry point sets; operators may choose another, see `Connection`.
 _RECOVERY = ("recovery mode", "killed during initialization")
 
 
@@ -77,9 +77,9 @@ class Failure:
     """A failed request.
 
     Attributes:
-        kind: what is wrong.
-        text: what the server or the system says of it.
-        wait: seconds after which the server wants to be asked again; 0 where it does not say.
+        kind: the class of the failure.
+        text: the message of the server or the system.
+        wait: seconds after which the server asks for another attempt; 0 if it does not say.
     """
 
     kind: Kind
@@ -93,13 +93,13 @@ class Failure:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which a client of ours may ask again; None where the server itself is well."""
+        """Seconds after which a client may ask again; None if the server itself works."""
         if self.kind in _OF_ONE_REQUEST:
             return None
         return max(1.0, self.wait) if self.transient else _UNTIL_REPAIRED_SECONDS
 
     def error(self, url: str, with_key: bool, timeout: float) -> IndexUnavailable:
-        """The error that a person reads.
+        """The error to raise.
 
         Args:
             url: of the server.
@@ -147,7 +147,7 @@ class Failure:
 
 
 def failure_of(error: Exception) -> Failure:
-    """What one of `FAILURES` means."""
+    """Classify one of `FAILURES`."""
     if isinstance(error, UnexpectedResponse):
         text = _body(error)
         status = error.status_code or 0
@@ -168,7 +168,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _below(error: Exception) -> Failure:
-    """What httpx, urllib3 and the system say, or an answer that no Qdrant server gives."""
+    """Classify an error of httpx, urllib3 or the system, or an answer that is not that of a Qdrant server."""
     cause = error.__cause__ or error  # urllib3 wraps the system's error, and begins its text with an object's repr
     text = _short(str(cause) or type(cause).__name__)
     if isinstance(error, httpx.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError):
@@ -183,15 +183,15 @@ def _below(error: Exception) -> Failure:
 
 
 def _about_tls(text: str) -> bool:
-    """Whether a lost connection was lost for TLS. A server that ends in the middle of a handshake says nothing of it.
+    """Whether a connection failed because of TLS.
 
-    Not by the word "handshake": gRPC says "tcp handshaker shutdown" of a connection that has no TLS at all.
+    The word "handshake" does not show it: gRPC reports "tcp handshaker shutdown" for connections without TLS.
     """
     return any(word in text for word in ("SSL", "TLS", "CERTIFICATE", "certificate")) and "EOF" not in text
 
 
 def _by_text(kind: Kind, text: str) -> Kind:
-    """The server reports a full disk and its recovery mode as internal errors: its words tell them apart."""
+    """The server reports a full disk and its recovery mode as internal errors; its text distinguishes them."""
     lowered = text.lower()
     if any(words in lowered for words in _FULL):
         return "full"
@@ -208,7 +208,7 @@ def _by_text(kind: Kind, text: str) -> Kind:
 
 
 def _body(error: UnexpectedResponse) -> str:
-    """The server's own words in an HTTP answer."""
+    """The message of the server in an HTTP answer."""
     try:
         status = error.structured()["status"]
         text = status["error"] if isinstance(status, dict) else str(status)

@@ -1,22 +1,21 @@
-"""The lease on one alias: one writer at a time, whatever machines the writers run on.
+"""The lease on one alias: one writer at a time, over all machines.
 
 The lease is one point in a collection of its own, `sceneseek-ALIAS-lease`. Its payload has
 
-    token   "WRITER.N": a random name for the holding, and how often it was renewed; empty when it is free
-    holder  which process that is, for people
+    token   "WRITER.N": a random name of the holder, and the number of renewals; empty when it is free
+    holder  the process, for messages
 
-A holder renews it every few seconds from a thread of its own, so that writing, encoding and the server's building
-of a graph do not keep it from doing so, and renewing touches no collection that is searched. No clocks are compared:
-who wants the lease watches it, and takes it over once its token has stayed the same for `FREE_AFTER` seconds in which
-the server answered. An outage does not count, since nobody can renew then.
+A thread renews it every few seconds, independently of writing, encoding and the server's building of a graph. It
+touches no collection that is searched. No clocks are compared: another writer watches the lease, and takes it over once
+its token has stayed the same for `FREE_AFTER` seconds in which the server answered. An outage does not count, because
+no holder can renew during it.
 
-Every change is one conditional update: it takes place only where the point still holds the token that was read. On
-a cluster the shard's leader brings them into one order. What a change did is read back, so a lost answer does no harm.
+Every change is a conditional update: it applies only if the point still has the token that was read. On a cluster the
+leader of the shard orders them. Each change is read back, so a lost answer does no harm.
 
-A holder that was paused, or cut off while others were not, may have lost the lease. `check` therefore asks the server
-once the last renewal is older than `TRUSTED` seconds, and `confirm` always asks. Between `confirm` and the switch of
-the alias that follows it lies one request: only a process that is paused just there for longer than `FREE_AFTER`,
-while another waits, would still switch.
+A holder that was paused or disconnected may have lost the lease. So `check` asks the server once the last renewal is
+older than `TRUSTED` seconds, and `confirm` always asks. One request lies between `confirm` and the switch of the alias:
+only a process that is paused at that moment for longer than `FREE_AFTER`, while another one waits, would still switch.
 """
 
 from __future__ import annotations
@@ -42,29 +41,29 @@ from sceneseek.store.qdrant.settings import QdrantSettings
 
 log = logging.getLogger(__name__)
 
-# A holder's death is noticed after FREE_AFTER, a poll and a request: in less than thirty seconds.
+# A dead holder is detected after FREE_AFTER, a poll and a request: in less than thirty seconds.
 RENEW_EVERY, FREE_AFTER, TRUSTED = 4.0, 20.0, 10.0
 _POLL_SECONDS = 1.0
-# Who has not looked at the lease for so long (it was cut off, or the server was away) begins to watch anew.
+# A watcher that could not read the lease for so long (it was disconnected, or the server was down) starts again.
 _BLIND_SECONDS = 6.0
-# For one request: short, so that one that hangs (the first write after a node has died) does not stop the renewing.
+# Of one request: short, so that one that hangs (the first write after a node has died) does not stop the renewals.
 _TIMEOUT = 5
-# For the one who looks only, who may be a service that answers a request.
+# Of `is_held`, which a service may call while it answers a request.
 _LOOK_PATIENCE = 1.0
 _POINT = 1
-# Goes on while the machine sleeps, where the system has such a clock.
+# A clock that continues while the machine sleeps, if the system has one.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class _State(NamedTuple):
-    """What the lease's point holds."""
+    """The payload of the lease's point."""
 
     token: str
     holder: str
 
 
 class _Watch:
-    """For how long a token has stayed the same while it was watched."""
+    """How long a token has stayed the same while it was watched."""
 
     def __init__(self, blind: float) -> None:
         self._blind, self._token = blind, ""
@@ -86,23 +85,23 @@ class Lease:
 
     Args:
         url: of the server.
-        settings: see `QdrantSettings`; its patience is that of `held`, `check` and `confirm`.
-        outage: of the same server, as the other requests of this process see it.
+        settings: see `QdrantSettings`; `held`, `check` and `confirm` use its patience.
+        outage: of the same server, shared with the other requests of this process.
     """
 
     def __init__(self, url: str, settings: QdrantSettings, outage: Outage | None = None) -> None:
-        # A connection of its own: beside the large requests of a run, with a timeout of its own.
+        # A separate connection, with a shorter timeout than the large requests of a run.
         self._connection = Connection(url, replace(settings, timeout=min(settings.timeout, _TIMEOUT)), outage)
         self._name, self._settings = collection_name(settings.alias), settings
         self._looking = _Watch(math.inf)
-        self._guard = threading.RLock()
+        self._mutex = threading.RLock()
         self._token = ""
         self._renewed = -math.inf
         self._lost: IndexUnavailable | None = None
 
     @contextlib.contextmanager
     def held(self, wait: bool) -> Iterator[None]:
-        """Hold the lease in a block; see `VectorStore.writing`."""
+        """Hold the lease for a block; see `VectorStore.writing`."""
         watch = _Watch(_BLIND_SECONDS)
         hint = "wait until that run has ended, or choose another SCENESEEK_QDRANT_ALIAS"
         take_lease(lambda: self._take(watch), self._connection.url, hint, wait, _POLL_SECONDS)
@@ -117,7 +116,7 @@ class Lease:
             self._release()
 
     def check(self) -> None:
-        """Before a write: ask the server unless it has confirmed the lease a moment ago.
+        """Ask the server unless it has confirmed the lease recently; called before each write.
 
         Raises:
             IndexUnavailable: another writer has it.
@@ -126,7 +125,7 @@ class Lease:
             self.confirm()
 
     def confirm(self) -> None:
-        """Renew the lease now, waiting for the server as any write does.
+        """Renew the lease now, with the patience of a write.
 
         Raises:
             IndexUnavailable: another writer has it.
@@ -134,7 +133,7 @@ class Lease:
         self._renew(self._settings.patience)
 
     def is_held(self) -> bool:
-        """Whether somebody holds it; one who died counts for `FREE_AFTER` seconds after the first look."""
+        """Whether a process holds it; a dead one counts for `FREE_AFTER` seconds after the first call."""
         state = self._read(_LOOK_PATIENCE)
         return state is not None and state.token != "" and self._looking.seconds(state.token) < FREE_AFTER
 
@@ -143,11 +142,11 @@ class Lease:
         self._connection.close()
 
     def _take(self, watch: _Watch) -> str | None:
-        """Take the lease if it is free; else its holder."""
+        """Take the lease if it is free; else return its holder."""
         patience = self._settings.patience
         state = self._read(patience)
         if state is None:
-            self._make_room()
+            self._create_collection()
             state = _State("", "")
         elif state.token and watch.seconds(state.token) < FREE_AFTER:
             return state.holder
@@ -158,16 +157,14 @@ class Lease:
         except Refusal as error:
             if not (state.token and error.failure.transient):
                 raise
-            # What keeps us from writing may have kept its holder from renewing it.
+            # The same fault may have prevented its holder from renewing it.
             log.warning("the lease of %s cannot be taken over: %s", state.holder, error)
             watch.restart()
             return state.holder
         if found.token != token:
             return found.holder
         if state.token:
-            log.warning(
-                "%s has not renewed its lease on the index for %.0f s: it is taken over", state.holder, FREE_AFTER
-            )
+            log.warning("%s has not renewed its lease on the index for %.0f s: taken over", state.holder, FREE_AFTER)
         self._token, self._renewed = token, start
         return None
 
@@ -175,11 +172,11 @@ class Lease:
         while self._lost is None and not over.wait(RENEW_EVERY):
             try:
                 self._renew(0.0)
-            except IndexUnavailable as error:  # the server is away: the next try may reach it; lost: `check` says so
+            except IndexUnavailable as error:  # the next attempt may succeed; a lost lease is reported by `check`
                 log.debug("the lease was not renewed: %s", error)
 
     def _renew(self, patience: float) -> None:
-        with self._guard:
+        with self._mutex:
             if self._lost is not None:
                 raise self._lost
             writer, count = self._token.split(".")
@@ -195,12 +192,12 @@ class Lease:
             self._token, self._renewed = found.token, start
 
     def _release(self) -> None:
-        with self._guard, contextlib.suppress(IndexUnavailable):  # else it is free when it was not renewed for a while
+        with self._mutex, contextlib.suppress(IndexUnavailable):  # else it becomes free after FREE_AFTER seconds
             if self._lost is None:
                 self._replace(self._token, _State("", ""), 0.0)
 
     def _read(self, patience: float) -> _State | None:
-        """None where there has never been a lease."""
+        """The state; None if there was never a lease."""
         try:
             return self._connection.call(self._state, patience)
         except Refusal as error:
@@ -209,7 +206,7 @@ class Lease:
             raise
 
     def _replace(self, expected: str, state: _State, patience: float) -> _State:
-        """Write a state where the token is the expected one, or where there is none; the state that is there then."""
+        """Write a state if the token is the expected one or there is none; return the state afterwards."""
         point = models.PointStruct(id=_POINT, vector=[1.0], payload=state._asdict())
         unchanged = models.Filter(must=[models.FieldCondition(key="token", match=models.MatchValue(value=expected))])
         ordering = models.WriteOrdering.MEDIUM
@@ -218,7 +215,7 @@ class Lease:
             try:
                 client.upsert(self._name, [point], wait=True, ordering=ordering, update_filter=unchanged)
             except FAILURES:
-                # A write that waits for a replica that has died is applied by the others, and read from them, at once.
+                # While a write waits for a dead replica, the others have already applied it.
                 if (found := self._state(client)).token != state.token:
                     raise
                 return found
@@ -231,8 +228,8 @@ class Lease:
         payload = (found[0].payload or {}) if found else {}
         return _State(payload.get("token", ""), payload.get("holder", ""))
 
-    def _make_room(self) -> None:
-        """The collection, and the index that a server in strict mode wants of a field that a condition reads."""
+    def _create_collection(self) -> None:
+        """Create the collection, with the payload index that a server in strict mode requires."""
         vectors = models.VectorParams(size=1, distance=models.Distance.DOT, hnsw_config=models.HnswConfigDiff(m=0))
         try:
             self._connection.call(
@@ -251,7 +248,7 @@ class Lease:
 
 
 def collection_name(alias: str) -> str:
-    """The collection of an alias's lease."""
+    """The name of the collection of an alias's lease."""
     return f"sceneseek-{alias}-lease"
 
 

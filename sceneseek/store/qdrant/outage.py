@@ -1,6 +1,6 @@
-"""What the log says of a server that fails: when an outage begins, at intervals while it lasts, and when it ends.
+"""Logs outages of a server: a line when one begins, at intervals while it lasts, and when it ends.
 
-In an outage every request fails, in a busy service hundreds a second, and a line for each would hide everything else.
+In an outage every request fails, hundreds per second in a busy service; a line for each would hide all others.
 """
 
 from __future__ import annotations
@@ -12,53 +12,53 @@ import time
 
 log = logging.getLogger(__name__)
 
-# A request that waits for a shorter outage is nobody's concern; one that lasts is reported while it is waited out.
+# Shorter outages are not logged.
 QUIET_SECONDS, REPORT_EVERY = 2.0, 30.0
 
 
 class Outage:
-    """Whether a server answers, over all threads that ask it. Thread-safe.
+    """The state of a server as all threads see it. Thread-safe.
 
     Args:
-        url: of the server, for the lines.
+        url: of the server, for messages.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._guard = threading.Lock()
+        self._lock = threading.Lock()
         self._lasts = False
         self._since = 0.0
         self._reported = -math.inf
         self._refused = 0
 
     def failed(self, what: str, patience: float) -> None:
-        """A request failed and is tried again.
+        """Record a request that failed and is repeated.
 
         Args:
-            what: why, in a clause that names the server.
-            patience: seconds over which it is tried again.
+            what: the reason, in a clause that names the server.
+            patience: seconds for which it is repeated.
         """
-        with self._guard:
+        with self._lock:
             seconds = self._seconds()
             if seconds >= QUIET_SECONDS and self._is_due():
                 log.warning("%s: trying again for up to %.0f s, away for %.0f s", what, patience, seconds)
 
     def refused(self, what: str) -> None:
-        """A request failed for good.
+        """Record a request that failed for good.
 
-        The first one is its caller's to report. A second one without a success in between is an outage.
+        Its caller reports the first one. A second one without a success in between is an outage.
         """
-        with self._guard:
+        with self._lock:
             seconds = self._seconds()
             self._refused += 1
             if self._refused > 1 and self._is_due():
                 log.error("%s; failing for %.0f s, %d requests so far", what, seconds, self._refused)
 
     def answered(self) -> None:
-        """A request succeeded. Cheap where there is no outage."""
+        """Record a request that succeeded; cheap if there is no outage."""
         if not self._lasts:
             return
-        with self._guard:
+        with self._lock:
             reported = self._reported > -math.inf
             self._lasts, self._reported = False, -math.inf
             seconds, refused = time.monotonic() - self._since, self._refused
@@ -67,14 +67,14 @@ class Outage:
             log.warning(message, self._url, seconds, refused)
 
     def _seconds(self) -> float:
-        """How long it has lasted; it begins now if there was none."""
+        """Seconds since the outage began; begins one if there was none."""
         now = time.monotonic()
         if not self._lasts:
             self._lasts, self._since, self._reported, self._refused = True, now, -math.inf, 0
         return now - self._since
 
     def _is_due(self) -> bool:
-        """Whether a line is due, which is then written."""
+        """Whether a line is due; the caller then writes it."""
         now = time.monotonic()
         due = now - self._reported >= REPORT_EVERY
         if due:

@@ -1,9 +1,9 @@
-"""What a generation writes of itself into its collection's metadata.
+"""The record of a generation, in the metadata of its collection.
 
 {"sceneseek": {"format": 1, "alias": ..., "state": "begun" | "building" | "published",
                "beside": a generation, "base": a generation, "info": a CollectionInfo}}
 
-`begun` until its payload indexes are there and the copy of its base is complete, `building` until the alias has moved.
+`begun` until its payload indexes exist and the copy of its base is complete, `building` until the alias has moved.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class GenerationRecord:
-    """A generation's state.
+    """The record of a generation.
 
     Attributes:
-        alias: the alias that it was begun for.
+        alias: the alias that it belongs to.
         state: see the module.
-        beside: the generation that was live when it was begun.
+        beside: the generation that was live when it began.
         base: the generation that it began as a copy of; None if it began empty.
-        info: what it records of itself.
+        info: see `CollectionInfo`.
     """
 
     alias: str
@@ -43,7 +43,7 @@ class GenerationRecord:
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any] | None) -> GenerationRecord | None:
-        """The record in a collection's metadata; None where there is none that this version understands."""
+        """The record in a collection's metadata; None if there is none that this version understands."""
         try:
             raw = (metadata or {})[KEY]
             if raw["format"] != FORMAT:
@@ -52,7 +52,7 @@ class GenerationRecord:
             known = {field.name for field in dataclasses.fields(CollectionInfo)}
             values = {name: value for name, value in raw["info"].items() if name in known}
             info = CollectionInfo(**{**values, "sources": sources})
-            # Older programs wrote "optimising" too, and no base.
+            # Older programs also wrote "optimising", and no base.
             state: State = raw["state"] if raw["state"] in ("begun", "published") else "building"
             return cls(raw["alias"], state, raw["beside"], raw.get("base"), info)
         except (KeyError, TypeError, ValueError):

@@ -1,8 +1,8 @@
-"""Requests to a Qdrant server's REST interface, each of which ends in time whatever the network does.
+"""A REST client for a Qdrant server whose requests all end in time.
 
-Queries go this way and not by gRPC: a channel that has lost its server backs off, and a query would wait for that;
-here a new connection is opened at once, with the server's name looked up anew. Beside `qdrant_client`'s own REST client
-this one takes a timeout for each request, in fractions of a second, and 0.3 in place of 0.8 ms a query.
+Queries use REST and not gRPC: a gRPC channel that has lost its server backs off, and queries would wait for it. Here a
+new connection is opened at once, after a new lookup of the name. Unlike the REST client of `qdrant_client` it has a
+timeout for each request, in fractions of a second, and takes 0.3 instead of 0.8 ms per query.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _PART_BYTES = 1 << 16
 
 
 class RestClient:
-    """Connections to one server, kept open and used again. Thread-safe.
+    """A pool of connections to one server. Thread-safe.
 
     Args:
-        url: ``http(s)://host:port``, maybe with a path that goes before every request's.
+        url: ``http(s)://host:port``, optionally with a path prefix.
         api_key: sent with every request.
         tls: for an ``https:`` URL.
     """
@@ -55,11 +55,11 @@ class RestClient:
             method: such as ``POST``.
             path: such as ``/collections/NAME/points/query``.
             document: sent as JSON; None for no body.
-            seconds: after which it ends, from the lookup of the name to the last byte of the answer.
+            seconds: limit of the whole request, from the lookup of the name to the last byte of the answer.
 
         Raises:
-            UnexpectedResponse: the answer is no success.
-            ResponseHandlingException: there is no answer, or not in time, or it is no Qdrant server's.
+            UnexpectedResponse: the answer is an error.
+            ResponseHandlingException: there is no answer in time, or it is not that of a Qdrant server.
         """
         until = time.monotonic() + seconds
         try:
@@ -69,7 +69,7 @@ class RestClient:
             except BaseException:
                 connection.close()
                 raise
-            if connection.sock is not None:  # else the server ends it after this answer
+            if connection.sock is not None:  # else the server has closed it
                 self._idle.append(connection)
             if response.status != 200:
                 headers = httpx.Headers(list(response.headers.items()))
@@ -79,7 +79,7 @@ class RestClient:
             raise ResponseHandlingException(error) from error
 
     def forget(self) -> None:
-        """Close the connections that nobody uses now; the next requests open new ones."""
+        """Close the idle connections."""
         _close(self._idle)
 
     def _exchange(
@@ -110,9 +110,8 @@ class RestClient:
     def _opened(self, until: float) -> HTTPConnection:
         """A new connection, opened by a thread of its own.
 
-        The system's lookup of a name takes no timeout, and lasts ten seconds and more where a name server is away, as
-        that of a container network is for the name of a stopped container on a machine without internet. What is opened
-        too late is closed by that thread.
+        The system's lookup of a name has no timeout, and takes ten seconds or more if a name server does not answer, as
+        in a container network for a stopped container without internet. The thread closes a late connection.
         """
         connection = self._new(until)
         opened: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -149,10 +148,10 @@ class RestClient:
 
     @staticmethod
     def _limit(connection: HTTPConnection, until: float) -> None:
-        """Let the next step take no longer than what is left.
+        """Limit the next step to the time that is left.
 
         Raises:
-            TimeoutError: nothing is.
+            TimeoutError: none is left.
         """
         left = until - time.monotonic()
         if left <= 0:

@@ -1,4 +1,4 @@
-"""How a Qdrant server is reached and its collections are laid out: one frozen object, read once."""
+"""The settings of a Qdrant server and its collections: one frozen object, read once."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from sceneseek.errors import InvalidRequest
 Quantization: TypeAlias = Literal["none", "int8"]
 Transport: TypeAlias = Literal["auto", "yes", "no"]
 _PREFIX = "SCENESEEK_QDRANT_"
-# Seconds: a server that is killed and started anew by its supervisor is back within them, and no search fails.
+# Seconds: no search fails while a supervisor restarts a killed server.
 _SEARCH_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class QdrantSettings:
-    """Every one has its environment variable, `SCENESEEK_QDRANT_` and its name in capitals.
+    """The settings; each is read from `SCENESEEK_QDRANT_` and its name in capitals.
 
     Attributes:
-        api_key: sent with every request; never shown.
+        api_key: sent with every request; not part of the repr.
         alias: the alias that points at the live generation; collections are named after it, so that several
             indexes can share a server.
         prefer_grpc: ``auto`` takes gRPC where its port answers, ``yes`` insists, ``no`` is HTTP.
         grpc_port: 0 is 6334 where the URL's port is 6333, and no gRPC elsewhere.
         ca_cert: a file of PEM certificates to trust in place of the system's.
         timeout: seconds for one request of a run that writes. The first write to a new collection hangs some 50 s
-            on a cluster that does not know yet that one of its nodes has died. For a search see `query_timeout`.
-        patience: seconds for which a run that writes waits for a server that is away or overloaded.
+            on a cluster that has not noticed yet that a node has died. For a search see `query_timeout`.
+        patience: seconds for which a run that writes waits for a server that is down or overloaded.
         shards: of a new collection; 0 leaves it to the server.
         replicas: copies of each shard; 0 leaves it to the server.
-        write_consistency: copies that must have a write before it counts; 0 leaves it to the server.
-        quantization: ``int8`` keeps one byte a dimension in memory and rescores from the whole vectors.
-        query_timeout: seconds for one request of a process that searches; a second try gets as much again.
+        write_consistency: copies that must confirm a write; 0 leaves it to the server.
+        quantization: ``int8`` has one byte per dimension in memory and rescores with the full vectors.
+        query_timeout: seconds for one request of a process that searches; a second attempt has as much again.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -60,10 +60,10 @@ class QdrantSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> QdrantSettings:
-        """The settings of an environment; a variable that is empty is not set.
+        """Read the settings; an empty variable is not set.
 
         Raises:
-            InvalidRequest: a variable's value is none that it may have; the message names the variable.
+            InvalidRequest: a value is invalid; the message names the variable.
         """
         given = {
             name.removeprefix(_PREFIX): value.strip()
@@ -73,7 +73,7 @@ class QdrantSettings:
         default = cls()
         if unknown := sorted(given.keys() - {name.upper() for name in cls.__slots__}):
             raise InvalidRequest(
-                f"{_PREFIX}{unknown[0]} is no setting",
+                f"{_PREFIX}{unknown[0]} is not a setting",
                 f"the settings are {', '.join(name.upper() for name in cls.__slots__)}",
             )
         alias = given.get("ALIAS", default.alias)
@@ -81,7 +81,7 @@ class QdrantSettings:
             raise InvalidRequest(f"{_PREFIX}ALIAS is {alias!r}", "use letters, digits, - and _")
         ca_cert = Path(given["CA_CERT"]) if "CA_CERT" in given else None
         if ca_cert is not None and not ca_cert.is_file():
-            raise InvalidRequest(f"{_PREFIX}CA_CERT names {ca_cert}, which is no file", "name a PEM file")
+            raise InvalidRequest(f"{_PREFIX}CA_CERT names {ca_cert}, which is not a file", "name a PEM file")
         return cls(
             api_key=given.get("API_KEY"),
             alias=alias,
@@ -100,9 +100,9 @@ class QdrantSettings:
         )
 
     def for_searching(self) -> QdrantSettings:
-        """The same for a process that searches: somebody waits for each answer, so nothing is waited for.
+        """The same for a process that searches, with a short patience.
 
-        It speaks HTTP only: a gRPC channel that has lost its server waits before it connects again.
+        It uses HTTP only: a gRPC channel that has lost its server waits before it connects again.
         """
         return replace(self, prefer_grpc="no", timeout=self.query_timeout, patience=_SEARCH_PATIENCE)
 

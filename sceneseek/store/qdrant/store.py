@@ -1,12 +1,12 @@
 """The generations on a Qdrant server; see `VectorStore`.
 
-A generation NAME is the collection `sceneseek-ALIAS-NAME`; what it records stands in the collection's
-metadata (see `record`). The alias is the server's own and is switched in one call.
+A generation NAME is the collection `sceneseek-ALIAS-NAME`; the metadata of the collection contains its record. The
+alias is an alias of the server and is moved in one call.
 
-One process writes at a time, the one that holds the lease (see `lease`). Its requests are tried again for as long as
-`QdrantSettings.patience` says, each is idempotent, and nothing is deleted because one of them failed: what was begun
-stays for `resume`. The generation that was live before always stays at `publish`, so that queries under way are
-answered while servers follow the alias; older ones go, whoever still searches them.
+One process writes at a time, the one that holds the lease (see `lease`). Its requests are idempotent and repeated for
+up to `QdrantSettings.patience`. Nothing is deleted because a request failed: an unfinished generation stays for
+`resume`. `publish` leaves the previous live generation in place, so that running queries are answered while servers
+follow the alias; older ones are removed, even if they are still searched.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ _FIELD_TYPES: dict[FieldType, models.PayloadSchemaType] = {
 
 
 class QdrantStore:
-    """The store of one server and alias. Asks nothing of the server until it must.
+    """The store of one server and alias. Connects at the first call.
 
     Args:
         url: ``http(s)://host:port``, without credentials.
         settings: see `QdrantSettings`.
-        cache_bytes: how much of a published generation's vectors is cached, see `vector_cache`.
+        cache_bytes: size of the cache of vectors, see `vector_cache`.
 
     Raises:
-        InvalidRequest: the settings name a file of certificates that holds none.
+        InvalidRequest: the file of certificates of the settings contains none.
     """
 
     def __init__(self, url: str, settings: QdrantSettings, cache_bytes: int = DEFAULT_MEGABYTES * 2**20) -> None:
@@ -90,7 +90,7 @@ class QdrantStore:
     @contextlib.contextmanager
     def writing(self, wait: bool = True) -> Iterator[None]:
         """See `VectorStore.writing`."""
-        assert not self._writing, "this store is being written already"  # noqa: S101 - a bug, and no user's
+        assert not self._writing, "this store is being written already"  # noqa: S101 - a bug, not a user's error
         self._writing = True
         try:
             self._check_alias_is_ours()
@@ -101,7 +101,7 @@ class QdrantStore:
             self._writing = False
 
     def create(self, info: CollectionInfo, base: str | None = None) -> QdrantCollection:
-        """See `VectorStore.create`; a copy of `base` goes by way of this process, batch by batch."""
+        """See `VectorStore.create`; a copy of `base` passes through this process, in batches."""
         self._sweep()
         record = GenerationRecord(self.settings.alias, "begun", self.live(), base, info)
         self._create_collection(record)
@@ -123,16 +123,16 @@ class QdrantStore:
         return self._opened(record.info, self._cache_bytes)
 
     def glance(self, name: str) -> QdrantCollection:
-        """See `VectorStore.glance`; a server answers any number of readers."""
+        """See `VectorStore.glance`; a server has any number of readers."""
         return self.open(name)
 
     def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
-        """See `VectorStore.publish`; older generations go, also those that somebody still searches."""
+        """See `VectorStore.publish`; older generations are removed even if they are still searched."""
         info, previous = collection.info.completed(skipped), self.live()
         self._point_alias(self._prefix + info.name, replacing=previous is not None)
         self._opened(info).mark(GenerationRecord(self.settings.alias, "published", previous, None, info))
         collection.close()
-        if previous == info.name:  # an earlier run has published it, and ended: what was before is not known
+        if previous == info.name:  # an earlier run published it and was killed: its predecessor is unknown
             return
         for other in self.generations():
             if other.name not in (info.name, previous):
@@ -156,7 +156,7 @@ class QdrantStore:
             collection.close()
 
     def report_directory(self) -> None:
-        """See `VectorStore.report_directory`: a server has none."""
+        """See `VectorStore.report_directory`."""
 
     def discard(self, collection: Collection) -> None:
         """See `VectorStore.discard`."""
@@ -173,8 +173,8 @@ class QdrantStore:
         return QdrantCollection(info, self._prefix + info.name, self._connection, lease, cache_bytes)
 
     def _write(self, request: Callable[[QdrantClient], object], confirm: bool = False) -> None:
-        """A request that changes something, made while the lease is ours: after a long wait it may not be."""
-        assert self._writing, "call it in a `writing` block"  # noqa: S101 - a bug, and no user's
+        """Send a write after checking the lease, again before each attempt: a long wait may have lost it."""
+        assert self._writing, "call it in a `writing` block"  # noqa: S101 - a bug, not a user's error
 
         def checked(client: QdrantClient) -> None:
             if confirm:
@@ -186,7 +186,7 @@ class QdrantStore:
         self._connection.call(checked)
 
     def _point_alias(self, collection_name: str, replacing: bool) -> None:
-        """In one request, so that nobody finds no collection or two; right after the server has confirmed the lease."""
+        """Move the alias in one request, right after the server has confirmed the lease."""
         alias = self.settings.alias
         new = models.CreateAliasOperation(
             create_alias=models.CreateAlias(collection_name=collection_name, alias_name=alias)
@@ -206,7 +206,7 @@ class QdrantStore:
         return [collection["name"] for collection in found["collections"]]
 
     def _record(self, name: str) -> GenerationRecord | None:
-        """What a collection records of itself; None if it is gone, or not a generation of this alias."""
+        """The record of a collection; None if it is missing or not a generation of this alias."""
         try:
             found = self._connection.ask("GET", f"/collections/{quote(name)}")
         except Refusal as error:
@@ -222,20 +222,20 @@ class QdrantStore:
         return [record for record in records if record is not None]
 
     def _note_published(self) -> None:
-        """Write what a run did not that ended between the switch of the alias and the record of it."""
+        """Mark the live generation as published if a run was killed after it moved the alias."""
         live = self._target()
         record = self._record(live) if live is not None else None
         if record is not None and record.state != "published":
             self._opened(record.info).mark(replace(record, state="published"))
 
     def _sweep(self, spare: str = "") -> None:
-        """Remove what runs left that were killed, or that an outage ended."""
+        """Remove what killed or failed runs left."""
         for record in self._records():
             if record.state != "published" and record.info.name != spare:
                 self._remove(record.info.name)
 
     def _check_alias_is_ours(self) -> None:
-        """Before hours of work: at its end the alias must be there for the taking."""
+        """Raise if something else has the name of the alias, before hours of work."""
         alias, target = self.settings.alias, self._target()
         foreign = target is not None and not target.startswith(self._prefix)
         if foreign or alias in self._names():
@@ -268,12 +268,12 @@ class QdrantStore:
                 )
             )
         except Refusal as error:
-            # The first try may have reached the server although its answer was lost.
+            # The first attempt may have succeeded although its answer was lost.
             if error.failure.kind != "exists" or self._record(name) != record:
                 raise
 
     def _begun(self, record: GenerationRecord, anew: bool = False) -> QdrantCollection:
-        """A generation to fill, once it has its payload indexes and all that its base holds."""
+        """Open a generation to fill, after creating its payload indexes and copying its base."""
         collection = self._opened(record.info)
         if record.state == "begun":
             for field, kind in record.info.indexed.items():
@@ -288,7 +288,7 @@ class QdrantStore:
 
     @staticmethod
     def _copy(source: QdrantCollection, target: QdrantCollection, anew: bool) -> None:
-        """Bring what is not there yet; a source does not change."""
+        """Copy the points that the target lacks; the source does not change."""
         records = source.scroll(_COPY_BATCH)
         while batch := {record.id: record.payload for record in itertools.islice(records, _COPY_BATCH)}:
             there = set() if anew else {record.id for record in target.retrieve(list(batch))}
