@@ -166,9 +166,7 @@ def waiting(*arguments: str) -> subprocess.Popen[str]:
     )
     assert process.stderr is not None
     line = process.stderr.readline()
-    assert re.search(
-        rf"being written by process {os.getpid()} on \S+ since .* UTC: waiting for that run to end", line
-    )
+    assert re.search(rf"being written by process {os.getpid()} on \S+ since .* UTC: waiting for that run to end", line)
     return process
 
 
