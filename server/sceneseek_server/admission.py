@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from sceneseek.errors import DeadlinePassed, Overloaded, TryAgain
 from sceneseek_server.responses import DEADLINE, PROBLEM_MEDIA_TYPE, SECURITY_HEADERS, encoded, problem_of
+from sceneseek_server.service import picture_slots
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -154,11 +155,6 @@ class Decoders:
             yield
         finally:
             self._free.release()
-
-
-def picture_slots(slots: int) -> int:
-    """How many requests with pictures are processed beside so many others."""
-    return max(1, slots // 4)
 
 
 def _decodes(environ: WSGIEnvironment) -> bool:

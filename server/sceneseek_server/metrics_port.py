@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Scrapers and health checks are few; each connection takes a thread and a file handle.
+_MAX_CONNECTIONS = 16
 # How often the thread checks whether to end, and how long a client may take to send its request: seconds.
 _POLL, _TIMEOUT = 0.1, 10
 _NOT_HERE = encoded(problem(404, "nothing is at this address", "this port serves /metrics, /healthz and /readyz alone"))
@@ -59,12 +61,26 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def __init__(self, listener: socket.socket, application: WSGIApplication) -> None:
         super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
+        self._places = threading.Semaphore(_MAX_CONNECTIONS)
         self.socket.close()
         self.socket = listener
         # `server_bind` would ask DNS for the name.
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
         self.set_app(_operator_paths_of(application))
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, or close the connection if there are too many."""
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class's signature
         log.debug("a request at the metrics port failed", exc_info=True)

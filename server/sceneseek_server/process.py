@@ -11,12 +11,14 @@ that cannot start sends its error to the master over a pipe, and the master ends
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import gc
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -31,7 +33,7 @@ from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
 from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError, StartError
-from sceneseek_server.service import ServiceSettings, open_feedback, open_search
+from sceneseek_server.service import Capacity, ServiceSettings, open_feedback, open_search
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -42,12 +44,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SPARE_THREADS = 16
 # Until a stop is passed on: gunicorn resets connections that its worker has not accepted yet, which it does meanwhile.
 _DRAIN_SECONDS = 0.5
 # How often the worker checks that its encoder can run, in seconds.
 _CHECK_INTERVAL = 1.0
 _PR_SET_PDEATHSIG = 1
+_MAX_HANDLES = 65_536
 
 
 def run(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
@@ -76,6 +78,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
     def __init__(self, settings: ServiceSettings, listener: socket.socket, announce: Callable[[str], None]) -> None:
         self.failure: SceneseekError | None = None
         self._stopping = False
+        self._capacity = Capacity.of(settings, _file_handles())
         self._settings = settings
         self._announce = announce
         self._url = _url_of(listener)
@@ -98,7 +101,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             "bind": f"fd://{self._listener}",
             "workers": 1,
             "worker_class": "gthread",
-            "threads": self._threads(),
+            "threads": self._capacity.threads,
+            "worker_connections": self._capacity.connections,
             "keepalive": 15,
             # Longer than the longest call that holds the interpreter lock: opening a large index.
             "timeout": 120,
@@ -117,16 +121,6 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         }
         for name, value in gunicorn_settings.items():
             self.cfg.set(name, value)
-
-    def _threads(self) -> int:
-        """How many threads the worker has.
-
-        A waiting request occupies a thread, see `Admission`; the spare ones reject requests and report health.
-        """
-        from sceneseek_server.admission import picture_slots  # noqa: PLC0415 - loads Flask, which the master need not
-
-        settings = self._settings
-        return settings.http_threads + picture_slots(settings.http_threads) + 2 * settings.queue + _SPARE_THREADS
 
     def load(self) -> WSGIApplication:
         """In the worker: open everything, report to the master, and return the application."""
@@ -160,7 +154,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             threading.Thread(target=self._announce_first, args=(self._search,), name="first-index", daemon=True).start()
         settings = self._settings
         return Admission(
-            application, settings.http_threads, settings.queue, settings.deadline, partial(count_rejected, metrics)
+            application,
+            settings.http_threads,
+            self._capacity.queue,
+            settings.deadline,
+            partial(count_rejected, metrics),
         )
 
     def _end_when_stuck(self, search: Search) -> None:
@@ -249,6 +247,17 @@ class _GunicornLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
     @property
     def access_log_enabled(self) -> bool:
         return False
+
+
+def _file_handles() -> int:
+    """How many files this process may open, once its limit is raised as far as it can be, or as is useful."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MAX_HANDLES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # where a system allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return _MAX_HANDLES if soft == resource.RLIM_INFINITY else soft
 
 
 def _listen(host: str, port: int, option: str = "--port") -> socket.socket:

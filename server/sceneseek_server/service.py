@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sceneseek.containers import MAX_PIXELS
-from sceneseek.errors import FeedbackUnavailable
+from sceneseek.errors import FeedbackUnavailable, StartError
 from sceneseek_server.feedback import FeedbackStore, feedback_path
 
 if TYPE_CHECKING:
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from sceneseek_server.metrics import Metrics
 
 log = logging.getLogger(__name__)
+
+_SPARE_THREADS = 16
+# More idle clients than this are a proxy's work.
+_MAX_CONNECTIONS = 4_096
+# Graphs, an index and its successor, ratings, the metrics port, and files of uploads.
+_OWN_HANDLES = 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,46 @@ class ServiceSettings:
     grace: int = 30
     feedback: Path | None = None
     access: AccessSettings = field(default_factory=AccessSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a worker can do with its file handles.
+
+    Attributes:
+        connections: how many may be open; further ones wait until the system has accepted them.
+        threads: enough for the requests that are processed or wait, and some that reject requests and report health.
+        queue: how many requests may wait; fewer than configured where the handles are few.
+    """
+
+    connections: int
+    threads: int
+    queue: int
+
+    @classmethod
+    def of(cls, settings: ServiceSettings, handles: int) -> Capacity:
+        """What so many handles suffice for: a connection takes one, a thread another for what it waits for or reads.
+
+        Raises:
+            StartError: they are too few for `http_threads`.
+        """
+        slots = settings.http_threads + picture_slots(settings.http_threads)
+        least, available = slots + _SPARE_THREADS, handles - _OWN_HANDLES
+        threads = min(least + 2 * settings.queue, available // 3)
+        if threads < least:
+            raise StartError(
+                f"the process may open {handles:,} files, too few for {settings.http_threads} HTTP threads",
+                f"allow {_OWN_HANDLES + 3 * least:,} (ulimit -n), or lower --http-threads",
+            )
+        queue = (threads - least) // 2
+        if queue < settings.queue:
+            log.warning("only %d requests may wait, since the process may open only %d files", queue, handles)
+        return cls(min(_MAX_CONNECTIONS, available - threads), threads, queue)
+
+
+def picture_slots(slots: int) -> int:
+    """How many requests with pictures are processed beside so many others, see `Admission`."""
+    return max(1, slots // 4)
 
 
 def open_search(settings: ServiceSettings, metrics: Metrics) -> Search:

@@ -191,6 +191,26 @@ def test_a_worker_that_dies_is_replaced_within_three_seconds(start: Start) -> No
     assert service.stopped()[0] == 0
 
 
+def test_more_connections_than_file_handles_do_not_end_the_worker(
+    bundle: Bundle, index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    few = tmp_path / "sceneseek"
+    few.write_text(f'#!/bin/sh\nulimit -n 512 && exec {SCENESEEK} "$@"\n')
+    few.chmod(0o755)
+    monkeypatch.setattr(f"{__name__}.SCENESEEK", few)
+    with _starting(bundle, index) as start_service, contextlib.ExitStack() as idle:
+        service = start_service()
+        worker = service.worker()
+        for _ in range(600):
+            idle.enter_context(service.connect())
+        _eventually(lambda: len(list(Path(f"/proc/{worker}/fd").iterdir())), lambda handles: handles > 200)
+        time.sleep(1)  # for as many more as it would take
+        idle.close()
+        assert service.client.get(QUERY).status_code == 200
+        assert service.worker() == worker
+        assert service.stopped()[0] == 0
+
+
 def test_extra_workers_and_second_services_are_not_started_by_signals(start: Start) -> None:
     service = start()
     worker = service.worker()
