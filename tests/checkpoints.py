@@ -168,6 +168,25 @@ def siglip(folder: Path, *, true_size: bool = False) -> Path:
     return folder
 
 
+def as_transformers_5_saves_it(folder: Path) -> Path:
+    """Rewrite a checkpoint of images and texts as version 5.24 was seen to: fewer files, and less in them."""
+    image = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    kind = str(image.pop("feature_extractor_type", image.pop("image_processor_type", ""))).removesuffix("Fast")
+    image["image_processor_type"] = kind.replace("FeatureExtractor", "ImageProcessor")
+    _write(folder / "processor_config.json", {"image_processor": image, "processor_class": "CLIPProcessor"})
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    kept = ("bos_token", "eos_token", "pad_token", "unk_token", "model_max_length", "padding_side")
+    config = {name: config[name] for name in kept if name in config} | {
+        "backend": "tokenizers",
+        "is_local": True,
+        "tokenizer_class": config["tokenizer_class"].removesuffix("Fast"),
+    }
+    _write(folder / "tokenizer_config.json", config)
+    for name in ("preprocessor_config.json", "special_tokens_map.json", "vocab.json", "merges.txt"):
+        (folder / name).unlink(missing_ok=True)
+    return folder
+
+
 def cached(root: Path, checkpoint: Path, name: str, revision: str) -> Path:
     """Copy a checkpoint to where the hub's client keeps a download of that name and revision.
 

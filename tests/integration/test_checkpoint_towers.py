@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tokenizers
 import torch
 import transformers as untyped_transformers
 
@@ -451,6 +452,85 @@ def test_pictures_of_another_size_than_the_model_knows_are_refused(drawn: dict[s
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "size": 96, "crop_size": 96}), encoding="utf-8")
     refused("sees pictures of 64 x 64, not 96 x 96", "clip-image", folder)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_a_checkpoint_saved_by_transformers_5_is_read_as_the_same_saved_by_4(
+    drawn: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    folder = checkpoints.as_transformers_5_saves_it(copied(drawn[kind], tmp_path))
+    assert image_tower(f"{kind}-image", folder).input == image_tower(f"{kind}-image", drawn[kind]).input
+    before, after = text_tower(f"{kind}-text", drawn[kind]), text_tower(f"{kind}-text", folder)
+    assert after.input == before.input
+    for text in ("a dog", "Ein Häuschen, zwei DOGS!", "", "long " * 100):
+        assert after.tokenize(text) == before.tokenize(text)
+        served = [tokenizers.Tokenizer.from_str(tower.tokenizer.decode()).encode(text).ids for tower in (before, after)]
+        assert served[0] == served[1]
+
+
+def test_a_processor_of_texts_alone_says_nothing_of_pictures(drawn: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(drawn["clip"], tmp_path)
+    (folder / "preprocessor_config.json").unlink()
+    refused("has no preprocessor_config.json or processor_config.json", "clip-image", folder)
+    (folder / "processor_config.json").write_text('{"processor_class": "CLIPProcessor"}', encoding="utf-8")
+    refused("says nothing of images", "clip-image", folder)
+
+
+def configured(folder: Path, *inside: str, **fields: object) -> Path:
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    part = config
+    for name in inside:
+        part = part[name]
+    part.update(fields)
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("inside", [(), ("text_config",), ("vision_config",)])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"attn_implementation": "kernels-community/flash-attn"},
+        {"_attn_implementation": "somebody/kernels@main:attention"},
+        {"_attn_implementation_internal": "somebody/kernels"},
+        {"attn_implementation": {"": "eager", "text_config": "somebody/kernels"}},
+        {"attn_implementation": "paged|somebody/kernels"},
+        {"use_kernels": True},
+    ],
+    ids=str,
+)
+def test_attention_code_from_elsewhere_is_refused(
+    drawn: dict[str, Path], tmp_path: Path, inside: tuple[str, ...], fields: dict[str, object]
+) -> None:
+    folder = configured(copied(drawn["clip"], tmp_path), *inside, **fields)
+    for architecture in ("clip-image", "clip-text"):
+        refused("takes its attention from elsewhere", architecture, folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [("bert", "bert"), ("clip", "clip-text"), ("clip", "clip-image"), ("siglip", "siglip-image")],
+)
+def test_towers_load_eagerly_whatever_their_configuration_says(
+    drawn: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, architecture: str
+) -> None:
+    folder = configured(copied(drawn[kind], tmp_path), attn_implementation="sdpa", use_kernels=False)
+    fused: list[str] = []
+    original = torch.nn.functional.scaled_dot_product_attention
+
+    def seen(*arguments: Any, **options: Any) -> torch.Tensor:
+        fused.append(architecture)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
+    if architecture.endswith("image"):
+        eye = image_tower(architecture, folder)
+        eye.reference(np.zeros((1, 3, eye.input.height, eye.input.width), np.float32))
+    else:
+        ids = np.ones((1, 8), np.int64)
+        text_tower(architecture, folder).reference(ids, ids)
+    assert not fused
 
 
 def test_a_model_too_large_for_one_onnx_file_is_refused(

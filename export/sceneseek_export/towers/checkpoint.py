@@ -19,7 +19,10 @@ from sceneseek_export.packs import FOLDER, HUB, ImageTowerSpec, TextTowerSpec
 # The hub's client reads this when it is first imported, which only this package does.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+CONFIG = "config.json"
+# In the order in which transformers looks for them; the second, which transformers 5 writes for a model of images and
+# texts, holds the image's part beside the text's.
+PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 # In the order in which transformers prefers them; each may be an index of shards.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER = (
@@ -135,7 +138,7 @@ def _cached(spec: Spec, name: str, revision: str) -> Path | None:
     if isinstance(spec, TextTowerSpec):
         complete = bool(there & _VOCABULARY)
     else:
-        complete = PREPROCESSOR in there or spec.input is not None
+        complete = bool(there & set(PREPROCESSORS)) or spec.input is not None
     return folder if complete and CONFIG in there else None
 
 
@@ -157,7 +160,7 @@ def _fetched(name: str, revision: str) -> Path:
 
 def _wanted(files: Collection[str]) -> list[str]:
     """Of a repository's files those to fetch: one copy of the weights, and nothing for other frameworks."""
-    wanted = [name for name in (CONFIG, PREPROCESSOR, *TOKENIZER) if name in files]
+    wanted = [name for name in (CONFIG, *PREPROCESSORS, *TOKENIZER) if name in files]
     for name in WEIGHTS:
         if name in files:
             return [*wanted, name]

@@ -15,7 +15,7 @@ from typing import Any
 from sceneseek.bundle import ImageInput
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import ImageTowerSpec
-from sceneseek_export.towers.checkpoint import PREPROCESSOR
+from sceneseek_export.towers.checkpoint import PREPROCESSORS
 from sceneseek_export.towers.pretrained import quiet
 
 # Pillow's numbers.
@@ -36,14 +36,16 @@ def image_input(spec: ImageTowerSpec, folder: Path) -> ImageInput:
     """
     if spec.input is not None:
         return spec.input
-    path = folder / PREPROCESSOR
-    if not path.is_file():
-        raise _unfit(spec, f"{folder} has no {PREPROCESSOR}")
+    path = next((folder / name for name in PREPROCESSORS if (folder / name).is_file()), None)
+    if path is None:
+        raise _unfit(spec, f"{folder} has no {' or '.join(PREPROCESSORS)}")
     import transformers  # noqa: PLC0415 - takes seconds
 
     auto: Any = transformers.AutoImageProcessor
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if path.name == PREPROCESSORS[1] and "image_processor" not in found:
+            raise ValueError("it says nothing of images")
         with quiet():
             processor = auto.from_pretrained(folder, local_files_only=True, use_fast=False, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:

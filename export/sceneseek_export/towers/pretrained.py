@@ -40,6 +40,11 @@ MODEL_TYPES = {
     "siglip-text": ("siglip", "siglip_text_model"),
 }
 
+# Attention that comes with transformers; any other name is that of a repository, whose code would be run. A tower loads
+# eager attention whatever its configuration says.
+_OWN_ATTENTION = (None, "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
+_KERNELS = ("use_kernels", "kernel_config", "kernels_config")
+
 # What loading raises on files that are cut off, of another kind, or not there.
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError)
 
@@ -95,10 +100,32 @@ def open_checkpoint(spec: Spec) -> Checkpoint:
         raise ExportError(
             f"tower {spec.name!r} is a {spec.architecture!r} but its checkpoint {folder} is a {found!r}", hint
         )
+    if foreign := next(_foreign_attention(config), None):
+        raise ExportError(
+            f"{path} of tower {spec.name!r} takes its attention from elsewhere ({foreign})",
+            "code is not loaded from a model: remove the field, or take another checkpoint",
+        )
     weights = weight_files(folder, spec)
     for file in weights:
         _check_whole(file)
     return Checkpoint(spec, folder, config, weights)
+
+
+def _foreign_attention(config: Any) -> Iterator[str]:
+    """What a configuration, or one inside it, names as attention that is none of transformers' own."""
+    if isinstance(config, list):
+        for part in config:
+            yield from _foreign_attention(part)
+    if not isinstance(config, dict):
+        return
+    for name, value in config.items():
+        if "attn_implementation" in name:
+            chosen = value.values() if isinstance(value, dict) else [value]
+            yield from (f"{name}: {each}"[:200] for each in chosen if each not in _OWN_ATTENTION)
+        elif name in _KERNELS and value:
+            yield name
+        else:
+            yield from _foreign_attention(value)
 
 
 def load_model(source: Checkpoint, kind: Any, **options: Any) -> Any:
@@ -201,14 +228,17 @@ def load_tokenizer(source: Checkpoint, spec: TextTowerSpec, max_tokens: int, pad
     Raises:
         ExportError: its files are missing or broken, there is only a slow one, or it cannot be written to one file.
     """
-    from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # noqa: PLC0415 - takes seconds
 
     needs = f"it takes tokenizer.json, or what makes it: {', '.join(TOKENIZER[4:8])}"
     if not any((source.folder / name).is_file() for name in TOKENIZER if name not in TOKENIZER[1:4]):
         raise ExportError(f"tower {spec.name!r} has no tokenizer in {source.folder}", needs)
+    # Transformers 5 writes all of a tokenizer into tokenizer.json. The classes of version 4 would add to it what they
+    # do not find in its configuration, such as another token at the start.
+    kind: Any = PreTrainedTokenizerFast if _is_of_transformers_5(source.folder) else AutoTokenizer
     try:
         with quiet():
-            reference: Any = AutoTokenizer.from_pretrained(  # type: ignore[no-untyped-call]
+            reference: Any = kind.from_pretrained(
                 source.folder, local_files_only=True, use_fast=True, trust_remote_code=False
             )
     except ImportError as error:  # a slow tokenizer's library; the message begins with the tokenizer's class
@@ -240,6 +270,14 @@ def load_tokenizer(source: Checkpoint, spec: TextTowerSpec, max_tokens: int, pad
         return [int(i) for i in ids]
 
     return LoadedTokenizer(tokenizer.to_str(pretty=True).encode(), reference, tokenize)
+
+
+def _is_of_transformers_5(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / TOKENIZER[1]).read_text(encoding="utf-8"))
+        return config.get("backend") == "tokenizers" and (folder / TOKENIZER[0]).is_file()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _slow(spec: TextTowerSpec, folder: Path, kind: str) -> ExportError:
