@@ -122,7 +122,7 @@ def dry_run_folders(
         written = [*plan.encode, *(reuse.file for reuse in plan.reused)]
         report.described = sum(image.outdated for image in plan.unchanged)
         report.described += sum(bool(metadata.metadata(file.relative)) for file in written)
-        report.undescribed = found.undescribed(metadata)
+        report.fields, report.undescribed = metadata.fields, found.undescribed(metadata)
     return report
 
 
@@ -267,6 +267,7 @@ class _Run:
         if plan.encode:
             self._encode_all(plan.encode, writing, report_file)
         if self._metadata is not None:
+            self._report.fields = self._metadata.fields
             self._report.undescribed = self._found.undescribed(self._metadata)
         if self._report.skipped and not self._report.usable:
             first = self._report.skipped[0]

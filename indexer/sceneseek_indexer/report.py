@@ -55,6 +55,7 @@ class IndexReport:
         excluded: files and folders that a pattern excludes.
         duplicates: images of the index that are near-duplicates of another one.
         described: images whose metadata is new or other than before.
+        fields: the metadata's, with their types.
         undescribed: paths in the metadata at which there is no image.
         seconds: by stage; ``load`` and ``encode`` are summed over their threads, ``total`` is by the clock.
         inspection: of a generation that was built anew: points looked at, recall of approximate against exact search.
@@ -77,6 +78,7 @@ class IndexReport:
     excluded: int = 0
     duplicates: int = 0
     described: int = 0
+    fields: Mapping[str, str] = field(default_factory=dict)
     undescribed: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     inspection: dict[str, Any] | None = None
@@ -156,6 +158,9 @@ class IndexReport:
             lines.append(f"  ... and {len(self.planned) - SHOWN:,} more; --json lists them all")
         if self.unsupported:
             lines.append(in_words(self.unsupported))
+        if self.fields:
+            fields = first_few([f"{one_line(name)} ({kind})" for name, kind in self.fields.items()], most=24)
+            lines.append(f"metadata fields: {fields}")
         if self.undescribed:
             paths = one_line(first_few(self.undescribed))
             lines.append(f"no image at {len(self.undescribed):,} paths of the metadata: {paths}")

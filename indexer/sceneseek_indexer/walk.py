@@ -18,11 +18,12 @@ from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore import GitIgnorePatternError
 
 from sceneseek.errors import InvalidRequest, SourceError
+from sceneseek.payload import composed
 from sceneseek.picture import UNSUPPORTED, extensions, lacking_plugins
 
 
 class Patterns:
-    """The `include` and `exclude` patterns of a run.
+    """The `include` and `exclude` patterns of a run, which compare names in Unicode's composed form.
 
     Raises:
         InvalidRequest: one of them is not a pattern.
@@ -34,13 +35,13 @@ class Patterns:
 
     def wants(self, relative: str) -> bool:
         """Whether the file at this path is to be indexed."""
-        if self._exclude is not None and self._exclude.match_file(relative):
+        if self._exclude is not None and self._exclude.match_file(composed(relative)):
             return False
-        return self._include is None or self._include.match_file(relative)
+        return self._include is None or self._include.match_file(composed(relative))
 
     def enters(self, relative: str) -> bool:
         """Whether the folder at this path may contain files to index."""
-        return self._exclude is None or not self._exclude.match_file(f"{relative}/")
+        return self._exclude is None or not self._exclude.match_file(composed(f"{relative}/"))
 
 
 def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
@@ -52,7 +53,7 @@ def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
         if not usable:
             hint = "write one as in a .gitignore, such as '*.png' or 'raw/'"
             raise InvalidRequest(f"{pattern!r} is no pattern", hint)
-    return GitIgnoreSpec.from_lines(patterns)
+    return GitIgnoreSpec.from_lines(map(composed, patterns))
 
 
 # The reason of what may exist but could not be read: its images stay in the index.

@@ -31,6 +31,7 @@ def test_metadata_and_copies_from_a_folder_to_an_answer(sceneseek: CommandLine, 
     assert indexed.returncode == 0, indexed.stderr
     assert indexed.stdout.startswith(
         "indexed 4, unchanged 0, skipped 0, near-duplicates 1, metadata written 2\n"
+        "metadata fields: year (integer)\n"
         "no image at 1 paths of the metadata: gone.png\n"
     )
     folded = sceneseek("search", "circles").stdout.splitlines()

@@ -23,6 +23,10 @@ from sceneseek_indexer.walk import Patterns, list_images
         (["*.jpg"], ["thumb*"], "thumb.jpg", False),
         ([], ["caf*"], "caf\udce9.jpg", False),
         ([], ["a?b.jpg"], "a\nb.jpg", False),
+        ([], ["Bücher/"], "Bu\u0308cher/b.jpg", False),
+        ([], ["Bu\u0308cher/"], "Bücher/b.jpg", False),
+        (["zürich*"], [], "zu\u0308rich.jpg", True),
+        ([], ["b?cher.jpg"], "bu\u0308cher.jpg", False),
     ],
 )
 def test_the_last_pattern_that_matches_decides(include: list[str], exclude: list[str], path: str, wanted: bool) -> None:
