@@ -226,6 +226,7 @@ class _Run:
             sources=self._found.sources.every,
             created=self._now.isoformat(timespec="microseconds"),
             indexed=self._fields(),
+            mounts=self._found.mounts(),
             bundle=str(self._bundle.path.resolve()),
         )
 

@@ -57,6 +57,12 @@ _BUILD_OPTIONS = [
     ),
     click.option("--prune", is_flag=True, help="Remove images whose files are deleted or excluded."),
     click.option(
+        "--yes",
+        "remove_any",
+        is_flag=True,
+        help="Let --prune remove any number of images, also those of folders that are empty or not mounted.",
+    ),
+    click.option(
         "--forget",
         multiple=True,
         type=click.Path(path_type=Path),
@@ -120,7 +126,8 @@ _BUILD_OPTIONS = [
         type=click.FloatRange(0, 1),
         default=0.25,
         show_default=True,
-        help="Fail if a larger share of the images that have metadata, and more than two, would lose it by --metadata.",
+        help="Fail if --prune would remove more than 20 images and a larger share of a folder, or if --metadata would "
+        "take the metadata of more than two images and of a larger share of those that have some.",
     ),
     json_option,
 ]

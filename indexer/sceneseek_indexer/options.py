@@ -27,7 +27,9 @@ class BuildOptions:
         report: a file for the outcome of each image; None is the store's default.
         metadata: of the images: a file, or ``sidecars`` (see `sidecar`); None leaves what the index knows as it is.
         exif: which fields to read from the pictures' EXIF blocks, see `photo_facts`.
-        max_removed: share of the images with metadata that `metadata` may leave without; two always may.
+        remove_any: remove any number of images, also those of folders that are empty or not mounted.
+        max_removed: largest share of a folder's images that `prune` may remove (20 always may be), and of the images
+            with metadata that `metadata` may leave without (two always may be).
         rebuild: encode every image again.
         captions: a file of captions, to compare the new generation with the live one before it is published.
         max_loss: how many points of recall@5 (times 100) it may lose.
@@ -45,6 +47,7 @@ class BuildOptions:
     report: Path | None = None
     metadata: str | None = None
     exif: frozenset[str] = frozenset(FIELDS)
+    remove_any: bool = False
     max_removed: float = 0.25
     rebuild: bool = False
     captions: Path | None = None

@@ -48,6 +48,7 @@ class IndexReport:
         copied: images whose content the index already had.
         removed: images that were removed from the index.
         gone: images that stay in the index although their files are deleted.
+        away: the folders of those of them that are empty or not mounted; they are never removed.
         resumed: how many of these the interrupted run had done.
         skipped: files that could not be used, each with its reason.
         ignored: files that are not images by their names.
@@ -71,6 +72,7 @@ class IndexReport:
     copied: int = 0
     removed: int = 0
     gone: int = 0
+    away: list[str] = field(default_factory=list)
     resumed: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     ignored: int = 0
@@ -108,6 +110,7 @@ class IndexReport:
         outcomes = Counter(reuse.outcome for reuse in plan.reused)
         self.touched, self.renamed, self.copied = outcomes["touched"], outcomes["renamed"], outcomes["copied"]
         self.removed, self.gone = len(plan.removed), len(plan.gone) - len(plan.removed)
+        self.count_away(plan)
         self.planned = [
             {"outcome": "indexed", "source": file.source, **path_fields(file.relative)} for file in plan.encode
         ]
@@ -118,6 +121,10 @@ class IndexReport:
         self.planned += [
             {"outcome": "removed", "source": image.source, **path_fields(image.relative)} for image in plan.removed
         ]
+
+    def count_away(self, plan: Plan) -> None:
+        """Note the folders of images that are away."""
+        self.away = sorted({image.relative.rpartition("/")[0] or "." for image in plan.away})
 
     def counts(self) -> dict[str, int]:
         """The number of images of each outcome."""
@@ -166,6 +173,11 @@ class IndexReport:
             lines.append(f"no image at {len(self.undescribed):,} paths of the metadata: {paths}")
         if self.gone:
             lines.append(f"gone {self.gone:,}: pass --prune to remove them from the index")
+        if self.away:
+            lines.append(
+                f"folders that are empty or not mounted, whose images stay: {one_line(first_few(self.away))}; "
+                "pass --prune --yes to remove them"
+            )
         if self.inspection:
             found = "checked {points:,} vectors; approximate search finds {recall:.1%} of what exact search finds"
             lines.append(found.format(**self.inspection))
@@ -337,6 +349,7 @@ def opening_lines(
     """
     passed = {(e.source, e.relative): e for listing in listings for e in (*listing.skipped, *listing.ignored)}
     left = {place(image) for image in plan.gone}
+    report.count_away(plan)
     leaving = {image.id for image in plan.removed}
     lines = [_present(image, earlier.get(image.id), report) for image in plan.unchanged]
     for image in plan.gone:

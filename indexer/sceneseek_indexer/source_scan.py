@@ -6,6 +6,7 @@ one is labelled by its name, or as LABEL=DIR says.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -20,6 +21,9 @@ from sceneseek_indexer.report import IndexReport
 from sceneseek_indexer.sidecar import Sidecar, read_metadata
 from sceneseek_indexer.sync_plan import Known, Place, Plan, files_to_hash, make_plan
 from sceneseek_indexer.walk import Listing, list_images
+
+# Fewer images than this are removed from a folder without a question.
+_ALWAYS_REMOVED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,30 @@ class SourceScan:
         every = {**self.listings, **{number: Listing() for number in self.sources.forgotten}}
         hashes = hash_contents(files_to_hash(self.listings.values(), known), options)
         pruned = [*self.sources.forgotten, *(self.listings if options.prune else ())]
-        return make_plan(every, known, hashes, pruned)
+        plan = make_plan(every, known, hashes, pruned)
+        if not options.remove_any:
+            self._check_removals(plan, known, options.max_removed)
+        return plan
+
+    def _check_removals(self, plan: Plan, known: Mapping[Place, Known], max_removed: float) -> None:
+        """Raise SourceError if too large a share of a folder's images would be pruned: it may not be mounted."""
+        removed = Counter(image.source for image in plan.removed if image.source in self.listings)
+        before = Counter(image.source for image in known.values())
+        for number, images in removed.items():
+            if images > max(_ALWAYS_REMOVED, max_removed * before[number]):
+                raise SourceError(
+                    f"--prune would remove {images:,} of the {before[number]:,} images of {self.sources.read[number]}",
+                    "check that everything in it is mounted; then pass --yes, or a larger share as --max-removed",
+                )
+
+    def mounts(self) -> dict[str, list[str]]:
+        """The mount points to record: those that were found, those that are away, those of folders not read."""
+        before = self.live.mounts if self.live is not None else {}
+        found = {
+            str(number): sorted(listing.mounts | listing.away.intersection(before.get(str(number), ())))
+            for number, listing in self.listings.items()
+        }
+        return {number: points for number, points in {**before, **found}.items() if points}
 
     def metadata(self, options: BuildOptions) -> Sidecar | None:
         """Read `options.metadata`, which describes one folder.
@@ -213,9 +240,11 @@ def scan_sources(
             f"a new generation begins empty, and the index also holds {', '.join(source.folder for source in left)}",
             "name all its folders, remove some with --forget, or choose another --index",
         )
-    if listing is not None:
-        return SourceScan(live, base, sources, dict.fromkeys(sources.read, listing))
-    return SourceScan(live, base, sources, _list(sources, options, withheld or {}))
+    listings = _list(sources, options, withheld or {}) if listing is None else dict.fromkeys(sources.read, listing)
+    if live is not None and not options.remove_any:
+        for number, found in listings.items():
+            found.away = found.empty | (set(live.mounts.get(str(number), ())) - found.mounts)
+    return SourceScan(live, base, sources, listings)
 
 
 def fits(info: CollectionInfo, bundle: Bundle) -> bool:

@@ -24,7 +24,7 @@ from sceneseek.errors import IndexUnavailable
 from sceneseek.payload import relative_path, user_metadata
 from sceneseek.store import Collection, VectorStore
 from sceneseek_indexer.sidecar import Sidecar
-from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing
+from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, above
 
 
 class Known(NamedTuple):
@@ -121,6 +121,7 @@ class Plan:
         reused: images whose content the index has.
         encode: images to decode and encode.
         gone: images of the index whose files are deleted.
+        away: those of them in folders that are empty or not mounted: they are never removed.
         removed: the `gone` images to remove from the index.
         overwritten: ids of images of the index that get other content.
         described: the present paths of images with metadata of the user's in the index.
@@ -130,6 +131,7 @@ class Plan:
     reused: list[Reuse] = field(default_factory=list)
     encode: list[ImageFile] = field(default_factory=list)
     gone: list[Known] = field(default_factory=list)
+    away: list[Known] = field(default_factory=list)
     removed: list[Known] = field(default_factory=list)
     overwritten: set[str] = field(default_factory=set)
     described: list[str] = field(default_factory=list)
@@ -174,11 +176,14 @@ def make_plan(
     files = [file for number in sorted(listings) for file in listings[number].files]
     listed = {place(file) for file in files}
     hidden = {number: _Hidden(listing) for number, listing in listings.items()}
-    gone = [
+    missing = [
         image
         for at, image in known.items()
         if image.source in listings and at not in listed and image.relative not in hidden[image.source]
     ]
+    plan.away = [image for image in missing if not listings[image.source].away.isdisjoint(above(image.relative))]
+    away = {image.id for image in plan.away}
+    gone = [image for image in missing if image.id not in away]
     holders = _Holders(known.values(), gone, set(hashes.values()))
     for file in files:
         own, sha256 = known.get(place(file)), hashes.get(place(file))
@@ -200,8 +205,8 @@ def make_plan(
         if described:
             plan.described.append(file.relative)
     moved = {reuse.origin.id for reuse in plan.reused if reuse.outcome == "renamed"}
-    plan.gone = [image for image in gone if image.id not in moved]
-    plan.removed = [image for image in plan.gone if image.source in pruned]
+    plan.gone = [image for image in missing if image.id not in moved]
+    plan.removed = [image for image in plan.gone if image.source in pruned and image.id not in away]
     return plan
 
 

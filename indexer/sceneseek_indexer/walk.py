@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -93,12 +93,18 @@ class Listing:
         skipped: files with the name of an image that cannot be used, and folders that cannot be read.
         ignored: files of other kinds or unsupported formats, and what is hidden or excluded.
         withheld: paths of images that are left to a later run.
+        empty: sub-folders without any file that is not hidden.
+        mounts: sub-folders on another device than the folder above them; an empty path is the folder itself.
+        away: folders whose images may exist although they are not listed; known after a comparison with the index.
     """
 
     files: list[ImageFile] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     ignored: list[Skipped] = field(default_factory=list)
     withheld: set[str] = field(default_factory=set)
+    empty: set[str] = field(default_factory=set)
+    mounts: set[str] = field(default_factory=set)
+    away: set[str] = field(default_factory=set)
 
 
 def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0) -> Listing:
@@ -146,6 +152,13 @@ def in_words(unsupported: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {ending}" for ending, count in unsupported.items()) + ": not supported"
 
 
+def above(relative: str) -> Iterator[str]:
+    """The folders above a path, from the nearest one; the last one is an empty path."""
+    while relative:
+        relative = relative.rpartition("/")[0]
+        yield relative
+
+
 class _Walk:
     """One walk through a folder."""
 
@@ -153,6 +166,9 @@ class _Walk:
         self._root, self._patterns, self._source = root, patterns, source
         self._known, self._lacking = extensions(), lacking_plugins()
         self._listing = Listing()
+        self._devices = {"": root.stat().st_dev}
+        if root.parent.stat().st_dev != self._devices[""]:
+            self._listing.mounts.add("")
 
     def over(self, entries: list[os.DirEntry[str]]) -> Listing:
         # An explicit stack: folders may be nested deeper than the limit of recursion.
@@ -165,6 +181,7 @@ class _Walk:
             elif entry.is_dir(follow_symlinks=False):
                 waiting += [(child, f"{relative}/") for child in reversed(self._children(entry, relative))]
             else:
+                self._listing.empty.difference_update(above(relative))
                 self._visit(entry, relative)
         return self._listing
 
@@ -176,13 +193,21 @@ class _Walk:
 
     def _children(self, entry: os.DirEntry[str], relative: str) -> list[os.DirEntry[str]]:
         if not self._patterns.enters(relative):
+            self._listing.empty.difference_update(above(relative))
             self._ignore(relative, "excluded", "excluded by a pattern")
             return []
         try:
-            return sorted(os.scandir(entry.path), key=lambda child: child.name)
+            device = entry.stat(follow_symlinks=False).st_dev
+            children = sorted(os.scandir(entry.path), key=lambda child: child.name)
         except OSError as error:
+            self._listing.empty.difference_update(above(relative))
             self._skip(relative, UNREADABLE, f"the folder cannot be read ({error.strerror})")
             return []
+        self._devices[relative] = device
+        if device != self._devices[relative.rpartition("/")[0]]:
+            self._listing.mounts.add(relative)
+        self._listing.empty.add(relative)
+        return children
 
     def _visit(self, entry: os.DirEntry[str], relative: str) -> None:
         extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - Path() of every file is slow

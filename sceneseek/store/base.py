@@ -46,6 +46,7 @@ class CollectionInfo:
         bundle: the directory of the bundle that filled it, absolute; empty if unknown.
         indexed: payload fields, named as in a filter, that have an index of this type. A condition on such a field
             finds values of its type only.
+        mounts: mount points at and below each source, by its number as text; an empty path is the source itself.
         skipped: the number of files that could not be used, by reason; known once it is published.
     """
 
@@ -57,6 +58,7 @@ class CollectionInfo:
     created: str
     bundle: str = ""
     indexed: dict[str, FieldType] = field(default_factory=dict)
+    mounts: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
 
     def completed(self, skipped: Mapping[str, int] | None) -> CollectionInfo:

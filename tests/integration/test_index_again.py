@@ -98,6 +98,64 @@ def test_renamed_touched_and_copied_images_keep_their_vectors_without_being_deco
     assert (again.unchanged, again.generation) == (len(NAMES) + 1, report.generation)
 
 
+@pytest.mark.parametrize("emptied", ["unmounted", "emptied", "without images"])
+def test_prune_keeps_the_images_of_a_folder_that_may_not_be_mounted(
+    bundle: Bundle, photos: Path, store: VectorStore, no_encoder: None, emptied: str
+) -> None:
+    folder, mounts = photos / "scenes", {}
+    if emptied == "unmounted":
+        (manifest,) = Path(f"{store.url.removeprefix('file:')}/generations").glob("*/generation.json")
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "mounts": (mounts := {"0": ["scenes"]})}))
+        shutil.rmtree(folder)
+    else:
+        for file in folder.rglob("*.*"):
+            file.unlink()
+        if emptied == "without images":
+            (folder / "notes.txt").write_text("a file of another kind")
+    lost = sum(name.startswith("scenes/") for name in NAMES)
+    report = index_folder(photos, bundle, store, BuildOptions(prune=True))
+    if emptied == "without images":
+        assert (report.removed, report.gone, report.away) == (lost, 0, [])
+        return
+    assert (report.removed, report.gone, len(contents(store))) == (0, lost, len(NAMES))
+    assert "folders that are empty or not mounted" in "\n".join(report.lines())
+    assert dry_run_folders([Folder(photos)], bundle, store, BuildOptions(prune=True)).away == report.away
+    (photos / "copy.png").write_bytes((photos / "shapes/red circle.png").read_bytes())
+    index_folder(photos, bundle, store, BuildOptions(prune=True))
+    assert store.generations()[-1].mounts == mounts
+    accepted = index_folder(photos, bundle, store, BuildOptions(prune=True, remove_any=True))
+    assert (accepted.removed, accepted.gone, store.generations()[-1].mounts) == (lost, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("deleted", "options", "removed"),
+    [
+        (20, BuildOptions(prune=True), 20),
+        (21, BuildOptions(prune=True), None),
+        (21, BuildOptions(prune=True, max_removed=0.9), 21),
+        (21, BuildOptions(prune=True, remove_any=True), 21),
+        (21, BuildOptions(), 0),
+    ],
+)
+def test_prune_removes_no_large_share_unasked(
+    bundle: Bundle, tmp_path: Path, noise: Noise, deleted: int, options: BuildOptions, removed: int | None
+) -> None:
+    photos, store = tmp_path / "many", open_store(f"file:{tmp_path}/small")
+    photos.mkdir()
+    for number in range(30):
+        noise(16 + number, 16).save(photos / f"{number}.png")
+    index_folder(photos, bundle, store)
+    for number in range(deleted):
+        (photos / f"{number}.png").unlink()
+    if removed is not None:
+        assert index_folder(photos, bundle, store, options).removed == removed
+        return
+    for run in (index_folders, dry_run_folders):
+        with pytest.raises(SourceError, match=rf"would remove {deleted} of the 30 images of .*--yes"):
+            run([Folder(photos)], bundle, store, options)
+    assert len(contents(store)) == 30
+
+
 def test_two_images_that_change_places_change_vectors(
     bundle: Bundle, photos: Path, store: VectorStore, no_encoder: None
 ) -> None:

@@ -213,6 +213,17 @@ def test_what_cannot_be_looked_at_is_not_gone(skipped: str) -> None:
     assert [image.relative for image in plan.removed] == ["dir/sub/x"]
 
 
+@pytest.mark.parametrize("away", ["", "nas", "nas/deep"])
+@pytest.mark.parametrize("pruned", [(), (0,)])
+def test_images_of_a_folder_that_is_away_are_gone_and_never_removed(away: str, pruned: tuple[int, ...]) -> None:
+    index = [known((0, "nas/deep/x"), 1), known((0, "y"), 2), known((1, "nas/deep/x"), 3)]
+    files = listing(("copy", 9), ("y", 0), away={away})
+    plan = planned({0: files}, index, {(0, "copy"): 1}, pruned=pruned)
+    assert [image.relative for image in plan.gone] == ["nas/deep/x"]
+    assert (plan.away, plan.removed) == (plan.gone, [])
+    assert [(reuse.file.relative, reuse.outcome) for reuse in plan.reused] == [("copy", "copied")]
+
+
 def test_what_is_withheld_is_neither_gone_nor_done() -> None:
     plan = planned({0: listing(("y", 0), withheld={"x"})}, [known((0, "x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
     assert plan.empty

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from sceneseek.errors import SourceError
 from sceneseek_indexer.load import content_hash, load
 from sceneseek_indexer.report import IndexReport
-from sceneseek_indexer.walk import Skipped, list_images
+from sceneseek_indexer.walk import Patterns, Skipped, list_images
 
 
 def touch(path: Path) -> None:
@@ -27,6 +28,36 @@ def test_files_are_listed_by_path_with_their_facts(tmp_path: Path) -> None:
     assert [file.relative for file in listing.files] == ["a.webp", "b/1.png", "b/2.jpg", "c/d/e.TIFF"]
     assert [(e.relative, e.reason) for e in listing.ignored] == [(".hidden", "hidden"), ("notes.txt", "other-kind")]
     assert listing.files[0].mtime_ns == (tmp_path / "a.webp").stat().st_mtime_ns
+
+
+@pytest.mark.parametrize(
+    ("names", "empty"),
+    [
+        (["a/"], {"a"}),
+        (["a/b/c/"], {"a", "a/b", "a/b/c"}),
+        (["a/.hidden", "a/.trash/x.jpg"], {"a"}),
+        (["a/b/", "a/notes.txt"], {"a/b"}),
+        (["a/b/excluded/x.jpg"], set()),
+        (["a/x.jpg"], set()),
+    ],
+)
+def test_folders_without_any_file_are_empty(tmp_path: Path, names: list[str], empty: set[str]) -> None:
+    touch(tmp_path / "x.jpg")
+    for name in names:
+        (tmp_path / name).mkdir(parents=True) if name.endswith("/") else touch(tmp_path / name)
+    assert list_images(tmp_path, Patterns(exclude=["excluded/"])).empty == empty
+
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a mount point that needs no privilege
+
+
+@pytest.mark.skipif(not SHARED_MEMORY.is_mount(), reason="there is no mount point to look at")
+def test_mount_points_are_found() -> None:
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as home:
+        touch(Path(home) / "x.jpg")
+        assert "shm" in list_images(Path("/dev"), Patterns(include=[f"{Path(home).name}/"])).mounts
+        assert list_images(Path(home)).mounts == set()
+        assert "" in list_images(SHARED_MEMORY, Patterns(include=[f"{Path(home).name}/"])).mounts
 
 
 def test_a_linked_folder_is_not_entered(tmp_path: Path) -> None:
