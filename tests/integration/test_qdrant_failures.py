@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,45 @@ def test_an_unknown_host_is_named() -> None:
     )
 
 
-def test_something_else_than_qdrant_is_recognised(played: PlayedQdrant) -> None:
-    played.fail_always(status(200, "hello"), at="GET /$")
-    assert "its answer is not that of a Qdrant server" in told(QdrantStore(played.url, QUICK))
+HTML = b"<!doctype html><title>Welcome to nginx!</title>"
+
+
+@pytest.mark.parametrize("searching", [True, False])
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        *((200, body) for body in (HTML, b"", b"[]", b"{}", b"null", b'"hello"', b"\xff\xfe", b"[" * 10_000)),
+        *((200, body) for body in (b'{"title": "other", "version": "hello"}', b'{"result": 1}', b'{"version": null}')),
+        *((404, body) for body in (HTML, b"", b"[]", b'{"detail": "Not Found"}', b'{"status": "not found"}', b"\xff")),
+        *((code, HTML) for code in (204, 301, 302, 308, 400, 405, 406, 409, 410, 411, 413, 415, 418, 421, 426)),
+    ],
+)
+def test_a_web_server_that_is_not_qdrant_is_recognised(code: int, body: bytes, searching: bool) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body) * (code != 204)))
+            self.end_headers()
+            if code != 204:
+                self.wfile.write(body)
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        store = QdrantStore(url, QUICK.for_searching() if searching else QUICK)
+        try:
+            with pytest.raises(IndexUnavailable) as refusal:
+                store.live() if searching else published(store, INFO, points(3))
+        finally:
+            server.shutdown()
+    assert str(refusal.value).startswith(f"what answers at {url} ")
+    assert str(refusal.value).endswith(": correct --index")
 
 
 def test_a_server_that_is_too_old_is_an_error_before_anything_is_written(played: PlayedQdrant) -> None:

@@ -199,7 +199,7 @@ class Connection:
         error = self._error(failure, seconds)
         if error.retry_after is not None:
             self.outage.refused(str(error))
-        else:
+        elif failure.kind != "foreign":
             self._answered()  # it refuses this request; it is there
         return Refusal(failure, error)
 

@@ -6,6 +6,7 @@ names that do not resolve, TLS, timeouts).
 
 from __future__ import annotations
 
+import json
 import ssl
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -32,6 +33,7 @@ Kind: TypeAlias = Literal[
     "exists",
     "refused",
     "broken",
+    "foreign",
 ]
 TRANSIENT: frozenset[Kind] = frozenset({"unreachable", "timeout", "overloaded", "broken"})
 # About the request or the collection, not about the server: another request may succeed.
@@ -39,7 +41,10 @@ _OF_ONE_REQUEST: frozenset[Kind] = frozenset({"missing", "exists", "refused"})
 # `retry_after` of a failure that a person must repair.
 _UNTIL_REPAIRED_SECONDS = 30.0
 # The exceptions of the client; any other is a bug.
-FAILURES = (ApiException, ResourceExhaustedResponse, grpc.RpcError, httpx.HTTPError)
+FAILURES = (
+    *(ApiException, ResourceExhaustedResponse, grpc.RpcError, httpx.HTTPError),
+    *(json.JSONDecodeError, UnicodeDecodeError),  # of the client too, where the answer is no JSON
+)
 
 _STATUSES: dict[int, Kind] = {
     401: "key",
@@ -93,8 +98,8 @@ class Failure:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which a client may ask again; None if the server itself works."""
-        if self.kind in _OF_ONE_REQUEST:
+        """Seconds after which a client may ask again; None if the server itself works, or is not Qdrant."""
+        if self.kind in _OF_ONE_REQUEST or self.kind == "foreign":
             return None
         return max(1.0, self.wait) if self.transient else _UNTIL_REPAIRED_SECONDS
 
@@ -141,6 +146,7 @@ class Failure:
             "missing": (f"the Qdrant server at {url} has lost a collection ({self.text})", "index the folder again"),
             "exists": (f"the Qdrant server at {url} has such a collection already ({self.text})", "try again"),
             "refused": (f"the Qdrant server at {url} refuses the request ({self.text})", "read its log"),
+            "foreign": (f"what answers at {url} is not a Qdrant server ({self.text})", "correct --index"),
             "broken": (f"the Qdrant server at {url} fails ({self.text})", f"read its log; {_AGAIN}"),
         }[self.kind]
         return IndexUnavailable(what, hint, self.retry_after)
@@ -152,6 +158,8 @@ def failure_of(error: Exception) -> Failure:
         text = _body(error)
         status = error.status_code or 0
         kind = _STATUSES.get(status) or ("broken" if status >= 500 else "refused")
+        if kind in ("missing", "exists", "refused") and not _is_qdrants(error):
+            return Failure("foreign", f"{status}: {text}")
         retry_after = error.headers.get("retry-after", "") if error.headers else ""
         return Failure(_by_text(kind, text), f"{status}: {text}", _seconds(retry_after))
     if isinstance(error, ResourceExhaustedResponse):
@@ -179,7 +187,7 @@ def _below(error: Exception) -> Failure:
         return Failure("unreachable" if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) else "tls", text)
     if isinstance(error, httpx.TransportError | urllib3.exceptions.HTTPError | HTTPException | OSError):
         return Failure("tls" if _about_tls(text) else "unreachable", text)
-    return Failure("refused", "its answer is not that of a Qdrant server")
+    return Failure("foreign", "its answer is another one")
 
 
 def _about_tls(text: str) -> bool:
@@ -215,6 +223,15 @@ def _body(error: UnexpectedResponse) -> str:
     except (ValueError, KeyError, TypeError):
         text = (error.content or b"").decode("utf-8", "replace") or error.reason_phrase or "no reason given"
     return _short(str(text))
+
+
+def _is_qdrants(error: UnexpectedResponse) -> bool:
+    """Whether an answer is Qdrant's: its errors are JSON objects with these members."""
+    try:
+        document: object = error.structured()
+    except (ValueError, TypeError):
+        return False
+    return isinstance(document, dict) and "status" in document and "time" in document
 
 
 def _short(text: str) -> str:

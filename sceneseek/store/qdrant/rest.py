@@ -74,8 +74,11 @@ class RestClient:
             if response.status != 200:
                 headers = httpx.Headers(list(response.headers.items()))
                 raise UnexpectedResponse(response.status, response.reason or "", content, headers)
-            return from_json(content)["result"]
-        except (HTTPError, HTTPException, OSError, ValueError, KeyError, TypeError) as error:
+            answer = from_json(content)
+            if not {"result", "status", "time"} <= answer.keys():
+                raise ValueError("the answer is not Qdrant's")
+            return answer["result"]
+        except (HTTPError, HTTPException, OSError, ValueError, AttributeError) as error:
             raise ResponseHandlingException(error) from error
 
     def forget(self) -> None:
