@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import posixpath
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -296,7 +297,7 @@ def within(path: FieldPath, value: Any, written: Any) -> Filter:
 
 def in_folder(value: Any, written: Any) -> InFolder:
     """The image lies in this folder."""
-    folder = value.strip("/") if isinstance(value, str) else ""
+    folder = posixpath.normpath(value).strip("/") if isinstance(value, str) and value else ""
     if not folder:
         raise invalid(written, "names no folder")
     return InFolder(composed(folder))

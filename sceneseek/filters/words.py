@@ -87,8 +87,8 @@ def _one_of(path: FieldPath, alternatives: Iterable[str], word: str) -> Filter:
     dates: list[Filter] = []
     for text in alternatives:
         values.append(_unquoted(text))
-        if text in ("true", "false"):
-            values.append(text == "true")
+        if text.lower() in ("true", "false"):
+            values.append(text.lower() == "true")
         elif (number := _number_in(text)) is not None:
             values.append(number)
         if span_of(text):
