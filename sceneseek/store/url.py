@@ -34,11 +34,19 @@ def open_store(url: str, searching: bool = False) -> VectorStore:
     except ValueError:
         raise InvalidRequest("the URL of the index cannot be parsed", _ADVICE) from None
     if parts.scheme == "file" and not parts.netloc and parts.path:
-        return EdgeStore(Path(unquote(parts.path)), cache_bytes())
+        return EdgeStore(_directory(unquote(parts.path)), cache_bytes())
     if parts.scheme in ("http", "https") and parts.hostname:
         return _server(parts, port, searching)
     shown = "the URL (not shown: it may contain a password)" if set(url) & set("@?#") else repr(url)
     raise InvalidRequest(f"{shown} names no index", _ADVICE)
+
+
+def _directory(path: str) -> Path:
+    """Shells leave a ~ behind ``file:`` as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InvalidRequest(f"the index {path!r} is nowhere ({error})", "write the directory without ~") from error
 
 
 def _server(parts: SplitResult, port: int | None, searching: bool) -> VectorStore:

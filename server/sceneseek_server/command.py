@@ -79,7 +79,8 @@ feedback_option = click.option(
     show_default=True,
     envvar="SCENESEEK_HOST",
     show_envvar=True,
-    help="The address to listen at; 0.0.0.0 is every address of this machine.",
+    help="The address to listen at: 0.0.0.0 is every IPv4 address of this machine, :: every address, and unix:PATH a "
+    "Unix socket.",
 )
 @click.option(
     "--port",

@@ -204,7 +204,9 @@ def feedback_path(setting: Path | None, index_url: str) -> Path | None:
     if setting is not None:
         return setting
     parts = urlsplit(index_url)
-    return Path(unquote(parts.path)) / FILE_NAME if parts.scheme == "file" and parts.path else None
+    if parts.scheme != "file" or not parts.path:
+        return None
+    return Path(os.path.expanduser(unquote(parts.path))) / FILE_NAME  # noqa: PTH111 - raises nothing, see `open_store`
 
 
 def _row(feedback: Feedback, at: str) -> tuple[Any, ...]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import gc
 import logging
 import multiprocessing
@@ -33,6 +32,7 @@ from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 
 from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError, StartError
+from sceneseek_server.listener import UNIX, listen, url_of
 from sceneseek_server.service import Capacity, ServiceSettings, open_feedback, open_search
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
         SceneseekError: the service could not start: its port, bundle, index or runtime.
         SystemExit: it has ended.
     """
-    application = _Application(settings, _listen(settings.host, settings.port), announce)
+    application = _Application(settings, listen(settings.host, settings.port), announce)
     try:
         application.run()
     except SystemExit:
@@ -81,11 +81,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._capacity = Capacity.of(settings, _file_handles())
         self._settings = settings
         self._announce = announce
-        self._url = _url_of(listener)
+        self._url = url_of(listener)
         self._listener = listener.detach()
         # Opened by the master, so that a taken port is found before anything slow begins, and it outlives a worker.
         self._metrics_listener = (
-            _listen(settings.host, settings.metrics_port, "--metrics-port")
+            listen(_metrics_host(settings.host), settings.metrics_port, "--metrics-port")
             if settings.metrics_port is not None
             else None
         )
@@ -260,33 +260,8 @@ def _file_handles() -> int:
     return _MAX_HANDLES if soft == resource.RLIM_INFINITY else soft
 
 
-def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
-    """A listening TCP socket; gunicorn would try five times in five seconds to open a port that is taken.
-
-    Raises:
-        StartError: the address is not this machine's, or the port is taken or reserved; the hint names the option.
-    """
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server((str(address[0]), port), family=family, backlog=1024)
-    except socket.gaierror as error:
-        raise StartError(f"the host {host!r} is unknown ({error.strerror})", "choose another --host") from error
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            what, hint = f"port {port} of {host} is taken", f"stop who has it, or choose another {option}"
-        elif error.errno == errno.EADDRNOTAVAIL:
-            what, hint = f"this machine has no address {host}", "choose another --host"
-        else:
-            what, hint = f"port {port} of {host} cannot be opened ({error.strerror})", f"choose another {option}"
-        raise StartError(what, hint) from error
-
-
-def _url_of(listener: socket.socket) -> str:
-    """The address to type into a browser on this machine."""
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
-        host = "localhost"
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+def _metrics_host(host: str) -> str:
+    return "localhost" if host.startswith(UNIX) else host
 
 
 def _as_ours(error: Exception) -> SceneseekError:

@@ -63,7 +63,7 @@ class ServiceSettings:
         index_url: where the generations are.
         device: where the graphs run.
         threads: threads within one run of a graph; 0 leaves it to the runtime.
-        host: the name or address to listen at.
+        host: the name or address to listen at, or ``unix:PATH``, see `sceneseek_server.listener`.
         port: 0 lets the system choose.
         metrics_port: where metrics and health are served without access control (see `sceneseek_server.metrics_port`);
             None serves them only at `port`.

@@ -41,7 +41,7 @@ class Service:
         self.announced = process.stdout.readline()
         assert self.announced, "it ended without a word"
         self.url = self.announced.split()[-1]
-        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.client = httpx.Client(base_url=self.url if self.url.startswith("http") else "", timeout=30)
 
     def worker(self) -> int:
         """The process that answers."""
@@ -318,3 +318,18 @@ def _eventually(look: Callable[[], Any], right: Callable[[Any], bool], within: f
         assert time.monotonic() < deadline, f"still {seen} after {within} s"
         time.sleep(0.05)
     return seen
+
+
+def test_a_unix_socket_is_answered_at_and_removed_at_the_end(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "sceneseek.sock"
+    service = start("--host", f"unix:{path}", "--trusted-proxies", "1", "--rate-limit", "1/hour")
+    assert service.announced == f"sceneseek searches {len(NAMES)} images at unix:{path}\n"
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://photos.example") as client:
+        statuses = [
+            client.get(QUERY, headers={"X-Forwarded-For": address}).status_code
+            for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1")
+        ]
+        assert statuses == [200, 200, 429]
+        assert client.get("/readyz").status_code == 200
+    assert service.stopped()[0] == 0
+    assert not path.exists()

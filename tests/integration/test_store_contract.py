@@ -592,3 +592,13 @@ def test_a_lease_acquired_after_waiting_on_an_empty_store_is_valid(tmp_path: Pat
     with pytest.raises(IndexUnavailable, match="is being written by"), third.writing(wait=False):
         pass
     lease.__exit__(None, None, None)
+
+
+def test_a_tilde_behind_file_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    with open_store("file:~/index").writing():
+        assert (tmp_path / "home" / "index").is_dir()
+    assert not (tmp_path / "~").exists()
+    with pytest.raises(InvalidRequest, match="write the directory without ~"):
+        open_store("file:~nobody-of-this-name/index")

@@ -292,6 +292,7 @@ def test_every_acknowledged_rating_survives_kill_9(tmp_path: Path) -> None:
     [
         (None, "file:index", Path("index/feedback.sqlite")),
         (None, "file:/a%20b/index", Path("/a b/index/feedback.sqlite")),
+        (None, "file:~/index", Path("~/index/feedback.sqlite").expanduser()),
         (None, "http://qdrant:6333", None),
         (Path("/ratings/f.sqlite"), "http://qdrant:6333", Path("/ratings/f.sqlite")),
         (Path("f.sqlite"), "file:index", Path("f.sqlite")),

@@ -86,7 +86,7 @@ class Hosts:
 
     def __init__(self, allowed: tuple[str, ...], bound_to: str) -> None:
         closed = bool(allowed) or _is_loopback(bound_to)
-        own = {name.lower() for name in allowed} | _LOOPBACK | {bound_to.lower()}
+        own = {_bare(name) for name in (*allowed, bound_to)} | _LOOPBACK
         self._names = own if closed and "*" not in allowed else None
 
     def check(self, environ: WSGIEnvironment) -> None:
@@ -173,9 +173,14 @@ def _host_name(host: str) -> str:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(_bare(host)).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _bare(host: str) -> str:
+    """A configured host as `_host_name` writes it."""
+    return host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
 
 
 def _is_unsafe_from_elsewhere(environ: WSGIEnvironment, origin: str | None) -> bool:

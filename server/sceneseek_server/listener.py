@@ -1,0 +1,88 @@
+"""Where the service listens: a TCP port, or a Unix socket.
+
+The master opens it itself, so that a taken port is one error at once; gunicorn would try five times in five seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import stat
+from pathlib import Path
+
+from sceneseek.errors import StartError
+
+UNIX = "unix:"
+
+_BACKLOG = 1_024
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+
+
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A listening socket.
+
+    Args:
+        host: a name or an address, IPv6 also in brackets; ``::`` is every address of this machine, IPv4 included; or
+            ``unix:PATH``, where the permissions of the directory decide who may connect.
+        port: 0 lets the system choose; of no use with ``unix:``.
+        option: names the port in hints.
+
+    Raises:
+        StartError: the address is not this machine's, or the port or the file is taken or cannot be opened.
+    """
+    if host.startswith(UNIX):
+        return _unix(Path(host.removeprefix(UNIX)).expanduser())
+    bare = host.removeprefix("[").removesuffix("]")
+    try:
+        family, *_, address = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)[0]
+        both = bare == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
+    except (socket.gaierror, UnicodeError) as error:
+        raise StartError(f"the host {host!r} is unknown ({error})", "choose another --host") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            what, hint = f"port {port} of {host} is taken", f"stop who has it, or choose another {option}"
+        elif error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            what, hint = f"this machine has no address {host}", "choose another --host"
+        else:
+            what, hint = f"port {port} of {host} cannot be opened ({error.strerror})", f"choose another {option}"
+        raise StartError(what, hint) from error
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address to type into a browser on this machine; of a Unix socket ``unix:PATH``."""
+    name = listener.getsockname()
+    if isinstance(name, str):
+        return UNIX + name
+    host, port = name[:2]
+    if host in _ANY:
+        host = "localhost"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def _unix(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if _is_left_over(path):
+            path.unlink()
+        listener.bind(str(path))
+        # As a TCP port of this machine: whoever may enter the directory may connect.
+        path.chmod(0o666)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = "taken" if error.errno == errno.EADDRINUSE else error.strerror or error
+        raise StartError(
+            f"the socket {path} cannot be opened ({reason})", f"choose another --host {UNIX}PATH"
+        ) from error
+    return listener
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether there is a socket at which nobody listens any more, as a killed service leaves it."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.stat().st_mode):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                return probe.connect_ex(str(path)) == errno.ECONNREFUSED
+    return False
