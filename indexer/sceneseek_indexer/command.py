@@ -15,7 +15,7 @@ import click
 
 from sceneseek.next_step import missing_index_hint
 from sceneseek.options import bundle_option, device_option, index_option, json_option, max_pixels_option
-from sceneseek_indexer.walk import Patterns
+from sceneseek_indexer.patterns import Patterns
 
 if TYPE_CHECKING:
     from sceneseek_indexer.move import MoveReport
@@ -54,6 +54,11 @@ _BUILD_OPTIONS = [
     ),
     click.option(
         "--exclude", multiple=True, metavar="PATTERN", help="No files and folders that match; `!PATTERN` excepts some."
+    ),
+    click.option(
+        "--no-default-excludes",
+        is_flag=True,
+        help="Also folders of thumbnails, deleted files and snapshots by their names, and folders with a `.nomedia`.",
     ),
     click.option("--prune", is_flag=True, help="Remove images whose files are deleted or excluded."),
     click.option(
@@ -279,13 +284,19 @@ def move(source: str, target: str, no_wait: bool, as_json: bool) -> None:
 
 
 def _options(
-    include: tuple[str, ...], exclude: tuple[str, ...], no_wait: bool, exif: str, **choices: Any
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    no_default_excludes: bool,
+    no_wait: bool,
+    exif: str,
+    **choices: Any,
 ) -> BuildOptions:
     from sceneseek_indexer.options import BuildOptions  # noqa: PLC0415 - as above
     from sceneseek_indexer.photo_facts import FIELDS  # noqa: PLC0415 - as above
 
     read = frozenset() if exif == "none" else frozenset(FIELDS) - ({"location"} if exif == "no-location" else set())
-    return BuildOptions(patterns=Patterns(include, exclude), wait=not no_wait, exif=read, **choices)
+    patterns = Patterns(include, exclude, not no_default_excludes)
+    return BuildOptions(patterns=patterns, wait=not no_wait, exif=read, **choices)
 
 
 def _list_generations(index_url: str, as_json: bool) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sceneseek.containers import MAX_PIXELS
 from sceneseek.runtime import Device
+from sceneseek_indexer.patterns import Patterns
 from sceneseek_indexer.photo_facts import FIELDS
-from sceneseek_indexer.walk import Patterns
 
 
 @dataclass(frozen=True, slots=True)

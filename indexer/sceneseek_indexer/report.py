@@ -29,8 +29,17 @@ from sceneseek.payload import path_fields
 from sceneseek.progress import duration
 from sceneseek.store import VectorStore
 from sceneseek.tables import first_few
+from sceneseek_indexer.patterns import EXCLUDED, NO_DEFAULTS
 from sceneseek_indexer.sync_plan import Known, Place, Plan, place
-from sceneseek_indexer.walk import ImageFile, Listing, Skipped, count_unsupported, in_words
+from sceneseek_indexer.walk import (
+    LINKED_FOLDER,
+    ImageFile,
+    Listing,
+    Skipped,
+    count_default_exclusions,
+    count_unsupported,
+    in_words,
+)
 
 SHOWN = 50
 
@@ -53,7 +62,9 @@ class IndexReport:
         skipped: files that could not be used, each with its reason.
         ignored: files that are not images by their names.
         unsupported: of these, pictures of formats that are not supported, by the ends of their names.
-        excluded: files and folders that a pattern excludes.
+        excluded: files and folders that a pattern excludes, by default or not.
+        excluded_by_default: of these, the folders that are excluded by default, by their names or `.nomedia`.
+        linked_folders: paths of links to folders, which are not followed.
         duplicates: images of the index that are near-duplicates of another one.
         described: images whose metadata is new or other than before.
         fields: the metadata's, with their types.
@@ -78,6 +89,8 @@ class IndexReport:
     ignored: int = 0
     unsupported: dict[str, int] = field(default_factory=dict)
     excluded: int = 0
+    excluded_by_default: dict[str, int] = field(default_factory=dict)
+    linked_folders: list[str] = field(default_factory=list)
     duplicates: int = 0
     described: int = 0
     fields: Mapping[str, str] = field(default_factory=dict)
@@ -98,11 +111,17 @@ class IndexReport:
 
     def ignore(self, entries: list[Skipped]) -> None:
         """Count the ignored entries of a listing."""
-        excluded = sum(1 for entry in entries if entry.reason == "excluded")
+        linked = [path_fields(entry.relative)["path"] for entry in entries if entry.reason == LINKED_FOLDER]
+        excluded = sum(1 for entry in entries if entry.reason in EXCLUDED)
+        self.linked_folders += linked
         self.excluded += excluded
-        self.ignored += len(entries) - excluded
-        for ending, count in count_unsupported(entries).items():
-            self.unsupported[ending] = self.unsupported.get(ending, 0) + count
+        self.ignored += len(entries) - excluded - len(linked)
+        for counts, more in (
+            (self.unsupported, count_unsupported(entries)),
+            (self.excluded_by_default, count_default_exclusions(entries)),
+        ):
+            for name, count in more.items():
+                counts[name] = counts.get(name, 0) + count
 
     def count_plan(self, plan: Plan) -> None:
         """Count the outcomes of a plan, as far as they are known without decoding."""
@@ -163,8 +182,7 @@ class IndexReport:
         lines += [_planned(entry) for entry in (self.planned or [])[:SHOWN]]
         if self.planned and len(self.planned) > SHOWN:
             lines.append(f"  ... and {len(self.planned) - SHOWN:,} more; --json lists them all")
-        if self.unsupported:
-            lines.append(in_words(self.unsupported))
+        lines += self._ignored_lines()
         if self.fields:
             fields = first_few([f"{one_line(name)} ({kind})" for name, kind in self.fields.items()], most=24)
             lines.append(f"metadata fields: {fields}")
@@ -172,7 +190,7 @@ class IndexReport:
             paths = one_line(first_few(self.undescribed))
             lines.append(f"no image at {len(self.undescribed):,} paths of the metadata: {paths}")
         if self.gone:
-            lines.append(f"gone {self.gone:,}: pass --prune to remove them from the index")
+            lines.append(f"gone {self.gone:,}, deleted or excluded: pass --prune to remove them from the index")
         if self.away:
             lines.append(
                 f"folders that are empty or not mounted, whose images stay: {one_line(first_few(self.away))}; "
@@ -187,6 +205,17 @@ class IndexReport:
         if self.resumed:
             lines.append(f"resumed an interrupted run, which had done {self.resumed:,} of them")
         return [*lines, *self._skipped_lines(), *self._last_lines()]
+
+    def _ignored_lines(self) -> list[str]:
+        lines = []
+        if self.unsupported:
+            lines.append(f"{in_words(self.unsupported)}: not supported")
+        if self.excluded_by_default:
+            lines.append(f"excluded by default: {one_line(in_words(self.excluded_by_default))} (see {NO_DEFAULTS})")
+        if self.linked_folders:
+            paths = one_line(first_few(self.linked_folders))
+            lines.append(f"links to folders, not followed: {paths}; index such a folder by its own path")
+        return lines
 
     def _skipped_lines(self) -> list[str]:
         lines = []
@@ -385,5 +414,7 @@ def _place(entry: Skipped) -> Place:
 
 
 def _why(passed: Mapping[Place, Skipped], at: Place) -> Line:
-    entry = passed.get(at)
+    source, relative = at
+    while (entry := passed.get((source, relative))) is None and "/" in relative:
+        relative = relative.rpartition("/")[0]
     return {"reason": entry.reason, "what": entry.what} if entry is not None else {}

@@ -1,8 +1,8 @@
 """The image files of a folder in a fixed order, and the files that are skipped or ignored, with the reason.
 
-A file is listed as an image if its name has an extension of one; its content is read later. Patterns choose among the
-names. Hidden files and folders are ignored (thumbnail caches, AppleDouble forks). Links are followed to files inside
-the folder only, so the index never contains files from elsewhere.
+A file is listed as an image if its name has an extension of one; its content is read later. Hidden files and folders
+are ignored (thumbnail caches, AppleDouble forks). Links are followed to files inside the folder only, so the index
+never contains files from elsewhere. `patterns` chooses among the names.
 """
 
 from __future__ import annotations
@@ -10,54 +10,27 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pathspec import GitIgnoreSpec
-from pathspec.patterns.gitignore import GitIgnorePatternError
-
-from sceneseek.errors import InvalidRequest, SourceError
-from sceneseek.payload import composed
+from sceneseek.errors import SourceError
 from sceneseek.picture import UNSUPPORTED, extensions, lacking_plugins
-
-
-class Patterns:
-    """The `include` and `exclude` patterns of a run, which compare names in Unicode's composed form.
-
-    Raises:
-        InvalidRequest: one of them is not a pattern.
-    """
-
-    def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
-        self._include = _spec(include) if include else None
-        self._exclude = _spec(exclude) if exclude else None
-
-    def wants(self, relative: str) -> bool:
-        """Whether the file at this path is to be indexed."""
-        if self._exclude is not None and self._exclude.match_file(composed(relative)):
-            return False
-        return self._include is None or self._include.match_file(composed(relative))
-
-    def enters(self, relative: str) -> bool:
-        """Whether the folder at this path may contain files to index."""
-        return self._exclude is None or not self._exclude.match_file(composed(f"{relative}/"))
-
-
-def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
-    for pattern in patterns:
-        try:
-            usable = any(part.include is not None for part in GitIgnoreSpec.from_lines([pattern]).patterns)
-        except GitIgnorePatternError:
-            usable = False
-        if not usable:
-            hint = "write one as in a .gitignore, such as '*.png' or 'raw/'"
-            raise InvalidRequest(f"{pattern!r} is no pattern", hint)
-    return GitIgnoreSpec.from_lines(map(composed, patterns))
-
+from sceneseek_indexer.patterns import (
+    BY_DEFAULT,
+    BY_NO_MEDIA,
+    EXCLUDED,
+    IGNORE_FILE,
+    NO_DEFAULTS,
+    NO_MEDIA,
+    Exclusion,
+    IgnoreFile,
+    Patterns,
+)
 
 # The reason of what may exist but could not be read: its images stay in the index.
 UNREADABLE = "unreadable"
+LINKED_FOLDER = "linked-folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +64,7 @@ class Listing:
     Attributes:
         files: files with the name of an image.
         skipped: files with the name of an image that cannot be used, and folders that cannot be read.
-        ignored: files of other kinds or unsupported formats, and what is hidden or excluded.
+        ignored: files of other kinds or unsupported formats, links to folders, and what is hidden or excluded.
         withheld: paths of images that are left to a later run.
         empty: sub-folders without any file that is not hidden.
         mounts: sub-folders on another device than the folder above them; an empty path is the folder itself.
@@ -116,27 +89,33 @@ def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0)
         source: the folder's number in the generation.
 
     Raises:
-        SourceError: it does not exist, is not a folder, cannot be read, or contains no image file.
+        SourceError: it does not exist, is not a folder, cannot be read, is excluded by its `.nomedia`, or contains no
+            image file; or a `.sceneseekignore` cannot be used.
     """
+    patterns = patterns or Patterns()
     try:
         root = folder.resolve(strict=True)
-        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+        entries = _entries(root)
     except FileNotFoundError:
         raise SourceError(f"there is no folder {folder}", "check the path") from None
     except NotADirectoryError:
         raise SourceError(f"{folder} is not a folder", "name the folder that contains the images") from None
     except OSError as error:
         raise SourceError(f"the folder {folder} cannot be read ({error.strerror})", "check its permissions") from error
-    listing = _Walk(root, patterns or Patterns(), source).over(entries)
+    if patterns.excludes_content(entries):
+        hint = f"delete that file, or pass {NO_DEFAULTS}"
+        raise SourceError(f"the folder {folder} is excluded: it contains {NO_MEDIA}", hint)
+    listing = _Walk(root, patterns, source).over(entries)
     if not listing.files and not listing.skipped:
         if not listing.ignored:
             raise SourceError(f"the folder {folder} is empty", "name a folder that contains images")
-        if any(entry.reason == "excluded" for entry in listing.ignored):
-            raise SourceError(f"the patterns leave no image of the folder {folder}", "check --include and --exclude")
+        if any(entry.reason in EXCLUDED for entry in listing.ignored):
+            hint = f"check --include, --exclude and {IGNORE_FILE}, or pass {NO_DEFAULTS}"
+            raise SourceError(f"the patterns leave no image of the folder {folder}", hint)
         kinds = ", ".join(sorted(extension[1:] for extension in extensions()))
         others = f"{len(listing.ignored):,} other files"
         if unsupported := count_unsupported(listing.ignored):
-            others += f", {in_words(unsupported)}"
+            others += f", {in_words(unsupported)}: not supported"
         raise SourceError(f"the folder {folder} contains no images ({others})", f"images end in {kinds}")
     return listing
 
@@ -147,9 +126,16 @@ def count_unsupported(ignored: Iterable[Skipped]) -> dict[str, int]:
     return dict(Counter(endings).most_common())
 
 
-def in_words(unsupported: dict[str, int]) -> str:
-    """Such as ``12 .cr3, 3 .jxl: not supported``."""
-    return ", ".join(f"{count:,} {ending}" for ending, count in unsupported.items()) + ": not supported"
+def count_default_exclusions(ignored: Iterable[Skipped]) -> dict[str, int]:
+    """How many folders are excluded by default, by their names or `.nomedia`, most first."""
+    found = [PurePosixPath(entry.relative).name for entry in ignored if entry.reason == BY_DEFAULT.reason]
+    found += [NO_MEDIA for entry in ignored if entry.reason == BY_NO_MEDIA.reason]
+    return dict(Counter(found).most_common())
+
+
+def in_words(counts: dict[str, int]) -> str:
+    """Such as ``12 .cr3, 3 .jxl``."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def above(relative: str) -> Iterator[str]:
@@ -157,6 +143,13 @@ def above(relative: str) -> Iterator[str]:
     while relative:
         relative = relative.rpartition("/")[0]
         yield relative
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    return sorted(os.scandir(folder), key=lambda entry: entry.name)
+
+
+_Waiting = list[tuple[os.DirEntry[str], str, tuple[IgnoreFile, ...]]]
 
 
 class _Walk:
@@ -172,36 +165,50 @@ class _Walk:
 
     def over(self, entries: list[os.DirEntry[str]]) -> Listing:
         # An explicit stack: folders may be nested deeper than the limit of recursion.
-        waiting = [(entry, "") for entry in reversed(entries)]
+        waiting = self._below("", entries, ())
         while waiting:
-            entry, parent = waiting.pop()
+            entry, parent, ignore_files = waiting.pop()
             relative = f"{parent}{entry.name}"
             if entry.name.startswith("."):
-                self._ignore(relative, "hidden", "hidden")
-            elif entry.is_dir(follow_symlinks=False):
-                waiting += [(child, f"{relative}/") for child in reversed(self._children(entry, relative))]
+                self._ignore(relative, Exclusion("hidden", "hidden"))
+                continue
+            folder = _is_folder(entry)
+            excluded = self._patterns.exclusion(f"{relative}/", ignore_files) if folder else None
+            if folder and not excluded and not entry.is_symlink():
+                waiting += self._below(f"{relative}/", self._children(entry, relative), ignore_files)
+                continue
+            self._listing.empty.difference_update(above(relative))
+            if not folder:
+                self._visit(entry, relative, ignore_files)
             else:
-                self._listing.empty.difference_update(above(relative))
-                self._visit(entry, relative)
+                self._ignore(
+                    relative, excluded or Exclusion(LINKED_FOLDER, "a link to a folder, which is not followed")
+                )
         return self._listing
 
-    def _ignore(self, relative: str, reason: str, what: str) -> None:
-        self._listing.ignored.append(Skipped(relative, reason, what, self._source))
+    def _below(self, folder: str, entries: list[os.DirEntry[str]], ignore_files: tuple[IgnoreFile, ...]) -> _Waiting:
+        """The entries of a folder, last first, with the ignore files that apply to them."""
+        if any(entry.name == IGNORE_FILE for entry in entries):
+            ignore_files = (*ignore_files, IgnoreFile(self._root, folder))
+        return [(entry, folder, ignore_files) for entry in reversed(entries)]
+
+    def _ignore(self, relative: str, why: Exclusion) -> None:
+        self._listing.ignored.append(Skipped(relative, why.reason, why.what, self._source))
 
     def _skip(self, relative: str, reason: str, what: str) -> None:
         self._listing.skipped.append(Skipped(relative, reason, what, self._source))
 
     def _children(self, entry: os.DirEntry[str], relative: str) -> list[os.DirEntry[str]]:
-        if not self._patterns.enters(relative):
-            self._listing.empty.difference_update(above(relative))
-            self._ignore(relative, "excluded", "excluded by a pattern")
-            return []
         try:
             device = entry.stat(follow_symlinks=False).st_dev
-            children = sorted(os.scandir(entry.path), key=lambda child: child.name)
+            children = _entries(entry.path)
         except OSError as error:
             self._listing.empty.difference_update(above(relative))
             self._skip(relative, UNREADABLE, f"the folder cannot be read ({error.strerror})")
+            return []
+        if self._patterns.excludes_content(children):
+            self._listing.empty.difference_update(above(relative))
+            self._ignore(relative, BY_NO_MEDIA)
             return []
         self._devices[relative] = device
         if device != self._devices[relative.rpartition("/")[0]]:
@@ -209,14 +216,14 @@ class _Walk:
         self._listing.empty.add(relative)
         return children
 
-    def _visit(self, entry: os.DirEntry[str], relative: str) -> None:
+    def _visit(self, entry: os.DirEntry[str], relative: str, ignore_files: tuple[IgnoreFile, ...]) -> None:
         extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - Path() of every file is slow
         if extension in UNSUPPORTED:
-            self._ignore(relative, "unsupported", f"{extension} is not supported")
+            self._ignore(relative, Exclusion("unsupported", f"{extension} is not supported"))
         elif extension not in self._known and extension not in self._lacking:
-            self._ignore(relative, "other-kind", "not an image by its name")
-        elif not self._patterns.wants(relative):
-            self._ignore(relative, "excluded", "excluded by a pattern")
+            self._ignore(relative, Exclusion("other-kind", "not an image by its name"))
+        elif excluded := self._patterns.exclusion(relative, ignore_files):
+            self._ignore(relative, excluded)
         elif extension in self._lacking:
             self._skip(relative, "no-plugin", self._lacking[extension])
         else:
@@ -241,3 +248,11 @@ class _Walk:
             )
         else:
             self._skip(relative, "not-a-file", "neither a file nor a folder")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself
+        return False

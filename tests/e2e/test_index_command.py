@@ -38,7 +38,7 @@ def test_a_dry_run_then_a_run_that_prunes(sceneseek: CommandLine, tmp_path: Path
     assert foreseen.stdout.splitlines() == [
         "a run would have: indexed 0, unchanged 10, skipped 0, renamed 1",
         "  renamed circle.png (from shapes/red circle.png)",
-        "gone 1: pass --prune to remove them from the index",
+        "gone 1, deleted or excluded: pass --prune to remove them from the index",
         "nothing was written",
     ]
     assert sceneseek("index", "photos", "--report", "report.jsonl").returncode == 0

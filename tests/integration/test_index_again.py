@@ -19,8 +19,8 @@ from sceneseek.errors import InvalidRequest, SourceError
 from sceneseek.payload import open_source_file, point_id, relative_path
 from sceneseek.store import Source, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, dry_run_folders, index_folder, index_folders
+from sceneseek_indexer.patterns import Patterns
 from sceneseek_indexer.source_scan import Folder
-from sceneseek_indexer.walk import Patterns
 from tests.drawing import NAMES
 
 Noise = Callable[[int, int], Image.Image]
@@ -186,7 +186,7 @@ def test_what_is_gone_stays_until_pruned(bundle: Bundle, photos: Path, store: Ve
     (photos / "scenes/sea.jpg").unlink()
     kept = index_folder(photos, bundle, store)
     assert (kept.gone, kept.removed, len(contents(store))) == (1, 0, len(NAMES))
-    assert "gone 1: pass --prune to remove them from the index" in kept.lines()
+    assert "gone 1, deleted or excluded: pass --prune to remove them from the index" in kept.lines()
     pruned = index_folder(photos, bundle, store, BuildOptions(prune=True))
     assert (pruned.gone, pruned.removed, len(contents(store))) == (0, 1, len(NAMES) - 1)
     assert [line["path"] for line in report_lines(store) if line.get("outcome") == "removed"] == ["scenes/sea.jpg"]
@@ -218,6 +218,24 @@ def test_patterns_select_and_excluded_files_are_counted(bundle: Bundle, photos: 
     assert {path for _, path in contents(store)} == {*(n for n in NAMES if n.endswith("png")), "scenes/sea.jpg"}
     assert (report.removed, report.excluded) == (6, 6)
     assert {line.get("outcome") for line in report_lines(store)} == {None, "removed", "unchanged"}
+
+
+@pytest.mark.parametrize("marked", ["shapes/.nomedia", ".sceneseekignore", "shapes -> #recycle"])
+def test_what_becomes_excluded_stays_until_pruned_as_what_is_deleted(
+    bundle: Bundle, photos: Path, store: VectorStore, marked: str
+) -> None:
+    name, arrow, excluded = marked.partition(" -> ")
+    if arrow:
+        (photos / name).rename(photos / excluded)
+    else:
+        (photos / name).write_text("" if "/" in name else "shapes/\n")
+    kept = index_folder(photos, bundle, store, BuildOptions(report=photos.parent / "report"))
+    assert (kept.gone, kept.excluded, len(contents(store))) == (5, 1, len(NAMES))
+    lines = [json.loads(line) for line in (photos.parent / "report").read_text().splitlines()]
+    reasons = {line.get("reason") for line in lines if line.get("outcome") == "gone"}
+    assert reasons == ({None} if arrow else {"no-media"} if "/" in name else {"excluded"})
+    pruned = index_folder(photos, bundle, store, BuildOptions(prune=True))
+    assert (pruned.gone, pruned.removed, len(contents(store))) == (0, 5, len(NAMES) - 5)
 
 
 def test_a_dry_run_reports_what_a_run_then_does_and_writes_nothing(

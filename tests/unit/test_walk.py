@@ -12,8 +12,9 @@ from PIL import Image
 
 from sceneseek.errors import SourceError
 from sceneseek_indexer.load import content_hash, load
+from sceneseek_indexer.patterns import Patterns
 from sceneseek_indexer.report import IndexReport
-from sceneseek_indexer.walk import Patterns, Skipped, list_images
+from sceneseek_indexer.walk import Skipped, list_images
 
 
 def touch(path: Path) -> None:
