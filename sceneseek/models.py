@@ -116,7 +116,11 @@ class ModelRegistry:
         if bundle is None:
             raise filled_by_another(info, store_url, _image_fingerprint(self._path) or "unreadable")
         if bundle.path != self._path:
-            log.info("generation %s was filled by the bundle %s, which answers for it", info.name, bundle.path)
+            # A warning, for the bundle that was given is not used.
+            log.warning(
+                "the bundle %s is not used: generation %s was filled by %s, which answers for it",
+                *(self._path, info.name, bundle.path),
+            )
         return Models.load(bundle, self._device, self._threads)
 
     def newer(self, info: CollectionInfo, present: Models) -> Models | None:

@@ -68,8 +68,8 @@ def test_a_generation_that_another_bundle_filled_is_answered_by_that_bundle(
     assert search.bundle.path == two.path
 
 
-def test_a_restart_with_the_old_bundle_finds_the_new_one_beside_it(
-    one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path
+def test_a_restart_with_the_old_bundle_finds_the_new_one_beside_it_and_says_so(
+    one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     two = other_image_graph(one, tmp_path / "built" / "two")
     index_folder(gallery, two, store)
@@ -77,6 +77,9 @@ def test_a_restart_with_the_old_bundle_finds_the_new_one_beside_it(
     restarted = Search(one, store, "cpu")
     try:
         assert answering(restarted)[0] == two.manifest.fingerprints.bundle
+        (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        filled = f"generation {restarted.follower.name} was filled by {one.path.with_name('two')}"
+        assert warning == f"the bundle {one.path} is not used: {filled}, which answers for it"
     finally:
         restarted.close()
 

@@ -34,7 +34,7 @@ def test_the_times_of_several_answers_add_up_to_what_they_took_together(search: 
     begun = time.perf_counter()
     answers = search.queries(queries)
     took = 1e3 * (time.perf_counter() - begun)
-    assert sum(answer.timings_ms["total"] for answer in answers) <= took
+    assert sum(answer.timings_ms["total"] for answer in answers) <= took + 0.05  # rounded
     for answer in answers:
         stages = [milliseconds for stage, milliseconds in answer.timings_ms.items() if stage != "total"]
         assert sum(stages) <= answer.timings_ms["total"] + 0.01
