@@ -54,7 +54,7 @@ try:
         found = load(file, inputs)
         outcome = found.reason if isinstance(found, Skipped) else "read"
     else:
-        data = file.path.read_bytes()
+        data = (file.folder / file.relative).read_bytes()
         if way == "thumbnail":
             draw_thumbnail(data)
         else:

@@ -211,6 +211,27 @@ def jpeg_with(data: bytes, marker: int, content: bytes) -> bytes:
     return data[:2] + struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + data[2:]
 
 
+@pytest.mark.skipif("AVIF" not in formats(), reason="this Pillow has no AVIF")
+def test_an_avif_with_damaged_pixels_is_broken(noise: Noise) -> None:
+    data = encoded(noise(64, 64), "AVIF")
+    pixels = data.index(b"mdat") + 4
+    with pytest.raises(ImageError) as caught:
+        decode(data[:pixels] + b"\xff" * (len(data) - pixels))
+    assert caught.value.reason == "broken"
+
+
+# A resolution that is a text or bytes, a pointer to a further block that is none: Pillow cannot write them anew.
+@pytest.mark.parametrize(("tag", "kind"), [(282, 1), (282, 2), (40965, 1), (40965, 6), (40965, 11)])
+@pytest.mark.parametrize("image_format", ["JPEG", "WEBP", "PNG"])
+def test_a_field_of_the_wrong_type_does_not_cost_the_picture(
+    noise: Noise, image_format: str, tag: int, kind: int
+) -> None:
+    fields = struct.pack("<HHIHH", 274, 3, 1, 6, 0), struct.pack("<HHI4s", tag, kind, 1, b"\xff\0\xff\xff")
+    block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + b"".join(fields) + bytes(4)
+    picture = decode(encoded(noise(60, 40), image_format, exif=block))
+    assert (picture.pixels.size, picture.width, picture.height) == ((40, 60), 40, 60)
+
+
 BAD_SUM = b"\0\0\0\4tIME1234abcd"
 LONG = zlib.compress(bytes(2_000_000))
 # What browsers show whole, by a change to a whole file.
