@@ -134,7 +134,7 @@ def _carried_metadata(found: SourceScan, store: VectorStore) -> dict[Place, dict
 def _check_loss(metadata: Sidecar, plan: Plan, carried: Mapping[Place, dict[str, Any]], options: BuildOptions) -> None:
     """Raise DataError if the images would lose more of their metadata than `options` permit."""
     described = [*plan.described, *(file.relative for file in plan.encode if place(file) in carried)]
-    metadata.check_loss(described, options.max_removed)
+    metadata.check_loss(described, 1.0 if options.remove_any else options.max_removed)
 
 
 class _Run:

@@ -65,7 +65,8 @@ _BUILD_OPTIONS = [
         "--yes",
         "remove_any",
         is_flag=True,
-        help="Let --prune remove any number of images, also those of folders that are empty or not mounted.",
+        help="Let --prune remove any number of images, also those of folders that are empty or not mounted, and "
+        "--metadata the metadata of any number.",
     ),
     click.option(
         "--forget",

@@ -27,7 +27,7 @@ class BuildOptions:
         report: a file for the outcome of each image; None is the store's default.
         metadata: of the images: a file, or ``sidecars`` (see `sidecar`); None leaves what the index knows as it is.
         exif: which fields to read from the pictures' EXIF blocks, see `photo_facts`.
-        remove_any: remove any number of images, also those of folders that are empty or not mounted.
+        remove_any: remove any number of images, also those of folders that are empty or not mounted, and of metadata.
         max_removed: largest share of a folder's images that `prune` may remove (20 always may be), and of the images
             with metadata that `metadata` may leave without (two always may be).
         rebuild: encode every image again.

@@ -135,7 +135,7 @@ class Sidecar:
             raise DataError(
                 f"the metadata has nothing for {len(lost):,} of the {len(paths):,} images that have metadata in the "
                 f"index ({one_line(first_few(lost))})",
-                "check the paths in it, or allow a larger share with --max-removed",
+                "check the paths in it; then pass --yes, or a larger share as --max-removed",
             )
 
     def differs(self, relative: str, payload: Mapping[str, Any]) -> bool:

@@ -182,6 +182,9 @@ def test_metadata_of_other_images_is_an_error_and_changes_nothing(
         dry_run_folders([Folder(photos)], bundle, store, options)
     permitted = dry_run_folders([Folder(photos)], bundle, store, BuildOptions(metadata=f"{home}/new.csv"))
     assert (permitted.described, permitted.undescribed) == (0, [])
+    if "has nothing" in said:
+        index_folder(photos, bundle, store, BuildOptions(metadata=str(file), remove_any=True))
+        assert [name for name, payload in payloads(store).items() if payload["metadata"]] == ["0.jpg"]
 
 
 def test_metadata_of_images_that_were_renamed_is_not_lost_unsaid(
