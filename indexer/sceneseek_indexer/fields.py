@@ -7,7 +7,7 @@
               compares as UTC, as `2024-05-31T12:00:00`
     geo       {"lat": ..., "lon": ...} in degrees
     keyword   text to be matched as a whole, or lists of it
-    text      longer text, which cannot be filtered by
+    text      longer text, which gets no index
 
 The header of a column of texts names its type (`TYPES`). Without one, the column is of the first type of int, float,
 bool and date that every value of it fits, and else text. JSON values have types of their own; a text is a date if
