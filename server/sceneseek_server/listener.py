@@ -35,7 +35,9 @@ def listen(host: str, port: int, option: str = "--port") -> socket.socket:
         return _unix(Path(host.removeprefix(UNIX)).expanduser())
     bare = host.removeprefix("[").removesuffix("]")
     try:
-        family, *_, address = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)[0]
+        found = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)
+        # IPv4 where a name has both, as localhost has: health checks and proxies ask 127.0.0.1.
+        family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)
         both = bare == "::" and socket.has_dualstack_ipv6()
         return socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except (socket.gaierror, UnicodeError) as error:

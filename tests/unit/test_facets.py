@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -73,9 +72,7 @@ def test_a_collection_that_takes_too_long_is_counted_partly() -> None:
         while True:
             yield Record("1", {"metadata": {"room": "Red"}})
 
-    start = time.monotonic()
     found = count_facets({"room": "keyword"}, endless(), seconds=0.05)
-    assert time.monotonic() - start < 5
     assert not found.complete
     assert found.fields == [Facet("room", "keyword", found.images, [("Red", found.images)], 1)]
 

@@ -31,6 +31,7 @@ def reached(listener: socket.socket, *addresses: str) -> list[bool]:
     ("host", "at", "name"),
     [
         ("127.0.0.1", [True, False], "127.0.0.1"),
+        ("localhost", [True, False], "127.0.0.1"),
         ("0.0.0.0", [True, False], "localhost"),  # noqa: S104 - for a moment
         pytest.param("::", [True, True], "localhost", marks=needs_ipv6),
         pytest.param("[::]", [True, True], "localhost", marks=needs_ipv6),
