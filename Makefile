@@ -144,8 +144,13 @@ docker:
 	@echo "wrote .env: look through it, SCENESEEK_IMAGES above all"
 
 # `export` has no torch and writes the bundle of `compact`, `export-hub` those of all other packs.
+.PHONY: images
+images:
+	@$(if $(filter file,$(origin IMAGES)),:,[ -d "$(IMAGES)" ] || { \
+	    echo "there is no folder '$(IMAGES)': name the folder of your pictures in IMAGES" >&2; exit 2; })
+
 .PHONY: stack-bundle
-stack-bundle: docker .env
+stack-bundle: images docker .env
 	@missing=$$($(COMPOSE) run --rm -T --no-deps --entrypoint sh export \
 	    -c '[ -f "$$SCENESEEK_BUNDLE/manifest.json" ] || basename "$$SCENESEEK_BUNDLE"') || exit 1; \
 	case $$missing in \

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 usage. Each role adds its command by an entry po
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from importlib.metadata import entry_points
@@ -23,6 +24,16 @@ log = logging.getLogger(__name__)
 
 # The extra that brings what a command imports, where it has another name than the command.
 _EXTRAS = {"feedback": "serve", "keys": "serve"}
+
+
+# What the file system says of a path or a disk: nothing that a report of a bug would help.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FILE_SYSTEM = {
+    *_FULL,
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENOTEMPTY, errno.ELOOP, errno.ENAMETOOLONG, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO),
+    *(errno.EMFILE, errno.ENFILE),
+}
 
 
 class _Roles(click.Group):
@@ -125,8 +136,16 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        _tell(f"{type(error).__name__}: {error} (a bug: run again with `sceneseek --debug` and report it)")
+        _tell(_unexpected(error))
         sys.exit(1)
+
+
+def _unexpected(error: Exception) -> str:
+    if not isinstance(error, OSError) or error.errno not in _FILE_SYSTEM:
+        return f"{type(error).__name__}: {error} (a bug: run again with `sceneseek --debug` and report it)"
+    what = f"{one_line(str(error.filename))} cannot be used" if error.filename else "a file cannot be read or written"
+    hint = "free space on its disk" if error.errno in _FULL else "check its path and its permissions"
+    return f"{what} ({error.strerror}): {hint}"
 
 
 def _tell_usage(error: click.UsageError) -> None:

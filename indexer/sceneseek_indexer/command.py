@@ -83,7 +83,7 @@ _BUILD_OPTIONS = [
     ),
     click.option(
         "--captions",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
         help="Captions of the images (a TSV of image and caption): refuse a generation that finds them worse.",
     ),
     click.option(

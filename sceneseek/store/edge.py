@@ -74,6 +74,10 @@ class EdgeStore:
             return (self.root / f"alias-{ALIAS}").read_text(encoding="ascii").strip() or None
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise IndexUnavailable(
+                f"the index {self.root} cannot be read ({error.strerror})", "check its path and its permissions"
+            ) from error
 
     def generations(self) -> list[CollectionInfo]:
         """See `VectorStore.generations`."""

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests import compose
 from tests.stack import EXAMPLE, KEYS, ROOT
 
@@ -35,6 +37,16 @@ def test_a_folder_of_pictures_reaches_the_indexer_with_its_spaces(tmp_path: Path
     files = "-f docker-compose.yml -f docker-compose.cluster.yml"
     assert f"{folder}: compose {files} up --detach --wait balancer\n" in done.stdout
     assert f"{folder}: compose {files} run --rm index-cpu index /images\n" in done.stdout
+
+
+@pytest.mark.parametrize("images", ["no such folder", "a file", ""])
+@pytest.mark.parametrize("goal", ["up", "reindex"])
+def test_nothing_starts_for_a_folder_that_does_not_exist(tmp_path: Path, goal: str, images: str) -> None:
+    (tmp_path / "a file").touch()
+    folder = tmp_path / images if images else ""
+    done = make(goal, "DOCKER=false", f"IMAGES={folder}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"there is no folder '{folder}': name the folder of your pictures in IMAGES\n")
 
 
 def test_settings_are_made_from_the_example_with_keys_of_their_own(tmp_path: Path) -> None:
