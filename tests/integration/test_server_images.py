@@ -119,6 +119,18 @@ def test_a_thumbnail_preserves_the_ratio_and_its_longest_side_is_bounded(
     assert opened(fetch(client, address("red.png", thumbnail=True))).size == (40, 30), "never enlarged"
 
 
+@pytest.mark.parametrize(("max_pixels", "status"), [(1_200, 200), (1_199, 404)])
+def test_the_limit_of_pixels_holds_for_thumbnails_and_says_what_to_do(
+    serve: Callable[..., FlaskClient], folder: Path, max_pixels: int, status: int
+) -> None:
+    answer = fetch(serve(folder, AccessSettings(max_pixels=max_pixels)), address("red.png", thumbnail=True))
+    assert answer.status_code == status
+    if status != 200:
+        problem = answer.get_json(force=True)
+        assert "40 x 30 is over" in problem["detail"]
+        assert problem["hint"] == "raise the limit with --max-pixels"
+
+
 def test_transparent_parts_of_a_thumbnail_are_white(client: FlaskClient) -> None:
     thumbnail = opened(fetch(client, address("shapes/transparent ring.png", thumbnail=True)))
     assert thumbnail.mode == "RGB"
