@@ -52,6 +52,22 @@ def test_in_a_network_any_name_is_accepted_until_names_are_configured(bound_to: 
     assert [asked_as(named, host) for host in ("Photos.example:80", "localhost", "any.example")] == [200, 200, 421]
 
 
+@pytest.mark.parametrize(
+    ("allowed", "host"),
+    [
+        ("Photos.Example", "photos.example:8080"),
+        ("photos.example.", "photos.example"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("[2001:db8::1]", "[2001:DB8::1]:8080"),
+        ("2001:db8::1", "[2001:db8::1]"),
+        ("sceneseek_server_1", "sceneseek_server_1:8080"),
+    ],
+)
+def test_a_configured_name_is_the_one_that_browsers_send(allowed: str, host: str) -> None:
+    client = controlled_client(AccessSettings(bound_to="127.0.0.1", allowed_hosts=(allowed,)))
+    assert [asked_as(client, host), asked_as(client, f"x.{host}")] == [200, 421]
+
+
 def test_a_star_accepts_any_name() -> None:
     assert asked_as(controlled_client(AccessSettings(bound_to="127.0.0.1", allowed_hosts=("*",))), "any.example") == 200
 

@@ -179,8 +179,12 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bare(host: str) -> str:
-    """A configured host as `_host_name` writes it."""
-    return host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
+    """A configured host as `_host_name` writes it; of a name in other letters what browsers send (IDNA)."""
+    bare = host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
+    try:
+        return bare.encode("idna").decode("ascii")
+    except UnicodeError:  # no name, such as the path of a Unix socket
+        return bare
 
 
 def _is_unsafe_from_elsewhere(environ: WSGIEnvironment, origin: str | None) -> bool:
