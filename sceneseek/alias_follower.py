@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError
+from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError, UnfitGeneration
 from sceneseek.next_step import DEFAULT_BUNDLE, index_command, missing_index_hint, public_index_command
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 
@@ -46,7 +46,7 @@ class ModelSource(Protocol[ModelsT]):
         """Newer models for the same generation; None, and cheap to find out, if there are none.
 
         Raises:
-            SceneseekError: there are some, but they do not fit; the present ones stay in use.
+            SceneseekError: there are some, but they do not fit; the present ones stay in use. Every call raises it.
         """
 
 
@@ -200,13 +200,17 @@ class AliasFollower(Generic[ModelsT]):
         moved = name is not None and (old is None or name != self.name) and (name != self._refused or again)
         try:
             fresh = self._open(str(name)) if moved else self._renewed(old)
-        except SceneseekError as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a generation, the present one stays in use
             transient = isinstance(error, IndexUnavailable) and error.transient
             if moved and not transient:
                 self._refused, self._refused_at = name, time.monotonic()
-            self._not_followed(error)
+            self._not_followed(_explained(error, str(name)))
             return False
         if fresh is None:
+            if name is None:
+                self._not_followed(IndexUnavailable(f"the index {self._store.url} is gone", "put it back"))
+            elif old is not None and name == self.name:
+                self.problem = self._refused = None  # whatever was wrong is mended
             return False
         self._replace(old, fresh)
         self.problem, self._refused = None, None
@@ -238,7 +242,7 @@ class AliasFollower(Generic[ModelsT]):
         while not self._stop.wait(every):
             try:
                 self.refresh()
-            except (OSError, SceneseekError) as error:  # a share or server that is away; the next round asks again
+            except BaseException as error:  # noqa: BLE001 - such as a server that is down; the next round tries again
                 # A server's outage is logged by its store, once, though its errors differ from one look to the next.
                 logged = isinstance(error, IndexUnavailable) and error.retry_after is not None
                 problem = _unreadable(error)
@@ -316,5 +320,11 @@ class AliasFollower(Generic[ModelsT]):
         return None if lease.opened.snapshots else lease.opened.collection
 
 
-def _unreadable(error: Exception) -> str:
+def _explained(error: Exception, name: str) -> SceneseekError:
+    if isinstance(error, SceneseekError):
+        return error
+    return UnfitGeneration(f"generation {name} cannot be opened ({type(error).__name__}: {error})", "index again")
+
+
+def _unreadable(error: BaseException) -> str:
     return f"the index cannot be read ({error})"

@@ -19,7 +19,7 @@ from pathlib import Path
 from sceneseek.alias_follower import filled_by_another
 from sceneseek.bundle import MANIFEST, Bundle, Manifest
 from sceneseek.encoders import ImageEncoder, TextEncoder, alike
-from sceneseek.errors import BundleError
+from sceneseek.errors import BundleError, SceneseekError
 from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
 from sceneseek.store import CollectionInfo
@@ -91,6 +91,7 @@ class ModelRegistry:
         self._first: Bundle | None = bundle  # checked already: not hashed a second time
         self._loaded: Models | None = None
         self._seen = self._stamp()
+        self._unfit: SceneseekError | None = None
 
     def load(self) -> None:
         """Open the graphs of the service's own bundle before there is a generation to answer for.
@@ -126,9 +127,20 @@ class ModelRegistry:
     def newer(self, info: CollectionInfo, present: Models) -> Models | None:
         """See `ModelSource.newer`: the service's own bundle, if it was written anew and still fits."""
         stamp = self._stamp()
-        if stamp in (self._seen, None):
+        if stamp is None:
             return None
-        self._seen = stamp
+        if stamp == self._seen:
+            if self._unfit is not None:
+                raise self._unfit.with_traceback(None)
+            return None
+        self._seen, self._unfit = stamp, None
+        try:
+            return self._replacement(info, present)
+        except SceneseekError as error:
+            self._unfit = error
+            raise
+
+    def _replacement(self, info: CollectionInfo, present: Models) -> Models | None:
         manifest = Manifest.read(self._path / MANIFEST)
         if manifest.fingerprints.bundle == present.bundle.manifest.fingerprints.bundle:
             return None

@@ -269,6 +269,18 @@ def rollback(generation: str | None, index_url: str, no_wait: bool, as_json: boo
 
 
 @index.command()
+@click.argument("generation", required=False)
+@index_option
+def verify(generation: str | None, index_url: str) -> None:
+    """Compare the files of GENERATION, or of all generations, with their checksums."""
+    from sceneseek.store import open_store  # noqa: PLC0415 - as above
+    from sceneseek_indexer.generations import verify  # noqa: PLC0415
+
+    for name in verify(open_store(index_url), generation):
+        click.echo(f"{name} is intact")
+
+
+@index.command()
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
 @no_wait_option

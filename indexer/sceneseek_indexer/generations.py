@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
-from sceneseek.errors import IndexUnavailable
+from sceneseek.errors import IndexUnavailable, UnfitGeneration
 from sceneseek.store import CollectionInfo, VectorStore
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,11 @@ class Generation:
 
 def generations(store: VectorStore) -> list[Generation]:
     """All published generations, oldest first."""
-    live = store.live()
+    try:
+        live = store.live()
+    except UnfitGeneration as error:
+        log.warning("%s", error)
+        live = None
     return [Generation(info, store.size(info.name), info.name == live) for info in store.generations()]
 
 
@@ -54,6 +61,7 @@ def roll_back(store: VectorStore, name: str | None = None, wait: bool = True) ->
         The name of the generation that is live now.
 
     Raises:
+        UnfitGeneration: its files are damaged.
         IndexUnavailable: there is no such generation; or another process writes and `wait` is False.
     """
     with store.writing(wait):
@@ -70,5 +78,22 @@ def _roll_back(store: VectorStore, name: str | None) -> str:
     if name is not None and name not in others:
         raise IndexUnavailable(f"the index {store.url} has no other generation {name}", f"there is {', '.join(others)}")
     target = name or others[-1]
+    store.verify(target)
     store.switch(target)
     return target
+
+
+def verify(store: VectorStore, name: str | None = None) -> list[str]:
+    """Compare the files of a generation, or of all, with their checksums.
+
+    Returns:
+        The names of the intact generations.
+
+    Raises:
+        UnfitGeneration: a file is missing or damaged.
+        IndexUnavailable: there is no such generation.
+    """
+    names = [info.name for info in store.generations()] if name is None else [name]
+    for each in names:
+        store.verify(each)
+    return names

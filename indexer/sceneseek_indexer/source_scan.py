@@ -13,7 +13,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from sceneseek.bundle import Bundle
-from sceneseek.errors import IndexUnavailable, InvalidRequest, SourceError
+from sceneseek.errors import IndexUnavailable, InvalidRequest, SourceError, UnfitGeneration
 from sceneseek.store import CollectionInfo, Source, VectorStore
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.pipeline import hash_contents
@@ -229,9 +229,15 @@ def scan_sources(
     Raises:
         SourceError: a folder cannot be used, or the new generation would lose one.
         InvalidRequest: a label is taken or differs from the index.
+        UnfitGeneration: the live generation is missing or damaged.
     """
     name = store.live()
     live = next((info for info in store.generations() if info.name == name), None)
+    if name is not None and live is None and not options.rebuild:
+        raise UnfitGeneration(
+            f"the live generation {name} of {store.url} is missing or damaged",
+            "go back with `sceneseek index rollback`, or index all its folders again with --rebuild",
+        )
     base = live if live is not None and fits(live, bundle) and not options.rebuild else None
     sources = join_sources(live.sources if live is not None else (), folders, options.forget)
     if base is None and (left := sources.untouched()):

@@ -230,6 +230,14 @@ class VectorStore(Protocol):
             IndexUnavailable: it is missing.
         """
 
+    def verify(self, name: str) -> None:
+        """Compare the files of a published generation with their checksums; a server answers for its own files.
+
+        Raises:
+            UnfitGeneration: a file is missing or damaged.
+            IndexUnavailable: the generation is missing.
+        """
+
     def size(self, name: str) -> int:
         """The number of points of a published generation, without opening it.
 

@@ -5,7 +5,7 @@
     ├── writer.lock             the lease: held in a `writing` block
     └── generations/NAME/
         ├── building.json       a CollectionInfo and the then live generation; removed after the alias has moved
-        ├── generation.json     a CollectionInfo and the number of points; written just before the alias moves
+        ├── generation.json     a CollectionInfo, the number of points, checksums; written just before the alias moves
         ├── owner.lock          held by the process that has the shard open
         └── shard/              the engine's own files
 
@@ -24,30 +24,41 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import qdrant_edge as edge
 
-from sceneseek.errors import IndexUnavailable, UnfitGeneration
+from sceneseek.errors import IndexUnavailable, UnfitGeneration, one_line
 from sceneseek.files import sync, write_atomic
 from sceneseek.store.base import (
     Collection,
     CollectionInfo,
-    Source,
 )
 from sceneseek.store.edge_collection import EdgeCollection, index_fields, shard_config
+from sceneseek.store.edge_files import (
+    BUILDING,
+    FINISHED,
+    RESTORE,
+    Record,
+    check_sizes,
+    checksum,
+    copy_shard,
+    fixed_files,
+    read_record,
+    remove,
+)
 from sceneseek.store.lease import FileLock, Held, is_held, take_lease
 from sceneseek.store.vector_cache import DEFAULT_MEGABYTES
 
-ALIAS = "images"
-_BUILDING, _FINISHED = "building.json", "generation.json"
+log = logging.getLogger(__name__)
 
+ALIAS = "images"
 # Seconds to wait for a lock that another process holds briefly: `building` looks at the writer's, an indexer reads the
 # images of the live generation.
 _WRITER_PATIENCE, _OWNER_PATIENCE = 0.2, 0.5
@@ -70,27 +81,45 @@ class EdgeStore:
 
     def live(self) -> str | None:
         """See `VectorStore.live`; one small file read."""
+        alias = self.root / f"alias-{ALIAS}"
         try:
-            return (self.root / f"alias-{ALIAS}").read_text(encoding="ascii").strip() or None
+            name = alias.read_text(encoding="ascii").strip()
         except FileNotFoundError:
             return None
+        except (IsADirectoryError, ValueError) as error:
+            raise UnfitGeneration(f"the alias {alias} is damaged ({error})", RESTORE) from error
         except OSError as error:
-            raise IndexUnavailable(
-                f"the index {self.root} cannot be read ({error.strerror})", "check its path and its permissions"
-            ) from error
+            what = f"the index {self.root} cannot be read ({error.strerror})"
+            raise IndexUnavailable(what, "check its path and its permissions") from error
+        if "/" in name or name in (".", ".."):
+            raise UnfitGeneration(f"the alias {alias} is damaged: it names no generation", RESTORE)
+        return name or None
 
     def generations(self) -> list[CollectionInfo]:
         """See `VectorStore.generations`."""
-        live = self.live()
-        published = [home for home in self._homes() if home.name == live or not (home / _BUILDING).exists()]
-        found = [raw for home in published if (raw := _read(home / _FINISHED))]
-        return sorted((_info(raw) for raw in found), key=lambda info: (info.created, info.name))
+        try:
+            live = self.live()
+        except UnfitGeneration:  # reported by `live`; an earlier generation may be wanted
+            live = None
+        published = [home for home in self._homes() if home.name == live or not (home / BUILDING).exists()]
+        found = []
+        for home in published:
+            try:
+                record = read_record(home / FINISHED)
+            except UnfitGeneration as error:
+                log.warning("%s: it is ignored", error.what)
+            else:
+                found += [record.info] if record else []
+        return sorted(found, key=lambda info: (info.created, info.name))
 
     def unfinished(self) -> list[CollectionInfo]:
         """See `VectorStore.unfinished`."""
         live = self.live()
-        begun = [raw for home in self._homes() if home.name != live and (raw := _read(home / _BUILDING))]
-        return [_info(raw) for raw in begun if raw.get("beside") == live]
+        begun = []
+        for home in self._homes():
+            with contextlib.suppress(UnfitGeneration):  # the next run removes it
+                begun += [record] if home.name != live and (record := read_record(home / BUILDING)) else []
+        return [record.info for record in begun if record.beside == live]
 
     def building(self) -> bool:
         """See `VectorStore.building`: whether a process holds the writer's lock."""
@@ -131,10 +160,10 @@ class EdgeStore:
             shard = self._begin(home, info, base)
             index_fields(shard, info)
             begun = {**dataclasses.asdict(info), "beside": self.live()}
-            write_atomic(home / _BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
+            write_atomic(home / BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
         except BaseException:
             lock.release()
-            _remove(home)
+            remove(home)
             raise
         return EdgeCollection(info, shard, lock, self._cache_bytes)
 
@@ -142,32 +171,28 @@ class EdgeStore:
         """See `VectorStore.resume`."""
         self._check_lease()
         home = self._home(name)
-        raw = _read(home / _BUILDING)
-        if raw is None or name == self.live():
+        record = read_record(home / BUILDING)
+        if record is None or name == self.live():
             raise IndexUnavailable(f"the index {self.root} has lost its unfinished {name}", "index again")
         self._sweep(name)
         # `publish` writes it again, with the number of points at that time.
-        (home / _FINISHED).unlink(missing_ok=True)
-        return self._opened(home, _info(raw))
+        (home / FINISHED).unlink(missing_ok=True)
+        return self._opened(home, record)
 
     def open(self, name: str) -> EdgeCollection:
         """See `VectorStore.open`."""
         home = self._home(name)
-        raw = _read(home / _FINISHED)
-        if raw is None:
-            raise IndexUnavailable(f"the index {self.root} has lost its generation {name}", "index the folder again")
-        return self._opened(home, _info(raw))
+        return self._opened(home, self._published(name))
 
     def glance(self, name: str) -> EdgeCollection:
         """See `VectorStore.glance`; reads a copy of the generation's files."""
         source = self._home(name)
-        raw = _read(source / _FINISHED)
-        if raw is None:
-            raise IndexUnavailable(f"the index {self.root} has lost its generation {name}", "index the folder again")
+        record = self._published(name)
+        check_sizes(source, record)
         home = Path(tempfile.mkdtemp(prefix="sceneseek-glance-"))
         try:
-            _copy(source / "shard", home / "shard")
-            return self._opened(home, _info(raw), lambda: shutil.rmtree(home, ignore_errors=True))
+            copy_shard(source / "shard", home / "shard")
+            return self._opened(home, record, lambda: shutil.rmtree(home, ignore_errors=True))
         except BaseException:
             shutil.rmtree(home, ignore_errors=True)
             raise
@@ -179,9 +204,12 @@ class EdgeStore:
         finished = {**dataclasses.asdict(info), "points": collection.count()}
         collection.close()
         home = self._home(info.name)
-        write_atomic(home / _FINISHED, json.dumps(finished, indent=2).encode("utf-8"))
+        # Opened once: proves that it can be, and brings the engine's files to their constant state.
+        _load(home, Record(info, finished["points"], None, {})).close()
+        finished["files"] = {name: checksum(home / "shard" / name) for name in fixed_files(home)}
+        write_atomic(home / FINISHED, json.dumps(finished, indent=2).encode("utf-8"))
         write_atomic(self.root / f"alias-{ALIAS}", f"{info.name}\n".encode("ascii"))
-        (home / _BUILDING).unlink()
+        (home / BUILDING).unlink()
         sync(home)
         for other in self.generations():
             if other.name not in (info.name, previous):
@@ -190,7 +218,7 @@ class EdgeStore:
     def switch(self, name: str) -> None:
         """See `VectorStore.switch`."""
         self._check_lease()
-        if _read(self._home(name) / _FINISHED) is None:
+        if read_record(self._home(name) / FINISHED) is None:
             raise IndexUnavailable(
                 f"the index {self.root} has no generation {name}",
                 "see `sceneseek index status` for those there are",
@@ -199,10 +227,16 @@ class EdgeStore:
 
     def size(self, name: str) -> int:
         """See `VectorStore.size`."""
-        raw = _read(self._home(name) / _FINISHED)
-        if raw is None:
-            raise IndexUnavailable(f"the index {self.root} has lost its generation {name}", "index the folder again")
-        return int(raw["points"])
+        return self._published(name).points or 0
+
+    def verify(self, name: str) -> None:
+        """See `VectorStore.verify`."""
+        record = self._published(name)
+        home = self._home(name)
+        check_sizes(home, record)
+        for file, expected in record.files.items():
+            if checksum(home / "shard" / file) != expected:
+                raise UnfitGeneration(f"the file {home / 'shard' / file} is damaged: its checksum differs", RESTORE)
 
     def report_directory(self) -> Path:
         """See `VectorStore.report_directory`."""
@@ -212,7 +246,7 @@ class EdgeStore:
         """See `VectorStore.discard`."""
         self._check_lease()
         collection.close()
-        _remove(self._home(collection.info.name))
+        remove(self._home(collection.info.name))
 
     def _lease(self, wait: bool) -> FileLock:
         locks: list[FileLock] = []
@@ -243,6 +277,12 @@ class EdgeStore:
     def _home(self, name: str) -> Path:
         return self.root / "generations" / name
 
+    def _published(self, name: str) -> Record:
+        record = read_record(self._home(name) / FINISHED)
+        if record is None:
+            raise IndexUnavailable(f"the index {self.root} has lost its generation {name}", "index the folder again")
+        return record
+
     def _homes(self) -> list[Path]:
         return sorted((self.root / "generations").glob("*"))
 
@@ -250,18 +290,12 @@ class EdgeStore:
         if base is None:
             (home / "shard").mkdir()
             return edge.EdgeShard.create(str(home / "shard"), shard_config(info))
-        _copy(self._home(base) / "shard", home / "shard")
-        shard = edge.EdgeShard.load(str(home / "shard"), shard_config(info))
-        expected = (_read(self._home(base) / _FINISHED) or {}).get("points")
-        found = shard.count(edge.CountRequest(exact=True))
-        if expected not in (None, found):
-            raise IndexUnavailable(
-                f"a copy of the live generation holds {found:,} of its {expected:,} images",
-                "index again; if it stays so, the index is damaged: choose another --index",
-            )
-        return shard
+        record = self._published(base)
+        check_sizes(self._home(base), record)
+        copy_shard(self._home(base) / "shard", home / "shard")
+        return _load(home, replace(record, info=info, files={}))
 
-    def _opened(self, home: Path, info: CollectionInfo, on_close: Callable[[], None] | None = None) -> EdgeCollection:
+    def _opened(self, home: Path, record: Record, on_close: Callable[[], None] | None = None) -> EdgeCollection:
         try:
             lock = FileLock(home / "owner.lock", _OWNER_PATIENCE)
         except Held as held:
@@ -271,7 +305,7 @@ class EdgeStore:
             ) from None
         except FileNotFoundError:
             raise IndexUnavailable(
-                f"the index {self.root} has lost its generation {info.name}", "index the folder again"
+                f"the index {self.root} has lost its generation {record.info.name}", "index the folder again"
             ) from None
         except OSError as error:
             raise IndexUnavailable(
@@ -279,20 +313,20 @@ class EdgeStore:
                 "the engine writes there even to read: give this user write permission",
             ) from error
         try:
-            shard = edge.EdgeShard.load(str(home / "shard"), shard_config(info))
-        except Exception as error:
+            shard = _load(home, record)
+        except BaseException:
             lock.release()
-            raise UnfitGeneration(f"the index {self.root} is damaged ({error})", "index the folder again") from error
-        return EdgeCollection(info, shard, lock, self._cache_bytes, on_close)
+            raise
+        return EdgeCollection(record.info, shard, lock, self._cache_bytes, on_close)
 
     def _sweep(self, spare: str = "") -> None:
         """Remove what killed runs left; called under the lease, so no other run is writing."""
         live = self.live()
         for home in self._homes():
             if home.name == live:
-                (home / _BUILDING).unlink(missing_ok=True)
-            elif home.name != spare and ((home / _BUILDING).exists() or not (home / _FINISHED).exists()):
-                _remove(home)
+                (home / BUILDING).unlink(missing_ok=True)
+            elif home.name != spare and ((home / BUILDING).exists() or not (home / FINISHED).exists()):
+                remove(home)
         for beside in self.root.glob(f".alias-{ALIAS}.*"):
             beside.unlink(missing_ok=True)
 
@@ -302,46 +336,28 @@ class EdgeStore:
             lock = FileLock(home / "owner.lock")
         except Held:
             return
-        _remove(home)
+        remove(home)
         lock.release()
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a shard as sparse files: the engine preallocates space, which shutil would fill with zeros."""
-    done = subprocess.run(
-        ["cp", "--recursive", "--reflink=auto", "--sparse=always", str(source), str(target)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise IndexUnavailable(
-            f"the live generation cannot be copied ({done.stderr.strip()})", "make room, or choose another --index"
-        )
-    for path in (target, *target.rglob("*")):
-        sync(path)
+def _load(home: Path, record: Record) -> edge.EdgeShard:
+    """Open a shard, which must contain the recorded number of points.
 
-
-def _remove(home: Path) -> None:
-    """Remove a generation; the JSON files first, so that an interrupted removal leaves no generation."""
-    for name in (_FINISHED, _BUILDING):
-        (home / name).unlink(missing_ok=True)
-    shutil.rmtree(home, ignore_errors=True)
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    """A JSON file of a generation; None if it does not exist."""
+    Raises:
+        UnfitGeneration: it is damaged.
+    """
+    check_sizes(home, record)
     try:
-        raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise IndexUnavailable(f"{file} is damaged ({error})", "index the folder again into another --index") from error
-    return raw
-
-
-def _info(raw: dict[str, Any]) -> CollectionInfo:
-    """A `CollectionInfo`; older programs wrote sources as plain folders."""
-    sources = [Source("", source) if isinstance(source, str) else Source(**source) for source in raw["sources"]]
-    known = {field.name: raw[field.name] for field in dataclasses.fields(CollectionInfo) if field.name in raw}
-    return CollectionInfo(**{**known, "sources": tuple(sources)})
+        shard = edge.EdgeShard.load(str(home / "shard"), shard_config(record.info))
+        found = shard.count(edge.CountRequest(exact=True))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the engine panics with an exception that is not an Exception
+        what = one_line(str(error).partition("\n")[0])
+        raise UnfitGeneration(f"the generation {home} is damaged ({what})", RESTORE) from error
+    if record.points not in (None, found):
+        shard.close()
+        raise UnfitGeneration(
+            f"the generation {home} is damaged: it contains {found:,} of its {record.points:,} images", RESTORE
+        )
+    return shard

@@ -147,6 +147,10 @@ class QdrantStore:
         self.open(name).close()
         self._point_alias(self._prefix + name, replacing=self.live() is not None)
 
+    def verify(self, name: str) -> None:
+        """See `VectorStore.verify`: the generation exists and the server can count its points."""
+        self.size(name)
+
     def size(self, name: str) -> int:
         """See `VectorStore.size`."""
         collection = self.open(name)

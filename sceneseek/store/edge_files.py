@@ -1,0 +1,113 @@
+"""The files of a generation of the embedded engine: its record, its checksums, its copy and its removal.
+
+The engine writes some files of a shard whenever it opens it. All others are constant once the generation is published,
+so their sizes and CRC-32 are part of the record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sceneseek.errors import IndexUnavailable, UnfitGeneration, one_line
+from sceneseek.files import UNREADABLE, sync
+from sceneseek.store.base import CollectionInfo, Source
+
+BUILDING, FINISHED = "building.json", "generation.json"
+_REWRITTEN = {"edge_config.json", "segment.json", "tracker_journal.dat"}
+RESTORE = "restore a backup, go back with `sceneseek index rollback`, or index the folders again with --rebuild"
+
+
+def copy_shard(source: Path, target: Path) -> None:
+    """Copy a shard as sparse files: the engine preallocates space, which shutil would fill with zeros."""
+    done = subprocess.run(
+        ["cp", "--recursive", "--reflink=auto", "--sparse=always", str(source), str(target)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise IndexUnavailable(
+            f"the live generation cannot be copied ({done.stderr.strip()})", "make room, or choose another --index"
+        )
+    for path in (target, *target.rglob("*")):
+        sync(path)
+
+
+def remove(home: Path) -> None:
+    """Remove a generation; the JSON files first, so that an interrupted removal leaves no generation."""
+    for name in (FINISHED, BUILDING):
+        (home / name).unlink(missing_ok=True)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a JSON file of a generation says.
+
+    Attributes:
+        info: see `CollectionInfo`.
+        points: the number of points; None while it is unfinished.
+        beside: the generation that was live when it began.
+        files: size and CRC-32 of the files of the shard that do not change when it is opened.
+    """
+
+    info: CollectionInfo
+    points: int | None
+    beside: str | None
+    files: dict[str, list[int]]
+
+
+def read_record(file: Path) -> Record | None:
+    """Read a JSON file of a generation; None if it does not exist.
+
+    Raises:
+        UnfitGeneration: it cannot be read, or is not such a file.
+    """
+    try:
+        raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        # Older programs wrote sources as plain folders.
+        sources = [Source("", source) if isinstance(source, str) else Source(**source) for source in raw["sources"]]
+        known = {field.name: raw[field.name] for field in dataclasses.fields(CollectionInfo) if field.name in raw}
+        info = CollectionInfo(**{**known, "sources": tuple(sources)})
+        points = raw.get("points")
+        if info.name != file.parent.name or not isinstance(points, int | None):
+            raise ValueError("it describes another generation")
+        return Record(info, points, raw.get("beside"), dict(raw.get("files", {})))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (*UNREADABLE, AttributeError, RecursionError) as error:
+        raise UnfitGeneration(f"{file} is damaged ({one_line(str(error))})", RESTORE) from error
+
+
+def check_sizes(home: Path, record: Record) -> None:
+    """Raise UnfitGeneration if a file is missing or truncated: reading a truncated one kills the process."""
+    for name, (size, _) in record.files.items():
+        file = home / "shard" / name
+        found = file.stat().st_size if file.is_file() else -1
+        if found < size:
+            state = "is missing" if found < 0 else f"is damaged: it has {found:,} of {size:,} bytes"
+            raise UnfitGeneration(f"the file {file} {state}", RESTORE)
+
+
+def fixed_files(home: Path) -> list[str]:
+    """The files of a shard, without those that the engine writes when it opens it."""
+    shard = home / "shard"
+    files = (path for path in shard.rglob("*") if path.is_file())
+    names = (str(path.relative_to(shard)) for path in sorted(files) if path.name not in _REWRITTEN)
+    return [name for name in names if not name.startswith("wal/")]
+
+
+def checksum(file: Path) -> list[int]:
+    """The size and the CRC-32 of a file."""
+    value = size = 0
+    with file.open("rb") as content:
+        while block := content.read(1 << 20):
+            value, size = zlib.crc32(block, value), size + len(block)
+    return [size, value]
