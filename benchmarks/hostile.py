@@ -150,6 +150,9 @@ def _parts() -> Iterator[Sample]:
     yield "texts.png", lambda: _png(30, 30, [_chunk(b"zTXt", b"c\0\0" + zlib.compress(bytes(10**6)))] * 80)
     yield "chunks.png", lambda: _png(30, 30, [_chunk(b"abCd", b"")] * 1_300_000)
     yield "profile.png", lambda: _png(30, 30, [_chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(10**8)))])
+    gif = _drawn("L", (30, 30), "GIF")
+    at = gif.index(b",\0\0\0\0")
+    yield "comments.gif", lambda: gif[:at] + b"!\xfe\1x\0" * 3_200_000 + gif[at:]
     yield "strips.tiff", partial(_tiff, 1_000, 1_000, strips=4_000_000)
     yield "strip of all.tiff", partial(_tiff, 64, 2**31 - 1, strips=1)
     yield "tile.tiff", partial(_tiff, 64, 64, tile=40_000)

@@ -1,4 +1,4 @@
-"""What surrounds the pixels of a JPEG, a PNG and a TIFF file: counted before Pillow reads it, and left out if odd.
+"""What surrounds the pixels of JPEG, PNG, GIF and TIFF files: counted before Pillow reads it, and left out if odd.
 
 Pillow reads every part of a file's head into memory, and libjpeg goes over the whole picture once a scan. So a small
 file of very many parts costs seconds and gigabytes. The functions here read the parts' sizes alone.
@@ -28,6 +28,8 @@ _TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 # A camera's JPEG has some 20 parts before its pixels, and up to 255 for a profile; a PNG one part for each 8 KB.
 _MAX_JPEG_PARTS = 4_096
 _MAX_PNG_PARTS = 500_000
+# A GIF's profile or comment has a part for each 255 bytes.
+_MAX_GIF_PARTS = 65_536
 # The strips or tiles of a TIFF: a row each of 65,535, or 64 million pixels in tiles of 16 x 16.
 _MAX_TIFF_PARTS = 262_144
 # Width and length, those of a tile, and the fields that have values for each strip, tile, level or sample: bits,
@@ -48,7 +50,7 @@ _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 
 
 def check_parts(file: BinaryIO) -> None:
-    """Refuse a PNG or TIFF of more or larger parts than any program writes; the file is left at its beginning.
+    """Refuse a PNG, GIF or TIFF of more or larger parts than any program writes; the file is left at its beginning.
 
     Raises:
         ImageError: it has too many, or a tile that is much larger than the picture.
@@ -57,6 +59,8 @@ def check_parts(file: BinaryIO) -> None:
     counted, most = 0, _MAX_TIFF_PARTS
     if start == PNG:
         counted, most = _png_parts(file), _MAX_PNG_PARTS
+    elif start[:6] in {b"GIF87a", b"GIF89a"}:
+        counted, most = _gif_parts(file), _MAX_GIF_PARTS
     elif start[:4] in _TIFF:
         fields = _tiff_fields(file, start)
         counted = max((count for count, _ in fields.values()), default=0)
@@ -73,6 +77,22 @@ def _png_parts(file: BinaryIO) -> int:
     while parts <= _MAX_PNG_PARTS and len(head := file.read(8)) == 8:
         parts += 1
         file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return parts
+
+
+def _gif_parts(file: BinaryIO) -> int:
+    """Of what stands before the first image, which Pillow keeps whole: extensions, their blocks, and stray bytes."""
+    file.seek(10)
+    flags = (file.read(1) or b"\0")[0]
+    file.seek(13 + (3 << (flags & 7) + 1 if flags & 128 else 0))
+    parts = 0
+    while parts <= _MAX_GIF_PARTS and (kind := file.read(1)) not in {b",", b";", b""}:
+        parts += 1
+        if kind == b"!":
+            file.seek(1, 1)
+            while parts <= _MAX_GIF_PARTS and (length := file.read(1)) not in {b"\0", b""}:
+                parts += 1
+                file.seek(length[0], 1)
     return parts
 
 

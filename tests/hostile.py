@@ -65,6 +65,12 @@ def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + chunk(b"IEND", b"")
 
 
+def gif_with(data: bytes, part: bytes) -> bytes:
+    """A GIF with a part more behind its palette."""
+    at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 128 else 0)
+    return data[:at] + part + data[at:]
+
+
 def tiff(width: int, height: int, next_ifd: int = 0, first_ifd: int = 8, strip_at: int = 8) -> bytes:
     """A TIFF of one directory that says anything."""
     tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, strip_at), (278, height), (279, width)]
@@ -181,6 +187,9 @@ def _bombs(put: Put) -> None:
     column = chunk(b"IDAT", zlib.compress(bytes(128 * _MEGAPIXEL)))
     put("bomb/high.png", png(1, 64 * _MEGAPIXEL, column, colour=0), "too-large")
     put("bomb/chunks.png", png(30, 30, *[chunk(b"abCd", b"")] * 600_000), "too-large")
+    whole = encoded(picture(), "GIF")
+    put("bomb/comments.gif", gif_with(whole, b"!\xfe\1x\0" * 100_000), "too-large")
+    put("bomb/stray.gif", gif_with(whole, bytes(100_000)), "too-large")
     whole = encoded(picture(), "JPEG")
     put("bomb/comments.jpg", whole[:2] + b"\xff\xfe\0\3x" * 100_000 + whole[2:], "too-large")
     scans = encoded(Image.new("L", (8_000, 7_990)), "JPEG", progressive=True)

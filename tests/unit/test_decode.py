@@ -20,7 +20,7 @@ from sceneseek.errors import ImageError
 from sceneseek.picture import decode, extensions, formats, lacking_plugins
 from sceneseek.preprocess import prepare
 from tests.drawing import icc_profile
-from tests.hostile import chunk, encoded, png
+from tests.hostile import chunk, encoded, gif_with, png
 
 Noise = Callable[[int, int], Image.Image]
 
@@ -114,6 +114,21 @@ def test_a_jpeg_over_the_ceiling_is_decoded_at_a_smaller_fraction(
     else:
         picture = decode(data, near, max_pixels)
         assert (picture.pixels.size, picture.width, picture.height) == (size, 1000, 800)
+
+
+@pytest.mark.parametrize(
+    ("part", "read"), [(b"!\xfe\1x\0", False), (b"!\xfe" + b"\xff" + b"x" * 255 + b"\0", False), (b"", True)]
+)
+def test_the_parts_of_a_gif_are_bounded(noise: Noise, part: bytes, read: bool) -> None:
+    whole = encoded(noise(40, 30), "GIF")
+    data = gif_with(whole, part * 40_000)
+    if read:
+        assert decode(data).width == 40
+    else:
+        with pytest.raises(ImageError, match="over 65,536 parts"):
+            decode(data)
+    long = b"!\xfe" + (b"\xff" + b"x" * 255) * 4_000 + b"\0"
+    np.testing.assert_array_equal(np.asarray(decode(gif_with(whole, long)).pixels), np.asarray(decode(whole).pixels))
 
 
 @pytest.mark.parametrize(("count", "read"), [(1, True), (100, False)])
