@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 
 @dataclass

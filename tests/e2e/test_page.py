@@ -39,7 +39,7 @@ STATIC = Path(sceneseek_server.__file__).parent / "static"
 LEADING = len(NAMES) + PAINTINGS
 IMAGES = LEADING + sum(map(len, COPIES.values()))
 THRESHOLD = 0.3
-PATIENCE = 10_000
+PATIENCE = 60_000  # milliseconds; the page looks at the state every ten seconds, and a machine may be busy
 WORDING = {4: "matches fully", 3: "matches but for details", 2: "shares elements", 1: "does not match"}
 Visit = Callable[..., "Page"]
 
