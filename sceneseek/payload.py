@@ -5,7 +5,7 @@ r"""A point's payload: the facts of an image that the index stores beside its ve
     folders     every folder above the image, from the topmost, in Unicode's composed form: for a filter by path
     source      which of the generation's source folders, by number
     sha256      of the file's content, hex
-    width, height, format, bytes, mtime_ns
+    width, height, format, bytes, mtime_ns, ctime_ns
     indexed_at  start of the run that wrote this, ISO 8601, UTC
     metadata    fields that results show and filters name: what `exif` has, and the user's own in place of it
     exif        what was read from the file's EXIF block, see `sceneseek_indexer.photo_facts`
@@ -41,6 +41,7 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
 PAYLOAD_FIELDS = frozenset(
     {
         *("path", "path_bytes", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns"),
+        "ctime_ns",
         *("indexed_at", "metadata", "exif", "dhash", "duplicates"),
     }
 )

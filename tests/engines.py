@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from qdrant_client import QdrantClient
 
+from sceneseek.payload import relative_path
 from sceneseek.store import VectorStore, open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 
@@ -24,6 +26,19 @@ ENGINES = ["edge", "played", "played-grpc", "server"]
 SERVER = "SCENESEEK_TEST_QDRANT_URL"
 on_edge = pytest.mark.parametrize("store", ["edge"], indirect=True)
 on_qdrant = pytest.mark.parametrize("store", ["played", "played-grpc", "server"], indirect=True)
+
+
+def adopted(index: Path, folder: Path, original: Path) -> VectorStore:
+    """A copied index as if it had been made of `folder`, a copy of its folder `original`: with its path and times."""
+    (manifest,) = index.glob("generations/*/generation.json")
+    raw = json.loads(manifest.read_text().replace(str(original), str(folder)))
+    manifest.write_text(json.dumps({**raw, "files": {}}))  # the times are written below
+    store = open_store(f"file:{index}")
+    collection = store.open(str(store.live()))
+    times = {r.id: (folder / relative_path(r.payload)).stat().st_ctime_ns for r in collection.scroll()}
+    collection.set_payload({identity: {"ctime_ns": time} for identity, time in times.items()})
+    collection.close()
+    return store
 
 
 @contextmanager

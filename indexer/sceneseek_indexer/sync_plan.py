@@ -45,6 +45,7 @@ class Known(NamedTuple):
     fresh: bool = False
     described: bool = False
     outdated: bool = False
+    ctime_ns: int = 0
 
 
 def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None) -> list[Known]:
@@ -96,6 +97,7 @@ def known_images(collection: Collection, resumed: bool = False, metadata: Sideca
             resumed and payload["indexed_at"] >= collection.info.created,
             bool(user_metadata(payload)),
             metadata is not None and metadata.differs(relative, payload),
+            payload.get("ctime_ns", 0),
         )
 
 
@@ -211,7 +213,12 @@ def make_plan(
 
 
 def _same(file: ImageFile, known: Known | None) -> bool:
-    return known is not None and (file.bytes, file.mtime_ns) == (known.bytes, known.mtime_ns)
+    # The time of the last change of the inode shows edits that restore the time of modification.
+    return known is not None and (file.bytes, file.mtime_ns, file.ctime_ns) == (
+        known.bytes,
+        known.mtime_ns,
+        known.ctime_ns,
+    )
 
 
 class _Hidden:

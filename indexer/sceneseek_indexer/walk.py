@@ -45,6 +45,7 @@ class ImageFile:
     bytes: int
     mtime_ns: int
     source: int = 0
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +245,7 @@ class _Walk:
             return
         if stat.S_ISREG(status.st_mode):
             self._listing.files.append(
-                ImageFile(relative, self._root, status.st_size, status.st_mtime_ns, self._source)
+                ImageFile(relative, self._root, status.st_size, status.st_mtime_ns, self._source, status.st_ctime_ns)
             )
         else:
             self._skip(relative, "not-a-file", "neither a file nor a folder")

@@ -19,8 +19,8 @@ from sceneseek_indexer.report import IndexReport
 from sceneseek_indexer.source_scan import Folder
 from sceneseek_indexer.walk import list_images
 
-Looks = dict[tuple[str, str], tuple[int, int]]
-"""By folder and path below it: size and time of change."""
+Looks = dict[tuple[str, str], tuple[int, int, int]]
+"""By folder and path below it: size and times of change."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Watch:
         for folder in self.folders:
             root = str(folder.path.resolve())
             for file in list_images(folder.path, self.options.patterns).files:
-                found[root, file.relative] = (file.bytes, file.mtime_ns)
+                found[root, file.relative] = (file.bytes, file.mtime_ns, file.ctime_ns)
         return found
 
     def _run(self, resting: Looks, moving: set[tuple[str, str]]) -> None:

@@ -187,6 +187,7 @@ class Writing:
             "source": file.source,
             "bytes": file.bytes,
             "mtime_ns": file.mtime_ns,
+            "ctime_ns": file.ctime_ns,
             "indexed_at": self._started,
         }
         return Point(self.identity(file), joint, head, payload)

@@ -111,9 +111,10 @@ def find_image(search: Search, image_id: UUID, deadline: float | None) -> ImageF
 def _tag(facts: os.stat_result, payload: dict[str, Any]) -> str:
     """The indexed content's hash; with the file's size and time of change if it was touched since."""
     digest = str(payload["sha256"])
-    if (facts.st_size, facts.st_mtime_ns) == (payload["bytes"], payload["mtime_ns"]):
+    indexed = (payload["bytes"], payload["mtime_ns"], payload.get("ctime_ns"))
+    if (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns) == indexed:
         return digest
-    return f"{digest}-{facts.st_size}-{facts.st_mtime_ns}"
+    return f"{digest}-{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}"
 
 
 def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS) -> bytes:

@@ -16,6 +16,7 @@ import pytest
 
 from sceneseek.bundle import Bundle
 from tests.command_line import CommandLine
+from tests.engines import adopted
 
 SCENESEEK = Path(sys.executable).with_name("sceneseek")
 
@@ -25,8 +26,7 @@ def here(bundle: Bundle, index_url: str, gallery: Path, tmp_path: Path, monkeypa
     """Commands run beside a folder `photos` and an index of it, and find the bundle by the environment."""
     shutil.copytree(gallery, tmp_path / "photos")
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
-    (manifest,) = tmp_path.glob("index/generations/*/generation.json")
-    manifest.write_text(manifest.read_text().replace(str(gallery), str(tmp_path / "photos")))
+    adopted(tmp_path / "index", tmp_path / "photos", gallery)
     monkeypatch.setenv("SCENESEEK_BUNDLE", str(bundle.path))
     monkeypatch.chdir(tmp_path)
 

@@ -22,6 +22,7 @@ from sceneseek_indexer.build import BuildOptions, dry_run_folders, index_folder,
 from sceneseek_indexer.patterns import Patterns
 from sceneseek_indexer.source_scan import Folder
 from tests.drawing import NAMES
+from tests.engines import adopted
 
 Noise = Callable[[int, int], Image.Image]
 
@@ -31,9 +32,7 @@ def store(index_url: str, gallery: Path, photos: Path, tmp_path: Path) -> Vector
     """An index of `photos`, as if it had been made there: the shared one's copy, with the folder's name put right."""
     home = tmp_path / "index"
     shutil.copytree(index_url.removeprefix("file:"), home)
-    (manifest,) = home.glob("generations/*/generation.json")
-    manifest.write_text(manifest.read_text().replace(str(gallery), str(photos)))
-    return open_store(f"file:{home}")
+    return adopted(home, photos, gallery)
 
 
 @pytest.fixture
@@ -154,6 +153,31 @@ def test_prune_removes_no_large_share_unasked(
         with pytest.raises(SourceError, match=rf"would remove {deleted} of the 30 images of .*--yes"):
             run([Folder(photos)], bundle, store, options)
     assert len(contents(store)) == 30
+
+
+@pytest.mark.parametrize("change", ["rotated", "copied over", "permissions", "linked"])
+def test_a_file_of_the_same_size_and_time_is_looked_at_if_it_was_touched(
+    bundle: Bundle, photos: Path, store: VectorStore, change: str
+) -> None:
+    file = photos / "scenes/house.bmp"
+    before = file.stat()
+    if change == "rotated":
+        with Image.open(file) as image:
+            turned = image.rotate(180)
+        turned.save(file)
+    elif change == "copied over":
+        shutil.copy(file, photos / "aside")
+        (photos / "aside").replace(file)
+    elif change == "permissions":
+        file.chmod(0o600)
+    else:
+        (photos.parent / "link").hardlink_to(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    report = index_folder(photos, bundle, store)
+    changed = change == "rotated"
+    assert (report.indexed, report.touched, report.unchanged) == (changed, not changed, len(NAMES) - 1)
+    assert index_folder(photos, bundle, store).unchanged == len(NAMES)
 
 
 def test_two_images_that_change_places_change_vectors(
