@@ -156,7 +156,7 @@ class _Run:
         self._metadata = found.metadata(options)
         self._info = self._described()
         self._collection: Collection | None = None
-        self._resumed = False
+        self._resumed, self._coming = False, 0
 
     def execute(self) -> IndexReport:
         start = time.perf_counter()
@@ -167,6 +167,7 @@ class _Run:
             plan = self._found.plan(known, self._options)
             if self._metadata is not None:
                 _check_loss(self._metadata, plan, carried, self._options)
+            self._coming = len(plan.encode) + len(plan.reused)
             path = self._report_path(plan)
             earlier = earlier_lines(path, self._info.name) if self._resumed else {}
             with ReportFile(path) as report_file:
@@ -205,7 +206,7 @@ class _Run:
         """The generation to fill, created by the first call."""
         if self._collection is None:
             base = self._found.base
-            self._collection = self._store.create(self._info, base.name if base is not None else None)
+            self._collection = self._store.create(self._info, base.name if base is not None else None, self._coming)
         return self._collection
 
     def _known(self) -> Iterable[Known]:

@@ -277,8 +277,12 @@ class ReportFile:
     def write(self, lines: Sequence[Line]) -> None:
         """Append lines; another process sees them when this returns."""
         if self._file is not None and lines:
-            self._file.write("".join(f"{json.dumps(line)}\n" for line in lines))
-            self._file.flush()
+            try:
+                self._file.write("".join(f"{json.dumps(line)}\n" for line in lines))
+                self._file.flush()
+            except OSError as error:
+                what = f"the report {self._file.name} cannot be written ({error.strerror})"
+                raise SourceError(what, "free space on its disk") from error
 
 
 def file_line(

@@ -176,8 +176,13 @@ class VectorStore(Protocol):
             IndexUnavailable: another writer holds the lease and `wait` is False, or the store cannot be written.
         """
 
-    def create(self, info: CollectionInfo, base: str | None = None) -> Collection:
+    def create(self, info: CollectionInfo, base: str | None = None, images: int = 0) -> Collection:
         """Begin a new generation, empty or as a copy of generation `base`; unfinished generations are removed.
+
+        Args:
+            info: of the new generation.
+            base: the generation to copy.
+            images: how many will be written, for which there must be space on the disk where the store can tell.
 
         Raises:
             IndexUnavailable: the disk is full, or `base` is missing or damaged.

@@ -40,7 +40,7 @@ from sceneseek.store.base import (
     Collection,
     CollectionInfo,
 )
-from sceneseek.store.edge_collection import EdgeCollection, index_fields, shard_config
+from sceneseek.store.edge_collection import EdgeCollection, check_space, full_disk, index_fields, shard_config
 from sceneseek.store.edge_files import (
     BUILDING,
     FINISHED,
@@ -146,19 +146,22 @@ class EdgeStore:
                 generations.rmdir()
                 self.root.rmdir()
 
-    def create(self, info: CollectionInfo, base: str | None = None) -> EdgeCollection:
+    def create(self, info: CollectionInfo, base: str | None = None, images: int = 0) -> EdgeCollection:
         """See `VectorStore.create`."""
         self._check_lease()
         self._sweep()
         home = self._home(info.name)
+        files = (self._home(base) / "shard").rglob("*") if base is not None else ()
+        check_space(self.root, info, images, sum(file.lstat().st_blocks * 512 for file in files))
         try:
             home.mkdir()
             lock = FileLock(home / "owner.lock")
         except OSError as error:
             raise self._unwritable(error) from error
         try:
-            shard = self._begin(home, info, base)
-            index_fields(shard, info)
+            with full_disk(self.root):
+                shard = self._begin(home, info, base)
+                index_fields(shard, info)
             begun = {**dataclasses.asdict(info), "beside": self.live()}
             write_atomic(home / BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
         except BaseException:

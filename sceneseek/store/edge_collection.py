@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import qdrant_edge as edge
 
+from sceneseek.errors import IndexUnavailable
 from sceneseek.filters.conditions import (
     All,
     AnyOf,
@@ -61,6 +67,48 @@ _FIELD_TYPES: dict[FieldType, edge.PayloadSchemaType] = {
 _NO_HNSW = edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000)
 
 
+# Bytes that must be free for a new generation, and for a further batch: the engine writes to files that it maps, where
+# a full disk ends the process without a message. An empty generation takes 15 MiB while it is filled.
+_NEW, _RESERVE = 64 * 2**20, 32 * 2**20
+# Bytes of an image's payload, as measured, and how often everything is on disk while segments are rewritten.
+_PAYLOAD, _COPIES = 1_000, 2
+# ENOSPC, EDQUOT and EFBIG, as the engine writes them.
+_FULL = re.compile(rf"(os error|code:) ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\b|No space left")
+
+
+def check_space(root: Path, info: CollectionInfo, images: int, copied: int | None = None) -> None:
+    """Raise IndexUnavailable if the disk of an index has not the space for so many new images.
+
+    Args:
+        root: the directory of the index.
+        info: of the generation.
+        images: how many are written.
+        copied: for a new generation: bytes of files that are copied first.
+    """
+    reserve = _RESERVE if copied is None else _NEW + copied
+    needed = reserve + _COPIES * images * (5 * info.joint + 2 * info.head + _PAYLOAD)
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise IndexUnavailable(
+            f"the disk of the index {root} is full: {needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free",
+            "free space there, or choose another --index",
+        )
+
+
+@contextlib.contextmanager
+def full_disk(root: Path) -> Iterator[None]:
+    """Turn the engine's failure on a full disk or quota into IndexUnavailable."""
+    try:
+        yield
+    except BaseException as error:  # the engine's panics are no Exception
+        if not _FULL.search(str(error)):
+            raise
+        raise IndexUnavailable(
+            f"the disk or the quota of the index {root} is full ({error})",
+            "free space there, or choose another --index",
+        ) from error
+
+
 class EdgeCollection:
     """One open shard; see `Collection`."""
 
@@ -76,6 +124,7 @@ class EdgeCollection:
         self._indexed = {field_path(name): kind for name, kind in info.indexed.items()}
         self._shard = shard
         self._lock = lock
+        self._root = lock.path.parent.parent.parent
         self._on_close = on_close
         self._closed = False
         self._candidates = CandidateVectors(info, cache_bytes)
@@ -84,7 +133,7 @@ class EdgeCollection:
         """See `Collection.upsert`; the engine's write-ahead log makes it durable."""
         self._candidates.clear()
         with_head = self.info.head > 0
-        self._shard.update(
+        self._update(
             edge.UpdateOperation.upsert_points(
                 [
                     edge.Point(
@@ -94,13 +143,19 @@ class EdgeCollection:
                     )
                     for p in points
                 ]
-            )
+            ),
+            len(points),
         )
 
     def delete(self, ids: Sequence[str]) -> None:
         """See `Collection.delete`."""
         self._candidates.clear()
-        self._shard.update(edge.UpdateOperation.delete_points(list(ids)))
+        self._update(edge.UpdateOperation.delete_points(list(ids)))
+
+    def _update(self, operation: edge.UpdateOperation, images: int = 0) -> None:
+        check_space(self._root, self.info, images)
+        with full_disk(self._root):
+            self._shard.update(operation)
 
     def nearest(
         self,
@@ -154,10 +209,10 @@ class EdgeCollection:
             fields = changes[ids[0]]
             there = {name: value for name, value in fields.items() if value is not None}
             if there:
-                self._shard.update(edge.UpdateOperation.set_payload(list[Any](ids), there))
+                self._update(edge.UpdateOperation.set_payload(list[Any](ids), there))
             if len(there) < len(fields):
                 gone = [name for name in fields if name not in there]
-                self._shard.update(edge.UpdateOperation.delete_payload(list[Any](ids), gone))
+                self._update(edge.UpdateOperation.delete_payload(list[Any](ids), gone))
 
     def scroll(self, batch: int = 1024, deadline: float | None = None) -> Iterator[Record]:  # noqa: ARG002 - as above
         """See `Collection.scroll`."""
@@ -175,14 +230,17 @@ class EdgeCollection:
 
     def optimize(self) -> None:
         """See `Collection.optimize`; holds the interpreter's lock throughout."""
-        self._shard.optimize()
+        check_space(self._root, self.info, self.count())
+        with full_disk(self._root):
+            self._shard.optimize()
 
     def close(self) -> None:
         """See `Collection.close`; closing twice is no error."""
         if self._closed:
             return
         self._closed = True
-        self._shard.flush()
+        with full_disk(self._root):
+            self._shard.flush()
         self._shard.close()
         self._lock.release()
         if self._on_close is not None:

@@ -64,7 +64,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path, patience: float = 0.0) -> None:
-        self._path = path
+        self.path = path
         until = time.monotonic() + patience
         while not self._take(until):
             pass
@@ -74,18 +74,18 @@ class FileLock:
     def release(self, remove: bool = False) -> None:
         """Release it, and remove the file if wanted."""
         if remove:
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
         os.close(self._handle)
 
     def _take(self, until: float) -> bool:
         """Lock the file; False if its holder has removed it meanwhile, so that the lock is useless."""
-        self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             while not _locked(self._handle):
                 if time.monotonic() >= until:
                     raise Held(os.read(self._handle, 256).decode("utf-8", "replace").strip() or "another process")
                 time.sleep(0.01)
-            if self._path.exists() and os.path.samestat(os.fstat(self._handle), self._path.stat()):
+            if self.path.exists() and os.path.samestat(os.fstat(self._handle), self.path.stat()):
                 return True
         except BaseException:
             os.close(self._handle)

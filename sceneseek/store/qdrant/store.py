@@ -100,7 +100,7 @@ class QdrantStore:
         finally:
             self._writing = False
 
-    def create(self, info: CollectionInfo, base: str | None = None) -> QdrantCollection:
+    def create(self, info: CollectionInfo, base: str | None = None, images: int = 0) -> QdrantCollection:  # noqa: ARG002 - the server reports a full disk
         """See `VectorStore.create`; a copy of `base` passes through this process, in batches."""
         self._sweep()
         record = GenerationRecord(self.settings.alias, "begun", self.live(), base, info)
