@@ -97,7 +97,7 @@ def _same(origin: Collection, target: VectorStore) -> bool:
 
 
 def _move(origin: Collection, source: VectorStore, target: VectorStore) -> MoveReport:
-    collection, resumed = _begun(origin.info, target)
+    collection, resumed = _begun(origin.info, target, origin.count())
     try:
         start = time.perf_counter()
         moved, unchanged = _fill(origin, collection, resumed, _UPLOADS if target.url.startswith("http") else 1)
@@ -118,7 +118,7 @@ def _move(origin: Collection, source: VectorStore, target: VectorStore) -> MoveR
     return MoveReport(source.url, target.url, collection.info.name, moved, unchanged, seconds)
 
 
-def _begun(info: CollectionInfo, target: VectorStore) -> tuple[Collection, bool]:
+def _begun(info: CollectionInfo, target: VectorStore, images: int) -> tuple[Collection, bool]:
     """The generation of the target to fill, and whether an earlier run has created it."""
     taken = {there.name for there in target.generations()}
     if info in target.unfinished() and info.name not in taken:
@@ -126,7 +126,7 @@ def _begun(info: CollectionInfo, target: VectorStore) -> tuple[Collection, bool]
     name = info.name
     while name in taken:  # it was live there before; the new one gets another name
         name += "-again"
-    return target.create(replace(info, name=name)), False
+    return target.create(replace(info, name=name), images=images), False
 
 
 def _fill(origin: Collection, target: Collection, resumed: bool, uploads: int) -> tuple[int, int]:

@@ -41,7 +41,7 @@ USED = ["index", "photos", "--index", "file:index"]
     [
         *[([*INDEX, f"file:{name}"], name) for name in ("read-only", "read-only/x", "locked", "locked/x")],
         *[([*INDEX, f"file:{name}"], name) for name in ("file", "file/x", "index-of-files", "alias", "x" * 300)],
-        *[(["index", "status", "--index", f"file:{name}"], name) for name in ("locked", "file", "file/x", "alias")],
+        *[(["index", "status", "--index", f"file:{name}"], name) for name in ("locked", "file", "file/x")],
         *[(["index", "rollback", "--index", f"file:{name}"], name) for name in ("locked", "file", "read-only")],
         *[(["search", "dog", "--index", f"file:{name}"], name) for name in ("locked", "file", "file/x", "alias")],
         *[(["index", "move", f"file:{name}", "file:new"], name) for name in ("locked", "file")],
