@@ -237,7 +237,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, {"title": "qdrant - vector search engine", "version": played.version}
         if path == "/telemetry":
             features = {"debug": False, "recovery_mode": bool(played.recovery), "gpu": False}
-            return 200, {"result": {"app": {"version": played.version, "features": features}}, "status": "ok"}
+            app = {"version": played.version, "features": features}
+            return 200, {"result": {"app": app}, "status": "ok", "time": 0.0}
         document = json.loads(self.body) if self.body else {}
         played.bodies.append((f"{self.command} {path}", document))
         if played.recovery and (action := _in_recovery(f"{self.command} {path}")):
