@@ -65,7 +65,7 @@ Image.core.set_block_size(2**26)  # type: ignore[attr-defined]  # where Pillow's
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 # What Pillow's decoders and readers of EXIF were seen to raise on bad input, over 300,000 mutations of small files.
-_DECODE_ERRORS = (
+PILLOW_ERRORS = (
     *(OSError, EOFError, SyntaxError, MemoryError, RuntimeError, ValueError, TypeError),
     *(ArithmeticError, LookupError, AttributeError, struct.error, zlib.error),
 )
@@ -151,7 +151,7 @@ def decode(
     try:
         try:
             return decoding.decode(file)
-        except (UnidentifiedImageError, *_DECODE_ERRORS) as error:
+        except (UnidentifiedImageError, *PILLOW_ERRORS) as error:
             return decoding.repaired(file, error)
     except UnidentifiedImageError:
         if lacking := _lacking_for(start):
@@ -161,7 +161,7 @@ def decode(
         raise ImageError(
             "too-large", f"over the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels that Pillow decodes", "save it as PNG"
         ) from error
-    except _DECODE_ERRORS as error:
+    except PILLOW_ERRORS as error:
         reason = "truncated" if "truncated" in str(error).lower() else "broken"
         raise ImageError(reason, f"cannot be decoded ({str(error) or type(error).__name__})") from error
 
@@ -211,7 +211,7 @@ class _Decoding:
         for rest in (b"\xff\xd9", _NOISE + b"\xff\xd9") if content else ():
             try:
                 picture = self.decode(io.BytesIO(content + rest))
-            except _DECODE_ERRORS:
+            except PILLOW_ERRORS:
                 raise error from None
             digests.add(zlib.crc32(picture.pixels.tobytes()))
         if len(digests) == 1:
@@ -258,7 +258,7 @@ class _Decoding:
                 if image.size != whole:
                     raise EOFError
                 image.load()
-        except _DECODE_ERRORS:
+        except PILLOW_ERRORS:
             image.seek(0)
             image.load()
 
@@ -326,7 +326,7 @@ def _exif(image: Image.Image) -> Image.Exif:
     """The EXIF block, empty if it is broken."""
     try:
         return image.getexif()
-    except _DECODE_ERRORS:
+    except PILLOW_ERRORS:
         return Image.Exif()
 
 
@@ -336,7 +336,7 @@ def _upright(image: Image.Image) -> bool:
     A picture whose EXIF block is broken stays as it lies: its pixels are whole.
     """
     turned = False
-    with contextlib.suppress(*_DECODE_ERRORS):
+    with contextlib.suppress(*PILLOW_ERRORS):
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         ImageOps.exif_transpose(image, in_place=True)  # may fail once the pixels are turned, at writing the block anew
     return turned

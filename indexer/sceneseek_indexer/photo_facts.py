@@ -8,7 +8,6 @@ out, and never an error.
 from __future__ import annotations
 
 import contextlib
-import struct
 from collections.abc import Container, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,20 +15,19 @@ from typing import Any
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
+from sceneseek.picture import PILLOW_ERRORS
 from sceneseek.store.base import FieldType
 from sceneseek_indexer.fields import on_earth, parse_date
 
 FIELDS: dict[str, FieldType] = {"taken": "datetime", "camera": "keyword", "location": "geo"}
 _LONGEST = 100
-# What Pillow raises of a broken block, beside its own errors.
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
 
 
 def read_exif(exif: Image.Exif, wanted: Container[str] = FIELDS) -> dict[str, Any]:
     """Those of the `wanted` fields that an EXIF block has."""
     found: dict[str, Any] = {}
     for name, read in (("taken", _taken), ("camera", _camera), ("location", _location)):
-        with contextlib.suppress(*_BROKEN):
+        with contextlib.suppress(*PILLOW_ERRORS):
             if name in wanted and (value := read(exif)):
                 found[name] = value
     return found

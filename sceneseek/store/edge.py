@@ -40,16 +40,18 @@ from sceneseek.store.base import (
     Collection,
     CollectionInfo,
 )
-from sceneseek.store.edge_collection import EdgeCollection, check_space, full_disk, index_fields, shard_config
+from sceneseek.store.edge_collection import EdgeCollection, index_fields, shard_config
 from sceneseek.store.edge_files import (
     BUILDING,
     FINISHED,
     RESTORE,
     Record,
     check_sizes,
+    check_space,
     checksum,
     copy_shard,
     fixed_files,
+    full_disk,
     read_record,
     remove,
 )
@@ -168,7 +170,7 @@ class EdgeStore:
             lock.release()
             remove(home)
             raise
-        return EdgeCollection(info, shard, lock, self._cache_bytes)
+        return EdgeCollection(info, shard, lock, self.root, self._cache_bytes)
 
     def resume(self, name: str) -> EdgeCollection:
         """See `VectorStore.resume`."""
@@ -320,7 +322,7 @@ class EdgeStore:
         except BaseException:
             lock.release()
             raise
-        return EdgeCollection(record.info, shard, lock, self._cache_bytes, on_close)
+        return EdgeCollection(record.info, shard, lock, self.root, self._cache_bytes, on_close)
 
     def _sweep(self, spare: str = "") -> None:
         """Remove what killed runs left; called under the lease, so no other run is writing."""

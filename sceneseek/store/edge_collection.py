@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +11,6 @@ from typing import Any
 import numpy as np
 import qdrant_edge as edge
 
-from sceneseek.errors import IndexUnavailable
 from sceneseek.filters.conditions import (
     All,
     AnyOf,
@@ -42,6 +37,7 @@ from sceneseek.store.base import (
     Record,
     StoredVectors,
 )
+from sceneseek.store.edge_files import check_space, full_disk
 from sceneseek.store.lease import FileLock
 from sceneseek.store.vector_cache import CandidateVectors
 from sceneseek.vectors import Candidates, Floats
@@ -67,56 +63,15 @@ _FIELD_TYPES: dict[FieldType, edge.PayloadSchemaType] = {
 _NO_HNSW = edge.HnswIndexConfig(m=0, ef_construct=16, full_scan_threshold=10_000)
 
 
-# Bytes that must be free for a new generation, and for a further batch: the engine writes to files that it maps, where
-# a full disk ends the process without a message. An empty generation takes 15 MiB while it is filled.
-_NEW, _RESERVE = 64 * 2**20, 32 * 2**20
-# Bytes of an image's payload, as measured, and how often everything is on disk while segments are rewritten.
-_PAYLOAD, _COPIES = 1_000, 2
-# ENOSPC, EDQUOT and EFBIG, as the engine writes them.
-_FULL = re.compile(rf"(os error|code:) ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\b|No space left")
-
-
-def check_space(root: Path, info: CollectionInfo, images: int, copied: int | None = None) -> None:
-    """Raise IndexUnavailable if the disk of an index has not the space for so many new images.
-
-    Args:
-        root: the directory of the index.
-        info: of the generation.
-        images: how many are written.
-        copied: for a new generation: bytes of files that are copied first.
-    """
-    reserve = _RESERVE if copied is None else _NEW + copied
-    needed = reserve + _COPIES * images * (5 * info.joint + 2 * info.head + _PAYLOAD)
-    free = shutil.disk_usage(root).free
-    if free < needed:
-        raise IndexUnavailable(
-            f"the disk of the index {root} is full: {needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free",
-            "free space there, or choose another --index",
-        )
-
-
-@contextlib.contextmanager
-def full_disk(root: Path) -> Iterator[None]:
-    """Turn the engine's failure on a full disk or quota into IndexUnavailable."""
-    try:
-        yield
-    except BaseException as error:  # the engine's panics are no Exception
-        if not _FULL.search(str(error)):
-            raise
-        raise IndexUnavailable(
-            f"the disk or the quota of the index {root} is full ({error})",
-            "free space there, or choose another --index",
-        ) from error
-
-
 class EdgeCollection:
-    """One open shard; see `Collection`."""
+    """One open shard below the directory `root` of an index; see `Collection`."""
 
     def __init__(
         self,
         info: CollectionInfo,
         shard: edge.EdgeShard,
         lock: FileLock,
+        root: Path,
         cache_bytes: int,
         on_close: Callable[[], None] | None = None,
     ) -> None:
@@ -124,7 +79,7 @@ class EdgeCollection:
         self._indexed = {field_path(name): kind for name, kind in info.indexed.items()}
         self._shard = shard
         self._lock = lock
-        self._root = lock.path.parent.parent.parent
+        self._root = root
         self._on_close = on_close
         self._closed = False
         self._candidates = CandidateVectors(info, cache_bytes)

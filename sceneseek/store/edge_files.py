@@ -1,4 +1,4 @@
-"""The files of a generation of the embedded engine: its record, its checksums, its copy and its removal.
+"""The files of a generation of the embedded engine: record, checksums, copy and removal, and the space that they need.
 
 The engine writes some files of a shard whenever it opens it. All others are constant once the generation is published,
 so their sizes and CRC-32 are part of the record.
@@ -6,11 +6,15 @@ so their sizes and CRC-32 are part of the record.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
+import re
 import shutil
 import subprocess
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,46 @@ from sceneseek.store.base import CollectionInfo, Source
 BUILDING, FINISHED = "building.json", "generation.json"
 _REWRITTEN = {"edge_config.json", "segment.json", "tracker_journal.dat"}
 RESTORE = "restore a backup, go back with `sceneseek index rollback`, or index the folders again with --rebuild"
+# Bytes that must be free for a new generation, and for a further batch: the engine writes to files that it maps, where
+# a full disk ends the process without a message. An empty generation takes 15 MiB while it is filled.
+_NEW, _RESERVE = 64 * 2**20, 32 * 2**20
+# Bytes of an image's payload, as measured, and how often everything is on disk while segments are rewritten.
+_PAYLOAD, _COPIES = 1_000, 2
+# ENOSPC, EDQUOT and EFBIG, as the engine writes them.
+_FULL = re.compile(rf"(os error|code:) ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\b|No space left")
+
+
+def check_space(root: Path, info: CollectionInfo, images: int, copied: int | None = None) -> None:
+    """Raise IndexUnavailable if the disk of an index has not the space for so many new images.
+
+    Args:
+        root: the directory of the index.
+        info: of the generation.
+        images: how many are written.
+        copied: for a new generation: bytes of files that are copied first.
+    """
+    reserve = _RESERVE if copied is None else _NEW + copied
+    needed = reserve + _COPIES * images * (5 * info.joint + 2 * info.head + _PAYLOAD)
+    free = shutil.disk_usage(root).free
+    if free < needed:
+        raise IndexUnavailable(
+            f"the disk of the index {root} is full: {needed / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free",
+            "free space there, or choose another --index",
+        )
+
+
+@contextlib.contextmanager
+def full_disk(root: Path) -> Iterator[None]:
+    """Turn the engine's failure on a full disk or quota into IndexUnavailable."""
+    try:
+        yield
+    except BaseException as error:  # the engine's panics are no Exception
+        if not _FULL.search(str(error)):
+            raise
+        raise IndexUnavailable(
+            f"the disk or the quota of the index {root} is full ({error})",
+            "free space there, or choose another --index",
+        ) from error
 
 
 def copy_shard(source: Path, target: Path) -> None:
@@ -34,7 +78,8 @@ def copy_shard(source: Path, target: Path) -> None:
     )
     if done.returncode:
         raise IndexUnavailable(
-            f"the live generation cannot be copied ({done.stderr.strip()})", "make room, or choose another --index"
+            f"the live generation cannot be copied ({done.stderr.strip()})",
+            "free space there, or choose another --index",
         )
     for path in (target, *target.rglob("*")):
         sync(path)

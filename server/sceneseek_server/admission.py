@@ -58,27 +58,27 @@ class Admission:
         on_rejected: Callable[[str, TryAgain], object] = lambda _method, _error: None,
     ) -> None:
         self._application, self.on_rejected, self._seconds = application, on_rejected, seconds
-        self.others, self.pictures = Line(slots, queue), Line(picture_slots(slots), queue)
+        self.others, self.pictures = Slots(slots, queue), Slots(picture_slots(slots), queue)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request, or reject it."""
         if environ["PATH_INFO"] in ALWAYS_ANSWERED:
             return self._application(environ, start_response)
         environ[DEADLINE] = time.monotonic() + self._seconds
-        line = self.pictures if _decodes(environ) else self.others
+        slots = self.pictures if _decodes(environ) else self.others
         try:
-            line.enter(environ[DEADLINE])
+            slots.enter(environ[DEADLINE])
         except TryAgain as error:
             self.on_rejected(environ["REQUEST_METHOD"], error)
             return _rejection(error, environ["REQUEST_METHOD"], start_response)
         try:
             return self._application(environ, start_response)
         finally:
-            line.leave()
+            slots.leave()
 
 
-class Line:
-    """Slots, and a queue for them. Thread-safe.
+class Slots:
+    """A number of slots, and the queue for them. Thread-safe.
 
     Attributes:
         waiting: for each waiting request, in order, a lock that is released when it gets a slot.
