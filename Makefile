@@ -32,18 +32,20 @@ help:  ## this list
 .PHONY: setup
 setup: $(VENV)/.installed  ## install sceneseek with what export needs into .venv
 
-# The pip that comes with Python 3.11 takes twice as long, so it is updated first. torch by the script, before anything
-# that depends on it: by itself pip would take the build with CUDA.
+# The pip that comes with Python 3.11 takes twice as long, so it is updated first, with setuptools beside it: that saves
+# an environment of its own for building. torch by the script, before anything that depends on it: by itself pip would
+# take the build with CUDA.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --constraint constraints.txt --no-compile --upgrade pip
+	$(PIP) install --constraint constraints.txt --no-compile --upgrade pip setuptools
 	$(if $(WITH_TORCH),scripts/install-torch $(RUNTIME) $(PIP))
-	$(PIP) install --constraint constraints.txt --no-compile --editable '.[$(RUNTIME),serve,index,$(EXTRAS)]'
+	$(PIP) install --constraint constraints.txt --no-compile --no-build-isolation --editable \
+	    '.[$(RUNTIME),serve,index,$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
 	scripts/install-torch $(RUNTIME) $(PIP)
-	$(PIP) install --constraint constraints.txt --editable '.[$(RUNTIME),train,dev]'
+	$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[$(RUNTIME),train,dev]'
 	@touch $@
 
 $(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*/*.py export/*/*/*.py export/*/weights/compact/*/* export/sceneseek_export/packs/*)
