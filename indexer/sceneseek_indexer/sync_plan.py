@@ -73,7 +73,7 @@ def _published(store: VectorStore, name: str) -> Collection:
     try:
         return store.open(name)
     except IndexUnavailable:
-        return store.glance(name)  # slower: reads a copy of the generation that another process holds
+        return store.glance(name)  # another process holds it
 
 
 def known_images(collection: Collection, resumed: bool = False, metadata: Sidecar | None = None) -> Iterator[Known]:

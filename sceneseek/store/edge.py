@@ -3,6 +3,7 @@
     DIR/
     ├── alias-images            the alias: the name of the live generation, replaced atomically
     ├── writer.lock             the lease: held in a `writing` block
+    ├── generations/glance-*    a generation for reading, while another process holds it: links to its constant files
     └── generations/NAME/
         ├── building.json       a CollectionInfo and the then live generation; removed after the alias has moved
         ├── generation.json     a CollectionInfo, the number of points, checksums; written just before the alias moves
@@ -52,6 +53,7 @@ from sceneseek.store.edge_files import (
     copy_shard,
     fixed_files,
     full_disk,
+    link_shard,
     read_record,
     remove,
 )
@@ -190,17 +192,24 @@ class EdgeStore:
         return self._opened(home, self._published(name))
 
     def glance(self, name: str) -> EdgeCollection:
-        """See `VectorStore.glance`; reads a copy of the generation's files."""
+        """See `VectorStore.glance`; reads links to the generation's constant files and copies of the others."""
         source = self._home(name)
         record = self._published(name)
         check_sizes(source, record)
-        home = Path(tempfile.mkdtemp(prefix="sceneseek-glance-"))
+        home = self._home_of_glance()
         try:
-            copy_shard(source / "shard", home / "shard")
+            link_shard(source / "shard", home / "shard", record.files)
             return self._opened(home, record, lambda: shutil.rmtree(home, ignore_errors=True))
         except BaseException:
             shutil.rmtree(home, ignore_errors=True)
             raise
+
+    def _home_of_glance(self) -> Path:
+        """A directory on the disk of the index, where files can be linked; a temporary one if that is read-only."""
+        try:
+            return Path(tempfile.mkdtemp(prefix="glance-", dir=self.root / "generations"))
+        except OSError:
+            return Path(tempfile.mkdtemp(prefix="sceneseek-glance-"))
 
     def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
         """See `VectorStore.publish`."""
@@ -331,7 +340,7 @@ class EdgeStore:
             if home.name == live:
                 (home / BUILDING).unlink(missing_ok=True)
             elif home.name != spare and ((home / BUILDING).exists() or not (home / FINISHED).exists()):
-                remove(home)
+                self._remove_if_free(home)
         for beside in self.root.glob(f".alias-{ALIAS}.*"):
             beside.unlink(missing_ok=True)
 
@@ -339,7 +348,7 @@ class EdgeStore:
         """Remove a generation unless a process has it open; the next run tries again."""
         try:
             lock = FileLock(home / "owner.lock")
-        except Held:
+        except (Held, FileNotFoundError):
             return
         remove(home)
         lock.release()

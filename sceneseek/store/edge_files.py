@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,14 @@ def full_disk(root: Path) -> Iterator[None]:
 
 
 def copy_shard(source: Path, target: Path) -> None:
-    """Copy a shard as sparse files: the engine preallocates space, which shutil would fill with zeros."""
+    """Copy a shard, and sync the copy."""
+    _copy(source, target)
+    for path in (target, *target.rglob("*")):
+        sync(path)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a directory as sparse files: the engine preallocates space, which shutil would fill with zeros."""
     done = subprocess.run(
         ["cp", "--recursive", "--reflink=auto", "--sparse=always", str(source), str(target)],
         capture_output=True,
@@ -81,8 +88,30 @@ def copy_shard(source: Path, target: Path) -> None:
             f"the live generation cannot be copied ({done.stderr.strip()})",
             "free space there, or choose another --index",
         )
-    for path in (target, *target.rglob("*")):
-        sync(path)
+
+
+def link_shard(source: Path, target: Path, constant: Container[str]) -> None:
+    """As `copy_shard`, for reading only: files that opening does not change are linked, where the disk can.
+
+    Args:
+        source: the shard.
+        target: the directory to create, on the same disk.
+        constant: the files to link, by their path in the shard.
+    """
+    try:
+        for path in sorted(source.rglob("*")):
+            copy, name = target / path.relative_to(source), str(path.relative_to(source))
+            if path.is_dir():
+                copy.mkdir(parents=True)
+            elif name in constant:
+                copy.hardlink_to(path)
+    except OSError:  # a disk without links
+        shutil.rmtree(target, ignore_errors=True)
+        copy_shard(source, target)
+        return
+    for path in source.rglob("*"):
+        if path.is_file() and str(path.relative_to(source)) not in constant:
+            _copy(path, target / path.relative_to(source))
 
 
 def remove(home: Path) -> None:

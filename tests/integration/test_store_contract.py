@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import socket
@@ -403,6 +405,49 @@ def test_a_generation_that_another_process_searches_can_be_glanced_at(tmp_path: 
     glance.close()
     assert owner.count() == 10
     owner.close()
+
+
+def test_a_glance_links_the_constant_files_and_leaves_them_as_they_were(tmp_path: Path) -> None:
+    store = EdgeStore(tmp_path / "index")
+    published(store, INFO, points(10))
+    owner = store.open("first")
+    glance = store.glance("first")
+    (home,) = tmp_path.glob("index/generations/glance-*")
+    copied = [path for path in home.rglob("*") if path.is_file() and path.stat().st_nlink == 1]
+    assert {path.name for path in copied} <= {
+        *("owner.lock", "edge_config.json", "segment.json", "tracker_journal.dat"),
+        *(path.name for path in home.glob("shard/wal/*")),
+    }
+    assert sum(path.stat().st_nlink == 2 for path in home.rglob("*")) > 10
+    with store.writing():  # a run that begins meanwhile spares it
+        store.create(replace(INFO, name="second")).close()
+    assert ids(glance) == {p.id for p in points(10)}
+    glance.close()
+    owner.close()
+    store.verify("first")
+    assert not list(tmp_path.glob("index/generations/glance-*"))
+
+
+def test_a_glance_is_possible_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(target))
+
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    store = EdgeStore(tmp_path / "index")
+    published(store, INFO, points(10))
+    owner = store.open("first")
+    with contextlib.closing(store.glance("first")) as glance:
+        assert ids(glance) == {p.id for p in points(10)}
+    owner.close()
+
+
+def test_what_a_killed_glance_left_is_removed(tmp_path: Path) -> None:
+    store = EdgeStore(tmp_path / "index")
+    published(store, INFO, points(2))
+    (tmp_path / "index/generations/glance-left/shard").mkdir(parents=True)
+    with store.writing():
+        store.create(replace(INFO, name="second")).close()
+    assert not list(tmp_path.glob("index/generations/glance-*"))
 
 
 @on_edge
