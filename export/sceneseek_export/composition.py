@@ -12,7 +12,6 @@ from sceneseek_export import head_subgraphs, subgraphs
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.heads import Head
 from sceneseek_export.heads.base import OF_TEXT
-from sceneseek_export.subgraphs import OPSET
 from sceneseek_export.towers import ImageTower, TextTower
 
 Output = tuple[str, list[str | int]]  # the tensor that a graph gives, and its shape
@@ -55,7 +54,7 @@ class Composition:
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, s) for o, (_, s) in outputs.items()]
         graph = helper.make_graph([*self._nodes, *ends], name, inputs, infos, self._weights)
         return finish(
-            helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=subgraphs.IR_VERSION)
+            helper.make_model(graph, opset_imports=subgraphs.opsets(graph.node), ir_version=subgraphs.IR_VERSION)
         )
 
 

