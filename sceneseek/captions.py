@@ -1,28 +1,39 @@
 """Captions and splits, in files of tab-separated fields (see `sceneseek.tables`).
 
-A captions file has a header with the columns ``image``, ``caption`` and, if you like, ``caption_id``; other columns
-are ignored. A split has one image name on each line, a file of texts one text.
+A captions file has a header with the columns ``image`` and ``caption``. The columns ``caption_id`` and ``language`` are
+optional, others are ignored. A language is a BCP 47 code, such as ``ru`` or ``pt-BR``; empty means unknown. A split has
+one image name on each line, a file of texts one text.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sceneseek.errors import DataError
-from sceneseek.tables import first_few, read_lines, read_table
+from sceneseek.errors import DataError, one_line
+from sceneseek.tables import Row, first_few, read_lines, read_table
 
 log = logging.getLogger(__name__)
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8})*", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A text that describes an image; `image` is the image's path relative to its folder."""
+    """A text that describes an image.
+
+    Attributes:
+        image: the image's path relative to its folder.
+        text: the caption.
+        caption_id: empty where the file has none.
+        language: its BCP 47 code, in the case that RFC 5646 recommends (``zh-Hant-TW``); empty if unknown.
+    """
 
     image: str
     text: str
     caption_id: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,15 +85,29 @@ def read_captions(path: Path) -> list[Caption]:
     """The captions of a file, in its order.
 
     Raises:
-        DataError: the file holds no captions, or see `read_table`.
+        DataError: the file holds no captions, a language is no BCP 47 code, or see `read_table`.
     """
     captions = [
-        Caption(row.fields["image"], row.fields["caption"], row.fields.get("caption_id", ""))
+        Caption(row.fields["image"], row.fields["caption"], row.fields.get("caption_id", ""), _language(row, path))
         for row in read_table(path, "captions", ("image", "caption")).rows
     ]
     if not captions:
         raise DataError(f"{path} holds a header but no captions", "add a row for each caption")
     return captions
+
+
+def _language(row: Row, path: Path) -> str:
+    code = row.fields.get("language", "").strip()
+    if not code:
+        return ""
+    if not _LANGUAGE.fullmatch(code):
+        raise DataError(
+            f"line {row.line} of {path} names the language {one_line(code)[:40]!r}",
+            "write a BCP 47 code, such as ru, pt-BR or zh-Hant, or leave it empty",
+        )
+    first, *rest = code.lower().split("-")
+    cased = (part.upper() if len(part) == 2 else part.title() if len(part) == 4 else part for part in rest)
+    return "-".join([first, *cased])
 
 
 def read_split(path: Path) -> list[str]:

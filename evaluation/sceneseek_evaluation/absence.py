@@ -18,15 +18,17 @@ An answer matches if its best score reaches the threshold (`sceneseek.bundle.Mat
     absent.auc                   how often a present query's best score lies above an absent one's; likewise foreign
                                  and nonsense. It needs no threshold
 
-Shortlists are exact, of the length that a search has. Intervals are from the bootstrap by image, and by text where
-there is no image. A figure without its queries, and a rate without a threshold, is not defined.
+Captions with a language are measured by language too (`sceneseek_evaluation.languages`), with the figures that need
+captions alone, `LANGUAGE_FIGURES`. Shortlists are exact, of the length that a search has. Intervals are from the
+bootstrap by image, and by text where there is no image. A figure without its queries, and a rate without a threshold,
+is not defined.
 """
 
 from __future__ import annotations
 
 import math
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +45,7 @@ from sceneseek.reranker import Reranker, best_first, marks
 from sceneseek.runtime import Device
 from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_evaluation.figures import Bootstrap, Figure, Positions, table
+from sceneseek_evaluation.languages import count_languages, json_by_language, measure_by_language, table_by_language
 from sceneseek_evaluation.pairs import encode_images, encode_texts
 
 Kind = Literal["present", "absent", "foreign", "nonsense"]
@@ -54,6 +57,7 @@ ABSENCE_FIGURES = (
     *(f"{kind}.{FALSE_RATE}" for kind in WITHOUT),
     *(f"{kind}.{AUC}" for kind in WITHOUT),
 )
+LANGUAGE_FIGURES = (f"present.{RATE}", f"own.{RATE}", f"absent.{FALSE_RATE}", f"absent.{AUC}")
 # Joint-space cosine of two images from which they show much the same; near-duplicates lie far above it.
 NEAR = 0.9
 NONSENSE = 400
@@ -68,6 +72,7 @@ class Asked:
         best: (Q,) the best score of each query's answer.
         own: (Q,) of a caption that finds its own image among the first `DEFAULT_K`, that image's score; else NaN.
         group: (Q,) what the bootstrap draws: the caption's image, or the text.
+        language: (Q,) the caption's; empty for other texts, and where it is unknown.
         images: how many the collection has.
         missing: images of the captions that cannot be used.
     """
@@ -76,6 +81,7 @@ class Asked:
     best: Floats
     own: Floats
     group: Positions
+    language: npt.NDArray[np.str_]
     images: int
     missing: int
 
@@ -90,9 +96,10 @@ class AbsenceReport:
     """What an evaluation found.
 
     Attributes:
-        figures: by the names in `ABSENCE_FIGURES`.
+        figures: by the names in `ABSENCE_FIGURES`, and by those in `LANGUAGE_FIGURES` in each language.
         threshold: the least score of a match; None where the bundle has none.
         queries: how many, by kind.
+        languages: captions asked, by language; 0 where no image of a language's captions can be used.
         images: in the collection.
         missing: images of the captions that cannot be used.
         bundle: its fingerprint.
@@ -103,6 +110,7 @@ class AbsenceReport:
     figures: dict[str, Figure]
     threshold: float | None
     queries: dict[str, int]
+    languages: dict[str, int]
     images: int
     missing: int
     bundle: str
@@ -112,7 +120,8 @@ class AbsenceReport:
     def to_json(self) -> dict[str, Any]:
         """As JSON values, with stable keys."""
         return {
-            **{name: figure.to_json() for name, figure in self.figures.items()},
+            **{name: self.figures[name].to_json() for name in ABSENCE_FIGURES},
+            "languages": json_by_language(self.figures, self.languages, LANGUAGE_FIGURES),
             "threshold": self.threshold,
             "n_queries": self.queries,
             "n_images": self.images,
@@ -127,7 +136,12 @@ class AbsenceReport:
         """As a person reads it."""
         said = "the bundle has no threshold" if self.threshold is None else f"a match from {self.threshold:g} on"
         asked = ", ".join(f"{count:,} {kind}" for kind, count in self.queries.items())
-        lines = [f"{self.images:,} images, bundle {self.bundle[:12]}: {said}; queries: {asked}", *table(self.figures)]
+        lines = [
+            f"{self.images:,} images, bundle {self.bundle[:12]}: {said}; queries: {asked}",
+            *table({name: self.figures[name] for name in ABSENCE_FIGURES}),
+        ]
+        if self.languages:
+            lines += ["", *table_by_language(self.figures, self.languages, LANGUAGE_FIGURES)]
         if self.missing:
             lines.append(f"{self.missing:,} images of the captions file cannot be used and were left out")
         return lines
@@ -161,10 +175,13 @@ def evaluate_absence(
     bootstrap = bootstrap or Bootstrap()
     match = match or bundle.manifest.head.match
     asked = ask(bundle, images, captions, foreign, seed, device)
+    spoken = asked.language[asked.kind == "present"]
+    languages = {code: int((spoken == code).sum()) for code in count_languages(captions)}
     return AbsenceReport(
-        figures=absence_figures(asked, match, bootstrap),
+        figures=absence_figures(asked, match, bootstrap, languages),
         threshold=None if match is None else match.threshold,
         queries={kind: len(asked.of(kind)) for kind in ("present", *WITHOUT)},
+        languages=languages,
         images=asked.images,
         missing=asked.missing,
         bundle=bundle.manifest.fingerprints.bundle,
@@ -208,18 +225,22 @@ def ask(
             best[len(kinds) + query], _ = _answer(reranker, vectors, texts, query, others)
             progress.advance()
     alone = np.arange(len(kinds) - len(written)) + len(vectors.joint)
+    language = np.array([caption.language for caption in written])
     return Asked(
         kind=np.concatenate([kinds, np.repeat("absent", len(written))]),
         best=best,
         own=own,
         group=np.concatenate([owner, alone, owner]),
+        language=np.concatenate([language, np.repeat("", len(alone)), language]),
         images=len(encoded.row),
         missing=len(wanted) - len(encoded.row),
     )
 
 
-def absence_figures(asked: Asked, match: MatchThreshold | None, bootstrap: Bootstrap) -> dict[str, Figure]:
-    """The figures of a threshold, by the names in `ABSENCE_FIGURES`, with their intervals."""
+def absence_figures(
+    asked: Asked, match: MatchThreshold | None, bootstrap: Bootstrap, languages: Iterable[str] = ()
+) -> dict[str, Figure]:
+    """The figures `ABSENCE_FIGURES` of a threshold, and `LANGUAGE_FIGURES` by language, with their intervals."""
 
     def measure(rows: Positions) -> dict[str, float]:
         kinds, best, own = asked.kind[rows], asked.best[rows], asked.own[rows]
@@ -231,7 +252,8 @@ def absence_figures(asked: Asked, match: MatchThreshold | None, bootstrap: Boots
         found |= {f"{kind}.{FALSE_RATE}": _rate(match, scores[kind]) for kind in WITHOUT}
         return found | {f"{kind}.{AUC}": area_under_curve(scores["present"], scores[kind]) for kind in WITHOUT}
 
-    return bootstrap.figures(measure(np.arange(len(asked.best))), measure, asked.group)
+    every = measure_by_language(measure, asked.language, languages, LANGUAGE_FIGURES)
+    return bootstrap.figures(every(np.arange(len(asked.best))), every, asked.group)
 
 
 def area_under_curve(above: Floats, below: Floats) -> float:

@@ -77,29 +77,28 @@ def retrieval(
     """Recall@k, median rank and MRR of each caption's own image, through a real index of the images.
 
     Figures that begin with `rescored.` are of the order that a search gives, by score; the others are of the
-    order by cosine alone.
+    order by cosine alone. With a column `language` (BCP 47 codes, empty if unknown) there are figures of each
+    language, such as ru.recall@10, and mean.recall@10 over the languages.
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.captions import read_captions, read_split  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
-    from sceneseek_evaluation.figures import Bootstrap, read_bounds, table  # noqa: PLC0415
+    from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
+    from sceneseek_evaluation.languages import count_languages, names_by_language  # noqa: PLC0415
     from sceneseek_evaluation.retrieval import RETRIEVAL_FIGURES, evaluate_retrieval  # noqa: PLC0415
 
-    bounds = read_bounds(fail_below, fail_above, RETRIEVAL_FIGURES)
     rows = read_captions(captions)
     if split is not None:
         chosen = set(read_split(split))
         rows = [row for row in rows if row.image in chosen]
+    by_language = names_by_language(count_languages(rows), RETRIEVAL_FIGURES)
+    bounds = read_bounds(fail_below, fail_above, [*RETRIEVAL_FIGURES, *by_language])
     with tempfile.TemporaryDirectory(prefix="sceneseek-evaluate-") as scratch:
         store = open_store(f"file:{scratch}/index")
         report = evaluate_retrieval(Bundle.load(bundle), images, rows, store, device, Bootstrap(replicates))
-    if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
-    else:
-        click.echo(f"{report.queries:,} captions of {report.images:,} images, bundle {report.bundle[:12]}")
-        click.echo("\n".join(table(report.figures)))
-        if report.missing:
-            click.echo(f"{report.missing:,} images of the captions file are missing and were left out", err=True)
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
+    if report.missing and not as_json:
+        click.echo(f"{report.missing:,} images of the captions file are missing and were left out", err=True)
     _fail_on_missed(bounds, report.figures)
 
 
@@ -177,18 +176,21 @@ def absence(
     """How often a search says "match": for captions with and without their image, other texts, and nonsense.
 
     `match_rate` is the share of queries that have a match, `false_match_rate` the same where there should be none;
-    `auc` is how often the best score of a caption whose image is there lies above that of the other query.
+    `auc` is how often the best score of a caption whose image is there lies above that of the other query. With a
+    column `language` there are figures of each language, as in `sceneseek evaluate retrieval`.
     """
     from sceneseek.bundle import Bundle, MatchThreshold  # noqa: PLC0415
     from sceneseek.captions import read_captions, read_split, read_texts  # noqa: PLC0415
-    from sceneseek_evaluation.absence import ABSENCE_FIGURES, evaluate_absence  # noqa: PLC0415
+    from sceneseek_evaluation.absence import ABSENCE_FIGURES, LANGUAGE_FIGURES, evaluate_absence  # noqa: PLC0415
     from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
+    from sceneseek_evaluation.languages import count_languages, names_by_language  # noqa: PLC0415
 
-    bounds = read_bounds(fail_below, fail_above, ABSENCE_FIGURES)
     rows = read_captions(captions)
     if split is not None:
         chosen = set(read_split(split))
         rows = [row for row in rows if row.image in chosen]
+    by_language = names_by_language(count_languages(rows), LANGUAGE_FIGURES)
+    bounds = read_bounds(fail_below, fail_above, [*ABSENCE_FIGURES, *by_language])
     others = read_texts(foreign) if foreign is not None else []
     match = None if threshold is None else MatchThreshold(threshold=threshold, source="--threshold")
     report = evaluate_absence(Bundle.load(bundle), images, rows, others, seed, match, device, Bootstrap(replicates))

@@ -21,11 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.errors import InvalidRequest
+from sceneseek.tables import first_few
 
 Doubles = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.int64]
 
 _PERCENTILES = (2.5, 97.5)
+_LISTED = 24  # names in an error, which may have a dozen for each of many languages
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,13 @@ def table(figures: Mapping[str, Figure]) -> list[str]:
     width = max(map(len, figures), default=0)
     lines = [f"{'figure':<{width}}     value   95% interval"]
     for name, figure in figures.items():
-        interval = f"{_number(figure.low)} to {_number(figure.high)}" if figure.low is not None else "-"
-        lines.append(f"{name:<{width}}  {_number(figure.value):>8}   {interval}")
+        interval = f"{written(figure.low)} to {written(figure.high)}" if figure.low is not None else "-"
+        lines.append(f"{name:<{width}}  {written(figure.value):>8}   {interval}")
     return lines
 
 
-def _number(value: float | None) -> str:
+def written(value: float | None) -> str:
+    """A figure's number as a table has it."""
     return "-" if value is None else f"{value:.4f}"
 
 
@@ -159,15 +162,16 @@ def missed(bounds: Sequence[Bound], figures: Mapping[str, Figure]) -> list[str]:
 
 def _read_bound(text: str, option: str, known: Collection[str], above: bool) -> Bound:
     metric, _, number = text.rpartition("=")
+    choice = first_few(list(known), _LISTED)
     metric = metric.strip()
     try:
         value = float(number)
     except ValueError:
         value = math.nan
     if not metric or not math.isfinite(value):
-        raise InvalidRequest(f"{option} {text} is not of the form metric=value", f"the metrics are {', '.join(known)}")
+        raise InvalidRequest(f"{option} {text} is not of the form metric=value", f"the metrics are {choice}")
     if metric not in known:
-        raise InvalidRequest(f"{option} names {metric}, which is not measured", f"choose from {', '.join(known)}")
+        raise InvalidRequest(f"{option} names {metric}, which is not measured", f"choose from {choice}")
     smaller_is_better = metric.rpartition(".")[2] in SMALLER_IS_BETTER
     if smaller_is_better != above:
         better, other = ("smaller", "--fail-above") if smaller_is_better else ("larger", "--fail-below")

@@ -6,7 +6,8 @@ image a caption, recall@k the share of captions whose image is among the first k
 
 Two orders are measured: that of the candidates, by cosine, and under names that begin with ``rescored.`` that
 of a search, which reranks the first `DEFAULT_SHORTLIST` by the head's score; an image beyond these keeps its
-place. Intervals are from the bootstrap by image, with all captions of an image.
+place. Intervals are from the bootstrap by image, with all captions of an image. Captions with a language are measured
+by language too (`sceneseek_evaluation.languages`).
 
 `exact_ranks` gives the ranks of a joint space without an index, which training measures.
 """
@@ -33,7 +34,8 @@ from sceneseek.reranker import Reranker, best_first
 from sceneseek.runtime import Device
 from sceneseek.store import Collection, VectorStore
 from sceneseek.vectors import Candidates, Floats
-from sceneseek_evaluation.figures import Bootstrap, Figure, Positions
+from sceneseek_evaluation.figures import Bootstrap, Figure, Positions, table
+from sceneseek_evaluation.languages import count_languages, json_by_language, measure_by_language, table_by_language
 from sceneseek_evaluation.pairs import searchable
 from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_indexer.pipeline import batched
@@ -73,6 +75,7 @@ def exact_ranks(images: Floats, texts: Floats, owner: npt.NDArray[np.int64]) -> 
 DEPTH = 1_000
 RESCORED = "rescored."
 RETRIEVAL_FIGURES = (*RANKING_FIGURES, *(f"{RESCORED}{name}" for name in RANKING_FIGURES))
+_TABLED = tuple(f"{order}recall@{k}" for order in ("", RESCORED) for k in (1, 5, 10))
 _BATCH = 64
 
 log = logging.getLogger(__name__)
@@ -83,8 +86,9 @@ class RetrievalReport:
     """What an evaluation found.
 
     Attributes:
-        figures: by the names in `RETRIEVAL_FIGURES`.
+        figures: by the names in `RETRIEVAL_FIGURES`, and by those names in each language.
         queries: captions asked.
+        languages: captions asked, by language; 0 where no image of a language's captions could be indexed.
         images: images in the index.
         missing: images of the captions file that are not in the folder or could not be indexed.
         depth: places looked at; an image beyond counts as not found.
@@ -93,6 +97,7 @@ class RetrievalReport:
 
     figures: dict[str, Figure]
     queries: int
+    languages: dict[str, int]
     images: int
     missing: int
     depth: int
@@ -101,13 +106,24 @@ class RetrievalReport:
     def to_json(self) -> dict[str, Any]:
         """As JSON values, with stable keys."""
         return {
-            **{name: figure.to_json() for name, figure in self.figures.items()},
+            **{name: self.figures[name].to_json() for name in RETRIEVAL_FIGURES},
+            "languages": json_by_language(self.figures, self.languages, RETRIEVAL_FIGURES),
             "n_queries": self.queries,
             "n_images": self.images,
             "n_missing_images": self.missing,
             "depth": self.depth,
             "bundle": self.bundle,
         }
+
+    def lines(self) -> list[str]:
+        """As a person reads it."""
+        lines = [
+            f"{self.queries:,} captions of {self.images:,} images, bundle {self.bundle[:12]}",
+            *table({name: self.figures[name] for name in RETRIEVAL_FIGURES}),
+        ]
+        if self.languages:
+            lines += ["", *table_by_language(self.figures, self.languages, _TABLED)]
+        return lines
 
 
 def evaluate_retrieval(
@@ -156,10 +172,14 @@ def evaluate_retrieval(
         after = ranking_figures(by_score[rows])
         return {**ranking_figures(by_cosine[rows]), **{f"{RESCORED}{name}": value for name, value in after.items()}}
 
+    spoken = np.array([caption.language for caption in asked])
+    languages = {code: int((spoken == code).sum()) for code in count_languages(captions)}
+    every = measure_by_language(measure, spoken, languages, RETRIEVAL_FIGURES)
     _, owner = np.unique([caption.image for caption in asked], return_inverse=True)
     return RetrievalReport(
-        figures=(bootstrap or Bootstrap()).figures(measure(np.arange(len(asked))), measure, owner),
+        figures=(bootstrap or Bootstrap()).figures(every(np.arange(len(asked))), every, owner),
         queries=len(asked),
+        languages=languages,
         images=len(indexed),
         missing=missing,
         depth=min(DEPTH, len(indexed)),

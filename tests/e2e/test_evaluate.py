@@ -34,7 +34,8 @@ def test_figures_come_as_text_and_as_json(
     figures = {"recall@1", "recall@5", "recall@10", "recall@50", "median_rank", "mrr"}
     # Every picture is in the shortlist, so rescoring loses none.
     assert report["rescored.recall@50"] == report["recall@50"]
-    plain = {"n_queries", "n_images", "n_missing_images", "depth", "bundle"}
+    plain = {"languages", "n_queries", "n_images", "n_missing_images", "depth", "bundle"}
+    assert report["languages"] == {}
     assert set(report) == figures | {f"rescored.{name}" for name in figures} | plain
     text = sceneseek(*common)
     assert f"{len(NAMES)} captions of {len(NAMES)} images" in text.stdout
@@ -63,13 +64,48 @@ def test_a_regression_ends_with_1_and_a_line_for_each_figure_after_the_report(
     assert sceneseek(*common, "--fail-below", "recall@50=1", "--fail-above", "median_rank=12").returncode == 0
 
 
-def test_a_bound_that_cannot_be_meant_is_refused_before_anything_is_read(
+def test_each_language_has_its_figures_and_fails_by_itself(
+    sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
+) -> None:
+    rows = [(name, Path(name).stem, "en") for name in NAMES]
+    # As if the model did not know the language: each text is that of another picture.
+    rows += [(name, Path(other).stem, "RU") for name, other in zip(NAMES, NAMES[1:] + NAMES[:1], strict=True)]
+    rows += [(NAMES[0], "a picture", ""), ("gone.jpg", "a picture", "de")]
+    path = tmp_path / "captions.tsv"
+    path.write_text("image\tcaption\tlanguage\n" + "".join("\t".join(row) + "\n" for row in rows))
+    common = ("evaluate", "retrieval", "--bundle", bundle.path, "--images", gallery, "--captions", path)
+    bounds = ("--fail-below", "en.mrr=0.4", "--fail-below", "ru.mrr=0.4", "--fail-below", "de.mrr=0")
+    outcome = sceneseek(*common, *bounds, "--bootstrap", "20", "--json")
+    assert outcome.returncode == 1
+    report = json.loads(outcome.stdout)
+    languages = report["languages"]
+    assert {code: found.get("n_queries") for code, found in languages.items()} == {
+        "de": 0, "en": len(NAMES), "ru": len(NAMES), "mean": None,
+    }  # fmt: skip
+    assert report["n_queries"] == 2 * len(NAMES) + 1
+    assert languages["en"]["mrr"]["value"] > report["mrr"]["value"] > languages["ru"]["mrr"]["value"]
+    assert languages["de"]["mrr"] == {"value": None, "ci95": None}
+    failed = [line.split(",")[0] for line in outcome.stderr.splitlines() if line.startswith("error: ")]
+    assert failed == [f"error: ru.mrr is {languages['ru']['mrr']['value']:.4g}", "error: de.mrr is not defined"]
+    text = sceneseek(*common, "--bootstrap", "20").stdout.splitlines()
+    table = {line.split()[0]: line.split() for line in text[text.index("") + 1 :]}
+    assert list(table) == ["language", "de", "en", "ru", "mean"]
+    assert table["language"][1:3] == ["captions", "recall@1"]
+    assert table["en"][1:3] == [str(len(NAMES)), f"{languages['en']['recall@1']['value']:.4f}"]
+    assert table["de"][1:3] == ["0", "-"]
+
+
+def test_a_bound_that_cannot_be_meant_is_refused_before_anything_is_measured(
     sceneseek: CommandLine, tmp_path: Path
 ) -> None:
     nowhere = tmp_path / "nowhere"
-    common = ("evaluate", "retrieval", "--bundle", nowhere, "--images", nowhere, "--captions", nowhere)
+    path = tmp_path / "captions.tsv"
+    path.write_text("image\tcaption\tlanguage\na.jpg\ta dog\ten\n")
+    common = ("evaluate", "retrieval", "--bundle", nowhere, "--images", nowhere, "--captions", path)
     for option, bound, said in (
         ("--fail-below", "precision@1=0.5", "choose from recall@1, recall@5"),
+        ("--fail-below", "ru.recall@1=0.5", "en.recall@1"),
+        ("--fail-below", "en.median_rank=5", "use --fail-above en.median_rank=5"),
         ("--fail-below", "median_rank=5", "use --fail-above median_rank=5"),
         ("--fail-above", "rescored.mrr=0.5", "use --fail-below rescored.mrr=0.5"),
     ):

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sceneseek.bundle import Bundle
+from sceneseek.captions import read_captions
+from sceneseek_evaluation.languages import count_languages
 from tests.command_line import CommandLine
 from tests.conftest import ROOT
 
@@ -52,22 +55,44 @@ def test_photographs_are_found_by_their_captions(
         assert found[f"rescored.{figure}"]["value"] > found[figure]["value"]
 
 
-def test_the_demo_gallery_is_found_by_its_captions(sceneseek: CommandLine, bundle: Bundle, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def demo_gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo gallery, as `make demo` fetches it."""
     if shutil.which("apt-get") is None:
         pytest.skip("the demo gallery is a Debian package, and this machine has no apt-get")
-    gallery = tmp_path / "gallery"
+    gallery = tmp_path_factory.mktemp("demo") / "gallery"
     fetched = subprocess.run(
         [ROOT / "scripts/demo-gallery", gallery], capture_output=True, text=True, check=False, timeout=200
     )
     if fetched.returncode:
         pytest.skip(f"the demo gallery could not be fetched: {fetched.stderr.strip()}")
+    return gallery
+
+
+def test_the_demo_gallery_is_found_by_its_captions(
+    sceneseek: CommandLine, bundle: Bundle, demo_gallery: Path, tmp_path: Path
+) -> None:
     # Every second stamp without the symbols (finger alphabets, shapes, flags): here 0.249, 0.442 and 0.543.
-    header, *lines = (gallery / "captions.tsv").read_text(encoding="utf-8").splitlines()
+    header, *lines = (demo_gallery / "captions.tsv").read_text(encoding="utf-8").splitlines()
     captions = tmp_path / "captions.tsv"
     stamps = [line for line in lines if not line.startswith("symbols/")][::2]
     captions.write_text("\n".join([header, *stamps]), encoding="utf-8")
     bounds = floors(recall_1=0.24, recall_5=0.43, recall_10=0.53)
-    evaluate(sceneseek, bundle, gallery, captions, *bounds, "--bootstrap", "50")
+    evaluate(sceneseek, bundle, demo_gallery, captions, *bounds, "--bootstrap", "50")
+
+
+def test_the_demo_gallery_has_captions_in_many_languages(demo_gallery: Path) -> None:
+    english = {row.image: row.text for row in read_captions(demo_gallery / "captions.tsv")}
+    rows = read_captions(demo_gallery / "translations.tsv")
+    counts = count_languages(rows)
+    assert len(counts) == 65
+    assert {"ar", "ca-valencia", "en", "he", "pt-BR", "ru", "sr-Latn", "zh-CN"} < set(counts)
+    assert min(counts.values()) >= 300
+    assert len({row.caption_id for row in rows}) == len(rows)
+    assert all((row.text == english[row.image]) == (row.language == "en") for row in rows)
+    for language, script in {"ru": "CYRILLIC", "ar": "ARABIC", "he": "HEBREW", "el": "GREEK", "th": "THAI"}.items():
+        letters = [c for row in rows if row.language == language for c in row.text if c.isalpha()]
+        assert sum(script in unicodedata.name(letter) for letter in letters) > 0.9 * len(letters)
 
 
 def test_without_apt_get_the_demo_says_how_to_name_a_folder(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ ASKED = Asked(
     best=np.array([0.9, 0.4, 0.6, 0.1, 0.7, 0.3], np.float32),
     own=np.array([0.8, np.nan, np.nan, np.nan, np.nan, np.nan], np.float32),
     group=np.array([0, 1, 2, 3, 0, 1]),
+    language=np.array(["en", "ru", "", "", "en", "ru"]),
     images=2,
     missing=0,
 )
@@ -33,6 +34,26 @@ def test_rates_are_shares_of_queries_whose_best_score_reaches_the_threshold() ->
         "absent.auc": 0.75,
         "foreign.auc": 0.5,
         "nonsense.auc": 1.0,
+    }
+
+
+def test_a_language_has_the_figures_of_its_own_captions() -> None:
+    match = MatchThreshold(threshold=0.6, source="test")
+    figures = absence_figures(ASKED, match, BOOTSTRAP, ["en", "ru"])
+    values = {name: figure.value for name, figure in figures.items() if name.startswith(("en.", "ru.", "mean."))}
+    assert values == {
+        "en.present.match_rate": 1.0,
+        "en.own.match_rate": 1.0,
+        "en.absent.false_match_rate": 1.0,
+        "en.absent.auc": 1.0,
+        "ru.present.match_rate": 0.0,
+        "ru.own.match_rate": None,
+        "ru.absent.false_match_rate": 0.0,
+        "ru.absent.auc": 1.0,
+        "mean.present.match_rate": 0.5,
+        "mean.own.match_rate": None,
+        "mean.absent.false_match_rate": 0.5,
+        "mean.absent.auc": 1.0,
     }
 
 

@@ -30,6 +30,34 @@ def test_other_columns_any_order_and_windows_line_ends_are_fine(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("written", "language"),
+    [
+        ("ru", "ru"),
+        (" ru ", "ru"),
+        ("RU", "ru"),
+        ("pt-br", "pt-BR"),
+        ("ZH-hant-tw", "zh-Hant-TW"),
+        ("es-419", "es-419"),
+        ("ca-Valencia", "ca-valencia"),
+        ("ast", "ast"),
+        ("", ""),
+        (" ", ""),
+    ],
+)
+def test_a_language_is_a_code_in_the_recommended_case_or_empty(tmp_path: Path, written: str, language: str) -> None:
+    path = file(tmp_path, f"image\tlanguage\tcaption\na.jpg\t{written}\ta dog\n")
+    assert read_captions(path) == [Caption("a.jpg", "a dog", language=language)]
+
+
+@pytest.mark.parametrize("written", ["pt_BR", "russian", "mean", "r", "я", "ru-", "ru.utf8", "ru en", "-"])
+def test_what_is_no_language_code_is_refused_with_its_line(tmp_path: Path, written: str) -> None:
+    path = file(tmp_path, f"image\tcaption\tlanguage\na.jpg\ta dog\ten\nb.jpg\ta cat\t{written}\n")
+    with pytest.raises(DataError, match=r"line 3 of .* names the language") as caught:
+        read_captions(path)
+    assert "BCP 47" in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ("", "is empty"),

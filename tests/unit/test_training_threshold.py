@@ -28,6 +28,7 @@ def asked(present: Sequence[float], foreign: Sequence[float]) -> Asked:
         best=best,
         own=np.full(len(best), np.nan, np.float32),
         group=np.arange(len(best)),
+        language=np.repeat("", len(best)),
         images=len(present),
         missing=0,
     )
