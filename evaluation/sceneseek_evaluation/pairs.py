@@ -78,8 +78,15 @@ def encode_texts(bundle: Bundle, texts: Sequence[str], device: Device = "auto") 
         DataError: one of them cannot be searched.
     """
     encoder = TextEncoder(bundle, device)
-    found = [encoder.encode([searchable(text) for text in batch]) for batch in batched(texts, _TEXTS)]
-    return Vectors(np.concatenate([v.joint for v in found]), np.concatenate([v.head for v in found]))
+    # A batch is padded to its longest text, so texts of about one length are encoded together.
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row].encode()))
+    found = []
+    with Progress("encoding", len(texts), "texts") as progress:
+        for batch in batched(order, _TEXTS):
+            found.append(encoder.encode([searchable(texts[row]) for row in batch]))
+            progress.advance(len(batch))
+    place = np.argsort(order)
+    return Vectors(np.concatenate([v.joint for v in found])[place], np.concatenate([v.head for v in found])[place])
 
 
 def score_pairs(reranker: Reranker, images: Vectors, texts: Vectors, image: Positions, text: Positions) -> Floats:

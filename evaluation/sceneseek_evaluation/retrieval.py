@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
-from sceneseek.encoders import TextEncoder
 from sceneseek.errors import DataError
 from sceneseek.payload import point_id
 from sceneseek.progress import Progress
@@ -36,9 +35,8 @@ from sceneseek.store import Collection, VectorStore
 from sceneseek.vectors import Candidates, Floats
 from sceneseek_evaluation.figures import Bootstrap, Figure, Positions, table
 from sceneseek_evaluation.languages import count_languages, json_by_language, measure_by_language, table_by_language
-from sceneseek_evaluation.pairs import searchable
+from sceneseek_evaluation.pairs import encode_texts
 from sceneseek_indexer.build import BuildOptions, index_folder
-from sceneseek_indexer.pipeline import batched
 from sceneseek_indexer.walk import Listing, list_images
 
 RECALL_AT = (1, 5, 10, 50)
@@ -76,7 +74,6 @@ DEPTH = 1_000
 RESCORED = "rescored."
 RETRIEVAL_FIGURES = (*RANKING_FIGURES, *(f"{RESCORED}{name}" for name in RANKING_FIGURES))
 _TABLED = tuple(f"{order}recall@{k}" for order in ("", RESCORED) for k in (1, 5, 10))
-_BATCH = 64
 
 log = logging.getLogger(__name__)
 
@@ -201,21 +198,18 @@ def _own_ranks(
 
     Infinity where it is not among the first `depth`.
     """
-    encoder, reranker = TextEncoder(bundle, device), Reranker(bundle)
+    reranker = Reranker(bundle)
+    texts = encode_texts(bundle, [caption.text for caption in captions], device)
     by_cosine, by_score = np.full((2, len(captions)), np.inf)
-    row = 0
     with Progress("asking", len(captions), "captions") as progress:
-        for batch in batched(captions, _BATCH):
-            vectors = encoder.encode([searchable(caption.text) for caption in batch])
-            for caption, joint, head in zip(batch, vectors.joint, vectors.head, strict=True):
-                own = point_id(caption.image)
-                ids = collection.nearest(joint, depth).ids
-                if own in ids:
-                    by_cosine[row] = ids.index(own) + 1
-                # Asked for as a search does it: the first places of a deeper list may be other ones.
-                candidates = collection.nearest(joint, DEFAULT_SHORTLIST, reranker.vectors_read())
-                rank = rescored_rank(candidates, reranker.score(candidates, joint, head), own)
-                by_score[row] = by_cosine[row] if np.isnan(rank) else rank
-                row += 1
-            progress.advance(len(batch))
+        for row, (caption, joint, head) in enumerate(zip(captions, texts.joint, texts.head, strict=True)):
+            own = point_id(caption.image)
+            ids = collection.nearest(joint, depth).ids
+            if own in ids:
+                by_cosine[row] = ids.index(own) + 1
+            # Asked for as a search does it: the first places of a deeper list may be other ones.
+            candidates = collection.nearest(joint, DEFAULT_SHORTLIST, reranker.vectors_read())
+            rank = rescored_rank(candidates, reranker.score(candidates, joint, head), own)
+            by_score[row] = by_cosine[row] if np.isnan(rank) else rank
+            progress.advance()
     return by_cosine, by_score
