@@ -46,7 +46,7 @@ from sceneseek.runtime import Device
 from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_evaluation.figures import Bootstrap, Figure, Positions, table
 from sceneseek_evaluation.languages import count_languages, json_by_language, measure_by_language, table_by_language
-from sceneseek_evaluation.pairs import encode_images, encode_texts
+from sceneseek_evaluation.pairs import encode_images, encode_texts, searchable
 
 Kind = Literal["present", "absent", "foreign", "nonsense"]
 WITHOUT: tuple[Kind, ...] = ("absent", "foreign", "nonsense")
@@ -203,6 +203,8 @@ def ask(
     Raises:
         DataError: fewer than two of the images can be used, or a text cannot be searched.
     """
+    for text in (*(caption.text for caption in captions), *foreign):
+        searchable(text)  # here, because images take minutes
     wanted = dict.fromkeys(caption.image for caption in captions)
     encoded = encode_images(bundle, {name: images / name for name in wanted}, device)
     if len(encoded.row) < 2:

@@ -35,7 +35,7 @@ from sceneseek.store import Collection, VectorStore
 from sceneseek.vectors import Candidates, Floats
 from sceneseek_evaluation.figures import Bootstrap, Figure, Positions, table
 from sceneseek_evaluation.languages import count_languages, json_by_language, measure_by_language, table_by_language
-from sceneseek_evaluation.pairs import encode_texts
+from sceneseek_evaluation.pairs import encode_texts, searchable
 from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_indexer.walk import Listing, list_images
 
@@ -145,6 +145,8 @@ def evaluate_retrieval(
         DataError: no caption's image is in the folder, or a caption cannot be searched.
         SourceError: the folder cannot be used.
     """
+    for caption in captions:
+        searchable(caption.text)  # here, because images take minutes
     wanted = {caption.image for caption in captions}
     listing = list_images(images)
     chosen = Listing([file for file in listing.files if file.relative in wanted])

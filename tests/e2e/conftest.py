@@ -1,13 +1,16 @@
-"""What end-to-end tests share: one running service over an index of the gallery."""
+"""What end-to-end tests share: a running service over an index of the drawn gallery, and the demo gallery."""
 
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sceneseek.bundle import Bundle
+from tests.conftest import ROOT
 from tests.running import running
 
 
@@ -19,3 +22,17 @@ def service_url(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPat
     options = ("--bundle", bundle.path, "--index", f"file:{index}", "--feedback", folder / "ratings.sqlite")
     with running(*options) as service:
         yield service.url
+
+
+@pytest.fixture(scope="session")
+def demo_gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo gallery, as `make demo` fetches it."""
+    if shutil.which("apt-get") is None:
+        pytest.skip("the demo gallery is a Debian package, and this machine has no apt-get")
+    gallery = tmp_path_factory.mktemp("demo") / "gallery"
+    fetched = subprocess.run(
+        [ROOT / "scripts/demo-gallery", gallery], capture_output=True, text=True, check=False, timeout=200
+    )
+    if fetched.returncode:
+        pytest.skip(f"the demo gallery could not be fetched: {fetched.stderr.strip()}")
+    return gallery

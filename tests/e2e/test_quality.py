@@ -18,6 +18,7 @@ import pytest
 from sceneseek.bundle import Bundle
 from sceneseek.captions import read_captions
 from sceneseek_evaluation.languages import count_languages
+from sceneseek_evaluation.pairs import searchable
 from tests.command_line import CommandLine
 from tests.conftest import ROOT
 
@@ -55,20 +56,6 @@ def test_photographs_are_found_by_their_captions(
         assert found[f"rescored.{figure}"]["value"] > found[figure]["value"]
 
 
-@pytest.fixture(scope="module")
-def demo_gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo gallery, as `make demo` fetches it."""
-    if shutil.which("apt-get") is None:
-        pytest.skip("the demo gallery is a Debian package, and this machine has no apt-get")
-    gallery = tmp_path_factory.mktemp("demo") / "gallery"
-    fetched = subprocess.run(
-        [ROOT / "scripts/demo-gallery", gallery], capture_output=True, text=True, check=False, timeout=200
-    )
-    if fetched.returncode:
-        pytest.skip(f"the demo gallery could not be fetched: {fetched.stderr.strip()}")
-    return gallery
-
-
 def test_the_demo_gallery_is_found_by_its_captions(
     sceneseek: CommandLine, bundle: Bundle, demo_gallery: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +76,7 @@ def test_the_demo_gallery_has_captions_in_many_languages(demo_gallery: Path) -> 
     assert {"ar", "ca-valencia", "en", "he", "pt-BR", "ru", "sr-Latn", "zh-CN"} < set(counts)
     assert min(counts.values()) >= 300
     assert len({row.caption_id for row in rows}) == len(rows)
+    assert all(searchable(row.text) for row in rows)
     assert all((row.text == english[row.image]) == (row.language == "en") for row in rows)
     for language, script in {"ru": "CYRILLIC", "ar": "ARABIC", "he": "HEBREW", "el": "GREEK", "th": "THAI"}.items():
         letters = [c for row in rows if row.language == language for c in row.text if c.isalpha()]
