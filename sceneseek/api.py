@@ -565,12 +565,14 @@ class Runtime:
 class Readiness:
     """What a service that is ready answers from.
 
-    `following` says whether the thread that watches the alias is alive; `problem` is what is wrong while searches are
-    answered: why the generation that the alias points at is not followed, or which pictures are not where they were.
+    `multilingual` says whether its models read queries in many languages; else they should be in English. `following`
+    says whether the thread that watches the alias is alive; `problem` is what is wrong while searches are answered: why
+    the generation that the alias points at is not followed, or which pictures are not where they were.
     """
 
     status: Literal["ready"]
     pack: str
+    multilingual: bool
     fingerprints: dict[str, str]
     generation: str
     images: int

@@ -71,7 +71,7 @@ class TextInput(_Frozen):
     is how far texts are padded: to a ``bucket`` over the longest of the batch, or always to ``max_tokens``, for a
     tower that was trained so and reads no mask. `tokenizer` is the name of a file of the `tokenizers` library
     (``.json``) or of SentencePiece (``.model``), `prefix` is put before each text. With `articles` a short text gets an
-    article, see `sceneseek.encoders.with_article`.
+    article, see `sceneseek.encoders.with_article`. `multilingual` says whether the tower reads many languages.
     """
 
     name: str
@@ -81,6 +81,7 @@ class TextInput(_Frozen):
     padding: Literal["bucket", "max_tokens"] = "bucket"
     articles: bool = False
     prefix: str = ""
+    multilingual: bool = False
 
 
 class Tower(_Frozen):
@@ -173,6 +174,11 @@ class Manifest(_Frozen):
         about = {"files", "created", "parity_error", "accuracy_loss", "fingerprints"}
         whole = self.model_dump(mode="json", exclude=about)
         return Fingerprints(image=_digest(image), bundle=_digest(whole))
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether queries may be in many languages, because some text tower reads them; else English is advised."""
+        return any(text.multilingual for text in self.text_inputs)
 
     def write(self, path: Path) -> None:
         """Write the document as readable JSON."""

@@ -41,12 +41,13 @@ def build_museum(home: Path) -> tuple[Path, Path]:
     return pictures, metadata
 
 
-def strict_bundle(bundle: Bundle, home: Path, threshold: float) -> Path:
-    """The same bundle, in which a match takes this score: what a drawn gallery scores is low."""
+def strict_bundle(bundle: Bundle, home: Path, threshold: float, multilingual: bool = False) -> Path:
+    """The same bundle, in which a match takes this score, since a drawn gallery scores low; with these languages."""
     home.mkdir()
     for name in bundle.manifest.files:
         (home / name).symlink_to(bundle.path / name)
     head = bundle.manifest.head.model_copy(update={"match": MatchThreshold(threshold=threshold, source="a test")})
-    draft = bundle.manifest.model_copy(update={"head": head})
+    texts = tuple(text.model_copy(update={"multilingual": multilingual}) for text in bundle.manifest.text_inputs)
+    draft = bundle.manifest.model_copy(update={"head": head, "text_inputs": texts})
     draft.model_copy(update={"fingerprints": draft.compute_fingerprints()}).write(home / MANIFEST)
     return home

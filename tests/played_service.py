@@ -54,6 +54,7 @@ RUNTIME = {
 READY = {
     "status": "ready",
     "pack": "compact",
+    "multilingual": False,
     "fingerprints": {"image": "i" * 64, "bundle": "b" * 64},
     "generation": "g1",
     "images": 12,

@@ -107,6 +107,7 @@ def _readiness(search: Search) -> Readiness:
     return Readiness(
         status="ready",
         pack=manifest.pack,
+        multilingual=manifest.multilingual,
         fingerprints=manifest.fingerprints.model_dump(),
         generation=info.name,
         images=images,

@@ -27,6 +27,7 @@ from sceneseek.bundle import Bundle
 from sceneseek.store import CollectionInfo, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_server.feedback import export_lines
+from tests.command_line import CommandLine
 from tests.drawing import NAMES, scenery
 from tests.museum import COPIES, PAINTINGS, build_museum, strict_bundle
 from tests.running import running
@@ -865,6 +866,117 @@ def test_it_speaks_russian_where_the_browser_does(visit: Visit) -> None:
     results(page).first.click()
     page.get_by_role("button", name="Похожие").wait_for()
     assert not re.search(r"\{\w+\}|undefined", page.locator("body").inner_text())
+
+
+def proposals(page: Page) -> dict[str, dict[str, Any]]:
+    """The queries that the page proposes, by language."""
+    found: dict[str, dict[str, Any]] = page.evaluate("async () => (await import('/static/queries.js')).QUERIES")
+    return found
+
+
+def test_where_the_models_read_english_it_proposes_english(visit: Visit) -> None:
+    page = visit("", locale="ru-RU")
+    page.locator("#examples a").first.wait_for()
+    english = proposals(page)["en"]
+    assert page.locator("#query").get_attribute("placeholder") == english["placeholder"]
+    assert set(page.locator("#examples .title").all_inner_texts()) <= set(english["examples"])
+    assert page.locator("#examples").get_attribute("lang") == "en"
+
+
+def test_where_the_models_read_many_languages_it_proposes_the_readers_and_never_advises_english(
+    visit: Visit, bundle: Bundle, gallery: Path, tmp_path: Path
+) -> None:
+    index = f"file:{tmp_path}/index"
+    index_folder(gallery, bundle, open_store(index))
+    everything = strict_bundle(bundle, tmp_path / "bundle", 0, multilingual=True)
+    with running("--bundle", everything, "--index", index) as service:
+        page = visit(service.url, locale="ru-RU")
+        page.locator("#examples a").first.wait_for()
+        russian = proposals(page)["ru"]
+        assert page.locator("#query").get_attribute("placeholder") == russian["placeholder"]
+        shown_examples = page.locator("#examples .title").all_inner_texts()
+        assert shown_examples
+        assert set(shown_examples) <= set(russian["examples"])
+        assert page.locator("#examples").get_attribute("lang") == "ru"
+        with answering(
+            page, "**/v1/search?*", lambda route: route.fulfill(json=route.fetch().json() | {"match": False})
+        ):
+            page.locator("#query").fill("красный sports car")
+            shown(page, "красный sports car")
+            assert page.locator("#verdict").inner_text() == "Хороших совпадений нет. Самое близкое:"
+        other = visit(service.url, locale="fr-FR")
+        other.locator("#examples a").first.wait_for()
+        assert other.locator("#query").get_attribute("placeholder") == proposals(other)["en"]["placeholder"]
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("כלב על החוף", "כלב רץ על החוף (2)."),
+        ("كلب على الشاطئ", "كلب يجري على الشاطئ (2)."),
+        ("red سيارة", "سيارة red"),
+    ],
+)
+def test_a_right_to_left_query_and_caption_read_from_the_right_on_a_page_that_does_not(
+    visit: Visit, query: str, title: str
+) -> None:
+    page = visit()
+
+    def rename(route: Route) -> None:
+        document = route.fetch().json()
+        document["results"][0]["metadata"]["title"] = title
+        route.fulfill(json=document)
+
+    page.route("**/v1/search?*", rename)
+    field = page.locator("#query")
+    field.fill(query)
+    shown(page, query)
+    direction = "element => getComputedStyle(element).direction"
+    first = "ltr" if query[0].isascii() else "rtl"
+    assert field.evaluate(direction) == first
+    titles = results(page).locator(".title")
+    assert titles.first.inner_text() == title
+    assert titles.first.evaluate(direction) == "rtl"
+    assert titles.nth(1).evaluate(direction) == "ltr"
+    results(page).first.click()
+    heading = page.get_by_role("heading", name=title)
+    heading.wait_for()
+    assert heading.evaluate(direction) == "rtl"
+    assert page.locator(".facts dd").first.evaluate(direction) == "rtl"
+    # The isolates keep the sentence around the query in its order.
+    assert f"the words “\u2068{query}\u2069”" in page.locator(".score").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_the_same_queries_are_proposed_in_each_language_of_the_page(visit: Visit) -> None:
+    page = visit()
+    found = proposals(page)
+    assert set(found) == {path.suffixes[0][1:] for path in STATIC.glob("strings.*.js")}
+    assert {len(set(each["examples"])) for each in found.values()} == {len(found["en"]["examples"])}
+
+
+def test_every_example_finds_a_match_in_the_demo_gallery(
+    visit: Visit, sceneseek: CommandLine, bundle: Bundle, demo_gallery: Path, tmp_path: Path
+) -> None:
+    languages = {language: each["examples"] for language, each in proposals(visit()).items()}
+    here = ("--bundle", bundle.path, "--index", f"file:{tmp_path}/index")
+    assert sceneseek("index", demo_gallery, *here).returncode == 0
+
+    def answers(queries: list[str]) -> list[dict[str, Any]]:
+        (tmp_path / "queries.txt").write_text("\n".join(queries), encoding="utf-8")
+        outcome = sceneseek("search", "--queries", tmp_path / "queries.txt", *here, "-k", "10", "--json")
+        assert outcome.returncode == 0, outcome.stderr
+        return [json.loads(line) for line in outcome.stdout.splitlines()]
+
+    english = answers(languages.pop("en"))
+    assert [answer["query"] for answer in english if not answer["match"]] == []
+    if not bundle.manifest.multilingual:
+        pytest.skip("the bundle reads English only, so its page proposes nothing in other languages")
+    for queries in languages.values():
+        for answer, same in zip(answers(queries), english, strict=True):
+            assert answer["match"], answer["query"]
+            found = [{result["id"] for result in each["results"]} for each in (answer, same)]
+            assert found[0] & found[1], f"{answer['query']} and {same['query']} find nothing in common"
 
 
 def test_other_languages_get_english_and_their_own_numbers(visit: Visit) -> None:

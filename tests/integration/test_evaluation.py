@@ -18,6 +18,7 @@ from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.vectors import Candidates
+from sceneseek_evaluation.absence import evaluate_absence
 from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_evaluation.pairs import encode_images, encode_texts, score_pairs
 from sceneseek_evaluation.retrieval import evaluate_retrieval, ranking_figures, rescored_rank
@@ -94,6 +95,17 @@ def test_equal_scores_are_ordered_by_similarity_and_unknown_images_have_no_rank(
 def test_a_caption_that_cannot_be_searched_is_named(mlp_bundle: Bundle) -> None:
     with pytest.raises(DataError, match=r"the caption 'a\\tbell\\x07' cannot be searched"):
         encode_texts(mlp_bundle, ["a dog", "a\tbell\x07"])
+
+
+def test_a_caption_that_cannot_be_searched_is_refused_before_any_image_is_read(
+    mlp_bundle: Bundle, tmp_path: Path
+) -> None:
+    captions = [Caption(NAMES[0], "a dog"), Caption(NAMES[1], "a bell\x07")]
+    store = open_store(f"file:{tmp_path}/index")
+    with pytest.raises(DataError, match="cannot be searched"):
+        evaluate_retrieval(mlp_bundle, tmp_path / "nowhere", captions, store)
+    with pytest.raises(DataError, match="cannot be searched"):
+        evaluate_absence(mlp_bundle, tmp_path / "nowhere", captions)
 
 
 def test_captions_beyond_the_shortlist_keep_their_place(

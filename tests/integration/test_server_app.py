@@ -63,6 +63,7 @@ def test_readiness_names_what_is_answered_from(client: FlaskClient, search: Sear
     assert response.get_json() == {
         "status": "ready",
         "pack": "compact",
+        "multilingual": search.bundle.manifest.multilingual,
         "fingerprints": search.bundle.manifest.fingerprints.model_dump(),
         "generation": search.follower.name,
         "images": len(NAMES),

@@ -59,6 +59,7 @@ class TextTowerSpec:
         name, architecture, source, sha256: as an image tower's.
         max_tokens: texts are cut to so many; None takes what the model was built for.
         articles: whether a short query gets an article, see `sceneseek.encoders.with_article`.
+        multilingual: whether it reads many languages; if not, users are advised to write English.
         pooling: how a BERT's token vectors become one: their ``mean`` or that of the first (``cls``).
         lowercase: whether texts are brought to lower case first, because the model was trained so.
     """
@@ -71,6 +72,7 @@ class TextTowerSpec:
     sha256: str | None = None
     max_tokens: int | None = None
     articles: bool = False
+    multilingual: bool = False
     pooling: Literal["mean", "cls"] = "mean"
     lowercase: bool = False
 

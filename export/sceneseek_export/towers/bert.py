@@ -53,6 +53,7 @@ def bert(spec: TextTowerSpec) -> TextTower:
             max_tokens=max_tokens,
             pad_id=net.config.pad_token_id if pad is None else pad,
             articles=spec.articles,
+            multilingual=spec.multilingual,
         ),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,

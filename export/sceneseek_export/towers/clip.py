@@ -90,6 +90,7 @@ def clip_text(spec: TextTowerSpec) -> TextTower:
             max_tokens=max_tokens,
             pad_id=tokenizer.source.eos_token_id,  # a text's vector is that of its first end token
             articles=spec.articles,
+            multilingual=spec.multilingual,
         ),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,

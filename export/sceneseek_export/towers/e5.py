@@ -80,6 +80,7 @@ def e5_small(spec: TextTowerSpec) -> TextTower:
             pad_id=checkpoint.pad,
             articles=spec.articles,
             prefix=_PREFIX,
+            multilingual=True,
         ),
         tokenizer=checkpoint.sentencepiece(),
         tokenize=lambda text: list(tokenizer.encode(_PREFIX + text).ids),

@@ -49,6 +49,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
             max_tokens=longest,
             pad_id=config["pad_token_id"],
             articles=spec.articles,
+            multilingual=spec.multilingual,
         ),
         tokenizer=content,
         tokenize=lambda text: list(tokenizer.encode(text).ids),

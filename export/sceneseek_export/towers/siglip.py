@@ -107,6 +107,7 @@ def siglip_text(spec: TextTowerSpec) -> TextTower:
             pad_id=pad,
             padding="max_tokens",
             articles=spec.articles,
+            multilingual=spec.multilingual,
         ),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,

@@ -1,51 +1,46 @@
-// What somebody may search for first: of some likely wishes those that this collection can fulfil, each with the image
-// that fulfils it best.
+// Queries to begin with: of those that the page proposes, the ones that match something in this collection, each with
+// its best image.
 import { send, thumbnail } from "./api.js";
 import { element } from "./elements.js";
 import { proportions } from "./rows.js";
 
 const SHOWN = 6;
-// In English, which every pack's text tower reads. A service with a rate limit counts each.
-const WISHES = [
-  "two dogs playing in the snow",
-  "a boat on the water at sunset",
-  "a cup of coffee",
-  "a child on a swing",
-  "a bird with bright feathers",
-  "a house with a red roof",
-  "people at a market",
-  "a red flower",
-  "mountains behind a lake",
-  "a person riding a bicycle",
-  "a musical instrument",
-  "a bowl of fruit",
-];
-
 export class Examples {
-  /** chosen: called with the query of the example that somebody takes; linked: its address. */
+  /** linked: the address of an example's query; chosen: called with the query when the example is clicked. */
   constructor(section, list, linked, chosen) {
     this.section = section;
     this.list = list;
     this.linked = linked;
     this.chosen = chosen;
-    this.asked = false;
+    this.queries = [];
+    this.asked = "";
     this.wanted = false;
   }
 
-  /** Show or hide them; they are asked for when they are first to be seen. */
+  /** Take other queries, of which `code` is the language. */
+  propose(queries, code) {
+    this.queries = queries;
+    this.list.lang = code;
+    this.show(this.wanted);
+  }
+
+  /** Show or hide them; they are searched for when they are first shown. */
   async show(wanted) {
     this.wanted = wanted;
     this.section.hidden = !wanted || !this.list.childElementCount;
-    if (!wanted || this.asked) {
+    const asked = this.queries.join("\n");
+    if (!wanted || this.asked === asked) {
       return;
     }
-    this.asked = true;
+    this.asked = asked;
     try {
-      const { answers } = await send("v1/search", { queries: WISHES.map((q) => ({ q, k: 1 })) });
-      this.list.replaceChildren(...fulfilled(answers).map((answer) => this.#item(answer)));
+      const { answers } = await send("v1/search", { queries: this.queries.map((q) => ({ q, k: 1 })) });
+      if (this.asked === asked) {
+        this.list.replaceChildren(...matching(answers).map((answer) => this.#item(answer)));
+      }
     } catch {
-      // The status line tells of a service that does not answer; there may be examples when it does.
-      this.asked = false;
+      // The status line says that the service does not answer. The examples are asked for again when it does.
+      this.asked = "";
       return;
     }
     this.section.hidden = !this.wanted || !this.list.childElementCount;
@@ -56,7 +51,7 @@ export class Examples {
       "a",
       { href: this.linked(query) },
       element("span", { class: "frame" }, element("img", { src: thumbnail(best.id), alt: "", decoding: "async" })),
-      element("span", { class: "title" }, query),
+      element("span", { class: "title", dir: "auto" }, query),
     );
     link.addEventListener("click", (event) => {
       if (!(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey)) {
@@ -70,8 +65,8 @@ export class Examples {
   }
 }
 
-/** The best of the wishes that have an answer, no image twice. */
-function fulfilled(answers) {
+/** The best of the queries that match something, no image twice. */
+function matching(answers) {
   const found = answers.filter((answer) => answer.match !== false && answer.results.length);
   found.sort((one, other) => other.results[0].score - one.results[0].score);
   const seen = new Set();

@@ -61,7 +61,7 @@ export class Filters {
       // The chip has gone; the focus stays near.
       (this.chips.querySelector("button") ?? this.toggle).focus();
     });
-    return element("li", {}, element("span", {}, text), remove);
+    return element("li", {}, element("span", { dir: "auto" }, text), remove);
   }
 
   #open(open) {
@@ -74,7 +74,7 @@ export class Filters {
 
   #draw() {
     const groups = this.fields.map((field) =>
-      element("fieldset", { "data-field": field.name }, element("legend", {}, plainName(field.name)), ...inputs(field)),
+      element("fieldset", { "data-field": field.name }, element("legend", { dir: "auto" }, plainName(field.name)), ...inputs(field)),
     );
     const note = this.partly ? element("p", { class: "soft" }, say("filters.partly", { n: this.partly })) : null;
     this.panel.replaceChildren(...groups, ...(note ? [note] : []));
@@ -123,7 +123,7 @@ function inputs(field) {
         "label",
         { class: "choice" },
         element("input", { type: "checkbox", value: String(value) }),
-        element("span", {}, typeof value === "boolean" ? say(`filters.${value}`) : value),
+        element("span", { dir: "auto" }, typeof value === "boolean" ? say(`filters.${value}`) : value),
         element("span", { class: "soft" }, images.toLocaleString()),
       ),
     );

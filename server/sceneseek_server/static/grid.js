@@ -124,7 +124,7 @@ export class Grid {
         { href: this.linked(result.id), "data-id": result.id },
         element("span", { class: "frame" }, picture, count),
         marked ? mark(levelOf(result.score, result.match)) : null,
-        title ? element("span", { class: "title", "aria-hidden": "true", title }, title) : null,
+        title ? element("span", { class: "title", dir: "auto", "aria-hidden": "true", title }, title) : null,
       ),
     );
   }

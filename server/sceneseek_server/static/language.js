@@ -20,8 +20,13 @@ export function say(key, values = {}) {
   const form = typeof found === "string" ? found : (found[plural.select(values.n)] ?? found.other);
   return form.replace(/\{(\w+)\}/g, (_, name) => {
     const value = values[name];
-    return typeof value === "number" ? whole.format(value) : String(value);
+    return typeof value === "number" ? whole.format(value) : isolated(String(value));
   });
+}
+
+/** A text whose right-to-left words do not reorder the sentence around it: between Unicode's isolates. */
+function isolated(text) {
+  return /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}]/u.test(text) ? `\u2068${text}\u2069` : text;
 }
 
 /** A number with so many decimals. */

@@ -11,6 +11,7 @@ import { decimal, say, translate } from "./language.js";
 import { Listing } from "./listing.js";
 import * as pictures from "./picture.js";
 import { Probe } from "./probe.js";
+import { proposed } from "./queries.js";
 import { explained } from "./problems.js";
 import { Status } from "./status.js";
 import { Viewer } from "./viewer.js";
@@ -26,12 +27,13 @@ translate();
 const form = byId("search");
 const field = byId("query");
 const problemBox = byId("problem");
-field.placeholder = say("query.placeholder");
 
 let state = address.NOTHING;
 let typing = 0;
 let settling = 0;
 let settled = true;
+// Whether the models read many languages; null until the service has said so.
+let multilingual = null;
 
 const grid = new Grid(byId("found"), (id) => address.address({ ...state, view: id }), (id) => view(id));
 const listing = new Listing({ searching, found, extended, failed });
@@ -60,6 +62,7 @@ const status = new Status(byId("status"), byId("banners"), {
   recovered,
   anew: () => search(true),
   generation: (name) => filters.offer(name),
+  multilingual: propose,
   first: (problem) => first.show(problem),
   told: () => !problemBox.hidden && !first.shown,
 });
@@ -231,6 +234,19 @@ function search(renewed = false) {
   }
 }
 
+/** Propose queries that the models can read. */
+function propose(many) {
+  if (many !== multilingual) {
+    multilingual = many;
+    const { placeholder, examples: queries, code } = proposed(many);
+    field.placeholder = placeholder;
+    examples.propose(queries, code);
+    if (listing.answer) {
+      verdict(listing.answer);
+    }
+  }
+}
+
 /** The service answers again, or for the first time. */
 function recovered() {
   first.hide();
@@ -325,7 +341,7 @@ function verdict(answer) {
   const nothing = answer.match === false && answer.results.length > 0;
   const foreign = /[^\p{Script=Latin}\p{N}\p{P}\p{S}\s]/u.test(answer.query ?? "");
   const plain = state.image || state.picture ? "verdict.words" : "verdict.nothing";
-  byId("verdict").textContent = nothing ? say(foreign ? "verdict.english" : plain) : "";
+  byId("verdict").textContent = nothing ? say(foreign && multilingual === false ? "verdict.english" : plain) : "";
   byId("verdict").hidden = !nothing;
 }
 

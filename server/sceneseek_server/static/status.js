@@ -15,7 +15,8 @@ export class Status {
    * line: where the status goes.
    * banners: where the banners go; they lie over the page, so that nothing moves when one comes.
    * heard: `.recovered()`, `.anew()` when somebody wants the changed collection searched, `.generation(name)`,
-   * `.first(problem)` while nothing is indexed yet, and `.told()`, whether the page tells of a problem already.
+   * `.multilingual(whether)` the models read many languages, `.first(problem)` while nothing is indexed yet, and
+   * `.told()`, whether the page shows a problem already.
    */
   constructor(line, banners, heard) {
     this.line = line;
@@ -82,6 +83,7 @@ export class Status {
       this.line.replaceChildren(...written.childNodes);
     }
     this.heard.generation(live);
+    this.heard.multilingual(ready.multilingual);
     if (this.away) {
       this.away = false;
       this.heard.recovered();

@@ -2,7 +2,6 @@
 export default {
   "skip": "To the results",
   "query.label": "Describe what you look for",
-  "query.placeholder": "two people on a bench by the sea",
   "query.search": "Search",
   "summary.searching": "Searching…",
   "summary.shown": { one: "{n} image shown", other: "{n} images shown" },

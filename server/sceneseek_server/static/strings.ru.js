@@ -2,7 +2,6 @@
 export default {
   "skip": "К результатам",
   "query.label": "Опишите, что вы ищете",
-  "query.placeholder": "two people on a bench by the sea",
   "query.search": "Искать",
   "summary.searching": "Ищем…",
   "summary.shown": {

@@ -133,7 +133,7 @@ export class Viewer {
     const button = (label, act) => element("button", { type: "button", class: "plain", onclick: act }, say(label));
     const sign = (label, act, text, kind) =>
       element("button", { type: "button", class: `plain ${kind}`, onclick: act, "aria-label": say(label), title: say(label) }, text);
-    this.title = element("h2", { id: "viewer-title" });
+    this.title = element("h2", { id: "viewer-title", dir: "auto" });
     this.place = element("p", { class: "soft" });
     this.previous = sign("viewer.previous", () => this.heard.step(-1), "‹", "step");
     this.next = sign("viewer.next", () => this.heard.step(1), "›", "step");
@@ -214,7 +214,7 @@ function facts(result) {
     pairs.push([say("viewer.path"), result.path]);
   }
   pairs.push([say("viewer.size"), say("viewer.pixels", { width: result.width, height: result.height, format: result.format })]);
-  return pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]);
+  return pairs.flatMap(([name, value]) => [element("dt", { dir: "auto" }, name), element("dd", { dir: "auto" }, value)]);
 }
 
 /** Whether the browser let a text be copied; it has the newer way on secure addresses only. */
