@@ -31,22 +31,28 @@ from sceneseek.store import CollectionInfo
 _LONGEST_LIST = 200
 # Fields of one filter that are looked at: each may cost a look at every image.
 _MOST_FIELDS = 8
-# Words that exclude what follows them; of `no` only before a word that names something.
+# Words that exclude what follows them, in the languages of the search page; of `no` only before a word that names
+# something.
 _NEGATION = re.compile(
     r"""(?<![-\w])(?:
         not\s(?!only\b) | without\s(?!(?:a\s)?doubt\b) | never\b | except\b | excluding\b | lacking\b
         | nobody\b | no[ -]one\b | (?:any|every)thing\sbut\b | all\sbut\b
         | other\sthan\b | rather\sthan\b | instead\sof\b | \w+n['\u2019]t\b
         | no\s(?!smoking|parking|entry|trespassing|man['\u2019]s)[^\W\d]
-    ) | (?:^|\s)[-!][^\W\d]""",
+        | не\s(?!только\b) | без\s(?!сомнени) | кроме\b | вместо\b | за\sисключением\b
+        | никого\b | никто\b | ничего\b | нет\b
+    ) | (?:^|\s)[-!][^\W\d]""",  # noqa: RUF001 - Russian words
     re.IGNORECASE | re.VERBOSE,
 )
 # Writing in a picture negates nothing of what it shows.
-_WRITING = re.compile(r'["“].*["”]|.*\b(?:signs?|posters?|banner|sticker|label|says|saying|reads)\b.*', re.IGNORECASE)
+_WRITING = re.compile(
+    r"""["“«].*["”»]|.*\b(?:signs?|posters?|banner|sticker|label|says|saying|reads|знак\w*|надпис\w+|плакат\w*)\b.*""",
+    re.IGNORECASE,
+)
 
 
 def negation_hint(text: str) -> Hint | None:
-    """The hint for an English text that reads like a negation; None for others."""
+    """The hint for an English or Russian text that reads like a negation; None for others."""
     if not _NEGATION.search(_WRITING.sub(" ", text)):
         return None
     return Hint(

@@ -46,6 +46,27 @@ def test_each_kind_of_query_has_its_figures(bundle: Bundle, gallery: Path, files
     assert report["absent.auc"]["value"] >= 0.5
 
 
+def test_each_language_of_the_captions_has_its_figures(
+    sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
+) -> None:
+    rows = [f"{name}\t{Path(name).stem}\ten\n{name}\txqzv kwpt\tde\n" for name in NAMES]
+    captions = tmp_path / "captions.tsv"
+    captions.write_text("image\tcaption\tlanguage\n" + "".join(rows))
+    common = ("evaluate", "absence", "--bundle", bundle.path, "--images", gallery, "--captions", captions)
+    # A threshold that a third of the English captions reach: drawn pictures score low.
+    outcome = sceneseek(
+        *common, "--threshold", "0.2", "--bootstrap", "20", "--json", "--fail-below", "de.present.match_rate=0.9"
+    )
+    languages = json.loads(outcome.stdout)["languages"]
+    assert set(languages) == {"de", "en", "mean"}
+    assert languages["en"]["n_queries"] == languages["de"]["n_queries"] == len(NAMES)
+    rates = {code: found["present.match_rate"]["value"] for code, found in languages.items()}
+    assert rates["de"] < rates["en"]
+    assert rates["mean"] == pytest.approx((rates["de"] + rates["en"]) / 2)
+    assert outcome.returncode == 1
+    assert "de.present.match_rate is" in outcome.stderr
+
+
 def test_a_figure_that_misses_its_bound_or_is_not_defined_ends_with_1_after_the_report(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, files: dict[str, Path]
 ) -> None:

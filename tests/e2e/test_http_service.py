@@ -1,5 +1,7 @@
 """`sceneseek serve` as people run it: a process on a port, real requests, a switch of generations, a stop."""
 
+# ruff: noqa: RUF001 - queries in many scripts
+
 from __future__ import annotations
 
 import base64
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ import pytest
 from PIL import Image
 
 from sceneseek.bundle import Bundle
+from sceneseek.request import MAX_QUERY_CHARACTERS
 from sceneseek_server.access.keys import remove_key
 from tests.controlled_app import made_key
 from tests.drawing import NAMES, draw_gallery
@@ -116,6 +120,69 @@ def test_it_says_where_it_is_and_answers_searches_with_images_one_can_fetch(star
     assert service.client.get("/readyz").json()["status"] == "ready"
     assert "<title>sceneseek</title>" in service.client.get("/").text
     assert service.stopped() == (0, "")
+
+
+# Of each kind of script and of sign; what a bundle makes of them is another question.
+SCRIPTS = {
+    "Cyrillic": "собака на пляже",
+    "Greek": "ένας σκύλος στην παραλία",
+    "Chinese": "沙滩上的狗",
+    "Japanese": "砂浜を走る犬",
+    "Korean": "해변의 개",
+    "Arabic": "كلب على الشاطئ",
+    "Arabic with vowels and a stretched letter": "كَلْبٌ عـــلى الشاطئ",
+    "Hebrew": "כלב על החוף",
+    "Hindi": "समुद्र तट पर कुत्ता",
+    "Thai, which has no spaces": "สุนัขบนชายหาด",
+    "Georgian": "ძაღლი სანაპიროზე",
+    "Cherokee": "ᎩᎵ",
+    "beyond the basic plane": "𠮷野家 𐍈 𝒹𝑜𝑔",
+    "private use": "\ue000\U000f0000",
+    "unassigned": "\u0378 \U000e0fff",
+    "emoji": "🐕🏖️",
+    "joined emoji, a flag, a keycap, a tone": "👩‍👩‍👧‍👦 🇯🇵 1️⃣ 👍🏽",
+    "full width": "ｄｏｇ　ｏｎ　ａ　ｂｅａｃｈ",
+    "ligature and soft hyphen": "ﬁsh and wa\u00adter",
+    "decomposed": "cafe\u0301 и\u0306од",
+    "many marks": "d" + "\u0300" * 300,
+    "invisible alone": "\u200b\u2060\ufeff",
+    "direction marks": "\u202bכלב\u202c dog\u200f",
+    "signs alone": "?!… — № € ∞",
+    "Cyrillic and Latin": "красный sports car",
+    "Chinese and Latin": "红色的 sports car 在街上",
+    "Hebrew and Latin": "a כלב on the חוף",
+    "emoji and Latin": "a 🐕 on a beach",
+}
+
+
+@pytest.mark.parametrize("query", SCRIPTS.values(), ids=SCRIPTS)
+def test_a_query_in_any_script_is_answered_alike_in_every_way(running: Service, query: str) -> None:
+    client = running.client
+    asked = client.get("/v1/search", params={"q": query, "k": 3})
+    assert asked.status_code == 200, asked.text
+    answer = asked.json()
+    assert answer["query"] == " ".join(unicodedata.normalize("NFC", query).split())
+    assert [result["rank"] for result in answer["results"]] == [1, 2, 3]
+    assert all(0 <= result["score"] <= 1 for result in answer["results"])
+    batch = client.post("/v1/search", json={"queries": [{"q": query, "k": 3}, {"q": "a red circle", "k": 3}]}).json()
+    others = [client.post("/v1/search", json={"q": query, "k": 3}).json(), batch["answers"][0]]
+    for other in others:
+        assert [result["id"] for result in other["results"]] == [result["id"] for result in answer["results"]]
+        assert [result["score"] for result in other["results"]] == pytest.approx(
+            [result["score"] for result in answer["results"]], abs=1e-4
+        )
+    first = answer["results"][0]
+    scored = client.post("/v1/score", json={"q": query, "images": [first["id"]]})
+    assert scored.status_code == 200, scored.text
+    assert scored.json()["scores"][0]["score"] == pytest.approx(first["score"], abs=1e-3)
+
+
+def test_the_longest_query_of_the_page_fits_into_an_address_in_any_script(running: Service) -> None:
+    # A character takes up to nine bytes of an address, of which gunicorn reads 8,190.
+    found = re.search(r'id="query"[^>]* maxlength="(\d+)"', running.client.get("/").text)
+    assert found is not None
+    assert running.client.get("/v1/search", params={"q": "犬" * int(found[1])}).status_code == 200
+    assert running.client.post("/v1/search", json={"q": "犬" * MAX_QUERY_CHARACTERS}).status_code == 200
 
 
 def test_a_stop_answers_requests_in_flight_and_refuses_later_ones(start: Start) -> None:

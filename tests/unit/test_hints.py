@@ -1,5 +1,7 @@
 """A question that cannot find what it means gets a hint, and others get none."""
 
+# ruff: noqa: RUF001 - Russian words look like Latin ones
+
 from __future__ import annotations
 
 import pytest
@@ -58,6 +60,17 @@ INFO = CollectionInfo(
         "animals -dog",
         "-dog",
         "animals !dog",
+        "собака без поводка",
+        "пляж без людей",
+        "Без людей",
+        "не собака",
+        "девушка, которая не улыбается",
+        "все животные, кроме собак",
+        "чай вместо кофе",
+        "животные, за исключением кошек",
+        "никого на пляже",
+        "в комнате никого нет",
+        "dog без поводка",
     ],
 )
 def test_a_text_that_reads_like_a_negation_gets_a_hint(text: str) -> None:
@@ -103,6 +116,15 @@ def test_a_text_that_reads_like_a_negation_gets_a_hint(text: str) -> None:
         "a car-free street",
         "an other dog",
         "другая собака",
+        "небо над морем",
+        "безлюдный пляж",
+        "без сомнения собака",
+        "не только кошки, но и собаки",
+        "неделя в горах",
+        "нетбук на столе",
+        "кромешная тьма",
+        "знак «не входить»",
+        "надпись не входить на двери",
         "¿qué no?",
     ],
 )
