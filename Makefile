@@ -71,9 +71,10 @@ demo:  ## index the demo gallery (or IMAGES=DIR) and answer three queries
 serve: $(BUNDLE)/manifest.json  ## serve the demo's index over HTTP (PORT=8080)
 	$(BIN)/sceneseek serve --bundle $(BUNDLE) --index $(DEMO_INDEX) --host $(HOST) --port $(PORT) --show-paths
 
+# Without compiled modules each of the processes that tests start would compile a second's worth of them.
 .PHONY: test
 test: $(VENV)/.dev  ## run every test
-	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Line coverage of what runs in the tests' own processes; servers and commands that tests start are not seen.
 .PHONY: coverage

@@ -74,4 +74,4 @@ def _process_state(words: list[str]) -> Iterator[None]:
                 signal.signal(number, handler)
             torch: Any = sys.modules.get("torch")
             if torch is not None:
-                torch.set_num_threads(os.cpu_count() or 1)
+                torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.command_line import CommandLine
 from tests.drawing import draw_gallery
 
 ROOT = Path(__file__).parent.parent
+MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, which pytest makes a private folder in
 # No test depends on how fast the machine is.
 hypothesis.settings.register_profile("sceneseek", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("sceneseek")
@@ -33,6 +35,15 @@ SLOW = {
     "test_train_heads.py",
     "test_train_heads_flickr8k.py",
 }
+
+
+def pytest_configure() -> None:
+    """Write what tests write to memory, if 8 GB are free: a file index syncs its files hundreds of times.
+
+    On a disk the tests of indexes wait ten times as long as they compute.
+    """
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= 8 * 2**30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @pytest.hookimpl(trylast=True)

@@ -107,7 +107,7 @@ def test_the_same_input_gives_the_same_files_whatever_the_processor(
 ) -> None:
     """Other threads, and none of the instructions that these libraries would choose by the processor."""
     flags = {
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "2",
         "OPENBLAS_CORETYPE": "Prescott",
         "ONEDNN_MAX_CPU_ISA": "SSE41",
         "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX2 FMA3",

@@ -126,6 +126,17 @@ def test_prune_keeps_the_images_of_a_folder_that_may_not_be_mounted(
     assert (accepted.removed, accepted.gone, store.generations()[-1].mounts) == (lost, 0, {})
 
 
+@pytest.fixture(scope="module")
+def many(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty tiny pictures and, beside them, their index. Read only."""
+    home = tmp_path_factory.mktemp("many")
+    (home / "photos").mkdir()
+    for number in range(30):
+        Image.new("RGB", (8, 8), (8 * number, 0, 0)).save(home / "photos" / f"{number}.png")
+    index_folder(home / "photos", bundle, open_store(f"file:{home}/index"))
+    return home
+
+
 @pytest.mark.parametrize(
     ("deleted", "options", "removed"),
     [
@@ -137,13 +148,11 @@ def test_prune_keeps_the_images_of_a_folder_that_may_not_be_mounted(
     ],
 )
 def test_prune_removes_no_large_share_unasked(
-    bundle: Bundle, tmp_path: Path, noise: Noise, deleted: int, options: BuildOptions, removed: int | None
+    bundle: Bundle, many: Path, tmp_path: Path, deleted: int, options: BuildOptions, removed: int | None
 ) -> None:
-    photos, store = tmp_path / "many", open_store(f"file:{tmp_path}/small")
-    photos.mkdir()
-    for number in range(30):
-        noise(16 + number, 16).save(photos / f"{number}.png")
-    index_folder(photos, bundle, store)
+    shutil.copytree(many, tmp_path / "many")
+    photos = tmp_path / "many" / "photos"
+    store = adopted(tmp_path / "many" / "index", photos, many / "photos")
     for number in range(deleted):
         (photos / f"{number}.png").unlink()
     if removed is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,8 +42,11 @@ def store(tmp_path: Path) -> VectorStore:
 
 
 @pytest.fixture
-def search(one: Bundle, store: VectorStore, gallery: Path) -> Iterator[Search]:
-    index_folder(gallery, one, store)
+def search(bundle: Bundle, one: Bundle, store: VectorStore, index_url: str, tmp_path: Path) -> Iterator[Search]:
+    """Over the shared index's copy, as if `one` had filled it."""
+    shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
+    (info,) = (tmp_path / "index" / "generations").glob("*/generation.json")
+    info.write_text(info.read_text().replace(str(bundle.path), str(one.path)))
     pipeline = Search(one, store, "cpu")
     yield pipeline
     pipeline.close()
@@ -148,7 +150,7 @@ def test_a_bundle_written_anew_with_another_image_graph_waits_for_its_index(
 
 
 def test_the_directory_of_the_bundle_is_recorded_with_the_generation(
-    search: Search, one: Bundle, tmp_path: Path
+    one: Bundle, store: VectorStore, gallery: Path
 ) -> None:
-    (info,) = (tmp_path / "index" / "generations").glob("*/generation.json")
-    assert json.loads(info.read_text(encoding="utf-8"))["bundle"] == str(one.path.resolve())
+    index_folder(gallery, one, store)
+    assert store.generations()[0].bundle == str(one.path.resolve())

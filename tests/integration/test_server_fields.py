@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,19 @@ from sceneseek_server.app import create_app
 from tests.drawing import NAMES
 
 
+@pytest.fixture(scope="module")
+def described(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of the gallery with metadata. Read only."""
+    folder = tmp_path_factory.mktemp("described")
+    (folder / "about.csv").write_text("path,room,year\n" + "".join(f"{n},{n[:6]},{y}\n" for y, n in enumerate(NAMES)))
+    index_folder(gallery, bundle, open_store(f"file:{folder}/index"), BuildOptions(metadata=f"{folder}/about.csv"))
+    return folder / "index"
+
+
 @pytest.fixture
-def search(bundle: Bundle, gallery: Path, tmp_path: Path) -> Iterator[Search]:
-    (tmp_path / "about.csv").write_text("path,room,year\n" + "".join(f"{n},{n[:6]},{y}\n" for y, n in enumerate(NAMES)))
-    store = open_store(f"file:{tmp_path / 'index'}")
-    index_folder(gallery, bundle, store, BuildOptions(metadata=str(tmp_path / "about.csv")))
-    search = Search(bundle, store, "cpu")
+def search(bundle: Bundle, described: Path, tmp_path: Path) -> Iterator[Search]:
+    shutil.copytree(described, tmp_path / "index")
+    search = Search(bundle, open_store(f"file:{tmp_path}/index"), "cpu")
     yield search
     search.close()
 

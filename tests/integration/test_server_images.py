@@ -23,30 +23,48 @@ from sceneseek_server.app import DEFAULT_ACCESS, create_app
 from sceneseek_server.image_files import THUMBNAIL_SIDE, draw_thumbnail
 from sceneseek_server.service import AccessSettings
 
+Serve = Callable[..., FlaskClient]
 
-@pytest.fixture
-def serve(bundle: Bundle, tmp_path: Path) -> Iterator[Callable[..., FlaskClient]]:
-    """Index a folder and serve it."""
-    opened: list[Search] = []
-
-    def serve_folder(folder: Path, settings: AccessSettings = DEFAULT_ACCESS) -> FlaskClient:
-        url = f"file:{tmp_path / 'index'}"
-        index_folder(folder, bundle, open_store(url))
-        opened.append(Search(bundle, open_store(url), "cpu"))
-        return create_app(opened[-1], settings).test_client()
-
-    yield serve_folder
-    for search in opened:
-        search.close()
+PLACES = 40
+ODD_NAMES = ("line\nbreak.png", "a b'\"\\;.png", "наст 🌄.png", os.fsdecode(b"broken\xff\xfe.png"))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder of its own with one picture, `red.png`."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    Image.new("RGB", (40, 30), "red").save(folder / "red.png")
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of odd shapes and names, and `red.png` in each of many folders, one a test that changes it."""
+    folder = tmp_path_factory.mktemp("pictures")
+    Image.new("RGB", (1600, 400), "navy").save(folder / "wide.jpg")
+    Image.new("RGB", (3, 900), "navy").save(folder / "tall.png")
+    for name in (*ODD_NAMES, *(f"{place}/red.png" for place in range(PLACES))):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 30), "red").save(folder / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def places(pictures: Path) -> Iterator[Path]:
+    return iter([pictures / str(place) for place in range(PLACES)])
+
+
+@pytest.fixture(scope="module")
+def serve(bundle: Bundle, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """The index of `pictures`, served with these settings."""
+    url = f"file:{tmp_path_factory.mktemp('index')}"
+    index_folder(pictures, bundle, open_store(url))
+    search = Search(bundle, open_store(url), "cpu")
+    yield lambda settings=DEFAULT_ACCESS: create_app(search, settings).test_client()
+    search.close()
+
+
+@pytest.fixture
+def folder(places: Iterator[Path]) -> Path:
+    """An indexed folder of the test's own with one picture, `red.png`."""
+    return next(places)
+
+
+def inside(folder: Path, name: str = "red.png") -> str:
+    """The path in the index."""
+    return f"{folder.name}/{name}"
 
 
 def address(relative: str, thumbnail: bool = False) -> str:
@@ -108,22 +126,18 @@ def test_an_original_can_be_requested_by_range(client: FlaskClient, gallery: Pat
     assert (beyond.status_code, beyond.content_type) == (416, "application/problem+json")
 
 
-def test_a_thumbnail_preserves_the_ratio_and_its_longest_side_is_bounded(
-    serve: Callable[..., FlaskClient], folder: Path
-) -> None:
-    Image.new("RGB", (1600, 400), "navy").save(folder / "wide.jpg")
-    Image.new("RGB", (3, 900), "navy").save(folder / "tall.png")
-    client = serve(folder)
+def test_a_thumbnail_preserves_the_ratio_and_its_longest_side_is_bounded(serve: Serve, folder: Path) -> None:
+    client = serve()
     assert opened(fetch(client, address("wide.jpg", thumbnail=True))).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 4)
     assert opened(fetch(client, address("tall.png", thumbnail=True))).size == (1, THUMBNAIL_SIDE)
-    assert opened(fetch(client, address("red.png", thumbnail=True))).size == (40, 30), "never enlarged"
+    assert opened(fetch(client, address(inside(folder), thumbnail=True))).size == (40, 30), "never enlarged"
 
 
 @pytest.mark.parametrize(("max_pixels", "status"), [(1_200, 200), (1_199, 404)])
 def test_the_limit_of_pixels_holds_for_thumbnails_and_says_what_to_do(
-    serve: Callable[..., FlaskClient], folder: Path, max_pixels: int, status: int
+    serve: Serve, folder: Path, max_pixels: int, status: int
 ) -> None:
-    answer = fetch(serve(folder, AccessSettings(max_pixels=max_pixels)), address("red.png", thumbnail=True))
+    answer = fetch(serve(AccessSettings(max_pixels=max_pixels)), address(inside(folder), thumbnail=True))
     assert answer.status_code == status
     if status != 200:
         problem = answer.get_json(force=True)
@@ -165,32 +179,27 @@ def test_there_is_no_way_to_a_file_but_by_the_id_of_an_indexed_image(client: Fla
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
 @pytest.mark.parametrize("show", [False, True], ids=["hidden", "shown"])
 def test_a_file_that_has_gone_since_is_not_found_and_the_answer_says_to_reindex(
-    serve: Callable[..., FlaskClient], folder: Path, thumbnail: bool, show: bool
+    serve: Serve, folder: Path, thumbnail: bool, show: bool
 ) -> None:
-    client = serve(folder, AccessSettings(show_paths=show))
+    client = serve(AccessSettings(show_paths=show))
     (folder / "red.png").unlink()
-    problem = fetch(client, address("red.png", thumbnail)).get_json(force=True)
+    problem = fetch(client, address(inside(folder), thumbnail)).get_json(force=True)
     assert problem["status"] == 404
     assert ("red.png" in problem["detail"]) == show
     assert problem["hint"] == "index the folder again"
 
 
-@pytest.mark.parametrize(("show", "name"), [(False, f"{point_id('red.png')}.png"), (True, "red.png")])
-def test_an_original_is_saved_under_its_name_only_where_paths_are_shown(
-    serve: Callable[..., FlaskClient], folder: Path, show: bool, name: str
-) -> None:
-    disposition = fetch(serve(folder, AccessSettings(show_paths=show)), address("red.png")).headers[
-        "Content-Disposition"
-    ]
-    assert disposition == f"inline; filename={name}"
+@pytest.mark.parametrize("show", [False, True], ids=["hidden", "shown"])
+def test_an_original_is_saved_under_its_name_only_where_paths_are_shown(serve: Serve, folder: Path, show: bool) -> None:
+    response = fetch(serve(AccessSettings(show_paths=show)), address(inside(folder)))
+    name = "red.png" if show else f"{point_id(inside(folder))}.png"
+    assert response.headers["Content-Disposition"] == f"inline; filename={name}"
 
 
 @pytest.mark.parametrize("change", ["gone", "text", "denied"])
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
-def test_no_answer_names_the_file(
-    serve: Callable[..., FlaskClient], folder: Path, thumbnail: bool, change: str
-) -> None:
-    client, user = serve(folder), os.geteuid()
+def test_no_answer_names_the_file(serve: Serve, folder: Path, thumbnail: bool, change: str) -> None:
+    client, user = serve(), os.geteuid()
     if change == "gone":
         (folder / "red.png").unlink()
     elif change == "text":
@@ -200,7 +209,7 @@ def test_no_answer_names_the_file(
         if user == 0:  # who may read everything
             os.seteuid(65534)
     try:
-        response = fetch(client, address("red.png", thumbnail))
+        response = fetch(client, address(inside(folder), thumbnail))
     finally:
         os.seteuid(user)
     told = response.data + str(response.headers).encode()
@@ -211,9 +220,9 @@ def test_no_answer_names_the_file(
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
 @pytest.mark.parametrize("exchanged", ["link out", "loop", "dangling link", "pipe", "folder", "nothing"])
 def test_what_has_taken_a_files_place_is_not_served(
-    serve: Callable[..., FlaskClient], folder: Path, tmp_path: Path, thumbnail: bool, exchanged: str
+    serve: Serve, folder: Path, tmp_path: Path, thumbnail: bool, exchanged: str
 ) -> None:
-    client, place = serve(folder), folder / "red.png"
+    client, place = serve(), folder / "red.png"
     shutil.move(place, tmp_path / "outside.png")
     match exchanged:
         case "link out":
@@ -226,43 +235,36 @@ def test_what_has_taken_a_files_place_is_not_served(
             os.mkfifo(place)
         case "folder":
             place.mkdir()
-    assert fetch(client, address("red.png", thumbnail)).status_code == 404
+    assert fetch(client, address(inside(folder), thumbnail)).status_code == 404
 
 
-def test_a_file_that_has_become_a_link_inside_the_folder_is_served(
-    serve: Callable[..., FlaskClient], folder: Path
-) -> None:
-    client = serve(folder)
+def test_a_file_that_has_become_a_link_inside_the_folder_is_served(serve: Serve, folder: Path) -> None:
+    client = serve()
     (folder / "red.png").rename(folder / "moved.png")
     (folder / "red.png").symlink_to("moved.png")
-    assert fetch(client, address("red.png")).data == (folder / "moved.png").read_bytes()
+    assert fetch(client, address(inside(folder))).data == (folder / "moved.png").read_bytes()
 
 
-def test_a_file_that_was_changed_since_gets_another_tag(serve: Callable[..., FlaskClient], folder: Path) -> None:
-    client = serve(folder)
-    before = fetch(client, address("red.png", thumbnail=True)).headers["ETag"]
+def test_a_file_that_was_changed_since_gets_another_tag(serve: Serve, folder: Path) -> None:
+    client = serve()
+    before = fetch(client, address(inside(folder), thumbnail=True)).headers["ETag"]
     Image.new("RGB", (40, 30), "blue").save(folder / "red.png")
-    after = fetch(client, address("red.png", thumbnail=True), if_none_match=before)
+    after = fetch(client, address(inside(folder), thumbnail=True), if_none_match=before)
     red, _, blue = opened(after).convert("RGB").getpixel((5, 5))  # type: ignore[misc]  # RGB gives three
     assert after.headers["ETag"] != before
     assert (red < 60, blue > 200) == (True, True), "the new content, not what was kept"
 
 
-def test_a_file_that_is_no_longer_a_picture_has_no_thumbnail(serve: Callable[..., FlaskClient], folder: Path) -> None:
-    client = serve(folder)
+def test_a_file_that_is_no_longer_a_picture_has_no_thumbnail(serve: Serve, folder: Path) -> None:
+    client = serve()
     (folder / "red.png").write_text("<script>alert(1)</script>")
-    assert fetch(client, address("red.png", thumbnail=True)).status_code == 404
-    original = fetch(client, address("red.png"))
+    assert fetch(client, address(inside(folder), thumbnail=True)).status_code == 404
+    original = fetch(client, address(inside(folder)))
     assert original.content_type == "image/png", "what it was indexed as, never what it claims to be now"
 
 
-def test_names_with_line_breaks_emoji_and_bytes_that_are_no_text_are_served(
-    serve: Callable[..., FlaskClient], folder: Path
-) -> None:
-    names = ["line\nbreak.png", "a b'\"\\;.png", "наст 🌄.png", os.fsdecode(b"broken\xff\xfe.png")]
-    for name in names:
-        shutil.copy(folder / "red.png", folder / name)
-    client = serve(folder)
-    for name in names:
-        assert fetch(client, address(name)).data == (folder / name).read_bytes()
+def test_names_with_line_breaks_emoji_and_bytes_that_are_no_text_are_served(serve: Serve, pictures: Path) -> None:
+    client = serve()
+    for name in ODD_NAMES:
+        assert fetch(client, address(name)).data == (pictures / name).read_bytes()
         assert fetch(client, address(name, thumbnail=True)).status_code == 200
