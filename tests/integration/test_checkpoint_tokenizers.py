@@ -69,6 +69,16 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("multilingual", [False, True])
+def test_a_tower_reads_as_many_languages_as_its_pack_says(
+    checkpoint: dict[str, Path], tmp_path: Path, name: str, multilingual: bool
+) -> None:
+    architecture, options = CASES[name]
+    tower, _ = loaded(checkpoint[architecture], architecture, tmp_path, **options, multilingual=multilingual)
+    assert tower.input.multilingual == multilingual
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_ids_are_those_of_transformers(checkpoint: dict[str, Path], tmp_path: Path, name: str) -> None:
     architecture, options = CASES[name]
     tower, ours = loaded(checkpoint[architecture], architecture, tmp_path, **options)

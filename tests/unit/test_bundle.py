@@ -49,6 +49,13 @@ def manifest(**changes: Any) -> Manifest:
     return Manifest.build(**{**fields, **changes})
 
 
+def test_a_bundle_reads_many_languages_if_one_of_its_text_towers_does() -> None:
+    english = manifest()
+    texts = english.text_inputs[0]
+    both = manifest(text_inputs=(texts, texts.model_copy(update={"name": "e5", "multilingual": True})))
+    assert (english.multilingual, both.multilingual) == (False, True)
+
+
 def test_outputs_do_not_change_the_fingerprints() -> None:
     one = manifest()
     other = manifest(
