@@ -15,6 +15,7 @@ from sceneseek.options import aggregate_option, bundle_option, device_option, js
 from sceneseek.runtime import Device
 
 if TYPE_CHECKING:
+    from sceneseek.captions import Caption
     from sceneseek_evaluation.figures import Bound, Figure
     from sceneseek_evaluation.ratings import Aggregation
 
@@ -81,16 +82,12 @@ def retrieval(
     language, such as ru.recall@10, and mean.recall@10 over the languages.
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
-    from sceneseek.captions import read_captions, read_split  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
     from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
     from sceneseek_evaluation.languages import count_languages, names_by_language  # noqa: PLC0415
     from sceneseek_evaluation.retrieval import RETRIEVAL_FIGURES, evaluate_retrieval  # noqa: PLC0415
 
-    rows = read_captions(captions)
-    if split is not None:
-        chosen = set(read_split(split))
-        rows = [row for row in rows if row.image in chosen]
+    rows = _captions_of(captions, split)
     by_language = names_by_language(count_languages(rows), RETRIEVAL_FIGURES)
     bounds = read_bounds(fail_below, fail_above, [*RETRIEVAL_FIGURES, *by_language])
     with tempfile.TemporaryDirectory(prefix="sceneseek-evaluate-") as scratch:
@@ -180,15 +177,12 @@ def absence(
     column `language` there are figures of each language, as in `sceneseek evaluate retrieval`.
     """
     from sceneseek.bundle import Bundle, MatchThreshold  # noqa: PLC0415
-    from sceneseek.captions import read_captions, read_split, read_texts  # noqa: PLC0415
+    from sceneseek.captions import read_texts  # noqa: PLC0415
     from sceneseek_evaluation.absence import ABSENCE_FIGURES, LANGUAGE_FIGURES, evaluate_absence  # noqa: PLC0415
     from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
     from sceneseek_evaluation.languages import count_languages, names_by_language  # noqa: PLC0415
 
-    rows = read_captions(captions)
-    if split is not None:
-        chosen = set(read_split(split))
-        rows = [row for row in rows if row.image in chosen]
+    rows = _captions_of(captions, split)
     by_language = names_by_language(count_languages(rows), LANGUAGE_FIGURES)
     bounds = read_bounds(fail_below, fail_above, [*ABSENCE_FIGURES, *by_language])
     others = read_texts(foreign) if foreign is not None else []
@@ -196,6 +190,17 @@ def absence(
     report = evaluate_absence(Bundle.load(bundle), images, rows, others, seed, match, device, Bootstrap(replicates))
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
     _fail_on_missed(bounds, report.figures)
+
+
+def _captions_of(file: Path, split: Path | None) -> list[Caption]:
+    """The captions of a file, or those of the images that a split names."""
+    from sceneseek.captions import read_captions, read_split  # noqa: PLC0415
+
+    rows = read_captions(file)
+    if split is None:
+        return rows
+    chosen = set(read_split(split))
+    return [row for row in rows if row.image in chosen]
 
 
 def _fail_on_missed(bounds: Sequence[Bound], figures: Mapping[str, Figure]) -> None:
