@@ -9,7 +9,16 @@ import numpy as np
 
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment import Alignment, image_key
-from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical, normalise, rounded
+from sceneseek_export.alignment_maps import (
+    ClassNames,
+    FeatureRange,
+    Hubness,
+    LearnedBlock,
+    Mixing,
+    Typical,
+    normalise,
+    rounded,
+)
 from sceneseek_export.heads import (
     INPUTS,
     Calibration,
@@ -54,7 +63,7 @@ def drawn_alignment(seed: int = 0) -> Alignment:
     plain = Alignment(
         pack="compact",
         blocks=(drawn_block(rng, ("a", "b"), 8, 0.75), drawn_block(rng, ("b",), 5, 0.25)),
-        names=ClassNames(("a", "b"), rounded(normalise(numbers(rng, CLASSES, TEXT))), temperature=1.5, top=3),
+        names={"": ClassNames(("a", "b"), rounded(normalise(numbers(rng, CLASSES, TEXT))), temperature=1.5, top=3)},
         calibration=CALIBRATION,
         ranges={"a": FeatureRange(np.linspace(-2, -1, 5, dtype=np.float32), np.linspace(1, 2, 5, dtype=np.float32))},
         learned_images=np.sort(np.array([image_key(b"one"), image_key(b"two"), 2**64 - 1], np.uint64)),
@@ -66,6 +75,24 @@ def drawn_alignment(seed: int = 0) -> Alignment:
         roots=tuple(rounded(numbers(rng, k, d, scale=0.2)) for k, d in ((4, 8), (5, 5))),
     )
     return replace(plain, hubness=Hubness(bank, neighbours=3, weight=0.2), typical=typical)
+
+
+def with_two_texts(alignment: Alignment, first: str = "words", second: str = "sentences", seed: int = 0) -> Alignment:
+    """The same with a text tower for each of its two blocks, class names for both, and a mixing."""
+    rng = np.random.default_rng((seed, 2))
+    one, two = alignment.blocks
+    names = alignment.names[""]
+    mixing = Mixing(
+        *(first, second, rounded(numbers(rng, TEXT, TEXT)), rounded(numbers(rng, TEXT))),
+        *(3.0, 0.25, 0.25, 1.0),
+    )
+    others = replace(names, embeddings=rounded(normalise(numbers(rng, CLASSES, TEXT))), top=4)
+    return replace(
+        alignment,
+        blocks=(replace(one, text=first), replace(two, text=second)),
+        names={first: names, second: others},
+        mixing=mixing,
+    )
 
 
 def drawn_head(kind: str, widths: Mapping[str, int], seed: int = 0, towers: tuple[str, ...] = tuple(TOWERS)) -> Head:

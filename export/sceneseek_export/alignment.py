@@ -12,6 +12,12 @@
 
 so that the cosine of an image and a text is (z . z' - g r) / (1 + g).
 
+Where two text towers read a text, c is in the space of the block's own one, z of a text is
+
+            z = normalise([w_b sqrt(s_b) normalise(B_b t_b + b_b) ; ...])
+
+and w_b depends on the text (`alignment_maps.Mixing`): an index holds one vector for all languages.
+
 Towers that were trained to share a space bring their own: one block whose maps are identities (`Alignment.own`).
 
 `c` is the convex combination of the class names' embeddings under a classifier's most probable classes
@@ -43,11 +49,20 @@ import numpy.typing as npt
 from sceneseek.errors import DataError
 from sceneseek.files import UNREADABLE, write_atomic
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical, normalise
+from sceneseek_export.alignment_maps import (
+    ClassNames,
+    FeatureRange,
+    Hubness,
+    LearnedBlock,
+    Mixing,
+    Typical,
+    normalise,
+)
 from sceneseek_export.heads import Calibration
 
 WEIGHTS, CARD = "alignment.npz", "alignment.json"
 SCHEMA = 2
+_MIXING = ("first", "second", "slope", "middle", "least", "most")
 _MAPS = ("image_weight", "image_bias", "text_weight", "text_bias")
 
 
@@ -58,10 +73,11 @@ class Alignment:
     Attributes:
         pack: the pack whose towers it fits.
         blocks: the learned maps, in the order of their dimensions in the joint vector.
-        names: the class-name vectors that are an input of the learned maps, or None.
+        names: by text tower (as a block names it) the class-name vectors that are an input of its blocks' maps.
         calibration: from joint-space cosine to score.
         ranges: by tower, the range of its features; a tower without one is taken as it is.
         hubness: what is taken off images that are near to every text, or None.
+        mixing: how much two text towers count for a text; None where there is one, or both always count alike.
         typical: how images lie in the blocks, or None.
         learned_images: uint64 (n,) ascending, see `image_key`: the images that the maps were learned from.
         card: how it was made (data, command, seed, figures), JSON values.
@@ -69,11 +85,12 @@ class Alignment:
 
     pack: str
     blocks: tuple[LearnedBlock, ...]
-    names: ClassNames | None
+    names: Mapping[str, ClassNames]
     calibration: Calibration
     ranges: Mapping[str, FeatureRange] = field(default_factory=dict)
     hubness: Hubness | None = None
     typical: Typical | None = None
+    mixing: Mixing | None = None
     learned_images: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     card: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,7 +104,7 @@ class Alignment:
         """The joint space that an image tower and a text tower, of the same width, share by themselves."""
         same, nothing = np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
         block = LearnedBlock(towers[:1], same, nothing, same, nothing, share=1.0, text=towers[1])
-        return cls(pack, (block,), None, calibration)
+        return cls(pack, (block,), {}, calibration)
 
     @property
     def joint(self) -> int:
@@ -123,9 +140,10 @@ class Alignment:
     def image_joint(self, features: Mapping[str, Floats], logits: Mapping[str, Floats]) -> Floats:
         """Joint vectors (N, D) of images, from each tower's features (N, F) and logits (N, C)."""
         inside = self.clipped(features)
-        names = [] if self.names is None else [self.names.combine(logits)]
+        named = {text: names.combine(logits) for text, names in self.names.items()}
         parts = []
         for block in self.blocks:
+            names = [named[block.text]] if block.text in named else []
             inputs = np.concatenate([*(inside[tower] for tower in block.towers), *names], axis=1)
             u = normalise(inputs @ block.image_weight.T + block.image_bias)
             parts.append(np.sqrt(np.float32(block.share)) * u)
@@ -153,7 +171,11 @@ class Alignment:
         parts = [
             np.sqrt(np.float32(block.share)) * u for block, u in zip(self.blocks, self._of_texts(texts), strict=True)
         ]
-        return np.concatenate(parts, axis=1)
+        if self.mixing is None:
+            return np.concatenate(parts, axis=1)
+        weights = self.mixing.of({tower: normalise(vectors) for tower, vectors in texts.items()})
+        mixed = [weights[block.text] * part for block, part in zip(self.blocks, parts, strict=True)]
+        return normalise(np.concatenate(mixed, axis=1))
 
     def text_spread(self, texts: Mapping[str, Floats]) -> Floats:
         """From each text tower's output (N, T) to `Typical.spread`; (N, 0) without one."""
@@ -184,12 +206,14 @@ class Alignment:
             ],
             "ranges": sorted(self.ranges),
         }
-        if self.names is not None:
-            structure["names"] = {
-                "towers": list(self.names.towers),
-                "temperature": self.names.temperature,
-                "top": self.names.top,
+        for text, names in self.names.items():
+            structure[_names_key(text)] = {
+                "towers": list(names.towers),
+                "temperature": names.temperature,
+                "top": names.top,
             }
+        if self.mixing is not None:
+            structure["mixing"] = {name: getattr(self.mixing, name) for name in _MIXING}
         if self.hubness is not None:
             structure["hubness"] = {"neighbours": self.hubness.neighbours, "weight": self.hubness.weight}
         return structure
@@ -202,8 +226,11 @@ class Alignment:
         for tower, limits in self.ranges.items():
             arrays[f"range.{tower}.low"] = limits.low.astype(np.float32)
             arrays[f"range.{tower}.high"] = limits.high.astype(np.float32)
-        if self.names is not None:
-            arrays["names.embeddings"] = self.names.embeddings.astype(np.float16)
+        for text, names in self.names.items():
+            arrays[f"{_names_key(text)}.embeddings"] = names.embeddings.astype(np.float16)
+        if self.mixing is not None:
+            arrays["mixing.weight"] = self.mixing.weight.astype(np.float16)
+            arrays["mixing.bias"] = self.mixing.bias.astype(np.float16)
         if self.hubness is not None:
             arrays["hubness.bank"] = self.hubness.bank.astype(np.float16)
         if self.typical is not None:
@@ -249,12 +276,16 @@ class Alignment:
     def _of_files(cls, raw: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Alignment:
         learned = arrays["learned_images"].astype(np.uint64)
         weights: dict[str, Floats] = {name: array.astype(np.float32) for name, array in arrays.items()}
-        names = hubness = typical = None
-        if "names" in raw:
-            options = raw["names"]
-            names = ClassNames(
-                tuple(options["towers"]), weights["names.embeddings"], options["temperature"], options["top"]
+        hubness = typical = mixing = None
+        names = {
+            text: ClassNames(
+                tuple(options["towers"]), weights[f"{key}.embeddings"], options["temperature"], options["top"]
             )
+            for text in dict.fromkeys(["", *(block.get("text", "") for block in raw["blocks"])])
+            if (options := raw.get(key := _names_key(text)))
+        }
+        if "mixing" in raw:
+            mixing = Mixing(weight=weights["mixing.weight"], bias=weights["mixing.bias"], **raw["mixing"])
         if "hubness" in raw:
             hubness = Hubness(weights["hubness.bank"], raw["hubness"]["neighbours"], raw["hubness"]["weight"])
         places = range(len(raw["blocks"]))
@@ -281,9 +312,15 @@ class Alignment:
             },
             hubness=hubness,
             typical=typical,
+            mixing=mixing,
             learned_images=learned,
             card=raw["card"],
         )
+
+
+def _names_key(text: str) -> str:
+    """What the class names of a text tower are called in the files."""
+    return f"names:{text}" if text else "names"
 
 
 def image_key(content: bytes) -> int:

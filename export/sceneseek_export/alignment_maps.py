@@ -69,7 +69,7 @@ class LearnedBlock:
 
     Attributes:
         towers: the image towers whose features are the map's input, in order; the class-name vector
-            follows them where the alignment has one.
+            follows them where the alignment has one for the block's text tower.
         image_weight, image_bias: (d, sum of widths), (d,).
         text_weight, text_bias: (d, T), (d,).
         share: of the similarity; all shares of an alignment sum to 1.
@@ -90,6 +90,43 @@ class LearnedBlock:
             return texts[self.text]
         (only,) = texts.values()
         return only
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How much two text towers count for a text: the second the more, the less the first understands it.
+
+    The second tower says where the first one's vector should lie, if both read the text alike:
+
+        a = t_1 . normalise(W t_2 + b)
+        s = 1 / (1 + exp(-slope (a - middle)))
+        w_2 = most - (most - least) s,  w_1 = 1 - w_2
+
+    so a text in a language that only the second tower knows has the weight `most`.
+
+    Attributes:
+        first, second: the text towers.
+        weight, bias: W (T_1, T_2) and b (T_1,).
+        slope, middle: of the logistic curve over the agreement a.
+        least, most: the limits of the second tower's weight.
+    """
+
+    first: str
+    second: str
+    weight: Floats
+    bias: Floats
+    slope: float
+    middle: float
+    least: float
+    most: float
+
+    def of(self, texts: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Each tower's weights (N, 1), from the towers' vectors (N, T) of length 1."""
+        expected = normalise(texts[self.second] @ self.weight.T + self.bias)
+        agreement = (texts[self.first] * expected).sum(axis=1, keepdims=True)
+        understood = 1 / (1 + np.exp(-np.float32(self.slope) * (agreement - np.float32(self.middle))))
+        second: Floats = np.float32(self.most) - np.float32(self.most - self.least) * understood
+        return {self.first: 1 - second, self.second: second}
 
 
 @dataclass(frozen=True)

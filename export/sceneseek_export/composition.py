@@ -10,6 +10,7 @@ from onnx import TensorProto, compose, helper
 
 from sceneseek_export import head_subgraphs, subgraphs
 from sceneseek_export.alignment import Alignment
+from sceneseek_export.alignment_maps import ClassNames, Mixing
 from sceneseek_export.heads import Head
 from sceneseek_export.heads.base import OF_TEXT
 from sceneseek_export.towers import ImageTower, TextTower
@@ -116,9 +117,10 @@ def image_graph(
         if tower in features:
             inside = composition.add(f"{tower}.range", subgraphs.clipped(limits), x=features[tower])
             features[tower] = inside["y"]
-    names = _class_names(composition, alignment, logits)
+    named = {text: _class_names(composition, text, names, logits) for text, names in alignment.names.items()}
     parts = []
     for i, block in enumerate(alignment.blocks):
+        names = [named[block.text]] if block.text in named else []
         x = _side_by_side(composition, f"block{i}.input", [*(features[tower] for tower in block.towers), *names])
         parts.append(composition.add(f"block{i}", subgraphs.image_block(block), x=x)["y"])
     joint = _side_by_side(composition, "joint.parts", parts)
@@ -134,18 +136,17 @@ def image_graph(
     return composition.build("image", infos, outputs)
 
 
-def _class_names(composition: Composition, alignment: Alignment, logits: Mapping[str, str]) -> list[str]:
-    """The tensor of the class-name vectors, or nothing."""
-    if alignment.names is None:
-        return []
+def _class_names(composition: Composition, text: str, names: ClassNames, logits: Mapping[str, str]) -> str:
+    """The tensor of the class-name vectors in the space of a text tower."""
+    kind = f"names.{text}" if text else "names"
     found = [
-        composition.add(f"{tower}.names", subgraphs.class_names(alignment.names), logits=logits[tower])["names"]
-        for tower in alignment.names.towers
+        composition.add(f"{tower}.{kind}", subgraphs.class_names(names), logits=logits[tower])["names"]
+        for tower in names.towers
     ]
     if len(found) == 1:
-        return found
+        return found[0]
     wires = {f"x{i}": tensor for i, tensor in enumerate(found)}
-    return [composition.add("names", subgraphs.mean_direction(len(found)), **wires)["y"]]
+    return composition.add(kind, subgraphs.mean_direction(len(found)), **wires)["y"]
 
 
 def text_graph(
@@ -172,7 +173,10 @@ def text_graph(
         composition.add(f"block{i}", subgraphs.text_block(block), x=block.text_of(texts))["y"]
         for i, block in enumerate(alignment.blocks)
     ]
-    joint = _side_by_side(composition, "joint.parts", parts)
+    if alignment.mixing is None:
+        joint = _side_by_side(composition, "joint.parts", parts)
+    else:
+        joint = _mixed(composition, alignment, alignment.mixing, texts, parts)
     if alignment.hubness is not None:
         joint = composition.add("hubness", subgraphs.text_hubness(alignment.hubness), z=joint)["joint"]
     if head.text_width:
@@ -192,6 +196,21 @@ def text_graph(
         share = composition.add("head.share", head_subgraphs.no_head(), x=joint)["head"]
     outputs: dict[str, Output] = {"joint": (joint, ["N", alignment.joint]), "head": (share, ["N", head.text_width])}
     return composition.build("text", infos, outputs)
+
+
+def _mixed(
+    composition: Composition, alignment: Alignment, mixing: Mixing, texts: Mapping[str, str], parts: Sequence[str]
+) -> str:
+    """The tensor of the blocks' parts, each times its text tower's weight, as one vector of length 1."""
+    towers = {"first": texts[mixing.first], "second": texts[mixing.second]}
+    found = composition.add("mixing", subgraphs.mixing(mixing), **towers)
+    weights = {mixing.first: found["first_weight"], mixing.second: found["second_weight"]}
+    weighted = [
+        composition.add(f"block{i}.weighted", subgraphs.weighted(), x=part, weight=weights[block.text])["y"]
+        for i, (block, part) in enumerate(zip(alignment.blocks, parts, strict=True))
+    ]
+    together = _side_by_side(composition, "joint.parts", weighted)
+    return composition.add("joint.unit", subgraphs.unit("x", "y"), x=together)["y"]
 
 
 def score_graph(head: Head, joint: int) -> onnx.ModelProto:

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from sceneseek.bundle import ImageInput
-from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Mixing, Typical
 
 OPSET = 17
 # The domain of ONNX Runtime's own operators.
@@ -311,6 +311,41 @@ def image_block(block: LearnedBlock) -> onnx.ModelProto:
 def text_block(block: LearnedBlock) -> onnx.ModelProto:
     """The text side of a learned block: ``x`` (N, T) of length 1 to ``y`` (N, d)."""
     return linear_unit(block.text_weight, block.text_bias, block.share)
+
+
+def mixing(options: Mixing) -> onnx.ModelProto:
+    """``first`` (N, T_1) and ``second`` (N, T_2), of length 1, to ``first_weight`` and ``second_weight`` (N, 1)."""
+    return subgraph(
+        """
+        mixing (float[N,A] first, float[N,B] second) => (float[N,1] first_weight, float[N,1] second_weight) {
+            mapped = Gemm<transB = 1>(second, weight, bias)
+            length = ReduceL2<axes = [1], keepdims = 1>(mapped)
+            safe = Max(length, tiny)
+            expected = Div(mapped, safe)
+            product = Mul(first, expected)
+            agreement = ReduceSum<keepdims = 1>(product, axis)
+            above = Sub(agreement, middle)
+            steep = Mul(above, slope)
+            understood = Sigmoid(steep)
+            taken = Mul(understood, reach)
+            second_weight = Sub(most, taken)
+            first_weight = Sub(one, second_weight)
+        }""",
+        weight=options.weight,
+        bias=options.bias,
+        tiny=np.float32(1e-12),
+        axis=np.array([1], np.int64),
+        middle=np.float32(options.middle),
+        slope=np.float32(options.slope),
+        reach=np.float32(options.most - options.least),
+        most=np.float32(options.most),
+        one=np.float32(1),
+    )
+
+
+def weighted() -> onnx.ModelProto:
+    """``x`` (N, d) times ``weight`` (N, 1), as ``y``."""
+    return subgraph("weighted (float[N,D] x, float[N,1] weight) => (float[N,D] y) { y = Mul(x, weight) }")
 
 
 def side_by_side(count: int) -> onnx.ModelProto:

@@ -57,8 +57,7 @@ class Trained:
         """Names of the towers that the alignment or the head reads; None where one of them names no text tower."""
         alignment, head = self.alignment, self.head
         read = {tower for block in alignment.blocks for tower in (*block.towers, block.text)} | set(head.towers)
-        if alignment.names is not None:
-            read |= set(alignment.names.towers)
+        read |= {tower for names in alignment.names.values() for tower in names.towers}
         return None if "" in read else frozenset(read)
 
     def check_weights(self, towers: Towers) -> None:

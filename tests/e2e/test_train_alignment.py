@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,9 @@ def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
         made = whole(pack, classifiers)
         assert made.names is not None
         names = replace(made.names, embedding_forms=("name",), pair_forms=("name", "caption"))
-        return replace(made, names=names, blocks=tuple(replace(block, runs=1) for block in made.blocks))
+        second = replace(made.second, embedding_forms=("name",)) if made.second is not None else None
+        blocks = tuple(replace(block, runs=1) for block in made.blocks)
+        return replace(made, names=names, second=second, blocks=blocks)
 
     monkeypatch.setattr(recipe, "recipe_for", small)
 
@@ -76,7 +79,7 @@ def test_train_twice_and_nothing_is_extracted_again(
 
     assert {path.name for path in (tmp_path / "one").iterdir()} == FILES
     learned = Alignment.load(tmp_path / "one")
-    assert learned.names is not None
+    assert set(learned.names) == {""}
     assert learned.joint == 256 + 128 + 2  # contrast, regression, hubness
     assert learned.spread == 4
     assert set(learned.ranges) == {"lite0", "lite2"}
@@ -193,3 +196,31 @@ def test_an_alignment_from_elsewhere_is_not_overwritten_by_accident(
     assert outcome.returncode == 1
     assert "holds something that is not an alignment" in outcome.stderr
     assert (out / "thesis.txt").read_text() == "three years of work"
+
+
+def test_a_space_of_two_text_towers_is_learned_exported_and_searched(
+    sceneseek: CommandLine, gallery: Path, captions: Path, cache: Path, tmp_path: Path
+) -> None:
+    pack, alignment, bundle = tmp_path / "pair.toml", tmp_path / "alignment", tmp_path / "bundle"
+    compact = resources.files("sceneseek_export.packs").joinpath("compact.toml").read_text()
+    again = compact[compact.index("[[text_towers]]") :].replace('name = "minilm"', 'name = "again"')
+    pack.write_text(compact.replace('name = "compact"', 'name = "pair"') + "\n" + again)
+    split = tmp_path / "split.txt"
+    split.write_text("\n".join(NAMES[:9]))
+    command = ("train", "alignment", "--pack", pack, "--images", gallery, "--captions", captions, "--split", split)
+    done = sceneseek(*command, "--epochs", 20, "--cache", cache, "--threads", 1, "--out", alignment)
+    assert done.returncode == 0, done.stderr
+    learned = Alignment.load(alignment)
+    assert [block.text for block in learned.blocks] == ["minilm", "minilm", "again", "again"]
+    assert set(learned.names) == {"minilm", "again"}
+    assert learned.mixing is not None
+    assert (learned.mixing.first, learned.mixing.second) == ("minilm", "again")
+    assert sum(block.share for block in learned.blocks) == pytest.approx(1)
+
+    done = sceneseek("export", "--pack", pack, "--alignment", alignment, "--head", "cosine", "--out", bundle)
+    assert done.returncode == 0, done.stderr  # the graphs agree with the towers, the alignment and the head
+    index = f"file:{tmp_path / 'index'}"
+    assert sceneseek("index", gallery, "--bundle", bundle, "--index", index).returncode == 0
+    found = sceneseek("search", "a drawing", "--bundle", bundle, "--index", index)
+    assert found.returncode == 0, found.stderr
+    assert len(found.stdout.splitlines()) == 5

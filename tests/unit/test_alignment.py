@@ -19,7 +19,7 @@ from sceneseek.vectors import Floats
 from sceneseek_export.alignment import CARD, WEIGHTS, Alignment, image_key
 from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Typical, normalise
 from sceneseek_export.heads import Calibration
-from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, numbers
+from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, numbers, with_two_texts
 
 Seen = tuple[dict[str, Floats], dict[str, Floats]]
 seeds = st.integers(0, 2**32)
@@ -39,8 +39,7 @@ def drawn_texts(seed: int, count: int = 6) -> Floats:
 def cosines_of_blocks(alignment: Alignment, seen: Seen, texts: Floats) -> list[Floats]:
     """For each block (N, M), from its weights."""
     features, logits = alignment.clipped(seen[0]), seen[1]
-    assert alignment.names is not None
-    names = alignment.names.combine(logits)
+    names = alignment.names[""].combine(logits)
     found = []
     for block in alignment.blocks:
         inputs = np.concatenate([*(features[tower] for tower in block.towers), names], axis=1)
@@ -130,8 +129,7 @@ def test_class_names_are_the_mean_of_the_most_probable_ones(seed: int, top: int)
 def test_several_classifiers_have_one_voice_each(seed: int) -> None:
     _, logits = drawn_images(seed)
     logits["b"] = 5 * logits["b"]  # a sure classifier counts as much as a doubtful one
-    both = drawn_alignment().names
-    assert both is not None
+    both = drawn_alignment().names[""]
     each = [replace(both, towers=(tower,)).combine(logits) for tower in TOWERS]
     np.testing.assert_allclose(both.combine(logits), normalise(each[0] + each[1]), atol=1e-6)
     np.testing.assert_array_equal(replace(both, towers=("b", "a")).combine(logits), both.combine(logits))
@@ -167,6 +165,10 @@ def _with(part: str, **changes: Any) -> Callable[[Alignment], Alignment]:
     return lambda alignment: replace(alignment, **{part: replace(getattr(alignment, part), **changes)})
 
 
+def _with_names(alignment: Alignment, **changes: Any) -> Alignment:
+    return replace(alignment, names={"": replace(alignment.names[""], **changes)})
+
+
 def _of_block(name: str) -> Callable[[Alignment], Alignment]:
     def change(alignment: Alignment) -> Alignment:
         first, second = alignment.blocks
@@ -189,11 +191,12 @@ CHANGES: dict[str, Callable[[Alignment], Alignment]] = {
     **{name: _of_block(name) for name in ("image_weight", "image_bias", "text_weight", "text_bias")},
     "share": lambda a: replace(a, blocks=tuple(replace(b, share=0.5) for b in a.blocks)),
     "towers of a block": lambda a: replace(a, blocks=(replace(a.blocks[0], towers=("b", "a")), a.blocks[1])),
-    "embeddings": lambda a: replace(a, names=replace(a.names, embeddings=_other(a.names.embeddings))),  # type: ignore[union-attr, type-var]
-    "classifiers": _with("names", towers=("a",)),
-    "temperature": _with("names", temperature=1.25),
-    "top": _with("names", top=4),
-    "no names": lambda a: replace(a, names=None),
+    "embeddings": lambda a: _with_names(a, embeddings=_other(a.names[""].embeddings)),
+    "classifiers": lambda a: _with_names(a, towers=("a",)),
+    "temperature": lambda a: _with_names(a, temperature=1.25),
+    "top": lambda a: _with_names(a, top=4),
+    "two text towers": with_two_texts,
+    "no names": lambda a: replace(a, names={}),
     "low": lambda a: replace(a, ranges={"a": replace(a.ranges["a"], low=_other(a.ranges["a"].low))}),
     "high": lambda a: replace(a, ranges={"a": replace(a.ranges["a"], high=_other(a.ranges["a"].high))}),
     "whose range": lambda a: replace(a, ranges={"b": a.ranges["a"]}),
@@ -225,6 +228,43 @@ def test_the_fingerprint_is_not_of_the_card_the_calibration_or_the_images(tmp_pa
     assert Alignment.load(tmp_path).fingerprint == before.fingerprint
 
 
+MIXED = ("first", "second", "weight", "bias", "slope", "middle", "least", "most")
+
+
+@pytest.mark.parametrize("part", MIXED)
+def test_the_fingerprint_changes_with_the_mixing(part: str) -> None:
+    before = with_two_texts(drawn_alignment())
+    assert before.mixing is not None
+    value = getattr(before.mixing, part)
+    other = value[::-1] if isinstance(value, str) else value + 0.25
+    changes: dict[str, Any] = {part: other}
+    assert replace(before, mixing=replace(before.mixing, **changes)).fingerprint != before.fingerprint
+
+
+def test_an_alignment_of_two_text_towers_comes_back_from_its_files(tmp_path: Path) -> None:
+    before = with_two_texts(drawn_alignment())
+    before.save(tmp_path)
+    after = Alignment.load(tmp_path)
+    seen, texts = drawn_images(1), {"words": drawn_texts(1), "sentences": drawn_texts(2)}
+    assert after.fingerprint == before.fingerprint
+    np.testing.assert_array_equal(after.image_joint(*seen), before.image_joint(*seen))
+    np.testing.assert_array_equal(after.text_joint(texts), before.text_joint(texts))
+
+
+@given(seed=seeds)
+def test_the_less_the_first_tower_agrees_the_more_the_second_counts(seed: int) -> None:
+    mixing = with_two_texts(drawn_alignment(), seed=seed % 100).mixing
+    assert mixing is not None
+    second = normalise(drawn_texts(seed))
+    meant = normalise(second @ mixing.weight.T + mixing.bias)
+    alike, apart = (mixing.of({"words": first, "sentences": second}) for first in (meant, -meant))
+    for weights in (alike, apart):
+        np.testing.assert_allclose(weights["words"] + weights["sentences"], 1, atol=1e-6)
+        assert (weights["sentences"] > mixing.least - 1e-6).all()
+        assert (weights["sentences"] < mixing.most + 1e-6).all()
+    assert (alike["sentences"] < apart["sentences"]).all()
+
+
 @pytest.mark.parametrize(
     "without", [(), ("names", "hubness", "typical", "ranges")], ids=["with everything", "with the blocks alone"]
 )
@@ -232,7 +272,7 @@ def test_the_evaluated_head_is_the_loaded_head(without: tuple[str, ...], tmp_pat
     before = drawn_alignment()
     if without:
         blocks = tuple(replace(b, image_weight=b.image_weight[:, :-TEXT]) for b in before.blocks)
-        before = replace(before, blocks=blocks, names=None, hubness=None, typical=None, ranges={})
+        before = replace(before, blocks=blocks, names={}, hubness=None, typical=None, ranges={})
     before.save(tmp_path)
     after = Alignment.load(tmp_path)
     seen, texts = drawn_images(1), drawn_texts(1)

@@ -19,17 +19,17 @@ from sceneseek_export.composition import text_graph as composed_texts
 from sceneseek_export.heads import CosineHead, Head, pair_inputs
 from sceneseek_export.towers import ImageTower, TextTower
 from tests.small_towers import features_and_logits, image_tower, text_tower
-from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, drawn_head
+from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, drawn_head, with_two_texts
 
 SIDES = {"a": 4, "b": 6}
 
 
 @dataclass(frozen=True)
 class Small:
-    """Two image towers and a text tower, what is shown to them, and what they say of it."""
+    """Two image towers and one or two text towers, what is shown to them, and what they say of it."""
 
     towers: list[ImageTower]
-    text_tower: TextTower
+    text_towers: list[TextTower]
     pixels: dict[str, np.ndarray]
     tokens: dict[str, np.ndarray]
     features: dict[str, Floats]
@@ -40,21 +40,34 @@ class Small:
         return composed_images(self.towers, TowerGraphs.of(self.towers).images, alignment, head)
 
     def text_graph(self, alignment: Alignment, head: Head) -> onnx.ModelProto:
-        return composed_texts([self.text_tower], TowerGraphs.of([], [self.text_tower]).texts, alignment, head)
+        return composed_texts(self.text_towers, TowerGraphs.of([], self.text_towers).texts, alignment, head)
 
 
 @pytest.fixture(scope="module")
 def small() -> Small:
+    return shown(["words"])
+
+
+@pytest.fixture(scope="module")
+def two_texts() -> Small:
+    return shown(["words", "sentences"])
+
+
+def shown(texts: list[str]) -> Small:
     dice = np.random.default_rng(0)
     towers = [image_tower(name, SIDES[name], width, CLASSES) for name, width in TOWERS.items()]
-    words = text_tower("words", TEXT)
+    readers = [text_tower(name, TEXT) for name in texts]
     pixels = {t.spec.name: dice.integers(0, 256, (9, t.input.height, t.input.width, 3), dtype=np.uint8) for t in towers}
     seen = {tower.spec.name: features_and_logits(tower, pixels[tower.spec.name]) for tower in towers}
     mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
-    tokens = {"words.input_ids": dice.integers(0, 30, (3, 4)), "words.attention_mask": mask}
-    text = {"words": words.reference(*tokens.values())}
+    tokens: dict[str, np.ndarray] = {}
+    text: dict[str, Floats] = {}
+    for name, tower in zip(texts, readers, strict=True):
+        ids = dice.integers(0, 30, (3, 4))
+        tokens |= {f"{name}.input_ids": ids, f"{name}.attention_mask": mask}
+        text[name] = tower.reference(ids, mask)
     features, logits = ({name: pair[i] for name, pair in seen.items()} for i in (0, 1))
-    return Small(towers, words, pixels, tokens, features, logits, text)
+    return Small(towers, readers, pixels, tokens, features, logits, text)
 
 
 def outputs(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, Floats]:
@@ -77,7 +90,7 @@ def test_joint_vectors_of_images_and_texts_are_those_of_the_alignment(small: Sma
     if "names" in without:
         blocks = tuple(replace(b, image_weight=b.image_weight[:, :-TEXT]) for b in alignment.blocks)
         alignment = replace(alignment, blocks=blocks)
-    changes: dict[str, Any] = {part: {} if part == "ranges" else None for part in without}
+    changes: dict[str, Any] = {part: {} if part in ("ranges", "names") else None for part in without}
     alignment = replace(alignment, **changes)
     outside = {
         t for t, limits in alignment.ranges.items() if (limits.clip(small.features[t]) != small.features[t]).any()
@@ -95,12 +108,25 @@ def test_joint_vectors_of_images_and_texts_are_those_of_the_alignment(small: Sma
 
 def test_one_classifier_of_two_towers_names_the_classes_alone(small: Small) -> None:
     full = drawn_alignment()
-    assert full.names is not None
-    alignment = replace(full, names=replace(full.names, towers=("b",)))
+    alignment = replace(full, names={"": replace(full.names[""], towers=("b",))})
     images = outputs(small.image_graph(alignment, CosineHead(CALIBRATION)), small.pixels)
     expected = alignment.image_joint(small.features, {"b": small.logits["b"]})
     np.testing.assert_allclose(images["joint"], expected, atol=1e-5)
     assert np.abs(images["joint"] - full.image_joint(small.features, small.logits)).max() > 0.01
+
+
+@pytest.mark.parametrize("without", ["", "hubness", "mixing"])
+def test_two_text_towers_are_mixed_as_the_alignment_says(two_texts: Small, without: str) -> None:
+    full = with_two_texts(drawn_alignment())
+    changes: dict[str, Any] = {without: None} if without else {}
+    alignment = replace(full, **changes)
+    head = CosineHead(CALIBRATION)
+    images = outputs(two_texts.image_graph(alignment, head), two_texts.pixels)
+    expected = alignment.image_joint(two_texts.features, two_texts.logits)
+    np.testing.assert_allclose(images["joint"], expected, atol=1e-5)
+    texts = outputs(two_texts.text_graph(alignment, head), two_texts.tokens)
+    np.testing.assert_allclose(texts["joint"], alignment.text_joint(two_texts.text), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(texts["joint"], axis=1), 1, atol=1e-5)
 
 
 def widths(alignment: Alignment) -> dict[str, int]:

@@ -10,8 +10,15 @@ import torch
 
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment_maps import LearnedBlock, normalise, rounded
-from sceneseek_training.joint_space import PairedTexts, Views, fit_regression_block
-from sceneseek_training.recipe import Recipe, RegressionRecipe
+from sceneseek_training.joint_space import (
+    PairedTexts,
+    Views,
+    fit_mixing,
+    fit_names_block,
+    fit_regression_block,
+    whitening,
+)
+from sceneseek_training.recipe import Recipe, RegressionRecipe, SecondTextRecipe
 from tests.weights import numbers
 
 IMAGES, FEATURES, TEXT, FORMS, CLASSES = 80, 10, 6, 2, 15
@@ -144,3 +151,55 @@ def test_the_text_side_preserves_the_principal_directions_of_texts(views: Views,
     flat = replace(paired, texts=texts, class_texts=np.zeros((0, 0, TEXT), np.float32))
     seen = texts_of(fit_regression_block(views, flat, RECIPE, replace(BLOCK, dimensions=2)), texts)
     np.testing.assert_allclose(seen @ seen.T, texts @ texts.T, atol=0.01)
+
+
+@pytest.mark.parametrize("power", [0.25, 0.5])
+def test_whitened_texts_have_the_variances_that_the_power_leaves(rng: np.random.Generator, power: float) -> None:
+    texts = numbers(rng, 500, TEXT) * np.geomspace(0.1, 2, TEXT, dtype=np.float32) + 4
+    weight, shift = whitening(texts, power)
+    after = texts @ weight.T + shift
+    np.testing.assert_allclose(after.mean(axis=0), 0, atol=1e-4)
+    variances = np.linalg.eigvalsh(np.cov(texts.T))
+    np.testing.assert_allclose(np.linalg.eigvalsh(np.cov(after.T)), variances ** (1 - 2 * power), rtol=1e-3)
+
+
+def test_without_whitening_texts_stay_where_they_are(rng: np.random.Generator) -> None:
+    weight, shift = whitening(numbers(rng, 20, TEXT), 0)
+    np.testing.assert_array_equal(weight, np.eye(TEXT))
+    np.testing.assert_array_equal(shift, np.zeros(TEXT))
+
+
+def test_whitening_tells_texts_apart_that_point_nearly_the_same_way(
+    rng: np.random.Generator, views: Views, paired: PairedTexts
+) -> None:
+    near = linear_in(views, paired)
+
+    def spread(power: float) -> float:
+        """How far the cosines of the images with a text lie apart."""
+        block = fit_regression_block(views, near, RECIPE, replace(BLOCK, whitening=power))
+        mapped = normalise(near.texts @ block.text_weight.T + block.text_bias)
+        return float((normalise(images_of(block, views)) @ mapped.T).std(axis=0).mean())
+
+    assert spread(0.5) > 10 * spread(0)
+
+
+def test_class_names_are_compared_with_texts_about_their_mean(rng: np.random.Generator) -> None:
+    texts = normalise(numbers(rng, 200, TEXT) + 3)
+    names = normalise(numbers(rng, IMAGES, TEXT))
+    block = fit_names_block(texts, names, 0.5, TEXT)
+    assert (block.towers, block.share) == ((), 0.5)
+    images = normalise(names @ block.image_weight.T + block.image_bias)
+    found = images @ normalise(texts @ block.text_weight.T + block.text_bias).T
+    np.testing.assert_allclose(found, names @ normalise(texts - texts.mean(axis=0)).T, atol=5e-3)
+
+
+def test_towers_that_agree_are_told_from_one_that_does_not_know_the_text(rng: np.random.Generator) -> None:
+    second = normalise(numbers(rng, 300, TEXT))
+    first = normalise(second @ numbers(rng, TEXT, TEXT).T + numbers(rng, TEXT))
+    recipe = SecondTextRecipe("b", BLOCK, penalty=1e-6, least=0.2, most=0.9, middle=0.5)
+    mixing = fit_mixing(first, second, ("a", "b"), recipe)
+    known = mixing.of({"a": first, "b": second})["b"]
+    strange = mixing.of({"a": -first, "b": second})["b"]
+    assert (mixing.first, mixing.second) == ("a", "b")
+    assert known.max() < 0.21
+    assert strange.min() > 0.89

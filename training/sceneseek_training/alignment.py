@@ -30,8 +30,15 @@ from sceneseek_training.cards import CARD, alignment_card
 from sceneseek_training.classes import class_texts
 from sceneseek_training.corpus import AlignmentData, Corpus
 from sceneseek_training.features import ImageFeatures, ImageTowers, TextTowers
-from sceneseek_training.joint_space import PairedTexts, Views, fit_block, fit_regression_block
-from sceneseek_training.recipe import Recipe
+from sceneseek_training.joint_space import (
+    PairedTexts,
+    Views,
+    fit_block,
+    fit_mixing,
+    fit_names_block,
+    fit_regression_block,
+)
+from sceneseek_training.recipe import Recipe, SecondTextRecipe
 
 RECALL = ("recall@1", "recall@5", "recall@10")
 _BANK = 0x62616E6B  # of the seed: the bank is drawn apart from the blocks
@@ -100,59 +107,67 @@ class AlignmentTraining:
         return own_space(self._pack, Towers(self._images.towers, self._texts.towers))
 
     def _learned(self, train: EncodedCorpus) -> Alignment:
-        (texts,) = train.texts.values()
-        names, class_vectors = self._class_names(texts.shape[1])
+        tower, *others = train.texts  # the first text tower, and a second one
+        first = tower if others else ""
+        names, class_vectors = self._class_names(tower)
         ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
-        return Alignment(
-            self._pack.name,
-            self._learn(train, texts, names, class_vectors, ranges),
-            names,
-            Calibration(1.0, 0.0, "nothing"),
-            ranges,
-            learned_images=np.unique(train.images.keys),
-        )
-
-    def _class_names(self, width: int) -> tuple[ClassNames | None, Floats]:
-        recipe = self._recipe.names
-        if recipe is None:
-            return None, np.zeros((0, 0, width), np.float32)
-        mean = self._of_classes(recipe.embedding_forms).sum(axis=0)
-        names = ClassNames(recipe.towers, rounded(normalise(mean)), recipe.temperature, recipe.top)
-        return names, self._of_classes(recipe.pair_forms)
-
-    def _of_classes(self, forms: Sequence[str]) -> Floats:
-        """(forms, C, T) of length 1."""
-        texts = [text for form in forms for text in class_texts(form)]
-        (vectors,) = self._texts.encode("class texts", texts).values()
-        return vectors.reshape(len(forms), -1, vectors.shape[1])
-
-    def _learn(
-        self,
-        train: EncodedCorpus,
-        texts: Floats,
-        names: ClassNames | None,
-        class_vectors: Floats,
-        ranges: Mapping[str, FeatureRange],
-    ) -> tuple[LearnedBlock, ...]:
         seen = [train.images]
         if self._recipe.mirrored:
             mirrored, _ = self._images.encode(train.corpus.label, train.corpus.paths, flipped=True)
             seen.append(mirrored)
-        paired = PairedTexts(texts, train.corpus.owner, names, class_vectors)
-        of_names = np.stack([_names_of(view, names) for view in seen])
+        learning = _Learning(seen, train.corpus, ranges, self._recipe, self._seed)
+        blocks = learning.first(train.texts[tower], names, class_vectors)
+        alignment = Alignment(
+            self._pack.name,
+            tuple(replace(block, text=first) for block in blocks),
+            {first: names} if names is not None else {},
+            Calibration(1.0, 0.0, "nothing"),
+            ranges,
+            learned_images=np.unique(train.images.keys),
+        )
+        if self._recipe.second is None:
+            return alignment
+        return self._with_second(alignment, self._recipe.second, train, learning)
 
-        def views(towers: tuple[str, ...]) -> Views:
-            rows = [np.concatenate([ranges[t].clip(view.features[t]) for t in towers], axis=1) for view in seen]
-            return Views(np.stack(rows), of_names)
+    def _with_second(
+        self, alignment: Alignment, recipe: SecondTextRecipe, train: EncodedCorpus, learning: _Learning
+    ) -> Alignment:
+        """The alignment of the first text tower, and what the second adds."""
+        first, second = (tower.spec.name for tower in self._texts.towers)
+        texts, forms = train.texts[second], self._recipe.names.pair_forms if self._recipe.names else ()
+        classes = self._of_classes(forms)
+        said = np.concatenate([texts, classes[second].reshape(-1, texts.shape[1])])
+        names = None
+        if self._recipe.names is not None:
+            centred = self._of_classes(recipe.embedding_forms)[second] - said.mean(axis=0)
+            names = replace(alignment.names[first], embeddings=rounded(normalise(_directions(centred).sum(axis=0))))
+        blocks = learning.second(recipe, texts, names, classes[second], said)
+        both = np.concatenate([train.texts[first], classes[first].reshape(-1, train.texts[first].shape[1])])
+        return replace(
+            alignment,
+            blocks=(
+                *(replace(block, share=block.share * (1 - recipe.share)) for block in alignment.blocks),
+                *(replace(block, text=second, share=block.share * recipe.share) for block in blocks),
+            ),
+            names={**alignment.names, **({second: names} if names is not None else {})},
+            mixing=fit_mixing(both, said, (first, second), recipe),
+        )
 
-        recipe, blocks = self._recipe, []
-        epochs = sum(block.runs for block in recipe.blocks) * recipe.epochs
-        with Progress("learning the joint space", epochs, "epochs") as progress:
-            for i, block in enumerate(recipe.blocks):
-                blocks.append(fit_block(views(block.towers), paired, recipe, block, (self._seed, i), progress.advance))
-        if recipe.regression is not None:
-            blocks.append(fit_regression_block(views(recipe.regression.towers), paired, recipe, recipe.regression))
-        return tuple(blocks)
+    def _class_names(self, tower: str) -> tuple[ClassNames | None, Floats]:
+        recipe = self._recipe.names
+        if recipe is None:
+            return None, self._of_classes(())[tower]
+        mean = self._of_classes(recipe.embedding_forms)[tower].sum(axis=0)
+        names = ClassNames(recipe.towers, rounded(normalise(mean)), recipe.temperature, recipe.top)
+        return names, self._of_classes(recipe.pair_forms)[tower]
+
+    def _of_classes(self, forms: Sequence[str]) -> dict[str, Floats]:
+        """By text tower (forms, C, T) of length 1; without forms (0, 0, T)."""
+        if not forms:
+            return {tower.spec.name: np.zeros((0, 0, tower.width), np.float32) for tower in self._texts.towers}
+        texts = [text for form in forms for text in class_texts(form)]
+        found = self._texts.encode("class texts", texts)
+        return {tower: vectors.reshape(len(forms), -1, vectors.shape[1]) for tower, vectors in found.items()}
 
     def _typical(self, alignment: Alignment, images: ImageFeatures) -> Typical:
         z = alignment.image_joint(images.features, images.logits)
@@ -175,12 +190,15 @@ class AlignmentTraining:
         if recipe is None:
             return None
         rng = np.random.default_rng((self._seed, _BANK))
-        ((tower, vectors),) = texts.items()
-        bank = vectors[np.sort(rng.permutation(len(vectors))[: recipe.captions])]
+        count = len(next(iter(texts.values())))
+        chosen = np.sort(rng.permutation(count)[: recipe.captions])
+        bank = {tower: vectors[chosen] for tower, vectors in texts.items()}
         if self._recipe.names is not None:
-            names = self._of_classes(("name",))[0]
-            bank = np.concatenate([bank, names[np.sort(rng.permutation(len(names))[: recipe.classes])]])
-        return Hubness(rounded(alignment.text_blocks({tower: bank})), min(recipe.neighbours, len(bank)), recipe.weight)
+            names = self._of_classes(("name",))
+            some = np.sort(rng.permutation(len(class_texts("name")))[: recipe.classes])
+            bank = {tower: np.concatenate([rows, names[tower][0][some]]) for tower, rows in bank.items()}
+        z = rounded(alignment.text_blocks(bank))
+        return Hubness(z, min(recipe.neighbours, len(z)), recipe.weight)
 
     def _calibrate(self, alignment: Alignment, material: AlignmentData) -> tuple[Calibration, dict[str, Any]]:
         if material.ratings is not None:
@@ -213,6 +231,61 @@ class AlignmentTraining:
         images = alignment.image_joint(found.images.features, found.images.logits)
         figures = ranking_figures(exact_ranks(images, alignment.text_joint(found.texts), found.corpus.owner))
         return {**_counts(found.corpus), **{name: round(figures[name], 4) for name in RECALL}}
+
+
+class _Learning:
+    """The blocks that are learned from one corpus.
+
+    Args:
+        seen: the images, in one or more ways.
+        corpus: whose captions they have.
+        ranges: of the features, by image tower.
+        recipe: how.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        seen: Sequence[ImageFeatures],
+        corpus: Corpus,
+        ranges: Mapping[str, FeatureRange],
+        recipe: Recipe,
+        seed: int,
+    ) -> None:
+        self._seen, self._corpus, self._ranges, self._recipe, self._seed = seen, corpus, ranges, recipe, seed
+
+    def first(self, texts: Floats, names: ClassNames | None, class_vectors: Floats) -> list[LearnedBlock]:
+        """The blocks of the first or only text tower, from its captions (M, T) and class texts (forms, C, T)."""
+        paired = PairedTexts(texts, self._corpus.owner, names, class_vectors)
+        recipe, blocks = self._recipe, []
+        epochs = sum(block.runs for block in recipe.blocks) * recipe.epochs
+        with Progress("learning the joint space", epochs, "epochs") as progress:
+            for i, block in enumerate(recipe.blocks):
+                views, seed = self._views(block.towers, names), (self._seed, i)
+                blocks.append(fit_block(views, paired, recipe, block, seed, progress.advance))
+        if recipe.regression is not None:
+            views = self._views(recipe.regression.towers, names)
+            blocks.append(fit_regression_block(views, paired, recipe, recipe.regression))
+        return blocks
+
+    def second(
+        self, second: SecondTextRecipe, texts: Floats, names: ClassNames | None, class_vectors: Floats, said: Floats
+    ) -> list[LearnedBlock]:
+        """The blocks of the second text tower; `said` (M, T) are all its texts. Their shares sum to 1."""
+        alone = second.regression if names is not None else replace(second.regression, share=1.0)
+        paired = PairedTexts(texts, self._corpus.owner, names, class_vectors)
+        blocks = [fit_regression_block(self._views(alone.towers, names), paired, self._recipe, alone)]
+        if names is not None:
+            of_names = _names_of(self._seen[0], names)
+            blocks.append(fit_names_block(said, of_names, 1 - alone.share, second.dimensions))
+        return blocks
+
+    def _views(self, towers: Sequence[str], names: ClassNames | None) -> Views:
+        rows = [
+            np.concatenate([self._ranges[tower].clip(view.features[tower]) for tower in towers], axis=1)
+            for view in self._seen
+        ]
+        return Views(np.stack(rows), np.stack([_names_of(view, names) for view in self._seen]))
 
 
 def check_out(out: Path) -> None:
@@ -262,6 +335,11 @@ def _names_of(view: ImageFeatures, names: ClassNames | None) -> Floats:
         count = len(next(iter(view.features.values())))
         return np.zeros((count, 0), np.float32)
     return names.combine(view.logits)
+
+
+def _directions(vectors: Floats) -> Floats:
+    """(F, C, T) with each vector scaled to length 1."""
+    return normalise(vectors.reshape(-1, vectors.shape[-1])).reshape(vectors.shape)
 
 
 def _counts(corpus: Corpus) -> dict[str, Any]:

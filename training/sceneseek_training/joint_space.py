@@ -28,9 +28,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment_maps import ClassNames, LearnedBlock, normalise
+from sceneseek_export.alignment_maps import ClassNames, LearnedBlock, Mixing, normalise, rounded
 from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
-from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe
+from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, SecondTextRecipe
 
 # A feature that varies less, beside its size, counts as constant: divided by its deviation and multiplied by
 # its mean it would drown the others' bits in float16.
@@ -281,34 +281,80 @@ def fit_regression_block(views: Views, paired: PairedTexts, recipe: Recipe, bloc
     features, names = torch.from_numpy(views.features), torch.from_numpy(views.names)
     scaling = Scaling.of(features[0], recipe)
     inputs = scaling.image(features, names).flatten(0, 1).double().numpy()
-    meant = _mean_captions(paired, views.features.shape[1])
-    centre, mean = inputs.mean(axis=0), meant.mean(axis=0)
-    around = inputs - centre
-    gram = around.T @ around
-    gram[np.diag_indices_from(gram)] += block.penalty * np.trace(gram) / len(gram)
-    weight = np.linalg.solve(gram, around.T @ np.tile(meant - mean, (len(views.features), 1))).T
-    folded = _folded_ridge(weight, mean - weight @ centre, scaling)
     said = np.concatenate([paired.texts, paired.class_texts.reshape(-1, paired.texts.shape[1])])
+    whiten, shift = whitening(said, block.whitening)
+    texts = paired.texts if block.whitening == 0 else normalise(paired.texts @ whiten.T + shift)
+    meant = _mean_captions(texts, paired.owner, views.features.shape[1])
+    weight, bias = ridge(inputs, np.tile(meant, (len(views.features), 1)), block.penalty)
+    of_features = weight[:, : len(scaling.mean)] / scaling.deviation.numpy()
+    of_names = weight[:, len(scaling.mean) :] * scaling.names
+    folded = AffinePair(
+        image_weight=np.concatenate([of_features, of_names], axis=1).astype(np.float32),
+        image_bias=(bias - of_features @ scaling.mean.numpy()).astype(np.float32),
+        text_weight=whiten,
+        text_bias=shift,
+    )
     seen = np.concatenate([views.features[0], views.names[0]], axis=1)
     cut = principal(folded, said, block.dimensions)
     return cut.stored(block.towers, block.share, seen.mean(axis=0), said.mean(axis=0))
 
 
-def _mean_captions(paired: PairedTexts, images: int) -> Floats:
-    """(N, T): the direction of the mean of each image's captions."""
-    total = np.zeros((images, paired.texts.shape[1]))
-    np.add.at(total, paired.owner, paired.texts)
-    return normalise(total.astype(np.float32))
+def fit_names_block(texts: Floats, names: Floats, share: float, dimensions: int) -> LearnedBlock:
+    """The block that compares class names with texts as they are, about the texts' mean.
+
+    Args:
+        texts: (M, T) of length 1.
+        names: (N, T) class-name vectors of images, in a space that was centred at the same mean.
+        share: of the joint similarity.
+        dimensions: of its part of a joint vector.
+    """
+    plain, centre = plain_names(0, texts.shape[1]), texts.mean(axis=0)
+    about = AffinePair(plain.image_weight, plain.image_bias, plain.text_weight, -centre)
+    return principal(about, texts, dimensions).stored((), share, names.mean(axis=0), centre)
 
 
-def _folded_ridge(weight: Floats, bias: Floats, scaling: Scaling) -> AffinePair:
-    """The map over unscaled inputs, beside the texts as they are."""
-    features, (width, _) = len(scaling.mean), weight.shape
-    of_features = weight[:, :features] / scaling.deviation.numpy()
-    image = np.concatenate([of_features, weight[:, features:] * scaling.names], axis=1)
-    return AffinePair(
-        image_weight=image.astype(np.float32),
-        image_bias=(bias - of_features @ scaling.mean.numpy()).astype(np.float32),
-        text_weight=np.eye(width, dtype=np.float32),
-        text_bias=np.zeros(width, np.float32),
+def fit_mixing(first: Floats, second: Floats, towers: tuple[str, str], recipe: SecondTextRecipe) -> Mixing:
+    """How two text towers are mixed; `first` (M, T_1) and `second` (M, T_2) are of the same texts, of length 1."""
+    weight, bias = ridge(second, first, recipe.penalty)
+    return Mixing(
+        *(*towers, rounded(weight.astype(np.float32)), rounded(bias.astype(np.float32))),
+        *(recipe.slope, recipe.middle, recipe.least, recipe.most),
     )
+
+
+def ridge(inputs: np.ndarray, outputs: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge regression: weight (Y, X) and bias (Y,), float64, from (N, X) to (N, Y).
+
+    Args:
+        inputs: X numbers each.
+        outputs: Y numbers each.
+        penalty: beside 1 for the mean variance of an input.
+    """
+    x, y = inputs.astype(np.float64), outputs.astype(np.float64)
+    centre, mean = x.mean(axis=0), y.mean(axis=0)
+    around = x - centre
+    gram = around.T @ around
+    gram[np.diag_indices_from(gram)] += penalty * np.trace(gram) / len(gram)
+    weight = np.linalg.solve(gram, around.T @ (y - mean)).T
+    return weight, mean - weight @ centre
+
+
+def whitening(texts: Floats, power: float) -> tuple[Floats, Floats]:
+    """W (T, T) and b (T,) with which W t + b has the variances of texts (M, T) to the power of 1 - 2 `power`.
+
+    With a power of 0 nothing is done, and nothing centred.
+    """
+    width = texts.shape[1]
+    if power == 0:
+        return np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
+    mean = texts.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov((texts - mean).T.astype(np.float64)))
+    weight = ((vectors * np.maximum(values, 1e-9) ** -power) @ vectors.T).astype(np.float32)
+    return weight, -weight @ mean
+
+
+def _mean_captions(texts: Floats, owner: npt.NDArray[np.int64], images: int) -> Floats:
+    """(N, T): the direction of the mean of each image's captions."""
+    total = np.zeros((images, texts.shape[1]))
+    np.add.at(total, owner, texts)
+    return normalise(total.astype(np.float32))

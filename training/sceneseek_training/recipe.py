@@ -81,12 +81,44 @@ class RegressionRecipe:
         share: of the joint similarity.
         dimensions: of its part of a joint vector.
         penalty: of the ridge, beside 1 for the mean variance of an input.
+        whitening: the power of the texts' variances by which they are divided first; 0 leaves texts as they are, not
+            even centred. Text towers whose vectors all point nearly the same way need it.
     """
 
     towers: tuple[str, ...]
     share: float = 0.2
     dimensions: int = 128
     penalty: float = 0.6
+    whitening: float = 0.0
+
+
+@dataclass(frozen=True)
+class SecondTextRecipe:
+    """What a second text tower adds, for the languages that the first does not know: two blocks and a mixing.
+
+    Both blocks are found in closed form. One is a regression, the other compares the class names with the text as they
+    are, about the mean of all texts. See `sceneseek_export.alignment_maps.Mixing` for the last four.
+
+    Attributes:
+        tower: its name.
+        share: of the joint similarity of both blocks; those of the first tower have the rest.
+        regression: the first block; its share is of this tower's.
+        dimensions: of the second block.
+        embedding_forms: whose mean is a class's embedding.
+        penalty: of the ridge from this tower to the first one.
+        slope, middle, least, most: of the mixing.
+    """
+
+    tower: str
+    regression: RegressionRecipe
+    share: float = 0.5
+    dimensions: int = 192
+    embedding_forms: tuple[str, ...] = ("name", "caption", "name and description")
+    penalty: float = 0.05
+    slope: float = 20.0
+    middle: float = 0.45
+    least: float = 0.3
+    most: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +144,7 @@ class Recipe:
         blocks: the blocks learned by contrast, in order.
         regression: the block after them, or None.
         names: the class-name vectors, or None.
+        second: what a second text tower adds, or None. All others are about the first.
         hubness: or None.
         reach: how many standard deviations from its mean a feature may lie before it is clipped.
         typical_rank: see `sceneseek_export.alignment_maps.Typical`: the most eigenvalues that are kept.
@@ -129,6 +162,7 @@ class Recipe:
     blocks: tuple[BlockRecipe, ...]
     regression: RegressionRecipe | None
     names: NamesRecipe | None
+    second: SecondTextRecipe | None = None
     hubness: HubnessRecipe | None = HubnessRecipe()
     reach: float = 3.0
     typical_rank: int = 64
@@ -162,8 +196,12 @@ def recipe_for(pack: Pack, classifiers: set[str]) -> Recipe:
     towers = tuple(spec.name for spec in pack.image_towers)
     named = tuple(tower for tower in towers if tower in classifiers)
     regression = RegressionRecipe(towers)
+    second = None
+    if len(pack.text_towers) == 2:
+        second = SecondTextRecipe(pack.text_towers[1].name, RegressionRecipe(towers, 0.5, 192, whitening=0.25))
     return Recipe(
         blocks=(BlockRecipe(towers, share=1 - regression.share),),
         regression=regression,
         names=NamesRecipe(named) if named else None,
+        second=second,
     )

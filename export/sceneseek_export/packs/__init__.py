@@ -136,8 +136,8 @@ class Pack:
             if tower.source.startswith(PYPI) != bool(_SHA256.fullmatch(tower.sha256 or "")):
                 raise ValueError(f"{tower.name!r} names a wheel of the registry and its sha256, or neither")
         space = self.joint_space
-        if space is None and len(self.text_towers) > 1:
-            raise ValueError("a joint space is learned over one text tower, not several")
+        if space is None and len(self.text_towers) > 2:
+            raise ValueError("a joint space is learned over one text tower or two, not more")
         if space is not None:
             _check_one_of(space.image, (tower.name for tower in self.image_towers), "image tower")
             _check_one_of(space.text, (tower.name for tower in self.text_towers), "text tower")
