@@ -222,6 +222,7 @@ def test_an_alias_switch_is_followed_without_a_failed_request(
             while not stop.is_set():
                 response = client.get(QUERY)
                 seen.append((response.status_code, response.json().get("generation", "")))
+                time.sleep(0.01)  # or the indexer would hardly be given the processor
 
     askers = [threading.Thread(target=ask) for _ in range(4)]
     for asker in askers:

@@ -39,16 +39,25 @@ def floors(**least: float) -> list[str]:
     return [f"--fail-below={name.replace('_', '@')}={value}" for name, value in least.items()]
 
 
+def numbered(flickr8k: Path, numbers: tuple[str, ...], folder: Path) -> Path:
+    """A table of those of each photograph's five captions whose ids end so."""
+    lines = (flickr8k / "captions.tsv").read_text(encoding="utf-8").splitlines()
+    captions = folder / "captions.tsv"
+    chosen = (line for line in lines if any(number in line for number in numbers))
+    captions.write_text("\n".join([lines[0], *chosen]), encoding="utf-8")
+    return captions
+
+
 @pytest.mark.flickr8k
 def test_photographs_are_found_by_their_captions(
     sceneseek: CommandLine, bundle: Bundle, flickr8k: Path, tmp_path: Path
 ) -> None:
-    # Four hundred of the thousand dev images: here 0.410, 0.724 and 0.838.
+    # Four hundred of the thousand dev images, and two captions of each: here 0.395, 0.709 and 0.831.
     split = tmp_path / "split.txt"
     names = (flickr8k / "split_dev.txt").read_text(encoding="utf-8").split()[:400]
     split.write_text("\n".join(names), encoding="utf-8")
-    bounds = floors(recall_1=0.40, recall_5=0.71, recall_10=0.825)
-    captions = flickr8k / "captions.tsv"
+    bounds = floors(recall_1=0.385, recall_5=0.695, recall_10=0.82)
+    captions = numbered(flickr8k, ("#0\t", "#1\t"), tmp_path)
     more = ("--split", str(split), *bounds, "--bootstrap", "50")
     found = evaluate(sceneseek, bundle, flickr8k / "images", captions, *more)
     # The head was learned from ratings, and yet puts more captions' own images first.
@@ -59,12 +68,12 @@ def test_photographs_are_found_by_their_captions(
 def test_the_demo_gallery_is_found_by_its_captions(
     sceneseek: CommandLine, bundle: Bundle, demo_gallery: Path, tmp_path: Path
 ) -> None:
-    # Every second stamp without the symbols (finger alphabets, shapes, flags): here 0.249, 0.442 and 0.543.
+    # Every fourth stamp without the symbols (finger alphabets, shapes, flags): here 0.341, 0.511 and 0.585.
     header, *lines = (demo_gallery / "captions.tsv").read_text(encoding="utf-8").splitlines()
     captions = tmp_path / "captions.tsv"
-    stamps = [line for line in lines if not line.startswith("symbols/")][::2]
+    stamps = [line for line in lines if not line.startswith("symbols/")][::4]
     captions.write_text("\n".join([header, *stamps]), encoding="utf-8")
-    bounds = floors(recall_1=0.24, recall_5=0.43, recall_10=0.53)
+    bounds = floors(recall_1=0.325, recall_5=0.495, recall_10=0.57)
     evaluate(sceneseek, bundle, demo_gallery, captions, *bounds, "--bootstrap", "50")
 
 
@@ -107,9 +116,7 @@ def test_nonsense_and_foreign_scenes_match_nothing_and_captions_do(
     names = (flickr8k / "split_dev.txt").read_text(encoding="utf-8").split()[:120]
     (tmp_path / "split.txt").write_text("\n".join(names), encoding="utf-8")
     # One caption an image: a fifth of the time, and the intervals hardly wider, since the images are what is drawn.
-    lines = (flickr8k / "captions.tsv").read_text(encoding="utf-8").splitlines()
-    captions = tmp_path / "captions.tsv"
-    captions.write_text("\n".join([lines[0], *(line for line in lines if "#0\t" in line)]), encoding="utf-8")
+    captions = numbered(flickr8k, ("#0\t",), tmp_path)
     outcome = sceneseek(
         "evaluate", "absence", "--bundle", bundle.path, "--images", flickr8k / "images", "--captions", captions,
         "--split", tmp_path / "split.txt", "--foreign", ROOT / "docs/reference/evaluation/foreign.txt",
