@@ -27,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two texts a class, not thirteen, and one run a block: the whole recipe takes minutes, and works no other way."""
+    """One text a class, not thirteen, and one run a block: the whole recipe takes minutes, and works no other way."""
     from sceneseek_training import recipe  # noqa: PLC0415 - as the command imports it
 
     whole = recipe.recipe_for
@@ -35,7 +35,7 @@ def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
     def small(pack: Pack, classifiers: set[str]) -> recipe.Recipe:
         made = whole(pack, classifiers)
         assert made.names is not None
-        names = replace(made.names, embedding_forms=("name",), pair_forms=("name", "caption"))
+        names = replace(made.names, embedding_forms=("name",), pair_forms=("name",))
         second = replace(made.second, embedding_forms=("name",)) if made.second is not None else None
         blocks = tuple(replace(block, runs=1) for block in made.blocks)
         return replace(made, names=names, second=second, blocks=blocks)

@@ -6,6 +6,7 @@ CLIP ViT-B/32, SigLIP 2 base).
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -20,6 +21,7 @@ import pytest
 import tokenizers
 import torch
 import transformers as untyped_transformers
+from sentencepiece import SentencePieceTrainer
 
 from sceneseek.encoders import Tokenizer
 from sceneseek.errors import ExportError
@@ -418,9 +420,15 @@ def test_the_first_siglips_tokenizer_which_is_slow_only_is_refused(drawn: dict[s
     folder = copied(drawn["siglip"], tmp_path)
     for name in ("tokenizer.json", "special_tokens_map.json"):
         (folder / name).unlink()
-    (folder / "spiece.model").write_bytes(b"a sentencepiece model")
+    written, corpus = io.BytesIO(), iter(["two dogs run", "a cat sleeps"])
+    SentencePieceTrainer.train(
+        sentence_iterator=corpus, model_writer=written, vocab_size=20, model_type="char", minloglevel=2
+    )
+    (folder / "spiece.model").write_bytes(written.getvalue())
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "SiglipTokenizer"}', encoding="utf-8")
     refused("SiglipTokenizer .* no fast form", "siglip-text", folder)
+    (folder / "spiece.model").write_bytes(b"no sentencepiece model")
+    refused("cannot be read", "siglip-text", folder)
 
 
 def test_vocabularies_without_a_tokenizer_file_suffice(drawn: dict[str, Path], tmp_path: Path) -> None:

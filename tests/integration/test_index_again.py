@@ -51,6 +51,11 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sceneseek_indexer.pipeline, "ImageEncoder", refuse)
 
 
+def state_of(home: Path) -> dict[Path, int | None]:
+    """The files below a directory with their times, and its directories."""
+    return {path: path.stat().st_mtime_ns if path.is_file() else None for path in home.rglob("*")}
+
+
 def contents(store: VectorStore) -> dict[tuple[int, str], Any]:
     """The joint vectors by source and path; ids are those of the places."""
     collection = store.open(str(store.live()))
@@ -279,10 +284,10 @@ def test_a_dry_run_reports_what_a_run_then_does_and_writes_nothing(
     (photos / "scenes/sea.jpg").unlink()
     home = Path(store.url.removeprefix("file:"))
     held = store.open(str(store.live()))  # as a server would
-    before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    before = state_of(home)
     options = BuildOptions(prune=True)
     foreseen = dry_run_folders([Folder(photos)], bundle, store, options)
-    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+    assert state_of(home) == before
     held.close()
     assert foreseen.planned == [
         {"outcome": "indexed", "source": 0, "path": "new.png"},

@@ -248,6 +248,8 @@ def load_tokenizer(source: Checkpoint, spec: TextTowerSpec, max_tokens: int, pad
         raise ExportError(
             f"the tokenizer of tower {spec.name!r} in {source.folder} cannot be read ({said})", needs
         ) from error
+    if reference is False:  # the library's answer to a SentencePiece model that it cannot read
+        raise ExportError(f"the tokenizer of tower {spec.name!r} in {source.folder} cannot be read", needs)
     if not reference.is_fast:
         raise _slow(spec, source.folder, type(reference).__name__)
     if padded and reference.padding_side != "right":
