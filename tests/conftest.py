@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -52,6 +53,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in SLOW)
 
 
+def shared_by_processes(
+    tmp_path_factory: pytest.TempPathFactory, name: str
+) -> tuple[Path, contextlib.AbstractContextManager[None]]:
+    """A place that all test processes have in common, and a lock to hold while something is made there."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    @contextlib.contextmanager
+    def locked() -> Iterator[None]:
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    return shared / name, locked()
+
+
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The compact pack's bundle from the real towers, exported once for all test processes. Read only."""
@@ -59,11 +76,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from sceneseek_export.packs import find_pack  # noqa: PLC0415
     from sceneseek_export.trained import Trained  # noqa: PLC0415
 
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    pack, out = find_pack("compact"), shared / "compact"
-    with (shared / "compact.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    pack = find_pack("compact")
+    out, lock = shared_by_processes(tmp_path_factory, "compact")
+    with lock:
         return Bundle.load(out) if out.exists() else export_bundle(pack, Trained.shipped(pack), out)
 
 

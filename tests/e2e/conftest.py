@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sceneseek.bundle import Bundle
-from tests.conftest import ROOT
+from tests.conftest import ROOT, shared_by_processes
 from tests.running import running
 
 
@@ -26,13 +26,14 @@ def service_url(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def demo_gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo gallery, as `make demo` fetches it."""
+    """The demo gallery, as `make demo` fetches it, once for all test processes. Read only."""
     if shutil.which("apt-get") is None:
         pytest.skip("the demo gallery is a Debian package, and this machine has no apt-get")
-    gallery = tmp_path_factory.mktemp("demo") / "gallery"
-    fetched = subprocess.run(
-        [ROOT / "scripts/demo-gallery", gallery], capture_output=True, text=True, check=False, timeout=200
-    )
+    gallery, lock = shared_by_processes(tmp_path_factory, "demo")
+    with lock:  # the script fetches nothing if the gallery is there
+        fetched = subprocess.run(
+            [ROOT / "scripts/demo-gallery", gallery], capture_output=True, text=True, check=False, timeout=200
+        )
     if fetched.returncode:
         pytest.skip(f"the demo gallery could not be fetched: {fetched.stderr.strip()}")
     return gallery

@@ -36,9 +36,8 @@ def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
         made = whole(pack, classifiers)
         assert made.names is not None
         names = replace(made.names, embedding_forms=("name",), pair_forms=("name",))
-        second = replace(made.second, embedding_forms=("name",)) if made.second is not None else None
         blocks = tuple(replace(block, runs=1) for block in made.blocks)
-        return replace(made, names=names, second=second, blocks=blocks)
+        return replace(made, names=names, blocks=blocks)
 
     monkeypatch.setattr(recipe, "recipe_for", small)
 

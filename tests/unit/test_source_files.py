@@ -153,7 +153,8 @@ def test_a_link_that_is_exchanged_for_a_file_or_folder_is_never_followed_out(
     root: Path, exchanging: Callable[[str, str], None], place: str, target: str, relative: str
 ) -> None:
     exchanging(place, target)
-    found, until = [], time.monotonic() + 60
+    found: list[bytes] = []
+    until = time.monotonic() + 60
     # On a busy machine the threads may take turns for long: go on until the file was there once.
     while len(found) < 3_000 or (b"whole" not in found and time.monotonic() < until):
         try:
