@@ -120,7 +120,8 @@ class Alignment:
     def parts(self) -> Floats:
         """(D, P): the product of an image's and a text's joint vectors times this is what the cosine is made of.
 
-        That is each block's own cosine and, where there is hubness, the image's r.
+        That is each block's own cosine and, where there is hubness, the image's r. With a mixing each cosine is times
+        the weight that the text gives to the block's tower, beside the length of all.
         """
         weight = self.hubness.weight if self.hubness else 0.0
         matrix = np.zeros((self.joint, len(self.blocks) + bool(self.hubness)), np.float32)

@@ -107,42 +107,46 @@ class AlignmentTraining:
         return own_space(self._pack, Towers(self._images.towers, self._texts.towers))
 
     def _learned(self, train: EncodedCorpus) -> Alignment:
-        tower, *others = train.texts  # the first text tower, and a second one
-        first = tower if others else ""
-        names, class_vectors = self._class_names(tower)
+        first, *others = (tower.spec.name for tower in self._texts.towers)
+        classes = self._of_classes(self._recipe.names.pair_forms if self._recipe.names else ())
         ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
         seen = [train.images]
         if self._recipe.mirrored:
             mirrored, _ = self._images.encode(train.corpus.label, train.corpus.paths, flipped=True)
             seen.append(mirrored)
         learning = _Learning(seen, train.corpus, ranges, self._recipe, self._seed)
-        blocks = learning.first(train.texts[tower], names, class_vectors)
+        names = self._class_names(first)
+        blocks = learning.first(train.texts[first], names, classes[first])
+        text = first if others else ""
         alignment = Alignment(
             self._pack.name,
-            tuple(replace(block, text=first) for block in blocks),
-            {first: names} if names is not None else {},
+            tuple(replace(block, text=text) for block in blocks),
+            {text: names} if names is not None else {},
             Calibration(1.0, 0.0, "nothing"),
             ranges,
             learned_images=np.unique(train.images.keys),
         )
         if self._recipe.second is None:
             return alignment
-        return self._with_second(alignment, self._recipe.second, train, learning)
+        said = {
+            tower: np.concatenate([texts, classes[tower].reshape(-1, texts.shape[1])])
+            for tower, texts in train.texts.items()
+        }
+        return self._with_second(alignment, self._recipe.second, learning, train.texts, classes, said)
 
     def _with_second(
-        self, alignment: Alignment, recipe: SecondTextRecipe, train: EncodedCorpus, learning: _Learning
+        self,
+        alignment: Alignment,
+        recipe: SecondTextRecipe,
+        learning: _Learning,
+        captions: Mapping[str, Floats],
+        classes: Mapping[str, Floats],
+        said: Mapping[str, Floats],
     ) -> Alignment:
-        """The alignment of the first text tower, and what the second adds."""
-        first, second = (tower.spec.name for tower in self._texts.towers)
-        texts, forms = train.texts[second], self._recipe.names.pair_forms if self._recipe.names else ()
-        classes = self._of_classes(forms)
-        said = np.concatenate([texts, classes[second].reshape(-1, texts.shape[1])])
-        names = None
-        if self._recipe.names is not None:
-            centred = self._of_classes(recipe.embedding_forms)[second] - said.mean(axis=0)
-            names = replace(alignment.names[first], embeddings=rounded(normalise(_directions(centred).sum(axis=0))))
-        blocks = learning.second(recipe, texts, names, classes[second], said)
-        both = np.concatenate([train.texts[first], classes[first].reshape(-1, train.texts[first].shape[1])])
+        """The alignment of the first text tower, and what the second adds; by tower captions, class texts, and both."""
+        first, second = captions
+        names = self._class_names(second, said[second].mean(axis=0))
+        blocks = learning.second(recipe, captions[second], names, classes[second], said[second])
         return replace(
             alignment,
             blocks=(
@@ -150,16 +154,18 @@ class AlignmentTraining:
                 *(replace(block, text=second, share=block.share * recipe.share) for block in blocks),
             ),
             names={**alignment.names, **({second: names} if names is not None else {})},
-            mixing=fit_mixing(both, said, (first, second), recipe),
+            mixing=fit_mixing(said[first], said[second], (first, second), recipe),
         )
 
-    def _class_names(self, tower: str) -> tuple[ClassNames | None, Floats]:
+    def _class_names(self, tower: str, centre: Floats | None = None) -> ClassNames | None:
+        """The class names in the space of a text tower, about a centre (T,) if there is one."""
         recipe = self._recipe.names
         if recipe is None:
-            return None, self._of_classes(())[tower]
-        mean = self._of_classes(recipe.embedding_forms)[tower].sum(axis=0)
-        names = ClassNames(recipe.towers, rounded(normalise(mean)), recipe.temperature, recipe.top)
-        return names, self._of_classes(recipe.pair_forms)[tower]
+            return None
+        forms = self._of_classes(recipe.embedding_forms)[tower]
+        if centre is not None:
+            forms = normalise((forms - centre).reshape(-1, len(centre))).reshape(forms.shape)
+        return ClassNames(recipe.towers, rounded(normalise(forms.sum(axis=0))), recipe.temperature, recipe.top)
 
     def _of_classes(self, forms: Sequence[str]) -> dict[str, Floats]:
         """By text tower (forms, C, T) of length 1; without forms (0, 0, T)."""
@@ -335,11 +341,6 @@ def _names_of(view: ImageFeatures, names: ClassNames | None) -> Floats:
         count = len(next(iter(view.features.values())))
         return np.zeros((count, 0), np.float32)
     return names.combine(view.logits)
-
-
-def _directions(vectors: Floats) -> Floats:
-    """(F, C, T) with each vector scaled to length 1."""
-    return normalise(vectors.reshape(-1, vectors.shape[-1])).reshape(vectors.shape)
 
 
 def _counts(corpus: Corpus) -> dict[str, Any]:

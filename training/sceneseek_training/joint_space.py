@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.linear_model import Ridge
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
@@ -330,13 +331,10 @@ def ridge(inputs: np.ndarray, outputs: np.ndarray, penalty: float) -> tuple[np.n
         outputs: Y numbers each.
         penalty: beside 1 for the mean variance of an input.
     """
-    x, y = inputs.astype(np.float64), outputs.astype(np.float64)
-    centre, mean = x.mean(axis=0), y.mean(axis=0)
-    around = x - centre
-    gram = around.T @ around
-    gram[np.diag_indices_from(gram)] += penalty * np.trace(gram) / len(gram)
-    weight = np.linalg.solve(gram, around.T @ (y - mean)).T
-    return weight, mean - weight @ centre
+    x = inputs.astype(np.float64)
+    alpha = penalty * float(np.square(x - x.mean(axis=0)).sum()) / x.shape[1]
+    found = Ridge(alpha, solver="cholesky").fit(x, outputs.astype(np.float64))
+    return found.coef_, found.intercept_
 
 
 def whitening(texts: Floats, power: float) -> tuple[Floats, Floats]:

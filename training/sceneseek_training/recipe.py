@@ -104,7 +104,6 @@ class SecondTextRecipe:
         share: of the joint similarity of both blocks; those of the first tower have the rest.
         regression: the first block; its share is of this tower's.
         dimensions: of the second block.
-        embedding_forms: whose mean is a class's embedding.
         penalty: of the ridge from this tower to the first one.
         slope, middle, least, most: of the mixing.
     """
@@ -113,7 +112,6 @@ class SecondTextRecipe:
     regression: RegressionRecipe
     share: float = 0.5
     dimensions: int = 192
-    embedding_forms: tuple[str, ...] = ("name", "caption", "name and description")
     penalty: float = 0.05
     slope: float = 20.0
     middle: float = 0.45
@@ -198,7 +196,8 @@ def recipe_for(pack: Pack, classifiers: set[str]) -> Recipe:
     regression = RegressionRecipe(towers)
     second = None
     if len(pack.text_towers) == 2:
-        second = SecondTextRecipe(pack.text_towers[1].name, RegressionRecipe(towers, 0.5, 192, whitening=0.25))
+        of_second = RegressionRecipe(towers, share=0.5, dimensions=192, whitening=0.25)
+        second = SecondTextRecipe(pack.text_towers[1].name, of_second)
     return Recipe(
         blocks=(BlockRecipe(towers, share=1 - regression.share),),
         regression=regression,
