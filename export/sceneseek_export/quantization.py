@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 import heapq
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from sceneseek.sample_queries import QUERIES
 from sceneseek_evaluation.pairs import searchable
 from sceneseek_export.accuracy_loss import AccuracyData
 from sceneseek_export.composition import TowerGraphs
+from sceneseek_export.subgraphs import MICROSOFT
 from sceneseek_export.towers import ImageTower, Towers
 
 # Images that the study of docs/explanation/precision.md calibrates on; 32 did nearly as well, 300 no better.
@@ -312,7 +313,8 @@ def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) ->
 
     Args:
         towers: of the bundle.
-        precision: ``fp16`` halves every tower; ``int8`` is static for images, dynamic for texts.
+        precision: ``fp16`` halves every tower; ``int8`` is static for images, dynamic for texts. A text tower whose
+            weights come in 4 bits stays as it is.
         pictures: what static int8 is calibrated on.
 
     Raises:
@@ -321,12 +323,16 @@ def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) ->
     if precision == "fp16":
         return TowerGraphs(
             {tower.spec.name: half(tower.to_onnx()) for tower in towers.images},
-            {tower.spec.name: half(tower.to_onnx()) for tower in towers.texts},
+            {tower.spec.name: _unless_four_bit(half, tower.to_onnx()) for tower in towers.texts},
         )
     return TowerGraphs(
         {tower.spec.name: static_int8(tower.to_onnx(), _feeds(tower, pictures)) for tower in towers.images},
-        {tower.spec.name: dynamic_int8(tower.to_onnx()) for tower in towers.texts},
+        {tower.spec.name: _unless_four_bit(dynamic_int8, tower.to_onnx()) for tower in towers.texts},
     )
+
+
+def _unless_four_bit(convert: Callable[[onnx.ModelProto], onnx.ModelProto], tower: onnx.ModelProto) -> onnx.ModelProto:
+    return tower if any(node.domain == MICROSOFT for node in tower.graph.node) else convert(tower)
 
 
 def _feeds(tower: ImageTower, pictures: Sequence[Path]) -> Iterator[Feed]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
+from sceneseek.bundle import Precision
 from sceneseek.errors import ExportError
 from sceneseek.sample_queries import QUERIES
 from sceneseek.vectors import Floats
@@ -35,7 +37,7 @@ from sceneseek_export.quantization import (
     quantized,
     static_int8,
 )
-from sceneseek_export.subgraphs import subgraph
+from sceneseek_export.subgraphs import FourBit, GraphBuilder, subgraph
 from sceneseek_export.towers import Towers
 from tests.small_towers import image_tower, text_tower
 
@@ -289,6 +291,20 @@ def folder_of(folder: Path, count: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8), (i % 256, 40, 200 - i % 200)).save(path)
     return folder
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_text_tower_with_4_bit_weights_stays_as_it_is(precision: Precision) -> None:
+    dice, graph = np.random.default_rng(0), GraphBuilder()
+    words = FourBit(dice.integers(0, 16, (30, 32), np.uint8), dice.random((30, 1), np.float32))
+    vectors = graph.times(graph.rows(words, "input_ids"), words)
+    model = graph.build("four", {"input_ids": (TensorProto.INT64, ["N", "L"])}, {"text": (vectors, ["N", "L", 30])})
+    four = replace(text_tower("four", 30), to_onnx=lambda: model)
+    plain = text_tower("plain", 6)
+    found = quantized(Towers((), (four,)), precision, []).texts["four"]
+    assert found.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
+    if precision == "fp16":
+        assert quantized(Towers((), (plain,)), precision, []).texts["plain"] != plain.to_onnx()
 
 
 def test_no_picture_is_both_calibrated_and_compared_on_and_broken_ones_are_passed_over(tmp_path: Path) -> None:
