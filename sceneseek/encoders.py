@@ -54,8 +54,9 @@ def _tokenizer_of_json(path: Path, spec: TextInput) -> Callable[[list[str]], lis
 
 
 # What SentencePiece's rule nmt_nfkc does beside NFKC: control characters go, spaces of other kinds become spaces.
+# The reference splits at next line (0x85) too, after the rule.
 _REMOVED = [*range(0x01, 0x09), 0x0B, *range(0x0E, 0x20), 0x7F, 0x8F, 0x9F]
-_SPACES = [*range(0x09, 0x0E), 0x1680, *range(0x200B, 0x2010), 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD]
+_SPACES = [*range(0x09, 0x0E), 0x85, 0x1680, *range(0x200B, 0x2010), 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD]
 _CONTROL = {**dict.fromkeys(_SPACES, " "), **dict.fromkeys(_REMOVED)}
 
 
