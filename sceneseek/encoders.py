@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,8 +156,11 @@ class TextEncoder:
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
         self._towers = bundle.manifest.text_inputs
-        self._tokenizers = {tower.name: Tokenizer(bundle.tokenizer(tower), tower) for tower in self._towers}
-        self._session = open_session(bundle.text_graph, device, threads)
+        # Beside the graph: a tokenizer of many languages takes as long as the graph does.
+        with ThreadPoolExecutor() as pool:
+            opening = {tower.name: pool.submit(Tokenizer, bundle.tokenizer(tower), tower) for tower in self._towers}
+            self._session = open_session(bundle.text_graph, device, threads)
+            self._tokenizers = {name: tokenizer.result() for name, tokenizer in opening.items()}
         self.placement = self._session.placement
 
     def tokenize(self, texts: list[str]) -> TowerTokens:

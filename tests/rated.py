@@ -40,20 +40,24 @@ def drawn_space(
     features = {tower: numbers(rng, images, width) for tower, width in TOWERS.items()}
     texts = normalise(numbers(rng, captions, TEXT))
     image_joint = alignment.image_joint(features, {tower: numbers(rng, images, CLASSES) for tower in TOWERS})
-    text_joint = alignment.text_joint({"t": texts})
+    said = {one.text: texts for one in alignment.spaces}
+    text_joint = alignment.text_joint(said)
     inside = alignment.clipped(features)
     space = RatedSpace(
         alignment=alignment,
         towers=tuple(TOWERS),
-        text_towers=("t",),
+        text_towers=("words",),
         image_joint=image_joint,
         features=np.concatenate([inside[tower] for tower in TOWERS], axis=1),
         text_joint=text_joint,
         texts=texts,
-        spread=alignment.text_spread({"t": texts}),
+        spread=alignment.text_spread(said),
         owner=np.where(np.arange(captions) % 4 == 0, -1, (text_joint @ image_joint.T).argmax(axis=1)),
         expert=no_pairs(),
         crowd=no_pairs(),
+        strange=(alignment.text_joint(said, strange=True), alignment.text_spread(said, strange=True))
+        if alignment.mixing
+        else None,
     )
     chosen = [
         np.array([divmod(int(p), captions) for p in rng.choice(images * captions, pairs, replace=False)])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import Alignment, image_key
+from sceneseek_export.alignment import Alignment, Space, image_key
 from sceneseek_export.alignment_maps import (
     ClassNames,
     FeatureRange,
@@ -58,18 +59,29 @@ def drawn_block(rng: np.random.Generator, towers: tuple[str, ...], dimensions: i
 
 
 def drawn_alignment(seed: int = 0) -> Alignment:
-    """One of the pack `compact` by name, with two small towers and everything an alignment may have."""
-    rng = np.random.default_rng(seed)
-    plain = Alignment(
+    """One of the pack `compact` by name, with two small towers and everything that one text tower may have."""
+    return Alignment(
         pack="compact",
-        blocks=(drawn_block(rng, ("a", "b"), 8, 0.75), drawn_block(rng, ("b",), 5, 0.25)),
-        names={"": ClassNames(("a", "b"), rounded(normalise(numbers(rng, CLASSES, TEXT))), temperature=1.5, top=3)},
+        spaces=(drawn_space_of("words", seed),),
+        names={"words": drawn_names(seed)},
         calibration=CALIBRATION,
         ranges={"a": FeatureRange(np.linspace(-2, -1, 5, dtype=np.float32), np.linspace(1, 2, 5, dtype=np.float32))},
         learned_images=np.sort(np.array([image_key(b"one"), image_key(b"two"), 2**64 - 1], np.uint64)),
         card={"seed": seed},
     )
-    bank = rounded(plain.text_blocks({"t": numbers(rng, 20, TEXT)}))
+
+
+def drawn_names(seed: int) -> ClassNames:
+    """Of both image towers."""
+    rng = np.random.default_rng((seed, 3))
+    return ClassNames(("a", "b"), rounded(normalise(numbers(rng, CLASSES, TEXT))), temperature=1.5, top=3)
+
+
+def drawn_space_of(text: str, seed: int) -> Space:
+    """Two blocks, hubness and typical images."""
+    rng = np.random.default_rng(seed)
+    plain = Space(text, (drawn_block(rng, ("a", "b"), 8, 0.75), drawn_block(rng, ("b",), 5, 0.25)))
+    bank = rounded(plain.text_blocks(numbers(rng, 20, TEXT)))
     typical = Typical(
         means=tuple(rounded(numbers(rng, d, scale=0.1)) for d in (8, 5)),
         roots=tuple(rounded(numbers(rng, k, d, scale=0.2)) for k, d in ((4, 8), (5, 5))),
@@ -77,21 +89,21 @@ def drawn_alignment(seed: int = 0) -> Alignment:
     return replace(plain, hubness=Hubness(bank, neighbours=3, weight=0.2), typical=typical)
 
 
-def with_two_texts(alignment: Alignment, first: str = "words", second: str = "sentences", seed: int = 0) -> Alignment:
-    """The same with a text tower for each of its two blocks, class names for both, and a mixing."""
+def with_space(alignment: Alignment, **changes: Any) -> Alignment:
+    """The same, with changes to its last space."""
+    *others, last = alignment.spaces
+    return replace(alignment, spaces=(*others, replace(last, **changes)))
+
+
+def with_two_texts(alignment: Alignment, second: str = "sentences", seed: int = 0) -> Alignment:
+    """The same with a second text tower, of which there are two spaces, and a mixing."""
     rng = np.random.default_rng((seed, 2))
-    one, two = alignment.blocks
-    names = alignment.names[""]
-    mixing = Mixing(
-        *(first, second, rounded(numbers(rng, TEXT, TEXT)), rounded(numbers(rng, TEXT))),
-        *(3.0, 0.25, 0.25, 1.0),
-    )
-    others = replace(names, embeddings=rounded(normalise(numbers(rng, CLASSES, TEXT))), top=4)
+    weight, bias = rounded(numbers(rng, TEXT, TEXT)), rounded(numbers(rng, TEXT))
     return replace(
         alignment,
-        blocks=(replace(one, text=first), replace(two, text=second)),
-        names={first: names, second: others},
-        mixing=mixing,
+        spaces=(*alignment.spaces, drawn_space_of(second, seed + 1), drawn_space_of(second, seed + 2)),
+        names={**alignment.names, second: replace(drawn_names(seed + 1), top=4)},
+        mixing=Mixing(alignment.spaces[0].text, second, weight, bias, 3.0, 0.25, (0.6, 0.4, 0.1), (0.0, 0.3, 0.7)),
     )
 
 

@@ -12,11 +12,12 @@
 
 so that the cosine of an image and a text is (z . z' - g r) / (1 + g).
 
-Where two text towers read a text, c is in the space of the block's own one, z of a text is
+That is one space (`Space`). A pack with two text towers has several side by side, each over one of the towers:
 
-            z = normalise([w_b sqrt(s_b) normalise(B_b t_b + b_b) ; ...])
+    image:  joint = normalise([joint_1 ; joint_2 ; ...])
+    text:   joint = normalise([w_1 joint_1 ; w_2 joint_2 ; ...])
 
-and w_b depends on the text (`alignment_maps.Mixing`): an index holds one vector for all languages.
+where the weights depend on the text (`alignment_maps.Mixing`), so an index holds one vector for all languages.
 
 Towers that were trained to share a space bring their own: one block whose maps are identities (`Alignment.own`).
 
@@ -61,50 +62,31 @@ from sceneseek_export.alignment_maps import (
 from sceneseek_export.heads import Calibration
 
 WEIGHTS, CARD = "alignment.npz", "alignment.json"
-SCHEMA = 2
-_MIXING = ("first", "second", "slope", "middle", "least", "most")
+SCHEMA = 3
+_MIXING = ("first", "second", "slope", "middle", "known", "strange")
 _MAPS = ("image_weight", "image_bias", "text_weight", "text_bias")
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """Everything that `export` needs to compose a joint space, and the card that says where it is from.
+class Space:
+    """A joint space of the image towers and one text tower.
 
     Attributes:
-        pack: the pack whose towers it fits.
+        text: the text tower.
         blocks: the learned maps, in the order of their dimensions in the joint vector.
-        names: by text tower (as a block names it) the class-name vectors that are an input of its blocks' maps.
-        calibration: from joint-space cosine to score.
-        ranges: by tower, the range of its features; a tower without one is taken as it is.
         hubness: what is taken off images that are near to every text, or None.
-        mixing: how much two text towers count for a text; None where there is one, or both always count alike.
         typical: how images lie in the blocks, or None.
-        learned_images: uint64 (n,) ascending, see `image_key`: the images that the maps were learned from.
-        card: how it was made (data, command, seed, figures), JSON values.
     """
 
-    pack: str
+    text: str
     blocks: tuple[LearnedBlock, ...]
-    names: Mapping[str, ClassNames]
-    calibration: Calibration
-    ranges: Mapping[str, FeatureRange] = field(default_factory=dict)
     hubness: Hubness | None = None
     typical: Typical | None = None
-    mixing: Mixing | None = None
-    learned_images: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
-    card: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         total = sum(block.share for block in self.blocks)
         if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares of an alignment sum to {total}, not to 1")
-
-    @classmethod
-    def own(cls, pack: str, towers: tuple[str, str], width: int, calibration: Calibration) -> Alignment:
-        """The joint space that an image tower and a text tower, of the same width, share by themselves."""
-        same, nothing = np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
-        block = LearnedBlock(towers[:1], same, nothing, same, nothing, share=1.0, text=towers[1])
-        return cls(pack, (block,), {}, calibration)
+            raise ValueError(f"the shares of the blocks of a space sum to {total}, not to 1")
 
     @property
     def joint(self) -> int:
@@ -120,8 +102,7 @@ class Alignment:
     def parts(self) -> Floats:
         """(D, P): the product of an image's and a text's joint vectors times this is what the cosine is made of.
 
-        That is each block's own cosine and, where there is hubness, the image's r. With a mixing each cosine is times
-        the weight that the text gives to the block's tower, beside the length of all.
+        That is each block's own cosine and, where there is hubness, the image's r.
         """
         weight = self.hubness.weight if self.hubness else 0.0
         matrix = np.zeros((self.joint, len(self.blocks) + bool(self.hubness)), np.float32)
@@ -134,19 +115,17 @@ class Alignment:
             matrix[start:, -1] = -(1 + weight) / weight
         return matrix
 
-    def clipped(self, features: Mapping[str, Floats]) -> dict[str, Floats]:
-        """Each tower's features (N, F) brought into its range."""
-        return {tower: self.ranges[tower].clip(f) if tower in self.ranges else f for tower, f in features.items()}
+    def image_joint(self, features: Mapping[str, Floats], names: Floats | None) -> Floats:
+        """Joint vectors (N, D) of images.
 
-    def image_joint(self, features: Mapping[str, Floats], logits: Mapping[str, Floats]) -> Floats:
-        """Joint vectors (N, D) of images, from each tower's features (N, F) and logits (N, C)."""
-        inside = self.clipped(features)
-        named = {text: names.combine(logits) for text, names in self.names.items()}
+        Args:
+            features: each tower's (N, F), in their range.
+            names: the class-name vectors (N, T) in the space of the text tower, or None.
+        """
         parts = []
         for block in self.blocks:
-            names = [named[block.text]] if block.text in named else []
-            inputs = np.concatenate([*(inside[tower] for tower in block.towers), *names], axis=1)
-            u = normalise(inputs @ block.image_weight.T + block.image_bias)
+            inputs = [*(features[tower] for tower in block.towers), *([] if names is None else [names])]
+            u = normalise(np.concatenate(inputs, axis=1) @ block.image_weight.T + block.image_bias)
             parts.append(np.sqrt(np.float32(block.share)) * u)
         z: Floats = np.concatenate(parts, axis=1)
         if self.hubness is None:
@@ -157,8 +136,8 @@ class Alignment:
         joint: Floats = np.concatenate([z, -np.sqrt(g) * r, np.sqrt(g) * rest], axis=1) / np.sqrt(1 + g)
         return joint
 
-    def text_joint(self, texts: Mapping[str, Floats]) -> Floats:
-        """Joint vectors (N, D) of texts, from each text tower's output (N, T)."""
+    def text_joint(self, texts: Floats) -> Floats:
+        """Joint vectors (N, D) of texts, from the tower's output (N, T)."""
         z = self.text_blocks(texts)
         if self.hubness is None:
             return z
@@ -167,27 +146,169 @@ class Alignment:
         joint: Floats = np.concatenate([z, constant], axis=1) / np.sqrt(1 + g)
         return joint
 
-    def text_blocks(self, texts: Mapping[str, Floats]) -> Floats:
-        """The blocks' vectors z (N, D) of texts, from each text tower's output (N, T): what a bank is made of."""
+    def text_blocks(self, texts: Floats) -> Floats:
+        """The blocks' vectors z (N, D) of texts, from the tower's output (N, T): what a bank is made of."""
         parts = [
             np.sqrt(np.float32(block.share)) * u for block, u in zip(self.blocks, self._of_texts(texts), strict=True)
         ]
-        if self.mixing is None:
-            return np.concatenate(parts, axis=1)
-        weights = self.mixing.of({tower: normalise(vectors) for tower, vectors in texts.items()})
-        mixed = [weights[block.text] * part for block, part in zip(self.blocks, parts, strict=True)]
-        return normalise(np.concatenate(mixed, axis=1))
+        return np.concatenate(parts, axis=1)
 
-    def text_spread(self, texts: Mapping[str, Floats]) -> Floats:
-        """From each text tower's output (N, T) to `Typical.spread`; (N, 0) without one."""
+    def text_spread(self, texts: Floats) -> Floats:
+        """From the tower's output (N, T) to `Typical.spread`; (N, 0) without one."""
         if self.typical is None:
-            return np.zeros((len(next(iter(texts.values()))), 0), np.float32)
+            return np.zeros((len(texts), 0), np.float32)
         return self.typical.spread(self._of_texts(texts))
 
-    def _of_texts(self, texts: Mapping[str, Floats]) -> list[Floats]:
-        return [
-            normalise(normalise(block.text_of(texts)) @ block.text_weight.T + block.text_bias) for block in self.blocks
-        ]
+    def _of_texts(self, texts: Floats) -> list[Floats]:
+        unit = normalise(texts)
+        return [normalise(unit @ block.text_weight.T + block.text_bias) for block in self.blocks]
+
+    def structure(self) -> dict[str, Any]:
+        """Everything but the arrays, as JSON values."""
+        structure: dict[str, Any] = {
+            "text": self.text,
+            "blocks": [{"towers": list(block.towers), "share": block.share} for block in self.blocks],
+        }
+        if self.hubness is not None:
+            structure["hubness"] = {"neighbours": self.hubness.neighbours, "weight": self.hubness.weight}
+        return structure
+
+    def arrays(self) -> dict[str, Floats]:
+        """The weights, by name."""
+        arrays = {f"block{i}.{name}": getattr(block, name) for i, block in enumerate(self.blocks) for name in _MAPS}
+        if self.hubness is not None:
+            arrays["hubness.bank"] = self.hubness.bank
+        if self.typical is not None:
+            for i, (mean, root) in enumerate(zip(self.typical.means, self.typical.roots, strict=True)):
+                arrays |= {f"typical{i}.mean": mean, f"typical{i}.root": root}
+        return arrays
+
+    @classmethod
+    def of(cls, structure: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Space:
+        """What `structure` and `arrays` gave."""
+        blocks = tuple(
+            LearnedBlock(
+                towers=tuple(block["towers"]),
+                share=block["share"],
+                **{name: arrays[f"block{i}.{name}"] for name in _MAPS},
+            )
+            for i, block in enumerate(structure["blocks"])
+        )
+        hubness = typical = None
+        if options := structure.get("hubness"):
+            hubness = Hubness(arrays["hubness.bank"], options["neighbours"], options["weight"])
+        if "typical0.mean" in arrays:
+            typical = Typical(
+                tuple(arrays[f"typical{i}.mean"] for i in range(len(blocks))),
+                tuple(arrays[f"typical{i}.root"] for i in range(len(blocks))),
+            )
+        return cls(structure["text"], blocks, hubness, typical)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Everything that `export` needs to compose a joint space, and the card that says where it is from.
+
+    Attributes:
+        pack: the pack whose towers it fits.
+        spaces: in the order of their dimensions in the joint vector.
+        names: by text tower the class-name vectors that are an input of its spaces' maps.
+        calibration: from joint-space cosine to score.
+        ranges: by tower, the range of its features; a tower without one is taken as it is.
+        mixing: how much each of several spaces counts for a text; None where there is one.
+        learned_images: uint64 (n,) ascending, see `image_key`: the images that the maps were learned from.
+        card: how it was made (data, command, seed, figures), JSON values.
+    """
+
+    pack: str
+    spaces: tuple[Space, ...]
+    names: Mapping[str, ClassNames]
+    calibration: Calibration
+    ranges: Mapping[str, FeatureRange] = field(default_factory=dict)
+    mixing: Mixing | None = None
+    learned_images: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.spaces) != (len(self.mixing.known) if self.mixing else 1):
+            raise ValueError("an alignment has one space, or as many as its mixing has weights")
+
+    @classmethod
+    def own(cls, pack: str, towers: tuple[str, str], width: int, calibration: Calibration) -> Alignment:
+        """The joint space that an image tower and a text tower, of the same width, share by themselves."""
+        same, nothing = np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
+        block = LearnedBlock(towers[:1], same, nothing, same, nothing, share=1.0)
+        return cls(pack, (Space(towers[1], (block,)),), {}, calibration)
+
+    @property
+    def joint(self) -> int:
+        """Width of the joint vectors."""
+        return sum(space.joint for space in self.spaces)
+
+    @property
+    def spread(self) -> int:
+        """Width of a text's `text_spread`."""
+        return sum(space.spread for space in self.spaces) + bool(self.mixing)
+
+    @property
+    def towers(self) -> set[str]:
+        """The names of all towers that are read."""
+        of_names = (tower for names in self.names.values() for tower in names.towers)
+        of_blocks = (tower for space in self.spaces for block in space.blocks for tower in block.towers)
+        return {*(space.text for space in self.spaces), *of_names, *of_blocks}
+
+    @property
+    def parts(self) -> Floats:
+        """(D, P): see `Space.parts`.
+
+        Of several spaces, each part is times how much the text's vector has of its space.
+        """
+        of_spaces = [space.parts for space in self.spaces]
+        matrix = np.zeros((self.joint, sum(parts.shape[1] for parts in of_spaces)), np.float32)
+        row = column = 0
+        for parts in of_spaces:
+            rows, columns = parts.shape
+            # An image's vector has as much of each space.
+            matrix[row : row + rows, column : column + columns] = np.sqrt(np.float32(len(of_spaces))) * parts
+            row, column = row + rows, column + columns
+        return matrix
+
+    def clipped(self, features: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Each tower's features (N, F) brought into its range."""
+        return {tower: self.ranges[tower].clip(f) if tower in self.ranges else f for tower, f in features.items()}
+
+    def image_joint(self, features: Mapping[str, Floats], logits: Mapping[str, Floats]) -> Floats:
+        """Joint vectors (N, D) of images, from each tower's features (N, F) and logits (N, C)."""
+        inside = self.clipped(features)
+        names = {text: names.combine(logits) for text, names in self.names.items()}
+        parts = [space.image_joint(inside, names.get(space.text)) for space in self.spaces]
+        return parts[0] if self.mixing is None else normalise(np.concatenate(parts, axis=1))
+
+    def text_joint(self, texts: Mapping[str, Floats], strange: bool = False) -> Floats:
+        """Joint vectors (N, D) of texts, from each text tower's output (N, T).
+
+        Args:
+            texts: by tower.
+            strange: mix all as texts that the first tower does not understand.
+        """
+        parts = [space.text_joint(texts[space.text]) for space in self.spaces]
+        if self.mixing is None:
+            return parts[0]
+        weights = self.mixing.weights(self._understood(self.mixing, texts, strange))
+        mixed = [weights[:, [i]] * part for i, part in enumerate(parts)]
+        return normalise(np.concatenate(mixed, axis=1))
+
+    def text_spread(self, texts: Mapping[str, Floats], strange: bool = False) -> Floats:
+        """The spaces' `Space.text_spread` side by side, and with a mixing its s; arguments as of `text_joint`."""
+        parts = [space.text_spread(texts[space.text]) for space in self.spaces]
+        if self.mixing is not None:
+            parts.append(self._understood(self.mixing, texts, strange))
+        return np.concatenate(parts, axis=1)
+
+    @staticmethod
+    def _understood(mixing: Mixing, texts: Mapping[str, Floats], strange: bool) -> Floats:
+        found = mixing.understood({tower: normalise(vectors) for tower, vectors in texts.items()})
+        return np.zeros_like(found) if strange else found
 
     @property
     def fingerprint(self) -> str:
@@ -201,43 +322,27 @@ class Alignment:
     def _structure(self) -> dict[str, Any]:
         structure: dict[str, Any] = {
             "pack": self.pack,
-            "blocks": [
-                {"towers": list(block.towers), "share": block.share} | ({"text": block.text} if block.text else {})
-                for block in self.blocks
-            ],
+            "spaces": [space.structure() for space in self.spaces],
+            "names": {
+                text: {"towers": list(names.towers), "temperature": names.temperature, "top": names.top}
+                for text, names in self.names.items()
+            },
             "ranges": sorted(self.ranges),
         }
-        for text, names in self.names.items():
-            structure[_names_key(text)] = {
-                "towers": list(names.towers),
-                "temperature": names.temperature,
-                "top": names.top,
-            }
         if self.mixing is not None:
-            structure["mixing"] = {name: getattr(self.mixing, name) for name in _MIXING}
-        if self.hubness is not None:
-            structure["hubness"] = {"neighbours": self.hubness.neighbours, "weight": self.hubness.weight}
+            options = {name: getattr(self.mixing, name) for name in _MIXING}
+            structure["mixing"] = {n: list(v) if isinstance(v, tuple) else v for n, v in options.items()}
         return structure
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        arrays: dict[str, np.ndarray] = {}
-        for i, block in enumerate(self.blocks):
-            for name in _MAPS:
-                arrays[f"block{i}.{name}"] = getattr(block, name).astype(np.float16)
+        weights = {f"space{i}.{name}": a for i, space in enumerate(self.spaces) for name, a in space.arrays().items()}
+        weights |= {f"names.{text}": names.embeddings for text, names in self.names.items()}
+        if self.mixing is not None:
+            weights |= {"mixing.weight": self.mixing.weight, "mixing.bias": self.mixing.bias}
+        arrays: dict[str, np.ndarray] = {name: array.astype(np.float16) for name, array in weights.items()}
         for tower, limits in self.ranges.items():
             arrays[f"range.{tower}.low"] = limits.low.astype(np.float32)
             arrays[f"range.{tower}.high"] = limits.high.astype(np.float32)
-        for text, names in self.names.items():
-            arrays[f"{_names_key(text)}.embeddings"] = names.embeddings.astype(np.float16)
-        if self.mixing is not None:
-            arrays["mixing.weight"] = self.mixing.weight.astype(np.float16)
-            arrays["mixing.bias"] = self.mixing.bias.astype(np.float16)
-        if self.hubness is not None:
-            arrays["hubness.bank"] = self.hubness.bank.astype(np.float16)
-        if self.typical is not None:
-            for i, (mean, root) in enumerate(zip(self.typical.means, self.typical.roots, strict=True)):
-                arrays[f"typical{i}.mean"] = mean.astype(np.float16)
-                arrays[f"typical{i}.root"] = root.astype(np.float16)
         return arrays
 
     def save(self, directory: Path) -> None:
@@ -277,51 +382,34 @@ class Alignment:
     def _of_files(cls, raw: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Alignment:
         learned = arrays["learned_images"].astype(np.uint64)
         weights: dict[str, Floats] = {name: array.astype(np.float32) for name, array in arrays.items()}
-        hubness = typical = mixing = None
-        names = {
-            text: ClassNames(
-                tuple(options["towers"]), weights[f"{key}.embeddings"], options["temperature"], options["top"]
-            )
-            for text in dict.fromkeys(["", *(block.get("text", "") for block in raw["blocks"])])
-            if (options := raw.get(key := _names_key(text)))
-        }
+        mixing = None
         if "mixing" in raw:
-            mixing = Mixing(weight=weights["mixing.weight"], bias=weights["mixing.bias"], **raw["mixing"])
-        if "hubness" in raw:
-            hubness = Hubness(weights["hubness.bank"], raw["hubness"]["neighbours"], raw["hubness"]["weight"])
-        places = range(len(raw["blocks"]))
-        if "typical0.mean" in weights:
-            typical = Typical(
-                tuple(weights[f"typical{i}.mean"] for i in places), tuple(weights[f"typical{i}.root"] for i in places)
-            )
+            options: dict[str, Any] = {
+                name: tuple(v) if isinstance(v, list) else v for name, v in raw["mixing"].items()
+            }
+            mixing = Mixing(weight=weights["mixing.weight"], bias=weights["mixing.bias"], **options)
         return cls(
             pack=raw["pack"],
-            blocks=tuple(
-                LearnedBlock(
-                    towers=tuple(block["towers"]),
-                    share=block["share"],
-                    text=block.get("text", ""),
-                    **{name: weights[f"block{i}.{name}"] for name in _MAPS},
-                )
-                for i, block in enumerate(raw["blocks"])
+            spaces=tuple(
+                Space.of(structure, _of_prefix(weights, f"space{i}.")) for i, structure in enumerate(raw["spaces"])
             ),
-            names=names,
+            names={
+                text: ClassNames(tuple(o["towers"]), weights[f"names.{text}"], o["temperature"], o["top"])
+                for text, o in raw["names"].items()
+            },
             calibration=Calibration.from_json(raw["calibration"]),
             ranges={
                 tower: FeatureRange(weights[f"range.{tower}.low"], weights[f"range.{tower}.high"])
                 for tower in raw["ranges"]
             },
-            hubness=hubness,
-            typical=typical,
             mixing=mixing,
             learned_images=learned,
             card=raw["card"],
         )
 
 
-def _names_key(text: str) -> str:
-    """What the class names of a text tower are called in the files."""
-    return f"names:{text}" if text else "names"
+def _of_prefix(arrays: Mapping[str, Floats], prefix: str) -> dict[str, Floats]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def image_key(content: bytes) -> int:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
 from sceneseek.vectors import Floats
-
-Text = TypeVar("Text")
 
 
 @dataclass(frozen=True)
@@ -69,11 +66,10 @@ class LearnedBlock:
 
     Attributes:
         towers: the image towers whose features are the map's input, in order; the class-name vector
-            follows them where the alignment has one for the block's text tower.
+            follows them where the space has one.
         image_weight, image_bias: (d, sum of widths), (d,).
         text_weight, text_bias: (d, T), (d,).
-        share: of the similarity; all shares of an alignment sum to 1.
-        text: the text tower whose output is the other map's input; empty where the pack has only one.
+        share: of the similarity; all shares of a space sum to 1.
     """
 
     towers: tuple[str, ...]
@@ -82,33 +78,25 @@ class LearnedBlock:
     text_weight: Floats
     text_bias: Floats
     share: float
-    text: str = ""
-
-    def text_of(self, texts: Mapping[str, Text]) -> Text:
-        """What it reads of texts by tower."""
-        if self.text:
-            return texts[self.text]
-        (only,) = texts.values()
-        return only
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """How much two text towers count for a text: the second the more, the less the first understands it.
+    """How much each space counts for a text, by how well the first of two text towers understands it.
 
     The second tower says where the first one's vector should lie, if both read the text alike:
 
         a = t_1 . normalise(W t_2 + b)
         s = 1 / (1 + exp(-slope (a - middle)))
-        w_2 = most - (most - least) s,  w_1 = 1 - w_2
+        w = s known + (1 - s) strange
 
-    so a text in a language that only the second tower knows has the weight `most`.
+    so a text in a language that only the second tower knows has the weights `strange`.
 
     Attributes:
         first, second: the text towers.
         weight, bias: W (T_1, T_2) and b (T_1,).
         slope, middle: of the logistic curve over the agreement a.
-        least, most: the limits of the second tower's weight.
+        known, strange: a weight for each space.
     """
 
     first: str
@@ -117,16 +105,21 @@ class Mixing:
     bias: Floats
     slope: float
     middle: float
-    least: float
-    most: float
+    known: tuple[float, ...]
+    strange: tuple[float, ...]
 
-    def of(self, texts: Mapping[str, Floats]) -> dict[str, Floats]:
-        """Each tower's weights (N, 1), from the towers' vectors (N, T) of length 1."""
+    def understood(self, texts: Mapping[str, Floats]) -> Floats:
+        """The s of the class, (N, 1), from each tower's vectors (N, T) of length 1."""
         expected = normalise(texts[self.second] @ self.weight.T + self.bias)
         agreement = (texts[self.first] * expected).sum(axis=1, keepdims=True)
-        understood = 1 / (1 + np.exp(-np.float32(self.slope) * (agreement - np.float32(self.middle))))
-        second: Floats = np.float32(self.most) - np.float32(self.most - self.least) * understood
-        return {self.first: 1 - second, self.second: second}
+        understood: Floats = 1 / (1 + np.exp(-np.float32(self.slope) * (agreement - np.float32(self.middle))))
+        return understood
+
+    def weights(self, understood: Floats) -> Floats:
+        """The weights w of the class, (N, spaces), from s (N, 1)."""
+        known, strange = np.array(self.known, np.float32), np.array(self.strange, np.float32)
+        weights: Floats = strange + understood * (known - strange)
+        return weights
 
 
 @dataclass(frozen=True)

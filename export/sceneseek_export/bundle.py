@@ -58,7 +58,7 @@ def export_bundle(
     _check_fit(pack, trained)
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise ExportError(f"{out} holds something that is not a bundle", "choose another --out")
-    towers = (towers or load_towers(pack)).only(trained.towers_read())
+    towers = (towers or load_towers(pack)).only(trained.towers_read)
     trained.check_weights(towers)
     sources = Sources(towers, trained.alignment, trained.head)
     sample = quantization.sample() if quantization else None
@@ -150,9 +150,7 @@ def _write(
 
 def _check_fit(pack: Pack, trained: Trained) -> None:
     alignment, head = trained.alignment, trained.head
-    names = {tower.name for tower in pack.towers}
-    used = {tower for block in alignment.blocks for tower in (*block.towers, block.text)} | set(head.towers)
-    if alignment.pack != pack.name or not used <= names | {""}:
+    if alignment.pack != pack.name or not trained.towers_read <= {tower.name for tower in pack.towers}:
         raise ExportError(
             f"the alignment was trained for the pack {alignment.pack!r}, not for {pack.name!r}",
             "pass the one that was trained for it with --alignment",
@@ -164,13 +162,13 @@ def _check_fit(pack: Pack, trained: Trained) -> None:
             f"this alignment is {alignment.fingerprint[:12]})",
             "train the head on this alignment with `sceneseek train heads`",
         )
-    if "spread" in head.reads and alignment.typical is None:
+    if "spread" in head.reads and not all(space.typical for space in alignment.spaces):
         raise ExportError("the head reads how typical images lie, which the alignment does not say", "train it again")
 
 
 # Raise it with every change to the exporter after which the same towers give other vectors; a test compares the compact
 # pack's graphs with those that this number stands for.
-EXPORTER = 1
+EXPORTER = 2
 
 
 def calibrated_on(pictures: Iterable[Path]) -> str:

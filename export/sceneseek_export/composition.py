@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, compose, helper
 
 from sceneseek_export import head_subgraphs, subgraphs
-from sceneseek_export.alignment import Alignment
-from sceneseek_export.alignment_maps import ClassNames, Mixing
+from sceneseek_export.alignment import Alignment, Space
+from sceneseek_export.alignment_maps import ClassNames
 from sceneseek_export.heads import Head
 from sceneseek_export.heads.base import OF_TEXT
 from sceneseek_export.towers import ImageTower, TextTower
@@ -117,15 +117,12 @@ def image_graph(
         if tower in features:
             inside = composition.add(f"{tower}.range", subgraphs.clipped(limits), x=features[tower])
             features[tower] = inside["y"]
-    named = {text: _class_names(composition, text, names, logits) for text, names in alignment.names.items()}
-    parts = []
-    for i, block in enumerate(alignment.blocks):
-        names = [named[block.text]] if block.text in named else []
-        x = _side_by_side(composition, f"block{i}.input", [*(features[tower] for tower in block.towers), *names])
-        parts.append(composition.add(f"block{i}", subgraphs.image_block(block), x=x)["y"])
-    joint = _side_by_side(composition, "joint.parts", parts)
-    if alignment.hubness is not None:
-        joint = composition.add("hubness", subgraphs.image_hubness(alignment.hubness), z=joint)["joint"]
+    names = {text: _class_names(composition, text, names, logits) for text, names in alignment.names.items()}
+    joints = [
+        _image_joint(composition, f"space{i}", space, features, names.get(space.text))
+        for i, space in enumerate(alignment.spaces)
+    ]
+    joint = joints[0] if alignment.mixing is None else _together(composition, joints)
     if head.image_width:
         read = [features[tower] for tower in head.towers if tower in features]
         x = _side_by_side(composition, "head.input", read)
@@ -136,17 +133,31 @@ def image_graph(
     return composition.build("image", infos, outputs)
 
 
+def _image_joint(
+    composition: Composition, prefix: str, space: Space, features: Mapping[str, str], names: str | None
+) -> str:
+    """The tensor of the images' joint vectors in a space, from those of features and of class-name vectors."""
+    parts = []
+    for i, block in enumerate(space.blocks):
+        inputs = [*(features[tower] for tower in block.towers), *([] if names is None else [names])]
+        x = _side_by_side(composition, f"{prefix}.block{i}.input", inputs)
+        parts.append(composition.add(f"{prefix}.block{i}", subgraphs.image_block(block), x=x)["y"])
+    z = _side_by_side(composition, f"{prefix}.parts", parts)
+    if space.hubness is None:
+        return z
+    return composition.add(f"{prefix}.hubness", subgraphs.image_hubness(space.hubness), z=z)["joint"]
+
+
 def _class_names(composition: Composition, text: str, names: ClassNames, logits: Mapping[str, str]) -> str:
     """The tensor of the class-name vectors in the space of a text tower."""
-    kind = f"names.{text}" if text else "names"
     found = [
-        composition.add(f"{tower}.{kind}", subgraphs.class_names(names), logits=logits[tower])["names"]
+        composition.add(f"{text}.names.{tower}", subgraphs.class_names(names), logits=logits[tower])["names"]
         for tower in names.towers
     ]
     if len(found) == 1:
         return found[0]
     wires = {f"x{i}": tensor for i, tensor in enumerate(found)}
-    return composition.add(kind, subgraphs.mean_direction(len(found)), **wires)["y"]
+    return composition.add(f"{text}.names", subgraphs.mean_direction(len(found)), **wires)["y"]
 
 
 def text_graph(
@@ -170,26 +181,41 @@ def text_graph(
         out = composition.add(name, subgraph, **wires)
         texts[name] = composition.add(f"{name}.unit", subgraphs.unit("tower", "unit"), tower=out["text"])["unit"]
     parts = [
-        composition.add(f"block{i}", subgraphs.text_block(block), x=block.text_of(texts))["y"]
-        for i, block in enumerate(alignment.blocks)
+        [
+            composition.add(f"space{i}.block{k}", subgraphs.text_block(block), x=texts[space.text])["y"]
+            for k, block in enumerate(space.blocks)
+        ]
+        for i, space in enumerate(alignment.spaces)
     ]
-    if alignment.mixing is None:
-        joint = _side_by_side(composition, "joint.parts", parts)
-    else:
-        joint = _mixed(composition, alignment, alignment.mixing, texts, parts)
-    if alignment.hubness is not None:
-        joint = composition.add("hubness", subgraphs.text_hubness(alignment.hubness), z=joint)["joint"]
+    joints = [
+        _text_joint(composition, f"space{i}", space, own)
+        for i, (space, own) in enumerate(zip(alignment.spaces, parts, strict=True))
+    ]
+    joint, understood = joints[0], []
+    if alignment.mixing is not None:
+        read = {"first": texts[alignment.mixing.first], "second": texts[alignment.mixing.second]}
+        weights = composition.add("mixing", subgraphs.mixing(alignment.mixing), **read)
+        understood = [weights["understood"]]
+        weighted = [
+            composition.add(f"space{i}.weighted", subgraphs.weighted(), x=own, weight=weights[f"w{i}"])["y"]
+            for i, own in enumerate(joints)
+        ]
+        joint = _together(composition, weighted)
     if head.text_width:
         read = {}
         if "text" in head.reads:
             beside = [texts[tower] for tower in head.towers if tower in texts] or list(texts.values())
             read["text"] = _side_by_side(composition, "head.texts", beside)
-        if "spread" in head.reads and alignment.typical is not None:
+        if "spread" in head.reads:
             spreads = [
-                composition.add(f"block{i}.spread", subgraphs.text_spread(alignment.typical, i, block.share), z=part)
-                for i, (block, part) in enumerate(zip(alignment.blocks, parts, strict=True))
+                composition.add(f"space{i}.spread{k}", subgraphs.text_spread(space.typical, k, block.share), z=part)
+                for i, space in enumerate(alignment.spaces)
+                if space.typical is not None
+                for k, (block, part) in enumerate(zip(space.blocks, parts[i], strict=True))
             ]
-            read["spread"] = _side_by_side(composition, "spread", [spread["spread"] for spread in spreads])
+            read["spread"] = _side_by_side(
+                composition, "spread", [*(spread["spread"] for spread in spreads), *understood]
+            )
         wires = {name: read[name] for name in OF_TEXT if name in head.reads}
         share = composition.add("head.share", head_subgraphs.text_share(head), **wires)["head"]
     else:
@@ -198,18 +224,17 @@ def text_graph(
     return composition.build("text", infos, outputs)
 
 
-def _mixed(
-    composition: Composition, alignment: Alignment, mixing: Mixing, texts: Mapping[str, str], parts: Sequence[str]
-) -> str:
-    """The tensor of the blocks' parts, each times its text tower's weight, as one vector of length 1."""
-    towers = {"first": texts[mixing.first], "second": texts[mixing.second]}
-    found = composition.add("mixing", subgraphs.mixing(mixing), **towers)
-    weights = {mixing.first: found["first_weight"], mixing.second: found["second_weight"]}
-    weighted = [
-        composition.add(f"block{i}.weighted", subgraphs.weighted(), x=part, weight=weights[block.text])["y"]
-        for i, (block, part) in enumerate(zip(alignment.blocks, parts, strict=True))
-    ]
-    together = _side_by_side(composition, "joint.parts", weighted)
+def _text_joint(composition: Composition, prefix: str, space: Space, parts: list[str]) -> str:
+    """The tensor of the texts' joint vectors in a space, from its blocks' tensors."""
+    z = _side_by_side(composition, f"{prefix}.parts", parts)
+    if space.hubness is None:
+        return z
+    return composition.add(f"{prefix}.hubness", subgraphs.text_hubness(space.hubness), z=z)["joint"]
+
+
+def _together(composition: Composition, joints: Sequence[str]) -> str:
+    """The tensor of the spaces' vectors side by side, of length 1."""
+    together = _side_by_side(composition, "joint.spaces", list(joints))
     return composition.add("joint.unit", subgraphs.unit("x", "y"), x=together)["y"]
 
 

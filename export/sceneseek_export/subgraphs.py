@@ -139,6 +139,27 @@ def opsets(nodes: Iterable[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:
     return [*ours, helper.make_opsetid(MICROSOFT, 1)] if any(node.domain == MICROSOFT for node in nodes) else ours
 
 
+_LARGE = 2**16  # numbers; smaller weights are left as they are
+
+
+def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large float32 weights as float16 in its file; it computes in float32 as before.
+
+    A runtime converts them when it loads the model, so this halves the file and changes results by some 1e-4.
+    """
+    halved, casts = onnx.ModelProto(), []
+    halved.CopyFrom(model)
+    for tensor in halved.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) >= _LARGE:
+            name, value = tensor.name, numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float16), f"{name}.half"))
+            casts.append(helper.make_node("Cast", [tensor.name], [name], name=name, to=TensorProto.FLOAT))
+    nodes = [*casts, *halved.graph.node]
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
+    return halved
+
+
 def pixels_to_tower(spec: ImageInput) -> onnx.ModelProto:
     """``pixels`` uint8 (N, H, W, 3) to ``normalised`` float32 (N, 3, H, W)."""
     shape = f"N,{spec.height},{spec.width},3"
@@ -314,10 +335,15 @@ def text_block(block: LearnedBlock) -> onnx.ModelProto:
 
 
 def mixing(options: Mixing) -> onnx.ModelProto:
-    """``first`` (N, T_1) and ``second`` (N, T_2), of length 1, to ``first_weight`` and ``second_weight`` (N, 1)."""
+    """Two towers' texts of length 1, ``first`` (N, T_1) and ``second`` (N, T_2), to the weights of spaces.
+
+    These are ``w0`` ... (N, 1), and ``understood`` (N, 1) is the s of `Mixing`.
+    """
+    weights = [f"w{i}" for i in range(len(options.known))]
     return subgraph(
-        """
-        mixing (float[N,A] first, float[N,B] second) => (float[N,1] first_weight, float[N,1] second_weight) {
+        f"""
+        mixing (float[N,A] first, float[N,B] second)
+            => (float[N,1] understood, {", ".join(f"float[N,1] {name}" for name in weights)}) {{
             mapped = Gemm<transB = 1>(second, weight, bias)
             length = ReduceL2<axes = [1], keepdims = 1>(mapped)
             safe = Max(length, tiny)
@@ -327,19 +353,18 @@ def mixing(options: Mixing) -> onnx.ModelProto:
             above = Sub(agreement, middle)
             steep = Mul(above, slope)
             understood = Sigmoid(steep)
-            taken = Mul(understood, reach)
-            second_weight = Sub(most, taken)
-            first_weight = Sub(one, second_weight)
-        }""",
+            more = Mul(understood, reach)
+            all = Add(more, strange)
+            {", ".join(weights)} = Split<axis = 1>(all)
+        }}""",
         weight=options.weight,
         bias=options.bias,
         tiny=np.float32(1e-12),
         axis=np.array([1], np.int64),
         middle=np.float32(options.middle),
         slope=np.float32(options.slope),
-        reach=np.float32(options.most - options.least),
-        most=np.float32(options.most),
-        one=np.float32(1),
+        reach=np.array(options.known, np.float32) - np.array(options.strange, np.float32),
+        strange=np.array(options.strange, np.float32),
     )
 
 

@@ -53,12 +53,10 @@ class Trained:
         head = shipped_alignment(pack).with_name("head")
         return cls.load(shipped_alignment(pack), head if head.is_dir() else None)
 
-    def towers_read(self) -> frozenset[str] | None:
-        """Names of the towers that the alignment or the head reads; None where one of them names no text tower."""
-        alignment, head = self.alignment, self.head
-        read = {tower for block in alignment.blocks for tower in (*block.towers, block.text)} | set(head.towers)
-        read |= {tower for names in alignment.names.values() for tower in names.towers}
-        return None if "" in read else frozenset(read)
+    @property
+    def towers_read(self) -> set[str]:
+        """Names of the towers that the alignment or the head reads."""
+        return self.alignment.towers | set(self.head.towers)
 
     def check_weights(self, towers: Towers) -> None:
         """Refuse an alignment or a head that was trained with other weights of the same towers.

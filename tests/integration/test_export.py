@@ -30,15 +30,16 @@ from sceneseek_export.trained import Trained, shipped_alignment
 from sceneseek_indexer.build import index_folder
 from tests.command_line import CommandLine
 from tests.drawing import NAMES
-from tests.weights import drawn_head
+from tests.weights import drawn_head, with_space
 
 PACK = find_pack("compact")
 # The first digits of the sha256 of what the exporter of this number writes for the compact pack.
 GRAPHS = {
-    "image.onnx": "efefe68799ea4b2b",
-    "text.onnx": "c814c12ddd00b599",
-    "score.onnx": "9e14927648422849",
+    "image.onnx": "e928a4361c537db6",
+    "text.onnx": "8a026077f2f68a34",
+    "score.onnx": "37723d56bd94c530",
     "minilm.tokenizer.json": "be50c3628f2bf5bb",
+    "e5.tokenizer.model": "10f80d95a95afdeb",
 }
 
 
@@ -58,7 +59,7 @@ def drawn(kind: str, trained: Trained, *inputs: str) -> Head:
         "similarity": 1,
         "product": trained.alignment.joint,
         "image": 192 + 320 + 1280 + 208 + 352 + 1280,  # means of the last stages of both towers
-        "text": 384,
+        "text": 2 * 384,
         "spread": trained.alignment.spread,
     }
     head: Any = drawn_head(kind, {name: widths[name] for name in inputs}, towers=("lite0", "lite2"))
@@ -85,9 +86,9 @@ def exchanged(trained: Trained, tmp_path_factory: pytest.TempPathFactory, towers
 
 def test_the_manifest_describes_the_bundle(bundle: Bundle) -> None:
     manifest = bundle.manifest
-    assert [tower.name for tower in manifest.towers] == ["lite0", "lite2", "minilm"]
+    assert [tower.name for tower in manifest.towers] == ["lite0", "lite2", "minilm", "e5"]
     assert all(len(tower.sha256) == 64 for tower in manifest.towers)
-    assert set(manifest.files) == {"image.onnx", "text.onnx", "score.onnx", "minilm.tokenizer.json"}
+    assert set(manifest.files) == set(GRAPHS)
     assert set(manifest.parity_error) == {"image.joint", "text.joint", "score"}
     assert 0 < max(manifest.parity_error.values()) <= LIMIT
     assert manifest.head.kind == "mlp"
@@ -123,16 +124,16 @@ def test_the_same_input_gives_the_same_files_whatever_the_processor(
 def test_an_exporter_that_gives_other_graphs_has_another_number(bundle: Bundle) -> None:
     """If this fails, the graphs changed: raise `bundle.EXPORTER` if vectors or scores do, then correct this."""
     files = {name: digest[:16] for name, digest in bundle.manifest.files.items()}
-    assert (EXPORTER, files) == (1, GRAPHS)
+    assert (EXPORTER, files) == (2, GRAPHS)
     fingerprints = bundle.manifest.fingerprints
-    assert (fingerprints.bundle[:12], fingerprints.image[:12]) == ("d72a387a1b5b", "8d1b6c32dc10")
+    assert (fingerprints.bundle[:12], fingerprints.image[:12]) == ("5a884aeb4b77", "f174bc068ec6")
 
 
 def test_a_parity_error_over_the_limit_raises_and_writes_no_bundle(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towers: Towers
 ) -> None:
-    wrong = replace(trained.alignment.blocks[0], image_bias=trained.alignment.blocks[0].image_bias + 1)
-    other = replace(trained.alignment, blocks=(wrong, *trained.alignment.blocks[1:]))
+    first, *others = trained.alignment.spaces[-1].blocks
+    other = with_space(trained.alignment, blocks=(replace(first, image_bias=first.image_bias + 1), *others))
 
     def from_another_alignment(towers: object, inputs: object, _: object, head: object) -> object:
         return image_graph(towers, inputs, other, head)  # type: ignore[arg-type]
@@ -166,7 +167,7 @@ def test_trees_split_over_the_graphs_equal_the_unsplit_ones_also_on_borders(
     bundle = export_bundle(PACK, split, tmp_path / "bundle", towers=towers)
     manifest = bundle.manifest
     assert manifest.head.kind == "catboost"
-    assert (manifest.dimensions.image_head, manifest.dimensions.text_head) == (3632, 384 + 4)
+    assert (manifest.dimensions.image_head, manifest.dimensions.text_head) == (3632, 2 * 384 + trained.alignment.spread)
     assert manifest.parity_error["score"] <= 1e-5
     assert 0 < max(manifest.parity_error["image.head"], manifest.parity_error["text.head"]) <= LIMIT
 
@@ -231,7 +232,7 @@ def test_a_head_with_image_features_needs_an_index_of_its_own(
 
 
 def test_a_head_of_another_alignment_is_refused(trained: Trained, tmp_path: Path) -> None:
-    other = replace(trained.alignment, hubness=None)
+    other = with_space(trained.alignment, hubness=None)
     strange = replace(trained, head=drawn("mlp", replace(trained, alignment=other), "similarity", "product"))
     with pytest.raises(ExportError, match=rf"joint space \({other.fingerprint[:12]}.*sceneseek train heads"):
         export_bundle(PACK, strange, tmp_path / "b")
@@ -245,7 +246,9 @@ def test_parts_that_do_not_fit_are_refused(trained: Trained, tmp_path: Path) -> 
     with pytest.raises(ExportError, match="trained for the pack 'other'"):
         export_bundle(PACK, replace(trained, alignment=replace(trained.alignment, pack="other")), tmp_path / "b")
     head: Any = drawn("linear", trained, "similarity", "spread")
-    untypical = replace(trained.alignment, typical=None)
+    untypical = replace(
+        trained.alignment, spaces=tuple(replace(space, typical=None) for space in trained.alignment.spaces)
+    )
     with pytest.raises(ExportError, match="how typical images lie"):
         export_bundle(PACK, Trained(untypical, replace(head, alignment=untypical.fingerprint)), tmp_path / "b")
     with pytest.raises(DataError, match="sceneseek train alignment"):

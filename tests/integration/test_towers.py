@@ -33,7 +33,7 @@ from sceneseek_export.towers.wheels import Arrays, fetch_wheel, read_weights
 transformers: Any = untyped_transformers
 LIMIT = 1e-5
 PACK = find_pack("compact")
-(MINILM,) = PACK.text_towers
+MINILM = PACK.text_towers[0]
 
 images = pytest.mark.parametrize("spec", PACK.image_towers, ids=[spec.name for spec in PACK.image_towers])
 weights = pytest.mark.parametrize("drawn", [False, True], ids=["published weights", "drawn weights"])

@@ -19,7 +19,7 @@ from sceneseek.vectors import Floats
 from sceneseek_export.alignment import CARD, WEIGHTS, Alignment, image_key
 from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Typical, normalise
 from sceneseek_export.heads import Calibration
-from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, numbers, with_two_texts
+from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, numbers, with_space, with_two_texts
 
 Seen = tuple[dict[str, Floats], dict[str, Floats]]
 seeds = st.integers(0, 2**32)
@@ -39,9 +39,9 @@ def drawn_texts(seed: int, count: int = 6) -> Floats:
 def cosines_of_blocks(alignment: Alignment, seen: Seen, texts: Floats) -> list[Floats]:
     """For each block (N, M), from its weights."""
     features, logits = alignment.clipped(seen[0]), seen[1]
-    names = alignment.names[""].combine(logits)
-    found = []
-    for block in alignment.blocks:
+    (space,) = alignment.spaces
+    names, found = alignment.names["words"].combine(logits), []
+    for block in space.blocks:
         inputs = np.concatenate([*(features[tower] for tower in block.towers), names], axis=1)
         images = normalise(inputs @ block.image_weight.T + block.image_bias)
         found.append(images @ normalise(normalise(texts) @ block.text_weight.T + block.text_bias).T)
@@ -51,8 +51,8 @@ def cosines_of_blocks(alignment: Alignment, seen: Seen, texts: Floats) -> list[F
 @given(seed=seeds)
 def test_joint_vectors_have_length_one_with_and_without_hubness(seed: int) -> None:
     full = drawn_alignment(seed)
-    for alignment in (full, replace(full, hubness=None)):
-        images, texts = alignment.image_joint(*drawn_images(seed)), alignment.text_joint({"t": drawn_texts(seed)})
+    for alignment in (full, with_space(full, hubness=None)):
+        images, texts = alignment.image_joint(*drawn_images(seed)), alignment.text_joint({"words": drawn_texts(seed)})
         for vectors, count in ((images, 7), (texts, 6)):
             assert vectors.shape == (count, alignment.joint)
             assert vectors.dtype == np.float32
@@ -63,33 +63,37 @@ def test_joint_vectors_have_length_one_with_and_without_hubness(seed: int) -> No
 @given(seed=seeds)
 def test_hubness_takes_the_mean_similarity_to_the_nearest_texts_off_the_cosine(seed: int) -> None:
     alignment, seen, texts = drawn_alignment(seed), drawn_images(seed), drawn_texts(seed)
-    assert alignment.hubness is not None
-    plain = replace(alignment, hubness=None)
+    (space,) = alignment.spaces
+    assert space.hubness is not None
+    plain = with_space(alignment, hubness=None)
     z = plain.image_joint(*seen)
-    r = np.sort(z @ alignment.hubness.bank.T, axis=1)[:, -3:].mean(axis=1, keepdims=True)
-    expected = (z @ plain.text_joint({"t": texts}).T - 0.2 * r) / 1.2
-    np.testing.assert_allclose(alignment.image_joint(*seen) @ alignment.text_joint({"t": texts}).T, expected, atol=1e-5)
+    r = np.sort(z @ space.hubness.bank.T, axis=1)[:, -3:].mean(axis=1, keepdims=True)
+    expected = (z @ plain.text_joint({"words": texts}).T - 0.2 * r) / 1.2
+    np.testing.assert_allclose(
+        alignment.image_joint(*seen) @ alignment.text_joint({"words": texts}).T, expected, atol=1e-5
+    )
 
 
 @given(seed=seeds)
 def test_without_hubness_the_cosine_is_the_shares_of_the_blocks_cosines(seed: int) -> None:
-    alignment, seen, texts = replace(drawn_alignment(seed), hubness=None), drawn_images(seed), drawn_texts(seed)
+    alignment, seen, texts = with_space(drawn_alignment(seed), hubness=None), drawn_images(seed), drawn_texts(seed)
     first, second = cosines_of_blocks(alignment, seen, texts)
-    together = alignment.image_joint(*seen) @ alignment.text_joint({"t": texts}).T
+    together = alignment.image_joint(*seen) @ alignment.text_joint({"words": texts}).T
     np.testing.assert_allclose(together, 0.75 * first + 0.25 * second, atol=1e-5)
 
 
 @given(seed=seeds, hubness=st.booleans())
 def test_the_parts_of_a_product_are_each_blocks_cosine_and_the_hubness(seed: int, hubness: bool) -> None:
     full, seen, texts = drawn_alignment(seed), drawn_images(seed), drawn_texts(seed)
-    alignment = full if hubness else replace(full, hubness=None)
-    products = alignment.image_joint(*seen)[:, None] * alignment.text_joint({"t": texts})
+    alignment = full if hubness else with_space(full, hubness=None)
+    products = alignment.image_joint(*seen)[:, None] * alignment.text_joint({"words": texts})
     parts = products @ alignment.parts
     assert parts.shape == (7, 6, 3 if hubness else 2)
     for i, cosines in enumerate(cosines_of_blocks(alignment, seen, texts)):
         np.testing.assert_allclose(parts[..., i], cosines, atol=2e-5)
-    if full.hubness is not None and hubness:
-        r = full.hubness.of(replace(full, hubness=None).image_joint(*seen))
+    bank = full.spaces[0].hubness
+    if bank is not None and hubness:
+        r = bank.of(with_space(full, hubness=None).image_joint(*seen))
         np.testing.assert_allclose(parts[..., 2], np.broadcast_to(r[:, None], (7, 6)), atol=2e-5)
 
 
@@ -129,7 +133,7 @@ def test_class_names_are_the_mean_of_the_most_probable_ones(seed: int, top: int)
 def test_several_classifiers_have_one_voice_each(seed: int) -> None:
     _, logits = drawn_images(seed)
     logits["b"] = 5 * logits["b"]  # a sure classifier counts as much as a doubtful one
-    both = drawn_alignment().names[""]
+    both = drawn_alignment().names["words"]
     each = [replace(both, towers=(tower,)).combine(logits) for tower in TOWERS]
     np.testing.assert_allclose(both.combine(logits), normalise(each[0] + each[1]), atol=1e-6)
     np.testing.assert_array_equal(replace(both, towers=("b", "a")).combine(logits), both.combine(logits))
@@ -140,18 +144,18 @@ def test_a_text_is_held_against_the_images_learned_from() -> None:
     samples = [normalise(numbers(rng, 400, d) + numbers(rng, d)) for d in (8, 5)]
     roots = tuple(np.linalg.cholesky(np.cov(u.T, bias=True)).T.astype(np.float32) for u in samples)
     typical = Typical(tuple(u.mean(axis=0) for u in samples), roots)
-    spread = replace(alignment, typical=typical).text_spread({"t": texts})
+    spread = with_space(alignment, typical=typical).text_spread({"words": texts})
     assert spread.shape == (6, alignment.spread) == (6, 4)
-    for i, (images, block) in enumerate(zip(samples, alignment.blocks, strict=True)):
+    for i, (images, block) in enumerate(zip(samples, alignment.spaces[0].blocks, strict=True)):
         cosines = images @ normalise(normalise(texts) @ block.text_weight.T + block.text_bias).T
         np.testing.assert_allclose(spread[:, 2 * i], cosines.mean(axis=0), atol=1e-5)
         np.testing.assert_allclose(spread[:, 2 * i + 1], cosines.std(axis=0), atol=1e-5)
 
 
 def test_an_alignment_that_knows_no_images_says_nothing_of_a_text() -> None:
-    bare = replace(drawn_alignment(), typical=None)
+    bare = with_space(drawn_alignment(), typical=None)
     assert bare.spread == 0
-    assert bare.text_spread({"t": drawn_texts(0)}).shape == (6, 0)
+    assert bare.text_spread({"words": drawn_texts(0)}).shape == (6, 0)
 
 
 def _other(array: Floats) -> Floats:
@@ -162,51 +166,63 @@ def _other(array: Floats) -> Floats:
 
 
 def _with(part: str, **changes: Any) -> Callable[[Alignment], Alignment]:
-    return lambda alignment: replace(alignment, **{part: replace(getattr(alignment, part), **changes)})
+    return lambda alignment: with_space(alignment, **{part: replace(getattr(alignment.spaces[0], part), **changes)})
 
 
-def _with_names(alignment: Alignment, **changes: Any) -> Alignment:
-    return replace(alignment, names={"": replace(alignment.names[""], **changes)})
+def _other_in(part: str, name: str) -> Callable[[Alignment], Alignment]:
+    return lambda a: _with(part, **{name: _other(getattr(getattr(a.spaces[0], part), name))})(a)
 
 
-def _of_block(name: str) -> Callable[[Alignment], Alignment]:
+def _of_block(**changes: Any) -> Callable[[Alignment], Alignment]:
     def change(alignment: Alignment) -> Alignment:
-        first, second = alignment.blocks
-        changes: dict[str, Any] = {name: _other(getattr(second, name))}
-        return replace(alignment, blocks=(first, replace(second, **changes)))
+        first, second = alignment.spaces[0].blocks
+        return with_space(alignment, blocks=(first, replace(second, **changes)))
 
     return change
 
 
+def _other_in_block(name: str) -> Callable[[Alignment], Alignment]:
+    return lambda a: _of_block(**{name: _other(getattr(a.spaces[0].blocks[1], name))})(a)
+
+
 def _of_typical(name: str) -> Callable[[Alignment], Alignment]:
     def change(alignment: Alignment) -> Alignment:
-        first, second = getattr(alignment.typical, name)
+        first, second = getattr(alignment.spaces[0].typical, name)
         return _with("typical", **{name: (first, _other(second))})(alignment)
 
     return change
 
 
+def _with_names(**changes: Any) -> Callable[[Alignment], Alignment]:
+    return lambda alignment: replace(alignment, names={"words": replace(alignment.names["words"], **changes)})
+
+
+def _halved(alignment: Alignment) -> Alignment:
+    return with_space(alignment, blocks=tuple(replace(block, share=0.5) for block in alignment.spaces[0].blocks))
+
+
 CHANGES: dict[str, Callable[[Alignment], Alignment]] = {
     "pack": lambda a: replace(a, pack="other"),
-    **{name: _of_block(name) for name in ("image_weight", "image_bias", "text_weight", "text_bias")},
-    "share": lambda a: replace(a, blocks=tuple(replace(b, share=0.5) for b in a.blocks)),
-    "towers of a block": lambda a: replace(a, blocks=(replace(a.blocks[0], towers=("b", "a")), a.blocks[1])),
-    "embeddings": lambda a: _with_names(a, embeddings=_other(a.names[""].embeddings)),
-    "classifiers": lambda a: _with_names(a, towers=("a",)),
-    "temperature": lambda a: _with_names(a, temperature=1.25),
-    "top": lambda a: _with_names(a, top=4),
+    "text tower": lambda a: with_space(a, text="sentences"),
+    **{name: _other_in_block(name) for name in ("image_weight", "image_bias", "text_weight", "text_bias")},
+    "share": _halved,
+    "towers of a block": _of_block(towers=("a",)),
+    "embeddings": lambda a: _with_names(embeddings=_other(a.names["words"].embeddings))(a),
+    "classifiers": _with_names(towers=("a",)),
+    "temperature": _with_names(temperature=1.25),
+    "top": _with_names(top=4),
     "two text towers": with_two_texts,
     "no names": lambda a: replace(a, names={}),
     "low": lambda a: replace(a, ranges={"a": replace(a.ranges["a"], low=_other(a.ranges["a"].low))}),
     "high": lambda a: replace(a, ranges={"a": replace(a.ranges["a"], high=_other(a.ranges["a"].high))}),
     "whose range": lambda a: replace(a, ranges={"b": a.ranges["a"]}),
-    "bank": lambda a: replace(a, hubness=replace(a.hubness, bank=_other(a.hubness.bank))),  # type: ignore[union-attr, type-var]
+    "bank": _other_in("hubness", "bank"),
     "neighbours": _with("hubness", neighbours=4),
     "weight of hubness": _with("hubness", weight=0.25),
-    "no hubness": lambda a: replace(a, hubness=None),
+    "no hubness": lambda a: with_space(a, hubness=None),
     "means": _of_typical("means"),
     "roots": _of_typical("roots"),
-    "not typical": lambda a: replace(a, typical=None),
+    "not typical": lambda a: with_space(a, typical=None),
 }
 
 
@@ -228,17 +244,43 @@ def test_the_fingerprint_is_not_of_the_card_the_calibration_or_the_images(tmp_pa
     assert Alignment.load(tmp_path).fingerprint == before.fingerprint
 
 
-MIXED = ("first", "second", "weight", "bias", "slope", "middle", "least", "most")
-
-
-@pytest.mark.parametrize("part", MIXED)
+@pytest.mark.parametrize("part", ["first", "weight", "bias", "slope", "middle", "known", "strange"])
 def test_the_fingerprint_changes_with_the_mixing(part: str) -> None:
     before = with_two_texts(drawn_alignment())
     assert before.mixing is not None
     value = getattr(before.mixing, part)
-    other = value[::-1] if isinstance(value, str) else value + 0.25
+    other = value[::-1] if isinstance(value, str | tuple) else value + 0.25
     changes: dict[str, Any] = {part: other}
     assert replace(before, mixing=replace(before.mixing, **changes)).fingerprint != before.fingerprint
+
+
+@given(seed=seeds)
+def test_spaces_are_compared_each_by_itself(seed: int) -> None:
+    full = with_two_texts(drawn_alignment(seed))
+    assert full.mixing is not None
+    seen, texts = drawn_images(seed), {"words": drawn_texts(seed), "sentences": drawn_texts(seed + 1)}
+    understood = full.mixing.understood({tower: normalise(vectors) for tower, vectors in texts.items()})
+    weights = full.mixing.weights(understood)
+    lengths = np.linalg.norm(weights, axis=1) * np.sqrt(np.float32(len(full.spaces)))
+    images, said = full.image_joint(*seen), full.text_joint(texts)
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(said, axis=1), 1, atol=1e-5)
+    products = images[:, None] * said
+    expected, parts, spreads = np.zeros((7, 6), np.float32), [], []
+    for i, space in enumerate(full.spaces):
+        alone = replace(full, spaces=(space,), mixing=None)
+        product = alone.image_joint(*seen)[:, None] * alone.text_joint(texts)
+        expected += weights[:, i] / lengths * product.sum(axis=2)
+        scale = weights[:, i] / lengths * np.sqrt(np.float32(len(full.spaces)))
+        parts.append(scale[:, None] * (product @ alone.parts))
+        spreads.append(alone.text_spread(texts))
+    np.testing.assert_allclose(products.sum(axis=2), expected, atol=1e-5)
+    np.testing.assert_allclose(products @ full.parts, np.concatenate(parts, axis=2), atol=1e-4)
+    np.testing.assert_array_equal(full.text_spread(texts), np.concatenate([*spreads, understood], axis=1))
+    assert full.text_spread(texts).shape == (6, full.spread)
+    as_strange = full.text_joint(texts, strange=True)
+    assert np.abs(as_strange[:, : full.spaces[0].joint]).max() == 0  # the first counts for nothing
+    assert (full.text_spread(texts, strange=True)[:, -1] == 0).all()
 
 
 def test_an_alignment_of_two_text_towers_comes_back_from_its_files(tmp_path: Path) -> None:
@@ -252,17 +294,19 @@ def test_an_alignment_of_two_text_towers_comes_back_from_its_files(tmp_path: Pat
 
 
 @given(seed=seeds)
-def test_the_less_the_first_tower_agrees_the_more_the_second_counts(seed: int) -> None:
+def test_the_less_the_first_tower_agrees_the_more_the_text_counts_as_strange(seed: int) -> None:
     mixing = with_two_texts(drawn_alignment(), seed=seed % 100).mixing
     assert mixing is not None
     second = normalise(drawn_texts(seed))
     meant = normalise(second @ mixing.weight.T + mixing.bias)
-    alike, apart = (mixing.of({"words": first, "sentences": second}) for first in (meant, -meant))
+    alike, apart = (
+        mixing.weights(mixing.understood({"words": first, "sentences": second})) for first in (meant, -meant)
+    )
     for weights in (alike, apart):
-        np.testing.assert_allclose(weights["words"] + weights["sentences"], 1, atol=1e-6)
-        assert (weights["sentences"] > mixing.least - 1e-6).all()
-        assert (weights["sentences"] < mixing.most + 1e-6).all()
-    assert (alike["sentences"] < apart["sentences"]).all()
+        assert (weights >= np.minimum(mixing.known, mixing.strange) - 1e-6).all()
+        assert (weights <= np.maximum(mixing.known, mixing.strange) + 1e-6).all()
+    assert (alike[:, 0] > apart[:, 0]).all()
+    assert (alike[:, 2] < apart[:, 2]).all()
 
 
 @pytest.mark.parametrize(
@@ -271,14 +315,14 @@ def test_the_less_the_first_tower_agrees_the_more_the_second_counts(seed: int) -
 def test_the_evaluated_head_is_the_loaded_head(without: tuple[str, ...], tmp_path: Path) -> None:
     before = drawn_alignment()
     if without:
-        blocks = tuple(replace(b, image_weight=b.image_weight[:, :-TEXT]) for b in before.blocks)
-        before = replace(before, blocks=blocks, names={}, hubness=None, typical=None, ranges={})
+        blocks = tuple(replace(b, image_weight=b.image_weight[:, :-TEXT]) for b in before.spaces[0].blocks)
+        before = with_space(replace(before, ranges={}, names={}), blocks=blocks, hubness=None, typical=None)
     before.save(tmp_path)
     after = Alignment.load(tmp_path)
     seen, texts = drawn_images(1), drawn_texts(1)
     np.testing.assert_array_equal(after.image_joint(*seen), before.image_joint(*seen))
-    np.testing.assert_array_equal(after.text_joint({"t": texts}), before.text_joint({"t": texts}))
-    np.testing.assert_array_equal(after.text_spread({"t": texts}), before.text_spread({"t": texts}))
+    np.testing.assert_array_equal(after.text_joint({"words": texts}), before.text_joint({"words": texts}))
+    np.testing.assert_array_equal(after.text_spread({"words": texts}), before.text_spread({"words": texts}))
     np.testing.assert_array_equal(after.parts, before.parts)
     assert after.fingerprint == before.fingerprint
     assert (after.pack, after.calibration, after.card) == ("compact", CALIBRATION, {"seed": 0})
@@ -319,7 +363,7 @@ def test_a_damaged_alignment_is_named(file: str, kept: float, tmp_path: Path) ->
         Alignment.load(tmp_path)
 
 
-@pytest.mark.parametrize("schema", [1, 3])
+@pytest.mark.parametrize("schema", [2, 4])
 def test_an_alignment_of_another_schema_is_refused(schema: int, tmp_path: Path) -> None:
     drawn_alignment().save(tmp_path)
     raw = json.loads((tmp_path / CARD).read_text())
@@ -329,5 +373,10 @@ def test_an_alignment_of_another_schema_is_refused(schema: int, tmp_path: Path) 
 
 
 def test_shares_that_do_not_sum_to_one_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"sum to 0\.75, not to 1"):
-        replace(drawn_alignment(), blocks=drawn_alignment().blocks[:1])
+    with pytest.raises(ValueError, match=r"the blocks of a space sum to 0\.75, not to 1"):
+        with_space(drawn_alignment(), blocks=drawn_alignment().spaces[0].blocks[:1])
+
+
+def test_several_spaces_need_a_mixing() -> None:
+    with pytest.raises(ValueError, match="one space, or as many as its mixing has weights"):
+        replace(with_two_texts(drawn_alignment()), mixing=None)

@@ -111,8 +111,8 @@ def test_towers_that_nothing_reads_are_left_out() -> None:
     own = own_space(HYBRID, BOTH)
     seen = drawn(("similarity", "image", "text"), own, ("net", "bert"))
     blind = drawn(("similarity", "product"), own, ())
-    assert BOTH.only(seen.towers_read()) == BOTH
-    assert BOTH.only(blind.towers_read()) == Towers((EYE,), (EAR,))
+    assert BOTH.only(seen.towers_read) == BOTH
+    assert BOTH.only(blind.towers_read) == Towers((EYE,), (EAR,))
 
 
 @pytest.mark.parametrize("head", [None, COSINE], ids=str)
@@ -157,5 +157,5 @@ def test_an_own_space_survives_its_files(tmp_path: Path) -> None:
     before.save(tmp_path)
     after = Alignment.load(tmp_path)
     assert after.fingerprint == before.fingerprint
-    assert after.blocks[0].text == "ear"
+    assert after.spaces[0].text == "ear"
     assert Alignment.own("hybrid", ("eye", "bert"), 6, before.calibration).fingerprint != before.fingerprint

@@ -26,7 +26,7 @@ from sceneseek_training.regressors.classical import PENALTIES
 from sceneseek_training.regressors.neural import CorrectionOptions, NetworkOptions, fit_correction, fit_network
 from sceneseek_training.training_split import Columns, TrainingSplit, joined, read_inputs
 from tests.rated import drawn_space, every_pair, no_pairs, scores
-from tests.weights import TOWERS, drawn_alignment, numbers
+from tests.weights import TOWERS, drawn_alignment, numbers, with_space, with_two_texts
 
 # Quick ones, for questions that do not need a good head.
 SHORT = CorrectionOptions(hidden=8, networks=2, steps=30)
@@ -51,7 +51,7 @@ def fitted(space: RatedSpace) -> Callable[[str], Head]:
 
 
 def with_plain_alignment() -> RatedSpace:
-    return drawn_space(alignment=replace(drawn_alignment(), hubness=None, typical=None))
+    return drawn_space(alignment=with_space(drawn_alignment(), hubness=None, typical=None))
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -64,7 +64,7 @@ def test_every_recipe_gives_a_head_in_0_to_1_that_the_pairs_and_the_seed_decide(
     assert found.shape == (16 * 14,)
     assert found.dtype == np.float32
     assert ((found >= 0) & (found <= 1)).all()
-    read = {"image": tuple(TOWERS), "text": ("t",)}
+    read = {"image": tuple(TOWERS), "text": ("words",)}
     assert head.towers == tuple(tower for name in ("image", "text") if name in recipe.inputs for tower in read[name])
     assert head.alignment == ("" if isinstance(head, ConstantHead) else space.alignment.fingerprint)
     np.testing.assert_array_equal(scores(fit_head(recipe, split), space), found)
@@ -301,6 +301,41 @@ def test_a_joint_space_without_hubness_and_typical_images_is_enough(name: str) -
     head = fit_head(RECIPES[name], TrainingSplit.whole(plain, 0))
     assert "spread" not in head.reads
     assert np.corrcoef(scores(head, plain, plain.expert), plain.expert.target)[0, 1] > 0.3
+
+
+def test_with_two_text_towers_each_pair_is_learned_from_both_ways_of_mixing() -> None:
+    space = drawn_space(alignment=with_two_texts(drawn_alignment()))
+    assert space.strange is not None
+    nobody = np.zeros(len(space.image_joint), np.bool_), np.arange(len(space.text_joint)) < 3
+    split = TrainingSplit.whole(space, 0).without(*nobody)
+    both = split.with_strange()
+    count, pairs = len(split.expert), both.space.expert.take(both.expert)
+    assert len(both.expert) == 2 * count
+    assert len(both.crowd) == 2 * len(split.crowd)
+    known, strange = pairs.take(np.arange(count)), pairs.take(np.arange(count, 2 * count))
+    np.testing.assert_array_equal(known.target, strange.target)
+    np.testing.assert_array_equal(known.image, strange.image)
+    captions = known.caption
+    assert captions.min() == 3
+    np.testing.assert_array_equal(both.space.text_joint[known.caption], space.text_joint[captions])
+    np.testing.assert_array_equal(both.space.text_joint[strange.caption], space.strange[0][captions])
+    np.testing.assert_array_equal(both.space.spread[strange.caption], space.strange[1][captions])
+    np.testing.assert_array_equal(both.captions, np.tile(split.captions, 2))
+
+    # A head that learned so is no worse where all is strange; one that did not, is.
+    as_if = replace(space, text_joint=space.strange[0], spread=space.strange[1], strange=None)
+    only_known = fit_head(RECIPES["linear"], TrainingSplit.whole(replace(space, strange=None), 0))
+    heads = {"both": fit_head(RECIPES["linear"], TrainingSplit.whole(space, 0)), "known": only_known}
+    errors = {
+        name: float(np.square(scores(head, as_if, space.expert) - space.expert.target).mean())
+        for name, head in heads.items()
+    }
+    assert errors["both"] < 0.7 * errors["known"]
+
+
+def test_with_one_text_tower_there_is_one_way_of_mixing(space: RatedSpace) -> None:
+    split = TrainingSplit.whole(space, 0)
+    assert split.with_strange() is split
 
 
 @pytest.mark.parametrize("names", [("parts",), ("parts", "spread"), ("product", "parts"), OURS])

@@ -84,7 +84,7 @@ def test_the_spread_of_a_text_is_that_of_the_reference(seed: int, count: int, sh
 
 
 def test_a_learned_block_gives_directions_scaled_to_its_share() -> None:
-    block = drawn_alignment().blocks[0]
+    block = drawn_alignment().spaces[0].blocks[0]
     rng = np.random.default_rng(3)
     for piece, weight, bias in (
         (subgraphs.image_block(block), block.image_weight, block.image_bias),

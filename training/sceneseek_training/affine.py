@@ -77,11 +77,64 @@ class AffinePair:
         )
 
 
-def plain_names(features: int, texts: int) -> AffinePair:
-    """The pair that learned nothing: the class-name vector, and the text vector itself (ConSE)."""
+@dataclass(frozen=True)
+class Whitening:
+    """What text vectors become before maps over them are learned, so that their directions differ enough.
+
+    Some text towers give vectors that all point nearly the same way. Their variances are brought to the power of
+    1 - 2 `power`, about their mean, and their lengths to 1 on average. With a power of 0 vectors stay as they are; 0.5
+    would make all directions alike.
+
+    Attributes:
+        centre: (T,) taken off texts.
+        of_texts, of_names: (T, T) that multiply texts about the centre, and class-name vectors, which are about it.
+    """
+
+    centre: Floats
+    of_texts: Floats
+    of_names: Floats
+
+    @classmethod
+    def of(cls, texts: Floats, names: Floats, power: float) -> Whitening:
+        """Learned from texts (M, T) of length 1 and the images' class-name vectors (N, T), or (N, 0)."""
+        width = texts.shape[1]
+        if power == 0:
+            same = np.eye(width, dtype=np.float32)
+            return cls(np.zeros(width, np.float32), same, same if names.shape[1] else same[:0, :0])
+        centre = texts.mean(axis=0)
+        values, vectors = np.linalg.eigh(np.cov((texts - centre).T.astype(np.float64)))
+        matrix = ((vectors * np.maximum(values, 1e-9) ** -power) @ vectors.T).astype(np.float32)
+        of_names = matrix / _length(names @ matrix.T) if names.shape[1] else matrix[:0, :0]
+        return cls(centre, matrix / _length((texts - centre) @ matrix.T), of_names)
+
+    def texts(self, vectors: Floats) -> Floats:
+        """Texts (..., T)."""
+        about: Floats = vectors - self.centre
+        return about @ self.of_texts.T
+
+    def names(self, vectors: Floats) -> Floats:
+        """Class-name vectors (..., T) or (..., 0)."""
+        return vectors @ self.of_names.T
+
+    def before(self, pair: AffinePair) -> AffinePair:
+        """A pair that was learned over whitened vectors, as one over what the towers give."""
+        features = pair.image_weight.shape[1] - len(self.of_names)
+        of_features, of_names = pair.image_weight[:, :features], pair.image_weight[:, features:]
+        text_weight: Floats = pair.text_weight @ self.of_texts
+        return AffinePair(
+            image_weight=np.concatenate([of_features, of_names @ self.of_names], axis=1),
+            image_bias=pair.image_bias,
+            text_weight=text_weight,
+            text_bias=(pair.text_bias - text_weight @ self.centre).astype(np.float32),
+        )
+
+
+def plain_names(features: int, centre: Floats) -> AffinePair:
+    """The pair that learned nothing: the class-name vector, and the text vector itself about a centre (T,) (ConSE)."""
+    texts = len(centre)
     identity, nothing = np.eye(texts, dtype=np.float32), np.zeros(texts, np.float32)
     blind = np.zeros((texts, features), np.float32)
-    return AffinePair(np.concatenate([blind, identity], axis=1), nothing, identity, nothing)
+    return AffinePair(np.concatenate([blind, identity], axis=1), nothing, identity, -centre)
 
 
 def side_by_side(pairs: Sequence[AffinePair], shares: Sequence[float], images: Floats, texts: Floats) -> AffinePair:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -19,8 +19,8 @@ from sceneseek.vectors import Floats
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_evaluation.retrieval import exact_ranks, ranking_figures
 from sceneseek_export.alignment import CARD as STRUCTURE
-from sceneseek_export.alignment import WEIGHTS, Alignment
-from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Typical, normalise, rounded
+from sceneseek_export.alignment import WEIGHTS, Alignment, Space
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Typical, normalise, rounded
 from sceneseek_export.heads import Calibration
 from sceneseek_export.packs import Pack
 from sceneseek_export.towers import Towers
@@ -30,15 +30,8 @@ from sceneseek_training.cards import CARD, alignment_card
 from sceneseek_training.classes import class_texts
 from sceneseek_training.corpus import AlignmentData, Corpus
 from sceneseek_training.features import ImageFeatures, ImageTowers, TextTowers
-from sceneseek_training.joint_space import (
-    PairedTexts,
-    Views,
-    fit_block,
-    fit_mixing,
-    fit_names_block,
-    fit_regression_block,
-)
-from sceneseek_training.recipe import Recipe, SecondTextRecipe
+from sceneseek_training.joint_space import Lesson, PairedTexts, Views, fit_block, fit_mixing, fit_regression_block
+from sceneseek_training.recipe import Recipe, SpaceRecipe
 
 RECALL = ("recall@1", "recall@5", "recall@10")
 _BANK = 0x62616E6B  # of the seed: the bank is drawn apart from the blocks
@@ -80,8 +73,6 @@ class AlignmentTraining:
         """
         train = self._encode(material.train)
         alignment = self._learned(train) if self._pack.joint_space is None else self._own()
-        alignment = replace(alignment, typical=self._typical(alignment, train.images))
-        alignment = replace(alignment, hubness=self._hubness(alignment, train.texts))
         fitted, calibrated_on = self._calibrate(alignment, material)
         alignment = replace(alignment, calibration=fitted)
         return replace(
@@ -107,65 +98,50 @@ class AlignmentTraining:
         return own_space(self._pack, Towers(self._images.towers, self._texts.towers))
 
     def _learned(self, train: EncodedCorpus) -> Alignment:
-        first, *others = (tower.spec.name for tower in self._texts.towers)
-        classes = self._of_classes(self._recipe.names.pair_forms if self._recipe.names else ())
         ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
         seen = [train.images]
         if self._recipe.mirrored:
             mirrored, _ = self._images.encode(train.corpus.label, train.corpus.paths, flipped=True)
             seen.append(mirrored)
-        learning = _Learning(seen, train.corpus, ranges, self._recipe, self._seed)
-        names = self._class_names(first)
-        blocks = learning.first(train.texts[first], names, classes[first])
-        text = first if others else ""
-        alignment = Alignment(
+        said = {tower: np.concatenate([texts, *self._of_pairs()[tower]]) for tower, texts in train.texts.items()}
+        names = self._class_names(said)
+        epochs = sum(block.runs for space in self._recipe.spaces for block in space.blocks) * self._recipe.epochs
+        spaces = []
+        with Progress("learning the joint space", epochs, "epochs") as progress:
+            for i, recipe in enumerate(self._recipe.spaces):
+                learning = _Learning(seen, train, ranges, names.get(recipe.text), self._of_pairs()[recipe.text])
+                space = learning.space(recipe, self._recipe, (self._seed, i), progress.advance)
+                spaces.append(replace(space, hubness=self._hubness(space, train.texts[recipe.text])))
+        mixing = None
+        if self._recipe.mixing is not None:
+            first, second = self._texts.names
+            mixing = fit_mixing((first, second), said[first], said[second], self._recipe.mixing)
+        return Alignment(
             self._pack.name,
-            tuple(replace(block, text=text) for block in blocks),
-            {text: names} if names is not None else {},
+            tuple(spaces),
+            names,
             Calibration(1.0, 0.0, "nothing"),
             ranges,
+            mixing,
             learned_images=np.unique(train.images.keys),
         )
-        if self._recipe.second is None:
-            return alignment
-        said = {
-            tower: np.concatenate([texts, classes[tower].reshape(-1, texts.shape[1])])
-            for tower, texts in train.texts.items()
-        }
-        return self._with_second(alignment, self._recipe.second, learning, train.texts, classes, said)
 
-    def _with_second(
-        self,
-        alignment: Alignment,
-        recipe: SecondTextRecipe,
-        learning: _Learning,
-        captions: Mapping[str, Floats],
-        classes: Mapping[str, Floats],
-        said: Mapping[str, Floats],
-    ) -> Alignment:
-        """The alignment of the first text tower, and what the second adds; by tower captions, class texts, and both."""
-        first, second = captions
-        names = self._class_names(second, said[second].mean(axis=0))
-        blocks = learning.second(recipe, captions[second], names, classes[second], said[second])
-        return replace(
-            alignment,
-            blocks=(
-                *(replace(block, share=block.share * (1 - recipe.share)) for block in alignment.blocks),
-                *(replace(block, text=second, share=block.share * recipe.share) for block in blocks),
-            ),
-            names={**alignment.names, **({second: names} if names is not None else {})},
-            mixing=fit_mixing(said[first], said[second], (first, second), recipe),
-        )
+    def _of_pairs(self) -> dict[str, Floats]:
+        """By text tower (forms, C, T): what stands for captions of classes."""
+        return self._of_classes(self._recipe.names.pair_forms if self._recipe.names else ())
 
-    def _class_names(self, tower: str, centre: Floats | None = None) -> ClassNames | None:
-        """The class names in the space of a text tower, about a centre (T,) if there is one."""
-        recipe = self._recipe.names
+    def _class_names(self, said: Mapping[str, Floats]) -> dict[str, ClassNames]:
+        """By text tower the class names in its space: about the mean of all its texts, if these are whitened."""
+        recipe, found = self._recipe.names, {}
         if recipe is None:
-            return None
-        forms = self._of_classes(recipe.embedding_forms)[tower]
-        if centre is not None:
-            forms = normalise((forms - centre).reshape(-1, len(centre))).reshape(forms.shape)
-        return ClassNames(recipe.towers, rounded(normalise(forms.sum(axis=0))), recipe.temperature, recipe.top)
+            return {}
+        for tower, forms in self._of_classes(recipe.embedding_forms).items():
+            if self._recipe.whitening.get(tower):
+                about = forms - said[tower].mean(axis=0)
+                forms = about / np.linalg.norm(about, axis=2, keepdims=True)  # noqa: PLW2901 - they are the forms
+            embeddings = rounded(normalise(forms.sum(axis=0)))
+            found[tower] = ClassNames(recipe.towers, embeddings, recipe.temperature, recipe.top)
+        return found
 
     def _of_classes(self, forms: Sequence[str]) -> dict[str, Floats]:
         """By text tower (forms, C, T) of length 1; without forms (0, 0, T)."""
@@ -175,35 +151,16 @@ class AlignmentTraining:
         found = self._texts.encode("class texts", texts)
         return {tower: vectors.reshape(len(forms), -1, vectors.shape[1]) for tower, vectors in found.items()}
 
-    def _typical(self, alignment: Alignment, images: ImageFeatures) -> Typical:
-        z = alignment.image_joint(images.features, images.logits)
-        means, roots, start = [], [], 0
-        for block in alignment.blocks:
-            stop = start + len(block.image_bias)
-            u = (z[:, start:stop] / np.sqrt(block.share)).astype(np.float64)
-            values, vectors = np.linalg.eigh(np.cov(u.T, bias=True))
-            values, vectors = (
-                values[::-1][: self._recipe.typical_rank],
-                vectors[:, ::-1][:, : self._recipe.typical_rank],
-            )
-            means.append(rounded(u.mean(axis=0).astype(np.float32)))
-            roots.append(rounded((vectors * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)))
-            start = stop
-        return Typical(tuple(means), tuple(roots))
-
-    def _hubness(self, alignment: Alignment, texts: dict[str, Floats]) -> Hubness | None:
+    def _hubness(self, space: Space, captions: Floats) -> Hubness | None:
         recipe = self._recipe.hubness
         if recipe is None:
             return None
         rng = np.random.default_rng((self._seed, _BANK))
-        count = len(next(iter(texts.values())))
-        chosen = np.sort(rng.permutation(count)[: recipe.captions])
-        bank = {tower: vectors[chosen] for tower, vectors in texts.items()}
+        bank = captions[np.sort(rng.permutation(len(captions))[: recipe.captions])]
         if self._recipe.names is not None:
-            names = self._of_classes(("name",))
-            some = np.sort(rng.permutation(len(class_texts("name")))[: recipe.classes])
-            bank = {tower: np.concatenate([rows, names[tower][0][some]]) for tower, rows in bank.items()}
-        z = rounded(alignment.text_blocks(bank))
+            names = self._of_classes(("name",))[space.text][0]
+            bank = np.concatenate([bank, names[np.sort(rng.permutation(len(names))[: recipe.classes])]])
+        z = rounded(space.text_blocks(bank))
         return Hubness(z, min(recipe.neighbours, len(z)), recipe.weight)
 
     def _calibrate(self, alignment: Alignment, material: AlignmentData) -> tuple[Calibration, dict[str, Any]]:
@@ -240,58 +197,60 @@ class AlignmentTraining:
 
 
 class _Learning:
-    """The blocks that are learned from one corpus.
+    """What the spaces of one text tower are learned from.
 
     Args:
         seen: the images, in one or more ways.
-        corpus: whose captions they have.
+        train: their captions.
         ranges: of the features, by image tower.
-        recipe: how.
-        seed: of everything random.
+        names: the class names in the tower's space, or None.
+        class_texts: (forms, C, T), what stands for captions of classes.
     """
 
     def __init__(
         self,
         seen: Sequence[ImageFeatures],
-        corpus: Corpus,
+        train: EncodedCorpus,
         ranges: Mapping[str, FeatureRange],
-        recipe: Recipe,
-        seed: int,
+        names: ClassNames | None,
+        class_texts: Floats,
     ) -> None:
-        self._seen, self._corpus, self._ranges, self._recipe, self._seed = seen, corpus, ranges, recipe, seed
+        self._features = [{tower: ranges[tower].clip(f) for tower, f in view.features.items()} for view in seen]
+        self._names = [_names_of(view, names) for view in seen]
+        self._train, self._class_names, self._class_texts = train, names, class_texts
 
-    def first(self, texts: Floats, names: ClassNames | None, class_vectors: Floats) -> list[LearnedBlock]:
-        """The blocks of the first or only text tower, from its captions (M, T) and class texts (forms, C, T)."""
-        paired = PairedTexts(texts, self._corpus.owner, names, class_vectors)
-        recipe, blocks = self._recipe, []
-        epochs = sum(block.runs for block in recipe.blocks) * recipe.epochs
-        with Progress("learning the joint space", epochs, "epochs") as progress:
-            for i, block in enumerate(recipe.blocks):
-                views, seed = self._views(block.towers, names), (self._seed, i)
-                blocks.append(fit_block(views, paired, recipe, block, seed, progress.advance))
-        if recipe.regression is not None:
-            views = self._views(recipe.regression.towers, names)
-            blocks.append(fit_regression_block(views, paired, recipe, recipe.regression))
-        return blocks
-
-    def second(
-        self, second: SecondTextRecipe, texts: Floats, names: ClassNames | None, class_vectors: Floats, said: Floats
-    ) -> list[LearnedBlock]:
-        """The blocks of the second text tower; `said` (M, T) are all its texts. Their shares sum to 1."""
-        alone = second.regression if names is not None else replace(second.regression, share=1.0)
-        paired = PairedTexts(texts, self._corpus.owner, names, class_vectors)
-        blocks = [fit_regression_block(self._views(alone.towers, names), paired, self._recipe, alone)]
-        if names is not None:
-            of_names = _names_of(self._seen[0], names)
-            blocks.append(fit_names_block(said, of_names, 1 - alone.share, second.dimensions))
-        return blocks
-
-    def _views(self, towers: Sequence[str], names: ClassNames | None) -> Views:
-        rows = [
-            np.concatenate([self._ranges[tower].clip(view.features[tower]) for tower in towers], axis=1)
-            for view in self._seen
+    def space(self, own: SpaceRecipe, recipe: Recipe, seed: tuple[int, ...], advance: Callable[[], None]) -> Space:
+        """Learn one, and look how the images lie in it."""
+        blocks = [
+            fit_block(self._lesson(own.text, block.towers, recipe), recipe, block, (*seed, i), advance)
+            for i, block in enumerate(own.blocks)
         ]
-        return Views(np.stack(rows), np.stack([_names_of(view, names) for view in self._seen]))
+        if own.regression is not None:
+            lesson = self._lesson(own.text, own.regression.towers, recipe)
+            blocks.append(fit_regression_block(lesson, recipe, own.regression))
+        space = Space(own.text, tuple(blocks))
+        names = self._names[0] if self._class_names else None
+        return replace(space, typical=_typical(space, space.image_joint(self._features[0], names), recipe.typical_rank))
+
+    def _lesson(self, text: str, towers: Sequence[str], recipe: Recipe) -> Lesson:
+        blank = np.zeros((len(self._train.corpus), 0), np.float32)
+        rows = [np.concatenate([blank, *(view[tower] for tower in towers)], axis=1) for view in self._features]
+        paired = PairedTexts(self._train.texts[text], self._train.corpus.owner, self._class_names, self._class_texts)
+        return Lesson.of(Views(np.stack(rows), np.stack(self._names)), paired, recipe.whitening.get(text, 0.0))
+
+
+def _typical(space: Space, z: Floats, rank: int) -> Typical:
+    """From the vectors z (N, D) of the images learned from."""
+    means, roots, start = [], [], 0
+    for block in space.blocks:
+        stop = start + len(block.image_bias)
+        u = (z[:, start:stop] / np.sqrt(block.share)).astype(np.float64)
+        values, vectors = np.linalg.eigh(np.cov(u.T, bias=True))
+        values, vectors = values[::-1][:rank], vectors[:, ::-1][:, :rank]
+        means.append(rounded(u.mean(axis=0).astype(np.float32)))
+        roots.append(rounded((vectors * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)))
+        start = stop
+    return Typical(tuple(means), tuple(roots))
 
 
 def check_out(out: Path) -> None:

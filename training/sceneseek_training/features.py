@@ -192,6 +192,11 @@ class TextTowers:
         self._running = [_TextTower(tower, cache, device, threads) for tower in self.towers]
 
     @property
+    def names(self) -> list[str]:
+        """The towers' names, in order."""
+        return [tower.spec.name for tower in self.towers]
+
+    @property
     def provenance(self) -> list[Tower]:
         """Where the towers come from."""
         return [tower.provenance() for tower in self.towers]

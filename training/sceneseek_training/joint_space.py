@@ -19,7 +19,7 @@ the same number of threads.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,8 @@ from torch.nn.functional import cross_entropy, normalize
 
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment_maps import ClassNames, LearnedBlock, Mixing, normalise, rounded
-from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
-from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, SecondTextRecipe
+from sceneseek_training.affine import AffinePair, Whitening, plain_names, principal, side_by_side
+from sceneseek_training.recipe import BlockRecipe, MixingRecipe, NamesRecipe, Recipe, RegressionRecipe
 
 # A feature that varies less, beside its size, counts as constant: divided by its deviation and multiplied by
 # its mean it would drown the others' bits in float16.
@@ -158,10 +158,53 @@ class PairedTexts:
     names: ClassNames | None
     class_texts: Floats
 
+    @property
+    def said(self) -> Floats:
+        """(M + forms x C, T): all texts."""
+        return np.concatenate([self.texts, self.class_texts.reshape(-1, self.texts.shape[1])])
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the blocks of one text tower are learned from, as the towers give it, and its whitening."""
+
+    views: Views
+    paired: PairedTexts
+    whitening: Whitening
+
+    @classmethod
+    def of(cls, views: Views, paired: PairedTexts, power: float) -> Lesson:
+        """With texts and class names whitened; the power is a recipe's."""
+        return cls(views, paired, Whitening.of(paired.said, views.names[0], power))
+
+    @property
+    def whitened(self) -> tuple[Views, PairedTexts]:
+        """What is learned from."""
+        views, paired, whitening = self.views, self.paired, self.whitening
+        names = paired.names
+        return (
+            replace(views, names=whitening.names(views.names)),
+            replace(
+                paired,
+                texts=whitening.texts(paired.texts),
+                names=names and replace(names, embeddings=whitening.names(names.embeddings)),
+                class_texts=whitening.texts(paired.class_texts),
+            ),
+        )
+
+    @property
+    def seen(self) -> Floats:
+        """(N, F + T) the image maps' inputs."""
+        return np.concatenate([self.views.features[0], self.views.names[0]], axis=1)
+
+    def stored(self, pair: AffinePair, block: BlockRecipe | RegressionRecipe) -> LearnedBlock:
+        """A pair over what the towers give, cut to the block's dimensions."""
+        cut = principal(pair, self.paired.said, block.dimensions)
+        return cut.stored(block.towers, block.share, self.seen.mean(axis=0), self.paired.said.mean(axis=0))
+
 
 def fit_block(
-    views: Views,
-    paired: PairedTexts,
+    lesson: Lesson,
     recipe: Recipe,
     block: BlockRecipe,
     seed: tuple[int, ...],
@@ -170,28 +213,29 @@ def fit_block(
     """Learn one block.
 
     Args:
-        views: the images.
-        paired: what they are paired with.
+        lesson: what from.
         recipe: how.
         block: which of the recipe's blocks.
         seed: numbers that seed everything random.
         advance: called after each epoch of each run.
     """
+    views, paired = lesson.whitened
     features, names = torch.from_numpy(views.features), torch.from_numpy(views.names)
-    width, scaling = features.shape[2], Scaling.of(features[0], recipe)
-    inputs, pairs = scaling.image(features, names), []
+    width, pairs, shares = features.shape[2], [], []
+    of_names = block.names_share if recipe.names is not None else 0.0
+    if block.runs:
+        scaling = Scaling.of(features[0], recipe)
+        inputs = scaling.image(features, names)
     for run in range(block.runs):
         rng = _generator(*seed, run)
         start = Maps.first(width, paired.texts.shape[1], block, recipe, rng)
-        pairs.append(_Run(inputs, width, paired, recipe, rng).learn(start, advance).folded(scaling))
-    shares = [1 / block.runs] * block.runs
-    if recipe.names is not None and block.names_share > 0:
-        pairs.append(plain_names(width, paired.texts.shape[1]))
-        shares = [share * (1 - block.names_share) for share in shares] + [block.names_share]
-    seen = np.concatenate([views.features[0], views.names[0]], axis=1)
-    said = np.concatenate([paired.texts, paired.class_texts.reshape(-1, paired.texts.shape[1])])
-    together = principal(side_by_side(pairs, shares, seen, paired.texts), said, block.dimensions)
-    return together.stored(block.towers, block.share, seen.mean(axis=0), said.mean(axis=0))
+        learned = _Run(inputs, width, paired, recipe, rng).learn(start, advance).folded(scaling)
+        pairs.append(lesson.whitening.before(learned))
+        shares.append((1 - of_names) / block.runs)
+    if of_names:
+        pairs.append(plain_names(width, lesson.whitening.centre))
+        shares.append(of_names)
+    return lesson.stored(side_by_side(pairs, shares, lesson.seen, lesson.paired.texts), block)
 
 
 class _Run:
@@ -270,57 +314,36 @@ def _generator(*seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def fit_regression_block(views: Views, paired: PairedTexts, recipe: Recipe, block: RegressionRecipe) -> LearnedBlock:
+def fit_regression_block(lesson: Lesson, recipe: Recipe, block: RegressionRecipe) -> LearnedBlock:
     """Learn the block; nothing in it is random.
 
     Args:
-        views: the images; all views of one count alike.
-        paired: what they are paired with.
+        lesson: what from; all views of an image count alike.
         recipe: how inputs are scaled.
         block: which dimensions it has, and how strong the penalty is.
     """
+    views, paired = lesson.whitened
     features, names = torch.from_numpy(views.features), torch.from_numpy(views.names)
     scaling = Scaling.of(features[0], recipe)
     inputs = scaling.image(features, names).flatten(0, 1).double().numpy()
-    said = np.concatenate([paired.texts, paired.class_texts.reshape(-1, paired.texts.shape[1])])
-    whiten, shift = whitening(said, block.whitening)
-    texts = paired.texts if block.whitening == 0 else normalise(paired.texts @ whiten.T + shift)
-    meant = _mean_captions(texts, paired.owner, views.features.shape[1])
+    meant = _mean_captions(paired.texts, paired.owner, views.features.shape[1])
     weight, bias = ridge(inputs, np.tile(meant, (len(views.features), 1)), block.penalty)
     of_features = weight[:, : len(scaling.mean)] / scaling.deviation.numpy()
     of_names = weight[:, len(scaling.mean) :] * scaling.names
+    texts = paired.texts.shape[1]
     folded = AffinePair(
         image_weight=np.concatenate([of_features, of_names], axis=1).astype(np.float32),
         image_bias=(bias - of_features @ scaling.mean.numpy()).astype(np.float32),
-        text_weight=whiten,
-        text_bias=shift,
+        text_weight=np.eye(texts, dtype=np.float32),
+        text_bias=np.zeros(texts, np.float32),
     )
-    seen = np.concatenate([views.features[0], views.names[0]], axis=1)
-    cut = principal(folded, said, block.dimensions)
-    return cut.stored(block.towers, block.share, seen.mean(axis=0), said.mean(axis=0))
+    return lesson.stored(lesson.whitening.before(folded), block)
 
 
-def fit_names_block(texts: Floats, names: Floats, share: float, dimensions: int) -> LearnedBlock:
-    """The block that compares class names with texts as they are, about the texts' mean.
-
-    Args:
-        texts: (M, T) of length 1.
-        names: (N, T) class-name vectors of images, in a space that was centred at the same mean.
-        share: of the joint similarity.
-        dimensions: of its part of a joint vector.
-    """
-    plain, centre = plain_names(0, texts.shape[1]), texts.mean(axis=0)
-    about = AffinePair(plain.image_weight, plain.image_bias, plain.text_weight, -centre)
-    return principal(about, texts, dimensions).stored((), share, names.mean(axis=0), centre)
-
-
-def fit_mixing(first: Floats, second: Floats, towers: tuple[str, str], recipe: SecondTextRecipe) -> Mixing:
-    """How two text towers are mixed; `first` (M, T_1) and `second` (M, T_2) are of the same texts, of length 1."""
-    weight, bias = ridge(second, first, recipe.penalty)
-    return Mixing(
-        *(*towers, rounded(weight.astype(np.float32)), rounded(bias.astype(np.float32))),
-        *(recipe.slope, recipe.middle, recipe.least, recipe.most),
-    )
+def fit_mixing(towers: tuple[str, str], first: Floats, second: Floats, recipe: MixingRecipe) -> Mixing:
+    """How spaces are mixed; `first` (M, T_1) and `second` (M, T_2) are the towers' of the same texts, of length 1."""
+    weight, bias = (rounded(found.astype(np.float32)) for found in ridge(second, first, recipe.penalty))
+    return Mixing(*towers, weight, bias, recipe.slope, recipe.middle, recipe.known, recipe.strange)
 
 
 def ridge(inputs: np.ndarray, outputs: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
@@ -335,20 +358,6 @@ def ridge(inputs: np.ndarray, outputs: np.ndarray, penalty: float) -> tuple[np.n
     alpha = penalty * float(np.square(x - x.mean(axis=0)).sum()) / x.shape[1]
     found = Ridge(alpha, solver="cholesky").fit(x, outputs.astype(np.float64))
     return found.coef_, found.intercept_
-
-
-def whitening(texts: Floats, power: float) -> tuple[Floats, Floats]:
-    """W (T, T) and b (T,) with which W t + b has the variances of texts (M, T) to the power of 1 - 2 `power`.
-
-    With a power of 0 nothing is done, and nothing centred.
-    """
-    width = texts.shape[1]
-    if power == 0:
-        return np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
-    mean = texts.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov((texts - mean).T.astype(np.float64)))
-    weight = ((vectors * np.maximum(values, 1e-9) ** -power) @ vectors.T).astype(np.float32)
-    return weight, -weight @ mean
 
 
 def _mean_captions(texts: Floats, owner: npt.NDArray[np.int64], images: int) -> Floats:

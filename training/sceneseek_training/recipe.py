@@ -6,7 +6,8 @@ a space that is better on one and worse on the other was not taken.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from sceneseek_export.packs import Pack
 
@@ -60,7 +61,8 @@ class BlockRecipe:
         share: of the joint similarity.
         dimensions: of its part of a joint vector.
         width: dimensions while it is learned.
-        runs: how many times it is learned, each from another beginning; more cost time in training only.
+        runs: how many times it is learned, each from another beginning; more cost time in training only. With none it
+            is the class names and the text as they are.
         names_share: of the block's similarity: the share that the class names and the text have as they are.
     """
 
@@ -81,42 +83,43 @@ class RegressionRecipe:
         share: of the joint similarity.
         dimensions: of its part of a joint vector.
         penalty: of the ridge, beside 1 for the mean variance of an input.
-        whitening: the power of the texts' variances by which they are divided first; 0 leaves texts as they are, not
-            even centred. Text towers whose vectors all point nearly the same way need it.
     """
 
     towers: tuple[str, ...]
     share: float = 0.2
     dimensions: int = 128
     penalty: float = 0.6
-    whitening: float = 0.0
 
 
 @dataclass(frozen=True)
-class SecondTextRecipe:
-    """What a second text tower adds, for the languages that the first does not know: two blocks and a mixing.
-
-    Both blocks are found in closed form. One is a regression, the other compares the class names with the text as they
-    are, about the mean of all texts. See `sceneseek_export.alignment_maps.Mixing` for the last four.
+class SpaceRecipe:
+    """How one space is learned (see `sceneseek_export.alignment.Space`).
 
     Attributes:
-        tower: its name.
-        share: of the joint similarity of both blocks; those of the first tower have the rest.
-        regression: the first block; its share is of this tower's.
-        dimensions: of the second block.
-        penalty: of the ridge from this tower to the first one.
-        slope, middle, least, most: of the mixing.
+        text: the text tower.
+        blocks: the blocks learned by contrast, in order.
+        regression: the block after them, or None.
     """
 
-    tower: str
-    regression: RegressionRecipe
-    share: float = 0.5
-    dimensions: int = 192
-    penalty: float = 0.05
+    text: str
+    blocks: tuple[BlockRecipe, ...]
+    regression: RegressionRecipe | None = None
+
+
+@dataclass(frozen=True)
+class MixingRecipe:
+    """How much each space counts for a text (see `sceneseek_export.alignment_maps.Mixing`).
+
+    Attributes:
+        known, strange, slope, middle: see there.
+        penalty: of the ridge from the second text tower to the first one.
+    """
+
+    known: tuple[float, ...]
+    strange: tuple[float, ...]
     slope: float = 20.0
-    middle: float = 0.45
-    least: float = 0.3
-    most: float = 1.0
+    middle: float = 0.5
+    penalty: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,11 @@ class Recipe:
     """How a joint space is learned.
 
     Attributes:
-        blocks: the blocks learned by contrast, in order.
-        regression: the block after them, or None.
+        spaces: in order.
         names: the class-name vectors, or None.
-        second: what a second text tower adds, or None. All others are about the first.
+        whitening: by text tower, the power by which its vectors are whitened before maps over them are learned (see
+            `sceneseek_training.affine.Whitening`); of one that is not there, not at all.
+        mixing: of several spaces; None where there is one.
         hubness: or None.
         reach: how many standard deviations from its mean a feature may lie before it is clipped.
         typical_rank: see `sceneseek_export.alignment_maps.Typical`: the most eigenvalues that are kept.
@@ -157,10 +161,10 @@ class Recipe:
         first_scale: the logarithm of the first inverse temperature.
     """
 
-    blocks: tuple[BlockRecipe, ...]
-    regression: RegressionRecipe | None
+    spaces: tuple[SpaceRecipe, ...]
     names: NamesRecipe | None
-    second: SecondTextRecipe | None = None
+    whitening: Mapping[str, float] = field(default_factory=dict)
+    mixing: MixingRecipe | None = None
     hubness: HubnessRecipe | None = HubnessRecipe()
     reach: float = 3.0
     typical_rank: int = 64
@@ -180,7 +184,11 @@ class Recipe:
 
 
 def recipe_for(pack: Pack, classifiers: set[str]) -> Recipe:
-    """One block of each kind over all of a pack's image towers, with the class names of the classifiers.
+    """A block of each kind over all of a pack's image towers, with the class names of the classifiers.
+
+    A second text tower, for languages that the first does not know, has two spaces: one that is learned from captions
+    and counts for all texts, and one of the class names as they are, which carries over to other languages better than
+    what is learned from English captions.
 
     Of a joint space that the towers bring themselves nothing is learned
     (`sceneseek_export.alignment.Alignment.own`).
@@ -190,17 +198,22 @@ def recipe_for(pack: Pack, classifiers: set[str]) -> Recipe:
         classifiers: those of them whose logits are ImageNet-1k's classes.
     """
     if pack.joint_space is not None:
-        return Recipe(blocks=(), regression=None, names=None, hubness=None)
+        return Recipe(spaces=(), names=None, hubness=None)
     towers = tuple(spec.name for spec in pack.image_towers)
     named = tuple(tower for tower in towers if tower in classifiers)
+    names = NamesRecipe(named) if named else None
     regression = RegressionRecipe(towers)
-    second = None
-    if len(pack.text_towers) == 2:
-        of_second = RegressionRecipe(towers, share=0.5, dimensions=192, whitening=0.25)
-        second = SecondTextRecipe(pack.text_towers[1].name, of_second)
-    return Recipe(
-        blocks=(BlockRecipe(towers, share=1 - regression.share),),
-        regression=regression,
-        names=NamesRecipe(named) if named else None,
-        second=second,
-    )
+    if len(pack.text_towers) == 1:
+        (text,) = pack.text_towers
+        return Recipe((SpaceRecipe(text.name, (BlockRecipe(towers, share=1 - regression.share),), regression),), names)
+    first, second = (spec.name for spec in pack.text_towers)
+    regression = replace(regression, dimensions=96)
+    spaces = [
+        SpaceRecipe(first, (BlockRecipe(towers, share=1 - regression.share, dimensions=192),), regression),
+        SpaceRecipe(second, (BlockRecipe(towers, names_share=0.0, dimensions=192),)),
+        SpaceRecipe(second, (BlockRecipe((), names_share=1.0, dimensions=224, runs=0),)),
+    ]
+    mixing = MixingRecipe(known=(0.6, 0.4, 0.1), strange=(0.0, 0.3, 0.7))
+    if names is None:
+        spaces, mixing = spaces[:2], MixingRecipe(known=(0.6, 0.4), strange=(0.0, 1.0))
+    return Recipe(tuple(spaces), names, {second: 0.25}, mixing, HubnessRecipe(captions=300, classes=200))

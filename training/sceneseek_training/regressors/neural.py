@@ -9,7 +9,7 @@ the cosine is made of (each block's own, the image's hubness) and how the text's
 text that is near to everything is not taken for a match. It begins as the calibrated cosine and is fitted to three
 losses at once:
 
-- cross-entropy to the experts' ratings;
+- cross-entropy to the experts' ratings, and with two text towers to the same as if they were in another language;
 - cross-entropy to the crowd labels, through an output of their own that is not served: a label answers another
   question than a rating, but what moves the one moves the other;
 - a list-wise loss (Cao et al., Learning to Rank, ICML 2007) over the images that captions were written for: a
@@ -30,7 +30,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from sceneseek_export.heads import Calibration, MlpHead
 from sceneseek_training import calibration
 from sceneseek_training.head_recipes import HeadRecipe
-from sceneseek_training.rated import Pairs, Positions
+from sceneseek_training.rated import Pairs, Positions, RatedSpace
 from sceneseek_training.regressors.classical import similarities
 from sceneseek_training.training_split import Columns, TrainingSplit, read_inputs, towers_read
 
@@ -127,12 +127,13 @@ def _fit_mlp(network: _Mlp, x: Tensor, y: Tensor, options: NetworkOptions) -> No
 
 @dataclass(frozen=True)
 class CorrectionOptions:
-    """The network, and the weights of its three losses (that of the experts' ratings is 1).
+    """The network, and the weights of its losses (that of the experts' ratings is 1).
 
     Attributes:
         hidden: width.
         networks: how many are averaged.
         batch: ratings, and crowd labels, in a step.
+        strange: the weight of the experts' ratings as if in another language (see `RatedSpace.with_strange`).
         crowd_weight: of crowd labels, with at most `few` rated pairs; with more it falls as 1/n, since ratings
             then say better what labels only hint at (docs/explanation/experiments.md).
         lists: the list-wise weight.
@@ -147,6 +148,7 @@ class CorrectionOptions:
     batch: int = 768
     rate: float = 5e-3
     penalty: float = 5e-2
+    strange: float = 0.3
     crowd_weight: float = 0.3
     few: int = 150
     lists: float = 0.03
@@ -161,10 +163,9 @@ CORRECTION = CorrectionOptions()
 def fit_correction(recipe: HeadRecipe, split: TrainingSplit, options: CorrectionOptions | None = None) -> MlpHead:
     """Fit the correction, by default with `CORRECTION`; the same seed gives the same weights."""
     options = options or CORRECTION
-    similarity, target = similarities(split)
-    slope, intercept = calibration.fit(similarity, target)
+    slope, intercept = calibration.fit(*similarities(split))
     curve = Calibration(slope, intercept, "human ratings")
-    inputs, _ = read_inputs(recipe, split)
+    inputs, _ = read_inputs(recipe, split.with_strange())
     columns = Columns.of(inputs, split.space.alignment.parts)
     data = _CorrectionData(recipe, split, columns, curve)
     with torch.random.fork_rng(devices=[]):
@@ -197,16 +198,24 @@ class _CorrectionData:
         self._columns, self._curve, self._recipe, self._space = columns, curve, recipe, split.space
         self.experts = self._rated(split.space.expert, split.expert)
         self.crowd = self._rated(split.space.crowd, split.crowd)
+        self.strange = self._strange(split)
         owner = split.space.owner
         own = (owner >= 0) & split.captions
         own[own] = split.images[owner[own]]
         self.captions, self.images = np.flatnonzero(own), np.flatnonzero(split.images)
         self._rng = np.random.default_rng((split.seed, 2))
 
-    def _rated(self, pairs: Pairs, places: Positions) -> _Tensors:
-        taken = pairs.take(places)
-        inputs = self._space.inputs(self._columns.widths, taken)
-        similarity = self._space.input("similarity", taken.image, taken.caption)[:, 0]
+    def _strange(self, split: TrainingSplit) -> _Tensors | None:
+        """The experts' pairs as if in another language."""
+        both = split.with_strange()
+        if both is split:
+            return None
+        return self._rated(both.space.expert, both.expert[len(split.expert) :], both.space)
+
+    def _rated(self, pairs: Pairs, places: Positions, space: RatedSpace | None = None) -> _Tensors:
+        taken, space = pairs.take(places), space or self._space
+        inputs = space.inputs(self._columns.widths, taken)
+        similarity = space.input("similarity", taken.image, taken.caption)[:, 0]
         return _Tensors(
             torch.from_numpy(self._columns.scale(inputs)),
             torch.from_numpy(self._curve.logit(similarity)),
@@ -266,6 +275,9 @@ def _fit_correction(
     for _ in range(options.steps):
         some = torch.randperm(len(experts.y))[: options.batch]
         loss = binary_cross_entropy_with_logits(network(experts.x[some], experts.base[some])[0], experts.y[some])
+        if (strange := data.strange) is not None:
+            found, _ = network(strange.x[some], strange.base[some])
+            loss = loss + options.strange * binary_cross_entropy_with_logits(found, strange.y[some])
         if weight:
             some = torch.randint(0, len(crowd.y), (min(options.batch, len(crowd.y)),))
             labelled = network(crowd.x[some], crowd.base[some])[1]
