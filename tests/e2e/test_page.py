@@ -299,13 +299,13 @@ def test_each_result_has_its_score_as_the_rating_that_it_is_nearest_to(visit: Vi
 
 
 def test_it_says_so_where_nothing_matches_and_shows_the_nearest_all_the_same(visit: Visit) -> None:
-    page = visit("?q=a+house")
-    shown(page, "a house")
+    page = visit("?q=an+elephant")
+    shown(page, "an elephant")
     assert page.locator("#verdict").inner_text() == "Nothing here matches well. The nearest are:"
     assert results(page).count() > 5
     assert set(results(page).locator(".mark").all_inner_texts()) <= {WORDING[1], WORDING[2]}
-    page.locator("#query").fill("a red circle")
-    shown(page, "a red circle")
+    page.locator("#query").fill("красный круг")
+    shown(page, "красный круг")
     assert page.locator("#verdict").is_hidden()
 
 
@@ -854,15 +854,15 @@ def test_reduced_motion_is_respected(visit: Visit) -> None:
 
 
 def test_it_speaks_russian_where_the_browser_does(visit: Visit) -> None:
-    page = visit("?q=a+house", locale="ru-RU")
-    shown(page, "a house")
+    page = visit("?q=an+elephant", locale="ru-RU")
+    shown(page, "an elephant")
     assert page.locator("html").get_attribute("lang") == "ru"
     assert page.get_by_label("Опишите, что вы ищете").is_visible()
     assert page.locator("#verdict").inner_text() == "Хороших совпадений нет. Самое близкое:"
     assert re.match(r"показано \d+ изображени[еяй]", page.locator("#summary").inner_text())
     page.locator("#query").fill("красный круг")
     shown(page, "красный круг")
-    assert "попробуйте написать по-английски" in page.locator("#verdict").inner_text()
+    assert page.locator("#verdict").is_hidden()
     results(page).first.click()
     page.get_by_role("button", name="Похожие").wait_for()
     assert not re.search(r"\{\w+\}|undefined", page.locator("body").inner_text())

@@ -39,7 +39,7 @@ def mlp_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     pack = find_pack("compact")
     trained = Trained.load(shipped_alignment(pack), None)
     # The image's numbers are those of the tower's last two stages and of its last convolution.
-    widths = {"similarity": 1, "product": trained.alignment.joint, "image": 192 + 320 + 1280, "text": 384}
+    widths = {"similarity": 1, "product": trained.alignment.joint, "image": 192 + 320 + 1280, "text": 2 * 384}
     drawn: Any = drawn_head("mlp", widths, seed=5, towers=("lite0",))
     head: Head = replace(drawn, alignment=trained.alignment.fingerprint)
     return export_bundle(pack, replace(trained, head=head), tmp_path_factory.mktemp("mlp") / "bundle")
