@@ -55,7 +55,7 @@ def drawn_space(
         owner=np.where(np.arange(captions) % 4 == 0, -1, (text_joint @ image_joint.T).argmax(axis=1)),
         expert=no_pairs(),
         crowd=no_pairs(),
-        strange=(alignment.text_joint(said, strange=True), alignment.text_spread(said, strange=True))
+        unknown=(alignment.text_joint(said, unknown=True), alignment.text_spread(said, unknown=True))
         if alignment.mixing
         else None,
     )

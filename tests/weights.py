@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment import Alignment, Space, image_key
+from sceneseek_export.alignment import Alignment, image_key
 from sceneseek_export.alignment_maps import (
     ClassNames,
     FeatureRange,
     Hubness,
     LearnedBlock,
     Mixing,
+    Space,
     Typical,
     normalise,
     rounded,

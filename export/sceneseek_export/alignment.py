@@ -12,7 +12,7 @@
 
 so that the cosine of an image and a text is (z . z' - g r) / (1 + g).
 
-That is one space (`Space`). A pack with two text towers has several side by side, each over one of the towers:
+That is one space (`alignment_maps.Space`). A pack with two text towers has several side by side, each over one tower:
 
     image:  joint = normalise([joint_1 ; joint_2 ; ...])
     text:   joint = normalise([w_1 joint_1 ; w_2 joint_2 ; ...])
@@ -50,159 +50,12 @@ import numpy.typing as npt
 from sceneseek.errors import DataError
 from sceneseek.files import UNREADABLE, write_atomic
 from sceneseek.vectors import Floats
-from sceneseek_export.alignment_maps import (
-    ClassNames,
-    FeatureRange,
-    Hubness,
-    LearnedBlock,
-    Mixing,
-    Typical,
-    normalise,
-)
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, LearnedBlock, Mixing, Space, normalise
 from sceneseek_export.heads import Calibration
 
 WEIGHTS, CARD = "alignment.npz", "alignment.json"
 SCHEMA = 3
-_MIXING = ("first", "second", "slope", "middle", "known", "strange")
-_MAPS = ("image_weight", "image_bias", "text_weight", "text_bias")
-
-
-@dataclass(frozen=True)
-class Space:
-    """A joint space of the image towers and one text tower.
-
-    Attributes:
-        text: the text tower.
-        blocks: the learned maps, in the order of their dimensions in the joint vector.
-        hubness: what is taken off images that are near to every text, or None.
-        typical: how images lie in the blocks, or None.
-    """
-
-    text: str
-    blocks: tuple[LearnedBlock, ...]
-    hubness: Hubness | None = None
-    typical: Typical | None = None
-
-    def __post_init__(self) -> None:
-        total = sum(block.share for block in self.blocks)
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"the shares of the blocks of a space sum to {total}, not to 1")
-
-    @property
-    def joint(self) -> int:
-        """Width of the joint vectors."""
-        return sum(len(block.image_bias) for block in self.blocks) + (2 if self.hubness else 0)
-
-    @property
-    def spread(self) -> int:
-        """Width of a text's `Typical.spread`; 0 without one."""
-        return 2 * len(self.blocks) if self.typical else 0
-
-    @property
-    def parts(self) -> Floats:
-        """(D, P): the product of an image's and a text's joint vectors times this is what the cosine is made of.
-
-        That is each block's own cosine and, where there is hubness, the image's r.
-        """
-        weight = self.hubness.weight if self.hubness else 0.0
-        matrix = np.zeros((self.joint, len(self.blocks) + bool(self.hubness)), np.float32)
-        start = 0
-        for i, block in enumerate(self.blocks):
-            stop = start + len(block.image_bias)
-            matrix[start:stop, i] = (1 + weight) / block.share
-            start = stop
-        if self.hubness:
-            matrix[start:, -1] = -(1 + weight) / weight
-        return matrix
-
-    def image_joint(self, features: Mapping[str, Floats], names: Floats | None) -> Floats:
-        """Joint vectors (N, D) of images.
-
-        Args:
-            features: each tower's (N, F), in their range.
-            names: the class-name vectors (N, T) in the space of the text tower, or None.
-        """
-        parts = []
-        for block in self.blocks:
-            inputs = [*(features[tower] for tower in block.towers), *([] if names is None else [names])]
-            u = normalise(np.concatenate(inputs, axis=1) @ block.image_weight.T + block.image_bias)
-            parts.append(np.sqrt(np.float32(block.share)) * u)
-        z: Floats = np.concatenate(parts, axis=1)
-        if self.hubness is None:
-            return z
-        r = self.hubness.of(z)[:, None]
-        g = np.float32(self.hubness.weight)
-        rest = np.sqrt(np.maximum(1 - r * r, 0))
-        joint: Floats = np.concatenate([z, -np.sqrt(g) * r, np.sqrt(g) * rest], axis=1) / np.sqrt(1 + g)
-        return joint
-
-    def text_joint(self, texts: Floats) -> Floats:
-        """Joint vectors (N, D) of texts, from the tower's output (N, T)."""
-        z = self.text_blocks(texts)
-        if self.hubness is None:
-            return z
-        g = np.float32(self.hubness.weight)
-        constant = np.broadcast_to(np.array([np.sqrt(g), 0], np.float32), (len(z), 2))
-        joint: Floats = np.concatenate([z, constant], axis=1) / np.sqrt(1 + g)
-        return joint
-
-    def text_blocks(self, texts: Floats) -> Floats:
-        """The blocks' vectors z (N, D) of texts, from the tower's output (N, T): what a bank is made of."""
-        parts = [
-            np.sqrt(np.float32(block.share)) * u for block, u in zip(self.blocks, self._of_texts(texts), strict=True)
-        ]
-        return np.concatenate(parts, axis=1)
-
-    def text_spread(self, texts: Floats) -> Floats:
-        """From the tower's output (N, T) to `Typical.spread`; (N, 0) without one."""
-        if self.typical is None:
-            return np.zeros((len(texts), 0), np.float32)
-        return self.typical.spread(self._of_texts(texts))
-
-    def _of_texts(self, texts: Floats) -> list[Floats]:
-        unit = normalise(texts)
-        return [normalise(unit @ block.text_weight.T + block.text_bias) for block in self.blocks]
-
-    def structure(self) -> dict[str, Any]:
-        """Everything but the arrays, as JSON values."""
-        structure: dict[str, Any] = {
-            "text": self.text,
-            "blocks": [{"towers": list(block.towers), "share": block.share} for block in self.blocks],
-        }
-        if self.hubness is not None:
-            structure["hubness"] = {"neighbours": self.hubness.neighbours, "weight": self.hubness.weight}
-        return structure
-
-    def arrays(self) -> dict[str, Floats]:
-        """The weights, by name."""
-        arrays = {f"block{i}.{name}": getattr(block, name) for i, block in enumerate(self.blocks) for name in _MAPS}
-        if self.hubness is not None:
-            arrays["hubness.bank"] = self.hubness.bank
-        if self.typical is not None:
-            for i, (mean, root) in enumerate(zip(self.typical.means, self.typical.roots, strict=True)):
-                arrays |= {f"typical{i}.mean": mean, f"typical{i}.root": root}
-        return arrays
-
-    @classmethod
-    def of(cls, structure: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Space:
-        """What `structure` and `arrays` gave."""
-        blocks = tuple(
-            LearnedBlock(
-                towers=tuple(block["towers"]),
-                share=block["share"],
-                **{name: arrays[f"block{i}.{name}"] for name in _MAPS},
-            )
-            for i, block in enumerate(structure["blocks"])
-        )
-        hubness = typical = None
-        if options := structure.get("hubness"):
-            hubness = Hubness(arrays["hubness.bank"], options["neighbours"], options["weight"])
-        if "typical0.mean" in arrays:
-            typical = Typical(
-                tuple(arrays[f"typical{i}.mean"] for i in range(len(blocks))),
-                tuple(arrays[f"typical{i}.root"] for i in range(len(blocks))),
-            )
-        return cls(structure["text"], blocks, hubness, typical)
+_MIXING = ("first", "second", "slope", "middle", "known", "unknown")
 
 
 @dataclass(frozen=True)
@@ -284,31 +137,31 @@ class Alignment:
         parts = [space.image_joint(inside, names.get(space.text)) for space in self.spaces]
         return parts[0] if self.mixing is None else normalise(np.concatenate(parts, axis=1))
 
-    def text_joint(self, texts: Mapping[str, Floats], strange: bool = False) -> Floats:
+    def text_joint(self, texts: Mapping[str, Floats], unknown: bool = False) -> Floats:
         """Joint vectors (N, D) of texts, from each text tower's output (N, T).
 
         Args:
             texts: by tower.
-            strange: mix all as texts that the first tower does not understand.
+            unknown: mix all as texts in a language that the first tower does not know.
         """
         parts = [space.text_joint(texts[space.text]) for space in self.spaces]
         if self.mixing is None:
             return parts[0]
-        weights = self.mixing.weights(self._understood(self.mixing, texts, strange))
+        weights = self.mixing.weights(self._understood(self.mixing, texts, unknown))
         mixed = [weights[:, [i]] * part for i, part in enumerate(parts)]
         return normalise(np.concatenate(mixed, axis=1))
 
-    def text_spread(self, texts: Mapping[str, Floats], strange: bool = False) -> Floats:
+    def text_spread(self, texts: Mapping[str, Floats], unknown: bool = False) -> Floats:
         """The spaces' `Space.text_spread` side by side, and with a mixing its s; arguments as of `text_joint`."""
         parts = [space.text_spread(texts[space.text]) for space in self.spaces]
         if self.mixing is not None:
-            parts.append(self._understood(self.mixing, texts, strange))
+            parts.append(self._understood(self.mixing, texts, unknown))
         return np.concatenate(parts, axis=1)
 
     @staticmethod
-    def _understood(mixing: Mixing, texts: Mapping[str, Floats], strange: bool) -> Floats:
+    def _understood(mixing: Mixing, texts: Mapping[str, Floats], unknown: bool) -> Floats:
         found = mixing.understood({tower: normalise(vectors) for tower, vectors in texts.items()})
-        return np.zeros_like(found) if strange else found
+        return np.zeros_like(found) if unknown else found
 
     @property
     def fingerprint(self) -> str:

@@ -88,9 +88,10 @@ class GraphBuilder:
         return first
 
     def times(self, x: str, weight: np.ndarray | FourBit) -> str:
-        """``x`` (..., K) times the transpose of a matrix (N, K)."""
+        """``x`` (..., K) times the transpose of a matrix (N, K); in float32, whatever the matrix is stored in."""
         if not isinstance(weight, FourBit):
-            return self.op("MatMul", x, weight.T.astype(np.float32))
+            whole = self.op("Cast", weight.T, to=TensorProto.FLOAT) if weight.dtype == np.float16 else weight.T
+            return self.op("MatMul", x, whole)
         rows, columns = weight.levels.shape
         blocks = weight.scales.shape[1]
         packed = weight.packed.reshape(rows, blocks, -1)
@@ -100,9 +101,10 @@ class GraphBuilder:
         return self.op("MatMulNBits", x, packed, weight.scales.reshape(-1), **sizes, domain=MICROSOFT)
 
     def rows(self, weight: np.ndarray | FourBit, indices: str) -> str:
-        """The rows of a matrix at these indices."""
+        """The rows of a matrix at these indices, float32; only these are converted if it is stored in float16."""
         if not isinstance(weight, FourBit):
-            return self.op("Gather", weight, indices)
+            found = self.op("Gather", weight, indices)
+            return self.op("Cast", found, to=TensorProto.FLOAT) if weight.dtype == np.float16 else found
         sizes = {"bits": 4, "block_size": weight.levels.shape[1] // weight.scales.shape[1]}
         axes = {"gather_axis": 0, "quantize_axis": 1}
         return self.op("GatherBlockQuantized", weight.packed, indices, weight.scales, **sizes, **axes, domain=MICROSOFT)
@@ -137,39 +139,6 @@ def opsets(nodes: Iterable[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:
     """The operator sets of a model with these nodes."""
     ours = [helper.make_opsetid("", OPSET)]
     return [*ours, helper.make_opsetid(MICROSOFT, 1)] if any(node.domain == MICROSOFT for node in nodes) else ours
-
-
-_LARGE = 2**16  # numbers; smaller weights are left as they are
-
-
-def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its large float32 weights as float16 in its file; it computes in float32 as before.
-
-    This changes results by some 1e-4. A runtime converts matrices when it loads the model. Of a table whose rows are
-    looked up, only those that are read are converted, so it takes half the memory too.
-    """
-    halved, nodes = onnx.ModelProto(), []
-    halved.CopyFrom(model)
-    tables = {node.input[0] for node in model.graph.node if node.op_type == "Gather"}
-    large = {}
-    for tensor in halved.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) >= _LARGE:
-            name, value = tensor.name, numpy_helper.to_array(tensor)
-            large[name] = f"{name}.half"
-            tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float16), large[name]))
-            if name not in tables:
-                nodes.append(helper.make_node("Cast", [large[name]], [name], name=name, to=TensorProto.FLOAT))
-    for node in halved.graph.node:
-        if node.op_type == "Gather" and node.input[0] in large:
-            rows = node.output[0]
-            node.input[0], node.output[0] = large[node.input[0]], f"{rows}.half"
-            nodes += [node, helper.make_node("Cast", node.output, [rows], name=f"{rows}.whole", to=TensorProto.FLOAT)]
-        else:
-            nodes.append(node)
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]  # before theirs are deleted
-    del halved.graph.node[:]
-    halved.graph.node.extend(nodes)
-    return halved
 
 
 def pixels_to_tower(spec: ImageInput) -> onnx.ModelProto:
@@ -366,7 +335,7 @@ def mixing(options: Mixing) -> onnx.ModelProto:
             steep = Mul(above, slope)
             understood = Sigmoid(steep)
             more = Mul(understood, reach)
-            all = Add(more, strange)
+            all = Add(more, unknown)
             {", ".join(weights)} = Split<axis = 1>(all)
         }}""",
         weight=options.weight,
@@ -375,8 +344,8 @@ def mixing(options: Mixing) -> onnx.ModelProto:
         axis=np.array([1], np.int64),
         middle=np.float32(options.middle),
         slope=np.float32(options.slope),
-        reach=np.array(options.known, np.float32) - np.array(options.strange, np.float32),
-        strange=np.array(options.strange, np.float32),
+        reach=np.array(options.known, np.float32) - np.array(options.unknown, np.float32),
+        unknown=np.array(options.unknown, np.float32),
     )
 
 

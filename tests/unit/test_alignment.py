@@ -244,7 +244,7 @@ def test_the_fingerprint_is_not_of_the_card_the_calibration_or_the_images(tmp_pa
     assert Alignment.load(tmp_path).fingerprint == before.fingerprint
 
 
-@pytest.mark.parametrize("part", ["first", "weight", "bias", "slope", "middle", "known", "strange"])
+@pytest.mark.parametrize("part", ["first", "weight", "bias", "slope", "middle", "known", "unknown"])
 def test_the_fingerprint_changes_with_the_mixing(part: str) -> None:
     before = with_two_texts(drawn_alignment())
     assert before.mixing is not None
@@ -278,9 +278,9 @@ def test_spaces_are_compared_each_by_itself(seed: int) -> None:
     np.testing.assert_allclose(products @ full.parts, np.concatenate(parts, axis=2), atol=1e-4)
     np.testing.assert_array_equal(full.text_spread(texts), np.concatenate([*spreads, understood], axis=1))
     assert full.text_spread(texts).shape == (6, full.spread)
-    as_strange = full.text_joint(texts, strange=True)
-    assert np.abs(as_strange[:, : full.spaces[0].joint]).max() == 0  # the first counts for nothing
-    assert (full.text_spread(texts, strange=True)[:, -1] == 0).all()
+    as_unknown = full.text_joint(texts, unknown=True)
+    assert np.abs(as_unknown[:, : full.spaces[0].joint]).max() == 0  # the first counts for nothing
+    assert (full.text_spread(texts, unknown=True)[:, -1] == 0).all()
 
 
 def test_an_alignment_of_two_text_towers_comes_back_from_its_files(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_an_alignment_of_two_text_towers_comes_back_from_its_files(tmp_path: Pat
 
 
 @given(seed=seeds)
-def test_the_less_the_first_tower_agrees_the_more_the_text_counts_as_strange(seed: int) -> None:
+def test_the_less_the_first_tower_agrees_the_more_the_text_counts_as_unknown(seed: int) -> None:
     mixing = with_two_texts(drawn_alignment(), seed=seed % 100).mixing
     assert mixing is not None
     second = normalise(drawn_texts(seed))
@@ -303,8 +303,8 @@ def test_the_less_the_first_tower_agrees_the_more_the_text_counts_as_strange(see
         mixing.weights(mixing.understood({"words": first, "sentences": second})) for first in (meant, -meant)
     )
     for weights in (alike, apart):
-        assert (weights >= np.minimum(mixing.known, mixing.strange) - 1e-6).all()
-        assert (weights <= np.maximum(mixing.known, mixing.strange) + 1e-6).all()
+        assert (weights >= np.minimum(mixing.known, mixing.unknown) - 1e-6).all()
+        assert (weights <= np.maximum(mixing.known, mixing.unknown) + 1e-6).all()
     assert (alike[:, 0] > apart[:, 0]).all()
     assert (alike[:, 2] < apart[:, 2]).all()
 

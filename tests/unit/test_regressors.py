@@ -303,39 +303,20 @@ def test_a_joint_space_without_hubness_and_typical_images_is_enough(name: str) -
     assert np.corrcoef(scores(head, plain, plain.expert), plain.expert.target)[0, 1] > 0.3
 
 
-def test_with_two_text_towers_each_pair_is_learned_from_both_ways_of_mixing() -> None:
-    space = drawn_space(alignment=with_two_texts(drawn_alignment()))
-    assert space.strange is not None
-    nobody = np.zeros(len(space.image_joint), np.bool_), np.arange(len(space.text_joint)) < 3
-    split = TrainingSplit.whole(space, 0).without(*nobody)
-    both = split.with_strange()
-    count, pairs = len(split.expert), both.space.expert.take(both.expert)
-    assert len(both.expert) == 2 * count
-    assert len(both.crowd) == 2 * len(split.crowd)
-    known, strange = pairs.take(np.arange(count)), pairs.take(np.arange(count, 2 * count))
-    np.testing.assert_array_equal(known.target, strange.target)
-    np.testing.assert_array_equal(known.image, strange.image)
-    captions = known.caption
-    assert captions.min() == 3
-    np.testing.assert_array_equal(both.space.text_joint[known.caption], space.text_joint[captions])
-    np.testing.assert_array_equal(both.space.text_joint[strange.caption], space.strange[0][captions])
-    np.testing.assert_array_equal(both.space.spread[strange.caption], space.strange[1][captions])
-    np.testing.assert_array_equal(both.captions, np.tile(split.captions, 2))
+def test_with_two_text_towers_the_correction_learns_other_languages_too() -> None:
+    space = drawn_space(40, 30, 600, 0, alignment=with_two_texts(drawn_alignment()))
+    unknown = space.as_unknown()
+    assert unknown is not None
+    assert np.abs(unknown.text_joint - space.text_joint).max() > 0.1
+    assert (unknown.spread[:, -1] == 0).all()
+    assert unknown.as_unknown() is None
+    options = replace(CorrectionOptions(), steps=80)
 
-    # A head that learned so is no worse where all is strange; one that did not, is.
-    as_if = replace(space, text_joint=space.strange[0], spread=space.strange[1], strange=None)
-    only_known = fit_head(RECIPES["linear"], TrainingSplit.whole(replace(space, strange=None), 0))
-    heads = {"both": fit_head(RECIPES["linear"], TrainingSplit.whole(space, 0)), "known": only_known}
-    errors = {
-        name: float(np.square(scores(head, as_if, space.expert) - space.expert.target).mean())
-        for name, head in heads.items()
-    }
-    assert errors["both"] < 0.7 * errors["known"]
+    def error(weight: float) -> float:
+        head = fit_correction(RECIPES["mlp"], TrainingSplit.whole(space, 0), replace(options, unknown_weight=weight))
+        return float(np.square(scores(head, unknown, space.expert) - space.expert.target).mean())
 
-
-def test_with_one_text_tower_there_is_one_way_of_mixing(space: RatedSpace) -> None:
-    split = TrainingSplit.whole(space, 0)
-    assert split.with_strange() is split
+    assert error(1.0) < 0.9 * error(0.0)
 
 
 @pytest.mark.parametrize("names", [("parts",), ("parts", "spread"), ("product", "parts"), OURS])

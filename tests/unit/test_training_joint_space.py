@@ -15,7 +15,7 @@ from sceneseek_export.alignment_maps import ClassNames, normalise, rounded
 from sceneseek_export.packs import find_pack
 from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
 from sceneseek_training.classes import COUNT, class_texts, forms
-from sceneseek_training.joint_space import Lesson, Maps, PairedTexts, Scaling, Views, fit_block
+from sceneseek_training.joint_space import BlockData, Maps, PairedTexts, Scaling, Views, fit_block
 from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, recipe_for
 
 IMAGES, FEATURES, TEXT, CLASSES = 60, 20, 12, 30
@@ -68,9 +68,9 @@ def paired(names: ClassNames, views: Views) -> PairedTexts:
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(views: Views, paired: PairedTexts) -> None:
     torch.manual_seed(1)
-    one = fit_block(Lesson.of(views, paired, 0), RECIPE, BLOCK, seed=(3,))
+    one = fit_block(BlockData.of(views, paired, 0), RECIPE, BLOCK, seed=(3,))
     torch.manual_seed(2)  # torch's own generator has no say
-    same, other = (fit_block(Lesson.of(views, paired, 0), RECIPE, BLOCK, seed=(seed,)) for seed in (3, 4))
+    same, other = (fit_block(BlockData.of(views, paired, 0), RECIPE, BLOCK, seed=(seed,)) for seed in (3, 4))
     for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
         np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
         assert not np.array_equal(getattr(one, name), getattr(other, name))
@@ -121,13 +121,13 @@ def test_plain_names_compare_a_text_with_the_class_names() -> None:
 
 def test_a_block_without_runs_compares_class_names_with_texts_about_their_mean(paired: PairedTexts) -> None:
     views = Views(np.zeros((1, IMAGES, 0), np.float32), normalise(numbers(32, IMAGES, TEXT))[None])
-    lesson = Lesson.of(views, paired, 0.25)
+    data = BlockData.of(views, paired, 0.25)
     recipe = replace(BLOCK, towers=(), runs=0, names_share=1.0, dimensions=TEXT)
-    block = fit_block(lesson, RECIPE, recipe, seed=(0,))
+    block = fit_block(data, RECIPE, recipe, seed=(0,))
     assert (block.towers, block.share) == ((), 1.0)
     images = normalise(views.names[0] @ block.image_weight.T + block.image_bias)
     found = images @ normalise(paired.texts @ block.text_weight.T + block.text_bias).T
-    about = normalise(paired.texts - lesson.whitening.centre)
+    about = normalise(paired.texts - data.whitening.centre)
     np.testing.assert_allclose(found, views.names[0] @ about.T, atol=5e-3)
 
 
@@ -144,7 +144,7 @@ def test_what_is_stored_loses_little_even_where_a_feature_hardly_varies(views: V
 
 
 def test_weights_are_already_those_that_will_be_stored(views: Views, paired: PairedTexts) -> None:
-    block = fit_block(Lesson.of(views, paired, 0), RECIPE, BLOCK, seed=(0,))
+    block = fit_block(BlockData.of(views, paired, 0), RECIPE, BLOCK, seed=(0,))
     for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
         weights = getattr(block, name)
         assert np.isfinite(weights).all()
@@ -154,7 +154,7 @@ def test_weights_are_already_those_that_will_be_stored(views: Views, paired: Pai
 def test_learning_brings_captions_to_their_images(views: Views, paired: PairedTexts, names: ClassNames) -> None:
     def recall(epochs: int) -> float:
         recipe = replace(RECIPE, epochs=epochs, rate=5e-3, image_dropout=0.1)
-        block = fit_block(Lesson.of(views, paired, 0), recipe, BLOCK, seed=(0,))
+        block = fit_block(BlockData.of(views, paired, 0), recipe, BLOCK, seed=(0,))
         inputs = np.concatenate([views.features[0], views.names[0]], axis=1)
         images = normalise(inputs @ block.image_weight.T + block.image_bias)
         texts = normalise(paired.texts @ block.text_weight.T + block.text_bias)
@@ -182,7 +182,7 @@ def test_a_pack_without_a_classifier_learns_from_captions_alone(views: Views, pa
     (block,) = recipe.spaces[0].blocks
     bare = Views(views.features[:1], np.zeros((1, IMAGES, 0), np.float32))
     alone = replace(paired, names=None, class_texts=np.zeros((0, 0, TEXT), np.float32))
-    learned = fit_block(Lesson.of(bare, alone, 0), recipe, block, seed=(0,))
+    learned = fit_block(BlockData.of(bare, alone, 0), recipe, block, seed=(0,))
     assert learned.image_weight.shape == (TEXT + 1, FEATURES)  # all the directions that texts have
 
 

@@ -11,7 +11,7 @@ import torch
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment_maps import LearnedBlock, normalise, rounded
 from sceneseek_training.affine import AffinePair, Whitening
-from sceneseek_training.joint_space import Lesson, PairedTexts, Views, fit_mixing, fit_regression_block
+from sceneseek_training.joint_space import BlockData, PairedTexts, Views, fit_mixing, fit_regression_block
 from sceneseek_training.recipe import MixingRecipe, Recipe, RegressionRecipe
 from tests.weights import numbers
 
@@ -65,10 +65,10 @@ def texts_of(block: LearnedBlock, texts: Floats) -> Floats:
 
 def test_it_is_the_same_every_time(views: Views, paired: PairedTexts) -> None:
     torch.manual_seed(1)
-    one = fit_regression_block(Lesson.of(views, paired, 0), RECIPE, BLOCK)
+    one = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, BLOCK)
     torch.manual_seed(2)
     np.random.seed(2)  # the global rng have no say
-    two = fit_regression_block(Lesson.of(views, paired, 0), RECIPE, BLOCK)
+    two = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, BLOCK)
     for name in MAPS:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
@@ -76,13 +76,13 @@ def test_it_is_the_same_every_time(views: Views, paired: PairedTexts) -> None:
 def test_a_linear_relation_is_found_also_over_features_of_any_magnitude(views: Views, paired: PairedTexts) -> None:
     known = linear_in(views, paired)
     one_view = Views(views.features[:1], views.names[:1])
-    block = fit_regression_block(Lesson.of(one_view, known, 0), RECIPE, BLOCK)
+    block = fit_regression_block(BlockData.of(one_view, known, 0), RECIPE, BLOCK)
     found = images_of(block, one_view)
     meant = texts_of(block, known.texts)
     # Of what tells the images apart, next to nothing is left unexplained.
     assert np.square(found - meant).sum() < 0.02 * np.square(meant - meant.mean(axis=0)).sum()
     unrelated = fit_regression_block(
-        Lesson.of(one_view, replace(paired, owner=known.owner, texts=paired.texts[:IMAGES]), 0), RECIPE, BLOCK
+        BlockData.of(one_view, replace(paired, owner=known.owner, texts=paired.texts[:IMAGES]), 0), RECIPE, BLOCK
     )
     there = texts_of(unrelated, paired.texts[:IMAGES])
     left = np.square(images_of(unrelated, one_view) - there).sum() / np.square(there - there.mean(axis=0)).sum()
@@ -92,7 +92,7 @@ def test_a_linear_relation_is_found_also_over_features_of_any_magnitude(views: V
 def test_the_target_is_the_direction_of_the_mean_caption(views: Views, paired: PairedTexts) -> None:
     total = np.stack([paired.texts[paired.owner == image].sum(axis=0) for image in range(IMAGES)])
     meant = replace(paired, texts=normalise(total), owner=np.arange(IMAGES))
-    several, one = (fit_regression_block(Lesson.of(views, found, 0), RECIPE, BLOCK) for found in (paired, meant))
+    several, one = (fit_regression_block(BlockData.of(views, found, 0), RECIPE, BLOCK) for found in (paired, meant))
     # The directions of the texts differ, as do the texts; what an image is compared with does not.
     np.testing.assert_allclose(
         images_of(several, views) @ texts_of(several, paired.texts).T,
@@ -103,14 +103,14 @@ def test_the_target_is_the_direction_of_the_mean_caption(views: Views, paired: P
 
 def test_the_mean_image_is_brought_to_the_mean_of_its_captions(views: Views, paired: PairedTexts) -> None:
     known = replace(paired, texts=paired.texts[:IMAGES], owner=np.arange(IMAGES))
-    block = fit_regression_block(Lesson.of(views, known, 0), RECIPE, replace(BLOCK, penalty=0.6))
+    block = fit_regression_block(BlockData.of(views, known, 0), RECIPE, replace(BLOCK, penalty=0.6))
     both = np.concatenate([images_of(block, views, view) for view in (0, 1)])
     np.testing.assert_allclose(both.mean(axis=0), texts_of(block, known.texts).mean(axis=0), atol=5e-3)
 
 
 def test_a_penalty_shrinks_what_is_made_of_an_image(views: Views, paired: PairedTexts) -> None:
     def spread(penalty: float) -> float:
-        block = fit_regression_block(Lesson.of(views, paired, 0), RECIPE, replace(BLOCK, penalty=penalty))
+        block = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, replace(BLOCK, penalty=penalty))
         return float(images_of(block, views).std(axis=0).sum())
 
     free, some, strong = (spread(penalty) for penalty in (1e-6, 1.0, 1e3))
@@ -119,7 +119,7 @@ def test_a_penalty_shrinks_what_is_made_of_an_image(views: Views, paired: Paired
 
 
 def test_what_is_learned_is_already_rounded_as_it_will_be_stored(views: Views, paired: PairedTexts) -> None:
-    block = fit_regression_block(Lesson.of(views, paired, 0), RECIPE, BLOCK)
+    block = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, BLOCK)
     for name in MAPS:
         weights = getattr(block, name)
         assert weights.dtype == np.float32
@@ -128,13 +128,13 @@ def test_what_is_learned_is_already_rounded_as_it_will_be_stored(views: Views, p
 
 
 def test_it_has_the_shape_and_the_share_of_its_recipe(views: Views, paired: PairedTexts) -> None:
-    block = fit_regression_block(Lesson.of(views, paired, 0), RECIPE, replace(BLOCK, dimensions=4))
+    block = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, replace(BLOCK, dimensions=4))
     assert (block.towers, block.share) == (("t",), 0.3)
     assert block.image_weight.shape == (4, FEATURES + TEXT)
     assert block.text_weight.shape == (4, TEXT)
     blind = Views(views.features, views.names[:, :, :0])
     bare = replace(paired, class_texts=np.zeros((0, 0, TEXT), np.float32))
-    assert fit_regression_block(Lesson.of(blind, bare, 0), RECIPE, BLOCK).image_weight.shape == (TEXT, FEATURES)
+    assert fit_regression_block(BlockData.of(blind, bare, 0), RECIPE, BLOCK).image_weight.shape == (TEXT, FEATURES)
 
 
 def test_the_text_side_preserves_the_principal_directions_of_texts(views: Views, paired: PairedTexts) -> None:
@@ -143,7 +143,7 @@ def test_the_text_side_preserves_the_principal_directions_of_texts(views: Views,
     plane = numbers(rng, 2, TEXT)
     texts = normalise(numbers(rng, len(paired.owner), 2) @ plane + 0.01 * numbers(rng, len(paired.owner), TEXT))
     flat = replace(paired, texts=texts, class_texts=np.zeros((0, 0, TEXT), np.float32))
-    seen = texts_of(fit_regression_block(Lesson.of(views, flat, 0), RECIPE, replace(BLOCK, dimensions=2)), texts)
+    seen = texts_of(fit_regression_block(BlockData.of(views, flat, 0), RECIPE, replace(BLOCK, dimensions=2)), texts)
     np.testing.assert_allclose(seen @ seen.T, texts @ texts.T, atol=0.01)
 
 
@@ -186,7 +186,7 @@ def test_whitening_tells_texts_apart_that_point_nearly_the_same_way(
 
     def spread(power: float) -> float:
         """How far the cosines of the images with a text lie apart."""
-        block = fit_regression_block(Lesson.of(views, near, power), RECIPE, BLOCK)
+        block = fit_regression_block(BlockData.of(views, near, power), RECIPE, BLOCK)
         mapped = normalise(near.texts @ block.text_weight.T + block.text_bias)
         return float((normalise(images_of(block, views)) @ mapped.T).std(axis=0).mean())
 
@@ -196,8 +196,8 @@ def test_whitening_tells_texts_apart_that_point_nearly_the_same_way(
 def test_towers_that_agree_are_told_from_one_that_does_not_know_the_text(rng: np.random.Generator) -> None:
     second = normalise(numbers(rng, 300, TEXT))
     first = normalise(second @ numbers(rng, TEXT, TEXT).T + numbers(rng, TEXT))
-    recipe = MixingRecipe(known=(0.8, 0.2), strange=(0.1, 0.9), penalty=1e-6)
+    recipe = MixingRecipe(known=(0.8, 0.2), unknown=(0.1, 0.9), penalty=1e-6)
     mixing = fit_mixing(("a", "b"), first, second, recipe)
-    known, strange = (mixing.weights(mixing.understood({"a": read, "b": second}))[:, 1] for read in (first, -first))
+    known, unknown = (mixing.weights(mixing.understood({"a": read, "b": second}))[:, 1] for read in (first, -first))
     assert known.max() < 0.21
-    assert strange.min() > 0.89
+    assert unknown.min() > 0.89

@@ -19,8 +19,8 @@ from sceneseek.vectors import Floats
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_evaluation.retrieval import exact_ranks, ranking_figures
 from sceneseek_export.alignment import CARD as STRUCTURE
-from sceneseek_export.alignment import WEIGHTS, Alignment, Space
-from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Typical, normalise, rounded
+from sceneseek_export.alignment import WEIGHTS, Alignment
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Space, Typical, normalise, rounded
 from sceneseek_export.heads import Calibration
 from sceneseek_export.packs import Pack
 from sceneseek_export.towers import Towers
@@ -30,7 +30,7 @@ from sceneseek_training.cards import CARD, alignment_card
 from sceneseek_training.classes import class_texts
 from sceneseek_training.corpus import AlignmentData, Corpus
 from sceneseek_training.features import ImageFeatures, ImageTowers, TextTowers
-from sceneseek_training.joint_space import Lesson, PairedTexts, Views, fit_block, fit_mixing, fit_regression_block
+from sceneseek_training.joint_space import BlockData, PairedTexts, Views, fit_block, fit_mixing, fit_regression_block
 from sceneseek_training.recipe import Recipe, SpaceRecipe
 
 RECALL = ("recall@1", "recall@5", "recall@10")
@@ -99,23 +99,24 @@ class AlignmentTraining:
 
     def _learned(self, train: EncodedCorpus) -> Alignment:
         ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
-        seen = [train.images]
+        views = [train.images]
         if self._recipe.mirrored:
             mirrored, _ = self._images.encode(train.corpus.label, train.corpus.paths, flipped=True)
-            seen.append(mirrored)
-        said = {tower: np.concatenate([texts, *self._of_pairs()[tower]]) for tower, texts in train.texts.items()}
-        names = self._class_names(said)
+            views.append(mirrored)
+        pairs = self._of_classes(self._recipe.names.pair_forms if self._recipe.names else ())
+        texts = {tower: np.concatenate([captions, *pairs[tower]]) for tower, captions in train.texts.items()}
+        names = self._class_names(texts)
         epochs = sum(block.runs for space in self._recipe.spaces for block in space.blocks) * self._recipe.epochs
         spaces = []
         with Progress("learning the joint space", epochs, "epochs") as progress:
             for i, recipe in enumerate(self._recipe.spaces):
-                learning = _Learning(seen, train, ranges, names.get(recipe.text), self._of_pairs()[recipe.text])
-                space = learning.space(recipe, self._recipe, (self._seed, i), progress.advance)
+                training = _SpaceTraining(views, train, ranges, names.get(recipe.text), pairs[recipe.text])
+                space = training.space(recipe, self._recipe, (self._seed, i), progress.advance)
                 spaces.append(replace(space, hubness=self._hubness(space, train.texts[recipe.text])))
         mixing = None
         if self._recipe.mixing is not None:
             first, second = self._texts.names
-            mixing = fit_mixing((first, second), said[first], said[second], self._recipe.mixing)
+            mixing = fit_mixing((first, second), texts[first], texts[second], self._recipe.mixing)
         return Alignment(
             self._pack.name,
             tuple(spaces),
@@ -126,18 +127,14 @@ class AlignmentTraining:
             learned_images=np.unique(train.images.keys),
         )
 
-    def _of_pairs(self) -> dict[str, Floats]:
-        """By text tower (forms, C, T): what stands for captions of classes."""
-        return self._of_classes(self._recipe.names.pair_forms if self._recipe.names else ())
-
-    def _class_names(self, said: Mapping[str, Floats]) -> dict[str, ClassNames]:
+    def _class_names(self, texts: Mapping[str, Floats]) -> dict[str, ClassNames]:
         """By text tower the class names in its space: about the mean of all its texts, if these are whitened."""
         recipe, found = self._recipe.names, {}
         if recipe is None:
             return {}
         for tower, forms in self._of_classes(recipe.embedding_forms).items():
             if self._recipe.whitening.get(tower):
-                about = forms - said[tower].mean(axis=0)
+                about = forms - texts[tower].mean(axis=0)
                 forms = about / np.linalg.norm(about, axis=2, keepdims=True)  # noqa: PLW2901 - they are the forms
             embeddings = rounded(normalise(forms.sum(axis=0)))
             found[tower] = ClassNames(recipe.towers, embeddings, recipe.temperature, recipe.top)
@@ -196,11 +193,11 @@ class AlignmentTraining:
         return {**_counts(found.corpus), **{name: round(figures[name], 4) for name in RECALL}}
 
 
-class _Learning:
+class _SpaceTraining:
     """What the spaces of one text tower are learned from.
 
     Args:
-        seen: the images, in one or more ways.
+        views: the images, in one or more ways.
         train: their captions.
         ranges: of the features, by image tower.
         names: the class names in the tower's space, or None.
@@ -209,34 +206,34 @@ class _Learning:
 
     def __init__(
         self,
-        seen: Sequence[ImageFeatures],
+        views: Sequence[ImageFeatures],
         train: EncodedCorpus,
         ranges: Mapping[str, FeatureRange],
         names: ClassNames | None,
         class_texts: Floats,
     ) -> None:
-        self._features = [{tower: ranges[tower].clip(f) for tower, f in view.features.items()} for view in seen]
-        self._names = [_names_of(view, names) for view in seen]
+        self._features = [{tower: ranges[tower].clip(f) for tower, f in view.features.items()} for view in views]
+        self._names = [_names_of(view, names) for view in views]
         self._train, self._class_names, self._class_texts = train, names, class_texts
 
     def space(self, own: SpaceRecipe, recipe: Recipe, seed: tuple[int, ...], advance: Callable[[], None]) -> Space:
         """Learn one, and look how the images lie in it."""
         blocks = [
-            fit_block(self._lesson(own.text, block.towers, recipe), recipe, block, (*seed, i), advance)
+            fit_block(self._block_data(own.text, block.towers, recipe), recipe, block, (*seed, i), advance)
             for i, block in enumerate(own.blocks)
         ]
         if own.regression is not None:
-            lesson = self._lesson(own.text, own.regression.towers, recipe)
-            blocks.append(fit_regression_block(lesson, recipe, own.regression))
+            data = self._block_data(own.text, own.regression.towers, recipe)
+            blocks.append(fit_regression_block(data, recipe, own.regression))
         space = Space(own.text, tuple(blocks))
         names = self._names[0] if self._class_names else None
         return replace(space, typical=_typical(space, space.image_joint(self._features[0], names), recipe.typical_rank))
 
-    def _lesson(self, text: str, towers: Sequence[str], recipe: Recipe) -> Lesson:
+    def _block_data(self, text: str, towers: Sequence[str], recipe: Recipe) -> BlockData:
         blank = np.zeros((len(self._train.corpus), 0), np.float32)
         rows = [np.concatenate([blank, *(view[tower] for tower in towers)], axis=1) for view in self._features]
         paired = PairedTexts(self._train.texts[text], self._train.corpus.owner, self._class_names, self._class_texts)
-        return Lesson.of(Views(np.stack(rows), np.stack(self._names)), paired, recipe.whitening.get(text, 0.0))
+        return BlockData.of(Views(np.stack(rows), np.stack(self._names)), paired, recipe.whitening.get(text, 0.0))
 
 
 def _typical(space: Space, z: Floats, rank: int) -> Typical:

@@ -159,13 +159,13 @@ class PairedTexts:
     class_texts: Floats
 
     @property
-    def said(self) -> Floats:
-        """(M + forms x C, T): all texts."""
+    def all_texts(self) -> Floats:
+        """(M + forms x C, T): captions, and what stands for captions of classes."""
         return np.concatenate([self.texts, self.class_texts.reshape(-1, self.texts.shape[1])])
 
 
 @dataclass(frozen=True)
-class Lesson:
+class BlockData:
     """What the blocks of one text tower are learned from, as the towers give it, and its whitening."""
 
     views: Views
@@ -173,9 +173,9 @@ class Lesson:
     whitening: Whitening
 
     @classmethod
-    def of(cls, views: Views, paired: PairedTexts, power: float) -> Lesson:
+    def of(cls, views: Views, paired: PairedTexts, power: float) -> BlockData:
         """With texts and class names whitened; the power is a recipe's."""
-        return cls(views, paired, Whitening.of(paired.said, views.names[0], power))
+        return cls(views, paired, Whitening.of(paired.all_texts, views.names[0], power))
 
     @property
     def whitened(self) -> tuple[Views, PairedTexts]:
@@ -193,18 +193,18 @@ class Lesson:
         )
 
     @property
-    def seen(self) -> Floats:
+    def image_inputs(self) -> Floats:
         """(N, F + T) the image maps' inputs."""
         return np.concatenate([self.views.features[0], self.views.names[0]], axis=1)
 
     def stored(self, pair: AffinePair, block: BlockRecipe | RegressionRecipe) -> LearnedBlock:
         """A pair over what the towers give, cut to the block's dimensions."""
-        cut = principal(pair, self.paired.said, block.dimensions)
-        return cut.stored(block.towers, block.share, self.seen.mean(axis=0), self.paired.said.mean(axis=0))
+        cut = principal(pair, self.paired.all_texts, block.dimensions)
+        return cut.stored(block.towers, block.share, self.image_inputs.mean(axis=0), self.paired.all_texts.mean(axis=0))
 
 
 def fit_block(
-    lesson: Lesson,
+    data: BlockData,
     recipe: Recipe,
     block: BlockRecipe,
     seed: tuple[int, ...],
@@ -213,13 +213,13 @@ def fit_block(
     """Learn one block.
 
     Args:
-        lesson: what from.
+        data: what to learn from.
         recipe: how.
         block: which of the recipe's blocks.
         seed: numbers that seed everything random.
         advance: called after each epoch of each run.
     """
-    views, paired = lesson.whitened
+    views, paired = data.whitened
     features, names = torch.from_numpy(views.features), torch.from_numpy(views.names)
     width, pairs, shares = features.shape[2], [], []
     of_names = block.names_share if recipe.names is not None else 0.0
@@ -230,12 +230,12 @@ def fit_block(
         rng = _generator(*seed, run)
         start = Maps.first(width, paired.texts.shape[1], block, recipe, rng)
         learned = _Run(inputs, width, paired, recipe, rng).learn(start, advance).folded(scaling)
-        pairs.append(lesson.whitening.before(learned))
+        pairs.append(data.whitening.before(learned))
         shares.append((1 - of_names) / block.runs)
     if of_names:
-        pairs.append(plain_names(width, lesson.whitening.centre))
+        pairs.append(plain_names(width, data.whitening.centre))
         shares.append(of_names)
-    return lesson.stored(side_by_side(pairs, shares, lesson.seen, lesson.paired.texts), block)
+    return data.stored(side_by_side(pairs, shares, data.image_inputs, data.paired.texts), block)
 
 
 class _Run:
@@ -314,15 +314,15 @@ def _generator(*seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def fit_regression_block(lesson: Lesson, recipe: Recipe, block: RegressionRecipe) -> LearnedBlock:
+def fit_regression_block(data: BlockData, recipe: Recipe, block: RegressionRecipe) -> LearnedBlock:
     """Learn the block; nothing in it is random.
 
     Args:
-        lesson: what from; all views of an image count alike.
+        data: what to learn from; all views of an image count alike.
         recipe: how inputs are scaled.
         block: which dimensions it has, and how strong the penalty is.
     """
-    views, paired = lesson.whitened
+    views, paired = data.whitened
     features, names = torch.from_numpy(views.features), torch.from_numpy(views.names)
     scaling = Scaling.of(features[0], recipe)
     inputs = scaling.image(features, names).flatten(0, 1).double().numpy()
@@ -337,13 +337,13 @@ def fit_regression_block(lesson: Lesson, recipe: Recipe, block: RegressionRecipe
         text_weight=np.eye(texts, dtype=np.float32),
         text_bias=np.zeros(texts, np.float32),
     )
-    return lesson.stored(lesson.whitening.before(folded), block)
+    return data.stored(data.whitening.before(folded), block)
 
 
 def fit_mixing(towers: tuple[str, str], first: Floats, second: Floats, recipe: MixingRecipe) -> Mixing:
     """How spaces are mixed; `first` (M, T_1) and `second` (M, T_2) are the towers' of the same texts, of length 1."""
     weight, bias = (rounded(found.astype(np.float32)) for found in ridge(second, first, recipe.penalty))
-    return Mixing(*towers, weight, bias, recipe.slope, recipe.middle, recipe.known, recipe.strange)
+    return Mixing(*towers, weight, bias, recipe.slope, recipe.middle, recipe.known, recipe.unknown)
 
 
 def ridge(inputs: np.ndarray, outputs: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:

@@ -35,11 +35,6 @@ class Pairs:
         """The pairs at these places."""
         return Pairs(self.image[places], self.caption[places], self.target[places], self.weight[places])
 
-    def twice(self, captions: int) -> Pairs:
-        """The pairs, and the same with captions that stand so many places further."""
-        caption = np.concatenate([self.caption, self.caption + captions])
-        return Pairs(np.tile(self.image, 2), caption, np.tile(self.target, 2), np.tile(self.weight, 2))
-
 
 @dataclass(frozen=True)
 class RatedSpace:
@@ -53,8 +48,7 @@ class RatedSpace:
         owner: (M,) the image that a caption was written for, -1 where that is not known.
         expert: what is learned and measured.
         crowd: the crowd's; none where none were given.
-        strange: the captions' joint vectors (M, D) and spreads (M, S) as if they were in a language that only the
-            second text tower knows; None where there is no second.
+        unknown: `text_joint` and `spread` of the captions as `as_unknown` mixes them, or None.
     """
 
     alignment: Alignment
@@ -68,27 +62,17 @@ class RatedSpace:
     owner: Positions
     expert: Pairs
     crowd: Pairs
-    strange: tuple[Floats, Floats] | None = None
+    unknown: tuple[Floats, Floats] | None = None
 
-    def with_strange(self) -> RatedSpace:
-        """Each caption and its ratings a second time, as if in another language; the same without a second tower.
+    def as_unknown(self) -> RatedSpace | None:
+        """The captions as if they were in a language that only the second text tower knows; None without one.
 
-        Ratings are in English. A head that is learned from both ways of mixing scores other languages alike.
+        Ratings are in English: this is how a head learns what scores of other languages mean.
         """
-        if self.strange is None:
-            return self
-        joint, spread = self.strange
-        count = len(joint)
-        return replace(
-            self,
-            text_joint=np.concatenate([self.text_joint, joint]),
-            texts=np.tile(self.texts, (2, 1)),
-            spread=np.concatenate([self.spread, spread]),
-            owner=np.tile(self.owner, 2),
-            expert=self.expert.twice(count),
-            crowd=self.crowd.twice(count),
-            strange=None,
-        )
+        if self.unknown is None:
+            return None
+        joint, spread = self.unknown
+        return replace(self, text_joint=joint, spread=spread, unknown=None)
 
     def inputs(self, names: Iterable[str], pairs: Pairs) -> dict[str, Floats]:
         """By name (P, width) each: those of `sceneseek_export.heads.INPUTS`, and ``parts``."""
@@ -172,7 +156,7 @@ def encode_ratings(
         owner=owner,
         expert=_pairs(expert, place, at),
         crowd=_pairs(_decodable(crowd, place), place, at) if crowd else _no_pairs(),
-        strange=(alignment.text_joint(vectors, strange=True), alignment.text_spread(vectors, strange=True))
+        unknown=(alignment.text_joint(vectors, unknown=True), alignment.text_spread(vectors, unknown=True))
         if alignment.mixing
         else None,
     ), expert

@@ -111,12 +111,12 @@ class MixingRecipe:
     """How much each space counts for a text (see `sceneseek_export.alignment_maps.Mixing`).
 
     Attributes:
-        known, strange, slope, middle: see there.
+        known, unknown, slope, middle: see there.
         penalty: of the ridge from the second text tower to the first one.
     """
 
     known: tuple[float, ...]
-    strange: tuple[float, ...]
+    unknown: tuple[float, ...]
     slope: float = 20.0
     middle: float = 0.5
     penalty: float = 0.05
@@ -213,7 +213,7 @@ def recipe_for(pack: Pack, classifiers: set[str]) -> Recipe:
         SpaceRecipe(second, (BlockRecipe(towers, names_share=0.0, dimensions=192),)),
         SpaceRecipe(second, (BlockRecipe((), names_share=1.0, dimensions=224, runs=0),)),
     ]
-    mixing = MixingRecipe(known=(0.6, 0.4, 0.1), strange=(0.0, 0.3, 0.7))
+    mixing = MixingRecipe(known=(0.6, 0.4, 0.1), unknown=(0.0, 0.3, 0.7))
     if names is None:
-        spaces, mixing = spaces[:2], MixingRecipe(known=(0.6, 0.4), strange=(0.0, 1.0))
+        spaces, mixing = spaces[:2], MixingRecipe(known=(0.6, 0.4), unknown=(0.0, 1.0))
     return Recipe(tuple(spaces), names, {second: 0.25}, mixing, HubnessRecipe(captions=300, classes=200))

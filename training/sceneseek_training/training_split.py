@@ -60,20 +60,6 @@ class TrainingSplit:
             self.seed,
         )
 
-    def with_strange(self) -> TrainingSplit:
-        """The same with `RatedSpace.with_strange`."""
-        space = self.space.with_strange()
-        if space is self.space:
-            return self
-        return TrainingSplit(
-            space,
-            np.concatenate([self.expert, self.expert + len(self.space.expert)]),
-            np.concatenate([self.crowd, self.crowd + len(self.space.crowd)]),
-            self.images,
-            np.tile(self.captions, 2),
-            self.seed,
-        )
-
     def part(self, share: float) -> TrainingSplit:
         """A part of the rated images, drawn by the seed, with all their expert ratings; crowd labels likewise."""
         rng = np.random.default_rng((self.seed, round(1e6 * share)))

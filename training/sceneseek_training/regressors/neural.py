@@ -20,7 +20,7 @@ Several networks from different initial weights are averaged, which is one wider
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -133,7 +133,7 @@ class CorrectionOptions:
         hidden: width.
         networks: how many are averaged.
         batch: ratings, and crowd labels, in a step.
-        strange: the weight of the experts' ratings as if in another language (see `RatedSpace.with_strange`).
+        unknown_weight: of the experts' ratings as if in another language (see `RatedSpace.as_unknown`).
         crowd_weight: of crowd labels, with at most `few` rated pairs; with more it falls as 1/n, since ratings
             then say better what labels only hint at (docs/explanation/experiments.md).
         lists: the list-wise weight.
@@ -148,7 +148,7 @@ class CorrectionOptions:
     batch: int = 768
     rate: float = 5e-3
     penalty: float = 5e-2
-    strange: float = 0.3
+    unknown_weight: float = 0.3
     crowd_weight: float = 0.3
     few: int = 150
     lists: float = 0.03
@@ -165,9 +165,7 @@ def fit_correction(recipe: HeadRecipe, split: TrainingSplit, options: Correction
     options = options or CORRECTION
     slope, intercept = calibration.fit(*similarities(split))
     curve = Calibration(slope, intercept, "human ratings")
-    inputs, _ = read_inputs(recipe, split.with_strange())
-    columns = Columns.of(inputs, split.space.alignment.parts)
-    data = _CorrectionData(recipe, split, columns, curve)
+    data = _CorrectionData(recipe, split, curve)
     with torch.random.fork_rng(devices=[]):
         networks = []
         for run in range(options.networks):
@@ -176,7 +174,7 @@ def fit_correction(recipe: HeadRecipe, split: TrainingSplit, options: Correction
     weight, bias, last, last_bias = _averaged(networks)
     return MlpHead(
         calibration=curve,
-        first=columns.first_layer(weight, bias),
+        first=data.columns.first_layer(weight, bias),
         layers=((last.astype(np.float32), last_bias.astype(np.float32)),),
         alignment=split.space.alignment.fingerprint,
     )
@@ -194,30 +192,29 @@ class _Tensors:
 class _CorrectionData:
     """A split as tensors."""
 
-    def __init__(self, recipe: HeadRecipe, split: TrainingSplit, columns: Columns, curve: Calibration) -> None:
-        self._columns, self._curve, self._recipe, self._space = columns, curve, recipe, split.space
-        self.experts = self._rated(split.space.expert, split.expert)
-        self.crowd = self._rated(split.space.crowd, split.crowd)
-        self.strange = self._strange(split)
+    def __init__(self, recipe: HeadRecipe, split: TrainingSplit, curve: Calibration) -> None:
+        self._curve, self._space = curve, split.space
+        unknown = split.space.as_unknown()
+        inputs, _ = read_inputs(recipe, split)
+        if unknown is not None:
+            others, _ = read_inputs(recipe, replace(split, space=unknown))
+            inputs = {name: np.concatenate([values, others[name]]) for name, values in inputs.items()}
+        self.columns = Columns.of(inputs, split.space.alignment.parts)
+        self.experts = self._rated(split.space, split.space.expert, split.expert)
+        self.unknown = None if unknown is None else self._rated(unknown, unknown.expert, split.expert)
+        self.crowd = self._rated(split.space, split.space.crowd, split.crowd)
         owner = split.space.owner
         own = (owner >= 0) & split.captions
         own[own] = split.images[owner[own]]
         self.captions, self.images = np.flatnonzero(own), np.flatnonzero(split.images)
         self._rng = np.random.default_rng((split.seed, 2))
 
-    def _strange(self, split: TrainingSplit) -> _Tensors | None:
-        """The experts' pairs as if in another language."""
-        both = split.with_strange()
-        if both is split:
-            return None
-        return self._rated(both.space.expert, both.expert[len(split.expert) :], both.space)
-
-    def _rated(self, pairs: Pairs, places: Positions, space: RatedSpace | None = None) -> _Tensors:
-        taken, space = pairs.take(places), space or self._space
-        inputs = space.inputs(self._columns.widths, taken)
+    def _rated(self, space: RatedSpace, pairs: Pairs, places: Positions) -> _Tensors:
+        taken = pairs.take(places)
+        inputs = space.inputs(self.columns.widths, taken)
         similarity = space.input("similarity", taken.image, taken.caption)[:, 0]
         return _Tensors(
-            torch.from_numpy(self._columns.scale(inputs)),
+            torch.from_numpy(self.columns.scale(inputs)),
             torch.from_numpy(self._curve.logit(similarity)),
             torch.from_numpy(taken.target),
         )
@@ -231,11 +228,11 @@ class _CorrectionData:
         shape = (len(captions), len(images))
         inputs = {
             name: space.grid(name, images, captions).reshape(len(captions) * len(images), -1)
-            for name in self._columns.widths
+            for name in self.columns.widths
         }
         similarity = space.grid("similarity", images, captions)[:, :, 0]
         return (
-            torch.from_numpy(self._columns.scale(inputs)).reshape(*shape, -1),
+            torch.from_numpy(self.columns.scale(inputs)).reshape(*shape, -1),
             torch.from_numpy(self._curve.logit(similarity)),
             torch.from_numpy(np.searchsorted(images, space.owner[captions])),
         )
@@ -275,9 +272,9 @@ def _fit_correction(
     for _ in range(options.steps):
         some = torch.randperm(len(experts.y))[: options.batch]
         loss = binary_cross_entropy_with_logits(network(experts.x[some], experts.base[some])[0], experts.y[some])
-        if (strange := data.strange) is not None:
-            found, _ = network(strange.x[some], strange.base[some])
-            loss = loss + options.strange * binary_cross_entropy_with_logits(found, strange.y[some])
+        if (unknown := data.unknown) is not None:
+            found, _ = network(unknown.x[some], unknown.base[some])
+            loss = loss + options.unknown_weight * binary_cross_entropy_with_logits(found, unknown.y[some])
         if weight:
             some = torch.randint(0, len(crowd.y), (min(options.batch, len(crowd.y)),))
             labelled = network(crowd.x[some], crowd.base[some])[1]
