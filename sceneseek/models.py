@@ -27,7 +27,7 @@ from sceneseek.store import CollectionInfo
 log = logging.getLogger(__name__)
 
 
-# What is encoded alone and together when a bundle is loaded, all of one length in tokens.
+# What is encoded alone and together to compare, all of one length in tokens.
 _SAMPLES = ["warm-up", "a dog", "red house", "two people"]
 
 
@@ -40,7 +40,6 @@ class Models:
         encoder: of texts.
         reranker: of pairs of an image and a text.
         device, threads: see `open_session`.
-        texts_mix: whether a text's vectors depend on what runs with it, so that each must run alone.
     """
 
     bundle: Bundle
@@ -48,7 +47,6 @@ class Models:
     reranker: Reranker
     device: Device = "auto"
     threads: int = 0
-    texts_mix: bool = False
     _opening: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property
@@ -62,19 +60,26 @@ class Models:
             opened: ImageEncoder | None = self.__dict__.get("images")  # by another thread meanwhile
             return opened or ImageEncoder(self.bundle, self.device, self.threads)
 
+    @cached_property
+    def texts_mix(self) -> bool:
+        """Whether a text's vectors depend on what runs with it, so that each must run alone.
+
+        Found out by some runs of the text graph when a batcher first asks: the command line never does.
+        """
+        alone = [self.encoder.encode([text]) for text in _SAMPLES]
+        mix = not alike(alone, self.encoder.encode(_SAMPLES))
+        if mix:
+            log.info("%s: a text's vectors depend on what runs with it, so each runs alone", self.bundle.text_graph)
+        return mix
+
     @classmethod
     def load(cls, bundle: Bundle, device: Device, threads: int) -> Models:
-        """Open a bundle's graphs, and run the text graph, so that the first query of a person is not the slow one.
+        """Open a bundle's graphs.
 
         Raises:
             BundleError, RuntimeUnavailable: see `open_session`.
         """
-        encoder = TextEncoder(bundle, device, threads)
-        alone = [encoder.encode([text]) for text in _SAMPLES]
-        mix = not alike(alone, encoder.encode(_SAMPLES))
-        if mix:
-            log.info("%s: a text's vectors depend on what runs with it, so each runs alone", bundle.text_graph)
-        return cls(bundle, encoder, Reranker(bundle), device, threads, mix)
+        return cls(bundle, TextEncoder(bundle, device, threads), Reranker(bundle), device, threads)
 
 
 class ModelRegistry:

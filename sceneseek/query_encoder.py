@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from cachetools import LRUCache
 
 from sceneseek.batching import Batcher, Batching, NullObserver, Observer, Work
-from sceneseek.encoders import ImageEncoder, TextEncoder, TowerTokens, together, truncated
+from sceneseek.encoders import ImageEncoder, TowerTokens, together, truncated
 from sceneseek.models import Models
 from sceneseek.preprocess import Pixels
 from sceneseek.vectors import Floats, Vectors
@@ -183,18 +183,21 @@ class _Direct(_Runs[Item]):
 class _TextWork:
     """A run of `text.onnx` on texts of the same lengths, one a tower."""
 
-    encoder: TextEncoder
+    models: Models
     lengths: tuple[int, ...]
-    at_most: int
+
+    @property
+    def at_most(self) -> int:
+        return 1 if self.models.texts_mix else 2**16
 
     @classmethod
     def of(cls, models: Models, tokens: TowerTokens) -> _TextWork:
         lengths = tuple(batch.ids.shape[1] for batch in tokens.values())
-        return cls(models.encoder, lengths, 1 if models.texts_mix else 2**16)
+        return cls(models, lengths)
 
     def __call__(self, items: Sequence[TowerTokens]) -> list[Encoded]:
         tokens = together(items)
-        return _each(self.encoder.encode_tokens(tokens), truncated(tokens))
+        return _each(self.models.encoder.encode_tokens(tokens), truncated(tokens))
 
 
 @dataclass(frozen=True, slots=True)

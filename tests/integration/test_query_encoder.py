@@ -134,8 +134,11 @@ def test_the_cache_knows_a_text_by_its_bundle_and_forgets_the_longest_unused(
 def test_where_vectors_depend_on_the_company_each_text_runs_alone(
     models: Models, encoder: QueryEncoder, seen: Seen
 ) -> None:
+    class Mixed(Models):
+        texts_mix = True
+
     assert not models.texts_mix
-    encoder.texts(dataclasses.replace(models, texts_mix=True), ["a house", "the sea", "a red circle"])
+    encoder.texts(Mixed(models.bundle, models.encoder, models.reranker), ["a house", "the sea", "a red circle"])
     assert seen.runs == [("texts", 1)] * 3
 
 
