@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import engine, footprint, indexing, query
 from benchmarks.inputs import drawn
 from benchmarks.report import Report, Section
-from benchmarks.service import serving
+from benchmarks.service import NO_CACHE, serving
 from benchmarks.timing import others
 from sceneseek.bundle import Bundle
 from sceneseek.runtime import Device
@@ -112,6 +112,7 @@ class EndToEnd:
             subject.device,
             subject.threads,
             self._home / "server.log",
+            NO_CACHE,
         )
         starts = []
         for number in range(plan.rounds - 1):

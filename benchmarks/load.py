@@ -25,7 +25,7 @@ import click
 from benchmarks.inputs import drawn, queries_option
 from benchmarks.load_generator import LoadGenerator, Outcomes, searches
 from benchmarks.report import Figure, Goal, Report, Section
-from benchmarks.service import serving
+from benchmarks.service import NO_CACHE, serving
 from benchmarks.timing import measure, others, percentile
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
@@ -43,7 +43,6 @@ TAIL, THROUGHPUT, RECOVERED, NONE = (
 RESTART = Goal("value", 3.0)
 _CLIENTS = 32
 _PAIRS = 200
-_NO_CACHE = ("--query-cache", "0")
 
 
 @dataclass(frozen=True)
@@ -188,11 +187,11 @@ def fill(report: Report, bundle: Path, index: Path, texts: list[str], plan: Plan
         shutil.copytree(index, home / name)
         urls.append(f"file:{home / name}")
     with (
-        serving(bundle, urls[0], "cpu", 0, home / "together.log", _NO_CACHE) as server,
+        serving(bundle, urls[0], "cpu", 0, home / "together.log", NO_CACHE) as server,
         contextlib.closing(LoadGenerator(server.port)) as together,
     ):
         with (
-            serving(bundle, urls[1], "cpu", 0, home / "alone.log", (*_NO_CACHE, "--max-batch", "1")) as other,
+            serving(bundle, urls[1], "cpu", 0, home / "alone.log", (*NO_CACHE, "--max-batch", "1")) as other,
             contextlib.closing(LoadGenerator(other.port)) as alone,
         ):
             for generator in (together, alone):  # the first queries of a service are not what is asked about
