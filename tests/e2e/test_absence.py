@@ -53,7 +53,7 @@ def test_each_language_of_the_captions_has_its_figures(
     captions = tmp_path / "captions.tsv"
     captions.write_text("image\tcaption\tlanguage\n" + "".join(rows))
     common = ("evaluate", "absence", "--bundle", bundle.path, "--images", gallery, "--captions", captions)
-    # A threshold that a third of the English captions reach, and what reads like a strange language always does.
+    # A threshold that a third of the English captions reach, and what reads like another language always does.
     outcome = sceneseek(
         *common, "--threshold", "0.2", "--bootstrap", "20", "--json", "--fail-below", "en.present.match_rate=0.9"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ BODY = b'{"q": "a house"}'
 # A search takes some ten milliseconds. One that waited for a slow client would take the ten seconds after which the
 # proxy gives that up.
 PACE = 8.0
+_ADDRESSES = itertools.count(1)
 
 
 class Proxy:
@@ -91,7 +93,11 @@ def proxy(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @contextlib.contextmanager
 def clients(proxy: Proxy, count: int, *parts: bytes, buffer: int = 0) -> Iterator[list[socket.socket]]:
-    """So many clients of one address, each of which sends these parts and then nothing more."""
+    """So many clients, each of which sends these parts and then nothing more.
+
+    They have one address, which no other clients have: the proxy would refuse these for the many requests of those.
+    """
+    address = f"127.0.1.{next(_ADDRESSES)}"
     with contextlib.ExitStack() as stack:
         connected = []
         for _ in range(count):
@@ -99,6 +105,7 @@ def clients(proxy: Proxy, count: int, *parts: bytes, buffer: int = 0) -> Iterato
             if buffer:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             client.settimeout(30)
+            client.bind((address, 0))
             client.connect(("127.0.0.1", proxy.port))
             connected.append(stack.enter_context(client))
         for part in parts:
