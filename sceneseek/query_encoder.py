@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 from cachetools import LRUCache
 
 from sceneseek.batching import Batcher, Batching, NullObserver, Observer, Work
-from sceneseek.encoders import ImageEncoder, TowerTokens, together, truncated
+from sceneseek.encoders import ImageEncoder, TextEncoder, TowerTokens, together, truncated
 from sceneseek.models import Models
 from sceneseek.preprocess import Pixels
 from sceneseek.vectors import Floats, Vectors
@@ -136,9 +136,12 @@ class QueryEncoder:
     def _encode(self, models: Models, texts: Sequence[str], deadline: float | None) -> list[Encoded]:
         """One call for each length in tokens: a batcher takes one work at a time."""
         tokens = [models.encoder.tokenize([text]) for text in texts]
+        # In the caller's thread: it may run the graph. Not at all where each text runs alone.
+        at_most = 1 if isinstance(self._texts, _Direct) or models.texts_mix else 2**16
         places: dict[_TextWork, list[int]] = {}
         for place, each in enumerate(tokens):
-            places.setdefault(_TextWork.of(models, each), []).append(place)
+            lengths = tuple(batch.ids.shape[1] for batch in each.values())
+            places.setdefault(_TextWork(models.encoder, lengths, at_most), []).append(place)
         encoded: dict[int, Encoded] = {}
         for work, those in places.items():
             encoded |= zip(those, self._texts.run(work, [tokens[i] for i in those], deadline), strict=True)
@@ -183,21 +186,13 @@ class _Direct(_Runs[Item]):
 class _TextWork:
     """A run of `text.onnx` on texts of the same lengths, one a tower."""
 
-    models: Models
+    encoder: TextEncoder
     lengths: tuple[int, ...]
-
-    @property
-    def at_most(self) -> int:
-        return 1 if self.models.texts_mix else 2**16
-
-    @classmethod
-    def of(cls, models: Models, tokens: TowerTokens) -> _TextWork:
-        lengths = tuple(batch.ids.shape[1] for batch in tokens.values())
-        return cls(models, lengths)
+    at_most: int
 
     def __call__(self, items: Sequence[TowerTokens]) -> list[Encoded]:
         tokens = together(items)
-        return _each(self.models.encoder.encode_tokens(tokens), truncated(tokens))
+        return _each(self.encoder.encode_tokens(tokens), truncated(tokens))
 
 
 @dataclass(frozen=True, slots=True)

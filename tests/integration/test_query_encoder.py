@@ -142,6 +142,12 @@ def test_where_vectors_depend_on_the_company_each_text_runs_alone(
     assert seen.runs == [("texts", 1)] * 3
 
 
+def test_where_each_text_runs_alone_nobody_finds_out_whether_texts_mix(models: Models) -> None:
+    fresh = Models(models.bundle, models.encoder, models.reranker)
+    QueryEncoder.direct().texts(fresh, ["a house", "the sea"])
+    assert "texts_mix" not in vars(fresh)
+
+
 def test_company_that_changes_a_vector_is_noticed() -> None:
     rows = np.eye(3, 8, dtype=np.float32)
     head = np.zeros((3, 0), dtype=np.float32)

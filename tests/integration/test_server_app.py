@@ -99,6 +99,7 @@ def test_a_lost_encoding_thread_makes_the_service_not_ready(
 ) -> None:
     search.follower.follow()
     search.encoder = QueryEncoder()
+    assert client.get("/v1/search?q=the+sea").status_code == 200
     begun, gate = threading.Event(), threading.Event()
 
     def dying(tokens: TowerTokens) -> Vectors:
