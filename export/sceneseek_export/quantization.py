@@ -77,14 +77,12 @@ def half(tower: onnx.ModelProto) -> onnx.ModelProto:
     return _plain(convert_float_to_float16(model, max_finite_val=_LARGEST_HALF, keep_io_types=True), tower)
 
 
-def static_int8(tower: onnx.ModelProto, feeds: Iterable[Feed], *, reduce_range: bool = False) -> onnx.ModelProto:
+def static_int8(tower: onnx.ModelProto, feeds: Iterable[Feed]) -> onnx.ModelProto:
     """The graph with 8-bit weights and activations, the ranges of these taken from `feeds`.
 
     Args:
         tower: a convolutional network or a vision transformer.
         feeds: what the graph takes, in batches (a few images each); read once.
-        reduce_range: 7-bit weights, for processors without VNNI instructions, whose sums of 8-bit products may
-            overflow; loses accuracy.
 
     Raises:
         ExportError: there is no batch, nothing can be quantised, or the result leaves ONNX's default domain.
@@ -99,7 +97,6 @@ def static_int8(tower: onnx.ModelProto, feeds: Iterable[Feed], *, reduce_range: 
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(_STATIC_TRANSFORMER if _is_transformer(model) else _STATIC),
             per_channel=True,
-            reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=_products_of_activations(model),
@@ -110,12 +107,11 @@ def static_int8(tower: onnx.ModelProto, feeds: Iterable[Feed], *, reduce_range: 
     return _changed(_plain(converted, tower), "QuantizeLinear")
 
 
-def dynamic_int8(tower: onnx.ModelProto, *, reduce_range: bool = False) -> onnx.ModelProto:
+def dynamic_int8(tower: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with 8-bit weights in its matrix products, whose other side is quantised at each run.
 
     Args:
         tower: a text transformer.
-        reduce_range: as of `static_int8`.
 
     Raises:
         ExportError: it has convolutions, no matrix product with weights, or leaves ONNX's default domain.
@@ -133,7 +129,6 @@ def dynamic_int8(tower: onnx.ModelProto, *, reduce_range: bool = False) -> onnx.
             result,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
-            reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
             extra_options={"MatMulConstBOnly": True},
         )
@@ -314,7 +309,7 @@ def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) ->
     Args:
         towers: of the bundle.
         precision: ``fp16`` halves every tower; ``int8`` is static for images, dynamic for texts. A text tower whose
-            weights come in 4 bits stays as it is.
+            graph has operators of ONNX Runtime's own stays as it is: its weights have few bits already.
         pictures: what static int8 is calibrated on.
 
     Raises:
@@ -323,15 +318,15 @@ def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) ->
     if precision == "fp16":
         return TowerGraphs(
             {tower.spec.name: half(tower.to_onnx()) for tower in towers.images},
-            {tower.spec.name: _unless_four_bit(half, tower.to_onnx()) for tower in towers.texts},
+            {tower.spec.name: _unless_few_bits(half, tower.to_onnx()) for tower in towers.texts},
         )
     return TowerGraphs(
         {tower.spec.name: static_int8(tower.to_onnx(), _feeds(tower, pictures)) for tower in towers.images},
-        {tower.spec.name: _unless_four_bit(dynamic_int8, tower.to_onnx()) for tower in towers.texts},
+        {tower.spec.name: _unless_few_bits(dynamic_int8, tower.to_onnx()) for tower in towers.texts},
     )
 
 
-def _unless_four_bit(convert: Callable[[onnx.ModelProto], onnx.ModelProto], tower: onnx.ModelProto) -> onnx.ModelProto:
+def _unless_few_bits(convert: Callable[[onnx.ModelProto], onnx.ModelProto], tower: onnx.ModelProto) -> onnx.ModelProto:
     return tower if any(node.domain == MICROSOFT for node in tower.graph.node) else convert(tower)
 
 
