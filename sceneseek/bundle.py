@@ -10,8 +10,10 @@ measured is part of them, so the same input gives the same fingerprints on every
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +21,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sceneseek.errors import BundleError
-from sceneseek.files import sha256_of
+from sceneseek.files import sha256_of, write_atomic
 from sceneseek.next_step import missing_bundle_hint
 
 SCHEMA = 4
 IMAGE_GRAPH, TEXT_GRAPH, SCORE_GRAPH = "image.onnx", "text.onnx", "score.onnx"
 MANIFEST = "manifest.json"
+# What each file looked like when its sha256 was checked.
+CHECKED = ".checked.json"
+# Seconds since its last change from which on a file counts as unchanged if its times are: some file systems count in
+# steps of 2.
+SETTLED = 2.0
 
 Fit = Literal["squash", "letterbox", "crop"]
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
@@ -218,6 +225,21 @@ def tokenizer_file(tower: str, kind: Literal["json", "model"] = "json") -> str:
     return f"{tower}.tokenizer.{kind}"
 
 
+def _look(file: Path) -> list[int]:
+    """What changes with a file's content, unless somebody takes pains that it does not."""
+    found = file.stat()
+    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def _read_checked(path: Path) -> dict[str, list[Any]]:
+    """By name the sha256 and the looks of the files that were checked; empty where that is not known."""
+    try:
+        found = json.loads((path / CHECKED).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _digest(document: object) -> str:
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
@@ -231,20 +253,36 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def load(cls, path: Path) -> Bundle:
+    def load(cls, path: Path, *, trust: bool = True) -> Bundle:
         """Open a bundle and check the sha256 of every file (about 0.1 s for 100 MB).
+
+        A file that was checked before and looks as it did then (size, inode, times) is not read again: `CHECKED`, a
+        file of the bundle that is written where the directory permits, says how each looked.
+
+        Args:
+            path: the directory.
+            trust: False reads every file.
 
         Raises:
             BundleError: the directory, the manifest or a file is missing, or a file was changed.
         """
         manifest = Manifest.read(path / MANIFEST)
         rebuild = "write the bundle again with `sceneseek export`"
+        before = _read_checked(path) if trust else {}
+        now: dict[str, list[Any]] = {}
+        settled = (time.time() - SETTLED) * 1e9
         for name, expected in manifest.files.items():
             file = path / name
-            if not file.is_file():
-                raise BundleError(f"{file} is missing from the bundle", rebuild)
-            if sha256_of(file) != expected:
-                raise BundleError(f"{file} is not the file that was exported (its sha256 differs)", rebuild)
+            try:
+                now[name] = [expected, *_look(file)]
+                if before.get(name) != now[name] and sha256_of(file) != expected:
+                    raise BundleError(f"{file} is not the file that was exported (its sha256 differs)", rebuild)
+            except (FileNotFoundError, IsADirectoryError):
+                raise BundleError(f"{file} is missing from the bundle", rebuild) from None
+        now = {name: look for name, look in now.items() if look[-1] < settled}
+        if now != before:
+            with contextlib.suppress(OSError):  # a bundle that may only be read is checked each time
+                write_atomic(path / CHECKED, json.dumps(now).encode())
         return cls(path, manifest)
 
     @property

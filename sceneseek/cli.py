@@ -10,13 +10,14 @@ import errno
 import logging
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import click
 
 from sceneseek import __version__, logs
 from sceneseek.errors import MissingExtra, SceneseekError, one_line
 from sceneseek.next_step import next_steps
-from sceneseek.options import places
+from sceneseek.options import bundle_option, places
 from sceneseek.search_command import search
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,17 @@ def cli(context: click.Context, debug: bool, verbose: bool, log_format: logs.Log
 
 
 cli.add_command(search)
+
+
+@cli.command()
+@bundle_option
+def verify(bundle: Path) -> None:
+    """Read every file of a bundle and check that it is the one that was exported."""
+    from sceneseek.bundle import Bundle  # noqa: PLC0415 - so that `sceneseek --help` answers at once
+
+    manifest = Bundle.load(bundle, trust=False).manifest
+    name = f"{manifest.pack} {manifest.fingerprints.bundle[:12]}"
+    click.echo(f"{bundle} is as it was exported: {name}, {len(manifest.files)} files")
 
 
 def main() -> None:

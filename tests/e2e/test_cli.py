@@ -194,6 +194,16 @@ def test_a_bundle_that_is_missing_or_changed(sceneseek: CommandLine, bundle: Bun
         assert_one_line(sceneseek("search", "a dog", "--bundle", changed), name, "sceneseek export")
 
 
+def test_verify_reads_every_file_of_a_bundle(sceneseek: CommandLine, bundle: Bundle, tmp_path: Path) -> None:
+    found = sceneseek("verify")
+    assert found.returncode == 0, found.stderr
+    assert f"{bundle.path} is as it was exported: compact {bundle.manifest.fingerprints.bundle[:12]}" in found.stdout
+    changed = Path(shutil.copytree(bundle.path, tmp_path / "changed"))
+    with (changed / "image.onnx").open("r+b") as file:
+        file.write(b"?")
+    assert_one_line(sceneseek("verify", "--bundle", changed), "image.onnx is not the file that was exported")
+
+
 def test_an_index_that_is_missing_of_another_bundle_or_held(
     sceneseek: CommandLine, index_url: str, tmp_path: Path
 ) -> None:
