@@ -8,6 +8,10 @@ error of an output is the largest absolute difference of any of its numbers.
 A tree asks whether a number is over a border. Where it lies on one, the last digit decides between two leaves, which
 happens to some of a million numbers. So the shares of trees, which are their inputs, have an error of their own
 (relative to the largest of them), and their scores are compared on the inputs that the graphs give.
+
+A text tower that rounds its activations to 8 bits has such borders in each product, and what it gives differs more than
+by the last digit if another processor, or a graph that is not optimised, adds in another order. What depends on it is
+held to `ROUNDED_LIMIT`.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ from sceneseek_export.heads.base import OF_TEXT
 from sceneseek_export.towers import Towers
 
 LIMIT = 1e-4
+# Over the parity texts, joint vectors of `compact` differ by 0.014; with another layer in the place of one by 0.1.
+ROUNDED_LIMIT = 0.05
 
 TEXTS = (
     "a dog",
@@ -68,7 +74,7 @@ def measure_parity_error(bundle: Bundle, sources: Sources, folder: Path | None =
         folder: real images to compare on beside the drawn ones; the first 32 that decode.
 
     Raises:
-        ExportError: some difference is over `LIMIT`.
+        ExportError: some difference is over `LIMIT`, or `ROUNDED_LIMIT`.
     """
     inputs = bundle.manifest.image_inputs
     images = [prepare(picture, inputs) for picture in [*drawn_pictures(), *_real_pictures(bundle, folder)]]
@@ -104,10 +110,12 @@ def measure_parity_error(bundle: Bundle, sources: Sources, folder: Path | None =
             inputs_of |= _given(trees, together, texts_together.joint[i], texts_together.head[i])
         gaps.append(_gap(scores, sources.head.score(inputs_of)))
     errors["score"] = max(gaps)
+    rounded = any(tower.rounds for tower in sources.towers.texts)
     for name, gap in errors.items():
-        if not gap <= LIMIT:
+        limit = ROUNDED_LIMIT if rounded and not name.startswith("image") else LIMIT
+        if not gap <= limit:
             raise ExportError(
-                f"{name} differs from its source model by {gap:.2e}, over the limit of {LIMIT:.0e}",
+                f"{name} differs from its source model by {gap:.2e}, over the limit of {limit:.0e}",
                 "the exporter and the runtime disagree: check the pinned versions in constraints.txt",
             )
     return errors

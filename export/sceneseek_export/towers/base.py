@@ -58,6 +58,7 @@ class TextTower:
             where `input.padding` is ``max_tokens``, padded to it.
         width: T.
         sha256: as an image tower's.
+        rounds: whether the graph rounds activations to few bits: its vectors then differ a little between processors.
         curve: the scale and bias that the checkpoint was trained to read its cosines with, if it was.
         to_onnx: gives ``input_ids`` and, if it reads one, ``attention_mask`` (N, L) int64 to ``text`` (N, T) float32.
         reference: ids and mask to vectors by other means than the graph in the bundle.
@@ -72,6 +73,7 @@ class TextTower:
     to_onnx: Callable[[], onnx.ModelProto]
     reference: Callable[[Tokens, Tokens], Floats]
     curve: tuple[float, float] | None = None
+    rounds: bool = False
 
     def provenance(self) -> Tower:
         """Its entry in the manifest."""
@@ -97,7 +99,7 @@ def _provenance(spec: ImageTowerSpec | TextTowerSpec, modality: Literal["image",
 
 def image_reference(model: onnx.ModelProto) -> Callable[[Floats], tuple[Floats, Floats]]:
     """See `ImageTower.reference`; of a graph from ``pixels`` to ``features`` and ``logits``."""
-    session = cache(lambda: _plain_session(model))
+    session = cache(lambda: _session(model))
 
     def run(pixels: Floats) -> tuple[Floats, Floats]:
         features, logits = session().run(["features", "logits"], {"pixels": pixels})
@@ -106,9 +108,14 @@ def image_reference(model: onnx.ModelProto) -> Callable[[Floats], tuple[Floats, 
     return run
 
 
-def text_reference(model: onnx.ModelProto) -> Callable[[Tokens, Tokens], Floats]:
-    """See `TextTower.reference`; of a graph from ``input_ids`` and ``attention_mask`` to ``text``."""
-    session = cache(lambda: _plain_session(model))
+def text_reference(model: onnx.ModelProto, optimised: bool = False) -> Callable[[Tokens, Tokens], Floats]:
+    """See `TextTower.reference`; of a graph from ``input_ids`` and ``attention_mask`` to ``text``.
+
+    Args:
+        model: the graph.
+        optimised: whether it adds in the order of a graph that serves, for a tower that `rounds`.
+    """
+    session = cache(lambda: _session(model, optimised))
 
     def run(input_ids: Tokens, attention_mask: Tokens) -> Floats:
         vectors: Floats = session().run(["text"], {"input_ids": input_ids, "attention_mask": attention_mask})[0]
@@ -117,7 +124,7 @@ def text_reference(model: onnx.ModelProto) -> Callable[[Tokens, Tokens], Floats]
     return run
 
 
-def _plain_session(model: onnx.ModelProto) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+def _session(model: onnx.ModelProto, optimised: bool = False) -> Any:
+    options, levels = onnxruntime.SessionOptions(), onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

