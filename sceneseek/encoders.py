@@ -22,13 +22,14 @@ from sceneseek.vectors import Vectors
 # seen, so free lengths would let memory grow with traffic. The mask makes the padding invisible.
 BUCKET = 8
 _SHORT = 3
-# First words of a text that takes no "a".
+# First words of a text that takes no "a": the last line has articles of other languages.
 _NO_ARTICLE = """
 a an the this that these those such my your his her its our their whose some any no each every all both either neither
 many much several few more most other another half one two three four five six seven eight nine ten eleven twelve dozens
 hundreds i you he she it we they there here who what when where why how which is are was were has have had do does did
 can not without except in on at by with from of off to into onto over under above below near behind beside between
 inside outside around along across through during before after for against and or but if
+ein eine der die das un una une uno le la les el los las il lo het de det et ett en egy els um uma
 """
 _WITHOUT_ARTICLE = frozenset(_NO_ARTICLE.split())
 

@@ -31,6 +31,7 @@ def test_a_short_text_gets_an_article(text: str, read: str) -> None:
     [
         "", " ", "a dog", "An apple", "the sea", "two dogs", "Three old boats", "my cat", "some people", "no people",
         "not a dog", "without people", "in the snow", "On a beach", "there are dogs", "who is it", "5 dogs", "1984",
+        "ein roter Apfel", "Une pomme",
         "кошка", "犬", "été", "🐶", "a very red old car", "very old red car", "dogs play in snow",
     ],
 )  # fmt: skip
