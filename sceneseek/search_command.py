@@ -205,15 +205,17 @@ def _answers_of_index(
 ) -> Iterator[Answer]:
     """The answers of an index that is opened here."""
     from sceneseek.bundle import Bundle  # noqa: PLC0415
-    from sceneseek.client.client import content_of  # noqa: PLC0415
-    from sceneseek.picture import decode  # noqa: PLC0415
-    from sceneseek.preprocess import enough_pixels  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
     bundle = Bundle.load(bundle_directory)
     decoded = None
     if picture is not None:
+        # The client brings urllib3, which no other search here needs.
+        from sceneseek.client.client import content_of  # noqa: PLC0415
+        from sceneseek.picture import decode  # noqa: PLC0415
+        from sceneseek.preprocess import enough_pixels  # noqa: PLC0415
+
         try:
             decoded = decode(content_of(picture), enough_pixels(bundle.manifest.image_inputs), max_pixels)
         except ImageError as error:
