@@ -131,7 +131,7 @@ class ImageEncoder:
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
         self.inputs = bundle.manifest.image_inputs
-        self._session = open_session(bundle.image_graph, device, threads)
+        self._session = open_session(bundle.image_graph, device, threads, bundle.manifest.precision == "int8")
         self.placement = self._session.placement
 
     def encode(self, images: Sequence[tuple[Pixels, ...]]) -> Vectors:
@@ -160,7 +160,7 @@ class TextEncoder:
         # Beside the graph: a tokenizer of many languages takes as long as the graph does.
         with ThreadPoolExecutor() as pool:
             opening = {tower.name: pool.submit(Tokenizer, bundle.tokenizer(tower), tower) for tower in self._towers}
-            self._session = open_session(bundle.text_graph, device, threads)
+            self._session = open_session(bundle.text_graph, device, threads, bundle.manifest.precision == "int8")
             self._tokenizers = {name: tokenizer.result() for name, tokenizer in opening.items()}
         self.placement = self._session.placement
 

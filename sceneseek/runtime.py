@@ -55,19 +55,22 @@ _BATCH = "N"
 log = logging.getLogger(__name__)
 
 
-def open_session(graph: Path, device: Device = "auto", threads: int = 0) -> Session:
+def open_session(graph: Path, device: Device = "auto", threads: int = 0, int8: bool = False) -> Session:
     """A session for a graph.
 
     Args:
         graph: the model file.
         device: ``auto`` takes CUDA where it works, else the CPU; the others are taken or refused.
         threads: threads within one run on the CPU; 0 leaves it to the runtime (one a physical core).
+        int8: whether the graph was converted to int8. x86-64 processors without VNNI add its products in pairs in 16
+            bits, where they overflow: vectors would have a cosine of 0.94 with the right ones. So slower instructions
+            are taken there, for which the runtime looks through all weights.
 
     Raises:
         RuntimeUnavailable: no runtime, two of them, or not the device that was asked for.
         BundleError: the file is not a graph that the runtime can load.
     """
-    loader = _Loader(import_runtime(), graph, threads)
+    loader = _Loader(import_runtime(), graph, threads, int8)
     if device == "cpu":
         session, why = loader.on_cpu(), "asked for"
     elif device == "auto":
@@ -83,8 +86,8 @@ def open_session(graph: Path, device: Device = "auto", threads: int = 0) -> Sess
 class _Loader:
     """Loads one graph on a device; its sessions are those of `onnxruntime`."""
 
-    def __init__(self, runtime: Any, graph: Path, threads: int) -> None:
-        self._runtime, self._graph, self._threads = runtime, graph, threads
+    def __init__(self, runtime: Any, graph: Path, threads: int, int8: bool) -> None:
+        self._runtime, self._graph, self._threads, self._int8 = runtime, graph, threads, int8
 
     def on_cpu(self) -> Any:
         """A session on the CPU; `BundleError` if the graph cannot be loaded."""
@@ -138,9 +141,8 @@ class _Loader:
         options.log_severity_level = 3
         # A spinning pool answers a lone run a little sooner, but takes the cores from everybody else meanwhile.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # x86-64 processors without VNNI add products of 8 bits in pairs in 16, where those of an int8 bundle overflow:
-        # vectors would have a cosine of 0.94 with the right ones. This takes the slower instructions there.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if self._int8:
+            options.add_session_config_entry("session.x64quantprecision", "1")
         # Its own fallback would print to stdout and go on elsewhere, at loading or in the middle of a run.
         return self._runtime.InferenceSession(str(self._graph), options, providers=providers, enable_fallback=0)
 

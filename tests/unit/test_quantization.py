@@ -114,7 +114,7 @@ def run(model: onnx.ModelProto, feed: Feed) -> Floats:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(model.SerializeToString())
-        session = open_session(path, "cpu")
+        session = open_session(path, "cpu", int8=True)
     (first, *_) = session.run(dict(feed)).values()
     return first
 
