@@ -225,14 +225,14 @@ def tokenizer_file(tower: str, kind: Literal["json", "model"] = "json") -> str:
     return f"{tower}.tokenizer.{kind}"
 
 
-def _look(file: Path) -> list[int]:
+def _stat(file: Path) -> list[int]:
     """What changes with a file's content, unless somebody takes pains that it does not."""
     found = file.stat()
     return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _read_checked(path: Path) -> dict[str, list[Any]]:
-    """By name the sha256 and the looks of the files that were checked; empty where that is not known."""
+    """By name the sha256 and the `_stat` of the files that were checked; empty where that is not known."""
     try:
         found = json.loads((path / CHECKED).read_bytes())
     except (OSError, ValueError):
@@ -274,12 +274,12 @@ class Bundle:
         for name, expected in manifest.files.items():
             file = path / name
             try:
-                now[name] = [expected, *_look(file)]
+                now[name] = [expected, *_stat(file)]
                 if before.get(name) != now[name] and sha256_of(file) != expected:
                     raise BundleError(f"{file} is not the file that was exported (its sha256 differs)", rebuild)
             except (FileNotFoundError, IsADirectoryError):
                 raise BundleError(f"{file} is missing from the bundle", rebuild) from None
-        now = {name: look for name, look in now.items() if look[-1] < settled}
+        now = {name: seen for name, seen in now.items() if seen[-1] < settled}
         if now != before:
             with contextlib.suppress(OSError):  # a bundle that may only be read is checked each time
                 write_atomic(path / CHECKED, json.dumps(now).encode())

@@ -192,6 +192,7 @@ def graph_recipe(model: onnx.ModelProto, towers: Sequence[ImageTower | TextTower
             "pooling": tower.spec.pooling if isinstance(tower.spec, TextTowerSpec) else "",
             "weights": tower.sha256,
             "precision": precision,
+            # No new `EXPORTER`, by which every index would have to be filled again: images are as they were.
             **({"products": "int8"} if isinstance(tower, TextTower) and tower.rounds else {}),
         }
         for tower in towers

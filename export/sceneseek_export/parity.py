@@ -10,8 +10,8 @@ happens to some of a million numbers. So the shares of trees, which are their in
 (relative to the largest of them), and their scores are compared on the inputs that the graphs give.
 
 A text tower that rounds its activations to 8 bits has such borders in each product, and what it gives differs more than
-by the last digit if another processor, or a graph that is not optimised, adds in another order. What depends on it is
-held to `ROUNDED_LIMIT`.
+by the last digit if another processor, or a graph that is not optimised, adds in another order. So its reference is
+optimised, and what depends on it is held to `ROUNDED_LIMIT`, lest an export fails by chance.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from sceneseek_export.heads.base import OF_TEXT
 from sceneseek_export.towers import Towers
 
 LIMIT = 1e-4
-# Over the parity texts, joint vectors of `compact` differ by 0.014; with another layer in the place of one by 0.1.
+# Joint vectors of `compact` differ by 0.014 from those of a graph that is not optimised, and by 0.1 from those with
+# another layer in the place of one.
 ROUNDED_LIMIT = 0.05
 
 TEXTS = (

@@ -49,8 +49,7 @@ from sceneseek.sample_queries import QUERIES
 from sceneseek_evaluation.pairs import searchable
 from sceneseek_export.accuracy_loss import AccuracyData
 from sceneseek_export.composition import TowerGraphs
-from sceneseek_export.subgraphs import MICROSOFT
-from sceneseek_export.towers import ImageTower, Towers
+from sceneseek_export.towers import ImageTower, TextTower, Towers
 
 # Images that the study of docs/explanation/precision.md calibrates on; 32 did nearly as well, 300 no better.
 CALIBRATION_IMAGES = 128
@@ -308,8 +307,8 @@ def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) ->
 
     Args:
         towers: of the bundle.
-        precision: ``fp16`` halves every tower; ``int8`` is static for images, dynamic for texts. A text tower whose
-            graph has operators of ONNX Runtime's own stays as it is: its weights have few bits already.
+        precision: ``fp16`` halves every tower; ``int8`` is static for images, dynamic for texts. A text tower
+            that `rounds` stays as it is.
         pictures: what static int8 is calibrated on.
 
     Raises:
@@ -318,16 +317,16 @@ def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) ->
     if precision == "fp16":
         return TowerGraphs(
             {tower.spec.name: half(tower.to_onnx()) for tower in towers.images},
-            {tower.spec.name: _unless_few_bits(half, tower.to_onnx()) for tower in towers.texts},
+            {tower.spec.name: _converted(half, tower) for tower in towers.texts},
         )
     return TowerGraphs(
         {tower.spec.name: static_int8(tower.to_onnx(), _feeds(tower, pictures)) for tower in towers.images},
-        {tower.spec.name: _unless_few_bits(dynamic_int8, tower.to_onnx()) for tower in towers.texts},
+        {tower.spec.name: _converted(dynamic_int8, tower) for tower in towers.texts},
     )
 
 
-def _unless_few_bits(convert: Callable[[onnx.ModelProto], onnx.ModelProto], tower: onnx.ModelProto) -> onnx.ModelProto:
-    return tower if any(node.domain == MICROSOFT for node in tower.graph.node) else convert(tower)
+def _converted(convert: Callable[[onnx.ModelProto], onnx.ModelProto], tower: TextTower) -> onnx.ModelProto:
+    return tower.to_onnx() if tower.rounds else convert(tower.to_onnx())
 
 
 def _feeds(tower: ImageTower, pictures: Sequence[Path]) -> Iterator[Feed]:

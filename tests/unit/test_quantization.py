@@ -299,12 +299,12 @@ def folder_of(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_a_text_tower_with_weights_of_few_bits_stays_as_it_is(precision: Precision) -> None:
+def test_a_text_tower_that_rounds_to_few_bits_stays_as_it_is(precision: Precision) -> None:
     dice, graph = np.random.default_rng(0), GraphBuilder()
     words = FourBit(dice.integers(0, 16, (30, 32), np.uint8), dice.random((30, 1), np.float32))
     vectors = graph.times(graph.rows(words, "input_ids"), EightBit.of(words.to_float()))
     model = graph.build("four", {"input_ids": (TensorProto.INT64, ["N", "L"])}, {"text": (vectors, ["N", "L", 30])})
-    four = replace(text_tower("four", 30), to_onnx=lambda: model)
+    four = replace(text_tower("four", 30), to_onnx=lambda: model, rounds=True)
     plain = text_tower("plain", 6)
     found = quantized(Towers((), (four,)), precision, []).texts["four"]
     assert found.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)

@@ -58,10 +58,10 @@ class TextTower:
             where `input.padding` is ``max_tokens``, padded to it.
         width: T.
         sha256: as an image tower's.
-        rounds: whether the graph rounds activations to few bits: its vectors then differ a little between processors.
         curve: the scale and bias that the checkpoint was trained to read its cosines with, if it was.
         to_onnx: gives ``input_ids`` and, if it reads one, ``attention_mask`` (N, L) int64 to ``text`` (N, T) float32.
         reference: ids and mask to vectors by other means than the graph in the bundle.
+        rounds: whether the graph rounds activations to few bits: its vectors then differ a little between processors.
     """
 
     spec: TextTowerSpec

@@ -69,8 +69,8 @@ def network(
         weights: by the names of a BertModel of transformers.
         heads: of attention.
         epsilon: of layer normalisation.
-        stored: what matrices are rounded to in the file, unless they have 4 bits. float16 halves the file and changes
-            results by some 1e-4; everything is computed in float32.
+        stored: what matrices are rounded to in the file. float16 halves the file and changes results by some 1e-4;
+            everything is computed in float32. Matrices that come in 4 bits are multiplied in 8 (`EightBit`).
 
     Raises:
         KeyError: they are another network's.
