@@ -77,8 +77,9 @@ class TextInput(_Frozen):
     The graph's inputs are ``NAME.input_ids`` and, where the tower reads one, ``NAME.attention_mask``. `padding`
     is how far texts are padded: to a ``bucket`` over the longest of the batch, or always to ``max_tokens``, for a
     tower that was trained so and reads no mask. `tokenizer` is the name of a file of the `tokenizers` library
-    (``.json``) or of SentencePiece (``.model``), `prefix` is put before each text. With `articles` a short text gets an
-    article, see `sceneseek.encoders.with_article`. `multilingual` says whether the tower reads many languages.
+    (``.json``) or of a `sceneseek.unigram.Unigram` (``.npz``), `prefix` is put before each text. With `articles` a
+    short text gets an article, see `sceneseek.encoders.with_article`. `multilingual` says whether the tower reads many
+    languages.
     """
 
     name: str
@@ -220,7 +221,7 @@ class Manifest(_Frozen):
         return manifest
 
 
-def tokenizer_file(tower: str, kind: Literal["json", "model"] = "json") -> str:
+def tokenizer_file(tower: str, kind: Literal["json", "npz"] = "json") -> str:
     """The name of a text tower's tokenizer in a bundle."""
     return f"{tower}.tokenizer.{kind}"
 

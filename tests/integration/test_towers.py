@@ -227,8 +227,8 @@ PIECES = e5.Checkpoint(
 @pytest.fixture(scope="module")
 def e5_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, tokenizers.Tokenizer]:
     """The one that serves, and the reference; both of `PIECES`."""
-    path = tmp_path_factory.mktemp("e5") / "e5.tokenizer.model"
-    path.write_bytes(PIECES.sentencepiece())
+    path = tmp_path_factory.mktemp("e5") / "e5.tokenizer.npz"
+    path.write_bytes(PIECES.vocabulary().content())
     spec = TextInput(name="e5", tokenizer=path.name, max_tokens=24, pad_id=1, prefix="query: ")
     reference = PIECES.tokenizer()
     reference.enable_truncation(spec.max_tokens)

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]  # made when it is imported
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek.errors import ExportError
+from sceneseek.unigram import Unigram
 from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.subgraphs import FourBit
 from sceneseek_export.towers.base import TextTower, text_reference
@@ -76,14 +76,14 @@ def e5_small(spec: TextTowerSpec) -> TextTower:
         spec,
         TextInput(
             name=spec.name,
-            tokenizer=tokenizer_file(spec.name, "model"),
+            tokenizer=tokenizer_file(spec.name, "npz"),
             max_tokens=longest,
             pad_id=checkpoint.pad,
             articles=spec.articles,
             prefix=_PREFIX,
             multilingual=True,
         ),
-        tokenizer=checkpoint.sentencepiece(),
+        tokenizer=checkpoint.vocabulary().content(),
         tokenize=lambda text: list(tokenizer.encode(_PREFIX + text).ids),
         width=checkpoint.width,
         sha256=file.sha256,
@@ -114,20 +114,10 @@ class Checkpoint:
     unknown: int
     pieces: list[tuple[str, float]]
 
-    def sentencepiece(self) -> bytes:
-        """The tokenizer of XLM-RoBERTa as a SentencePiece model, whose texts are normalised before."""
-        model = ModelProto()
-        kinds = {self.begin: 3, self.end: 3, self.pad: 3, self.unknown: 2}  # control, and unknown; all others normal
-        for number, (text, score) in enumerate(self.pieces):
-            model.pieces.add(piece=text, score=score, type=kinds.get(number, 1))
-        model.trainer_spec.model_type = 1  # Unigram (Kudo 2018)
-        for name, number in (("bos", self.begin), ("eos", self.end), ("pad", self.pad), ("unk", self.unknown)):
-            setattr(model.trainer_spec, f"{name}_id", number)
-            setattr(model.trainer_spec, f"{name}_piece", self.pieces[number][0])
-        model.trainer_spec.vocab_size = len(self.pieces)
-        model.normalizer_spec.name = "identity"
-        content: bytes = model.SerializeToString(deterministic=True)
-        return content
+    def vocabulary(self) -> Unigram:
+        """The tokenizer of XLM-RoBERTa, whose texts are normalised before."""
+        special = {"begin": self.begin, "end": self.end, "unknown": self.unknown, "pad": self.pad}
+        return Unigram.of_pieces(self.pieces, special)
 
     def tokenizer(self) -> Tokenizer:
         """The same by another library, as a reference: it normalises texts as the file's table says.

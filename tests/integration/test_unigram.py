@@ -1,0 +1,62 @@
+"""The Unigram tokenizer beside the SentencePiece library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]  # made when it is imported
+
+from sceneseek.unigram import Unigram
+
+SPECIAL = {"begin": 0, "pad": 1, "end": 2, "unknown": 3}
+NAMES = ["<s>", "<pad>", "</s>", "<unk>"]
+
+# Few letters and few scores, so that many paths are as probable as each other.
+texts = st.text("ab<s>/é犬🐕 ", max_size=24)
+vocabularies = st.dictionaries(
+    st.text("ab<s>/é犬\u2581", min_size=1, max_size=5).filter(lambda piece: piece not in NAMES),
+    st.sampled_from([-1.0, -2.0, -2.7, -4.0, -8.1]),
+    min_size=1,
+    max_size=30,
+)
+
+
+def library(pieces: list[tuple[str, float]]) -> SentencePieceProcessor:
+    model = ModelProto()
+    for number, (piece, score) in enumerate(pieces):
+        model.pieces.add(piece=piece, score=score, type={3: 2, 0: 3, 1: 3, 2: 3}.get(number, 1))
+    model.trainer_spec.model_type = 1
+    for short, name in (("bos", "begin"), ("pad", "pad"), ("eos", "end"), ("unk", "unknown")):
+        setattr(model.trainer_spec, f"{short}_id", SPECIAL[name])
+        setattr(model.trainer_spec, f"{short}_piece", NAMES[SPECIAL[name]])
+    model.normalizer_spec.name = "identity"
+    return SentencePieceProcessor(model_proto=model.SerializeToString())
+
+
+@given(vocabulary=vocabularies, text=texts)
+@example(vocabulary={"a": -1.0, "aa": -2.0, "aaa": -3.0}, text="aaaaaaa")
+@example(vocabulary={"\u2581": -1.0}, text="  犬犬 a  🐕 ")
+@example(vocabulary={"a": -1.0}, text="")
+def test_its_tokens_are_those_of_the_library(vocabulary: dict[str, float], text: str) -> None:
+    pieces = [*((name, 0.0) for name in NAMES), *vocabulary.items()]
+    assert Unigram.of_pieces(pieces, SPECIAL).encode(text) == library(pieces).encode(text)
+
+
+def test_a_file_of_it_has_the_same_bytes_each_time_and_reads_back(tmp_path: Path) -> None:
+    pieces = [*((name, 0.0) for name in NAMES), ("\u2581a", -3.0), ("dog", -4.0), ("\u2581", -5.0)]
+    vocabulary = Unigram.of_pieces(pieces, SPECIAL)
+    file = tmp_path / "vocabulary.npz"
+    file.write_bytes(vocabulary.content())
+    read = Unigram.read(file)
+    assert read.content() == vocabulary.content()
+    assert read.encode("a dog") == vocabulary.encode("a dog") == [4, 6, 5]
+    assert (read.begin, read.end, read.unknown) == (0, 2, 3)
+
+
+def test_a_piece_that_comes_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="two pieces are alike"):
+        Unigram.of_pieces([*((name, 0.0) for name in NAMES), ("a", -3.0), ("a", -4.0)], SPECIAL)
