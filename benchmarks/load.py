@@ -29,6 +29,7 @@ from benchmarks.service import NO_CACHE, serving
 from benchmarks.timing import measure, others, percentile
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
+from sceneseek.models import ModelRegistry
 from sceneseek.query_encoder import QueryEncoder
 from sceneseek.search import Search
 from sceneseek.store import open_store
@@ -95,7 +96,7 @@ def batching_section(
 
 def lone_section(bundle: Bundle, url: str, texts: list[str], rounds: int) -> Section:
     """A single caller of the pipeline, in this process: through the batcher's thread and in its own, text by text."""
-    search = Search(bundle, open_store(url), "cpu")
+    search = Search(ModelRegistry(bundle, "cpu"), open_store(url))
     direct, batched = search.encoder, QueryEncoder(cached_texts=0)
     quotients: list[float] = []
     taken: dict[str, float] = {}

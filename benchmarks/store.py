@@ -35,6 +35,7 @@ from benchmarks.timing import others, percentile
 from sceneseek.api import Answer, Query
 from sceneseek.batching import Batching
 from sceneseek.bundle import Bundle
+from sceneseek.models import ModelRegistry
 from sceneseek.options import bundle_option
 from sceneseek.query_encoder import QueryEncoder
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST
@@ -156,7 +157,7 @@ def _measured(
     clients: int,
 ) -> Iterator[Section]:
     searches = {
-        name: Search(bundle, store, "cpu", encoder=QueryEncoder(Batching(), cached_texts=0))
+        name: Search(ModelRegistry(bundle, "cpu"), store, encoder=QueryEncoder(Batching(), cached_texts=0))
         for name, store in (("embedded", embedded), ("server", server))
     }
     try:

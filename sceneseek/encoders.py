@@ -85,7 +85,9 @@ class Tokenizer:
         try:
             self._encode = (_tokenizer_of_pieces if path.suffix == ".npz" else _tokenizer_of_json)(path, spec)
         except Exception as error:
-            raise BundleError(f"the tokenizer {path} cannot be read ({error})") from error
+            raise BundleError(
+                f"the tokenizer {path} cannot be read ({error})", "write the bundle again with `sceneseek export`"
+            ) from error
         self._spec = spec
 
     def __call__(self, texts: list[str]) -> Tokens:
@@ -152,7 +154,7 @@ class TextEncoder:
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
         self._towers = bundle.manifest.text_inputs
-        # Beside the graph: a tokenizer of many languages takes as long as the graph does.
+        # Beside the graph: neither holds the interpreter's lock.
         with ThreadPoolExecutor() as pool:
             opening = {tower.name: pool.submit(Tokenizer, bundle.tokenizer(tower), tower) for tower in self._towers}
             self._session = open_session(bundle.text_graph, device, threads, bundle.manifest.precision == "int8")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -85,27 +86,34 @@ class Models:
 class ModelRegistry:
     """Finds and loads the bundle that fits a generation.
 
+    A thread opens the graphs of the service's own bundle meanwhile: mostly it is the one that fits, and opening them
+    takes longer than all else at a start, and no interpreter's lock.
+
     Args:
         bundle: the service's own.
         device, threads: see `open_session`.
+
+    Attributes:
+        bundle: the service's own, as it was when it was given.
     """
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
-        self._path = bundle.path
+        self.bundle = bundle
         self._device, self._threads = device, threads
-        self._first: Bundle | None = bundle  # checked already: not hashed a second time
-        self._loaded: Models | None = None
+        pool = ThreadPoolExecutor(1, "open-models")
+        self._opening: Future[Models] | None = pool.submit(Models.load, bundle, device, threads)
+        pool.shutdown(wait=False)
         self._seen = self._stamp()
         self._unfit: SceneseekError | None = None
 
     def load(self) -> None:
-        """Open the graphs of the service's own bundle before there is a generation to answer for.
+        """Wait until the graphs of the service's own bundle are open.
 
         Raises:
             BundleError, RuntimeUnavailable: see `open_session`.
         """
-        if self._first is not None:
-            self._loaded = Models.load(self._first, self._device, self._threads)
+        if self._opening is not None:
+            self._opening.result()
 
     def fitting(self, info: CollectionInfo, store_url: str) -> Models:
         """See `ModelSource.fitting`.
@@ -114,18 +122,17 @@ class ModelRegistry:
             IndexUnavailable: no bundle at hand filled the generation.
             BundleError, RuntimeUnavailable: the one that did cannot be used.
         """
-        first, self._first = self._first, None
-        loaded, self._loaded = self._loaded, None
-        if first is not None and first.manifest.fingerprints.image == info.image_fingerprint:
-            return loaded or Models.load(first, self._device, self._threads)
-        bundle = find_bundle(info, self._path)
+        opening, self._opening = self._opening, None
+        if opening is not None and self.bundle.manifest.fingerprints.image == info.image_fingerprint:
+            return opening.result()
+        bundle = find_bundle(info, self.bundle.path)
         if bundle is None:
-            raise filled_by_another(info, store_url, _image_fingerprint(self._path) or "unreadable")
-        if bundle.path != self._path:
+            raise filled_by_another(info, store_url, _image_fingerprint(self.bundle.path) or "unreadable")
+        if bundle.path != self.bundle.path:
             # A warning, for the bundle that was given is not used.
             log.warning(
                 "the bundle %s is not used: generation %s was filled by %s, which answers for it",
-                *(self._path, info.name, bundle.path),
+                *(self.bundle.path, info.name, bundle.path),
             )
         return Models.load(bundle, self._device, self._threads)
 
@@ -146,20 +153,20 @@ class ModelRegistry:
             raise
 
     def _replacement(self, info: CollectionInfo, present: Models) -> Models | None:
-        manifest = Manifest.read(self._path / MANIFEST)
+        manifest = Manifest.read(self.bundle.path / MANIFEST)
         if manifest.fingerprints.bundle == present.bundle.manifest.fingerprints.bundle:
             return None
         if manifest.fingerprints.image != info.image_fingerprint:
             raise BundleError(
-                f"the bundle {self._path} was written anew with another image graph than filled the index",
+                f"the bundle {self.bundle.path} was written anew with another image graph than filled the index",
                 "index the folder again with it; the bundle loaded before stays in use until then",
             )
-        return Models.load(Bundle.load(self._path), self._device, self._threads)
+        return Models.load(Bundle.load(self.bundle.path), self._device, self._threads)
 
     def _stamp(self) -> tuple[int, int] | None:
         """What changes when the service's own bundle is written anew; None while it is not there."""
         try:
-            found = (self._path / MANIFEST).stat()
+            found = (self.bundle.path / MANIFEST).stat()
         except OSError:
             return None
         return found.st_ino, found.st_mtime_ns

@@ -22,7 +22,7 @@ from sceneseek.preprocess import prepare
 from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.request import MAX_SHORTLIST, checked_query
 from sceneseek.reranker import Ranked, Ranking, leading, matches
-from sceneseek.runtime import Device, Placement
+from sceneseek.runtime import Placement
 from sceneseek.store import Record, StoredVectors, VectorStore
 from sceneseek.store.base import JOINT
 from sceneseek.vectors import Candidates, Floats
@@ -76,9 +76,8 @@ class Search:
     """The pipeline over one bundle and one store. Thread-safe.
 
     Args:
-        bundle: the graphs; others beside it may take its place, see `ModelRegistry`.
+        models: finds the graphs for each generation.
         store: where the generations are.
-        device, threads: where the graphs run, and threads within one run; 0 leaves it to the runtime.
         encoder: what encodes queries; without one, each is encoded by the thread that asks.
         serving: wait for an index that is not there yet (see `AliasFollower`), and run one query on each new
             generation before it answers users, so that no user's first query is the slow one.
@@ -96,22 +95,19 @@ class Search:
 
     def __init__(
         self,
-        bundle: Bundle,
+        models: ModelRegistry,
         store: VectorStore,
-        device: Device = "auto",
-        threads: int = 0,
         encoder: QueryEncoder | None = None,
         serving: bool = False,
     ) -> None:
         self.store = store
         self.encoder = encoder or QueryEncoder.direct()
-        registry = ModelRegistry(bundle, device, threads)
         if not serving:
-            self.follower = AliasFollower(store, registry, bundle.path)
+            self.follower = AliasFollower(store, models, models.bundle.path)
             return
-        self.follower = AliasFollower(store, registry, bundle.path, wait=True, prepare=self._warm_up)
+        self.follower = AliasFollower(store, models, models.bundle.path, wait=True, prepare=self._warm_up)
         if self.follower.waiting_for is not None:
-            registry.load()
+            models.load()
 
     @property
     def bundle(self) -> Bundle:

@@ -18,6 +18,7 @@ from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT,
 
 if TYPE_CHECKING:
     from sceneseek.api import Answer, Explanation, Query, Result
+    from sceneseek.models import ModelRegistry
     from sceneseek.runtime import Device
 
 KEY_VARIABLE = "SCENESEEK_API_KEY"
@@ -117,14 +118,16 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     as_json: bool,
 ) -> None:
     """Print the images that match QUERY best: rank, score, path; by similarity instead of score with --image."""
-    # Imported here so that `sceneseek --help` answers at once.
-    from sceneseek.api import Query, to_json  # noqa: PLC0415
-
     if queries is not None and (query is not None or image is not None):
         raise click.UsageError("--queries goes with neither QUERY nor --image")
     if queries is None and query is None and image is None:
         raise click.UsageError("there is neither QUERY nor --image")
     _refuse(_OF_A_SERVICE if url is None else _OF_AN_INDEX_HERE, has_url=url is not None)
+    # Before the next imports, which take as long as its thread.
+    models = None if url is not None else _open_models(bundle, device, threads)
+    # Imported here so that `sceneseek --help` answers at once.
+    from sceneseek.api import Query, to_json  # noqa: PLC0415
+
     like = None if image is None else _id_or_file(image)
     picture = like if isinstance(like, Path) else None
     asked = [
@@ -142,10 +145,10 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
         )
         for text in ([query] if queries is None else _lines(queries))
     ]
-    if url is not None:
-        answers = _answers_of_service(asked, picture, url, key_file, timeout)
+    if models is not None:
+        answers = _answers_of_index(asked, picture, models, index_url, max_pixels)
     else:
-        answers = _answers_of_index(asked, picture, bundle, index_url, device, threads, max_pixels)
+        answers = _answers_of_service(asked, picture, str(url), key_file, timeout)
     for number, answer in enumerate(answers):
         if as_json:
             click.echo(to_json(answer, indent=2 if queries is None else None))
@@ -194,21 +197,20 @@ def _refuse(options: dict[str, str], has_url: bool) -> None:
             raise click.UsageError(f"{option} does not go with --url" if has_url else f"{option} goes with --url")
 
 
+def _open_models(bundle: Path, device: Device, threads: int) -> ModelRegistry:
+    from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.models import ModelRegistry  # noqa: PLC0415
+
+    return ModelRegistry(Bundle.load(bundle), device, threads)
+
+
 def _answers_of_index(
-    asked: Sequence[Query],
-    picture: Path | None,
-    bundle_directory: Path,
-    index_url: str,
-    device: Device,
-    threads: int,
-    max_pixels: int,
+    asked: Sequence[Query], picture: Path | None, models: ModelRegistry, index_url: str, max_pixels: int
 ) -> Iterator[Answer]:
     """The answers of an index that is opened here."""
-    from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    bundle = Bundle.load(bundle_directory)
     decoded = None
     if picture is not None:
         # The client brings urllib3, which no other search here needs.
@@ -217,10 +219,10 @@ def _answers_of_index(
         from sceneseek.preprocess import enough_pixels  # noqa: PLC0415
 
         try:
-            decoded = decode(content_of(picture), enough_pixels(bundle.manifest.image_inputs), max_pixels)
+            decoded = decode(content_of(picture), enough_pixels(models.bundle.manifest.image_inputs), max_pixels)
         except ImageError as error:
             raise ImageError(error.reason, f"{picture}: {error.what}", error.hint) from error
-    pipeline = Search(bundle, open_store(index_url, searching=True), device, threads)
+    pipeline = Search(models, open_store(index_url, searching=True))
     try:
         if len(asked) == 1:
             yield pipeline.query(asked[0], picture=decoded)

@@ -143,16 +143,18 @@ def open_search(settings: ServiceSettings, metrics: Metrics) -> Search:
     # Imported here, in the worker, so that the master stays small and forks before any library has threads.
     from sceneseek.batching import Batching  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.models import ModelRegistry  # noqa: PLC0415
     from sceneseek.query_encoder import QueryEncoder  # noqa: PLC0415
     from sceneseek.search import Search  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
 
-    bundle, store = Bundle.load(settings.bundle), open_store(settings.index_url, searching=True)
+    models = ModelRegistry(Bundle.load(settings.bundle), settings.device, settings.threads)
+    store = open_store(settings.index_url, searching=True)
     encoder = QueryEncoder(Batching(max_batch=settings.max_batch), cached_texts=settings.query_cache, observer=metrics)
     for kind in encoder.waiting():
         metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
     metrics.watch_query_cache(encoder.cached)
-    search = Search(bundle, store, settings.device, settings.threads, encoder, serving=True)
+    search = Search(models, store, encoder, serving=True)
     search.follower.follow()
     return search
 

@@ -10,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from sceneseek.bundle import Bundle
+from sceneseek.models import ModelRegistry
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from sceneseek_server.app import create_app
@@ -29,7 +30,7 @@ def search(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFact
     """The pipeline over the drawn gallery."""
     copy = tmp_path_factory.mktemp("searched") / "index"
     shutil.copytree(index_url.removeprefix("file:"), copy)
-    pipeline = Search(bundle, open_store(f"file:{copy}"), "cpu")
+    pipeline = Search(ModelRegistry(bundle, "cpu"), open_store(f"file:{copy}"))
     yield pipeline
     pipeline.close()
 

@@ -11,6 +11,7 @@ import pytest
 
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
+from sceneseek.models import ModelRegistry
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek_indexer.build import index_folder
@@ -35,7 +36,7 @@ def as_told(command: str, where: Path) -> None:
 
 
 def answers(index: Path, bundle: Bundle) -> list[tuple[str, float | None]]:
-    search = Search(bundle, open_store(f"file:{index}"))
+    search = Search(ModelRegistry(bundle), open_store(f"file:{index}"))
     try:
         return [(result.id, result.score) for result in search.query(Query(text="a red circle", k=5)).results]
     finally:
@@ -43,7 +44,7 @@ def answers(index: Path, bundle: Bundle) -> list[tuple[str, float | None]]:
 
 
 def test_a_copy_taken_while_a_service_answers_gives_the_same_answers(index: Path, bundle: Bundle) -> None:
-    serving = Search(bundle, open_store(f"file:{index}"))
+    serving = Search(ModelRegistry(bundle), open_store(f"file:{index}"))
     try:
         as_told(told("cp --recursive --sparse=always index "), index.parent)
         before = [(result.id, result.score) for result in serving.query(Query(text="a red circle", k=5)).results]

@@ -14,6 +14,7 @@ from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
+from sceneseek.models import ModelRegistry
 from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store
@@ -49,7 +50,7 @@ def mlp_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def search(mlp_bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
     store = open_store(f"file:{tmp_path_factory.mktemp('index')}")
     index_folder(gallery, mlp_bundle, store)
-    found = Search(mlp_bundle, store)
+    found = Search(ModelRegistry(mlp_bundle), store)
     yield found
     found.close()
 

@@ -14,6 +14,7 @@ import pytest
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable
+from sceneseek.models import ModelRegistry
 from sceneseek.search import Search
 from sceneseek.store import Point, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
@@ -66,7 +67,7 @@ def test_a_service_follows_a_rebuild_with_another_bundle_and_the_way_back_withou
 ) -> None:
     first = index_folder(gallery, bundle, store)
     other = other_image_graph(bundle, tmp_path / "other")
-    search = Search(bundle, store, "cpu")
+    search = Search(ModelRegistry(bundle, "cpu"), store)
     search.follower.follow(every=0.02)
     stop, seen, failures = threading.Event(), [], []
 

@@ -8,6 +8,7 @@ import pytest
 
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
+from sceneseek.models import ModelRegistry
 from sceneseek.search import Search
 from sceneseek.store import VectorStore
 from sceneseek_indexer.build import index_folder
@@ -32,7 +33,7 @@ def test_a_folder_is_indexed_brought_up_to_date_and_searched(
     changed = index_folder(photos, bundle, store)
     assert (changed.usable, store.live()) == (len(NAMES), changed.generation)
     assert {info.name for info in store.generations()} == {first.generation, changed.generation}
-    search = Search(bundle, store, "cpu")
+    search = Search(ModelRegistry(bundle, "cpu"), store)
     found = search.query(Query(text="the sea", k=len(NAMES), filter=["path^=shapes"])).results
     search.close()
     assert {result.path for result in found} == {name for name in NAMES if name.startswith("shapes/")}

@@ -18,6 +18,7 @@ import sceneseek_indexer.pipeline
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError
+from sceneseek.models import ModelRegistry
 from sceneseek.payload import relative_path
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
@@ -65,7 +66,7 @@ def search(
     bundle: Bundle, first: tuple[Path, IndexReport], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Search]:
     copy = shutil.copytree(first[0] / "index", tmp_path_factory.mktemp("searched") / "index")
-    pipeline = Search(bundle, open_store(f"file:{copy}"), "cpu")
+    pipeline = Search(ModelRegistry(bundle, "cpu"), open_store(f"file:{copy}"))
     yield pipeline
     pipeline.close()
 
@@ -238,7 +239,7 @@ def test_exif_becomes_metadata_that_the_users_own_takes_the_place_of(bundle: Bun
     assert metadata() == dict.fromkeys(["0.jpg", "1.jpg", "2.jpg"], read)
     info = next(info for info in store.generations() if info.name == store.live())
     assert {"taken": "datetime", "camera": "keyword", "location": "geo"}.items() <= info.indexed.items()
-    with contextlib.closing(Search(bundle, store, "cpu")) as search:
+    with contextlib.closing(Search(ModelRegistry(bundle, "cpu"), store)) as search:
         for word in ("taken>=2024", "taken=2024-05-31", "camera=Canon", "location@52.5,13.4,1km"):
             assert len(search.query(Query(text="circles", filter=[word])).results) == 3
 

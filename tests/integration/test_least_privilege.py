@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from sceneseek.bundle import Bundle
+from sceneseek.models import ModelRegistry
 from sceneseek.search import Search
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek_indexer.build import index_folder
@@ -39,7 +40,7 @@ def test_whatever_the_service_is_asked_it_only_reads_qdrant(
         http.seen.clear()
         grpc.seen.clear()
 
-        search = Search(bundle, QdrantStore(http.url, settings), "cpu")
+        search = Search(ModelRegistry(bundle, "cpu"), QdrantStore(http.url, settings))
         feedback = FeedbackStore(tmp_path / "ratings.sqlite")
         search.follower.follow(0.05)
         ask_everything(search, feedback)

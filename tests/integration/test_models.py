@@ -11,6 +11,7 @@ import pytest
 from sceneseek.api import Query
 from sceneseek.bundle import MANIFEST, Bundle, Manifest
 from sceneseek.errors import IndexUnavailable
+from sceneseek.models import ModelRegistry
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from sceneseek_indexer.build import index_folder
@@ -47,7 +48,7 @@ def search(bundle: Bundle, one: Bundle, store: VectorStore, index_url: str, tmp_
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     (info,) = (tmp_path / "index" / "generations").glob("*/generation.json")
     info.write_text(info.read_text().replace(str(bundle.path), str(one.path)))
-    pipeline = Search(one, store, "cpu")
+    pipeline = Search(ModelRegistry(one, "cpu"), store)
     yield pipeline
     pipeline.close()
 
@@ -76,7 +77,7 @@ def test_a_restart_with_the_old_bundle_finds_the_new_one_beside_it_and_says_so(
     two = other_image_graph(one, tmp_path / "built" / "two")
     index_folder(gallery, two, store)
     two.path.rename(one.path.with_name("two"))  # not where the generation says, but beside the service's own
-    restarted = Search(one, store, "cpu")
+    restarted = Search(ModelRegistry(one, "cpu"), store)
     try:
         assert answering(restarted)[0] == two.manifest.fingerprints.bundle
         (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -97,7 +98,7 @@ def test_without_the_bundle_that_filled_it_a_generation_is_not_followed(
     assert answering(search) == before
     assert "another image graph" in str(search.follower.problem)
     with pytest.raises(IndexUnavailable, match="another image graph"):
-        Search(one, store, "cpu")
+        Search(ModelRegistry(one, "cpu"), store)
 
 
 def test_a_generation_is_followed_once_its_bundle_has_arrived(

@@ -24,6 +24,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from sceneseek.bundle import Bundle
 from sceneseek.errors import Overloaded
 from sceneseek.logs import JsonFormatter
+from sceneseek.models import ModelRegistry
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek_server.app import create_app
@@ -229,7 +230,7 @@ def test_thumbnails_are_counted_as_drawn_once_and_then_cached(client: FlaskClien
 def test_metrics_of_generation_and_runtime_follow_a_switch(bundle: Bundle, index_url: str, tmp_path: Path) -> None:
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     store = open_store(f"file:{tmp_path / 'index'}")
-    search = Search(bundle, store, "cpu")
+    search = Search(ModelRegistry(bundle, "cpu"), store)
     client = create_app(search).test_client()
     found = read(client)
     assert exposed.value(found, "sceneseek_ready") == 0, "nobody watches the index"

@@ -9,6 +9,7 @@ import pytest
 
 from sceneseek.api import Query
 from sceneseek.bundle import Bundle
+from sceneseek.models import ModelRegistry
 from sceneseek.sample_queries import QUERIES
 from sceneseek.search import Search
 from sceneseek.store import open_store
@@ -34,7 +35,7 @@ def played(index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def opened(bundle: Bundle, played: PlayedQdrant, cache_bytes: int) -> Search:
-    return Search(bundle, QdrantStore(played.url, SETTINGS.for_searching(), cache_bytes), "cpu")
+    return Search(ModelRegistry(bundle, "cpu"), QdrantStore(played.url, SETTINGS.for_searching(), cache_bytes))
 
 
 # Room for all twelve vectors, for four of them, and for none.

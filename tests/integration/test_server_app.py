@@ -20,6 +20,7 @@ from PIL import Image
 import sceneseek_server
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import TowerTokens
+from sceneseek.models import ModelRegistry
 from sceneseek.picture import Picture, decode
 from sceneseek.query_encoder import QueryEncoder
 from sceneseek.search import Search
@@ -41,7 +42,7 @@ STATIC = Path(sceneseek_server.__file__).parent / "static"
 @pytest.fixture
 def search(bundle: Bundle, index_url: str, tmp_path: Path) -> Iterator[Search]:
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
-    search = Search(bundle, open_store(f"file:{tmp_path / 'index'}"), "cpu")
+    search = Search(ModelRegistry(bundle, "cpu"), open_store(f"file:{tmp_path / 'index'}"))
     yield search
     search.close()
 
@@ -133,7 +134,7 @@ def test_a_qdrant_outage_is_a_prompt_error_and_recovery_is_automatic(bundle: Bun
     settings = QdrantSettings().for_searching()
     with played.serving():
         index_folder(gallery, bundle, QdrantStore(played.url, QdrantSettings(prefer_grpc="no")))
-        search = Search(bundle, QdrantStore(played.url, settings), "cpu")
+        search = Search(ModelRegistry(bundle, "cpu"), QdrantStore(played.url, settings))
         client = create_app(search).test_client()
         assert client.get("/v1/search?q=a+house").status_code == 200
     away = client.get("/v1/search?q=a+house")
@@ -154,7 +155,7 @@ def test_a_source_folder_that_is_gone_is_reported_and_forgotten_when_it_is_back(
     photos, url = tmp_path / "photos", f"file:{tmp_path / 'index'}"
     draw_gallery(photos)
     index_folder(photos, bundle, open_store(url))
-    search = Search(bundle, open_store(url), "cpu")
+    search = Search(ModelRegistry(bundle, "cpu"), open_store(url))
     client = create_app(search, AccessSettings(show_paths=show)).test_client()
     search.follower.follow(every=3600)
     assert client.get("/readyz").get_json()["problem"] is None

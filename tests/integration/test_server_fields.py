@@ -11,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from sceneseek.bundle import Bundle
+from sceneseek.models import ModelRegistry
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
@@ -30,7 +31,7 @@ def described(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def search(bundle: Bundle, described: Path, tmp_path: Path) -> Iterator[Search]:
     shutil.copytree(described, tmp_path / "index")
-    search = Search(bundle, open_store(f"file:{tmp_path}/index"), "cpu")
+    search = Search(ModelRegistry(bundle, "cpu"), open_store(f"file:{tmp_path}/index"))
     yield search
     search.close()
 

@@ -15,6 +15,7 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from sceneseek.bundle import Bundle
+from sceneseek.models import ModelRegistry
 from sceneseek.payload import point_id
 from sceneseek.search import Search
 from sceneseek.store import open_store
@@ -51,7 +52,7 @@ def serve(bundle: Bundle, pictures: Path, tmp_path_factory: pytest.TempPathFacto
     """The index of `pictures`, served with these settings."""
     url = f"file:{tmp_path_factory.mktemp('index')}"
     index_folder(pictures, bundle, open_store(url))
-    search = Search(bundle, open_store(url), "cpu")
+    search = Search(ModelRegistry(bundle, "cpu"), open_store(url))
     yield lambda settings=DEFAULT_ACCESS: create_app(search, settings).test_client()
     search.close()
 
