@@ -50,7 +50,7 @@ class _Roles(click.Group):
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        for point in _roles(name=cmd_name):
+        for point in _roles().select(name=cmd_name):
             try:
                 command: click.Command = point.load()
             except ModuleNotFoundError as error:
@@ -67,11 +67,11 @@ class _Roles(click.Group):
             raise _missing_extra(ctx.invoked_subcommand, error) from error
 
 
-def _roles(**which: str) -> EntryPoints:
+def _roles() -> EntryPoints:
     # Imported here: it takes half of the time that this module takes, and `sceneseek search` is no role.
     from importlib.metadata import entry_points  # noqa: PLC0415
 
-    return entry_points(group="sceneseek.commands", **which)
+    return entry_points(group="sceneseek.commands")
 
 
 def _missing_extra(command: str, error: ModuleNotFoundError) -> MissingExtra:

@@ -91,7 +91,9 @@ def bert(folder: Path, *, true_size: bool = False) -> Path:
     return folder
 
 
-def clip(folder: Path, *, legacy: bool = True, binary: bool = False, true_size: bool = False) -> Path:
+def clip(
+    folder: Path, *, legacy: bool = True, binary: bool = False, true_size: bool = False, pixels: int = 224
+) -> Path:
     """A CLIP as openai/clip-vit-base-patch32 is.
 
     Args:
@@ -99,6 +101,7 @@ def clip(folder: Path, *, legacy: bool = True, binary: bool = False, true_size: 
         legacy: with the end token that its first configurations name, 2, which is not the tokenizer's.
         binary: weights in ``pytorch_model.bin``.
         true_size: ViT-B/32, in place of two layers of 32.
+        pixels: an edge of a picture, at true size.
     """
     tokenizer = _clip_tokenizer(folder)
     end = tokenizer.eos_token_id
@@ -106,7 +109,7 @@ def clip(folder: Path, *, legacy: bool = True, binary: bool = False, true_size: 
         "bos_token_id": 0 if legacy else tokenizer.bos_token_id,
         "eos_token_id": 2 if legacy else end,
     }
-    vision: dict[str, Any] = {"image_size": 224, "patch_size": 32}
+    vision: dict[str, Any] = {"image_size": pixels, "patch_size": 32}
     if not true_size:
         small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
         text |= {**small, "vocab_size": len(tokenizer)}

@@ -1,0 +1,1 @@
+"""sceneseek beside programs of the same kind; see `python -m benchmarks.peers --help`."""

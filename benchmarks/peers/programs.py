@@ -1,0 +1,253 @@
+"""The programs: what is installed for each, how it indexes and searches, and its form of the same weights."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from benchmarks.footprint import directory_bytes, memory
+from sceneseek_export.bundle import export_bundle
+from sceneseek_export.packs import Pack
+from sceneseek_export.towers import Towers
+from sceneseek_export.trained import find_trained
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).parent
+CLIP = "openai/clip-vit-base-patch32"
+# What rclip's tokenizer reads of its vocabulary, and where it looks for its model.
+_RCLIP_MERGES, _RCLIP_MODEL = 48_894, "ViT-B-32-256-datacomp_s34b_b86k"
+_SAMPLE_SECONDS = 0.1
+_MB = 1e6
+
+QUERY = "a dog jumping over a log"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that indexes and searches.
+
+    Attributes:
+        name: as its users call it.
+        requirements: what pip installs for a user who only indexes and searches.
+        version_of: the packages whose versions are told.
+        index: the command line that indexes the photos, or what is new or changed among them; ``{scripts}``,
+            ``{weights}``, ``{index}`` and ``{photos}`` stand for directories.
+        search: that of a search, without a look for new photos where the program can.
+        write_weights: writes its form of a checkpoint into a directory.
+        variables: of its environment, likewise.
+    """
+
+    name: str
+    requirements: Sequence[str]
+    version_of: Sequence[str]
+    index: Sequence[str]
+    search: Sequence[str]
+    write_weights: Callable[[Path, Pack, Towers, Path], None]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A program in a virtual environment of its own.
+
+    Attributes:
+        program: which.
+        home: a directory that has the environment, the weights, and an index of each kind.
+    """
+
+    program: Program
+    home: Path
+
+    @property
+    def scripts(self) -> Path:
+        """Where pip puts commands."""
+        return self.home / "venv/bin"
+
+    @property
+    def weights(self) -> Path:
+        """The weights in the program's form."""
+        return self.home / "weights"
+
+    def install(self) -> None:
+        """Make the environment, unless it is there."""
+        if (self.scripts / "ready").exists():
+            return
+        shutil.rmtree(self.home / "venv", ignore_errors=True)
+        venv.create(self.home / "venv", with_pip=True)
+        pip = str(self.scripts / "pip")
+        if "torch" in self.program.version_of:
+            subprocess.run([ROOT / "scripts/install-torch", "cpu", pip], check=True)
+        subprocess.run([pip, "install", "-qq", *self.program.requirements], check=True)
+        (self.scripts / "ready").touch()
+
+    def write_weights(self, checkpoint: Path, pack: Pack, towers: Towers) -> None:
+        """Write the weights; a run that was stopped leaves none."""
+        beside = self.home / "weights.part"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        self.program.write_weights(checkpoint, pack, towers, beside)
+        beside.rename(self.weights)
+
+    def versions(self) -> str:
+        """Those of the packages that matter."""
+        asked = [*self.program.version_of]
+        code = f"import importlib.metadata as m; print(', '.join(f'{{n}} {{m.version(n)}}' for n in {asked}))"
+        return subprocess.check_output([self.scripts / "python", "-c", code], text=True).strip()
+
+    def packages(self) -> int:
+        """How many the environment has beside pip and setuptools."""
+        code = "import importlib.metadata as m; print(len({d.name for d in m.distributions()} - {'pip', 'setuptools'}))"
+        return int(subprocess.check_output([self.scripts / "python", "-c", code], text=True))
+
+    def megabytes(self) -> float:
+        """What the packages take on the disk."""
+        return directory_bytes(self.home / "venv/lib") / _MB
+
+    def fresh(self, kind: str) -> Path:
+        """An empty directory for an index."""
+        index = self.home / kind
+        shutil.rmtree(index, ignore_errors=True)
+        index.mkdir(parents=True)
+        if self.program.name == "rclip":  # which looks for its weights where its index is
+            for file in self.weights.iterdir():
+                (index / file.name).symlink_to(file)
+        return index
+
+    def index(self, index: Path, photos: Path) -> float:
+        """Seconds to index what is new or changed."""
+        start = time.perf_counter()
+        self._ended(self._started(self.program.index, index, photos))
+        return time.perf_counter() - start
+
+    def search(self, index: Path, photos: Path) -> float:
+        """Seconds of a search by a process that is started for it."""
+        start = time.perf_counter()
+        self._ended(self._started(self.program.search, index, photos))
+        return time.perf_counter() - start
+
+    def peak(self, index: Path, photos: Path) -> float:
+        """The most megabytes that indexing takes, by samples; pages that its processes share are counted once."""
+        most, process = 0.0, self._started(self.program.index, index, photos)
+        while process.poll() is None:
+            with contextlib.suppress(OSError, KeyError):  # a process ended meanwhile
+                most = max(most, memory(process.pid).pss)
+            time.sleep(_SAMPLE_SECONDS)
+        self._ended(process)
+        return most
+
+    def _started(self, command: Sequence[str], index: Path, photos: Path) -> subprocess.Popen[bytes]:
+        places = {"scripts": self.scripts, "weights": self.weights, "index": index, "photos": photos}
+        variables = {name: value.format(**places) for name, value in self.program.variables.items()}
+        with (index / "output").open("wb") as output:
+            return subprocess.Popen(
+                [word.format(**places) for word in command],
+                cwd=photos,
+                env={**os.environ, **variables, "HF_HUB_OFFLINE": "1"},
+                stdout=output,
+                stderr=output,
+            )
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> None:
+        if process.wait():
+            sys.exit(f"{self.program.name} failed: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]
+
+
+def _sceneseek_weights(_: Path, pack: Pack, towers: Towers, out: Path) -> None:
+    export_bundle(pack, find_trained(pack, towers, None, None), out / "bundle", towers=towers)
+
+
+def _rclip_weights(_: Path, __: Pack, towers: Towers, out: Path) -> None:
+    (image,), (text,) = towers.images, towers.texts
+    folder = out / _RCLIP_MODEL
+    folder.mkdir()
+    onnx.save(_renamed(image.to_onnx(), "pixels", "features"), folder / "visual.onnx")
+    onnx.save(_renamed(text.to_onnx(), "input_ids", "text"), folder / "textual.onnx")
+    # Any merges: the time does not depend on which.
+    merges = (" ".join(pair) for pair in itertools.product(map(chr, range(0x4E00, 0x4F00)), repeat=2))
+    (out / "tokenizer").mkdir()
+    with gzip.open(out / "tokenizer/bpe_simple_vocab_16e6.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(["#version", *itertools.islice(merges, _RCLIP_MERGES), ""]))
+
+
+def _renamed(model: onnx.ModelProto, before_in: str, before_out: str) -> onnx.ModelProto:
+    """With the names that rclip asks for."""
+    names = {before_in: "input", before_out: "output"}
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = names[value.name]
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    return model
+
+
+def _fastembed_weights(checkpoint: Path, _: Pack, towers: Towers, out: Path) -> None:
+    (image,), (text,) = towers.images, towers.texts
+    for part, tower in (("vision", image), ("text", text)):
+        (out / part).mkdir()
+        for file in checkpoint.glob("*.json"):
+            shutil.copy(file, out / part)
+        onnx.save(tower.to_onnx(), out / part / "model.onnx")
+    settings = out / "vision/preprocessor_config.json"
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    side = content["size"]
+    content |= {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}, "do_rescale": True}
+    content |= {"rescale_factor": 1 / 255, "image_processor_type": "CLIPImageProcessor"}
+    settings.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _transformers_weights(checkpoint: Path, _: Pack, __: Towers, out: Path) -> None:
+    shutil.copytree(checkpoint, out, dirs_exist_ok=True)
+
+
+_SCENESEEK = ("--bundle", "{weights}/bundle", "--index", "file:{index}/index")
+_PLACES = ("{weights}", "{index}", "{photos}")
+
+PROGRAMS = (
+    Program(
+        "sceneseek",
+        [f"{ROOT}[laptop]"],
+        ["sceneseek", "onnxruntime"],
+        ["{scripts}/sceneseek", "index", "{photos}", *_SCENESEEK],
+        ["{scripts}/sceneseek", "search", QUERY, *_SCENESEEK],
+        _sceneseek_weights,
+    ),
+    Program(
+        "rclip",
+        ["rclip"],
+        ["rclip", "onnxruntime"],
+        # It has no command that only indexes: each search looks for new images first, unless it is told not to.
+        ["{scripts}/rclip", QUERY],
+        ["{scripts}/rclip", "--no-indexing", QUERY],
+        _rclip_weights,
+        {"RCLIP_DATADIR": "{index}"},
+    ),
+    Program(
+        "fastembed",
+        ["fastembed", "qdrant-client"],
+        ["fastembed", "qdrant-client", "onnxruntime"],
+        ["{scripts}/python", f"{HERE}/with_fastembed.py", "index", *_PLACES],
+        ["{scripts}/python", f"{HERE}/with_fastembed.py", "search", *_PLACES, QUERY],
+        _fastembed_weights,
+    ),
+    Program(
+        "sentence-transformers",
+        ["sentence-transformers[image]"],
+        ["sentence-transformers", "torch"],
+        ["{scripts}/python", f"{HERE}/with_sentence_transformers.py", "index", *_PLACES],
+        ["{scripts}/python", f"{HERE}/with_sentence_transformers.py", "search", *_PLACES, QUERY],
+        _transformers_weights,
+    ),
+)
