@@ -26,7 +26,7 @@ from sceneseek.preprocess import Pixels
 from sceneseek.store.edge import EdgeStore
 from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_indexer.load import Loaded, load
-from sceneseek_indexer.pipeline import batched, bounded_map
+from sceneseek_indexer.pipeline import batch_size, batched, bounded_map
 from sceneseek_indexer.walk import ImageFile, Listing
 
 GOAL = Goal("ratio", 0.85, "least")
@@ -107,14 +107,15 @@ class Indexing:
         """The loader threads: read, decode, resize, hash."""
         start, processor = time.perf_counter(), time.process_time()
         with ThreadPoolExecutor(self._workers) as pool:
-            window = 2 * self._options.batch + self._workers
+            window = 2 * batch_size(self._options, self._encoder, len(files)) + self._workers
             done = sum(1 for _ in bounded_map(self._load, files, pool, window))
         return Run(done, time.perf_counter() - start, time.process_time() - processor)
 
     def encode_only(self, files: list[ImageFile]) -> Run:
         """The encoder threads, on as many prepared pictures as there are files."""
         start, processor = time.perf_counter(), time.process_time()
-        batches = batched(islice(cycle(self._prepared), len(files)), self._options.batch)
+        size = batch_size(self._options, self._encoder, len(files))
+        batches = batched(islice(cycle(self._prepared), len(files)), size)
         with ThreadPoolExecutor(self._workers) as pool:
             done = sum(len(v) for v in bounded_map(self._encoder.encode, batches, pool, self._workers + 1))
         return Run(done, time.perf_counter() - start, time.process_time() - processor)

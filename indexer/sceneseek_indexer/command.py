@@ -105,7 +105,10 @@ _BUILD_OPTIONS = [
         help="Niceness of the process, so that a service on the same machine stays responsive; 0: unchanged.",
     ),
     click.option(
-        "--batch", type=click.IntRange(1, 1024), default=16, show_default=True, help="Images in one run of the graph."
+        "--batch",
+        type=click.IntRange(0, 1024),
+        default=0,
+        help="Images in one run of the graph; 0: 4 on a CPU, 16 on a GPU.",
     ),
     max_pixels_option,
     click.option(

@@ -23,6 +23,8 @@ from sceneseek_indexer.walk import ImageFile, Skipped
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Wanted = Callable[[Loaded], bool]
+# Images in one run of the graph. On a CPU more together gain nothing, and at the end fewer threads are busy.
+_BATCH, _BATCH_ON_CPU = 16, 4
 # Hashing fewer files shows no progress.
 _MANY = 1_000
 
@@ -30,12 +32,18 @@ _MANY = 1_000
 def bounded_map(
     function: Callable[[Item], Result], items: Iterable[Item], pool: Executor, window: int
 ) -> Iterator[Result]:
-    """`map` over a pool, in order, with at most `window` results under way or waiting.
+    """`map` over a pool, in order, with at most `window` results under way or waiting, which begin at once.
 
     Unlike `Executor.map`, the source is read only as fast as the results are taken.
     """
     source = iter(items)
-    waiting: deque[Future[Result]] = deque(pool.submit(function, item) for item in islice(source, window))
+    waiting = deque(pool.submit(function, item) for item in islice(source, window))
+    return _results(function, source, pool, waiting)
+
+
+def _results(
+    function: Callable[[Item], Result], source: Iterator[Item], pool: Executor, waiting: deque[Future[Result]]
+) -> Iterator[Result]:
     try:
         while waiting:
             result = waiting.popleft().result()
@@ -56,6 +64,12 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 def workers(options: BuildOptions) -> int:
     """The number of loader threads, and of encoder threads."""
     return options.workers or os.cpu_count() or 1
+
+
+def batch_size(options: BuildOptions, encoder: ImageEncoder, images: int) -> int:
+    """The images in one run of the graph: for few images less, so that each thread has something to do."""
+    most = options.batch or (_BATCH_ON_CPU if encoder.placement.device == "cpu" else _BATCH)
+    return max(1, min(most, -(-images // workers(options))))
 
 
 def hash_contents(files: Sequence[ImageFile], options: BuildOptions) -> dict[Place, str]:
@@ -99,9 +113,9 @@ def encode_files(
         wanted: called with every loaded image; an image is encoded only if it returns True.
         on_skipped: called with every file that cannot be used; an exception ends the run.
     """
-    encoder = ImageEncoder(bundle, options.device, threads=1)
     count = workers(options)
-    load_one = functools.partial(load, inputs=encoder.inputs, max_pixels=options.max_pixels, exif=options.exif)
+    inputs = bundle.manifest.image_inputs
+    load_one = functools.partial(load, inputs=inputs, max_pixels=options.max_pixels, exif=options.exif)
 
     def encode(images: list[Loaded]) -> tuple[list[Loaded], Vectors, float]:
         start = time.perf_counter()
@@ -126,9 +140,10 @@ def encode_files(
                 else:
                     progress.advance()
 
-        outcomes = bounded_map(load_one, files, loaders, window=2 * options.batch + count)
-        batches = batched(usable(outcomes), options.batch)
-        for images, vectors, took in bounded_map(encode, batches, encoders, count + 1):
+        outcomes = bounded_map(load_one, files, loaders, window=2 * (options.batch or _BATCH) + count)
+        encoder = ImageEncoder(bundle, options.device, threads=1)  # opened while the first images are loaded
+        size = batch_size(options, encoder, len(files))
+        for images, vectors, took in bounded_map(encode, batched(usable(outcomes), size), encoders, count + 1):
             seconds["encode"] += took
             yield images, vectors
             progress.advance(len(images))
