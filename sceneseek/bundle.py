@@ -14,11 +14,9 @@ import contextlib
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing import Any, Literal, TypeAlias
 
 from sceneseek.errors import BundleError
 from sceneseek.files import sha256_of, write_atomic
@@ -36,13 +34,11 @@ SETTLED = 2.0
 Fit = Literal["squash", "letterbox", "crop"]
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 Precision = Literal["fp32", "fp16", "int8"]
+Colour: TypeAlias = tuple[float, float, float]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ImageInput(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class ImageInput:
     """One pixel tensor of `image.onnx`: uint8 (N, height, width, 3), and how a picture becomes it.
 
     `fit` is how a picture of another aspect ratio is brought to the target: ``squash`` ignores the
@@ -54,24 +50,25 @@ class ImageInput(_Frozen):
     """
 
     name: str
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: int
+    width: int
     fit: Fit
     fit_transparent: Fit
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colour
+    std: Colour
     background: tuple[int, int, int] = (255, 255, 255)
     interpolation: Interpolation = "bicubic"
-    shortest_edge: int | None = Field(default=None, gt=0)
+    shortest_edge: int | None = None
 
-    @model_validator(mode="after")
-    def _crop_fits(self) -> ImageInput:
+    def __post_init__(self) -> None:
+        if min(self.height, self.width) < 1:
+            raise ValueError(f"no picture is {self.height} by {self.width} pixels")
         if self.shortest_edge is not None and self.shortest_edge < max(self.height, self.width):
             raise ValueError("shortest_edge is less than what is cut out of it")
-        return self
 
 
-class TextInput(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class TextInput:
     """The token ids and mask of one text tower in `text.onnx`: int64 (N, L), L at most `max_tokens`.
 
     The graph's inputs are ``NAME.input_ids`` and, where the tower reads one, ``NAME.attention_mask``. `padding`
@@ -84,7 +81,7 @@ class TextInput(_Frozen):
 
     name: str
     tokenizer: str
-    max_tokens: int = Field(gt=2)
+    max_tokens: int
     pad_id: int
     padding: Literal["bucket", "max_tokens"] = "bucket"
     articles: bool = False
@@ -92,7 +89,8 @@ class TextInput(_Frozen):
     multilingual: bool = False
 
 
-class Tower(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Tower:
     """Where a pretrained encoder came from; `sha256` is that of its weights file."""
 
     name: str
@@ -102,15 +100,17 @@ class Tower(_Frozen):
     sha256: str
 
 
-class Dimensions(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Dimensions:
     """Widths of the vectors: the joint space, and the head's share of an image and of a text."""
 
-    joint: int = Field(gt=0)
-    image_head: int = Field(ge=0)
-    text_head: int = Field(ge=0)
+    joint: int
+    image_head: int
+    text_head: int
 
 
-class MatchThreshold(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class MatchThreshold:
     """The least score of a result that matches, since a search always finds some nearest image.
 
     It was found on queries whose image is in a collection beside the same queries without it, and beside texts that
@@ -122,12 +122,17 @@ class MatchThreshold(_Frozen):
         figures: how well it tells one from the other, and how that was measured; JSON values.
     """
 
-    threshold: float = Field(ge=0, le=1)
+    threshold: float
     source: str
-    figures: dict[str, Any] = {}
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"the threshold {self.threshold} is no score")
 
 
-class Head(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Head:
     """The regressor in `score.onnx`.
 
     `validation` holds its figures and how they were obtained; `match`, if one was found, the score from which a
@@ -140,14 +145,16 @@ class Head(_Frozen):
     match: MatchThreshold | None = None
 
 
-class Fingerprints(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Fingerprints:
     """Hex sha256: `image` of the image graph and its preprocessing, `bundle` of all that changes an answer."""
 
     image: str
     bundle: str
 
 
-class Manifest(_Frozen):
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
     """The whole document; see the module's docstring."""
 
     schema_version: int
@@ -162,25 +169,27 @@ class Manifest(_Frozen):
     recipes: dict[str, str]
     files: dict[str, str]
     parity_error: dict[str, float]
-    accuracy_loss: dict[str, Any] = {}
+    accuracy_loss: dict[str, Any] = field(default_factory=dict)
     created: str
     fingerprints: Fingerprints
 
     @classmethod
     def build(cls, **fields: Any) -> Manifest:
         """A manifest of these fields with its fingerprints computed."""
-        blank = Fingerprints(image="", bundle="")
-        draft = cls(schema_version=SCHEMA, fingerprints=blank, **fields)
-        return draft.model_copy(update={"fingerprints": draft.compute_fingerprints()})
+        return cls(schema_version=SCHEMA, fingerprints=Fingerprints(image="", bundle=""), **fields).changed()
+
+    def changed(self, **fields: Any) -> Manifest:
+        """The same with other fields, and its fingerprints computed."""
+        draft = replace(self, **fields)
+        return replace(draft, fingerprints=draft.compute_fingerprints())
 
     def compute_fingerprints(self) -> Fingerprints:
         """The fingerprints that this manifest's content implies."""
-        image = {
-            "graph": self.recipes[IMAGE_GRAPH],
-            "inputs": [i.model_dump(mode="json", exclude_none=True) for i in self.image_inputs],
-        }
-        about = {"files", "created", "parity_error", "accuracy_loss", "fingerprints"}
-        whole = self.model_dump(mode="json", exclude=about)
+        inputs = [{k: v for k, v in asdict(one).items() if v is not None} for one in self.image_inputs]
+        whole = asdict(self)
+        for about in ("files", "created", "parity_error", "accuracy_loss", "fingerprints"):
+            del whole[about]
+        image = {"graph": self.recipes[IMAGE_GRAPH], "inputs": inputs}
         return Fingerprints(image=_digest(image), bundle=_digest(whole))
 
     @property
@@ -190,7 +199,7 @@ class Manifest(_Frozen):
 
     def write(self, path: Path) -> None:
         """Write the document as readable JSON."""
-        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -211,14 +220,29 @@ class Manifest(_Frozen):
         if version != SCHEMA:
             raise BundleError(f"{path} has schema version {version!r}, this program reads {SCHEMA}", rebuild)
         try:
-            manifest = cls.model_validate(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise BundleError(f"{path} is not a manifest ({where}: {first['msg']})", rebuild) from error
+            manifest = cls._of_json(raw)
+        except (TypeError, KeyError, ValueError) as error:
+            raise BundleError(f"{path} is not a manifest ({error})", rebuild) from error
         if manifest.fingerprints != manifest.compute_fingerprints():
             raise BundleError(f"{path} was changed after it was written", rebuild)
         return manifest
+
+    @classmethod
+    def _of_json(cls, raw: dict[str, Any]) -> Manifest:
+        """Of a document, whose types the fingerprints vouch for: pydantic would take half of a search's imports."""
+        colours = [{name: tuple(one[name]) for name in ("mean", "std", "background")} for one in raw["image_inputs"]]
+        match = raw["head"]["match"]
+        parts = {
+            "towers": tuple(Tower(**tower) for tower in raw["towers"]),
+            "dimensions": Dimensions(**raw["dimensions"]),
+            "image_inputs": tuple(
+                ImageInput(**{**one, **tuples}) for one, tuples in zip(raw["image_inputs"], colours, strict=True)
+            ),
+            "text_inputs": tuple(TextInput(**text) for text in raw["text_inputs"]),
+            "head": Head(**{**raw["head"], "match": match and MatchThreshold(**match)}),
+            "fingerprints": Fingerprints(**raw["fingerprints"]),
+        }
+        return cls(**{**raw, **parts})
 
 
 def tokenizer_file(tower: str, kind: Literal["json", "npz"] = "json") -> str:

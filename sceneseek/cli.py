@@ -1,16 +1,16 @@
 """The command line: `sceneseek COMMAND`. Errors become one line and an exit code here, nowhere else.
 
-Exit codes: 0 done, 1 failed, 2 usage. Each role adds its command by an entry point, loaded when it is asked for, so
-`sceneseek search` does not import torch. A role is installed by an extra; a command without its extra names it.
+Exit codes: 0 done, 1 failed, 2 usage. A role's command is imported when it is asked for, so `sceneseek search` does not
+import torch. A role is installed by an extra; a command without its extra names it.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -20,12 +20,19 @@ from sceneseek.next_step import next_steps
 from sceneseek.options import bundle_option, places
 from sceneseek.search_command import search
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
-
 log = logging.getLogger(__name__)
 
 
+# The modules of the roles' commands, each under the command's name.
+_ROLES = {
+    "evaluate": "sceneseek_evaluation.command",
+    "export": "sceneseek_export.command",
+    "feedback": "sceneseek_server.command",
+    "index": "sceneseek_indexer.command",
+    "keys": "sceneseek_server.command",
+    "serve": "sceneseek_server.command",
+    "train": "sceneseek_training.command",
+}
 # The extra that brings what a command imports, where it has another name than the command.
 _EXTRAS = {"feedback": "serve", "keys": "serve"}
 
@@ -41,22 +48,19 @@ _FILE_SYSTEM = {
 
 
 class _Roles(click.Group):
-    """A group that finds the roles' commands by their entry points."""
+    """A group of commands of its own and of those of the roles."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *(point.name for point in _roles())})
+        return sorted({*super().list_commands(ctx), *_ROLES})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        own = super().get_command(ctx, cmd_name)
-        if own is not None:
-            return own
-        for point in _roles().select(name=cmd_name):
-            try:
-                command: click.Command = point.load()
-            except ModuleNotFoundError as error:
-                return _not_installed(_missing_extra(cmd_name, error))
-            return command
-        return None
+        if cmd_name not in _ROLES:
+            return super().get_command(ctx, cmd_name)
+        try:
+            command: click.Command = getattr(importlib.import_module(_ROLES[cmd_name]), cmd_name)
+        except ModuleNotFoundError as error:
+            return _not_installed(_missing_extra(cmd_name, error))
+        return command
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -65,13 +69,6 @@ class _Roles(click.Group):
             if ctx.invoked_subcommand is None:
                 raise
             raise _missing_extra(ctx.invoked_subcommand, error) from error
-
-
-def _roles() -> EntryPoints:
-    # Imported here: it takes half of the time that this module takes, and `sceneseek search` is no role.
-    from importlib.metadata import entry_points  # noqa: PLC0415
-
-    return entry_points(group="sceneseek.commands")
 
 
 def _missing_extra(command: str, error: ModuleNotFoundError) -> MissingExtra:

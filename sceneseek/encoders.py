@@ -118,6 +118,10 @@ _SAME = 1e-4
 class ImageEncoder:
     """`image.onnx` of a bundle. Thread-safe.
 
+    Args:
+        bundle: has the graph.
+        device, threads, brief: see `open_session`.
+
     Attributes:
         inputs: what the graph reads of an image.
         placement: where it runs.
@@ -126,9 +130,10 @@ class ImageEncoder:
         BundleError, RuntimeUnavailable: see `open_session`.
     """
 
-    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0, brief: bool = False) -> None:
         self.inputs = bundle.manifest.image_inputs
-        self._session = open_session(bundle.image_graph, device, threads, bundle.manifest.precision == "int8")
+        int8 = bundle.manifest.precision == "int8"
+        self._session = open_session(bundle.image_graph, device, threads, int8=int8, brief=brief)
         self.placement = self._session.placement
 
     def encode(self, images: Sequence[tuple[Pixels, ...]]) -> Vectors:
@@ -145,6 +150,10 @@ class ImageEncoder:
 class TextEncoder:
     """The tokenizers and `text.onnx` of a bundle. Thread-safe.
 
+    Args:
+        bundle: has them.
+        device, threads, brief: see `open_session`.
+
     Attributes:
         placement: where the graph runs.
 
@@ -152,12 +161,13 @@ class TextEncoder:
         BundleError, RuntimeUnavailable: see `open_session`.
     """
 
-    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0, brief: bool = False) -> None:
         self._towers = bundle.manifest.text_inputs
         # Beside the graph: neither holds the interpreter's lock.
         with ThreadPoolExecutor() as pool:
             opening = {tower.name: pool.submit(Tokenizer, bundle.tokenizer(tower), tower) for tower in self._towers}
-            self._session = open_session(bundle.text_graph, device, threads, bundle.manifest.precision == "int8")
+            int8 = bundle.manifest.precision == "int8"
+            self._session = open_session(bundle.text_graph, device, threads, int8=int8, brief=brief)
             self._tokenizers = {name: tokenizer.result() for name, tokenizer in opening.items()}
         self.placement = self._session.placement
 

@@ -74,13 +74,13 @@ class Models:
         return mix
 
     @classmethod
-    def load(cls, bundle: Bundle, device: Device, threads: int) -> Models:
+    def load(cls, bundle: Bundle, device: Device, threads: int, brief: bool = False) -> Models:
         """Open a bundle's graphs.
 
         Raises:
             BundleError, RuntimeUnavailable: see `open_session`.
         """
-        return cls(bundle, TextEncoder(bundle, device, threads), Reranker(bundle), device, threads)
+        return cls(bundle, TextEncoder(bundle, device, threads, brief), Reranker(bundle), device, threads)
 
 
 class ModelRegistry:
@@ -91,17 +91,17 @@ class ModelRegistry:
 
     Args:
         bundle: the service's own.
-        device, threads: see `open_session`.
+        device, threads, brief: see `open_session`.
 
     Attributes:
         bundle: the service's own, as it was when it was given.
     """
 
-    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0, brief: bool = False) -> None:
         self.bundle = bundle
-        self._device, self._threads = device, threads
+        self._opened_with = device, threads, brief
         pool = ThreadPoolExecutor(1, "open-models")
-        self._opening: Future[Models] | None = pool.submit(Models.load, bundle, device, threads)
+        self._opening: Future[Models] | None = pool.submit(Models.load, bundle, *self._opened_with)
         pool.shutdown(wait=False)
         self._seen = self._stamp()
         self._unfit: SceneseekError | None = None
@@ -134,7 +134,7 @@ class ModelRegistry:
                 "the bundle %s is not used: generation %s was filled by %s, which answers for it",
                 *(self.bundle.path, info.name, bundle.path),
             )
-        return Models.load(bundle, self._device, self._threads)
+        return Models.load(bundle, *self._opened_with)
 
     def newer(self, info: CollectionInfo, present: Models) -> Models | None:
         """See `ModelSource.newer`: the service's own bundle, if it was written anew and still fits."""
@@ -161,7 +161,7 @@ class ModelRegistry:
                 f"the bundle {self.bundle.path} was written anew with another image graph than filled the index",
                 "index the folder again with it; the bundle loaded before stays in use until then",
             )
-        return Models.load(Bundle.load(self.bundle.path), self._device, self._threads)
+        return Models.load(Bundle.load(self.bundle.path), *self._opened_with)
 
     def _stamp(self) -> tuple[int, int] | None:
         """What changes when the service's own bundle is written anew; None while it is not there."""

@@ -17,8 +17,8 @@ import hashlib
 import io
 import logging
 import subprocess
+import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def import_runtime() -> Any:
     Raises:
         RuntimeUnavailable: it is missing, incomplete, or installed by several distributions.
     """
-    installed = [f"{name} {version}" for name in DISTRIBUTIONS if (version := _version(name))]
+    installed = _installed()
     if len(installed) > 1:
         raise RuntimeUnavailable(
             f"{' and '.join(installed)} are installed together and overwrite each other",
@@ -132,11 +132,17 @@ def _loading(library: str, mode: int = ctypes.DEFAULT_MODE) -> str:
     return ""
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+def _installed() -> list[str]:
+    """Names and versions of the distributions that are installed.
+
+    By the names of their folders: importlib.metadata takes a tenth of the time that a search takes.
+    """
+    found: dict[str, str] = {}
+    for place in map(Path, sys.path):
+        for folder in place.glob("o*-*.dist-info"):
+            name, _, version = folder.stem.partition("-")
+            found.setdefault(name.replace("_", "-"), version)
+    return [f"{name} {found[name]}" for name in DISTRIBUTIONS if name in found]
 
 
 _SECONDS = 5.0

@@ -124,7 +124,7 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
         raise click.UsageError("there is neither QUERY nor --image")
     _refuse(_OF_A_SERVICE if url is None else _OF_AN_INDEX_HERE, has_url=url is not None)
     # Before the next imports, which take as long as its thread.
-    models = None if url is not None else _open_models(bundle, device, threads)
+    models = None if url is not None else _open_models(bundle, device, threads, brief=queries is None)
     # Imported here so that `sceneseek --help` answers at once.
     from sceneseek.api import Query, to_json  # noqa: PLC0415
 
@@ -197,11 +197,11 @@ def _refuse(options: dict[str, str], has_url: bool) -> None:
             raise click.UsageError(f"{option} does not go with --url" if has_url else f"{option} goes with --url")
 
 
-def _open_models(bundle: Path, device: Device, threads: int) -> ModelRegistry:
+def _open_models(bundle: Path, device: Device, threads: int, brief: bool) -> ModelRegistry:
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.models import ModelRegistry  # noqa: PLC0415
 
-    return ModelRegistry(Bundle.load(bundle), device, threads)
+    return ModelRegistry(Bundle.load(bundle), device, threads, brief)
 
 
 def _answers_of_index(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -46,8 +47,7 @@ def strict_bundle(bundle: Bundle, home: Path, threshold: float, multilingual: bo
     home.mkdir()
     for name in bundle.manifest.files:
         (home / name).symlink_to(bundle.path / name)
-    head = bundle.manifest.head.model_copy(update={"match": MatchThreshold(threshold=threshold, source="a test")})
-    texts = tuple(text.model_copy(update={"multilingual": multilingual}) for text in bundle.manifest.text_inputs)
-    draft = bundle.manifest.model_copy(update={"head": head, "text_inputs": texts})
-    draft.model_copy(update={"fingerprints": draft.compute_fingerprints()}).write(home / MANIFEST)
+    head = replace(bundle.manifest.head, match=MatchThreshold(threshold=threshold, source="a test"))
+    texts = tuple(replace(text, multilingual=multilingual) for text in bundle.manifest.text_inputs)
+    bundle.manifest.changed(head=head, text_inputs=texts).write(home / MANIFEST)
     return home

@@ -6,6 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,7 @@ def export_bundle(
             if quantization and sample:
                 _quantize(pack, trained, towers, quantization, sample, beside)
             found = Manifest.read(beside / MANIFEST)
-            found.model_copy(update={"parity_error": parity_error}).write(beside / MANIFEST)
+            replace(found, parity_error=parity_error).write(beside / MANIFEST)
     except OSError as error:
         raise ExportError(
             f"the bundle cannot be written to {out} ({error.strerror or error})",
@@ -101,7 +102,7 @@ def _quantize(
         "calibrated_on": len(calibrated),
         "forced": quantization.forced,
     }
-    converted.manifest.model_copy(update={"accuracy_loss": about}).write(directory / MANIFEST)
+    replace(converted.manifest, accuracy_loss=about).write(directory / MANIFEST)
 
 
 def _write(

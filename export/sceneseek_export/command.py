@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,7 @@ def _document(bundle: Bundle, left_out: list[str]) -> dict[str, Any]:
     manifest = bundle.manifest
     return {
         "bundle": str(bundle.path),
-        **manifest.fingerprints.model_dump(),
+        **asdict(manifest.fingerprints),
         "calibrated": manifest.head.calibrated,
         "left_out": left_out,
         "precision": manifest.precision,

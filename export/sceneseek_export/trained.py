@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def own_space(pack: Pack, towers: Towers) -> Alignment:
             "give `joint_space` a slope and an intercept",
         )
     own = Alignment.own(pack.name, (space.image, space.text), image.features, Calibration(*curve, source=UNFITTED))
-    return replace(own, card={"towers": [tower.model_dump(mode="json") for tower in towers.provenance()]})
+    return replace(own, card={"towers": [asdict(tower) for tower in towers.provenance()]})
 
 
 def shipped_alignment(pack: Pack) -> Path:

@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 Wanted = Callable[[Loaded], bool]
 # Images in one run of the graph. On a CPU more together gain nothing, and at the end fewer threads are busy.
 _BATCH, _BATCH_ON_CPU = 16, 4
+# Images for which it takes longer to prepare the graph than it saves.
+_FEW = 16
 # Hashing fewer files shows no progress.
 _MANY = 1_000
 
@@ -141,7 +143,8 @@ def encode_files(
                     progress.advance()
 
         outcomes = bounded_map(load_one, files, loaders, window=2 * (options.batch or _BATCH) + count)
-        encoder = ImageEncoder(bundle, options.device, threads=1)  # opened while the first images are loaded
+        # Opened while the first images are loaded.
+        encoder = ImageEncoder(bundle, options.device, threads=1, brief=len(files) <= _FEW)
         size = batch_size(options, encoder, len(files))
         for images, vectors, took in bounded_map(encode, batched(usable(outcomes), size), encoders, count + 1):
             seconds["encode"] += took

@@ -108,7 +108,7 @@ def _readiness(search: Search) -> Readiness:
         status="ready",
         pack=manifest.pack,
         multilingual=manifest.multilingual,
-        fingerprints=manifest.fingerprints.model_dump(),
+        fingerprints=asdict(manifest.fingerprints),
         generation=info.name,
         images=images,
         following=search.follower.watching(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,8 @@ def test_a_head_measured_on_what_it_learned_from_is_said_to_be(
     copy = tmp_path / "bundle"
     shutil.copytree(bundle.path, copy)
     # A cosine's curve may be fitted to captions; every other head was fitted to ratings.
-    manifest, head = bundle.manifest, {"kind": "cosine", "validation": validation}
-    changed = manifest.model_copy(update={"head": manifest.head.model_copy(update=head)})
-    changed.model_copy(update={"fingerprints": changed.compute_fingerprints()}).write(copy / MANIFEST)
+    head = replace(bundle.manifest.head, kind="cosine", validation=validation)
+    bundle.manifest.changed(head=head).write(copy / MANIFEST)
     crowd = ("--crowd", files.crowd)
     assert json.loads(evaluate(*crowd, "--json", of=copy).stdout)["seen_in_training"] is seen
     text = evaluate(*crowd, of=copy).stdout

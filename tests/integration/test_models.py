@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sceneseek.api import Query
-from sceneseek.bundle import MANIFEST, Bundle, Manifest
+from sceneseek.bundle import MANIFEST, Bundle
 from sceneseek.errors import IndexUnavailable
 from sceneseek.models import ModelRegistry
 from sceneseek.search import Search
@@ -20,14 +21,13 @@ from sceneseek_indexer.build import index_folder
 def changed(bundle: Bundle, out: Path, **changes: object) -> Bundle:
     """A copy of a bundle whose manifest says something else, as if another model had been exported."""
     shutil.copytree(bundle.path, out, dirs_exist_ok=True)
-    fields = bundle.manifest.model_dump(exclude={"schema_version", "fingerprints"})
-    Manifest.build(**{**fields, **changes}).write(out / MANIFEST)
+    bundle.manifest.changed(**changes).write(out / MANIFEST)
     return Bundle.load(out)
 
 
 def other_image_graph(bundle: Bundle, out: Path) -> Bundle:
     """As another image graph: the same one, with a hash of its own since a picture is prepared otherwise."""
-    inputs = tuple(spec.model_copy(update={"fit": "letterbox"}) for spec in bundle.manifest.image_inputs)
+    inputs = tuple(replace(spec, fit="letterbox") for spec in bundle.manifest.image_inputs)
     return changed(bundle, out, image_inputs=inputs)
 
 
@@ -125,7 +125,7 @@ def test_a_bundle_written_anew_with_the_same_image_graph_is_taken_up_without_ind
     search: Search, one: Bundle, tmp_path: Path
 ) -> None:
     before = answering(search)
-    head = one.manifest.head.model_copy(update={"validation": {"note": "trained again"}})
+    head = replace(one.manifest.head, validation={"note": "trained again"})
     fresh = changed(one, tmp_path / "fresh", head=head)
     shutil.copy(fresh.path / MANIFEST, tmp_path / "manifest")
     (tmp_path / "manifest").replace(one.path / MANIFEST)

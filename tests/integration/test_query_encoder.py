@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,5 +190,5 @@ def _pixels(bundle: Bundle, file: Path) -> tuple[Pixels, ...]:
 
 
 def _renamed(bundle: Bundle) -> Manifest:
-    prints = bundle.manifest.fingerprints.model_copy(update={"bundle": "f" * 64})
-    return bundle.manifest.model_copy(update={"fingerprints": prints})
+    prints = replace(bundle.manifest.fingerprints, bundle="f" * 64)
+    return replace(bundle.manifest, fingerprints=prints)

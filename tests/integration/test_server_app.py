@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_readiness_names_what_is_answered_from(client: FlaskClient, search: Sear
         "status": "ready",
         "pack": "compact",
         "multilingual": search.bundle.manifest.multilingual,
-        "fingerprints": search.bundle.manifest.fingerprints.model_dump(),
+        "fingerprints": asdict(search.bundle.manifest.fingerprints),
         "generation": search.follower.name,
         "images": len(NAMES),
         "following": True,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def manifest(**changes: Any) -> Manifest:
 def test_a_bundle_reads_many_languages_if_one_of_its_text_towers_does() -> None:
     english = manifest()
     texts = english.text_inputs[0]
-    both = manifest(text_inputs=(texts, texts.model_copy(update={"name": "e5", "multilingual": True})))
+    both = manifest(text_inputs=(texts, replace(texts, name="e5", multilingual=True)))
     assert (english.multilingual, both.multilingual) == (False, True)
 
 
@@ -84,7 +85,7 @@ def test_another_text_graph_or_head_changes_the_bundle_but_not_what_it_can_searc
 
 def test_another_image_graph_or_preprocessing_changes_both() -> None:
     one = manifest()
-    cropped = one.image_inputs[0].model_copy(update={"fit": "crop"})
+    cropped = replace(one.image_inputs[0], fit="crop")
     for other in (
         manifest(recipes={**RECIPES, "image.onnx": "xx"}),
         manifest(image_inputs=(cropped,)),
@@ -106,7 +107,7 @@ def test_a_manifest_round_trips_through_its_file(head: Head, tmp_path: Path) -> 
         ({"pack": "other"}, "was changed"),
         ({"schema_version": 99}, "schema version 99"),
         ({"surprise": 1}, "surprise"),
-        ({"dimensions": {"joint": 0, "image_head": 0, "text_head": 0}}, "dimensions.joint"),
+        ({"dimensions": {"joint": 0, "image_head": 0, "text_head": 0}}, "was changed"),
     ],
 )
 def test_a_manifest_that_was_changed_by_hand_says_so(tmp_path: Path, change: dict[str, Any], said: str) -> None:

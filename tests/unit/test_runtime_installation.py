@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,43 +15,51 @@ from sceneseek.errors import RuntimeUnavailable
 from sceneseek.runtime_installation import DISTRIBUTIONS, import_runtime, runtime_version
 
 
-def pretend_installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    def version(name: str) -> str:
-        if name not in names:
-            raise metadata.PackageNotFoundError(name)
-        return "1.31.1"
+@pytest.fixture
+def pretend_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Makes a folder the only one that packages are imported from, with the metadata of these distributions."""
+    import_runtime()  # it stays imported
 
-    monkeypatch.setattr(metadata, "version", version)
+    def pretend(*names: str) -> None:
+        for name in names:
+            (tmp_path / f"{name.replace('-', '_')}-1.31.1.dist-info").mkdir()
+        monkeypatch.setattr(sys, "path", [str(tmp_path / "missing"), str(tmp_path)])
+
+    return pretend
 
 
 @pytest.mark.parametrize(
     ("one", "other"), list(itertools.combinations(["onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"], 2))
 )
 def test_two_runtimes_that_overwrite_each_other_are_refused_by_name(
-    monkeypatch: pytest.MonkeyPatch, one: str, other: str
+    pretend_installed: Callable[..., None], one: str, other: str
 ) -> None:
-    pretend_installed(monkeypatch, one, other)
+    pretend_installed(one, other)
     with pytest.raises(RuntimeUnavailable, match=f"{one} 1.31.1 and {other} 1.31.1 are installed together") as refused:
         import_runtime()
     assert "uninstall" in refused.value.hint
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_any_one_runtime_will_do(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    pretend_installed(monkeypatch, name)
+def test_any_one_runtime_will_do(pretend_installed: Callable[..., None], name: str) -> None:
+    pretend_installed(name)
     assert hasattr(import_runtime(), "InferenceSession")
 
 
-def test_a_missing_runtime_names_the_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_installed(monkeypatch)
+def test_a_missing_runtime_names_the_extras(
+    pretend_installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_installed()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(RuntimeUnavailable, match="cannot be imported") as refused:
         import_runtime()
     assert "`cpu` or `gpu`" in refused.value.hint
 
 
-def test_what_is_left_of_two_runtimes_when_one_is_uninstalled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_installed(monkeypatch, "onnxruntime-gpu")
+def test_what_is_left_of_two_runtimes_when_one_is_uninstalled_is_refused(
+    pretend_installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_installed("onnxruntime-gpu")
     monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
     with pytest.raises(RuntimeUnavailable, match="incomplete"):
         import_runtime()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,4 +98,4 @@ def _written(threshold: float) -> MatchThreshold:
     figures = {name: figure.to_json() for name, figure in absence_figures(queries, match, BOOTSTRAP).items()}
     assert set(figures) == set(ABSENCE_FIGURES)
     about = {"rule": "a rule", "n_images": 2, "n_queries": {"present": 2}, "data": [], "cite": "", "command": "x"}
-    return match.model_copy(update={"figures": {**figures, **about, "seed": 0}})
+    return replace(match, figures={**figures, **about, "seed": 0})

@@ -84,7 +84,7 @@ class AlignmentTraining:
                 "recall": [self._measure(alignment, corpus) for corpus in material.measured],
                 "seed": self._seed,
                 "recipe": asdict(self._recipe),
-                "towers": [t.model_dump(mode="json") for t in (*self._images.provenance, *self._texts.provenance)],
+                "towers": [asdict(t) for t in (*self._images.provenance, *self._texts.provenance)],
                 "versions": versions(),
             },
         )

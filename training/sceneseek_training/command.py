@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -297,7 +297,7 @@ def threshold(
     )
     write_threshold(found, directory)
     if as_json:
-        click.echo(json.dumps({"head": str(directory), **found.model_dump(mode="json")}, indent=2))
+        click.echo(json.dumps({"head": str(directory), **asdict(found)}, indent=2))
         return
     click.echo(f"threshold    {found.threshold:g}, balanced accuracy {found.figures['balanced_accuracy']:.4f}")
     for name, figure in found.figures.items():

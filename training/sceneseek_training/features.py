@@ -9,17 +9,18 @@ of its inputs.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.bundle import Tower
+from sceneseek.bundle import ImageInput, TextInput, Tower
 from sceneseek.encoders import Tokenizer
 from sceneseek.errors import DataError, ImageError
 from sceneseek.picture import decode
@@ -155,7 +156,7 @@ class ImageTowers:
         return self._session.run(feed)
 
     def _fingerprint(self, flipped: bool) -> str:
-        inputs = "\n".join(spec.model_dump_json() for spec in self._inputs)
+        inputs = "\n".join(map(_json, self._inputs))
         about = f"{inputs}\n{enough_pixels(self._inputs)}\n{flipped}"
         return hashlib.sha256(self._graph + about.encode()).hexdigest()
 
@@ -237,7 +238,7 @@ class _TextTower:
 
     @cached_property
     def _fingerprint(self) -> str:
-        about = f"{hashlib.sha256(self._tower.tokenizer).hexdigest()}\n{self._tower.input.model_dump_json()}"
+        about = f"{hashlib.sha256(self._tower.tokenizer).hexdigest()}\n{_json(self._tower.input)}"
         return hashlib.sha256(self._graph + about.encode()).hexdigest()
 
     @cached_property
@@ -258,3 +259,7 @@ class _TextTower:
             path = Path(folder) / "text.onnx"
             path.write_bytes(self._graph)
             return open_session(path, self._device, self._threads)
+
+
+def _json(spec: ImageInput | TextInput) -> str:
+    return json.dumps(asdict(spec), separators=(",", ":"))

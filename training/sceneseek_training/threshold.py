@@ -105,7 +105,7 @@ def fit_threshold(
         "command": command,
         "seed": seed,
     }
-    return draft.model_copy(update={"figures": about})
+    return replace(draft, figures=about)
 
 
 def choose_threshold(asked: Asked, bootstrap: Bootstrap) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def save_head(head: Head, directory: Path) -> None:
         "validation": dict(head.validation),
     }
     if head.match is not None:
-        structure["match"] = head.match.model_dump(mode="json")
+        structure["match"] = asdict(head.match)
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     write_atomic(directory / WEIGHTS, content.getvalue())
@@ -54,7 +54,7 @@ def load_head(directory: Path) -> Head:
         with (directory / WEIGHTS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         found = _KINDS[raw["kind"]].of_files(raw, arrays)
-        match = MatchThreshold.model_validate(raw["match"]) if "match" in raw else None
+        match = MatchThreshold(**raw["match"]) if "match" in raw else None
         head: Head = replace(found, match=match)
     except FileNotFoundError as error:
         raise DataError(f"no head in {directory} ({Path(error.filename).name} is missing)", advice) from error

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sceneseek.bundle import ImageInput
+from sceneseek.bundle import Colour, Fit, ImageInput, Interpolation
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.towers.checkpoint import PREPROCESSORS
 from sceneseek_export.towers.pretrained import quiet
 
 # Pillow's numbers.
-_INTERPOLATIONS = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+_INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 # A ConvNeXT processor squashes from this size on.
 _SQUASHED_FROM = 384
@@ -89,22 +89,20 @@ def _read(spec: ImageTowerSpec, processor: Any) -> ImageInput:
         raise ValueError(f"resamples by Pillow's number {processor.resample}; known here are 1, 2 and 3")
     fit, height, width, edge = _geometry(kind, processor)
     mean, std = _normalisation(processor)
-    return ImageInput.model_validate(
-        {
-            "name": spec.name,
-            "height": height,
-            "width": width,
-            "fit": fit,
-            "fit_transparent": fit,
-            "mean": mean,
-            "std": std,
-            "interpolation": _INTERPOLATIONS[processor.resample],
-            "shortest_edge": edge,
-        }
+    return ImageInput(
+        name=spec.name,
+        height=height,
+        width=width,
+        fit=fit,
+        fit_transparent=fit,
+        mean=mean,
+        std=std,
+        interpolation=_INTERPOLATIONS[processor.resample],
+        shortest_edge=edge,
     )
 
 
-def _geometry(kind: str, processor: Any) -> tuple[str, int, int, int | None]:
+def _geometry(kind: str, processor: Any) -> tuple[Fit, int, int, int | None]:
     """Fit, height, width and shortest edge."""
     size = {name: value for name, value in dict(processor.size).items() if value is not None}
     if kind == "ConvNextImageProcessor":
@@ -140,17 +138,17 @@ def _enough(edge: int, height: int, width: int) -> int:
     return edge
 
 
-def _normalisation(processor: Any) -> tuple[list[float], list[float]]:
+def _normalisation(processor: Any) -> tuple[Colour, Colour]:
     """Mean and deviation on the scale of 0..255."""
     scale = float(processor.rescale_factor) if processor.do_rescale else 1.0
     if not processor.do_normalize:
-        return [0.0] * 3, [1 / scale] * 3
-    mean, std = _three(processor.image_mean), _three(processor.image_std)
-    return [value / scale for value in mean], [value / scale for value in std]
+        return _three(0.0, scale), _three(1.0, scale)
+    return _three(processor.image_mean, scale), _three(processor.image_std, scale)
 
 
-def _three(values: float | Sequence[float]) -> list[float]:
-    listed = [float(values)] * 3 if isinstance(values, (int, float)) else [float(value) for value in values]
+def _three(values: float | Sequence[float], scale: float) -> Colour:
+    listed = [values] * 3 if isinstance(values, (int, float)) else values
     if len(listed) != 3:
         raise ValueError(f"has {len(listed)} channels, not 3")
-    return listed
+    red, green, blue = (float(value) / scale for value in listed)
+    return red, green, blue
