@@ -222,7 +222,7 @@ def _answers_of_index(
             decoded = decode(content_of(picture), enough_pixels(models.bundle.manifest.image_inputs), max_pixels)
         except ImageError as error:
             raise ImageError(error.reason, f"{picture}: {error.what}", error.hint) from error
-    pipeline = Search(models, open_store(index_url, searching=True))
+    pipeline = Search(models, open_store(index_url, searching=True, brief=len(asked) == 1))
     try:
         if len(asked) == 1:
             yield pipeline.query(asked[0], picture=decoded)

@@ -244,7 +244,7 @@ PROGRAMS = (
     ),
     Program(
         "sentence-transformers",
-        ["sentence-transformers[image]"],
+        ["sentence-transformers", "pillow"],
         ["sentence-transformers", "torch"],
         ["{scripts}/python", f"{HERE}/with_sentence_transformers.py", "index", *_PLACES],
         ["{scripts}/python", f"{HERE}/with_sentence_transformers.py", "search", *_PLACES, QUERY],

@@ -26,11 +26,13 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import qdrant_edge as edge
@@ -54,6 +56,7 @@ from sceneseek.store.edge_files import (
     fixed_files,
     full_disk,
     link_shard,
+    read_ahead,
     read_record,
     remove,
 )
@@ -67,6 +70,10 @@ ALIAS = "images"
 # images of the live generation.
 _WRITER_PATIENCE, _OWNER_PATIENCE = 0.2, 0.5
 _POLL_SECONDS = 0.2
+# Bytes of a file that is read whole for a single search.
+_SMALL = 64 * 2**20
+
+Reading = Literal["nothing", "graph", "everything"]
 
 
 class EdgeStore:
@@ -75,10 +82,13 @@ class EdgeStore:
     Args:
         root: the directory; need not exist.
         cache_bytes: size of the cache of vectors, see `vector_cache`.
+        reading: what is read into the page cache when a generation is opened: ``nothing``; ``graph``, for a single
+            search: all but large files of vectors, of which it needs a few; or ``everything``.
     """
 
-    def __init__(self, root: Path, cache_bytes: int = DEFAULT_MEGABYTES * 2**20) -> None:
+    def __init__(self, root: Path, cache_bytes: int = DEFAULT_MEGABYTES * 2**20, reading: Reading = "nothing") -> None:
         self.root = root.absolute()
+        self._reading = reading
         self._cache_bytes = cache_bytes
         self.url = f"file:{quote(str(root))}"
         self._writer: FileLock | None = None
@@ -327,6 +337,12 @@ class EdgeStore:
                 "the engine writes there even to read: give this user write permission",
             ) from error
         try:
+            if self._reading != "nothing":
+                check_sizes(home, record)
+                # The 8-bit copy has a quarter of the bytes of the vectors.
+                vectors = 4 * record.info.joint * (record.points or 0)
+                whole = self._reading == "everything"
+                read_ahead(home, record, math.inf if whole else max(_SMALL, vectors / 2))
             shard = _load(home, record)
         except BaseException:
             lock.release()

@@ -46,8 +46,9 @@ from sceneseek.vectors import Candidates, Floats
 _GRAPH_FROM_KILOBYTES = 40_000
 _HNSW = edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
 # Above it, the graph is built and searched over an 8-bit copy, which is twice as fast; twice as many candidates as
-# requested are then compared by their full vectors, so similarities are exact and recall stays high.
-_QUANTIZED = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, always_ram=True)
+# requested are then compared by their full vectors, so similarities are exact and recall stays high. The engine maps
+# both, and leaves it to the store what is read when a generation is opened: it would read them page by page.
+_QUANTIZED = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, memory=edge.Memory.Cold)
 _RESCORED = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
 _EXACT = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
 # One thread per search: queries run in parallel, and a pool would raise the latency.
@@ -204,7 +205,13 @@ class EdgeCollection:
 
 def shard_config(info: CollectionInfo) -> edge.EdgeConfig:
     """The vectors of a generation, and the size from which the engine builds a graph."""
-    joint = edge.EdgeVectorParams(info.joint, edge.Distance.Cosine, hnsw_config=_HNSW, quantization_config=_QUANTIZED)
+    joint = edge.EdgeVectorParams(
+        info.joint,
+        edge.Distance.Cosine,
+        hnsw_config=_HNSW,
+        quantization_config=_QUANTIZED,
+        memory=edge.Memory.Cold,
+    )
     vectors = {JOINT: joint}
     if info.head:
         vectors[HEAD] = edge.EdgeVectorParams(

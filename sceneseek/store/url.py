@@ -7,13 +7,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.store.base import VectorStore
-from sceneseek.store.edge import EdgeStore
+from sceneseek.store.edge import EdgeStore, Reading
 from sceneseek.store.vector_cache import cache_bytes
 
 _ADVICE = "write file: and a directory, such as file:index, or a Qdrant server's address, such as http://localhost:6333"
 
 
-def open_store(url: str, searching: bool = False) -> VectorStore:
+def open_store(url: str, searching: bool = False, brief: bool = False) -> VectorStore:
     """The store behind a URL: ``file:DIR`` is the embedded engine, ``http(s)://HOST:PORT`` a Qdrant server.
 
     The further settings of a server and the size of the cache of vectors are read from the environment, see
@@ -23,6 +23,7 @@ def open_store(url: str, searching: bool = False) -> VectorStore:
         url: of the index.
         searching: for a process that searches. It waits a second or two for a server that is down; one that writes
             waits much longer.
+        brief: whether it searches once.
 
     Raises:
         InvalidRequest: the URL names no engine or contains credentials, or a setting is invalid.
@@ -34,7 +35,8 @@ def open_store(url: str, searching: bool = False) -> VectorStore:
     except ValueError:
         raise InvalidRequest("the URL of the index cannot be parsed", _ADVICE) from None
     if parts.scheme == "file" and not parts.netloc and parts.path:
-        return EdgeStore(_directory(unquote(parts.path)), cache_bytes())
+        reading: Reading = "nothing" if not searching else "graph" if brief else "everything"
+        return EdgeStore(_directory(unquote(parts.path)), cache_bytes(), reading)
     if parts.scheme in ("http", "https") and parts.hostname:
         return _server(parts, port, searching)
     shown = "the URL (not shown: it may contain a password)" if set(url) & set("@?#") else repr(url)

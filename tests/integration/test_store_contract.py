@@ -15,6 +15,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -394,6 +395,19 @@ def test_vectors_round_trip(store: VectorStore) -> None:
     collection = store.open("second")
     assert collection.vectors([points(2)[0].id])[points(2)[0].id].head.shape == (0,)
     collection.close()
+
+
+@pytest.mark.parametrize("reading", ["graph", "everything"])
+def test_what_is_read_ahead_changes_no_answer(tmp_path: Path, reading: Literal["graph", "everything"]) -> None:
+    content = points(40)
+    published(EdgeStore(tmp_path / "index"), INFO, content)
+    answers = []
+    for store in (EdgeStore(tmp_path / "index"), EdgeStore(tmp_path / "index", reading=reading)):
+        collection = store.open("first")
+        answers.append(collection.nearest(content[7].joint, 5).ids)
+        collection.close()
+    assert answers[0] == answers[1]
+    assert answers[0][0] == content[7].id
 
 
 def test_a_generation_that_another_process_searches_can_be_glanced_at(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ BELOW = {
     "sceneseek_indexer": {"sceneseek"},
     "sceneseek_server": {"sceneseek"},
     "sceneseek_evaluation": {"sceneseek", "sceneseek_indexer"},
-    "benchmarks": {"sceneseek", "sceneseek_indexer"},
+    "benchmarks": {"sceneseek", "sceneseek_export", "sceneseek_indexer"},
 }
 HEAVY = {"torch", "transformers", "optimum", "catboost", "onnx", "sklearn", "scipy"}
 
