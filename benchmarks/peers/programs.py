@@ -48,6 +48,7 @@ class Program:
         search: that of a search, without a look for new photos where the program can.
         write_weights: writes its form of a checkpoint into a directory.
         variables: of its environment, likewise.
+        weights_beside_index: whether it looks for its weights where its index is.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Program:
     search: Sequence[str]
     write_weights: Callable[[Path, Pack, Towers, Path], None]
     variables: Mapping[str, str] = field(default_factory=dict)
+    weights_beside_index: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class Installed:
         index = self.home / kind
         shutil.rmtree(index, ignore_errors=True)
         index.mkdir(parents=True)
-        if self.program.name == "rclip":  # which looks for its weights where its index is
+        if self.program.weights_beside_index:
             for file in self.weights.iterdir():
                 (index / file.name).symlink_to(file)
         return index
@@ -233,6 +235,7 @@ PROGRAMS = (
         ["{scripts}/rclip", "--no-indexing", QUERY],
         _rclip_weights,
         {"RCLIP_DATADIR": "{index}"},
+        weights_beside_index=True,
     ),
     Program(
         "fastembed",

@@ -15,14 +15,14 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.store import Collection, CollectionInfo, Point, Source, VectorStore, open_store
-from sceneseek.store.edge import EdgeStore
+from sceneseek.store.edge import EdgeStore, Reading
 from tests.engines import another, on_edge, on_qdrant
 
 JOINT, HEAD = 16, 3
@@ -397,17 +397,36 @@ def test_vectors_round_trip(store: VectorStore) -> None:
     collection.close()
 
 
-@pytest.mark.parametrize("reading", ["graph", "everything"])
-def test_what_is_read_ahead_changes_no_answer(tmp_path: Path, reading: Literal["graph", "everything"]) -> None:
-    content = points(40)
-    published(EdgeStore(tmp_path / "index"), INFO, content)
-    answers = []
-    for store in (EdgeStore(tmp_path / "index"), EdgeStore(tmp_path / "index", reading=reading)):
-        collection = store.open("first")
-        answers.append(collection.nearest(content[7].joint, 5).ids)
-        collection.close()
-    assert answers[0] == answers[1]
-    assert answers[0][0] == content[7].id
+@pytest.mark.parametrize(
+    ("reading", "read"),
+    [("nothing", set()), ("graph", {"copy", "links"}), ("everything", {"copy", "links", "vectors"})],
+)
+def test_an_opened_generation_reads_ahead_what_its_searches_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: Reading, read: set[str]
+) -> None:
+    published(EdgeStore(tmp_path / "index"), INFO, points(40))
+    home = tmp_path / "index/generations/first"
+    record = json.loads((home / "generation.json").read_text())
+    whole = 4 * INFO.joint * len(points(40))
+    for name, size in {"links": whole // 8, "copy": whole // 4, "vectors": whole, "preallocated": whole}.items():
+        (home / "shard" / name).write_bytes(b"x" * size)
+        record["files"][name] = [size, 0]
+    with (home / "shard/preallocated").open("wb") as file:
+        file.truncate(2**20)  # a hole
+    (home / "generation.json").write_text(json.dumps(record))
+    monkeypatch.setattr("sceneseek.store.edge._SMALL", 0)
+    opened: list[str] = []
+    real = Path.open
+
+    def watched(path: Path, *args: Any, **options: Any) -> Any:
+        opened.append(path.name)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", watched)
+    collection = EdgeStore(tmp_path / "index", reading=reading).open("first")
+    assert set(opened) & {"copy", "links", "vectors", "preallocated"} == read
+    assert collection.nearest(points(40)[7].joint, 5).ids[0] == points(40)[7].id
+    collection.close()
 
 
 def test_a_generation_that_another_process_searches_can_be_glanced_at(tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from sceneseek_indexer.pipeline import batched, bounded_map
+from sceneseek_indexer.options import BuildOptions
+from sceneseek_indexer.pipeline import batch_size, batched, bounded_map
 
 
 def test_results_keep_the_order_of_the_source() -> None:
@@ -48,3 +51,21 @@ def test_a_failure_reaches_the_reader() -> None:
 def test_batches_are_full_but_the_last() -> None:
     assert list(batched(range(5), 2)) == [[0, 1], [2, 3], [4]]
     assert list(batched([], 2)) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "images", "size"),
+    [
+        ("cpu", 0, 1000, 4),
+        ("cuda", 0, 1000, 16),
+        ("cpu", 64, 1000, 64),
+        ("cpu", 0, 5, 3),  # two threads have something to do
+        ("cuda", 64, 10, 5),
+        ("cpu", 0, 0, 1),
+    ],
+)
+def test_a_batch_is_as_large_as_the_device_gains_by_and_leaves_no_thread_idle(
+    device: str, asked: int, images: int, size: int
+) -> None:
+    encoder: Any = SimpleNamespace(placement=SimpleNamespace(device=device))
+    assert batch_size(BuildOptions(workers=2, batch=asked), encoder, images) == size

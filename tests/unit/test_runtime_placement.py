@@ -30,6 +30,7 @@ class FakeRuntime:
     def __init__(self, built_with: tuple[str, ...], works: tuple[str, ...] = (CPU,), raises: str = "") -> None:
         self.built_with, self.works, self.raises = built_with, works, raises
         self.asked: list[dict[str, dict[str, str]]] = []
+        self.entries: list[dict[str, str]] = []
         self.preloads = 0
         self.severities: list[int] = []
 
@@ -46,8 +47,11 @@ class FakeRuntime:
     class SessionOptions:
         """What a session is asked for."""
 
+        def __init__(self) -> None:
+            self.entries: dict[str, str] = {}
+
         def add_session_config_entry(self, key: str, value: str) -> None:
-            pass
+            self.entries[key] = value
 
     def InferenceSession(  # noqa: N802 - the real one is a class
         self, path: str, options: SessionOptions, providers: list[Any], enable_fallback: int = 1
@@ -58,6 +62,7 @@ class FakeRuntime:
             raise ValueError("Protobuf parsing failed.")
         by_name = dict((p, {}) if isinstance(p, str) else p for p in providers)
         self.asked.append(by_name)
+        self.entries.append(options.entries)
         if self.raises and next(iter(by_name)) not in self.works:
             raise RuntimeError(self.raises)
         runs_on = [p for p in by_name if p in self.works]
@@ -167,6 +172,13 @@ def test_the_cpu_is_asked_for_alone(install: Install, graph: Path) -> None:
     runtime = install(GPU_BUILD, works=GPU_BUILD)
     assert open_session(graph, "cpu").placement == Placement("cpu", "cpu", CPU, "asked for")
     assert runtime.asked == [{CPU: {}}]
+
+
+@pytest.mark.parametrize("brief", [True, False])
+def test_a_brief_session_does_not_copy_weights(install: Install, graph: Path, brief: bool) -> None:
+    runtime = install([CPU])
+    open_session(graph, "cpu", brief=brief)
+    assert ("session.disable_prepacking" in runtime.entries[0]) is brief
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "tensorrt"])
