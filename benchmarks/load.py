@@ -23,13 +23,13 @@ from pathlib import Path
 import click
 
 from benchmarks.inputs import drawn, queries_option
-from benchmarks.load_generator import LoadGenerator, Outcomes, searches
+from benchmarks.load_generator import LoadGenerator, Outcomes, Taken, searches
 from benchmarks.report import Figure, Goal, Report, Section
 from benchmarks.service import NO_CACHE, serving
 from benchmarks.timing import measure, others, percentile
-from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.models import ModelRegistry
+from sceneseek.queries import Query
 from sceneseek.query_encoder import QueryEncoder
 from sceneseek.search import Search
 from sceneseek.store import open_store
@@ -41,6 +41,8 @@ TAIL, THROUGHPUT, RECOVERED, NONE = (
     Goal("value", 2.0),
     Goal("value", 0.0),
 )
+# `before` is the wait for a thread and for admission, and the network; `other` is Flask, JSON and the like.
+_STAGES = ("before", "encode", "shortlist", "score", "payload", "other")
 RESTART = Goal("value", 3.0)
 _CLIENTS = 32
 _PAIRS = 200
@@ -130,7 +132,30 @@ def steady_section(
         Figure("requests that failed", "", [float(_failed(outcomes, 200))], goal=NONE),
     ]
     title = f"70 % of the peak: {rate:.0f} a second for {seconds:g} s, at random moments"
-    return Section(title, figures), outcomes.milliseconds(99)
+    return Section(title, [*figures, *_slowest(outcomes)]), outcomes.milliseconds(99)
+
+
+def _slowest(outcomes: Outcomes) -> list[Figure]:
+    """Where the slowest hundredth of the answers spent their time, beside all of them."""
+    spent = [
+        _spent(answer) for answer in sorted(outcomes.taken, key=lambda answer: answer.took) if answer.status == 200
+    ]
+    slowest = spent[-max(1, len(spent) // 100) :]
+
+    def middle(answers: list[dict[str, float]], stage: str) -> list[float]:
+        return [percentile([answer[stage] for answer in answers], 50)]
+
+    return [
+        Figure(f"{stage}, slowest 1 %", "ms", middle(slowest, stage), "of all", middle(spent, stage))
+        for stage in _STAGES
+    ]
+
+
+def _spent(answer: Taken) -> dict[str, float]:
+    """Milliseconds by stage."""
+    stages = answer.stages()
+    inside = stages.pop("total")
+    return stages | {"before": 1e3 * answer.took - inside, "other": inside - sum(stages.values())}
 
 
 def overload_section(
@@ -140,7 +165,7 @@ def overload_section(
     asked, rate = searches(texts), 2 * measured.peak
     over = generator.open(asked, rate, seconds, seed=1)
     after = generator.open(asked, 0.5 * measured.peak, 5.0, seed=2)
-    slow = [due for status, due, took in after.taken if status != 200 or 1e3 * took > usual]
+    slow = [answer.due for answer in after.taken if answer.status != 200 or 1e3 * answer.took > usual]
     figures = [
         Figure("answered", "queries/s", [over.rate()], "the peak", [measured.peak], THROUGHPUT),
         Figure("refused with 429", "a second", [over.rate(429)]),

@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -26,8 +27,24 @@ from benchmarks.service import HOST
 from benchmarks.timing import percentile
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_STAGES = re.compile(rb"server-timing: *([^\r]+)", re.IGNORECASE)
+_STAGE = re.compile(r"(\w+);dur=([\d.]+)")
 # More connections than the service lets requests in, so that it is the service that refuses.
 _MOST_CONNECTIONS = 600
+
+
+class Taken(NamedTuple):
+    """One answer: its status, when it was due (seconds from the start), how long it took from then, and its head."""
+
+    status: int
+    due: float
+    took: float
+    head: bytes
+
+    def stages(self) -> dict[str, float]:
+        """Milliseconds by stage and in `total`, by the service's own clock."""
+        found = _STAGES.search(self.head)
+        return {name: float(took) for name, took in _STAGE.findall(found[1].decode("ascii"))} if found else {}
 
 
 @dataclass
@@ -35,18 +52,18 @@ class Outcomes:
     """The outcomes of requests.
 
     Attributes:
-        taken: for each answer its status, when it was due (seconds from the start) and how long it took from then.
+        taken: the answers.
         lost: how many had no answer: connections refused or cut.
         seconds: from the first to the last.
     """
 
-    taken: list[tuple[int, float, float]] = field(default_factory=list)
+    taken: list[Taken] = field(default_factory=list)
     lost: int = 0
     seconds: float = 0.0
 
     def statuses(self) -> Counter[int]:
         """How many answers of each status."""
-        return Counter(status for status, _, _ in self.taken)
+        return Counter(answer.status for answer in self.taken)
 
     def rate(self, status: int = 200) -> float:
         """Answers of a status a second."""
@@ -54,7 +71,7 @@ class Outcomes:
 
     def milliseconds(self, percent: float, status: int = 200, after: float = 0.0) -> float:
         """What so many per cent of the answers of a status, due later than that, did not exceed."""
-        times = [took for code, due, took in self.taken if code == status and due >= after]
+        times = [answer.took for answer in self.taken if answer.status == status and answer.due >= after]
         return 1e3 * percentile(times, percent) if times else float("nan")
 
 
@@ -80,6 +97,7 @@ class _Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.due = 0.0
         self.busy = False
+        self.head = b""
         self._received = b""
 
     def send(self, request: bytes, due: float) -> None:
@@ -99,6 +117,7 @@ class _Client:
         length = _LENGTH.search(head) if found else None
         if length is None or len(body) < int(length[1]):
             return None
+        self.head = head
         return int(head[9:12])
 
 
@@ -195,7 +214,8 @@ class LoadGenerator:
                 continue
             client.busy = False
             if status:
-                outcomes.taken.append((status, client.due - start, time.perf_counter() - client.due))
+                took = time.perf_counter() - client.due
+                outcomes.taken.append(Taken(status, client.due - start, took, client.head))
                 yield client
             else:
                 outcomes.lost += 1

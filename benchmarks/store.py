@@ -32,11 +32,12 @@ from benchmarks.engine import Clusters
 from benchmarks.inputs import drawn, queries_option
 from benchmarks.report import Figure, Goal, Report, Section, json_option
 from benchmarks.timing import others, percentile
-from sceneseek.api import Answer, Query
+from sceneseek.api import Answer
 from sceneseek.batching import Batching
 from sceneseek.bundle import Bundle
 from sceneseek.models import ModelRegistry
 from sceneseek.options import bundle_option
+from sceneseek.queries import Query
 from sceneseek.query_encoder import QueryEncoder
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST
 from sceneseek.search import Search

@@ -10,7 +10,7 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from sceneseek.alias_follower import AliasFollower, Snapshot
-from sceneseek.api import Answer, Explanation, Hint, Query, Result, Scored, Scores
+from sceneseek.api import Answer, Explanation, Hint, Result, Scored, Scores
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, NoSuchImage, TryAgain
 from sceneseek.filters.conditions import FieldPath, HasValue
@@ -19,6 +19,7 @@ from sceneseek.models import ModelRegistry, Models
 from sceneseek.payload import similar_images
 from sceneseek.picture import Picture
 from sceneseek.preprocess import prepare
+from sceneseek.queries import Query
 from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.request import MAX_SHORTLIST, checked_query
 from sceneseek.reranker import Ranked, Ranking, leading, matches

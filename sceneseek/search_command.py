@@ -17,8 +17,9 @@ from sceneseek.options import bundle_option, device_option, index_option, json_o
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, MAX_K, MAX_SHORTLIST
 
 if TYPE_CHECKING:
-    from sceneseek.api import Answer, Explanation, Query, Result
+    from sceneseek.api import Answer, Explanation, Result
     from sceneseek.models import ModelRegistry
+    from sceneseek.queries import Query
     from sceneseek.runtime import Device
 
 KEY_VARIABLE = "SCENESEEK_API_KEY"
@@ -126,7 +127,8 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     # Before the next imports, which take as long as its thread.
     models = None if url is not None else _open_models(bundle, device, threads, brief=queries is None)
     # Imported here so that `sceneseek --help` answers at once.
-    from sceneseek.api import Query, to_json  # noqa: PLC0415
+    from sceneseek.api import to_json  # noqa: PLC0415
+    from sceneseek.queries import Query  # noqa: PLC0415
 
     like = None if image is None else _id_or_file(image)
     picture = like if isinstance(like, Path) else None
@@ -252,7 +254,7 @@ def _answers_of_service(
 
 def _batches(asked: Sequence[Query]) -> Iterator[Sequence[Query]]:
     """As many together as a service takes."""
-    from sceneseek.api import MAX_QUERIES  # noqa: PLC0415
+    from sceneseek.queries import MAX_QUERIES  # noqa: PLC0415
 
     for query in asked:
         query.check()

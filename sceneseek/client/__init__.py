@@ -18,13 +18,13 @@ from sceneseek.api import (
     Explanation,
     Feedback,
     ImageDetails,
-    Query,
     Readiness,
     Result,
     Scored,
     Scores,
 )
 from sceneseek.client.client import Client
+from sceneseek.queries import Query
 
 __all__ = [
     "Answer",

@@ -18,12 +18,8 @@ from sceneseek.api import (
     Collections,
     Feedback,
     ImageDetails,
-    Query,
-    QueryBatch,
-    Rating,
     Readiness,
     Result,
-    ScoreRequest,
     Scores,
     read_answer,
     to_fields,
@@ -32,6 +28,7 @@ from sceneseek.api import (
 from sceneseek.client.connection import Address, Body, Connection
 from sceneseek.client.reply import Reply
 from sceneseek.errors import IndexChanged, InvalidRequest, ServiceError, SourceError
+from sceneseek.queries import Query, QueryBatch, Rating, ScoreRequest
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, checked_query, place
 
 Document = TypeVar("Document")

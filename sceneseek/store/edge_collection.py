@@ -31,6 +31,8 @@ from sceneseek.filters.conditions import (
 from sceneseek.store.base import (
     HEAD,
     JOINT,
+    OVERSAMPLING,
+    SEARCH_EF,
     CollectionInfo,
     FieldType,
     Point,
@@ -45,11 +47,13 @@ from sceneseek.vectors import Candidates, Floats
 # Kilobytes of vectors: below, a full scan takes a few milliseconds and is exact.
 _GRAPH_FROM_KILOBYTES = 40_000
 _HNSW = edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
-# Above it, the graph is built and searched over an 8-bit copy, which is twice as fast; twice as many candidates as
-# requested are then compared by their full vectors, so similarities are exact and recall stays high. The engine maps
+# Above it, the graph is built and searched over an 8-bit copy, which is twice as fast; more candidates than requested
+# are then compared by their full vectors, so similarities are exact and recall stays high. The engine maps
 # both, and leaves it to the store what is read when a generation is opened: it would read them page by page.
 _QUANTIZED = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, memory=edge.Memory.Cold)
-_RESCORED = edge.SearchParams(quantization=edge.QuantizationSearchParams(rescore=True, oversampling=2.0))
+_APPROXIMATE = edge.SearchParams(
+    hnsw_ef=SEARCH_EF, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+)
 _EXACT = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
 # One thread per search: queries run in parallel, and a pool would raise the latency.
 _SEARCH_THREADS = 1
@@ -127,7 +131,7 @@ class EdgeCollection:
             edge.QueryRequest(
                 limit=limit,
                 query=edge.Query.Nearest(joint.tolist(), using=JOINT),
-                params=_EXACT if exact else _RESCORED,
+                params=_EXACT if exact else _APPROXIMATE,
                 filter=None if where is None else _edge_filter(typed(where, self._indexed)),
             )
         )

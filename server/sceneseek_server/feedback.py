@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from sceneseek.api import MAX_NAME_CHARACTERS
 from sceneseek.errors import Conflict, FeedbackUnavailable, InvalidRequest, NotFound, one_line
 from sceneseek.files import sync
+from sceneseek.queries import MAX_NAME_CHARACTERS
 from sceneseek.rating import HIGHEST, LOWEST, is_relative
 from sceneseek.request import checked_query
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError
 from sceneseek.models import ModelRegistry
+from sceneseek.queries import Query
 from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store

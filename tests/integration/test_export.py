@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import sceneseek_export.bundle
-from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError, ExportError
 from sceneseek.models import ModelRegistry
 from sceneseek.picture import Picture
 from sceneseek.preprocess import prepare
+from sceneseek.queries import Query
 from sceneseek.reranker import Reranker
 from sceneseek.search import Search
 from sceneseek.store import open_store

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable
 from sceneseek.models import ModelRegistry
+from sceneseek.queries import Query
 from sceneseek.search import Search
 from sceneseek.store import Point, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.models import ModelRegistry
+from sceneseek.queries import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore
 from sceneseek_indexer.build import index_folder

@@ -15,11 +15,11 @@ from PIL import Image, ImageOps
 from PIL.ExifTags import IFD, Base
 
 import sceneseek_indexer.pipeline
-from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError
 from sceneseek.models import ModelRegistry
 from sceneseek.payload import relative_path
+from sceneseek.queries import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from sceneseek_indexer.build import MAX_INDEXED, BuildOptions, dry_run_folders, index_folder

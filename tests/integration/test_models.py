@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sceneseek.api import Query
 from sceneseek.bundle import MANIFEST, Bundle
 from sceneseek.errors import IndexUnavailable
 from sceneseek.models import ModelRegistry
+from sceneseek.queries import Query
 from sceneseek.search import Search
 from sceneseek.store import VectorStore, open_store
 from sceneseek_indexer.build import index_folder

@@ -299,6 +299,7 @@ def test_the_layout_is_asked_for_as_the_settings_say(played: PlayedQdrant) -> No
     assert [params["quantization"]["ignore"] for params in searched] == [False, True]
     assert searched[0]["quantization"]["rescore"] is True
     assert searched[0]["quantization"]["oversampling"] == 2.0
+    assert [params.get("hnsw_ef") for params in searched] == [512, None]
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"sceneseek": {}}, {"sceneseek": {"format": 2}}, {"sceneseek": 5}])

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sceneseek.api import Query
 from sceneseek.errors import InvalidRequest
+from sceneseek.queries import Query
 from sceneseek.search import Search
 from tests.drawing import NAMES
 

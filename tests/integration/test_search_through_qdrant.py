@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sceneseek.api import Query
 from sceneseek.bundle import Bundle
 from sceneseek.models import ModelRegistry
+from sceneseek.queries import Query
 from sceneseek.sample_queries import QUERIES
 from sceneseek.search import Search
 from sceneseek.store import open_store

@@ -564,13 +564,17 @@ def test_a_lost_or_damaged_generation_says_to_index_again(store: VectorStore, tm
 
 
 @on_edge
-def test_the_graph_finds_what_the_exact_search_finds(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_finds_what_the_exact_search_finds_for_queries_unlike_the_vectors(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The engine builds a graph from 40 MB of vectors on; here from 1 MB, so that the test stays small.
     monkeypatch.setattr("sceneseek.store.edge_collection._GRAPH_FROM_KILOBYTES", 1_000)
     rng = np.random.default_rng(0)
-    centres = rng.normal(size=(40, 256))
-    vectors = (centres[rng.integers(0, 40, 12_000)] + 0.5 * rng.normal(size=(12_000, 256))).astype(np.float32)
+    # As for texts in the joint space: the engine's own search effort finds 0.92 of these.
+    spread = np.arange(1, 257) ** -0.25
+    vectors = (rng.normal(size=(12_050, 256)) * spread).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors, queries = vectors[:12_000], vectors[12_000:]
     with store.writing():
         collection = store.create(replace(INFO, joint=256, head=0))
         empty = np.zeros(0, np.float32)
@@ -579,10 +583,10 @@ def test_the_graph_finds_what_the_exact_search_finds(store: VectorStore, monkeyp
         collection.optimize()
         assert collection._shard.info().indexed_vectors_count == 12_000  # type: ignore[attr-defined]
         hits = 0
-        for query in vectors[::600]:
+        for query in queries:
             hits += len(set(collection.nearest(query, 100).ids) & set(collection.nearest(query, 100, exact=True).ids))
         store.discard(collection)
-    assert hits / (100 * len(vectors[::600])) >= 0.98
+    assert hits / (100 * len(queries)) >= 0.98
 
 
 @pytest.mark.parametrize(

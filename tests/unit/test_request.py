@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sceneseek.api import Query
 from sceneseek.errors import InvalidRequest
+from sceneseek.queries import Query
 from sceneseek.request import MAX_K, MAX_QUERY_CHARACTERS, MAX_SHORTLIST, checked_query
 
 

@@ -10,20 +10,10 @@ from pydantic_core import from_json
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import UnsupportedMediaType
 
-from sceneseek.api import (
-    Answer,
-    Answers,
-    Query,
-    QueryArguments,
-    QueryBatch,
-    ScoreForm,
-    ScoreRequest,
-    Scores,
-    read_fields,
-    read_json,
-)
+from sceneseek.api import Answer, Answers, Scores, read_fields, read_json
 from sceneseek.errors import InvalidRequest
 from sceneseek.picture import Picture
+from sceneseek.queries import Query, QueryArguments, QueryBatch, ScoreForm, ScoreRequest
 from sceneseek.request import shown
 from sceneseek.search import Search
 from sceneseek_server.access.control import FORM, charge, check_filter
