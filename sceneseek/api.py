@@ -144,6 +144,7 @@ class Answer:
         query: the text that was searched; None without one.
         truncated: whether its end was ignored because it was longer than the text tower reads.
         match: False where nothing matches well and the results are only the nearest; None where that is not known.
+        matches: how many of the scored candidates match, near-duplicates counted; None where that is not known.
         threshold: the least score of a match; None where the bundle names none.
         results: at most k.
         offset: how many results come before them.
@@ -161,6 +162,7 @@ class Answer:
     match: Annotated[
         bool | None, Field(description="False: nothing here matches well, these are the nearest. Null: not known.")
     ]
+    matches: Annotated[int | None, Field(ge=0, description="How many of the scored candidates match.")] = None
     threshold: _Threshold
     results: tuple[Result, ...]
     offset: Annotated[int, Field(ge=0)]
@@ -204,6 +206,33 @@ class Scores:
     bundle: str
     calibrated: bool
     timings_ms: _Milliseconds
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """A vector of length 1 in the joint space, as numbers or as the base64 of float32, little-endian."""
+
+    object: Literal["embedding"] = "embedding"
+    index: Annotated[int, Field(ge=0)]
+    embedding: str | list[float]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingUsage:
+    """How many tokens the texts had."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """Vectors in the order of what was sent, in the form of OpenAI's API; `model` is the service's pack."""
+
+    object: Literal["list"] = "list"
+    data: tuple[Embedding, ...]
+    model: str
+    usage: EmbeddingUsage
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

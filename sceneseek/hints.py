@@ -57,7 +57,7 @@ def negation_hint(text: str) -> Hint | None:
         return None
     return Hint(
         kind="negation",
-        text="a search also finds what stands behind a negation: describe what the picture shows instead",
+        text="a search also finds what stands behind a negation: search by it with a minus instead",
     )
 
 

@@ -24,6 +24,7 @@ import hashlib
 import os
 import unicodedata
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -105,10 +106,24 @@ def similar_images(payload: dict[str, Any]) -> tuple[str | None, int]:
     return (str(mark["group"]), int(mark["others"])) if mark else (None, 0)
 
 
+def values_at(payload: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """The values of a field, by its place in the payload: those of a list one by one."""
+    for part in path:
+        payload = payload.get(part) if isinstance(payload, dict) else None
+    for value in payload if isinstance(payload, list) else (payload,):
+        if value is not None:
+            yield value
+
+
 def user_metadata(payload: dict[str, Any]) -> dict[str, Any]:
     """The metadata that does not come from the file's EXIF block."""
     metadata, exif = payload.get("metadata", {}), payload.get("exif", {})
     return {name: value for name, value in metadata.items() if name not in exif or value != exif[name]}
+
+
+def path_of(info: CollectionInfo, payload: dict[str, Any]) -> Path:
+    """Where the image's file was when it was indexed."""
+    return Path(info.sources[payload["source"]].folder) / relative_path(payload)
 
 
 def open_source_file(info: CollectionInfo, payload: dict[str, Any]) -> BinaryIO:

@@ -20,6 +20,8 @@ MAX_K = 1_000
 MAX_SHORTLIST = 10_000
 DEFAULT_K = 5
 DEFAULT_SHORTLIST = 100
+# Candidates of a search whose results are put in order of a field, which are then all that it finds.
+SORTED = 1_000
 # Of a text beside an image. Similarities of texts to images spread a little less than those of images among each other
 # (deviations of 0.113 and 0.130 over a thousand photographs), so that with this share neither drowns the other.
 DEFAULT_TEXT_WEIGHT = 0.55
@@ -30,13 +32,21 @@ REFUSED = "refused"
 _KINDS = {
     **dict.fromkeys(("q", "query"), "text"),
     **dict.fromkeys(("rater", "key"), "a short text"),
-    **dict.fromkeys(("text_weight", "min_score"), "a number"),
+    **dict.fromkeys(("text_weight", "min_score", "weight"), "a number"),
+    **dict.fromkeys(("model", "encoding_format", "user"), "a text"),
+    "input": "a text or a list of texts",
+    "vector": "a list of numbers or base64",
+    "terms": "a list of terms",
+    "text": "text",
     **dict.fromkeys(("keep_duplicates", "explain"), "true or false"),
     "image": "an id",
-    "images": "a list of ids",
+    **dict.fromkeys(("images", "id"), "a list of ids"),
     "filter": "an object",
+    "sort": "a field",
     "queries": "a list",
 }
+
+_OF_A_TERM = frozenset({"text", "image", "file", "vector", "weight"})
 
 
 def checked_query(text: str) -> str:
@@ -73,7 +83,8 @@ def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
     location = first["loc"]
     if location and isinstance(location[0], int):  # an argument by position, where a request is made in Python
         location = (dataclasses.fields(kind)[location[0]].name, *location[1:])
-    location = tuple("q" if part == "text" else part for part in location)
+    if "terms" not in location:
+        location = tuple("q" if part == "text" else part for part in location)
     if first["type"] == REFUSED:
         within = f"{place(location[:2])}: " if location[:1] == ("queries",) else ""
         return InvalidRequest(within + first["ctx"]["what"], first["ctx"]["hint"])
@@ -85,12 +96,13 @@ def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
         where = place(first["loc"])
         return InvalidRequest(f"the field {shown(where)} is unknown", f"the fields are {', '.join(hints)}")
     # Behind the field pydantic names the branch of a union, which is none of the client's business.
-    known = [number for number, part in enumerate(location) if part in hints]
-    location = location[: known[-1] + 1] if known else location
+    within_term = "terms" in location
+    known = [number for number, part in enumerate(location) if part in hints or (within_term and part in _OF_A_TERM)]
+    location = location[: known[-1] + 1 + (location[known[-1]] == "terms")] if known else location
     name = str(location[-1])
-    return InvalidRequest(
-        _sentence(place(location), _KINDS.get(name, "a whole number"), first), hints.get(name, example)
-    )
+    kind = _KINDS.get(name, "a term" if within_term else "a whole number")
+    hint = hints["terms"] if within_term else hints.get(name, example)
+    return InvalidRequest(_sentence(place(location), kind, first), hint)
 
 
 def shown(value: Any, quote: str = "'") -> str:

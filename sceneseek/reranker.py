@@ -15,7 +15,7 @@ each group the best image stands for itself and the others.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.bundle import Bundle, MatchThreshold
-from sceneseek.payload import similar_images
+from sceneseek.filters.conditions import field_path
+from sceneseek.payload import similar_images, values_at
 from sceneseek.request import MAX_SHORTLIST
 from sceneseek.runtime import open_session
 from sceneseek.vectors import Candidates, Floats
@@ -31,6 +32,10 @@ from sceneseek.vectors import Candidates, Floats
 if TYPE_CHECKING:
     from sceneseek.store import Collection, Record
 
+# What images score for a word that they do not show.
+UNRELATED = np.float32(0.02)
+# Of a score, so that it has a logarithm.
+_LEAST = np.float32(1e-6)
 _DEEPER = 4
 # Payloads that are read beyond those of the results, so that near-duplicates among the first seldom cost another call.
 _SPARE = 5
@@ -70,6 +75,26 @@ class Reranker:
         }
         feed = {name: vectors for name in self.reads if (vectors := offered[name]) is not None}
         return self._session.run(feed)["score"]
+
+
+def combined(scores: Sequence[tuple[float, Floats]]) -> Floats:
+    """Scores (N,) for several texts, from the weight of each and its own scores (N,).
+
+    The geometric mean of the scores for texts of positive weight, by their weights: an image must match them all. Times
+    (`UNRELATED` / score) to the power of half the weight for each text of negative weight that an image matches better
+    than that: what counts is how much more it matches than an unrelated one, since scores for single words are low.
+    docs/explanation/scores.md has what this does.
+    """
+    wanted = [(weight, each) for weight, each in scores if weight >= 0]
+    if len(scores) == 1:
+        return wanted[0][1]
+    total = sum(weight for weight, _ in wanted)
+    shares = [np.float32(weight / total if total else 1) for weight, _ in wanted]
+    logarithm = sum(share * np.log(np.maximum(each, _LEAST)) for share, (_, each) in zip(shares, wanted, strict=True))
+    for weight, each in scores:
+        if weight < 0:
+            logarithm = logarithm + np.float32(weight / 2) * np.log(np.maximum(each / UNRELATED, np.float32(1)))
+    return np.exp(np.asarray(logarithm, np.float32))
 
 
 def best_first(candidates: Candidates, scores: Floats) -> npt.NDArray[np.int64]:
@@ -125,9 +150,11 @@ class Ranking:
         by_score: whether they come in the order of their scores, rather than that of their similarities.
         first: how many neighbours the first block has.
         least: images of a lower score are left out, and the first block is the only one.
+        rule: what score matches.
 
     Attributes:
         scored: how many neighbours have been looked at.
+        matching: how many of them match; None where that is not known.
         best: the highest score among them; 0 before there was one.
     """
 
@@ -138,12 +165,14 @@ class Ranking:
         by_score: bool,
         first: int,
         least: float | None = None,
+        rule: MatchThreshold | None = None,
     ) -> None:
         self._candidates, self._score, self._by_score = candidates, score, by_score
-        self._first, self._least = first, least
+        self._first, self._least, self._rule = first, least, rule
         self._complete = False
         self._ordered_so_far = 0
         self.scored = 0
+        self.matching = None if rule is None else 0
         self.best = 0.0
 
     def may_go_on(self, read: int) -> bool:
@@ -169,6 +198,13 @@ class Ranking:
         order: Iterable[int] = range(len(candidates))
         if scores is not None:
             self.best = max(self.best, float(scores.max(initial=0.0)))
+            if self.matching is not None:
+                fresh = [
+                    score
+                    for identity, score in zip(candidates.ids, scores.tolist(), strict=True)
+                    if identity not in seen
+                ]
+                self.matching += sum(bool(matches(self._rule, score)) for score in fresh)
             if self._by_score:
                 order = best_first(candidates, scores).tolist()
             if self._least is not None:
@@ -191,7 +227,7 @@ def leading(
     blocks: Iterable[list[Ranked]],
     wanted: int,
     keep_duplicates: bool = False,
-    like: str = "",
+    like: Sequence[str] = (),
     deadline: float | None = None,
 ) -> list[tuple[Ranked, Record]]:
     """The first so many of these images, in their order, without those of a group that comes earlier.
@@ -201,21 +237,21 @@ def leading(
         blocks: the images, best first; no further block is asked for than it takes.
         wanted: how many at most; fewer where the images are fewer or belong to fewer groups.
         keep_duplicates: whether images of a group that comes earlier count like others.
-        like: the id of an image that is left out, and so are its near-duplicates unless they are kept.
+        like: ids of images that are left out, and so are their near-duplicates unless they are kept.
         deadline: of each read, see `Collection.retrieve`.
     """
     chosen: list[tuple[Ranked, Record]] = []
     groups: set[str] = set()
     size = wanted if keep_duplicates else wanted + min(wanted, _SPARE)
-    unread = [like] if like else []
+    unread = list(like)
     for block in blocks:
-        ranked = {image.id: image for image in block if image.id != like}
+        ranked = {image.id: image for image in block if image.id not in like}
         ids = iter([*unread, *ranked])
         unread = []
         while len(chosen) < wanted and (batch := list(itertools.islice(ids, size))):
             for record in collection.retrieve(batch, deadline):
                 group = similar_images(record.payload)[0]
-                if record.id != like and (keep_duplicates or group is None or group not in groups):
+                if record.id not in like and (keep_duplicates or group is None or group not in groups):
                     chosen.append((ranked[record.id], record))
                 if group is not None:
                     groups.add(group)
@@ -223,3 +259,20 @@ def leading(
         if len(chosen) >= wanted:
             break
     return chosen[:wanted]
+
+
+def ordered(found: Sequence[tuple[Ranked, Record]], sort: str) -> list[tuple[Ranked, Record]]:
+    """The images in the order of a field's values, equal ones and those without one, which come last, as they were.
+
+    Args:
+        found: in the order of the answer.
+        sort: the field's name, after a ``-`` for the greatest first.
+    """
+    path = field_path(sort.removeprefix("-"))
+    values = [next(values_at(record.payload, path), None) for _, record in found]
+    # Numbers come before texts, since the two cannot be compared.
+    keys = {
+        i: (isinstance(value, str), value) for i, value in enumerate(values) if isinstance(value, str | int | float)
+    }
+    having = sorted(keys, key=keys.__getitem__, reverse=sort.startswith("-"))
+    return [found[i] for i in having] + [each for i, each in enumerate(found) if i not in keys]

@@ -5,28 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, SupportsFloat
 
 import numpy as np
 
 from sceneseek.alias_follower import AliasFollower, Snapshot
 from sceneseek.api import Answer, Explanation, Hint, Result, Scored, Scores
-from sceneseek.bundle import Bundle
+from sceneseek.bundle import Bundle, MatchThreshold
 from sceneseek.errors import IndexUnavailable, NoSuchImage, TryAgain
 from sceneseek.filters.conditions import FieldPath, HasValue
 from sceneseek.hints import filter_hints, negation_hint
 from sceneseek.models import ModelRegistry, Models
-from sceneseek.payload import similar_images
+from sceneseek.payload import path_of, similar_images
 from sceneseek.picture import Picture
 from sceneseek.preprocess import prepare
-from sceneseek.queries import Query
+from sceneseek.queries import Part, Query
 from sceneseek.query_encoder import Encoded, QueryEncoder
-from sceneseek.request import MAX_SHORTLIST, checked_query
-from sceneseek.reranker import Ranked, Ranking, leading, matches
+from sceneseek.request import MAX_SHORTLIST, SORTED, checked_query
+from sceneseek.reranker import Ranked, Ranking, Reranker, combined, leading, matches, ordered
 from sceneseek.runtime import Placement
 from sceneseek.store import Record, StoredVectors, VectorStore
 from sceneseek.store.base import JOINT
-from sceneseek.vectors import Candidates, Floats
+from sceneseek.vectors import Candidates, Floats, unit_vector
+
+# Of one caller, so that others' texts come between.
+_TEXTS_AT_ONCE = 32
 
 
 def describe(record: Record) -> dict[str, Any]:
@@ -44,32 +48,45 @@ def describe(record: Record) -> dict[str, Any]:
 
 
 class _Probe:
-    """What is searched by, in the joint space.
+    """What is searched by: texts and images in the joint space, mixed by their weights.
 
     Attributes:
-        text: the encoded text, where there is one.
-        image: (D,) of the image, where there is one.
-        joint: (D,) of both, of length 1.
+        texts: with their weights.
+        joint: (D,) of all parts, of length 1.
+        mixed: whether there are several parts; the similarities of candidates are then those to no text.
+        scored: whether there are scores: where some text is not only to come later.
+        by_score: whether the order is that of the scores: where all parts are texts.
     """
 
-    def __init__(self, text: Encoded | None, image: Floats | None, text_weight: float) -> None:
-        self.text, self.image = text, image
-        parts = [(text_weight, None if text is None else text.joint), (1 - text_weight, image)]
-        there = [(weight, joint) for weight, joint in parts if joint is not None]
-        if len(there) == 1:
-            self.joint = there[0][1]
-        else:
-            mixed = np.stack([joint for _, joint in there]).T @ np.array([weight for weight, _ in there], np.float32)
+    def __init__(self, parts: Sequence[tuple[float, Encoded | Floats]]) -> None:
+        self.texts = [(weight, part) for weight, part in parts if isinstance(part, Encoded)]
+        self._images = [part for _, part in parts if not isinstance(part, Encoded)]
+        self.mixed = len(parts) > 1
+        self.scored = any(weight >= 0 for weight, _ in self.texts)
+        self.by_score = not self._images
+        joints = [part.joint if isinstance(part, Encoded) else part for _, part in parts]
+        self.joint = joints[0]
+        if self.mixed:
+            mixed = np.stack(joints).T @ np.array([weight for weight, _ in parts], np.float32)
             # Opposite vectors of equal weight leave nothing to search by; then everything is as near as all else.
             self.joint = mixed / np.maximum(np.linalg.norm(mixed), np.float32(1e-6))
+
+    def score(self, reranker: Reranker, found: Candidates) -> Floats:
+        """Scores (N,) of candidates, with their joint vectors where several parts are mixed; see `combined`."""
+        scores = []
+        for weight, text in self.texts:
+            if self.mixed and found.joint is not None:
+                found = replace(found, similarity=found.joint @ text.joint)
+            scores.append((weight, reranker.score(found, text.joint, text.head)))
+        return combined(scores)
 
     def explanation(self, rank: int, ranked: Ranked, joint: Floats) -> Explanation:
         """How an image, whose vector is `joint` (D,), came to its rank."""
         return Explanation(
             rank_before=ranked.neighbour,
             rank_after=rank,
-            text_similarity=None if self.text is None else _rounded(joint @ self.text.joint),
-            image_similarity=None if self.image is None else _rounded(joint @ self.image),
+            text_similarity=_rounded(joint @ self.texts[0][1].joint) if self.texts else None,
+            image_similarity=_rounded(joint @ self._images[0]) if self._images else None,
         )
 
 
@@ -120,76 +137,112 @@ class Search:
         """Where its text graph runs."""
         return self.follower.models.encoder.placement
 
-    def query(self, query: Query, deadline: float | None = None, picture: Picture | None = None) -> Answer:
+    def query(self, query: Query, deadline: float | None = None, pictures: Sequence[Picture] = ()) -> Answer:
         """The images that match a query best.
 
-        With a text alone the order is by score, and of equal scores, which a calibration with steps gives, by
-        similarity. With an image it is by similarity to it, or to both; the score is then of the text alone. The order
-        is the same for every `offset`, as long as k, the shortlist and what is searched for stay the same.
+        The candidates are those nearest to the mix of all that is searched by. With texts alone the order is by score,
+        and of equal scores, which a calibration with steps gives, by similarity. With an image or a vector it is by
+        similarity to the mix; the score is then of the texts alone. The order is the same for every `offset`, as long
+        as k, the shortlist and what is searched for stay the same.
 
         Args:
             query: what is looked for.
             deadline: when the asker has no use for an answer any more, on the clock of `time.monotonic`.
-            picture: what the results shall look like, in place of an indexed image.
+            pictures: what the results shall look like, in place of indexed images.
 
         Raises:
-            InvalidRequest: see `Query.check`.
-            NotFound: the image to search by is not in the index.
+            InvalidRequest: see `Query.parts`; or a vector is none of the joint space.
+            NotFound: an image to search by is not in the index.
             TryAgain: see `QueryEncoder.text`; or the deadline is over.
             IndexUnavailable: the index does not answer, or not before the deadline.
         """
-        query.check(picture is not None)
-        with self.follower.borrow() as snapshot:
-            return self._answers(snapshot, [query], deadline, picture)[0]
+        return self.queries([query], deadline, pictures)[0]
 
-    def queries(self, queries: Sequence[Query], deadline: float | None = None) -> list[Answer]:
+    def queries(
+        self, queries: Sequence[Query], deadline: float | None = None, pictures: Sequence[Picture] = ()
+    ) -> list[Answer]:
         """The answers to several queries, all from one generation.
 
         Their texts are encoded together, and each answer's timings have its share of that.
 
         Raises: see `query`.
         """
-        for query in queries:
-            query.check()
         with self.follower.borrow() as snapshot:
-            return self._answers(snapshot, queries, deadline)
+            return self._answers(snapshot, queries, deadline, pictures)
+
+    def path_of(self, image: str) -> Path:
+        """The file of an indexed image, where it was when it was indexed.
+
+        Raises:
+            NotFound: the image is not in the index.
+        """
+        with self.follower.borrow() as snapshot:
+            records = snapshot.collection.retrieve([image])
+            if not records:
+                raise NoSuchImage(image)
+            return path_of(snapshot.collection.info, records[0].payload)
 
     def _answers(
         self,
         snapshot: Snapshot[Models],
         queries: Sequence[Query],
         deadline: float | None,
-        picture: Picture | None = None,
+        pictures: Sequence[Picture],
     ) -> list[Answer]:
         start = time.perf_counter()
-        texts = [query.text for query in queries if query.text is not None]
+        by_query = [query.parts(len(pictures)) for query in queries]
+        texts = [part.text for parts in by_query for part in parts if part.text is not None]
         encoded = iter(self.encoder.texts(snapshot.models, texts, deadline))
-        by_text = [None if query.text is None else next(encoded) for query in queries]
         share = (time.perf_counter() - start) / len(queries)
-        return [
-            self._answer(snapshot, query, text, picture or query.image, _Clock(share), deadline)
-            for query, text in zip(queries, by_text, strict=True)
-        ]
+        answers = []
+        for query, parts in zip(queries, by_query, strict=True):
+            clock = _Clock(share)
+            probe = _Probe(
+                [
+                    (
+                        part.weight,
+                        next(encoded) if part.text is not None else self._joint(snapshot, part, pictures, deadline),
+                    )
+                    for part in parts
+                ]
+            )
+            clock.lap("encode")
+            answers.append(self._answer(snapshot, query, probe, clock, deadline))
+        return answers
+
+    def _joint(
+        self, snapshot: Snapshot[Models], part: Part, pictures: Sequence[Picture], deadline: float | None
+    ) -> Floats:
+        """The vector (D,) of length 1 of a part that is no text."""
+        if part.vector is not None:
+            return unit_vector(part.vector, snapshot.models.bundle.manifest.dimensions.joint)
+        image = pictures[part.image] if isinstance(part.image, int) else str(part.image)
+        return self._image(snapshot, image, deadline).joint
 
     def _answer(
         self,
         snapshot: Snapshot[Models],
         query: Query,
-        text: Encoded | None,
-        like: str | Picture | None,
+        probe: _Probe,
         clock: _Clock,
         deadline: float | None,
     ) -> Answer:
         collection, manifest = snapshot.collection, snapshot.models.bundle.manifest
-        image = None if like is None else self._image(snapshot, like, deadline).joint
-        probe = _Probe(text, image, query.text_weight)
-        clock.lap("encode")
-        ranking = self._ranking(snapshot, query, probe, clock, deadline)
-        itself = query.image or ""
-        chosen = leading(collection, ranking.blocks(), query.offset + query.k, query.keep_duplicates, itself, deadline)
-        page = chosen[query.offset :]
+        rule = manifest.head.match if probe.scored else None
+        ranking = self._ranking(snapshot, query, probe, rule, clock, deadline)
+        after = query.offset + query.k
+        if query.sort is None:
+            chosen = leading(collection, ranking.blocks(), after, query.keep_duplicates, query.images, deadline)
+            goes_on = len(chosen) == after and ranking.may_go_on(len(chosen))
+        else:
+            block = next(ranking.blocks())
+            if probe.by_score:
+                block = [ranked for ranked in block if matches(rule, ranked.score) is not False]
+            found = leading(collection, [block], len(block), query.keep_duplicates, query.images, deadline)
+            chosen = ordered(found, query.sort)
+            goes_on = len(chosen) > after
+        page = chosen[query.offset : after]
         clock.lap("payload")
-        rule = manifest.head.match if text is not None else None
         results = tuple(
             Result(
                 rank=rank,
@@ -203,12 +256,11 @@ class Search:
             )
             for rank, (ranked, record) in enumerate(page, start=query.offset + 1)
         )
-        after = query.offset + query.k
-        goes_on = len(page) == query.k and ranking.may_go_on(len(chosen))
         return Answer(
-            query=query.text,
-            truncated=text is not None and text.truncated,
+            query=query.words,
+            truncated=any(text.truncated for _, text in probe.texts),
             match=matches(rule, ranking.best),
+            matches=ranking.matching,
             results=results,
             offset=query.offset,
             next_offset=after if goes_on and after < MAX_SHORTLIST else None,
@@ -266,13 +318,38 @@ class Search:
             timings_ms=clock.read(),
         )
 
+    def embed_texts(self, texts: Sequence[str], deadline: float | None = None) -> tuple[Floats, int]:
+        """Joint vectors (N, D) of texts, and how many tokens they had together.
+
+        Raises:
+            TryAgain: see `QueryEncoder.text`.
+        """
+        with self.follower.borrow() as snapshot:
+            models = snapshot.models
+            found = [
+                encoded.joint
+                for start in range(0, len(texts), _TEXTS_AT_ONCE)
+                for encoded in self.encoder.texts(models, texts[start : start + _TEXTS_AT_ONCE], deadline)
+            ]
+            tokens = next(iter(models.encoder.tokenize([*texts]).values()))
+            return np.stack(found), int(tokens.mask.sum())
+
+    def embed_pictures(self, pictures: Sequence[Picture], deadline: float | None = None) -> Floats:
+        """Joint vectors (N, D) of pictures.
+
+        Raises:
+            TryAgain: see `QueryEncoder.text`.
+        """
+        with self.follower.borrow() as snapshot:
+            return np.stack([self._image(snapshot, picture, deadline).joint for picture in pictures])
+
     def close(self) -> None:
         """Let go of the index."""
         self.encoder.close()
         self.follower.close()
 
     def _warm_up(self, snapshot: Snapshot[Models]) -> None:
-        self._answers(snapshot, [Query(text="warm-up", k=1)], None)
+        self._answers(snapshot, [Query(text="warm-up", k=1)], None, ())
 
     def _image(self, snapshot: Snapshot[Models], image: str | Picture, deadline: float | None) -> StoredVectors:
         """The vectors of an indexed image, or of a picture."""
@@ -298,18 +375,23 @@ class Search:
             except (IndexUnavailable, TryAgain):  # the answer is there, and a hint is not worth its loss
                 return False
 
-        hints = [negation_hint(query.text)] if query.text is not None else []
+        hints = [negation_hint(query.text)] if query.text is not None and not query.terms else []
         if query.where is not None and not found:
             hints += filter_hints(query.where, collection.info, is_empty)
         return tuple(hint for hint in hints if hint is not None)
 
     @staticmethod
     def _ranking(
-        snapshot: Snapshot[Models], query: Query, probe: _Probe, clock: _Clock, deadline: float | None
+        snapshot: Snapshot[Models],
+        query: Query,
+        probe: _Probe,
+        rule: MatchThreshold | None,
+        clock: _Clock,
+        deadline: float | None,
     ) -> Ranking:
-        reranker, text = snapshot.models.reranker, probe.text
-        needed = reranker.vectors_read() if text is not None else ()
-        if query.explain or (text is not None and probe.image is not None):
+        reranker = snapshot.models.reranker
+        needed = reranker.vectors_read() if probe.scored else ()
+        if query.explain or (probe.scored and probe.mixed):
             needed = (JOINT, *(name for name in needed if name != JOINT))
 
         def candidates(limit: int) -> Candidates:
@@ -319,16 +401,14 @@ class Search:
             return found
 
         def score(found: Candidates) -> Floats | None:
-            if text is None:
+            if not probe.scored:
                 return None
-            if probe.image is not None and found.joint is not None:
-                found = replace(found, similarity=found.joint @ text.joint)
-            scores = reranker.score(found, text.joint, text.head)
+            scores = probe.score(reranker, found)
             clock.lap("score")
             return scores
 
-        by_score = probe.image is None
-        return Ranking(candidates, score, by_score, max(query.shortlist, query.k), query.min_score)
+        first = max(query.shortlist, query.k if query.sort is None else SORTED)
+        return Ranking(candidates, score, probe.by_score, first, query.min_score, rule)
 
 
 def _rounded(value: SupportsFloat) -> float:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import click
 from click.core import ParameterSource
 
-from sceneseek.errors import ImageError, KeyRefused, SourceError, one_line
+from sceneseek.errors import ImageError, KeyRefused, NotFound, SourceError
 from sceneseek.options import bundle_option, device_option, index_option, json_option, max_pixels_option, threads_option
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, MAX_K, MAX_SHORTLIST
+from sceneseek.search_output import Output, listing, output_options, remarks
 
 if TYPE_CHECKING:
-    from sceneseek.api import Answer, Explanation, Result
+    from sceneseek.api import Answer, Result
     from sceneseek.models import ModelRegistry
-    from sceneseek.queries import Query
+    from sceneseek.picture import Picture as Decoded
+    from sceneseek.queries import Picture, Query
     from sceneseek.runtime import Device
 
 KEY_VARIABLE = "SCENESEEK_API_KEY"
@@ -53,6 +56,15 @@ _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
     show_default=True,
     help="The share of QUERY beside an image.",
 )
+@click.option(
+    "--plus",
+    multiple=True,
+    metavar="TERM[:WEIGHT]",
+    help="Search by this too: words, a picture's file or the id of an indexed image, its weight at most 1; repeatable.",
+)
+@click.option(
+    "--minus", multiple=True, metavar="TERM[:WEIGHT]", help="What is like this comes later; repeatable, as --plus."
+)
 @click.option("-k", "k", type=click.IntRange(1, MAX_K), default=DEFAULT_K, show_default=True, help="How many results.")
 @click.option(
     "--offset",
@@ -75,8 +87,14 @@ _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
     metavar="CONDITION",
     help="Find only images for which this holds, such as year>=1990, tags=dog|cat, path^=animals/; may be repeated.",
 )
+@click.option(
+    "--sort",
+    metavar="[-]FIELD",
+    help="Order what matches by a field such as taken; with `-` before it the newest or greatest first.",
+)
 @click.option("--keep-duplicates", is_flag=True, help="Show near-duplicates of a better result too.")
 @click.option("--explain", is_flag=True, help="Say of each result how it came to its rank.")
+@output_options
 @click.option("--url", metavar="URL", help="Ask the service at this address instead of opening an index here.")
 @click.option(
     "--key-file",
@@ -101,13 +119,17 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     queries: Path | None,
     image: str | None,
     text_weight: float,
+    plus: tuple[str, ...],
+    minus: tuple[str, ...],
     k: int,
     offset: int,
     shortlist: int,
     min_score: float | None,
     where: tuple[str, ...],
+    sort: str | None,
     keep_duplicates: bool,
     explain: bool,
+    output: Output,
     url: str | None,
     key_file: Path | None,
     timeout: float,
@@ -121,49 +143,84 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     """Print the images that match QUERY best: rank, score, path; by similarity instead of score with --image."""
     if queries is not None and (query is not None or image is not None):
         raise click.UsageError("--queries goes with neither QUERY nor --image")
-    if queries is None and query is None and image is None:
-        raise click.UsageError("there is neither QUERY nor --image")
+    if queries is None and query is None and image is None and not plus:
+        raise click.UsageError("there is neither QUERY nor --image nor --plus")
+    if as_json and output.paths:
+        raise click.UsageError("--json does not go with --paths")
     _refuse(_OF_A_SERVICE if url is None else _OF_AN_INDEX_HERE, has_url=url is not None)
     # Before the next imports, which take as long as its thread.
     models = None if url is not None else _open_models(bundle, device, threads, brief=queries is None)
+    pictures: list[Picture] = []
+    asked = _asked(
+        [query] if queries is None else _lines(queries),
+        image,
+        plus,
+        minus,
+        pictures,
+        text_weight=text_weight,
+        k=k,
+        offset=offset,
+        shortlist=shortlist,
+        min_score=min_score,
+        filter=[*where] or None,
+        sort=sort,
+        keep_duplicates=keep_duplicates,
+        explain=explain,
+    )
+    if queries is not None and pictures:
+        raise click.UsageError("--queries does not go with pictures")
+    source: _Service | _Index
+    if models is None:
+        source = _Service(str(url), key_file, timeout)
+    else:
+        source = _Index(models, index_url, max_pixels, brief=queries is None)
+    with source:
+        for number, answer in enumerate(source.answers(asked, pictures)):
+            _show(answer, asked[number], len(pictures), output, as_json, number if queries is not None else None)
+            output.of_files(answer, source)
+
+
+def _asked(
+    texts: Sequence[str | None],
+    image: str | None,
+    plus: Sequence[str],
+    minus: Sequence[str],
+    pictures: list[Picture],
+    **fields: Any,
+) -> list[Query]:
+    """The queries; the pictures that they are by are added to `pictures`."""
     # Imported here so that `sceneseek --help` answers at once.
-    from sceneseek.api import to_json  # noqa: PLC0415
-    from sceneseek.queries import Query  # noqa: PLC0415
+    from sceneseek.queries import Query, terms_of, weighed  # noqa: PLC0415
+
+    def wanted(given: str) -> tuple[str | Path, float]:
+        what, weight = (given, 1.0) if Path(given).is_file() else weighed(given)
+        return Path(what) if Path(what).is_file() else what, weight
 
     like = None if image is None else _id_or_file(image)
-    picture = like if isinstance(like, Path) else None
-    asked = [
-        Query(
-            text=text,
-            image=like if isinstance(like, str) else None,
-            text_weight=text_weight,
-            k=k,
-            offset=offset,
-            shortlist=shortlist,
-            min_score=min_score,
-            filter=[*where] or None,
-            keep_duplicates=keep_duplicates,
-            explain=explain,
-        )
-        for text in ([query] if queries is None else _lines(queries))
-    ]
-    if models is not None:
-        answers = _answers_of_index(asked, picture, models, index_url, max_pixels)
-    else:
-        answers = _answers_of_service(asked, picture, str(url), key_file, timeout)
-    for number, answer in enumerate(answers):
-        if as_json:
-            click.echo(to_json(answer, indent=2 if queries is None else None))
-            continue
-        if queries is not None:
-            click.echo(f"\n{answer.query}" if number else answer.query)
-        before, after = remarks(answer)
-        for remark in before:
-            click.echo(remark, err=True)
-        for line in listing(answer, by_similarity=image is not None, keep_duplicates=keep_duplicates):
-            click.echo(line)
-        for remark in after:
-            click.echo(remark, err=True)
+    if isinstance(like, Path):
+        pictures.append(like)
+    terms = terms_of(map(wanted, plus), map(wanted, minus), pictures) or None
+    return [Query(text=text, image=like if isinstance(like, str) else None, terms=terms, **fields) for text in texts]
+
+
+def _show(
+    answer: Answer, query: Query, pictures: int, output: Output, as_json: bool, number: int | None = None
+) -> None:
+    """Print an answer; `number` is its place where there are several."""
+    from sceneseek.api import to_json  # noqa: PLC0415
+
+    if as_json:
+        click.echo(to_json(answer, indent=2 if number is None else None))
+        return
+    if number is not None and not output.paths:
+        click.echo(f"\n{answer.query}" if number else answer.query)
+    before, after = remarks(answer)
+    for remark in before:
+        click.echo(remark, err=True)
+    if not output.paths:
+        listing(answer, query.by_similarity(pictures), query.keep_duplicates)
+    for remark in after:
+        click.echo(remark, err=True)
 
 
 def _lines(file: Path) -> list[str]:
@@ -206,58 +263,99 @@ def _open_models(bundle: Path, device: Device, threads: int, brief: bool) -> Mod
     return ModelRegistry(Bundle.load(bundle), device, threads, brief)
 
 
-def _answers_of_index(
-    asked: Sequence[Query], picture: Path | None, models: ModelRegistry, index_url: str, max_pixels: int
-) -> Iterator[Answer]:
-    """The answers of an index that is opened here."""
-    from sceneseek.search import Search  # noqa: PLC0415
-    from sceneseek.store import open_store  # noqa: PLC0415
+class _Index:
+    """An index that is opened here, and the files where they were when they were indexed; see `Files`."""
 
-    decoded = None
-    if picture is not None:
+    def __init__(self, models: ModelRegistry, url: str, max_pixels: int, brief: bool) -> None:
+        from sceneseek.search import Search  # noqa: PLC0415
+        from sceneseek.store import open_store  # noqa: PLC0415
+
+        self._bundle, self._max_pixels = models.bundle, max_pixels
+        self._search = Search(models, open_store(url, searching=True, brief=brief))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._search.close()
+
+    def answers(self, asked: Sequence[Query], pictures: Sequence[Picture]) -> Iterator[Answer]:
+        """The answers, in batches as to a service."""
+        decoded = [self._decoded(picture) for picture in pictures]
+        for batch in _batches(asked, len(pictures)):
+            yield from self._search.queries(batch, pictures=decoded)
+
+    def path(self, result: Result) -> Path:
+        """See `Files.path`."""
+        return self._search.path_of(result.id)
+
+    def copy(self, result: Result, target: Path) -> None:
+        """See `Files.copy`; with the file's times."""
+        shutil.copy2(self.path(result), target)
+
+    def address(self, result: Result) -> str:
+        """See `Files.address`."""
+        return str(self.path(result))
+
+    def _decoded(self, picture: Picture) -> Decoded:
         # The client brings urllib3, which no other search here needs.
         from sceneseek.client.client import content_of  # noqa: PLC0415
         from sceneseek.picture import decode  # noqa: PLC0415
         from sceneseek.preprocess import enough_pixels  # noqa: PLC0415
 
         try:
-            decoded = decode(content_of(picture), enough_pixels(models.bundle.manifest.image_inputs), max_pixels)
+            near = enough_pixels(self._bundle.manifest.image_inputs)
+            return decode(content_of(picture), near, self._max_pixels)
         except ImageError as error:
-            raise ImageError(error.reason, f"{picture}: {error.what}", error.hint) from error
-    pipeline = Search(models, open_store(index_url, searching=True, brief=len(asked) == 1))
-    try:
+            raise ImageError(error.reason, f"{picture!s}: {error.what}", error.hint) from error
+
+
+class _Service:
+    """A service over HTTP, and the files as it gives them; see `Files`."""
+
+    def __init__(self, url: str, key_file: Path | None, timeout: float) -> None:
+        from sceneseek.client import Client  # noqa: PLC0415
+
+        self._client = Client(url, _key(key_file), timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._client.close()
+        if isinstance(error, KeyRefused):
+            hint = f"give its key in a file with --key-file, or as {KEY_VARIABLE}"
+            raise KeyRefused(error.what, hint, error.http_status) from error
+
+    def answers(self, asked: Sequence[Query], pictures: Sequence[Picture]) -> Iterator[Answer]:
+        """The answers, in batches."""
         if len(asked) == 1:
-            yield pipeline.query(asked[0], picture=decoded)
+            yield self._client.ask(asked[0], pictures)
             return
         for batch in _batches(asked):
-            yield from pipeline.queries(batch)
-    finally:
-        pipeline.close()
+            yield from self._client.search_many(batch)
+
+    def path(self, result: Result) -> Path:
+        """See `Files.path`: as the service tells it, relative to the folder that it indexed."""
+        if result.path is None:
+            raise NotFound("the service does not tell the paths of its files", "copy the files with --copy-to")
+        return Path(result.path)
+
+    def copy(self, result: Result, target: Path) -> None:
+        """See `Files.copy`."""
+        target.write_bytes(self._client.image(result.id))
+
+    def address(self, result: Result) -> str:
+        """See `Files.address`."""
+        return str(result.image)
 
 
-def _answers_of_service(
-    asked: Sequence[Query], picture: Path | None, url: str, key_file: Path | None, timeout: float
-) -> Iterator[Answer]:
-    from sceneseek.client import Client  # noqa: PLC0415
-
-    try:
-        with Client(url, _key(key_file), timeout=timeout) as client:
-            if len(asked) == 1:
-                yield client.ask(asked[0], picture)
-                return
-            for batch in _batches(asked):
-                yield from client.search_many(batch)
-    except KeyRefused as error:
-        hint = f"give its key in a file with --key-file, or as {KEY_VARIABLE}"
-        raise KeyRefused(error.what, hint, error.http_status) from error
-
-
-def _batches(asked: Sequence[Query]) -> Iterator[Sequence[Query]]:
+def _batches(asked: Sequence[Query], pictures: int = 0) -> Iterator[Sequence[Query]]:
     """As many together as a service takes."""
     from sceneseek.queries import MAX_QUERIES  # noqa: PLC0415
 
     for query in asked:
-        query.check()
+        query.parts(pictures)
     yield from (asked[start : start + MAX_QUERIES] for start in range(0, len(asked), MAX_QUERIES))
 
 
@@ -271,40 +369,3 @@ def _key(file: Path | None) -> str | None:
         raise SourceError(f"the key file {file} cannot be read ({error.strerror})", "check its name") from error
     except UnicodeDecodeError as error:
         raise SourceError(f"the key file {file} holds no text", "give the file that has the key alone") from error
-
-
-def listing(answer: Answer, by_similarity: bool = False, keep_duplicates: bool = False) -> Iterator[str]:
-    """Rank, score and name of each result; with an image its similarity, which is what the order is by."""
-    for result in answer.results:
-        value = result.similarity if by_similarity or result.score is None else result.score
-        folded = f"  (+{result.duplicates} similar)" if result.duplicates and not keep_duplicates else ""
-        yield f"{result.rank:2d}  {value:.2f}  {_name(result)}{folded}"
-        if result.explanation is not None:
-            yield f"    {_explained(result.explanation)}"
-
-
-def remarks(answer: Answer) -> tuple[list[str], list[str]]:
-    """What is to be known before the results are read, and after."""
-    before, after = [], []
-    if not answer.results:
-        before.append("nothing was found")
-    elif answer.match is False:
-        before.append("nothing matches well; the nearest are:")
-    if not answer.calibrated and answer.query is not None:
-        after.append("note: the scores are not calibrated: read them as an order only")
-    if answer.truncated:
-        after.append("note: the query is longer than the text tower reads; its end was ignored")
-    after += [f"note: {one_line(hint.text)}" for hint in answer.hints]
-    return before, after
-
-
-def _name(result: Result) -> str:
-    """Its path, or where a service hides paths its title, or its id. Escaped: a service may send anything."""
-    title = result.metadata.get("title")
-    return one_line(result.path or (title if isinstance(title, str) else "") or result.id)
-
-
-def _explained(explanation: Explanation) -> str:
-    similarities = [("text", explanation.text_similarity), ("image", explanation.image_similarity)]
-    parts = [f"{similarity:.2f} to the {what}" for what, similarity in similarities if similarity is not None]
-    return f"neighbour {explanation.rank_before}; similarity {', '.join(parts)}"

@@ -32,12 +32,14 @@ def build_museum(home: Path) -> tuple[Path, Path]:
     names = [*NAMES, *(f"paintings/{seed:02}.jpg" for seed in range(PAINTINGS))]
     with metadata.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["path", "title", "room", "year", "acquired", "lent", "tags"])
+        table.writerow(["path", "title", "room", "year", "acquired", "taken", "lent", "tags"])
         for number, name in enumerate(names):
             title = f"{Path(name).stem.capitalize()}, drawn"
             acquired = f"20{10 + number % 10}-0{1 + number % 9}-15"
             tags = ";".join(["drawn", name.split("/")[0]])
-            row = [name, title, _ROOMS[number % 3], 1900 + number, acquired, "false" if number % 4 else "true", tags]
+            taken = f"2021-{1 + number % 3:02}-0{1 + number % 9}T10:00:00"
+            lent = "false" if number % 4 else "true"
+            row = [name, title, _ROOMS[number % 3], 1900 + number, acquired, taken, lent, tags]
             table.writerow(row)
     return pictures, metadata
 

@@ -24,7 +24,7 @@ from sceneseek.api import (
     Scores,
 )
 from sceneseek.client.client import Client
-from sceneseek.queries import Query
+from sceneseek.queries import Query, Term
 
 __all__ = [
     "Answer",
@@ -39,4 +39,5 @@ __all__ = [
     "Result",
     "Scored",
     "Scores",
+    "Term",
 ]

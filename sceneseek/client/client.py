@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import struct
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,15 +31,13 @@ from sceneseek.api import (
 from sceneseek.client.connection import Address, Body, Connection
 from sceneseek.client.reply import Reply
 from sceneseek.errors import IndexChanged, InvalidRequest, ServiceError, SourceError
-from sceneseek.queries import Query, QueryBatch, Rating, ScoreRequest
+from sceneseek.queries import Picture, Query, QueryBatch, Rating, ScoreRequest, Wanted, terms_of
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, checked_query, place
 
 Document = TypeVar("Document")
 Image = TypeVar("Image", bound=ImageDetails)
 
 ImageId: TypeAlias = str | UUID
-Picture: TypeAlias = Path | bytes
-"""A file, or what it holds."""
 Filter: TypeAlias = Mapping[str, Any] | Sequence[str] | str
 """A condition as JSON has it, or one or several in short words, such as ``year>=1990``, that must all hold."""
 
@@ -82,43 +83,51 @@ class Client:
         text: str | None = None,
         *,
         image: ImageId | Picture | None = None,
+        vector: Sequence[float] | None = None,
         text_weight: float = DEFAULT_TEXT_WEIGHT,
+        plus: Sequence[Wanted] = (),
+        minus: Sequence[Wanted] = (),
         k: int = DEFAULT_K,
         offset: int = 0,
         shortlist: int = DEFAULT_SHORTLIST,
         min_score: float | None = None,
         filter: Filter | None = None,  # noqa: A002 - its name in the service
+        sort: str | None = None,
         keep_duplicates: bool = False,
         explain: bool = False,
     ) -> Answer:
-        """The images that match best: by score; with an image by similarity to it, or to both.
+        """The images that match best: by score; with an image or a vector by similarity to all that is searched by.
 
-        The arguments are the fields of `Query`; there must be a text or an image.
+        The arguments are the fields of `Query`, and `plus` and `minus` are its terms of positive and negative weight:
+        texts, pictures and ids (as UUIDs or text), each alone or with a weight up to 1, as in ``("sunset", 0.5)``.
 
         Raises:
             InvalidRequest: it cannot be answered as it stands.
             NotFound: no indexed image has this id.
             ImageError, SourceError: the file is no picture that can be used, or cannot be read.
         """
-        picture = image if isinstance(image, Path | bytes) else None
+        pictures: list[Picture] = [image] if isinstance(image, Picture) else []
         query = Query(
             text=text,
-            image=None if image is None or picture is not None else str(image),
+            image=None if image is None or pictures else str(image),
+            vector=None if vector is None else [*vector],
             text_weight=text_weight,
+            terms=terms_of(plus, minus, pictures) or None,
             k=k,
             offset=offset,
             shortlist=shortlist,
             min_score=min_score,
             filter=_conditions(filter),
+            sort=sort,
             keep_duplicates=keep_duplicates,
             explain=explain,
         )
-        return self.ask(query, picture)
+        return self.ask(query, pictures)
 
-    def ask(self, query: Query, picture: Picture | None = None) -> Answer:
-        """The answer to one query, which a picture may come with; see `search`."""
-        query.check(picture is not None)
-        body = _json(query) if picture is None else _form(_with_words(query), [picture])
+    def ask(self, query: Query, pictures: Sequence[Picture] = ()) -> Answer:
+        """The answer to one query, which pictures may come with; see `search`."""
+        query.parts(len(pictures))
+        body = _form(_with_words(query), pictures) if pictures else _json(query)
         return self._answer(self._post("/v1/search", body, Answer))
 
     def search_many(self, queries: Sequence[str | Query]) -> list[Answer]:
@@ -130,7 +139,7 @@ class Client:
         """
         batch = QueryBatch([_query(query) for query in queries])
         for query in batch.queries:
-            query.check()
+            query.parts()
         answers = self._post("/v1/search", _json(batch), Answers).answers
         if len(answers) != len(queries):
             raise self._not_understood(f"there are not {len(queries)} answers")
@@ -300,10 +309,15 @@ def _conditions(given: Filter | None) -> dict[str, Any] | list[str] | None:
 
 
 def _with_words(query: Query) -> dict[str, Any]:
-    """The fields of a form."""
+    """The fields of a form, which has no objects: terms are JSON, and a vector is the base64 of its bytes."""
     if isinstance(query.filter, dict):
         raise InvalidRequest("the filter beside a picture is an object", 'write it in words: "year>=1990"')
-    return to_fields(query)
+    fields = to_fields(query)
+    if "terms" in fields:
+        fields["terms"] = [json.dumps(term) for term in fields["terms"]]
+    if isinstance(query.vector, list):
+        fields["vector"] = b64encode(struct.pack(f"<{len(query.vector)}f", *query.vector)).decode("ascii")
+    return fields
 
 
 def _json(request: Query | QueryBatch | ScoreRequest | Rating) -> Body:

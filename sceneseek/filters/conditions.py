@@ -264,7 +264,7 @@ def _date_range(path: FieldPath, bounds: Mapping[str, str], written: Any) -> Dat
     for key, text in bounds.items():
         span = span_of(text)
         if span is None:
-            raise invalid(written, f"has {quoted(text)}, which is no ISO 8601 date")
+            raise invalid(written, f"has {quoted(text)}, which is no date such as 2019-05-31 or May 2019")
         start, end = span
         if key in ("gte", "lt") or start == end:
             limits[key] = start
@@ -324,8 +324,48 @@ def _degrees(value: Any, limit: int, written: Any) -> float:
     return degrees
 
 
+_NAMES_OF_MONTHS = (
+    "jan feb mar apr may jun jul aug sep oct nov dec",
+    "янв фев мар апр май июн июл авг сен окт ноя дек",
+)
+_MONTHS = {name: number for names in _NAMES_OF_MONTHS for number, name in enumerate(names.split(), 1)} | {"мая": 5}
+_DAY, _MONTH, _YEAR = r"(?P<day>\d{1,2})", r"(?P<month>\d{1,2})", r"(?P<year>\d{4})"
+_NAME = r"(?P<name>[^\W\d_]{3,})\.?"
+# Dates as people write them. A day and a month divided by a slash are none: nobody knows which is which.
+_WRITTEN = re.compile(
+    "|".join(
+        re.sub(r"\?P<(\w+)>", rf"?P<\1_{number}>", form)
+        for number, form in enumerate(
+            (
+                rf"{_YEAR}[./]{_MONTH}(?:[./]{_DAY})?",
+                rf"(?:{_DAY}\.)?{_MONTH}\.{_YEAR}",
+                rf"{_MONTH}/{_YEAR}",
+                rf"(?:{_DAY}\.? )?{_NAME} {_YEAR}",
+                rf"{_NAME} {_DAY}, ?{_YEAR}",
+            )
+        )
+    )
+)
+
+
+def _iso(text: str) -> str:
+    """A date as people write it in ISO 8601; any other text as it is."""
+    found = _WRITTEN.fullmatch(" ".join(text.lower().split()))
+    if found is None:
+        return text
+    parts = {name.partition("_")[0]: value for name, value in found.groupdict().items() if value}
+    month = _MONTHS.get(parts["name"][:3], 0) if "name" in parts else int(parts["month"])
+    day = f"-{int(parts['day']):02}" if "day" in parts else ""
+    return f"{parts['year']}-{month:02}{day}"
+
+
 def span_of(text: str) -> tuple[datetime, datetime] | None:
-    """The first instant of an ISO 8601 date and the first after it, equal if it has a time of day; None: no date."""
+    """The first instant of a date and the first after it, equal if it has a time of day; None: no date.
+
+    Args:
+        text: ISO 8601, a year or a month alone too; or as people write dates: 31.5.2019, 5/2019, May 2019, 31 May 2019.
+    """
+    text = _iso(text)
     try:
         if match := re.fullmatch(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?", text, re.ASCII):
             year, month, day = match.groups()

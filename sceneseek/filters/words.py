@@ -104,7 +104,7 @@ def _bound(path: FieldPath, key: str, value: str, word: str) -> Filter:
     if span_of(_unquoted(value)):
         readings.append(_unquoted(value))
     if not readings:
-        raise invalid(word, "compares with what is neither a number nor an ISO 8601 date")
+        raise invalid(word, "compares with what is neither a number nor a date")
     return any_part([value_range(path, {key: reading}, word) for reading in readings])
 
 

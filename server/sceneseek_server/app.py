@@ -7,6 +7,7 @@ from flask import Flask, Response
 from sceneseek.search import Search
 from sceneseek_server.access.control import control_access
 from sceneseek_server.admission import Decoders
+from sceneseek_server.api.embeddings import embeddings_blueprint
 from sceneseek_server.api.feedback import feedback_blueprint
 from sceneseek_server.api.images import images_blueprint
 from sceneseek_server.api.index import index_blueprint
@@ -49,7 +50,9 @@ def create_app(
     control_access(app, access)
     shape_answers(app)
     decoders = Decoders()
-    app.register_blueprint(search_blueprint(search, Uploads(search, access.max_pixels, decoders)))
+    uploads = Uploads(search, access.max_pixels, decoders)
+    app.register_blueprint(search_blueprint(search, uploads))
+    app.register_blueprint(embeddings_blueprint(search, uploads))
     app.register_blueprint(feedback_blueprint(search, feedback, metrics))
     app.register_blueprint(index_blueprint(search))
     app.register_blueprint(openapi_blueprint())

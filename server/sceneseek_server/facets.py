@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sceneseek.filters.conditions import field_path
+from sceneseek.payload import values_at
 from sceneseek.store import Record
 from sceneseek.store.base import FieldType
 
@@ -79,7 +80,7 @@ def count_facets(indexed: Mapping[str, FieldType], records: Iterable[Record], se
             break
         images += 1
         for name, path in wanted.items():
-            found[name].add(_values(record.payload, path))
+            found[name].add(values_at(record.payload, path))
     facets = [counter.facet() for counter in found.values()]
     return Facets(images, complete, [facet for facet in facets if facet.images])
 
@@ -113,12 +114,3 @@ class _Counter:
         # Equally frequent values by name, so that the order is deterministic.
         facet.values = sorted(self._counts.items(), key=lambda pair: (-pair[1], str(pair[0])))[:MAX_VALUES]
         return facet
-
-
-def _values(payload: Any, path: tuple[str, ...]) -> Iterator[Any]:
-    """The values at a path: those of a list one by one."""
-    for part in path:
-        payload = payload.get(part) if isinstance(payload, dict) else None
-    for value in payload if isinstance(payload, list) else (payload,):
-        if value is not None:
-            yield value

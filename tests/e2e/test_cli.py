@@ -87,6 +87,60 @@ def test_a_form_of_index_without_its_arguments_is_a_usage_error(sceneseek: Comma
     assert_one_line(sceneseek("index", "--index", index_url, "status"), "right after `sceneseek index`", code=2)
 
 
+def test_paths_are_those_of_the_files_one_a_line_or_after_null_bytes(sceneseek: CommandLine, gallery: Path) -> None:
+    listed = [line.split(maxsplit=2)[2] for line in sceneseek("search", "the sea", "-k", "3").stdout.splitlines()]
+    found = sceneseek("search", "the sea", "-k", "3", "--paths")
+    assert [Path(path) for path in found.stdout.splitlines()] == [gallery / name for name in listed]
+    null = sceneseek.process("search", "the sea", "-k", "3", "--paths", "-0")
+    assert null.stdout == "".join(f"{gallery / name}\0" for name in listed)
+    for wrong in (["-0"], ["--paths", "--json"], ["--link-to", "x", "--url", "http://127.0.0.1:9"]):
+        assert_one_line(sceneseek("search", "the sea", *wrong), code=2)
+
+
+def test_files_are_copied_and_linked_and_none_is_replaced(
+    sceneseek: CommandLine, service_url: str, gallery: Path, tmp_path: Path
+) -> None:
+    names = [line.split(maxsplit=2)[2] for line in sceneseek("search", "the sea", "-k", "3").stdout.splitlines()]
+    target, last = tmp_path / "copies", Path(names[2]).name
+    target.mkdir()
+    (target / last).write_text("mine")
+    first = sceneseek("search", "the sea", "-k", "3", "--copy-to", target)
+    assert first.stderr.splitlines()[-1] == f"copied 3 files to {target}"
+    again = sceneseek("search", "the sea", "-k", "3", "--copy-to", target)
+    assert again.stderr.splitlines()[-1] == f"copied 0 files to {target}, 3 were there before"
+    assert (target / last).read_text() == "mine"
+    copy = f"{Path(last).stem} (2){Path(last).suffix}"
+    assert (target / copy).read_bytes() == (gallery / names[2]).read_bytes()
+    assert {file.name for file in target.iterdir()} == {*(Path(name).name for name in names), copy}
+    sceneseek("search", "the sea", "-k", "3", "--link-to", tmp_path / "links")
+    assert {link.resolve() for link in (tmp_path / "links").iterdir()} == {gallery / name for name in names}
+    assert all(link.is_symlink() for link in (tmp_path / "links").iterdir())
+    # A service that hides paths names files by their ids.
+    sceneseek("search", "the sea", "-k", "3", "--copy-to", tmp_path / "sent", "--url", service_url)
+    sent = {file.read_bytes() for file in (tmp_path / "sent").iterdir()}
+    assert sent == {(gallery / name).read_bytes() for name in names}
+    assert "does not tell the paths" in sceneseek("search", "the sea", "--paths", "--url", service_url).stderr
+    (tmp_path / "file").touch()
+    failed = sceneseek("search", "the sea", "--copy-to", tmp_path / "file")
+    assert failed.returncode == 1
+    assert "cannot be written or read (File exists)" in failed.stderr
+
+
+def test_plus_and_minus_are_words_files_and_ids(sceneseek: CommandLine, gallery: Path) -> None:
+    sea = json.loads(sceneseek("search", "the sea", "-k", "1", "--json").stdout)["results"][0]["id"]
+    found = json.loads(sceneseek("search", "a drawing", "--plus", "the sea:0.5", "--minus", sea, "--json").stdout)
+    assert found["query"] == "a drawing, the sea:0.5"
+    assert sea not in [result["id"] for result in found["results"]]
+    beside = ("search", "a drawing", "-k", "3", "--plus", f"{gallery / 'scenes/sea.jpg'}:0.9")
+    first = json.loads(sceneseek(*beside, "--json").stdout)["results"][0]
+    assert first["path"] == "scenes/sea.jpg"
+    printed = sceneseek(*beside).stdout.splitlines()[0]
+    assert printed == f" 1  {first['similarity']:.2f}  scenes/sea.jpg", "results come by similarity"
+    alone = sceneseek("search", "--plus", "the sea").stdout
+    assert alone == sceneseek("search", "the sea").stdout
+    assert_one_line(sceneseek("search", "--minus", "the sea"), "neither QUERY nor --image nor --plus", code=2)
+
+
 def test_search_prints_json_for_programs(sceneseek: CommandLine) -> None:
     answer = json.loads(sceneseek("search", "the sea", "--json").stdout)
     assert answer["query"] == "the sea"

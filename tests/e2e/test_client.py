@@ -13,7 +13,7 @@ from PIL import Image
 
 from sceneseek.bundle import Bundle
 from sceneseek.cli import main
-from sceneseek.client import Client, Query
+from sceneseek.client import Client, Query, Term
 from sceneseek.errors import Conflict, ImageError, InvalidRequest, NotFound
 from tests.drawing import NAMES
 from tests.played_service import ANSWER, answering, playing, problem
@@ -101,6 +101,18 @@ def test_an_image_is_an_id_a_file_or_what_it_holds(client: Client, gallery: Path
     assert by_file.query == "at night"
 
 
+def test_plus_and_minus_are_texts_ids_files_and_what_they_hold(client: Client, gallery: Path) -> None:
+    sea, file = client.search("the sea").results[0], gallery / "scenes/sea.jpg"
+    found = client.search("a drawing", plus=["at night", (file, 0.5)], minus=[sea.id, (file.read_bytes(), 0.25)], k=12)
+    assert found.query == "a drawing, at night"
+    assert sea.id not in [result.id for result in found.results]
+    terms = [Term(text="at night"), Term(file=0, weight=0.5), Term(image=sea.id, weight=-1), Term(file=1, weight=-0.25)]
+    same = client.ask(Query("a drawing", terms=terms, k=12), [file, file])
+    assert [result.id for result in same.results] == [result.id for result in found.results]
+    by_vector = client.search(vector=[1.0, *[0.0] * (client.collections().collections[0].dimensions - 1)], k=2)
+    assert [result.score for result in by_vector.results] == [None, None]
+
+
 def test_several_searches_are_answered_from_one_generation(client: Client) -> None:
     answers = client.search_many(["a red circle", Query("the sea", k=2), Query(image=client.search("x").results[0].id)])
     assert [answer.query for answer in answers] == ["a red circle", "the sea", None]
@@ -174,6 +186,8 @@ def test_the_services_errors_are_raised(client: Client) -> None:
         ["at night", "--image", "FILE", "--text-weight", "0.4", "--where", "width>=1"],
         ["--image", "FILE"],
         ["--image", "ID", "-k", "2"],
+        ["a drawing", "--plus", "the sea:0.5", "--minus", "FILE", "--plus", "ID", "-k", "12"],
+        ["a red circle", "--image", "FILE", "--minus", "FILE", "--sort=-width", "-k", "4"],
     ],
 )
 def test_a_search_of_a_service_prints_what_one_of_an_index_here_does(

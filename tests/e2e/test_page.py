@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -131,7 +132,7 @@ WATCH = """
 
 
 def results(page: Page) -> Locator:
-    return page.locator("#results > li")
+    return page.locator("#results > li[data-id]")
 
 
 def ids(page: Page) -> list[str]:
@@ -186,7 +187,7 @@ def test_typing_searches_without_any_key_to_send_it_and_the_address_follows(visi
 def test_a_negation_gets_a_hint(visit: Visit) -> None:
     page = visit("?q=a+red+circle+without+a+frame")
     shown(page, "a red circle without a frame")
-    assert "describe what the picture shows instead" in page.locator("#summary").inner_text()
+    assert "put it into “Plus, minus” instead" in page.locator("#summary").inner_text()
 
 
 def test_typing_searches_after_a_pause_and_late_answers_are_discarded(visit: Visit) -> None:
@@ -231,7 +232,7 @@ def test_back_and_forward_go_from_search_to_search_and_a_reload_stays(visit: Vis
     shown(page, "a blue square")
     page.go_back()
     page.go_back()
-    page.wait_for_function("() => !document.querySelector('#results li')")
+    page.wait_for_function("() => !document.querySelector('#results li[data-id]')")
     assert field.input_value() == ""
 
 
@@ -337,7 +338,9 @@ def test_more_like_this_finds_what_resembles_an_image_and_words_can_join_it(visi
     first = ids(page)[0]
     results(page).first.click()
     page.get_by_role("button", name="More like this").click()
-    page.wait_for_function("() => !document.querySelector('dialog').open && document.querySelector('#results li')")
+    page.wait_for_function(
+        "() => !document.querySelector('dialog').open && document.querySelector('#results li[data-id]')"
+    )
     page.get_by_text("in the order of likeness").wait_for()
     assert arguments(page) == {"image": [first]}
     assert first not in ids(page)
@@ -349,7 +352,7 @@ def test_more_like_this_finds_what_resembles_an_image_and_words_can_join_it(visi
     alike = ids(page)
     weight = page.get_by_label("What counts more")
     weight.evaluate("range => { range.value = 1; range.dispatchEvent(new Event('change')); }")
-    page.wait_for_function("first => document.querySelector('#results li').dataset.id !== first", arg=alike[0])
+    page.wait_for_function("first => document.querySelector('#results li[data-id]').dataset.id !== first", arg=alike[0])
     assert arguments(page)["text_weight"] == ["1"]
     page.get_by_role("button", name="Do not search by the picture").click()
     page.wait_for_url("**/?q=blue")
@@ -517,14 +520,18 @@ def test_a_brought_picture_goes_with_words_survives_a_reload_and_leaves_with_bac
     before = ids(page)
     page.evaluate(BRING, ["paste", picture(7, 2400, 1000, "PNG"), "image/png"])
     page.get_by_label("Searching by your picture").wait_for()
-    page.wait_for_function("first => document.querySelector('#results li').dataset.id !== first", arg=before[0])
+    page.wait_for_function(
+        "first => document.querySelector('#results li[data-id]').dataset.id !== first", arg=before[0]
+    )
     together = ids(page)
     page.reload()
     page.get_by_label("Searching by your picture").wait_for()
     shown(page, "a red circle")
     assert ids(page) == together
     page.go_back()
-    page.wait_for_function("first => document.querySelector('#results li').dataset.id === first", arg=before[0])
+    page.wait_for_function(
+        "first => document.querySelector('#results li[data-id]').dataset.id === first", arg=before[0]
+    )
     assert page.get_by_label("Searching by your picture").count() == 0
 
 
@@ -544,12 +551,12 @@ def test_filters_come_from_the_metadata_and_hold_in_the_address(visit: Visit) ->
     shown(page, "colourful dots")
     page.get_by_role("button", name="Filters").click()
     panel = page.get_by_role("group", name="Filters")
-    assert panel.locator("legend").all_inner_texts() == ["room", "year", "acquired", "lent", "tags"]
+    assert panel.locator("legend").all_inner_texts() == ["taken", "room", "year", "acquired", "lent", "tags"]
     panel.get_by_label("Red Room").check()
     page.get_by_text("room: Red Room").wait_for()
     panel.get_by_label("from, year").fill("1950")
     panel.get_by_label("from, year").press("Tab")
-    panel.get_by_label("to, acquired").fill("2018-12-31")
+    panel.get_by_label("to, acquired").fill("December 2018")
     panel.get_by_label("to, acquired").press("Tab")
     panel.get_by_label("no").check()
     page.get_by_text("lent: no").wait_for()
@@ -558,7 +565,7 @@ def test_filters_come_from_the_metadata_and_hold_in_the_address(visit: Visit) ->
     assert conditions == [
         {"field": "room", "any_of": ["Red Room"]},
         {"field": "year", "gte": 1950},
-        {"field": "acquired", "lte": "2018-12-31"},
+        {"field": "acquired", "lte": "December 2018"},
         {"field": "lent", "equals": False},
     ]
     expected = asked(page, "v1/search?" + urlsplit(page.url).query + "&k=100")["results"]
@@ -566,12 +573,99 @@ def test_filters_come_from_the_metadata_and_hold_in_the_address(visit: Visit) ->
     assert all(r["metadata"]["room"] == "Red Room" and r["metadata"]["year"] >= 1950 for r in expected)
     page.reload()
     shown(page, "colourful dots")
-    page.wait_for_function("n => document.querySelectorAll('#results li').length === n", arg=len(expected))
+    page.wait_for_function("n => document.querySelectorAll('#results li[data-id]').length === n", arg=len(expected))
     page.get_by_role("button", name="Remove the filter room: Red Room").click()
-    page.wait_for_function("n => document.querySelectorAll('#results li').length > n", arg=len(expected))
+    page.wait_for_function("n => document.querySelectorAll('#results li[data-id]').length > n", arg=len(expected))
     page.get_by_role("button", name="Filters (3)").click()
     assert not panel.get_by_label("Red Room").is_checked()
     assert panel.get_by_label("from, year").input_value() == "1950"
+
+
+def test_a_plus_and_a_minus_are_chips_with_weights(visit: Visit) -> None:
+    page = visit("?q=colourful+dots")
+    shown(page, "colourful dots")
+    before = ids(page)
+    page.get_by_role("button", name="Plus, minus").click()
+    page.get_by_label("Without").fill("a house")
+    page.get_by_label("Without").press("Enter")
+    page.get_by_role("button", name="Remove: without a house").wait_for()
+    page.get_by_label("Also").fill("the sea")
+    page.get_by_role("group").filter(has=page.get_by_label("Also")).get_by_role("button", name="Add").first.click()
+    page.get_by_label("How much it counts: also the sea").select_option("0.5")
+    page.wait_for_function("() => location.search.includes('0.5')")
+    assert arguments(page)["terms"] == ["-a house", "the sea:0.5"]
+    page.wait_for_load_state("networkidle")
+    expected = asked(page, "v1/search?" + urlsplit(page.url).query + "&k=10")
+    assert expected["query"] == "colourful dots, -a house, the sea:0.5"
+    assert ids(page)[:10] == [result["id"] for result in expected["results"]] != before[:10]
+    page.reload()
+    page.get_by_role("button", name="Remove: also the sea").click()
+    page.get_by_role("button", name="Remove: without a house").click()
+    page.wait_for_load_state("networkidle")
+    assert arguments(page) == {"q": ["colourful dots"]}
+    assert ids(page)[:10] == before[:10]
+
+
+def test_less_like_this_subtracts_an_image(visit: Visit) -> None:
+    page = visit("?q=colourful+dots")
+    shown(page, "colourful dots")
+    first = ids(page)[0]
+    results(page).first.click()
+    page.get_by_role("button", name="Less like this").click()
+    page.get_by_role("button", name="Remove: without an image of the collection").wait_for()
+    assert arguments(page) == {"q": ["colourful dots"], "terms": [f"-{first}"]}
+    page.wait_for_load_state("networkidle")
+    assert first not in ids(page)
+
+
+def test_what_matches_is_divided_from_the_rest_and_counted(visit: Visit) -> None:
+    page = visit("?q=красный+круг")
+    shown(page, "красный круг")
+    answer = asked(page, "v1/search?q=красный+круг&k=24")
+    matching = answer["matches"]
+    assert 0 < matching < 20
+    assert f"{matching} match" in page.locator("#summary").inner_text()
+    kinds = page.locator("#results > li").evaluate_all("all => all.map((item) => item.className)")
+    assert kinds.index("heading") == matching
+    assert kinds.count("heading") == 1
+    assert page.get_by_role("heading", name="Less like it").is_visible()
+
+
+def test_in_the_order_of_time_each_month_has_its_heading(visit: Visit) -> None:
+    page = visit("?q=красный+круг")
+    page.get_by_label("Order").select_option("newest first")
+    page.wait_for_function("() => document.querySelectorAll('#results .heading').length > 1")
+    assert arguments(page)["sort"] == ["-taken"]
+    expected = asked(page, "v1/search?" + urlsplit(page.url).query + "&k=100")["results"]
+    times = [result["metadata"]["taken"] for result in expected]
+    assert times == sorted(times, reverse=True)
+    assert ids(page) == [result["id"] for result in expected][: len(ids(page))]
+    headings = page.locator("#results .heading").all_inner_texts()
+    assert len(set(headings)) == len(headings)
+    assert all(re.fullmatch(r"[A-Z][a-z]+ 20\d\d", heading) for heading in headings)
+
+
+def test_several_results_are_downloaded_or_searched_by(visit: Visit) -> None:
+    page = visit("?q=colourful+dots")
+    shown(page, "colourful dots")
+    chosen = ids(page)[:2]
+    bar = page.get_by_role("toolbar")
+    assert bar.is_hidden()
+    for identity in chosen:
+        page.locator(f"#results > li[data-id='{identity}'] .select").check()
+    assert bar.get_by_text("2 selected").is_visible()
+    assert bar.get_by_role("button", name="Copy paths").is_hidden(), "this service hides them"
+    with page.expect_download() as downloading:
+        bar.get_by_role("link", name="Download as ZIP").click()
+    with zipfile.ZipFile(downloading.value.path()) as archive:
+        assert archive.testzip() is None
+        assert {Path(name).stem for name in archive.namelist()} == set(chosen)
+    bar.get_by_role("button", name="More like these").click()
+    page.wait_for_function("() => !location.search.includes('q=')")
+    assert arguments(page) == {"terms": chosen}
+    page.wait_for_load_state("networkidle")
+    assert bar.is_hidden()
+    assert not set(chosen) & set(ids(page))
 
 
 def test_filters_that_nothing_satisfies_say_so_and_can_be_cleared(visit: Visit) -> None:
@@ -601,7 +695,7 @@ def test_near_duplicates_are_one_result_with_a_count_and_can_be_unfolded(visit: 
     results(page).first.click()
     page.get_by_role("button", name="Show 2 near-duplicates").click()
     page.get_by_text("near-duplicates shown").wait_for()
-    page.wait_for_function("() => document.querySelectorAll('#results li').length > 2")
+    page.wait_for_function("() => document.querySelectorAll('#results li[data-id]').length > 2")
     assert page.locator(".similar").count() == 2
 
 
@@ -636,7 +730,7 @@ def test_more_that_could_not_be_fetched_is_fetched_when_it_can_be(visit: Visit) 
     shown(page, "colourful dots")
     page.mouse.wheel(0, 3000)
     page.get_by_role("button", name="The rest could not be fetched. Try again").click()
-    page.wait_for_function("() => document.querySelectorAll('#results li').length > 30")
+    page.wait_for_function("() => document.querySelectorAll('#results li[data-id]').length > 30")
     there = ids(page)  # once: more may be on its way
     assert len(there) == len(set(there))
 
@@ -698,7 +792,7 @@ def test_a_generation_that_changes_between_pages_begins_the_results_anew(visit: 
     page.mouse.wheel(0, 3000)
     page.get_by_text("the collection has changed; searched anew").wait_for()
     page.mouse.wheel(0, 3000)
-    page.wait_for_function("() => document.querySelectorAll('#results li').length > 30")
+    page.wait_for_function("() => document.querySelectorAll('#results li[data-id]').length > 30")
     assert ["offset=24&" in url for url in switched][:2] == [True, False]
     there = ids(page)  # once: more may be on its way
     assert len(there) == len(set(there))
@@ -833,13 +927,18 @@ def test_axe_finds_nothing_to_object_to(visit: Visit, scheme: str, width: int) -
     page.get_by_text("Keys", exact=True).click()
     assert violations(page) == []
     page.get_by_text("Keys", exact=True).click()
+    page.get_by_role("button", name="Plus, minus").click()
+    page.get_by_label("Without").fill("a tree")
+    page.get_by_label("Without").press("Enter")
     page.get_by_role("button", name="Filters").click()
     page.locator("#filters").get_by_label("Red Room").check()
     page.locator("#query").fill("a house")
     shown(page, "a house")
     page.locator("#verdict").wait_for()
+    if width > 390:  # on a narrow page the bar lies over half of a target, which is scrolled free
+        page.locator("#results .select").first.check()
     assert violations(page) == []
-    results(page).first.click()
+    results(page).first.locator("a").click()
     page.get_by_text("Why it is here").wait_for()
     assert violations(page) == []
 

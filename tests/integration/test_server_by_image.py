@@ -98,7 +98,7 @@ def test_what_cannot_be_searched_by_is_refused(
         (
             {"file": [(io.BytesIO(b"a"), "a.gif"), (io.BytesIO(b"b"), "b.gif")]},
             400,
-            "there are 2 parts of the name file",
+            "there are two images to search by",
         ),
     ],
 )

@@ -6,7 +6,9 @@ import hashlib
 import io
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,35 @@ def test_an_original_is_the_file_as_it_is_with_its_media_type(
     assert response.data == (gallery / name).read_bytes()
     assert response.content_type == media_type
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_several_originals_come_in_one_archive_under_names_of_their_own(serve: Serve, pictures: Path) -> None:
+    client = serve(replace(DEFAULT_ACCESS, show_paths=True))
+    names = ["wide.jpg", f"{PLACES - 1}/red.png", f"{PLACES - 2}/red.png"]
+    response = client.get("/v1/images/archive", query_string={"id": [point_id(name) for name in names]}, buffered=True)
+    assert response.headers["Content-Disposition"] == "attachment; filename=images.zip"
+    with zipfile.ZipFile(io.BytesIO(response.data)) as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["wide.jpg", "red.png", "red (2).png"]
+        assert [archive.read(name) for name in archive.namelist()] == [(pictures / name).read_bytes() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "detail"),
+    [
+        ({}, 400, "the field id is missing"),
+        ({"id": "x"}, 400, "id is"),
+        ({"id": [point_id("none.png")]}, 404, "no image has the id"),
+        ({"id": [point_id("none.png")] * 101}, 400, "id has too many entries"),
+        ({"ids": "x"}, 400, "the field id is missing"),
+    ],
+)
+def test_an_archive_of_what_is_not_there_is_refused(
+    serve: Serve, query: dict[str, list[str]], status: int, detail: str
+) -> None:
+    response = serve().get("/v1/images/archive", query_string=query)
+    assert response.status_code == status
+    assert detail in response.get_json(force=True)["detail"]
 
 
 def test_an_original_is_tagged_with_the_hash_of_its_content(client: FlaskClient, gallery: Path) -> None:

@@ -100,7 +100,7 @@ def test_several_words_must_all_hold_and_none_is_no_filter() -> None:
         ("year", "the condition 'year' has no comparison"),
         ("=5", "the condition '=5' has no comparison"),
         ("year>=", "the condition 'year>=' has no value"),
-        ("year>old", "the condition 'year>old' compares with what is neither a number nor an ISO 8601 date"),
+        ("year>old", "the condition 'year>old' compares with what is neither a number nor a date"),
         ("taken>2024-13", "compares with what is neither"),
         ("taken>2024-02-30", "compares with what is neither"),
         ("tags=a||b", "has a value that is empty or quoted by half"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from sceneseek.api import Answer, Explanation, Result
-from sceneseek.search_command import listing, remarks
+from sceneseek.search_output import lines, remarks
 
 RESULT = Result(
     rank=1,
@@ -25,6 +25,7 @@ ANSWER = Answer(
     query="a dog",
     truncated=False,
     match=True,
+    matches=1,
     threshold=0.25,
     results=(RESULT,),
     offset=0,
@@ -38,7 +39,7 @@ ANSWER = Answer(
 
 
 def line(result: Result, **options: bool) -> str:
-    (only,) = listing(replace(ANSWER, results=(result,)), **options)
+    (only,) = lines(result, **options)
     return only
 
 
@@ -65,7 +66,7 @@ def test_what_a_service_sends_cannot_steer_the_terminal() -> None:
 
 def test_an_explanation_is_a_line_of_its_own() -> None:
     explained = Explanation(rank_before=7, rank_after=1, text_similarity=0.5, image_similarity=None)
-    _, second = listing(replace(ANSWER, results=(replace(RESULT, explanation=explained),)))
+    _, second = lines(replace(RESULT, explanation=explained))
     assert second == "    neighbour 7; similarity 0.50 to the text"
 
 

@@ -76,7 +76,7 @@ def test_numbers_out_of_range_are_named(fields: dict[str, Any], message: str) ->
 
 def test_a_search_needs_a_text_or_an_image_and_a_score_needs_a_text() -> None:
     with pytest.raises(InvalidRequest, match="the field q is missing"):
-        Query().check()
-    Query().check(picture=True)
+        Query().parts()
+    assert Query().parts(pictures=1)
     with pytest.raises(InvalidRequest, match="without a text"):
         Query(image="bf8013b6-61f9-5d1d-94d6-cfa2c149805e", min_score=0.5)

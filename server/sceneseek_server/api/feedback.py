@@ -7,7 +7,7 @@ from uuid import uuid4
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from sceneseek import api
+from sceneseek import api, queries
 from sceneseek.errors import NoSuchImage, NotFound
 from sceneseek.payload import relative_path
 from sceneseek.search import Search
@@ -25,7 +25,7 @@ def feedback_blueprint(search: Search, feedback: FeedbackStore | None, metrics: 
     @operation(
         summary="Rate a result",
         tag="feedback",
-        body=(api.Rating,),
+        body=(queries.Rating,),
         answer=api.Feedback,
         status=201,
         again=True,
@@ -38,7 +38,7 @@ def feedback_blueprint(search: Search, feedback: FeedbackStore | None, metrics: 
         """A rating is on disk when it is answered. With a `key` it may be sent again, and is stored once (then 200)."""
         if not request.is_json:
             raise UnsupportedMediaType
-        rating = api.read_json(api.Rating, request.get_data(cache=False))
+        rating = api.read_json(queries.Rating, request.get_data(cache=False))
         if feedback is None:
             raise NotFound("this service keeps no ratings", "start it with --feedback FILE")
         with search.follower.borrow() as snapshot:

@@ -7,9 +7,10 @@ from uuid import UUID
 from flask import Blueprint, Response, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from sceneseek.api import ImageDetails
+from sceneseek.api import ImageDetails, read_fields
 from sceneseek.containers import MAX_BYTES
-from sceneseek.errors import ImageError, NoSuchImage, NotFound
+from sceneseek.errors import ImageError, InvalidRequest, NoSuchImage, NotFound, SceneseekError
+from sceneseek.queries import ArchiveArguments
 from sceneseek.search import Search, describe
 from sceneseek_server.admission import Decoders
 from sceneseek_server.api.operation import operation
@@ -19,6 +20,7 @@ from sceneseek_server.image_files import (
     UNKNOWN,
     ImageFile,
     Thumbnails,
+    archived,
     find_image,
 )
 from sceneseek_server.metrics import Metrics
@@ -26,6 +28,8 @@ from sceneseek_server.responses import deadline, json_answer, public
 
 # An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
 # then asked for again by its tag.
+ZIP = "application/zip"
+_MAX_ARCHIVE_BYTES = 2 * 10**9
 CACHE_CONTROL = "private, max-age=600"
 _NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
 
@@ -63,6 +67,33 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
         image = find_image(search, image_id, deadline())
         with image.content:
             return _thumbnail(image, thumbnails)
+
+    @blueprint.get("/archive")
+    @operation(
+        id="archive",
+        summary="Several original files in one ZIP archive",
+        tag="images",
+        arguments=ArchiveArguments,
+        answer=(ZIP,),
+        problems=_NOT_THERE,
+    )
+    def archive() -> Response:
+        """The files under their own names, uncompressed; 2 GB at most."""
+        wanted = read_fields(ArchiveArguments, {name: request.args.getlist(name) for name in request.args})
+        images: list[ImageFile] = []
+        try:
+            images.extend(find_image(search, UUID(each), deadline()) for each in dict.fromkeys(wanted.id))
+            size = sum(image.status.st_size for image in images)
+            if size > _MAX_ARCHIVE_BYTES:
+                raise InvalidRequest(
+                    f"the files have {size:,} bytes, an archive at most {_MAX_ARCHIVE_BYTES:,}", "ask for fewer of them"
+                )
+        except SceneseekError:
+            for image in images:
+                image.content.close()
+            raise
+        disposition = {"Content-Disposition": "attachment; filename=images.zip", "Cache-Control": "no-store"}
+        return Response(archived(images), content_type=ZIP, headers=disposition)
 
     @blueprint.get("/<uuid:image_id>/details")
     @operation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from sceneseek.api import Answer, Answers, Scores, read_fields, read_json
 from sceneseek.errors import InvalidRequest
 from sceneseek.picture import Picture
-from sceneseek.queries import Query, QueryArguments, QueryBatch, ScoreForm, ScoreRequest
+from sceneseek.queries import MAX_TERMS, Query, QueryArguments, QueryBatch, ScoreForm, ScoreRequest
 from sceneseek.request import shown
 from sceneseek.search import Search
 from sceneseek_server.access.control import FORM, charge, check_filter
@@ -24,7 +25,8 @@ from sceneseek_server.responses import deadline, json_answer, public
 
 _NOT_THERE = {404: "The image to search by is not in the index."}
 PICTURE = "file"
-MAX_PICTURES = 8
+MAX_PICTURES = MAX_TERMS
+_REPEATED = ("filter", "terms")
 _BEST = "$response.body#/results/0/id"
 _LINKS = {"image": {"image_id": _BEST}, "thumbnail": {"image_id": _BEST}, "search_by_arguments": {"image": _BEST}}
 
@@ -53,15 +55,17 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         body=(Query, QueryBatch),
         upload=QueryArguments,
         files=PICTURE,
+        most=MAX_PICTURES,
         answer=Answer | Answers,
-        problems={**_NOT_THERE, 422: "The uploaded picture cannot be used."},
+        problems={**_NOT_THERE, 422: "An uploaded picture cannot be used."},
         links=_LINKS,
     )
     def search_by_body() -> Response:
         """As by GET. `queries` are answered from one generation; one that cannot be answered fails them all."""
         if request.mimetype == FORM:
-            (picture,) = uploads.pictures(PICTURE)
-            return json_answer(answered([_read_arguments(request.form, picture)], picture)[0])
+            # Read before the pictures are decoded, which takes longer.
+            query = _read_arguments(request.form, max(1, len(request.files.getlist(PICTURE))))
+            return json_answer(answered([query], uploads.pictures(PICTURE, MAX_PICTURES))[0])
         if not request.is_json:
             raise UnsupportedMediaType
         queries, several = _read_body(request.get_data(cache=False))
@@ -86,14 +90,12 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         record_stages(scores.timings_ms)
         return json_answer(scores)
 
-    def answered(queries: list[Query], picture: Picture | None = None) -> list[Answer]:
-        charge(len(queries))
+    def answered(queries: list[Query], pictures: Sequence[Picture] = ()) -> list[Answer]:
+        # Each text takes the graph as long as another; pictures were charged when they were read.
+        charge(sum(max(1, len(query.parts(len(pictures))) - len(pictures)) for query in queries))
         for query in queries:
             check_filter(query.where)
-        if picture is None:
-            answers = search.queries(queries, deadline())
-        else:
-            answers = [search.query(queries[0], deadline(), picture)]
+        answers = search.queries(queries, deadline(), pictures)
         for answer in answers:
             record_stages(answer.timings_ms)
         return [replace(answer, results=tuple(map(public, answer.results))) for answer in answers]
@@ -101,18 +103,19 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
     return blueprint
 
 
-def _read_arguments(arguments: MultiDict[str, str], picture: Picture | None = None) -> Query:
-    """The search of a query string, or of a form beside a picture; an empty field, as forms send it, is not given.
+def _read_arguments(arguments: MultiDict[str, str], pictures: int = 0) -> Query:
+    """The search of a query string, or of a form beside pictures; an empty field, as forms send it, is not given.
 
     Raises:
         InvalidRequest: a field is unknown, given twice, or not of its kind; or there is nothing to search by.
     """
-    fields: dict[str, Any] = _given_once(arguments, but="filter")
+    fields: dict[str, Any] = given_once(arguments, but=_REPEATED)
     fields = {name: value for name, value in fields.items() if value or name == "q" or name not in Query.HINTS}
-    if filters := [value for value in arguments.getlist("filter") if value]:
-        fields["filter"] = filters
+    for name in _REPEATED:
+        if values := [value for value in arguments.getlist(name) if value]:
+            fields[name] = values
     query = read_fields(QueryArguments, fields)
-    query.check(picture is not None)
+    query.parts(pictures)
     return query
 
 
@@ -120,15 +123,15 @@ def _read_score(uploads: Uploads) -> tuple[str, list[str | Picture]]:
     """The text and the images of a request for scores."""
     if request.mimetype == FORM:
         pictures = uploads.pictures(PICTURE, MAX_PICTURES)
-        return read_fields(ScoreForm, _given_once(request.form)).text, [*pictures]
+        return read_fields(ScoreForm, given_once(request.form)).text, [*pictures]
     if not request.is_json:
         raise UnsupportedMediaType
     requested = read_json(ScoreRequest, request.get_data(cache=False))
     return requested.text, [*requested.images]
 
 
-def _given_once(arguments: MultiDict[str, str], but: str = "") -> dict[str, str]:
-    """The fields of a query string or a form, except for the one that may be repeated.
+def given_once(arguments: MultiDict[str, str], but: Sequence[str] = ()) -> dict[str, str]:
+    """The fields of a query string or a form, except for those that may be repeated.
 
     Raises:
         InvalidRequest: one of the others is given twice, or has no name, as a form's part may.
@@ -137,7 +140,7 @@ def _given_once(arguments: MultiDict[str, str], but: str = "") -> dict[str, str]
     for name, values in arguments.lists():
         if not isinstance(name, str):
             raise InvalidRequest("a part of the form has no name", "name each part")
-        if name == but:
+        if name in but:
             continue
         if len(values) > 1:
             raise InvalidRequest(f"{shown(name, '')} is given {len(values)} times", "give it once")
@@ -155,7 +158,7 @@ def _read_body(body: bytes) -> tuple[list[Query], bool]:
     queries = read_json(QueryBatch, body).queries if several else [read_json(Query, body)]
     for number, query in enumerate(queries):
         try:
-            query.check()
+            query.parts()
         except InvalidRequest as error:
             raise InvalidRequest(f"queries[{number}]: {error.what}" if several else error.what, error.hint) from None
     return queries, several

@@ -58,7 +58,9 @@ class Uploads:
             raise InvalidRequest(f"there are {len(files)} parts of the name {part}", f"send {what}")
         charge(len(files))
         near = enough_pixels(self._search.bundle.manifest.image_inputs)
-        return [self._decoded(file, near, number if most > 1 else 0) for number, file in enumerate(files, start=1)]
+        return [
+            self._decoded(file, near, number if len(files) > 1 else 0) for number, file in enumerate(files, start=1)
+        ]
 
     def _decoded(self, file: FileStorage, near: int, number: int) -> Picture:
         try:

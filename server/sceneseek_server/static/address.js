@@ -9,7 +9,9 @@ export const DEFAULT_WEIGHT = 0.55;
  *   image       the id of an image to search by, or ""
  *   picture     an uploaded picture to search by (see picture.js), or null
  *   weight      the text's share where there is an image or a picture too
+ *   terms       further things to search by, as `terms=` of /v1/search takes them (see terms.js)
  *   filters     conditions, as `filter=` of /v1/search takes them
+ *   sort        the field by which results are ordered, as `sort=` takes it; "" for the best first
  *   duplicates  whether near-duplicates are results of their own
  *   view        the id of the image that is open, or ""
  */
@@ -18,7 +20,9 @@ export const NOTHING = {
   image: "",
   picture: null,
   weight: DEFAULT_WEIGHT,
+  terms: [],
   filters: [],
+  sort: "",
   duplicates: false,
   view: "",
 };
@@ -32,7 +36,9 @@ export function read() {
     image: said.get("image") ?? "",
     picture: history.state?.picture ?? null,
     weight: weight >= 0 && weight <= 1 ? weight : DEFAULT_WEIGHT,
+    terms: said.getAll("terms").filter(Boolean),
     filters: said.getAll("filter").filter(Boolean),
+    sort: said.get("sort") ?? "",
     duplicates: said.get("keep_duplicates") === "true",
     view: said.get("view") ?? "",
   };
@@ -60,8 +66,14 @@ export function searchOf(state) {
   if (state.text && (state.image || state.picture) && state.weight !== DEFAULT_WEIGHT) {
     said.set("text_weight", state.weight);
   }
+  for (const term of state.terms) {
+    said.append("terms", term);
+  }
   for (const filter of state.filters) {
     said.append("filter", filter);
+  }
+  if (state.sort) {
+    said.set("sort", state.sort);
   }
   if (state.duplicates) {
     said.set("keep_duplicates", "true");
@@ -71,7 +83,7 @@ export function searchOf(state) {
 
 /** Whether there is anything to search by. */
 export function searches(state) {
-  return Boolean(state.text || state.image || state.picture);
+  return Boolean(state.text || state.image || state.picture || state.terms.some((term) => !term.startsWith("-")));
 }
 
 /** Whether two states search for the same. */

@@ -35,6 +35,11 @@ export function thumbnail(id) {
   return `${original(id)}/thumbnail`;
 }
 
+/** The address of a ZIP archive of several images. */
+export function archive(ids) {
+  return `v1/images/archive?${new URLSearchParams(ids.map((id) => ["id", id]))}`;
+}
+
 const KINDS = { 401: "key", 429: "busy", 502: "unready", 503: "unready", 504: "unready" };
 
 /** The JSON of an answer. Throws a Refusal; or an AbortError, if `signal` aborts. */

@@ -11,10 +11,11 @@ export class Filters {
   /**
    * panel, toggle, label, chips: elements of the page.
    * changed: called with the filters when somebody changes them.
-   * unfolded: called when somebody takes back the showing of near-duplicates.
+   * folded: called when somebody takes back the showing of near-duplicates.
+   * heard: called with the collection's fields.
    */
-  constructor({ panel, toggle, label, chips }, { changed, folded }) {
-    Object.assign(this, { panel, toggle, label, chips, changed, folded });
+  constructor({ panel, toggle, label, chips }, { changed, folded, heard }) {
+    Object.assign(this, { panel, toggle, label, chips, changed, folded, heard });
     this.fields = [];
     this.generation = "";
     this.filters = [];
@@ -31,6 +32,7 @@ export class Filters {
     try {
       const found = await ask("v1/fields");
       this.fields = found.fields.filter(offered);
+      this.heard(found.fields);
       this.partly = found.complete ? 0 : found.images;
     } catch {
       // Searching goes on without; asked again when the status is looked at next.
@@ -134,7 +136,7 @@ function inputs(field) {
     const about = { name: edge, "aria-label": label };
     const input =
       field.type === "datetime"
-        ? element("input", { ...about, type: "date", min: field.min.slice(0, 10), max: field.max.slice(0, 10) })
+        ? element("input", { ...about, type: "text", placeholder: field[edge === "gte" ? "min" : "max"].slice(0, 10), title: say("filters.date") })
         : element("input", { ...about, type: "number", step: "any", placeholder: field[edge === "gte" ? "min" : "max"] });
     return element("span", { class: "edge" }, element("span", { class: "soft", "aria-hidden": "true" }, name), input);
   });
@@ -150,7 +152,7 @@ function conditionOf(field, fields) {
     return chosen.length === 1 ? { equals: chosen[0] === "true" } : null;
   }
   const edges = fields.filter((input) => input.value !== "");
-  const read = (input) => (field.type === "datetime" ? input.value : input.valueAsNumber);
+  const read = (input) => (field.type === "datetime" ? input.value.trim() : input.valueAsNumber);
   return edges.length ? Object.fromEntries(edges.map((input) => [input.name, read(input)])) : null;
 }
 

@@ -15,14 +15,19 @@ export class Grid {
    * place: where the list of results goes; each search gets a list of its own, so that none is moved by another's
    * heading.
    * linked: the address at which a result is open, by its id.
+   * headed: the heading that a result comes under, of the result and the answer; "" for none.
    * open: called with a result's id when it is chosen.
+   * selected: called with the ids of the selected results when they change.
    */
-  constructor(place, linked, open) {
+  constructor(place, { linked, headed, open, selected }) {
     this.place = place;
+    this.headed = headed;
+    this.selected = selected;
     this.list = place.querySelector("ol");
     this.linked = linked;
     this.items = [];
     this.ratios = [];
+    this.groups = [];
     this.shown = 0;
     this.complete = true;
     this.width = 0;
@@ -34,6 +39,7 @@ export class Grid {
         open(link.dataset.id);
       }
     });
+    place.addEventListener("change", (event) => event.target.matches(".select") && this.selected(this.selection()));
     place.addEventListener("keydown", (event) => this.#move(event));
     new ResizeObserver(() => this.#room() !== this.width && this.#lay()).observe(place);
   }
@@ -42,9 +48,11 @@ export class Grid {
   show(answer, results, complete) {
     this.items = [];
     this.ratios = [];
+    this.groups = [];
     this.shown = 0;
     this.width = 0;
-    this.calibrated = answer?.calibrated ?? true;
+    this.answer = answer;
+    this.selected([]);
     const list = this.list.cloneNode(false);
     list.removeAttribute("aria-busy");
     this.list.replaceWith(list);
@@ -55,6 +63,11 @@ export class Grid {
   /** Show more of them, all those before included. */
   extend(results, complete) {
     for (const result of results.slice(this.items.length)) {
+      const heading = this.headed(result, this.answer);
+      if (heading !== (this.groups.at(-1)?.text ?? "")) {
+        const item = element("li", { class: "heading" }, element("h2", { dir: "auto" }, heading));
+        this.groups.push({ text: heading, start: this.items.length, item });
+      }
       this.items.push(this.#item(result));
       this.ratios.push(proportions(result));
     }
@@ -75,6 +88,17 @@ export class Grid {
     return Boolean(link);
   }
 
+  /** The ids of the selected results, in their order. */
+  selection() {
+    return this.items.filter((item) => item.querySelector(".select").checked).map((item) => item.dataset.id);
+  }
+
+  /** Select nothing. */
+  unselect() {
+    this.items.forEach((item) => (item.querySelector(".select").checked = false));
+    this.selected([]);
+  }
+
   /** The width of the rows in whole pixels, never more than there is: clientWidth may be rounded up. */
   #room() {
     return Math.floor(this.list.getBoundingClientRect().width);
@@ -83,18 +107,29 @@ export class Grid {
   #lay() {
     this.width = this.#room();
     const gap = Number.parseFloat(getComputedStyle(this.list).columnGap) || 0;
-    const made = sizes(this.ratios, this.width, gap, this.complete);
+    const made = this.#sizes(gap);
     made.forEach(([width, height], i) => {
       const item = this.items[i];
       item.style.width = `${width}px`;
       item.querySelector(".frame").style.height = `${height}px`;
     });
+    const headings = new Map(this.groups.map((group) => [group.start, group.item]));
+    const nodes = (from, to) => this.items.slice(from, to).flatMap((item, i) => [headings.get(from + i), item].filter(Boolean));
     if (made.length > this.shown) {
-      this.list.append(...this.items.slice(this.shown, made.length));
+      this.list.append(...nodes(this.shown, made.length));
     } else {
-      this.items.slice(made.length, this.shown).forEach((item) => item.remove());
+      nodes(made.length, this.shown).forEach((node) => node.remove());
     }
     this.shown = made.length;
+  }
+
+  /** The frames' sizes of as many pictures as fill whole rows; each group begins a row. */
+  #sizes(gap) {
+    const starts = [...new Set([0, ...this.groups.map((group) => group.start)])];
+    return starts.flatMap((start, i) => {
+      const last = i === starts.length - 1;
+      return sizes(this.ratios.slice(start, starts[i + 1]), this.width, gap, !last || this.complete);
+    });
   }
 
   #item(result) {
@@ -115,10 +150,12 @@ export class Grid {
     const count = similar
       ? element("span", { class: "similar", title: similar }, element("span", { "aria-hidden": "true" }, `+${result.duplicates}`), element("span", { class: "spoken" }, similar))
       : null;
-    const marked = result.score !== null && this.calibrated;
+    const marked = result.score !== null && this.answer.calibrated;
+    const name = title || say("result.number", { n: result.rank });
     return element(
       "li",
       { "data-id": result.id },
+      element("input", { type: "checkbox", class: "select", "aria-label": say("select.one", { title: name }) }),
       element(
         "a",
         { href: this.linked(result.id), "data-id": result.id },

@@ -12,6 +12,7 @@ const locale = navigator.languages.find((tag) => tag.toLowerCase().startsWith(la
 const plural = new Intl.PluralRules(locale);
 const whole = new Intl.NumberFormat(locale);
 const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeZone: "UTC" });
+const month = new Intl.DateTimeFormat(locale, { month: "long", year: "numeric", timeZone: "UTC" });
 const moment = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 
 /** The string of a key, with `{name}` replaced by `values.name`; `values.n` also chooses a plural's form. */
@@ -40,6 +41,12 @@ export function date(text) {
     return day.format(new Date(text));
   }
   return /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(text) ? moment.format(new Date(text)) : text;
+}
+
+/** The month of a date or time, as a heading; "" where it is none. */
+export function monthOf(text) {
+  const found = new Date(typeof text === "string" ? text : Number.NaN);
+  return Number.isNaN(found.getTime()) ? "" : month.format(found);
 }
 
 /** Give the elements that name a string its text. */

@@ -7,13 +7,15 @@ import { Filters } from "./filters.js";
 import { First } from "./first.js";
 import { Grid } from "./grid.js";
 import * as keys from "./keys.js";
-import { decimal, say, translate } from "./language.js";
+import { decimal, monthOf, say, translate } from "./language.js";
 import { Listing } from "./listing.js";
 import * as pictures from "./picture.js";
 import { Probe } from "./probe.js";
 import { proposed } from "./queries.js";
 import { explained } from "./problems.js";
+import { Selection } from "./selection.js";
 import { Status } from "./status.js";
+import { Terms, term } from "./terms.js";
 import { Viewer } from "./viewer.js";
 
 // How long nobody must have typed before it is searched: shorter than the pause after a word, longer than that between
@@ -35,12 +37,23 @@ let settled = true;
 // Whether the models read many languages; null until the service has said so.
 let multilingual = null;
 
-const grid = new Grid(byId("found"), (id) => address.address({ ...state, view: id }), (id) => view(id));
+const selection = new Selection({
+  results: (ids) => listing.results.filter((result) => ids.includes(result.id)),
+  searched: (ids) => go({ ...address.NOTHING, terms: ids.map((id) => term(id)) }),
+  cleared: () => grid.unselect(),
+});
+const grid = new Grid(byId("found"), {
+  linked: (id) => address.address({ ...state, view: id }),
+  headed,
+  open: (id) => view(id),
+  selected: (ids) => selection.show(ids),
+});
 const listing = new Listing({ searching, found, extended, failed });
 const viewer = new Viewer(byId("viewer"), {
   step,
   closed: close,
   like: (id) => go({ ...address.NOTHING, image: id }),
+  less: (id) => go({ ...state, terms: [...state.terms, term(id, { minus: true })], view: "" }),
   duplicates: (id) => go({ ...address.NOTHING, image: id, duplicates: true }),
   // An uploaded picture goes into no link: the link is then to the image alone.
   link: (id) => address.address(state.picture ? { ...address.NOTHING, view: id } : { ...state, view: id }),
@@ -48,8 +61,15 @@ const viewer = new Viewer(byId("viewer"), {
 const examples = new Examples(byId("welcome"), byId("examples"), (text) => address.address({ ...address.NOTHING, text }), (text) => go({ ...address.NOTHING, text }));
 const filters = new Filters(
   { panel: byId("filters"), toggle: byId("filters-toggle"), label: byId("filters-label"), chips: byId("chips") },
-  { changed: (chosen) => go({ ...state, filters: chosen, view: "" }), folded: () => go({ ...state, duplicates: false, view: "" }) },
+  {
+    changed: (chosen) => go({ ...state, filters: chosen, view: "" }),
+    folded: () => go({ ...state, duplicates: false, view: "" }),
+    heard: (fields) => (sort.hidden = !fields.some((field) => field.name === "taken" && field.type === "datetime")),
+  },
 );
+const terms = new Terms((chosen) => go({ ...state, terms: chosen, view: "" }));
+const sort = byId("sort");
+const order = sort.querySelector("select");
 const first = new First(byId("first"), field);
 const probe = new Probe(byId("probe"), byId("weight"), byId("weight-range"), {
   removed: () => {
@@ -68,6 +88,8 @@ const status = new Status(byId("status"), byId("banners"), {
 });
 
 // --- what people do
+
+order.addEventListener("change", () => go({ ...state, sort: order.value, view: "" }));
 
 field.addEventListener("input", () => {
   clearTimeout(typing);
@@ -218,7 +240,9 @@ function show(before) {
   }
   document.title = state.text ? `${state.text} · sceneseek` : "sceneseek";
   probe.show(state);
+  terms.show(state);
   filters.show(state);
+  order.value = state.sort;
   examples.show(!address.searches(state));
   if (!address.searches(state)) {
     clear();
@@ -265,6 +289,15 @@ function clear() {
   byId("verdict").hidden = true;
   byId("more").hidden = true;
   problemBox.hidden = true;
+}
+
+/** The heading that a result comes under: its month where results are in the order of time, else what does not match. */
+function headed(result, answer) {
+  if (state.sort.endsWith("taken")) {
+    return monthOf(result.metadata.taken) || say("sort.undated");
+  }
+  const byScore = !state.image && !state.picture && answer.match;
+  return byScore && result.match === false ? say("verdict.less") : "";
 }
 
 function searching() {
@@ -348,6 +381,9 @@ function verdict(answer) {
 function summary(answer, elapsed, renewed) {
   const parts = [element("span", { id: "summary-shown" }, say("summary.shown", { n: listing.results.length }))];
   const add = (text, title = null) => parts.push(element("span", { title }, text));
+  if (answer.matches !== null && answer.match) {
+    add(say(answer.matches < answer.shortlist ? "summary.matches" : "summary.matches.more", { n: answer.matches }));
+  }
   add(answer.query ? say("summary.compared", { n: answer.shortlist }) : say("summary.similarity"));
   const times = { all: Math.round(elapsed), inside: decimal(answer.timings_ms.total, 1) };
   add(say("summary.time", { ms: times.all }), say("summary.time.title", times));

@@ -12,7 +12,10 @@ const MOST_ENLARGED = 2;
 const SMALLEST = 240;
 
 export class Viewer {
-  /** heard: `.step(by)`, `.closed()`, `.like(id)`, `.duplicates(id)`, and `.link(id)`, the address to copy. */
+  /**
+   * heard: `.step(by)`, `.closed()`, `.like(id)`, `.less(id)`, `.duplicates(id)`, and `.link(id)`, the address to
+   * copy.
+   */
   constructor(dialog, heard) {
     this.dialog = dialog;
     this.heard = heard;
@@ -87,6 +90,7 @@ export class Viewer {
     this.score.hidden = !this.score.childElementCount;
     this.about.replaceChildren(...(result ? facts(result) : []));
     this.actions.hidden = !result;
+    this.less.hidden = !(result && answer);
     this.rating.show(result ? state.text : "", this.id);
     if (result) {
       this.original.href = original(result.id);
@@ -147,11 +151,13 @@ export class Viewer {
     this.about = element("dl", { class: "facts" });
     this.copied = element("p", { class: "soft", role: "status" });
     this.duplicates = element("button", { type: "button", class: "plain", onclick: () => this.heard.duplicates(this.id) });
+    this.less = button("viewer.less", () => this.heard.less(this.id));
     this.original = element("a", { class: "button plain", target: "_blank", rel: "noopener" }, say("viewer.original"));
     this.actions = element(
       "div",
       { class: "actions" },
       button("viewer.like", () => this.heard.like(this.id)),
+      this.less,
       this.duplicates,
       button("viewer.copy", () => this.#copy()),
       this.original,

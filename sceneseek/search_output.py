@@ -1,0 +1,195 @@
+"""What `sceneseek search` does with an answer: prints it, lists, copies, links or opens the files that were found."""
+
+from __future__ import annotations
+
+import filecmp
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from sceneseek.errors import SourceError, one_line
+
+if TYPE_CHECKING:
+    from sceneseek.api import Answer, Explanation, Result
+
+
+class Files(Protocol):
+    """The files of results."""
+
+    def path(self, result: Result) -> Path:
+        """Where the file is on this machine.
+
+        Raises:
+            NotFound: it is on another machine, or the image is not indexed any more.
+        """
+
+    def copy(self, result: Result, target: Path) -> None:
+        """Copy the file.
+
+        Raises:
+            OSError, NotFound: it is not there, or cannot be written.
+        """
+
+    def address(self, result: Result) -> str:
+        """What a program that shows pictures can open: a path or a URL."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What becomes of the results, beside or in place of a listing.
+
+    Attributes:
+        paths: print their paths and nothing else.
+        null: end each with a null byte in place of a new line.
+        copy_to: copy their files to this directory.
+        link_to: make links to their files in this directory.
+        open: open each with the program that the desktop has for it.
+    """
+
+    paths: bool = False
+    null: bool = False
+    copy_to: Path | None = None
+    link_to: Path | None = None
+    open: bool = False
+
+    def of_files(self, answer: Answer, files: Files) -> None:
+        """Do what is asked for with the files of an answer.
+
+        Raises:
+            SourceError: a file cannot be copied, linked or opened.
+        """
+        if self.paths:
+            end = b"\0" if self.null else b"\n"
+            for result in answer.results:
+                sys.stdout.buffer.write(os.fsencode(files.path(result)) + end)
+            sys.stdout.buffer.flush()
+        if self.copy_to is not None:
+            _each_into(self.copy_to, answer, files.copy, "copied")
+        if self.link_to is not None:
+            _each_into(self.link_to, answer, lambda result, to: to.symlink_to(files.path(result).absolute()), "linked")
+        if self.open:
+            for result in answer.results:
+                address = files.address(result)
+                if click.launch(address):
+                    raise SourceError(f"no program opened {one_line(address)}", "open it by hand, see --paths")
+
+
+def _each_into(directory: Path, answer: Answer, put: Callable[[Result, Path], None], done: str) -> None:
+    """Put each result's file into a directory, under its own name; none that is there is replaced."""
+    fresh = 0
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for result in answer.results:
+            beside = directory / f".{result.id}.part"
+            beside.unlink(missing_ok=True)
+            put(result, beside)
+            name = PurePosixPath(result.path or f"{result.id}.{result.format.lower()}").name
+            fresh += _settle(beside, directory, name)
+    except OSError as error:
+        what = f"{error.filename or directory} cannot be written or read ({error.strerror or error})"
+        raise SourceError(what, f"{fresh} files were {done} before; make room, or name another directory") from error
+    there = f", {len(answer.results) - fresh} were there before" if fresh < len(answer.results) else ""
+    click.echo(f"{done} {fresh} {'file' if fresh == 1 else 'files'} to {directory}{there}", err=True)
+
+
+def _settle(beside: Path, directory: Path, name: str) -> bool:
+    """Rename a new file to the first free of ``name.jpg``, ``name (2).jpg`` ...; False if one of these is the same."""
+    number, target = 1, directory / name
+    while target.exists() or target.is_symlink():
+        if target.is_symlink() == beside.is_symlink() and filecmp.cmp(beside, target, shallow=False):
+            beside.unlink()
+            return False
+        number += 1
+        target = directory / f"{Path(name).stem} ({number}){Path(name).suffix}"
+    beside.rename(target)
+    return True
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of an `Output`, which the command gets as `output`."""
+
+    @click.option("--paths", is_flag=True, help="Print the files' paths and nothing else, one a line.")
+    @click.option("-0", "--null", is_flag=True, help="With --paths: a null byte after each, as for xargs -0.")
+    @click.option(
+        "--copy-to", type=click.Path(path_type=Path), metavar="DIR", help="Copy the files there; none is replaced."
+    )
+    @click.option("--link-to", type=click.Path(path_type=Path), metavar="DIR", help="Make links to the files there.")
+    @click.option("--open", is_flag=True, help="Open each with the program that the desktop has for pictures.")
+    @functools.wraps(command)
+    def with_output(
+        paths: bool,
+        null: bool,
+        copy_to: Path | None,
+        link_to: Path | None,
+        open: bool,  # noqa: A002 - the option's name
+        **others: Any,
+    ) -> Any:
+        if null and not paths:
+            raise click.UsageError("-0 goes with --paths")
+        if link_to is not None and others["url"] is not None:
+            raise click.UsageError("--link-to does not go with --url: use --copy-to")
+        return command(output=Output(paths, null, copy_to, link_to, open), **others)
+
+    return with_output
+
+
+def listing(answer: Answer, by_similarity: bool = False, keep_duplicates: bool = False) -> None:
+    """Print rank, score and name of each result; with an image its similarity, which is what the order is by.
+
+    A line on standard error divides those that match from those after them.
+    """
+    boundary = _boundary(answer)
+    for number, result in enumerate(answer.results):
+        if number == boundary:
+            click.echo("less like it:", err=True)
+        for line in lines(result, by_similarity, keep_duplicates):
+            click.echo(line)
+
+
+def _boundary(answer: Answer) -> int | None:
+    """How many results come before those that do not match; None where the two are not apart."""
+    marks = [result.match for result in answer.results]
+    found = marks.count(True)
+    return found if found and marks == [True] * found + [False] * (len(marks) - found) else None
+
+
+def lines(result: Result, by_similarity: bool = False, keep_duplicates: bool = False) -> Iterator[str]:
+    """A result as it is printed."""
+    value = result.similarity if by_similarity or result.score is None else result.score
+    folded = f"  (+{result.duplicates} similar)" if result.duplicates and not keep_duplicates else ""
+    yield f"{result.rank:2d}  {value:.2f}  {_name(result)}{folded}"
+    if result.explanation is not None:
+        yield f"    {_explained(result.explanation)}"
+
+
+def remarks(answer: Answer) -> tuple[list[str], list[str]]:
+    """What is to be known before the results are read, and after."""
+    before, after = [], []
+    if not answer.results:
+        before.append("nothing was found")
+    elif answer.match is False:
+        before.append("nothing matches well; the nearest are:")
+    if not answer.calibrated and answer.query is not None:
+        after.append("note: the scores are not calibrated: read them as an order only")
+    if answer.truncated:
+        after.append("note: the query is longer than the text tower reads; its end was ignored")
+    after += [f"note: {one_line(hint.text)}" for hint in answer.hints]
+    return before, after
+
+
+def _name(result: Result) -> str:
+    """Its path, or where a service hides paths its title, or its id. Escaped: a service may send anything."""
+    title = result.metadata.get("title")
+    return one_line(result.path or (title if isinstance(title, str) else "") or result.id)
+
+
+def _explained(explanation: Explanation) -> str:
+    similarities = [("text", explanation.text_similarity), ("image", explanation.image_similarity)]
+    parts = [f"{similarity:.2f} to the {what}" for what, similarity in similarities if similarity is not None]
+    return f"neighbour {explanation.rank_before}; similarity {', '.join(parts)}"

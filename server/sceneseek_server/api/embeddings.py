@@ -1,0 +1,68 @@
+"""`/v1/embeddings`: texts and pictures to vectors of the joint space, in the form of OpenAI's API."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from sceneseek.api import Embedding, Embeddings, EmbeddingUsage, read_fields, read_json
+from sceneseek.errors import InvalidRequest
+from sceneseek.queries import EmbeddingForm, EmbeddingRequest
+from sceneseek.search import Search
+from sceneseek.vectors import Floats, in_base64
+from sceneseek_server.access.control import FORM, charge
+from sceneseek_server.api.operation import operation
+from sceneseek_server.api.search import MAX_PICTURES, PICTURE, given_once
+from sceneseek_server.api.uploads import Uploads
+from sceneseek_server.responses import deadline, json_answer
+
+
+def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
+    """The view over one pipeline."""
+    blueprint = Blueprint("embeddings", __name__, url_prefix="/v1/embeddings")
+
+    @blueprint.post("")
+    @operation(
+        summary="Texts or pictures to vectors",
+        tag="search",
+        body=(EmbeddingRequest,),
+        upload=EmbeddingForm,
+        files=PICTURE,
+        most=MAX_PICTURES,
+        answer=Embeddings,
+        problems={422: "An uploaded picture cannot be used."},
+    )
+    def embed() -> Response:
+        """Vectors of length 1; the cosine of a text's and a picture's says how well they match, roughly.
+
+        The request and the answer are those of OpenAI's `POST /v1/embeddings`, so its clients can be used; the model is
+        the name of the service's pack. Pictures come as parts of a form.
+        """
+        if request.mimetype == FORM:
+            asked: EmbeddingForm = read_fields(EmbeddingForm, given_once(request.form))
+            vectors, tokens = search.embed_pictures(uploads.pictures(PICTURE, MAX_PICTURES), deadline()), 0
+        elif request.is_json:
+            asked = texts = read_json(EmbeddingRequest, request.get_data(cache=False))
+            charge(len(texts.texts))
+            vectors, tokens = search.embed_texts(texts.texts, deadline())
+        else:
+            raise UnsupportedMediaType
+        manifest = search.bundle.manifest
+        if asked.model not in {None, manifest.pack}:
+            raise InvalidRequest(f"there is no model {asked.model!r}", f"the model is {manifest.pack}")
+        if asked.dimensions not in {None, manifest.dimensions.joint}:
+            raise InvalidRequest(
+                f"dimensions is {asked.dimensions}", f"vectors have {manifest.dimensions.joint}: leave it out"
+            )
+        data = tuple(
+            Embedding(index=index, embedding=_written(vector, asked.encoding_format == "base64"))
+            for index, vector in enumerate(vectors)
+        )
+        usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
+        return json_answer(Embeddings(data=data, model=manifest.pack, usage=usage))
+
+    return blueprint
+
+
+def _written(vector: Floats, base64: bool) -> str | list[float]:
+    return in_base64(vector) if base64 else vector.tolist()

@@ -1,0 +1,48 @@
+// What can be done with several results: fetch their files, copy their paths, search by them.
+import { archive } from "./api.js";
+import { byId, element } from "./elements.js";
+import { say } from "./language.js";
+
+// As many as the service puts into one archive, and as terms into one search.
+const MOST_FILES = 100;
+const MOST_TERMS = 8;
+
+export class Selection {
+  /**
+   * heard: `.results(ids)`, the results of ids; `.searched(ids)`, to search for more like these; `.cleared()`.
+   */
+  constructor(heard) {
+    this.heard = heard;
+    this.bar = byId("selection");
+    this.ids = [];
+    const button = (label, act) => element("button", { type: "button", class: "plain", onclick: act }, say(label));
+    this.bar.setAttribute("aria-label", say("select.title"));
+    this.count = element("p", { role: "status" });
+    this.zip = element("a", { class: "button plain", download: "images.zip" }, say("select.zip"));
+    this.paths = button("select.paths", () => this.#copy());
+    this.like = button("select.like", () => heard.searched(this.ids));
+    this.bar.append(this.count, this.zip, this.paths, this.like, button("select.none", () => heard.cleared()));
+  }
+
+  /** Show what can be done with the results of these ids. */
+  show(ids) {
+    this.ids = ids;
+    this.bar.hidden = !ids.length;
+    document.body.classList.toggle("selecting", ids.length > 0);
+    this.count.textContent = ids.length ? say("select.count", { n: ids.length }) : "";
+    this.zip.hidden = ids.length > MOST_FILES;
+    this.zip.href = archive(ids);
+    this.like.hidden = ids.length > MOST_TERMS;
+    this.paths.hidden = !this.heard.results(ids).every((result) => result.path);
+  }
+
+  async #copy() {
+    const text = this.heard.results(this.ids).map((result) => result.path).join("\n");
+    try {
+      await navigator.clipboard.writeText(text);
+      this.count.textContent = say("select.copied", { n: this.ids.length });
+    } catch {
+      this.count.textContent = say("viewer.uncopied");
+    }
+  }
+}

@@ -1,0 +1,89 @@
+// Further things to search by, beside the field: words, and images of the collection, each with a weight. What has a
+// minus comes later. A term is kept as `terms=` of /v1/search takes it: `sunset`, `sunset:0.5`, `-people`, `-ID`.
+import { thumbnail } from "./api.js";
+import { byId, element } from "./elements.js";
+import { say } from "./language.js";
+
+const WEIGHTS = [1, 0.75, 0.5, 0.25];
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** A term of words or of an image's id. */
+export function term(what, { minus = false, weight = 1 } = {}) {
+  return `${minus ? "-" : ""}${what}${weight === 1 ? "" : `:${weight}`}`;
+}
+
+/** What a term says: `what`, `minus`, `weight`, and whether it is an image. */
+export function read(written) {
+  const minus = written.startsWith("-");
+  const [, what, weight] = written.slice(minus ? 1 : 0).match(/^(.*?)(?::(0?\.\d+|1(?:\.0+)?))?$/s);
+  return { what, minus, weight: weight ? Number.parseFloat(weight) : 1, image: ID.test(what) };
+}
+
+export class Terms {
+  /** changed: called with the terms when somebody changes them. */
+  constructor(changed) {
+    this.changed = changed;
+    this.terms = [];
+    this.panel = byId("terms");
+    this.toggle = byId("terms-toggle");
+    this.chips = byId("terms-chips");
+    this.toggle.addEventListener("click", () => this.open(this.panel.hidden));
+    for (const input of this.panel.querySelectorAll("input")) {
+      const add = () => this.#add(input);
+      input.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), add()));
+      input.nextElementSibling.addEventListener("click", add);
+    }
+  }
+
+  /** Show the inputs or hide them. */
+  open(open) {
+    this.panel.hidden = !open;
+    this.toggle.setAttribute("aria-expanded", String(open));
+    if (open) {
+      this.panel.querySelector("input").focus();
+    }
+  }
+
+  /** Show those of a state. */
+  show({ terms }) {
+    if (String(terms) === String(this.terms) && this.chips.childElementCount === terms.length) {
+      return;
+    }
+    this.terms = terms;
+    this.chips.replaceChildren(...terms.map((written, i) => this.#chip(written, i)));
+    this.chips.hidden = !terms.length;
+  }
+
+  #add(input) {
+    const what = input.value.trim();
+    if (what) {
+      input.value = "";
+      this.changed([...this.terms, term(what, { minus: input.name === "minus" })]);
+    }
+  }
+
+  #chip(written, place) {
+    const said = read(written);
+    const name = said.image ? say("terms.image") : said.what;
+    const whole = say(said.minus ? "terms.minus" : "terms.plus", { what: name });
+    const others = () => this.terms.filter((_, i) => i !== place);
+    const remove = element("button", { type: "button", "aria-label": say("terms.remove", { what: whole }) }, "×");
+    remove.addEventListener("click", () => {
+      this.changed(others());
+      (this.chips.querySelector("button") ?? this.toggle).focus();
+    });
+    const weights = WEIGHTS.includes(said.weight) ? WEIGHTS : [...WEIGHTS, said.weight];
+    const choice = element(
+      "select",
+      { "aria-label": say("terms.weight", { what: whole }) },
+      ...weights.map((weight) => element("option", { value: weight, selected: weight === said.weight }, say("terms.percent", { n: weight * 100 }))),
+    );
+    choice.addEventListener("change", () => {
+      const weighed = term(said.what, { ...said, weight: Number.parseFloat(choice.value) });
+      this.changed(this.terms.map((each, i) => (i === place ? weighed : each)));
+      this.chips.querySelectorAll("select")[place]?.focus();
+    });
+    const shown = said.image ? element("img", { src: thumbnail(said.what), alt: whole, title: whole, width: 28, height: 28 }) : element("span", { dir: "auto" }, said.what);
+    return element("li", { class: said.minus ? "minus" : "plus" }, element("span", { class: "sign", "aria-hidden": "true" }, said.minus ? "−" : "+"), shown, choice, remove);
+  }
+}
