@@ -30,6 +30,7 @@ _ROLES = {
     "feedback": "sceneseek_server.command",
     "index": "sceneseek_indexer.command",
     "keys": "sceneseek_server.command",
+    "mcp": "sceneseek.mcp_command",
     "serve": "sceneseek_server.command",
     "train": "sceneseek_training.command",
 }

@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from sceneseek.containers import MAX_PIXELS
+from sceneseek.errors import SourceError
 from sceneseek.next_step import DEFAULT_BUNDLE, DEFAULT_INDEX
 
+KEY_VARIABLE = "SCENESEEK_API_KEY"
 _BUNDLE_VARIABLE, _INDEX_VARIABLE = "SCENESEEK_BUNDLE", "SCENESEEK_INDEX"
 
 
@@ -27,6 +29,18 @@ def _folders(context: click.Context, parameter: click.Parameter, values: tuple[s
 def places() -> tuple[Path, str]:
     """The bundle and the index that a command without `--bundle` and `--index` takes."""
     return Path(os.environ.get(_BUNDLE_VARIABLE) or DEFAULT_BUNDLE), os.environ.get(_INDEX_VARIABLE) or DEFAULT_INDEX
+
+
+def read_key(file: Path | None) -> str | None:
+    """The key of the service; no option, since other users of a machine can read what a command was called with."""
+    if file is None:
+        return os.environ.get(KEY_VARIABLE) or None
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SourceError(f"the key file {file} cannot be read ({error.strerror})", "check its name") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(f"the key file {file} holds no text", "give the file that has the key alone") from error
 
 
 pack_option = click.option(
@@ -89,6 +103,18 @@ max_pixels_option = click.option(
     envvar="SCENESEEK_MAX_PIXELS",
     show_envvar=True,
     help="Refuse pictures that need more pixels decoded; decoding takes 8 to 16 bytes a pixel.",
+)
+key_file_option = click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    help=f"A file with the service's key; without it {KEY_VARIABLE} is the key.",
+)
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(0, 86_400, min_open=True),
+    default=10,
+    show_default=True,
+    help="Seconds that the service may take.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 aggregate_option = click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,18 @@ import click
 from click.core import ParameterSource
 
 from sceneseek.errors import ImageError, KeyRefused, NotFound, SourceError
-from sceneseek.options import bundle_option, device_option, index_option, json_option, max_pixels_option, threads_option
+from sceneseek.options import (
+    KEY_VARIABLE,
+    bundle_option,
+    device_option,
+    index_option,
+    json_option,
+    key_file_option,
+    max_pixels_option,
+    read_key,
+    threads_option,
+    timeout_option,
+)
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, MAX_K, MAX_SHORTLIST
 from sceneseek.search_output import Output, listing, output_options, remarks
 
@@ -25,7 +35,6 @@ if TYPE_CHECKING:
     from sceneseek.queries import Picture, Query
     from sceneseek.runtime import Device
 
-KEY_VARIABLE = "SCENESEEK_API_KEY"
 _OF_AN_INDEX_HERE = {
     "bundle": "--bundle",
     "index_url": "--index",
@@ -96,18 +105,8 @@ _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
 @click.option("--explain", is_flag=True, help="Say of each result how it came to its rank.")
 @output_options
 @click.option("--url", metavar="URL", help="Ask the service at this address instead of opening an index here.")
-@click.option(
-    "--key-file",
-    type=click.Path(path_type=Path),
-    help=f"A file with the service's key; without it {KEY_VARIABLE} is the key.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, 86_400, min_open=True),
-    default=10,
-    show_default=True,
-    help="Seconds that the service may take.",
-)
+@key_file_option
+@timeout_option
 @bundle_option
 @index_option
 @device_option
@@ -316,7 +315,7 @@ class _Service:
     def __init__(self, url: str, key_file: Path | None, timeout: float) -> None:
         from sceneseek.client import Client  # noqa: PLC0415
 
-        self._client = Client(url, _key(key_file), timeout=timeout)
+        self._client = Client(url, read_key(key_file), timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -357,15 +356,3 @@ def _batches(asked: Sequence[Query], pictures: int = 0) -> Iterator[Sequence[Que
     for query in asked:
         query.parts(pictures)
     yield from (asked[start : start + MAX_QUERIES] for start in range(0, len(asked), MAX_QUERIES))
-
-
-def _key(file: Path | None) -> str | None:
-    """The key of the service; no option, since other users of a machine can read what a command was called with."""
-    if file is None:
-        return os.environ.get(KEY_VARIABLE) or None
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise SourceError(f"the key file {file} cannot be read ({error.strerror})", "check its name") from error
-    except UnicodeDecodeError as error:
-        raise SourceError(f"the key file {file} holds no text", "give the file that has the key alone") from error

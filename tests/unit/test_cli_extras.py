@@ -16,6 +16,7 @@ import pytest
         ("pathspec", ["index", ".", "--bundle", "."], "index"),
         ("torch", ["train", "alignment", "--images", ".", "--captions", "c.tsv", "--out", "."], "train"),
         ("flask", ["keys", "--help"], "serve"),
+        ("mcp", ["mcp"], "mcp"),
     ],
 )
 def test_a_command_without_its_packages_names_the_extra(missing: str, command: list[str], extra: str) -> None:
