@@ -22,6 +22,14 @@ MAX_PIXELS = 64_000_000
 # Of a file, some decoders hold all and twice.
 MAX_BYTES = 256_000_000
 
+# How the names of cameras' raw files end.
+RAW_ENDINGS = tuple(
+    f".{ending}"
+    for ending in (
+        *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "gpr", "iiq", "kdc", "mef", "mos", "mrw"),
+        *("nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf", "srw", "x3f"),
+    )
+)
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 

@@ -6,7 +6,8 @@ picture), applies the EXIF orientation and the colour profile, and drops everyth
 lets JPEG decode at a fraction of its size. What a browser shows whole is whole: metadata that Pillow refuses is left
 out, a JPEG may lack its end, and an animation's blank frames are passed over.
 
-AVIF is among the formats if this Pillow was built with it, HEIC if the package `pillow-heif` is installed.
+AVIF is among the formats if this Pillow was built with it, HEIC if the package `pillow-heif` is installed, camera raw
+with `rawpy` (see `sceneseek.raw`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,19 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
+from sceneseek import raw
 from sceneseek.colour import check_readable, to_srgb
-from sceneseek.containers import JPEG, MAX_PIXELS, PNG, JpegScans, bare_jpeg, bare_png, check_parts, jpeg_scans
+from sceneseek.containers import (
+    JPEG,
+    MAX_PIXELS,
+    PNG,
+    RAW_ENDINGS,
+    JpegScans,
+    bare_jpeg,
+    bare_png,
+    check_parts,
+    jpeg_scans,
+)
 from sceneseek.errors import ImageError
 
 _ALWAYS = {
@@ -36,16 +48,16 @@ _ALWAYS = {
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
 }
-_BY_PLUGIN = {"AVIF": (".avif",), "HEIF": (".heic", ".heif", ".hif")}
+_BY_PLUGIN = {"AVIF": (".avif",), "HEIF": (".heic", ".heif", ".hif"), "RAW": RAW_ENDINGS}
 _LACKING = {
     "AVIF": "AVIF cannot be decoded here: install Pillow's wheel, which can",
     "HEIF": "HEIC needs the package pillow-heif: pip install 'sceneseek[heif]'",
+    "RAW": "camera raw needs the package rawpy: pip install 'sceneseek[raw]'",
 }
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
-# How the names of pictures end that no decoder here reads: camera raw, JPEG 2000, JPEG XL, and those of editors.
+# How the names of pictures end that no decoder here reads: JPEG 2000, JPEG XL, and those of editors.
 _UNREAD = """
-    3fr arw cr2 cr3 crw dcr dng erf fff gpr iiq kdc mef mos mrw nef nrw orf pef raf raw rw2 rwl sr2 srf srw x3f
     j2c j2k jp2 jpc jpf jph jpx jxl jxr exr hdr pbm pgm pnm ppm psb psd qoi svg svgz tga xcf
 """
 UNSUPPORTED = frozenset(f".{ending}" for ending in _UNREAD.split())
@@ -84,7 +96,7 @@ Admission = Callable[[int], object]
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that can be decoded here."""
+    """Pillow's names of the formats that can be decoded here, and `RAW`."""
     found = list(_ALWAYS)
     if features.check("avif"):
         found.append("AVIF")
@@ -93,6 +105,8 @@ def formats() -> tuple[str, ...]:
 
         pillow_heif.register_heif_opener()
         found.append("HEIF")
+    if raw.available():
+        found.append("RAW")
     return tuple(found)
 
 
@@ -150,11 +164,13 @@ def decode(
     decoding = _Decoding(start, near, max_pixels, admission)
     try:
         try:
+            if raw.looks_raw(start, file) and "RAW" in formats():
+                return decoding.developed(file)
             return decoding.decode(file)
         except (UnidentifiedImageError, *PILLOW_ERRORS) as error:
             return decoding.repaired(file, error)
     except UnidentifiedImageError:
-        if lacking := _lacking_for(start):
+        if lacking := _lacking_for(start, file):
             raise ImageError("no-plugin", lacking) from None
         raise ImageError("not-an-image", f"not an image of a known format ({', '.join(formats())})") from None
     except Image.DecompressionBombError as error:
@@ -193,6 +209,32 @@ class _Decoding:
             pixels = to_srgb(image, deep)
             pixels.info.clear()
             return Picture(pixels, width, height, image_format, exif)
+
+    def developed(self, file: BinaryIO) -> Picture:
+        """What a camera's raw file shows; one that LibRaw cannot read may be another TIFF."""
+        content = file.read()
+        if self._admission is not None:
+            self._admission(len(content) * raw.BYTES_A_BYTE)
+        try:
+            found = raw.develop(content, self._near, self._max_pixels)
+        except ImageError:
+            try:
+                return _Decoding(self._start, self._near, self._max_pixels, None).decode(io.BytesIO(content))
+            except (ImageError, UnidentifiedImageError, *PILLOW_ERRORS):
+                pass
+            raise
+        exif = Image.Exif()
+        if isinstance(found.shown, bytes):
+            preview = decode(found.shown, self._near, self._max_pixels)
+            pixels, exif = preview.pixels, preview.exif
+        else:
+            pixels = found.shown
+        if found.turn is not None:
+            pixels = pixels.transpose(found.turn)
+        if not len(exif):
+            with contextlib.suppress(*PILLOW_ERRORS):  # most raw files are laid out as such a block is
+                exif.load(content)
+        return Picture(pixels, found.width, found.height, "RAW", exif)
 
     def repaired(self, file: BinaryIO, error: Exception) -> Picture:
         """Decode what is left when the parts are left out or added that made the decoder fail with an error.
@@ -299,6 +341,8 @@ def _open(file: BinaryIO, start: bytes) -> ImageFile.ImageFile:
     """
     Image.init()
     for name in formats():
+        if name == "RAW":
+            continue
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(start[:16])
         if not accepted or isinstance(accepted, str):  # a text says why a known format cannot be decoded here
@@ -314,8 +358,10 @@ def _open(file: BinaryIO, start: bytes) -> ImageFile.ImageFile:
     raise UnidentifiedImageError
 
 
-def _lacking_for(start: bytes) -> str | None:
+def _lacking_for(start: bytes, file: BinaryIO) -> str | None:
     """What to install for a file that begins like this, if that is what it needs."""
+    if "RAW" not in formats() and raw.looks_raw(start, file):
+        return _LACKING["RAW"]
     if start[4:8] != b"ftyp":
         return None
     name = "AVIF" if start[8:12] in {b"avif", b"avis"} else "HEIF" if start[8:12] in _HEIF_BRANDS else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,9 +27,11 @@ from sceneseek.options import (
     timeout_option,
 )
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, MAX_K, MAX_SHORTLIST
-from sceneseek.search_output import Output, listing, output_options, remarks
+from sceneseek.search_output import Files, Output, listing, output_options, remarks
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sceneseek.api import Answer, Result
     from sceneseek.models import ModelRegistry
     from sceneseek.picture import Picture as Decoded
@@ -42,6 +45,7 @@ _OF_AN_INDEX_HERE = {
     "threads": "--threads",
     "max_pixels": "--max-pixels",
 }
+_PREVIEW_PIXELS = 320
 _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
 
 
@@ -175,7 +179,8 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
         source = _Index(models, index_url, max_pixels, brief=queries is None)
     with source:
         for number, answer in enumerate(source.answers(asked, pictures)):
-            _show(answer, asked[number], len(pictures), output, as_json, number if queries is not None else None)
+            place = number if queries is not None else None
+            _show(answer, asked[number], len(pictures), output, source, as_json, place)
             output.of_files(answer, source)
 
 
@@ -203,7 +208,13 @@ def _asked(
 
 
 def _show(
-    answer: Answer, query: Query, pictures: int, output: Output, as_json: bool, number: int | None = None
+    answer: Answer,
+    query: Query,
+    pictures: int,
+    output: Output,
+    files: Files,
+    as_json: bool,
+    number: int | None = None,
 ) -> None:
     """Print an answer; `number` is its place where there are several."""
     from sceneseek.api import to_json  # noqa: PLC0415
@@ -217,7 +228,7 @@ def _show(
     for remark in before:
         click.echo(remark, err=True)
     if not output.paths:
-        listing(answer, query.by_similarity(pictures), query.keep_duplicates)
+        listing(answer, query.by_similarity(pictures), query.keep_duplicates, output.previews(files))
     for remark in after:
         click.echo(remark, err=True)
 
@@ -296,6 +307,15 @@ class _Index:
         """See `Files.address`."""
         return str(self.path(result))
 
+    def thumbnail(self, result: Result) -> Image:
+        """See `Files.thumbnail`."""
+        from sceneseek.picture import decode  # noqa: PLC0415
+
+        with self.path(result).open("rb") as file:
+            found = decode(file, _PREVIEW_PIXELS, self._max_pixels).pixels
+        found.thumbnail((_PREVIEW_PIXELS, _PREVIEW_PIXELS))
+        return found
+
     def _decoded(self, picture: Picture) -> Decoded:
         # The client brings urllib3, which no other search here needs.
         from sceneseek.client.client import content_of  # noqa: PLC0415
@@ -347,6 +367,12 @@ class _Service:
     def address(self, result: Result) -> str:
         """See `Files.address`."""
         return str(result.image)
+
+    def thumbnail(self, result: Result) -> Image:
+        """See `Files.thumbnail`."""
+        from PIL import Image  # noqa: PLC0415
+
+        return Image.open(io.BytesIO(self._client.thumbnail(result.id)))
 
 
 def _batches(asked: Sequence[Query], pictures: int = 0) -> Iterator[Sequence[Query]]:

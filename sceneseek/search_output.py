@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from sceneseek.errors import SourceError, one_line
+from sceneseek.errors import MissingExtra, SceneseekError, SourceError, one_line
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sceneseek.api import Answer, Explanation, Result
+
+
+_PREVIEW_LINES = 10
 
 
 class Files(Protocol):
@@ -39,6 +44,13 @@ class Files(Protocol):
     def address(self, result: Result) -> str:
         """What a program that shows pictures can open: a path or a URL."""
 
+    def thumbnail(self, result: Result) -> Image:
+        """The picture in some hundred pixels.
+
+        Raises:
+            ImageError, NotFound, OSError: it cannot be read.
+        """
+
 
 @dataclass(frozen=True)
 class Output:
@@ -50,6 +62,7 @@ class Output:
         copy_to: copy their files to this directory.
         link_to: make links to their files in this directory.
         open: open each with the program that the desktop has for it.
+        preview: show each below its line, if the output is a terminal.
     """
 
     paths: bool = False
@@ -57,6 +70,32 @@ class Output:
     copy_to: Path | None = None
     link_to: Path | None = None
     open: bool = False
+    preview: bool = False
+
+    def previews(self, files: Files) -> Callable[[Result], None] | None:
+        """What shows the picture of a result in the terminal; None where none is wanted, or there is no terminal.
+
+        Raises:
+            MissingExtra: the library that draws them is not installed.
+        """
+        if not self.preview or self.paths or not sys.stdout.isatty():
+            return None
+        try:
+            # The library asks the terminal what it can, as it is imported.
+            from rich.console import Console  # noqa: PLC0415
+            from textual_image.renderable import Image as Preview  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise MissingExtra("search --preview", "preview", str(error.name)) from None
+        console = Console()
+
+        def show(result: Result) -> None:
+            try:
+                console.print(Preview(files.thumbnail(result), height=_PREVIEW_LINES, width="auto"))
+            # A preview is not worth the listing; the library divides by the size of a terminal that has none.
+            except (SceneseekError, OSError, ZeroDivisionError) as error:
+                click.echo(f"    no preview: {one_line(str(error))}", err=True)
+
+        return show
 
     def of_files(self, answer: Answer, files: Files) -> None:
         """Do what is asked for with the files of an answer.
@@ -120,6 +159,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--copy-to", type=click.Path(path_type=Path), metavar="DIR", help="Copy the files there; none is replaced."
     )
     @click.option("--link-to", type=click.Path(path_type=Path), metavar="DIR", help="Make links to the files there.")
+    @click.option("--preview", is_flag=True, help="Show the pictures in the terminal; needs the extra preview.")
     @click.option("--open", is_flag=True, help="Open each with the program that the desktop has for pictures.")
     @functools.wraps(command)
     def with_output(
@@ -128,21 +168,27 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         copy_to: Path | None,
         link_to: Path | None,
         open: bool,  # noqa: A002 - the option's name
+        preview: bool,
         **others: Any,
     ) -> Any:
         if null and not paths:
             raise click.UsageError("-0 goes with --paths")
         if link_to is not None and others["url"] is not None:
             raise click.UsageError("--link-to does not go with --url: use --copy-to")
-        return command(output=Output(paths, null, copy_to, link_to, open), **others)
+        return command(output=Output(paths, null, copy_to, link_to, open, preview), **others)
 
     return with_output
 
 
-def listing(answer: Answer, by_similarity: bool = False, keep_duplicates: bool = False) -> None:
+def listing(
+    answer: Answer,
+    by_similarity: bool = False,
+    keep_duplicates: bool = False,
+    preview: Callable[[Result], None] | None = None,
+) -> None:
     """Print rank, score and name of each result; with an image its similarity, which is what the order is by.
 
-    A line on standard error divides those that match from those after them.
+    A line on standard error divides those that match from those after them. `preview` shows the picture of each.
     """
     boundary = _boundary(answer)
     for number, result in enumerate(answer.results):
@@ -150,6 +196,8 @@ def listing(answer: Answer, by_similarity: bool = False, keep_duplicates: bool =
             click.echo("less like it:", err=True)
         for line in lines(result, by_similarity, keep_duplicates):
             click.echo(line)
+        if preview is not None:
+            preview(result)
 
 
 def _boundary(answer: Answer) -> int | None:

@@ -7,8 +7,9 @@ Two images are near-duplicates if both their difference hashes (`fingerprint`) a
 
 the smallest id of the group, and the number of its other images. An image without near-duplicates has no mark.
 
-All fingerprints of the collection (16 bytes each) are compared: that is exact, and faster than a search for each
-image. Vectors are read only for pairs whose fingerprints are near.
+A few new fingerprints (16 bytes each) are compared with all others. Where there are many, only those are compared that
+agree in most bits of some part, by multi-index hashing (Norouzi, Punjani, Fleet: Fast search in Hamming space with
+multi-index hashing, CVPR 2012). Both find all pairs that are near. Vectors are read only for these.
 
 A fingerprint is the difference hash of the package `dhash`: 128 bits, one for each of 8 x 8 places whether the picture
 grows brighter to the right, and one whether it does downwards. Another size, format or quality hardly changes it; a
@@ -21,7 +22,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import dhash
 import numpy as np
@@ -74,6 +75,11 @@ _COLOUR_COSINE = COPY_COSINE
 # The weight of a pair is at most half of all bits plus half of the differing ones, which bounds the differing bits of
 # a near pair.
 _MOST_BITS = int(CROP_SHARE * BITS / (2 - CROP_SHARE))
+# Near pairs agree up to `_ERRORS` bits in one of so many parts, since else more bits in all would differ.
+_ERRORS = 2
+_PARTS = _MOST_BITS // (_ERRORS + 1) + 1
+# More pairs than these are not all compared.
+_EXHAUSTIVE = 2_000_000_000
 # Fingerprints compared in one block, pairs of vectors at a time, and images written at a time.
 _BLOCK = 4_000_000
 _PAIRS = 8_192
@@ -81,6 +87,7 @@ _BATCH = 1024
 
 Numbers = npt.NDArray[Any]
 Indices = npt.NDArray[np.intp]
+Hashes = npt.NDArray[np.uint64]
 
 
 def weight(ones: Numbers, other_ones: Numbers, differing: Numbers) -> Numbers:
@@ -208,29 +215,110 @@ class _Groups:
 
 
 def _pairs(collection: Collection, images: _Images, fresh: set[int]) -> Iterator[tuple[int, Sequence[int] | Indices]]:
-    """Each fresh image with the images that it is a near-duplicate of."""
+    """Each fresh image with images that it is a near-duplicate of; an image may come several times."""
     rows = np.flatnonzero(np.isin(images.hashed, np.fromiter(fresh, np.intp, len(fresh))))
     ones = np.bitwise_count(images.hashes).sum(axis=1, dtype=np.int16)
-    step = max(1, _BLOCK // max(1, len(images.hashed)))
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        differing = np.zeros((len(block), len(ones)), np.uint8)
-        for half in (0, 1):
-            differing += np.bitwise_count(images.hashes[block, half, None] ^ images.hashes[None, :, half])
-        places, columns = np.nonzero(differing <= _MOST_BITS)
-        few = differing[places, columns].astype(np.int16)
-        weights = weight(ones[block[places]], ones[columns], few)
-        close = (few <= CROP_SHARE * weights) & (block[places] != columns)
+    all_pairs = len(rows) * len(ones) <= _EXHAUSTIVE
+    for compared in _compared(images.hashes, rows) if all_pairs else _compared_by_parts(images.hashes, rows):
+        weights = weight(ones[compared.one], ones[compared.other], compared.differing)
+        close = (compared.differing <= CROP_SHARE * weights) & (compared.one != compared.other)
         if close.any():
-            one, other = block[places[close]], columns[close]
-            cosines = _cosines(collection, images, one, other)
-            found = near_duplicates(few[close], weights[close], cosines)
-            one, other = images.hashed[one[found]], images.hashed[other[found]]
+            near = compared.those(close)
+            cosines = _cosines(collection, images, near.one, near.other)
+            near = near.those(near_duplicates(near.differing, weights[close], cosines))
+            one, other = images.hashed[near.one], images.hashed[near.other]
             # The pairs come row by row.
             for begin, end in itertools.pairwise([0, *(np.flatnonzero(np.diff(one)) + 1), len(one)]):
                 if end > begin:
                     yield int(one[begin]), other[begin:end]
     yield from _blank_pairs(collection, images.blank, images.ids, fresh)
+
+
+class _Compared(NamedTuple):
+    """Pairs of fingerprints, by their places, and in how many bits they differ."""
+
+    one: Indices
+    other: Indices
+    differing: Numbers
+
+    def those(self, wanted: npt.NDArray[np.bool_]) -> _Compared:
+        """Some of the pairs."""
+        return _Compared(self.one[wanted], self.other[wanted], self.differing[wanted])
+
+
+def _compared(hashes: Hashes, rows: Indices) -> Iterator[_Compared]:
+    """The pairs of one of `rows` and any other that differ in up to `_MOST_BITS` bits, row by row."""
+    step = max(1, _BLOCK // max(1, len(hashes)))
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        differing = np.zeros((len(block), len(hashes)), np.uint8)
+        for half in (0, 1):
+            differing += np.bitwise_count(hashes[block, half, None] ^ hashes[None, :, half])
+        places, columns = np.nonzero(differing <= _MOST_BITS)
+        yield _Compared(block[places], columns, differing[places, columns].astype(np.int16))
+
+
+def _compared_by_parts(hashes: Hashes, rows: Indices) -> Iterator[_Compared]:
+    """The same, of two rows once.
+
+    Every seventh bit makes a part, since neighbouring bits are often equal. By each part the fingerprints are sorted,
+    and each row is compared with those whose part differs in one of the ways in which it may.
+    """
+    bits = np.unpackbits(hashes.astype(">u8").view(np.uint8).reshape(-1, BITS // 8), axis=1)
+    is_row = np.zeros(len(hashes), np.bool_)
+    is_row[rows] = True
+    before: list[npt.NDArray[np.int32]] = []
+    for part in range(_PARTS):
+        own = bits[:, part::_PARTS]
+        keys = own @ (np.int32(1) << np.arange(own.shape[1], dtype=np.int32))
+        order = np.argsort(keys, kind="stable")
+        ordered = _Ordered(keys[order], hashes[order], is_row[order])
+        for errors in range(_ERRORS + 1):
+            for places in itertools.combinations(range(own.shape[1]), errors):
+                for near in ordered.near(sum(1 << place for place in places)):
+                    found = _Compared(order[near.one], order[near.other], near.differing)
+                    for seen in before:  # an earlier part has found those already that are near in it
+                        found = found.those(np.bitwise_count(seen[found.one] ^ seen[found.other]) > _ERRORS)
+                    yield found
+        before.append(keys)
+
+
+class _Ordered:
+    """Fingerprints in the order of a part of their bits.
+
+    Args:
+        keys: (N,) the part.
+        hashes: (N, 2) the whole.
+        is_row: (N,) whether others are compared with it.
+    """
+
+    def __init__(self, keys: npt.NDArray[np.int32], hashes: Hashes, is_row: npt.NDArray[np.bool_]) -> None:
+        self._hashes, self._is_row = hashes, is_row
+        self._rows = np.flatnonzero(is_row)
+        self._keys = keys[self._rows]
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=int(keys.max(initial=0)) + 1))])
+
+    def near(self, mask: int) -> Iterator[_Compared]:
+        """The pairs whose parts differ in exactly these bits and that differ in up to `_MOST_BITS`, two rows once."""
+        last = len(self._starts) - 2
+        wanted = self._keys ^ mask
+        there = wanted <= last
+        wanted = np.minimum(wanted, last)
+        first = self._starts[wanted]
+        counts = np.where(there, self._starts[wanted + 1] - first, 0)
+        ends = np.cumsum(counts)
+        begin = 0
+        while begin < len(counts):
+            done = int(ends[begin - 1]) if begin else 0
+            end = max(begin + 1, int(np.searchsorted(ends, done + _BLOCK, "right")))
+            lengths = counts[begin:end]
+            one = np.repeat(self._rows[begin:end], lengths)
+            other = np.arange(len(one)) + np.repeat(first[begin:end] - np.cumsum(lengths) + lengths, lengths)
+            once = (other > one) | ~self._is_row[other]
+            one, other = one[once], other[once]
+            differing = np.bitwise_count(self._hashes[one] ^ self._hashes[other]).sum(axis=1, dtype=np.int16)
+            yield _Compared(one, other, differing).those(differing <= _MOST_BITS)
+            begin = end
 
 
 def _blank_pairs(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
+from sceneseek.containers import RAW_ENDINGS
 from sceneseek.errors import InvalidRequest, one_line
 from sceneseek.payload import PAYLOAD_FIELDS, composed
 
@@ -33,6 +34,7 @@ _FORMATS = {
     **dict.fromkeys(("jpg", "jpe", "jfif", "mpo"), "JPEG"),
     "tif": "TIFF",
     **dict.fromkeys(("heic", "hif"), "HEIF"),
+    **dict.fromkeys((ending.removeprefix(".") for ending in RAW_ENDINGS), "RAW"),
 }
 
 FieldPath: TypeAlias = tuple[str, ...]

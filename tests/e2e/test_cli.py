@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +129,26 @@ def test_files_are_copied_and_linked_and_none_is_replaced(
     failed = sceneseek("search", "the sea", "--copy-to", tmp_path / "file")
     assert failed.returncode == 1
     assert "cannot be written or read (File exists)" in failed.stderr
+
+
+def test_previews_are_drawn_in_a_terminal_and_nowhere_else(sceneseek: CommandLine) -> None:
+    pytest.importorskip("textual_image", reason="textual-image is not installed (the extra preview has it)")
+    plain = sceneseek.process("search", "the sea", "-k", "2")
+    assert sceneseek.process("search", "the sea", "-k", "2", "--preview").stdout == plain.stdout
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 100, 800, 1_000))
+    command = [str(Path(sys.executable).with_name("sceneseek")), "search", "the sea", "-k", "2", "--preview"]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal has gone with the command
+            while part := os.read(ours, 65_536):
+                shown += part
+        assert process.wait(60) == 0
+    os.close(ours)
+    # This terminal answers no question, so two pixels are one character.
+    assert shown.count("▀".encode()) > 100
+    assert all(line.encode() in shown for line in plain.stdout.splitlines())
 
 
 def test_plus_and_minus_are_words_files_and_ids(sceneseek: CommandLine, gallery: Path) -> None:

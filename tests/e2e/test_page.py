@@ -10,9 +10,7 @@ import base64
 import gzip
 import io
 import json
-import os
 import re
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -69,21 +67,6 @@ def site(bundle: Bundle, store: VectorStore, ratings: Path, tmp_path_factory: py
     strict = strict_bundle(bundle, home / "bundle", THRESHOLD)
     with running("--bundle", strict, "--index", store.url, "--feedback", ratings) as service:
         yield service.url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium; tests skip where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra dev has it)")
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium is installed (apt-get install chromium, or name one in CHROMIUM)")
-    # Chromium's own sandbox does not work for root, as which containers run tests.
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as engine:
-        found = engine.chromium.launch(executable_path=chromium, args=options)
-        yield found
-        found.close()
 
 
 @pytest.fixture
