@@ -61,8 +61,8 @@ class Explanation:
     Attributes:
         rank_before: its place among the nearest neighbours of the query, from 1, before reranking.
         rank_after: its place in the answer, from 1.
-        text_similarity: joint-space cosine to the text alone; None without a text.
-        image_similarity: the same to the image that was searched by; None without one.
+        text_similarity: joint-space cosine to the text alone; None unless there is one text.
+        image_similarity: the same to the image that was searched by; None unless there is one.
     """
 
     rank_before: Annotated[_Rank, Field(description="Among the nearest neighbours, before rescoring.")]

@@ -2,6 +2,7 @@
 
     SceneseekError
     ├── InvalidRequest       a query, a number or a body that cannot be answered      HTTP 400, exit 2
+    │   └── Unprocessable    a request that does not fit the bundle, or itself         HTTP 422
     ├── NotFound             no such image                                            HTTP 404
     │   └── NoSuchImage      no image of the index has this id                        HTTP 404
     ├── Conflict             what is sent contradicts what was sent before             HTTP 409
@@ -75,6 +76,14 @@ class InvalidRequest(SceneseekError):
     slug = "invalid-request"
     title = "The request cannot be answered as it stands"
     for_clients = True
+
+
+class Unprocessable(InvalidRequest):
+    """A request that is well-formed, and does not fit the bundle that answers, or one part of it another."""
+
+    status = 422
+    slug = "unprocessable"
+    title = "The request does not fit"
 
 
 class NotFound(SceneseekError):

@@ -32,12 +32,12 @@ Outcome = TypeVar("Outcome")
 
 _MOST = 50
 # What an assistant has use for: every word of an answer is one that it reads.
-_ANSWER = {"query", "match", "matches", "threshold", "hints", "results"}
+_ANSWER = {"query", "match", "matches", "threshold", "calibrated", "hints", "results"}
 _RESULT = {"id", "rank", "score", "match", "similarity", "path", "width", "height", "metadata", "duplicates", "image"}
 _INSTRUCTIONS = (
-    "Finds images of a collection by what they show. Describe a scene in a few words, in any language. Each result has "
-    "a score from 0 to 1, learned from human ratings; `match` false means that it is merely the nearest. Look at a "
-    "result with `thumbnail` before you say what it shows."
+    "Finds images of a collection by what they show. Describe a scene in a few words. Each result has a score from 0 "
+    "to 1, which is an order only where `calibrated` is false; `match` false means that it is merely the nearest. Look "
+    "at a result with `thumbnail` before you say what it shows."
 )
 
 _Count = Annotated[int, Field(ge=1, le=_MOST, description="How many results.")]

@@ -17,6 +17,7 @@ import functools
 import importlib.util
 import io
 import struct
+import time
 import warnings
 import zlib
 from collections.abc import Callable
@@ -141,7 +142,11 @@ class Picture:
 
 
 def decode(
-    data: bytes | BinaryIO, near: int = 0, max_pixels: int = MAX_PIXELS, admission: Admission | None = None
+    data: bytes | BinaryIO,
+    near: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    admission: Admission | None = None,
+    deadline: float | None = None,
 ) -> Picture:
     """Decode an image file.
 
@@ -152,6 +157,7 @@ def decode(
         max_pixels: what needs more pixels decoded is refused; a JPEG is decoded at a smaller fraction first.
             Pillow's decoders of GIF, WebP and of TIFF in tiles have a limit of their own, 179 million by default.
         admission: what bounds the memory of the pictures that are decoded at once.
+        deadline: of camera raw, on the clock of `time.monotonic`: other formats are decoded within their limits.
 
     Raises:
         ImageError: empty, not an image of a known format, too large, truncated, broken, or of unknown levels.
@@ -161,12 +167,15 @@ def decode(
     file.seek(0)
     if not start:
         raise ImageError("empty", "the file is empty")
-    decoding = _Decoding(start, near, max_pixels, admission)
+    decoding = _Decoding(start, near, max_pixels, admission, deadline)
     try:
         try:
-            if raw.looks_raw(start, file) and "RAW" in formats():
+            if "RAW" not in formats() or not raw.looks_raw(start, file):
+                return decoding.decode(file)
+            try:
                 return decoding.developed(file)
-            return decoding.decode(file)
+            except ImageError as error:
+                return decoding.other_than_raw(file, error)
         except (UnidentifiedImageError, *PILLOW_ERRORS) as error:
             return decoding.repaired(file, error)
     except UnidentifiedImageError:
@@ -185,8 +194,11 @@ def decode(
 class _Decoding:
     """One file's decoding, within its limits; see `decode`."""
 
-    def __init__(self, start: bytes, near: int, max_pixels: int, admission: Admission | None) -> None:
-        self._start, self._near, self._max_pixels, self._admission = start, near, max_pixels, admission
+    def __init__(
+        self, start: bytes, near: int, max_pixels: int, admission: Admission | None, deadline: float | None
+    ) -> None:
+        self._start, self._near, self._max_pixels = start, near, max_pixels
+        self._admission, self._deadline = admission, deadline
 
     def decode(self, file: BinaryIO) -> Picture:
         check_parts(file)
@@ -211,30 +223,33 @@ class _Decoding:
             return Picture(pixels, width, height, image_format, exif)
 
     def developed(self, file: BinaryIO) -> Picture:
-        """What a camera's raw file shows; one that LibRaw cannot read may be another TIFF."""
+        """What a camera's raw file shows. The memory that LibRaw takes has a limit of its own."""
         content = file.read()
-        if self._admission is not None:
-            self._admission(len(content) * raw.BYTES_A_BYTE)
-        try:
-            found = raw.develop(content, self._near, self._max_pixels)
-        except ImageError:
-            try:
-                return _Decoding(self._start, self._near, self._max_pixels, None).decode(io.BytesIO(content))
-            except (ImageError, UnidentifiedImageError, *PILLOW_ERRORS):
-                pass
-            raise
+        left = 3_600.0 if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        found = raw.develop(content, self._near, self._max_pixels, left)
         exif = Image.Exif()
+        with contextlib.suppress(*PILLOW_ERRORS):  # most raw files are laid out as such a block is
+            exif.load(content)
         if isinstance(found.shown, bytes):
-            preview = decode(found.shown, self._near, self._max_pixels)
-            pixels, exif = preview.pixels, preview.exif
+            preview = decode(found.shown, self._near, self._max_pixels, self._admission)
+            pixels, exif = preview.pixels, exif if len(exif) else preview.exif
         else:
             pixels = found.shown
         if found.turn is not None:
             pixels = pixels.transpose(found.turn)
-        if not len(exif):
-            with contextlib.suppress(*PILLOW_ERRORS):  # most raw files are laid out as such a block is
-                exif.load(content)
         return Picture(pixels, found.width, found.height, "RAW", exif)
+
+    def other_than_raw(self, file: BinaryIO, error: ImageError) -> Picture:
+        """Decode a file that LibRaw could not read, and that may be a scanner's TIFF.
+
+        Raises:
+            ImageError: that of LibRaw.
+        """
+        file.seek(0)
+        try:
+            return self.decode(file)
+        except (ImageError, UnidentifiedImageError, *PILLOW_ERRORS):
+            raise error from None
 
     def repaired(self, file: BinaryIO, error: Exception) -> Picture:
         """Decode what is left when the parts are left out or added that made the decoder fail with an error.
@@ -243,6 +258,12 @@ class _Decoding:
             Exception: the error, or another one that Pillow's decoders raise.
         """
         file.seek(0)
+        if (
+            self._start.startswith(raw.TIFF) and "RAW" in formats()
+        ):  # some cameras' raw files have no mark in their head
+            with contextlib.suppress(ImageError):
+                return self.developed(file)
+            raise error
         content = file.read() if self._start.startswith((PNG, JPEG)) else b""
         if content.startswith(PNG):
             return self.decode(io.BytesIO(bare_png(content)))

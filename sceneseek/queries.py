@@ -34,7 +34,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs, PydanticCustomError
 
-from sceneseek.errors import InvalidRequest
+from sceneseek.errors import InvalidRequest, Unprocessable
 from sceneseek.filters.conditions import Filter, field_path
 from sceneseek.filters.document import filter_from_json
 from sceneseek.filters.words import filter_from_words
@@ -59,7 +59,7 @@ Wanted: TypeAlias = str | UUID | Picture | tuple[str | UUID | Picture, float]
 
 MAX_QUERIES = 32
 MAX_IMAGES = 100
-MAX_INPUTS = 2_048
+MAX_INPUTS = 1_024
 MAX_NAME_CHARACTERS = 200
 MAX_TERMS = 8
 MAX_DIMENSIONS = 4_096
@@ -202,9 +202,9 @@ class Term(_Request):
         _checked(_check_term)(self)
 
     def in_words(self) -> str:
-        """A term with a text, as `term_from_words` reads it."""
-        share = abs(self.weight)
-        return f"{'-' if self.weight < 0 else ''}{self.text}{'' if share == 1 else f':{share:g}'}"
+        """A term with a text, for people; most are read as the same by `term_from_words`."""
+        share = f"{abs(self.weight):.4f}".rstrip("0")
+        return f"{'-' if self.weight < 0 else ''}{self.text}{'' if share == '1.' else f':{share}'}"
 
 
 def _check_term(term: Term) -> None:
@@ -236,7 +236,7 @@ def term_from_words(words: str, sign: Literal[-1, 1] = 1) -> Term:
     Raises:
         InvalidRequest: there are no words, the weight is 0, or the text cannot be searched.
     """
-    what, weight = weighed(words)
+    what, weight = (words.strip(), 1.0) if _FILE.fullmatch(words.strip()) else weighed(words)
     file = _FILE.fullmatch(what)
     return Term(file=int(file[1]), weight=sign * weight) if file else _term_of(what, sign * weight)
 
@@ -296,13 +296,13 @@ _Terms: TypeAlias = Annotated[
             WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/Term"}, {"type": "string", "minLength": 1}]}),
         ]
     ],
-    Field(max_length=MAX_TERMS),
+    Field(min_length=1, max_length=MAX_TERMS),
 ]
 
 
 _TermsInWords: TypeAlias = Annotated[
     list[Annotated[Term, BeforeValidator(_term), WithJsonSchema({"type": "string", "minLength": 1})]],
-    Field(max_length=MAX_TERMS),
+    Field(min_length=1, max_length=MAX_TERMS),
 ]
 
 
@@ -340,7 +340,7 @@ class Query(_Request):
         min_score: results of a lower score are left out; only the candidates are looked through for others.
         filter: a condition as JSON has it, or conditions in short words that must all hold.
         sort: a field of the metadata; what matches comes in its order, with ``-`` before it from the greatest, and
-            images without it last. Of a search without scores, the candidates come so.
+            images without it last. Where not all is text, all candidates come so.
         keep_duplicates: whether near-duplicates of a better result are results of their own.
         explain: whether each result says how it came to its rank.
 
@@ -438,8 +438,9 @@ class Query(_Request):
             pictures: how many pictures come beside the query; one that no term names is like the field `image`.
 
         Raises:
-            InvalidRequest: there is nothing to search by, or only what shall come later; two of image, picture and
-                vector have no weights of their own; or the terms name other pictures than those that came.
+            InvalidRequest: there is nothing to search by.
+            Unprocessable: there is only what shall come later; two of image, picture and vector have no weights of
+                their own; or the terms name other pictures than those that came.
         """
         terms = [
             Part(term.weight, term.text, term.file if term.image is None else term.image, term.vector)
@@ -447,7 +448,7 @@ class Query(_Request):
         ]
         named = {term.image for term in terms if isinstance(term.image, int)}
         if named - set(range(pictures)):
-            raise InvalidRequest(
+            raise Unprocessable(
                 f"a term names picture {max(named)}, and {pictures or 'none'} came along",
                 'name pictures by their numbers, from 0: {"file": 0, "weight": 0.5}',
             )
@@ -457,7 +458,7 @@ class Query(_Request):
             *([Part(1.0, vector=self.vector)] if self.vector is not None else []),
         ]
         if len(alike) > 1:
-            raise InvalidRequest("there are two images to search by", "give each a weight, as one of the terms")
+            raise Unprocessable("there are two images to search by", "give each a weight, as one of the terms")
         text = [] if self.text is None else [Part(1.0, text=self.text)]
         if text and alike:
             text, alike = [replace(text[0], weight=self.text_weight)], [replace(alike[0], weight=1 - self.text_weight)]
@@ -465,7 +466,7 @@ class Query(_Request):
         if not found:
             raise InvalidRequest("the field q is missing", self.HINTS["q"])
         if all(part.weight < 0 for part in found):
-            raise InvalidRequest("all weights are negative", "say what to search for too, with a weight over 0")
+            raise Unprocessable("all weights are negative", "say what to search for too, with a weight over 0")
         return found
 
     def by_similarity(self, pictures: int = 0) -> bool:
@@ -522,6 +523,9 @@ class ScoreRequest(_Request):
     images: Annotated[list[ImageId], Field(min_length=1, max_length=MAX_IMAGES)]
 
 
+_Name: TypeAlias = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS)]
+
+
 @dataclass(frozen=True, config=_REQUEST)
 class EmbeddingForm(_Request):
     """What to embed pictures as; see `EmbeddingRequest`."""
@@ -534,12 +538,12 @@ class EmbeddingForm(_Request):
     }
     EXAMPLE: ClassVar[str] = 'send a JSON object such as {"input": ["a dog jumping over a log"], "model": "compact"}'
 
-    model: Annotated[ShortText | None, Field(description="The name of the service's pack.")] = None
+    model: Annotated[_Name | None, Field(description="The name of the service's pack.")] = None
     encoding_format: Annotated[
         Literal["float", "base64"], Field(description="Numbers, or float32, little-endian, in base64.")
     ] = "float"
-    dimensions: Annotated[int | None, Field(ge=1, description="The width of the joint space.")] = None
-    user: Annotated[ShortText | None, Field(description="Ignored.")] = None
+    dimensions: Annotated[int | None, Field(ge=1, description="The width of the joint space."), _WHOLE] = None
+    user: Annotated[_Name | None, Field(description="Ignored.")] = None
 
 
 _Texts: TypeAlias = Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]

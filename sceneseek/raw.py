@@ -21,13 +21,12 @@ from PIL import ExifTags, Image
 from sceneseek.errors import ImageError
 
 _MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"\0MRM", b"FOVb")
-_TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+_BYTE_ORDER = {b"II*\0": "<", b"MM\0*": ">"}
+TIFF = tuple(_BYTE_ORDER)
 # What tells a raw file from another TIFF: DNGVersion, or a camera's maker beside further images.
 _DNG_VERSION, _MAKE, _FURTHER_IMAGES = 50706, 271, 330
 _MAX_TAGS = 512
-_SECONDS, _MEMORY = 60, 4 * 2**30
-# What LibRaw takes for each byte of a file, at most and roughly.
-BYTES_A_BYTE = 8
+_SECONDS, _MEMORY = 60.0, 3 * 2**30
 _TURNS = {3: Image.Transpose.ROTATE_180, 5: Image.Transpose.ROTATE_90, 6: Image.Transpose.ROTATE_270}
 
 
@@ -59,9 +58,9 @@ def looks_raw(start: bytes, file: BinaryIO) -> bool:
         start: its first 32 bytes.
         file: the whole; it is left at its beginning.
     """
-    if start.startswith(_MAGIC) or start[4:12] == b"ftypcrx " or start[8:10] == b"CR":
+    if start.startswith(_MAGIC) or start[4:12] == b"ftypcrx " or start[8:10] == b"CR" or start[6:14] == b"HEAPCCDR":
         return True
-    order = _TIFF.get(start[:4])
+    order = _BYTE_ORDER.get(start[:4])
     if order is None:
         return False
     try:
@@ -76,15 +75,22 @@ def looks_raw(start: bytes, file: BinaryIO) -> bool:
     return _DNG_VERSION in tags or {_MAKE, _FURTHER_IMAGES} <= tags
 
 
-def develop(content: bytes, near: int, max_pixels: int) -> Developed:
+def develop(content: bytes, near: int, max_pixels: int, seconds: float = _SECONDS) -> Developed:
     """What a raw file shows, in at least `near` pixels a side where it has as many; 0 is all of them.
+
+    Args:
+        content: of the file.
+        near: see `sceneseek.picture.decode`.
+        max_pixels: likewise.
+        seconds: the most that it may take.
 
     Raises:
         ImageError: LibRaw cannot read it, or not within the limits; or it has more pixels than `max_pixels`.
     """
-    command = [sys.executable, "-m", "sceneseek.raw", str(near), str(max_pixels)]
+    # -P: nothing of the directory that this process was started in is imported.
+    command = [sys.executable, "-P", "-m", "sceneseek.raw", str(near), str(max_pixels)]
     try:
-        done = subprocess.run(command, input=content, capture_output=True, timeout=_SECONDS + 30, check=False)
+        done = subprocess.run(command, input=content, capture_output=True, timeout=min(seconds, _SECONDS), check=False)
     except subprocess.TimeoutExpired:
         raise ImageError("broken", "the raw file takes too long to read") from None
     head, _, body = done.stdout.partition(b"\n")
@@ -94,14 +100,13 @@ def develop(content: bytes, near: int, max_pixels: int) -> Developed:
     about = json.loads(head)
     if "error" in about:
         raise ImageError(about["reason"], about["error"], about["hint"])
-    size = tuple(about.get("pixels", ()))
-    shown = Image.frombytes("RGB", size, body) if size else body
+    shown = Image.frombytes(about["mode"], about["pixels"], body).convert("RGB") if "pixels" in about else body
     return Developed(about["width"], about["height"], shown, _TURNS.get(about["flip"]))
 
 
 def _main(near: int, max_pixels: int) -> None:
     """Read a raw file from standard input; write one line of JSON and a JPEG, or pixels, to standard output."""
-    resource.setrlimit(resource.RLIMIT_CPU, (_SECONDS, _SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(_SECONDS), int(_SECONDS)))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     import rawpy  # type: ignore[import-not-found,unused-ignore] # noqa: PLC0415 - an extra
@@ -141,7 +146,8 @@ def _shown(raw: Any, near: int, max_pixels: int) -> tuple[dict[str, Any], bytes]
         over = f"{width} x {height} is over {max_pixels / 1e6:.0f} million pixels"
         return {"error": over, "reason": "too-large", "hint": "raise the limit with --max-pixels"}, b""
     pixels = raw.postprocess(half_size=half, use_camera_wb=True, output_bps=8)
-    return about | {"flip": 0, "pixels": [pixels.shape[1], pixels.shape[0]]}, pixels.tobytes()
+    mode = "RGB" if pixels.ndim == 3 and pixels.shape[2] == 3 else "L"
+    return about | {"flip": 0, "mode": mode, "pixels": [pixels.shape[1], pixels.shape[0]]}, pixels.tobytes()
 
 
 if __name__ == "__main__":

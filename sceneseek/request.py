@@ -94,7 +94,8 @@ def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
         return InvalidRequest("the body is not a JSON object", example)
     if first["type"] == "unexpected_keyword_argument":
         where = place(first["loc"])
-        return InvalidRequest(f"the field {shown(where)} is unknown", f"the fields are {', '.join(hints)}")
+        fields = ", ".join(sorted(_OF_A_TERM) if "terms" in first["loc"] else hints)
+        return InvalidRequest(f"the field {shown(where)} is unknown", f"the fields are {fields}")
     # Behind the field pydantic names the branch of a union, which is none of the client's business.
     within_term = "terms" in location
     known = [number for number, part in enumerate(location) if part in hints or (within_term and part in _OF_A_TERM)]

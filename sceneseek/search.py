@@ -85,8 +85,8 @@ class _Probe:
         return Explanation(
             rank_before=ranked.neighbour,
             rank_after=rank,
-            text_similarity=_rounded(joint @ self.texts[0][1].joint) if self.texts else None,
-            image_similarity=_rounded(joint @ self._images[0]) if self._images else None,
+            text_similarity=_rounded(joint @ self.texts[0][1].joint) if len(self.texts) == 1 else None,
+            image_similarity=_rounded(joint @ self._images[0]) if len(self._images) == 1 else None,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import contextlib
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -46,6 +46,7 @@ _OF_AN_INDEX_HERE = {
     "max_pixels": "--max-pixels",
 }
 _PREVIEW_PIXELS = 320
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic")
 _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
 
 
@@ -197,8 +198,8 @@ def _asked(
     from sceneseek.queries import Query, terms_of, weighed  # noqa: PLC0415
 
     def wanted(given: str) -> tuple[str | Path, float]:
-        what, weight = (given, 1.0) if Path(given).is_file() else weighed(given)
-        return Path(what) if Path(what).is_file() else what, weight
+        what, weight = (given, 1.0) if _names_a_picture(given) else weighed(given)
+        return Path(what) if _names_a_picture(what) else what, weight
 
     like = None if image is None else _id_or_file(image)
     if isinstance(like, Path):
@@ -248,6 +249,15 @@ def _lines(file: Path) -> list[str]:
     if not queries:
         raise SourceError(f"{name} holds no query", "write one on each line")
     return queries
+
+
+def _names_a_picture(words: str) -> bool:
+    """Whether words are the name of a file, or meant to be."""
+    if words.lower().endswith(_PICTURES):
+        return True
+    with contextlib.suppress(OSError):  # too long for a name
+        return Path(words).is_file()
+    return False
 
 
 def _id_or_file(image: str) -> str | Path:
@@ -366,13 +376,16 @@ class _Service:
 
     def address(self, result: Result) -> str:
         """See `Files.address`."""
-        return str(result.image)
+        address = result.image or ""
+        if not address.startswith(("http://", "https://")):  # a service may name what a desktop would run
+            raise NotFound(f"the service gives no web address of {result.id}", "copy the files with --copy-to")
+        return address
 
     def thumbnail(self, result: Result) -> Image:
         """See `Files.thumbnail`."""
-        from PIL import Image  # noqa: PLC0415
+        from sceneseek.picture import decode  # noqa: PLC0415
 
-        return Image.open(io.BytesIO(self._client.thumbnail(result.id)))
+        return decode(self._client.thumbnail(result.id)).pixels
 
 
 def _batches(asked: Sequence[Query], pictures: int = 0) -> Iterator[Sequence[Query]]:

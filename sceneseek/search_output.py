@@ -127,9 +127,12 @@ def _each_into(directory: Path, answer: Answer, put: Callable[[Result, Path], No
         for result in answer.results:
             beside = directory / f".{result.id}.part"
             beside.unlink(missing_ok=True)
-            put(result, beside)
-            name = PurePosixPath(result.path or f"{result.id}.{result.format.lower()}").name
-            fresh += _settle(beside, directory, name)
+            try:
+                put(result, beside)
+                name = PurePosixPath(result.path or f"{result.id}.{result.format.lower()}").name
+                fresh += _settle(beside, directory, name)
+            finally:
+                beside.unlink(missing_ok=True)
     except OSError as error:
         what = f"{error.filename or directory} cannot be written or read ({error.strerror or error})"
         raise SourceError(what, f"{fresh} files were {done} before; make room, or name another directory") from error
@@ -141,13 +144,19 @@ def _settle(beside: Path, directory: Path, name: str) -> bool:
     """Rename a new file to the first free of ``name.jpg``, ``name (2).jpg`` ...; False if one of these is the same."""
     number, target = 1, directory / name
     while target.exists() or target.is_symlink():
-        if target.is_symlink() == beside.is_symlink() and filecmp.cmp(beside, target, shallow=False):
-            beside.unlink()
+        if _same(beside, target):
             return False
         number += 1
         target = directory / f"{Path(name).stem} ({number}){Path(name).suffix}"
     beside.rename(target)
     return True
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two are links to the same place, or files of the same content."""
+    if one.is_symlink() or other.is_symlink():
+        return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:

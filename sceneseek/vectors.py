@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.errors import InvalidRequest
+from sceneseek.errors import Unprocessable
 
 Floats = npt.NDArray[np.float32]
 _BYTES = np.dtype("<f4")
@@ -25,22 +25,22 @@ def unit_vector(given: str | Sequence[float], width: int) -> Floats:
     """A client's vector (width,) with length 1, from numbers or from their bytes; see `in_base64`.
 
     Raises:
-        InvalidRequest: it is not base64, has another width, or numbers that are infinite or all 0.
+        Unprocessable: it is not base64, has another width, or numbers that are infinite or all 0.
     """
     try:
         vector = np.frombuffer(base64.b64decode(given, validate=True), _BYTES) if isinstance(given, str) else given
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(f"the vector is not base64 of float32 ({error})", "send numbers") from None
+        raise Unprocessable(f"the vector is not base64 of float32 ({error})", "send numbers") from None
     joint = np.asarray(vector, np.float64)
     if len(joint) != width:
-        raise InvalidRequest(
+        raise Unprocessable(
             f"the vector has {len(joint):,} numbers, those of the index have {width:,}",
             "send an embedding of this service's own model",
         )
     with np.errstate(over="ignore"):
         length = np.linalg.norm(joint)
     if not np.isfinite(length) or length < 1e-6:
-        raise InvalidRequest("the vector has no direction: its numbers are all 0, or too large", "send an embedding")
+        raise Unprocessable("the vector has no direction: its numbers are all 0, or too large", "send an embedding")
     return np.asarray(joint / length, np.float32)
 
 

@@ -26,7 +26,7 @@ from sceneseek.bundle import Bundle
 from sceneseek.errors import SourceError, UnfitGeneration
 from sceneseek.payload import INDEXED_FIELDS, path_fields
 from sceneseek.store import Collection, CollectionInfo, VectorStore
-from sceneseek.store.base import FieldType
+from sceneseek.store.base import SEARCH_EF, FieldType
 from sceneseek_indexer.duplicates import mark_duplicates
 from sceneseek_indexer.generation_check import compare, inspect
 from sceneseek_indexer.load import Loaded
@@ -229,6 +229,7 @@ class _Run:
             indexed=self._fields(),
             mounts=self._found.mounts(),
             bundle=str(self._bundle.path.resolve()),
+            search_ef=SEARCH_EF if self._found.base is None else self._found.base.search_ef,
         )
 
     def _fields(self) -> dict[str, FieldType]:

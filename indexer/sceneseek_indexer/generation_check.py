@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,13 @@ from sceneseek.request import DEFAULT_SHORTLIST
 from sceneseek.reranker import Reranker, best_first
 from sceneseek.sample_queries import QUERIES
 from sceneseek.store import Collection, CollectionInfo, VectorStore
+from sceneseek.store.base import SEARCH_EF
 from sceneseek_indexer.pipeline import batched
 
-LEAST_RECALL = 0.98
+# More candidates are kept by each search until approximate search finds this much of what exact search finds, in the
+# mean of the sample queries. A graph that finds less than the least with the most candidates is broken.
+GOOD_RECALL, LEAST_RECALL = 0.99, 0.8
+EFFORTS = (SEARCH_EF, 2 * SEARCH_EF, 4 * SEARCH_EF, 8 * SEARCH_EF)
 _LIMIT, _BATCH = 100, 1024
 _LENGTH = 1e-2  # float16 somewhere on the way would still be nearer to 1
 
@@ -45,17 +49,17 @@ class Inspection:
 
 
 def inspect(collection: Collection, bundle: Bundle) -> Inspection:
-    """Check every vector, and search with sample queries.
+    """Check every vector, and find out by sample queries how many candidates a search must keep.
 
     Args:
-        collection: optimised, not live yet.
+        collection: optimised, not live yet; its record gets the number.
         bundle: the bundle that filled it.
 
     Raises:
         UnfitGeneration: a vector is missing or invalid, or recall is too low.
     """
     points = _check_vectors(collection)
-    recall = _recall(collection, bundle, min(_LIMIT, points)) if points else 1.0
+    recall = _set_effort(collection, bundle, min(_LIMIT, points)) if points else 1.0
     if recall < LEAST_RECALL:
         raise UnfitGeneration(
             f"approximate search in the new generation has a recall of {recall:.3f}, below {LEAST_RECALL}", _ADVICE
@@ -79,13 +83,18 @@ def _check_vectors(collection: Collection) -> int:
     return seen
 
 
-def _recall(collection: Collection, bundle: Bundle, limit: int) -> float:
+def _set_effort(collection: Collection, bundle: Bundle, limit: int) -> float:
+    """Record the least effort with good recall, or the largest; its recall."""
     joints = TextEncoder(bundle, "cpu").encode(list(QUERIES)).joint
-    found = []
-    for joint in joints:
-        near, true = (set(collection.nearest(joint, limit, exact=exact).ids) for exact in (False, True))
-        found.append(len(near & true) / len(true))
-    return float(np.mean(found))
+    true = [set(collection.nearest(joint, limit, exact=True).ids) for joint in joints]
+    recall = 1.0
+    for effort in EFFORTS:
+        collection.info = replace(collection.info, search_ef=effort)
+        near = [set(collection.nearest(joint, limit).ids) for joint in joints]
+        recall = float(np.mean([len(a & b) / len(b) for a, b in zip(near, true, strict=True)]))
+        if recall >= GOOD_RECALL:
+            break
+    return recall
 
 
 _QUERY_BATCH, _FIRST = 64, 5

@@ -83,7 +83,7 @@ class Client:
         text: str | None = None,
         *,
         image: ImageId | Picture | None = None,
-        vector: Sequence[float] | None = None,
+        vector: Sequence[float] | str | None = None,
         text_weight: float = DEFAULT_TEXT_WEIGHT,
         plus: Sequence[Wanted] = (),
         minus: Sequence[Wanted] = (),
@@ -110,7 +110,7 @@ class Client:
         query = Query(
             text=text,
             image=None if image is None or pictures else str(image),
-            vector=None if vector is None else [*vector],
+            vector=vector if vector is None or isinstance(vector, str) else [*vector],
             text_weight=text_weight,
             terms=terms_of(plus, minus, pictures) or None,
             k=k,
@@ -316,7 +316,10 @@ def _with_words(query: Query) -> dict[str, Any]:
     if "terms" in fields:
         fields["terms"] = [json.dumps(term) for term in fields["terms"]]
     if isinstance(query.vector, list):
-        fields["vector"] = b64encode(struct.pack(f"<{len(query.vector)}f", *query.vector)).decode("ascii")
+        try:
+            fields["vector"] = b64encode(struct.pack(f"<{len(query.vector)}f", *query.vector)).decode("ascii")
+        except OverflowError:
+            raise InvalidRequest("a number of the vector is too large", Query.HINTS["vector"]) from None
     return fields
 
 

@@ -21,6 +21,7 @@ JOINT, HEAD = "joint", "head"
 # An approximate search keeps so many candidates (`ef` in HNSW's paper, https://arxiv.org/abs/1603.09320) and compares
 # so many times the limit by their full vectors. The engines' own `ef`, as large as what is compared, is for queries
 # distributed as the vectors are; texts are not: with 100,000 vectors it lost 2 % of their nearest hundred, this 0.4 %.
+# A generation may need more: see `sceneseek_indexer.generation_check`.
 SEARCH_EF, OVERSAMPLING = 512, 2.0
 FieldType: TypeAlias = Literal["keyword", "integer", "float", "datetime", "geo", "bool"]
 
@@ -52,6 +53,7 @@ class CollectionInfo:
             finds values of its type only.
         mounts: mount points at and below each source, by its number as text; an empty path is the source itself.
         skipped: the number of files that could not be used, by reason; known once it is published.
+        search_ef: how many candidates an approximate search of it keeps.
     """
 
     name: str
@@ -64,6 +66,7 @@ class CollectionInfo:
     indexed: dict[str, FieldType] = field(default_factory=dict)
     mounts: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
+    search_ef: int = SEARCH_EF
 
     def completed(self, skipped: Mapping[str, int] | None) -> CollectionInfo:
         """The record of the published generation; see `VectorStore.publish`."""

@@ -32,7 +32,6 @@ from sceneseek.store.base import (
     HEAD,
     JOINT,
     OVERSAMPLING,
-    SEARCH_EF,
     CollectionInfo,
     FieldType,
     Point,
@@ -51,9 +50,7 @@ _HNSW = edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
 # are then compared by their full vectors, so similarities are exact and recall stays high. The engine maps
 # both, and leaves it to the store what is read when a generation is opened: it would read them page by page.
 _QUANTIZED = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, memory=edge.Memory.Cold)
-_APPROXIMATE = edge.SearchParams(
-    hnsw_ef=SEARCH_EF, quantization=edge.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
-)
+_RESCORED = edge.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
 _EXACT = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
 # One thread per search: queries run in parallel, and a pool would raise the latency.
 _SEARCH_THREADS = 1
@@ -131,7 +128,7 @@ class EdgeCollection:
             edge.QueryRequest(
                 limit=limit,
                 query=edge.Query.Nearest(joint.tolist(), using=JOINT),
-                params=_EXACT if exact else _APPROXIMATE,
+                params=_EXACT if exact else edge.SearchParams(hnsw_ef=self.info.search_ef, quantization=_RESCORED),
                 filter=None if where is None else _edge_filter(typed(where, self._indexed)),
             )
         )

@@ -51,8 +51,8 @@ UNKNOWN = "application/octet-stream"
 MEDIA_TYPES = (*_MEDIA_TYPE_OF.values(), UNKNOWN)
 _EXTENSIONS = {"JPEG": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
 
-# An archive knows no time before this one.
-_ZIP_BEGINS = (1980, 1, 1, 0, 0, 0)
+# The times that an archive knows.
+_ZIP_BEGINS, _ZIP_ENDS = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 _ZIP64_FROM, _PART_BYTES = 2**31, 2**18
 THUMBNAIL_SIDE = 320
 THUMBNAIL_MEDIA_TYPE = "image/jpeg"
@@ -121,7 +121,7 @@ def archived(images: Sequence[ImageFile]) -> Iterator[bytes]:
         for image in images:
             opened.enter_context(image.content)
         for image in images:
-            changed = max(time.gmtime(image.status.st_mtime)[:6], _ZIP_BEGINS)
+            changed = min(max(time.gmtime(image.status.st_mtime)[:6], _ZIP_BEGINS), _ZIP_ENDS)
             entry = zipfile.ZipInfo(_unique(image.name, names), changed)
             with archive.open(entry, "w", force_zip64=image.status.st_size > _ZIP64_FROM) as target:
                 while part := image.content.read(_PART_BYTES):
@@ -167,13 +167,13 @@ def _tag(facts: os.stat_result, payload: dict[str, Any]) -> str:
     return f"{digest}-{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}"
 
 
-def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS) -> bytes:
+def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS, deadline: float | None = None) -> bytes:
     """A JPEG of at most `THUMBNAIL_SIDE` pixels a side, never enlarged; transparent parts lie on white.
 
     Raises:
         ImageError: the data is not a whole picture, or more than `max_pixels` would be decoded.
     """
-    pixels = decode(data, THUMBNAIL_SIDE, max_pixels).pixels
+    pixels = decode(data, THUMBNAIL_SIDE, max_pixels, deadline=deadline).pixels
     pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC)
     if pixels.mode == "RGBA":
         canvas = Image.new("RGBA", pixels.size, "white")
@@ -224,7 +224,7 @@ class Thumbnails:
         drawn = thumbnail is None
         if thumbnail is None:
             with self._decoders.one(deadline):
-                thumbnail = draw_thumbnail(content, self._max_pixels)
+                thumbnail = draw_thumbnail(content, self._max_pixels, deadline)
             with self._lock:
                 self._cache[tag] = thumbnail
         self._on_sent(drawn)

@@ -17,11 +17,12 @@ from sceneseek.models import ModelRegistry
 from sceneseek.queries import Query
 from sceneseek.search import Search
 from sceneseek.store import Point, VectorStore, open_store
+from sceneseek.vectors import Candidates, Floats
 from sceneseek_indexer.build import BuildOptions, index_folder
-from sceneseek_indexer.generation_check import inspect
+from sceneseek_indexer.generation_check import EFFORTS, inspect
 from sceneseek_indexer.generations import generations, roll_back
 from tests.command_line import CommandLine
-from tests.drawing import NAMES
+from tests.drawing import NAMES, draw_gallery
 from tests.integration.test_models import other_image_graph
 
 
@@ -153,6 +154,33 @@ def test_a_generation_with_a_broken_vector_does_not_go_live(
                 inspect(collection, bundle)
         finally:
             store.discard(collection)
+
+
+def test_a_search_keeps_as_many_candidates_as_a_good_recall_takes(
+    bundle: Bundle, tmp_path: Path, store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = draw_gallery(tmp_path / "pictures")
+    report = index_folder(pictures, bundle, store)
+    first = next(info for info in store.generations() if info.name == report.generation)
+    assert first.search_ef == EFFORTS[0]
+    with store.writing():
+        collection = store.create(replace(first, name="hard"), base=first.name)
+        find = collection.nearest
+
+        def nearest(joint: Floats, limit: int, exact: bool = False) -> Candidates:
+            """As from a graph in which few candidates lead nowhere near."""
+            found = find(joint, limit, exact=exact)
+            lost = not exact and collection.info.search_ef < EFFORTS[2]
+            return replace(found, ids=found.ids[1:]) if lost else found
+
+        monkeypatch.setattr(collection, "nearest", nearest)
+        assert inspect(collection, bundle).recall == 1
+        store.publish(collection)
+    assert next(info for info in store.generations() if info.name == "hard").search_ef == EFFORTS[2]
+    # A copy that later runs make keeps the effort.
+    (pictures / NAMES[0]).rename(pictures / "moved.png")
+    later = index_folder(pictures, bundle, store).generation
+    assert next(info for info in store.generations() if info.name == later).search_ef == EFFORTS[2]
 
 
 def test_status_rollback_and_rebuild_on_the_command_line(

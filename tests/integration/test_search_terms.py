@@ -113,20 +113,22 @@ def test_embeddings_speak_the_form_of_openai(client: FlaskClient, search: Search
 
 
 @pytest.mark.parametrize(
-    ("body", "detail"),
+    ("body", "status", "detail"),
     [
-        ({}, "the field input is missing"),
-        ({"input": []}, "input is a list, which is not a text or a list of texts"),
-        ({"input": ""}, "the query is empty"),
-        ({"input": [1, 2]}, "input is a list, which is not a text or a list of texts"),
-        ({"input": "x", "model": "text-embedding-3-small"}, "there is no model 'text-embedding-3-small'"),
-        ({"input": "x", "dimensions": 5}, "dimensions is 5"),
-        ({"input": "x", "encoding_format": "hex"}, "encoding_format is 'hex'"),
+        ({}, 400, "the field input is missing"),
+        ({"input": []}, 400, "input is a list, which is not a text or a list of texts"),
+        ({"input": ""}, 400, "the query is empty"),
+        ({"input": [1, 2]}, 400, "input is a list, which is not a text or a list of texts"),
+        ({"input": "x", "encoding_format": "hex"}, 400, "encoding_format is 'hex'"),
+        ({"input": "x", "model": "text-embedding-3-small"}, 422, "there is no model 'text-embedding-3-small'"),
+        ({"input": "x", "dimensions": 5}, 422, "dimensions is 5"),
     ],
 )
-def test_what_cannot_be_embedded_is_refused(client: FlaskClient, body: dict[str, object], detail: str) -> None:
+def test_what_cannot_be_embedded_is_refused(
+    client: FlaskClient, body: dict[str, object], status: int, detail: str
+) -> None:
     response = client.post("/v1/embeddings", json=body)
-    assert response.status_code == 400
+    assert response.status_code == status
     assert detail in response.get_json(force=True)["detail"]
 
 

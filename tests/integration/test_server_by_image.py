@@ -97,7 +97,7 @@ def test_what_cannot_be_searched_by_is_refused(
         ({"photo": (io.BytesIO(b"GIF89a"), "a.gif")}, 400, "the file part 'photo' is unknown"),
         (
             {"file": [(io.BytesIO(b"a"), "a.gif"), (io.BytesIO(b"b"), "b.gif")]},
-            400,
+            422,
             "there are two images to search by",
         ),
     ],
@@ -114,7 +114,7 @@ def test_an_upload_that_is_no_picture_is_refused(
 def test_a_picture_and_an_id_are_one_image_too_many(client: FlaskClient, gallery: Path) -> None:
     response = client.post(SEARCH, data={"file": uploaded(gallery, NAMES[0]), "image": FIRST})
     assert (response.status_code, response.get_json(force=True)["detail"]) == (
-        400,
+        422,
         "there are two images to search by",
     )
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from sceneseek.errors import BundleError, InvalidRequest
-from sceneseek.filters.document import filter_from_json
-from sceneseek.filters.words import filter_from_words
-from sceneseek_server.access.control import check_filter
+from sceneseek.queries import Query
+from sceneseek_server.access.control import check_query
 from sceneseek_server.service import AccessSettings
 from tests.controlled_app import SEARCH, controlled_client
 
@@ -48,21 +47,33 @@ def test_details_of_errors_are_hidden_from_clients_by_default() -> None:
     ],
 )
 def test_filters_on_paths_are_rejected_where_paths_are_hidden(words: list[str]) -> None:
-    where = filter_from_words(words)
+    query = Query(text="x", filter=words)
     with (
         controlled_client(AccessSettings()).application.app_context(),
         pytest.raises(InvalidRequest, match="does not show"),
     ):
-        check_filter(where)
+        check_query(query)
     with controlled_client(AccessSettings(show_paths=True)).application.app_context():
-        check_filter(where)
+        check_query(query)
 
 
 def test_other_filters_are_accepted_where_paths_are_hidden() -> None:
     with controlled_client(AccessSettings()).application.app_context():
-        check_filter(None)
-        check_filter(filter_from_words(["year>=1990", "tags=dog|cat", "metadata.path=x", "format=JPEG"]))
-        check_filter(filter_from_json({"field": "place", "near": {"lat": 1, "lon": 2, "meters": 3}}))
+        check_query(Query(text="x", sort="-taken"))
+        check_query(Query(text="x", filter=["year>=1990", "tags=dog|cat", "metadata.path=x", "format=JPEG"]))
+        check_query(Query(text="x", filter={"field": "place", "near": {"lat": 1, "lon": 2, "meters": 3}}))
+
+
+@pytest.mark.parametrize("sort", ["path", "-path", "folders", "-path_bytes", "source"])
+def test_the_order_of_paths_is_rejected_where_they_are_hidden(sort: str) -> None:
+    query = Query(text="x", sort=sort)
+    with (
+        controlled_client(AccessSettings()).application.app_context(),
+        pytest.raises(InvalidRequest, match="does not show"),
+    ):
+        check_query(query)
+    with controlled_client(AccessSettings(show_paths=True)).application.app_context():
+        check_query(query)
 
 
 def test_a_body_has_a_maximum_size() -> None:

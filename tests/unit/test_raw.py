@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -85,6 +87,20 @@ def test_a_file_that_is_too_large_or_odd_is_refused_with_a_reason() -> None:
         content = start + noise
         with pytest.raises(ImageError, match="cannot be read"):
             decode(content)
+
+
+@needs_rawpy
+def test_nothing_beside_the_pictures_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("json", "rawpy", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('hostile')")
+    monkeypatch.chdir(tmp_path)
+    assert decode(dng(halves())).format == "RAW"
+
+
+@needs_rawpy
+def test_a_deadline_ends_the_reading() -> None:
+    with pytest.raises(ImageError, match="too long"):
+        decode(dng(halves()), deadline=time.monotonic() + 0.01)
 
 
 @needs_rawpy

@@ -33,6 +33,8 @@ PICTURE = Path("sunset.jpg")
         (ID, Term(image=ID)),
         (f"{ID}:.25", Term(image=ID, weight=0.25)),
         ("file:1:0.5", Term(file=1, weight=0.5)),
+        ("file:1", Term(file=1)),
+        ("file:0", Term(file=0)),
         ("file:9", Term(text="file:9")),
     ],
 )

@@ -29,7 +29,7 @@ from sceneseek.filters.conditions import (
     json_path,
     typed,
 )
-from sceneseek.store.base import HEAD, JOINT, OVERSAMPLING, SEARCH_EF, CollectionInfo, Point, Record, StoredVectors
+from sceneseek.store.base import HEAD, JOINT, OVERSAMPLING, CollectionInfo, Point, Record, StoredVectors
 from sceneseek.store.qdrant.connection import Connection
 from sceneseek.store.qdrant.lease import Lease
 from sceneseek.store.qdrant.record import GenerationRecord
@@ -214,7 +214,9 @@ class QdrantCollection:
         quantization = None
         if self._connection.settings.quantization != "none":
             quantization = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
-        return models.SearchParams(exact=exact, hnsw_ef=None if exact else SEARCH_EF, quantization=quantization)
+        return models.SearchParams(
+            exact=exact, hnsw_ef=None if exact else self.info.search_ef, quantization=quantization
+        )
 
     def _quantization(self) -> models.ScalarQuantization | None:
         if self._connection.settings.quantization == "none":

@@ -27,7 +27,8 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sceneseek.errors import InvalidRequest, SceneseekError
-from sceneseek.filters.conditions import All, AnyPart, Filter, InFolder, Not
+from sceneseek.filters.conditions import All, AnyPart, Filter, InFolder, Not, field_path
+from sceneseek.queries import Query
 from sceneseek_server.access.keys import KeyRing, key_in
 from sceneseek_server.access.origins import Hosts, Origins
 from sceneseek_server.access.rates import Rate, RateLimiter, Usage, in_seconds, parsed_rate, times
@@ -154,15 +155,20 @@ def caller() -> Caller | None:
     return cast("Caller | None", g.get("caller"))
 
 
-def charge(cost: int) -> None:
+def charge(cost: int, images: bool = False) -> None:
     """Count the current request as this many, instead of as one: it holds several searches or pictures.
+
+    Args:
+        cost: how many.
+        images: whether it is one for images of the collection, which are counted apart.
 
     Raises:
         RateLimited: that exceeds its sender's rate.
     """
     rate: Rate | None = g.rate
     if rate is not None and cost > 1:
-        _current().count(rate, "requests", cost, paid=1)
+        counted = times(rate, IMAGES_PER_REQUEST) if images else rate
+        _current().count(counted, "images" if images else "requests", cost, paid=1)
 
 
 def key_file_problem() -> str | None:
@@ -176,8 +182,8 @@ def shows_paths() -> bool:
     return bool(current_app.config.get(_SHOW_PATHS, False))
 
 
-def check_filter(where: Filter | None) -> None:
-    """Reject a filter on paths or folders where paths are hidden.
+def check_query(query: Query) -> None:
+    """Reject a filter on paths or folders, or their order, where paths are hidden.
 
     With paths hidden, images are known by their ids alone. An id is a hash of the image's path within its folder, so
     whoever guesses a whole path can confirm it; a filter would let them guess one folder at a time.
@@ -185,10 +191,17 @@ def check_filter(where: Filter | None) -> None:
     Raises:
         InvalidRequest: it reads a path or a folder, and these are hidden.
     """
-    if where is not None and not shows_paths() and _reads_location(where):
+    if shows_paths():
+        return
+    if query.where is not None and _reads_location(query.where):
         raise InvalidRequest(
             "the filter asks for a path or folder, which this service does not show",
             "filter by another field, or have it started with --show-paths",
+        )
+    if query.sort is not None and field_path(query.sort.removeprefix("-"))[0] in _LOCATION_FIELDS:
+        raise InvalidRequest(
+            "the order is that of paths, which this service does not show",
+            "sort by another field, or have it started with --show-paths",
         )
 
 

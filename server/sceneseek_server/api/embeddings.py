@@ -6,7 +6,8 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from sceneseek.api import Embedding, Embeddings, EmbeddingUsage, read_fields, read_json
-from sceneseek.errors import InvalidRequest
+from sceneseek.bundle import Manifest
+from sceneseek.errors import Unprocessable
 from sceneseek.queries import EmbeddingForm, EmbeddingRequest
 from sceneseek.search import Search
 from sceneseek.vectors import Floats, in_base64
@@ -30,7 +31,7 @@ def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         files=PICTURE,
         most=MAX_PICTURES,
         answer=Embeddings,
-        problems={422: "An uploaded picture cannot be used."},
+        problems={422: "There is no such model, or an uploaded picture cannot be used."},
     )
     def embed() -> Response:
         """Vectors of length 1; the cosine of a text's and a picture's says how well they match, roughly.
@@ -38,22 +39,18 @@ def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         The request and the answer are those of OpenAI's `POST /v1/embeddings`, so its clients can be used; the model is
         the name of the service's pack. Pictures come as parts of a form.
         """
+        manifest = search.bundle.manifest
         if request.mimetype == FORM:
             asked: EmbeddingForm = read_fields(EmbeddingForm, given_once(request.form))
+            _check(asked, manifest)
             vectors, tokens = search.embed_pictures(uploads.pictures(PICTURE, MAX_PICTURES), deadline()), 0
         elif request.is_json:
             asked = texts = read_json(EmbeddingRequest, request.get_data(cache=False))
+            _check(asked, manifest)
             charge(len(texts.texts))
             vectors, tokens = search.embed_texts(texts.texts, deadline())
         else:
             raise UnsupportedMediaType
-        manifest = search.bundle.manifest
-        if asked.model not in {None, manifest.pack}:
-            raise InvalidRequest(f"there is no model {asked.model!r}", f"the model is {manifest.pack}")
-        if asked.dimensions not in {None, manifest.dimensions.joint}:
-            raise InvalidRequest(
-                f"dimensions is {asked.dimensions}", f"vectors have {manifest.dimensions.joint}: leave it out"
-            )
         data = tuple(
             Embedding(index=index, embedding=_written(vector, asked.encoding_format == "base64"))
             for index, vector in enumerate(vectors)
@@ -62,6 +59,14 @@ def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         return json_answer(Embeddings(data=data, model=manifest.pack, usage=usage))
 
     return blueprint
+
+
+def _check(asked: EmbeddingForm, manifest: Manifest) -> None:
+    if asked.model not in {None, manifest.pack}:
+        raise Unprocessable(f"there is no model {asked.model!r}", f"the model is {manifest.pack}")
+    width = manifest.dimensions.joint
+    if asked.dimensions not in {None, width}:
+        raise Unprocessable(f"dimensions is {asked.dimensions}", f"vectors have {width}: leave it out")
 
 
 def _written(vector: Floats, base64: bool) -> str | list[float]:

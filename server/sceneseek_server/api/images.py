@@ -12,6 +12,7 @@ from sceneseek.containers import MAX_BYTES
 from sceneseek.errors import ImageError, InvalidRequest, NoSuchImage, NotFound, SceneseekError
 from sceneseek.queries import ArchiveArguments
 from sceneseek.search import Search, describe
+from sceneseek_server.access.control import charge
 from sceneseek_server.admission import Decoders
 from sceneseek_server.api.operation import operation
 from sceneseek_server.image_files import (
@@ -80,6 +81,7 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
     def archive() -> Response:
         """The files under their own names, uncompressed; 2 GB at most."""
         wanted = read_fields(ArchiveArguments, {name: request.args.getlist(name) for name in request.args})
+        charge(len(set(wanted.id)), images=True)
         images: list[ImageFile] = []
         try:
             images.extend(find_image(search, UUID(each), deadline()) for each in dict.fromkeys(wanted.id))
@@ -93,7 +95,10 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
                 image.content.close()
             raise
         disposition = {"Content-Disposition": "attachment; filename=images.zip", "Cache-Control": "no-store"}
-        return Response(archived(images), content_type=ZIP, headers=disposition)
+        response = Response(archived(images), content_type=ZIP, headers=disposition)
+        # Also where nothing of it is read, as for HEAD.
+        response.call_on_close(lambda: [image.content.close() for image in images])
+        return response
 
     @blueprint.get("/<uuid:image_id>/details")
     @operation(

@@ -15,11 +15,12 @@ from werkzeug.routing import Rule
 from sceneseek import __version__
 from sceneseek.api import Problem, adapter
 from sceneseek.filters.document import condition_schema
+from sceneseek.queries import Term
 from sceneseek_server.api.operation import Operation, operation, operation_of
 from sceneseek_server.responses import PROBLEM_MEDIA_TYPE, json_answer
 
 _SCHEMAS = "#/components/schemas/{model}"
-CONDITION = "Condition"
+CONDITION, TERM = "Condition", "Term"
 PICTURES = "image/jpeg, image/png, image/webp, image/gif"
 _TAGS = {
     "search": "Find images by texts and images, and score a text for images.",
@@ -107,7 +108,11 @@ def openapi_document(app: Flask) -> dict[str, Any]:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": {**schemas.components, CONDITION: condition_schema(_SCHEMAS.format(model=CONDITION))},
+            "schemas": {
+                **schemas.components,
+                CONDITION: condition_schema(_SCHEMAS.format(model=CONDITION)),
+                TERM: _term_schema(),
+            },
             "responses": {str(status): _problem(status, text, schemas) for status, text in _PROBLEMS.items()},
             "headers": _HEADERS,
             "securitySchemes": {
@@ -117,6 +122,20 @@ def openapi_document(app: Flask) -> dict[str, Any]:
         },
         # Any of the two, or none where the service has no keys.
         "security": [{}, {"bearer": []}, {"key": []}],
+    }
+
+
+def _term_schema() -> dict[str, Any]:
+    """One of several things to search by, which is one of four."""
+    schema = adapter(Term).json_schema()
+    fields = {name: _without_null(field) for name, field in schema["properties"].items()}
+    fields["weight"] = {**fields["weight"], "not": {"const": 0}}
+    return {
+        "type": "object",
+        "description": "One of several things to search by, and its weight.",
+        "properties": fields,
+        "additionalProperties": False,
+        "oneOf": [{"required": [name]} for name in fields if name != "weight"],
     }
 
 

@@ -17,13 +17,16 @@ from sceneseek.picture import Picture
 from sceneseek.queries import MAX_TERMS, Query, QueryArguments, QueryBatch, ScoreForm, ScoreRequest
 from sceneseek.request import shown
 from sceneseek.search import Search
-from sceneseek_server.access.control import FORM, charge, check_filter
+from sceneseek_server.access.control import FORM, charge, check_query
 from sceneseek_server.api.operation import operation
 from sceneseek_server.api.uploads import Uploads
 from sceneseek_server.instrumentation import record_stages
 from sceneseek_server.responses import deadline, json_answer, public
 
-_NOT_THERE = {404: "The image to search by is not in the index."}
+_NOT_THERE = {
+    404: "The image to search by is not in the index.",
+    422: "A vector does not fit the model, weights or images do not fit together, or a picture cannot be used.",
+}
 PICTURE = "file"
 MAX_PICTURES = MAX_TERMS
 _REPEATED = ("filter", "terms")
@@ -57,7 +60,7 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         files=PICTURE,
         most=MAX_PICTURES,
         answer=Answer | Answers,
-        problems={**_NOT_THERE, 422: "An uploaded picture cannot be used."},
+        problems=_NOT_THERE,
         links=_LINKS,
     )
     def search_by_body() -> Response:
@@ -92,9 +95,10 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
 
     def answered(queries: list[Query], pictures: Sequence[Picture] = ()) -> list[Answer]:
         # Each text takes the graph as long as another; pictures were charged when they were read.
-        charge(sum(max(1, len(query.parts(len(pictures))) - len(pictures)) for query in queries))
+        texts = [sum(part.text is not None for part in query.parts(len(pictures))) for query in queries]
+        charge(sum(max(1, count) for count in texts))
         for query in queries:
-            check_filter(query.where)
+            check_query(query)
         answers = search.queries(queries, deadline(), pictures)
         for answer in answers:
             record_stages(answer.timings_ms)
@@ -160,7 +164,8 @@ def _read_body(body: bytes) -> tuple[list[Query], bool]:
         try:
             query.parts()
         except InvalidRequest as error:
-            raise InvalidRequest(f"queries[{number}]: {error.what}" if several else error.what, error.hint) from None
+            what = f"queries[{number}]: {error.what}" if several else error.what
+            raise type(error)(what, error.hint) from None
     return queries, several
 
 

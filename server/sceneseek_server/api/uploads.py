@@ -66,7 +66,7 @@ class Uploads:
         try:
             with self._decoders.one(deadline()):
                 # Bytes, for what decoding may do to a file of werkzeug's is not ours.
-                return reduced(decode(file.stream.read(), near, self._max_pixels), near)
+                return reduced(decode(file.stream.read(), near, self._max_pixels, deadline=deadline()), near)
         except ImageError as error:
             which = f"picture {number}" if number else "the picture"
             hint = "send a smaller one" if error.reason == "too-large" else "send a JPEG, PNG, WebP or GIF"

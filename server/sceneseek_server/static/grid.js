@@ -64,7 +64,8 @@ export class Grid {
   extend(results, complete) {
     for (const result of results.slice(this.items.length)) {
       const heading = this.headed(result, this.answer);
-      if (heading !== (this.groups.at(-1)?.text ?? "")) {
+      // What matches less may be followed by what matches, in the next candidates: that stays below.
+      if (heading && heading !== this.groups.at(-1)?.text) {
         const item = element("li", { class: "heading" }, element("h2", { dir: "auto" }, heading));
         this.groups.push({ text: heading, start: this.items.length, item });
       }

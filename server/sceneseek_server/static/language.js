@@ -45,7 +45,9 @@ export function date(text) {
 
 /** The month of a date or time, as a heading; "" where it is none. */
 export function monthOf(text) {
-  const found = new Date(typeof text === "string" ? text : Number.NaN);
+  // A time without an offset is as good as one in UTC, which filters and the order take it for.
+  const whole = typeof text === "string" && /T[\d:.]+$/.test(text) ? `${text}Z` : text;
+  const found = new Date(typeof whole === "string" ? whole : Number.NaN);
   return Number.isNaN(found.getTime()) ? "" : month.format(found);
 }
 

@@ -15,7 +15,7 @@ import { proposed } from "./queries.js";
 import { explained } from "./problems.js";
 import { Selection } from "./selection.js";
 import { Status } from "./status.js";
-import { Terms, term } from "./terms.js";
+import { Terms, byLikeness, term } from "./terms.js";
 import { Viewer } from "./viewer.js";
 
 // How long nobody must have typed before it is searched: shorter than the pause after a word, longer than that between
@@ -296,8 +296,7 @@ function headed(result, answer) {
   if (state.sort.endsWith("taken")) {
     return monthOf(result.metadata.taken) || say("sort.undated");
   }
-  const byScore = !state.image && !state.picture && answer.match;
-  return byScore && result.match === false ? say("verdict.less") : "";
+  return !byLikeness(state) && answer.match && result.match === false ? say("verdict.less") : "";
 }
 
 function searching() {
@@ -373,7 +372,7 @@ function problem(text, byFilters = false) {
 function verdict(answer) {
   const nothing = answer.match === false && answer.results.length > 0;
   const foreign = /[^\p{Script=Latin}\p{N}\p{P}\p{S}\s]/u.test(answer.query ?? "");
-  const plain = state.image || state.picture ? "verdict.words" : "verdict.nothing";
+  const plain = byLikeness(state) ? "verdict.words" : "verdict.nothing";
   byId("verdict").textContent = nothing ? say(foreign && multilingual === false ? "verdict.english" : plain) : "";
   byId("verdict").hidden = !nothing;
 }

@@ -2,6 +2,7 @@
 import { archive } from "./api.js";
 import { byId, element } from "./elements.js";
 import { say } from "./language.js";
+import { copied } from "./viewer.js";
 
 // As many as the service puts into one archive, and as terms into one search.
 const MOST_FILES = 100;
@@ -38,11 +39,7 @@ export class Selection {
 
   async #copy() {
     const text = this.heard.results(this.ids).map((result) => result.path).join("\n");
-    try {
-      await navigator.clipboard.writeText(text);
-      this.count.textContent = say("select.copied", { n: this.ids.length });
-    } catch {
-      this.count.textContent = say("viewer.uncopied");
-    }
+    const done = await copied(text, this.bar);
+    this.count.textContent = say(done ? "select.copied" : "select.uncopied", { n: this.ids.length });
   }
 }

@@ -19,19 +19,27 @@ export function read(written) {
   return { what, minus, weight: weight ? Number.parseFloat(weight) : 1, image: ID.test(what) };
 }
 
+/** Whether results come by likeness, not by score: where not all that a state searches by is words. */
+export function byLikeness(state) {
+  return Boolean(state.image || state.picture || state.terms.some((written) => read(written).image));
+}
+
 export class Terms {
   /** changed: called with the terms when somebody changes them. */
   constructor(changed) {
     this.changed = changed;
     this.terms = [];
     this.panel = byId("terms");
+    this.panel.setAttribute("aria-label", say("terms.title"));
     this.toggle = byId("terms-toggle");
     this.chips = byId("terms-chips");
     this.toggle.addEventListener("click", () => this.open(this.panel.hidden));
     for (const input of this.panel.querySelectorAll("input")) {
       const add = () => this.#add(input);
-      input.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), add()));
-      input.nextElementSibling.addEventListener("click", add);
+      input.addEventListener("keydown", (event) => event.key === "Enter" && !event.isComposing && (event.preventDefault(), add()));
+      const button = input.nextElementSibling;
+      button.setAttribute("aria-label", say(`terms.add.${input.name}`));
+      button.addEventListener("click", add);
     }
   }
 

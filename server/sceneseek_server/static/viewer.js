@@ -6,6 +6,7 @@ import { decimal, say } from "./language.js";
 import { levelOf, mark } from "./marks.js";
 import { explained } from "./problems.js";
 import { Rating } from "./rating.js";
+import { byLikeness } from "./terms.js";
 
 // Small pictures are enlarged so far, and those of a few pixels to this width.
 const MOST_ENLARGED = 2;
@@ -202,8 +203,7 @@ function explanation(result, answer, state) {
   const { rank_before: before, rank_after: after, text_similarity: text, image_similarity: image } = result.explanation ?? {};
   if (after) {
     const way = before === after ? "same" : before > after ? "up" : "down";
-    const byPicture = state.image || state.picture;
-    add(say(`viewer.rank.${byPicture ? (state.text ? "combined" : "image") : way}`, { before, after }));
+    add(say(`viewer.rank.${byLikeness(state) ? (state.text ? "combined" : "image") : way}`, { before, after }));
   }
   if (typeof text === "number") {
     add(say("viewer.likeness.text", { cosine: decimal(text, 3) }));
@@ -224,7 +224,7 @@ function facts(result) {
 }
 
 /** Whether the browser let a text be copied; it has the newer way on secure addresses only. */
-async function copied(text, within) {
+export async function copied(text, within) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
