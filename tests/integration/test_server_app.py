@@ -252,9 +252,9 @@ def test_a_text_is_searched_while_every_slot_for_pictures_waits_for_the_decoder(
 ) -> None:
     going_on = threading.Event()
 
-    def slow(data: bytes, *more: Any) -> Picture:
+    def slow(data: bytes, *more: Any, **options: Any) -> Picture:
         assert going_on.wait(60)
-        return decode(data, *more)
+        return decode(data, *more, **options)
 
     monkeypatch.setattr("sceneseek_server.api.uploads.decode", slow)
     app = create_app(search)

@@ -34,7 +34,7 @@ SCHEMA = Draft202012Validator({**condition_schema("#"), "$schema": "https://json
         ({"field": "year", "gte": True}, "has 'true', which is not a number"),
         ({"field": "year", "gte": 1, "lt": "2024"}, "has numbers and dates in one range"),
         ({"field": "year", "gte": 10**400}, "has a number of too many digits"),
-        ({"field": "taken", "gte": "soon"}, "has 'soon', which is no ISO 8601 date"),
+        ({"field": "taken", "gte": "soon"}, "has 'soon', which is no date such as 2019-05-31 or May 2019"),
         ({"field": "taken", "gte": "2024-01", "gt": "2024-01"}, "has two bounds on one side"),
         ({"field": "year", "lt": 1, "lte": 2}, "has two bounds on one side"),
         ({"field": "tags", "any_of": []}, "has no list of values"),
@@ -55,7 +55,7 @@ def test_json_that_cannot_be_understood_is_refused_and_the_condition_named(docum
         filter_from_json(document)
     assert message in refusal.value.what
     # What a date is, a schema leaves to the formats that a checker knows; and a number has no size in it.
-    assert SCHEMA.is_valid(document) == message.endswith(("no ISO 8601 date", "too many digits"))
+    assert SCHEMA.is_valid(document) == message.endswith(("no date such as 2019-05-31 or May 2019", "too many digits"))
 
 
 @pytest.mark.parametrize("number", [5, -1.5, 2**53 + 1, 2**64, 10**30])

@@ -104,21 +104,21 @@ def test_an_image_whose_plugin_is_missing_is_skipped_with_what_to_install(
 
 
 def test_pictures_of_formats_that_are_not_supported_are_counted_by_their_endings(tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.CR3", "c.cr3", "d.jxl", "e.jp2", "raw/f.cr3", "notes.txt", ".hidden.nef"):
+    for name in ("a.jpg", "b.PSD", "c.psd", "d.jxl", "e.jp2", "raw/f.psd", "notes.txt", ".hidden.xcf"):
         touch(tmp_path / name)
     listing = list_images(tmp_path)
     assert [file.relative for file in listing.files] == ["a.jpg"]
     assert not listing.skipped
     report = IndexReport()
     report.ignore(listing.ignored)
-    assert (report.unsupported, report.ignored) == ({".cr3": 3, ".jxl": 1, ".jp2": 1}, 7)
-    assert "3 .cr3, 1 .jxl, 1 .jp2: not supported" in report.lines()
+    assert (report.unsupported, report.ignored) == ({".psd": 3, ".jxl": 1, ".jp2": 1}, 7)
+    assert "3 .psd, 1 .jxl, 1 .jp2: not supported" in report.lines()
 
 
 def test_a_folder_of_nothing_else_says_so(tmp_path: Path) -> None:
-    for name in ("a.dng", "b.dng"):
+    for name in ("a.psd", "b.psd"):
         touch(tmp_path / name)
-    with pytest.raises(SourceError, match=r"2 other files, 2 \.dng: not supported"):
+    with pytest.raises(SourceError, match=r"2 other files, 2 \.psd: not supported"):
         list_images(tmp_path)
 
 

@@ -64,7 +64,8 @@ const filters = new Filters(
   {
     changed: (chosen) => go({ ...state, filters: chosen, view: "" }),
     folded: () => go({ ...state, duplicates: false, view: "" }),
-    heard: (fields) => (sort.hidden = !fields.some((field) => field.name === "taken" && field.type === "datetime")),
+    // Its place is kept, so that nothing moves when it comes.
+    heard: (fields) => sort.classList.toggle("unseen", !fields.some((field) => field.name === "taken" && field.type === "datetime")),
   },
 );
 const terms = new Terms((chosen) => go({ ...state, terms: chosen, view: "" }));
