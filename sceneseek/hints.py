@@ -57,7 +57,7 @@ def negation_hint(text: str) -> Hint | None:
         return None
     return Hint(
         kind="negation",
-        text="a search also finds what stands behind a negation: search by it with a minus instead",
+        text="a search also finds what stands behind a negation: give that with a minus instead (--minus, terms)",
     )
 
 
@@ -77,17 +77,24 @@ def filter_hints(where: Filter, info: CollectionInfo, is_empty: Callable[[FieldP
         name = names.get(path, ".".join(path[1:]))
         holds, fits = _TYPES[info.indexed.get(name, "keyword")]
         if is_empty(path):
-            others = {other.lower(): other for other in sorted(names.values()) if other != name}
-            close = [others[found] for found in difflib.get_close_matches(name.lower(), others, 1)]
-            advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(info.indexed)}"[:_LONGEST_LIST]
-            yield Hint(
-                kind="unknown-field",
-                text=f"no image has the field {name}: {advice}",
-                field=name,
-                nearest=close[0] if close else None,
-            )
+            yield unknown_field(path, info)
         elif name in info.indexed and not any(map(fits, compared)):
             yield Hint(kind="other-type", text=f"the field {name} holds {holds}", field=name)
+
+
+def unknown_field(path: FieldPath, info: CollectionInfo) -> Hint:
+    """The hint for a field that no image has, with the nearest name among the fields that there are."""
+    names = {field_path(name): name for name in (*info.indexed, *PAYLOAD_FIELDS)}
+    name = names.get(path, ".".join(path[1:]))
+    others = {other.lower(): other for other in sorted(names.values()) if other != name}
+    close = [others[found] for found in difflib.get_close_matches(name.lower(), others, 1)]
+    advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(info.indexed)}"[:_LONGEST_LIST]
+    return Hint(
+        kind="unknown-field",
+        text=f"no image has the field {name}" + ("" if name in info.indexed else f": {advice}"),
+        field=name,
+        nearest=close[0] if close else None,
+    )
 
 
 def _is_number(condition: Condition) -> bool:

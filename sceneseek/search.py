@@ -14,10 +14,10 @@ from sceneseek.alias_follower import AliasFollower, Snapshot
 from sceneseek.api import Answer, Explanation, Hint, Result, Scored, Scores
 from sceneseek.bundle import Bundle, MatchThreshold
 from sceneseek.errors import IndexUnavailable, NoSuchImage, TryAgain
-from sceneseek.filters.conditions import FieldPath, HasValue
-from sceneseek.hints import filter_hints, negation_hint
+from sceneseek.filters.conditions import FieldPath, HasValue, field_path
+from sceneseek.hints import filter_hints, negation_hint, unknown_field
 from sceneseek.models import ModelRegistry, Models
-from sceneseek.payload import path_of, similar_images
+from sceneseek.payload import path_of, similar_images, values_at
 from sceneseek.picture import Picture
 from sceneseek.preprocess import prepare
 from sceneseek.queries import Part, Query
@@ -364,7 +364,11 @@ class Search:
 
     @staticmethod
     def _hints(
-        snapshot: Snapshot[Models], query: Query, probe: _Probe, found: Sequence[object], deadline: float | None
+        snapshot: Snapshot[Models],
+        query: Query,
+        probe: _Probe,
+        found: Sequence[tuple[Ranked, Record]],
+        deadline: float | None,
     ) -> tuple[Hint, ...]:
         """What about the question explains the answer; fields are looked at only if nothing was found."""
         collection = snapshot.collection
@@ -378,6 +382,10 @@ class Search:
         hints = [negation_hint(query.text)] if query.text is not None and not query.terms else []
         if query.where is not None and not found:
             hints += filter_hints(query.where, collection.info, is_empty)
+        if query.sort is not None and found:
+            path = field_path(query.sort.removeprefix("-"))
+            if not any(True for _, record in found for _ in values_at(record.payload, path)) and is_empty(path):
+                hints.append(unknown_field(path, collection.info))
         return tuple(hint for hint in hints if hint is not None)
 
     @staticmethod

@@ -167,6 +167,9 @@ def test_results_come_in_the_order_of_a_field_with_those_that_lack_it_last(dated
     assert [page.next_offset for page in pages] == [2, None]
     assert [result.rank for page in pages for result in page.results] == [1, 2, 3, 4]
     assert sorted(names(dated, sort="nothing")) == sorted(DATES)
+    (hint,) = dated.query(Query(text="noise", sort="-takn")).hints
+    assert (hint.kind, hint.field, hint.nearest) == ("unknown-field", "takn", "taken")
+    assert not dated.query(Query(text="noise", sort="taken")).hints
     assert names(dated, sort="-path") == sorted(DATES, reverse=True)
 
 
