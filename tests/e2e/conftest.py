@@ -44,7 +44,7 @@ def demo_gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return gallery
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """The system's Chromium; tests skip where there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra dev has it)")
