@@ -2,7 +2,9 @@
 
     Query, QueryBatch   POST /v1/search
     ScoreRequest        POST /v1/score
+    EmbeddingRequest    POST /v1/embeddings
     Rating              POST /v1/feedback
+    ArchiveArguments    GET /v1/images/archive
 
 A `Query` is by a text, an indexed image, a picture that comes along or a vector; or by several such `Term`s with
 weights. Unknown fields are refused. The module loads pydantic and nothing that searches.
@@ -136,10 +138,13 @@ _WHOLE = BeforeValidator(_whole)
 _Share: TypeAlias = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Q = Field(validation_alias="q", serialization_alias="q")
 # Little-endian float32 in base64, as the embeddings of OpenAI's API, or numbers.
-_Vector: TypeAlias = (
-    Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=MAX_DIMENSIONS)]
-    | Annotated[str, Field(min_length=1, max_length=8 * MAX_DIMENSIONS, json_schema_extra={"format": "byte"})]
-)
+_Base64: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=8 * MAX_DIMENSIONS, json_schema_extra={"format": "byte"})
+]
+_Numbers: TypeAlias = Annotated[
+    list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=MAX_DIMENSIONS)
+]
+_Vector: TypeAlias = _Numbers | _Base64
 _Condition: TypeAlias = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Condition"})]
 
 
@@ -215,8 +220,9 @@ def _check_term(term: Term) -> None:
         raise InvalidRequest("the weight of a term is 0", Term.HINTS["weight"])
 
 
-_WEIGHT = re.compile(r":(0?\.[0-9]+|1(?:\.0+)?)$", re.ASCII)
-_FILE = re.compile(r"file:([0-7])")
+_SHARE = r":(0?\.[0-9]+|1(?:\.0+)?)"
+_WEIGHT = re.compile(rf"{_SHARE}$", re.ASCII)
+_FILE = re.compile(rf"file:([0-7])(?:{_SHARE})?", re.ASCII)
 
 
 def weighed(words: str) -> tuple[str, float]:
@@ -236,9 +242,10 @@ def term_from_words(words: str, sign: Literal[-1, 1] = 1) -> Term:
     Raises:
         InvalidRequest: there are no words, the weight is 0, or the text cannot be searched.
     """
-    what, weight = (words.strip(), 1.0) if _FILE.fullmatch(words.strip()) else weighed(words)
-    file = _FILE.fullmatch(what)
-    return Term(file=int(file[1]), weight=sign * weight) if file else _term_of(what, sign * weight)
+    if file := _FILE.fullmatch(words.strip()):
+        return Term(file=int(file[1]), weight=sign * float(file[2] or 1))
+    what, weight = weighed(words)
+    return _term_of(what, sign * weight)
 
 
 def terms_of(plus: Iterable[Wanted], minus: Iterable[Wanted], pictures: list[Picture]) -> list[Term]:
@@ -486,7 +493,7 @@ class QueryArguments(Query):
     """A search in a query string, or in a form beside uploaded pictures."""
 
     vector: Annotated[
-        Annotated[str, Field(min_length=1, max_length=8 * MAX_DIMENSIONS, json_schema_extra={"format": "byte"})] | None,
+        _Base64 | None,
         Field(description="Search by this vector of the joint space: float32, little-endian, in base64."),
     ] = None
     terms: Annotated[

@@ -21,7 +21,7 @@ MAX_SHORTLIST = 10_000
 DEFAULT_K = 5
 DEFAULT_SHORTLIST = 100
 # Candidates of a search whose results are put in order of a field, which are then all that it finds.
-SORTED = 1_000
+SORTED_SHORTLIST = 1_000
 # Of a text beside an image. Similarities of texts to images spread a little less than those of images among each other
 # (deviations of 0.113 and 0.130 over a thousand photographs), so that with this share neither drowns the other.
 DEFAULT_TEXT_WEIGHT = 0.55

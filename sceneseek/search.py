@@ -22,7 +22,7 @@ from sceneseek.picture import Picture
 from sceneseek.preprocess import prepare
 from sceneseek.queries import Part, Query
 from sceneseek.query_encoder import Encoded, QueryEncoder
-from sceneseek.request import MAX_SHORTLIST, SORTED, checked_query
+from sceneseek.request import MAX_SHORTLIST, SORTED_SHORTLIST, checked_query
 from sceneseek.reranker import Ranked, Ranking, Reranker, combined, leading, matches, ordered
 from sceneseek.runtime import Placement
 from sceneseek.store import Record, StoredVectors, VectorStore
@@ -415,7 +415,7 @@ class Search:
             clock.lap("score")
             return scores
 
-        first = max(query.shortlist, query.k if query.sort is None else SORTED)
+        first = max(query.shortlist, query.k if query.sort is None else SORTED_SHORTLIST)
         return Ranking(candidates, score, probe.by_score, first, query.min_score, rule)
 
 
