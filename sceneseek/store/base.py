@@ -20,7 +20,7 @@ from sceneseek.vectors import Candidates, Floats
 JOINT, HEAD = "joint", "head"
 # An approximate search keeps so many candidates (`ef` in HNSW's paper, https://arxiv.org/abs/1603.09320) and compares
 # so many times the limit by their full vectors. The engines' own `ef`, as large as what is compared, is for queries
-# distributed as the vectors are; texts are not: with 100,000 vectors it lost 2 % of their nearest hundred, this 0.4 %.
+# distributed as the vectors are; texts are not: with 100,000 vectors it lost 2 % of their nearest hundred, this 0.3 %.
 # A generation may need more: see `sceneseek_indexer.generation_check`.
 SEARCH_EF, OVERSAMPLING = 512, 2.0
 FieldType: TypeAlias = Literal["keyword", "integer", "float", "datetime", "geo", "bool"]
