@@ -59,13 +59,14 @@ class Explanation:
     """How an image came to its rank.
 
     Attributes:
-        rank_before: its place among the nearest neighbours of the query, from 1, before reranking.
+        rank_before: its place among the candidates, from 1, before reranking: the nearest neighbours of the query, and
+            behind them those that were found by their text.
         rank_after: its place in the answer, from 1.
         text_similarity: joint-space cosine to the text alone; None unless there is one text.
         image_similarity: the same to the image that was searched by; None unless there is one.
     """
 
-    rank_before: Annotated[_Rank, Field(description="Among the nearest neighbours, before rescoring.")]
+    rank_before: Annotated[_Rank, Field(description="Among the candidates, before rescoring.")]
     rank_after: _Rank
     text_similarity: _Cosine | None
     image_similarity: _Cosine | None
@@ -81,6 +82,7 @@ class ImageDetails:
         width, height: in pixels, in its right orientation.
         format: Pillow's name of it, such as ``JPEG``.
         metadata: the user's own.
+        text: what was read in the picture, its lines divided by new lines; None where nothing was.
         duplicates: how many other images of the index are near-duplicates of it.
         image: the address of the original; None where no service gives it.
         thumbnail: the address of a small JPEG; None where no service gives it.
@@ -94,6 +96,7 @@ class ImageDetails:
     height: Annotated[int, Field(ge=0)]
     format: str
     metadata: Annotated[dict[str, Any], Field(description="The user's own.")]
+    text: Annotated[str | None, Field(description="What was read in the picture, line by line."), _IF_GIVEN] = None
     duplicates: Annotated[int, Field(ge=0, description="How many other images are near-duplicates of it.")]
     image: Annotated[str | None, Field(description="Address of the original on this host."), _IF_GIVEN] = None
     thumbnail: Annotated[str | None, Field(description="Address of a small JPEG."), _IF_GIVEN] = None
@@ -108,6 +111,8 @@ class Result(ImageDetails):
         score: how well the text matches it, in [0, 1], to six decimals; None where there is no text.
         match: whether that is a match; None where the bundle names no threshold.
         similarity: joint-space cosine to what was searched by, to six decimals.
+        text_match: the share of the query's words that the picture's own text has, which raises the score; None where
+            the collection has no texts, or more is searched by than one text.
         explanation: where it was asked for.
     """
 
@@ -115,6 +120,9 @@ class Result(ImageDetails):
     score: _Score
     match: _Match
     similarity: Annotated[_Cosine, Field(description="Cosine to what was searched by.")]
+    text_match: Annotated[
+        float | None, Field(ge=0, le=1, description="The share of the query's words in the picture's text."), _IF_GIVEN
+    ] = None
     explanation: Annotated[Explanation | None, _IF_GIVEN] = None
 
 

@@ -13,6 +13,7 @@ from itertools import islice
 
 from sceneseek.api import Hint
 from sceneseek.filters.conditions import (
+    TEXT_TOKENS,
     AnyOf,
     Condition,
     DateRange,
@@ -84,6 +85,8 @@ def filter_hints(where: Filter, info: CollectionInfo, is_empty: Callable[[FieldP
 
 def unknown_field(path: FieldPath, info: CollectionInfo) -> Hint:
     """The hint for a field that no image has, with the nearest name among the fields that there are."""
+    if path == TEXT_TOKENS:
+        return Hint(kind="unknown-field", text="no text was read in the images: index them with --ocr", field="text")
     names = {field_path(name): name for name in (*info.indexed, *PAYLOAD_FIELDS)}
     name = names.get(path, ".".join(path[1:]))
     others = {other.lower(): other for other in sorted(names.values()) if other != name}

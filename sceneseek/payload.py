@@ -8,6 +8,7 @@ r"""A point's payload: the facts of an image that the index stores beside its ve
     width, height, format, bytes, mtime_ns, ctime_ns
     indexed_at  start of the run that wrote this, ISO 8601, UTC
     metadata    fields that results show and filters name: what `exif` has, and the user's own in place of it
+    ocr         only where pictures' texts were read: `text`, its lines as read, and `tokens`, see `text_tokens`
     exif        what was read from the file's EXIF block, see `sceneseek_indexer.photo_facts`
     dhash       what the picture looks like, see `sceneseek_indexer.duplicates`
     duplicates  only of an image that has near-duplicates: their group, and how many others it has
@@ -43,7 +44,7 @@ PAYLOAD_FIELDS = frozenset(
     {
         *("path", "path_bytes", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns"),
         "ctime_ns",
-        *("indexed_at", "metadata", "exif", "dhash", "duplicates"),
+        *("indexed_at", "metadata", "exif", "dhash", "duplicates", "ocr"),
     }
 )
 
@@ -104,6 +105,11 @@ def similar_images(payload: dict[str, Any]) -> tuple[str | None, int]:
     """The group of an image's near-duplicates (None if it has none), and the number of others in it."""
     mark = payload.get("duplicates")
     return (str(mark["group"]), int(mark["others"])) if mark else (None, 0)
+
+
+def text_of(payload: dict[str, Any]) -> str:
+    """The text that was read in the picture, its lines divided by new lines; empty without."""
+    return str(payload.get("ocr", {}).get("text", ""))
 
 
 def values_at(payload: Any, path: tuple[str, ...]) -> Iterator[Any]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from sceneseek.alias_follower import AliasFollower, Snapshot
 from sceneseek.api import Answer, Explanation, Hint, Result, Scored, Scores
 from sceneseek.bundle import Bundle, MatchThreshold
 from sceneseek.errors import IndexUnavailable, NoSuchImage, TryAgain
-from sceneseek.filters.conditions import FieldPath, HasValue, field_path
+from sceneseek.filters.conditions import TEXT_TOKENS, FieldPath, HasValue, field_path, json_path
 from sceneseek.hints import filter_hints, negation_hint, unknown_field
 from sceneseek.models import ModelRegistry, Models
-from sceneseek.payload import path_of, similar_images, values_at
+from sceneseek.payload import path_of, similar_images, text_of, values_at
 from sceneseek.picture import Picture
 from sceneseek.preprocess import prepare
 from sceneseek.queries import Part, Query
@@ -28,6 +28,9 @@ from sceneseek.runtime import Placement
 from sceneseek.store import Record, StoredVectors, VectorStore
 from sceneseek.store.base import JOINT
 from sceneseek.vectors import Candidates, Floats, unit_vector
+
+if TYPE_CHECKING:
+    from sceneseek.text_matches import TextMatches
 
 # Of one caller, so that others' texts come between.
 _TEXTS_AT_ONCE = 32
@@ -43,6 +46,7 @@ def describe(record: Record) -> dict[str, Any]:
         "height": int(payload.get("height", 0)),
         "format": str(payload.get("format", "")),
         "metadata": dict(payload.get("metadata", {})),
+        "text": text_of(payload) or None,
         "duplicates": similar_images(payload)[1],
     }
 
@@ -229,7 +233,8 @@ class Search:
     ) -> Answer:
         collection, manifest = snapshot.collection, snapshot.models.bundle.manifest
         rule = manifest.head.match if probe.scored else None
-        ranking = self._ranking(snapshot, query, probe, rule, clock, deadline)
+        written = self._text_matches(snapshot, query, probe, deadline)
+        ranking = self._ranking(snapshot, query, probe, rule, written, clock, deadline)
         after = query.offset + query.k
         if query.sort is None:
             chosen = leading(collection, ranking.blocks(), after, query.keep_duplicates, query.images, deadline)
@@ -250,6 +255,7 @@ class Search:
                 score=None if ranked.score is None else _rounded(ranked.score),
                 match=matches(rule, ranked.score),
                 similarity=_rounded(ranked.similarity),
+                text_match=None if written is None else _rounded(written.coverage.get(record.id, 0.0)),
                 explanation=probe.explanation(rank, ranked, ranked.joint)
                 if query.explain and ranked.joint is not None
                 else None,
@@ -389,11 +395,24 @@ class Search:
         return tuple(hint for hint in hints if hint is not None)
 
     @staticmethod
+    def _text_matches(
+        snapshot: Snapshot[Models], query: Query, probe: _Probe, deadline: float | None
+    ) -> TextMatches | None:
+        """What finds pictures by their own text: where one text is searched by, and texts were read."""
+        if len(probe.texts) != 1 or probe.mixed or json_path(TEXT_TOKENS) not in snapshot.collection.info.indexed:
+            return None
+        # Imported here, since few collections have texts.
+        from sceneseek.text_matches import TextMatches  # noqa: PLC0415
+
+        return TextMatches(snapshot.collection, query.words or "", query.where, deadline)
+
+    @staticmethod
     def _ranking(
         snapshot: Snapshot[Models],
         query: Query,
         probe: _Probe,
         rule: MatchThreshold | None,
+        written: TextMatches | None,
         clock: _Clock,
         deadline: float | None,
     ) -> Ranking:
@@ -405,6 +424,8 @@ class Search:
         def candidates(limit: int) -> Candidates:
             clock.lap("payload")
             found = snapshot.collection.nearest(probe.joint, limit, needed, where=query.where, deadline=deadline)
+            if written is not None:
+                found = written.beside(found, probe.joint, needed)
             clock.lap("shortlist")
             return found
 
@@ -412,6 +433,8 @@ class Search:
             if not probe.scored:
                 return None
             scores = probe.score(reranker, found)
+            if written is not None:
+                scores = written.scores(found.ids, scores)
             clock.lap("score")
             return scores
 

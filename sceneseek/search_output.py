@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _PREVIEW_LINES = 10
+_LONGEST_TEXT = 60
 
 
 class Files(Protocol):
@@ -220,7 +221,8 @@ def lines(result: Result, by_similarity: bool = False, keep_duplicates: bool = F
     """A result as it is printed."""
     value = result.similarity if by_similarity or result.score is None else result.score
     folded = f"  (+{result.duplicates} similar)" if result.duplicates and not keep_duplicates else ""
-    yield f"{result.rank:2d}  {value:.2f}  {_name(result)}{folded}"
+    text = f'  "{_shortened(result.text)}"' if result.text and result.text_match else ""
+    yield f"{result.rank:2d}  {value:.2f}  {_name(result)}{folded}{text}"
     if result.explanation is not None:
         yield f"    {_explained(result.explanation)}"
 
@@ -244,6 +246,12 @@ def _name(result: Result) -> str:
     """Its path, or where a service hides paths its title, or its id. Escaped: a service may send anything."""
     title = result.metadata.get("title")
     return one_line(result.path or (title if isinstance(title, str) else "") or result.id)
+
+
+def _shortened(text: str) -> str:
+    """What was read in a picture, on one line."""
+    line = one_line(" / ".join(text.splitlines()))
+    return line if len(line) <= _LONGEST_TEXT else line[: _LONGEST_TEXT - 3] + "..."
 
 
 def _explained(explanation: Explanation) -> str:

@@ -73,3 +73,20 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def joined(self, others: Candidates) -> Candidates:
+        """These, and behind them those of the others that are not among them; both have the same arrays."""
+        there = set(self.ids)
+        fresh = [i for i, identity in enumerate(others.ids) if identity not in there]
+        if not fresh:
+            return self
+
+        def both(mine: Floats | None, theirs: Floats | None) -> Floats | None:
+            return None if mine is None or theirs is None else np.concatenate([mine, theirs[fresh]])
+
+        return Candidates(
+            [*self.ids, *(others.ids[i] for i in fresh)],
+            np.concatenate([self.similarity, others.similarity[fresh]]),
+            both(self.joint, others.joint),
+            both(self.head, others.head),
+        )

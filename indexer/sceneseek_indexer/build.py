@@ -20,10 +20,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sceneseek.bundle import Bundle
 from sceneseek.errors import SourceError, UnfitGeneration
+from sceneseek.filters.conditions import TEXT_TOKENS, json_path
 from sceneseek.payload import INDEXED_FIELDS, path_fields
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek.store.base import SEARCH_EF, FieldType
@@ -47,6 +48,9 @@ from sceneseek_indexer.source_scan import Folder, SourceScan, fits, scan_sources
 from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse, images_of, known_images, metadata_of, place
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
 from sceneseek_indexer.writing import Writing
+
+if TYPE_CHECKING:
+    from sceneseek_indexer.ocr import TextReader
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +116,9 @@ def dry_run_folders(
     metadata = found.metadata(options)
     known: dict[Place, Known] = {}
     if found.base is not None:
-        known = {place(image): image for image in images_of(store, found.base.name, metadata)}
+        known = {
+            place(image): image for image in images_of(store, found.base.name, metadata, found.reads_text(options))
+        }
     report = found.report()
     report.generation = found.live.name if found.live is not None else ""
     plan = found.plan(known, options)
@@ -154,6 +160,7 @@ class _Run:
         self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0, "compare": 0.0}
         self._now = datetime.now(UTC)
         self._metadata = found.metadata(options)
+        self._ocr = found.reads_text(options)
         self._info = self._described()
         self._collection: Collection | None = None
         self._resumed, self._coming = False, 0
@@ -193,7 +200,8 @@ class _Run:
         # An unfinished generation of the same graph may be a copy of the live one, which a rebuild must not resume.
         anew = self._options.rebuild and live is not None and fits(live, self._bundle)
         for begun in () if anew else self._store.unfinished():
-            if fits(begun, self._bundle) and begun.sources == self._info.sources:
+            has_texts = json_path(TEXT_TOKENS) in begun.indexed
+            if fits(begun, self._bundle) and begun.sources == self._info.sources and has_texts >= self._ocr:
                 try:
                     self._collection = self._store.resume(begun.name)
                 except UnfitGeneration as error:
@@ -212,8 +220,9 @@ class _Run:
     def _known(self) -> Iterable[Known]:
         """The images of the generation, or of its base if it is not created yet."""
         if self._collection is not None:
-            return known_images(self._collection, resumed=True, metadata=self._metadata)
-        return images_of(self._store, self._found.base.name, self._metadata) if self._found.base is not None else ()
+            return known_images(self._collection, resumed=True, metadata=self._metadata, ocr=self._ocr)
+        base = self._found.base
+        return images_of(self._store, base.name, self._metadata, self._ocr) if base is not None else ()
 
     def _described(self) -> CollectionInfo:
         """The record of the generation that this run may create."""
@@ -241,7 +250,8 @@ class _Run:
         if len(typed) > len(fields):
             log.warning("the metadata has %d fields: filters on all but the first %d are slow", len(typed), len(fields))
         exif = {name: kind for name, kind in FIELDS.items() if name in self._options.exif}
-        return {**(live.indexed if live else {}), **INDEXED_FIELDS, **exif, **fields}
+        texts: dict[str, FieldType] = {json_path(TEXT_TOKENS): "keyword"} if self._ocr else {}
+        return {**(live.indexed if live else {}), **INDEXED_FIELDS, **texts, **exif, **fields}
 
     def _report_path(self, plan: Plan) -> Path | None:
         """The path of the report; None for a run that changes nothing and has no `options.report`."""
@@ -302,11 +312,20 @@ class _Run:
             report_file.write([skipped_line("skipped", entry)])
             self._skip(entry)
 
-        for images, vectors in encode_files(files, self._bundle, self._options, self._seconds, is_first, on_skipped):
+        reader = self._reader()
+        encoded = encode_files(files, self._bundle, self._options, self._seconds, is_first, on_skipped, reader)
+        for images, vectors in encoded:
             start = time.perf_counter()
             writing.add(images, vectors)
             self._seconds["upsert"] += time.perf_counter() - start
         writing.reuse(Plan(reused=repeated))
+
+    def _reader(self) -> TextReader | None:
+        if not self._ocr:
+            return None
+        from sceneseek_indexer.ocr import TextReader  # noqa: PLC0415 - an extra
+
+        return TextReader(self._options.ocr_model)
 
     def _skip(self, entry: Skipped) -> None:
         """Record a file that cannot be used; raise SourceError if there are too many."""

@@ -131,6 +131,19 @@ _BUILD_OPTIONS = [
         help="What to read from the pictures' EXIF blocks into the metadata: taken, camera and location.",
     ),
     click.option(
+        "--ocr/--no-ocr",
+        default=None,
+        help="Read the text in pictures, so that searches find it (the extra `ocr`).  [default: as the index has it]",
+    ),
+    click.option(
+        "--ocr-model",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        envvar="SCENESEEK_OCR_MODEL",
+        show_envvar=True,
+        metavar="FILE",
+        help="A recognition model for another script, in RapidOCR's form, in place of the package's own.",
+    ),
+    click.option(
         "--max-removed",
         type=click.FloatRange(0, 1),
         default=0.25,

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sceneseek.bundle import ImageInput
 from sceneseek.containers import MAX_BYTES, MAX_PIXELS
@@ -26,6 +26,9 @@ from sceneseek.source_files import LeadsOut, NotAFile, open_below
 from sceneseek_indexer.duplicates import fingerprint
 from sceneseek_indexer.photo_facts import FIELDS, read_exif
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
+
+if TYPE_CHECKING:
+    from sceneseek_indexer.ocr import TextReader
 
 
 class MemoryBudget:
@@ -75,7 +78,10 @@ _BUDGET = MemoryBudget(BYTES_A_PIXEL * MAX_PIXELS, much=_LONG)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image ready to be encoded, and the facts for its payload; `seconds` is the time that loading took."""
+    """An image ready to be encoded, and the facts for its payload.
+
+    `text` is what was read in it, None where nothing reads; `seconds` is the time that loading took.
+    """
 
     file: ImageFile
     pixels: tuple[Pixels, ...]
@@ -85,11 +91,16 @@ class Loaded:
     format: str
     dhash: str
     exif: dict[str, Any]
+    text: str | None
     seconds: float
 
 
 def load(
-    file: ImageFile, inputs: tuple[ImageInput, ...], max_pixels: int = MAX_PIXELS, exif: Container[str] = FIELDS
+    file: ImageFile,
+    inputs: tuple[ImageInput, ...],
+    max_pixels: int = MAX_PIXELS,
+    exif: Container[str] = FIELDS,
+    reader: TextReader | None = None,
 ) -> Loaded | Skipped:
     """Read and prepare one image; a file that cannot be used is returned as `Skipped`, never raised.
 
@@ -98,6 +109,7 @@ def load(
         inputs: of the image graph.
         max_pixels: pictures of more pixels are skipped.
         exif: which fields to read from the EXIF block.
+        reader: reads the text in it.
     """
     try:
         with open_below(file.folder, file.relative) as content:
@@ -109,7 +121,7 @@ def load(
                     held.enter_context(_BUDGET.take(_BUDGET.units))
                 # In a function of its own, so that the picture, and an error that refers to it, is freed before the
                 # budget is given back.
-                return _load(file, content, inputs, max_pixels, exif, held if length <= _LONG else None)
+                return _load(file, content, inputs, max_pixels, exif, reader, held if length <= _LONG else None)
     except ImageError as error:
         return Skipped(file.relative, error.reason, str(error), file.source)
     except LeadsOut:
@@ -126,6 +138,7 @@ def _load(
     inputs: tuple[ImageInput, ...],
     max_pixels: int,
     exif: Container[str],
+    reader: TextReader | None,
     held: contextlib.ExitStack | None,
 ) -> Loaded | Skipped:
     """As `load`; `held` takes the picture's share of the budget, and is None where all of it is held already."""
@@ -138,14 +151,16 @@ def _load(
     try:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]  # a file of bytes
         content.seek(0)
-        picture = decode(content, enough_pixels(inputs), max_pixels, admission)
+        near = enough_pixels(inputs) if reader is None else max(enough_pixels(inputs), reader.side)
+        picture = decode(content, near, max_pixels, admission)
         pixels = prepare(picture, inputs)
         dhash = fingerprint(picture)
         facts = read_exif(picture.exif, exif)
+        text = None if reader is None else reader.read(picture.pixels)
     except ImageError as error:
         return Skipped(file.relative, error.reason, str(error), file.source)
     seconds = time.perf_counter() - start
-    return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, dhash, facts, seconds)
+    return Loaded(file, pixels, sha256, picture.width, picture.height, picture.format, dhash, facts, text, seconds)
 
 
 def content_hash(file: ImageFile) -> str | None:

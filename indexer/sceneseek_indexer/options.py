@@ -27,6 +27,8 @@ class BuildOptions:
         report: a file for the outcome of each image; None is the store's default.
         metadata: of the images: a file, or ``sidecars`` (see `sidecar`); None leaves what the index knows as it is.
         exif: which fields to read from the pictures' EXIF blocks, see `photo_facts`.
+        ocr: read the text in pictures, see `ocr`; None does as the live generation had it.
+        ocr_model: a recognition model in place of the package's own.
         remove_any: remove any number of images, also those of folders that are empty or not mounted, and of metadata.
         max_removed: largest share of a folder's images that `prune` may remove (20 always may be), and of the images
             with metadata that `metadata` may leave without (two always may be).
@@ -47,6 +49,8 @@ class BuildOptions:
     report: Path | None = None
     metadata: str | None = None
     exif: frozenset[str] = frozenset(FIELDS)
+    ocr: bool | None = None
+    ocr_model: Path | None = None
     remove_any: bool = False
     max_removed: float = 0.25
     rebuild: bool = False

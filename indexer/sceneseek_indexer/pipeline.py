@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sceneseek.bundle import Bundle
 from sceneseek.encoders import ImageEncoder
@@ -19,6 +19,9 @@ from sceneseek_indexer.load import Loaded, content_hash, load
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.sync_plan import Place, place
 from sceneseek_indexer.walk import ImageFile, Skipped
+
+if TYPE_CHECKING:
+    from sceneseek_indexer.ocr import TextReader
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -104,6 +107,7 @@ def encode_files(
     seconds: dict[str, float],
     wanted: Wanted,
     on_skipped: Callable[[Skipped], None],
+    reader: TextReader | None = None,
 ) -> Iterator[tuple[list[Loaded], Vectors]]:
     """Batches of images with their vectors, in the files' order.
 
@@ -114,10 +118,11 @@ def encode_files(
         seconds: the times of the stages ``load`` and ``encode``, summed over all threads, are added to it.
         wanted: called with every loaded image; an image is encoded only if it returns True.
         on_skipped: called with every file that cannot be used; an exception ends the run.
+        reader: reads the text in the images.
     """
     count = workers(options)
     inputs = bundle.manifest.image_inputs
-    load_one = functools.partial(load, inputs=inputs, max_pixels=options.max_pixels, exif=options.exif)
+    load_one = functools.partial(load, inputs=inputs, max_pixels=options.max_pixels, exif=options.exif, reader=reader)
 
     def encode(images: list[Loaded]) -> tuple[list[Loaded], Vectors, float]:
         start = time.perf_counter()

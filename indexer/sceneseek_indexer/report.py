@@ -66,6 +66,7 @@ class IndexReport:
         excluded_by_default: of these, the folders that are excluded by default, by their names or `.nomedia`.
         linked_folders: paths of links to folders, which are not followed.
         duplicates: images of the index that are near-duplicates of another one.
+        texts: images that were encoded and in which text was read.
         described: images whose metadata is new or other than before.
         fields: the metadata's, with their types.
         undescribed: paths in the metadata at which there is no image.
@@ -92,6 +93,7 @@ class IndexReport:
     excluded_by_default: dict[str, int] = field(default_factory=dict)
     linked_folders: list[str] = field(default_factory=list)
     duplicates: int = 0
+    texts: int = 0
     described: int = 0
     fields: Mapping[str, str] = field(default_factory=dict)
     undescribed: list[str] = field(default_factory=list)
@@ -175,6 +177,7 @@ class IndexReport:
             "not images": self.ignored,
             "excluded": self.excluded,
             "near-duplicates": self.duplicates,
+            "with text": self.texts,
             "metadata written": self.described,
         }
         counts += "".join(f", {outcome} {count:,}" for outcome, count in sometimes.items() if count)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, InvalidRequest, SourceError, UnfitGeneration
+from sceneseek.filters.conditions import TEXT_TOKENS, json_path
 from sceneseek.store import CollectionInfo, Source, VectorStore
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.pipeline import hash_contents
@@ -177,6 +178,12 @@ class SourceScan:
             for number, listing in self.listings.items()
         }
         return {number: points for number, points in {**before, **found}.items() if points}
+
+    def reads_text(self, options: BuildOptions) -> bool:
+        """Whether the run reads the text in pictures."""
+        if options.ocr is not None:
+            return options.ocr
+        return self.live is not None and json_path(TEXT_TOKENS) in self.live.indexed
 
     def metadata(self, options: BuildOptions) -> Sidecar | None:
         """Read `options.metadata`, which describes one folder.

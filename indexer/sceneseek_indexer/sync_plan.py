@@ -34,6 +34,7 @@ class Known(NamedTuple):
         fresh: an interrupted run wrote it; False for one that was copied from the live generation.
         described: it has metadata of the user's.
         outdated: this metadata differs from that of the run.
+        unread: the run reads the text in pictures, and that of this one was not read.
     """
 
     id: str
@@ -46,16 +47,17 @@ class Known(NamedTuple):
     described: bool = False
     outdated: bool = False
     ctime_ns: int = 0
+    unread: bool = False
 
 
-def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None) -> list[Known]:
+def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None, ocr: bool = False) -> list[Known]:
     """Every image of a published generation, even if another process holds it.
 
     Raises:
         IndexUnavailable: it is gone or damaged.
     """
     with contextlib.closing(_published(store, name)) as collection:
-        return list(known_images(collection, metadata=metadata))
+        return list(known_images(collection, metadata=metadata, ocr=ocr))
 
 
 def metadata_of(store: VectorStore, name: str) -> dict[Place, dict[str, Any]]:
@@ -76,13 +78,16 @@ def _published(store: VectorStore, name: str) -> Collection:
         return store.glance(name)  # another process holds it
 
 
-def known_images(collection: Collection, resumed: bool = False, metadata: Sidecar | None = None) -> Iterator[Known]:
+def known_images(
+    collection: Collection, resumed: bool = False, metadata: Sidecar | None = None, ocr: bool = False
+) -> Iterator[Known]:
     """Every image of a generation.
 
     Args:
         collection: the generation.
         resumed: whether an interrupted run created it; its points are `fresh`.
         metadata: the metadata of the run, if any.
+        ocr: whether the run reads the text in pictures.
     """
     for record in collection.scroll():
         payload, relative = record.payload, relative_path(record.payload)
@@ -98,6 +103,7 @@ def known_images(collection: Collection, resumed: bool = False, metadata: Sideca
             bool(user_metadata(payload)),
             metadata is not None and metadata.differs(relative, payload),
             payload.get("ctime_ns", 0),
+            ocr and "ocr" not in payload,
         )
 
 
@@ -191,7 +197,10 @@ def make_plan(
         own, sha256 = known.get(place(file)), hashes.get(place(file))
         described = own is not None and own.described
         if own is not None and _same(file, own):
-            plan.unchanged.append(own)
+            if own.unread:
+                plan.encode.append(file)
+            else:
+                plan.unchanged.append(own)
         elif own is not None and own.sha256 == sha256:
             plan.reused.append(Reuse(file, own, "touched"))
         else:

@@ -12,6 +12,7 @@ from typing import Any
 from sceneseek.errors import UnfitGeneration
 from sceneseek.payload import folders, path_fields, point_id, user_metadata
 from sceneseek.store import Collection, CollectionInfo, Point, Record, StoredVectors
+from sceneseek.text_tokens import tokens
 from sceneseek.vectors import Vectors
 from sceneseek_indexer.duplicates import FIELD as DUPLICATES
 from sceneseek_indexer.load import Loaded
@@ -96,14 +97,27 @@ class Writing:
         points = []
         before = self._known_metadata([self.identity(image.file) for image in images])
         for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
-            facts = {"sha256": image.sha256, "width": image.width, "height": image.height, "format": image.format}
-            known = self._described(image.file, before.get(self.identity(image.file)), image.exif)
-            points.append(self._point(image.file, joint, head, {**facts, "dhash": image.dhash, **known}))
+            facts: dict[str, Any] = {
+                "sha256": image.sha256,
+                "width": image.width,
+                "height": image.height,
+                "format": image.format,
+            }
+            facts |= {"dhash": image.dhash, **self._text(image.text)}
+            facts |= self._described(image.file, before.get(self.identity(image.file)), image.exif)
+            points.append(self._point(image.file, joint, head, facts))
         self._upsert(points)
         self._report.indexed += len(images)
         self._report_file.write(
             [file_line("indexed", i.file, point.id, i.sha256) for i, point in zip(images, points, strict=True)]
         )
+
+    def _text(self, text: str | None) -> dict[str, Any]:
+        """The payload's `ocr`, of a text that was read."""
+        if text is None:
+            return {}
+        self._report.texts += bool(text)
+        return {"ocr": {"text": text, "tokens": tokens(text)}}
 
     def describe(self, images: Iterable[Known]) -> None:
         """Write the metadata of unchanged images where it differs from that of the index."""
@@ -154,11 +168,14 @@ class Writing:
 
     def _write_over(self, reused: Sequence[Reuse], saved: _Stored) -> None:
         stored = self._stored([t.origin.id for t in reused if t.origin.id not in saved]) | saved
+        # A copy keeps the metadata of the image that it replaces, as other content would.
+        replaced = self._known_metadata([self.identity(t.file) for t in reused if t.outcome == "copied"])
         points = []
         for reuse in reused:
             record, vectors = stored[reuse.origin.id]
             facts = {k: v for k, v in record.payload.items() if k not in ("path_bytes", DUPLICATES)}
-            before = None if reuse.outcome == "copied" else user_metadata(record.payload)
+            copied = reuse.outcome == "copied"
+            before = replaced.get(self.identity(reuse.file)) if copied else user_metadata(record.payload)
             facts |= self._described(reuse.file, before, facts.get("exif", {}))
             points.append(self._point(reuse.file, vectors.joint, vectors.head, facts))
         moved = [reuse.origin.id for reuse in reused if reuse.outcome == "renamed"]

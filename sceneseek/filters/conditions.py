@@ -17,13 +17,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from sceneseek.containers import RAW_ENDINGS
-from sceneseek.errors import InvalidRequest, one_line
+from sceneseek.errors import InvalidRequest, Unprocessable, one_line
 from sceneseek.payload import PAYLOAD_FIELDS, composed
+from sceneseek.text_tokens import tokens_of_word, words
 
 MAX_CONDITIONS = 256
-WORD_EXAMPLES = 'such as year>=1990, tags=dog|cat, path^=animals/, place@48.86,2.35,5km or {"any": [...]}'
+WORD_EXAMPLES = 'such as year>=1990, tags=dog|cat, path^=animals/, place@48.86,2.35,5km, text:open or {"any": [...]}'
 JSON_EXAMPLE = (
-    'such as {"field": "year", "gte": 1990}; keys: equals, any_of, gt, gte, lt, lte, near, within, path_prefix, '
+    'such as {"field": "year", "gte": 1990}; keys: equals, any_of, gt, gte, lt, lte, near, within, path_prefix, words, '
     "and all, any, not to combine"
 )
 # Engines compare ranges as 64-bit floats; larger whole numbers are matched exactly.
@@ -38,6 +39,8 @@ _FORMATS = {
 }
 
 FieldPath: TypeAlias = tuple[str, ...]
+# The tokens of the text that was read in a picture.
+TEXT_TOKENS: FieldPath = ("ocr", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +306,17 @@ def in_folder(value: Any, written: Any) -> InFolder:
     if not folder:
         raise invalid(written, "names no folder")
     return InFolder(composed(folder))
+
+
+def contains_text(value: Any, written: Any) -> Filter:
+    """The text that was read in the picture has these words, all of them whole."""
+    if not isinstance(value, str):
+        raise invalid(written, "has no words of a text")
+    found = words(value)
+    if not found:
+        raise Unprocessable(f"the condition {quoted(written)} has no word to look for", 'such as text:"open late"')
+    every = dict.fromkeys(token for word in found for token in tokens_of_word(word))
+    return All(tuple(Equals(TEXT_TOKENS, token) for token in every))
 
 
 def _number(value: Any, written: Any) -> int | float:

@@ -17,6 +17,7 @@ from sceneseek.filters.conditions import (
     any_of,
     any_part,
     check_size,
+    contains_text,
     equals,
     field_path,
     in_folder,
@@ -66,6 +67,18 @@ def parse_condition(document: Any, depth: int = 1) -> Filter:
         raise InvalidRequest(f"the condition {quoted(document)} is not an object", JSON_EXAMPLE)
     if depth > MAX_DEPTH:
         raise InvalidRequest(f"the filter is nested deeper than {MAX_DEPTH} levels", "write it flatter")
+    if (combined := _combination(document, depth)) is not None:
+        return combined
+    for name, field, condition in (("path_prefix", "path", in_folder), ("words", "text", contains_text)):
+        if name in document:
+            if set(document) - {"field", name} or document.get("field", field) != field:
+                raise invalid(document, f"has more than {name}")
+            return condition(document[name], document)
+    return _field_condition(document)
+
+
+def _combination(document: dict[str, Any], depth: int) -> Filter | None:
+    """The condition that combines others; None for one that does not."""
     for name, combine in (("all", All), ("any", AnyPart)):
         if name in document:
             parts = document[name]
@@ -76,11 +89,7 @@ def parse_condition(document: Any, depth: int = 1) -> Filter:
         if len(document) > 1:
             raise invalid(document, "has more than not")
         return Not(parse_condition(document["not"], depth + 1))
-    if "path_prefix" in document:
-        if set(document) - {"field", "path_prefix"} or document.get("field", "path") != "path":
-            raise invalid(document, "has more than path_prefix")
-        return in_folder(document["path_prefix"], document)
-    return _field_condition(document)
+    return None
 
 
 def _field_condition(document: dict[str, Any]) -> Filter:
@@ -108,6 +117,8 @@ def condition_schema(itself: str) -> dict[str, Any]:
     parts = _list({"$ref": itself})
     in_folder = _object("The image lies in this folder.", path_prefix={"type": "string", "pattern": "[^/]"})
     in_folder["properties"]["field"] = {"const": "path"}
+    texts = _object("The text that was read in the picture has these words.", words={"type": "string"})
+    texts["properties"]["field"] = {"const": "text"}
     return {
         "title": "Condition",
         "description": f"Which images are found at all; conditions nest at most {MAX_DEPTH} deep.",
@@ -120,6 +131,7 @@ def condition_schema(itself: str) -> dict[str, Any]:
             _object("The field is a place less than so far away.", field=_FIELD, near=_NEAR),
             _object("The field is a place in this box.", field=_FIELD, within=_WITHIN),
             in_folder,
+            texts,
             _object("All of these hold.", all=parts),
             _object("One of these holds.", any=parts),
             _object("This does not hold.", **{"not": {"$ref": itself}}),

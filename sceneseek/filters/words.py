@@ -17,6 +17,7 @@ from sceneseek.filters.conditions import (
     any_of,
     any_part,
     check_size,
+    contains_text,
     field_path,
     in_folder,
     invalid,
@@ -29,6 +30,7 @@ from sceneseek.filters.conditions import (
 from sceneseek.filters.document import parse_condition
 
 _WORD = re.compile(r'((?:"[^"]*"|[^=<>!^@"])+)(\^=|!=|>=|<=|=|>|<|@)(.*)', re.DOTALL)
+_TEXT = "text:"
 _BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -55,6 +57,8 @@ def _word(word: str) -> Filter:
         except (ValueError, RecursionError):
             raise InvalidRequest(f"the condition {quoted(word)} is not JSON", JSON_EXAMPLE) from None
         return parse_condition(document)
+    if word.startswith(_TEXT):
+        return contains_text(word.removeprefix(_TEXT), word)
     match = _WORD.fullmatch(word)
     if match is None:
         raise InvalidRequest(f"the condition {quoted(word)} has no comparison", WORD_EXAMPLES)

@@ -17,6 +17,7 @@ from sceneseek.filters.words import filter_from_words
 from sceneseek.payload import INDEXED_FIELDS, folders
 from sceneseek.store import Collection, Point, VectorStore
 from sceneseek.store.base import FieldType
+from sceneseek.text_tokens import tokens
 from tests.engines import ENGINES, opened
 from tests.integration.test_store_contract import INFO, points
 from tests.plain_filter import holds
@@ -30,10 +31,12 @@ INDEXED: dict[str, FieldType] = {
     "tags": "keyword",
     "indoors": "bool",
     '"Date taken"': "keyword",
+    "ocr.tokens": "keyword",
 }
 PATHS = ["animals/dogs/rex.jpg", "animals/cat.png", "animals-old/rex.jpg", "animals", "b.png", "b/animals/dogs/x.jpg"]
 PATHS += ["Bu\u0308cher/Käse/x.jpg", "Bücher/y.jpg"]
 TAGS = ["dog", "cat", "ein Hündchen", "1990", "true", "", "a|b", 'say "hi"']
+TEXTS = ["OPEN LATE", "open", "市立図書館", ""]
 DATES = [
     "2024-05-31",
     "2024-05-31T23:59:59Z",
@@ -74,6 +77,7 @@ def payload_of(number: int) -> dict[str, Any]:
         "bytes": 10_000 + number,
         "mtime_ns": 1_779_000_000_000_000_000 + number,
         "metadata": metadata_of(number),
+        **({"ocr": {"tokens": tokens(TEXTS[number % 4])}} if number % 6 else {}),
     }
 
 
@@ -115,6 +119,9 @@ def meant(where: Any) -> set[str]:
 @pytest.mark.parametrize(
     "words",
     [
+        ['text:"open late"'],
+        ["text:Open", "year>=1990"],
+        ["text:図書館"],
         ["year>=1990"],
         ["year=1990"],
         ["year>1990", "year<=2024"],

@@ -81,7 +81,7 @@ def run(disk: Disk, index: MemoryCollection, prune: bool) -> tuple[Plan, IndexRe
     writing.remove(plan.removed)
     for file in plan.encode:
         content = sha(disk.files[place(file)][0])
-        loaded = Loaded(file, (), content, 1, 1, "PNG", "", {}, 0.0)
+        loaded = Loaded(file, (), content, 1, 1, "PNG", "", {}, None, 0.0)
         writing.add([loaded], Vectors(vector(content)[None], np.zeros((1, 0), np.float32)))
     writing.check()
     return plan, report

@@ -11,6 +11,11 @@ export function titleOf(result) {
   return found ?? result.path?.split("/").pop() ?? "";
 }
 
+/** What was read in a result's picture, on one line and in quotes. */
+export function textOf(result) {
+  return say("result.text", { text: result.text.replaceAll("\n", " · ") });
+}
+
 /** A metadata value as text. */
 export function written(value) {
   if (Array.isArray(value)) {

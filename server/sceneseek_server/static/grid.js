@@ -2,7 +2,7 @@
 // before any of them has loaded, and more results only ever come below.
 import { thumbnail } from "./api.js";
 import { element } from "./elements.js";
-import { titleOf } from "./fields.js";
+import { textOf, titleOf } from "./fields.js";
 import { say } from "./language.js";
 import { levelOf, mark } from "./marks.js";
 import { proportions, sizes } from "./rows.js";
@@ -163,6 +163,7 @@ export class Grid {
         element("span", { class: "frame" }, picture, count),
         marked ? mark(levelOf(result.score, result.match)) : null,
         title ? element("span", { class: "title", dir: "auto", "aria-hidden": "true", title }, title) : null,
+        result.text_match ? element("span", { class: "text", dir: "auto", title: result.text }, textOf(result)) : null,
       ),
     );
   }

@@ -1,7 +1,7 @@
 // One image, large: what it is, why it is where it is, and what to do with it.
 import { Refusal, ask, original, thumbnail } from "./api.js";
 import { element } from "./elements.js";
-import { titleOf, written } from "./fields.js";
+import { textOf, titleOf, written } from "./fields.js";
 import { decimal, say } from "./language.js";
 import { levelOf, mark } from "./marks.js";
 import { explained } from "./problems.js";
@@ -200,8 +200,12 @@ function explanation(result, answer, state) {
       add(say("viewer.below", { threshold: decimal(answer.threshold, 2) }));
     }
   }
+  if (result.text_match) {
+    add(say("viewer.words", { text: textOf(result) }));
+  }
   const { rank_before: before, rank_after: after, text_similarity: text, image_similarity: image } = result.explanation ?? {};
-  if (after) {
+  // Its place among the nearest is not known where its text found it.
+  if (after && !result.text_match) {
     const way = before === after ? "same" : before > after ? "up" : "down";
     add(say(`viewer.rank.${byLikeness(state) ? (state.text ? "combined" : "image") : way}`, { before, after }));
   }
@@ -220,6 +224,9 @@ function facts(result) {
     pairs.push([say("viewer.path"), result.path]);
   }
   pairs.push([say("viewer.size"), say("viewer.pixels", { width: result.width, height: result.height, format: result.format })]);
+  if (result.text) {
+    pairs.push([say("viewer.text"), result.text]);
+  }
   return pairs.flatMap(([name, value]) => [element("dt", { dir: "auto" }, name), element("dd", { dir: "auto" }, value)]);
 }
 

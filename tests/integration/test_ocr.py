@@ -1,0 +1,209 @@
+"""Text in pictures on its way from a drawn sign to an answer: a real reader, a real bundle, real engines."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from sceneseek.bundle import Bundle
+from sceneseek.errors import MissingExtra, SourceError
+from sceneseek.models import ModelRegistry
+from sceneseek.queries import Query
+from sceneseek.search import Search
+from sceneseek.store import VectorStore, open_store
+from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_server.app import create_app
+from sceneseek_server.service import AccessSettings
+from tests.command_line import CommandLine
+from tests.drawing import scenery
+from tests.engines import opened
+
+rapidocr = pytest.importorskip("rapidocr", reason="rapidocr is not installed (the extra ocr has it)")
+
+SIGNS = {"pharmacy.jpg": "PHARMACY", "bakery.png": "BAKERY\nopen late", "plain.jpg": ""}
+
+
+def draw_sign(path: Path, text: str, seed: int) -> None:
+    """Scenery with a board in it."""
+    picture = scenery(seed).convert("RGB").resize((480, 360))
+    if text:
+        draw = ImageDraw.Draw(picture)
+        draw.rectangle((60, 80, 420, 240), fill="white")
+        draw.multiline_text((80, 100), text, fill="black", font=ImageFont.load_default(48))
+    picture.save(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    photos = tmp_path_factory.mktemp("signs")
+    for seed, (name, text) in enumerate(SIGNS.items(), start=9):
+        draw_sign(photos / name, text, seed)
+    for seed in (3, 4, 6, 7, 8):
+        draw_sign(photos / f"scene {seed}.jpg", "", seed)
+    return photos
+
+
+@pytest.fixture(params=["edge", "played"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
+    with opened(request.param, tmp_path) as store:
+        yield store
+
+
+def searched(bundle: Bundle, store: VectorStore) -> Search:
+    return Search(ModelRegistry(bundle, "cpu"), store)
+
+
+def test_a_sign_is_found_by_its_words_first_and_whole_ones_before_parts(
+    bundle: Bundle, store: VectorStore, folder: Path
+) -> None:
+    report = index_folder(folder, bundle, store, BuildOptions(ocr=True))
+    assert (report.indexed, report.texts) == (len(list(folder.iterdir())), 2)
+    search = searched(bundle, store)
+    try:
+        for text, path, match in [
+            ("pharmacy", "pharmacy.jpg", 1),
+            ("a sign that says Pharmacy", "pharmacy.jpg", 1),
+            ("Bäkery", "bakery.png", 1),
+            ("open late", "bakery.png", 1),
+            ("pharma", "pharmacy.jpg", 0.7),
+        ]:
+            first, second = search.query(Query(text=text, k=2)).results
+            assert first.path == path, text
+            assert first.text_match == pytest.approx(match)
+            assert second.text_match == 0
+            assert first.score is not None
+            assert (first.score > 0.89) == (match == 1)
+        first = search.query(Query(text="pharmacy", k=1)).results[0]
+        assert first.text == "PHARMACY"
+        # Pages still show each image once.
+        pages = [search.query(Query(text="pharmacy", k=3, shortlist=3, offset=at)).results for at in (0, 3, 6)]
+        ids = [result.id for page in pages for result in page]
+        assert len(ids) == len(set(ids)) == report.indexed
+        # Words count where one text is searched by, and nothing else.
+        like = search.query(Query(text="pharmacy", image=first.id, k=2)).results
+        assert {result.text_match for result in like} == {None}
+    finally:
+        search.close()
+
+
+def test_a_filter_finds_whole_words_only(bundle: Bundle, store: VectorStore, folder: Path) -> None:
+    index_folder(folder, bundle, store, BuildOptions(ocr=True))
+    search = searched(bundle, store)
+    try:
+        for words, found in [
+            ('text:"late OPEN"', ["bakery.png"]),
+            ("text:pharmacy", ["pharmacy.jpg"]),
+            ("text:pharma", []),
+        ]:
+            assert [result.path for result in search.query(Query(text="a sign", filter=[words])).results] == found
+    finally:
+        search.close()
+
+
+def test_an_index_without_texts_is_searched_as_before_and_a_filter_says_why_it_finds_nothing(
+    bundle: Bundle, store: VectorStore, folder: Path
+) -> None:
+    index_folder(folder, bundle, store)
+    search = searched(bundle, store)
+    try:
+        assert {result.text_match for result in search.query(Query(text="pharmacy")).results} == {None}
+        answer = search.query(Query(text="pharmacy", filter=["text:pharmacy"]))
+        assert answer.results == ()
+        assert [hint.text for hint in answer.hints] == ["no text was read in the images: index them with --ocr"]
+    finally:
+        search.close()
+
+
+def test_a_later_run_reads_what_was_not_read_and_the_index_remembers_to_read(
+    bundle: Bundle, folder: Path, tmp_path: Path
+) -> None:
+    photos = Path(shutil.copytree(folder, tmp_path / "photos"))
+    shutil.copy(photos / "pharmacy.jpg", photos / "the same.jpg")
+    store = open_store(f"file:{tmp_path}/index")
+    metadata = tmp_path / "titles.csv"
+    metadata.write_text("path,title\npharmacy.jpg,One\nthe same.jpg,Two\n")
+    every = len(list(photos.iterdir()))
+    plain = index_folder(photos, bundle, store, BuildOptions(metadata=str(metadata)))
+    assert (plain.indexed + plain.copied, plain.texts) == (every, 0)
+    read = index_folder(photos, bundle, store, BuildOptions(ocr=True))
+    assert (read.indexed, read.copied, read.unchanged, read.texts) == (every - 1, 1, 0, 2)
+    draw_sign(photos / "new.jpg", "EXIT", 20)
+    remembered = index_folder(photos, bundle, store)
+    assert (remembered.indexed, remembered.unchanged, remembered.texts) == (1, every, 1)
+    draw_sign(photos / "newer.jpg", "TICKETS", 21)
+    without = index_folder(photos, bundle, store, BuildOptions(ocr=False))
+    assert (without.indexed, without.texts) == (1, 0)
+    made_up = index_folder(photos, bundle, store)
+    assert (made_up.indexed, made_up.unchanged, made_up.texts) == (1, every + 1, 1)
+    search = searched(bundle, store)
+    try:
+        found = search.query(Query(text="pharmacy", k=2, keep_duplicates=True)).results
+        assert {(result.path, result.metadata["title"]) for result in found} == {
+            ("pharmacy.jpg", "One"),
+            ("the same.jpg", "Two"),
+        }
+    finally:
+        search.close()
+
+
+def test_the_service_answers_with_the_text_and_filters_by_it(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    store = open_store(f"file:{tmp_path}/index")
+    index_folder(folder, bundle, store, BuildOptions(ocr=True))
+    search = searched(bundle, store)
+    try:
+        client = create_app(search, AccessSettings(show_paths=True)).test_client()
+        first, second = client.get("/v1/search?q=pharmacy&k=2").get_json()["results"]
+        assert (first["path"], first["text"], first["text_match"]) == ("pharmacy.jpg", "PHARMACY", 1)
+        assert "text" not in second
+        assert client.get(f"/v1/images/{first['id']}/details").get_json()["text"] == "PHARMACY"
+        body = {"query": "a sign", "filter": {"words": "open late"}}
+        assert [r["path"] for r in client.post("/v1/search", json=body).get_json()["results"]] == ["bakery.png"]
+        refused = client.post("/v1/search", json={"query": "a sign", "filter": {"words": "..."}})
+        assert (refused.status_code, refused.get_json()["detail"]) == (
+            422,
+            'the condition \'{"words": "..."}\' has no word to look for',
+        )
+    finally:
+        search.close()
+
+
+def test_the_command_line_reads_and_shows_texts(
+    bundle: Bundle, folder: Path, tmp_path: Path, sceneseek: CommandLine
+) -> None:
+    places = ("--bundle", str(bundle.path), "--index", f"file:{tmp_path}/index")
+    assert "with text 2" in sceneseek("index", str(folder), "--ocr", *places).stdout
+    found = sceneseek("search", "open late", "-k", "1", *places).stdout
+    assert found.splitlines()[0].endswith('bakery.png  "BAKERY / open late"')
+
+
+def test_without_the_extra_one_line_says_how_to_get_it(
+    bundle: Bundle, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    store = open_store(f"file:{tmp_path}/index")
+    with pytest.raises(MissingExtra, match=r"sceneseek\[ocr\]"):
+        index_folder(folder, bundle, store, BuildOptions(ocr=True))
+    assert index_folder(folder, bundle, store).texts == 0
+
+
+def test_a_model_that_is_none_is_refused_before_anything_is_read(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    options = BuildOptions(ocr=True, ocr_model=tmp_path / "model.onnx")
+    with pytest.raises(SourceError, match=r"model\.onnx cannot be used"):
+        index_folder(folder, bundle, open_store(f"file:{tmp_path}/index"), options)
+
+
+def test_transparent_and_tiny_pictures_are_read_too(tmp_path: Path) -> None:
+    from sceneseek_indexer.ocr import TextReader  # noqa: PLC0415 - not without the extra
+
+    reader = TextReader()
+    sign = Image.new("RGBA", (300, 100))
+    ImageDraw.Draw(sign).text((20, 20), "TICKETS", fill="black", font=ImageFont.load_default(48))
+    assert reader.read(sign) == "TICKETS"
+    for size in [(1, 1), (2_000, 3), (3, 2_000)]:
+        assert reader.read(Image.new("RGB", size, "red")) == ""
