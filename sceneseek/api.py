@@ -329,6 +329,22 @@ class Readiness:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAIError:
+    """A problem in the form of OpenAI's API, whose clients print the message and nothing else.
+
+    Attributes:
+        message: the problem's detail, and its hint.
+        type: the problem's.
+        param, code: always None; clients expect them.
+    """
+
+    message: str
+    type: str
+    param: None = None
+    code: None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """An error (RFC 9457); a document may have further members.
 
@@ -340,6 +356,7 @@ class Problem:
         detail: what was wrong, one clause.
         hint: what the client can do about it; None where nothing helps.
         request_id: by which the service's log has its lines.
+        error: the same for clients of OpenAI's API; only from `/v1/embeddings`.
     """
 
     type: str = "about:blank"
@@ -348,6 +365,9 @@ class Problem:
     detail: str
     hint: Annotated[str | None, Field(description="What to do about it."), _IF_GIVEN] = None
     request_id: Annotated[str | None, _IF_GIVEN] = None
+    error: Annotated[
+        OpenAIError | None, Field(description="For OpenAI's clients; only from `/v1/embeddings`."), _IF_GIVEN
+    ] = None
 
 
 _adapter = functools.cache(TypeAdapter)

@@ -26,8 +26,10 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     ModelWrapValidatorHandler,
+    Tag,
     TypeAdapter,
     ValidationError,
     WithJsonSchema,
@@ -48,7 +50,9 @@ from sceneseek.request import (
     MAX_K,
     MAX_QUERY_CHARACTERS,
     MAX_SHORTLIST,
+    ONE,
     REFUSED,
+    SEVERAL,
     checked_query,
     refusal,
 )
@@ -553,7 +557,11 @@ class EmbeddingForm(_Request):
     user: Annotated[_Name | None, Field(description="Ignored.")] = None
 
 
-_Texts: TypeAlias = Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS)]
+# Told apart by what came, so that a flaw of a list is not reported as that of a text.
+_Texts: TypeAlias = Annotated[
+    Annotated[Text, Tag(ONE)] | Annotated[list[Text], Field(min_length=1, max_length=MAX_INPUTS), Tag(SEVERAL)],
+    Discriminator(lambda value: SEVERAL if isinstance(value, list) else ONE),
+]
 
 
 @dataclass(frozen=True, config=_REQUEST, kw_only=True)
@@ -561,7 +569,7 @@ class EmbeddingRequest(EmbeddingForm):
     """Texts to embed, as OpenAI's clients send them: https://platform.openai.com/docs/api-reference/embeddings."""
 
     HINTS: ClassVar[Mapping[str, str]] = {
-        "input": f"send a text, or a list of 1 to {MAX_INPUTS:,} texts",
+        "input": f"send a text, or a list of 1 to {MAX_INPUTS:,} texts; tokens are not read",
         **EmbeddingForm.HINTS,
     }
 

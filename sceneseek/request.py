@@ -45,7 +45,10 @@ _KINDS = {
     "sort": "a field",
     "queries": "a list",
 }
-
+# Where a list is refused for one of its entries, what that should be.
+_ENTRIES = {"terms": "a term", "input": "a text"}
+# The tags of a union of one value and a list, which pydantic names in the place of a flaw.
+ONE, SEVERAL = "one", "several"
 _OF_A_TERM = frozenset({"text", "image", "file", "vector", "weight"})
 
 
@@ -84,9 +87,9 @@ def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
     if location and isinstance(location[0], int):  # an argument by position, where a request is made in Python
         location = (dataclasses.fields(kind)[location[0]].name, *location[1:])
     if "terms" not in location:
-        location = tuple("q" if part == "text" else part for part in location)
+        location = tuple("q" if part == "text" else part for part in location if part not in (ONE, SEVERAL))
     if first["type"] == REFUSED:
-        within = f"{place(location[:2])}: " if location[:1] == ("queries",) else ""
+        within = f"{place(location[:2])}: " if len(location) > 1 and location[0] in ("queries", "input") else ""
         return InvalidRequest(within + first["ctx"]["what"], first["ctx"]["hint"])
     if not location:
         if first["type"] == "json_invalid":
@@ -99,9 +102,10 @@ def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
     # Behind the field pydantic names the branch of a union, which is none of the client's business.
     within_term = "terms" in location
     known = [number for number, part in enumerate(location) if part in hints or (within_term and part in _OF_A_TERM)]
-    location = location[: known[-1] + 1 + (location[known[-1]] == "terms")] if known else location
-    name = str(location[-1])
-    kind = _KINDS.get(name, "a term" if within_term else "a whole number")
+    location = location[: known[-1] + 1 + (location[known[-1]] in _ENTRIES)] if known else location
+    *_, name = (str(part) for part in location if not isinstance(part, int))
+    of_entry = _ENTRIES.get(name) if isinstance(location[-1], int) else None
+    kind = of_entry or _KINDS.get(name, "a term" if within_term else "a whole number")
     hint = hints["terms"] if within_term else hints.get(name, example)
     return InvalidRequest(_sentence(place(location), kind, first), hint)
 

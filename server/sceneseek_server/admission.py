@@ -70,7 +70,7 @@ class Admission:
             slots.enter(environ[DEADLINE])
         except TryAgain as error:
             self.on_rejected(environ["REQUEST_METHOD"], error)
-            return _rejection(error, environ["REQUEST_METHOD"], start_response)
+            return _rejection(error, environ, start_response)
         try:
             return self._application(environ, start_response)
         finally:
@@ -164,9 +164,9 @@ def _decodes(environ: WSGIEnvironment) -> bool:
     return content_type.lstrip().lower().startswith("multipart/") or path.rstrip("/").endswith("/thumbnail")
 
 
-def _rejection(error: TryAgain, method: str, start_response: StartResponse) -> Iterable[bytes]:
+def _rejection(error: TryAgain, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """The answer to a rejected request; it is cheap, since it is sent under load."""
-    body = encoded(problem_of(error))
+    body = encoded(problem_of(error), environ["PATH_INFO"])
     headers = [
         ("Content-Type", PROBLEM_MEDIA_TYPE),
         ("Content-Length", str(len(body))),
@@ -175,4 +175,4 @@ def _rejection(error: TryAgain, method: str, start_response: StartResponse) -> I
         *SECURITY_HEADERS,
     ]
     start_response(f"{error.status} {HTTPStatus(error.status).phrase}", headers)
-    return [b""] if method == "HEAD" else [body]
+    return [b""] if environ["REQUEST_METHOD"] == "HEAD" else [body]

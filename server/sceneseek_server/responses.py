@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from sceneseek.api import PROBLEM_TYPE, ImageDetails, Problem, to_json
+from sceneseek.api import PROBLEM_TYPE, ImageDetails, OpenAIError, Problem, to_json
 from sceneseek.errors import SceneseekError
 from sceneseek_server.access.control import shows_paths
 from sceneseek_server.instrumentation import record_problem, request_id
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 Details = TypeVar("Details", bound=ImageDetails)
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+# The address in the form of OpenAI's API, whose clients read problems in another form.
+EMBEDDINGS = "/v1/embeddings"
 # In the environment of a request: by `time.monotonic`, when its answer is of no more use.
 DEADLINE = "sceneseek.deadline"
 
@@ -109,8 +111,17 @@ def problem_of(error: SceneseekError) -> Problem:
     return replace(made, type=PROBLEM_TYPE + error.slug, title=error.title) if error.slug else made
 
 
-def encoded(found: Problem, **more: Any) -> bytes:
-    """A problem's document, in ASCII; `more` are further members."""
+def encoded(found: Problem, path: str = "", **more: Any) -> bytes:
+    """A problem's document, in ASCII.
+
+    Args:
+        found: the problem.
+        path: of the request.
+        more: further members.
+    """
+    if path == EMBEDDINGS:
+        message = f"{found.detail}: {found.hint}" if found.hint else found.detail
+        found = replace(found, error=OpenAIError(message=message, type=found.type))
     members = {name: value for name, value in asdict(found).items() if value is not None}
     return json.dumps({**members, **more}, separators=(",", ":")).encode("ascii")
 
@@ -119,7 +130,7 @@ def problem_response(found: Problem, **more: Any) -> Response:
     """The answer that carries a problem; `more` are further members of its document."""
     kind = found.type.removeprefix(PROBLEM_TYPE)
     record_problem(kind if kind != found.type else "", found.status)
-    body = encoded(replace(found, request_id=request_id()), **more)
+    body = encoded(replace(found, request_id=request_id()), request.path, **more)
     response = Response(body, found.status, content_type=PROBLEM_MEDIA_TYPE)
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -1,4 +1,4 @@
-"""The examples of docs/how-to/search-over-http.md run against a real service."""
+"""The examples of docs/how-to/search-over-http.md and the curl commands of refine-a-search.md run against a service."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from sceneseek.client import Client
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "search-over-http.md").read_text(encoding="utf-8")
+REFINE = (ROOT / "docs" / "how-to" / "refine-a-search.md").read_text(encoding="utf-8")
 EXAMPLES: dict[str, str] = dict(re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 # Placeholders in the examples.
 ADDRESS = "http://127.0.0.1:8080"
 IMAGE = "bf8013b6-61f9-5d1d-94d6-cfa2c149805e"
+# An answer that is an error would else go unseen.
+STRICT = 'set -eu\ncurl() { command curl --silent --show-error --fail-with-body "$@"; echo; }\n'
 
 
 @pytest.fixture
@@ -50,13 +53,17 @@ def test_there_is_an_example_for_each_of_three_languages() -> None:
 
 
 def test_the_examples_with_curl_and_on_the_command_line_run(service_url: str, folder: Path) -> None:
-    # An answer that is an error would else go unseen.
-    strict = 'set -eu\ncurl() { command curl --silent --show-error --fail-with-body "$@"; echo; }\n'
     path = f'PATH="{Path(sys.executable).parent}:$PATH"\n'
-    printed = output(["bash", "-c", strict + path + example("sh", service_url)], folder)
+    printed = output(["bash", "-c", STRICT + path + example("sh", service_url)], folder)
     assert printed.count('"results":[{') == 3
     assert '"stored":true' in printed.replace(" ", "")
     assert re.search(r"^ 1  \d\.\d\d  ", printed, re.MULTILINE)
+
+
+def test_the_commands_with_curl_that_refine_a_search_run(service_url: str, folder: Path) -> None:
+    commands = re.findall(r"^curl .*\n", REFINE, re.MULTILINE)
+    printed = output(["bash", "-c", STRICT + "".join(commands).replace(ADDRESS, service_url)], folder)
+    assert (printed.count('"results":[{'), printed.count('"embedding":[')) == (2, 3)
 
 
 def test_the_example_in_python_runs(service_url: str, folder: Path) -> None:

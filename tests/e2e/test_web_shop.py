@@ -49,7 +49,7 @@ def test_a_shops_page_searches_with_its_key_and_shows_pictures(
     (tmp_path / "shop").mkdir()
     options = ("--bundle", bundle.path, "--index", f"file:{index}", "--api-keys", tmp_path / "keys.json")
     with shop(tmp_path / "shop") as site, running(*options, "--cors-origin", site) as service:
-        page_text = found.replace("http://127.0.0.1:8080", service.url.rstrip("/")).replace("KEY", key.split()[-1])
+        page_text = found.replace("https://photos.example", service.url.rstrip("/")).replace("KEY", key.split()[-1])
         # What matches depends on the photographs; drawings match little.
         page_text = page_text.replace("result.match !== false", "true")
         (tmp_path / "shop/index.html").write_text(f"<!doctype html><meta charset=utf-8>{page_text}", encoding="utf-8")

@@ -116,9 +116,13 @@ def test_embeddings_speak_the_form_of_openai(client: FlaskClient, search: Search
     ("body", "status", "detail"),
     [
         ({}, 400, "the field input is missing"),
-        ({"input": []}, 400, "input is a list, which is not a text or a list of texts"),
+        ({"input": 5}, 400, "input is 5, which is not a text or a list of texts"),
+        ({"input": []}, 400, "input has 0 entries"),
+        ({"input": ["x"] * 1_025}, 400, "input has too many entries"),
         ({"input": ""}, 400, "the query is empty"),
-        ({"input": [1, 2]}, 400, "input is a list, which is not a text or a list of texts"),
+        ({"input": ["x", ""]}, 400, "input[1]: the query is empty"),
+        ({"input": [1, 2]}, 400, "input[0] is 1, which is not a text"),
+        ({"input": [[1, 2]]}, 400, "input[0] is a list, which is not a text"),
         ({"input": "x", "encoding_format": "hex"}, 400, "encoding_format is 'hex'"),
         ({"input": "x", "model": "text-embedding-3-small"}, 422, "there is no model 'text-embedding-3-small'"),
         ({"input": "x", "dimensions": 5}, 422, "dimensions is 5"),
@@ -129,7 +133,16 @@ def test_what_cannot_be_embedded_is_refused(
 ) -> None:
     response = client.post("/v1/embeddings", json=body)
     assert response.status_code == status
-    assert detail in response.get_json(force=True)["detail"]
+    problem = response.get_json(force=True)
+    assert detail in problem["detail"]
+    # What clients of OpenAI's API print.
+    assert problem["error"]["message"] == f"{problem['detail']}: {problem['hint']}"
+    assert problem["error"]["type"] == problem["type"]
+
+
+def test_problems_of_other_addresses_have_one_form(client: FlaskClient) -> None:
+    for address in ("/v1/search?q=", "/v1/nowhere"):
+        assert "error" not in client.get(address).get_json(force=True)
 
 
 DATES = {"old": "2015-06-01", "new": "2024-01-31T10:00:00", "middle": "2019-05-31", "none": ""}

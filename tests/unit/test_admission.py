@@ -101,12 +101,13 @@ def test_a_request_beyond_the_queue_is_rejected_at_once_and_counted() -> None:
     refused: list[tuple[str, TryAgain]] = []
     with full(slots=1, queue=1) as (application, admission, _):
         admission.on_rejected = lambda method, error: refused.append((method, error))
-        caller = Caller(admission, "/late", "POST")
+        caller = Caller(admission, "/v1/embeddings", "POST")
         caller.join(60)
         assert application.began == ["/0"]
     assert caller.status == "429 Too Many Requests"
     assert int(caller.headers["Retry-After"]) >= 1
-    assert json.loads(caller.body)["type"] == "urn:sceneseek:problem:overloaded"
+    document = json.loads(caller.body)
+    assert document["type"] == document["error"]["type"] == "urn:sceneseek:problem:overloaded"
     assert [(method, error.status) for method, error in refused] == [("POST", 429)]
 
 

@@ -15,12 +15,12 @@ from sceneseek_server.access.control import FORM, charge
 from sceneseek_server.api.operation import operation
 from sceneseek_server.api.search import MAX_PICTURES, PICTURE, given_once
 from sceneseek_server.api.uploads import Uploads
-from sceneseek_server.responses import deadline, json_answer
+from sceneseek_server.responses import EMBEDDINGS, deadline, json_answer
 
 
 def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
     """The view over one pipeline."""
-    blueprint = Blueprint("embeddings", __name__, url_prefix="/v1/embeddings")
+    blueprint = Blueprint("embeddings", __name__, url_prefix=EMBEDDINGS)
 
     @blueprint.post("")
     @operation(
