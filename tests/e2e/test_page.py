@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
+from PIL import ImageDraw, ImageFont
 
 import sceneseek_server
 from sceneseek.bundle import Bundle
@@ -1128,3 +1129,32 @@ def test_nothing_in_it_needs_more_than_the_strict_policy(visit: Visit) -> None:
     assert "unsafe" not in policy
     assert "default-src 'none'" in policy
     # `visit` fails where the browser reports what the policy kept it from.
+
+
+def test_a_picture_found_by_its_own_text_shows_it(
+    visit: Visit, bundle: Bundle, tmp_path: Path, sceneseek: CommandLine
+) -> None:
+    pytest.importorskip("rapidocr", reason="rapidocr is not installed (the extra ocr has it)")
+    pytest.importorskip("axe_playwright_python", reason="axe-core is not installed (the extra dev has it)")
+    (tmp_path / "photos").mkdir()
+    for seed in range(9):
+        picture = scenery(seed).convert("RGB").resize((480, 360))
+        if seed == 8:
+            ImageDraw.Draw(picture).text((80, 120), "PHARMACY", fill="black", font=ImageFont.load_default(56))
+        picture.save(tmp_path / f"photos/{seed}.jpg")
+    places = ("--bundle", bundle.path, "--index", f"file:{tmp_path}/index")
+    sceneseek("index", tmp_path / "photos", "--ocr", *places)
+    with running(*places) as service:
+        for scheme, width in (("light", 360), ("dark", 768), ("light", 1280)):
+            page = visit(f"{service.url}?q=pharmacy", color_scheme=scheme, viewport={"width": width, "height": 800})
+            shown(page, "pharmacy")
+            first = results(page).first
+            assert first.locator(".text").inner_text() == "“PHARMACY”"
+            assert page.locator("#results .text").count() == 1
+            assert violations(page) == []
+            first.locator("a").focus()
+            page.keyboard.press("Enter")
+            page.get_by_text("Words of the search stand in the picture: “PHARMACY”.").wait_for()
+            page.get_by_text("text in the picture").wait_for()
+            assert violations(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
