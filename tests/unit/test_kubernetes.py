@@ -1,0 +1,132 @@
+"""The manifests in deploy/kubernetes: valid by Kubernetes' own schemas, hardened, and consistent with the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.compose import variables
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "deploy/kubernetes"
+JOBS = {"export.yaml", "index.yaml"}
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+Document = dict[str, Any]
+
+kubernetes_validate = pytest.importorskip(
+    "kubernetes_validate", reason="kubernetes-validate is not installed (the extra dev has it)"
+)
+
+
+def documents(name: str = "*.yaml") -> Iterator[tuple[str, Document]]:
+    for file in sorted(FOLDER.glob(name)):
+        for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            yield file.name, document
+
+
+def pods() -> Iterator[tuple[str, Document]]:
+    """The pod of each workload, under the name of its file."""
+    for name, document in documents():
+        if "template" in document.get("spec", {}):
+            yield name, document["spec"]["template"]["spec"]
+
+
+def containers() -> Iterator[tuple[str, Document]]:
+    for name, pod in pods():
+        for container in pod["containers"]:
+            yield name, container
+
+
+MANIFESTS = [
+    pytest.param(document, id=f"{name}-{document['kind']}")
+    for name, document in documents()
+    if document["kind"] != "Kustomization"
+]
+
+
+@pytest.mark.parametrize("document", MANIFESTS)
+def test_each_manifest_has_the_fields_that_kubernetes_knows(document: Document) -> None:
+    named = {**document, "metadata": {"name": "generated", **document["metadata"]}}
+    kubernetes_validate.validate(named, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_kustomization_holds_all_but_the_jobs() -> None:
+    ((_, kustomization),) = documents("kustomization.yaml")
+    assert {*kustomization["resources"]} == {f.name for f in FOLDER.glob("*.yaml")} - {"kustomization.yaml", *JOBS}
+
+
+def test_every_pod_satisfies_the_restricted_standard() -> None:
+    for name, pod in pods():
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+    for name, container in containers():
+        context = container["securityContext"]
+        assert (context["allowPrivilegeEscalation"], context["capabilities"]) == (False, {"drop": ["ALL"]}), name
+        # Qdrant writes beside its program.
+        assert context.get("readOnlyRootFilesystem") is True or name == "qdrant.yaml", name
+
+
+def test_every_container_has_limits_and_what_serves_has_probes() -> None:
+    for name, container in containers():
+        assert "memory" in container["resources"]["limits"], name
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
+        probes = {"startupProbe", "readinessProbe", "livenessProbe"}
+        assert probes.issubset(container) == (name not in JOBS), name
+
+
+def test_secrets_are_named_and_never_written() -> None:
+    assert not [name for name, document in documents() if document["kind"] == "Secret"]
+    for name, container in containers():
+        for variable in container.get("env", []):
+            assert ("KEY" in variable["name"]) == ("secretKeyRef" in variable.get("valueFrom", {})), name
+
+
+def test_the_service_reads_and_the_indexer_writes() -> None:
+    keys = {
+        name: container["env"][0]["valueFrom"]["secretKeyRef"]["key"]
+        for name, container in containers()
+        if name in ("service.yaml", "index.yaml")
+    }
+    assert keys == {"service.yaml": "read-only-api-key", "index.yaml": "api-key"}
+    for name, container in containers():
+        for mount in container["volumeMounts"]:
+            if mount["mountPath"] in ("/images", "/keys") or (mount["mountPath"] == "/bundles" and name not in JOBS):
+                assert mount["readOnly"] is True, name
+
+
+def test_the_images_are_those_of_the_stack() -> None:
+    images = {container["image"] for _, container in containers()}
+    assert images == {"sceneseek:0.1.0-cpu", "sceneseek:0.1.0-export", "qdrant/qdrant:v1.19.0-unprivileged"}
+    assert "image: qdrant/qdrant:v1.19.0-unprivileged" in COMPOSE
+    assert "${SCENESEEK_TAG:-0.1.0}-cpu" in COMPOSE
+
+
+def test_the_settings_are_those_of_the_stack() -> None:
+    (settings,) = (document["data"] for _, document in documents() if document["kind"] == "ConfigMap")
+    assert settings.keys() <= variables(COMPOSE) | {"SCENESEEK_BUNDLE", "SCENESEEK_INDEX", "SCENESEEK_METRICS_PORT"}
+
+
+def test_what_a_pod_mounts_and_selects_is_there() -> None:
+    claims = {document["metadata"]["name"] for _, document in documents("storage.yaml")}
+    for name, pod in pods():
+        volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
+        for volume in volumes.values():
+            assert volume.get("persistentVolumeClaim", {}).get("claimName", "bundles") in claims, name
+        for container in pod["containers"]:
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounted <= volumes.keys() | {"data"}, name
+    labels = [
+        document["spec"]["template"]["metadata"]["labels"]
+        for _, document in documents()
+        if "template" in document.get("spec", {})
+    ]
+    for name, document in documents():
+        spec = document.get("spec", {})
+        selector = spec.get("podSelector") or spec.get("selector") or {}
+        wanted = selector.get("matchLabels", selector)
+        if wanted:
+            assert any(wanted.items() <= each.items() for each in labels), (name, wanted)
