@@ -19,6 +19,7 @@ from sceneseek.api import (
     Answer,
     Answers,
     Collections,
+    Embeddings,
     Feedback,
     ImageDetails,
     Readiness,
@@ -31,7 +32,7 @@ from sceneseek.api import (
 from sceneseek.client.connection import Address, Body, Connection
 from sceneseek.client.reply import Reply
 from sceneseek.errors import IndexChanged, InvalidRequest, ServiceError, SourceError
-from sceneseek.queries import Picture, Query, QueryBatch, Rating, ScoreRequest, Wanted, terms_of
+from sceneseek.queries import EmbeddingRequest, Picture, Query, QueryBatch, Rating, ScoreRequest, Wanted, terms_of
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, checked_query, place
 
 Document = TypeVar("Document")
@@ -193,6 +194,21 @@ class Client:
             body = _json(ScoreRequest(text, [str(image) for image in ids]))
         return self._post("/v1/score", body, Scores)
 
+    def embed(self, inputs: Sequence[str] | Sequence[Picture]) -> list[list[float]]:
+        """Vectors of length 1 in the joint space, one for each text or each picture.
+
+        Raises:
+            InvalidRequest: there are none or too many, or texts and pictures.
+            ImageError, SourceError: a file is no picture that can be used, or cannot be read.
+        """
+        texts = [each for each in inputs if isinstance(each, str)]
+        pictures = [each for each in inputs if not isinstance(each, str)]
+        if texts and pictures:
+            raise InvalidRequest("there are texts and pictures to embed", "embed the ones, then the others")
+        body = _form({}, pictures) if pictures else _json(EmbeddingRequest(input=texts))
+        found = self._post("/v1/embeddings", body, Embeddings)
+        return [[float(number) for number in each.embedding] for each in found.data]
+
     def feedback(
         self, query: str, image: ImageId, rating: int, *, rater: str | None = None, key: str | None = None
     ) -> Feedback:
@@ -323,7 +339,7 @@ def _with_words(query: Query) -> dict[str, Any]:
     return fields
 
 
-def _json(request: Query | QueryBatch | ScoreRequest | Rating) -> Body:
+def _json(request: Query | QueryBatch | ScoreRequest | EmbeddingRequest | Rating) -> Body:
     return Body(to_json(request), "application/json")
 
 

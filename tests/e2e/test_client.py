@@ -141,6 +141,18 @@ def test_a_text_is_scored_for_indexed_images_and_for_files(client: Client, galle
     assert [scored.id for scored in client.score("a red circle", files).scores] == [None, None]
 
 
+def test_texts_and_pictures_become_vectors_to_search_by(client: Client, gallery: Path) -> None:
+    file = gallery / NAMES[0]
+    (text, other), (picture,) = client.embed(["a red circle", "a cat"]), client.embed([file])
+    assert len({len(vector) for vector in (text, other, picture)}) == 1
+    assert sum(number**2 for number in text) == pytest.approx(1, abs=1e-5)
+    assert client.search(vector=picture).results[0].similarity > 0.99
+    neither: tuple[list[Any], ...] = ([], [file, "a cat"])
+    for inputs in neither:
+        with pytest.raises(InvalidRequest):
+            client.embed(inputs)
+
+
 def test_collections_and_readiness_describe_the_live_generation(client: Client) -> None:
     collections = client.collections()
     (collection,) = collections.collections
