@@ -33,7 +33,20 @@ Outcome = TypeVar("Outcome")
 _MOST = 50
 # What an assistant has use for: every word of an answer is one that it reads.
 _ANSWER = {"query", "match", "matches", "threshold", "calibrated", "hints", "results"}
-_RESULT = {"id", "rank", "score", "match", "similarity", "path", "width", "height", "metadata", "duplicates", "image"}
+_RESULT = {
+    "id",
+    "rank",
+    "score",
+    "match",
+    "similarity",
+    "path",
+    "width",
+    "height",
+    "metadata",
+    "text",
+    "duplicates",
+    "image",
+}
 _INSTRUCTIONS = (
     "Finds images of a collection by what they show. Describe a scene in a few words. Each result has a score from 0 "
     "to 1, which is an order only where `calibrated` is false; `match` false means that it is merely the nearest. Look "
