@@ -75,8 +75,8 @@ class TextInput:
     is how far texts are padded: to a ``bucket`` over the longest of the batch, or always to ``max_tokens``, for a
     tower that was trained so and reads no mask. `tokenizer` is the name of a file of the `tokenizers` library
     (``.json``) or of a `sceneseek.unigram.Unigram` (``.npz``), `prefix` is put before each text. With `articles` a
-    short text gets an article, see `sceneseek.encoders.with_article`. `multilingual` says whether the tower reads many
-    languages.
+    short text gets an article and its likeliest case, see `sceneseek.encoders.Tokenizer.as_read`. `multilingual` says
+    whether the tower reads many languages.
     """
 
     name: str

@@ -63,9 +63,8 @@ _SPACES = [*range(0x09, 0x0E), 0x85, 0x1680, *range(0x200B, 0x2010), 0x2028, 0x2
 _CONTROL = {**dict.fromkeys(_SPACES, " "), **dict.fromkeys(_REMOVED)}
 
 
-def _tokenizer_of_pieces(path: Path, spec: TextInput) -> Callable[[list[str]], list[_Encoded]]:
-    """A `Unigram`."""
-    vocabulary, most = Unigram.read(path), spec.max_tokens - 2
+def _tokenizer_of_pieces(vocabulary: Unigram, spec: TextInput) -> Callable[[list[str]], list[_Encoded]]:
+    most = spec.max_tokens - 2
 
     def encode(text: str) -> _Encoded:
         ids = vocabulary.encode(unicodedata.normalize("NFKC", text.translate(_CONTROL)))
@@ -82,8 +81,13 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path, spec: TextInput) -> None:
+        self._pieces: Unigram | None = None
         try:
-            self._encode = (_tokenizer_of_pieces if path.suffix == ".npz" else _tokenizer_of_json)(path, spec)
+            if path.suffix == ".npz":
+                self._pieces = Unigram.read(path)
+                self._encode = _tokenizer_of_pieces(self._pieces, spec)
+            else:
+                self._encode = _tokenizer_of_json(path, spec)
         except Exception as error:
             raise BundleError(
                 f"the tokenizer {path} cannot be read ({error})", "write the bundle again with `sceneseek export`"
@@ -107,6 +111,15 @@ class Tokenizer:
             ids[row, : len(own)] = own
             mask[row, : len(own)] = 1
         return Tokens(ids, mask, tuple(cut for _, cut in encoded))
+
+    def as_read(self, text: str) -> str:
+        """The text as a tower reads it that learned from captions: short ones in their likeliest case, with an article.
+
+        A telephone capitalizes the first word, and a tower that knows upper from lower case finds less by it.
+        """
+        if self._pieces is not None and (len(text.split()) <= _SHORT or text.isupper()):
+            text = self._pieces.likeliest_case(text)
+        return with_article(text)
 
 
 TowerTokens = Mapping[str, Tokens]
@@ -173,10 +186,11 @@ class TextEncoder:
 
     def tokenize(self, texts: list[str]) -> TowerTokens:
         """Token ids and masks of a batch of texts, by text tower."""
-        return {
-            tower.name: self._tokenizers[tower.name]([*map(with_article, texts)] if tower.articles else texts)
-            for tower in self._towers
-        }
+        tokens = {}
+        for tower in self._towers:
+            tokenizer = self._tokenizers[tower.name]
+            tokens[tower.name] = tokenizer([*map(tokenizer.as_read, texts)] if tower.articles else texts)
+        return tokens
 
     def encode_tokens(self, tokens: TowerTokens) -> Vectors:
         """Encode a tokenized batch."""

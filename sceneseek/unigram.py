@@ -18,6 +18,8 @@ import numpy.typing as npt
 _SPACE = "\u2581"
 # Of a polynomial hash modulo 2**64.
 _FACTOR = 0x9E3779B97F4A7C15
+# How much more probable another case of a word must be, as log probabilities: between near ones the user's counts.
+_LIKELIER = 2.0
 # By how much a character without a piece is less probable than the least probable piece, as log probabilities.
 _PENALTY = np.float32(10.0)
 
@@ -86,6 +88,26 @@ class Unigram:
         Neighbouring characters that no piece has are one unknown token.
         """
         spaced = "".join(_SPACE + word for word in text.split(" ") if word)
+        came = self._best(spaced)[1]
+        ids: list[int] = []
+        stop = len(spaced)
+        while stop:
+            stop, token = came[stop]
+            if not (token == self.unknown and ids and ids[-1] == token):
+                ids.append(token)
+        return ids[::-1]
+
+    def likeliest_case(self, text: str) -> str:
+        """The text with each word as typed, in lower case or capitalized: as it is the most probable."""
+        return " ".join(map(self._likeliest, text.split()))
+
+    def _likeliest(self, word: str) -> str:
+        probable = {form: float(self._best(_SPACE + form)[0]) for form in (word, word.lower(), word.capitalize())}
+        best = max(probable, key=lambda form: probable[form])
+        return best if probable[best] > probable[word] + _LIKELIER else word
+
+    def _best(self, spaced: str) -> tuple[np.float32, list[tuple[int, int]]]:
+        """The log probability of the best path; for each character where its piece begins, and the id of that."""
         # In float32 as the library adds, so that ties end alike: the first path found is kept.
         best = [np.float32(0), *[np.float32(-np.inf)] * len(spaced)]
         came: list[tuple[int, int]] = [(0, 0)] * (len(spaced) + 1)
@@ -94,13 +116,7 @@ class Unigram:
                 total, stop = best[start] + score, start + length
                 if total > best[stop]:
                     best[stop], came[stop] = total, (start, token)
-        ids: list[int] = []
-        stop = len(spaced)
-        while stop:
-            stop, token = came[stop]
-            if not (token == self.unknown and ids and ids[-1] == token):
-                ids.append(token)
-        return ids[::-1]
+        return best[-1], came
 
     def _found(self, text: str) -> list[list[tuple[int, int, np.float32]]]:
         """For each character the pieces that begin with it: length, id and score, the shortest first."""

@@ -60,3 +60,32 @@ def test_a_file_of_it_has_the_same_bytes_each_time_and_reads_back(tmp_path: Path
 def test_a_piece_that_comes_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="two pieces are alike"):
         Unigram.of_pieces([*((name, 0.0) for name in NAMES), ("a", -3.0), ("a", -4.0)], SPECIAL)
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("dog", "dog"),
+        ("Dog", "dog"),
+        ("DOG", "dog"),
+        ("Hund", "Hund"),
+        ("HUND", "Hund"),
+        ("hund", "Hund"),
+        ("Paris", "Paris"),
+        ("Cat", "Cat"),  # hardly less probable than in lower case
+        ("the  DOG 犬 ", "the dog 犬"),
+        ("", ""),
+    ],
+)
+def test_a_word_is_read_in_its_likeliest_case(typed: str, read: str) -> None:
+    found = [("dog", -4.0), ("Hund", -4.0), ("Paris", -5.0), ("paris", -9.0), ("cat", -4.0), ("Cat", -5.5)]
+    pieces = [*((name, 0.0) for name in NAMES), *((f"\u2581{word}", score) for word, score in found)]
+    letters = [(letter, -9.0) for letter in "\u2581abcdefghijklmnopqrstuvwxyz"]
+    assert Unigram.of_pieces([*pieces, *letters], SPECIAL).likeliest_case(typed) == read
+
+
+@given(vocabulary=vocabularies, text=texts)
+def test_the_likeliest_case_changes_nothing_but_case_and_spaces(vocabulary: dict[str, float], text: str) -> None:
+    pieces = [*((name, 0.0) for name in NAMES), *vocabulary.items()]
+    read = Unigram.of_pieces(pieces, SPECIAL).likeliest_case(text)
+    assert read.lower() == " ".join(text.split()).lower()
