@@ -8,6 +8,7 @@ to a newer service.
     POST /v1/score      -> Scores
     POST /v1/feedback   -> Feedback
     GET .../details     -> ImageDetails
+    PUT /v1/images/PATH, DELETE /v1/images/ID, GET .../status -> ImageStatus
     GET /v1/collections -> Collections
     GET /readyz         -> Readiness
 """
@@ -100,6 +101,28 @@ class ImageDetails:
     duplicates: Annotated[int, Field(ge=0, description="How many other images are near-duplicates of it.")]
     image: Annotated[str | None, Field(description="Address of the original on this host."), _IF_GIVEN] = None
     thumbnail: Annotated[str | None, Field(description="Address of a small JPEG."), _IF_GIVEN] = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ImageStatus:
+    """What became of an image that was put or deleted, or is in the index.
+
+    Attributes:
+        id: a UUID as text, the same in every generation.
+        state: `pending`: it was put, and searches may not find it yet. `indexed`: they find it. `refused`: it was put,
+            and the index does not take it. `deleting`: it was deleted, and searches may still find it. `deleted`: they
+            do not, which is remembered for a while.
+        reason: why it is refused.
+        etag: of its content, for If-Match, without quotes; None of one that is deleted.
+    """
+
+    id: ImageId
+    state: Annotated[
+        Literal["pending", "indexed", "refused", "deleting", "deleted"],
+        Field(description="Searches find it from `indexed` on, and do not find it from `deleted` on."),
+    ]
+    reason: Annotated[str | None, Field(description="Why it is refused."), _IF_GIVEN] = None
+    etag: Annotated[str | None, Field(description="Of its content, for If-Match."), _IF_GIVEN] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +298,7 @@ class Collections:
         bundle: fingerprint of the bundle that answers.
         pack: its pack.
         building: whether a process is writing another generation now.
+        may_write: whether who asked may add and delete images.
         collections: all of them.
     """
 
@@ -282,6 +306,7 @@ class Collections:
     bundle: Annotated[str, Field(description="Fingerprint of the bundle that answers.")]
     pack: str
     building: Annotated[bool, Field(description="Whether a process is writing another generation now.")]
+    may_write: Annotated[bool, Field(description="Whether you may add and delete images.")] = False
     collections: tuple[Collection, ...]
 
 

@@ -5,7 +5,12 @@
     │   └── Unprocessable    a request that does not fit the bundle, or itself         HTTP 422
     ├── NotFound             no such image                                            HTTP 404
     │   └── NoSuchImage      no image of the index has this id                        HTTP 404
+    ├── Forbidden            a key that may not do this                                HTTP 403
     ├── Conflict             what is sent contradicts what was sent before             HTTP 409
+    ├── PreconditionFailed   an image that is not as If-Match or If-None-Match says     HTTP 412
+    │   └── PreconditionRequired  an image that nothing may replace without If-Match    HTTP 428
+    ├── UploadsUnavailable   pictures that cannot be put or deleted                    HTTP 503
+    │   └── NoSpace          no room for more pictures                                 HTTP 507
     ├── FeedbackUnavailable  ratings that cannot be stored                            HTTP 503, exit 1
     ├── SourceError          a folder or file of the user's that cannot be used       exit 1
     ├── ImageError           one picture that cannot be decoded                       HTTP 422
@@ -107,11 +112,54 @@ class NoSuchImage(NotFound):
 
 
 class Conflict(SceneseekError):
-    """A request contradicts an earlier one of the same key."""
+    """A request contradicts what is there, such as an earlier one of the same key."""
 
     status = 409
     slug = "conflict"
-    title = "The request contradicts an earlier one"
+    title = "The request contradicts what is there"
+    for_clients = True
+
+
+class Forbidden(SceneseekError):
+    """A request that this key, or any, may not send to this service."""
+
+    status = 403
+    slug = "forbidden"
+    title = "This is not allowed"
+    for_clients = True
+
+
+class PreconditionFailed(SceneseekError):
+    """An image that is not as the request's If-Match or If-None-Match says."""
+
+    status = 412
+    slug = "precondition-failed"
+    title = "The image is not as expected"
+    for_clients = True
+
+
+class PreconditionRequired(PreconditionFailed):
+    """An image that would be replaced by a request that does not say which one it replaces (RFC 6585)."""
+
+    status = 428
+    slug = "precondition-required"
+    title = "There is another image"
+
+
+class UploadsUnavailable(SceneseekError):
+    """Pictures cannot be put or deleted: no permission, or the folder is gone."""
+
+    status = 503
+    slug = "uploads-unavailable"
+    title = "Pictures cannot be put or deleted"
+
+
+class NoSpace(UploadsUnavailable):
+    """There is no room for more pictures."""
+
+    status = 507
+    slug = "no-space"
+    title = "There is no room for more pictures"
     for_clients = True
 
 

@@ -31,13 +31,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
+def write_atomic(path: Path, content: bytes, mode: int = 0o644, durable: bool = True) -> None:
     """Replace `path` by `content` so that a reader sees the old or the new, also after a power cut.
 
     Args:
         path: the file.
         content: all of it.
         mode: who may read and write it; by default all may read.
+        durable: whether it is on the disk when this returns; else a power cut may leave the old or nothing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -46,12 +47,14 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644) -> None:
             file.write(content)
             file.flush()
             os.fchmod(file.fileno(), mode)  # mkstemp makes it private
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(beside).replace(path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,8 @@ import hashlib
 import os
 import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -33,7 +34,7 @@ from sceneseek.errors import NotFound
 from sceneseek.source_files import open_below
 
 if TYPE_CHECKING:  # the store imports the filters, which import this
-    from sceneseek.store import CollectionInfo
+    from sceneseek.store import CollectionInfo, Source
     from sceneseek.store.base import FieldType
 
 # UUIDv5 of the name "sceneseek" in the URL namespace; changing it would change every id.
@@ -69,6 +70,23 @@ def point_id(relative: str, label: str = "") -> str:
     # uuid.uuid5 takes text only; a file name is bytes. For UTF-8 names this is the same UUID.
     digest = hashlib.sha1(NAMESPACE.bytes + os.fsencode(name), usedforsecurity=False).digest()
     return str(uuid.UUID(bytes=digest[:16], version=5))
+
+
+def label_of(folder: str, sources: Sequence[Source]) -> str:
+    """The label of a folder in an index with these sources: the one it has, or the one that it gets.
+
+    Args:
+        folder: absolute.
+        sources: of a generation; none if nothing is indexed.
+    """
+    for source in sources:
+        if source.folder == folder:
+            return source.label
+    if not sources:
+        return ""
+    name = Path(folder).name or "folder"
+    taken = {source.label for source in sources}
+    return next(label for label in chain([name], (f"{name}-{i}" for i in count(2))) if label not in taken)
 
 
 def path_fields(relative: str) -> dict[str, str]:

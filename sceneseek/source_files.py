@@ -1,8 +1,10 @@
-"""A file below a source folder, opened once: whatever is exchanged meanwhile, nothing else is read.
+"""A file or folder below a source folder, opened once: whatever is exchanged meanwhile, nothing else is reached.
 
 The path is opened part by part, each relative to the directory that was opened before it, and never through a link: a
 link is read and followed from the folder again, if it leads to a place inside. What was opened must be a regular file;
 opening a pipe in its place does not wait. All that is then read and measured comes from the one descriptor.
+
+A folder to write into is opened in the same way, and no link on the way to it is followed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import BinaryIO
 _MAX_LINKS = 40
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# Without O_PATH: a descriptor of that kind cannot be synced.
+_WRITTEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class LeadsOut(OSError):
@@ -46,6 +50,39 @@ def open_below(folder: Path, relative: str) -> BinaryIO:
             return os.fdopen(found, "rb")
         place = found
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), relative)
+
+
+def folder_below(folder: Path, relative: str, create: bool = False) -> int:
+    """Open a folder below a folder, for writing into it and syncing it by its descriptor; never through a link.
+
+    Args:
+        folder: may itself be, or lie behind, a link.
+        relative: POSIX path below it, as `os` takes it; empty for the folder itself.
+        create: whether missing folders are created, as the umask allows, and synced.
+
+    Raises:
+        OSError: it is not there; or a part of it is no folder, but a file or a link.
+    """
+    at = os.open(folder, _WRITTEN_FOLDER)
+    try:
+        for name in relative.split("/") if relative else ():
+            if create:
+                try:
+                    os.mkdir(name, dir_fd=at)
+                    os.fsync(at)
+                except FileExistsError:
+                    pass
+            below = os.open(name, _WRITTEN_FOLDER | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.dup(at)
+    finally:
+        os.close(at)
+
+
+def times(status: os.stat_result) -> str:
+    """What of a file differs once it was written to or touched: its size and times of change, in a line."""
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
 def _open_or_follow(folder: Path, place: str) -> int | str:

@@ -11,6 +11,7 @@ JSON Schema cannot say everything, so `_INEXPRESSIBLE` names the refusals that a
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 import re
@@ -54,8 +55,8 @@ _INEXPRESSIBLE = {
 # The same of a condition, by how they end: a box's sides beside each other, and the calendar.
 _INEXPRESSIBLE_OF_A_CONDITION = ("has its north below its south", "which is no ISO 8601 date")
 # What is there, and what came before, is not the document's to say.
-_ACCEPTED = ["2xx", "3xx", "401", "404", "409", "414", "422", "429", "503"]
-_REFUSED = ["400", "401", "404", "405", "409", "413", "414", "415", "422", "429", "431", "503"]
+_ACCEPTED = ["2xx", "3xx", "401", "403", "404", "409", "412", "414", "422", "428", "429", "503"]
+_REFUSED = ["400", "401", "403", "404", "405", "409", "412", "413", "414", "415", "422", "428", "429", "431", "503"]
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _WORDS = (
     *("format=JPEG", "width>=300", "height<5000", "path^=animals", "tags!=a|b", "taken<=2024-05", "place@48,2,5km"),
@@ -118,7 +119,7 @@ def check(
         app: the WSGI application.
     """
     # Not loaded from its address, which would leave the operation that is there out.
-    schema = schemathesis.openapi.from_dict(document, config=settings)
+    schema = schemathesis.openapi.from_dict(copy.deepcopy(document), config=settings)  # it adds links of its own
     schema.app = app
     _know(schema, ids)
     for event in from_schema(schema).execute():
@@ -199,6 +200,16 @@ def _word(word: Any) -> Any:
 
 
 def _right_all_the_same(failure: Failure, case: Any, response: Any) -> bool:
+    if failure.title == "Allow header mismatch" and case.operation.path == "/v1/images/{image}":
+        # One template for the paths that pictures are put at and the ids that they have then; the document may not have
+        # two that differ in a name alone.
+        return set(", ".join(response.headers.get("allow", ())).split(", ")) < {
+            "GET",
+            "HEAD",
+            "PUT",
+            "DELETE",
+            "OPTIONS",
+        }
     if isinstance(failure, ServerError):
         return response.status_code == 503 and "retry-after" in response.headers
     if isinstance(failure, RejectedPositiveData):

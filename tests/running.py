@@ -1,10 +1,11 @@
-"""`sceneseek serve` as a process of its own, also while it waits for its first index."""
+"""`sceneseek serve` as a process of its own, also while it waits for its first index; and `sceneseek index watch`."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,3 +71,15 @@ def running(*options: str | Path, **environment: str) -> Iterator[Running]:
         finally:
             process.terminate()
         assert process.wait(_PATIENCE) == 0
+
+
+@contextmanager
+def watching(folder: Path, *options: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An indexer that watches a folder, until the block ends."""
+    command = [str(Path(sys.executable).with_name("sceneseek")), "index", "watch", str(folder), *map(str, options)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+        assert process.wait(_PATIENCE) in (0, -signal.SIGKILL)

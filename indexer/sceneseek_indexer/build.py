@@ -166,7 +166,7 @@ class _Run:
         self._resumed, self._coming = False, 0
 
     def execute(self) -> IndexReport:
-        start = time.perf_counter()
+        start, finished = time.perf_counter(), False
         try:
             self._resume()
             known = {place(image): image for image in self._known()}
@@ -188,10 +188,12 @@ class _Run:
                 self._report.generation = self._finish(writing)
                 self._report.seconds = {**self._seconds, "total": time.perf_counter() - start}
                 report_file.write([self._last_line()])
+            finished = True
         finally:
             if self._collection is not None:
                 self._collection.close()  # unfinished unless it was published; the next run resumes it
             remove_old_reports(self._store)
+            self._found.settle(self._report, finished)
         return self._report
 
     def _resume(self) -> None:
@@ -282,7 +284,7 @@ class _Run:
         if self._metadata is not None:
             self._report.fields = self._metadata.fields
             self._report.undescribed = self._found.undescribed(self._metadata)
-        if self._report.skipped and not self._report.usable:
+        if self._report.skipped and not (self._report.usable or self._report.removed):
             first = self._report.skipped[0]
             folders = ", ".join(str(folder) for folder in self._found.sources.read.values())
             raise SourceError(

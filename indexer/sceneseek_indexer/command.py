@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -231,7 +230,8 @@ def watch(
 ) -> None:
     """Index each FOLDER, then look for changes and index them until Ctrl-C.
 
-    A file is indexed once its size and time of change were the same at two looks.
+    A file is indexed once its size and time of change were the same at two looks, and one that `sceneseek serve
+    --uploads` puts there at once.
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415 - as above
@@ -257,7 +257,7 @@ def watch(
             while True:
                 watcher.look()
                 stop.release()
-                time.sleep(interval)
+                watcher.rest(interval, stop.release)
         except KeyboardInterrupt:  # here the way to end, and no failure
             click.echo("stopped", err=True)
 

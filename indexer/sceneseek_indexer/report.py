@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -383,7 +383,7 @@ def opening_lines(
         earlier: the lines of an interrupted run of the same generation, by id.
         present: ids of the images that the generation contains or will contain.
     """
-    passed = {(e.source, e.relative): e for listing in listings for e in (*listing.skipped, *listing.ignored)}
+    passed = passed_by_place(listings)
     left = {place(image) for image in plan.gone}
     report.count_away(plan)
     leaving = {image.id for image in plan.removed}
@@ -391,7 +391,9 @@ def opening_lines(
     for image in plan.gone:
         if image.id not in leaving:
             report.gone += 1
-            lines.append({**file_line("gone", image), **_why(passed, place(image))})
+            entry = why_passed(passed, place(image))
+            reason = {"reason": entry.reason, "what": entry.what} if entry is not None else {}
+            lines.append({**file_line("gone", image), **reason})
     for line in earlier.values():
         if line["outcome"] == "removed" and line["id"] not in present:
             report.removed += 1
@@ -420,8 +422,15 @@ def _place(entry: Skipped) -> Place:
     return entry.source, entry.relative
 
 
-def _why(passed: Mapping[Place, Skipped], at: Place) -> Line:
+def passed_by_place(listings: Iterable[Listing], skipped: Iterable[Skipped] = ()) -> dict[Place, Skipped]:
+    """What is not indexed: of the listings, and further files."""
+    every = (entry for listing in listings for entry in (*listing.skipped, *listing.ignored))
+    return {_place(entry): entry for entry in (*every, *skipped)}
+
+
+def why_passed(passed: Mapping[Place, Skipped], at: Place) -> Skipped | None:
+    """Why a file is not indexed: what is said of it, or of the nearest folder above it; None if nothing is."""
     source, relative = at
     while (entry := passed.get((source, relative))) is None and "/" in relative:
         relative = relative.rpartition("/")[0]
-    return {"reason": entry.reason, "what": entry.what} if entry is not None else {}
+    return entry

@@ -6,22 +6,26 @@ one is labelled by its name, or as LABEL=DIR says.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, count
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, InvalidRequest, SourceError, UnfitGeneration
 from sceneseek.filters.conditions import TEXT_TOKENS, json_path
+from sceneseek.payload import label_of
+from sceneseek.pending_changes import Change, PendingChanges, takes_pictures
 from sceneseek.store import CollectionInfo, Source, VectorStore
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.pipeline import hash_contents
-from sceneseek_indexer.report import IndexReport
+from sceneseek_indexer.report import IndexReport, passed_by_place, why_passed
 from sceneseek_indexer.sidecar import Sidecar, read_metadata
-from sceneseek_indexer.sync_plan import Known, Place, Plan, files_to_hash, make_plan
+from sceneseek_indexer.sync_plan import Known, Place, Plan, files_to_hash, make_plan, place
 from sceneseek_indexer.walk import Listing, list_images
+
+log = logging.getLogger(__name__)
 
 # Fewer images than this are removed from a folder without a question.
 _ALWAYS_REMOVED = 20
@@ -108,19 +112,11 @@ def _number(path: Path, known: Sequence[Source]) -> int:
 
 
 def _new_label(folder: Folder, others: Sequence[Source]) -> str:
-    taken = {source.label for source in others}
-    if folder.label is not None:
-        if folder.label in taken:
-            raise InvalidRequest(f"the label {folder.label} is another folder's", "choose another")
-        return folder.label
-    if not others:
-        return ""
-    name = folder.path.resolve().name or "folder"
-    return next(label for label in chain([name], _numbered(name)) if label not in taken)
-
-
-def _numbered(name: str) -> Iterator[str]:
-    return (f"{name}-{i}" for i in count(2))
+    if folder.label is None:
+        return label_of(str(folder.path.resolve()), others)
+    if folder.label in {source.label for source in others}:
+        raise InvalidRequest(f"the label {folder.label} is another folder's", "choose another")
+    return folder.label
 
 
 def _check_apart(folder: str, others: Sequence[Source]) -> None:
@@ -142,26 +138,60 @@ class SourceScan:
         base: the live generation, if the new one can begin as its copy.
         sources: those of the generation to build.
         listings: of the folders that are read, by the number of their source.
+        changes: those that are pending in these folders, read before they were listed, by id.
     """
 
     live: CollectionInfo | None
     base: CollectionInfo | None
     sources: Sources
     listings: dict[int, Listing]
+    changes: dict[int, dict[str, Change]] = field(default_factory=dict)
 
     def plan(self, known: Mapping[Place, Known], options: BuildOptions) -> Plan:
         """Decide the outcome of every image; hashes files where that needs it."""
         every = {**self.listings, **{number: Listing() for number in self.sources.forgotten}}
         hashes = hash_contents(files_to_hash(self.listings.values(), known), options)
         pruned = [*self.sources.forgotten, *(self.listings if options.prune else ())]
-        plan = make_plan(every, known, hashes, pruned)
+        plan = make_plan(every, known, hashes, pruned, self._deleted())
         if not options.remove_any:
             self._check_removals(plan, known, options.max_removed)
         return plan
 
+    def _deleted(self) -> set[Place]:
+        """The places of the images that were deleted on purpose."""
+        return {
+            (number, change.path)
+            for number, changes in self.changes.items()
+            for change in changes.values()
+            if change.action == "delete"
+        }
+
+    def settle(self, report: IndexReport, finished: bool) -> None:
+        """Note what became of the pending changes.
+
+        Args:
+            report: of the run.
+            finished: whether it came to its end.
+        """
+        passed = passed_by_place(self.listings.values(), report.skipped)
+        for number, changes in self.changes.items():
+            refused = {
+                identity: entry.what
+                for identity, change in changes.items()
+                if change.action == "put" and (entry := why_passed(passed, (number, change.path))) is not None
+            }
+            folder = self.sources.read[number]
+            try:
+                PendingChanges(folder).settle(changes, refused, finished)
+            except OSError as error:
+                log.warning("what became of the pictures put into %s cannot be noted (%s)", folder, error.strerror)
+
     def _check_removals(self, plan: Plan, known: Mapping[Place, Known], max_removed: float) -> None:
         """Raise SourceError if too large a share of a folder's images would be pruned: it may not be mounted."""
-        removed = Counter(image.source for image in plan.removed if image.source in self.listings)
+        deleted = self._deleted()
+        removed = Counter(
+            image.source for image in plan.removed if image.source in self.listings and place(image) not in deleted
+        )
         before = Counter(image.source for image in known.values())
         for number, images in removed.items():
             if images > max(_ALWAYS_REMOVED, max_removed * before[number]):
@@ -253,11 +283,14 @@ def scan_sources(
             f"a new generation begins empty, and the index also holds {', '.join(source.folder for source in left)}",
             "name all its folders, remove some with --forget, or choose another --index",
         )
+    changes = {number: PendingChanges(folder).all() for number, folder in sources.read.items()}
     listings = _list(sources, options, withheld or {}) if listing is None else dict.fromkeys(sources.read, listing)
     if live is not None and not options.remove_any:
         for number, found in listings.items():
             found.away = found.empty | (set(live.mounts.get(str(number), ())) - found.mounts)
-    return SourceScan(live, base, sources, listings)
+    for number, found in listings.items():
+        changes[number] = {i: change for i, change in changes[number].items() if change.path not in found.withheld}
+    return SourceScan(live, base, sources, listings, changes)
 
 
 def fits(info: CollectionInfo, bundle: Bundle) -> bool:
@@ -270,7 +303,7 @@ def fits(info: CollectionInfo, bundle: Bundle) -> bool:
 def _list(sources: Sources, options: BuildOptions, withheld: Mapping[str, set[str]]) -> dict[int, Listing]:
     listings = {}
     for number, folder in sources.read.items():
-        listing = list_images(folder, options.patterns, number)
+        listing = list_images(folder, options.patterns, number, may_be_empty=takes_pictures(folder))
         if later := withheld.get(sources.every[number].folder):
             listing.files = [file for file in listing.files if file.relative not in later]
             listing.withheld = later

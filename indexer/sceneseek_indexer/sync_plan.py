@@ -20,7 +20,6 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from sceneseek.errors import IndexUnavailable
 from sceneseek.payload import relative_path, user_metadata
 from sceneseek.store import Collection, VectorStore
 from sceneseek_indexer.sidecar import Sidecar
@@ -56,7 +55,7 @@ def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None, oc
     Raises:
         IndexUnavailable: it is gone or damaged.
     """
-    with contextlib.closing(_published(store, name)) as collection:
+    with contextlib.closing(store.glance(name)) as collection:
         return list(known_images(collection, metadata=metadata, ocr=ocr))
 
 
@@ -66,16 +65,9 @@ def metadata_of(store: VectorStore, name: str) -> dict[Place, dict[str, Any]]:
     Raises:
         IndexUnavailable: it is gone or damaged.
     """
-    with contextlib.closing(_published(store, name)) as collection:
+    with contextlib.closing(store.glance(name)) as collection:
         payloads = (record.payload for record in collection.scroll())
         return {(p["source"], relative_path(p)): own for p in payloads if (own := user_metadata(p))}
-
-
-def _published(store: VectorStore, name: str) -> Collection:
-    try:
-        return store.open(name)
-    except IndexUnavailable:
-        return store.glance(name)  # another process holds it
 
 
 def known_images(
@@ -171,6 +163,7 @@ def make_plan(
     known: Mapping[Place, Known],
     hashes: Mapping[Place, str],
     pruned: Container[int] = (),
+    deleted: Container[Place] = (),
 ) -> Plan:
     """Decide the outcome of every image.
 
@@ -179,6 +172,7 @@ def make_plan(
         known: the images of the index. Those of sources without a listing stay as they are.
         hashes: sha256 of the files of `files_to_hash` that could be read.
         pruned: the sources whose `gone` images are removed.
+        deleted: the places whose `gone` images are removed in any case, since they were deleted on purpose.
     """
     plan = Plan()
     files = [file for number in sorted(listings) for file in listings[number].files]
@@ -189,7 +183,11 @@ def make_plan(
         for at, image in known.items()
         if image.source in listings and at not in listed and image.relative not in hidden[image.source]
     ]
-    plan.away = [image for image in missing if not listings[image.source].away.isdisjoint(above(image.relative))]
+    plan.away = [
+        image
+        for image in missing
+        if place(image) not in deleted and not listings[image.source].away.isdisjoint(above(image.relative))
+    ]
     away = {image.id for image in plan.away}
     gone = [image for image in missing if image.id not in away]
     holders = _Holders(known.values(), gone, set(hashes.values()))
@@ -217,7 +215,9 @@ def make_plan(
             plan.described.append(file.relative)
     moved = {reuse.origin.id for reuse in plan.reused if reuse.outcome == "renamed"}
     plan.gone = [image for image in missing if image.id not in moved]
-    plan.removed = [image for image in plan.gone if image.source in pruned and image.id not in away]
+    plan.removed = [
+        image for image in plan.gone if place(image) in deleted or (image.source in pruned and image.id not in away)
+    ]
     return plan
 
 

@@ -81,13 +81,14 @@ class Listing:
     away: set[str] = field(default_factory=set)
 
 
-def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0) -> Listing:
+def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0, may_be_empty: bool = False) -> Listing:
     """The images below a folder, sorted by path.
 
     Args:
         folder: the folder.
         patterns: the files to list; None lists all.
         source: the folder's number in the generation.
+        may_be_empty: whether it may contain no image file.
 
     Raises:
         SourceError: it does not exist, is not a folder, cannot be read, is excluded by its `.nomedia`, or contains no
@@ -107,7 +108,7 @@ def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0)
         hint = f"delete that file, or pass {NO_DEFAULTS}"
         raise SourceError(f"the folder {folder} is excluded: it contains {NO_MEDIA}", hint)
     listing = _Walk(root, patterns, source).over(entries)
-    if not listing.files and not listing.skipped:
+    if not (listing.files or listing.skipped or may_be_empty):
         if not listing.ignored:
             raise SourceError(f"the folder {folder} is empty", "name a folder that contains images")
         if any(entry.reason in EXCLUDED for entry in listing.ignored):

@@ -1,17 +1,21 @@
 """Indexes folders again whenever they have changed.
 
 A file that is still being written waits: an image is indexed once its size and time of change were the same at two
-looks. An error is reported and the run repeated: at the next look if the index could not be written, else after the
-next change of the folders.
+looks. Pictures that a service puts into a folder or deletes from it (`sceneseek.pending_changes`) are whole, and
+indexed as soon as they are noticed. An error is reported and the run repeated: at the next look if the index could not
+be written, else after the next change of the folders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, SceneseekError
+from sceneseek.pending_changes import Change, PendingChanges, takes_pictures
 from sceneseek.store import VectorStore
 from sceneseek_indexer.build import index_folders
 from sceneseek_indexer.options import BuildOptions
@@ -21,6 +25,11 @@ from sceneseek_indexer.walk import list_images
 
 Looks = dict[tuple[str, str], tuple[int, int, int]]
 """By folder and path below it: size and times of change."""
+_Changes = dict[tuple[str, str], Change]
+"""By folder and path below it: what was put there or deleted, and no run has followed."""
+
+# How often pending changes are looked for, in seconds: a listing of a small folder.
+_NOTICE_SECONDS = 0.1
 
 
 @dataclass
@@ -47,27 +56,69 @@ class Watch:
     _seen: Looks | None = field(default=None, init=False)
     _indexed: Looks = field(default_factory=dict, init=False)
     _last_error: str = field(default="", init=False)
+    # The version of the pending changes when they were last read, and that with which the last run failed, if it did.
+    _version: object = field(default=None, init=False)
+    _failed: object = field(default=None, init=False)
 
     def look(self) -> None:
         """Compare the folders with the last look, and run if something has changed and is stable since."""
-        try:
+        with self._reporting_errors():
+            changes = self._open_changes()
             now = self._look()
             before, self._seen = self._seen, now
-            if before is None:
-                return
-            moving = {at for at, facts in now.items() if before.get(at) != facts}
+            moving = {at for at in self._unknown(now) if before is None or before.get(at) != now[at]} - changes.keys()
             resting = {at: facts for at, facts in now.items() if at not in moving}
             done = {at: facts for at, facts in self._indexed.items() if at not in moving}
-            if resting != done:
+            if self._are_due(changes) or (before is not None and resting != done):
                 self._run(resting, moving)
-        except (SceneseekError, OSError) as error:
-            self._report_error(str(error))
+
+    def rest(self, seconds: float, between: Callable[[], object] = lambda: None) -> None:
+        """Wait for the next look, and follow pending changes meanwhile.
+
+        Args:
+            seconds: how long.
+            between: called after each run.
+        """
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._present_version() == self._version:
+                time.sleep(min(left, _NOTICE_SECONDS))
+            else:
+                self._follow_changes()
+                between()
+
+    def _follow_changes(self) -> None:
+        """Run for pending changes alone: whether other files are at rest is for two looks to say."""
+        with self._reporting_errors():
+            changes = self._open_changes()
+            if self._are_due(changes):
+                now = self._look()
+                moving = self._unknown(now) - changes.keys()
+                self._run({at: facts for at, facts in now.items() if at not in moving}, moving)
+
+    def _unknown(self, now: Looks) -> set[tuple[str, str]]:
+        """The files that are not as the last run left them."""
+        return {at for at, facts in now.items() if self._indexed.get(at) != facts}
+
+    def _are_due(self, changes: _Changes) -> bool:
+        """Whether there are changes, others than those with which the last run failed."""
+        return bool(changes) and self._version != self._failed
+
+    def _present_version(self) -> object:
+        return [PendingChanges(folder.path).version() for folder in self.folders]
+
+    def _open_changes(self) -> _Changes:
+        self._version = self._present_version()
+        pending = [PendingChanges(folder.path) for folder in self.folders]
+        return {
+            (str(each.folder), change.path): change for each in pending for change in each.all().values() if change.open
+        }
 
     def _look(self) -> Looks:
         found: Looks = {}
         for folder in self.folders:
             root = str(folder.path.resolve())
-            for file in list_images(folder.path, self.options.patterns).files:
+            for file in list_images(folder.path, self.options.patterns, may_be_empty=takes_pictures(folder.path)).files:
                 found[root, file.relative] = (file.bytes, file.mtime_ns, file.ctime_ns)
         return found
 
@@ -82,14 +133,18 @@ class Watch:
         except IndexUnavailable:
             raise  # transient: the next look tries again
         except SceneseekError:
-            self._indexed = resting  # the same files would fail again, so wait for a change
+            self._indexed, self._failed = resting, self._version  # the same would fail again, so wait for a change
             raise
         # Folders are forgotten once: afterwards the index does not know them.
         self.options = replace(self.options, forget=())
-        self._indexed, self._last_error = resting, ""
+        self._indexed, self._failed, self._last_error = resting, None, ""
         self.on_report(report)
 
-    def _report_error(self, message: str) -> None:
-        if message != self._last_error:
-            self.on_error(message)
-        self._last_error = message
+    @contextlib.contextmanager
+    def _reporting_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (SceneseekError, OSError) as error:
+            if str(error) != self._last_error:
+                self.on_error(str(error))
+            self._last_error = str(error)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from sceneseek.api import (
     Embeddings,
     Feedback,
     ImageDetails,
+    ImageStatus,
     Readiness,
     Result,
     Scores,
@@ -43,6 +45,8 @@ Filter: TypeAlias = Mapping[str, Any] | Sequence[str] | str
 """A condition as JSON has it, or one or several in short words, such as ``year>=1990``, that must all hold."""
 
 _PAGE = 50
+# Between two looks at what became of an image.
+_LOOK_SECONDS = 0.2
 _FILE_PART = "file"
 
 
@@ -259,6 +263,55 @@ class Client:
         """
         return self._connection.ask("GET", f"/v1/images/{_id(image)}/thumbnail").content
 
+    def upload(
+        self, picture: Picture, name: str, *, if_match: str | None = None, wait: float | None = None
+    ) -> ImageStatus:
+        """Put a picture into the service's folder for them; with the key of one who may write.
+
+        Args:
+            picture: a file, or what it holds.
+            name: the path that it gets there, such as ``2024/beach.jpg``.
+            if_match: the ``etag`` of the image that it replaces; `*` of any. Without it, it replaces none; the same
+                picture may be sent again.
+            wait: seconds until which to wait for it to be found or refused; None waits for nothing.
+
+        Raises:
+            Forbidden: the service takes no pictures, or the key may not write.
+            PreconditionRequired: there is another image of the name.
+            PreconditionFailed: the image is not that of `if_match`.
+            Unprocessable, Conflict: the name cannot be one of a picture there.
+            ImageError, SourceError: the file is no picture that can be used, or cannot be read.
+            NoSpace, UploadsUnavailable: it cannot be written.
+        """
+        body = Body(content_of(picture), "application/octet-stream")
+        path = f"/v1/images/{quote(name, errors='surrogateescape')}"
+        status = self._read(self._connection.ask("PUT", path, body, _condition(if_match)), ImageStatus)
+        return self._settled(status, "pending", wait)
+
+    def delete(self, image: ImageId, *, if_match: str | None = None, wait: float | None = None) -> ImageStatus:
+        """Delete an image; with the key of one who may write.
+
+        Args:
+            image: the id.
+            if_match: the ``etag`` of the image that may be deleted; without it, it may be any.
+            wait: seconds until which to wait for searches not to find it any more; None waits for nothing.
+
+        Raises:
+            NotFound: no image has this id.
+            Forbidden: the service deletes no pictures, or not this one, or the key may not write.
+            PreconditionFailed: the image is not that of `if_match`.
+        """
+        reply = self._connection.ask("DELETE", f"/v1/images/{_id(image)}", headers=_condition(if_match))
+        return self._settled(self._read(reply, ImageStatus), "deleting", wait)
+
+    def status(self, image: ImageId) -> ImageStatus:
+        """What became of an image that was uploaded or deleted.
+
+        Raises:
+            NotFound: no image has this id.
+        """
+        return self._get(f"/v1/images/{_id(image)}/status", ImageStatus)
+
     def ready(self) -> Readiness:
         """What the service answers from, now that it can.
 
@@ -266,6 +319,14 @@ class Client:
             ServiceError: it cannot answer, and says why.
         """
         return self._get("/readyz", Readiness)
+
+    def _settled(self, status: ImageStatus, passing: str, wait: float | None) -> ImageStatus:
+        """The status once its state is no more the passing one, or the seconds are over."""
+        end = time.monotonic() + (wait or 0)
+        while status.state == passing and time.monotonic() < end:
+            time.sleep(_LOOK_SECONDS)
+            status = self.status(status.id)
+        return status
 
     def _get(self, path: str, kind: type[Document]) -> Document:
         return self._read(self._connection.ask("GET", path), kind)
@@ -337,6 +398,12 @@ def _with_words(query: Query) -> dict[str, Any]:
         except OverflowError:
             raise InvalidRequest("a number of the vector is too large", Query.HINTS["vector"]) from None
     return fields
+
+
+def _condition(tag: str | None) -> dict[str, str]:
+    if tag is None:
+        return {}
+    return {"If-Match": tag if tag == "*" else f'"{tag}"'}
 
 
 def _json(request: Query | QueryBatch | ScoreRequest | EmbeddingRequest | Rating) -> Body:

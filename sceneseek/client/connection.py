@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -206,8 +207,14 @@ class Connection:
         self._headers = {"User-Agent": f"sceneseek-client/{__version__}", **authorization(key, address)}
         self._pool = urllib3.connection_from_url(address.origin, maxsize=_MAX_CONNECTIONS)
 
-    def ask(self, method: str, path: str, body: Body | None = None) -> Reply:
+    def ask(self, method: str, path: str, body: Body | None = None, headers: Mapping[str, str] | None = None) -> Reply:
         """The answer to a request that does no harm if it comes twice.
+
+        Args:
+            method: of HTTP.
+            path: below the service's address.
+            body: what is sent.
+            headers: further ones.
 
         Raises:
             ServiceUnreachable: there is none, or not in time.
@@ -216,7 +223,7 @@ class Connection:
         retries_left = Retries(retries=self._retries, until=time.monotonic() + self._timeout)
         while True:
             try:
-                response = self._send(method, path, body, retries_left)
+                response = self._send(method, path, body, headers or {}, retries_left)
                 reply = _read(response, retries_left)
             except ClosedPoolError:
                 raise InvalidRequest("the client is closed", "make another one") from None
@@ -239,13 +246,15 @@ class Connection:
         """End the connections."""
         self._pool.close()
 
-    def _send(self, method: str, path: str, body: Body | None, retries_left: Retries) -> BaseHTTPResponse:
-        headers = self._headers if body is None else {**self._headers, "Content-Type": body.media_type}
+    def _send(
+        self, method: str, path: str, body: Body | None, headers: Mapping[str, str], retries_left: Retries
+    ) -> BaseHTTPResponse:
+        about = {} if body is None else {"Content-Type": body.media_type}
         return self._pool.urlopen(
             method,
             self.address.prefix + path,
             None if body is None else body.content,
-            headers,
+            {**self._headers, **about, **headers},
             retries=False,
             redirect=False,
             timeout=retries_left.left,
@@ -253,7 +262,7 @@ class Connection:
         )
 
     def _success(self, reply: Reply) -> Reply:
-        if reply.status in (HTTPStatus.OK, HTTPStatus.CREATED):
+        if reply.status in (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.ACCEPTED):
             return reply
         raise problem_of(reply, str(self.address))
 

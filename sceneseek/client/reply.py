@@ -12,22 +12,31 @@ from sceneseek.errors import (
     Conflict,
     DeadlinePassed,
     FeedbackUnavailable,
+    Forbidden,
     ImageError,
     IndexUnavailable,
     InvalidRequest,
     KeyRefused,
+    NoSpace,
     NotFound,
     Overloaded,
+    PreconditionFailed,
+    PreconditionRequired,
     RuntimeUnavailable,
     SceneseekError,
     ServiceError,
     TryAgain,
+    Unprocessable,
+    UploadsUnavailable,
     WorkerLost,
 )
 
 _KIND = "urn:sceneseek:problem:"
-_NOT_SO = (InvalidRequest, NotFound, Conflict, KeyRefused)
-_NOT_NOW = (BundleError, IndexUnavailable, RuntimeUnavailable, FeedbackUnavailable)
+_NOT_SO = (
+    *(InvalidRequest, Unprocessable, NotFound, Forbidden, Conflict, PreconditionFailed, PreconditionRequired),
+    KeyRefused,
+)
+_NOT_NOW = (BundleError, IndexUnavailable, RuntimeUnavailable, FeedbackUnavailable, UploadsUnavailable, NoSpace)
 _LATER = (TryAgain, Overloaded, DeadlinePassed, WorkerLost)
 _BY_KIND: dict[str, type[SceneseekError]] = {kind.slug: kind for kind in (*_NOT_SO, *_NOT_NOW, *_LATER, ImageError)}
 # Of problems whose kind is not known here, such as those of a newer service or of a proxy before it.

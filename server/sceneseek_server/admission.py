@@ -161,7 +161,11 @@ def _decodes(environ: WSGIEnvironment) -> bool:
     """Whether a request may have pictures decoded, each of which takes some hundred times as long as a search."""
     content_type: str = environ.get("CONTENT_TYPE", "")
     path: str = environ["PATH_INFO"]
-    return content_type.lstrip().lower().startswith("multipart/") or path.rstrip("/").endswith("/thumbnail")
+    return (
+        environ["REQUEST_METHOD"] == "PUT"
+        or content_type.lstrip().lower().startswith("multipart/")
+        or path.rstrip("/").endswith("/thumbnail")
+    )
 
 
 def _rejection(error: TryAgain, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
+from sceneseek.pending_changes import PendingChanges
 from sceneseek.search import Search
 from sceneseek_server.access.control import control_access
 from sceneseek_server.admission import Decoders
+from sceneseek_server.api.changes import changes_blueprint
 from sceneseek_server.api.embeddings import embeddings_blueprint
 from sceneseek_server.api.feedback import feedback_blueprint
 from sceneseek_server.api.images import images_blueprint
@@ -29,6 +31,7 @@ def create_app(
     access: AccessSettings = DEFAULT_ACCESS,
     metrics: Metrics | None = None,
     feedback: FeedbackStore | None = None,
+    pending: PendingChanges | None = None,
 ) -> Flask:
     """The application; it neither opens nor closes what it is given.
 
@@ -37,6 +40,7 @@ def create_app(
         access: who may send requests, and what answers may reveal.
         metrics: what the pipeline counts with; the application's own if None.
         feedback: where ratings are stored; None stores none.
+        pending: where pictures are put and deleted, made ready; None takes none.
 
     Raises:
         SceneseekError: see `control_access`.
@@ -54,9 +58,10 @@ def create_app(
     app.register_blueprint(search_blueprint(search, uploads))
     app.register_blueprint(embeddings_blueprint(search, uploads))
     app.register_blueprint(feedback_blueprint(search, feedback, metrics))
-    app.register_blueprint(index_blueprint(search))
+    app.register_blueprint(index_blueprint(search, pending is not None))
     app.register_blueprint(openapi_blueprint())
     app.register_blueprint(images_blueprint(search, metrics, access.max_pixels, decoders))
+    app.register_blueprint(changes_blueprint(search, uploads, pending, access.max_upload))
     app.register_blueprint(health_blueprint(search, metrics))
     app.add_url_rule("/", "page", lambda: _page(app))
     return app

@@ -201,6 +201,15 @@ feedback_option = click.option(
     show_envvar=True,
     help="Whether answers may contain paths and names of files.",
 )
+@click.option(
+    "--uploads",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="SCENESEEK_UPLOADS",
+    show_envvar=True,
+    metavar="FOLDER",
+    help="The folder of the index into which keys that may write (`keys add NAME --write`) put pictures, and from "
+    "which they delete; run `sceneseek index watch FOLDER` beside the service. Off by default.",
+)
 @max_pixels_option
 @click.option(
     "--max-upload",
@@ -233,10 +242,13 @@ def serve(
     cors_origins: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     show_paths: bool,
+    uploads: Path | None,
     max_pixels: int,
     max_upload: int,
 ) -> None:
     """Answer searches over HTTP, with a page for people at /."""
+    if uploads is not None and api_keys is None:
+        raise click.UsageError("--uploads needs --api-keys: only keys that may write put and delete pictures")
     from sceneseek_server.process import run  # noqa: PLC0415 - so that `sceneseek --help` answers at once
     from sceneseek_server.service import AccessSettings, ServiceSettings  # noqa: PLC0415
 
@@ -254,6 +266,7 @@ def serve(
         max_batch=max_batch,
         query_cache=query_cache,
         feedback=feedback_file,
+        uploads=uploads,
         access=AccessSettings(
             api_keys=api_keys,
             rate_limit=rate_limit,
@@ -287,10 +300,11 @@ def _key_file(path: Path | None) -> Path:
 @api_keys_option
 @click.option("--expires", type=click.IntRange(1, 36_500), metavar="DAYS", help="Days until it expires.")
 @click.option("--rate", callback=_rate, metavar="RATE", help="A rate limit of its own, such as 5/second.")
-def add(name: str, api_keys: Path | None, expires: int | None, rate: str | None) -> None:
+@click.option("--write", is_flag=True, help="It may also add and delete pictures, where `serve --uploads` takes any.")
+def add(name: str, api_keys: Path | None, expires: int | None, rate: str | None, write: bool) -> None:
     """Make a key and print it, this once; the file stores only its hash."""
     created = datetime.now(UTC).replace(microsecond=0)
-    key = new_key(name, created, created + timedelta(days=expires) if expires else None, rate)
+    key = new_key(name, created, created + timedelta(days=expires) if expires else None, rate, write)
     add_key(_key_file(api_keys), key)
     click.echo(key.secret)
 
@@ -298,13 +312,14 @@ def add(name: str, api_keys: Path | None, expires: int | None, rate: str | None)
 @keys.command("list")
 @api_keys_option
 def list_keys(api_keys: Path | None) -> None:
-    """Print name, date of creation, expiry and rate of each key, never the key."""
+    """Print name, date of creation, expiry and rate of each key, and whether it may write; never the key."""
     now = datetime.now(UTC)
     for entry in read_keys(_key_file(api_keys)):
         expiry = "does not expire"
         if entry.expires is not None:
             expiry = f"{'expired' if entry.expires <= now else 'expires'} {entry.expires:%Y-%m-%d}"
-        click.echo(f"{entry.name}  made {entry.created:%Y-%m-%d}  {expiry}  {entry.rate or 'no rate of its own'}")
+        rate, rights = entry.rate or "no rate of its own", "  may write" if entry.write else ""
+        click.echo(f"{entry.name}  made {entry.created:%Y-%m-%d}  {expiry}  {rate}{rights}")
 
 
 @keys.command()

@@ -30,6 +30,7 @@ from sceneseek.errors import NoSuchImage, NotFound, one_line
 from sceneseek.payload import open_source_file
 from sceneseek.picture import decode
 from sceneseek.search import Search
+from sceneseek.source_files import times
 from sceneseek_server.access.control import shows_paths
 from sceneseek_server.admission import Decoders
 
@@ -164,7 +165,7 @@ def _tag(facts: os.stat_result, payload: dict[str, Any]) -> str:
     indexed = (payload["bytes"], payload["mtime_ns"], payload.get("ctime_ns"))
     if (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns) == indexed:
         return digest
-    return f"{digest}-{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}"
+    return f"{digest}-{times(facts)}"
 
 
 def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS, deadline: float | None = None) -> bytes:

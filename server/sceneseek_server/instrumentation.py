@@ -43,7 +43,7 @@ class RequestRecord:
         id: the client's own, from `X-Request-ID`, or a generated one.
         method: of the request.
         started: `time.perf_counter` when it arrived.
-        route: the URL rule, such as ``/v1/images/<uuid:image_id>``.
+        route: the URL rule, such as ``/v1/images/<uuid:image>``.
         status: of the answer; 500 until there is one.
         seconds: until the answer began to be sent.
         size: bytes of the answer's body; None where it is not known beforehand.

@@ -33,7 +33,7 @@ from gunicorn.glogging import Logger
 
 from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError, StartError
 from sceneseek_server.listener import UNIX, listen, url_of
-from sceneseek_server.service import Capacity, ServiceSettings, open_feedback, open_search
+from sceneseek_server.service import Capacity, ServiceSettings, open_feedback, open_search, open_uploads
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -134,7 +134,8 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             metrics = Metrics()
             self._search = open_search(self._settings, metrics)
             self._feedback = open_feedback(self._settings)
-            application = create_app(self._search, self._settings.access, metrics, self._feedback)
+            pending = open_uploads(self._settings, self._search)
+            application = create_app(self._search, self._settings.access, metrics, self._feedback, pending)
             if self._metrics_listener is not None:
                 self._metrics_port = MetricsPort(self._metrics_listener, application)
             reason = self._search.follower.waiting_for

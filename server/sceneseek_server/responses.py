@@ -55,7 +55,7 @@ SECURITY_HEADERS = [
 _HTTP_ERRORS = {
     404: ("nothing is at this address", "search at /v1/search?q=..., or open / in a browser"),
     413: ("the body is too large", "send at most 1 MB of JSON, an image of the size that the service takes"),
-    415: ("the body is not declared to be JSON", "send it with Content-Type: application/json"),
+    415: ("the body is not declared to be what is read here", "send JSON as application/json, a picture as image/jpeg"),
 }
 
 

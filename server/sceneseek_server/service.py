@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sceneseek.containers import MAX_PIXELS
 from sceneseek.errors import FeedbackUnavailable, StartError
+from sceneseek.pending_changes import PendingChanges
 from sceneseek_server.feedback import FeedbackStore, feedback_path
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class ServiceSettings:
         query_cache: how many texts' vectors are cached.
         grace: seconds that a stop waits for requests in flight.
         feedback: the file that stores ratings; without it in the directory of a ``file:`` index, else nowhere.
+        uploads: the source folder into which pictures are put over HTTP; None takes none.
         access: who may send requests, and what answers may reveal.
     """
 
@@ -91,6 +93,7 @@ class ServiceSettings:
     query_cache: int = 4096
     grace: int = 30
     feedback: Path | None = None
+    uploads: Path | None = None
     access: AccessSettings = field(default_factory=AccessSettings)
 
 
@@ -157,6 +160,31 @@ def open_search(settings: ServiceSettings, metrics: Metrics) -> Search:
     search = Search(models, store, encoder, serving=True)
     search.follower.follow()
     return search
+
+
+def open_uploads(settings: ServiceSettings, search: Search) -> PendingChanges | None:
+    """The folder into which pictures are put; None if the service takes none.
+
+    Raises:
+        StartError: it cannot be written, or lies in or around another folder of the index.
+    """
+    if settings.uploads is None:
+        return None
+    pending = PendingChanges(settings.uploads)
+    pending.prepare()
+    if search.follower.waiting_for is None:
+        with search.follower.borrow() as snapshot:
+            folders = [Path(source.folder) for source in snapshot.collection.info.sources]
+        for folder in folders:
+            if folder != pending.folder and (
+                folder.is_relative_to(pending.folder) or pending.folder.is_relative_to(folder)
+            ):
+                raise StartError(
+                    f"of {pending.folder}, for pictures that are put, and {folder}, which is indexed, one lies in the "
+                    "other",
+                    f"give --uploads {folder}, or a folder apart from it",
+                )
+    return pending
 
 
 def open_feedback(settings: ServiceSettings) -> FeedbackStore | None:

@@ -10,27 +10,31 @@ import base64
 import gzip
 import io
 import json
+import os
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
-from PIL import ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 import sceneseek_server
 from sceneseek.bundle import Bundle
 from sceneseek.store import CollectionInfo, VectorStore, open_store
 from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_server.access.keys import add_key, new_key
 from sceneseek_server.feedback import export_lines
 from tests.command_line import CommandLine
 from tests.drawing import NAMES, scenery
 from tests.museum import COPIES, PAINTINGS, build_museum, strict_bundle
-from tests.running import running
+from tests.running import running, watching
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route
@@ -1158,3 +1162,143 @@ def test_a_picture_found_by_its_own_text_shows_it(
             page.get_by_text("text in the picture").wait_for()
             assert violations(page) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+# --- adding pictures
+
+
+@pytest.fixture(scope="module")
+def growing(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A service that takes pictures, an indexer that watches their folder, and what a browser sends for each key."""
+    home = tmp_path_factory.mktemp("growing")
+    photos = shutil.copytree(gallery, home / "photos")
+    index = f"file:{home / 'index'}"
+    index_folder(photos, bundle, open_store(index))
+    sent = {}
+    for name in ("writer", "reader"):
+        key = new_key(name, datetime.now(UTC), write=name == "writer")
+        add_key(home / "keys.json", key)
+        sent[name] = {"http_credentials": {"username": name, "password": key.secret}}
+    options = ("--bundle", bundle.path, "--index", index)
+    serving = ("--uploads", photos, "--api-keys", home / "keys.json", "--max-upload", "1")
+    with running(*options, *serving) as service, watching(photos, *options):
+        yield {"url": service.url, "photos": photos, **sent}
+
+
+# One file or several dropped onto an element, as `[name, base64]`.
+DROP_ONTO = """([selector, files]) => {
+    const transfer = new DataTransfer();
+    for (const [name, content] of files) {
+        const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+        transfer.items.add(new File([bytes], name, { type: name.endsWith('.txt') ? 'text/plain' : 'image/png' }));
+    }
+    const about = { bubbles: true, cancelable: true, dataTransfer: transfer };
+    document.body.dispatchEvent(new DragEvent('dragenter', about));
+    const onto = document.querySelector(selector);
+    onto.dispatchEvent(new DragEvent('dragover', about));
+    window.shown = [!onto.hidden, onto.classList.contains('over')];
+    onto.dispatchEvent(new DragEvent('drop', about));
+}"""
+
+
+def encoded(image: Image.Image) -> str:
+    with io.BytesIO() as out:
+        image.save(out, "PNG")
+        return base64.b64encode(out.getvalue()).decode()
+
+
+def outcome(page: Page, name: str, text: str) -> Locator:
+    """The line of a picture that is added, once it says so."""
+    line = page.locator("#adding-list li").filter(has_text=name).filter(has_text=text)
+    line.wait_for()
+    return line
+
+
+def test_dropped_pictures_are_added_and_each_is_told_of_until_it_is_found_or_refused(
+    visit: Visit, growing: dict[str, Any], noise: Callable[[int, int], Image.Image]
+) -> None:
+    page = visit(growing["url"], **growing["writer"])
+    page.get_by_role("button", name="Add pictures").wait_for()
+    files = [["beach.png", encoded(noise(90, 60))], ["notes.txt", "AAAA"], ["broken.png", "AAAA"]]
+    page.evaluate(DROP_ONTO, ["#drop-add", files])
+    assert page.evaluate("window.shown") == [True, True]
+    assert page.locator("#drop").is_hidden()
+    outcome(page, "notes.txt", "not added: 'notes.txt' does not end as a picture's name does")
+    outcome(page, "broken.png", "not added: the picture: not an image of a known format")
+    line = outcome(page, "beach.png", "can be found")
+    assert page.locator("#adding-state").inner_text() == "1 of 3 found · 2 not added"
+    assert (growing["photos"] / "beach.png").exists()
+    line.get_by_role("button", name="Open").click()
+    page.locator(".picture .whole").wait_for()
+    page.wait_for_function("() => document.querySelector('.picture .whole').naturalWidth === 90")
+    # Another picture of the same name gets a name of its own.
+    page.go_back()
+    page.evaluate(DROP_ONTO, ["#drop-add", [["beach.png", encoded(noise(80, 60))]]])
+    page.wait_for_function("() => document.querySelectorAll('#adding-list button').length === 2")
+    assert (growing["photos"] / "beach (2).png").exists()
+
+
+def test_a_picture_dropped_elsewhere_is_searched_by_also_by_those_who_may_add(
+    visit: Visit, growing: dict[str, Any], noise: Callable[[int, int], Image.Image]
+) -> None:
+    page = visit(growing["url"], **growing["writer"])
+    page.get_by_role("button", name="Add pictures").wait_for()
+    page.evaluate(DROP_ONTO, ["body", [["b.png", encoded(noise(50, 60))]]])
+    page.get_by_label("Searching by your picture").wait_for()
+    assert page.locator("#adding").is_hidden()
+
+
+def test_who_may_not_write_sees_nothing_of_it(visit: Visit, growing: dict[str, Any]) -> None:
+    page = visit(growing["url"], **growing["reader"])
+    page.locator("#status span").first.wait_for()
+    assert page.locator("#add").is_hidden()
+    page.evaluate(DROP_ONTO, ["#drop-add", [["b.png", ""]]])
+    assert page.evaluate("window.shown")[0] is False
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 820, 1280])
+def test_pictures_are_added_by_keyboard_and_axe_finds_nothing_to_object_to(
+    visit: Visit,
+    growing: dict[str, Any],
+    tmp_path: Path,
+    noise: Callable[[int, int], Image.Image],
+    scheme: str,
+    width: int,
+) -> None:
+    pytest.importorskip("axe_playwright_python", reason="axe-core is not installed (the extra dev has it)")
+    name = f"{scheme} {width}.png"
+    noise(width // 10, 70).save(tmp_path / name)
+    (tmp_path / "words.png").write_text("words")
+    settings = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, **growing["writer"]}
+    page = visit(growing["url"], locale="ru-RU" if width == 820 else "en-GB", **settings)
+    page.on("filechooser", lambda _: None)  # so early that the browser knows of it when one opens
+    page.locator("#status span").first.wait_for()
+    button = page.locator("#add")
+    button.wait_for()
+    page.wait_for_load_state("networkidle")
+    if width == 1280:  # where the state of the service is one line
+        assert page.evaluate("shifts") == []
+    button.focus()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([tmp_path / name, tmp_path / "words.png"])
+    page.locator("#adding-list button").wait_for()
+    page.locator("#adding-list .amiss").wait_for()
+    assert violations(page) == []
+    assert not re.search(r"\{\w+\}|undefined", page.locator("#adding").inner_text())
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    if shots := os.environ.get("SCENESEEK_TEST_SHOTS"):
+        page.screenshot(path=f"{shots}/adding-{scheme}-{width}.png")
+        page.evaluate("document.querySelector('#drop').hidden = false")
+        page.screenshot(path=f"{shots}/drop-{scheme}-{width}.png")
+        page.evaluate("document.querySelector('#drop').hidden = true")
+    page.locator("#adding-list button").focus()
+    page.keyboard.press("Enter")
+    page.locator(".picture .whole").wait_for()
+    page.keyboard.press("Escape")
+    page.locator("#viewer").wait_for(state="hidden")
+    page.locator("#adding-close").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#adding").is_hidden()
+    assert page.evaluate("document.activeElement.id") == "add"

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import schemathesis
 from flask import Flask
 from jsonschema import Draft202012Validator, FormatChecker
+from PIL import Image
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
+from sceneseek.pending_changes import PendingChanges
 from sceneseek.search import Search
+from sceneseek_server.access.keys import add_key, new_key
 from sceneseek_server.app import create_app
 from sceneseek_server.responses import PROBLEM_MEDIA_TYPE
+from sceneseek_server.service import AccessSettings
 from tests.contract_cases import PHASES, Outcome, check, contract
 
 if TYPE_CHECKING:
@@ -30,13 +36,20 @@ METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 
 
 @pytest.fixture(scope="module")
-def app(search: Search) -> Flask:
+def app(search: Search, tmp_path_factory: pytest.TempPathFactory) -> Flask:
     search.follower.follow()  # or it would not be ready
-    application = create_app(search)
+    home = tmp_path_factory.mktemp("uploads")
+    (home / "photos").mkdir()
+    pending = PendingChanges(home / "photos")
+    pending.prepare()
+    key = new_key("cases", datetime.now(UTC), write=True)
+    add_key(home / "keys.json", key)
+    application = create_app(search, AccessSettings(api_keys=home / "keys.json"), pending=pending)
     inner = application.wsgi_app
 
     def whole(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """The client of schemathesis leaves answers open, and the files that they read."""
+        """With the key. The client of schemathesis leaves answers open, and the files that they read."""
+        environ["HTTP_X_API_KEY"] = key.secret
         answer = inner(environ, start_response)
         try:
             return [b"".join(answer)]
@@ -58,6 +71,11 @@ def outcome(app: Flask, document: dict[str, Any]) -> Outcome:
     """Of some 900 cases, or of SCENESEEK_TEST_CASES."""
     answer = app.test_client().get("/v1/search?q=a+house&k=12").get_json()
     ids = [result["id"] for result in answer["results"]]
+    for number in range(len(ids)):
+        with io.BytesIO() as picture:
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(picture, "PNG")
+            put = app.test_client().put(f"/v1/images/{number}.png", data=picture.getvalue())
+        ids.append(put.get_json()["id"])
     outcome, seed = Outcome(), 1
     check(document, ids, outcome, contract(seed, examples=10), app)
     while outcome.cases < CASES and not outcome.failures:

@@ -106,7 +106,7 @@ def test_requests_are_counted_by_route_and_never_by_url(client: FlaskClient) -> 
     found = read(client)
     count = "sceneseek_http_requests_total"
     assert exposed.value(found, count, route="/staged/<int:number>", method="GET", status="200") == 2
-    assert exposed.value(found, count, route="/v1/images/<uuid:image_id>", status="404") == 1
+    assert exposed.value(found, count, route="/v1/images/<uuid:image>", status="404") == 1
     assert exposed.value(found, count, route="unmatched", method="other", status="405") == 1
     assert exposed.value(found, "sceneseek_errors_total", kind="not-found") == 1
     routes = {s.labels["route"] for f in found for s in f.samples if "route" in s.labels}

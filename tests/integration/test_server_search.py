@@ -171,7 +171,7 @@ def test_a_query_of_ten_thousand_words_is_refused(client: FlaskClient) -> None:
 def test_a_body_that_is_not_declared_to_be_json_is_refused(client: FlaskClient) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", None):
         response = client.post(WHERE, data=b'{"q": "x"}', content_type=content_type)
-        _assert_refused(response, 415, "the body is not declared to be JSON")
+        _assert_refused(response, 415, "the body is not declared to be what is read here")
 
 
 def test_a_body_over_a_megabyte_is_refused(client: FlaskClient) -> None:

@@ -272,16 +272,18 @@ def test_the_command_adds_lists_and_removes_keys(file: Path) -> None:
         return done.output
 
     secret = run("add", "phone", "--expires", "90", "--rate", "5/second").strip()
-    run("add", "desk")
+    run("add", "desk", "--write")
     phone, desk = run("list").splitlines()
     assert phone.startswith("phone  made ")
     assert phone.endswith("  5/second")
     assert "  expires " in phone
     assert "does not expire" in desk
+    assert desk.endswith("  may write")
     assert secret not in run("list")
     entry = KeyRing(file).find(secret)
     assert entry is not None
     assert entry.expires == entry.created + timedelta(days=90)
+    assert not entry.write
     run("remove", "phone")
     assert KeyRing(file).find(secret) is None
     with pytest.raises(NotFound, match="no key is named phone"):

@@ -26,7 +26,7 @@ from flask import Flask, Response, after_this_request, current_app, g, request
 from werkzeug.exceptions import BadRequest
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from sceneseek.errors import InvalidRequest, SceneseekError
+from sceneseek.errors import Forbidden, InvalidRequest, SceneseekError
 from sceneseek.filters.conditions import All, AnyPart, Filter, InFolder, Not, field_path
 from sceneseek.queries import Query
 from sceneseek_server.access.keys import KeyRing, key_in
@@ -52,6 +52,7 @@ _EXEMPT_PATHS = frozenset({"/healthz", "/readyz"})
 # The page costs no more than an error does.
 _STATIC = "/static/"
 _IMAGES = "/v1/images/"
+_WRITING = frozenset({"PUT", "DELETE"})
 # Guessing 256 bits is hopeless at any rate: this limits the noise in the log.
 _WRONG_KEYS = "20/minute"
 _CHALLENGES = ('Bearer realm="sceneseek"', 'Basic realm="sceneseek", charset="UTF-8"')
@@ -114,10 +115,12 @@ class Caller:
     Attributes:
         address: the network address it came from, as far as proxies are trusted.
         key: the name of its key; None where no keys are in use.
+        may_write: whether it may add and delete pictures; never without a key.
     """
 
     address: str
     key: str | None = None
+    may_write: bool = False
 
     @property
     def identity(self) -> str:
@@ -153,6 +156,18 @@ def control_access(app: Flask, settings: AccessSettings) -> None:
 def caller() -> Caller | None:
     """The sender of the current request; None where it was exempt from the checks."""
     return cast("Caller | None", g.get("caller"))
+
+
+def may_write() -> bool:
+    """Whether the sender of the current request may add and delete pictures, where the service takes any."""
+    found = caller()
+    return found is not None and found.may_write
+
+
+def check_may_write() -> None:
+    """Raise Forbidden unless the sender of the current request may add and delete pictures."""
+    if not may_write():
+        raise Forbidden("this key may not write", "use one that was made with: sceneseek keys add NAME --write")
 
 
 def charge(cost: int, images: bool = False) -> None:
@@ -250,7 +265,7 @@ class _AccessControl:
                 return answer
         g.rate = rate = self._identify(environ)
         if rate is not None and path != "/" and not path.startswith(_STATIC):
-            if path.startswith(_IMAGES):
+            if path.startswith(_IMAGES) and request.method not in _WRITING:
                 self.count(times(rate, IMAGES_PER_REQUEST), "images")
             else:
                 self.count(rate, "requests")
@@ -279,7 +294,7 @@ class _AccessControl:
                 self._count_wrong_key(address)
             after_this_request(_challenge)
             raise Unauthorized
-        g.caller = Caller(address, entry.name)
+        g.caller = Caller(address, entry.name, entry.write)
         return parsed_rate(entry.rate) if entry.rate is not None else self._rate
 
     def _count_wrong_key(self, address: str) -> None:

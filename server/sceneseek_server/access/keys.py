@@ -1,9 +1,10 @@
 """API keys: the key file, the keys that are valid now, and the key that a request carries.
 
     {"keys": [{"name": "phone", "sha256": "9f86...", "created": "2026-01-31T12:00:00Z",
-               "expires": "2026-05-01T12:00:00Z", "rate": "5/second"}]}
+               "expires": "2026-05-01T12:00:00Z", "rate": "5/second", "write": true}]}
 
-The file stores the SHA-256 of each key, never the key; `expires` and `rate` may be missing or null. A key is 256 random
+The file stores the SHA-256 of each key, never the key; `expires`, `rate` and `write` may be missing. `write` says that
+the key may add and delete pictures, where the service takes any; every key may search. A key is 256 random
 bits, so a plain SHA-256 is enough: slow password hashes make guessing expensive, and there is nothing to guess here,
 while a slow hash at every request would let anyone occupy the processor. The file is replaced as a whole. One that
 other users may write is rejected, since whoever writes it has a key.
@@ -63,9 +64,10 @@ class KeyEntry(BaseModel):
     created: AwareDatetime
     expires: AwareDatetime | None = None
     rate: Annotated[str | None, AfterValidator(_rate)] = None
+    write: bool = False
 
     def __repr__(self) -> str:
-        return f"KeyEntry(name={self.name!r}, expires={self.expires}, rate={self.rate!r})"
+        return f"KeyEntry(name={self.name!r}, expires={self.expires}, rate={self.rate!r}, write={self.write})"
 
     __str__ = __repr__
 
@@ -187,7 +189,9 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def new_key(name: str, created: datetime, expires: datetime | None = None, rate: str | None = None) -> NewKey:
+def new_key(
+    name: str, created: datetime, expires: datetime | None = None, rate: str | None = None, write: bool = False
+) -> NewKey:
     """A fresh key, not yet in any file.
 
     Raises:
@@ -195,7 +199,7 @@ def new_key(name: str, created: datetime, expires: datetime | None = None, rate:
     """
     secret = _PREFIX + secrets.token_urlsafe(32)
     try:
-        entry = KeyEntry(name=name, sha256=digest_of(secret), created=created, expires=expires, rate=rate)
+        entry = KeyEntry(name=name, sha256=digest_of(secret), created=created, expires=expires, rate=rate, write=write)
     except ValidationError as error:
         if error.errors()[0]["loc"] == ("name",):
             raise InvalidRequest(
@@ -272,7 +276,7 @@ def _change(path: Path, change: Callable[[tuple[KeyEntry, ...]], tuple[KeyEntry,
     try:
         with _locked(path):
             keys = change(read_keys(path) if path.exists() else ())
-            document = _Document(keys=keys).model_dump_json(indent=2, exclude_none=True)
+            document = _Document(keys=keys).model_dump_json(indent=2, exclude_defaults=True)
             write_atomic(path, document.encode() + b"\n", mode=0o600)
     except OSError as error:
         raise SourceError(

@@ -41,7 +41,7 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
     thumbnails = Thumbnails(max_pixels, decoders=decoders, on_sent=metrics.thumbnail_sent)
     metrics.watch_thumbnails(lambda: thumbnails.cached_bytes)
 
-    @blueprint.get("/<uuid:image_id>")
+    @blueprint.get("/<uuid:image>")
     @operation(
         id="image",
         summary="The original file",
@@ -51,11 +51,11 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
         unchanged=True,
         parts=True,
     )
-    def original(image_id: UUID) -> Response:
+    def original(image: UUID) -> Response:
         """As it lies in its folder; in parts too, for those who ask for a range of its bytes."""
-        return _original(find_image(search, image_id, deadline()))
+        return _original(find_image(search, image, deadline()))
 
-    @blueprint.get("/<uuid:image_id>/thumbnail")
+    @blueprint.get("/<uuid:image>/thumbnail")
     @operation(
         summary="A small picture of it",
         tag="images",
@@ -63,11 +63,11 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
         problems=_NOT_THERE,
         unchanged=True,
     )
-    def thumbnail(image_id: UUID) -> Response:
+    def thumbnail(image: UUID) -> Response:
         """A JPEG of at most 320 pixels a side, drawn anew from the pixels: what else the file holds is not in it."""
-        image = find_image(search, image_id, deadline())
-        with image.content:
-            return _thumbnail(image, thumbnails)
+        found = find_image(search, image, deadline())
+        with found.content:
+            return _thumbnail(found, thumbnails)
 
     @blueprint.get("/archive")
     @operation(
@@ -100,19 +100,19 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
         response.call_on_close(lambda: [image.content.close() for image in images])
         return response
 
-    @blueprint.get("/<uuid:image_id>/details")
+    @blueprint.get("/<uuid:image>/details")
     @operation(
         summary="What is known of an image",
         tag="images",
         answer=ImageDetails,
         problems={404: "No image has this id."},
     )
-    def details(image_id: UUID) -> Response:
+    def details(image: UUID) -> Response:
         """Its size, format and metadata, and how many near-duplicates it has."""
         with search.follower.borrow() as snapshot:
-            records = snapshot.collection.retrieve([str(image_id)], deadline())
+            records = snapshot.collection.retrieve([str(image)], deadline())
         if not records:
-            raise NoSuchImage(image_id)
+            raise NoSuchImage(image)
         return json_answer(public(ImageDetails(**describe(records[0]))))
 
     return blueprint

@@ -14,6 +14,7 @@ from sceneseek.errors import IndexUnavailable
 from sceneseek.search import Search
 from sceneseek.store import CollectionInfo
 from sceneseek.store.base import FieldType
+from sceneseek_server.access.control import may_write
 from sceneseek_server.api.operation import operation
 from sceneseek_server.facets import Facet, Facets, count_facets
 from sceneseek_server.responses import deadline, json_answer
@@ -50,8 +51,8 @@ class FieldsDocument(TypedDict):
     fields: list[FieldDocument]
 
 
-def index_blueprint(search: Search) -> Blueprint:
-    """The views over one pipeline."""
+def index_blueprint(search: Search, takes_pictures: bool) -> Blueprint:
+    """The views over one pipeline, of a service that takes pictures or does not."""
     blueprint = Blueprint("index", __name__, url_prefix="/v1")
     lock = threading.Lock()
     cached: dict[str, Facets] = {}
@@ -72,6 +73,7 @@ def index_blueprint(search: Search) -> Blueprint:
                 bundle=manifest.fingerprints.bundle,
                 pack=manifest.pack,
                 building=search.store.building(),
+                may_write=takes_pictures and may_write(),
                 collections=tuple(_collection(info, size, live.name) for info, size in every),
             )
         )

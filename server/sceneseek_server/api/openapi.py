@@ -22,6 +22,7 @@ from sceneseek_server.responses import PROBLEM_MEDIA_TYPE, json_answer
 _SCHEMAS = "#/components/schemas/{model}"
 CONDITION, TERM = "Condition", "Term"
 PICTURES = "image/jpeg, image/png, image/webp, image/gif"
+PICTURE_TYPES = ("image/*", "application/octet-stream")
 _TAGS = {
     "search": "Find images by texts and images, and score a text for images.",
     "images": "The images themselves, and small ones for a page.",
@@ -33,7 +34,7 @@ _TAGS = {
 _PROBLEMS = {
     400: "The request cannot be answered as it stands; `detail` says why, `hint` what to do.",
     401: "A key is needed, and none that is known came with the request.",
-    403: "Another web site's page sent it.",
+    403: "Another web site's page sent it, or its key may not do this.",
     404: "Nothing is at this address.",
     405: "Another method is meant.",
     408: "The request came too slowly.",
@@ -56,6 +57,7 @@ _HEADERS: dict[str, dict[str, Any]] = {
     },
     "Content-Range": {"description": "Which bytes they are.", "required": True, "schema": {"type": "string"}},
     "ETag": {"description": "Changes with the content.", "required": True, "schema": {"type": "string"}},
+    "Location": {"description": "Where to ask what became of it.", "required": True, "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 0}},
     "WWW-Authenticate": {"description": "How to send a key.", "schema": {"type": "string"}},
 }
@@ -180,7 +182,7 @@ def _operation(app: Flask, rule: Rule, found: Operation, schemas: _Schemas) -> d
         "summary": found.summary,
         "description": inspect.getdoc(view) or "",
         "tags": [found.tag],
-        "parameters": [*_in_path(rule), *_in_query(found)],
+        "parameters": [*_in_path(rule, found), *_in_query(found), *_in_headers(found)],
         "responses": _responses(found, schemas),
     }
     if content := _body(found, schemas):
@@ -188,10 +190,16 @@ def _operation(app: Flask, rule: Rule, found: Operation, schemas: _Schemas) -> d
     return document
 
 
-def _in_path(rule: Rule) -> list[dict[str, Any]]:
+def _in_path(rule: Rule, found: Operation) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
-        for name in sorted(rule.arguments)
+        {"name": name, "in": "path", "required": True, "schema": dict(found.path)} for name in sorted(rule.arguments)
+    ]
+
+
+def _in_headers(found: Operation) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in found.headers.items()
     ]
 
 
@@ -228,6 +236,8 @@ def _body(found: Operation, schemas: _Schemas) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if found.body:
         content["application/json"] = {"schema": schemas.body(found.body)}
+    if found.picture:
+        content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES}
     if found.upload is not None:
         schema = adapter(found.upload).json_schema()
         part: dict[str, Any] = {"type": "string", "format": "binary", "description": "A picture."}
@@ -251,7 +261,7 @@ def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
         content: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in found.answer}
     else:
         content = {"application/json": {"schema": schemas.answer(found.answer)}}
-    about = _headers("Cache-Control", *(("ETag",) if found.unchanged else ()))
+    about = _headers("Cache-Control", *found.answered, *(("ETag",) if found.unchanged else ()))
     answer: dict[str, Any] = {"description": "The answer.", "headers": about, "content": content}
     if found.links:
         answer["links"] = {
@@ -266,7 +276,7 @@ def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
         part = {**about, **_headers("Content-Range")}
         responses["206"] = {"description": "The part that was asked for.", "headers": part, "content": content}
         responses["416"] = {**_problem(416, "There is no such part.", schemas), "headers": _headers("Content-Range")}
-    takes_a_body = found.body or found.upload
+    takes_a_body = found.body or found.upload or found.picture
     for status in _PROBLEMS:
         if status not in found.problems and (takes_a_body or status not in _WITHOUT_BODY) and status != 404:
             responses[str(status)] = {"$ref": f"#/components/responses/{status}"}

@@ -27,6 +27,10 @@ class Operation:
         again: whether it answers 200 to a request that it has answered before.
         unchanged: whether it answers 304 to a client that has the content already.
         parts: whether a client may ask for a range of its bytes.
+        path: the schema of its parameter in the address; by default that of an id.
+        picture: whether its body is a picture.
+        headers: of requests, each with what it means.
+        answered: further headers of its answer, by name as in the document.
         links: what its answer leads to: by the id of another operation, that one's parameters as runtime expressions.
         id: its name for programs; by default that of the view.
     """
@@ -44,6 +48,10 @@ class Operation:
     again: bool = False
     unchanged: bool = False
     parts: bool = False
+    path: Mapping[str, Any] = field(default_factory=lambda: {"type": "string", "format": "uuid"})
+    picture: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    answered: tuple[str, ...] = ()
     links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     id: str = ""
 

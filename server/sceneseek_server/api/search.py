@@ -31,7 +31,7 @@ PICTURE = "file"
 MAX_PICTURES = MAX_TERMS
 _REPEATED = ("filter", "terms")
 _BEST = "$response.body#/results/0/id"
-_LINKS = {"image": {"image_id": _BEST}, "thumbnail": {"image_id": _BEST}, "search_by_arguments": {"image": _BEST}}
+_LINKS = {"image": {"image": _BEST}, "thumbnail": {"image": _BEST}, "search_by_arguments": {"image": _BEST}}
 
 
 def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:

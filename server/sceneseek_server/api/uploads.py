@@ -6,6 +6,10 @@ large a form may be is decided by access control: one picture may be as large as
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
 from flask import request
 from werkzeug.datastructures import FileStorage
 from werkzeug.exceptions import UnsupportedMediaType
@@ -62,12 +66,27 @@ class Uploads:
             self._decoded(file, near, number if len(files) > 1 else 0) for number, file in enumerate(files, start=1)
         ]
 
+    def check(self, file: BinaryIO) -> None:
+        """Decode a picture that is to be put into the index's folder, at the least size: whole all the same.
+
+        Raises:
+            ImageError: it is no whole picture.
+            DeadlinePassed: the request's time was over before it was decoded.
+        """
+        with self._decoding("the picture"):
+            decode(file, 1, self._max_pixels, deadline=deadline())
+
     def _decoded(self, file: FileStorage, near: int, number: int) -> Picture:
+        with self._decoding(f"picture {number}" if number else "the picture"):
+            # Bytes, for what decoding may do to a file of werkzeug's is not ours.
+            return reduced(decode(file.stream.read(), near, self._max_pixels, deadline=deadline()), near)
+
+    @contextlib.contextmanager
+    def _decoding(self, which: str) -> Iterator[None]:
+        """Wait for the block's turn to decode, and name the picture in its error."""
         try:
             with self._decoders.one(deadline()):
-                # Bytes, for what decoding may do to a file of werkzeug's is not ours.
-                return reduced(decode(file.stream.read(), near, self._max_pixels, deadline=deadline()), near)
+                yield
         except ImageError as error:
-            which = f"picture {number}" if number else "the picture"
             hint = "send a smaller one" if error.reason == "too-large" else "send a JPEG, PNG, WebP or GIF"
             raise ImageError(error.reason, f"{which}: {error.what}", hint) from error

@@ -1,5 +1,6 @@
 // The search page. The state is in the address (address.js); what people do changes it, and `show` makes the page what
 // the state says. Everything else is in the modules: each owns a part of the page and reports what happens there.
+import { Adding } from "./adding.js";
 import * as address from "./address.js";
 import { apart, byId, element } from "./elements.js";
 import { Examples } from "./examples.js";
@@ -79,11 +80,13 @@ const probe = new Probe(byId("probe"), byId("weight"), byId("weight-range"), {
   },
   weighed: (weight) => go({ ...state, weight, view: "" }),
 });
+const adding = new Adding({ open: (id) => view(id), found: () => status.look() });
 const status = new Status(byId("status"), byId("banners"), {
   recovered,
   anew: () => search(true),
   generation: (name) => filters.offer(name),
   multilingual: propose,
+  mayWrite: (may) => adding.permit(may),
   first: (problem) => first.show(problem),
   told: () => !problemBox.hidden && !first.shown,
 });
@@ -126,6 +129,7 @@ pictures.listen(byId("drop"), {
   file: searchByFile,
   image: (id) => go({ ...state, image: id, picture: null, view: "" }),
   neither: () => problem(say("picture.none")),
+  add: (files) => adding.add(files),
 });
 keys.listen({
   search: () => !byId("viewer").open && (field.focus(), field.select(), true),

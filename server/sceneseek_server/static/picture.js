@@ -1,6 +1,8 @@
 // A picture from outside, dropped, pasted or chosen, to search by. It is made small here: a search needs no more, each
 // page of the results sends it anew, and what a camera writes beside the picture (where, when) stays with the user.
 
+import { byId } from "./elements.js";
+
 const LONGEST_SIDE = 1024;
 const SMALL_ENOUGH = 512 * 1024;
 const OWN_IMAGE = /\/v1\/images\/([0-9a-f-]{36})(?:\/thumbnail)?$/;
@@ -56,11 +58,13 @@ export async function drawPreview(canvas, picture) {
  * Listen for pictures that are dropped onto the page or pasted into it.
  *
  * curtain: what shows while one is held over the page.
- * heard: `.file(file)`, `.image(id)` for one of the collection's own, `.neither()`.
+ * heard: `.file(file)`, `.image(id)` for one of the collection's own, `.neither()`; `.add(files)` of what is dropped
+ * onto the part of the curtain that says so, if that can be seen.
  */
 export function listen(curtain, heard) {
   let depth = 0;
   const carries = (event) => ["Files", "text/uri-list"].some((kind) => event.dataTransfer?.types.includes(kind));
+  const adding = byId("drop-add");
   const lift = () => {
     depth = 0;
     curtain.hidden = true;
@@ -79,13 +83,18 @@ export function listen(curtain, heard) {
   document.addEventListener("dragover", (event) => {
     if (carries(event)) {
       event.preventDefault();
+      adding.classList.toggle("over", event.target === adding);
     }
   });
   document.addEventListener("drop", (event) => {
     if (carries(event)) {
       event.preventDefault();
       lift();
-      take(event.dataTransfer, heard);
+      if (event.target === adding && event.dataTransfer.files.length) {
+        heard.add([...event.dataTransfer.files]);
+      } else {
+        take(event.dataTransfer, heard);
+      }
     }
   });
   document.addEventListener("paste", (event) => {

@@ -15,7 +15,7 @@ export class Status {
    * line: where the status goes.
    * banners: where the banners go; they lie over the page, so that nothing moves when one comes.
    * heard: `.recovered()`, `.anew()` when somebody wants the changed collection searched, `.generation(name)`,
-   * `.multilingual(whether)` the models read many languages, `.first(problem)` while nothing is indexed yet, and
+   * `.multilingual(whether)` the models read many languages, `.mayWrite(whether)` the user may add pictures, `.first(problem)` while nothing is indexed yet, and
    * `.told()`, whether the page shows a problem already.
    */
   constructor(line, banners, heard) {
@@ -65,7 +65,7 @@ export class Status {
     this.#tell();
   }
 
-  #found(ready, { live, collections, building, pack }) {
+  #found(ready, { live, collections, building, pack, may_write: mayWrite }) {
     const answering = collections.find((collection) => collection.live);
     this.state = { live, building, behind: ready.problem };
     const parts = [
@@ -84,6 +84,7 @@ export class Status {
     }
     this.heard.generation(live);
     this.heard.multilingual(ready.multilingual);
+    this.heard.mayWrite(mayWrite);
     if (this.away) {
       this.away = false;
       this.heard.recovered();
