@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from sceneseek.containers import RAW_ENDINGS
-from sceneseek.errors import InvalidRequest, Unprocessable, one_line
+from sceneseek.errors import InvalidRequest, one_line
 from sceneseek.payload import PAYLOAD_FIELDS, composed
 from sceneseek.text_tokens import tokens_of_word, words
 
@@ -309,14 +309,11 @@ def in_folder(value: Any, written: Any) -> InFolder:
 
 
 def contains_text(value: Any, written: Any) -> Filter:
-    """The text that was read in the picture has these words, all of them whole."""
+    """The text that was read in the picture has these words, all of them whole; what has no word is in no text."""
     if not isinstance(value, str):
         raise invalid(written, "has no words of a text")
-    found = words(value)
-    if not found:
-        raise Unprocessable(f"the condition {quoted(written)} has no word to look for", 'such as text:"open late"')
-    every = dict.fromkeys(token for word in found for token in tokens_of_word(word))
-    return All(tuple(Equals(TEXT_TOKENS, token) for token in every))
+    every = dict.fromkeys(token for word in words(value) for token in tokens_of_word(word))
+    return All(tuple(Equals(TEXT_TOKENS, token) for token in every or [value]))
 
 
 def _number(value: Any, written: Any) -> int | float:
