@@ -29,6 +29,7 @@
     ├── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
     └── TryAgain             a request that may be answered a little later
         ├── Overloaded       more requests than can be answered                       HTTP 429
+        ├── SourceAway       an object store of pictures that does not answer         HTTP 503
         ├── DeadlinePassed   a request that would have been answered too late         HTTP 503
         └── WorkerLost       a thread that died; the process is restarted             HTTP 503
 
@@ -375,6 +376,21 @@ class DeadlinePassed(TryAgain):
 
     slug = "deadline-passed"
     title = "The request took too long"
+
+
+class SourceAway(TryAgain):
+    """The object store that holds a picture does not answer.
+
+    Args:
+        why: in words that name neither a key nor a credential.
+    """
+
+    slug = "source-away"
+    title = "The picture cannot be read now"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the picture cannot be read now ({why})", "try again a little later", retry_after=5.0)
+        self.why = why
 
 
 class WorkerLost(TryAgain):

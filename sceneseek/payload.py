@@ -28,10 +28,11 @@ import uuid
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from sceneseek.errors import NotFound
-from sceneseek.source_files import open_below
+from sceneseek.source_files import SourceFile
+from sceneseek.sources import open_file, parse_root
 
 if TYPE_CHECKING:  # the store imports the filters, which import this
     from sceneseek.store import CollectionInfo, Source
@@ -145,19 +146,20 @@ def user_metadata(payload: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if name not in exif or value != exif[name]}
 
 
-def path_of(info: CollectionInfo, payload: dict[str, Any]) -> Path:
-    """Where the image's file was when it was indexed."""
-    return Path(info.sources[payload["source"]].folder) / relative_path(payload)
+def address_of(info: CollectionInfo, payload: dict[str, Any]) -> str:
+    """Where the image's file was when it was indexed: a path, or a URL ``s3://...``."""
+    return os.path.join(info.sources[payload["source"]].folder, relative_path(payload))  # noqa: PTH118 - or a URL
 
 
-def open_source_file(info: CollectionInfo, payload: dict[str, Any]) -> BinaryIO:
+def open_source_file(info: CollectionInfo, payload: dict[str, Any]) -> SourceFile:
     """The image's file, open for reading; it lies inside its source folder (see `sceneseek.source_files`).
 
     Raises:
         NotFound: the file is gone, or cannot be read, or a link now leads out of the folder.
+        SourceAway: the object store of its source does not answer.
     """
     try:
-        return open_below(Path(info.sources[payload["source"]].folder), relative_path(payload))
+        return open_file(parse_root(info.sources[payload["source"]].folder), relative_path(payload), brief=True)
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         what = getattr(error, "strerror", None) or error
         raise NotFound(f"the file {payload['path']} cannot be read ({what})", "index the folder again") from error

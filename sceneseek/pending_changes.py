@@ -48,7 +48,8 @@ from sceneseek.errors import (
 )
 from sceneseek.files import sync, write_atomic
 from sceneseek.picture import extensions
-from sceneseek.source_files import LeadsOut, NotAFile, folder_below, times
+from sceneseek.source_files import Facts, LeadsOut, NotAFile, folder_below
+from sceneseek.sources import Root
 
 log = logging.getLogger(__name__)
 
@@ -145,9 +146,9 @@ class Received:
         self.sha256 = digest.hexdigest()
 
 
-def takes_pictures(folder: Path) -> bool:
-    """Whether a service puts pictures into a folder, so that it may be empty."""
-    return (folder / _HOME).is_dir()
+def takes_pictures(folder: Root) -> bool:
+    """Whether a service puts pictures into a source, so that it may be empty."""
+    return isinstance(folder, Path) and (folder / _HOME).is_dir()
 
 
 class PendingChanges:
@@ -408,7 +409,7 @@ def _found(place: int, name: str) -> _Found | None:
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise NotAFile(errno.EINVAL, "no file", name)
-        return _Found(hashlib.file_digest(file, "sha256").hexdigest(), times(os.fstat(handle)))
+        return _Found(hashlib.file_digest(file, "sha256").hexdigest(), Facts.of(os.fstat(handle)).line())
 
 
 def _other_is_there(path: str) -> PreconditionRequired:

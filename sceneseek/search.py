@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
@@ -17,7 +16,7 @@ from sceneseek.errors import IndexUnavailable, NoSuchImage, TryAgain
 from sceneseek.filters.conditions import TEXT_TOKENS, FieldPath, HasValue, field_path, json_path
 from sceneseek.hints import filter_hints, negation_hint, unknown_field
 from sceneseek.models import ModelRegistry, Models
-from sceneseek.payload import path_of, similar_images, text_of, values_at
+from sceneseek.payload import address_of, open_source_file, similar_images, text_of, values_at
 from sceneseek.picture import Picture
 from sceneseek.preprocess import prepare
 from sceneseek.queries import Part, Query
@@ -25,7 +24,8 @@ from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.request import MAX_SHORTLIST, SORTED_SHORTLIST, checked_query
 from sceneseek.reranker import Ranked, Ranking, Reranker, combined, leading, matches, ordered
 from sceneseek.runtime import Placement
-from sceneseek.store import Record, StoredVectors, VectorStore
+from sceneseek.source_files import SourceFile
+from sceneseek.store import CollectionInfo, Record, StoredVectors, VectorStore
 from sceneseek.store.base import JOINT
 from sceneseek.vectors import Candidates, Floats, unit_vector
 
@@ -174,17 +174,29 @@ class Search:
         with self.follower.borrow() as snapshot:
             return self._answers(snapshot, queries, deadline, pictures)
 
-    def path_of(self, image: str) -> Path:
-        """The file of an indexed image, where it was when it was indexed.
+    def address_of(self, image: str) -> str:
+        """Where the file of an indexed image was when it was indexed: a path, or a URL ``s3://...``.
 
         Raises:
             NotFound: the image is not in the index.
         """
+        return address_of(*self._record(image))
+
+    def open_file(self, image: str) -> SourceFile:
+        """The file of an indexed image.
+
+        Raises:
+            NotFound: the image is not in the index, or its file is gone.
+            SourceAway: the object store of its source does not answer.
+        """
+        return open_source_file(*self._record(image))
+
+    def _record(self, image: str) -> tuple[CollectionInfo, dict[str, Any]]:
         with self.follower.borrow() as snapshot:
             records = snapshot.collection.retrieve([image])
             if not records:
                 raise NoSuchImage(image)
-            return path_of(snapshot.collection.info, records[0].payload)
+            return snapshot.collection.info, records[0].payload
 
     def _answers(
         self,

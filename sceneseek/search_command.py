@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ from sceneseek.options import (
     timeout_option,
 )
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, MAX_K, MAX_SHORTLIST
-from sceneseek.search_output import Files, Output, listing, output_options, remarks
+from sceneseek.search_output import Files, Output, listing, local, output_options, remarks
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -305,23 +306,26 @@ class _Index:
         for batch in _batches(asked, len(pictures)):
             yield from self._search.queries(batch, pictures=decoded)
 
-    def path(self, result: Result) -> Path:
+    def path(self, result: Result) -> str:
         """See `Files.path`."""
-        return self._search.path_of(result.id)
+        return self._search.address_of(result.id)
 
     def copy(self, result: Result, target: Path) -> None:
         """See `Files.copy`; with the file's times."""
-        shutil.copy2(self.path(result), target)
+        content, facts = self._search.open_file(result.id)
+        with content, target.open("wb") as copy:
+            shutil.copyfileobj(content, copy)
+        os.utime(target, ns=(facts.mtime_ns, facts.mtime_ns))
 
     def address(self, result: Result) -> str:
         """See `Files.address`."""
-        return str(self.path(result))
+        return local(self.path(result))
 
     def thumbnail(self, result: Result) -> Image:
         """See `Files.thumbnail`."""
         from sceneseek.picture import decode  # noqa: PLC0415
 
-        with self.path(result).open("rb") as file:
+        with self._search.open_file(result.id).content as file:
             found = decode(file, _PREVIEW_PIXELS, self._max_pixels).pixels
         found.thumbnail((_PREVIEW_PIXELS, _PREVIEW_PIXELS))
         return found
@@ -364,11 +368,11 @@ class _Service:
         for batch in _batches(asked):
             yield from self._client.search_many(batch)
 
-    def path(self, result: Result) -> Path:
+    def path(self, result: Result) -> str:
         """See `Files.path`: as the service tells it, relative to the folder that it indexed."""
         if result.path is None:
             raise NotFound("the service does not tell the paths of its files", "copy the files with --copy-to")
-        return Path(result.path)
+        return result.path
 
     def copy(self, result: Result, target: Path) -> None:
         """See `Files.copy`."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from sceneseek.errors import MissingExtra, SceneseekError, SourceError, one_line
+from sceneseek.errors import MissingExtra, NotFound, SceneseekError, SourceError, one_line
+from sceneseek.object_store import SCHEME
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,8 +29,8 @@ _LONGEST_TEXT = 60
 class Files(Protocol):
     """The files of results."""
 
-    def path(self, result: Result) -> Path:
-        """Where the file is on this machine.
+    def path(self, result: Result) -> str:
+        """Where the file is: on this machine, or at a URL ``s3://...``.
 
         Raises:
             NotFound: it is on another machine, or the image is not indexed any more.
@@ -39,11 +40,15 @@ class Files(Protocol):
         """Copy the file.
 
         Raises:
-            OSError, NotFound: it is not there, or cannot be written.
+            OSError, NotFound, SourceAway: it is not there, or cannot be written.
         """
 
     def address(self, result: Result) -> str:
-        """What a program that shows pictures can open: a path or a URL."""
+        """What a program that shows pictures can open: a path or a URL.
+
+        Raises:
+            NotFound: no program can, see `local`.
+        """
 
     def thumbnail(self, result: Result) -> Image:
         """The picture in some hundred pixels.
@@ -112,12 +117,32 @@ class Output:
         if self.copy_to is not None:
             _each_into(self.copy_to, answer, files.copy, "copied")
         if self.link_to is not None:
-            _each_into(self.link_to, answer, lambda result, to: to.symlink_to(files.path(result).absolute()), "linked")
+            _each_into(
+                self.link_to,
+                answer,
+                lambda result, to: _link(to, files.path(result)),
+                "linked",
+            )
         if self.open:
             for result in answer.results:
                 address = files.address(result)
                 if click.launch(address):
                     raise SourceError(f"no program opened {one_line(address)}", "open it by hand, see --paths")
+
+
+def local(path: str) -> str:
+    """The path of a file of this machine.
+
+    Raises:
+        NotFound: it is a URL of an object store, which neither links nor programs of the desktop lead to.
+    """
+    if path.startswith(SCHEME):
+        raise NotFound(f"{one_line(path)} is in an object store", "copy the files with --copy-to")
+    return path
+
+
+def _link(place: Path, path: str) -> None:
+    place.symlink_to(Path(local(path)).absolute())
 
 
 def _each_into(directory: Path, answer: Answer, put: Callable[[Result, Path], None], done: str) -> None:

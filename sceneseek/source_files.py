@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 # As many links as Linux follows in one path.
 _MAX_LINKS = 40
@@ -21,6 +21,36 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # Without O_PATH: a descriptor of that kind cannot be synced.
 _WRITTEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Facts(NamedTuple):
+    """What shows that a file has changed.
+
+    Attributes:
+        bytes: its size.
+        mtime_ns: when its content was changed, in nanoseconds since 1970.
+        ctime_ns: the same for its inode, which no program can set; of an object, 63 bits of the hash of its ETag.
+    """
+
+    bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Facts:
+        """Those of a file of this machine."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def line(self) -> str:
+        """All of them in a line."""
+        return f"{self.bytes}-{self.mtime_ns}-{self.ctime_ns}"
+
+
+class SourceFile(NamedTuple):
+    """A file of a source, open at its beginning: who opened it closes `content`."""
+
+    content: BinaryIO
+    facts: Facts
 
 
 class LeadsOut(OSError):
@@ -78,11 +108,6 @@ def folder_below(folder: Path, relative: str, create: bool = False) -> int:
         return os.dup(at)
     finally:
         os.close(at)
-
-
-def times(status: os.stat_result) -> str:
-    """What of a file differs once it was written to or touched: its size and times of change, in a line."""
-    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
 def _open_or_follow(folder: Path, place: str) -> int | str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from PIL import Image
 from sceneseek.bundle import Bundle
 from tests.command_line import CommandLine
 from tests.drawing import draw_gallery
+from tests.object_store import Bucket, ObjectStore, serving
 
 ROOT = Path(__file__).parent.parent
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, which pytest makes a private folder in
@@ -112,6 +115,25 @@ def flickr8k() -> Path:
     if not (folder / "captions.tsv").is_file():
         pytest.skip(f"the rated photographs are not in {folder}; set SCENESEEK_FLICKR8K")
     return folder
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A server that speaks S3; tests that need it skip where moto or the extra `s3` is not installed."""
+    pytest.importorskip("obstore", reason="obstore is not installed (the extra s3 has it)")
+    if importlib.util.find_spec("moto") is None:
+        pytest.skip("moto is not installed (the extra dev has it)")
+    with serving(tmp_path_factory.mktemp("moto") / "log") as store:
+        yield store
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket, and its settings in the environment."""
+    made = Bucket(f"test-{secrets.token_hex(4)}", object_store)
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    return made
 
 
 @pytest.fixture

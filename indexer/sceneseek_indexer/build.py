@@ -26,6 +26,7 @@ from sceneseek.bundle import Bundle
 from sceneseek.errors import SourceError, UnfitGeneration
 from sceneseek.filters.conditions import TEXT_TOKENS, json_path
 from sceneseek.payload import INDEXED_FIELDS, path_fields
+from sceneseek.sources import Root
 from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek.store.base import SEARCH_EF, FieldType
 from sceneseek_indexer.duplicates import mark_duplicates
@@ -61,7 +62,7 @@ __all__ = ["BuildOptions", "index_folder", "index_folders"]
 
 
 def index_folder(
-    folder: Path,
+    folder: Root,
     bundle: Bundle,
     store: VectorStore,
     options: BuildOptions | None = None,

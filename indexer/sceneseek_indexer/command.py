@@ -14,6 +14,7 @@ import click
 
 from sceneseek.next_step import missing_index_hint
 from sceneseek.options import bundle_option, device_option, index_option, json_option, max_pixels_option
+from sceneseek.sources import parse_root
 from sceneseek_indexer.patterns import Patterns
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ _BUILD_OPTIONS = [
     click.option(
         "--forget",
         multiple=True,
-        type=click.Path(path_type=Path),
+        type=parse_root,
         metavar="DIR",
         help="Remove the images of a folder that the index knows; may be repeated.",
     ),
@@ -182,8 +183,9 @@ def index(
 ) -> None:
     """Index the images below each FOLDER; a later run encodes only what is new or changed.
 
-    Folders that the index knows and that are not named stay as they are. LABEL=DIR gives a new folder a label of
-    your choice. A run resumes what an interrupted one has begun.
+    FOLDER is a directory, or s3://BUCKET/PREFIX in an object store. Folders that the index knows and that are not
+    named stay as they are. LABEL=DIR gives a new folder a label of your choice. A run resumes what an interrupted one
+    has begun.
     """
     if not folders and not choices["rebuild"]:
         raise click.UsageError("Missing argument 'FOLDER...'")

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Container, Iterator
@@ -19,10 +18,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sceneseek.bundle import ImageInput
 from sceneseek.containers import MAX_BYTES, MAX_PIXELS
-from sceneseek.errors import ImageError
+from sceneseek.errors import ImageError, SourceAway
 from sceneseek.picture import BYTES_A_PIXEL, decode
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
-from sceneseek.source_files import LeadsOut, NotAFile, open_below
+from sceneseek.source_files import LeadsOut, NotAFile
+from sceneseek.sources import open_file
 from sceneseek_indexer.duplicates import fingerprint
 from sceneseek_indexer.photo_facts import FIELDS, read_exif
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
@@ -112,8 +112,9 @@ def load(
         reader: reads the text in it.
     """
     try:
-        with open_below(file.folder, file.relative) as content:
-            length = os.fstat(content.fileno()).st_size
+        content, facts = open_file(file.folder, file.relative)
+        with content:
+            length = facts.bytes
             if length > MAX_BYTES:
                 raise ImageError("too-large", f"{length:,} bytes, over {MAX_BYTES:,}")
             with contextlib.ExitStack() as held:
@@ -130,6 +131,8 @@ def load(
         return Skipped(file.relative, "not-a-file", "neither a file nor a folder", file.source)
     except OSError as error:
         return Skipped(file.relative, UNREADABLE, f"cannot be read ({error.strerror})", file.source)
+    except SourceAway as error:
+        return Skipped(file.relative, UNREADABLE, f"cannot be read ({error.why})", file.source)
 
 
 def _load(
@@ -166,7 +169,7 @@ def _load(
 def content_hash(file: ImageFile) -> str | None:
     """The sha256 of a file's content, hex; None if it cannot be read."""
     try:
-        with open_below(file.folder, file.relative) as content:
+        with open_file(file.folder, file.relative).content as content:
             return hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]  # a file of bytes
-    except OSError:
+    except (OSError, SourceAway):
         return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sceneseek.containers import MAX_PIXELS
 from sceneseek.runtime import Device
+from sceneseek.sources import Root
 from sceneseek_indexer.patterns import Patterns
 from sceneseek_indexer.photo_facts import FIELDS
 
@@ -45,7 +46,7 @@ class BuildOptions:
     max_skipped: float = 0.5
     patterns: Patterns = field(default_factory=Patterns)
     prune: bool = False
-    forget: tuple[Path, ...] = ()
+    forget: tuple[Root, ...] = ()
     report: Path | None = None
     metadata: str | None = None
     exif: frozenset[str] = frozenset(FIELDS)

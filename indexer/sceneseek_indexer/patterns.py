@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore import GitIgnorePatternError
 
-from sceneseek.errors import InvalidRequest, SourceError
+from sceneseek.errors import InvalidRequest, SourceAway, SourceError
 from sceneseek.payload import composed
+from sceneseek.sources import Root, open_file
 
 IGNORE_FILE, NO_MEDIA = ".sceneseekignore", ".nomedia"
 _LONGEST_IGNORE_FILE = 2**20
@@ -93,12 +94,13 @@ class IgnoreFile:
         SourceError: it cannot be read, or a line is no pattern.
     """
 
-    def __init__(self, root: Path, folder: str) -> None:
-        path = root / folder / IGNORE_FILE
+    def __init__(self, root: Root, folder: str) -> None:
+        path = f"{root}/{folder}{IGNORE_FILE}"
         try:
-            lines = [line.rstrip("\r") for line in composed(_read_small(path)).split("\n")]
-        except OSError as error:
-            raise SourceError(f"{path} cannot be read ({error.strerror})", "it says what not to index") from error
+            lines = [line.rstrip("\r") for line in composed(_read_small(root, f"{folder}{IGNORE_FILE}")).split("\n")]
+        except (OSError, SourceAway) as error:
+            why = error.strerror if isinstance(error, OSError) else error.why
+            raise SourceError(f"{path} cannot be read ({why})", "it says what not to index") from error
         for number, line in enumerate(lines, 1):
             try:
                 GitIgnoreSpec.from_lines([line])
@@ -110,6 +112,14 @@ class IgnoreFile:
     def check(self, path: str) -> tuple[bool | None, Exclusion]:
         """Whether a pattern of this file excludes (True) or includes (False) a path of the root in composed form."""
         return self._spec.check_file(path.removeprefix(self._folder)).include, self._by_file
+
+
+class Named(Protocol):
+    """An entry of a folder."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the folder."""
 
 
 class Patterns:
@@ -126,7 +136,7 @@ class Patterns:
         self._exclude = _spec(exclude)
         self._defaults = defaults
 
-    def excludes_content(self, entries: Iterable[os.DirEntry[str]]) -> bool:
+    def excludes_content(self, entries: Sequence[Named]) -> bool:
         """Whether a folder with these entries is excluded by a `.nomedia`."""
         return self._defaults and any(entry.name == NO_MEDIA for entry in entries)
 
@@ -160,9 +170,15 @@ def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
     return GitIgnoreSpec.from_lines(map(composed, patterns))
 
 
-def _read_small(path: Path) -> str:
+def _read_small(root: Root, relative: str) -> str:
     """The text of a regular file of at most `_LONGEST_IGNORE_FILE` bytes, without opening a link."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not isinstance(root, Path):
+        file, facts = open_file(root, relative)
+        if facts.bytes > _LONGEST_IGNORE_FILE:
+            raise OSError(0, f"larger than {_LONGEST_IGNORE_FILE:,} bytes")
+        with file:
+            return file.read().decode("utf-8-sig", "surrogateescape")
+    handle = os.open(root / relative, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):

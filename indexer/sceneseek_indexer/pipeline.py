@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from sceneseek.bundle import Bundle
@@ -32,6 +33,8 @@ _BATCH, _BATCH_ON_CPU = 16, 4
 _FEW = 16
 # Hashing fewer files shows no progress.
 _MANY = 1_000
+# Objects that are read at once; each holds at most 16 MB in memory.
+_REMOTE_LOADERS = 16
 
 
 def bounded_map(
@@ -71,6 +74,12 @@ def workers(options: BuildOptions) -> int:
     return options.workers or os.cpu_count() or 1
 
 
+def loader_threads(options: BuildOptions, files: Sequence[ImageFile]) -> int:
+    """Where files come over a network there are more of them, since each waits for most of its time."""
+    remote = any(not isinstance(file.folder, Path) for file in files)
+    return max(workers(options), _REMOTE_LOADERS if remote else 0)
+
+
 def batch_size(options: BuildOptions, encoder: ImageEncoder, images: int) -> int:
     """The images in one run of the graph: for few images less, so that each thread has something to do."""
     most = options.batch or (_BATCH_ON_CPU if encoder.placement.device == "cpu" else _BATCH)
@@ -82,7 +91,7 @@ def hash_contents(files: Sequence[ImageFile], options: BuildOptions) -> dict[Pla
     found: dict[Place, str] = {}
     if not files:
         return found
-    count = workers(options)
+    count = loader_threads(options, files)
     with ThreadPoolExecutor(count, "hash") as pool:
         hashes = bounded_map(content_hash, files, pool, window=4 * count)
         if len(files) >= _MANY:
@@ -120,7 +129,7 @@ def encode_files(
         on_skipped: called with every file that cannot be used; an exception ends the run.
         reader: reads the text in the images.
     """
-    count = workers(options)
+    count, loading = workers(options), loader_threads(options, files)
     inputs = bundle.manifest.image_inputs
     load_one = functools.partial(load, inputs=inputs, max_pixels=options.max_pixels, exif=options.exif, reader=reader)
 
@@ -130,7 +139,7 @@ def encode_files(
         return images, vectors, time.perf_counter() - start
 
     with (
-        ThreadPoolExecutor(count, "load") as loaders,
+        ThreadPoolExecutor(loading, "load") as loaders,
         ThreadPoolExecutor(count, "encode") as encoders,
         Progress("indexing", len(files), "images") as progress,
     ):
@@ -147,7 +156,7 @@ def encode_files(
                 else:
                     progress.advance()
 
-        outcomes = bounded_map(load_one, files, loaders, window=2 * (options.batch or _BATCH) + count)
+        outcomes = bounded_map(load_one, files, loaders, window=2 * (options.batch or _BATCH) + loading)
         # Opened while the first images are loaded.
         encoder = ImageEncoder(bundle, options.device, threads=1, brief=len(files) <= _FEW)
         size = batch_size(options, encoder, len(files))

@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sceneseek.errors import DataError, one_line
+from sceneseek.errors import DataError, InvalidRequest, one_line
 from sceneseek.payload import PAYLOAD_FIELDS, composed, path_fields
+from sceneseek.sources import Root
 from sceneseek.tables import first_few, parse_object, read_objects, read_table, read_text
 from sceneseek_indexer.fields import TYPES, Column, FieldType, Unfit, read_texts, read_values
 from sceneseek_indexer.photo_facts import is_takeout, read_takeout
@@ -97,7 +98,7 @@ class Sidecar:
         there = {_key(path_fields(relative)["path"]) for relative in paths}
         return [path for path in self._rows if path not in there]
 
-    def below(self, folder: Path, paths: Iterable[str]) -> Sidecar:
+    def below(self, folder: Root, paths: Iterable[str]) -> Sidecar:
         """The same for the images of a folder, which may be named by absolute paths and from the working directory.
 
         Args:
@@ -108,7 +109,8 @@ class Sidecar:
             DataError: there are images, and none is named; or one is named in two ways.
         """
         images = {_key(path_fields(relative)["path"]) for relative in paths}
-        roots = [_key(os.fspath(root)) for root in (folder.absolute(), folder.resolve())]
+        named = {folder.absolute(), folder.resolve()} if isinstance(folder, Path) else {folder}
+        roots = [_key(str(root)) for root in named]
         rows: dict[str, dict[str, Any]] = {}
         for path, values in self._rows.items():
             key = next((spelling for spelling in _spellings(path, roots) if spelling in images), path)
@@ -144,13 +146,18 @@ class Sidecar:
         return _canonical(payload.get("metadata", {})) != _canonical(expected)
 
 
-def read_metadata(named: str, folder: Path, paths: Iterable[str]) -> Sidecar:
+def read_metadata(named: str, folder: Root, paths: Iterable[str]) -> Sidecar:
     """What `--metadata` names: a file, or `sidecars` for a file beside each of these images below the folder.
 
     Raises:
         DataError: see `Sidecar.of`, `Sidecar.beside` and `Sidecar.below`.
+        InvalidRequest: `sidecars`, of objects in a bucket.
     """
-    return Sidecar.beside(folder, paths) if named == "sidecars" else Sidecar.of(Path(named)).below(folder, paths)
+    if named != "sidecars":
+        return Sidecar.of(Path(named)).below(folder, paths)
+    if not isinstance(folder, Path):
+        raise InvalidRequest(f"files beside the images of {folder} are not read", "give the metadata in one file")
+    return Sidecar.beside(folder, paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,14 +308,14 @@ def _key(path: str) -> str:
 
 
 def _spellings(path: str, roots: Iterable[str]) -> Iterator[str]:
-    """What a path may stand for: itself, or a path below a folder of these absolute ones; also with backslashes."""
+    """What a path may stand for: itself, or a path below one of these folders' paths or URLs; also with backslashes."""
     for spelling in (path, path.replace("\\", "/")):
         yield spelling
-        absolute = _key(os.path.normpath(Path.cwd() / spelling))
-        yield from (absolute.removeprefix(f"{root}/") for root in roots)
+        for place in (spelling, _key(os.path.normpath(Path.cwd() / spelling))):
+            yield from (place.removeprefix(f"{root}/") for root in roots)
 
 
-def _no_match(paths: list[str], images: Collection[str], folder: Path) -> DataError:
+def _no_match(paths: list[str], images: Collection[str], folder: Root) -> DataError:
     """The error for paths of which none is an image, with the root that they are relative to if that can be found."""
     if not paths:
         return DataError(f"the metadata names none of the {len(images):,} images of {folder}", "give it rows")

@@ -17,6 +17,7 @@ from sceneseek.errors import IndexUnavailable, InvalidRequest, SourceError, Unfi
 from sceneseek.filters.conditions import TEXT_TOKENS, json_path
 from sceneseek.payload import label_of
 from sceneseek.pending_changes import Change, PendingChanges, takes_pictures
+from sceneseek.sources import Root, parse_root
 from sceneseek.store import CollectionInfo, Source, VectorStore
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.pipeline import hash_contents
@@ -33,18 +34,22 @@ _ALWAYS_REMOVED = 20
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of the command line, with its label, if it was given one."""
+    """A folder of the command line, or a prefix of a bucket, with its label, if it was given one."""
 
-    path: Path
+    path: Root
     label: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Folder:
-        """Parse DIR or LABEL=DIR; a text that is an existing path is a path."""
+        """Parse DIR or LABEL=DIR, where DIR may be a URL; a text that is an existing path is a path.
+
+        Raises:
+            InvalidRequest: see `parse_root`.
+        """
         label, equals, path = text.partition("=")
         if equals and label and path and "/" not in label and not Path(text).exists():
-            return cls(Path(path), label)
-        return cls(Path(text))
+            return cls(parse_root(path), label)
+        return cls(parse_root(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Sources:
     """The sources of a generation: all of them, those that the run reads (folders by number), those that it forgets."""
 
     every: tuple[Source, ...]
-    read: dict[int, Path]
+    read: dict[int, Root]
     forgotten: frozenset[int] = frozenset()
 
     def untouched(self) -> list[Source]:
@@ -69,11 +74,11 @@ def every_folder(store: VectorStore) -> list[Folder]:
     live = store.live()
     for info in store.generations():
         if info.name == live:
-            return [Folder(Path(source.folder)) for source in info.sources]
+            return [Folder(parse_root(source.folder)) for source in info.sources]
     raise IndexUnavailable(f"nothing is indexed in {store.url}", "name the folders to index")
 
 
-def join_sources(known: Sequence[Source], folders: Sequence[Folder], forget: Sequence[Path] = ()) -> Sources:
+def join_sources(known: Sequence[Source], folders: Sequence[Folder], forget: Sequence[Root] = ()) -> Sources:
     """Assign every named folder its number and label.
 
     Args:
@@ -103,7 +108,7 @@ def join_sources(known: Sequence[Source], folders: Sequence[Folder], forget: Seq
     return Sources(tuple(every), dict(sorted(read.items())), forgotten)
 
 
-def _number(path: Path, known: Sequence[Source]) -> int:
+def _number(path: Root, known: Sequence[Source]) -> int:
     for number, source in enumerate(known):
         if source.folder in (str(path), str(path.resolve())):
             return number
@@ -180,7 +185,7 @@ class SourceScan:
                 for identity, change in changes.items()
                 if change.action == "put" and (entry := why_passed(passed, (number, change.path))) is not None
             }
-            folder = self.sources.read[number]
+            folder = Path(self.sources.every[number].folder)
             try:
                 PendingChanges(folder).settle(changes, refused, finished)
             except OSError as error:
@@ -283,13 +288,14 @@ def scan_sources(
             f"a new generation begins empty, and the index also holds {', '.join(source.folder for source in left)}",
             "name all its folders, remove some with --forget, or choose another --index",
         )
-    changes = {number: PendingChanges(folder).all() for number, folder in sources.read.items()}
+    changes = {n: PendingChanges(folder).all() for n, folder in sources.read.items() if isinstance(folder, Path)}
     listings = _list(sources, options, withheld or {}) if listing is None else dict.fromkeys(sources.read, listing)
     if live is not None and not options.remove_any:
         for number, found in listings.items():
             found.away = found.empty | (set(live.mounts.get(str(number), ())) - found.mounts)
-    for number, found in listings.items():
-        changes[number] = {i: change for i, change in changes[number].items() if change.path not in found.withheld}
+    for number, every in changes.items():
+        later = listings[number].withheld
+        changes[number] = {identity: change for identity, change in every.items() if change.path not in later}
     return SourceScan(live, base, sources, listings, changes)
 
 
@@ -303,7 +309,7 @@ def fits(info: CollectionInfo, bundle: Bundle) -> bool:
 def _list(sources: Sources, options: BuildOptions, withheld: Mapping[str, set[str]]) -> dict[int, Listing]:
     listings = {}
     for number, folder in sources.read.items():
-        listing = list_images(folder, options.patterns, number, may_be_empty=takes_pictures(folder))
+        listing = list_images(folder, options.patterns, number, takes_pictures(folder))
         if later := withheld.get(sources.every[number].folder):
             listing.files = [file for file in listing.files if file.relative not in later]
             listing.withheld = later

@@ -3,6 +3,8 @@
 A file is listed as an image if its name has an extension of one; its content is read later. Hidden files and folders
 are ignored (thumbnail caches, AppleDouble forks). Links are followed to files inside the folder only, so the index
 never contains files from elsewhere. `patterns` chooses among the names.
+
+The objects of a bucket are listed in one stream, and walked through as the folders that the slashes in their keys make.
 """
 
 from __future__ import annotations
@@ -12,10 +14,15 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
+from typing import Generic, Protocol, TypeVar
 
 from sceneseek.errors import SourceError
+from sceneseek.object_store import ObjectFolder
 from sceneseek.picture import UNSUPPORTED, extensions, lacking_plugins
+from sceneseek.source_files import Facts
+from sceneseek.sources import Root
 from sceneseek_indexer.patterns import (
     BY_DEFAULT,
     BY_NO_MEDIA,
@@ -25,6 +32,7 @@ from sceneseek_indexer.patterns import (
     NO_MEDIA,
     Exclusion,
     IgnoreFile,
+    Named,
     Patterns,
 )
 
@@ -41,7 +49,7 @@ class ImageFile:
     """
 
     relative: str
-    folder: Path
+    folder: Root
     bytes: int
     mtime_ns: int
     source: int = 0
@@ -81,7 +89,7 @@ class Listing:
     away: set[str] = field(default_factory=set)
 
 
-def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0, may_be_empty: bool = False) -> Listing:
+def list_images(folder: Root, patterns: Patterns | None = None, source: int = 0, may_be_empty: bool = False) -> Listing:
     """The images below a folder, sorted by path.
 
     Args:
@@ -95,19 +103,11 @@ def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0,
             image file; or a `.sceneseekignore` cannot be used.
     """
     patterns = patterns or Patterns()
-    try:
-        root = folder.resolve(strict=True)
-        entries = _entries(root)
-    except FileNotFoundError:
-        raise SourceError(f"there is no folder {folder}", "check the path") from None
-    except NotADirectoryError:
-        raise SourceError(f"{folder} is not a folder", "name the folder that contains the images") from None
-    except OSError as error:
-        raise SourceError(f"the folder {folder} cannot be read ({error.strerror})", "check its permissions") from error
-    if patterns.excludes_content(entries):
-        hint = f"delete that file, or pass {NO_DEFAULTS}"
-        raise SourceError(f"the folder {folder} is excluded: it contains {NO_MEDIA}", hint)
-    listing = _Walk(root, patterns, source).over(entries)
+    if isinstance(folder, ObjectFolder):
+        listing = _ObjectWalk(folder, patterns, source).listing(_tree(folder).children())
+    else:
+        root, entries = _opened(folder)
+        listing = _FolderWalk(root, patterns, source).listing(entries)
     if not (listing.files or listing.skipped or may_be_empty):
         if not listing.ignored:
             raise SourceError(f"the folder {folder} is empty", "name a folder that contains images")
@@ -120,6 +120,18 @@ def list_images(folder: Path, patterns: Patterns | None = None, source: int = 0,
             others += f", {in_words(unsupported)}: not supported"
         raise SourceError(f"the folder {folder} contains no images ({others})", f"images end in {kinds}")
     return listing
+
+
+def _opened(folder: Path) -> tuple[Path, list[os.DirEntry[str]]]:
+    try:
+        root = folder.resolve(strict=True)
+        return root, _entries(root)
+    except FileNotFoundError:
+        raise SourceError(f"there is no folder {folder}", "check the path") from None
+    except NotADirectoryError:
+        raise SourceError(f"{folder} is not a folder", "name the folder that contains the images") from None
+    except OSError as error:
+        raise SourceError(f"the folder {folder} cannot be read ({error.strerror})", "check its permissions") from error
 
 
 def count_unsupported(ignored: Iterable[Skipped]) -> dict[str, int]:
@@ -148,24 +160,42 @@ def above(relative: str) -> Iterator[str]:
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    return sorted(os.scandir(folder), key=lambda entry: entry.name)
+    return sorted(os.scandir(folder), key=attrgetter("name"))
 
 
-_Waiting = list[tuple[os.DirEntry[str], str, tuple[IgnoreFile, ...]]]
+class _Entry(Named, Protocol):
+    """A file, a folder or a link in a folder; `os.DirEntry` is one."""
+
+    def is_dir(self) -> bool: ...
+
+    def is_symlink(self) -> bool: ...
 
 
-class _Walk:
-    """One walk through a folder."""
+EntryT = TypeVar("EntryT", bound=_Entry)
+RootT = TypeVar("RootT", Path, ObjectFolder)
 
-    def __init__(self, root: Path, patterns: Patterns, source: int) -> None:
-        self._root, self._patterns, self._source = root, patterns, source
+
+class _Walk(Generic[RootT, EntryT]):
+    """One walk through a folder: what its names decide. `_children` and `_visit_image` read the entries."""
+
+    def __init__(self, root: RootT, patterns: Patterns, source: int) -> None:
+        self._root: RootT = root
+        self._patterns, self._source = patterns, source
         self._known, self._lacking = extensions(), lacking_plugins()
         self._listing = Listing()
-        self._devices = {"": root.stat().st_dev}
-        if root.parent.stat().st_dev != self._devices[""]:
-            self._listing.mounts.add("")
 
-    def over(self, entries: list[os.DirEntry[str]]) -> Listing:
+    def _children(self, entry: EntryT, relative: str) -> list[EntryT]:
+        """The entries of a folder by name; none where it cannot be read or is excluded."""
+        raise NotImplementedError
+
+    def _visit_image(self, entry: EntryT, relative: str) -> None:
+        """List or skip a file that has the name of an image."""
+        raise NotImplementedError
+
+    def listing(self, entries: list[EntryT]) -> Listing:
+        if self._patterns.excludes_content(entries):
+            hint = f"delete that file, or pass {NO_DEFAULTS}"
+            raise SourceError(f"the folder {self._root} is excluded: it contains {NO_MEDIA}", hint)
         # An explicit stack: folders may be nested deeper than the limit of recursion.
         waiting = self._below("", entries, ())
         while waiting:
@@ -188,7 +218,9 @@ class _Walk:
                 )
         return self._listing
 
-    def _below(self, folder: str, entries: list[os.DirEntry[str]], ignore_files: tuple[IgnoreFile, ...]) -> _Waiting:
+    def _below(
+        self, folder: str, entries: list[EntryT], ignore_files: tuple[IgnoreFile, ...]
+    ) -> list[tuple[EntryT, str, tuple[IgnoreFile, ...]]]:
         """The entries of a folder, last first, with the ignore files that apply to them."""
         if any(entry.name == IGNORE_FILE for entry in entries):
             ignore_files = (*ignore_files, IgnoreFile(self._root, folder))
@@ -199,6 +231,29 @@ class _Walk:
 
     def _skip(self, relative: str, reason: str, what: str) -> None:
         self._listing.skipped.append(Skipped(relative, reason, what, self._source))
+
+    def _visit(self, entry: EntryT, relative: str, ignore_files: tuple[IgnoreFile, ...]) -> None:
+        extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - Path() of every file is slow
+        if extension in UNSUPPORTED:
+            self._ignore(relative, Exclusion("unsupported", f"{extension} is not supported"))
+        elif extension not in self._known and extension not in self._lacking:
+            self._ignore(relative, Exclusion("other-kind", "not an image by its name"))
+        elif excluded := self._patterns.exclusion(relative, ignore_files):
+            self._ignore(relative, excluded)
+        elif extension in self._lacking:
+            self._skip(relative, "no-plugin", self._lacking[extension])
+        else:
+            self._visit_image(entry, relative)
+
+
+class _FolderWalk(_Walk[Path, os.DirEntry[str]]):
+    """A walk through a folder of this machine."""
+
+    def __init__(self, root: Path, patterns: Patterns, source: int) -> None:
+        super().__init__(root, patterns, source)
+        self._devices = {"": root.stat().st_dev}
+        if root.parent.stat().st_dev != self._devices[""]:
+            self._listing.mounts.add("")
 
     def _children(self, entry: os.DirEntry[str], relative: str) -> list[os.DirEntry[str]]:
         try:
@@ -217,19 +272,6 @@ class _Walk:
             self._listing.mounts.add(relative)
         self._listing.empty.add(relative)
         return children
-
-    def _visit(self, entry: os.DirEntry[str], relative: str, ignore_files: tuple[IgnoreFile, ...]) -> None:
-        extension = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - Path() of every file is slow
-        if extension in UNSUPPORTED:
-            self._ignore(relative, Exclusion("unsupported", f"{extension} is not supported"))
-        elif extension not in self._known and extension not in self._lacking:
-            self._ignore(relative, Exclusion("other-kind", "not an image by its name"))
-        elif excluded := self._patterns.exclusion(relative, ignore_files):
-            self._ignore(relative, excluded)
-        elif extension in self._lacking:
-            self._skip(relative, "no-plugin", self._lacking[extension])
-        else:
-            self._visit_image(entry, relative)
 
     def _visit_image(self, entry: os.DirEntry[str], relative: str) -> None:
         path = Path(entry.path)
@@ -252,7 +294,62 @@ class _Walk:
             self._skip(relative, "not-a-file", "neither a file nor a folder")
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+class _Object:
+    """An object, or the folder that slashes in keys make, which has no facts. Both may have the same name."""
+
+    __slots__ = ("_files", "_folders", "facts", "name")
+
+    def __init__(self, name: str, facts: Facts | None = None) -> None:
+        self.name, self.facts = name, facts
+        self._folders: dict[str, _Object] = {}
+        self._files: list[_Object] = []
+
+    def is_dir(self) -> bool:
+        return self.facts is None
+
+    def is_symlink(self) -> bool:
+        return False
+
+    def children(self) -> list[_Object]:
+        return sorted([*self._folders.values(), *self._files], key=attrgetter("name"))
+
+    def folder(self, name: str) -> _Object:
+        return self._folders.setdefault(name, _Object(name))
+
+    def add(self, name: str, facts: Facts) -> None:
+        self._files.append(_Object(name, facts))
+
+
+def _tree(folder: ObjectFolder) -> _Object:
+    """The objects of a bucket as folders."""
+    root = _Object("")
+    for relative, facts in folder.objects():
+        *parents, name = relative.split("/")
+        at = root
+        for parent in parents:
+            at = at.folder(parent)
+        at.add(name, facts)
+    return root
+
+
+class _ObjectWalk(_Walk[ObjectFolder, _Object]):
+    """A walk through the objects of a bucket: without links and mount points, and no folder is empty."""
+
+    def _children(self, entry: _Object, relative: str) -> list[_Object]:
+        children = entry.children()
+        if self._patterns.excludes_content(children):
+            self._ignore(relative, BY_NO_MEDIA)
+            return []
+        return children
+
+    def _visit_image(self, entry: _Object, relative: str) -> None:
+        if entry.facts is not None:
+            self._listing.files.append(
+                ImageFile(relative, self._root, *entry.facts[:2], self._source, entry.facts.ctime_ns)
+            )
+
+
+def _is_folder(entry: _Entry) -> bool:
     """Whether it is a folder or a link to one."""
     try:
         return entry.is_dir()

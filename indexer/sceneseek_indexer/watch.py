@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from sceneseek.bundle import Bundle
 from sceneseek.errors import IndexUnavailable, SceneseekError
@@ -105,20 +106,25 @@ class Watch:
         return bool(changes) and self._version != self._failed
 
     def _present_version(self) -> object:
-        return [PendingChanges(folder.path).version() for folder in self.folders]
+        return [pending.version() for pending in self._pending()]
 
     def _open_changes(self) -> _Changes:
         self._version = self._present_version()
-        pending = [PendingChanges(folder.path) for folder in self.folders]
         return {
-            (str(each.folder), change.path): change for each in pending for change in each.all().values() if change.open
+            (str(pending.folder), change.path): change
+            for pending in self._pending()
+            for change in pending.all().values()
+            if change.open
         }
+
+    def _pending(self) -> list[PendingChanges]:
+        return [PendingChanges(folder.path) for folder in self.folders if isinstance(folder.path, Path)]
 
     def _look(self) -> Looks:
         found: Looks = {}
         for folder in self.folders:
             root = str(folder.path.resolve())
-            for file in list_images(folder.path, self.options.patterns, may_be_empty=takes_pictures(folder.path)).files:
+            for file in list_images(folder.path, self.options.patterns, 0, takes_pictures(folder.path)).files:
                 found[root, file.relative] = (file.bytes, file.mtime_ns, file.ctime_ns)
         return found
 

@@ -28,7 +28,7 @@ FieldType: TypeAlias = Literal["keyword", "integer", "float", "datetime", "geo",
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A folder that was indexed: its absolute path, and the label that is part of its images' ids.
+    """A folder that was indexed: its absolute path or its URL, and the label that is part of its images' ids.
 
     The label of a generation's first folder is empty, unless the user gave it one.
     """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
+import threading
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
+from cachetools import TTLCache, cached
 from flask import Blueprint, Response, request
 from prometheus_client.exposition import choose_encoder
 from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
@@ -17,6 +19,7 @@ from sceneseek.next_step import STACK_INDEX_COMMAND
 from sceneseek.runtime import Placement
 from sceneseek.runtime_installation import runtime_version
 from sceneseek.search import Search
+from sceneseek.sources import Root, holds_files, parse_root
 from sceneseek.store import CollectionInfo
 from sceneseek.tables import first_few
 from sceneseek_server.access.control import key_file_problem, shows_paths
@@ -158,15 +161,18 @@ def _sources_problem(info: CollectionInfo) -> str | None:
     if not gone:
         return None
     which = first_few(gone) if shows_paths() else f"{len(gone)} of {len(info.sources)} source folders"
-    return f"originals and thumbnails are missing, for nothing is in {one_line(which)}: mount it, or index it anew"
+    return f"originals and thumbnails are missing: nothing is found in {one_line(which)}: bring it back, or index anew"
 
 
 def _holds_files(folder: str) -> bool:
-    try:
-        with os.scandir(folder) as entries:
-            return any(True for _ in entries)
-    except OSError:
-        return False
+    root = parse_root(folder)
+    return holds_files(root) if isinstance(root, Path) else _holds_objects(root)
+
+
+@cached(TTLCache(maxsize=64, ttl=60), lock=threading.Lock())
+def _holds_objects(root: Root) -> bool:
+    """As `holds_files`, and asked once a minute: a store charges for its answers, and may take seconds to fail."""
+    return holds_files(root)
 
 
 def _runtime(placement: Placement, texts_mix: bool) -> Runtime:

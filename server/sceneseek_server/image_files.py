@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import threading
 import time
 import zipfile
@@ -30,7 +29,7 @@ from sceneseek.errors import NoSuchImage, NotFound, one_line
 from sceneseek.payload import open_source_file
 from sceneseek.picture import decode
 from sceneseek.search import Search
-from sceneseek.source_files import times
+from sceneseek.source_files import Facts
 from sceneseek_server.access.control import shows_paths
 from sceneseek_server.admission import Decoders
 
@@ -65,7 +64,7 @@ class ImageFile:
 
     Attributes:
         content: the file, open at its beginning; it lies in its source folder.
-        status: of the open file.
+        facts: of the open file.
         called: its source-relative path in printable characters, or its id where paths are hidden.
         name: what a browser saves it as: the end of its path, or its id with its format's extension.
         media_type: of the format it was indexed as.
@@ -73,7 +72,7 @@ class ImageFile:
     """
 
     content: BinaryIO
-    status: os.stat_result
+    facts: Facts
     called: str
     name: str
     media_type: str
@@ -90,6 +89,7 @@ def find_image(search: Search, image_id: UUID, deadline: float | None) -> ImageF
 
     Raises:
         NotFound: no image has the id, or its file is no longer in its source folder.
+        SourceAway: the object store of its source does not answer.
     """
     with search.follower.borrow() as snapshot:
         records = snapshot.collection.retrieve([str(image_id)], deadline)
@@ -106,13 +106,12 @@ def find_image(search: Search, image_id: UUID, deadline: float | None) -> ImageF
         called = str(image_id)
         name = called + _EXTENSIONS.get(image_format, f".{image_format.lower()}")
     try:
-        content = open_source_file(info, payload)
+        content, facts = open_source_file(info, payload)
     except NotFound as error:
         log.info("%s: %s", image_id, error)
         raise NotFound(f"the file of {called} is no longer in its folder", error.hint) from None
-    status = os.fstat(content.fileno())
     media_type = _MEDIA_TYPE_OF.get(image_format, UNKNOWN)
-    return ImageFile(content, status, called, name, media_type, _tag(status, payload))
+    return ImageFile(content, facts, called, name, media_type, _tag(facts, payload))
 
 
 def archived(images: Sequence[ImageFile]) -> Iterator[bytes]:
@@ -122,9 +121,9 @@ def archived(images: Sequence[ImageFile]) -> Iterator[bytes]:
         for image in images:
             opened.enter_context(image.content)
         for image in images:
-            changed = min(max(time.gmtime(image.status.st_mtime)[:6], _ZIP_BEGINS), _ZIP_ENDS)
+            changed = min(max(time.gmtime(image.facts.mtime_ns / 1e9)[:6], _ZIP_BEGINS), _ZIP_ENDS)
             entry = zipfile.ZipInfo(_unique(image.name, names), changed)
-            with archive.open(entry, "w", force_zip64=image.status.st_size > _ZIP64_FROM) as target:
+            with archive.open(entry, "w", force_zip64=image.facts.bytes > _ZIP64_FROM) as target:
                 while part := image.content.read(_PART_BYTES):
                     target.write(part)
                     yield sink.taken()
@@ -159,13 +158,12 @@ class _Sink(io.RawIOBase):
         return b"".join(parts)
 
 
-def _tag(facts: os.stat_result, payload: dict[str, Any]) -> str:
+def _tag(facts: Facts, payload: dict[str, Any]) -> str:
     """The indexed content's hash; with the file's size and time of change if it was touched since."""
     digest = str(payload["sha256"])
-    indexed = (payload["bytes"], payload["mtime_ns"], payload.get("ctime_ns"))
-    if (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns) == indexed:
+    if facts == (payload["bytes"], payload["mtime_ns"], payload.get("ctime_ns")):
         return digest
-    return f"{digest}-{times(facts)}"
+    return f"{digest}-{facts.line()}"
 
 
 def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS, deadline: float | None = None) -> bytes:

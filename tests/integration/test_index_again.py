@@ -313,7 +313,7 @@ def test_several_folders_share_an_index_with_their_own_ids(
     collection = store.open(info.name)
     (record,) = collection.retrieve([point_id("own.png", "shapes")])
     collection.close()
-    with open_source_file(info, record.payload) as file:
+    with open_source_file(info, record.payload).content as file:
         assert os.path.samestat(os.fstat(file.fileno()), (other / "own.png").stat())
 
     (other / "own.png").rename(photos / "mine.png")

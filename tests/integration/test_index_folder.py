@@ -131,7 +131,7 @@ def stranger() -> Iterator[None]:
 
 def test_an_unreadable_file_is_skipped(photos: Path, bundle: Bundle, request: pytest.FixtureRequest) -> None:
     file = next(f for f in list_images(photos).files if f.relative == "scenes/sea.jpg")
-    (file.folder / file.relative).chmod(0)
+    (photos / file.relative).chmod(0)
     request.getfixturevalue("stranger")
     outcome = load(file, bundle.manifest.image_inputs)
     assert isinstance(outcome, Skipped)

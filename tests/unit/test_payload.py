@@ -50,7 +50,7 @@ def info(folder: Path) -> CollectionInfo:
 def test_a_file_is_found_below_its_folder_by_its_raw_name(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.jpg")
     (tmp_path / name).write_bytes(b"x")
-    with open_source_file(info(tmp_path), {**path_fields(name), "source": 0}) as file:
+    with open_source_file(info(tmp_path), {**path_fields(name), "source": 0}).content as file:
         assert file.read() == b"x"
 
 

@@ -26,7 +26,7 @@ from sceneseek.errors import (
 )
 from sceneseek.payload import point_id
 from sceneseek.pending_changes import Change, PendingChanges, checked_path, takes_pictures
-from sceneseek.source_files import times
+from sceneseek.source_files import Facts
 from tests.conftest import ROOT
 
 ID = point_id("a.png")
@@ -106,7 +106,7 @@ def test_nothing_is_replaced_unless_the_request_says_what(pending: PendingChange
     put(pending, "a.png", b"new", {tag(b"old")})
     assert (folder / "a.png").read_bytes() == b"new"
     # As the service tags a file that was touched since it was indexed.
-    put(pending, "a.png", b"newer", {f"{tag(b'other')}-{times((folder / 'a.png').stat())}"})
+    put(pending, "a.png", b"newer", {f"{tag(b'other')}-{Facts.of((folder / 'a.png').stat()).line()}"})
     put(pending, "a.png", b"newest", {"*"})
     assert (folder / "a.png").read_bytes() == b"newest"
     assert [change.sha256 for change in pending.all().values()] == [tag(b"newest")]

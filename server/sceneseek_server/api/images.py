@@ -85,7 +85,7 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
         images: list[ImageFile] = []
         try:
             images.extend(find_image(search, UUID(each), deadline()) for each in dict.fromkeys(wanted.id))
-            size = sum(image.status.st_size for image in images)
+            size = sum(image.facts.bytes for image in images)
             if size > _MAX_ARCHIVE_BYTES:
                 raise InvalidRequest(
                     f"the files have {size:,} bytes, an archive at most {_MAX_ARCHIVE_BYTES:,}", "ask for fewer of them"
@@ -127,10 +127,10 @@ def _original(image: ImageFile) -> Response:
         as_attachment=image.media_type == UNKNOWN,
         download_name=image.name,
         etag=image.tag,
-        last_modified=image.status.st_mtime,
+        last_modified=image.facts.mtime_ns / 1e9,
         conditional=False,
     )
-    length = image.status.st_size
+    length = image.facts.bytes
     response.content_length = length
     try:
         response.make_conditional(request.environ, accept_ranges=True, complete_length=length)
@@ -149,8 +149,8 @@ def _thumbnail(image: ImageFile, thumbnails: Thumbnails) -> Response:
         response.status_code = 304
         return response
     try:
-        if image.status.st_size > MAX_BYTES:
-            raise ImageError("too-large", f"{image.status.st_size:,} bytes, over {MAX_BYTES:,}")
+        if image.facts.bytes > MAX_BYTES:
+            raise ImageError("too-large", f"{image.facts.bytes:,} bytes, over {MAX_BYTES:,}")
         response.set_data(thumbnails.get(image.tag, image.content, deadline()))
     except OSError as error:
         raise NotFound(

@@ -1,0 +1,147 @@
+"""The same small pictures indexed from a folder and from a bucket that moto's server holds, in turns.
+
+    python -m benchmarks.sources --bundle bundles/compact --count 5000
+
+The server is Python's and runs on the same machine, so how fast it answers bare requests is measured as well, and how
+fast its bucket is listed. A second run over the unchanged bucket shows what a look costs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+from PIL import Image
+
+from benchmarks.report import Figure, Goal, Report, Section, json_option
+from benchmarks.timing import measure, others
+from sceneseek.bundle import Bundle
+from sceneseek.options import bundle_option
+from sceneseek.sources import Root, open_file, parse_root
+from sceneseek.store import open_store
+from sceneseek_indexer.build import BuildOptions, index_folder
+from sceneseek_indexer.walk import list_images
+
+_BUCKET = "benchmark"
+_THREADS = 16
+_PATIENCE = 60.0
+_GOAL = Goal("ratio", 0.8, "least")
+
+
+@click.command()
+@bundle_option
+@click.option("--count", type=click.IntRange(100), default=5_000, show_default=True, help="Pictures.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs over each source.")
+@json_option
+def sources(bundle: Path, count: int, rounds: int, json_file: Path | None) -> None:
+    """Measure a run over a bucket beside the same run over a folder."""
+    graphs = Bundle.load(bundle)
+    with tempfile.TemporaryDirectory() as home, _server():
+        folder, bucket = Path(home) / "pictures", parse_root(f"s3://{_BUCKET}")
+        _draw(folder, count)
+        _upload(folder)
+        runs = {"folder": partial(_run, folder, graphs), "bucket": partial(_run, bucket, graphs)}
+        with others(lambda line: click.echo(line, err=True)):
+            seconds = measure(runs, rounds, lambda what: click.echo(what, err=True))
+        bare = _bare(bucket)
+    folders, buckets = seconds["folder"], seconds["bucket"]
+    rates = [[count / run.seconds for run in runs] for runs in (buckets, folders)]
+    busy = [[1_000 * run.busy / count for run in runs] for runs in (buckets, folders)]
+    again = [[run.again for run in runs] for runs in (buckets, folders)]
+    figures = [
+        Figure("indexed from the bucket", "images/s", rates[0], "the folder", rates[1], _GOAL),
+        Figure("the indexer's processor time", "ms an image", busy[0], "the folder", busy[1]),
+        Figure("unchanged bucket", "s", again[0], "the folder", again[1]),
+        Figure(f"bare requests, {_THREADS} threads", "objects/s", [bare]),
+    ]
+    Report(sections=[Section(f"{count:,} pictures of 256 x 192 pixels", figures)]).write(json_file)
+
+
+def _draw(folder: Path, count: int) -> None:
+    """Photographs' like: smooth noise with an edge, some 10 KB as JPEG, each another."""
+    folder.mkdir()
+    random = np.random.default_rng(7)
+    for number in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        out = io.BytesIO()
+        coarse.resize((256, 192), Image.Resampling.BICUBIC).save(out, "JPEG", quality=85)
+        place = folder / f"{number % 20:02d}"
+        place.mkdir(exist_ok=True)
+        (place / f"{number:05d}.jpg").write_bytes(out.getvalue())
+
+
+class _Run(NamedTuple):
+    """Seconds of a run into an empty index, and of its threads together on a processor; seconds of a run after it."""
+
+    seconds: float
+    busy: float
+    again: float
+
+
+def _run(root: Root, bundle: Bundle) -> _Run:
+    with tempfile.TemporaryDirectory() as home:
+        marks = [(time.perf_counter(), time.process_time())]
+        for _ in range(2):
+            index_folder(root, bundle, open_store(f"file:{home}"), BuildOptions("cpu"))
+            marks.append((time.perf_counter(), time.process_time()))
+    (start, idle), (end, busy), (last, _) = marks
+    return _Run(end - start, busy - idle, last - end)
+
+
+def _bare(bucket: Root) -> float:
+    """Objects a second that are read and not decoded."""
+    files = list_images(bucket).files[:2_000]
+
+    def read(relative: str) -> int:
+        with open_file(bucket, relative).content as content:
+            return len(content.read())
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        start = time.perf_counter()
+        list(pool.map(read, (file.relative for file in files)))
+        return len(files) / (time.perf_counter() - start)
+
+
+@contextmanager
+def _server() -> Iterator[None]:
+    """The server of moto, and its settings in the environment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    os.environ.update(settings)
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            end = time.monotonic() + _PATIENCE
+            while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < end:
+                time.sleep(0.1)
+            yield
+        finally:
+            process.kill()
+
+
+def _upload(folder: Path) -> None:
+    import boto3  # type: ignore[import-untyped] # noqa: PLC0415 - comes with moto
+
+    client = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name="us-east-1")
+    client.create_bucket(Bucket=_BUCKET)
+    for file in folder.rglob("*.jpg"):
+        client.put_object(Bucket=_BUCKET, Key=file.relative_to(folder).as_posix(), Body=file.read_bytes())
+
+
+if __name__ == "__main__":
+    sources()

@@ -1,0 +1,259 @@
+"""Objects below a prefix of a bucket as the files of a folder: listed, and opened for reading, over the protocol of S3.
+
+The package `obstore` (the extra `s3`) speaks it. Address and credentials come from the environment, under the names
+that AWS uses (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID ...), or from the role of the machine; none of them goes
+into an address, an index, a log or an error. The words of the package's errors hold the answers of the store, which may
+quote credentials, so errors are worded anew here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import io
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sceneseek.errors import InvalidRequest, MissingExtra, SceneseekError, SourceAway, SourceError
+from sceneseek.source_files import Facts, SourceFile
+
+if TYPE_CHECKING:
+    from obstore import GetResult, ObjectMeta
+    from obstore.store import S3Store
+
+SCHEME = "s3://"
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+# An object up to this size is read by one request, a longer one block by block.
+_WHOLE, _BLOCK = 16_000_000, 8_000_000
+# In the words of the package's error: what the store answered, a status and a code of S3.
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>")
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFolder:
+    """The objects whose keys begin with a prefix and a slash, or all of a bucket where the prefix is empty."""
+
+    bucket: str
+    prefix: str
+
+    @classmethod
+    def parse(cls, url: str) -> ObjectFolder:
+        """Parse ``s3://BUCKET/PREFIX``.
+
+        Raises:
+            InvalidRequest: it is none. What may be credentials is not repeated.
+        """
+        bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
+        if "@" in bucket or ":" in bucket or "?" in url:
+            raise InvalidRequest(
+                "the URL of an object store holds `:`, `@` or `?`, and so perhaps credentials or options",
+                "write s3://BUCKET/PREFIX alone; credentials come from the environment (AWS_ACCESS_KEY_ID ...)",
+            )
+        prefix = prefix.removesuffix("/")
+        parts = prefix.split("/") if prefix else []
+        if not url.startswith(SCHEME) or not _BUCKET.fullmatch(bucket) or {"", ".", ".."}.intersection(parts):
+            raise InvalidRequest(f"{url} is no URL of an object store", "write s3://BUCKET/PREFIX")
+        return cls(bucket, prefix)
+
+    def __str__(self) -> str:
+        return SCHEME + "/".join(filter(None, (self.bucket, self.prefix)))
+
+    @property
+    def name(self) -> str:
+        """The last part of the address."""
+        return str(self).rpartition("/")[2]
+
+    def resolve(self) -> ObjectFolder:
+        """Itself: an address has no other spelling, unlike a path."""
+        return self
+
+    def objects(self) -> Iterator[tuple[str, Facts]]:
+        """Every object: its key below the prefix, and its facts; in the order of the store, page by page.
+
+        Raises:
+            SourceError: the store does not answer, or not to the end; or it refuses, or has a key that is no path.
+        """
+        client = _client(self.bucket, _settings())
+        from obstore.exceptions import BaseError  # noqa: PLC0415
+
+        below = len(self.prefix) + 1 if self.prefix else 0
+        try:
+            for page in client.list(self.prefix or None, chunk_size=1_000):
+                for found in page:
+                    yield found["path"][below:], _facts(found)
+        except (BaseError, OSError) as error:
+            raise SourceError(
+                f"{self} cannot be listed ({_why(error)})",
+                "check the bucket, AWS_ENDPOINT_URL, AWS_REGION and the credentials",
+            ) from None
+
+    def holds_any(self) -> bool:
+        """Whether there is any object; False too where the store does not answer within seconds, or not to us."""
+        try:
+            client = _client(self.bucket, _settings(), brief=True)
+        except SceneseekError:
+            return False
+        from obstore.exceptions import BaseError  # noqa: PLC0415
+
+        try:
+            return any(client.list(self.prefix or None, chunk_size=1))
+        except (BaseError, OSError):
+            return False
+
+    def open(self, relative: str, brief: bool = False) -> SourceFile:
+        """Open an object for reading; its content is fetched as it is read.
+
+        Args:
+            relative: its key below the prefix.
+            brief: give up after some seconds, for somebody waits for an answer.
+
+        Raises:
+            FileNotFoundError: there is none of this key.
+            OSError: the store refuses it, or no object can have the key.
+            SourceAway: the store does not answer.
+        """
+        key = "/".join(filter(None, (self.prefix, relative)))
+        client = _client(self.bucket, _settings(), brief)
+        with _errors_of(key):
+            result = client.get(key)
+        return SourceFile(io.BufferedReader(_Content(client, key, result)), _facts(result.meta))
+
+
+class _Content(io.RawIOBase):
+    """An object's content from the answer to a first request: read whole if it is short, else in blocks by range.
+
+    Raises at reading:
+        SourceAway: the store does not answer, or the object was replaced meanwhile.
+    """
+
+    def __init__(self, client: S3Store, key: str, result: GetResult) -> None:
+        self._client, self._key, self._result = client, key, result
+        self._size, self._tag = result.meta["size"], result.meta["e_tag"]
+        self._block, self._start, self._position = b"", 0, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        if self._position >= self._size:
+            return 0
+        if not self._start <= self._position < self._start + len(self._block):
+            self._fetch()
+        at = self._position - self._start
+        part = self._block[at : at + len(buffer)]
+        buffer[: len(part)] = part
+        self._position += len(part)
+        return len(part)
+
+    def _fetch(self) -> None:
+        """Fetch the block at the position."""
+        try:
+            with _errors_of(self._key):
+                if self._size <= _WHOLE:
+                    self._block = bytes(self._result.bytes())
+                    return
+                self._start = self._position - self._position % _BLOCK
+                wanted = (self._start, min(self._start + _BLOCK, self._size))
+                block = self._client.get(self._key, options={"range": wanted, "if_match": self._tag})
+                self._block = bytes(block.bytes())
+        except OSError as error:
+            raise SourceAway(str(error.strerror)) from None
+
+
+def _facts(found: ObjectMeta) -> Facts:
+    """The ETag stands for the inode's time of change. Full seconds: listings have fractions that other answers lack."""
+    tag = hashlib.sha256((found["e_tag"] or "").strip('"').encode()).digest()
+    seconds = int(found["last_modified"].timestamp())
+    return Facts(found["size"], seconds * 1_000_000_000, int.from_bytes(tag[:8]) >> 1)
+
+
+def _settings() -> tuple[tuple[str, str], ...]:
+    """The environment that a client is made from."""
+    return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
+
+
+@functools.lru_cache(maxsize=32)
+def _client(bucket: str, settings: tuple[tuple[str, str], ...], brief: bool = False) -> S3Store:
+    """A client, which keeps its connections. It tries again after failures that pass, a bounded number of times.
+
+    Args:
+        bucket: the bucket.
+        settings: what the package finds in the environment.
+        brief: answer or fail within 5 s, where a request waits; else within 2 minutes.
+
+    Raises:
+        MissingExtra: the package is not installed.
+        SourceError: a setting cannot be used.
+    """
+    try:
+        from obstore.store import S3Store  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"index {SCHEME}", "s3", str(error.name)) from None
+    from obstore.exceptions import BaseError  # noqa: PLC0415
+
+    named = dict(settings)
+    endpoint = named.get("AWS_ENDPOINT_URL_S3") or named.get("AWS_ENDPOINT_URL") or ""
+    try:
+        return S3Store(
+            bucket,
+            client_options={
+                "allow_http": endpoint.startswith("http://"),  # the operator wrote so
+                "connect_timeout": "3s",
+                "read_timeout": "4s" if brief else "30s",
+                "timeout": "60s",
+            },
+            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=3 if brief else 60)},
+        )
+    except (BaseError, ValueError):
+        raise SourceError("the settings of the object store cannot be used", "check the variables AWS_...") from None
+
+
+@contextlib.contextmanager
+def _errors_of(key: str) -> Iterator[None]:
+    """Word the package's errors anew, as those of files where they have one."""
+    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), key) from None
+    except (PermissionDeniedError, UnauthenticatedError):
+        raise PermissionError(errno.EACCES, "the object store refuses access to it", key) from None
+    except ValueError:
+        raise OSError(errno.EINVAL, "no object can have this key", key) from None
+    except BaseError as error:
+        raise SourceAway(_why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, in words that cannot hold a credential."""
+    from obstore.exceptions import InvalidPathError, PreconditionError  # noqa: PLC0415
+
+    words = str(error)
+    if "/latest/api/token" in words or "/latest/meta-data" in words:  # the last place where credentials are looked for
+        return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE for a public one"
+    status, code = _STATUS.search(words), _CODE.search(words)
+    if isinstance(error, InvalidPathError):
+        return "a key in it has an empty part, `.` or `..` between its slashes, and is no path"
+    if isinstance(error, PreconditionError):
+        return "the object was replaced while it was read"
+    if status is None:
+        return "no answer from the object store"
+    return f"the object store answered {status[1]}{f' {code[1]}' if code else ''}"
