@@ -107,13 +107,19 @@ def contract(seed: int, examples: int, phases: Sequence[str] = PHASES) -> Schema
 
 
 def check(
-    document: dict[str, Any], ids: Sequence[str], outcome: Outcome, settings: SchemathesisConfig, app: Any
+    document: dict[str, Any],
+    ids: Sequence[str],
+    put: Sequence[str],
+    outcome: Outcome,
+    settings: SchemathesisConfig,
+    app: Any,
 ) -> None:
     """Run a document's cases and add what comes of them.
 
     Args:
         document: the OpenAPI document.
         ids: of images that are in the index; there must be one.
+        put: of images that may be deleted; there must be one.
         outcome: what the results are added to.
         settings: see `contract`.
         app: the WSGI application.
@@ -121,7 +127,7 @@ def check(
     # Not loaded from its address, which would leave the operation that is there out.
     schema = schemathesis.openapi.from_dict(copy.deepcopy(document), config=settings)  # it adds links of its own
     schema.app = app
-    _know(schema, ids)
+    _know(schema, ids, put)
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
             _add(event, outcome)
@@ -150,7 +156,7 @@ def _add(event: events.ScenarioFinished, outcome: Outcome) -> None:
                 outcome.failures.setdefault(said.partition("\n\n")[0], shown)
 
 
-def _know(schema: BaseSchema, ids: Sequence[str]) -> None:
+def _know(schema: BaseSchema, ids: Sequence[str], put: Sequence[str]) -> None:
     """Tell schemathesis what it cannot know."""
     for name, pictures in _pictures().items():
         schemathesis.openapi.media_type(name, pictures)
@@ -162,7 +168,7 @@ def _know(schema: BaseSchema, ids: Sequence[str]) -> None:
             query = {"q": "a dog", **query}
         for part, value in (("path_parameters", case.path_parameters), ("query", query), ("body", body)):
             # Only where it changes: schemathesis judges anew whether what was put in satisfies the document.
-            if (known := _with_ids(value, ids)) != getattr(case, part):
+            if (known := _with_ids(value, put if case.method == "DELETE" else ids)) != getattr(case, part):
                 setattr(case, part, known)
         return case
 

@@ -20,6 +20,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from sceneseek.errors import IndexUnavailable
 from sceneseek.payload import relative_path, user_metadata
 from sceneseek.store import Collection, VectorStore
 from sceneseek_indexer.sidecar import Sidecar
@@ -55,7 +56,7 @@ def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None, oc
     Raises:
         IndexUnavailable: it is gone or damaged.
     """
-    with contextlib.closing(store.glance(name)) as collection:
+    with contextlib.closing(_published(store, name)) as collection:
         return list(known_images(collection, metadata=metadata, ocr=ocr))
 
 
@@ -65,9 +66,16 @@ def metadata_of(store: VectorStore, name: str) -> dict[Place, dict[str, Any]]:
     Raises:
         IndexUnavailable: it is gone or damaged.
     """
-    with contextlib.closing(store.glance(name)) as collection:
+    with contextlib.closing(_published(store, name)) as collection:
         payloads = (record.payload for record in collection.scroll())
         return {(p["source"], relative_path(p)): own for p in payloads if (own := user_metadata(p))}
+
+
+def _published(store: VectorStore, name: str) -> Collection:
+    try:
+        return store.open(name, wait=False)
+    except IndexUnavailable:
+        return store.glance(name)  # another process holds it
 
 
 def known_images(

@@ -211,8 +211,12 @@ class VectorStore(Protocol):
             IndexUnavailable: the generation is missing or damaged.
         """
 
-    def open(self, name: str) -> Collection:
+    def open(self, name: str, wait: bool = True) -> Collection:
         """Open a published generation for searching.
+
+        Args:
+            name: the generation.
+            wait: wait a moment for another process that holds it; else fail at once.
 
         Raises:
             IndexUnavailable: it is missing, damaged, or held by another process.

@@ -196,10 +196,10 @@ class EdgeStore:
         (home / FINISHED).unlink(missing_ok=True)
         return self._opened(home, record)
 
-    def open(self, name: str) -> EdgeCollection:
+    def open(self, name: str, wait: bool = True) -> EdgeCollection:
         """See `VectorStore.open`."""
         home = self._home(name)
-        return self._opened(home, self._published(name))
+        return self._opened(home, self._published(name), patience=_OWNER_PATIENCE if wait else 0.0)
 
     def glance(self, name: str) -> EdgeCollection:
         """See `VectorStore.glance`; reads links to the generation's constant files and copies of the others."""
@@ -319,9 +319,15 @@ class EdgeStore:
         copy_shard(self._home(base) / "shard", home / "shard")
         return _load(home, replace(record, info=info, files={}))
 
-    def _opened(self, home: Path, record: Record, on_close: Callable[[], None] | None = None) -> EdgeCollection:
+    def _opened(
+        self,
+        home: Path,
+        record: Record,
+        on_close: Callable[[], None] | None = None,
+        patience: float = _OWNER_PATIENCE,
+    ) -> EdgeCollection:
         try:
-            lock = FileLock(home / "owner.lock", _OWNER_PATIENCE)
+            lock = FileLock(home / "owner.lock", patience)
         except Held as held:
             raise IndexUnavailable(
                 f"the index {self.root} is held by {held.holder}",

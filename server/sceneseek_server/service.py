@@ -171,7 +171,6 @@ def open_uploads(settings: ServiceSettings, search: Search) -> PendingChanges | 
     if settings.uploads is None:
         return None
     pending = PendingChanges(settings.uploads)
-    pending.prepare()
     if search.follower.waiting_for is None:
         with search.follower.borrow() as snapshot:
             folders = [Path(source.folder) for source in snapshot.collection.info.sources]
@@ -184,6 +183,7 @@ def open_uploads(settings: ServiceSettings, search: Search) -> PendingChanges | 
                     "other",
                     f"give --uploads {folder}, or a folder apart from it",
                 )
+    pending.prepare()
     return pending
 
 

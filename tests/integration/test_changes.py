@@ -245,6 +245,7 @@ def test_images_of_other_folders_stay_and_the_folder_gets_the_label_that_was_for
     settings = ServiceSettings(site.home, "", uploads=gallery / "scenes")
     with pytest.raises(StartError, match=f"one lies in the other: give --uploads {gallery}"):
         open_uploads(settings, site.search)
+    assert not (gallery / "scenes/.sceneseek").exists()
 
 
 @on_edge

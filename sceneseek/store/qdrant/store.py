@@ -115,8 +115,8 @@ class QdrantStore:
         self._sweep(name)
         return self._begun(record)
 
-    def open(self, name: str) -> QdrantCollection:
-        """See `VectorStore.open`."""
+    def open(self, name: str, wait: bool = True) -> QdrantCollection:  # noqa: ARG002 - nobody holds it
+        """See `VectorStore.open`; a server has any number of readers."""
         record = self._record(self._prefix + name)
         if record is None or (record.state != "published" and name != self.live()):
             raise IndexUnavailable(f"the index {self.url} has lost its generation {name}", "index the folder again")
