@@ -27,6 +27,7 @@
     ├── StartError           a service whose address is taken or whose worker died
     ├── MissingExtra         a command whose packages are not installed               exit 1
     ├── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
+    ├── ClusterError         a Ray cluster that does not answer, or cannot encode     exit 1
     └── TryAgain             a request that may be answered a little later
         ├── Overloaded       more requests than can be answered                       HTTP 429
         ├── SourceAway       an object store of pictures that does not answer         HTTP 503
@@ -341,6 +342,13 @@ class RuntimeUnavailable(SceneseekError):
     status = 503
     slug = "runtime"
     title = "The inference runtime cannot be used"
+
+
+class ClusterError(SceneseekError):
+    """A Ray cluster that cannot be reached, or a node of it that cannot encode."""
+
+    slug = "cluster"
+    title = "The cluster cannot encode"
 
 
 class TryAgain(SceneseekError):

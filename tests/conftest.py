@@ -31,6 +31,7 @@ SLOW = {
     "test_contract.py",
     "test_crash.py",
     "test_export.py",
+    "test_index_on_ray.py",
     "test_page.py",
     "test_quality.py",
     "test_qdrant_writing.py",

@@ -183,7 +183,7 @@ class _Run:
                     self._info, self._begin, known, self._report, report_file, self._now, self._metadata, carried
                 )
                 report_file.write([self._first_line()])
-                present = writing.foreseen(plan)
+                present = writing.foreseen(plan) if earlier else ()
                 report_file.write(opening_lines(self._report, plan, self._found.listings.values(), earlier, present))
                 self._fill(writing, plan, report_file)
                 self._report.generation = self._finish(writing)
@@ -316,7 +316,9 @@ class _Run:
             self._skip(entry)
 
         reader = self._reader()
-        encoded = encode_files(files, self._bundle, self._options, self._seconds, is_first, on_skipped, reader)
+        encoded = encode_files(
+            files, self._bundle, self._options, self._seconds, is_first, on_skipped, reader, self._report.nodes
+        )
         for images, vectors in encoded:
             start = time.perf_counter()
             writing.add(images, vectors)
@@ -374,4 +376,5 @@ class _Run:
             "generation": self._report.generation,
             "counts": self._report.counts(),
             "seconds": seconds,
+            **({"nodes": self._report.nodes} if self._report.nodes else {}),
         }

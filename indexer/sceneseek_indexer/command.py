@@ -39,6 +39,12 @@ class _IndexGroup(click.Group):
         return super().make_context(info_name, args, parent, **extra)
 
 
+def _where(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value in {"local", "ray"} or value.startswith("ray://"):
+        return value
+    raise click.BadParameter(f"{value!r} is none of local, ray and ray://HOST:PORT")
+
+
 no_wait_option = click.option(
     "--no-wait", is_flag=True, help="Fail at once if another run writes the same index, instead of waiting for its end."
 )
@@ -95,7 +101,20 @@ _BUILD_OPTIONS = [
     ),
     no_wait_option,
     click.option(
-        "--workers", type=click.IntRange(0, 256), default=0, help="Threads that load and encode; 0: one for each core."
+        "--on",
+        default="local",
+        show_default=True,
+        metavar="local|ray|ray://HOST:PORT",
+        callback=_where,
+        help="Where to load and encode: here, on the Ray cluster that this machine is a node of, or on one through its "
+        "client's port (the extra `ray`).",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(0, 4096),
+        default=0,
+        help="Threads that load and encode, with --on ray processes; 0: one for each core, on a cluster of GPUs for "
+        "each GPU.",
     ),
     click.option(
         "--nice",

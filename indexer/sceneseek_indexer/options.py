@@ -18,7 +18,8 @@ class BuildOptions:
 
     Attributes:
         device: the device that runs the image graph.
-        workers: number of loader threads and of encoder threads; 0 is one per core.
+        workers: number of loader threads and of encoder threads, 0 is one per core; on a cluster of processes, each
+            with one core or one GPU, 0 is as many as it has.
         batch: images in one run of the graph; 0 is 4 on a CPU and 16 on a GPU.
         max_pixels: pictures that need more pixels decoded are skipped.
         max_skipped: share of the image files that may be skipped before the run fails; up to 100 always may.
@@ -37,6 +38,8 @@ class BuildOptions:
         captions: a file of captions, to compare the new generation with the live one before it is published.
         max_loss: how many points of recall@5 (times 100) it may lose.
         wait: wait for another run that writes the same index; else fail at once.
+        on: where images are loaded and encoded: ``local``, ``ray`` (the Ray cluster that this machine is a node of) or
+            ``ray://HOST:PORT``.
     """
 
     device: Device = "auto"
@@ -58,3 +61,4 @@ class BuildOptions:
     captions: Path | None = None
     max_loss: float = 2.0
     wait: bool = True
+    on: str = "local"

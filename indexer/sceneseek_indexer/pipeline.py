@@ -1,4 +1,7 @@
-"""Image files to vectors: loader threads and encoder threads, each a bounded window over the previous step."""
+"""Image files to vectors: loader threads and encoder threads, each a bounded window over the previous step.
+
+A `Pipeline` does so in one process. `encode_files` runs one here, or one in each process of a Ray cluster (`on_ray`).
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,12 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Wanted = Callable[[Loaded], bool]
+Usable = Callable[[Iterable[Loaded | Skipped]], Iterator[Loaded]]
+Encoded = tuple[list[Loaded], Vectors]
+NodeFigures = dict[str, dict[str, float]]
+"""By the name of a node of the cluster: ``images`` encoded there, and the ``seconds`` of loading and encoding them."""
 # Images in one run of the graph. On a CPU more together gain nothing, and at the end fewer threads are busy.
-_BATCH, _BATCH_ON_CPU = 16, 4
+BATCH, _BATCH_ON_CPU = 16, 4
 # Images for which it takes longer to prepare the graph than it saves.
 _FEW = 16
 # Hashing fewer files shows no progress.
@@ -74,15 +81,14 @@ def workers(options: BuildOptions) -> int:
     return options.workers or os.cpu_count() or 1
 
 
-def loader_threads(options: BuildOptions, files: Sequence[ImageFile]) -> int:
-    """Where files come over a network there are more of them, since each waits for most of its time."""
-    remote = any(not isinstance(file.folder, Path) for file in files)
-    return max(workers(options), _REMOTE_LOADERS if remote else 0)
+def loader_threads(files: Sequence[ImageFile]) -> int:
+    """The least number of loader threads: where files come over a network, each waits for most of its time."""
+    return _REMOTE_LOADERS if any(not isinstance(file.folder, Path) for file in files) else 0
 
 
 def batch_size(options: BuildOptions, encoder: ImageEncoder, images: int) -> int:
     """The images in one run of the graph: for few images less, so that each thread has something to do."""
-    most = options.batch or (_BATCH_ON_CPU if encoder.placement.device == "cpu" else _BATCH)
+    most = options.batch or (_BATCH_ON_CPU if encoder.placement.device == "cpu" else BATCH)
     return max(1, min(most, -(-images // workers(options))))
 
 
@@ -91,7 +97,7 @@ def hash_contents(files: Sequence[ImageFile], options: BuildOptions) -> dict[Pla
     found: dict[Place, str] = {}
     if not files:
         return found
-    count = loader_threads(options, files)
+    count = max(workers(options), loader_threads(files))
     with ThreadPoolExecutor(count, "hash") as pool:
         hashes = bounded_map(content_hash, files, pool, window=4 * count)
         if len(files) >= _MANY:
@@ -109,6 +115,74 @@ def _shown(hashes: Iterator[str | None], total: int) -> Iterator[str | None]:
             yield sha256
 
 
+class Pipeline:
+    """Loader threads and encoder threads around one session of the image graph, until the block ends.
+
+    Args:
+        bundle: the bundle whose image graph encodes.
+        options: of the run.
+        reader: reads the text in the images.
+        brief: whether there are so few images that preparing the graph takes longer than it saves.
+        loaders: the least number of loader threads; there are as many as encode.
+
+    Raises:
+        BundleError, RuntimeUnavailable: see `ImageEncoder`; when the first images are encoded.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: BuildOptions,
+        reader: TextReader | None = None,
+        brief: bool = False,
+        loaders: int = 0,
+    ) -> None:
+        self._bundle, self._options, self._brief = bundle, options, brief
+        self._count = workers(options)
+        self._loading = max(loaders, self._count)
+        inputs = bundle.manifest.image_inputs
+        self._load = functools.partial(
+            load, inputs=inputs, max_pixels=options.max_pixels, exif=options.exif, reader=reader
+        )
+        self._loaders = ThreadPoolExecutor(self._loading, "load")
+        self._encoders = ThreadPoolExecutor(self._count, "encode")
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._encoders.shutdown()
+        self._loaders.shutdown()
+
+    def run(self, files: Sequence[ImageFile], seconds: dict[str, float], usable: Usable) -> Iterator[Encoded]:
+        """Batches of images with their vectors, in the files' order.
+
+        Args:
+            files: the files to encode.
+            seconds: the time of the stage ``encode``, summed over the threads, is added to it.
+            usable: chooses from the outcomes of loading the images to encode.
+        """
+        outcomes = bounded_map(
+            self._load, files, self._loaders, window=2 * (self._options.batch or BATCH) + self._loading
+        )
+        # The session is opened while the first images are loaded.
+        size = batch_size(self._options, self.encoder, len(files))
+        batches = batched(usable(outcomes), size)
+        for images, vectors, took in bounded_map(self._encode, batches, self._encoders, self._count + 1):
+            seconds["encode"] += took
+            yield images, vectors
+
+    @functools.cached_property
+    def encoder(self) -> ImageEncoder:
+        """The session."""
+        return ImageEncoder(self._bundle, self._options.device, threads=1, brief=self._brief)
+
+    def _encode(self, images: list[Loaded]) -> tuple[list[Loaded], Vectors, float]:
+        start = time.perf_counter()
+        vectors = self.encoder.encode([image.pixels for image in images])
+        return images, vectors, time.perf_counter() - start
+
+
 def encode_files(
     files: Sequence[ImageFile],
     bundle: Bundle,
@@ -117,32 +191,25 @@ def encode_files(
     wanted: Wanted,
     on_skipped: Callable[[Skipped], None],
     reader: TextReader | None = None,
-) -> Iterator[tuple[list[Loaded], Vectors]]:
-    """Batches of images with their vectors, in the files' order.
+    nodes: NodeFigures | None = None,
+) -> Iterator[Encoded]:
+    """Batches of images with their vectors: in the files' order, or on a cluster as they are done.
 
     Args:
         files: the files to encode.
         bundle: the bundle whose image graph encodes.
         options: of the run.
         seconds: the times of the stages ``load`` and ``encode``, summed over all threads, are added to it.
-        wanted: called with every loaded image; an image is encoded only if it returns True.
+        wanted: called with every loaded image; an image is encoded, or on a cluster returned, only if it returns True.
         on_skipped: called with every file that cannot be used; an exception ends the run.
         reader: reads the text in the images.
+        nodes: the figures of each node of a cluster are added to it.
+
+    Raises:
+        BundleError, RuntimeUnavailable: the session cannot be opened.
+        MissingExtra, ClusterError, SourceError: see `on_ray.encode_on_ray`.
     """
-    count, loading = workers(options), loader_threads(options, files)
-    inputs = bundle.manifest.image_inputs
-    load_one = functools.partial(load, inputs=inputs, max_pixels=options.max_pixels, exif=options.exif, reader=reader)
-
-    def encode(images: list[Loaded]) -> tuple[list[Loaded], Vectors, float]:
-        start = time.perf_counter()
-        vectors = encoder.encode([image.pixels for image in images])
-        return images, vectors, time.perf_counter() - start
-
-    with (
-        ThreadPoolExecutor(loading, "load") as loaders,
-        ThreadPoolExecutor(count, "encode") as encoders,
-        Progress("indexing", len(files), "images") as progress,
-    ):
+    with Progress("indexing", len(files), "images") as progress:
 
         def usable(outcomes: Iterable[Loaded | Skipped]) -> Iterator[Loaded]:
             for outcome in outcomes:
@@ -156,11 +223,25 @@ def encode_files(
                 else:
                     progress.advance()
 
-        outcomes = bounded_map(load_one, files, loaders, window=2 * (options.batch or _BATCH) + loading)
-        # Opened while the first images are loaded.
-        encoder = ImageEncoder(bundle, options.device, threads=1, brief=len(files) <= _FEW)
-        size = batch_size(options, encoder, len(files))
-        for images, vectors, took in bounded_map(encode, batched(usable(outcomes), size), encoders, count + 1):
-            seconds["encode"] += took
+        for images, vectors in _encoded(files, bundle, options, seconds, usable, reader, nodes):
             yield images, vectors
             progress.advance(len(images))
+
+
+def _encoded(
+    files: Sequence[ImageFile],
+    bundle: Bundle,
+    options: BuildOptions,
+    seconds: dict[str, float],
+    usable: Usable,
+    reader: TextReader | None,
+    nodes: NodeFigures | None,
+) -> Iterator[Encoded]:
+    if options.on != "local":
+        from sceneseek_indexer.on_ray import encode_on_ray  # noqa: PLC0415 - an extra
+
+        figures = {} if nodes is None else nodes
+        yield from encode_on_ray(files, bundle, options, seconds, usable, reader is not None, figures)
+    else:
+        with Pipeline(bundle, options, reader, len(files) <= _FEW, loader_threads(files)) as pipeline:
+            yield from pipeline.run(files, seconds, usable)

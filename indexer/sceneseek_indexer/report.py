@@ -9,16 +9,16 @@ soon as the work is durable:
 
 An outcome is one of indexed, unchanged, touched, renamed and copied (both with `from`), removed, gone, skipped and
 ignored (both with `reason` and `what`). `id` and `sha256` are given where they are known, `path_bytes` where the name
-is not UTF-8. A run without its last line was killed or failed. A later run appends to an existing file: read from the
-last line of kind `run`.
+is not UTF-8. The last line of a run on a cluster has the figures of its `nodes` too. A run without its last line was
+killed or failed. A later run appends to an existing file: read from the last line of kind `run`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -71,6 +71,7 @@ class IndexReport:
         fields: the metadata's, with their types.
         undescribed: paths in the metadata at which there is no image.
         seconds: by stage; ``load`` and ``encode`` are summed over their threads, ``total`` is by the clock.
+        nodes: of a run on a cluster, by the name of the node: ``images`` encoded, and the ``seconds`` that this took.
         inspection: of a generation that was built anew: points looked at, recall of approximate against exact search.
         quality: where captions were given: recall@5 (times 100) of the generation before and of this one.
         planned: of a dry run, what would happen to each image that would not stay as it is.
@@ -98,6 +99,7 @@ class IndexReport:
     fields: Mapping[str, str] = field(default_factory=dict)
     undescribed: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    nodes: dict[str, dict[str, float]] = field(default_factory=dict)
     inspection: dict[str, Any] | None = None
     quality: dict[str, Any] | None = None
     planned: list[dict[str, Any]] | None = None
@@ -164,6 +166,8 @@ class IndexReport:
         document["seconds"] = {stage: round(seconds, 3) for stage, seconds in self.seconds.items()}
         if self.planned is None:
             del document["planned"]
+        if not self.nodes:
+            del document["nodes"]
         return document
 
     def lines(self) -> list[str]:
@@ -277,11 +281,13 @@ class ReportFile:
         if self._file is not None:
             self._file.close()
 
-    def write(self, lines: Sequence[Line]) -> None:
-        """Append lines; another process sees them when this returns."""
-        if self._file is not None and lines:
+    def write(self, lines: Iterable[Line]) -> None:
+        """Append lines, all of which are read; another process sees them when this returns."""
+        if self._file is None:
+            deque(lines, maxlen=0)
+        else:
             try:
-                self._file.write("".join(f"{json.dumps(line)}\n" for line in lines))
+                self._file.writelines(f"{json.dumps(line)}\n" for line in lines)
                 self._file.flush()
             except OSError as error:
                 what = f"the report {self._file.name} cannot be written ({error.strerror})"
@@ -373,36 +379,36 @@ def opening_lines(
     listings: Collection[Listing],
     earlier: Mapping[str, Line],
     present: Collection[str],
-) -> list[Line]:
-    """The lines that are known before anything is written; updates the counts of the report.
+) -> Iterator[Line]:
+    """The lines that are known before anything is written; while they are read, the report's counts are updated.
 
     Args:
         report: of the run.
         plan: of the run.
         listings: of the folders.
         earlier: the lines of an interrupted run of the same generation, by id.
-        present: ids of the images that the generation contains or will contain.
+        present: ids of the images that the generation contains or will contain; read only if there are earlier lines.
     """
     passed = passed_by_place(listings)
     left = {place(image) for image in plan.gone}
     report.count_away(plan)
     leaving = {image.id for image in plan.removed}
-    lines = [_present(image, earlier.get(image.id), report) for image in plan.unchanged]
+    for image in plan.unchanged:
+        yield _present(image, earlier.get(image.id), report)
     for image in plan.gone:
         if image.id not in leaving:
             report.gone += 1
             entry = why_passed(passed, place(image))
             reason = {"reason": entry.reason, "what": entry.what} if entry is not None else {}
-            lines.append({**file_line("gone", image), **reason})
+            yield {**file_line("gone", image), **reason}
     for line in earlier.values():
         if line["outcome"] == "removed" and line["id"] not in present:
             report.removed += 1
             report.resumed += 1
-            lines.append(line)
+            yield line
     for listing in listings:
-        lines += [skipped_line("skipped", entry) for entry in listing.skipped if _place(entry) not in left]
-        lines += [skipped_line("ignored", entry) for entry in listing.ignored if _place(entry) not in left]
-    return lines
+        yield from (skipped_line("skipped", entry) for entry in listing.skipped if _place(entry) not in left)
+        yield from (skipped_line("ignored", entry) for entry in listing.ignored if _place(entry) not in left)
 
 
 def _present(image: Known, line: Line | None, report: IndexReport) -> Line:

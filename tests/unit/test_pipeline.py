@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from sceneseek.errors import MissingExtra
 from sceneseek_indexer.options import BuildOptions
-from sceneseek_indexer.pipeline import batch_size, batched, bounded_map
+from sceneseek_indexer.pipeline import batch_size, batched, bounded_map, encode_files
 
 
 def test_results_keep_the_order_of_the_source() -> None:
@@ -69,3 +71,11 @@ def test_a_batch_is_as_large_as_the_device_gains_by_and_leaves_no_thread_idle(
 ) -> None:
     encoder: Any = SimpleNamespace(placement=SimpleNamespace(device=device))
     assert batch_size(BuildOptions(workers=2, batch=asked), encoder, images) == size
+
+
+def test_a_run_on_a_cluster_without_ray_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "sceneseek_indexer.on_ray", raising=False)
+    nothing: Any = None
+    with pytest.raises(MissingExtra, match=r"sceneseek\[ray\]"):
+        list(encode_files([], nothing, BuildOptions(on="ray"), {}, nothing, nothing))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from sceneseek.errors import SourceError
-from sceneseek_indexer.report import ReportFile, earlier_lines, file_line
-from sceneseek_indexer.sync_plan import Known
+from sceneseek_indexer.report import IndexReport, ReportFile, earlier_lines, file_line, opening_lines
+from sceneseek_indexer.sync_plan import Known, Plan
 
 IMAGE = Known("id", 0, "a.png", 1, 2, "hash")
 
@@ -59,3 +60,24 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SourceError, match=r"report .* cannot be written"):
         ReportFile(tmp_path / "file" / "r.jsonl")
+
+
+def test_the_lines_of_many_images_are_written_without_being_held(tmp_path: Path) -> None:
+    report, many = IndexReport(), 100_000
+    lines = opening_lines(report, Plan(unchanged=[IMAGE] * many), [], {}, ())
+    with ReportFile(tmp_path / "r.jsonl") as file:
+        tracemalloc.start()
+        try:
+            file.write(lines)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 1_000_000
+    assert report.unchanged == many
+    assert (tmp_path / "r.jsonl").read_text().count("\n") == many
+
+
+def test_lines_are_counted_without_a_file_too() -> None:
+    report = IndexReport()
+    ReportFile(None).write(opening_lines(report, Plan(unchanged=[IMAGE]), [], {}, ()))
+    assert report.unchanged == 1

@@ -1,0 +1,374 @@
+"""Files to vectors on a Ray cluster (the extra `ray`), by an actor for each core or GPU, which runs a `Pipeline`.
+
+The driver is the process that indexes: it scans, plans and holds the lease, gives each actor two small batches at a
+time, and writes what comes back, so that all that keeps the index right is in one place. Actors read the files
+themselves, at the driver's paths, and return vectors and facts without pixels.
+
+Batches come back in the order in which they are done. If an actor dies, its batches are encoded again: at most once
+beside others, then each alone, then each of its files alone. A file whose actor died three times is skipped as
+`crashes-decoder`. If the whole node died, no file is suspected. New nodes get actors within some seconds.
+
+Why plain actors and not Ray Data: docs/adr/0012-ray-actors.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sceneseek import __version__
+from sceneseek.bundle import MANIFEST, Bundle
+from sceneseek.errors import BundleError, ClusterError, MissingExtra, SceneseekError, SourceError
+from sceneseek.files import cache_root, directory_in_place
+from sceneseek.vectors import Vectors
+from sceneseek_indexer.load import Loaded, content_hash
+from sceneseek_indexer.options import BuildOptions
+from sceneseek_indexer.pipeline import BATCH, Encoded, NodeFigures, Pipeline, Usable, batched, loader_threads
+from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reports its use to its makers
+try:
+    import ray
+    from ray.exceptions import RayError, RayTaskError
+except ModuleNotFoundError as missing:
+    raise MissingExtra("index --on ray", "ray", str(missing.name)) from None
+
+log = logging.getLogger(__name__)
+
+CRASHES = "crashes-decoder"
+# Batches that an actor has at a time: it loads one while it encodes the other.
+_AT_A_TIME = 2
+# Deaths of its actor after which a batch is divided, and after which a file is skipped.
+_DIVIDED, _SKIPPED = 2, 3
+# Actors that may die one after the other before they are ready.
+_STARTS = 10
+# Seconds between looks at the nodes, and until a word that none has a free core.
+_LOOK, _PATIENCE = 1.0, 15.0
+
+
+@dataclass(frozen=True)
+class _SentBundle:
+    """A bundle on its way to the nodes: its path here, its manifest, and its files in Ray's object store by name."""
+
+    path: Path
+    manifest: bytes
+    files: dict[str, Any]
+
+    @classmethod
+    def send(cls, bundle: Bundle) -> _SentBundle:
+        files = {name: ray.put((bundle.path / name).read_bytes()) for name in bundle.manifest.files}
+        return cls(bundle.path.resolve(), (bundle.path / MANIFEST).read_bytes(), files)
+
+    def receive(self) -> Bundle:
+        """The bundle on this node: at the same path, else in the cache, where the first process puts it."""
+        if self._is_at(self.path):
+            return Bundle.load(self.path)
+        place = cache_root() / "bundles" / hashlib.sha256(self.manifest).hexdigest()[:32]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self._is_at(place):
+                try:
+                    return Bundle.load(place)
+                except BundleError as error:
+                    log.warning("the bundle in the cache is fetched again: %s", error)
+            with directory_in_place(place) as beside:
+                (beside / MANIFEST).write_bytes(self.manifest)
+                for name, sent in self.files.items():
+                    (beside / name).write_bytes(ray.get(sent))
+            return Bundle.load(place)
+
+    def _is_at(self, path: Path) -> bool:
+        try:
+            return (path / MANIFEST).read_bytes() == self.manifest
+        except OSError:
+            return False
+
+
+@dataclass
+class _Done:
+    """A batch that was encoded: images without pixels and their vectors, files that cannot be used, and times."""
+
+    encoded: list[Encoded] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"load": 0.0, "encode": 0.0})
+
+
+class _Worker:
+    """The actor."""
+
+    def open(self, version: str, bundle: _SentBundle, options: BuildOptions, reads_text: bool, loaders: int) -> str:
+        """Open the session; the id of the node."""
+        here = f"the node {ray.util.get_node_ip_address()}"  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+        if version != __version__:
+            what = f"{here} has sceneseek {__version__}, and this machine {version}"
+            raise ClusterError(what, "install the same version on all machines")
+        try:
+            reader = None
+            if reads_text:
+                from sceneseek_indexer.ocr import TextReader  # noqa: PLC0415 - an extra
+
+                reader = TextReader(options.ocr_model)
+            self._pipeline = Pipeline(bundle.receive(), options, reader, loaders=loaders)
+            _ = self._pipeline.encoder
+        except (SceneseekError, OSError) as error:
+            raise ClusterError(f"{here} cannot encode ({error})", "set it up as this machine is") from error
+        return str(ray.get_runtime_context().get_node_id())
+
+    def encode(self, files: list[ImageFile]) -> _Done:
+        """Load and encode a batch."""
+        done = _Done()
+
+        def usable(outcomes: Any) -> Iterator[Loaded]:
+            for outcome in outcomes:
+                if isinstance(outcome, Skipped):
+                    done.skipped.append(outcome)
+                else:
+                    done.seconds["load"] += outcome.seconds
+                    yield outcome
+
+        for images, vectors in self._pipeline.run(files, done.seconds, usable):
+            done.encoded.append(([replace(image, pixels=()) for image in images], vectors))
+        return done
+
+
+@dataclass
+class _Task:
+    """A batch, and how many actors died of it or beside it."""
+
+    files: list[ImageFile]
+    deaths: int = 0
+
+
+@dataclass(eq=False)
+class _Actor:
+    """An actor as the driver sees it; `node` is the id of its node, once it is ready."""
+
+    handle: Any
+    running: dict[Any, _Task] = field(default_factory=dict)
+    node: str = ""
+
+
+def encode_on_ray(
+    files: Sequence[ImageFile],
+    bundle: Bundle,
+    options: BuildOptions,
+    seconds: dict[str, float],
+    usable: Usable,
+    reads_text: bool,
+    figures: NodeFigures,
+) -> Iterator[Encoded]:
+    """Batches of images with their vectors, in the order in which they are done.
+
+    Args:
+        files: the files to encode, readable at the same paths on every node.
+        bundle: the bundle whose image graph encodes.
+        options: of the run; `options.on` names the cluster.
+        seconds: the time of the stage ``encode``, summed over all actors, is added to it.
+        usable: chooses from the outcomes the images to return.
+        reads_text: read the text in the images.
+        figures: those of each node are added to it.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        ClusterError: the cluster cannot be reached, or a node cannot encode.
+        SourceError: a node reads none of the files that this machine reads.
+    """
+    with _connected(options.on):
+        for node, done in _Cluster(bundle, options, reads_text).run(files):
+            seconds["encode"] += done.seconds["encode"]
+            list(usable(done.skipped))
+            if node:
+                figure = figures.setdefault(node, {"images": 0, "seconds": 0.0})
+                figure["images"] += sum(len(images) for images, _ in done.encoded)
+                figure["seconds"] = round(figure["seconds"] + sum(done.seconds.values()), 3)
+            for images, vectors in done.encoded:
+                chosen = {id(image) for image in usable(images)}
+                if rows := [row for row, image in enumerate(images) if id(image) in chosen]:
+                    yield [images[row] for row in rows], Vectors(vectors.joint[rows], vectors.head[rows])
+
+
+@contextlib.contextmanager
+def _connected(on: str) -> Iterator[None]:
+    """Be the driver of a cluster until the block ends; its actors end with it."""
+    try:
+        with _term_kept(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error below says it
+            ray.init("auto" if on == "ray" else on, log_to_driver=False, logging_level=logging.WARNING)
+    except Exception as error:  # Ray's are of many kinds
+        hint = "start a node with `ray start`, or name the head's as --on ray://HOST:10001"
+        raise ClusterError(f"the Ray cluster {on} cannot be reached ({error})", hint) from error
+    with contextlib.redirect_stdout(sys.stderr):  # what Ray says of its nodes, while a report goes to standard output
+        try:
+            yield
+        except (RayError, ConnectionError) as error:
+            hint = "look after its head, and run again: what is written stays"
+            raise ClusterError(f"the Ray cluster {on} was lost ({error})", hint) from error
+        finally:
+            with _term_kept():
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _term_kept() -> Iterator[None]:
+    """Leave the handler of SIGTERM as it was, which Ray sets when it connects and resets when it disconnects."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+class _Cluster:
+    """The actors and what they are at. Must be used by the thread that connected."""
+
+    def __init__(self, bundle: Bundle, options: BuildOptions, reads_text: bool) -> None:
+        self._options, self._reads_text, self._loaders = options, reads_text, 0
+        self._bundle = _SentBundle.send(bundle)
+        self._actors: list[_Actor] = []
+        self._starting: dict[Any, _Actor] = {}
+        self._again: deque[_Task] = deque()
+        self._names: dict[str, str] = {}
+        self._readers: set[str] = set()
+        self._lost_starts = 0
+        self._next_look = 0.0
+        self._last_ready = time.monotonic()
+
+    def run(self, files: Sequence[ImageFile]) -> Iterator[tuple[str, _Done]]:
+        """What was done of each batch, with the name of the node; without a name, of files that are given up."""
+        self._loaders = loader_threads(files)
+        count = self._capacity()[0] or 1
+        size = max(1, min(self._options.batch or BATCH, -(-len(files) // (_AT_A_TIME * count))))
+        source = map(_Task, batched(files, size))
+        left = len(files)
+        while left:
+            if time.monotonic() >= self._next_look:
+                self._fill_up()
+            for actor in self._actors:
+                while actor.node and (task := self._next_task(actor, source)):
+                    actor.running[actor.handle.encode.remote(task.files)] = task
+            refs = [*self._starting, *(ref for actor in self._actors for ref in actor.running)]
+            for ref in ray.wait(refs, timeout=_LOOK)[0] if refs else ():
+                for node, done in self._collected(ref):
+                    left -= len(done.skipped) + sum(len(images) for images, _ in done.encoded)
+                    yield node, done
+            if not refs:
+                time.sleep(_LOOK)  # until there is a node
+
+    def _fill_up(self) -> None:
+        """Start the actors that the nodes have room for; they wait where other programs use the cores."""
+        count, cores, gpus = self._capacity()
+        options = replace(self._options, on="local", workers=cores)
+        for _ in range(count - len(self._actors)):
+            place = ray.remote(_Worker).options(num_cpus=cores, num_gpus=gpus, max_concurrency=_AT_A_TIME)
+            actor = _Actor(place.remote())
+            self._actors.append(actor)
+            opened = actor.handle.open.remote(__version__, self._bundle, options, self._reads_text, self._loaders)
+            self._starting[opened] = actor
+        now = time.monotonic()
+        if any(actor.node for actor in self._actors):
+            self._last_ready = now
+        elif now - self._last_ready > _PATIENCE:
+            log.warning("no node of the Ray cluster has a free core or GPU; the run waits for one")
+            self._last_ready = now + 60.0
+        self._next_look = now + _LOOK
+
+    def _capacity(self) -> tuple[int, int, int]:
+        """How many actors there may be, and the cores and GPUs of each."""
+        alive = self._alive()
+        with_gpu = [has for has in alive if has.get("GPU", 0) >= 1] if self._options.device != "cpu" else []
+        if with_gpu:
+            count, gpus = sum(int(has["GPU"]) for has in with_gpu), 1
+            cores = min(max(1, int(has.get("CPU", 1) // has["GPU"])) for has in with_gpu)
+        else:
+            count, cores, gpus = sum(int(has.get("CPU", 0)) for has in alive), 1, 0
+        return min(count, self._options.workers or count), cores, gpus
+
+    def _alive(self) -> list[dict[str, float]]:
+        """The resources of each node that is alive."""
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+        self._names = {node["NodeID"]: node["NodeName"] for node in nodes if node["Alive"]}
+        return [node["Resources"] for node in nodes if node["Alive"]]
+
+    def _next_task(self, actor: _Actor, source: Iterator[_Task]) -> _Task | None:
+        """The next batch for an actor, if it may have one; a suspected one is alone with its actor."""
+        suspected = any(task.deaths for task in actor.running.values())
+        if suspected or len(actor.running) >= _AT_A_TIME:
+            return None
+        for task in self._again:
+            if not (task.deaths and actor.running):
+                self._again.remove(task)
+                return task
+        return next(source, None)
+
+    def _collected(self, ref: Any) -> Iterator[tuple[str, _Done]]:
+        """What became of a call."""
+        actor = self._starting.get(ref) or next((actor for actor in self._actors if ref in actor.running), None)
+        if actor is None:  # it died by another call
+            return
+        try:
+            result = ray.get(ref)
+        except RayTaskError as error:
+            raise error.cause from error
+        except RayError as error:
+            self._lost_starts += ref in self._starting
+            if self._lost_starts > _STARTS:
+                what = f"{self._lost_starts} processes of the Ray cluster died before they were ready ({error})"
+                raise ClusterError(what, "read their logs on the nodes") from None
+            yield from self._lost(actor)
+            return
+        if self._starting.pop(ref, None):
+            actor.node, self._lost_starts = result, 0
+        else:
+            self._check_sight(actor, actor.running.pop(ref), result)
+            yield self._names.get(actor.node, actor.node), result
+
+    def _lost(self, actor: _Actor) -> Iterator[tuple[str, _Done]]:
+        """Have the batches of an actor that died encoded again; give up the files that nothing else explains."""
+        with contextlib.suppress(RayError):
+            ray.kill(actor.handle)  # if it was only out of reach
+        self._actors.remove(actor)
+        self._starting = {ref: other for ref, other in self._starting.items() if other is not actor}
+        self._next_look = 0.0
+        self._alive()
+        crashed = actor.node in self._names
+        where = f"a process of the node {self._names[actor.node]}" if crashed else "a node"
+        log.warning("%s died; what it was at is encoded again", where)
+        for task in actor.running.values():
+            deaths = task.deaths + crashed
+            if deaths < _DIVIDED or (deaths < _SKIPPED and len(task.files) == 1):
+                self._again.append(replace(task, deaths=deaths))
+            elif len(task.files) > 1:
+                self._again.extend(_Task([file], 1) for file in task.files)
+            else:
+                (file,) = task.files
+                what = f"{deaths} processes that decoded it died"
+                yield "", _Done(skipped=[Skipped(file.relative, CRASHES, what, file.source)])
+
+    def _check_sight(self, actor: _Actor, task: _Task, done: _Done) -> None:
+        """Name the node in what it cannot read; raise SourceError if it has read nothing that this machine reads."""
+        node = self._names.get(actor.node, actor.node)
+        unread = [entry for entry in done.skipped if entry.reason == UNREADABLE]
+        if len(unread) < len(task.files):
+            self._readers.add(actor.node)
+        elif actor.node not in self._readers and any(content_hash(file) is not None for file in task.files):
+            folder = task.files[0].folder
+            what = f"the node {node} cannot read the images in {folder} that this machine reads ({unread[0].what})"
+            raise SourceError(what, "mount the folder at the same path on every node, or leave the node out")
+        for at, entry in enumerate(done.skipped):
+            if entry.reason == UNREADABLE:
+                done.skipped[at] = replace(entry, what=f"{entry.what} on the node {node}")
