@@ -32,15 +32,18 @@ COPY constraints.txt /constraints.txt
 COPY --from=wheel /wheels /wheels
 
 FROM environment AS environment-cpu
+# Further extras, each after a comma: --build-arg EXTRAS=,ray,s3,ocr
+ARG EXTRAS
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
-        "$(echo /wheels/sceneseek-*.whl)[cpu,serve,index,qdrant]" && \
+        "$(echo /wheels/sceneseek-*.whl)[cpu,serve,index,qdrant${EXTRAS}]" && \
     rm -r /opt/sceneseek/lib/python3.11/site-packages/sceneseek_export/weights
 
 FROM environment AS environment-gpu
+ARG EXTRAS
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/sceneseek/bin/python install --constraint /constraints.txt \
-        "$(echo /wheels/sceneseek-*.whl)[gpu,serve,index,qdrant]" && \
+        "$(echo /wheels/sceneseek-*.whl)[gpu,serve,index,qdrant${EXTRAS}]" && \
     rm -r /opt/sceneseek/lib/python3.11/site-packages/sceneseek_export/weights
 
 FROM environment AS environment-hub

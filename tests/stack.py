@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 ONE = (ROOT / "docker-compose.yml",)
 THREE = (*ONE, ROOT / "docker-compose.cluster.yml")
 PUBLISHED = (*ONE, ROOT / "deploy" / "publish-qdrant.yml")
-PROJECTS = {"one node": ONE, "cluster": THREE, "published Qdrant": PUBLISHED}
+ON_RAY = (*ONE, ROOT / "docker-compose.ray.yml")
+PROJECTS = {"one node": ONE, "cluster": THREE, "published Qdrant": PUBLISHED, "Ray": ON_RAY}
 FILES = sorted({file for files in PROJECTS.values() for file in files})
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 # Set, or told of and commented out; the note of a cluster's COMPOSE_FILE is for Compose itself.

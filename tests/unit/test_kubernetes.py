@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 
 FOLDER = ROOT / "deploy/kubernetes"
 JOBS = {"export.yaml", "index.yaml"}
+RAY = "raycluster.yaml"
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 Document = dict[str, Any]
 
@@ -29,9 +30,15 @@ def documents(name: str = "*.yaml") -> Iterator[tuple[str, Document]]:
 
 def pods() -> Iterator[tuple[str, Document]]:
     """The pod of each workload, under the name of its file."""
+    for name, template in templates():
+        yield name, template["spec"]
+
+
+def templates() -> Iterator[tuple[str, Document]]:
     for name, document in documents():
-        if "template" in document.get("spec", {}):
-            yield name, document["spec"]["template"]["spec"]
+        spec = document.get("spec", {})
+        groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]] if document["kind"] == "RayCluster" else [spec]
+        yield from ((name, group["template"]) for group in groups if "template" in group)
 
 
 def containers() -> Iterator[tuple[str, Document]]:
@@ -43,7 +50,11 @@ def containers() -> Iterator[tuple[str, Document]]:
 MANIFESTS = [
     pytest.param(document, id=f"{name}-{document['kind']}")
     for name, document in documents()
-    if document["kind"] != "Kustomization"
+    if document["kind"] not in ("Kustomization", "RayCluster")
+]
+MANIFESTS += [
+    pytest.param({"apiVersion": "v1", "kind": "Pod", "metadata": {}, **template}, id=f"{name}-pod")
+    for name, template in templates()
 ]
 
 
@@ -55,7 +66,7 @@ def test_each_manifest_has_the_fields_that_kubernetes_knows(document: Document) 
 
 def test_the_kustomization_holds_all_but_the_jobs() -> None:
     ((_, kustomization),) = documents("kustomization.yaml")
-    assert {*kustomization["resources"]} == {f.name for f in FOLDER.glob("*.yaml")} - {"kustomization.yaml", *JOBS}
+    assert {*kustomization["resources"]} == {f.name for f in FOLDER.glob("*.yaml")} - {"kustomization.yaml", RAY, *JOBS}
 
 
 def test_every_pod_satisfies_the_restricted_standard() -> None:
@@ -75,7 +86,8 @@ def test_every_container_has_limits_and_what_serves_has_probes() -> None:
         assert "memory" in container["resources"]["limits"], name
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
         probes = {"startupProbe", "readinessProbe", "livenessProbe"}
-        assert probes.issubset(container) == (name not in JOBS), name
+        # The operator gives the nodes of Ray theirs.
+        assert probes.issubset(container) == (name not in {*JOBS, RAY}), name
 
 
 def test_secrets_are_named_and_never_written() -> None:
@@ -119,11 +131,7 @@ def test_what_a_pod_mounts_and_selects_is_there() -> None:
         for container in pod["containers"]:
             mounted = {mount["name"] for mount in container["volumeMounts"]}
             assert mounted <= volumes.keys() | {"data"}, name
-    labels = [
-        document["spec"]["template"]["metadata"]["labels"]
-        for _, document in documents()
-        if "template" in document.get("spec", {})
-    ]
+    labels = [template["metadata"]["labels"] for _, template in templates()]
     for name, document in documents():
         spec = document.get("spec", {})
         selector = spec.get("podSelector") or spec.get("selector") or {}

@@ -247,7 +247,7 @@ def test_every_variable_is_in_the_example_and_nothing_else_is() -> None:
 
 def test_defaults_in_the_files_are_those_of_the_example() -> None:
     defaults = {name: value for name, value in compose.settings(EXAMPLE).items() if value}
-    in_files = set(re.findall(r"\$\{(\w+):-([^}]*)\}", ONE[0].read_text(encoding="utf-8")))
+    in_files = set(re.findall(r"\$\{(\w+):-([^}]+)\}", ONE[0].read_text(encoding="utf-8")))
     # Where there are no certificates a folder is mounted that is there anyway.
     assert dict(in_files - {("SCENESEEK_CERTIFICATES", "./deploy")}) == defaults
 

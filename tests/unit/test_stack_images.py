@@ -36,7 +36,7 @@ def test_what_serves_is_built_without_torch_and_without_weights_of_export(target
     (environment,) = (origin for stage in dockerfile.lineage(STAGES, target) for origin, _ in dockerfile.copied(stage))
     (installs,) = STAGES[environment].of("RUN")
     assert "torch" not in installs
-    assert re.search(r"\[(cpu|gpu),serve,index,qdrant\]", installs)
+    assert re.search(r"\[(cpu|gpu),serve,index,qdrant\$\{EXTRAS\}\]", installs)
     assert installs.endswith("rm -r /opt/sceneseek/lib/python3.11/site-packages/sceneseek_export/weights")
 
 
