@@ -55,7 +55,9 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **log_fields.get(),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _OWN and name not in line}
+        given = {name: value for name, value in vars(record).items() if name not in _OWN and name not in line}
+        # Libraries mark every record of the process with names such as _ray_timestamp_ns.
+        line |= {name: value for name, value in given.items() if not name.startswith("_")}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:

@@ -189,7 +189,7 @@ REQUESTS = {
     "an unknown method": (request("BREW", "/"), 405),
     "an expectation": (request("POST", SEARCH, {**JSON, "Expect": "a miracle"}, BODY), 417),
     "a control character": (request("GET", f"{SEARCH}?q=%00"), 400),
-    "a path upwards": (request("GET", "/v1/images/../../../etc/passwd"), 404),
+    "a path upwards": (request("GET", "/v1/images/../../../etc/passwd"), 405),  # where a picture could be put
 }
 
 

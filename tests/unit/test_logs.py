@@ -38,7 +38,7 @@ def failed() -> logging.LogRecord:
 
 
 def test_json_has_time_level_logger_message_and_what_the_line_was_given() -> None:
-    line = as_json(record("%d of %s", 3, "four", status=200, stages={"encode": 1.5}))
+    line = as_json(record("%d of %s", 3, "four", status=200, stages={"encode": 1.5}, _of_a_library=1))
     assert line.pop("time").endswith("Z")
     expected = {
         "level": "warning",
