@@ -22,10 +22,11 @@ from benchmarks.report import Figure, Report, Section, json_option
 from sceneseek.bundle import Bundle
 from sceneseek.models import ModelRegistry
 from sceneseek.options import bundle_option, index_option
-from sceneseek.queries import Query, Term
+from sceneseek.queries import Query
 from sceneseek.search import Search
 from sceneseek.store import open_store
 from sceneseek.tables import read_table
+from sceneseek.terms import Term
 
 _THINGS = {
     "people": "man woman boy girl child people person lady kid men women children guy baby",

@@ -22,8 +22,9 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from sceneseek.queries import ImageId, Query
+from sceneseek.queries import Query
 from sceneseek.request import refusal
+from sceneseek.terms import ImageId
 
 Document = TypeVar("Document")
 

@@ -22,8 +22,8 @@ from sceneseek.api import Answer, adapter
 from sceneseek.client import Client
 from sceneseek.errors import InvalidRequest, SceneseekError
 from sceneseek.options import key_file_option, read_key, timeout_option
-from sceneseek.queries import weighed
 from sceneseek.request import DEFAULT_K
+from sceneseek.terms import weighed
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer

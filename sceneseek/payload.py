@@ -31,12 +31,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sceneseek.errors import NotFound
-from sceneseek.source_files import SourceFile
+from sceneseek.local_folder import SourceFile
 from sceneseek.sources import open_file, parse_root
 
 if TYPE_CHECKING:  # the store imports the filters, which import this
     from sceneseek.store import CollectionInfo, Source
-    from sceneseek.store.base import FieldType
+    from sceneseek.store.base import FieldType, Record
 
 # UUIDv5 of the name "sceneseek" in the URL namespace; changing it would change every id.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
@@ -120,6 +120,11 @@ def relative_path(payload: dict[str, Any]) -> str:
     return str(payload["path"])
 
 
+def is_relative(name: str) -> bool:
+    """Whether a name is a relative path in its shortest form: it stays in its folder and has no other spelling."""
+    return not {"", ".", ".."} & set(name.split("/"))
+
+
 def similar_images(payload: dict[str, Any]) -> tuple[str | None, int]:
     """The group of an image's near-duplicates (None if it has none), and the number of others in it."""
     mark = payload.get("duplicates")
@@ -129,6 +134,21 @@ def similar_images(payload: dict[str, Any]) -> tuple[str | None, int]:
 def text_of(payload: dict[str, Any]) -> str:
     """The text that was read in the picture, its lines divided by new lines; empty without."""
     return str(payload.get("ocr", {}).get("text", ""))
+
+
+def describe(record: Record) -> dict[str, Any]:
+    """The fields of an `ImageDetails`, of a stored point."""
+    payload = record.payload
+    return {
+        "id": record.id,
+        "path": str(payload.get("path", "")),
+        "width": int(payload.get("width", 0)),
+        "height": int(payload.get("height", 0)),
+        "format": str(payload.get("format", "")),
+        "metadata": dict(payload.get("metadata", {})),
+        "text": text_of(payload) or None,
+        "duplicates": similar_images(payload)[1],
+    }
 
 
 def values_at(payload: Any, path: tuple[str, ...]) -> Iterator[Any]:
@@ -152,7 +172,7 @@ def address_of(info: CollectionInfo, payload: dict[str, Any]) -> str:
 
 
 def open_source_file(info: CollectionInfo, payload: dict[str, Any]) -> SourceFile:
-    """The image's file, open for reading; it lies inside its source folder (see `sceneseek.source_files`).
+    """The image's file, open for reading; it lies inside its source folder (see `sceneseek.local_folder`).
 
     Raises:
         NotFound: the file is gone, or cannot be read, or a link now leads out of the folder.

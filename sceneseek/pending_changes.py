@@ -47,8 +47,8 @@ from sceneseek.errors import (
     UploadsUnavailable,
 )
 from sceneseek.files import sync, write_atomic
+from sceneseek.local_folder import Facts, LeadsOut, NotAFile, folder_below
 from sceneseek.picture import extensions
-from sceneseek.source_files import Facts, LeadsOut, NotAFile, folder_below
 from sceneseek.sources import Root
 
 log = logging.getLogger(__name__)

@@ -12,68 +12,59 @@ weights. Unknown fields are refused. The module loads pydantic and nothing that 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
-from uuid import UUID
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
-    ModelWrapValidatorHandler,
     Tag,
-    TypeAdapter,
-    ValidationError,
     WithJsonSchema,
-    model_validator,
 )
 from pydantic.dataclasses import dataclass
-from pydantic_core import ArgsKwargs, PydanticCustomError
 
 from sceneseek.errors import InvalidRequest, Unprocessable
 from sceneseek.filters.conditions import Filter, field_path
 from sceneseek.filters.document import filter_from_json
 from sceneseek.filters.words import filter_from_words
-from sceneseek.rating import HIGHEST, LOWEST
 from sceneseek.request import (
     DEFAULT_K,
     DEFAULT_SHORTLIST,
     DEFAULT_TEXT_WEIGHT,
+    HIGHEST,
+    LOWEST,
     MAX_K,
-    MAX_QUERY_CHARACTERS,
     MAX_SHORTLIST,
     ONE,
-    REFUSED,
     SEVERAL,
-    checked_query,
-    refusal,
 )
-
-Value = TypeVar("Value")
-Picture: TypeAlias = Path | bytes
-"""A file, or what it holds."""
-Wanted: TypeAlias = str | UUID | Picture | tuple[str | UUID | Picture, float]
-"""What a search is by, alone or with a weight; see `terms_of`."""
+from sceneseek.terms import (
+    REQUEST,
+    WHOLE,
+    Base64,
+    ImageId,
+    Part,
+    Request,
+    Term,
+    Terms,
+    TermsInWords,
+    Text,
+    Vector,
+    checked,
+)
 
 MAX_QUERIES = 32
 MAX_IMAGES = 100
 MAX_INPUTS = 1_024
 MAX_NAME_CHARACTERS = 200
-MAX_TERMS = 8
-MAX_DIMENSIONS = 4_096
 
-_REQUEST = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=True)
 # One of these must be there and not null.
 _SEARCHABLE: ConfigDict = {
-    **_REQUEST,
+    **REQUEST,
     "json_schema_extra": {
         "anyOf": [
             {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
@@ -83,50 +74,10 @@ _SEARCHABLE: ConfigDict = {
 }
 
 
-def _checked(check: Callable[..., Value]) -> Callable[..., Value]:
-    """A validator of pydantic's from a function that raises `InvalidRequest`."""
-
-    @functools.wraps(check)
-    def validator(*values: Any) -> Value:
-        try:
-            return check(*values)
-        except InvalidRequest as error:
-            raise PydanticCustomError(REFUSED, "{what}", {"what": error.what, "hint": error.hint}) from None
-
-    return validator
-
-
-def _uuid(value: Any) -> Any:
-    return str(_UUID.validate_python(value)) if isinstance(value, str | UUID) else value
-
-
-def _whole(value: Any) -> Any:
-    """JSON has one kind of number: 5.0 is as whole as 5."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-_UUID = TypeAdapter(UUID)
-# What `checked_query` asks for, in the dialect that regular expressions share: no control characters but white space,
-# and something that is no white space. Surrogates, which it refuses too, are in no text that is well-formed.
-_CONTROL = r"\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f"
-_SPACE = r"\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-TEXT_PATTERN = f"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$"
-
-Text: TypeAlias = Annotated[
-    str,
-    AfterValidator(_checked(checked_query)),
-    Field(
-        description="A scene in words.",
-        examples=["a dog jumping over a log"],
-        # Stated here, and checked by `checked_query`, which says by how much.
-        json_schema_extra={"minLength": 1, "maxLength": MAX_QUERY_CHARACTERS, "pattern": TEXT_PATTERN},
-    ),
-]
-ImageId: TypeAlias = Annotated[str, BeforeValidator(_uuid), Field(json_schema_extra={"format": "uuid"})]
 Word: TypeAlias = Annotated[str, Field(examples=["year>=1990"], json_schema_extra={"pattern": r"^\s*\{|[=<>@]"})]
 FieldName: TypeAlias = Annotated[
     str,
-    AfterValidator(_checked(lambda name: (field_path(name.removeprefix("-")), name)[1])),
+    AfterValidator(checked(lambda name: (field_path(name.removeprefix("-")), name)[1])),
     Field(max_length=MAX_NAME_CHARACTERS),
 ]
 ShortText: TypeAlias = Annotated[
@@ -137,205 +88,13 @@ ShortText: TypeAlias = Annotated[
         json_schema_extra={"pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"},
     ),
 ]
-# Beside a field's limits, after them: where it comes first, they are no part of the JSON Schema.
-_WHOLE = BeforeValidator(_whole)
 _Share: TypeAlias = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Q = Field(validation_alias="q", serialization_alias="q")
-# Little-endian float32 in base64, as the embeddings of OpenAI's API, or numbers.
-_Base64: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=8 * MAX_DIMENSIONS, json_schema_extra={"format": "byte"})
-]
-_Numbers: TypeAlias = Annotated[
-    list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1, max_length=MAX_DIMENSIONS)
-]
-_Vector: TypeAlias = _Numbers | _Base64
 _Condition: TypeAlias = Annotated[dict[str, Any], WithJsonSchema({"$ref": "#/components/schemas/Condition"})]
 
 
-@dataclass(frozen=True, config=_REQUEST)
-class _Request:
-    """A request: `HINTS` says by field what to do where it is refused, `EXAMPLE` what to send."""
-
-    HINTS: ClassVar[Mapping[str, str]] = {}
-    EXAMPLE: ClassVar[str] = ""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _in_one_sentence(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Raise `InvalidRequest` where a request is made in Python; `read_json` does so for the whole of a body."""
-        try:
-            return handler(value)
-        except ValidationError as error:
-            if isinstance(value, ArgsKwargs):
-                raise refusal(error, cls) from None
-            raise
-
-
-@dataclass(frozen=True, config=_REQUEST)
-class Term(_Request):
-    """One of several things to search by, with its weight.
-
-    Attributes:
-        text: a scene in words.
-        image: the id of an indexed image, which is no result itself.
-        file: the number of a picture that comes along, from 0.
-        vector: in the joint space, see `Query`.
-        weight: beside the other terms, -1 to 1 and not 0; what resembles a term of negative weight comes later.
-
-    Raises:
-        InvalidRequest: there is not one of the four, or no weight.
-    """
-
-    HINTS: ClassVar[Mapping[str, str]] = {
-        "text": "describe a scene in a few words, such as: a dog jumping over a log",
-        "image": "name an image by the id that a result has",
-        "file": "count the pictures of the form from 0",
-        "vector": "send the numbers of an embedding of this service, or their bytes in base64",
-        "weight": "weights are from -1 to 1, and not 0",
-    }
-    EXAMPLE: ClassVar[str] = (
-        'a term is an object such as {"text": "sunset", "weight": 0.5}, or words: sunset:0.5, -people'
-    )
-
-    text: Text | None = None
-    image: ImageId | None = None
-    file: Annotated[
-        int | None, Field(ge=0, lt=MAX_TERMS, description="Of a form, the picture of this number."), _WHOLE
-    ] = None
-    vector: _Vector | None = None
-    weight: Annotated[
-        float, Field(ge=-1, le=1, allow_inf_nan=False, description="Negative: like this comes later. Not 0.")
-    ] = 1.0
-
-    def __post_init__(self) -> None:
-        _checked(_check_term)(self)
-
-    def in_words(self) -> str:
-        """A term with a text, for people; most are read as the same by `term_from_words`."""
-        share = f"{abs(self.weight):.4f}".rstrip("0")
-        return f"{'-' if self.weight < 0 else ''}{self.text}{'' if share == '1.' else f':{share}'}"
-
-
-def _check_term(term: Term) -> None:
-    given = [each for each in (term.text, term.image, term.file, term.vector) if each is not None]
-    if len(given) != 1:
-        raise InvalidRequest(f"a term has {len(given) or 'none'} of text, image, file and vector", Term.EXAMPLE)
-    if not term.weight:
-        raise InvalidRequest("the weight of a term is 0", Term.HINTS["weight"])
-
-
-_SHARE = r":(0?\.[0-9]+|1(?:\.0+)?)"
-_WEIGHT = re.compile(rf"{_SHARE}$", re.ASCII)
-_FILE = re.compile(rf"file:([0-7])(?:{_SHARE})?", re.ASCII)
-
-
-def weighed(words: str) -> tuple[str, float]:
-    """Words without the ``:WEIGHT`` that they may end with, a number up to 1, and that weight or 1."""
-    words = words.strip()
-    found = _WEIGHT.search(words)
-    return (words[: found.start()], float(found[1])) if found else (words, 1.0)
-
-
-def term_from_words(words: str, sign: Literal[-1, 1] = 1) -> Term:
-    """A term in words: a text, the id of an image or ``file:NUMBER``, and ``:WEIGHT`` after it.
-
-    Args:
-        words: such as ``sunset`` or ``sunset:0.5``.
-        sign: of the weight.
-
-    Raises:
-        InvalidRequest: there are no words, the weight is 0, or the text cannot be searched.
-    """
-    if file := _FILE.fullmatch(words.strip()):
-        return Term(file=int(file[1]), weight=sign * float(file[2] or 1))
-    what, weight = weighed(words)
-    return _term_of(what, sign * weight)
-
-
-def terms_of(plus: Iterable[Wanted], minus: Iterable[Wanted], pictures: list[Picture]) -> list[Term]:
-    """Terms of what a person names, with positive and with negative weights.
-
-    Args:
-        plus: texts, ids of indexed images, and pictures, each alone or with a weight up to 1.
-        minus: likewise.
-        pictures: those among them are added here, and named by their numbers.
-
-    Raises:
-        InvalidRequest: see `Term`.
-    """
-    terms = []
-    for sign, each in [*((1, each) for each in plus), *((-1, each) for each in minus)]:
-        what, weight = each if isinstance(each, tuple) else (each, 1.0)
-        if isinstance(what, Picture):
-            terms.append(Term(file=len(pictures), weight=sign * weight))
-            pictures.append(what)
-        else:
-            terms.append(_term_of(str(what), sign * weight))
-    return terms
-
-
-def _term_of(what: str, weight: float) -> Term:
-    """A term of an id, or else a text."""
-    try:
-        return Term(image=str(UUID(what)), weight=weight)
-    except ValueError:
-        return Term(text=what, weight=weight)
-
-
-def _object(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise InvalidRequest("a term begins as JSON, and is none", Term.EXAMPLE) from None
-
-
-def _term(value: Any) -> Any:
-    """A term of JSON as it is; one in words, or in JSON where a query string has no objects, as an object."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("{"):
-        return _checked(_object)(value)
-    words = value.lstrip()
-    return _checked(term_from_words)(*((words[1:], -1) if words.startswith("-") else (words,)))
-
-
-_Terms: TypeAlias = Annotated[
-    list[
-        Annotated[
-            Term,
-            BeforeValidator(_term),
-            WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/Term"}, {"type": "string", "minLength": 1}]}),
-        ]
-    ],
-    Field(min_length=1, max_length=MAX_TERMS),
-]
-
-
-_TermsInWords: TypeAlias = Annotated[
-    list[Annotated[Term, BeforeValidator(_term), WithJsonSchema({"type": "string", "minLength": 1})]],
-    Field(min_length=1, max_length=MAX_TERMS),
-]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Part:
-    """One thing to search by, and its weight.
-
-    Attributes:
-        weight: 0 only beside another part.
-        text: or
-        image: an id, or the number of a picture that comes beside the query; or
-        vector: numbers, or float32 in base64.
-    """
-
-    weight: float
-    text: str | None = None
-    image: str | int | None = None
-    vector: str | Sequence[float] | None = None
-
-
 @dataclass(frozen=True, config=_SEARCHABLE)
-class Query(_Request):
+class Query(Request):
     """One search: by a text, an image, both, or several terms; pictures may come beside it.
 
     Attributes:
@@ -382,24 +141,24 @@ class Query(_Request):
         ImageId | None, Field(description="Search by this indexed image, alone or together with a text.")
     ] = None
     vector: Annotated[
-        _Vector | None, Field(description="Search by this vector of the joint space: numbers, or float32 in base64.")
+        Vector | None, Field(description="Search by this vector of the joint space: numbers, or float32 in base64.")
     ] = None
     text_weight: Annotated[_Share, Field(description="The text's share beside an image.")] = DEFAULT_TEXT_WEIGHT
     terms: Annotated[
-        _Terms | None,
+        Terms | None,
         Field(
             description="Further things to search by, each with a weight.",
             examples=[[{"text": "sunset", "weight": 0.5}, "-people"]],
         ),
     ] = None
-    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many results."), _WHOLE] = DEFAULT_K
+    k: Annotated[int, Field(ge=1, le=MAX_K, description="How many results."), WHOLE] = DEFAULT_K
     offset: Annotated[
-        int, Field(ge=0, lt=MAX_SHORTLIST, description="How many results of the same search come before them."), _WHOLE
+        int, Field(ge=0, lt=MAX_SHORTLIST, description="How many results of the same search come before them."), WHOLE
     ] = 0
     shortlist: Annotated[
         int,
         Field(ge=1, le=MAX_SHORTLIST, description="How many nearest neighbours are scored; never fewer than k."),
-        _WHOLE,
+        WHOLE,
     ] = DEFAULT_SHORTLIST
     min_score: Annotated[
         _Share | None, Field(description="Leave out what of the shortlist has a lower score; needs a text.")
@@ -422,7 +181,7 @@ class Query(_Request):
     explain: Annotated[bool, Field(description="Say of each result how it came to its rank.")] = False
 
     def __post_init__(self) -> None:
-        _checked(_check_consistency)(self)
+        checked(_check_consistency)(self)
 
     @functools.cached_property
     def where(self) -> Filter | None:
@@ -492,16 +251,16 @@ def _check_consistency(query: Query) -> None:
     _ = query.where  # parsed once, so that a condition that cannot be understood is refused now
 
 
-@dataclass(frozen=True, config=_REQUEST)
+@dataclass(frozen=True, config=REQUEST)
 class QueryArguments(Query):
     """A search in a query string, or in a form beside uploaded pictures."""
 
     vector: Annotated[
-        _Base64 | None,
+        Base64 | None,
         Field(description="Search by this vector of the joint space: float32, little-endian, in base64."),
     ] = None
     terms: Annotated[
-        _TermsInWords | None,
+        TermsInWords | None,
         Field(description="Further things to search by: `sunset:0.5`, `-people`; ids, `file:0`, or JSON."),
     ] = None
     filter: Annotated[
@@ -510,8 +269,8 @@ class QueryArguments(Query):
     ] = None
 
 
-@dataclass(frozen=True, config=_REQUEST)
-class QueryBatch(_Request):
+@dataclass(frozen=True, config=REQUEST)
+class QueryBatch(Request):
     """Several searches, answered together and from the same generation."""
 
     HINTS: ClassVar[Mapping[str, str]] = {**Query.HINTS, "queries": f"send 1 to {MAX_QUERIES} searches"}
@@ -520,8 +279,8 @@ class QueryBatch(_Request):
     queries: Annotated[list[Query], Field(min_length=1, max_length=MAX_QUERIES)]
 
 
-@dataclass(frozen=True, config=_REQUEST)
-class ScoreRequest(_Request):
+@dataclass(frozen=True, config=REQUEST)
+class ScoreRequest(Request):
     """A text, and the ids of indexed images to score it for."""
 
     HINTS: ClassVar[Mapping[str, str]] = {
@@ -537,8 +296,8 @@ class ScoreRequest(_Request):
 _Name: TypeAlias = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS)]
 
 
-@dataclass(frozen=True, config=_REQUEST)
-class EmbeddingForm(_Request):
+@dataclass(frozen=True, config=REQUEST)
+class EmbeddingForm(Request):
     """What to embed pictures as; see `EmbeddingRequest`."""
 
     HINTS: ClassVar[Mapping[str, str]] = {
@@ -553,7 +312,7 @@ class EmbeddingForm(_Request):
     encoding_format: Annotated[
         Literal["float", "base64"], Field(description="Numbers, or float32, little-endian, in base64.")
     ] = "float"
-    dimensions: Annotated[int | None, Field(ge=1, description="The width of the joint space."), _WHOLE] = None
+    dimensions: Annotated[int | None, Field(ge=1, description="The width of the joint space."), WHOLE] = None
     user: Annotated[_Name | None, Field(description="Ignored.")] = None
 
 
@@ -564,7 +323,7 @@ _Texts: TypeAlias = Annotated[
 ]
 
 
-@dataclass(frozen=True, config=_REQUEST, kw_only=True)
+@dataclass(frozen=True, config=REQUEST, kw_only=True)
 class EmbeddingRequest(EmbeddingForm):
     """Texts to embed, as OpenAI's clients send them: https://platform.openai.com/docs/api-reference/embeddings."""
 
@@ -581,8 +340,8 @@ class EmbeddingRequest(EmbeddingForm):
         return [self.input] if isinstance(self.input, str) else self.input
 
 
-@dataclass(frozen=True, config=_REQUEST)
-class ArchiveArguments(_Request):
+@dataclass(frozen=True, config=REQUEST)
+class ArchiveArguments(Request):
     """The ids of images whose files are wanted together."""
 
     HINTS: ClassVar[Mapping[str, str]] = {"id": f"name 1 to {MAX_IMAGES} images by the ids that results have"}
@@ -591,8 +350,8 @@ class ArchiveArguments(_Request):
     id: Annotated[list[ImageId], Field(min_length=1, max_length=MAX_IMAGES, description="May be repeated.")]
 
 
-@dataclass(frozen=True, config=_REQUEST)
-class ScoreForm(_Request):
+@dataclass(frozen=True, config=REQUEST)
+class ScoreForm(Request):
     """A text, beside pictures to score it for."""
 
     HINTS: ClassVar[Mapping[str, str]] = {"q": Query.HINTS["q"]}
@@ -601,8 +360,8 @@ class ScoreForm(_Request):
     text: Annotated[Text, _Q]
 
 
-@dataclass(frozen=True, config=_REQUEST)
-class Rating(_Request):
+@dataclass(frozen=True, config=REQUEST)
+class Rating(Request):
     """A rating of how well an image matches a text.
 
     Attributes:
@@ -631,7 +390,7 @@ class Rating(_Request):
             le=HIGHEST,
             description="1 does not match, 2 shares elements, 3 matches but for details, 4 matches fully.",
         ),
-        _WHOLE,
+        WHOLE,
     ]
     rater: Annotated[
         ShortText | None, Field(description="Who rates: of one rater's ratings of a pair the last counts.")

@@ -25,6 +25,8 @@ SORTED_SHORTLIST = 1_000
 # Of a text beside an image. Similarities of texts to images spread a little less than those of images among each other
 # (deviations of 0.113 and 0.130 over a thousand photographs), so that with this share neither drowns the other.
 DEFAULT_TEXT_WEIGHT = 0.55
+# Ratings. 1: no match, 4: full match.
+LOWEST, HIGHEST = 1, 4
 
 # The type of a pydantic error that carries an `InvalidRequest` of ours.
 REFUSED = "refused"

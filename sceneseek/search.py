@@ -15,18 +15,19 @@ from sceneseek.bundle import Bundle, MatchThreshold
 from sceneseek.errors import IndexUnavailable, NoSuchImage, TryAgain
 from sceneseek.filters.conditions import TEXT_TOKENS, FieldPath, HasValue, field_path, json_path
 from sceneseek.hints import filter_hints, negation_hint, unknown_field
+from sceneseek.local_folder import SourceFile
 from sceneseek.models import ModelRegistry, Models
-from sceneseek.payload import address_of, open_source_file, similar_images, text_of, values_at
+from sceneseek.payload import address_of, describe, open_source_file, values_at
 from sceneseek.picture import Picture
 from sceneseek.preprocess import prepare
-from sceneseek.queries import Part, Query
+from sceneseek.queries import Query
 from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.request import MAX_SHORTLIST, SORTED_SHORTLIST, checked_query
 from sceneseek.reranker import Ranked, Ranking, Reranker, combined, leading, matches, ordered
 from sceneseek.runtime import Placement
-from sceneseek.source_files import SourceFile
 from sceneseek.store import CollectionInfo, Record, StoredVectors, VectorStore
 from sceneseek.store.base import JOINT
+from sceneseek.terms import Part
 from sceneseek.vectors import Candidates, Floats, unit_vector
 
 if TYPE_CHECKING:
@@ -34,21 +35,6 @@ if TYPE_CHECKING:
 
 # Of one caller, so that others' texts come between.
 _TEXTS_AT_ONCE = 32
-
-
-def describe(record: Record) -> dict[str, Any]:
-    """The fields of an `ImageDetails`, of a stored point."""
-    payload = record.payload
-    return {
-        "id": record.id,
-        "path": str(payload.get("path", "")),
-        "width": int(payload.get("width", 0)),
-        "height": int(payload.get("height", 0)),
-        "format": str(payload.get("format", "")),
-        "metadata": dict(payload.get("metadata", {})),
-        "text": text_of(payload) or None,
-        "duplicates": similar_images(payload)[1],
-    }
 
 
 class _Probe:

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from sceneseek.api import Answer, Result
     from sceneseek.models import ModelRegistry
     from sceneseek.picture import Picture as Decoded
-    from sceneseek.queries import Picture, Query
+    from sceneseek.queries import Query
     from sceneseek.runtime import Device
+    from sceneseek.terms import Picture
 
 _OF_AN_INDEX_HERE = {
     "bundle": "--bundle",
@@ -196,7 +197,8 @@ def _asked(
 ) -> list[Query]:
     """The queries; the pictures that they are by are added to `pictures`."""
     # Imported here so that `sceneseek --help` answers at once.
-    from sceneseek.queries import Query, terms_of, weighed  # noqa: PLC0415
+    from sceneseek.queries import Query  # noqa: PLC0415
+    from sceneseek.terms import terms_of, weighed  # noqa: PLC0415
 
     def wanted(given: str) -> tuple[str | Path, float]:
         what, weight = (given, 1.0) if _names_a_picture(given) else weighed(given)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sceneseek.errors import InvalidRequest
+from sceneseek.local_folder import Facts, SourceFile, open_below
 from sceneseek.object_store import SCHEME, ObjectFolder
-from sceneseek.source_files import Facts, SourceFile, open_below
 
 Root: TypeAlias = Path | ObjectFolder
 """Where a source's files are; its text is what an index records."""
@@ -42,7 +42,7 @@ def open_file(root: Root, relative: str, brief: bool = False) -> SourceFile:
         brief: for somebody who waits for an answer: give up after some seconds where an object store is slow.
 
     Raises:
-        LeadsOut, NotAFile: see `sceneseek.source_files`.
+        LeadsOut, NotAFile: see `sceneseek.local_folder`.
         OSError: it is not there, or cannot be read.
         SourceAway: the object store does not answer.
     """

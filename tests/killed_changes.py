@@ -16,11 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sceneseek import files, pending_changes, source_files
+from sceneseek import files, local_folder, pending_changes
 from sceneseek.payload import point_id
 from sceneseek.pending_changes import Change, PendingChanges
 
-_TRACED = {module.__file__ for module in (files, pending_changes, source_files)}
+_TRACED = {module.__file__ for module in (files, pending_changes, local_folder)}
 
 
 def put(pending: PendingChanges, path: str, content: bytes, replaced: bytes | None = None) -> Change:

@@ -22,7 +22,7 @@ import numpy as np
 
 from sceneseek.captions import Caption, Captions
 from sceneseek.errors import DataError
-from sceneseek.rating import is_relative
+from sceneseek.payload import is_relative
 from sceneseek.tables import Row, Table, read_table
 from sceneseek_evaluation.ratings import (
     NO_IMAGE,

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.errors import DataError
-from sceneseek.rating import HIGHEST, LOWEST
+from sceneseek.request import HIGHEST, LOWEST
 from sceneseek.tables import first_few
 from sceneseek.vectors import Floats
 

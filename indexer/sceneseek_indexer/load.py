@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from sceneseek.bundle import ImageInput
 from sceneseek.containers import MAX_BYTES, MAX_PIXELS
 from sceneseek.errors import ImageError, SourceAway
+from sceneseek.local_folder import LeadsOut, NotAFile
 from sceneseek.picture import BYTES_A_PIXEL, decode
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
-from sceneseek.source_files import LeadsOut, NotAFile
 from sceneseek.sources import open_file
 from sceneseek_indexer.duplicates import fingerprint
 from sceneseek_indexer.photo_facts import FIELDS, read_exif

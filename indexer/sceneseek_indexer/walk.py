@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Generic, Protocol, TypeVar
 
 from sceneseek.errors import SourceError
+from sceneseek.local_folder import Facts
 from sceneseek.object_store import ObjectFolder
 from sceneseek.picture import UNSUPPORTED, extensions, lacking_plugins
-from sceneseek.source_files import Facts
 from sceneseek.sources import Root
 from sceneseek_indexer.patterns import (
     BY_DEFAULT,

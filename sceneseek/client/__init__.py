@@ -25,7 +25,8 @@ from sceneseek.api import (
     Scores,
 )
 from sceneseek.client.client import Client
-from sceneseek.queries import Query, Term
+from sceneseek.queries import Query
+from sceneseek.terms import Term
 
 __all__ = [
     "Answer",

@@ -34,8 +34,9 @@ from sceneseek.api import (
 from sceneseek.client.connection import Address, Body, Connection
 from sceneseek.client.reply import Reply
 from sceneseek.errors import IndexChanged, InvalidRequest, ServiceError, SourceError
-from sceneseek.queries import EmbeddingRequest, Picture, Query, QueryBatch, Rating, ScoreRequest, Wanted, terms_of
+from sceneseek.queries import EmbeddingRequest, Query, QueryBatch, Rating, ScoreRequest
 from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST, DEFAULT_TEXT_WEIGHT, checked_query, place
+from sceneseek.terms import Picture, Wanted, terms_of
 
 Document = TypeVar("Document")
 Image = TypeVar("Image", bound=ImageDetails)

@@ -26,9 +26,9 @@ from urllib.parse import unquote, urlsplit
 
 from sceneseek.errors import Conflict, FeedbackUnavailable, InvalidRequest, NotFound, one_line
 from sceneseek.files import sync
+from sceneseek.payload import is_relative
 from sceneseek.queries import MAX_NAME_CHARACTERS
-from sceneseek.rating import HIGHEST, LOWEST, is_relative
-from sceneseek.request import checked_query
+from sceneseek.request import HIGHEST, LOWEST, checked_query
 
 Outcome: TypeAlias = Literal["stored", "repeated"]
 

@@ -23,7 +23,7 @@ from sceneseek.sources import Root, holds_files, parse_root
 from sceneseek.store import CollectionInfo
 from sceneseek.tables import first_few
 from sceneseek_server.access.control import key_file_problem, shows_paths
-from sceneseek_server.api.operation import operation
+from sceneseek_server.api.openapi import operation
 from sceneseek_server.metrics import Metrics
 from sceneseek_server.responses import deadline, error_response, json_answer, problem, problem_response
 

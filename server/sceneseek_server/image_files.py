@@ -26,10 +26,10 @@ from PIL import Image
 
 from sceneseek.containers import MAX_PIXELS
 from sceneseek.errors import NoSuchImage, NotFound, one_line
+from sceneseek.local_folder import Facts
 from sceneseek.payload import open_source_file
 from sceneseek.picture import decode
 from sceneseek.search import Search
-from sceneseek.source_files import Facts
 from sceneseek_server.access.control import shows_paths
 from sceneseek_server.admission import Decoders
 

@@ -25,8 +25,8 @@ from sceneseek.errors import IndexUnavailable, InvalidRequest
 from sceneseek.filters.words import filter_from_words
 from sceneseek.store import open_store
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
+from sceneseek.store.qdrant.collection import GenerationRecord
 from sceneseek.store.qdrant.connection import Connection
-from sceneseek.store.qdrant.record import GenerationRecord
 from tests.integration.test_alias_follower import SameGraph
 from tests.integration.test_store_contract import INFO, ids, points, published
 from tests.played_grpc import PlayedGrpc

@@ -21,7 +21,7 @@ from sceneseek.errors import DeadlinePassed, IndexUnavailable
 from sceneseek.store import Collection
 from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek.store.qdrant.connection import Connection, crosses_open_network
-from sceneseek.store.qdrant.outage import Outage
+from sceneseek.store.qdrant.failure import Outage
 from sceneseek.vectors import Candidates
 from tests.integration.test_store_contract import INFO, points, published
 from tests.played_grpc import PlayedGrpc
@@ -289,7 +289,7 @@ def test_an_outage_is_logged_when_it_begins_at_intervals_and_when_it_ends(
             outage.refused("it is away")
             outage.failed("it is away", 1.0)
         assert [record.levelname for record in caplog.records] == ["ERROR"]
-        monkeypatch.setattr("sceneseek.store.qdrant.outage.REPORT_EVERY", 0.0)
+        monkeypatch.setattr("sceneseek.store.qdrant.failure.REPORT_EVERY", 0.0)
         outage.refused("it is still away")
         outage.answered()
         outage.answered()
@@ -306,7 +306,7 @@ def test_a_run_that_waits_for_a_server_reports_it_when_it_lasts(
     with caplog.at_level(logging.INFO):
         outage.failed("it is away", 600.0)
         assert caplog.records == []
-        monkeypatch.setattr("sceneseek.store.qdrant.outage.QUIET_SECONDS", 0.0)
+        monkeypatch.setattr("sceneseek.store.qdrant.failure.QUIET_SECONDS", 0.0)
         for _ in range(10):
             outage.failed("it is away", 600.0)
         outage.answered()

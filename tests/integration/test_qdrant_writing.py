@@ -180,7 +180,7 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_run_is_waited_for_with_a_
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.001)
     monkeypatch.setattr("sceneseek.store.qdrant.connection._FIRST_WAIT", 0.05)
-    monkeypatch.setattr("sceneseek.store.qdrant.outage.QUIET_SECONDS", 0.1)
+    monkeypatch.setattr("sceneseek.store.qdrant.failure.QUIET_SECONDS", 0.1)
     played, reached, done = PlayedQdrant(), threading.Event(), threading.Event()
 
     def lost(handler: Any) -> None:
@@ -200,7 +200,7 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_run_is_waited_for_with_a_
             done.wait(20)
 
     def lines() -> list[str]:
-        return [r.getMessage() for r in caplog.records if r.name == "sceneseek.store.qdrant.outage"]
+        return [r.getMessage() for r in caplog.records if r.name == "sceneseek.store.qdrant.failure"]
 
     with played.serving():
         filled(played)

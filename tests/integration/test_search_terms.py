@@ -15,10 +15,11 @@ from sceneseek.errors import InvalidRequest, NotFound
 from sceneseek.models import ModelRegistry
 from sceneseek.payload import point_id
 from sceneseek.picture import decode
-from sceneseek.queries import Query, Term
+from sceneseek.queries import Query
 from sceneseek.reranker import UNRELATED, combined
 from sceneseek.search import Search
 from sceneseek.store import open_store
+from sceneseek.terms import Term
 from sceneseek_indexer.build import BuildOptions, index_folder
 from tests.drawing import NAMES
 from tests.museum import strict_bundle

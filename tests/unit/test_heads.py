@@ -28,7 +28,7 @@ from sceneseek_export.heads import (
     pair_inputs,
     save_head,
 )
-from sceneseek_export.heads.files import CARD, WEIGHTS
+from sceneseek_export.heads.kinds import CARD, WEIGHTS
 from tests.weights import CALIBRATION, drawn_head, drawn_inputs
 
 WIDTHS = {"similarity": 1, "product": 12, "image": 9, "text": 6, "spread": 4}

@@ -24,9 +24,9 @@ from sceneseek.errors import (
     StartError,
     Unprocessable,
 )
+from sceneseek.local_folder import Facts
 from sceneseek.payload import point_id
 from sceneseek.pending_changes import Change, PendingChanges, checked_path, takes_pictures
-from sceneseek.source_files import Facts
 from tests.conftest import ROOT
 
 ID = point_id("a.png")

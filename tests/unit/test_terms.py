@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from sceneseek.api import read_fields, read_json, to_fields
 from sceneseek.errors import InvalidRequest
-from sceneseek.queries import Part, Query, QueryArguments, Term, term_from_words, terms_of
+from sceneseek.queries import Query, QueryArguments
 from sceneseek.request import DEFAULT_TEXT_WEIGHT
 from sceneseek.reranker import UNRELATED, combined
+from sceneseek.terms import Part, Term, term_from_words, terms_of
 from sceneseek.vectors import in_base64, unit_vector
 
 ID = "6c1c9a3e-0d53-4e0b-9a51-0c5f2f6a1b77"

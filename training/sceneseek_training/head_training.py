@@ -5,7 +5,7 @@ One run: `rating_data` (files read and checked) -> `rated` (images and texts in 
 with its figures and its card.
 
     OUT/heads.json              which heads there are, and which one is the default
-    OUT/NAME/head.json, .npz    a head, see `sceneseek_export.heads.files`
+    OUT/NAME/head.json, .npz    a head, see `sceneseek_export.heads.kinds`
     OUT/NAME/CARD.md            what a person should know before using it
 """
 

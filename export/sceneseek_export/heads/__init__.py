@@ -14,7 +14,6 @@ beside the joint vectors (H_i = 0), so it can be exchanged without indexing agai
 """
 
 from sceneseek_export.heads.base import INPUTS, FirstLayer, Head, pair_inputs
-from sceneseek_export.heads.files import load_head, save_head
 from sceneseek_export.heads.kinds import (
     Calibration,
     ConstantHead,
@@ -23,6 +22,8 @@ from sceneseek_export.heads.kinds import (
     LinearHead,
     MlpHead,
     TreesHead,
+    load_head,
+    save_head,
 )
 
 __all__ = [

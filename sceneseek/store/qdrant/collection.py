@@ -1,11 +1,13 @@
-"""One generation on a Qdrant server; see `Collection`."""
+"""One generation on a Qdrant server, see `Collection`; and its record in the metadata of its collection."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -29,15 +31,17 @@ from sceneseek.filters.conditions import (
     json_path,
     typed,
 )
-from sceneseek.store.base import HEAD, JOINT, OVERSAMPLING, CollectionInfo, Point, Record, StoredVectors
+from sceneseek.store.base import HEAD, JOINT, OVERSAMPLING, CollectionInfo, Point, Record, Source, StoredVectors
 from sceneseek.store.qdrant.connection import Connection
 from sceneseek.store.qdrant.lease import Lease
-from sceneseek.store.qdrant.record import GenerationRecord
 from sceneseek.store.vector_cache import CandidateVectors
 from sceneseek.vectors import Candidates, Floats
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+State: TypeAlias = Literal["begun", "building", "published"]
+KEY = "sceneseek"
+FORMAT = 1
 
 GRAPH = models.HnswConfigDiff(m=16, ef_construct=128)
 NO_GRAPH = models.HnswConfigDiff(m=0)
@@ -49,6 +53,51 @@ _UPSERT_POINTS, _UPSERT_BYTES, _NUMBER_BYTES = 256, 4_000_000, 12
 _READ_BYTES = 4_000_000
 # After an update the server may still report green for a moment, so several polls must be green.
 _POLL_SECONDS, _GREEN_POLLS = 0.5, 4
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """The record of a generation, in the metadata of its collection.
+
+        {"sceneseek": {"format": 1, "alias": ..., "state": "begun" | "building" | "published",
+                       "beside": a generation, "base": a generation, "info": a CollectionInfo}}
+
+    `begun` until its payload indexes exist and the copy of its base is complete, `building` until the alias has moved.
+
+    Attributes:
+        alias: the alias that it belongs to.
+        state: see above.
+        beside: the generation that was live when it began.
+        base: the generation that it began as a copy of; None if it began empty.
+        info: see `CollectionInfo`.
+    """
+
+    alias: str
+    state: State
+    beside: str | None
+    base: str | None
+    info: CollectionInfo
+
+    def to_metadata(self) -> dict[str, Any]:
+        """As the collection's metadata."""
+        return {KEY: {"format": FORMAT, **dataclasses.asdict(self)}}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, Any] | None) -> GenerationRecord | None:
+        """The record in a collection's metadata; None if there is none that this version understands."""
+        try:
+            raw = (metadata or {})[KEY]
+            if raw["format"] != FORMAT:
+                return None
+            sources = tuple(Source(**source) for source in raw["info"]["sources"])
+            known = {field.name for field in dataclasses.fields(CollectionInfo)}
+            values = {name: value for name, value in raw["info"].items() if name in known}
+            info = CollectionInfo(**{**values, "sources": sources})
+            # Older programs also wrote "optimising", and no base.
+            state: State = raw["state"] if raw["state"] in ("begun", "published") else "building"
+            return cls(raw["alias"], state, raw["beside"], raw.get("base"), info)
+        except (KeyError, TypeError, ValueError):
+            return None
 
 
 class QdrantCollection:

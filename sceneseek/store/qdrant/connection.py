@@ -26,8 +26,7 @@ from packaging.version import InvalidVersion, Version
 from qdrant_client import QdrantClient
 
 from sceneseek.errors import DeadlinePassed, IndexUnavailable, InvalidRequest
-from sceneseek.store.qdrant.failure import FAILURES, Failure, failure_of
-from sceneseek.store.qdrant.outage import Outage
+from sceneseek.store.qdrant.failure import FAILURES, Failure, Outage, failure_of
 from sceneseek.store.qdrant.rest import RestClient
 from sceneseek.store.qdrant.settings import QdrantSettings
 

@@ -1,4 +1,4 @@
-"""Classifies failed requests to a Qdrant server: whether to repeat them, and the error to raise.
+"""Classifies failed requests to a Qdrant server: whether to repeat them, and the error to raise; and logs outages.
 
 Reads HTTP answers (status and body), gRPC errors (code and details), and errors of the network (refused connections,
 names that do not resolve, TLS, timeouts).
@@ -7,7 +7,11 @@ names that do not resolve, TLS, timeouts).
 from __future__ import annotations
 
 import json
+import logging
+import math
 import ssl
+import threading
+import time
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Literal, TypeAlias
@@ -19,6 +23,11 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from sceneseek.errors import IndexUnavailable
+
+log = logging.getLogger(__name__)
+
+# Shorter outages are not logged.
+QUIET_SECONDS, REPORT_EVERY = 2.0, 30.0
 
 Kind: TypeAlias = Literal[
     "unreachable",
@@ -241,3 +250,71 @@ def _short(text: str) -> str:
 
 def _seconds(text: str) -> float:
     return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0
+
+
+class Outage:
+    """Logs the outages of a server: when one begins, at intervals while it lasts, and when it ends. Thread-safe.
+
+    In an outage every request fails, hundreds per second in a busy service; a line for each would hide all others.
+
+    Args:
+        url: of the server, for messages.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._lasts = False
+        self._since = 0.0
+        self._reported = -math.inf
+        self._refused = 0
+
+    def failed(self, what: str, patience: float) -> None:
+        """Record a request that failed and is repeated.
+
+        Args:
+            what: the reason, in a clause that names the server.
+            patience: seconds for which it is repeated.
+        """
+        with self._lock:
+            seconds = self._seconds()
+            if seconds >= QUIET_SECONDS and self._is_due():
+                log.warning("%s: trying again for up to %.0f s, away for %.0f s", what, patience, seconds)
+
+    def refused(self, what: str) -> None:
+        """Record a request that failed for good.
+
+        Its caller reports the first one. A second one without a success in between is an outage.
+        """
+        with self._lock:
+            seconds = self._seconds()
+            self._refused += 1
+            if self._refused > 1 and self._is_due():
+                log.error("%s; failing for %.0f s, %d requests so far", what, seconds, self._refused)
+
+    def answered(self) -> None:
+        """Record a request that succeeded; cheap if there is no outage."""
+        if not self._lasts:
+            return
+        with self._lock:
+            reported = self._reported > -math.inf
+            self._lasts, self._reported = False, -math.inf
+            seconds, refused = time.monotonic() - self._since, self._refused
+        if reported:
+            message = "the Qdrant server at %s answers again, after %.1f s; %d requests failed"
+            log.warning(message, self._url, seconds, refused)
+
+    def _seconds(self) -> float:
+        """Seconds since the outage began; begins one if there was none."""
+        now = time.monotonic()
+        if not self._lasts:
+            self._lasts, self._since, self._reported, self._refused = True, now, -math.inf, 0
+        return now - self._since
+
+    def _is_due(self) -> bool:
+        """Whether a line is due; the caller then writes it."""
+        now = time.monotonic()
+        due = now - self._reported >= REPORT_EVERY
+        if due:
+            self._reported = now
+        return due

@@ -35,8 +35,7 @@ from qdrant_client import QdrantClient, models
 from sceneseek.errors import IndexUnavailable
 from sceneseek.store.lease import take_lease, this_process
 from sceneseek.store.qdrant.connection import Connection, Refusal
-from sceneseek.store.qdrant.failure import FAILURES
-from sceneseek.store.qdrant.outage import Outage
+from sceneseek.store.qdrant.failure import FAILURES, Outage
 from sceneseek.store.qdrant.settings import QdrantSettings
 
 log = logging.getLogger(__name__)

@@ -24,10 +24,9 @@ from qdrant_client import QdrantClient, models
 from sceneseek.errors import IndexUnavailable
 from sceneseek.filters.conditions import field_path, json_path
 from sceneseek.store.base import HEAD, JOINT, Collection, CollectionInfo, FieldType, Point
-from sceneseek.store.qdrant.collection import NO_GRAPH, QUERY_PATIENCE, QdrantCollection
+from sceneseek.store.qdrant.collection import NO_GRAPH, QUERY_PATIENCE, GenerationRecord, QdrantCollection
 from sceneseek.store.qdrant.connection import Connection, Refusal
 from sceneseek.store.qdrant.lease import Lease, collection_name
-from sceneseek.store.qdrant.record import GenerationRecord
 from sceneseek.store.qdrant.settings import QdrantSettings
 from sceneseek.store.vector_cache import DEFAULT_MEGABYTES
 

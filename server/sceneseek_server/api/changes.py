@@ -22,8 +22,7 @@ from sceneseek.pending_changes import PATH_PATTERN, Change, PendingChanges, chec
 from sceneseek.search import Search
 from sceneseek.store import CollectionInfo
 from sceneseek_server.access.control import check_may_write
-from sceneseek_server.api.openapi import PICTURE_TYPES
-from sceneseek_server.api.operation import operation
+from sceneseek_server.api.openapi import PICTURE_TYPES, operation
 from sceneseek_server.api.uploads import Uploads
 from sceneseek_server.responses import deadline, json_answer
 

@@ -12,7 +12,7 @@ from sceneseek.queries import EmbeddingForm, EmbeddingRequest
 from sceneseek.search import Search
 from sceneseek.vectors import Floats, in_base64
 from sceneseek_server.access.control import FORM, charge
-from sceneseek_server.api.operation import operation
+from sceneseek_server.api.openapi import operation
 from sceneseek_server.api.search import MAX_PICTURES, PICTURE, given_once
 from sceneseek_server.api.uploads import Uploads
 from sceneseek_server.responses import EMBEDDINGS, deadline, json_answer

@@ -11,7 +11,7 @@ from sceneseek import api, queries
 from sceneseek.errors import NoSuchImage, NotFound
 from sceneseek.payload import relative_path
 from sceneseek.search import Search
-from sceneseek_server.api.operation import operation
+from sceneseek_server.api.openapi import operation
 from sceneseek_server.feedback import Feedback, FeedbackStore
 from sceneseek_server.metrics import Metrics
 from sceneseek_server.responses import deadline, json_answer

@@ -10,11 +10,12 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from sceneseek.api import ImageDetails, read_fields
 from sceneseek.containers import MAX_BYTES
 from sceneseek.errors import ImageError, InvalidRequest, NoSuchImage, NotFound, SceneseekError
+from sceneseek.payload import describe
 from sceneseek.queries import ArchiveArguments
-from sceneseek.search import Search, describe
+from sceneseek.search import Search
 from sceneseek_server.access.control import charge
 from sceneseek_server.admission import Decoders
-from sceneseek_server.api.operation import operation
+from sceneseek_server.api.openapi import operation
 from sceneseek_server.image_files import (
     MEDIA_TYPES,
     THUMBNAIL_MEDIA_TYPE,

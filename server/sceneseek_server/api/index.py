@@ -15,7 +15,7 @@ from sceneseek.search import Search
 from sceneseek.store import CollectionInfo
 from sceneseek.store.base import FieldType
 from sceneseek_server.access.control import may_write
-from sceneseek_server.api.operation import operation
+from sceneseek_server.api.openapi import operation
 from sceneseek_server.facets import Facet, Facets, count_facets
 from sceneseek_server.responses import deadline, json_answer
 

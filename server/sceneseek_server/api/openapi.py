@@ -1,11 +1,12 @@
-"""The OpenAPI 3.1 document of the service, made from its views and their models."""
+"""The OpenAPI 3.1 document of the service, made from its views, what they declare of themselves, and their models."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable
-from typing import Any, Union
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, Union
 
 from flask import Blueprint, Flask, Response, current_app
 from pydantic import TypeAdapter
@@ -15,9 +16,10 @@ from werkzeug.routing import Rule
 from sceneseek import __version__
 from sceneseek.api import Problem, adapter
 from sceneseek.filters.document import condition_schema
-from sceneseek.queries import Term
-from sceneseek_server.api.operation import Operation, operation, operation_of
+from sceneseek.terms import Term
 from sceneseek_server.responses import PROBLEM_MEDIA_TYPE, json_answer
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 _SCHEMAS = "#/components/schemas/{model}"
 CONDITION, TERM = "Condition", "Term"
@@ -66,6 +68,69 @@ _INTRODUCTION = (
     "Text-to-image search with a score that was learned from human ratings. Errors are `application/problem+json` "
     "(RFC 9457). Where the service has keys, send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
 )
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: a method at an address.
+
+    Attributes:
+        summary: a few words.
+        tag: the group that it belongs to.
+        answer: the document that it answers with, a type that pydantic knows; or media types of something else.
+        status: that of the answer.
+        arguments: the model of its query string.
+        body: the models of a JSON body, any of which it takes.
+        upload: the model of a body of `multipart/form-data`, beside its files.
+        files: for such a body, the name of the part that holds a picture.
+        most: how many times that part may come.
+        problems: the statuses of errors that are its own, each with what it means.
+        again: whether it answers 200 to a request that it has answered before.
+        unchanged: whether it answers 304 to a client that has the content already.
+        parts: whether a client may ask for a range of its bytes.
+        path: the schema of its parameter in the address; by default that of an id.
+        picture: whether its body is a picture.
+        headers: of requests, each with what it means.
+        answered: further headers of its answer, by name as in the document.
+        links: what its answer leads to: by the id of another operation, that one's parameters as runtime expressions.
+        id: its name for programs; by default that of the view.
+    """
+
+    summary: str
+    tag: str
+    answer: Any
+    status: int = 200
+    arguments: type[Any] | None = None
+    body: tuple[type[Any], ...] = ()
+    upload: type[Any] | None = None
+    files: str = ""
+    most: int = 1
+    problems: Mapping[int, str] = field(default_factory=dict)
+    again: bool = False
+    unchanged: bool = False
+    parts: bool = False
+    path: Mapping[str, Any] = field(default_factory=lambda: {"type": "string", "format": "uuid"})
+    picture: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    answered: tuple[str, ...] = ()
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    id: str = ""
+
+
+def operation(**fields: Any) -> Callable[[View], View]:
+    """Declare a view to be an operation; its docstring is the description."""
+
+    def declare(view: View) -> View:
+        view.operation = Operation(**fields)  # type: ignore[attr-defined]  # where `operation_of` finds it
+        return view
+
+    return declare
+
+
+def operation_of(view: Callable[..., Any]) -> Operation | None:
+    """What a view declared; None if it is no operation of the API."""
+    found: Operation | None = getattr(view, "operation", None)
+    return found
 
 
 def openapi_blueprint() -> Blueprint:
@@ -209,8 +274,8 @@ def _in_query(found: Operation) -> list[dict[str, Any]]:
     schema = adapter(found.arguments).json_schema()
     required = set(schema.get("required", ()))
     parameters = []
-    for name, field in schema["properties"].items():
-        about = _without_null(field)
+    for name, property_schema in schema["properties"].items():
+        about = _without_null(property_schema)
         parameters.append(
             {
                 "name": name,
@@ -223,10 +288,10 @@ def _in_query(found: Operation) -> list[dict[str, Any]]:
     return parameters
 
 
-def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema of a field that may be left out, for where there is no null: a query string or a form."""
-    about = {name: value for name, value in field.items() if name not in ("title", "anyOf")}
-    kinds = [kind for kind in field.get("anyOf", ()) if kind.get("type") != "null"]
+    about = {name: value for name, value in schema.items() if name not in ("title", "anyOf")}
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind.get("type") != "null"]
     if about.get("default", ...) is None:
         del about["default"]
     return {**kinds[0], **about} if len(kinds) == 1 else {**about, **({"anyOf": kinds} if kinds else {})}

@@ -14,11 +14,12 @@ from werkzeug.exceptions import UnsupportedMediaType
 from sceneseek.api import Answer, Answers, Scores, read_fields, read_json
 from sceneseek.errors import InvalidRequest
 from sceneseek.picture import Picture
-from sceneseek.queries import MAX_TERMS, Query, QueryArguments, QueryBatch, ScoreForm, ScoreRequest
+from sceneseek.queries import Query, QueryArguments, QueryBatch, ScoreForm, ScoreRequest
 from sceneseek.request import shown
 from sceneseek.search import Search
+from sceneseek.terms import MAX_TERMS
 from sceneseek_server.access.control import FORM, charge, check_query
-from sceneseek_server.api.operation import operation
+from sceneseek_server.api.openapi import operation
 from sceneseek_server.api.uploads import Uploads
 from sceneseek_server.instrumentation import record_stages
 from sceneseek_server.responses import deadline, json_answer, public

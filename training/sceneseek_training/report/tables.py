@@ -13,7 +13,7 @@ from PIL import Image
 
 from sceneseek.errors import ImageError
 from sceneseek.picture import decode
-from sceneseek.rating import HIGHEST, LOWEST
+from sceneseek.request import HIGHEST, LOWEST
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.agreement import Bin
 from sceneseek_evaluation.ratings import Ratings

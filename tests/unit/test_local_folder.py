@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sceneseek.source_files import LeadsOut, NotAFile, open_below
+from sceneseek.local_folder import LeadsOut, NotAFile, open_below
 
 
 @pytest.fixture
