@@ -1,13 +1,14 @@
 """Objects below a prefix of a bucket as the files of a folder: listed, and opened for reading, over the protocol of S3.
 
 The package `obstore` (the extra `s3`) speaks it. Address and credentials come from the environment, under the names
-that AWS uses (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID ...), or from the role of the machine; none of them goes
-into an address, an index, a log or an error. The words of the package's errors hold the answers of the store, which may
+that AWS uses (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID ...), from a profile in `~/.aws`, or from the role of the
+machine; none of them goes into an address, an index, a log or an error. The words of the package's errors hold the answers of the store, which may
 quote credentials, so errors are worded anew here.
 """
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import errno
 import functools
@@ -15,13 +16,14 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sceneseek.errors import InvalidRequest, MissingExtra, SceneseekError, SourceAway, SourceError
-from sceneseek.source_files import Facts, SourceFile
+from sceneseek.errors import InvalidRequest, MissingExtra, SceneseekError, SourceAway, SourceError, one_line
+from sceneseek.local_folder import Facts, SourceFile
 
 if TYPE_CHECKING:
     from obstore import GetResult, ObjectMeta
@@ -34,6 +36,17 @@ _WHOLE, _BLOCK = 16_000_000, 8_000_000
 # In the words of the package's error: what the store answered, a status and a code of S3.
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>")
+_KEY = re.compile(r'Path "([^"]*)"')
+# The settings of a profile, under the names that the environment has for them.
+_OF_PROFILE = {
+    "aws_access_key_id": "AWS_ACCESS_KEY_ID",
+    "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "aws_session_token": "AWS_SESSION_TOKEN",
+    "region": "AWS_REGION",
+    "endpoint_url": "AWS_ENDPOINT_URL",
+}
+# Where one of these is set, a profile's credentials are not read, as AWS's own programs do.
+_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +202,48 @@ def _settings() -> tuple[tuple[str, str], ...]:
     return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
 
 
+def _profile(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of the profile AWS_PROFILE, or `default`, that the environment lacks, under its names for them.
+
+    Raises:
+        SourceError: a file of profiles cannot be read, or AWS_PROFILE names one that has no keys.
+    """
+    name = environment.get("AWS_PROFILE", "default")
+    found: dict[str, str] = {}
+    for variable, file, section in (
+        ("AWS_CONFIG_FILE", "config", name if name == "default" else f"profile {name}"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "credentials", name),
+    ):
+        path = Path(environment.get(variable, f"~/.aws/{file}")).expanduser()
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError, OSError):  # whose words may quote a line
+            raise SourceError(f"the profiles in {path} cannot be read", "check its lines, or remove it") from None
+        if parser.has_section(section):
+            found |= {name: value for key, name in _OF_PROFILE.items() if (value := parser[section].get(key))}
+    if any(name in environment for name in _CREDENTIALS):
+        found = {name: value for name, value in found.items() if name in ("AWS_REGION", "AWS_ENDPOINT_URL")}
+    elif "AWS_PROFILE" in environment and "AWS_ACCESS_KEY_ID" not in found:
+        raise SourceError(
+            f"the profile {name} has no keys in ~/.aws",
+            "name another as AWS_PROFILE, or put its keys into the environment (aws configure export-credentials)",
+        )
+    return {name: value for name, value in found.items() if name not in environment}
+
+
 @functools.lru_cache(maxsize=32)
 def _client(bucket: str, settings: tuple[tuple[str, str], ...], brief: bool = False) -> S3Store:
     """A client, which keeps its connections. It tries again after failures that pass, a bounded number of times.
 
     Args:
         bucket: the bucket.
-        settings: what the package finds in the environment.
+        settings: what the package finds in the environment; a profile has the rest.
         brief: answer or fail within 5 s, where a request waits; else within 2 minutes.
 
     Raises:
         MissingExtra: the package is not installed.
-        SourceError: a setting cannot be used.
+        SourceError: a setting or a profile cannot be used.
     """
     try:
         from obstore.store import S3Store  # noqa: PLC0415
@@ -208,11 +251,13 @@ def _client(bucket: str, settings: tuple[tuple[str, str], ...], brief: bool = Fa
         raise MissingExtra(f"index {SCHEME}", "s3", str(error.name)) from None
     from obstore.exceptions import BaseError  # noqa: PLC0415
 
-    named = dict(settings)
+    profile = _profile(dict(settings))
+    named = {**profile, **dict(settings)}
     endpoint = named.get("AWS_ENDPOINT_URL_S3") or named.get("AWS_ENDPOINT_URL") or ""
     try:
         return S3Store(
             bucket,
+            config=profile,
             client_options={
                 "allow_http": endpoint.startswith("http://"),  # the operator wrote so
                 "connect_timeout": "3s",
@@ -251,7 +296,8 @@ def _why(error: Exception) -> str:
         return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE for a public one"
     status, code = _STATUS.search(words), _CODE.search(words)
     if isinstance(error, InvalidPathError):
-        return "a key in it has an empty part, `.` or `..` between its slashes, and is no path"
+        key = f" {one_line(found[1])}" if (found := _KEY.search(words)) else ""
+        return f"the key{key} has an empty part, `.` or `..` between its slashes, and is no path"
     if isinstance(error, PreconditionError):
         return "the object was replaced while it was read"
     if status is None:

@@ -141,8 +141,52 @@ def test_an_empty_prefix_is_an_error_as_an_empty_folder_is(
 
 def test_a_key_that_is_no_path_is_named_as_what_it_is(photos: Root, bucket: Bucket) -> None:
     bucket.put("photos/a//b.png", b"-")
-    with pytest.raises(SourceError, match="a key in it has an empty part"):
+    with pytest.raises(SourceError, match=r"the key photos/a//b\.png has an empty part"):
         list_images(photos)
+
+
+@pytest.fixture
+def profile(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home whose profile `museum` has the bucket's keys and address, which the environment lacks."""
+    aws = tmp_path / "home/.aws"
+    aws.mkdir(parents=True)
+    environment = bucket.environment
+    for name in environment:
+        monkeypatch.delenv(name)
+    (aws / "config").write_text(
+        f"[profile museum]\nregion = {environment['AWS_REGION']}\nendpoint_url = {environment['AWS_ENDPOINT_URL']}\n"
+    )
+    (aws / "credentials").write_text(f"[museum]\naws_access_key_id = {KEY_ID}\naws_secret_access_key = {SECRET}\n")
+    monkeypatch.setenv("HOME", str(aws.parent))
+    monkeypatch.setenv("AWS_PROFILE", "museum")
+    return aws
+
+
+def test_a_profile_has_the_settings_that_the_environment_lacks(
+    photos: Root, profile: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(list_images(photos).files) == len(list_images(gallery).files)
+    (profile / "credentials").write_text("[default]\naws_access_key_id = unused\n")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    assert list_images(photos).files
+
+
+@pytest.mark.parametrize(
+    ("credentials", "what"),
+    [
+        ("[other]\naws_access_key_id = a\n", "the profile museum has no keys"),
+        (f"aws_secret_access_key = {SECRET}\n", "cannot be read"),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_an_error_without_secrets(
+    photos: Root, profile: Path, credentials: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (profile / "credentials").write_text(credentials)
+    monkeypatch.setenv("AWS_REGION", what)  # a client is kept for its settings
+    with pytest.raises(SourceError, match=what) as caught:
+        list_images(photos)
+    assert SECRET not in str(caught.value)
 
 
 def test_an_object_that_cannot_be_read_is_skipped_and_stays_in_the_index(
