@@ -323,15 +323,16 @@ class MissingExtra(SceneseekError):
         command: what was asked for.
         extra: the extra that brings the packages.
         module: the first module that is missing.
+        otherwise: what to do without them, where there is something.
     """
 
     slug = "missing-extra"
     title = "Packages are missing"
 
-    def __init__(self, command: str, extra: str, module: str) -> None:
+    def __init__(self, command: str, extra: str, module: str, otherwise: str = "") -> None:
         super().__init__(
             f"the command `{command}` needs packages that are not installed ({module})",
-            f"pip install 'sceneseek[{extra}]'",
+            f"pip install 'sceneseek[{extra}]'" + (f", or {otherwise}" if otherwise else ""),
         )
         self.command = command
 

@@ -256,7 +256,8 @@ def remarks(answer: Answer) -> tuple[list[str], list[str]]:
     """What is to be known before the results are read, and after."""
     before, after = [], []
     if not answer.results:
-        before.append("nothing was found")
+        said = "nothing matches well: the nearest are shown without --sort and --min-score"
+        before.append(said if answer.match is False and answer.shortlist else "nothing was found")
     elif answer.match is False:
         before.append("nothing matches well; the nearest are:")
     if not answer.calibrated and answer.query is not None:

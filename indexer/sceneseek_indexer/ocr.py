@@ -85,7 +85,7 @@ class TextReader:
         try:
             from rapidocr import RapidOCR  # noqa: PLC0415 - an extra
         except ModuleNotFoundError as error:
-            raise MissingExtra("index --ocr", "ocr", str(error.name)) from None
+            raise MissingExtra("index --ocr", "ocr", str(error.name), "leave texts out with --no-ocr") from None
         parameters: dict[str, Any] = {
             "Global.log_level": "error",
             # Lines that stand on their heads are rare, and upright ones are mistaken for them.

@@ -1,18 +1,24 @@
-"""Indexing and exporting on a full disk is one error that names the directory, and the live index stays."""
+"""On a full disk a command ends with one error that names the directory, and nothing that was there is lost."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL.Image import Image
 
 from sceneseek.bundle import Bundle
+from sceneseek.errors import NoSpace
+from sceneseek.payload import point_id
+from sceneseek.pending_changes import Change, PendingChanges
 from tests.command_line import PROGRAM, CommandLine
 
 
@@ -65,6 +71,36 @@ def test_a_disk_that_has_become_full_leaves_the_live_index(
     (generation,) = json.loads(sceneseek.process("index", "status", "--json", **places).stdout)
     assert generation["live"]
     assert "copied 1" in sceneseek.process("index", photos, **places).stdout
+
+
+def fill(disk: Path) -> None:
+    """Fill a disk to the last block."""
+    with contextlib.suppress(OSError), (disk / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
+
+
+def test_a_full_disk_takes_no_pictures_and_harms_none(small_disk: Path, noise: Callable[[int, int], Image]) -> None:
+    pending, picture = PendingChanges(small_disk), BytesIO()
+    pending.prepare()
+    noise(200, 200).save(picture, "PNG")
+
+    def put(path: str) -> Change:
+        picture.seek(0)
+        with pending.receive() as received:
+            received.write(picture)
+            return pending.put(point_id(path), path, received, if_none=True)
+
+    put("a.png")
+    fill(small_disk)
+    for change in (lambda: put("b.png"), lambda: pending.delete(point_id("a.png"), "a.png")):
+        with pytest.raises(NoSpace, match="there is no room for more pictures"):
+            change()
+    assert [path.name for path in small_disk.glob("*.png")] == ["a.png"]
+    assert (small_disk / "a.png").read_bytes() == picture.getvalue()
+    assert [change.path for change in pending.all().values()] == ["a.png"]
+    (small_disk / "ballast").unlink()
+    assert put("b.png").open
 
 
 @pytest.mark.parametrize("command", ["index", "export"])

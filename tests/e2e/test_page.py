@@ -1248,12 +1248,36 @@ def test_a_picture_dropped_elsewhere_is_searched_by_also_by_those_who_may_add(
     assert page.locator("#adding").is_hidden()
 
 
+def test_a_picture_is_deleted_after_a_question_and_leaves_the_results(
+    visit: Visit, growing: dict[str, Any], noise: Callable[[int, int], Image.Image]
+) -> None:
+    page = visit(growing["url"], **growing["writer"])
+    page.get_by_role("button", name="Add pictures").wait_for()
+    page.evaluate(DROP_ONTO, ["#drop-add", [["wrong.png", encoded(noise(70, 60))]]])
+    outcome(page, "wrong.png", "can be found").get_by_role("button", name="Open").click()
+    identity = page.url.rpartition("view=")[2]
+    page.goto(f"{growing['url']}?q=noise&view={identity}")
+    answers = iter([False, True])
+    page.on("dialog", lambda dialog: dialog.accept() if next(answers) else dialog.dismiss())
+    delete = page.get_by_role("button", name="Delete")
+    delete.click()
+    assert (growing["photos"] / "wrong.png").exists()
+    delete.click()
+    page.locator("#viewer").wait_for(state="hidden")
+    assert not (growing["photos"] / "wrong.png").exists()
+    page.wait_for_function("(id) => !document.querySelector(`#found a[href*='${id}']`)", arg=identity)
+
+
 def test_who_may_not_write_sees_nothing_of_it(visit: Visit, growing: dict[str, Any]) -> None:
     page = visit(growing["url"], **growing["reader"])
     page.locator("#status span").first.wait_for()
     assert page.locator("#add").is_hidden()
     page.evaluate(DROP_ONTO, ["#drop-add", [["b.png", ""]]])
     assert page.evaluate("window.shown")[0] is False
+    page.locator("#query").fill("noise")
+    page.locator("#found a").first.click()
+    page.get_by_role("button", name="Copy link").wait_for()
+    assert page.get_by_role("button", name="Delete").is_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -76,7 +76,9 @@ def test_what_is_to_be_known_of_an_answer_is_said() -> None:
 
     assert said() == said(match=None) == ([], [])
     assert said(match=False) == (["nothing matches well; the nearest are:"], [])
-    assert said(match=False, results=()) == (["nothing was found"], [])
+    assert said(match=False, results=(), shortlist=0) == (["nothing was found"], [])
+    nearest = "nothing matches well: the nearest are shown without --sort and --min-score"
+    assert said(match=False, results=()) == ([nearest], [])
     assert said(query=None, match=None, calibrated=False) == ([], [])
     _, after = said(calibrated=False, truncated=True)
     assert ["not calibrated" in after[0], "its end was ignored" in after[1]] == [True, True]

@@ -1,6 +1,6 @@
 // Pictures that somebody adds to the collection: sent a few at a time, and told of one by one until they are found or
 // refused. Where a name is taken by another picture, the picture gets a number: nothing is ever replaced.
-import { ask, original } from "./api.js";
+import { ask, original, pause } from "./api.js";
 import { byId, element } from "./elements.js";
 import { say } from "./language.js";
 import { explained } from "./problems.js";
@@ -154,8 +154,4 @@ async function put(file) {
 function numbered(name, number) {
   const dot = name.lastIndexOf(".");
   return number === 1 || dot < 1 ? name : `${name.slice(0, dot)} (${number})${name.slice(dot)}`;
-}
-
-function pause(milliseconds) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }

@@ -40,6 +40,10 @@ export function archive(ids) {
   return `v1/images/archive?${new URLSearchParams(ids.map((id) => ["id", id]))}`;
 }
 
+export function pause(milliseconds) {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
 const KINDS = { 401: "key", 429: "busy", 502: "unready", 503: "unready", 504: "unready" };
 
 /** The JSON of an answer. Throws a Refusal; or an AbortError, if `signal` aborts. */

@@ -56,6 +56,7 @@ const viewer = new Viewer(byId("viewer"), {
   like: (id) => go({ ...address.NOTHING, image: id }),
   less: (id) => go({ ...state, terms: [...state.terms, term(id, { minus: true })], view: "" }),
   duplicates: (id) => go({ ...address.NOTHING, image: id, duplicates: true }),
+  deleted,
   // An uploaded picture goes into no link: the link is then to the image alone.
   link: (id) => address.address(state.picture ? { ...address.NOTHING, view: id } : { ...state, view: id }),
 });
@@ -86,7 +87,7 @@ const status = new Status(byId("status"), byId("banners"), {
   anew: () => search(true),
   generation: (name) => filters.offer(name),
   multilingual: propose,
-  mayWrite: (may) => adding.permit(may),
+  mayWrite: (may) => [adding, viewer].forEach((each) => each.permit(may)),
   first: (problem) => first.show(problem),
   told: () => !problemBox.hidden && !first.shown,
 });
@@ -219,6 +220,15 @@ function close() {
   } else {
     change({ ...state, view: "" }, false);
   }
+}
+
+/** An image is found no more. */
+function deleted(id) {
+  if (state.view === id) {
+    close();
+  }
+  search(true);
+  status.look();
 }
 
 function showView() {

@@ -1,5 +1,5 @@
 // One image, large: what it is, why it is where it is, and what to do with it.
-import { Refusal, ask, original, thumbnail } from "./api.js";
+import { Refusal, ask, original, pause, thumbnail } from "./api.js";
 import { element } from "./elements.js";
 import { textOf, titleOf, written } from "./fields.js";
 import { decimal, say } from "./language.js";
@@ -11,11 +11,14 @@ import { byLikeness } from "./terms.js";
 // Small pictures are enlarged so far, and those of a few pixels to this width.
 const MOST_ENLARGED = 2;
 const SMALLEST = 240;
+// Milliseconds between two looks at whether a deleted picture is found no more, and how often that is looked at.
+const EVERY = 500;
+const LOOKS = 120;
 
 export class Viewer {
   /**
-   * heard: `.step(by)`, `.closed()`, `.like(id)`, `.less(id)`, `.duplicates(id)`, and `.link(id)`, the address to
-   * copy.
+   * heard: `.step(by)`, `.closed()`, `.like(id)`, `.less(id)`, `.duplicates(id)`, `.deleted(id)`, once it is found no
+   * more, and `.link(id)`, the address to copy.
    */
   constructor(dialog, heard) {
     this.dialog = dialog;
@@ -49,13 +52,18 @@ export class Viewer {
       this.dialog.showModal();
     }
     if (another) {
-      this.copied.textContent = "";
+      this.told.textContent = "";
       this.#fill(result, answer, state);
       this.dialog.scrollTop = 0;
     }
     if (another && !result) {
       await this.#unlisted(id, state);
     }
+  }
+
+  /** Whether the caller may delete pictures: only then can it be seen that one could. */
+  permit(may) {
+    this.deletion.hidden = !may;
   }
 
   /** Close it. */
@@ -131,7 +139,29 @@ export class Viewer {
   async #copy() {
     const link = new URL(this.heard.link(this.id), location.href).href;
     const done = await copied(link, this.dialog);
-    this.copied.textContent = say(done ? "viewer.copied" : "viewer.uncopied");
+    this.told.textContent = say(done ? "viewer.copied" : "viewer.uncopied");
+  }
+
+  /** Delete the picture, and wait until searches do not find it. */
+  async #delete() {
+    const id = this.id;
+    const tell = (text) => this.id === id && (this.told.textContent = text);
+    if (!confirm(say("viewer.delete.sure"))) {
+      return;
+    }
+    try {
+      let { state } = await ask(original(id), { method: "DELETE" });
+      tell(say("viewer.deleting"));
+      for (let looks = 0; state === "deleting" && looks < LOOKS; looks += 1) {
+        await pause(EVERY);
+        ({ state } = await ask(`${original(id)}/status`));
+      }
+      if (state === "deleted") {
+        this.heard.deleted(id);
+      }
+    } catch (refusal) {
+      tell(explained(refusal));
+    }
   }
 
   #build() {
@@ -150,10 +180,11 @@ export class Viewer {
     this.score = element("section", { class: "score" });
     this.rated = element("section", { class: "rating" });
     this.about = element("dl", { class: "facts" });
-    this.copied = element("p", { class: "soft", role: "status" });
+    this.told = element("p", { class: "soft", role: "status" });
     this.duplicates = element("button", { type: "button", class: "plain", onclick: () => this.heard.duplicates(this.id) });
     this.less = button("viewer.less", () => this.heard.less(this.id));
     this.original = element("a", { class: "button plain", target: "_blank", rel: "noopener" }, say("viewer.original"));
+    this.deletion = element("button", { type: "button", class: "plain", hidden: true, onclick: () => this.#delete() }, say("viewer.delete"));
     this.actions = element(
       "div",
       { class: "actions" },
@@ -162,6 +193,7 @@ export class Viewer {
       this.duplicates,
       button("viewer.copy", () => this.#copy()),
       this.original,
+      this.deletion,
     );
     const close = sign("viewer.close", () => this.heard.closed(), "×", "close");
     this.dialog.append(
@@ -174,7 +206,7 @@ export class Viewer {
           { class: "side" },
           element("div", { class: "head" }, element("div", {}, this.title, this.place), close),
           this.actions,
-          this.copied,
+          this.told,
           this.score,
           this.rated,
           element("section", {}, element("h3", {}, say("viewer.metadata")), this.about),
