@@ -2,8 +2,8 @@
 
 The package `obstore` (the extra `s3`) speaks it. Address and credentials come from the environment, under the names
 that AWS uses (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID ...), from a profile in `~/.aws`, or from the role of the
-machine; none of them goes into an address, an index, a log or an error. The words of the package's errors hold the answers of the store, which may
-quote credentials, so errors are worded anew here.
+machine; none of them goes into an address, an index, a log or an error. The words of the package's errors hold the
+answers of the store, which may quote credentials, so errors are worded anew here.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sceneseek.errors import InvalidRequest, MissingExtra, SceneseekError, SourceAway, SourceError, one_line
 from sceneseek.local_folder import Facts, SourceFile
 
 if TYPE_CHECKING:
     from obstore import GetResult, ObjectMeta
-    from obstore.store import S3Store
+    from obstore.store import S3Config, S3Store
 
 SCHEME = "s3://"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
@@ -257,7 +257,7 @@ def _client(bucket: str, settings: tuple[tuple[str, str], ...], brief: bool = Fa
     try:
         return S3Store(
             bucket,
-            config=profile,
+            config=cast("S3Config", profile),
             client_options={
                 "allow_http": endpoint.startswith("http://"),  # the operator wrote so
                 "connect_timeout": "3s",

@@ -7,13 +7,13 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, parser
+from onnx import TensorProto, compose, helper, numpy_helper, parser
 
 from sceneseek.bundle import ImageInput
 from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Mixing, Typical
@@ -162,6 +162,25 @@ class GraphBuilder:
         model = helper.make_model(graph, opset_imports=opsets(graph.node), ir_version=IR_VERSION)
         model.producer_name = model.producer_version = ""
         return model
+
+
+def followed_by(model: onnx.ModelProto, piece: onnx.ModelProto, wires: Mapping[str, str]) -> onnx.ModelProto:
+    """A model with a piece behind it, and the piece's outputs as its outputs.
+
+    Args:
+        model: of the piece's opset; it is changed.
+        piece: see `subgraph`.
+        wires: for each input of the piece the tensor of the model that feeds it.
+    """
+    named = compose.add_prefix(piece, "end/")
+    graph = model.graph
+    graph.node.extend(helper.make_node("Identity", [tensor], [f"end/{name}"]) for name, tensor in wires.items())
+    graph.node.extend(named.graph.node)
+    graph.initializer.extend(named.graph.initializer)
+    graph.node.extend(helper.make_node("Identity", [f"end/{out.name}"], [out.name]) for out in piece.graph.output)
+    del graph.output[:]
+    graph.output.extend(piece.graph.output)
+    return model
 
 
 def opsets(nodes: Iterable[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 
-from sceneseek.bundle import ImageInput, TextInput, Tower
+from sceneseek.bundle import ImageInput, TextInput, Tower, tokenizer_file
 from sceneseek.vectors import Floats
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 
@@ -85,6 +85,20 @@ class TextTower:
         padding = self.input.max_tokens - len(ids) if self.input.padding == "max_tokens" else 0
         mask = [1] * len(ids) + [0] * padding
         return np.array([ids + [self.input.pad_id] * padding]), np.array([mask])
+
+
+def text_input(
+    spec: TextTowerSpec, max_tokens: int, pad_id: int, kind: Literal["json", "npz"] = "json", **others: Any
+) -> TextInput:
+    """How texts become tokens of a tower, as its recipe says; `kind` is that of the tokenizer's file."""
+    return TextInput(
+        name=spec.name,
+        tokenizer=tokenizer_file(spec.name, kind),
+        max_tokens=max_tokens,
+        pad_id=pad_id,
+        articles=spec.articles,
+        **{"multilingual": spec.multilingual, **others},
+    )
 
 
 def _provenance(spec: ImageTowerSpec | TextTowerSpec, modality: Literal["image", "text"], sha256: str) -> Tower:

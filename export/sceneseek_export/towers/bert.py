@@ -8,11 +8,17 @@ import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek_export.packs import TextTowerSpec
-from sceneseek_export.subgraphs import subgraph
-from sceneseek_export.towers.base import TextTower
-from sceneseek_export.towers.pretrained import limit, load_model, load_tokenizer, open_checkpoint, text_module
+from sceneseek_export.subgraphs import followed_by, subgraph
+from sceneseek_export.towers.base import TextTower, text_input
+from sceneseek_export.towers.pretrained import (
+    exported,
+    limit,
+    load_model,
+    load_tokenizer,
+    open_checkpoint,
+    torch_text_reference,
+)
 
 
 class _Bert(nn.Module):
@@ -47,30 +53,21 @@ def bert(spec: TextTowerSpec) -> TextTower:
     pad = tokenizer.source.pad_token_id
     return TextTower(
         spec,
-        TextInput(
-            name=spec.name,
-            tokenizer=tokenizer_file(spec.name),
-            max_tokens=max_tokens,
-            pad_id=net.config.pad_token_id if pad is None else pad,
-            articles=spec.articles,
-            multilingual=spec.multilingual,
-        ),
+        text_input(spec, max_tokens, net.config.pad_token_id if pad is None else pad),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,
         width=net.config.hidden_size,
         sha256=source.sha256,
         to_onnx=lambda: _to_onnx(module),
-        reference=text_module(module),
+        reference=torch_text_reference(module),
     )
 
 
 def _to_onnx(module: _Bert) -> onnx.ModelProto:
-    from sceneseek_export.towers import through_optimum as optimum  # noqa: PLC0415 - takes seconds
-
-    graph = optimum.exported(module.net, optimum.Bert(module.net.config))
+    graph = exported(module.net, "Bert")
     if module.pooling == "cls":
-        return optimum.followed_by(graph, _first(), {"tokens": "tokens"})
-    return optimum.followed_by(graph, _mean(), {"tokens": "tokens", "mask": "attention_mask"})
+        return followed_by(graph, _first(), {"tokens": "tokens"})
+    return followed_by(graph, _mean(), {"tokens": "tokens", "mask": "attention_mask"})
 
 
 def _first() -> onnx.ModelProto:

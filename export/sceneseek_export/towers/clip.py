@@ -4,47 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import onnx
-from torch import Tensor, nn
-
-from sceneseek.bundle import ImageInput, TextInput, tokenizer_file
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
-from sceneseek_export.towers.base import ImageTower, TextTower
+from sceneseek_export.towers.base import ImageTower, TextTower, text_input
 from sceneseek_export.towers.preprocessor import fixed_size, image_input
 from sceneseek_export.towers.pretrained import (
     Checkpoint,
-    image_module,
+    exported,
     limit,
     load_model,
     load_tokenizer,
     open_checkpoint,
     quiet,
-    text_module,
+    torch_image_reference,
+    torch_text_reference,
 )
-
-
-class _ImageEmbeds(nn.Module):
-    """CLIPVisionModelWithProjection as an image tower without a classifier."""
-
-    def __init__(self, net: Any) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features: Tensor = self.net(pixel_values=pixels).image_embeds
-        return features, features.new_zeros(len(features), 0)
-
-
-class _TextEmbeds(nn.Module):
-    """CLIPTextModelWithProjection as a text tower."""
-
-    def __init__(self, net: Any) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        text: Tensor = self.net(input_ids=input_ids, attention_mask=attention_mask).text_embeds
-        return text
 
 
 def clip_image(spec: ImageTowerSpec) -> ImageTower:
@@ -65,8 +38,8 @@ def clip_image(spec: ImageTowerSpec) -> ImageTower:
         features=net.config.projection_dim,
         classes=0,
         sha256=source.sha256,
-        to_onnx=lambda: _image_to_onnx(net, prepared),
-        reference=image_module(_ImageEmbeds(net).eval()),
+        to_onnx=lambda: exported(net, "ClipImage", prepared),
+        reference=torch_image_reference(lambda pixels: net(pixel_values=pixels).image_embeds),
     )
 
 
@@ -84,20 +57,14 @@ def clip_text(spec: TextTowerSpec) -> TextTower:
     tokenizer = load_tokenizer(source, spec, max_tokens)
     return TextTower(
         spec,
-        TextInput(
-            name=spec.name,
-            tokenizer=tokenizer_file(spec.name),
-            max_tokens=max_tokens,
-            pad_id=tokenizer.source.eos_token_id,  # a text's vector is that of its first end token
-            articles=spec.articles,
-            multilingual=spec.multilingual,
-        ),
+        # A text's vector is that of its first end token.
+        text_input(spec, max_tokens, tokenizer.source.eos_token_id),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,
         width=net.config.projection_dim,
         sha256=source.sha256,
-        to_onnx=lambda: _text_to_onnx(net),
-        reference=text_module(_TextEmbeds(net).eval()),
+        to_onnx=lambda: exported(net, "ClipText"),
+        reference=torch_text_reference(lambda ids, mask: net(input_ids=ids, attention_mask=mask).text_embeds),
     )
 
 
@@ -112,16 +79,3 @@ def _half(source: Checkpoint, part: str) -> dict[str, Any]:
     half = getattr(whole, part)
     half.projection_dim = whole.projection_dim
     return {"config": half}
-
-
-def _image_to_onnx(net: Any, prepared: ImageInput) -> onnx.ModelProto:
-    from sceneseek_export.towers import through_optimum as optimum  # noqa: PLC0415 - takes seconds
-
-    config = optimum.pixels_of(optimum.ClipImage(net.config), prepared.height, prepared.width)
-    return optimum.exported(net, config)
-
-
-def _text_to_onnx(net: Any) -> onnx.ModelProto:
-    from sceneseek_export.towers import through_optimum as optimum  # noqa: PLC0415 - takes seconds
-
-    return optimum.exported(net, optimum.ClipText(net.config))

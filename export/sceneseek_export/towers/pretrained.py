@@ -17,10 +17,12 @@ from logging import CRITICAL
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from tokenizers import Tokenizer, normalizers
-from torch import nn
+from torch import Tensor
 
+from sceneseek.bundle import ImageInput
 from sceneseek.errors import ExportError
 from sceneseek.files import sha256_of
 from sceneseek.vectors import Floats
@@ -169,23 +171,43 @@ def load_model(source: Checkpoint, kind: Any, **options: Any) -> Any:
     return model
 
 
-def image_module(module: nn.Module) -> Callable[[Floats], tuple[Floats, Floats]]:
-    """See `ImageTower.reference`; of a module from pixels to features and logits, (N, 0) where it has none."""
+def exported(model: Any, kind: str, prepared: ImageInput | None = None) -> onnx.ModelProto:
+    """A model's graph, by the configuration of this name in `through_optimum`.
+
+    Args:
+        model: of transformers.
+        kind: the name.
+        prepared: the input of an image tower, whose size becomes part of the graph.
+
+    Raises:
+        ExportError: there is no room to write it.
+    """
+    from sceneseek_export.towers import through_optimum  # noqa: PLC0415 - takes seconds
+
+    config = getattr(through_optimum, kind)(model.config)
+    if prepared is not None:
+        config.height, config.width = prepared.height, prepared.width
+    return through_optimum.exported(model, config)
+
+
+def torch_image_reference(forward: Callable[[Tensor], Any]) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """See `ImageTower.reference`; of a function from pixels to features, or to features and logits."""
 
     def run(pixels: Floats) -> tuple[Floats, Floats]:
         with torch.inference_mode():
-            features, logits = module(torch.from_numpy(pixels))
+            found = forward(torch.from_numpy(pixels))
+            features, logits = found if isinstance(found, tuple) else (found, found.new_zeros(len(found), 0))
         return features.numpy(), logits.numpy()
 
     return run
 
 
-def text_module(module: nn.Module) -> Callable[[Tokens, Tokens], Floats]:
-    """See `TextTower.reference`; of a module from ids and mask to vectors."""
+def torch_text_reference(forward: Callable[[Tensor, Tensor], Any]) -> Callable[[Tokens, Tokens], Floats]:
+    """See `TextTower.reference`; of a function from ids and mask to vectors."""
 
     def run(input_ids: Tokens, attention_mask: Tokens) -> Floats:
         with torch.inference_mode():
-            vectors: Floats = module(torch.from_numpy(input_ids), torch.from_numpy(attention_mask)).numpy()
+            vectors: Floats = forward(torch.from_numpy(input_ids), torch.from_numpy(attention_mask)).numpy()
         return vectors
 
     return run

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from sceneseek.bundle import ImageInput
 from sceneseek_export.packs import ImageTowerSpec
-from sceneseek_export.subgraphs import subgraph
+from sceneseek_export.subgraphs import followed_by, subgraph
 from sceneseek_export.towers.base import ImageTower
 from sceneseek_export.towers.preprocessor import image_input
-from sceneseek_export.towers.pretrained import image_module, load_model, open_checkpoint
+from sceneseek_export.towers.pretrained import exported, load_model, open_checkpoint, torch_image_reference
 
 # The first and the last of the classes of ImageNet-1k, in the order in which models are trained on it.
 _FIRST, _LAST, _CLASSES = "tench", "toilet tissue", 1000
@@ -59,7 +59,7 @@ def resnet(spec: ImageTowerSpec) -> ImageTower:
         classes=_CLASSES if classifier is not None else 0,
         sha256=source.sha256,
         to_onnx=lambda: _to_onnx(module, prepared),
-        reference=image_module(module),
+        reference=torch_image_reference(module),
     )
 
 
@@ -69,10 +69,7 @@ def _of_imagenet(config: Any) -> bool:
 
 
 def _to_onnx(module: _ResNet, prepared: ImageInput) -> onnx.ModelProto:
-    from sceneseek_export.towers import through_optimum as optimum  # noqa: PLC0415 - takes seconds
-
-    config = optimum.pixels_of(optimum.ResNet(module.net.config), prepared.height, prepared.width)
-    graph = optimum.exported(module.net, config)
+    graph = exported(module.net, "ResNet", prepared)
     flat = "features = Flatten<axis = 1>(pooled)"
     if module.classifier is None:
         end = subgraph(f"end (float[N,F,1,1] pooled) => (float[N,F] features) {{ {flat} }}")
@@ -86,7 +83,7 @@ def _to_onnx(module: _ResNet, prepared: ImageInput) -> onnx.ModelProto:
             weight=_numbers(module.classifier.weight),
             bias=_numbers(module.classifier.bias),
         )
-    return optimum.followed_by(graph, end, {"pooled": "pooled"})
+    return followed_by(graph, end, {"pooled": "pooled"})
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

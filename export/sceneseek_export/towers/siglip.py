@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-import onnx
-from torch import Tensor, nn
-
-from sceneseek.bundle import ImageInput, TextInput, tokenizer_file
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
-from sceneseek_export.towers.base import ImageTower, TextTower
+from sceneseek_export.towers.base import ImageTower, TextTower, text_input
 from sceneseek_export.towers.preprocessor import fixed_size, image_input
 from sceneseek_export.towers.pretrained import (
-    image_module,
+    exported,
     limit,
     load_model,
     load_numbers,
     load_tokenizer,
     open_checkpoint,
-    text_module,
+    torch_image_reference,
+    torch_text_reference,
 )
-
-
-class _PooledImage(nn.Module):
-    """SiglipVisionModel as an image tower without a classifier."""
-
-    def __init__(self, net: Any) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features: Tensor = self.net(pixel_values=pixels).pooler_output
-        return features, features.new_zeros(len(features), 0)
-
-
-class _PooledText(nn.Module):
-    """SiglipTextModel as a text tower: it reads no mask, since it was trained on padded texts without one."""
-
-    def __init__(self, net: Any) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # noqa: ARG002 - a text tower's form
-        text: Tensor = self.net(input_ids=input_ids).pooler_output
-        return text
 
 
 def siglip_image(spec: ImageTowerSpec) -> ImageTower:
@@ -68,8 +40,8 @@ def siglip_image(spec: ImageTowerSpec) -> ImageTower:
         features=net.config.hidden_size,
         classes=0,
         sha256=source.sha256,
-        to_onnx=lambda: _image_to_onnx(net, prepared),
-        reference=image_module(_PooledImage(net).eval()),
+        to_onnx=lambda: exported(net, "SiglipImage", prepared),
+        reference=torch_image_reference(lambda pixels: net(pixel_values=pixels).pooler_output),
     )
 
 
@@ -100,33 +72,13 @@ def siglip_text(spec: TextTowerSpec) -> TextTower:
     curve = load_numbers(source, "logit_scale", "logit_bias")
     return TextTower(
         spec,
-        TextInput(
-            name=spec.name,
-            tokenizer=tokenizer_file(spec.name),
-            max_tokens=max_tokens,
-            pad_id=pad,
-            padding="max_tokens",
-            articles=spec.articles,
-            multilingual=spec.multilingual,
-        ),
+        text_input(spec, max_tokens, pad, padding="max_tokens"),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,
         width=net.config.projection_size,
         sha256=source.sha256,
-        to_onnx=lambda: _text_to_onnx(net),
-        reference=text_module(_PooledText(net).eval()),
+        to_onnx=lambda: exported(net, "SiglipText"),
+        # It reads no mask, since it was trained on padded texts without one.
+        reference=torch_text_reference(lambda ids, _: net(input_ids=ids).pooler_output),
         curve=None if curve is None else (math.exp(curve[0]), curve[1]),
     )
-
-
-def _image_to_onnx(net: Any, prepared: ImageInput) -> onnx.ModelProto:
-    from sceneseek_export.towers import through_optimum as optimum  # noqa: PLC0415 - takes seconds
-
-    config = optimum.pixels_of(optimum.SiglipImage(net.config), prepared.height, prepared.width)
-    return optimum.exported(net, config)
-
-
-def _text_to_onnx(net: Any) -> onnx.ModelProto:
-    from sceneseek_export.towers import through_optimum as optimum  # noqa: PLC0415 - takes seconds
-
-    return optimum.exported(net, optimum.SiglipText(net.config))

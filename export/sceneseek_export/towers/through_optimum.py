@@ -8,13 +8,11 @@ module takes seconds.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 import torch
-from onnx import compose, helper
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.model_configs import (
     BertOnnxConfig,
@@ -148,31 +146,6 @@ def exported(model: Any, config: Any) -> onnx.ModelProto:
             f"a graph cannot be written to {tempfile.gettempdir()} ({error.strerror})", "free some space or set TMPDIR"
         ) from error
     return _bare(graph)
-
-
-def pixels_of(config: Any, height: int, width: int) -> Any:
-    """A configuration of pixels with their size."""
-    config.height, config.width = height, width
-    return config
-
-
-def followed_by(model: onnx.ModelProto, piece: onnx.ModelProto, wires: Mapping[str, str]) -> onnx.ModelProto:
-    """A model with a piece behind it, and the piece's outputs as its outputs.
-
-    Args:
-        model: of the piece's opset; it is changed.
-        piece: see `sceneseek_export.subgraphs`.
-        wires: for each input of the piece the tensor of the model that feeds it.
-    """
-    named = compose.add_prefix(piece, "end/")
-    graph = model.graph
-    graph.node.extend(helper.make_node("Identity", [tensor], [f"end/{name}"]) for name, tensor in wires.items())
-    graph.node.extend(named.graph.node)
-    graph.initializer.extend(named.graph.initializer)
-    graph.node.extend(helper.make_node("Identity", [f"end/{out.name}"], [out.name]) for out in piece.graph.output)
-    del graph.output[:]
-    graph.output.extend(piece.graph.output)
-    return model
 
 
 def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
