@@ -5,7 +5,7 @@
 #   export-hub    writes bundles of packs from the model hub; with torch
 # docs/how-to/operations.md says how they are run. Read-only root filesystems are meant (not for export-hub): what must be writable
 # is /tmp, /index for a file: index, /keys for whoever makes keys, /feedback for ratings, /bundles for an export, and /cache
-# for TensorRT's engines, for weights and for models from the hub.
+# for TensorRT's engines, for weights, for models from the hub and for the temporary database of an indexing run.
 #
 # Tags name a line that gets its fixes; whoever builds for others pins the digest: PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -77,6 +77,7 @@ ENV PATH=/opt/sceneseek/bin:/usr/local/bin:/usr/bin:/bin \
     SCENESEEK_BUNDLE=/bundles/compact \
     SCENESEEK_INDEX=file:/index \
     SCENESEEK_CACHE=/cache \
+    SQLITE_TMPDIR=/cache \
     SCENESEEK_HOST=0.0.0.0 \
     SCENESEEK_PORT=8080
 WORKDIR /tmp

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sceneseek.bundle import Bundle
 from sceneseek.errors import SourceError, UnfitGeneration
@@ -31,6 +31,17 @@ from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek.store.base import SEARCH_EF, FieldType
 from sceneseek_indexer.duplicates import mark_duplicates
 from sceneseek_indexer.generation_check import compare, inspect
+from sceneseek_indexer.inventory import (
+    Known,
+    Place,
+    SizedIterable,
+    StoredMapping,
+    images_of,
+    known_images,
+    metadata_of,
+    open_inventory,
+    place,
+)
 from sceneseek_indexer.load import Loaded
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.photo_facts import FIELDS
@@ -46,9 +57,9 @@ from sceneseek_indexer.report import (
 )
 from sceneseek_indexer.sidecar import Sidecar
 from sceneseek_indexer.source_scan import Folder, SourceScan, fits, scan_sources
-from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse, images_of, known_images, metadata_of, place
+from sceneseek_indexer.sync_plan import Plan, Reuse
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
-from sceneseek_indexer.writing import Writing
+from sceneseek_indexer.writing import Metadata, Writing
 
 if TYPE_CHECKING:
     from sceneseek_indexer.ocr import TextReader
@@ -70,8 +81,8 @@ def index_folder(
 ) -> IndexReport:
     """`index_folders` for one folder; `listing` replaces the walk through it."""
     options = options or BuildOptions()
-    with store.writing(options.wait):
-        found = scan_sources([Folder(folder)], bundle, store, options, listing=listing)
+    with store.writing(options.wait), open_inventory() as inventory:
+        found = scan_sources(inventory, [Folder(folder)], bundle, store, options, listing=listing)
         return _Run(found, bundle, store, options).execute()
 
 
@@ -96,11 +107,12 @@ def index_folders(
     Raises:
         SourceError: a folder, or too many of the images, cannot be used.
         InvalidRequest: a label is taken or differs from the index.
-        IndexUnavailable: the index cannot be written, or another process writes it and `options.wait` is False.
+        IndexUnavailable: the index or the temporary database of the run cannot be written, or another process writes
+            the index and `options.wait` is False.
     """
     options = options or BuildOptions()
-    with store.writing(options.wait):
-        found = scan_sources(folders, bundle, store, options, withheld)
+    with store.writing(options.wait), open_inventory() as inventory:
+        found = scan_sources(inventory, folders, bundle, store, options, withheld)
         return _Run(found, bundle, store, options, before_publishing).execute()
 
 
@@ -113,34 +125,39 @@ def dry_run_folders(
         SourceError, InvalidRequest, IndexUnavailable: as `index_folders` would.
     """
     options = options or BuildOptions()
-    found = scan_sources(folders, bundle, store, options)
-    metadata = found.metadata(options)
-    known: dict[Place, Known] = {}
-    if found.base is not None:
-        known = {
-            place(image): image for image in images_of(store, found.base.name, metadata, found.reads_text(options))
-        }
-    report = found.report()
-    report.generation = found.live.name if found.live is not None else ""
-    plan = found.plan(known, options)
-    report.count_plan(plan)
-    if metadata is not None:
-        _check_loss(metadata, plan, _carried_metadata(found, store), options)
-        written = [*plan.encode, *(reuse.file for reuse in plan.reused)]
-        report.described = sum(image.outdated for image in plan.unchanged)
-        report.described += sum(bool(metadata.metadata(file.relative)) for file in written)
-        report.fields, report.undescribed = metadata.fields, found.undescribed(metadata)
-    return report
+    with open_inventory() as inventory:
+        found = scan_sources(inventory, folders, bundle, store, options)
+        metadata = found.metadata(options)
+        base = found.base
+        inventory.add_images(
+            images_of(store, base.name, metadata, found.reads_text(options)) if base is not None else ()
+        )
+        report = found.report()
+        report.generation = found.live.name if found.live is not None else ""
+        plan = found.plan(options)
+        report.count_plan(plan)
+        if metadata is not None:
+            _check_loss(metadata, plan, _carried_metadata(found, store), options)
+            report.described = sum(image.outdated for image in plan.unchanged)
+            for file in itertools.chain(plan.encode, (reuse.file for reuse in plan.reused)):
+                report.described += bool(metadata.metadata(file.relative))
+            report.fields, report.undescribed = metadata.fields, found.undescribed(metadata)
+        return report
 
 
-def _carried_metadata(found: SourceScan, store: VectorStore) -> dict[Place, dict[str, Any]]:
+def _carried_metadata(found: SourceScan, store: VectorStore) -> Metadata:
     """The user's metadata that the live generation has and a generation that begins empty has not."""
-    return metadata_of(store, found.live.name) if found.live is not None and found.base is None else {}
+    carried: Metadata = found.inventory.mapping()
+    if found.live is not None and found.base is None:
+        for at, metadata in metadata_of(store, found.live.name):
+            carried[at] = metadata
+    return carried
 
 
-def _check_loss(metadata: Sidecar, plan: Plan, carried: Mapping[Place, dict[str, Any]], options: BuildOptions) -> None:
+def _check_loss(metadata: Sidecar, plan: Plan, carried: Metadata, options: BuildOptions) -> None:
     """Raise DataError if the images would lose more of their metadata than `options` permit."""
-    described = [*plan.described, *(file.relative for file in plan.encode if place(file) in carried)]
+    lost = (file.relative for file in plan.encode if carried.get(place(file)) is not None)
+    described = itertools.chain(plan.described, lost)
     metadata.check_loss(described, 1.0 if options.remove_any else options.max_removed)
 
 
@@ -170,23 +187,27 @@ class _Run:
         start, finished = time.perf_counter(), False
         try:
             self._resume()
-            known = {place(image): image for image in self._known()}
+            inventory = self._found.inventory
+            inventory.add_images(self._known())
             carried = _carried_metadata(self._found, self._store)
-            plan = self._found.plan(known, self._options)
+            plan = self._found.plan(self._options)
             if self._metadata is not None:
                 _check_loss(self._metadata, plan, carried, self._options)
             self._coming = len(plan.encode) + len(plan.reused)
             path = self._report_path(plan)
-            earlier = earlier_lines(path, self._info.name) if self._resumed else {}
+            earlier: StoredMapping[str, Line] = inventory.mapping()
+            for identity, line in earlier_lines(path, self._info.name) if self._resumed else ():
+                earlier[identity] = line
             with ReportFile(path) as report_file:
                 writing = Writing(
-                    self._info, self._begin, known, self._report, report_file, self._now, self._metadata, carried
+                    self._info, self._begin, inventory, self._report, report_file, self._now, self._metadata, carried
                 )
                 report_file.write([self._first_line()])
-                present = writing.foreseen(plan) if earlier else ()
-                report_file.write(opening_lines(self._report, plan, self._found.listings.values(), earlier, present))
+                report_file.write(
+                    opening_lines(self._report, plan, self._found.listings.values(), earlier, inventory.has)
+                )
                 self._fill(writing, plan, report_file)
-                self._report.generation = self._finish(writing)
+                self._report.generation = self._finish(writing, plan)
                 self._report.seconds = {**self._seconds, "total": time.perf_counter() - start}
                 report_file.write([self._last_line()])
             finished = True
@@ -294,19 +315,20 @@ class _Run:
                 "name a folder of readable images",
             )
 
-    def _encode_all(self, files: Sequence[ImageFile], writing: Writing, report_file: ReportFile) -> None:
-        first_of: dict[str, ImageFile] = {}
-        repeated: list[Reuse] = []
+    def _encode_all(self, files: SizedIterable[ImageFile], writing: Writing, report_file: ReportFile) -> None:
+        first_of: StoredMapping[str, ImageFile] = self._found.inventory.mapping()
+        repeated: StoredMapping[Place, Reuse] = self._found.inventory.mapping()
 
         def is_first(image: Loaded) -> bool:
             """Whether this content is new in this run; further files of the same content reuse its vectors."""
-            first = first_of.setdefault(image.sha256, image.file)
-            if first is image.file:
+            first = first_of.get(image.sha256)
+            if first is None:
+                first_of[image.sha256] = image.file
                 return True
             origin = Known(
                 writing.identity(first), first.source, first.relative, first.bytes, first.mtime_ns, image.sha256
             )
-            repeated.append(Reuse(image.file, origin, "copied"))
+            repeated[place(image.file)] = Reuse(image.file, origin, "copied")
             return False
 
         def on_skipped(entry: Skipped) -> None:
@@ -323,7 +345,7 @@ class _Run:
             start = time.perf_counter()
             writing.add(images, vectors)
             self._seconds["upsert"] += time.perf_counter() - start
-        writing.reuse(Plan(reused=repeated))
+        writing.reuse(Plan(reused=repeated.values()))
 
     def _reader(self) -> TextReader | None:
         if not self._ocr:
@@ -335,7 +357,7 @@ class _Run:
     def _skip(self, entry: Skipped) -> None:
         """Record a file that cannot be used; raise SourceError if there are too many."""
         self._report.skipped.append(entry)
-        total = sum(len(listing.files) for listing in self._found.listings.values())
+        total = len(self._found.inventory.files())
         if len(self._report.skipped) > max(self._options.max_skipped * total, 100):
             raise SourceError(
                 f"{len(self._report.skipped):,} of {total:,} images could not be used "
@@ -343,14 +365,14 @@ class _Run:
                 "check the folder, or allow a larger share with --max-skipped",
             )
 
-    def _finish(self, writing: Writing) -> str:
+    def _finish(self, writing: Writing, plan: Plan) -> str:
         """Publish the new generation, if any; return the name of the live one."""
         if self._collection is None:
             return self._found.live.name if self._found.live is not None else ""
         collection, start = self._collection, time.perf_counter()
         collection.optimize()
         optimised = time.perf_counter()
-        self._report.duplicates = mark_duplicates(collection, writing.written)
+        self._report.duplicates = mark_duplicates(collection, writing.written(plan))
         self._seconds |= {"optimise": optimised - start, "compare": time.perf_counter() - optimised}
         try:
             writing.check()

@@ -24,7 +24,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from sceneseek.bundle import MANIFEST, Bundle
 from sceneseek.errors import BundleError, ClusterError, MissingExtra, SceneseekError, SourceError
 from sceneseek.files import cache_root, directory_in_place
 from sceneseek.vectors import Vectors
+from sceneseek_indexer.inventory import SizedIterable
 from sceneseek_indexer.load import Loaded, content_hash
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.pipeline import BATCH, Encoded, NodeFigures, Pipeline, Usable, batched, loader_threads
@@ -163,7 +164,7 @@ class _Actor:
 
 
 def encode_on_ray(
-    files: Sequence[ImageFile],
+    files: SizedIterable[ImageFile],
     bundle: Bundle,
     options: BuildOptions,
     seconds: dict[str, float],
@@ -248,7 +249,7 @@ class _Cluster:
         self._next_look = 0.0
         self._last_ready = time.monotonic()
 
-    def run(self, files: Sequence[ImageFile]) -> Iterator[tuple[str, _Done]]:
+    def run(self, files: SizedIterable[ImageFile]) -> Iterator[tuple[str, _Done]]:
         """What was done of each batch, with the name of the node; without a name, of files that are given up."""
         self._loaders = loader_threads(files)
         count = self._capacity()[0] or 1

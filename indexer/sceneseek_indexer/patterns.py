@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -136,7 +136,7 @@ class Patterns:
         self._exclude = _spec(exclude)
         self._defaults = defaults
 
-    def excludes_content(self, entries: Sequence[Named]) -> bool:
+    def excludes_content(self, entries: Iterable[Named]) -> bool:
         """Whether a folder with these entries is excluded by a `.nomedia`."""
         return self._defaults and any(entry.name == NO_MEDIA for entry in entries)
 
@@ -148,7 +148,7 @@ class Patterns:
             ignore_files: of the folders from the root down to the one that contains it.
         """
         path = composed(relative)
-        verdicts = [(self._exclude.check_file(path).include, BY_PATTERN)]
+        verdicts = [(self._exclude.check_file(path).include, BY_PATTERN)] if self._exclude else []
         verdicts += [ignore_file.check(path) for ignore_file in reversed(ignore_files)]
         if self._defaults and path.endswith("/"):
             verdicts.append((_DEFAULTS.check_file(path.lower()).include, BY_DEFAULT))

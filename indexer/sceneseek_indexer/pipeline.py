@@ -9,7 +9,7 @@ import functools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -19,9 +19,9 @@ from sceneseek.bundle import Bundle
 from sceneseek.encoders import ImageEncoder
 from sceneseek.progress import Progress
 from sceneseek.vectors import Vectors
+from sceneseek_indexer.inventory import SizedIterable
 from sceneseek_indexer.load import Loaded, content_hash, load
 from sceneseek_indexer.options import BuildOptions
-from sceneseek_indexer.sync_plan import Place, place
 from sceneseek_indexer.walk import ImageFile, Skipped
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def workers(options: BuildOptions) -> int:
     return options.workers or os.cpu_count() or 1
 
 
-def loader_threads(files: Sequence[ImageFile]) -> int:
+def loader_threads(files: SizedIterable[ImageFile]) -> int:
     """The least number of loader threads: where files come over a network, each waits for most of its time."""
     return _REMOTE_LOADERS if any(not isinstance(file.folder, Path) for file in files) else 0
 
@@ -92,11 +92,10 @@ def batch_size(options: BuildOptions, encoder: ImageEncoder, images: int) -> int
     return max(1, min(most, -(-images // workers(options))))
 
 
-def hash_contents(files: Sequence[ImageFile], options: BuildOptions) -> dict[Place, str]:
+def hash_contents(files: SizedIterable[ImageFile], options: BuildOptions) -> Iterator[tuple[ImageFile, str]]:
     """The sha256 of files' contents; those that cannot be read are left out."""
-    found: dict[Place, str] = {}
     if not files:
-        return found
+        return
     count = max(workers(options), loader_threads(files))
     with ThreadPoolExecutor(count, "hash") as pool:
         hashes = bounded_map(content_hash, files, pool, window=4 * count)
@@ -104,8 +103,7 @@ def hash_contents(files: Sequence[ImageFile], options: BuildOptions) -> dict[Pla
             hashes = _shown(hashes, len(files))
         for file, sha256 in zip(files, hashes, strict=True):
             if sha256 is not None:
-                found[place(file)] = sha256
-    return found
+                yield file, sha256
 
 
 def _shown(hashes: Iterator[str | None], total: int) -> Iterator[str | None]:
@@ -154,7 +152,7 @@ class Pipeline:
         self._encoders.shutdown()
         self._loaders.shutdown()
 
-    def run(self, files: Sequence[ImageFile], seconds: dict[str, float], usable: Usable) -> Iterator[Encoded]:
+    def run(self, files: SizedIterable[ImageFile], seconds: dict[str, float], usable: Usable) -> Iterator[Encoded]:
         """Batches of images with their vectors, in the files' order.
 
         Args:
@@ -184,7 +182,7 @@ class Pipeline:
 
 
 def encode_files(
-    files: Sequence[ImageFile],
+    files: SizedIterable[ImageFile],
     bundle: Bundle,
     options: BuildOptions,
     seconds: dict[str, float],
@@ -229,7 +227,7 @@ def encode_files(
 
 
 def _encoded(
-    files: Sequence[ImageFile],
+    files: SizedIterable[ImageFile],
     bundle: Bundle,
     options: BuildOptions,
     seconds: dict[str, float],

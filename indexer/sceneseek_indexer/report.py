@@ -15,22 +15,24 @@ killed or failed. A later run appends to an existing file: read from the last li
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from sceneseek.errors import SourceError, one_line
-from sceneseek.payload import path_fields
+from sceneseek.payload import path_fields, relative_path
 from sceneseek.progress import duration
 from sceneseek.store import VectorStore
 from sceneseek.tables import first_few
+from sceneseek_indexer.inventory import Known, Place, StoredMapping, place
 from sceneseek_indexer.patterns import EXCLUDED, NO_DEFAULTS
-from sceneseek_indexer.sync_plan import Known, Place, Plan, place
+from sceneseek_indexer.sync_plan import Plan
 from sceneseek_indexer.walk import (
     LINKED_FOLDER,
     ImageFile,
@@ -132,7 +134,7 @@ class IndexReport:
         self.indexed, self.unchanged = len(plan.encode), len(plan.unchanged)
         outcomes = Counter(reuse.outcome for reuse in plan.reused)
         self.touched, self.renamed, self.copied = outcomes["touched"], outcomes["renamed"], outcomes["copied"]
-        self.removed, self.gone = len(plan.removed), len(plan.gone) - len(plan.removed)
+        self.removed, self.gone = len(plan.removed), len(plan.kept)
         self.count_away(plan)
         self.planned = [
             {"outcome": "indexed", "source": file.source, **path_fields(file.relative)} for file in plan.encode
@@ -282,10 +284,8 @@ class ReportFile:
             self._file.close()
 
     def write(self, lines: Iterable[Line]) -> None:
-        """Append lines, all of which are read; another process sees them when this returns."""
-        if self._file is None:
-            deque(lines, maxlen=0)
-        else:
+        """Append lines; another process sees them when this returns."""
+        if self._file is not None:
             try:
                 self._file.writelines(f"{json.dumps(line)}\n" for line in lines)
                 self._file.flush()
@@ -319,11 +319,10 @@ def skipped_line(outcome: str, entry: Skipped) -> Line:
     }
 
 
-def earlier_lines(path: Path | None, generation: str) -> dict[str, Line]:
-    """The lines that interrupted runs of a generation wrote to a report, by id; the last one of each id."""
-    found: dict[str, Line] = {}
+def earlier_lines(path: Path | None, generation: str) -> Iterator[tuple[str, Line]]:
+    """The lines that interrupted runs of a generation wrote to a report, with their ids; the last of an id counts."""
     if path is None or not path.exists():
-        return found
+        return
     ours = False
     with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
@@ -331,8 +330,7 @@ def earlier_lines(path: Path | None, generation: str) -> dict[str, Line]:
             if line.get("kind") == "run":
                 ours = line.get("generation") == generation
             elif ours and line.get("kind") == "file" and "id" in line:
-                found[line["id"]] = line
-    return found
+                yield line["id"], line
 
 
 def remove_old_reports(store: VectorStore) -> None:
@@ -377,61 +375,60 @@ def opening_lines(
     report: IndexReport,
     plan: Plan,
     listings: Collection[Listing],
-    earlier: Mapping[str, Line],
-    present: Collection[str],
+    earlier: Mapping[str, Line] | StoredMapping[str, Line],
+    present: Callable[[Place], bool],
 ) -> Iterator[Line]:
-    """The lines that are known before anything is written; while they are read, the report's counts are updated.
+    """Update the report's counts by what is known before anything is written, and return the lines of it.
 
     Args:
         report: of the run.
         plan: of the run.
         listings: of the folders.
         earlier: the lines of an interrupted run of the same generation, by id.
-        present: ids of the images that the generation contains or will contain; read only if there are earlier lines.
+        present: whether the generation contains, or will contain, an image of a place.
     """
-    passed = passed_by_place(listings)
-    left = {place(image) for image in plan.gone}
+
+    def done() -> Iterator[Line]:
+        """The lines of what an interrupted run has done."""
+        yield from (_resumed(image, earlier.get(image.id)) for image in plan.resumed)
+        for line in earlier.values():
+            if line["outcome"] == "removed" and not present((line["source"], relative_path(line))):
+                yield line
+
     report.count_away(plan)
-    leaving = {image.id for image in plan.removed}
-    for image in plan.unchanged:
-        yield _present(image, earlier.get(image.id), report)
-    for image in plan.gone:
-        if image.id not in leaving:
-            report.gone += 1
-            entry = why_passed(passed, place(image))
-            reason = {"reason": entry.reason, "what": entry.what} if entry is not None else {}
-            yield {**file_line("gone", image), **reason}
-    for line in earlier.values():
-        if line["outcome"] == "removed" and line["id"] not in present:
-            report.removed += 1
-            report.resumed += 1
-            yield line
-    for listing in listings:
-        yield from (skipped_line("skipped", entry) for entry in listing.skipped if _place(entry) not in left)
-        yield from (skipped_line("ignored", entry) for entry in listing.ignored if _place(entry) not in left)
+    report.unchanged, report.gone = len(plan.unchanged) - len(plan.resumed), len(plan.kept)
+    for line in done():
+        report.resumed += 1
+        report.add(line["outcome"])
+    unchanged = (file_line("unchanged", image) for image in plan.unchanged if not image.fresh)
+    return itertools.chain(unchanged, done(), _absent_lines(plan, listings))
 
 
-def _present(image: Known, line: Line | None, report: IndexReport) -> Line:
-    """The line of an image that needs no change, or that an interrupted run has written."""
-    if not image.fresh:
-        report.unchanged += 1
-        return file_line("unchanged", image)
-    report.resumed += 1
+def _resumed(image: Known, line: Line | None) -> Line:
+    """The line of an image that an interrupted run has written."""
     if line is None or line["outcome"] not in _WRITTEN:
         # It was killed after it wrote the batch and before it reported it.
-        line = file_line("indexed", image)
-    report.add(line["outcome"])
+        return file_line("indexed", image)
     return line
 
 
-def _place(entry: Skipped) -> Place:
-    return entry.source, entry.relative
+def _absent_lines(plan: Plan, listings: Collection[Listing]) -> Iterator[Line]:
+    """The lines of gone images that stay, and of files that are not used."""
+    passed = passed_by_place(listings)
+    gone = {place(image) for image in plan.gone if place(image) in passed}
+    for image in plan.kept:
+        entry = why_passed(passed, place(image))
+        reason = {"reason": entry.reason, "what": entry.what} if entry is not None else {}
+        yield {**file_line("gone", image), **reason}
+    for listing in listings:
+        yield from (skipped_line("skipped", entry) for entry in listing.skipped if place(entry) not in gone)
+        yield from (skipped_line("ignored", entry) for entry in listing.ignored if place(entry) not in gone)
 
 
 def passed_by_place(listings: Iterable[Listing], skipped: Iterable[Skipped] = ()) -> dict[Place, Skipped]:
     """What is not indexed: of the listings, and further files."""
     every = (entry for listing in listings for entry in (*listing.skipped, *listing.ignored))
-    return {_place(entry): entry for entry in (*every, *skipped)}
+    return {place(entry): entry for entry in (*every, *skipped)}
 
 
 def why_passed(passed: Mapping[Place, Skipped], at: Place) -> Skipped | None:

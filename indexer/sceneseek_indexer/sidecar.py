@@ -95,8 +95,10 @@ class Sidecar:
 
     def unmatched(self, paths: Iterable[str]) -> list[str]:
         """The paths, in the file's order, at which there is no image; `paths` are those of the images."""
-        there = {_key(path_fields(relative)["path"]) for relative in paths}
-        return [path for path in self._rows if path not in there]
+        left = dict.fromkeys(self._rows)
+        for relative in paths:
+            left.pop(_key(path_fields(relative)["path"]), None)
+        return list(left)
 
     def below(self, folder: Root, paths: Iterable[str]) -> Sidecar:
         """The same for the images of a folder, which may be named by absolute paths and from the working directory.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from sceneseek.payload import label_of
 from sceneseek.pending_changes import Change, PendingChanges, takes_pictures
 from sceneseek.sources import Root, parse_root
 from sceneseek.store import CollectionInfo, Source, VectorStore
+from sceneseek_indexer.inventory import Inventory, Place, place
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.pipeline import hash_contents
 from sceneseek_indexer.report import IndexReport, passed_by_place, why_passed
 from sceneseek_indexer.sidecar import Sidecar, read_metadata
-from sceneseek_indexer.sync_plan import Known, Place, Plan, files_to_hash, make_plan, place
-from sceneseek_indexer.walk import Listing, list_images
+from sceneseek_indexer.sync_plan import Plan, files_to_hash, make_plan
+from sceneseek_indexer.walk import ImageFile, Listing, list_images
 
 log = logging.getLogger(__name__)
 
@@ -142,24 +143,26 @@ class SourceScan:
         live: the live generation; None in an empty store.
         base: the live generation, if the new one can begin as its copy.
         sources: those of the generation to build.
-        listings: of the folders that are read, by the number of their source.
+        inventory: the files of the folders that are read.
+        listings: all else of these folders, by the number of their source.
         changes: those that are pending in these folders, read before they were listed, by id.
     """
 
     live: CollectionInfo | None
     base: CollectionInfo | None
     sources: Sources
+    inventory: Inventory
     listings: dict[int, Listing]
     changes: dict[int, dict[str, Change]] = field(default_factory=dict)
 
-    def plan(self, known: Mapping[Place, Known], options: BuildOptions) -> Plan:
-        """Decide the outcome of every image; hashes files where that needs it."""
+    def plan(self, options: BuildOptions) -> Plan:
+        """Decide the outcome of every image of the inventory; hashes files where that needs it."""
         every = {**self.listings, **{number: Listing() for number in self.sources.forgotten}}
-        hashes = hash_contents(files_to_hash(self.listings.values(), known), options)
+        self.inventory.add_hashes(hash_contents(files_to_hash(self.inventory), options))
         pruned = [*self.sources.forgotten, *(self.listings if options.prune else ())]
-        plan = make_plan(every, known, hashes, pruned, self._deleted())
+        plan = make_plan(self.inventory, every, pruned, self._deleted())
         if not options.remove_any:
-            self._check_removals(plan, known, options.max_removed)
+            self._check_removals(plan, options.max_removed)
         return plan
 
     def _deleted(self) -> set[Place]:
@@ -191,17 +194,17 @@ class SourceScan:
             except OSError as error:
                 log.warning("what became of the pictures put into %s cannot be noted (%s)", folder, error.strerror)
 
-    def _check_removals(self, plan: Plan, known: Mapping[Place, Known], max_removed: float) -> None:
+    def _check_removals(self, plan: Plan, max_removed: float) -> None:
         """Raise SourceError if too large a share of a folder's images would be pruned: it may not be mounted."""
         deleted = self._deleted()
         removed = Counter(
             image.source for image in plan.removed if image.source in self.listings and place(image) not in deleted
         )
-        before = Counter(image.source for image in known.values())
         for number, images in removed.items():
-            if images > max(_ALWAYS_REMOVED, max_removed * before[number]):
+            before = self.inventory.count_images(number)
+            if images > max(_ALWAYS_REMOVED, max_removed * before):
                 raise SourceError(
-                    f"--prune would remove {images:,} of the {before[number]:,} images of {self.sources.read[number]}",
+                    f"--prune would remove {images:,} of the {before:,} images of {self.sources.read[number]}",
                     "check that everything in it is mounted; then pass --yes, or a larger share as --max-removed",
                 )
 
@@ -231,16 +234,15 @@ class SourceScan:
             return None
         if len(self.listings) > 1:
             raise InvalidRequest("--metadata describes one folder, and several are named", "index one folder at a time")
-        ((number, listing),) = self.listings.items()
-        return read_metadata(options.metadata, self.sources.read[number], self._paths(listing))
+        (folder,) = self.sources.read.values()
+        return read_metadata(options.metadata, folder, self._paths())
 
     def undescribed(self, metadata: Sidecar) -> list[str]:
         """Paths in the metadata at which there is no image."""
-        return metadata.unmatched(path for listing in self.listings.values() for path in self._paths(listing))
+        return metadata.unmatched(self._paths())
 
-    @staticmethod
-    def _paths(listing: Listing) -> list[str]:
-        return [file.relative for file in listing.files]
+    def _paths(self) -> Iterator[str]:
+        return (file.relative for file in self.inventory.files())
 
     def report(self) -> IndexReport:
         """A report with the skipped and ignored files of the listings."""
@@ -251,6 +253,7 @@ class SourceScan:
 
 
 def scan_sources(
+    inventory: Inventory,
     folders: Sequence[Folder],
     bundle: Bundle,
     store: VectorStore,
@@ -261,6 +264,7 @@ def scan_sources(
     """Read the state of the store and list the folders.
 
     Args:
+        inventory: empty; the files are added to it.
         folders: the folders to read.
         bundle: the bundle whose image graph fills the index.
         store: the store of the generations.
@@ -289,14 +293,19 @@ def scan_sources(
             "name all its folders, remove some with --forget, or choose another --index",
         )
     changes = {n: PendingChanges(folder).all() for n, folder in sources.read.items() if isinstance(folder, Path)}
-    listings = _list(sources, options, withheld or {}) if listing is None else dict.fromkeys(sources.read, listing)
+    if listing is None:
+        listings = {number: _list(sources, number, options, withheld or {}, inventory) for number in sources.read}
+    else:
+        listings = dict.fromkeys(sources.read, listing)
+        for file in listing.files:
+            inventory.add_file(file)
     if live is not None and not options.remove_any:
         for number, found in listings.items():
             found.away = found.empty | (set(live.mounts.get(str(number), ())) - found.mounts)
     for number, every in changes.items():
         later = listings[number].withheld
         changes[number] = {identity: change for identity, change in every.items() if change.path not in later}
-    return SourceScan(live, base, sources, listings, changes)
+    return SourceScan(live, base, sources, inventory, listings, changes)
 
 
 def fits(info: CollectionInfo, bundle: Bundle) -> bool:
@@ -306,12 +315,15 @@ def fits(info: CollectionInfo, bundle: Bundle) -> bool:
     return (info.image_fingerprint, info.joint, info.head) == ours
 
 
-def _list(sources: Sources, options: BuildOptions, withheld: Mapping[str, set[str]]) -> dict[int, Listing]:
-    listings = {}
-    for number, folder in sources.read.items():
-        listing = list_images(folder, options.patterns, number, takes_pictures(folder))
-        if later := withheld.get(sources.every[number].folder):
-            listing.files = [file for file in listing.files if file.relative not in later]
-            listing.withheld = later
-        listings[number] = listing
-    return listings
+def _list(
+    sources: Sources, number: int, options: BuildOptions, withheld: Mapping[str, set[str]], inventory: Inventory
+) -> Listing:
+    folder, later = sources.read[number], withheld.get(sources.every[number].folder, set())
+
+    def add(file: ImageFile) -> None:
+        if file.relative not in later:
+            inventory.add_file(file)
+
+    listing = list_images(folder, options.patterns, number, takes_pictures(folder), add)
+    listing.withheld = later
+    return listing

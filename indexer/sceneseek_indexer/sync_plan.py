@@ -1,4 +1,4 @@
-"""The sync plan: listings of the sources and the images of the index -> the outcome for each image.
+"""The sync plan: the files and images of an inventory -> the outcome for each image.
 
 An image with the same size and times as before is `unchanged`. Of the others, `files_to_hash` returns those whose size
 equals that of an image of the index, and `make_plan` decides with their hashes. Content that the index has is never
@@ -10,105 +10,19 @@ encoded again:
     encode     all others: new files and new content
 
 An image of the index that no listing contains and that was not renamed is `gone`. Planning reads no file and no engine.
+It decides in SQL, in the inventory's database, so that it takes little memory however many images there are.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections import defaultdict, deque
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+import functools
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-from sceneseek.errors import IndexUnavailable
-from sceneseek.payload import relative_path, user_metadata
-from sceneseek.store import Collection, VectorStore
-from sceneseek_indexer.sidecar import Sidecar
+from sceneseek_indexer.inventory import Inventory, Known, Place, SizedIterable, as_image, as_path
+from sceneseek_indexer.temporary_database import View
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, above
-
-
-class Known(NamedTuple):
-    """An image of the index: its place, and the state of its file when it was indexed.
-
-    Attributes:
-        fresh: an interrupted run wrote it; False for one that was copied from the live generation.
-        described: it has metadata of the user's.
-        outdated: this metadata differs from that of the run.
-        unread: the run reads the text in pictures, and that of this one was not read.
-    """
-
-    id: str
-    source: int
-    relative: str
-    bytes: int
-    mtime_ns: int
-    sha256: str
-    fresh: bool = False
-    described: bool = False
-    outdated: bool = False
-    ctime_ns: int = 0
-    unread: bool = False
-
-
-def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None, ocr: bool = False) -> list[Known]:
-    """Every image of a published generation, even if another process holds it.
-
-    Raises:
-        IndexUnavailable: it is gone or damaged.
-    """
-    with contextlib.closing(_published(store, name)) as collection:
-        return list(known_images(collection, metadata=metadata, ocr=ocr))
-
-
-def metadata_of(store: VectorStore, name: str) -> dict[Place, dict[str, Any]]:
-    """The user's metadata in a published generation, by place; images without it are left out.
-
-    Raises:
-        IndexUnavailable: it is gone or damaged.
-    """
-    with contextlib.closing(_published(store, name)) as collection:
-        payloads = (record.payload for record in collection.scroll())
-        return {(p["source"], relative_path(p)): own for p in payloads if (own := user_metadata(p))}
-
-
-def _published(store: VectorStore, name: str) -> Collection:
-    try:
-        return store.open(name, wait=False)
-    except IndexUnavailable:
-        return store.glance(name)  # another process holds it
-
-
-def known_images(
-    collection: Collection, resumed: bool = False, metadata: Sidecar | None = None, ocr: bool = False
-) -> Iterator[Known]:
-    """Every image of a generation.
-
-    Args:
-        collection: the generation.
-        resumed: whether an interrupted run created it; its points are `fresh`.
-        metadata: the metadata of the run, if any.
-        ocr: whether the run reads the text in pictures.
-    """
-    for record in collection.scroll():
-        payload, relative = record.payload, relative_path(record.payload)
-        yield Known(
-            record.id,
-            payload["source"],
-            relative,
-            payload["bytes"],
-            payload["mtime_ns"],
-            payload["sha256"],
-            # Both are start times of runs; copied images were indexed by an earlier run than this.
-            resumed and payload["indexed_at"] >= collection.info.created,
-            bool(user_metadata(payload)),
-            metadata is not None and metadata.differs(relative, payload),
-            payload.get("ctime_ns", 0),
-            ocr and "ocr" not in payload,
-        )
-
-
-Place = tuple[int, str]
-"""The number of an image's source, and its path below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,29 +34,33 @@ class Reuse:
     outcome: Literal["touched", "renamed", "copied"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
     """The outcomes of a run.
 
     Attributes:
         unchanged: images that stay as they are.
+        resumed: those of them that an interrupted run wrote.
         reused: images whose content the index has.
         encode: images to decode and encode.
         gone: images of the index whose files are deleted.
         away: those of them in folders that are empty or not mounted: they are never removed.
         removed: the `gone` images to remove from the index.
-        overwritten: ids of images of the index that get other content.
+        kept: the `gone` images that stay in the index.
+        overwritten: images of the index whose vectors are reused and that get other content.
         described: the present paths of images with metadata of the user's in the index.
     """
 
-    unchanged: list[Known] = field(default_factory=list)
-    reused: list[Reuse] = field(default_factory=list)
-    encode: list[ImageFile] = field(default_factory=list)
-    gone: list[Known] = field(default_factory=list)
-    away: list[Known] = field(default_factory=list)
-    removed: list[Known] = field(default_factory=list)
-    overwritten: set[str] = field(default_factory=set)
-    described: list[str] = field(default_factory=list)
+    unchanged: SizedIterable[Known] = ()
+    resumed: SizedIterable[Known] = ()
+    reused: SizedIterable[Reuse] = ()
+    encode: SizedIterable[ImageFile] = ()
+    gone: SizedIterable[Known] = ()
+    away: SizedIterable[Known] = ()
+    removed: SizedIterable[Known] = ()
+    kept: SizedIterable[Known] = ()
+    overwritten: SizedIterable[Known] = ()
+    described: SizedIterable[str] = ()
 
     @property
     def empty(self) -> bool:
@@ -150,92 +68,121 @@ class Plan:
         return not (self.reused or self.encode or self.removed)
 
 
-def place(image: ImageFile | Known) -> Place:
-    """The place of an image."""
-    return image.source, image.relative
-
-
-def files_to_hash(listings: Iterable[Listing], known: Mapping[Place, Known]) -> list[ImageFile]:
+def files_to_hash(inventory: Inventory) -> View[ImageFile]:
     """The changed files whose size equals that of an image of the index: their hashes decide the outcome."""
-    sizes = {image.bytes for image in known.values()}
-    return [
-        file
-        for listing in listings
-        for file in listing.files
-        if file.bytes in sizes and not _same(file, known.get(place(file)))
-    ]
+    return View(
+        inventory.database,
+        inventory.as_file,
+        "SELECT file.* FROM pair CROSS JOIN file ON number = pair.file "
+        "WHERE outcome IS NULL AND bytes IN (SELECT bytes FROM image) ORDER BY pair.file",
+    )
+
+
+# The images that are gone, away, to be removed.
+_GONE = "CREATE TABLE gone (image INTEGER PRIMARY KEY, away, removed)"
+_TOUCHED = """
+UPDATE pair SET outcome = 'touched', origin = image
+WHERE file IN (
+    SELECT pair.file FROM hash CROSS JOIN pair USING (file) CROSS JOIN image ON number = pair.image
+    WHERE hash.sha256 = image.sha256
+)
+"""
+# Of the gone images of one content, each is renamed once: in the order of their places, as the files are listed.
+_RENAMED = """
+REPLACE INTO pair
+SELECT new.file, new.image, 'renamed', old.image
+FROM (
+    SELECT file, image, sha256, row_number() OVER (PARTITION BY sha256 ORDER BY file) AS turn
+    FROM hash CROSS JOIN pair USING (file) WHERE outcome IS NULL
+) AS new JOIN (
+    SELECT gone.image, sha256, row_number() OVER (PARTITION BY sha256 ORDER BY source, relative) AS turn
+    FROM gone CROSS JOIN image ON number = gone.image WHERE NOT away
+) AS old USING (sha256, turn)
+"""
+_COPIED = """
+REPLACE INTO pair
+SELECT file, image, 'copied', last
+FROM hash CROSS JOIN pair USING (file) JOIN (
+    SELECT sha256, max(number) AS last FROM image WHERE sha256 IN (SELECT sha256 FROM hash) GROUP BY sha256
+) USING (sha256)
+WHERE outcome IS NULL
+"""
+_FOUND_AGAIN = "DELETE FROM gone WHERE image IN (SELECT origin FROM pair WHERE outcome = 'renamed')"
+_MISSING = """
+SELECT image.number, image.source, image.relative FROM image LEFT JOIN file USING (source, relative)
+WHERE file.number IS NULL
+"""
+_OVERWRITTEN = """
+SELECT image.* FROM (SELECT DISTINCT origin AS number FROM pair WHERE outcome = 'copied')
+CROSS JOIN image USING (number) CROSS JOIN file USING (source, relative) CROSS JOIN pair ON pair.file = file.number
+WHERE outcome IS NULL OR outcome IN ('renamed', 'copied')
+"""
+_DESCRIBED = """
+SELECT relative FROM file WHERE number IN (
+    SELECT file FROM pair JOIN image ON number = pair.image WHERE described
+    UNION SELECT file FROM pair JOIN image ON number = origin WHERE outcome = 'renamed' AND described
+) ORDER BY number
+"""
 
 
 def make_plan(
+    inventory: Inventory,
     listings: Mapping[int, Listing],
-    known: Mapping[Place, Known],
-    hashes: Mapping[Place, str],
     pruned: Container[int] = (),
     deleted: Container[Place] = (),
 ) -> Plan:
-    """Decide the outcome of every image.
+    """Decide the outcome of every image, once.
 
     Args:
-        listings: of the folders that were read, by the number of their source.
-        known: the images of the index. Those of sources without a listing stay as they are.
-        hashes: sha256 of the files of `files_to_hash` that could be read.
+        inventory: the files, the images, and the hashes of those of `files_to_hash` that could be read.
+        listings: of the folders that were read, by the number of their source. The images of other sources stay as
+            they are.
         pruned: the sources whose `gone` images are removed.
         deleted: the places whose `gone` images are removed in any case, since they were deleted on purpose.
     """
-    plan = Plan()
-    files = [file for number in sorted(listings) for file in listings[number].files]
-    listed = {place(file) for file in files}
-    hidden = {number: _Hidden(listing) for number, listing in listings.items()}
-    missing = [
-        image
-        for at, image in known.items()
-        if image.source in listings and at not in listed and image.relative not in hidden[image.source]
-    ]
-    plan.away = [
-        image
-        for image in missing
-        if place(image) not in deleted and not listings[image.source].away.isdisjoint(above(image.relative))
-    ]
-    away = {image.id for image in plan.away}
-    gone = [image for image in missing if image.id not in away]
-    holders = _Holders(known.values(), gone, set(hashes.values()))
-    for file in files:
-        own, sha256 = known.get(place(file)), hashes.get(place(file))
-        described = own is not None and own.described
-        if own is not None and _same(file, own):
-            if own.unread:
-                plan.encode.append(file)
-            else:
-                plan.unchanged.append(own)
-        elif own is not None and own.sha256 == sha256:
-            plan.reused.append(Reuse(file, own, "touched"))
-        else:
-            if own is not None:
-                plan.overwritten.add(own.id)
-            if sha256 is not None and (left := holders.take_gone(sha256)):
-                plan.reused.append(Reuse(file, left, "renamed"))
-                described = described or left.described
-            elif sha256 is not None and (other := holders.any(sha256)):
-                plan.reused.append(Reuse(file, other, "copied"))
-            else:
-                plan.encode.append(file)
-        if described:
-            plan.described.append(file.relative)
-    moved = {reuse.origin.id for reuse in plan.reused if reuse.outcome == "renamed"}
-    plan.gone = [image for image in missing if image.id not in moved]
-    plan.removed = [
-        image for image in plan.gone if place(image) in deleted or (image.source in pruned and image.id not in away)
-    ]
-    return plan
-
-
-def _same(file: ImageFile, known: Known | None) -> bool:
-    # The time of the last change of the inode shows edits that restore the time of modification.
-    return known is not None and (file.bytes, file.mtime_ns, file.ctime_ns) == (
-        known.bytes,
-        known.mtime_ns,
-        known.ctime_ns,
+    database, view = inventory.database, functools.partial(View, inventory.database)
+    database.execute(_GONE)
+    database.executemany("INSERT INTO gone VALUES (?, ?, ?)", _missing(inventory, listings, pruned, deleted))
+    for statement in (_TOUCHED, _RENAMED, _COPIED, _FOUND_AGAIN):
+        database.execute(statement)
+    of_pair = "SELECT image.* FROM pair CROSS JOIN image ON number = pair.image "
+    gone = "SELECT image.* FROM gone CROSS JOIN image ON number = gone.image "
+    return Plan(
+        unchanged=view(
+            as_image,
+            of_pair + "WHERE outcome IN ('unchanged', 'resumed') ORDER BY file",
+            count="SELECT count(*) FROM pair WHERE outcome IN ('unchanged', 'resumed')",
+        ),
+        resumed=view(as_image, of_pair + "WHERE outcome = 'resumed' ORDER BY file"),
+        reused=view(
+            lambda row: Reuse(inventory.as_file(row[1:7]), as_image(row[7:]), row[0]),
+            "SELECT outcome, file.*, image.* FROM pair CROSS JOIN file ON file.number = file "
+            "CROSS JOIN image ON image.number = origin WHERE origin IS NOT NULL ORDER BY file",
+        ),
+        encode=view(
+            inventory.as_file,
+            "SELECT file.* FROM pair CROSS JOIN file ON number = pair.file "
+            "WHERE outcome IS NULL OR outcome = 'unread' ORDER BY pair.file",
+        ),
+        gone=view(as_image, gone + "ORDER BY gone.image"),
+        away=view(as_image, gone + "WHERE away ORDER BY gone.image"),
+        removed=view(as_image, gone + "WHERE removed ORDER BY gone.image"),
+        kept=view(as_image, gone + "WHERE NOT removed ORDER BY gone.image"),
+        overwritten=view(as_image, _OVERWRITTEN),
+        described=view(lambda row: as_path(row[0]), _DESCRIBED),
     )
+
+
+def _missing(
+    inventory: Inventory, listings: Mapping[int, Listing], pruned: Container[int], deleted: Container[Place]
+) -> Iterator[tuple[int, bool, bool]]:
+    """The rows of `gone`: images that are not listed, and are not hidden either."""
+    hidden = {number: _Hidden(listing) for number, listing in listings.items()}
+    for number, source, stored in inventory.database.execute(_MISSING):
+        if source in listings and (relative := as_path(stored)) not in hidden[source]:
+            wanted = (source, relative) in deleted
+            away = not wanted and not listings[source].away.isdisjoint(above(relative))
+            yield number, away, wanted or (source in pruned and not away)
 
 
 class _Hidden:
@@ -246,29 +193,4 @@ class _Hidden:
         self._unreadable = {entry.relative for entry in listing.skipped if entry.reason == UNREADABLE}
 
     def __contains__(self, relative: str) -> bool:
-        return relative in self._withheld or (bool(self._unreadable) and self._below_unreadable(relative))
-
-    def _below_unreadable(self, relative: str) -> bool:
-        while relative:
-            if relative in self._unreadable:
-                return True
-            relative = relative.rpartition("/")[0]
-        return False
-
-
-class _Holders:
-    """The images of the index by content: `gone` ones, each of which can be renamed once, and any others."""
-
-    def __init__(self, known: Iterable[Known], gone: Sequence[Known], wanted: Container[str]) -> None:
-        self._gone: dict[str, deque[Known]] = defaultdict(deque)
-        for image in sorted(gone, key=place):
-            if image.sha256 in wanted:
-                self._gone[image.sha256].append(image)
-        self._any = {image.sha256: image for image in known if image.sha256 in wanted}
-
-    def take_gone(self, sha256: str) -> Known | None:
-        left = self._gone.get(sha256)
-        return left.popleft() if left else None
-
-    def any(self, sha256: str) -> Known | None:
-        return self._any.get(sha256)
+        return relative in self._withheld or not self._unreadable.isdisjoint((relative, *above(relative)))

@@ -10,13 +10,14 @@ The objects of a bucket are listed in one stream, and walked through as the fold
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from sceneseek.errors import SourceError
 from sceneseek.local_folder import Facts
@@ -35,6 +36,7 @@ from sceneseek_indexer.patterns import (
     Named,
     Patterns,
 )
+from sceneseek_indexer.temporary_database import Row, View, temporary_database
 
 # The reason of what may exist but could not be read: its images stay in the index.
 UNREADABLE = "unreadable"
@@ -56,6 +58,9 @@ class ImageFile:
     ctime_ns: int = 0
 
 
+Add = Callable[[ImageFile], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Skipped:
     """A file or folder that is not indexed: `reason` is a short stable word, `what` a clause for messages."""
@@ -71,7 +76,7 @@ class Listing:
     """The content of a folder.
 
     Attributes:
-        files: files with the name of an image.
+        files: files with the name of an image, unless something else takes them, see `list_images`.
         skipped: files with the name of an image that cannot be used, and folders that cannot be read.
         ignored: files of other kinds or unsupported formats, links to folders, and what is hidden or excluded.
         withheld: paths of images that are left to a later run.
@@ -89,7 +94,13 @@ class Listing:
     away: set[str] = field(default_factory=set)
 
 
-def list_images(folder: Root, patterns: Patterns | None = None, source: int = 0, may_be_empty: bool = False) -> Listing:
+def list_images(
+    folder: Root,
+    patterns: Patterns | None = None,
+    source: int = 0,
+    may_be_empty: bool = False,
+    add: Add | None = None,
+) -> Listing:
     """The images below a folder, sorted by path.
 
     Args:
@@ -97,18 +108,24 @@ def list_images(folder: Root, patterns: Patterns | None = None, source: int = 0,
         patterns: the files to list; None lists all.
         source: the folder's number in the generation.
         may_be_empty: whether it may contain no image file.
+        add: called with each file in turn, in place of collecting them in the listing.
 
     Raises:
         SourceError: it does not exist, is not a folder, cannot be read, is excluded by its `.nomedia`, or contains no
             image file; or a `.sceneseekignore` cannot be used.
+        IndexUnavailable: the temporary database of a bucket's objects cannot be used.
     """
     patterns = patterns or Patterns()
     if isinstance(folder, ObjectFolder):
-        listing = _ObjectWalk(folder, patterns, source).listing(_tree(folder).children())
+        with temporary_database(_OBJECTS) as database:
+            objects = _Objects(database, folder)
+            walk: _Walk[Any, Any] = _ObjectWalk(folder, patterns, source, add, objects)
+            listing = walk.listing(objects.below(""))
     else:
         root, entries = _opened(folder)
-        listing = _FolderWalk(root, patterns, source).listing(entries)
-    if not (listing.files or listing.skipped or may_be_empty):
+        walk = _FolderWalk(root, patterns, source, add)
+        listing = walk.listing(entries)
+    if not (walk.found or listing.skipped or may_be_empty):
         if not listing.ignored:
             raise SourceError(f"the folder {folder} is empty", "name a folder that contains images")
         if any(entry.reason in EXCLUDED for entry in listing.ignored):
@@ -176,15 +193,20 @@ RootT = TypeVar("RootT", Path, ObjectFolder)
 
 
 class _Walk(Generic[RootT, EntryT]):
-    """One walk through a folder: what its names decide. `_children` and `_visit_image` read the entries."""
+    """One walk through a folder: what its names decide. `_children` and `_visit_image` read the entries.
 
-    def __init__(self, root: RootT, patterns: Patterns, source: int) -> None:
+    Attributes:
+        found: whether it has come upon an image.
+    """
+
+    def __init__(self, root: RootT, patterns: Patterns, source: int, add: Add | None) -> None:
         self._root: RootT = root
         self._patterns, self._source = patterns, source
         self._known, self._lacking = extensions(), lacking_plugins()
-        self._listing = Listing()
+        self._listing, self.found = Listing(), False
+        self._add_file = add or self._listing.files.append
 
-    def _children(self, entry: EntryT, relative: str) -> list[EntryT]:
+    def _children(self, entry: EntryT, relative: str) -> Iterable[EntryT]:
         """The entries of a folder by name; none where it cannot be read or is excluded."""
         raise NotImplementedError
 
@@ -192,14 +214,18 @@ class _Walk(Generic[RootT, EntryT]):
         """List or skip a file that has the name of an image."""
         raise NotImplementedError
 
-    def listing(self, entries: list[EntryT]) -> Listing:
+    def listing(self, entries: Iterable[EntryT]) -> Listing:
         if self._patterns.excludes_content(entries):
             hint = f"delete that file, or pass {NO_DEFAULTS}"
             raise SourceError(f"the folder {self._root} is excluded: it contains {NO_MEDIA}", hint)
         # An explicit stack: folders may be nested deeper than the limit of recursion.
-        waiting = self._below("", entries, ())
+        waiting = [self._below("", entries, ())]
         while waiting:
-            entry, parent, ignore_files = waiting.pop()
+            following = next(waiting[-1], None)
+            if following is None:
+                waiting.pop()
+                continue
+            entry, parent, ignore_files = following
             relative = f"{parent}{entry.name}"
             if entry.name.startswith("."):
                 self._ignore(relative, Exclusion("hidden", "hidden"))
@@ -207,9 +233,10 @@ class _Walk(Generic[RootT, EntryT]):
             folder = _is_folder(entry)
             excluded = self._patterns.exclusion(f"{relative}/", ignore_files) if folder else None
             if folder and not excluded and not entry.is_symlink():
-                waiting += self._below(f"{relative}/", self._children(entry, relative), ignore_files)
+                waiting.append(self._below(f"{relative}/", self._children(entry, relative), ignore_files))
                 continue
-            self._listing.empty.difference_update(above(relative))
+            if parent[:-1] in self._listing.empty:  # else it was not the first of its folder
+                self._listing.empty.difference_update(above(relative))
             if not folder:
                 self._visit(entry, relative, ignore_files)
             else:
@@ -219,15 +246,19 @@ class _Walk(Generic[RootT, EntryT]):
         return self._listing
 
     def _below(
-        self, folder: str, entries: list[EntryT], ignore_files: tuple[IgnoreFile, ...]
-    ) -> list[tuple[EntryT, str, tuple[IgnoreFile, ...]]]:
-        """The entries of a folder, last first, with the ignore files that apply to them."""
+        self, folder: str, entries: Iterable[EntryT], ignore_files: tuple[IgnoreFile, ...]
+    ) -> Iterator[tuple[EntryT, str, tuple[IgnoreFile, ...]]]:
+        """The entries of a folder, with the ignore files that apply to them."""
         if any(entry.name == IGNORE_FILE for entry in entries):
             ignore_files = (*ignore_files, IgnoreFile(self._root, folder))
-        return [(entry, folder, ignore_files) for entry in reversed(entries)]
+        return ((entry, folder, ignore_files) for entry in _released(entries))
 
     def _ignore(self, relative: str, why: Exclusion) -> None:
         self._listing.ignored.append(Skipped(relative, why.reason, why.what, self._source))
+
+    def _add(self, relative: str, facts: Facts) -> None:
+        self.found = True
+        self._add_file(ImageFile(relative, self._root, facts.bytes, facts.mtime_ns, self._source, facts.ctime_ns))
 
     def _skip(self, relative: str, reason: str, what: str) -> None:
         self._listing.skipped.append(Skipped(relative, reason, what, self._source))
@@ -249,8 +280,8 @@ class _Walk(Generic[RootT, EntryT]):
 class _FolderWalk(_Walk[Path, os.DirEntry[str]]):
     """A walk through a folder of this machine."""
 
-    def __init__(self, root: Path, patterns: Patterns, source: int) -> None:
-        super().__init__(root, patterns, source)
+    def __init__(self, root: Path, patterns: Patterns, source: int, add: Add | None) -> None:
+        super().__init__(root, patterns, source, add)
         self._devices = {"": root.stat().st_dev}
         if root.parent.stat().st_dev != self._devices[""]:
             self._listing.mounts.add("")
@@ -274,9 +305,9 @@ class _FolderWalk(_Walk[Path, os.DirEntry[str]]):
         return children
 
     def _visit_image(self, entry: os.DirEntry[str], relative: str) -> None:
-        path = Path(entry.path)
         try:
-            if entry.is_symlink() and not path.resolve(strict=True).is_relative_to(self._root):
+            # A Path() of every file is slow.
+            if entry.is_symlink() and not Path(entry.path).resolve(strict=True).is_relative_to(self._root):
                 self._skip(relative, "link-out", "a link that leads out of the folder")
                 return
             status = entry.stat()
@@ -287,22 +318,16 @@ class _FolderWalk(_Walk[Path, os.DirEntry[str]]):
             self._skip(relative, UNREADABLE, f"cannot be read ({error})")
             return
         if stat.S_ISREG(status.st_mode):
-            self._listing.files.append(
-                ImageFile(relative, self._root, status.st_size, status.st_mtime_ns, self._source, status.st_ctime_ns)
-            )
+            self._add(relative, Facts.of(status))
         else:
             self._skip(relative, "not-a-file", "neither a file nor a folder")
 
 
-class _Object:
+class _Object(NamedTuple):
     """An object, or the folder that slashes in keys make, which has no facts. Both may have the same name."""
 
-    __slots__ = ("_files", "_folders", "facts", "name")
-
-    def __init__(self, name: str, facts: Facts | None = None) -> None:
-        self.name, self.facts = name, facts
-        self._folders: dict[str, _Object] = {}
-        self._files: list[_Object] = []
+    name: str
+    facts: Facts | None
 
     def is_dir(self) -> bool:
         return self.facts is None
@@ -310,33 +335,53 @@ class _Object:
     def is_symlink(self) -> bool:
         return False
 
-    def children(self) -> list[_Object]:
-        return sorted([*self._folders.values(), *self._files], key=attrgetter("name"))
 
-    def folder(self, name: str) -> _Object:
-        return self._folders.setdefault(name, _Object(name))
-
-    def add(self, name: str, facts: Facts) -> None:
-        self._files.append(_Object(name, facts))
+# By folder, which ends in a slash unless it is the topmost; a folder has no facts.
+_OBJECTS = """
+CREATE TABLE object (folder, name, bytes INT, mtime_ns INT, ctime_ns INT);
+CREATE UNIQUE INDEX folder_of ON object (folder, name) WHERE bytes IS NULL;
+"""
 
 
-def _tree(folder: ObjectFolder) -> _Object:
-    """The objects of a bucket as folders."""
-    root = _Object("")
-    for relative, facts in folder.objects():
-        *parents, name = relative.split("/")
-        at = root
-        for parent in parents:
-            at = at.folder(parent)
-        at.add(name, facts)
-    return root
+class _Objects:
+    """The objects of a bucket as folders, in a temporary database: there may be more than memory has room for."""
+
+    def __init__(self, database: sqlite3.Connection, folder: ObjectFolder) -> None:
+        self._database, before = database, ""
+        for relative, facts in folder.objects():
+            above, slash, name = relative.rpartition("/")
+            database.execute("INSERT INTO object VALUES (?, ?, ?, ?, ?)", (above + slash, name, *facts))
+            if above != before:
+                self._add_folder(above)
+                before = above
+        database.execute("CREATE INDEX object_of ON object (folder, name)")
+
+    def _add_folder(self, relative: str) -> None:
+        while relative:
+            above, slash, name = relative.rpartition("/")
+            self._database.execute("INSERT OR IGNORE INTO object (folder, name) VALUES (?, ?)", (above + slash, name))
+            relative = above
+
+    def below(self, folder: str) -> View[_Object]:
+        """What a folder holds, by name, a folder before an object of the same name."""
+        query = "SELECT name, bytes, mtime_ns, ctime_ns FROM object WHERE folder = ? ORDER BY name, bytes IS NOT NULL"
+        return View(self._database, _as_object, query, (folder,))
+
+
+def _as_object(row: Row) -> _Object:
+    name, *facts = row
+    return _Object(name, None if None in facts else Facts(*facts))
 
 
 class _ObjectWalk(_Walk[ObjectFolder, _Object]):
     """A walk through the objects of a bucket: without links and mount points, and no folder is empty."""
 
-    def _children(self, entry: _Object, relative: str) -> list[_Object]:
-        children = entry.children()
+    def __init__(self, root: ObjectFolder, patterns: Patterns, source: int, add: Add | None, objects: _Objects) -> None:
+        super().__init__(root, patterns, source, add)
+        self._objects = objects
+
+    def _children(self, entry: _Object, relative: str) -> Iterable[_Object]:  # noqa: ARG002 - its place says which
+        children = self._objects.below(f"{relative}/")
         if self._patterns.excludes_content(children):
             self._ignore(relative, BY_NO_MEDIA)
             return []
@@ -344,9 +389,17 @@ class _ObjectWalk(_Walk[ObjectFolder, _Object]):
 
     def _visit_image(self, entry: _Object, relative: str) -> None:
         if entry.facts is not None:
-            self._listing.files.append(
-                ImageFile(relative, self._root, *entry.facts[:2], self._source, entry.facts.ctime_ns)
-            )
+            self._add(relative, entry.facts)
+
+
+def _released(entries: Iterable[EntryT]) -> Iterator[EntryT]:
+    """The entries; a list is emptied, since an entry of `os` keeps all that it was asked for."""
+    if isinstance(entries, list):
+        entries.reverse()
+        while entries:
+            yield entries.pop()
+    else:
+        yield from entries
 
 
 def _is_folder(entry: _Entry) -> bool:

@@ -5,7 +5,7 @@ The first change creates the generation, so a run with nothing to write copies n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,16 +15,19 @@ from sceneseek.store import Collection, CollectionInfo, Point, Record, StoredVec
 from sceneseek.text_tokens import tokens
 from sceneseek.vectors import Vectors
 from sceneseek_indexer.duplicates import FIELD as DUPLICATES
+from sceneseek_indexer.inventory import Inventory, Known, Place, StoredMapping, place
 from sceneseek_indexer.load import Loaded
 from sceneseek_indexer.pipeline import batched
 from sceneseek_indexer.report import IndexReport, ReportFile, file_line
 from sceneseek_indexer.sidecar import Sidecar
-from sceneseek_indexer.sync_plan import Known, Place, Plan, Reuse, place
+from sceneseek_indexer.sync_plan import Plan, Reuse
 from sceneseek_indexer.walk import ImageFile, Skipped
 
 _BATCH = 256
 
-_Stored = dict[str, tuple[Record, StoredVectors]]
+_Stored = tuple[Record, StoredVectors]
+Metadata = StoredMapping[Place, dict[str, Any]]
+"""The user's metadata of images, by their places."""
 
 
 class Writing:
@@ -33,34 +36,30 @@ class Writing:
     Args:
         info: the generation's record.
         begin: returns the generation; its first call creates it.
-        known: the images of the generation at the start of the run.
+        inventory: the files of the run, and the images of the generation at its start.
         report: its counts are updated.
         report_file: gets a line for each image.
         started: the start of the run.
         metadata: the metadata of the run; None leaves that of the index unchanged.
         earlier: the metadata of the live generation, if the new one does not begin as its copy.
-
-    Attributes:
-        written: ids of the points that this run, or the interrupted one that it resumes, wrote.
     """
 
     def __init__(
         self,
         info: CollectionInfo,
         begin: Callable[[], Collection],
-        known: Mapping[Place, Known],
+        inventory: Inventory,
         report: IndexReport,
         report_file: ReportFile,
         started: datetime,
         metadata: Sidecar | None = None,
-        earlier: Mapping[Place, dict[str, Any]] | None = None,
+        earlier: Metadata | None = None,
     ) -> None:
         self._begin, self._report, self._report_file = begin, report, report_file
         self._labels = [source.label for source in info.sources]
-        self._ids = {image.id for image in known.values()}
+        self._inventory, self._expected = inventory, len(inventory.images())
         self._started = started.isoformat(timespec="microseconds")
-        self._metadata, self._earlier = metadata, earlier or {}
-        self.written = {image.id for image in known.values() if image.fresh}
+        self._metadata, self._earlier = metadata, inventory.mapping() if earlier is None else earlier
 
     def identity(self, file: ImageFile | Skipped) -> str:
         """The point id of a file."""
@@ -73,7 +72,10 @@ class Writing:
         one encodes the image again.
         """
         # If two files have swapped places, each overwrites the vectors of the other: read them first.
-        saved = self._stored([t.origin.id for t in plan.reused if t.origin.id in plan.overwritten])
+        saved: StoredMapping[str, _Stored] = self._inventory.mapping()
+        for overwritten in batched(plan.overwritten, _BATCH):
+            for identity, stored in self._stored([image.id for image in overwritten]).items():
+                saved[identity] = stored
         for staying in batched((t for t in plan.reused if t.outcome != "renamed"), _BATCH):
             self._write_over(staying, saved)
         for renamed in batched((t for t in plan.reused if t.outcome == "renamed"), _BATCH):
@@ -89,13 +91,13 @@ class Writing:
 
     def forget_content(self, entry: Skipped) -> None:
         """Remove the image of a file whose new content cannot be used."""
-        if (identity := self.identity(entry)) in self._ids:
-            self._delete([identity])
+        if self._inventory.has_image(place(entry)):
+            self._delete([self.identity(entry)])
 
     def add(self, images: Sequence[Loaded], vectors: Vectors) -> None:
         """Write encoded images."""
         points = []
-        before = self._known_metadata([self.identity(image.file) for image in images])
+        before = self._known_metadata([image.file for image in images])
         for image, joint, head in zip(images, vectors.joint, vectors.head, strict=True):
             facts: dict[str, Any] = {
                 "sha256": image.sha256,
@@ -106,7 +108,7 @@ class Writing:
             facts |= {"dhash": image.dhash, **self._text(image.text)}
             facts |= self._described(image.file, before.get(self.identity(image.file)), image.exif)
             points.append(self._point(image.file, joint, head, facts))
-        self._upsert(points)
+        self._upsert((image.file for image in images), points)
         self._report.indexed += len(images)
         self._report_file.write(
             [file_line("indexed", i.file, point.id, i.sha256) for i, point in zip(images, points, strict=True)]
@@ -139,40 +141,41 @@ class Writing:
     def _collection(self) -> Collection:
         return self._begin()
 
-    def _known_metadata(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        there = [identity for identity in ids if identity in self._ids]
+    def _known_metadata(self, files: Iterable[ImageFile]) -> dict[str, dict[str, Any]]:
+        there = [self.identity(file) for file in files if self._inventory.has_image(place(file))]
         return {record.id: user_metadata(record.payload) for record in self._collection.retrieve(there)}
 
     def _described(self, file: ImageFile, before: dict[str, Any] | None, exif: dict[str, Any]) -> dict[str, Any]:
         """The payload's `metadata` and `exif` for an image that is written; `before` is its present user metadata."""
         if self._metadata is None:
-            known = before or self._earlier.get(place(file), {})
+            known = before or self._earlier.get(place(file)) or {}
         else:
             known = self._metadata.metadata(file.relative)
             self._report.described += bool(known)
         return {"metadata": {**exif, **known}, "exif": exif}
 
-    def foreseen(self, plan: Plan) -> set[str]:
-        """The ids of the images that the generation contains or may contain at the end of the run."""
-        coming = (*plan.encode, *(reuse.file for reuse in plan.reused))
-        return self._ids | {self.identity(file) for file in coming}
+    def written(self, plan: Plan) -> Iterator[str]:
+        """Ids among which are those of all points that this run, or the interrupted one that it resumes, wrote."""
+        yield from (image.id for image in self._inventory.fresh())
+        yield from (self.identity(file) for file in plan.encode)
+        yield from (self.identity(reuse.file) for reuse in plan.reused)
 
     def check(self) -> None:
         """Raise `UnfitGeneration` if the generation does not contain the expected number of points."""
-        expected, found = len(self._ids), self._collection.count()
+        expected, found = self._expected, self._collection.count()
         if found != expected:
             raise UnfitGeneration(
                 f"the new generation holds {found:,} images where {expected:,} were indexed",
                 "index the folder again; the live generation is unchanged",
             )
 
-    def _write_over(self, reused: Sequence[Reuse], saved: _Stored) -> None:
-        stored = self._stored([t.origin.id for t in reused if t.origin.id not in saved]) | saved
+    def _write_over(self, reused: Sequence[Reuse], saved: StoredMapping[str, _Stored]) -> None:
+        stored = self._stored([t.origin.id for t in reused])
         # A copy keeps the metadata of the image that it replaces, as other content would.
-        replaced = self._known_metadata([self.identity(t.file) for t in reused if t.outcome == "copied"])
+        replaced = self._known_metadata([t.file for t in reused if t.outcome == "copied"])
         points = []
         for reuse in reused:
-            record, vectors = stored[reuse.origin.id]
+            record, vectors = saved.get(reuse.origin.id) or stored[reuse.origin.id]
             facts = {k: v for k, v in record.payload.items() if k not in ("path_bytes", DUPLICATES)}
             copied = reuse.outcome == "copied"
             before = replaced.get(self.identity(reuse.file)) if copied else user_metadata(record.payload)
@@ -181,7 +184,7 @@ class Writing:
         moved = [reuse.origin.id for reuse in reused if reuse.outcome == "renamed"]
         if moved:
             self._delete(moved)
-        self._upsert(points)
+        self._upsert((reuse.file for reuse in reused), points)
         lines = []
         for reuse, point in zip(reused, points, strict=True):
             self._report.add(reuse.outcome)
@@ -189,7 +192,7 @@ class Writing:
             lines.append(file_line(reuse.outcome, reuse.file, point.id, reuse.origin.sha256, origin))
         self._report_file.write(lines)
 
-    def _stored(self, ids: Sequence[str]) -> _Stored:
+    def _stored(self, ids: Sequence[str]) -> dict[str, _Stored]:
         wanted = list(dict.fromkeys(ids))
         if not wanted:
             return {}
@@ -209,12 +212,11 @@ class Writing:
         }
         return Point(self.identity(file), joint, head, payload)
 
-    def _upsert(self, points: Sequence[Point]) -> None:
+    def _upsert(self, files: Iterable[ImageFile], points: Sequence[Point]) -> None:
         self._collection.upsert(points)
-        self._ids.update(point.id for point in points)
-        self.written.update(point.id for point in points)
+        self._expected += sum(not self._inventory.has_image(place(file)) for file in files)
 
     def _delete(self, ids: Sequence[str]) -> None:
+        """Remove images of the index."""
         self._collection.delete(ids)
-        self._ids.difference_update(ids)
-        self.written.difference_update(ids)
+        self._expected -= len(ids)

@@ -22,8 +22,9 @@ from sceneseek.store.qdrant import QdrantSettings, QdrantStore
 from sceneseek_indexer.build import BuildOptions, index_folder, index_folders
 from sceneseek_indexer.source_scan import Folder
 from sceneseek_indexer.writing import Writing
-from tests.drawing import NAMES, draw_gallery
+from tests.drawing import NAMES, draw_gallery, scenery
 from tests.played_qdrant import PlayedQdrant, drop
+from tests.ray_cluster import indexing
 
 Noise = Callable[[int, int], Image.Image]
 OPTIONS = BuildOptions("cpu", workers=1, batch=2)
@@ -96,6 +97,24 @@ def test_the_next_run_reports_work_that_a_killed_run_could_not(
     report = index_folder(photos, bundle, store, OPTIONS)
     assert (report.indexed, report.resumed) == (len(NAMES), 4)
     assert lines(store)[-1]["counts"]["indexed"] == len(NAMES)
+
+
+def test_after_a_kill_no_image_is_encoded_again_but_those_that_were_in_flight(bundle: Bundle, tmp_path: Path) -> None:
+    many, photos = 200, tmp_path / "photos"
+    photos.mkdir()
+    for number in range(many):
+        scenery(number).save(photos / f"{number}.png")
+    places = (photos, "--bundle", bundle.path, "--index", f"file:{tmp_path}/index", "--device", "cpu", "--workers", 1)
+    with indexing(*places, home=tmp_path) as run:
+        run.until_indexed(many // 4)
+        run.process.kill()
+        run.process.wait()
+        written = run.indexed()
+    with indexing(*places, home=tmp_path) as run:
+        result = run.result()
+    assert (result["indexed"], result["resumed"] >= written) == (many, True)
+    encoded = result["indexed"] - result["resumed"]
+    assert encoded <= many - written, "more than what was in flight"
 
 
 def test_outcomes_other_than_indexed_survive_an_interruption(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from sceneseek.errors import SourceError
+from sceneseek_indexer.inventory import Known
 from sceneseek_indexer.report import IndexReport, ReportFile, earlier_lines, file_line, opening_lines
-from sceneseek_indexer.sync_plan import Known, Plan
+from sceneseek_indexer.sync_plan import Plan
 
 IMAGE = Known("id", 0, "a.png", 1, 2, "hash")
 
@@ -44,8 +45,8 @@ def test_earlier_lines_are_those_of_the_generation_and_the_last_counts(tmp_path:
         report.write([{"kind": "run", "generation": "g"}, file_line("touched", other)])
     with path.open("a") as file:
         file.write("not JSON\n[]\n")
-    assert {i: line["outcome"] for i, line in earlier_lines(path, "g").items()} == {"id": "indexed", "other": "touched"}
-    assert earlier_lines(tmp_path / "none", "g") == {}
+    assert {i: line["outcome"] for i, line in earlier_lines(path, "g")} == {"id": "indexed", "other": "touched"}
+    assert list(earlier_lines(tmp_path / "none", "g")) == []
 
 
 def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_the_lines_of_many_images_are_written_without_being_held(tmp_path: Path) -> None:
     report, many = IndexReport(), 100_000
-    lines = opening_lines(report, Plan(unchanged=[IMAGE] * many), [], {}, ())
+    lines = opening_lines(report, Plan(unchanged=[IMAGE] * many), [], {}, lambda _: False)
     with ReportFile(tmp_path / "r.jsonl") as file:
         tracemalloc.start()
         try:
@@ -79,5 +80,5 @@ def test_the_lines_of_many_images_are_written_without_being_held(tmp_path: Path)
 
 def test_lines_are_counted_without_a_file_too() -> None:
     report = IndexReport()
-    ReportFile(None).write(opening_lines(report, Plan(unchanged=[IMAGE]), [], {}, ()))
+    ReportFile(None).write(opening_lines(report, Plan(unchanged=[IMAGE]), [], {}, lambda _: False))
     assert report.unchanged == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +18,10 @@ from hypothesis import strategies as st
 from sceneseek.payload import point_id
 from sceneseek.store import CollectionInfo, Source
 from sceneseek.vectors import Vectors
+from sceneseek_indexer.inventory import Inventory, Known, Place, known_images, open_inventory, place
 from sceneseek_indexer.load import Loaded
 from sceneseek_indexer.report import IndexReport, ReportFile
-from sceneseek_indexer.sync_plan import Known, Place, Plan, files_to_hash, known_images, make_plan, place
+from sceneseek_indexer.sync_plan import Plan, files_to_hash, make_plan
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, Skipped
 from sceneseek_indexer.writing import Writing
 from tests.memory_collection import Killed, MemoryCollection
@@ -64,27 +67,45 @@ class Disk:
     def listings(self) -> dict[int, Listing]:
         found = {0: Listing(), 1: Listing()}
         for (source, relative), (content, changed) in sorted(self.files.items()):
-            image = ImageFile(relative, Path("/") / relative, 100 + content % 3, changed, source)
+            image = ImageFile(relative, Path("/"), 100 + content % 3, changed, source)
             found[source].files.append(image)
         return found
 
 
 def run(disk: Disk, index: MemoryCollection, prune: bool) -> tuple[Plan, IndexReport]:
     """What `sceneseek_indexer.build` does, without files and graphs."""
-    known = {place(image): image for image in known_images(index)}
-    listings = disk.listings()
-    hashes = {place(file): sha(disk.files[place(file)][0]) for file in files_to_hash(listings.values(), known)}
-    plan = make_plan(listings, known, hashes, (0, 1) if prune else ())
-    report = IndexReport(unchanged=len(plan.unchanged))
-    writing = Writing(index.info, lambda: index, known, report, ReportFile(None), datetime.now(UTC))
-    writing.reuse(plan)
-    writing.remove(plan.removed)
-    for file in plan.encode:
-        content = sha(disk.files[place(file)][0])
-        loaded = Loaded(file, (), content, 1, 1, "PNG", "", {}, None, 0.0)
-        writing.add([loaded], Vectors(vector(content)[None], np.zeros((1, 0), np.float32)))
-    writing.check()
-    return plan, report
+    contents = {at: content for at, (content, _) in disk.files.items()}
+    with planned(disk.listings(), known_images(index), contents, pruned=(0, 1) if prune else ()) as (inventory, plan):
+        report = IndexReport(unchanged=len(plan.unchanged))
+        writing = Writing(index.info, lambda: index, inventory, report, ReportFile(None), datetime.now(UTC))
+        writing.reuse(plan)
+        writing.remove(plan.removed)
+        for file in plan.encode:
+            content = sha(disk.files[place(file)][0])
+            loaded = Loaded(file, (), content, 1, 1, "PNG", "", {}, None, 0.0)
+            writing.add([loaded], Vectors(vector(content)[None], np.zeros((1, 0), np.float32)))
+        writing.check()
+        return read(plan), report
+
+
+@contextmanager
+def planned(
+    listings: dict[int, Listing], images: Iterable[Known], contents: dict[Place, int], **options: Any
+) -> Iterator[tuple[Inventory, Plan]]:
+    """The plan of listings, of the images of an index, and of the contents of those files that can be read."""
+    with open_inventory() as inventory:
+        for listing in listings.values():
+            for file in listing.files:
+                inventory.add_file(file)
+        inventory.add_images(images)
+        asked = files_to_hash(inventory)
+        inventory.add_hashes((file, sha(contents[place(file)])) for file in asked if place(file) in contents)
+        yield inventory, make_plan(inventory, listings, **options)
+
+
+def read(plan: Plan) -> Plan:
+    """All of it, in memory."""
+    return Plan(**{part.name: list(getattr(plan, part.name)) for part in fields(plan)})
 
 
 def held(index: MemoryCollection) -> dict[Place, str]:
@@ -169,26 +190,24 @@ def known(at: Place, content: int, changed: int = 0) -> Known:
 
 
 def listing(*files: tuple[str, int], source: int = 0, **others: object) -> Listing:
-    return Listing([ImageFile(name, Path(name), 100, changed, source) for name, changed in files], **others)  # type: ignore[arg-type]
+    return Listing([ImageFile(name, Path("/"), 100, changed, source) for name, changed in files], **others)  # type: ignore[arg-type]
 
 
-def planned(
-    listings: dict[int, Listing], images: Iterable[Known], contents: dict[Place, int], **options: object
-) -> Plan:
-    index = {place(image): image for image in images}
-    asked = {place(file) for file in files_to_hash(listings.values(), index)}
-    return make_plan(listings, index, {at: sha(c) for at, c in contents.items() if at in asked}, **options)  # type: ignore[arg-type]
+def plan_of(listings: dict[int, Listing], images: Iterable[Known], contents: dict[Place, int], **options: Any) -> Plan:
+    with planned(listings, images, contents, **options) as (_, plan):
+        return read(plan)
 
 
 def test_only_what_changed_and_has_a_known_size_is_hashed() -> None:
-    index = {(0, "same"): known((0, "same"), 1, 5), (0, "touched"): known((0, "touched"), 2, 5)}
+    index = [known((0, "same"), 1, 5), known((0, "touched"), 2, 5)]
     files = listing(("same", 5), ("touched", 6), ("new", 7))
-    files.files.append(ImageFile("other size", Path("x"), 99, 1))
-    assert [file.relative for file in files_to_hash([files], index)] == ["touched", "new"]
+    files.files.append(ImageFile("other size", Path("/"), 99, 1))
+    with planned({0: files}, index, {}) as (inventory, _):
+        assert [file.relative for file in files_to_hash(inventory)] == ["touched", "new"]
 
 
 def test_a_renamed_image_reuses_the_missing_ones_point_and_further_copies_are_copies() -> None:
-    plan = planned({0: listing(("new1", 9), ("new2", 9))}, [known((0, "old"), 1)], {(0, "new1"): 1, (0, "new2"): 1})
+    plan = plan_of({0: listing(("new1", 9), ("new2", 9))}, [known((0, "old"), 1)], {(0, "new1"): 1, (0, "new2"): 1})
     assert [(t.file.relative, t.outcome, t.origin.relative) for t in plan.reused] == [
         ("new1", "renamed", "old"),
         ("new2", "copied", "old"),
@@ -197,19 +216,19 @@ def test_a_renamed_image_reuses_the_missing_ones_point_and_further_copies_are_co
 
 
 def test_an_image_moved_to_another_source_keeps_its_vector_and_untouched_sources_stay() -> None:
-    plan = planned({1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
+    plan = plan_of({1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
     assert [t.outcome for t in plan.reused] == ["copied"]
-    plan = planned({0: listing(), 1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
+    plan = plan_of({0: listing(), 1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
     assert [t.outcome for t in plan.reused] == ["renamed"]
 
 
 @pytest.mark.parametrize("skipped", ["dir", "dir/sub", "dir/sub/x"])
 def test_what_cannot_be_looked_at_is_not_gone(skipped: str) -> None:
     files = listing(("y", 0), skipped=[Skipped(skipped, UNREADABLE, "")])
-    plan = planned({0: files}, [known((0, "dir/sub/x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
+    plan = plan_of({0: files}, [known((0, "dir/sub/x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
     assert plan.gone == []
     files = listing(("y", 0), skipped=[Skipped("dir/su", UNREADABLE, ""), Skipped("dir/sub/x", "dangling-link", "")])
-    plan = planned({0: files}, [known((0, "dir/sub/x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
+    plan = plan_of({0: files}, [known((0, "dir/sub/x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
     assert [image.relative for image in plan.removed] == ["dir/sub/x"]
 
 
@@ -218,13 +237,13 @@ def test_what_cannot_be_looked_at_is_not_gone(skipped: str) -> None:
 def test_images_of_a_folder_that_is_away_are_gone_and_never_removed(away: str, pruned: tuple[int, ...]) -> None:
     index = [known((0, "nas/deep/x"), 1), known((0, "y"), 2), known((1, "nas/deep/x"), 3)]
     files = listing(("copy", 9), ("y", 0), away={away})
-    plan = planned({0: files}, index, {(0, "copy"): 1}, pruned=pruned)
+    plan = plan_of({0: files}, index, {(0, "copy"): 1}, pruned=pruned)
     assert [image.relative for image in plan.gone] == ["nas/deep/x"]
     assert (plan.away, plan.removed) == (plan.gone, [])
     assert [(reuse.file.relative, reuse.outcome) for reuse in plan.reused] == [("copy", "copied")]
 
 
 def test_what_is_withheld_is_neither_gone_nor_done() -> None:
-    plan = planned({0: listing(("y", 0), withheld={"x"})}, [known((0, "x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
+    plan = plan_of({0: listing(("y", 0), withheld={"x"})}, [known((0, "x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
     assert plan.empty
     assert plan.gone == []

@@ -1,0 +1,286 @@
+"""What a run compares: the files that it lists and the images that the index has, in a temporary database.
+
+So its memory does not grow with their number. The database takes up to 500 bytes an image. Paths are stored as bytes,
+since they may hold surrogate escapes, and in an encoding that sorts as Python's text does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from sceneseek.errors import IndexUnavailable
+from sceneseek.payload import relative_path, user_metadata
+from sceneseek.sources import Root
+from sceneseek.store import Collection, VectorStore
+from sceneseek_indexer.sidecar import Sidecar
+from sceneseek_indexer.temporary_database import Row, View, temporary_database
+from sceneseek_indexer.walk import ImageFile, Skipped
+
+Item_co = TypeVar("Item_co", covariant=True)
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+Place = tuple[int, str]
+"""The number of an image's source, and its path below it."""
+
+
+class SizedIterable(Protocol[Item_co]):
+    """Items that can be counted and read again and again, and need not be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Item_co]: ...
+
+
+class Known(NamedTuple):
+    """An image of the index: its place, and the state of its file when it was indexed.
+
+    Attributes:
+        fresh: an interrupted run wrote it; False for one that was copied from the live generation.
+        described: it has metadata of the user's.
+        outdated: this metadata differs from that of the run.
+        unread: the run reads the text in pictures, and that of this one was not read.
+    """
+
+    id: str
+    source: int
+    relative: str
+    bytes: int
+    mtime_ns: int
+    sha256: str
+    fresh: bool = False
+    described: bool = False
+    outdated: bool = False
+    ctime_ns: int = 0
+    unread: bool = False
+
+
+def place(image: ImageFile | Known | Skipped) -> Place:
+    """The place of an image."""
+    return image.source, image.relative
+
+
+def known_images(
+    collection: Collection, resumed: bool = False, metadata: Sidecar | None = None, ocr: bool = False
+) -> Iterator[Known]:
+    """Every image of a generation.
+
+    Args:
+        collection: the generation.
+        resumed: whether an interrupted run created it; its points are `fresh`.
+        metadata: the metadata of the run, if any.
+        ocr: whether the run reads the text in pictures.
+    """
+    for record in collection.scroll():
+        payload, relative = record.payload, relative_path(record.payload)
+        yield Known(
+            record.id,
+            payload["source"],
+            relative,
+            payload["bytes"],
+            payload["mtime_ns"],
+            payload["sha256"],
+            # Both are start times of runs; copied images were indexed by an earlier run than this.
+            resumed and payload["indexed_at"] >= collection.info.created,
+            bool(user_metadata(payload)),
+            metadata is not None and metadata.differs(relative, payload),
+            payload.get("ctime_ns", 0),
+            ocr and "ocr" not in payload,
+        )
+
+
+def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None, ocr: bool = False) -> Iterator[Known]:
+    """Every image of a published generation, even if another process holds it; see `known_images`.
+
+    Raises:
+        IndexUnavailable: it is gone or damaged.
+    """
+    with contextlib.closing(_published(store, name)) as collection:
+        yield from known_images(collection, metadata=metadata, ocr=ocr)
+
+
+def metadata_of(store: VectorStore, name: str) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """The user's metadata of the images of a published generation that have some, with their places.
+
+    Raises:
+        IndexUnavailable: it is gone or damaged.
+    """
+    with contextlib.closing(_published(store, name)) as collection:
+        for record in collection.scroll():
+            if own := user_metadata(record.payload):
+                yield (record.payload["source"], relative_path(record.payload)), own
+
+
+def _published(store: VectorStore, name: str) -> Collection:
+    try:
+        return store.open(name, wait=False)
+    except IndexUnavailable:
+        return store.glance(name)  # another process holds it
+
+
+_SCHEMA = """
+CREATE TABLE file (source INT, relative, bytes INT, mtime_ns, ctime_ns, number INTEGER PRIMARY KEY);
+CREATE TABLE image (
+    id, source INT, relative, bytes INT, mtime_ns, sha256, fresh, described, outdated, ctime_ns, unread,
+    number INTEGER PRIMARY KEY
+);
+CREATE TABLE pair (file INTEGER PRIMARY KEY, image INT, outcome, origin INT);
+CREATE TABLE hash (file INTEGER PRIMARY KEY, sha256);
+CREATE TABLE item (number INTEGER PRIMARY KEY, mapping INT, key, value, UNIQUE (mapping, key));
+"""
+# Once both are known. The time of the last change of the inode shows edits that restore the time of modification.
+_COMPARE = (
+    "CREATE INDEX file_at ON file (source, relative)",
+    "CREATE INDEX image_at ON image (source, relative, bytes, mtime_ns, ctime_ns, unread, fresh)",
+    """
+    INSERT INTO pair (file, image, outcome)
+    SELECT file.number, image.number, CASE
+        WHEN (file.bytes, file.mtime_ns, file.ctime_ns) = (image.bytes, image.mtime_ns, image.ctime_ns)
+        THEN CASE WHEN unread THEN 'unread' WHEN fresh THEN 'resumed' ELSE 'unchanged' END END
+    FROM file LEFT JOIN image USING (source, relative) ORDER BY file.number
+    """,
+)
+
+
+@contextlib.contextmanager
+def open_inventory() -> Iterator[Inventory]:
+    """An empty inventory, until the block ends.
+
+    Raises:
+        IndexUnavailable: see `temporary_database`.
+    """
+    with temporary_database(_SCHEMA) as database:
+        yield Inventory(database)
+
+
+class Inventory:
+    """The files and the images of one run.
+
+    Attributes:
+        database: has the tables `file`, in the order of the listing; `image`, in that of the index; `pair`: of each
+            file, the image at its place, and `unchanged`, `resumed` (unchanged and fresh) or `unread` as its outcome,
+            if size and times are the same; and `hash`: the sha256 of files that were hashed.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.database = database
+        self._adding = database.cursor()
+        self._roots: dict[int, Root] = {}
+        self._mappings = 0
+
+    def add_file(self, file: ImageFile) -> None:
+        """Add a file that was listed. All files are added before the images."""
+        self._roots[file.source] = file.folder
+        row = (file.source, _as_bytes(file.relative), file.bytes, _number(file.mtime_ns), _number(file.ctime_ns))
+        self._adding.execute("INSERT INTO file VALUES (?, ?, ?, ?, ?, NULL)", row)
+
+    def add_images(self, images: Iterable[Known]) -> None:
+        """Add all images of the index, once."""
+        rows = (
+            (
+                i.id,
+                i.source,
+                _as_bytes(i.relative),
+                i.bytes,
+                _number(i.mtime_ns),
+                *i[5:9],
+                _number(i.ctime_ns),
+                i.unread,
+            )
+            for i in images
+        )
+        self.database.executemany("INSERT INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", rows)
+        for statement in _COMPARE:
+            self.database.execute(statement)
+
+    def add_hashes(self, hashes: Iterable[tuple[ImageFile, str]]) -> None:
+        """Add the sha256 of files' contents."""
+        rows = ((sha256, file.source, _as_bytes(file.relative)) for file, sha256 in hashes)
+        self.database.executemany("INSERT INTO hash SELECT number, ? FROM file WHERE source = ? AND relative = ?", rows)
+
+    def files(self) -> View[ImageFile]:
+        """All files."""
+        return View(self.database, self.as_file, "SELECT * FROM file ORDER BY number")
+
+    def images(self) -> View[Known]:
+        """All images."""
+        return View(self.database, as_image, "SELECT * FROM image ORDER BY number")
+
+    def fresh(self) -> View[Known]:
+        """The images that an interrupted run wrote."""
+        return View(self.database, as_image, "SELECT * FROM image WHERE fresh ORDER BY number")
+
+    def count_images(self, source: int) -> int:
+        """The number of images of a source."""
+        return len(View(self.database, as_image, "SELECT * FROM image WHERE source = ?", (source,)))
+
+    def has_image(self, at: Place) -> bool:
+        """Whether the index has an image at a place."""
+        return self._has("SELECT 1 FROM image WHERE source = ? AND relative = ?", at)
+
+    def has(self, at: Place) -> bool:
+        """Whether there is a file or an image at a place."""
+        return self.has_image(at) or self._has("SELECT 1 FROM file WHERE source = ? AND relative = ?", at)
+
+    def _has(self, query: str, at: Place) -> bool:
+        return self.database.execute(query, (at[0], _as_bytes(at[1]))).fetchone() is not None
+
+    def mapping(self) -> StoredMapping[Any, Any]:
+        """A new mapping that is kept in the database."""
+        self._mappings += 1
+        return StoredMapping(self.database, self._mappings)
+
+    def as_file(self, row: Row) -> ImageFile:
+        """The file of a row of `file`."""
+        source, relative, size, mtime_ns, ctime_ns = row[:5]
+        return ImageFile(as_path(relative), self._roots[source], size, int(mtime_ns), source, int(ctime_ns))
+
+
+def as_image(row: Row) -> Known:
+    """The image of a row of `image`."""
+    return Known._make((*row[:2], as_path(row[2]), row[3], int(row[4]), *row[5:9], int(row[9]), row[10]))
+
+
+class StoredMapping(Generic[Key, Value]):
+    """Values that can be pickled, by keys that differ in their `repr`."""
+
+    def __init__(self, database: sqlite3.Connection, number: int) -> None:
+        self._database, self._number = database, number
+
+    def __setitem__(self, key: Key, value: Value) -> None:
+        self._database.execute(
+            "INSERT INTO item (mapping, key, value) VALUES (?, ?, ?) "
+            "ON CONFLICT (mapping, key) DO UPDATE SET value = excluded.value",
+            (self._number, repr(key), pickle.dumps(value)),
+        )
+
+    def get(self, key: Key) -> Value | None:
+        """The value of a key, if it has one."""
+        query = "SELECT value FROM item WHERE mapping = ? AND key = ?"
+        return next(iter(View(self._database, _unpickled, query, (self._number, repr(key)))), None)
+
+    def values(self) -> View[Value]:
+        """All values, in the order in which their keys were first set."""
+        query = "SELECT value FROM item WHERE mapping = ? ORDER BY number"
+        return View(self._database, _unpickled, query, (self._number,))
+
+
+def _unpickled(row: Row) -> Any:
+    return pickle.loads(row[0])  # noqa: S301 - this process pickled it, and no other can reach it
+
+
+def _as_bytes(relative: str) -> bytes:
+    return relative.encode("utf-8", "surrogatepass")
+
+
+def as_path(stored: bytes) -> str:
+    """A path, of the bytes that the database has."""
+    return stored.decode("utf-8", "surrogatepass")
+
+
+def _number(time_ns: int) -> int | str:
+    """A time as the database takes it: from the year 2262 on, 63 bits do not hold it."""
+    return time_ns if time_ns < 1 << 63 else str(time_ns)
