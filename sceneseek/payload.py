@@ -10,7 +10,7 @@ r"""A point's payload: the facts of an image that the index stores beside its ve
     metadata    fields that results show and filters name: what `exif` has, and the user's own in place of it
     ocr         only where pictures' texts were read: `text`, its lines as read, and `tokens`, see `text_tokens`
     exif        what was read from the file's EXIF block, see `sceneseek_indexer.photo_facts`
-    dhash       what the picture looks like, see `sceneseek_indexer.duplicates`
+    dhash       what the picture looks like, see `sceneseek_indexer.fingerprints`
     duplicates  only of an image that has near-duplicates: their group, and how many others it has
 
 The id is the UUIDv5 of the source-relative path (RFC 9562), so the same file has the same id in every

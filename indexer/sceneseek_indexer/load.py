@@ -23,7 +23,7 @@ from sceneseek.local_folder import LeadsOut, NotAFile
 from sceneseek.picture import BYTES_A_PIXEL, decode
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.sources import open_file
-from sceneseek_indexer.duplicates import fingerprint
+from sceneseek_indexer.fingerprints import fingerprint
 from sceneseek_indexer.photo_facts import FIELDS, read_exif
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
 

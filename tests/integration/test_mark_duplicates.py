@@ -12,7 +12,7 @@ import pytest
 
 from sceneseek.payload import point_id
 from sceneseek.store import Collection, CollectionInfo, Point, open_store
-from sceneseek_indexer import duplicates
+from sceneseek_indexer import fingerprints
 from sceneseek_indexer.duplicates import mark_duplicates
 
 INFO = CollectionInfo("first", "fingerprint", 64, 0, (), "2026-01-01T00:00:00+00:00")
@@ -21,11 +21,11 @@ HASHES = RNG.integers(0, 256, (40, 16), dtype=np.uint8)
 VECTORS = RNG.normal(size=(40, 64)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True, params=["all pairs", "by parts"])
+@pytest.fixture(autouse=True, params=["all pairs", "under masks"])
 def compared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fingerprints are compared in both ways; else it depends on how many there are."""
-    if request.param == "by parts":
-        monkeypatch.setattr(duplicates, "_EXHAUSTIVE", -1)
+    if request.param == "under masks":
+        monkeypatch.setattr(fingerprints, "_FEW_NEW", 0)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 
 from sceneseek.picture import decode
-from sceneseek_indexer.duplicates import fingerprint, same_colour
+from sceneseek_indexer.fingerprints import fingerprint, same_colour
 from tests.drawing import scenery
 
 
