@@ -19,6 +19,7 @@ import hashlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -58,6 +59,8 @@ _DIVIDED, _SKIPPED = 2, 3
 _STARTS = 10
 # Seconds between looks at the nodes, and until a word that none has a free core.
 _LOOK, _PATIENCE = 1.0, 15.0
+# Seconds within which the head must accept a connection.
+_REACHED = 10.0
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,7 @@ def _connected(on: str) -> Iterator[None]:
     try:
         with _term_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says it
+            _check_reachable(os.environ.get("RAY_ADDRESS", "") if on == "ray" else on)
             ray.init("auto" if on == "ray" else on, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # Ray's are of many kinds
         hint = "start a node with `ray start`, or name the head's as --on ray://HOST:10001"
@@ -221,6 +225,13 @@ def _connected(on: str) -> Iterator[None]:
         finally:
             with _term_kept():
                 ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raise OSError unless something listens at HOST:PORT: Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _REACHED).close()
 
 
 @contextlib.contextmanager

@@ -330,7 +330,8 @@ def test_a_node_without_the_bundle_gets_it(
     assert Bundle.load(cached.parent, trust=False).manifest == bundle.manifest
 
 
-def test_a_cluster_that_is_not_there_is_an_error(photos: Path, store: VectorStore, bundle: Bundle) -> None:
+@pytest.mark.parametrize("on", ["ray", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_an_error(photos: Path, store: VectorStore, bundle: Bundle, on: str) -> None:
     places = ("--bundle", bundle.path, "--index", store.url)
-    with indexing(photos, *places, "--on", "ray://127.0.0.1:1", home=photos.parent) as run:
-        assert run.error().startswith("error: the Ray cluster ray://127.0.0.1:1 cannot be reached")
+    with indexing(photos, *places, "--on", on, home=photos.parent, RAY_ADDRESS="127.0.0.1:1") as run:
+        assert run.error().startswith(f"error: the Ray cluster {on} cannot be reached ([Errno 111] Connection refused)")
