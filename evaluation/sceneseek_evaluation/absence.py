@@ -18,7 +18,7 @@ An answer matches if its best score reaches the threshold (`sceneseek.bundle.Mat
     absent.auc                   how often a present query's best score lies above an absent one's; likewise foreign
                                  and nonsense. It needs no threshold
 
-Captions with a language are measured by language too (`sceneseek_evaluation.languages`), with the figures that need
+Captions with a language are measured by language too (`sceneseek_evaluation.figures`), with the figures that need
 captions alone, `LANGUAGE_FIGURES`. Shortlists are exact, of the length that a search has. Intervals are from the
 bootstrap by image, and by text where there is no image. A figure without its queries, and a rate without a threshold,
 is not defined.
@@ -44,8 +44,16 @@ from sceneseek.request import DEFAULT_K, DEFAULT_SHORTLIST
 from sceneseek.reranker import Reranker, best_first, marks
 from sceneseek.runtime import Device
 from sceneseek.vectors import Candidates, Floats, Vectors
-from sceneseek_evaluation.figures import Bootstrap, Figure, Positions, table
-from sceneseek_evaluation.languages import count_languages, json_by_language, measure_by_language, table_by_language
+from sceneseek_evaluation.figures import (
+    Bootstrap,
+    Figure,
+    Positions,
+    count_languages,
+    json_by_language,
+    measure_by_language,
+    table,
+    table_by_language,
+)
 from sceneseek_evaluation.pairs import encode_images, encode_texts, searchable
 
 Kind = Literal["present", "absent", "foreign", "nonsense"]

@@ -83,8 +83,7 @@ def retrieval(
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
-    from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
-    from sceneseek_evaluation.languages import count_languages, names_by_language  # noqa: PLC0415
+    from sceneseek_evaluation.figures import Bootstrap, count_languages, names_by_language, read_bounds  # noqa: PLC0415  # noqa: PLC0415
     from sceneseek_evaluation.retrieval import RETRIEVAL_FIGURES, evaluate_retrieval  # noqa: PLC0415
 
     rows = _captions_of(captions, split)
@@ -179,8 +178,7 @@ def absence(
     from sceneseek.bundle import Bundle, MatchThreshold  # noqa: PLC0415
     from sceneseek.captions import read_texts  # noqa: PLC0415
     from sceneseek_evaluation.absence import ABSENCE_FIGURES, LANGUAGE_FIGURES, evaluate_absence  # noqa: PLC0415
-    from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
-    from sceneseek_evaluation.languages import count_languages, names_by_language  # noqa: PLC0415
+    from sceneseek_evaluation.figures import Bootstrap, count_languages, names_by_language, read_bounds  # noqa: PLC0415  # noqa: PLC0415
 
     rows = _captions_of(captions, split)
     by_language = names_by_language(count_languages(rows), LANGUAGE_FIGURES)

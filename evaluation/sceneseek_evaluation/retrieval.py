@@ -7,7 +7,7 @@ image a caption, recall@k the share of captions whose image is among the first k
 Two orders are measured: that of the candidates, by cosine, and under names that begin with ``rescored.`` that
 of a search, which reranks the first `DEFAULT_SHORTLIST` by the head's score; an image beyond these keeps its
 place. Intervals are from the bootstrap by image, with all captions of an image. Captions with a language are measured
-by language too (`sceneseek_evaluation.languages`).
+by language too (`sceneseek_evaluation.figures`).
 
 `exact_ranks` gives the ranks of a joint space without an index, which training measures.
 """
@@ -33,8 +33,16 @@ from sceneseek.reranker import Reranker, best_first
 from sceneseek.runtime import Device
 from sceneseek.store import Collection, VectorStore
 from sceneseek.vectors import Candidates, Floats
-from sceneseek_evaluation.figures import Bootstrap, Figure, Positions, table
-from sceneseek_evaluation.languages import count_languages, json_by_language, measure_by_language, table_by_language
+from sceneseek_evaluation.figures import (
+    Bootstrap,
+    Figure,
+    Positions,
+    count_languages,
+    json_by_language,
+    measure_by_language,
+    table,
+    table_by_language,
+)
 from sceneseek_evaluation.pairs import encode_texts, searchable
 from sceneseek_indexer.build import BuildOptions, index_folder
 from sceneseek_indexer.walk import Listing, list_images

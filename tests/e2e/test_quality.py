@@ -17,7 +17,7 @@ import pytest
 
 from sceneseek.bundle import Bundle
 from sceneseek.captions import read_captions
-from sceneseek_evaluation.languages import count_languages
+from sceneseek_evaluation.figures import count_languages
 from sceneseek_evaluation.pairs import searchable
 from tests.command_line import CommandLine
 from tests.conftest import ROOT

@@ -202,6 +202,7 @@ def heads(
     sources = RatingFiles(images, captions, expert, crowd, feedback, dataset, aggregate, skip_unknown)
     material = read_rating_data(sources, cite)
     from sceneseek_export.towers import Towers  # noqa: PLC0415
+    from sceneseek_export.trained import check_space, find_pack_of, find_space  # noqa: PLC0415
     from sceneseek_training.features import ImageTowers, TextTowers  # noqa: PLC0415
     from sceneseek_training.head_training import (  # noqa: PLC0415
         HeadPlan,
@@ -211,7 +212,6 @@ def heads(
         write_heads,
     )
     from sceneseek_training.report import write_report  # noqa: PLC0415
-    from sceneseek_training.space import check_space, find_pack_of, find_space  # noqa: PLC0415
 
     check_heads_out(out)
     check_report_out(report)

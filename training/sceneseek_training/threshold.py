@@ -31,9 +31,8 @@ from sceneseek_evaluation.figures import Bootstrap, Doubles
 from sceneseek_export.alignment import Alignment, image_key
 from sceneseek_export.heads import Head, load_head, save_head
 from sceneseek_export.packs import find_pack
-from sceneseek_export.trained import shipped_alignment
+from sceneseek_export.trained import check_exported_with, shipped_alignment
 from sceneseek_training.cards import CARD, THRESHOLD_HEADING, threshold_section
-from sceneseek_training.space import check_exported_with
 
 RULE = (
     "the best balanced accuracy of captions whose image is there and of foreign texts; "

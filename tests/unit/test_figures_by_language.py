@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sceneseek_evaluation.figures import Bootstrap, Positions
-from sceneseek_evaluation.languages import measure_by_language, names_by_language
+from sceneseek_evaluation.figures import Bootstrap, Positions, measure_by_language, names_by_language
 
 SCORES = np.array([1.0, 0.0, 0.5, 0.5, 0.5, 9.0])
 LANGUAGE = np.array(["ru", "ru", "de", "de", "de", ""])
