@@ -59,7 +59,7 @@ def mark_duplicates(collection: Collection, new_ids: Iterable[str]) -> int:
     groups = _Groups(images.ids.shape[1])
     whole, first = images.whole_groups()
     groups.join(images.marked[whole], first[whole])
-    # Halves of ids: if two images have the same one, the other is only compared without need.
+    # Half of an id is enough: an image that shares it with a new one is compared without need.
     new = np.isin(images.ids[0], halves(map(_bytes, new_ids))[0])
     new[images.marked[~whole]] = True
     _join_near(collection, images, groups, _blank_pairs(images.blank, new))

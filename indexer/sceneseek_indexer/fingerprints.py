@@ -75,7 +75,7 @@ _SEQUENCE = 0x1819470F8B663
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 # Up to so many new fingerprints are compared with all others: that takes less time than the masks do.
 _FEW_NEW = 5_000
-# Pairs compared at a time: what they take fits into a processor's cache. Of so many times, the close ones are given.
+# Pairs compared at a time: what they take fits into a processor's cache. The close ones of so many times are given.
 _COMPARED = 65_536
 _TIMES = 64
 
