@@ -180,17 +180,8 @@ class Inventory:
     def add_images(self, images: Iterable[Known]) -> None:
         """Add all images of the index, once."""
         rows = (
-            (
-                i.id,
-                i.source,
-                _as_bytes(i.relative),
-                i.bytes,
-                _number(i.mtime_ns),
-                *i[5:9],
-                _number(i.ctime_ns),
-                i.unread,
-            )
-            for i in images
+            (identity, source, _as_bytes(relative), size, _number(mtime_ns), *facts, _number(ctime_ns), unread)
+            for identity, source, relative, size, mtime_ns, *facts, ctime_ns, unread in images
         )
         self.database.executemany("INSERT INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", rows)
         for statement in _COMPARE:

@@ -59,6 +59,7 @@ class ImageFile:
 
 
 Add = Callable[[ImageFile], None]
+"""What takes each file of a walk in turn."""
 
 
 @dataclass(frozen=True, slots=True)

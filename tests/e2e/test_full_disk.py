@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_a_full_disk_takes_no_pictures_and_harms_none(small_disk: Path, noise: C
 
     put("a.png")
     fill(small_disk)
-    for change in (lambda: put("b.png"), lambda: pending.delete(point_id("a.png"), "a.png")):
+    for change in (partial(put, "b.png"), partial(pending.delete, point_id("a.png"), "a.png")):
         with pytest.raises(NoSpace, match="there is no room for more pictures"):
             change()
     assert [path.name for path in small_disk.glob("*.png")] == ["a.png"]
