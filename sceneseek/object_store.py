@@ -8,7 +8,6 @@ answers of the store, which may quote credentials, so errors are worded anew her
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import errno
 import functools
@@ -208,6 +207,8 @@ def _profile(environment: Mapping[str, str]) -> dict[str, str]:
     Raises:
         SourceError: a file of profiles cannot be read, or AWS_PROFILE names one that has no keys.
     """
+    import configparser  # noqa: PLC0415 - not in each search
+
     name = environment.get("AWS_PROFILE", "default")
     found: dict[str, str] = {}
     for variable, file, section in (
