@@ -1,8 +1,9 @@
-"""Files that are whole or not there: hashing, writing beside and moving into place; and where the cache is."""
+"""Files that are whole or not there: hashing, locking, writing beside and moving into place; and where the cache is."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -55,6 +56,19 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644, durable: bool = 
         raise
     if durable:
         sync(path.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Exclude other threads and processes that lock the same directory, or file, which is created (flock)."""
+    # Directories cannot be locked on every network file system.
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import hashlib
 import json
 import logging
@@ -46,7 +45,7 @@ from sceneseek.errors import (
     Unprocessable,
     UploadsUnavailable,
 )
-from sceneseek.files import sync, write_atomic
+from sceneseek.files import locked, sync, write_atomic
 from sceneseek.local_folder import Facts, LeadsOut, NotAFile, folder_below
 from sceneseek.picture import extensions
 from sceneseek.sources import Root
@@ -165,6 +164,7 @@ class PendingChanges:
         self.folder = folder.resolve()
         self._home = self.folder / _HOME
         self._incoming, self._changes = self._home / "incoming", self._home / "changes"
+        self._lock = self._home / "lock"
 
     def prepare(self) -> None:
         """Make the folder ready for `receive`, `put` and `delete`, and remove what was received long ago.
@@ -232,7 +232,7 @@ class PendingChanges:
             NoSpace, UploadsUnavailable: it cannot be written.
         """
         above, _, name = path.rpartition("/")
-        with _explained(path), self._locked(), self._opened(above, create=if_match is None) as place:
+        with _explained(path), locked(self._lock), self._opened(above, create=if_match is None) as place:
             found = _found(place, name) if place is not None else None
             if found is None:
                 if if_match is not None or place is None:
@@ -271,7 +271,7 @@ class PendingChanges:
         """
         above, _, name = path.rpartition("/")
         change = Change("delete", path)
-        with _explained(path), self._locked(), self._opened(above) as place:
+        with _explained(path), locked(self._lock), self._opened(above) as place:
             if self.get(identity) == change and not self._file(path):
                 return change
             if if_match is not None:
@@ -331,7 +331,7 @@ class PendingChanges:
         """
         if not seen:
             return
-        with self._locked():
+        with locked(self._lock):
             for identity, change in seen.items():
                 if self.get(identity) == change:
                     self._settle(identity, change, refused.get(identity, ""), finished)
@@ -360,17 +360,6 @@ class PendingChanges:
     def _write(self, identity: str, change: Change, durable: bool = True) -> None:
         content = json.dumps(dataclasses.asdict(change)).encode("ascii")
         write_atomic(self._changes / f"{identity}{_SUFFIX}", content, durable=durable)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Exclude other threads and processes."""
-        # A file: directories cannot be locked on every network file system.
-        handle = os.open(self._home / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
     @contextlib.contextmanager
     def _opened(self, relative: str, create: bool = False) -> Iterator[int | None]:

@@ -14,7 +14,6 @@ Why plain actors and not Ray Data: docs/adr/0012-ray-actors.md.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -33,7 +32,7 @@ from typing import Any
 from sceneseek import __version__
 from sceneseek.bundle import MANIFEST, Bundle
 from sceneseek.errors import BundleError, ClusterError, MissingExtra, SceneseekError, SourceError
-from sceneseek.files import cache_root, directory_in_place
+from sceneseek.files import cache_root, directory_in_place, locked
 from sceneseek.vectors import Vectors
 from sceneseek_indexer.inventory import SizedIterable
 from sceneseek_indexer.load import Loaded, content_hash
@@ -82,8 +81,7 @@ class _SentBundle:
             return Bundle.load(self.path)
         place = cache_root() / "bundles" / hashlib.sha256(self.manifest).hexdigest()[:32]
         place.parent.mkdir(parents=True, exist_ok=True)
-        with place.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(place.with_suffix(".lock")):
             if self._is_at(place):
                 try:
                     return Bundle.load(place)

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
-import fcntl
 import hashlib
 import hmac
 import logging
@@ -24,7 +22,7 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +31,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from sceneseek.errors import InvalidRequest, NotFound, SourceError
-from sceneseek.files import write_atomic
+from sceneseek.files import locked, write_atomic
 from sceneseek_server.access.rates import parsed_rate
 
 if TYPE_CHECKING:
@@ -274,7 +272,9 @@ def remove_key(path: Path, name: str) -> None:
 
 def _change(path: Path, change: Callable[[tuple[KeyEntry, ...]], tuple[KeyEntry, ...]]) -> None:
     try:
-        with _locked(path):
+        # The directory is locked, since the file itself is replaced.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.parent):
             keys = change(read_keys(path) if path.exists() else ())
             document = _Document(keys=keys).model_dump_json(indent=2, exclude_defaults=True)
             write_atomic(path, document.encode() + b"\n", mode=0o600)
@@ -282,18 +282,6 @@ def _change(path: Path, change: Callable[[tuple[KeyEntry, ...]], tuple[KeyEntry,
         raise SourceError(
             f"the file of keys {path} cannot be written ({error.strerror})", "choose another --api-keys"
         ) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Exclude other processes. The directory is locked, since the file itself is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _first_flaw(error: ValidationError | InvalidRequest) -> str:
