@@ -18,7 +18,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sceneseek.errors import InvalidRequest, MissingExtra, SceneseekError, SourceAway, SourceError, one_line
@@ -44,6 +43,8 @@ _OF_PROFILE = {
     "region": "AWS_REGION",
     "endpoint_url": "AWS_ENDPOINT_URL",
 }
+# What the environment may have in place of them.
+_INSTEAD = {"AWS_REGION": ("AWS_DEFAULT_REGION",), "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")}
 # Where one of these is set, a profile's credentials are not read, as AWS's own programs do.
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE")
 
@@ -209,28 +210,30 @@ def _profile(environment: Mapping[str, str]) -> dict[str, str]:
     """
     import configparser  # noqa: PLC0415 - not in each search
 
-    name = environment.get("AWS_PROFILE", "default")
+    profile = environment.get("AWS_PROFILE", "default")
     found: dict[str, str] = {}
     for variable, file, section in (
-        ("AWS_CONFIG_FILE", "config", name if name == "default" else f"profile {name}"),
-        ("AWS_SHARED_CREDENTIALS_FILE", "credentials", name),
+        ("AWS_CONFIG_FILE", "config", profile if profile == "default" else f"profile {profile}"),
+        ("AWS_SHARED_CREDENTIALS_FILE", "credentials", profile),
     ):
-        path = Path(environment.get(variable, f"~/.aws/{file}")).expanduser()
+        # Not Path.expanduser, which fails for a user without a home, as in a container.
+        path = os.path.expanduser(environment.get(variable, f"~/.aws/{file}"))  # noqa: PTH111
         parser = configparser.RawConfigParser()
         try:
             parser.read(path, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError, OSError):  # whose words may quote a line
+        except (configparser.Error, UnicodeDecodeError):  # whose words may quote a line
             raise SourceError(f"the profiles in {path} cannot be read", "check its lines, or remove it") from None
         if parser.has_section(section):
             found |= {name: value for key, name in _OF_PROFILE.items() if (value := parser[section].get(key))}
-    if any(name in environment for name in _CREDENTIALS):
-        found = {name: value for name, value in found.items() if name in ("AWS_REGION", "AWS_ENDPOINT_URL")}
+    if not environment.keys().isdisjoint(_CREDENTIALS):
+        found = {name: found[name] for name in _INSTEAD.keys() & found.keys()}
     elif "AWS_PROFILE" in environment and "AWS_ACCESS_KEY_ID" not in found:
         raise SourceError(
-            f"the profile {name} has no keys in ~/.aws",
+            f"the profile {profile} has no keys in ~/.aws",
             "name another as AWS_PROFILE, or put its keys into the environment (aws configure export-credentials)",
         )
-    return {name: value for name, value in found.items() if name not in environment}
+    set_there = environment.keys()
+    return {name: value for name, value in found.items() if set_there.isdisjoint({name, *_INSTEAD.get(name, ())})}
 
 
 @functools.lru_cache(maxsize=32)

@@ -12,6 +12,7 @@ fails its check is removed.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import secrets
@@ -354,10 +355,15 @@ class _Run:
 
         return TextReader(self._options.ocr_model)
 
+    @functools.cached_property
+    def _listed(self) -> int:
+        """The number of files that were listed; counting them reads them all."""
+        return len(self._found.inventory.files())
+
     def _skip(self, entry: Skipped) -> None:
         """Record a file that cannot be used; raise SourceError if there are too many."""
         self._report.skipped.append(entry)
-        total = len(self._found.inventory.files())
+        total = self._listed
         if len(self._report.skipped) > max(self._options.max_skipped * total, 100):
             raise SourceError(
                 f"{len(self._report.skipped):,} of {total:,} images could not be used "

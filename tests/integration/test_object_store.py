@@ -170,6 +170,11 @@ def test_a_profile_has_the_settings_that_the_environment_lacks(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     assert list_images(photos).files
+    # The environment comes first, also under its other names.
+    config = profile / "config"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", config.read_text().split()[-1])
+    config.write_text("[profile museum]\nendpoint_url = http://127.0.0.1:1\n")
+    assert list_images(photos).files
 
 
 @pytest.mark.parametrize(
