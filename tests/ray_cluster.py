@@ -146,7 +146,8 @@ class RayCluster:
         if hidden is not None:
             mount = 'mount -t tmpfs none "$0" && exec "$@"'
             command = ["unshare", "--mount", "sh", "-c", mount, str(hidden), *command]
-        environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **self.environment}
+        settings = {"RAY_USAGE_STATS_ENABLED": "0", "GRPC_ENABLE_FORK_SUPPORT": "0"}
+        environment = {**os.environ, **settings, **self.environment}
         with (home / "start.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         node = Node(address, process, home)

@@ -213,7 +213,10 @@ def _connected(on: str) -> Iterator[None]:
             ray.init("auto" if on == "ray" else on, log_to_driver=False, logging_level=logging.WARNING)
     except Exception as error:  # Ray's are of many kinds
         hint = "start a node with `ray start`, or name the head's as --on ray://HOST:10001"
-        raise ClusterError(f"the Ray cluster {on} cannot be reached ({error})", hint) from error
+        if isinstance(error, ConnectionAbortedError):  # the head was reached, and has no process for this run
+            hint = "run again, and start the head with GRPC_ENABLE_FORK_SUPPORT=0 in its environment"
+        reason = str(error).strip().rpartition("\n")[2]  # the last line of a traceback on the head
+        raise ClusterError(f"the Ray cluster {on} cannot be reached ({reason})", hint) from error
     with contextlib.redirect_stdout(sys.stderr):  # what Ray says of its nodes, while a report goes to standard output
         try:
             yield
