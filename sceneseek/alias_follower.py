@@ -2,11 +2,11 @@
 
 A search borrows a `Snapshot`: the open collection behind the alias, and the models that encode and score for it. A
 watcher thread replaces the snapshot as a whole when the alias has moved or when a newer bundle fits the same
-generation. The replaced collection is closed when its last borrower returns it. So a switch fails no search, and no
-search mixes two generations.
+generation. The replaced collection is closed when its last borrower returns it. So a switch does not fail any search,
+and no search mixes two generations.
 
-A service may start before anything is indexed, or before the store answers. There is no snapshot then, `borrow` raises
-the reason, and the watcher picks up the first generation as it picks up later ones.
+A service may start before anything is indexed, or before the store responds. Until there is a snapshot, `borrow` raises
+an error with the reason; the watcher picks up the first generation like later ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sceneseek.store import Collection, CollectionInfo, VectorStore
 
 ModelsT = TypeVar("ModelsT")
 
-# A generation that could not be followed is tried again: its bundle may be copied to this machine meanwhile.
+# Interval of retries with a generation that could not be followed: its bundle may be copied to this machine meanwhile.
 _RETRY_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
@@ -39,19 +39,19 @@ class ModelSource(Protocol[ModelsT]):
         """The models for a generation.
 
         Raises:
-            SceneseekError: none fit; the generation is then not followed.
+            SceneseekError: no models fit; the generation is then not followed.
         """
 
     def newer(self, info: CollectionInfo, present: ModelsT) -> ModelsT | None:
-        """Newer models for the same generation; None, and cheap to find out, if there are none.
+        """Newer models for the same generation; None if there are none, which must be cheap to check.
 
         Raises:
-            SceneseekError: there are some, but they do not fit; the present ones stay in use. Every call raises it.
+            SceneseekError: the newer models do not fit, so the present ones stay in use. Raised by every call.
         """
 
 
 def filled_by_another(info: CollectionInfo, store_url: str, fingerprint: str) -> IndexUnavailable:
-    """The error for a generation whose vectors another image graph computed."""
+    """The error for a generation whose vectors were computed by another image graph."""
     return IndexUnavailable(
         f"the index {store_url} was filled by another image graph ({info.image_fingerprint[:12]}) "
         f"than this bundle's ({fingerprint[:12]})",
@@ -69,7 +69,7 @@ class _Opened:
 
 @dataclass(frozen=True)
 class Snapshot(Generic[ModelsT]):
-    """What one search reads: an open collection and the models that belong to it."""
+    """An open collection and the models that fit it, as used by one search."""
 
     collection: Collection
     models: ModelsT
@@ -90,21 +90,21 @@ class AliasFollower(Generic[ModelsT]):
 
     Args:
         store: holds the generations.
-        source: provides the models for each.
-        bundle: the directory of the bundle that a folder would be indexed with; for hints.
-        wait: start without a snapshot if nothing is indexed yet or the store does not answer.
-        prepare: called with each new snapshot before it is lent.
+        source: provides the models for each generation.
+        bundle: directory of the bundle to suggest for indexing, in hints.
+        wait: start without a snapshot if nothing is indexed yet or the store does not respond.
+        prepare: called with each new snapshot before searches use it.
 
     Raises:
-        IndexUnavailable: the live generation is held or unfit; unless `wait`, nothing is indexed yet, or the store
-            does not answer.
+        IndexUnavailable: the live generation is locked or unfit; unless `wait`, nothing is indexed yet, or the store
+            does not respond.
         SceneseekError: no models fit the live generation.
 
     Attributes:
         problem: why the alias is not followed; None if it is, or if nothing is indexed yet.
         ready: set once there is a snapshot.
-        switches: how often another generation has replaced the one that answered.
-        renewals: how often newer models have, for the same generation.
+        switches: number of times that the generation has been replaced.
+        renewals: number of times that newer models have been loaded for the same generation.
     """
 
     def __init__(
@@ -145,10 +145,10 @@ class AliasFollower(Generic[ModelsT]):
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[Snapshot[ModelsT]]:
-        """The snapshot for one search; its collection stays open until the block ends.
+        """Borrow the snapshot for one search; its collection stays open until the block exits.
 
         Raises:
-            IndexUnavailable: there is none yet.
+            IndexUnavailable: there is no snapshot yet.
         """
         with self._lock:
             lease = self._present()
@@ -172,7 +172,7 @@ class AliasFollower(Generic[ModelsT]):
         """The name of the live generation.
 
         Raises:
-            IndexUnavailable: there is none yet.
+            IndexUnavailable: there is no snapshot yet.
         """
         return self._present().snapshot.collection.info.name
 
@@ -181,26 +181,26 @@ class AliasFollower(Generic[ModelsT]):
         """The models for the live generation.
 
         Raises:
-            IndexUnavailable: there is none yet.
+            IndexUnavailable: there is no snapshot yet.
         """
         return self._present().snapshot.models
 
     def refresh(self) -> bool:
         """Replace the snapshot if the alias has moved or newer models fit; True if it was replaced.
 
-        If that fails, `problem` says why and the old snapshot stays in use.
+        If that fails, `problem` is set and the old snapshot stays in use.
         """
         name, old = self._store.live(), self._lease
-        if self.problem is not None and self.problem == self._away:  # it can be read again
+        if self.problem is not None and self.problem == self._away:  # the index is readable again
             self.problem = self._away = None
         if name is None and old is None:
             self._set_nothing_indexed()
             return False
-        again = time.monotonic() - self._refused_at >= _RETRY_SECONDS
-        moved = name is not None and (old is None or name != self.name) and (name != self._refused or again)
+        retry = time.monotonic() - self._refused_at >= _RETRY_SECONDS
+        moved = name is not None and (old is None or name != self.name) and (name != self._refused or retry)
         try:
             fresh = self._open(str(name)) if moved else self._renewed(old)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a generation, the present one stays in use
+        except Exception as error:  # noqa: BLE001 - whatever fails, the present generation stays in use
             transient = isinstance(error, IndexUnavailable) and error.transient
             if moved and not transient:
                 self._refused, self._refused_at = name, time.monotonic()
@@ -208,9 +208,9 @@ class AliasFollower(Generic[ModelsT]):
             return False
         if fresh is None:
             if name is None:
-                self._not_followed(IndexUnavailable(f"the index {self._store.url} is gone", "put it back"))
+                self._not_followed(IndexUnavailable(f"the index {self._store.url} is gone", "restore it"))
             elif old is not None and name == self.name:
-                self.problem = self._refused = None  # whatever was wrong is mended
+                self.problem = self._refused = None  # any earlier problem is resolved
             return False
         self._replace(old, fresh)
         self.problem, self._refused = None, None
@@ -222,7 +222,7 @@ class AliasFollower(Generic[ModelsT]):
         return True
 
     def follow(self, every: float = 0.5) -> None:
-        """Start a thread that calls `refresh` every so many seconds until `close`."""
+        """Start a thread that calls `refresh` every `every` seconds until `close`."""
         self._watcher = threading.Thread(target=self._watch, args=(every,), name="follow-alias", daemon=True)
         self._watcher.start()
 
@@ -231,7 +231,7 @@ class AliasFollower(Generic[ModelsT]):
         return self._watcher is not None and self._watcher.is_alive()
 
     def close(self) -> None:
-        """Stop following and close the collection; there must be no borrower."""
+        """Stop following and close the collection; there must be no borrowers."""
         self._stop.set()
         if self._watcher is not None:
             self._watcher.join()
@@ -242,8 +242,8 @@ class AliasFollower(Generic[ModelsT]):
         while not self._stop.wait(every):
             try:
                 self.refresh()
-            except BaseException as error:  # noqa: BLE001 - such as a server that is down; the next round tries again
-                # A server's outage is logged by its store, once, though its errors differ from one look to the next.
+            except BaseException as error:  # noqa: BLE001 - such as a server that is down; retried in the next round
+                # The store logs an outage of its server once, although the errors differ between rounds.
                 logged = isinstance(error, IndexUnavailable) and error.retry_after is not None
                 problem = _unreadable(error)
                 if self.problem != problem and not logged:
@@ -255,7 +255,7 @@ class AliasFollower(Generic[ModelsT]):
     def _present(self) -> _Lease[ModelsT]:
         lease = self._lease
         if lease is None:
-            # The error is raised many times: without this its traceback would grow each time.
+            # The same error is raised repeatedly: otherwise its traceback would grow each time.
             raise self._reason.with_traceback(None)
         return lease
 
@@ -280,7 +280,7 @@ class AliasFollower(Generic[ModelsT]):
             raise
 
     def _not_followed(self, error: SceneseekError) -> None:
-        """Record and log, once, what could not be followed."""
+        """Record the problem, and log it once."""
         if self._lease is None:
             self._reason = IndexUnavailable(error.what, error.hint, error.retry_after or _RETRY_SECONDS)
         if str(error) != self.problem:

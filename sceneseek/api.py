@@ -1,8 +1,7 @@
-"""The answers of the HTTP API `/v1`, as frozen dataclasses, and how requests and answers are written as JSON.
+"""The responses of the HTTP API `/v1`, as frozen dataclasses, and JSON serialization of requests and responses.
 
-The pipeline takes requests and returns answers, the service reads the ones and writes the others as JSON, the client
-does the reverse, and the OpenAPI document is made from both. Answers ignore unknown fields, so that a client can talk
-to a newer service.
+The search pipeline takes requests and returns responses; service and client convert both from and to JSON; the OpenAPI
+document is generated from both. Unknown fields of responses are ignored, so that a client works with a newer service.
 
     POST /v1/search     -> Answer, Answers
     POST /v1/score      -> Scores
@@ -29,46 +28,46 @@ from sceneseek.terms import ImageId
 Document = TypeVar("Document")
 
 PROBLEM_TYPE = "urn:sceneseek:problem:"
-"""What the `type` of each of the service's own kinds of problem begins with."""
+"""Prefix of the `type` of every problem that the service defines."""
 
 
 def _only_if_given(schema: dict[str, Any]) -> None:
-    """The schema of a field that is left out where it is None."""
+    """Adapt the schema of a field that is omitted if it is None."""
     schema.pop("default", None)
     (kind,) = (kind for kind in schema.pop("anyOf", ({},)) if kind.get("type") != "null")
     schema.update(kind)
 
 
 _Score: TypeAlias = Annotated[
-    float | None, Field(ge=0, le=1, description="How well the text matches the image; null where there is no text.")
+    float | None, Field(ge=0, le=1, description="How well the text matches the image; null without a text.")
 ]
 _Match: TypeAlias = Annotated[
-    bool | None, Field(description="Whether that is a match; null where the bundle names no threshold for one.")
+    bool | None, Field(description="Whether the score reaches the bundle's threshold; null if there is none.")
 ]
-# Cosines of vectors of length 1 may be over 1 by a rounding error.
+# Rounding errors may raise the cosine of unit vectors above 1.
 _Cosine: TypeAlias = Annotated[float, Field(ge=-1.001, le=1.001, description="Cosine in the joint space.")]
 _Rank: TypeAlias = Annotated[int, Field(ge=1)]
-_Threshold: TypeAlias = Annotated[float | None, Field(ge=0, le=1, description="The least score of a match.")]
+_Threshold: TypeAlias = Annotated[float | None, Field(ge=0, le=1, description="Minimum score of a match.")]
 _Milliseconds: TypeAlias = Annotated[
-    dict[str, Annotated[float, Field(ge=0)]], Field(description="By stage, and `total`; the sum of what a stage took.")
+    dict[str, Annotated[float, Field(ge=0)]], Field(description="Milliseconds spent in each stage, and in `total`.")
 ]
-# Left out of the JSON where it is None.
+# Omitted from the JSON if it is None.
 _IF_GIVEN = Field(exclude_if=lambda value: value is None, json_schema_extra=_only_if_given)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """How an image came to its rank.
+    """The explanation of an image's rank.
 
     Attributes:
-        rank_before: its place among the candidates, from 1, before reranking: the nearest neighbours of the query, and
-            behind them those that were found by their text.
-        rank_after: its place in the answer, from 1.
-        text_similarity: joint-space cosine to the text alone; None unless there is one text.
-        image_similarity: the same to the image that was searched by; None unless there is one.
+        rank_before: rank among the candidates before reranking, from 1. Candidates are the nearest neighbours of the
+            query, followed by images found by the text within them.
+        rank_after: rank in the answer, from 1.
+        text_similarity: joint-space cosine to the text; None unless the query has exactly one.
+        image_similarity: joint-space cosine to the query image; None unless the query has exactly one.
     """
 
-    rank_before: Annotated[_Rank, Field(description="Among the candidates, before rescoring.")]
+    rank_before: Annotated[_Rank, Field(description="Rank among the candidates, before reranking.")]
     rank_after: _Rank
     text_similarity: _Cosine | None
     image_similarity: _Cosine | None
@@ -76,90 +75,95 @@ class Explanation:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ImageDetails:
-    """What the index knows of an image.
+    """The indexed fields of an image.
 
     Attributes:
         id: a UUID as text, the same in every generation.
-        path: source-relative; None where the service does not show paths.
-        width, height: in pixels, in its right orientation.
-        format: Pillow's name of it, such as ``JPEG``.
-        metadata: the user's own.
-        text: what was read in the picture, its lines divided by new lines; None where nothing was.
-        duplicates: how many other images of the index are near-duplicates of it.
-        image: the address of the original; None where no service gives it.
-        thumbnail: the address of a small JPEG; None where no service gives it.
+        path: source-relative; None if the service hides paths.
+        width, height: in pixels, after applying the EXIF orientation.
+        format: Pillow's name of the format, such as ``JPEG``.
+        metadata: provided by the user.
+        text: text recognized in the picture, separated by newlines; None if there is none.
+        duplicates: number of other images in the index that are near-duplicates.
+        image: URL of the original; None if not served.
+        thumbnail: URL of a small JPEG; None if not served.
     """
 
     id: ImageId
-    path: Annotated[
-        str | None, Field(description="Source-relative; only where the service shows paths."), _IF_GIVEN
-    ] = None
+    path: Annotated[str | None, Field(description="Source-relative; only if the service shows paths."), _IF_GIVEN] = (
+        None
+    )
     width: Annotated[int, Field(ge=0)]
     height: Annotated[int, Field(ge=0)]
     format: str
-    metadata: Annotated[dict[str, Any], Field(description="The user's own.")]
-    text: Annotated[str | None, Field(description="What was read in the picture, line by line."), _IF_GIVEN] = None
-    duplicates: Annotated[int, Field(ge=0, description="How many other images are near-duplicates of it.")]
-    image: Annotated[str | None, Field(description="Address of the original on this host."), _IF_GIVEN] = None
-    thumbnail: Annotated[str | None, Field(description="Address of a small JPEG."), _IF_GIVEN] = None
+    metadata: Annotated[dict[str, Any], Field(description="Metadata provided by the user.")]
+    text: Annotated[
+        str | None, Field(description="Text recognized in the picture, separated by newlines."), _IF_GIVEN
+    ] = None
+    duplicates: Annotated[int, Field(ge=0, description="Number of other images that are near-duplicates.")]
+    image: Annotated[str | None, Field(description="URL of the original on this host."), _IF_GIVEN] = None
+    thumbnail: Annotated[str | None, Field(description="URL of a small JPEG."), _IF_GIVEN] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ImageStatus:
-    """What became of an image that was put or deleted, or is in the index.
+    """The state of an uploaded, indexed or deleted image.
 
     Attributes:
         id: a UUID as text, the same in every generation.
-        state: `pending`: it was put, and searches may not find it yet. `indexed`: they find it. `refused`: it was put,
-            and the index does not take it. `deleting`: it was deleted, and searches may still find it. `deleted`: they
-            do not, which is remembered for a while.
-        reason: why it is refused.
-        etag: of its content, for If-Match, without quotes; None of one that is deleted.
+        state: `pending`: uploaded; searches may not find it yet. `indexed`: searches find it. `refused`: uploaded, but
+            it cannot be indexed. `deleting`: deleted, but searches may still find it. `deleted`: searches do not find
+            it any more; this state is kept for a while.
+        reason: why the image was refused.
+        etag: ETag of its content, without quotes, for If-Match; None for a deleted image.
     """
 
     id: ImageId
     state: Annotated[
         Literal["pending", "indexed", "refused", "deleting", "deleted"],
-        Field(description="Searches find it from `indexed` on, and do not find it from `deleted` on."),
+        Field(description="Searches find the image once it is `indexed`, and no longer once it is `deleted`."),
     ]
-    reason: Annotated[str | None, Field(description="Why it is refused."), _IF_GIVEN] = None
-    etag: Annotated[str | None, Field(description="Of its content, for If-Match."), _IF_GIVEN] = None
+    reason: Annotated[str | None, Field(description="Why the image was refused."), _IF_GIVEN] = None
+    etag: Annotated[str | None, Field(description="ETag of its content, for If-Match."), _IF_GIVEN] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Result(ImageDetails):
-    """One image of an answer; it stands for its near-duplicates too, unless the query keeps them.
+    """An image found by a search; it represents its near-duplicates too, unless the query keeps them.
 
     Attributes:
-        rank: its place in the answer, from 1.
-        score: how well the text matches it, in [0, 1], to six decimals; None where there is no text.
-        match: whether that is a match; None where the bundle names no threshold.
-        similarity: joint-space cosine to what was searched by, to six decimals.
-        text_match: the share of the query's words that the picture's own text has, which raises the score; None where
-            the collection has no texts, or more is searched by than one text.
-        explanation: where it was asked for.
+        rank: rank in the answer, from 1.
+        score: how well the text matches the image, in [0, 1], to six decimals; None without a text.
+        match: whether the score reaches the bundle's threshold; None without a score or a threshold.
+        similarity: joint-space cosine to the query, to six decimals.
+        text_match: share of the query's words that the text in the picture contains, which raises the score; None if
+            the collection has no such texts, or the query is not a single text.
+        explanation: None unless requested.
     """
 
     rank: _Rank
     score: _Score
     match: _Match
-    similarity: Annotated[_Cosine, Field(description="Cosine to what was searched by.")]
+    similarity: Annotated[_Cosine, Field(description="Cosine to the query in the joint space.")]
     text_match: Annotated[
-        float | None, Field(ge=0, le=1, description="The share of the query's words in the picture's text."), _IF_GIVEN
+        float | None,
+        Field(ge=0, le=1, description="Share of the query's words that the text in the picture contains."),
+        _IF_GIVEN,
     ] = None
     explanation: Annotated[Explanation | None, _IF_GIVEN] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """Something about the question that explains its answer.
+    """A property of the query that may explain unexpected results.
 
     Attributes:
-        kind: `negation`: the text reads like one, which a search does not understand. `unknown-field`: no image has a
-            field of the filter. `other-type`: a field of the filter holds other values than it is compared with.
-        text: a sentence that says so.
-        field: the field.
-        nearest: a field of a similar name that there is.
+        kind: `negation`: the text reads like a negation, which searches do not understand. `unknown-field`: no image
+            has a field of the filter or the sort order. `other-type`: a field of the filter has another type than the
+            value that it is compared with.
+        text: a message for the user.
+        field: the field in question.
+        nearest: an existing field with a similar name.
     """
 
     kind: Literal["negation", "unknown-field", "other-type"]
@@ -170,55 +174,59 @@ class Hint:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer, best result first.
+    """The answer to a query, best result first.
 
     Attributes:
-        query: the text that was searched; None without one.
-        truncated: whether its end was ignored because it was longer than the text tower reads.
-        match: False where nothing matches well and the results are only the nearest; None where that is not known.
-        matches: how many of the scored candidates match, near-duplicates counted; None where that is not known.
-        threshold: the least score of a match; None where the bundle names none.
+        query: the text of the query; None without one.
+        truncated: whether the end of the text was ignored because it exceeds the limit of the text tower.
+        match: False if nothing matches well and the results are only the nearest images; None if unknown.
+        matches: number of scored candidates that match, including near-duplicates; None if unknown.
+        threshold: minimum score of a match; None if the bundle has no threshold.
         results: at most k.
-        offset: how many results come before them.
-        next_offset: where to go on, with all else the same; None where nothing comes after.
-        shortlist: how many candidates were scored.
-        generation: the collection that answered; pages of one search belong together if it is equal.
-        bundle: fingerprint of the bundle that answered.
+        offset: number of results before these.
+        next_offset: offset of the next page of the same query; None if there is none.
+        shortlist: number of candidates scored.
+        generation: the collection searched; pages of a search are consistent if it is the same.
+        bundle: fingerprint of the bundle used.
         calibrated: whether scores were learned from human ratings.
         timings_ms: milliseconds by stage, and ``total``.
-        hints: what about the question explains the answer.
+        hints: properties of the query that may explain unexpected results.
     """
 
-    query: Annotated[str | None, Field(description="The text that was searched; null without one.")]
-    truncated: Annotated[bool, Field(description="Whether its end was ignored because it was too long.")]
+    query: Annotated[str | None, Field(description="The text of the query; null without one.")]
+    truncated: Annotated[bool, Field(description="Whether the end of the text was ignored because it was too long.")]
     match: Annotated[
-        bool | None, Field(description="False: nothing here matches well, these are the nearest. Null: not known.")
+        bool | None, Field(description="False: nothing matches well, these are only the nearest images. Null: unknown.")
     ]
-    matches: Annotated[int | None, Field(ge=0, description="How many of the scored candidates match.")] = None
+    matches: Annotated[int | None, Field(ge=0, description="Number of scored candidates that match.")] = None
     threshold: _Threshold
     results: tuple[Result, ...]
     offset: Annotated[int, Field(ge=0)]
     next_offset: Annotated[
-        int | None, Field(description="Where to go on, with all else the same; null where nothing comes after.")
+        int | None, Field(description="Offset of the next page of the same query; null if there is none.")
     ]
-    shortlist: Annotated[int, Field(ge=0, description="How many candidates were scored.")]
-    generation: Annotated[str, Field(description="What answered. Pages of one search belong together if it is equal.")]
-    bundle: Annotated[str, Field(description="Fingerprint of the bundle that answered.")]
+    shortlist: Annotated[int, Field(ge=0, description="Number of candidates scored.")]
+    generation: Annotated[
+        str, Field(description="The collection searched. Pages of a search are consistent if it is the same.")
+    ]
+    bundle: Annotated[str, Field(description="Fingerprint of the bundle used.")]
     calibrated: Annotated[bool, Field(description="Whether scores were learned from human ratings.")]
     timings_ms: _Milliseconds
-    hints: Annotated[tuple[Hint, ...], Field(description="What about the question explains the answer.")] = ()
+    hints: Annotated[
+        tuple[Hint, ...], Field(description="Properties of the query that may explain unexpected results.")
+    ] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """The answers to several searches, in their order."""
+    """The answers to several queries, in order."""
 
     answers: tuple[Answer, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What the text scores for one image; `id` is None for a picture that was sent."""
+    """The score of one image; `id` is None for an uploaded picture."""
 
     id: Annotated[ImageId | None, Field(description="Null for an uploaded picture.")]
     score: Annotated[float, Field(ge=0, le=1)]
@@ -228,7 +236,7 @@ class Scored:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """What a text scores for some images, in the order in which they were named or sent; see `Answer`."""
+    """The scores of images for a text, in the order of the request; see `Answer` for the fields."""
 
     query: str
     truncated: bool
@@ -242,7 +250,7 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """A vector of length 1 in the joint space, as numbers or as the base64 of float32, little-endian."""
+    """A unit vector in the joint space, as numbers or as float32, little-endian, in base64."""
 
     object: Literal["embedding"] = "embedding"
     index: Annotated[int, Field(ge=0)]
@@ -251,7 +259,7 @@ class Embedding:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingUsage:
-    """How many tokens the texts had."""
+    """The number of tokens in the texts."""
 
     prompt_tokens: int
     total_tokens: int
@@ -259,7 +267,7 @@ class EmbeddingUsage:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Embeddings:
-    """Vectors in the order of what was sent, in the form of OpenAI's API; `model` is the service's pack."""
+    """Vectors in the order of the request, in the format of OpenAI's API; `model` is the service's pack."""
 
     object: Literal["list"] = "list"
     data: tuple[Embedding, ...]
@@ -272,58 +280,58 @@ class Collection:
     """One generation of the index.
 
     Attributes:
-        name: the generation's.
-        live: whether it answers now.
-        images: how many it has.
-        image_fingerprint: of the image graph that filled it.
+        name: name of the generation.
+        live: whether searches use it.
+        images: number of images.
+        image_fingerprint: fingerprint of the image graph that computed its vectors.
         dimensions: of the joint space.
-        created: when, in ISO 8601.
-        fields: those with an index, for filters, and their types.
+        created: creation time, in ISO 8601.
+        fields: indexed fields, for filters, and their types.
     """
 
     name: str
-    live: Annotated[bool, Field(description="Whether it answers now.")]
+    live: Annotated[bool, Field(description="Whether searches use it.")]
     images: Annotated[int, Field(ge=0)]
-    image_fingerprint: Annotated[str, Field(description="Of the image graph that filled it.")]
-    dimensions: Annotated[int, Field(ge=1, description="Of the joint space.")]
+    image_fingerprint: Annotated[str, Field(description="Fingerprint of the image graph that computed its vectors.")]
+    dimensions: Annotated[int, Field(ge=1, description="Dimensions of the joint space.")]
     created: str
-    fields: Annotated[dict[str, str], Field(description="Fields with an index, for filters, and their types.")]
+    fields: Annotated[dict[str, str], Field(description="Indexed fields, for filters, and their types.")]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Collections:
-    """The generations of the index, oldest first, and the bundle that answers.
+    """The generations of the index, oldest first, and the bundle in use.
 
     Attributes:
-        live: the name of the generation that answers.
-        bundle: fingerprint of the bundle that answers.
-        pack: its pack.
-        building: whether a process is writing another generation now.
-        may_write: whether who asked may add and delete images.
-        collections: all of them.
+        live: name of the live generation.
+        bundle: fingerprint of the bundle in use.
+        pack: pack of the bundle.
+        building: whether another generation is being built.
+        may_write: whether the caller may add and delete images.
+        collections: the generations.
     """
 
     live: str
-    bundle: Annotated[str, Field(description="Fingerprint of the bundle that answers.")]
+    bundle: Annotated[str, Field(description="Fingerprint of the bundle in use.")]
     pack: str
-    building: Annotated[bool, Field(description="Whether a process is writing another generation now.")]
+    building: Annotated[bool, Field(description="Whether another generation is being built.")]
     may_write: Annotated[bool, Field(description="Whether you may add and delete images.")] = False
     collections: tuple[Collection, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Feedback:
-    """What became of a rating."""
+    """The response to a rating."""
 
-    stored: Annotated[bool, Field(description="False: it had been stored before, under its key.")]
-    key: Annotated[str, Field(description="Its own; made here where none was sent.")]
+    stored: Annotated[bool, Field(description="False: a rating with this key was already stored.")]
+    key: Annotated[str, Field(description="Key of the rating; generated if none was sent.")]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """Where the text graph runs: asked for, and taken, and why; `provider` is ONNX Runtime's name of it.
+    """The requested device (`asked`), the device that runs the text graph, and why; `provider` is ONNX Runtime's name.
 
-    `texts_together` says whether queries may share a run: not where a text's vectors depend on its company.
+    `texts_together` is whether queries may be batched: not if a text's vectors depend on the rest of its batch.
     """
 
     asked: str
@@ -336,11 +344,12 @@ class Runtime:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """What a service that is ready answers from.
+    """The state of a service that is ready.
 
-    `multilingual` says whether its models read queries in many languages; else they should be in English. `following`
-    says whether the thread that watches the alias is alive; `problem` is what is wrong while searches are answered: why
-    the generation that the alias points at is not followed, or which pictures are not where they were.
+    `multilingual` is whether its models support queries in many languages; otherwise queries should be in English.
+    `following` is whether the thread that watches the alias is alive. `problem` describes a problem that does not
+    prevent searches: why the generation behind the alias is not followed, what is wrong with the key file, or which
+    source folders are unavailable.
     """
 
     status: Literal["ready"]
@@ -356,12 +365,12 @@ class Readiness:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAIError:
-    """A problem in the form of OpenAI's API, whose clients print the message and nothing else.
+    """A problem in the format of OpenAI's API, whose clients only print the message.
 
     Attributes:
-        message: the problem's detail, and its hint.
-        type: the problem's.
-        param, code: always None; clients expect them.
+        message: detail and hint of the problem.
+        type: type of the problem.
+        param, code: always None, but expected by clients.
     """
 
     message: str
@@ -372,24 +381,23 @@ class OpenAIError:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """An error (RFC 9457); a document may have further members.
+    """An error (RFC 9457); documents may have further members.
 
     Attributes:
-        type: `PROBLEM_TYPE` and a stable word by which programs tell problems apart; ``about:blank`` where the status
-            says it all.
+        type: `PROBLEM_TYPE` and a stable name for programs; ``about:blank`` if the status suffices.
         title: the same for every problem of a type.
         status: the HTTP status.
-        detail: what was wrong, one clause.
-        hint: what the client can do about it; None where nothing helps.
-        request_id: by which the service's log has its lines.
-        error: the same for clients of OpenAI's API; only from `/v1/embeddings`.
+        detail: what went wrong, in one clause.
+        hint: what the client can do about it; None if nothing helps.
+        request_id: id of the request in the service's log.
+        error: the same problem for OpenAI's clients; only from `/v1/embeddings`.
     """
 
     type: str = "about:blank"
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
     detail: str
-    hint: Annotated[str | None, Field(description="What to do about it."), _IF_GIVEN] = None
+    hint: Annotated[str | None, Field(description="What the client can do about it."), _IF_GIVEN] = None
     request_id: Annotated[str | None, _IF_GIVEN] = None
     error: Annotated[
         OpenAIError | None, Field(description="For OpenAI's clients; only from `/v1/embeddings`."), _IF_GIVEN
@@ -400,54 +408,54 @@ _adapter = functools.cache(TypeAdapter)
 
 
 def adapter(kind: Any) -> TypeAdapter[Any]:
-    """What reads and writes documents of a kind."""
+    """The (cached) pydantic adapter of a class."""
     return _adapter(kind)
 
 
 def to_json(document: Any, indent: int | None = None) -> bytes:
-    """A document as JSON, compact unless indented; fields of a request that have their default are left out."""
+    """A document as JSON, compact unless indented; fields of a request that have their default are omitted."""
     return adapter(type(document)).dump_json(
         document, indent=indent, by_alias=True, exclude_defaults=hasattr(document, "HINTS")
     )
 
 
 def to_fields(query: Query) -> dict[str, Any]:
-    """A query as the fields of a form or of a query string; those that have their default are left out."""
+    """A query as the fields of a form or a query string; fields that have their default are omitted."""
     fields: dict[str, Any] = adapter(Query).dump_python(query, by_alias=True, exclude_defaults=True)
     return fields
 
 
 def read_answer(kind: type[Document], content: bytes) -> Document:
-    """An answer from the JSON of a service, which may have further fields.
+    """Parse a JSON response; unknown fields are ignored.
 
     Raises:
-        ValidationError: it is none, of pydantic's.
+        pydantic.ValidationError: the content is not a valid response of this kind.
     """
-    found: Document = adapter(kind).validate_json(content, strict=True)
-    return found
+    document: Document = adapter(kind).validate_json(content, strict=True)
+    return document
 
 
 def read_json(kind: type[Document], body: bytes) -> Document:
-    """A request from a JSON body, where a number is a number.
+    """Parse a request from a JSON body, without type coercion.
 
     Raises:
-        InvalidRequest: the body is no such request; the first flaw, named with its place.
+        InvalidRequest: the body is not a valid request; names the first invalid field.
     """
     return _read(kind, lambda: adapter(kind).validate_json(body, strict=True, by_alias=True, by_name=False))
 
 
 def read_fields(kind: type[Document], fields: Mapping[str, Any]) -> Document:
-    """A request from the texts of a query string or a form.
+    """Parse a request from the strings of a query string or a form.
 
     Raises:
-        InvalidRequest: a field is unknown, or not of its kind.
+        InvalidRequest: a field is unknown, or its value is invalid.
     """
     return _read(kind, lambda: adapter(kind).validate_python(dict(fields), by_alias=True, by_name=False))
 
 
 def _read(kind: type[Document], validate: Callable[[], Any]) -> Document:
     try:
-        found: Document = validate()
+        document: Document = validate()
     except ValidationError as error:
         raise refusal(error, kind) from None
-    return found
+    return document

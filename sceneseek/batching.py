@@ -1,15 +1,15 @@
-"""Batching: items of many threads run together where one run of many is cheaper than many runs.
+"""Batching: runs items of many threads together, for work that is cheaper in batches.
 
-Only one run is active at a time. A caller that finds none active runs its own items at once, so a lone caller waits for
-no other thread. Items that arrive during a run are queued; a worker thread then takes as many of them as may run
+Only one run is active at a time. If none is active, a caller runs its own items immediately, without waiting for
+another thread. Items that arrive during a run are queued; a worker thread then takes as many of them as may run
 together. Nothing is delayed to fill a batch. The queue is bounded (`Overloaded`), and no caller waits beyond its
 deadline (`DeadlinePassed`).
 
-A batch that fails is run again item by item, so that only the item at fault gets an error. If the worker dies all the
-same, the waiting callers get `WorkerLost`. `Batcher.problem` reports a dead worker and a run that hangs: nothing here
-replaces a thread, since only a new process is sure to help.
+A batch that fails is run again item by item, so that only the failing item gets an error. If the worker dies
+nevertheless, waiting callers get `WorkerLost`. `Batcher.problem` reports a dead worker and a hanging run; threads are
+not replaced, since only restarting the process reliably helps.
 
-This module knows nothing of texts and images: `Work` says what is run, and which items may run together.
+The module is generic: `Work` defines what is run, and which items may run together.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Outcome = TypeVar("Outcome")
 Input_contra = TypeVar("Input_contra", contravariant=True)
 Output_co = TypeVar("Output_co", covariant=True)
 
-# How long `close` waits for the queue to be run.
-_CLOSING = 5.0
-# The weight of the last run in the moving average of seconds an item.
-_LAST = 0.2
+# Seconds that `close` waits for the queued items.
+_CLOSE_TIMEOUT = 5.0
+# The weight of the last run in the moving average of seconds per item.
+_LAST_RUN_WEIGHT = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ class Batching:
     """Limits of a batcher.
 
     Attributes:
-        max_batch: the most items of one run.
-        max_waiting: the most items in the queue; more are rejected.
-        hang_after: seconds after which a run counts as hung.
+        max_batch: maximum number of items in a run.
+        max_waiting: maximum number of queued items; more are rejected.
+        hang_after: seconds after which a run counts as hanging.
     """
 
     max_batch: int = 32
@@ -57,16 +57,16 @@ class Work(Protocol[Input_contra, Output_co]):
 
     @property
     def at_most(self) -> int:
-        """The most items of one run; the batcher's own limit applies too."""
+        """Maximum number of items in a run; the batcher's own limit applies too."""
 
     def __call__(self, items: Sequence[Input_contra], /) -> Sequence[Output_co]:
-        """One outcome an item, in order."""
+        """Return one outcome per item, in order."""
 
     def __hash__(self) -> int: ...
 
 
 class Observer(Protocol):
-    """Notified of events, in the threads where they happen: it must be quick and must not raise."""
+    """Notified of events, in the threads where they happen; must be fast and must not raise."""
 
     def ran(self, kind: str, size: int, seconds: float) -> None:
         """A run of `size` items ended."""
@@ -98,7 +98,7 @@ class NullObserver:
 
 
 class _QueuedItem(Generic[Item, Outcome]):
-    """One item of a caller; the lock `done` is released once it has its outcome or its error."""
+    """One item of a caller; the lock `done` is released once its outcome or error is set."""
 
     __slots__ = ("deadline", "done", "error", "finished", "outcome", "since", "value", "work")
 
@@ -108,31 +108,31 @@ class _QueuedItem(Generic[Item, Outcome]):
         self.outcome: Outcome | None = None
         self.error: Exception | None = None
         self.finished = False
-        # The cheapest thing to wait for: an Event is a lock, a condition and a deque.
+        # A lock is the cheapest thing to wait for: an Event is a lock, a condition and a deque.
         self.done = threading.Lock()
         self.done.acquire()
 
     def finish(self, outcome: Outcome | None, error: Exception | None = None) -> None:
-        """Set the outcome and wake the caller; a second call changes nothing."""
+        """Set the outcome and wake the caller; further calls are ignored."""
         if not self.finished:
             self.outcome, self.error, self.finished = outcome, error, True
             self.done.release()
 
     def wait(self) -> bool:
-        """Wait until it is finished; False if the deadline came first."""
+        """Wait until the item is finished; False if the deadline passed first."""
         if self.deadline is None:
             return self.done.acquire()
         return self.done.acquire(timeout=min(max(self.deadline - time.monotonic(), 0.0), threading.TIMEOUT_MAX))
 
     def result(self) -> Outcome:
-        """The outcome, or the error raised."""
+        """Return the outcome, or raise the error."""
         if self.error is not None:
             raise self.error
-        return self.outcome  # type: ignore[return-value]  # `finish` was called with one
+        return self.outcome  # type: ignore[return-value]  # set by `finish`
 
 
 class _Run(Generic[Item, Outcome]):
-    """Items that run together, and the time at which they began."""
+    """Items that run together, and the start time of the run."""
 
     __slots__ = ("pending", "since")
 
@@ -145,7 +145,7 @@ class Batcher(Generic[Item, Outcome]):
     """A bounded queue and its worker thread. Thread-safe.
 
     Args:
-        kind: what the items are, for messages: ``texts``.
+        kind: name of the items in messages, such as ``texts``.
         settings: limits.
         observer: notified of each run and rejection.
     """
@@ -153,12 +153,12 @@ class Batcher(Generic[Item, Outcome]):
     def __init__(self, kind: str, settings: Batching, observer: Observer | None = None) -> None:
         self._kind, self._settings = kind, settings
         self._observer = observer or NullObserver()
-        # All of these change under the condition; the run is None while none is active.
+        # The condition guards all of these; `_run` is None while no run is active.
         self._changed = threading.Condition()
         self._queue: deque[_QueuedItem[Item, Outcome]] = deque()
         self._run: _Run[Item, Outcome] | None = None
         self._problem: str | None = None
-        self._seconds_an_item = 0.0
+        self._seconds_per_item = 0.0
         self._closed = False
         self._worker = threading.Thread(target=self._work, name=f"run-{kind}", daemon=True)
         self._worker.start()
@@ -167,15 +167,15 @@ class Batcher(Generic[Item, Outcome]):
         """Run the items of one caller, and return their outcomes in order.
 
         Args:
-            work: processes them.
-            items: at least one. More than the queue holds are accepted only while it is empty.
-            deadline: on the clock of `time.monotonic`; a run that has begun in this thread is not interrupted.
+            work: processes the items.
+            items: at least one. More than `max_waiting` are accepted only while the queue is empty.
+            deadline: on the clock of `time.monotonic`; a run in the caller's thread is not interrupted.
 
         Raises:
-            Overloaded: too many items wait.
-            DeadlinePassed: no outcome in time.
-            WorkerLost: the worker died.
-            Exception: the work's own, for one of the items alone.
+            Overloaded: the queue is full.
+            DeadlinePassed: the deadline passed before all items had run.
+            WorkerLost: the worker thread died.
+            Exception: raised by the work for one of these items.
         """
         pending = [_QueuedItem(work, value, deadline) for value in items]
         own = self._start_or_queue(pending)
@@ -187,7 +187,7 @@ class Batcher(Generic[Item, Outcome]):
         for item in pending:
             if not item.wait():
                 self._withdraw(pending)
-                raise self._too_late()
+                raise self._deadline_passed()
         return [item.result() for item in pending]
 
     def waiting(self) -> int:
@@ -195,29 +195,29 @@ class Batcher(Generic[Item, Outcome]):
         return len(self._queue)
 
     def problem(self) -> str | None:
-        """Why it cannot run items now: the worker died or a run hangs; None if it can."""
+        """Why items cannot run now: the worker died or a run hangs; None if healthy."""
         run = self._run
         seconds = 0.0 if run is None else time.monotonic() - run.since
         if seconds > self._settings.hang_after:
-            return f"a run of {self._kind} hangs since {seconds:.0f} s"
+            return f"a run of {self._kind} has been hanging for {seconds:.0f} s"
         return self._problem
 
     def close(self) -> None:
-        """Run the queued items, then end the thread; `run` must not be called any more."""
+        """Run the queued items, then stop the worker; `run` must not be called afterwards."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._worker.join(_CLOSING)
+        self._worker.join(_CLOSE_TIMEOUT)
 
     def _start_or_queue(self, pending: list[_QueuedItem[Item, Outcome]]) -> _Run[Item, Outcome] | None:
-        """A run of these alone, for the caller to perform, if none is active; else None, and they are queued."""
+        """Start a run of these items for the caller to perform if none is active; else queue them and return None."""
         first = pending[0]
         with self._changed:
             if self._problem is not None or self._closed:
                 self._observer.refused(self._kind, "worker")
                 raise self._lost()
             if first.deadline is not None and first.deadline <= time.monotonic():
-                raise self._too_late()
+                raise self._deadline_passed()
             ahead = len(self._queue)
             idle = self._run is None and not ahead
             if idle and len(pending) <= min(self._settings.max_batch, first.work.at_most):
@@ -226,9 +226,9 @@ class Batcher(Generic[Item, Outcome]):
             if ahead and ahead + len(pending) > self._settings.max_waiting:
                 self._observer.refused(self._kind, "overloaded")
                 raise Overloaded(
-                    f"{ahead} {self._kind} are waiting already",
+                    f"{ahead} {self._kind} are already waiting",
                     "ask again a little later",
-                    ahead * self._seconds_an_item,
+                    ahead * self._seconds_per_item,
                 )
             self._queue.extend(pending)
             if self._run is None:
@@ -236,23 +236,23 @@ class Batcher(Generic[Item, Outcome]):
         return None
 
     def _withdraw(self, pending: list[_QueuedItem[Item, Outcome]]) -> None:
-        """Remove items from the queue whose caller has left; those that run already are finished in vain."""
+        """Remove the items of a caller that gave up from the queue; results of running items are discarded."""
         with self._changed:
-            gone = set(map(id, pending))
-            self._queue = deque(item for item in self._queue if id(item) not in gone)
+            withdrawn = set(map(id, pending))
+            self._queue = deque(item for item in self._queue if id(item) not in withdrawn)
 
-    def _too_late(self) -> DeadlinePassed:
+    def _deadline_passed(self) -> DeadlinePassed:
         self._observer.refused(self._kind, "deadline")
         return DeadlinePassed(
             "the request could not be answered in time",
             "ask again a little later",
-            len(self._queue) * self._seconds_an_item,
+            len(self._queue) * self._seconds_per_item,
         )
 
     def _lost(self) -> WorkerLost:
         return WorkerLost(f"the thread that runs the {self._kind} has ended", "ask again: the service is restarting")
 
-    # Running a batch, in a caller's thread or the worker's.
+    # Called in a caller's thread or the worker.
 
     def _end(self) -> None:
         with self._changed:
@@ -268,14 +268,14 @@ class Batcher(Generic[Item, Outcome]):
             if len(batch) == 1:
                 batch[0].finish(None, error)
             else:
-                log.warning("%d %s failed together and are run one by one", len(batch), self._kind, exc_info=True)
+                log.warning("a batch of %d %s failed, running them one by one", len(batch), self._kind, exc_info=True)
                 for item in batch:
                     self._run_together([item])
             return
         seconds = time.perf_counter() - start
         for item, outcome in zip(batch, outcomes, strict=True):
             item.finish(outcome)
-        self._seconds_an_item += _LAST * (seconds / len(batch) - self._seconds_an_item)
+        self._seconds_per_item += _LAST_RUN_WEIGHT * (seconds / len(batch) - self._seconds_per_item)
         self._observer.ran(self._kind, len(batch), seconds)
 
     # The worker.
@@ -287,12 +287,12 @@ class Batcher(Generic[Item, Outcome]):
                     self._observer.waited(self._kind, run.since - item.since)
                 self._run_together(run.pending)
                 self._end()
-        except BaseException:  # whatever ends this thread, its callers must not wait for ever
+        except BaseException:  # whatever stops this thread, callers must not wait forever
             log.exception("the thread that runs the %s died", self._kind)
             self._fail_all()
 
     def _take(self) -> _Run[Item, Outcome] | None:
-        """The oldest item and those that may run with it, once no run is active; None if this thread must end."""
+        """Wait until no run is active, then start one with the oldest item and compatible ones; None once closed."""
         with self._changed:
             while True:
                 if self._run is None:
@@ -324,7 +324,7 @@ class Batcher(Generic[Item, Outcome]):
         return batch
 
     def _fail_all(self) -> None:
-        """Fail the callers of the active run and of the queue."""
+        """Fail all items of the active run and of the queue."""
         with self._changed:
             self._problem = f"the thread that runs the {self._kind} has died"
             lost = [*(self._run.pending if self._run else ()), *self._queue]
@@ -338,5 +338,5 @@ class Batcher(Generic[Item, Outcome]):
 def _outcomes(batch: Sequence[_QueuedItem[Item, Outcome]]) -> Sequence[Outcome]:
     outcomes = batch[0].work([item.value for item in batch])
     if len(outcomes) != len(batch):
-        raise ValueError(f"{len(batch)} items had {len(outcomes)} outcomes")
+        raise ValueError(f"{len(outcomes)} outcomes for {len(batch)} items")
     return outcomes

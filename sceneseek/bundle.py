@@ -1,11 +1,11 @@
 """A bundle: the directory that `export` writes and that `indexer` and `server` read, and its manifest.
 
-`manifest.json` says what a bundle is, in one typed document: the towers and their hashes, how inputs are prepared, the
-dimensions, the head and its validation, the sha256 of every file, and that of what each file was made from (its recipe:
-weights, alignment, head, exporter). Two fingerprints identify it: `image` (the image graph's recipe and its
-preprocessing) decides which collections the bundle can search, `bundle` (everything that changes an answer) names it.
-They are hashes of what goes in, not of what comes out: neither the files' own bytes nor the creation time nor what was
-measured is part of them, so the same input gives the same fingerprints on every machine.
+`manifest.json` is a typed document: the towers and their hashes, the preprocessing of inputs, the dimensions, the head
+and its validation, the sha256 of every file, and the sha256 of each file's recipe (weights, alignment, head, exporter).
+Two fingerprints identify a bundle: `image` (recipe of the image graph and its preprocessing) determines which
+collections the bundle can search, `bundle` covers everything that affects results. They are hashes of the inputs, not
+of the outputs: they include neither the files' bytes nor the creation time nor measurements, so the same inputs give
+the same fingerprints on every machine.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from sceneseek.next_step import missing_bundle_hint
 SCHEMA = 4
 IMAGE_GRAPH, TEXT_GRAPH, SCORE_GRAPH = "image.onnx", "text.onnx", "score.onnx"
 MANIFEST = "manifest.json"
-# What each file looked like when its sha256 was checked.
+# Cache of checked files: the sha256 and stat values of each.
 CHECKED = ".checked.json"
-# Seconds since its last change from which on a file counts as unchanged if its times are: some file systems count in
-# steps of 2.
+# A check is cached only for files older than this many seconds: some file systems have timestamps in steps of 2 s.
 SETTLED = 2.0
 
 Fit = Literal["squash", "letterbox", "crop"]
@@ -39,14 +38,14 @@ Colour: TypeAlias = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageInput:
-    """One pixel tensor of `image.onnx`: uint8 (N, height, width, 3), and how a picture becomes it.
+    """One pixel tensor of `image.onnx`, uint8 (N, height, width, 3), and the preprocessing of pictures for it.
 
-    `fit` is how a picture of another aspect ratio is brought to the target: ``squash`` ignores the
-    ratio, ``letterbox`` pads with `background`, ``crop`` takes the centre: the largest part of the target's ratio,
-    or, with `shortest_edge`, height by width pixels of the picture resized until its shortest edge has so many
-    (its longest int(shortest_edge * longest / shortest), the corner rounded down). `fit_transparent` is the same
-    for pictures with transparent parts, which are cut-outs rather than views: they lie on `background`.
-    `mean` and `std` are applied inside the graph, on the 0..255 scale.
+    `fit` is how a picture is fitted to the target's aspect ratio: ``squash`` ignores the ratio, ``letterbox`` pads with
+    `background`, ``crop`` takes the centre: the largest part with the target's ratio or, with `shortest_edge`, height
+    by width pixels of the picture resized to that shortest edge (its longest becomes int(shortest_edge * longest /
+    shortest); the corner is rounded down). `fit_transparent` is the fit of pictures with transparent parts, which are
+    cut-outs rather than views; they are put on `background`. `mean` and `std` are applied inside the graph, on the
+    0..255 scale.
     """
 
     name: str
@@ -62,21 +61,21 @@ class ImageInput:
 
     def __post_init__(self) -> None:
         if min(self.height, self.width) < 1:
-            raise ValueError(f"no picture is {self.height} by {self.width} pixels")
+            raise ValueError(f"{self.height} by {self.width} pixels is not a valid size")
         if self.shortest_edge is not None and self.shortest_edge < max(self.height, self.width):
-            raise ValueError("shortest_edge is less than what is cut out of it")
+            raise ValueError("shortest_edge is less than height or width")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextInput:
     """The token ids and mask of one text tower in `text.onnx`: int64 (N, L), L at most `max_tokens`.
 
-    The graph's inputs are ``NAME.input_ids`` and, where the tower reads one, ``NAME.attention_mask``. `padding`
-    is how far texts are padded: to a ``bucket`` over the longest of the batch, or always to ``max_tokens``, for a
-    tower that was trained so and reads no mask. `tokenizer` is the name of a file of the `tokenizers` library
-    (``.json``) or of a `sceneseek.unigram.Unigram` (``.npz``), `prefix` is put before each text. With `articles` a
-    short text gets an article and its likeliest case, see `sceneseek.encoders.Tokenizer.as_read`. `multilingual` says
-    whether the tower reads many languages.
+    The graph's inputs are ``NAME.input_ids`` and, if the tower uses one, ``NAME.attention_mask``. `padding` is the
+    length that texts are padded to: ``bucket`` is the longest of the batch rounded up to a bucket; ``max_tokens`` is
+    for towers that were trained with it and use no mask. `tokenizer` is the name of a file of the `tokenizers` library
+    (``.json``) or of a `sceneseek.unigram.Unigram` (``.npz``); `prefix` is prepended to each text. With `articles`,
+    short texts get an article and their likeliest case, see `sceneseek.encoders.Tokenizer.as_read`. `multilingual` is
+    whether the tower supports many languages.
     """
 
     name: str
@@ -91,7 +90,7 @@ class TextInput:
 
 @dataclass(frozen=True, kw_only=True)
 class Tower:
-    """Where a pretrained encoder came from; `sha256` is that of its weights file."""
+    """The origin of a pretrained encoder; `sha256` is that of its weights file."""
 
     name: str
     modality: Literal["image", "text"]
@@ -102,7 +101,7 @@ class Tower:
 
 @dataclass(frozen=True, kw_only=True)
 class Dimensions:
-    """Widths of the vectors: the joint space, and the head's share of an image and of a text."""
+    """Widths of the vectors: in the joint space, and the head vectors of an image and of a text."""
 
     joint: int
     image_head: int
@@ -111,15 +110,15 @@ class Dimensions:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchThreshold:
-    """The least score of a result that matches, since a search always finds some nearest image.
+    """The minimum score of a match: a search always finds some nearest image, even if nothing matches.
 
-    It was found on queries whose image is in a collection beside the same queries without it, and beside texts that
-    describe no picture. It knows of scores only: neither of the query nor of the collection.
+    It was determined with queries whose image is in the collection, the same queries without their image, and texts
+    that describe no picture. It applies to the score alone, whatever the query and the collection.
 
     Attributes:
         threshold: a score in [0, 1].
-        source: what it was found on, in words.
-        figures: how well it tells one from the other, and how that was measured; JSON values.
+        source: description of the data it was determined with.
+        figures: how well it separates matches from others, and how that was measured; JSON values.
     """
 
     threshold: float
@@ -128,15 +127,14 @@ class MatchThreshold:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
-            raise ValueError(f"the threshold {self.threshold} is no score")
+            raise ValueError(f"the threshold {self.threshold} is not in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
     """The regressor in `score.onnx`.
 
-    `validation` holds its figures and how they were obtained; `match`, if one was found, the score from which a
-    result counts as a match.
+    `validation` holds its metrics and how they were obtained; `match` is the match threshold, if there is one.
     """
 
     kind: str
@@ -147,7 +145,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprints:
-    """Hex sha256: `image` of the image graph and its preprocessing, `bundle` of all that changes an answer."""
+    """Hex sha256: `image` of the image graph and its preprocessing, `bundle` of everything that affects results."""
 
     image: str
     bundle: str
@@ -155,7 +153,7 @@ class Fingerprints:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The whole document; see the module's docstring."""
+    """The content of `manifest.json`; see the module's docstring."""
 
     schema_version: int
     pack: str
@@ -175,39 +173,39 @@ class Manifest:
 
     @classmethod
     def build(cls, **fields: Any) -> Manifest:
-        """A manifest of these fields with its fingerprints computed."""
+        """Create a manifest from its fields, with computed fingerprints."""
         return cls(schema_version=SCHEMA, fingerprints=Fingerprints(image="", bundle=""), **fields).changed()
 
     def changed(self, **fields: Any) -> Manifest:
-        """The same with other fields, and its fingerprints computed."""
+        """A copy with the given fields replaced and the fingerprints computed again."""
         draft = replace(self, **fields)
         return replace(draft, fingerprints=draft.compute_fingerprints())
 
     def compute_fingerprints(self) -> Fingerprints:
-        """The fingerprints that this manifest's content implies."""
+        """Compute the fingerprints of this manifest's content."""
         inputs = [{k: v for k, v in asdict(one).items() if v is not None} for one in self.image_inputs]
         whole = asdict(self)
-        for about in ("files", "created", "parity_error", "accuracy_loss", "fingerprints"):
-            del whole[about]
+        for excluded in ("files", "created", "parity_error", "accuracy_loss", "fingerprints"):
+            del whole[excluded]
         image = {"graph": self.recipes[IMAGE_GRAPH], "inputs": inputs}
         return Fingerprints(image=_digest(image), bundle=_digest(whole))
 
     @property
     def multilingual(self) -> bool:
-        """Whether queries may be in many languages, because some text tower reads them; else English is advised."""
+        """Whether any text tower supports many languages; if not, queries should be in English."""
         return any(text.multilingual for text in self.text_inputs)
 
     def write(self, path: Path) -> None:
-        """Write the document as readable JSON."""
+        """Write the manifest as indented JSON."""
         path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Read and check a document.
+        """Read and check a manifest.
 
         Raises:
-            BundleError: it is missing, is not a manifest, has another schema version, or its
-                fingerprints are not those of its content.
+            BundleError: the file is missing, is not a manifest, has another schema version, or its fingerprints do not
+                match its content.
         """
         rebuild = "write the bundle again with `sceneseek export`"
         try:
@@ -229,7 +227,7 @@ class Manifest:
 
     @classmethod
     def _of_json(cls, raw: dict[str, Any]) -> Manifest:
-        """Of a document, whose types the fingerprints vouch for: pydantic would take 0.15 s of each command."""
+        """Build a manifest without validating types, which the fingerprints cover: pydantic would add 0.15 s."""
         colours = [{name: tuple(one[name]) for name in ("mean", "std", "background")} for one in raw["image_inputs"]]
         match = raw["head"]["match"]
         parts = {
@@ -251,18 +249,18 @@ def tokenizer_file(tower: str, kind: Literal["json", "npz"] = "json") -> str:
 
 
 def _stat(file: Path) -> list[int]:
-    """What changes with a file's content, unless somebody takes pains that it does not."""
-    found = file.stat()
-    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+    """Values that change with a file's content, barring deliberate manipulation."""
+    stat = file.stat()
+    return [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
 def _read_checked(path: Path) -> dict[str, list[Any]]:
-    """By name the sha256 and the `_stat` of the files that were checked; empty where that is not known."""
+    """The sha256 and the `_stat` of each checked file, by name; empty if there is no valid cache."""
     try:
-        found = json.loads((path / CHECKED).read_bytes())
+        checked = json.loads((path / CHECKED).read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return checked if isinstance(checked, dict) else {}
 
 
 def _digest(document: object) -> str:
@@ -272,7 +270,7 @@ def _digest(document: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A directory whose every file has been checked against its manifest."""
+    """A bundle whose files have been checked against its manifest."""
 
     path: Path
     manifest: Manifest
@@ -281,11 +279,11 @@ class Bundle:
     def load(cls, path: Path, *, trust: bool = True) -> Bundle:
         """Open a bundle and check the sha256 of every file (about 0.1 s for 100 MB).
 
-        A file that was checked before and looks as it did then (size, inode, times) is not read again: `CHECKED`, a
-        file of the bundle that is written where the directory permits, says how each looked.
+        Files whose size, inode and times are unchanged since the last check are not read again. They are recorded in
+        the bundle's file `CHECKED`, if the directory is writable.
 
         Args:
-            path: the directory.
+            path: directory of the bundle.
             trust: False reads every file.
 
         Raises:
@@ -306,7 +304,7 @@ class Bundle:
                 raise BundleError(f"{file} is missing from the bundle", rebuild) from None
         now = {name: seen for name, seen in now.items() if seen[-1] < settled}
         if now != before:
-            with contextlib.suppress(OSError):  # a bundle that may only be read is checked each time
+            with contextlib.suppress(OSError):  # a read-only bundle is checked each time
                 write_atomic(path / CHECKED, json.dumps(now).encode())
         return cls(path, manifest)
 
@@ -326,5 +324,5 @@ class Bundle:
         return self.path / SCORE_GRAPH
 
     def tokenizer(self, spec: TextInput) -> Path:
-        """The tokenizer of a text tower."""
+        """The tokenizer file of a text tower."""
         return self.path / spec.tokenizer

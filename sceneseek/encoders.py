@@ -1,4 +1,4 @@
-"""Pixels and texts to vectors: tokenizers, and one run of one graph each."""
+"""Encoders: pixels and texts to vectors; each call tokenizes (texts only) and runs one graph."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sceneseek.runtime import Device, open_session
 from sceneseek.unigram import Unigram
 from sceneseek.vectors import Vectors
 
-# Lengths are rounded up to this many tokens: ONNX Runtime keeps a memory plan for every shape it has
-# seen, so free lengths would let memory grow with traffic. The mask makes the padding invisible.
+# Lengths are rounded up to a multiple of this many tokens: ONNX Runtime keeps a memory plan for every shape it has
+# seen, so memory would grow with the number of lengths. The attention mask hides the padding.
 BUCKET = 8
 _SHORT = 3
-# First words of a text that takes no "a": the last line has articles of other languages.
+# Words that, at the start of a text, rule out an article before it; the last line has articles of other languages.
 _NO_ARTICLE = """
 a an the this that these those such my your his her its our their whose some any no each every all both either neither
 many much several few more most other another half one two three four five six seven eight nine ten eleven twelve dozens
@@ -37,38 +37,38 @@ _WITHOUT_ARTICLE = frozenset(_NO_ARTICLE.split())
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A batch: `ids` and `mask` int64 (N, L), and per text whether it was cut to the tower's length."""
+    """A tokenized batch: `ids` and `mask` int64 (N, L), and per text whether it was truncated to the tower's limit."""
 
     ids: npt.NDArray[np.int64]
     mask: npt.NDArray[np.int64]
     truncated: tuple[bool, ...]
 
 
-# The ids of one text, cut to the tower's length, and whether it was cut.
+# The ids of one text, truncated to the tower's limit, and whether it was truncated.
 _Encoded = tuple[list[int], bool]
 
 
 def _tokenizer_of_json(path: Path, spec: TextInput) -> Callable[[list[str]], list[_Encoded]]:
-    """A file of the `tokenizers` library."""
+    """A tokenizer from a file of the `tokenizers` library."""
     tokenizer = _Tokenizer.from_file(str(path))
     tokenizer.no_padding()
     tokenizer.enable_truncation(spec.max_tokens)
     return lambda texts: [(e.ids, bool(e.overflowing)) for e in tokenizer.encode_batch_fast(texts)]
 
 
-# What SentencePiece's rule nmt_nfkc does beside NFKC: control characters go, spaces of other kinds become spaces.
-# The reference splits at next line (0x85) too, after the rule.
+# SentencePiece's rule nmt_nfkc without its NFKC part: control characters are removed, and other white space is replaced
+# with spaces. The reference implementation also splits at next line (0x85), after the rule.
 _REMOVED = [*range(0x01, 0x09), 0x0B, *range(0x0E, 0x20), 0x7F, 0x8F, 0x9F]
 _SPACES = [*range(0x09, 0x0E), 0x85, 0x1680, *range(0x200B, 0x2010), 0x2028, 0x2029, 0x2581, 0xFEFF, 0xFFFD]
 _CONTROL = {**dict.fromkeys(_SPACES, " "), **dict.fromkeys(_REMOVED)}
 
 
 def _tokenizer_of_pieces(vocabulary: Unigram, spec: TextInput) -> Callable[[list[str]], list[_Encoded]]:
-    most = spec.max_tokens - 2
+    limit = spec.max_tokens - 2
 
     def encode(text: str) -> _Encoded:
         ids = vocabulary.encode(unicodedata.normalize("NFKC", text.translate(_CONTROL)))
-        return [vocabulary.begin, *ids[:most], vocabulary.end], len(ids) > most
+        return [vocabulary.begin, *ids[:limit], vocabulary.end], len(ids) > limit
 
     return lambda texts: [encode(text) for text in texts]
 
@@ -95,10 +95,10 @@ class Tokenizer:
         self._spec = spec
 
     def __call__(self, texts: list[str]) -> Tokens:
-        """Tokenize a batch, padded as the input says: to the longest text rounded up to a bucket, or to the limit.
+        """Tokenize a batch, padded according to `TextInput.padding`.
 
         Args:
-            texts: any strings; texts over the limit are cut at the end.
+            texts: any strings; texts that exceed the limit are truncated.
         """
         encoded = self._encode([self._spec.prefix + text for text in texts])
         length = self._spec.max_tokens
@@ -113,9 +113,9 @@ class Tokenizer:
         return Tokens(ids, mask, tuple(cut for _, cut in encoded))
 
     def as_read(self, text: str) -> str:
-        """The text as a tower reads it that learned from captions: short ones in their likeliest case, with an article.
+        """Adapt a short text to a tower trained on captions: likeliest case, and an article.
 
-        A telephone capitalizes the first word, and a tower that knows upper from lower case finds less by it.
+        Phones capitalize the first word, which makes a case-sensitive tower find less.
         """
         if self._pieces is not None and (len(text.split()) <= _SHORT or text.isupper()):
             text = self._pieces.likeliest_case(text)
@@ -124,20 +124,20 @@ class Tokenizer:
 
 TowerTokens = Mapping[str, Tokens]
 
-# Vectors of length 1 that are this near point the same way: fp32 stays a thousand times below it.
-_SAME = 1e-4
+# Unit vectors within this cosine distance count as equal; fp32 rounding stays a thousand times below it.
+_TOLERANCE = 1e-4
 
 
 class ImageEncoder:
     """`image.onnx` of a bundle. Thread-safe.
 
     Args:
-        bundle: has the graph.
+        bundle: contains the graph.
         device, threads, brief: see `open_session`.
 
     Attributes:
-        inputs: what the graph reads of an image.
-        placement: where it runs.
+        inputs: the image inputs of the graph.
+        placement: the device that runs the graph.
 
     Raises:
         BundleError, RuntimeUnavailable: see `open_session`.
@@ -153,22 +153,22 @@ class ImageEncoder:
         """Encode a batch.
 
         Args:
-            images: for each image one uint8 (H, W, 3) array an image input, as `preprocess.prepare` gives.
+            images: for each image, one uint8 (H, W, 3) array per image input, as returned by `preprocess.prepare`.
         """
         feed = {spec.name: np.stack([image[i] for image in images]) for i, spec in enumerate(self.inputs)}
-        found = self._session.run(feed)
-        return Vectors(found["joint"], found["head"])
+        outputs = self._session.run(feed)
+        return Vectors(outputs["joint"], outputs["head"])
 
 
 class TextEncoder:
     """The tokenizers and `text.onnx` of a bundle. Thread-safe.
 
     Args:
-        bundle: has them.
+        bundle: contains them.
         device, threads, brief: see `open_session`.
 
     Attributes:
-        placement: where the graph runs.
+        placement: the device that runs the graph.
 
     Raises:
         BundleError, RuntimeUnavailable: see `open_session`.
@@ -176,7 +176,7 @@ class TextEncoder:
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0, brief: bool = False) -> None:
         self._towers = bundle.manifest.text_inputs
-        # Beside the graph: neither holds the interpreter's lock.
+        # Tokenizers load in parallel with the graph: neither holds the GIL.
         with ThreadPoolExecutor() as pool:
             opening = {tower.name: pool.submit(Tokenizer, bundle.tokenizer(tower), tower) for tower in self._towers}
             int8 = bundle.manifest.precision == "int8"
@@ -185,7 +185,7 @@ class TextEncoder:
         self.placement = self._session.placement
 
     def tokenize(self, texts: list[str]) -> TowerTokens:
-        """Token ids and masks of a batch of texts, by text tower."""
+        """Tokenize a batch of texts for each text tower, by name."""
         tokens = {}
         for tower in self._towers:
             tokenizer = self._tokenizers[tower.name]
@@ -194,11 +194,11 @@ class TextEncoder:
 
     def encode_tokens(self, tokens: TowerTokens) -> Vectors:
         """Encode a tokenized batch."""
-        offered: dict[str, np.ndarray] = {}
+        available: dict[str, np.ndarray] = {}
         for name, batch in tokens.items():
-            offered |= {f"{name}.input_ids": batch.ids, f"{name}.attention_mask": batch.mask}
-        found = self._session.run({name: offered[name] for name in self._session.inputs})
-        return Vectors(found["joint"], found["head"])
+            available |= {f"{name}.input_ids": batch.ids, f"{name}.attention_mask": batch.mask}
+        outputs = self._session.run({name: available[name] for name in self._session.inputs})
+        return Vectors(outputs["joint"], outputs["head"])
 
     def encode(self, texts: list[str]) -> Vectors:
         """Encode a batch of texts."""
@@ -206,9 +206,9 @@ class TextEncoder:
 
 
 def with_article(text: str) -> str:
-    """A text of up to three words with "a" or "an" before it, unless its first word takes none.
+    """Prepend "a" or "an" to a text of up to three words, unless its first word rules out an article.
 
-    A model that learned from captions ("A dog runs.") gives a bare noun a vector that lies farther from every image.
+    A model trained on captions ("A dog runs.") places a bare noun farther from every image.
     docs/explanation/experiments.md has the figures.
     """
     words = text.split()
@@ -221,12 +221,12 @@ def with_article(text: str) -> str:
 
 
 def truncated(tokens: TowerTokens) -> list[bool]:
-    """Per text whether some tower reads only its beginning."""
+    """Per text, whether it was truncated for any tower."""
     return [any(cut) for cut in zip(*(batch.truncated for batch in tokens.values()), strict=True)]
 
 
 def together(batches: Sequence[TowerTokens]) -> TowerTokens:
-    """Several tokenized batches as one; each tower's are of one length."""
+    """Concatenate tokenized batches, which must have the same length for each tower."""
     return {
         name: Tokens(
             np.concatenate([batch[name].ids for batch in batches]),
@@ -238,9 +238,9 @@ def together(batches: Sequence[TowerTokens]) -> TowerTokens:
 
 
 def alike(alone: Sequence[Vectors], batch: Vectors) -> bool:
-    """Whether what was encoded alone has the vectors in a batch that it had alone.
+    """Whether vectors encoded one by one equal those encoded as a batch.
 
-    It has not where a graph was quantised dynamically: the levels are then taken from all that runs together.
+    Not if the graph was quantised dynamically: quantisation levels then depend on the whole batch.
     """
     joint = np.concatenate([vectors.joint for vectors in alone])
-    return bool(np.all(1.0 - np.sum(joint * batch.joint, axis=1) <= _SAME))
+    return bool(np.all(1.0 - np.sum(joint * batch.joint, axis=1) <= _TOLERANCE))

@@ -1,7 +1,7 @@
-"""Hints: what about a question explains its answer, where a user would not expect it.
+"""Hints that explain unexpected results of a query.
 
-A text that reads like a negation finds what it negates: the towers of a joint space hardly tell `not a dog` from
-`a dog`. A filter on a field that no image has, or that holds values of another type, finds nothing.
+A text that reads like a negation finds what it negates: the text towers barely distinguish `not a dog` from `a dog`.
+A filter on a field that no image has, or on a value of another type, finds nothing.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from sceneseek.payload import PAYLOAD_FIELDS
 from sceneseek.store import CollectionInfo
 
 _LONGEST_LIST = 200
-# Fields of one filter that are looked at: each may cost a look at every image.
-_MOST_FIELDS = 8
-# Words that exclude what follows them, in the languages of the search page; of `no` only before a word that names
-# something.
+# Maximum number of fields checked per filter: each check may scan every image.
+_MAX_FIELDS = 8
+# Words that exclude what follows them, in the languages of the search page; `no` only before a noun.
 _NEGATION = re.compile(
     r"""(?<![-\w])(?:
         not\s(?!only\b) | without\s(?!(?:a\s)?doubt\b) | never\b | except\b | excluding\b | lacking\b
@@ -45,7 +44,7 @@ _NEGATION = re.compile(
     ) | (?:^|\s)[-!][^\W\d]""",  # noqa: RUF001 - Russian words
     re.IGNORECASE | re.VERBOSE,
 )
-# Writing in a picture negates nothing of what it shows.
+# Text within a picture does not negate what the picture shows.
 _WRITING = re.compile(
     r"""["“«].*["”»]|.*\b(?:signs?|posters?|banner|sticker|label|says|saying|reads|знак\w*|надпис\w+|плакат\w*)\b.*""",
     re.IGNORECASE,
@@ -53,28 +52,28 @@ _WRITING = re.compile(
 
 
 def negation_hint(text: str) -> Hint | None:
-    """The hint for an English or Russian text that reads like a negation; None for others."""
+    """The hint for an English or Russian text that reads like a negation; None for other texts."""
     if not _NEGATION.search(_WRITING.sub(" ", text)):
         return None
     return Hint(
         kind="negation",
-        text="a search also finds what stands behind a negation: give that with a minus instead (--minus, terms)",
+        text="a search also finds what a negation excludes: use a negative term instead (--minus, terms)",
     )
 
 
 def filter_hints(where: Filter, info: CollectionInfo, is_empty: Callable[[FieldPath], bool]) -> Iterator[Hint]:
-    """Why a filter finds nothing, as far as its fields tell.
+    """Hints on the fields of a filter that finds nothing.
 
     Args:
         where: the filter.
-        info: of the generation.
-        is_empty: whether no image has a value in a field.
+        info: the collection.
+        is_empty: returns whether no image has a value in a field.
     """
     names = {field_path(name): name for name in (*info.indexed, *PAYLOAD_FIELDS)}
     conditions: dict[FieldPath, list[Condition]] = {}
     for condition in conditions_of(where):
         conditions.setdefault(condition.field, []).append(condition)
-    for path, compared in islice(conditions.items(), _MOST_FIELDS):
+    for path, compared in islice(conditions.items(), _MAX_FIELDS):
         name = names.get(path, ".".join(path[1:]))
         holds, fits = _TYPES[info.indexed.get(name, "keyword")]
         if is_empty(path):
@@ -84,13 +83,13 @@ def filter_hints(where: Filter, info: CollectionInfo, is_empty: Callable[[FieldP
 
 
 def unknown_field(path: FieldPath, info: CollectionInfo) -> Hint:
-    """The hint for a field that no image has, with the nearest name among the fields that there are."""
+    """The hint for a field that no image has, with the most similar name among the existing fields."""
     if path == TEXT_TOKENS:
         return Hint(kind="unknown-field", text="no text was read in the images: index them with --ocr", field="text")
     names = {field_path(name): name for name in (*info.indexed, *PAYLOAD_FIELDS)}
     name = names.get(path, ".".join(path[1:]))
     others = {other.lower(): other for other in sorted(names.values()) if other != name}
-    close = [others[found] for found in difflib.get_close_matches(name.lower(), others, 1)]
+    close = [others[other] for other in difflib.get_close_matches(name.lower(), others, 1)]
     advice = f"did you mean {close[0]}?" if close else f"there are {', '.join(info.indexed)}"[:_LONGEST_LIST]
     return Hint(
         kind="unknown-field",
@@ -108,7 +107,7 @@ def _is_text(condition: Condition) -> bool:
     return isinstance(condition, AnyOf) or (isinstance(condition, Equals) and isinstance(condition.value, str))
 
 
-# What fields of a type hold, and which conditions can be true of it.
+# By type of field: a description of its values, and whether a condition can hold for them.
 _TYPES: dict[str, tuple[str, Callable[[Condition], bool]]] = {
     "keyword": ("text", _is_text),
     "integer": ("numbers", _is_number),

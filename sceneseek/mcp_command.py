@@ -23,7 +23,7 @@ from sceneseek.client import Client
 from sceneseek.errors import InvalidRequest, SceneseekError
 from sceneseek.options import key_file_option, read_key, timeout_option
 from sceneseek.request import DEFAULT_K
-from sceneseek.terms import weighed
+from sceneseek.terms import split_weight
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -105,7 +105,7 @@ def mcp_server(client: Client) -> MCPServer[Any]:
         sort: _Sort = None,
     ) -> dict[str, Any]:
         """Find images by a text, best first; what resembles `minus` comes later."""
-        terms = {"plus": [*map(weighed, plus)], "minus": [*map(weighed, minus)]}
+        terms = {"plus": [*map(split_weight, plus)], "minus": [*map(split_weight, minus)]}
         return _short(await _in_thread(client.search, text, k=k, filter=filter or None, sort=sort, **terms))
 
     @tool()

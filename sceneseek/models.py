@@ -1,10 +1,10 @@
-"""A bundle's models, and the registry that finds the bundle for a generation.
+"""The models of a bundle, and the registry that finds the bundle for a generation.
 
-A service is started with one bundle. When a generation goes live that another image graph filled, the registry looks
-for the bundle that filled it: in the service's own directory (which may have been written again), in the directory
-that the generation names, and in the directories beside its own. So bundle and generation change together, and a
-restart finds them again. If the service's own bundle is written again with the same image graph (another head, another
-text graph), it replaces the one in use.
+A service is started with one bundle. When a generation filled by another image graph goes live, the registry looks for
+the bundle that filled it: in the configured directory (which may have been rewritten), in the directory recorded in the
+generation, and in the siblings of the configured one. So bundle and generation change together, also across restarts.
+If the configured bundle is rewritten with the same image graph (but another head or text graph), it replaces the one in
+use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sceneseek.store import CollectionInfo
 log = logging.getLogger(__name__)
 
 
-# What is encoded alone and together to compare, all of one length in tokens.
+# Encoded one by one and as a batch, for comparison; all have the same number of tokens.
 _SAMPLES = ["warm-up", "a dog", "red house", "two people"]
 
 
@@ -37,9 +37,9 @@ class Models:
     """A bundle's encoders and reranker, ready to run.
 
     Attributes:
-        bundle: what they were loaded from.
-        encoder: of texts.
-        reranker: of pairs of an image and a text.
+        bundle: the bundle they were loaded from.
+        encoder: encodes texts.
+        reranker: scores candidates for a text.
         device, threads: see `open_session`.
     """
 
@@ -52,30 +52,30 @@ class Models:
 
     @cached_property
     def images(self) -> ImageEncoder:
-        """The encoder of images, opened when it is first asked for: most services never are.
+        """The image encoder, loaded on first use: most services never need it.
 
         Raises:
             BundleError, RuntimeUnavailable: see `open_session`.
         """
         with self._opening:
-            opened: ImageEncoder | None = self.__dict__.get("images")  # by another thread meanwhile
+            opened: ImageEncoder | None = self.__dict__.get("images")  # set by another thread meanwhile
             return opened or ImageEncoder(self.bundle, self.device, self.threads)
 
     @cached_property
     def texts_mix(self) -> bool:
-        """Whether a text's vectors depend on what runs with it, so that each must run alone.
+        """Whether a text's vectors depend on the rest of its batch, so that each text must run alone.
 
-        Found out by some runs of the text graph when a batcher first asks: the command line never does.
+        Determined by running the text graph on first use; the command line never needs it.
         """
         alone = [self.encoder.encode([text]) for text in _SAMPLES]
         mix = not alike(alone, self.encoder.encode(_SAMPLES))
         if mix:
-            log.info("%s: a text's vectors depend on what runs with it, so each runs alone", self.bundle.text_graph)
+            log.info("%s: vectors depend on the rest of a batch, so each text runs alone", self.bundle.text_graph)
         return mix
 
     @classmethod
     def load(cls, bundle: Bundle, device: Device, threads: int, brief: bool = False) -> Models:
-        """Open a bundle's graphs.
+        """Load the models of a bundle.
 
         Raises:
             BundleError, RuntimeUnavailable: see `open_session`.
@@ -86,15 +86,15 @@ class Models:
 class ModelRegistry:
     """Finds and loads the bundle that fits a generation.
 
-    A thread opens the graphs of the service's own bundle meanwhile: mostly it is the one that fits, and opening them
-    takes longer than all else at a start, and no interpreter's lock.
+    A thread starts loading the configured bundle immediately: it is usually the one that fits, and loading it dominates
+    the start-up time and does not hold the GIL.
 
     Args:
-        bundle: the service's own.
+        bundle: the configured bundle.
         device, threads, brief: see `open_session`.
 
     Attributes:
-        bundle: the service's own, as it was when it was given.
+        bundle: the configured bundle, as read initially.
     """
 
     def __init__(self, bundle: Bundle, device: Device = "auto", threads: int = 0, brief: bool = False) -> None:
@@ -107,7 +107,7 @@ class ModelRegistry:
         self._unfit: SceneseekError | None = None
 
     def load(self) -> None:
-        """Wait until the graphs of the service's own bundle are open.
+        """Wait until the configured bundle is loaded.
 
         Raises:
             BundleError, RuntimeUnavailable: see `open_session`.
@@ -119,8 +119,8 @@ class ModelRegistry:
         """See `ModelSource.fitting`.
 
         Raises:
-            IndexUnavailable: no bundle at hand filled the generation.
-            BundleError, RuntimeUnavailable: the one that did cannot be used.
+            IndexUnavailable: the bundle that filled the generation was not found.
+            BundleError, RuntimeUnavailable: the bundle cannot be used.
         """
         opening, self._opening = self._opening, None
         if opening is not None and self.bundle.manifest.fingerprints.image == info.image_fingerprint:
@@ -129,15 +129,14 @@ class ModelRegistry:
         if bundle is None:
             raise filled_by_another(info, store_url, _image_fingerprint(self.bundle.path) or "unreadable")
         if bundle.path != self.bundle.path:
-            # A warning, for the bundle that was given is not used.
             log.warning(
-                "the bundle %s is not used: generation %s was filled by %s, which answers for it",
+                "the bundle %s is not used: generation %s was filled by %s, which is used instead",
                 *(self.bundle.path, info.name, bundle.path),
             )
         return Models.load(bundle, *self._opened_with)
 
     def newer(self, info: CollectionInfo, present: Models) -> Models | None:
-        """See `ModelSource.newer`: the service's own bundle, if it was written anew and still fits."""
+        """See `ModelSource.newer`: the configured bundle, if it was rewritten and still fits."""
         stamp = self._stamp()
         if stamp is None:
             return None
@@ -158,33 +157,35 @@ class ModelRegistry:
             return None
         if manifest.fingerprints.image != info.image_fingerprint:
             raise BundleError(
-                f"the bundle {self.bundle.path} was written anew with another image graph than filled the index",
-                "index the folder again with it; the bundle loaded before stays in use until then",
+                f"the bundle {self.bundle.path} was rewritten, and another image graph filled the index",
+                "index the folder again with it; until then the bundle loaded before stays in use",
             )
         return Models.load(Bundle.load(self.bundle.path), *self._opened_with)
 
     def _stamp(self) -> tuple[int, int] | None:
-        """What changes when the service's own bundle is written anew; None while it is not there."""
+        """A value that changes when the configured bundle is rewritten; None while its manifest does not exist."""
         try:
-            found = (self.bundle.path / MANIFEST).stat()
+            stat = (self.bundle.path / MANIFEST).stat()
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns
+        return stat.st_ino, stat.st_mtime_ns
 
 
 def find_bundle(info: CollectionInfo, own: Path) -> Bundle | None:
-    """The bundle that filled a generation: `own`, the one that the generation names, or one that lies beside `own`.
+    """The bundle that filled a generation: `own`, the one recorded in the generation, or a sibling of `own`.
+
+    Returns None if it is not found.
 
     Raises:
-        BundleError: it is there, and cannot be used.
+        BundleError: the bundle exists, but cannot be used.
     """
-    for path in _places(info, own):
+    for path in _candidate_paths(info, own):
         if _image_fingerprint(path) == info.image_fingerprint:
             return Bundle.load(path)
     return None
 
 
-def _places(info: CollectionInfo, own: Path) -> Iterator[Path]:
+def _candidate_paths(info: CollectionInfo, own: Path) -> Iterator[Path]:
     yield own
     if info.bundle:
         yield Path(info.bundle)

@@ -1,21 +1,21 @@
-r"""A point's payload: the facts of an image that the index stores beside its vectors.
+r"""The payload of a point: the fields of an image that the index stores with its vectors.
 
     path        source-relative, as text; bytes that are not UTF-8 appear as \xNN
-    path_bytes  the name itself, base64, only where it is not UTF-8
-    folders     every folder above the image, from the topmost, in Unicode's composed form: for a filter by path
-    source      which of the generation's source folders, by number
+    path_bytes  the raw path in base64, only if it is not UTF-8
+    folders     every folder above the image, topmost first, in Unicode NFC; for filters by path
+    source      number of the source folder in the generation
     sha256      of the file's content, hex
     width, height, format, bytes, mtime_ns, ctime_ns
-    indexed_at  start of the run that wrote this, ISO 8601, UTC
-    metadata    fields that results show and filters name: what `exif` has, and the user's own in place of it
-    ocr         only where pictures' texts were read: `text`, its lines as read, and `tokens`, see `text_tokens`
-    exif        what was read from the file's EXIF block, see `sceneseek_indexer.photo_facts`
-    dhash       what the picture looks like, see `sceneseek_indexer.fingerprints`
-    duplicates  only of an image that has near-duplicates: their group, and how many others it has
+    indexed_at  start of the run that wrote the point, ISO 8601, UTC
+    metadata    fields for results and filters: those of `exif`, overridden by the user's metadata
+    ocr         only if OCR was enabled: `text`, its lines as recognized, and `tokens`, see `text_tokens`
+    exif        fields read from the file's EXIF block, see `sceneseek_indexer.photo_facts`
+    dhash       perceptual hash of the picture, see `sceneseek_indexer.fingerprints`
+    duplicates  only for images with near-duplicates: their group, and the number of others in it
 
 The id is the UUIDv5 of the source-relative path (RFC 9562), so the same file has the same id in every
-generation and links stay valid. In a source with a label the name is `LABEL//PATH`: no path has two slashes side by
-side, so no image of another source has this name.
+generation and links stay valid. In a source with a label the hashed name is `LABEL//PATH`: no path contains two
+consecutive slashes, so ids of different sources cannot collide.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # the store imports the filters, which import this
 # UUIDv5 of the name "sceneseek" in the URL namespace; changing it would change every id.
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "sceneseek")
 
-# The fields of the payload. Metadata may not use their names.
+# Top-level fields of the payload; reserved names for metadata.
 PAYLOAD_FIELDS = frozenset(
     {
         *("path", "path_bytes", "folders", "source", "sha256", "width", "height", "format", "bytes", "mtime_ns"),
@@ -50,8 +50,8 @@ PAYLOAD_FIELDS = frozenset(
     }
 )
 
-# The fields with a payload index in every generation, beside those of the metadata. Few, because the embedded engine
-# syncs the disk several times for each.
+# Fields with a payload index in every generation, in addition to metadata. Few, because the embedded engine syncs the
+# disk several times for each.
 INDEXED_FIELDS: dict[str, FieldType] = {
     "folders": "keyword",
     "format": "keyword",
@@ -64,21 +64,21 @@ def point_id(relative: str, label: str = "") -> str:
     """The id of the image at a source-relative path.
 
     Args:
-        relative: POSIX path as `os` gives it; undecodable bytes may be surrogate-escaped.
-        label: of the source.
+        relative: POSIX path as returned by `os`; undecodable bytes may be surrogate-escaped.
+        label: label of the source.
     """
     name = f"{label}//{relative}" if label else relative
-    # uuid.uuid5 takes text only; a file name is bytes. For UTF-8 names this is the same UUID.
+    # uuid.uuid5 only accepts text, but file names are bytes. For UTF-8 names the UUID is the same.
     digest = hashlib.sha1(NAMESPACE.bytes + os.fsencode(name), usedforsecurity=False).digest()
     return str(uuid.UUID(bytes=digest[:16], version=5))
 
 
 def label_of(folder: str, sources: Sequence[Source]) -> str:
-    """The label of a folder in an index with these sources: the one it has, or the one that it gets.
+    """The existing label of a folder in an index with these sources, or a new one.
 
     Args:
-        folder: absolute.
-        sources: of a generation; none if nothing is indexed.
+        folder: absolute path.
+        sources: sources of a generation; empty if nothing is indexed.
     """
     for source in sources:
         if source.folder == folder:
@@ -103,12 +103,12 @@ def path_fields(relative: str) -> dict[str, str]:
 
 
 def composed(text: str) -> str:
-    """A text in Unicode's composed form (NFC), in which filters compare: some systems write file names decomposed."""
+    """Normalize a text to Unicode NFC, as filters do: some file systems return decomposed names."""
     return unicodedata.normalize("NFC", text)
 
 
 def folders(relative: str) -> list[str]:
-    """The folders above a source-relative path, in Unicode's composed form: ``a/b.jpg`` lies in ``a``."""
+    """The folders above a source-relative path, topmost first, in Unicode NFC: ``a`` for ``a/b.jpg``."""
     parts = composed(path_fields(relative)["path"]).split("/")[:-1]
     return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
@@ -121,7 +121,7 @@ def relative_path(payload: dict[str, Any]) -> str:
 
 
 def is_relative(name: str) -> bool:
-    """Whether a name is a relative path in its shortest form: it stays in its folder and has no other spelling."""
+    """Whether a name is a normalized relative path, without empty, ``.`` or ``..`` segments."""
     return not {"", ".", ".."} & set(name.split("/"))
 
 
@@ -132,12 +132,12 @@ def similar_images(payload: dict[str, Any]) -> tuple[str | None, int]:
 
 
 def text_of(payload: dict[str, Any]) -> str:
-    """The text that was read in the picture, its lines divided by new lines; empty without."""
+    """The text recognized in the picture, separated by newlines; empty if there is none."""
     return str(payload.get("ocr", {}).get("text", ""))
 
 
 def describe(record: Record) -> dict[str, Any]:
-    """The fields of an `ImageDetails`, of a stored point."""
+    """The fields of an `ImageDetails` for a stored point."""
     payload = record.payload
     return {
         "id": record.id,
@@ -152,7 +152,7 @@ def describe(record: Record) -> dict[str, Any]:
 
 
 def values_at(payload: Any, path: tuple[str, ...]) -> Iterator[Any]:
-    """The values of a field, by its place in the payload: those of a list one by one."""
+    """Yield the values of the field at a path in the payload; lists are flattened."""
     for part in path:
         payload = payload.get(part) if isinstance(payload, dict) else None
     for value in payload if isinstance(payload, list) else (payload,):
@@ -161,25 +161,25 @@ def values_at(payload: Any, path: tuple[str, ...]) -> Iterator[Any]:
 
 
 def user_metadata(payload: dict[str, Any]) -> dict[str, Any]:
-    """The metadata that does not come from the file's EXIF block."""
+    """The metadata that was not taken from the file's EXIF block."""
     metadata, exif = payload.get("metadata", {}), payload.get("exif", {})
     return {name: value for name, value in metadata.items() if name not in exif or value != exif[name]}
 
 
 def address_of(info: CollectionInfo, payload: dict[str, Any]) -> str:
-    """Where the image's file was when it was indexed: a path, or a URL ``s3://...``."""
+    """The address of the image's file at the time of indexing: a path, or a URL ``s3://...``."""
     return os.path.join(info.sources[payload["source"]].folder, relative_path(payload))  # noqa: PTH118 - or a URL
 
 
 def open_source_file(info: CollectionInfo, payload: dict[str, Any]) -> SourceFile:
-    """The image's file, open for reading; it lies inside its source folder (see `sceneseek.local_folder`).
+    """Open the image's file for reading, if it is inside its source folder (see `sceneseek.local_folder`).
 
     Raises:
-        NotFound: the file is gone, or cannot be read, or a link now leads out of the folder.
-        SourceAway: the object store of its source does not answer.
+        NotFound: the file does not exist any more, cannot be read, or a link now points outside the folder.
+        SourceAway: the object store of its source does not respond.
     """
     try:
         return open_file(parse_root(info.sources[payload["source"]].folder), relative_path(payload), brief=True)
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an invalid path
         what = getattr(error, "strerror", None) or error
         raise NotFound(f"the file {payload['path']} cannot be read ({what})", "index the folder again") from error

@@ -1,10 +1,10 @@
-"""A query's text or image to its vectors: cached, batched with other callers' queries, limited in number and time.
+"""The query encoder: texts and images to vectors, with a cache, batching across callers, a bounded queue and deadlines.
 
-One encoder serves all bundles that come and go while a service runs: each call names the models to encode with. Texts
-are tokenized in the caller's thread, and only texts of equal length run together: one of 128 tokens would make thirty
-short ones pay for their padding. So a batch takes the oldest text and those of its length.
+One encoder serves every bundle that a service loads: each call names the models to use. Texts are tokenized in the
+caller's thread, and only texts of equal length are batched, since one text of 128 tokens would pad thirty short ones to
+its length. A batch consists of the oldest text and those of the same length.
 
-`QueryEncoder.direct` is the same for one caller at a time, such as the command line: no threads, no cache, no limits.
+`QueryEncoder.direct` is for a single caller, such as the command line: no threads, no cache, no limits.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ Item = TypeVar("Item")
 _Picture = tuple[Pixels, ...]
 
 TEXTS = Batching()
-# A picture takes the graph twenty times as long as a text, and its pixels a thousand times the memory.
+# A picture takes twenty times as long to encode as a text, and its pixels a thousand times the memory.
 IMAGES = Batching(max_batch=4, max_waiting=32)
 CACHED_TEXTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One query in the joint space.
+    """The vectors of one text or image.
 
     Attributes:
-        joint: (D,), of length 1.
+        joint: unit vector (D,) in the joint space.
         head: (H,), H may be 0.
-        truncated: whether a text was longer than some tower reads.
-        cached: whether it had been encoded before.
+        truncated: whether the text exceeds the limit of any tower.
+        cached: whether the vectors came from the cache.
     """
 
     joint: Floats
@@ -49,13 +49,13 @@ class Encoded:
 
 
 class QueryEncoder:
-    """Queries to vectors. Thread-safe.
+    """Encodes the texts and images of queries. Thread-safe.
 
     Args:
-        texts: how texts are batched; None runs each alone in its caller's thread.
-        images: how images are; their threads start with the first one.
-        cached_texts: how many texts' vectors are cached, the least recently used evicted first; 0 caches none.
-        observer: notified of runs, rejections and cache hits.
+        texts: batching of texts; None encodes each text alone in its caller's thread.
+        images: batching of images, likewise; the worker thread starts with the first image.
+        cached_texts: size of the LRU cache of texts' vectors; 0 disables it.
+        observer: notified of runs, rejections and cache lookups.
     """
 
     def __init__(
@@ -74,77 +74,77 @@ class QueryEncoder:
 
     @classmethod
     def direct(cls) -> QueryEncoder:
-        """Each query runs in its caller's thread."""
+        """An encoder that encodes each query in its caller's thread."""
         return cls(texts=None, images=None, cached_texts=0)
 
     def text(self, models: Models, text: str, deadline: float | None = None) -> Encoded:
         """Encode one text.
 
         Args:
-            models: what to encode it with.
-            text: as `checked_query` gives it.
+            models: the models to use.
+            text: as returned by `checked_query`.
             deadline: on the clock of `time.monotonic`.
 
         Raises:
-            Overloaded: too many texts wait.
-            DeadlinePassed: it would come too late.
+            Overloaded: the queue is full.
+            DeadlinePassed: the text was not encoded before the deadline.
             WorkerLost: the worker thread died.
         """
         return self.texts(models, [text], deadline)[0]
 
     def texts(self, models: Models, texts: Sequence[str], deadline: float | None = None) -> list[Encoded]:
-        """Encode many texts, each an item of its own beside those of other callers; see `text`."""
+        """Encode several texts, each batched individually with those of other callers; see `text`."""
         fingerprint = models.bundle.manifest.fingerprints.bundle
         keys = [(fingerprint, text) for text in texts]
         with self._lock:
-            found = [self._cache.get(key) for key in keys]
+            hits = [self._cache.get(key) for key in keys]
         if self._cache.maxsize:
-            for known in found:
-                self._observer.looked_up(known is not None)
-        missing = [text for text, known in zip(texts, found, strict=True) if known is None]
+            for hit in hits:
+                self._observer.looked_up(hit is not None)
+        missing = [text for text, hit in zip(texts, hits, strict=True) if hit is None]
         fresh = self._encode(models, missing, deadline)
         if self._cache.maxsize:
             with self._lock:
                 for text, encoded in zip(missing, fresh, strict=True):
                     self._cache[fingerprint, text] = replace(encoded, cached=True)
-        encoded_now = iter(fresh)
-        return [known or next(encoded_now) for known in found]
+        misses = iter(fresh)
+        return [hit or next(misses) for hit in hits]
 
     def image(self, models: Models, pixels: tuple[Pixels, ...], deadline: float | None = None) -> Encoded:
-        """Encode one image, as `preprocess.prepare` gives it; see `text`."""
+        """Encode one image, as returned by `preprocess.prepare`; see `text`."""
         (encoded,) = self._image_runs().run(_ImageWork(models.images), [pixels], deadline)
         return encoded
 
     def problem(self) -> str | None:
-        """Why it cannot encode now, for the health check; None if it can."""
+        """Why nothing can be encoded now, for the health check; None if healthy."""
         return self._texts.problem() or (self._images.problem() if self._images else None)
 
     def waiting(self) -> dict[str, int]:
-        """How many items wait, by kind."""
+        """The number of queued items, by kind."""
         return {"texts": self._texts.waiting(), "images": self._images.waiting() if self._images else 0}
 
     def cached(self) -> int:
-        """How many texts' vectors are cached."""
+        """The number of cached texts."""
         return len(self._cache)
 
     def close(self) -> None:
-        """Run the waiting items and end the threads."""
+        """Run the queued items and stop the threads."""
         self._texts.close()
         if self._images is not None:
             self._images.close()
 
     def _encode(self, models: Models, texts: Sequence[str], deadline: float | None) -> list[Encoded]:
-        """One call for each length in tokens: a batcher takes one work at a time."""
+        """Encode texts grouped by length in tokens, since a batcher runs one kind of work at a time."""
         tokens = [models.encoder.tokenize([text]) for text in texts]
-        # In the caller's thread: it may run the graph. Not at all where each text runs alone.
+        # `texts_mix` may run the graph, so it is read in the caller's thread, and only if texts are batched.
         at_most = 1 if isinstance(self._texts, _Direct) or models.texts_mix else 2**16
         places: dict[_TextWork, list[int]] = {}
         for place, each in enumerate(tokens):
             lengths = tuple(batch.ids.shape[1] for batch in each.values())
             places.setdefault(_TextWork(models.encoder, lengths, at_most), []).append(place)
         encoded: dict[int, Encoded] = {}
-        for work, those in places.items():
-            encoded |= zip(those, self._texts.run(work, [tokens[i] for i in those], deadline), strict=True)
+        for work, group in places.items():
+            encoded |= zip(group, self._texts.run(work, [tokens[i] for i in group], deadline), strict=True)
         return [encoded[place] for place in range(len(texts))]
 
     def _image_runs(self) -> _Runs[_Picture]:
@@ -155,7 +155,7 @@ class QueryEncoder:
 
 
 class _Runs(Protocol[Item]):
-    """Runs items, in a thread of its own or not; see `Batcher`."""
+    """Runs items, in a worker thread or the caller's; see `Batcher`."""
 
     def run(self, work: Work[Item, Encoded], items: Sequence[Item], deadline: float | None = None) -> list[Encoded]: ...
 
@@ -167,7 +167,7 @@ class _Runs(Protocol[Item]):
 
 
 class _Direct(_Runs[Item]):
-    """Each item runs alone, at once, in its caller's thread."""
+    """Runs each item alone, immediately, in the caller's thread."""
 
     def run(self, work: Work[Item, Encoded], items: Sequence[Item], deadline: float | None = None) -> list[Encoded]:  # noqa: ARG002
         return [work([item])[0] for item in items]
@@ -184,7 +184,7 @@ class _Direct(_Runs[Item]):
 
 @dataclass(frozen=True, slots=True)
 class _TextWork:
-    """A run of `text.onnx` on texts of the same lengths, one a tower."""
+    """A run of `text.onnx` on texts of the same lengths, one length per tower."""
 
     encoder: TextEncoder
     lengths: tuple[int, ...]
@@ -192,7 +192,7 @@ class _TextWork:
 
     def __call__(self, items: Sequence[TowerTokens]) -> list[Encoded]:
         tokens = together(items)
-        return _each(self.encoder.encode_tokens(tokens), truncated(tokens))
+        return _split(self.encoder.encode_tokens(tokens), truncated(tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +203,11 @@ class _ImageWork:
     at_most: int = 2**16
 
     def __call__(self, items: Sequence[_Picture]) -> list[Encoded]:
-        return _each(self.encoder.encode(items), [False] * len(items))
+        return _split(self.encoder.encode(items), [False] * len(items))
 
 
-def _each(vectors: Vectors, cut: Sequence[bool]) -> list[Encoded]:
-    # Copies: a cached row would hold its whole batch in memory.
+def _split(vectors: Vectors, cut: Sequence[bool]) -> list[Encoded]:
+    # Copy the rows: a cached view would keep its whole batch in memory.
     return [
         Encoded(joint.copy(), head.copy(), each)
         for joint, head, each in zip(vectors.joint, vectors.head, cut, strict=True)

@@ -1,6 +1,6 @@
-"""The limits and defaults of a search, the form in which texts are searched, and the sentences that refuse a request.
+"""Limits and defaults of a search, normalization of query texts, and messages of validation errors.
 
-Light enough for the command line: it does not load pydantic.
+Light enough for the command line: it does not import pydantic at run time.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ MAX_K = 1_000
 MAX_SHORTLIST = 10_000
 DEFAULT_K = 5
 DEFAULT_SHORTLIST = 100
-# Candidates of a search whose results are put in order of a field, which are then all that it finds.
+# Minimum shortlist of a search that sorts by a field; its results come from the shortlist only.
 SORTED_SHORTLIST = 1_000
-# Of a text beside an image. Similarities of texts to images spread a little less than those of images among each other
-# (deviations of 0.113 and 0.130 over a thousand photographs), so that with this share neither drowns the other.
+# Weight of a text combined with an image. Text-to-image similarities spread a little less than image-to-image ones
+# (standard deviations of 0.113 and 0.130 over a thousand photographs); this weight balances the two.
 DEFAULT_TEXT_WEIGHT = 0.55
 # Ratings. 1: no match, 4: full match.
 LOWEST, HIGHEST = 1, 4
 
-# The type of a pydantic error that carries an `InvalidRequest` of ours.
+# The type of a pydantic error that wraps an `InvalidRequest`.
 REFUSED = "refused"
-# What the values of a field are, where they are no whole numbers.
+# Types of fields, for messages; fields not listed are whole numbers.
 _KINDS = {
     **dict.fromkeys(("q", "query"), "text"),
     **dict.fromkeys(("rater", "key"), "a short text"),
@@ -47,46 +47,44 @@ _KINDS = {
     "sort": "a field",
     "queries": "a list",
 }
-# Where a list is refused for one of its entries, what that should be.
+# Types of the entries of lists, for messages.
 _ENTRIES = {"terms": "a term", "input": "a text"}
-# The tags of a union of one value and a list, which pydantic names in the place of a flaw.
+# The tags of a union of a single value and a list; pydantic includes them in error locations.
 ONE, SEVERAL = "one", "several"
 _OF_A_TERM = frozenset({"text", "image", "file", "vector", "weight"})
 
 
 def checked_query(text: str) -> str:
-    """The query with runs of white space made one space, in Unicode's composed form.
+    """The query with runs of white space collapsed, normalized to Unicode NFC.
 
     Raises:
-        InvalidRequest: empty, blank, too long, or with control characters.
+        InvalidRequest: the query is blank, is too long, or contains control characters.
     """
     advice = "describe a scene in a few words, such as: a dog jumping over a log"
     if len(text) > MAX_QUERY_CHARACTERS:
-        raise InvalidRequest(
-            f"the query has {len(text):,} characters, at most {MAX_QUERY_CHARACTERS:,} are searched", advice
-        )
+        raise InvalidRequest(f"the query has {len(text):,} characters, the limit is {MAX_QUERY_CHARACTERS:,}", advice)
     query = " ".join(unicodedata.normalize("NFC", text).split())
     if not query:
         raise InvalidRequest("the query is empty", advice)
     for character in query:
         if unicodedata.category(character) in ("Cc", "Cs"):
             raise InvalidRequest(
-                f"the query holds the control character U+{ord(character):04X}", "remove it and search again"
+                f"the query contains the control character U+{ord(character):04X}", "remove it and search again"
             )
     return query
 
 
 def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
-    """The first thing that pydantic found wrong with a request, as one sentence.
+    """The first of pydantic's validation errors as an `InvalidRequest`.
 
     Args:
-        error: what pydantic found.
-        kind: the request's class, with `HINTS` (by field, what to do) and `EXAMPLE`.
+        error: raised by pydantic.
+        kind: class of the request, with `HINTS` (by field) and `EXAMPLE`.
     """
     hints, example = kind.HINTS, kind.EXAMPLE
     first = error.errors(include_url=False)[0]
     location = first["loc"]
-    if location and isinstance(location[0], int):  # an argument by position, where a request is made in Python
+    if location and isinstance(location[0], int):  # a positional argument of a request constructed in Python
         location = (dataclasses.fields(kind)[location[0]].name, *location[1:])
     if "terms" not in location:
         location = tuple("q" if part == "text" else part for part in location if part not in (ONE, SEVERAL))
@@ -101,7 +99,7 @@ def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
         where = place(first["loc"])
         fields = ", ".join(sorted(_OF_A_TERM) if "terms" in first["loc"] else hints)
         return InvalidRequest(f"the field {shown(where)} is unknown", f"the fields are {fields}")
-    # Behind the field pydantic names the branch of a union, which is none of the client's business.
+    # After the field, pydantic names the branch of a union, which means nothing to clients.
     within_term = "terms" in location
     known = [number for number, part in enumerate(location) if part in hints or (within_term and part in _OF_A_TERM)]
     location = location[: known[-1] + 1 + (location[known[-1]] in _ENTRIES)] if known else location
@@ -113,22 +111,22 @@ def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
 
 
 def shown(value: Any, quote: str = "'") -> str:
-    """A client's value in a sentence: short, on one line, and not spelt out where it could be huge."""
+    """A client's value for use in a message: shortened, on one line; huge values are only described."""
     if isinstance(value, str):
         text = one_line(value)
         return f"{quote}{text if len(text) <= 40 else text[:37] + '...'}{quote}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
-        # Python refuses to spell out an integer of thousands of digits.
-        return str(value) if value.bit_length() <= 64 else "a number of very many digits"
+        # Python refuses to convert an integer of thousands of digits to text.
+        return str(value) if value.bit_length() <= 64 else "a number with too many digits"
     if isinstance(value, float):
         return str(value)
     return "an object" if isinstance(value, dict) else "a list"
 
 
 def place(location: tuple[int | str, ...]) -> str:
-    """Where in a document pydantic found a flaw: ``queries[3].k``."""
+    """A pydantic error location as a path: ``queries[3].k``."""
     found = ""
     for part in location:
         found += f"[{part}]" if isinstance(part, int) else f".{part}" if found else part

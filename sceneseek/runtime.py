@@ -1,11 +1,11 @@
-"""Graphs run by ONNX Runtime on the device that was asked for, or an error that says why not.
+"""ONNX Runtime sessions: run a graph on the requested device, or raise an error with the reason.
 
 `onnxruntime-gpu` falls back to the CPU without an error, and lists CUDA as available on machines without a GPU. So the
-provider is read back from the session that was made.
+provider in use is read back from the session.
 
-CUDA picks its convolutions and plans its memory again for each new shape, and TensorRT may build an engine for minutes.
-So on a GPU a batch is padded to the next of 1, 2, 4, ..., 64 and then the multiples of 64, by repeating its last row,
-and the outputs are cut back.
+CUDA selects convolution algorithms and plans memory again for each new shape, and TensorRT may take minutes to build an
+engine. So on a GPU batches are padded to 1, 2, 4, ..., 64 or a multiple of 64 rows by repeating the last row, and the
+outputs are truncated.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from sceneseek.runtime_installation import (
 )
 
 if TYPE_CHECKING:
-    # The command line and the server's master know of devices, and have no other use for numpy.
+    # The command line and the server's master process import this module, but otherwise need no numpy.
     import numpy as np
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt"]
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Shape: TypeAlias = Sequence[str | int | None]
 
-# The bundle decides about precision, so nothing is rounded to ten bits or halved behind its back.
+# The bundle determines the precision, so TF32 (ten bits) and fp16 are disabled.
 _CUDA_OPTIONS = {"use_tf32": "0"}
 _TENSORRT_OPTIONS = {"trt_fp16_enable": "False", "trt_engine_cache_enable": "True", "trt_timing_cache_enable": "True"}
 _CACHES = ("trt_engine_cache_path", "trt_timing_cache_path")
 
 _INSTALL = "install the extra `gpu` in place of `cpu`, or choose --device cpu"
 _HINTS = {
-    CUDA: "install the NVIDIA driver and the extra `gpu`, which brings CUDA and cuDNN, or choose --device cpu",
+    CUDA: "install the NVIDIA driver and the extra `gpu`, which includes CUDA and cuDNN, or choose --device cpu",
     TENSORRT: "install the NVIDIA driver, the extra `gpu` and TensorRT 10 (LD_LIBRARY_PATH finds it), "
     "or choose --device cuda or cpu",
 }
@@ -58,20 +58,20 @@ log = logging.getLogger(__name__)
 def open_session(
     graph: Path, device: Device = "auto", threads: int = 0, *, int8: bool = False, brief: bool = False
 ) -> Session:
-    """A session for a graph.
+    """Open a session for a graph.
 
     Args:
         graph: the model file.
-        device: ``auto`` takes CUDA where it works, else the CPU; the others are taken or refused.
-        threads: threads within one run on the CPU; 0 leaves it to the runtime (one a physical core).
+        device: ``auto`` uses CUDA if it works, else the CPU; with the others, there is no fallback.
+        threads: threads per run on the CPU; 0 uses the runtime's default (one per physical core).
         int8: whether the graph was converted to int8. x86-64 processors without VNNI add its products in pairs in 16
-            bits, where they overflow: vectors would have a cosine of 0.94 with the right ones. So slower instructions
-            are taken there, for which the runtime looks through all weights.
-        brief: whether there will be a few runs only. Weights are then not copied into the order in which products are
-            fastest: a session of CLIP's text graph opens in 0.07 s instead of 0.3 s, and a run takes twice as long.
+            bits, which overflow: vectors would have a cosine of 0.94 with the correct ones. Slower instructions are
+            used there instead, for which the runtime scans all weights.
+        brief: whether only a few runs are expected. Weights are then not prepacked for fast products: a session of
+            CLIP's text graph opens in 0.07 s instead of 0.3 s, and a run takes twice as long.
 
     Raises:
-        RuntimeUnavailable: no runtime, two of them, or not the device that was asked for.
+        RuntimeUnavailable: ONNX Runtime is missing or installed twice, or the requested device does not work.
         BundleError: the file is not a graph that the runtime can load.
     """
     loader = _Loader(import_runtime(), graph, threads, int8, brief)
@@ -88,13 +88,13 @@ def open_session(
 
 
 class _Loader:
-    """Loads one graph on a device; its sessions are those of `onnxruntime`."""
+    """Opens `onnxruntime` sessions of one graph on a device."""
 
     def __init__(self, runtime: Any, graph: Path, threads: int, int8: bool, brief: bool) -> None:
         self._runtime, self._graph, self._threads, self._int8, self._brief = runtime, graph, threads, int8, brief
 
     def on_cpu(self) -> Any:
-        """A session on the CPU; `BundleError` if the graph cannot be loaded."""
+        """Open a session on the CPU; raises `BundleError` if the graph cannot be loaded."""
         try:
             return self._session([CPU])
         except Exception as error:
@@ -103,23 +103,23 @@ class _Loader:
             ) from error
 
     def on_best(self) -> tuple[Any, str]:
-        """A session on CUDA where it works, else on the CPU, and why."""
+        """Open a session on CUDA if it works, else on the CPU; returns it with the reason."""
         session, reason = self._try_gpu(CUDA)
         return (self.on_cpu(), reason) if session is None else (session, "CUDA works here")
 
     def on_gpu(self, provider: str) -> Any:
-        """A session on a provider of GPUs; `RuntimeUnavailable` if it runs anywhere else."""
+        """Open a session on a GPU provider; raises `RuntimeUnavailable` if it does not work."""
         session, reason = self._try_gpu(provider)
         if session is None:
             raise RuntimeUnavailable(
                 f"{NAMES[provider]} was asked for, but {self._graph.name} cannot run on it: {reason}",
-                _HINTS[provider] if provider in self._offered() else _INSTALL,
+                _HINTS[provider] if provider in self._available() else _INSTALL,
             )
         return session
 
     def _try_gpu(self, provider: str) -> tuple[Any | None, str]:
-        """A session that runs on the provider, or None and why not."""
-        if provider not in self._offered():
+        """Open a session that runs on the provider; returns None and the reason if that fails."""
+        if provider not in self._available():
             return None, f"this ONNX Runtime was built without {NAMES[provider]}"
         preload_libraries(self._runtime)
         chosen = [(CUDA, _CUDA_OPTIONS), CPU]
@@ -129,13 +129,13 @@ class _Loader:
         try:
             with silenced(self._runtime):
                 session = self._session(chosen)
-        except Exception as error:  # noqa: BLE001 - whatever a provider fails with, the device cannot be used
-            self.on_cpu()  # a graph that loads nowhere is the bundle's fault, and raises here
+        except Exception as error:  # noqa: BLE001 - whatever error a provider raises, the device cannot be used
+            self.on_cpu()  # raises `BundleError` if the graph itself is broken
             return None, missing_libraries(self._runtime, provider) or str(error).strip()
         runs_on = session.get_providers()[0]
         if runs_on != provider:
-            said = missing_libraries(self._runtime, provider) or "without a reason"
-            return None, f"ONNX Runtime fell back to {NAMES.get(runs_on, runs_on)} ({said})"
+            reason = missing_libraries(self._runtime, provider) or "for an unknown reason"
+            return None, f"ONNX Runtime fell back to {NAMES.get(runs_on, runs_on)} ({reason})"
         return session, ""
 
     def _session(self, providers: list[Any]) -> Any:
@@ -143,29 +143,29 @@ class _Loader:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # A spinning pool answers a lone run a little sooner, but takes the cores from everybody else meanwhile.
+        # Spinning makes a lone run slightly faster, but takes CPU time from everything else.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self._int8:
             options.add_session_config_entry("session.x64quantprecision", "1")
         if self._brief:
             options.add_session_config_entry("session.disable_prepacking", "1")
-        # Its own fallback would print to stdout and go on elsewhere, at loading or in the middle of a run.
+        # onnxruntime's own fallback would print to stdout and switch providers, on loading or in the middle of a run.
         return self._runtime.InferenceSession(str(self._graph), options, providers=providers, enable_fallback=0)
 
-    def _offered(self) -> list[str]:
-        offered: list[str] = self._runtime.get_available_providers()
-        return offered
+    def _available(self) -> list[str]:
+        available: list[str] = self._runtime.get_available_providers()
+        return available
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a session runs.
+    """The device that runs a session.
 
     Attributes:
-        asked: what the user asked for.
-        device: ``cpu``, ``cuda`` or ``tensorrt``: where it runs.
-        provider: ONNX Runtime's name of it, read back from the session.
-        why: one clause for people.
+        asked: the requested device.
+        device: the device in use: ``cpu``, ``cuda`` or ``tensorrt``.
+        provider: ONNX Runtime's name of the device, read back from the session.
+        why: the reason for the choice, in one clause.
     """
 
     asked: Device
@@ -175,18 +175,18 @@ class Placement:
 
 
 class Session:
-    """One graph on one device. Thread-safe.
+    """A session of one graph on one device. Thread-safe.
 
-    On the CPU a run is ONNX Runtime's own `run`, with nothing added. Elsewhere batches are brought to a few
-    sizes (see `buckets`) and go through an IO binding, one a run, since a binding belongs to one caller.
+    On the CPU, `run` only calls ONNX Runtime's `run`. On a GPU, batches are padded to a few sizes (see `Buckets`) and
+    use an IO binding per run, since a binding is not thread-safe.
 
     Args:
         session: an `onnxruntime.InferenceSession`.
-        placement: where it runs.
+        placement: the device that runs it.
 
     Attributes:
-        placement: where it runs, and why.
-        inputs, outputs: the graph's names, in its order.
+        placement: the device that runs it, and why.
+        inputs, outputs: names in the graph, in its order.
     """
 
     def __init__(self, session: Any, placement: Placement) -> None:
@@ -196,7 +196,7 @@ class Session:
         self.outputs: tuple[str, ...] = tuple(node.name for node in outputs)
         self._session = session
         self._buckets: Buckets | None = None
-        # Not on the CPU: it pays for every padded row in full, and an arena is all it keeps for a shape.
+        # Not on the CPU: each padded row costs as much as a real one, and a new shape only costs arena memory.
         if placement.device != "cpu":
             self._buckets = Buckets(
                 {node.name: node.shape for node in inputs}, {node.name: node.shape for node in outputs}
@@ -207,7 +207,7 @@ class Session:
 
         Args:
             feed: an array for every input.
-            outputs: which outputs to compute; all without it.
+            outputs: the outputs to compute; all by default.
         """
         names = self.outputs if outputs is None else outputs
         if self._buckets is None:
@@ -228,22 +228,21 @@ class Session:
 
 
 def bucket(rows: int) -> int:
-    """The rows that a batch is padded to."""
+    """The number of rows that a batch is padded to."""
     if rows > LARGEST_POWER:
         return -(-rows // LARGEST_POWER) * LARGEST_POWER
     return 1 << max(rows - 1, 0).bit_length()
 
 
 class Buckets:
-    """The padding of one graph.
+    """The padding of batches for one graph.
 
-    Inputs whose leading dimension is the symbol ``N`` are padded; others, such as the one text that a
-    shortlist is scored for, are not. A graph in which ``N`` is anywhere else, or that has an output without
-    it, may mix its rows, and is left alone.
+    Inputs whose first dimension is the symbol ``N`` are padded; others, such as the single text of a shortlist, are
+    not. Nothing is padded if ``N`` is any other dimension or an output lacks it, since rows may then affect each other.
 
     Args:
-        inputs: the graph's inputs by name, each with its shape.
-        outputs: its outputs likewise.
+        inputs: shapes of the graph's inputs, by name.
+        outputs: shapes of its outputs, likewise.
     """
 
     def __init__(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> None:
@@ -253,9 +252,9 @@ class Buckets:
         self.padded = frozenset(name for name, shape in inputs.items() if _leads(shape)) if row_by_row else frozenset()
 
     def pad(self, feed: Mapping[str, Array]) -> tuple[Mapping[str, Array], int | None]:
-        """The feed with padded batches, and the rows to cut the outputs to; None where nothing was padded."""
+        """Pad the batches of a feed; also returns the number of rows to keep, None if nothing was padded."""
         sizes = {len(feed[name]) for name in self.padded if name in feed}
-        if len(sizes) != 1:  # none to pad, or unequal ones, which ONNX Runtime will refuse in its own words
+        if len(sizes) != 1:  # nothing to pad, or unequal sizes, which ONNX Runtime will reject
             return feed, None
         rows = sizes.pop()
         missing = bucket(rows) - rows
@@ -269,6 +268,6 @@ def _leads(shape: Shape) -> bool:
 
 
 def _repeat_last(array: Array, times: int) -> Array:
-    import numpy as np  # noqa: PLC0415 - see above
+    import numpy as np  # noqa: PLC0415 - not needed by every importer, see above
 
     return np.concatenate([array, np.repeat(array[-1:], times, axis=0)])

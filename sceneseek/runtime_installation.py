@@ -1,12 +1,12 @@
-"""The installed ONNX Runtime: exactly one, complete, with the libraries that a GPU needs; and TensorRT's cache.
+"""Checks of the ONNX Runtime installation and of the libraries that a GPU needs; and the cache of TensorRT engines.
 
-The distributions of ONNX Runtime for different devices install the same package. With two installed, the one unpacked
+The distributions of ONNX Runtime for different devices install the same package. If two are installed, the one unpacked
 last has overwritten the other, and CUDA is silently missing or present.
 
-TensorRT's engines are cached in a directory for each model, runtime and set of GPUs. An engine is valid for one graph,
-for the versions that built it and for the GPU it was tuned on, and ONNX Runtime does not remove old ones. It names a
-file after the graph's structure and the GPU's compute capability, so a bundle with other weights would otherwise be
-answered from an old engine.
+TensorRT's engines are cached in a directory per model, runtime and set of GPUs. An engine is valid for one graph, for
+the versions that built it and for the GPU it was tuned on; ONNX Runtime does not remove old ones. It names files after
+the graph's structure and the GPU's compute capability only, so in a shared directory a bundle with other weights would
+use an old engine.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from sceneseek.errors import RuntimeUnavailable
 from sceneseek.files import cache_root, sha256_of
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
-# Names of the devices behind the providers of ONNX Runtime, for messages.
+# Names of ONNX Runtime's providers, for messages.
 NAMES = {TENSORRT: "TensorRT", CUDA: "CUDA", CPU: "the CPU"}
 DEVICES = {TENSORRT: "tensorrt", CUDA: "cuda", CPU: "cpu"}
-# Every distribution known to bring the package `onnxruntime`.
+# Every distribution known to contain the package `onnxruntime`.
 DISTRIBUTIONS = (
     "onnxruntime",
     "onnxruntime-gpu",
@@ -52,10 +52,10 @@ log = logging.getLogger(__name__)
 
 
 def import_runtime() -> Any:
-    """The module `onnxruntime`.
+    """Import `onnxruntime`.
 
     Raises:
-        RuntimeUnavailable: it is missing, incomplete, or installed by several distributions.
+        RuntimeUnavailable: the package is missing, incomplete, or installed by several distributions.
     """
     installed = _installed()
     if len(installed) > 1:
@@ -64,13 +64,13 @@ def import_runtime() -> Any:
             "uninstall all of them, then install one of the extras `cpu` and `gpu`",
         )
     try:
-        import onnxruntime  # noqa: PLC0415 - optional: which of the runtimes is installed is the user's choice
+        import onnxruntime  # noqa: PLC0415 - optional: the user chooses which distribution to install
     except ImportError as error:
         raise RuntimeUnavailable(
             f"ONNX Runtime cannot be imported ({error})", "install sceneseek with the extra `cpu` or `gpu`"
         ) from error
     if not hasattr(onnxruntime, "InferenceSession"):
-        # What is left when one of two distributions is uninstalled: it takes the other's files along.
+        # Uninstalling one of two distributions also removes files of the other.
         raise RuntimeUnavailable(
             "the installation of ONNX Runtime is incomplete", "uninstall it, then install the extra `cpu` or `gpu`"
         )
@@ -87,11 +87,11 @@ def runtime_version() -> str:
 
 
 def preload_libraries(runtime: Any) -> None:
-    """Load the CUDA libraries that packages of Python bring, where this ONNX Runtime knows how."""
+    """Load the CUDA libraries that are installed as Python packages, if this ONNX Runtime supports it."""
     preload = getattr(runtime, "preload_dlls", None)
     if preload is None:
         return
-    # It prints what it misses to where our answers go; `missing_libraries` says it in their place.
+    # It prints errors to stdout, which is for results; `missing_libraries` reports them instead.
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         preload()
@@ -101,7 +101,7 @@ def preload_libraries(runtime: Any) -> None:
 
 @contextlib.contextmanager
 def silenced(runtime: Any) -> Iterator[None]:
-    """Keep ONNX Runtime from writing to stderr that a provider cannot be had: we say so, in one line."""
+    """Keep ONNX Runtime from logging to stderr that a provider failed; callers report that in one line."""
     runtime.set_default_logger_severity(_SILENT)
     try:
         yield
@@ -110,21 +110,21 @@ def silenced(runtime: Any) -> Iterator[None]:
 
 
 def missing_libraries(runtime: Any, provider: str) -> str:
-    """What the system's loader says of the libraries that a provider needs; empty if it finds them all.
+    """The loader's errors for the libraries that a provider needs; empty if all of them load.
 
-    ONNX Runtime falls back without telling its caller why. Loading the provider's library once more, as it
-    does, brings the reason.
+    ONNX Runtime falls back without reporting a reason. Loading the provider's library again, in the same way, reveals
+    it.
     """
     folder = Path(runtime.__file__).with_name("capi")
-    driver = _loading("libcuda.so.1")
-    # The providers' libraries find the symbols of this one in the process, where ONNX Runtime puts it too.
-    _loading(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
-    library = _loading(str(folder / _LIBRARIES[provider]))
+    driver = _load_error("libcuda.so.1")
+    # Loaded globally, as ONNX Runtime does: the providers' libraries need its symbols.
+    _load_error(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
+    library = _load_error(str(folder / _LIBRARIES[provider]))
     return "; ".join(filter(None, (driver and f"no NVIDIA driver ({driver})", library)))
 
 
-def _loading(library: str, mode: int = ctypes.DEFAULT_MODE) -> str:
-    """What the loader says of a library that it cannot load; empty if it can."""
+def _load_error(library: str, mode: int = ctypes.DEFAULT_MODE) -> str:
+    """Load a library; returns the loader's error, empty if it succeeds."""
     try:
         ctypes.CDLL(library, mode)
     except OSError as error:
@@ -133,60 +133,60 @@ def _loading(library: str, mode: int = ctypes.DEFAULT_MODE) -> str:
 
 
 def _installed() -> list[str]:
-    """Names and versions of the distributions that are installed.
+    """Names and versions of the installed distributions of ONNX Runtime.
 
-    By the names of their folders: importlib.metadata takes a tenth of the time that a search takes.
+    Read from folder names: importlib.metadata would take a tenth of the time of a search.
     """
-    found: dict[str, str] = {}
-    for place in map(Path, sys.path):
-        for folder in place.glob("o*-*.dist-info"):
+    versions: dict[str, str] = {}
+    for directory in map(Path, sys.path):
+        for folder in directory.glob("o*-*.dist-info"):
             name, _, version = folder.stem.partition("-")
-            found.setdefault(name.replace("_", "-"), version)
-    return [f"{name} {found[name]}" for name in DISTRIBUTIONS if name in found]
+            versions.setdefault(name.replace("_", "-"), version)
+    return [f"{name} {versions[name]}" for name in DISTRIBUTIONS if name in versions]
 
 
-_SECONDS = 5.0
+_NVIDIA_SMI_TIMEOUT = 5.0
 
 
 def engine_folder(graph: Path, runtime_version: str, gpus: str) -> Path:
-    """The folder for a graph's engines: `tensorrt/MODEL-RUNTIME-GPUS` below the cache's root.
+    """The folder for the engines of a graph: `tensorrt/MODEL-RUNTIME-GPUS` below the cache root.
 
     Args:
-        graph: the model file; the sha256 of its content counts, not its name.
-        runtime_version: ONNX Runtime's.
-        gpus: what `installed_gpus` says.
+        graph: the model file, identified by the sha256 of its content.
+        runtime_version: version of ONNX Runtime.
+        gpus: result of `installed_gpus`.
     """
-    on = hashlib.sha256(gpus.encode()).hexdigest()
-    return cache_root() / "tensorrt" / f"{sha256_of(graph)[:32]}-{runtime_version}-{on[:16]}"
+    digest = hashlib.sha256(gpus.encode()).hexdigest()
+    return cache_root() / "tensorrt" / f"{sha256_of(graph)[:32]}-{runtime_version}-{digest[:16]}"
 
 
 def make_engine_folder(graph: Path, runtime_version: str) -> Path:
-    """The folder of `engine_folder` on this machine, made where it is missing.
+    """The `engine_folder` for this machine, created if missing.
 
     Raises:
-        RuntimeUnavailable: it cannot be made.
+        RuntimeUnavailable: the folder cannot be created.
     """
     folder = engine_folder(graph, runtime_version, installed_gpus())
     try:
-        # Engines are loaded unchecked, so no other user may write here.
+        # Engines are loaded without verification, so other users must not be able to write here.
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise RuntimeUnavailable(
             f"TensorRT's engines cannot be stored in {folder} ({error.strerror})",
-            "let SCENESEEK_CACHE name a directory that can be written",
+            "set SCENESEEK_CACHE to a writable directory",
         ) from error
     return folder
 
 
 def installed_gpus() -> str:
-    """Name, compute capability and driver of every GPU, a line each, as `nvidia-smi` prints them; else ``unknown``.
+    """Name, compute capability and driver of every GPU, one per line, from `nvidia-smi`; ``unknown`` if that fails.
 
-    All of them: which one a session takes is CUDA_VISIBLE_DEVICES' to say. Where the tool is missing, the
-    compute capability in the files' names still keeps generations of GPUs apart.
+    All GPUs are listed, since CUDA_VISIBLE_DEVICES determines which one a session uses. Without the tool, the compute
+    capability in the files' names still distinguishes generations of GPUs.
     """
     query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=_SECONDS, check=True)
+        done = subprocess.run(query, capture_output=True, text=True, timeout=_NVIDIA_SMI_TIMEOUT, check=True)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip() or "unknown"

@@ -1,4 +1,4 @@
-"""A query's way: text and image -> vectors -> candidates -> scores -> the part of the answer that was asked for."""
+"""The search pipeline: query -> vectors -> candidates -> scores -> the requested page of results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sceneseek.preprocess import prepare
 from sceneseek.queries import Query
 from sceneseek.query_encoder import Encoded, QueryEncoder
 from sceneseek.request import MAX_SHORTLIST, SORTED_SHORTLIST, checked_query
-from sceneseek.reranker import Ranked, Ranking, Reranker, combined, leading, matches, ordered
+from sceneseek.reranker import Ranked, Ranking, Reranker, combined, matches, sorted_by_field, top_results
 from sceneseek.runtime import Placement
 from sceneseek.store import CollectionInfo, Record, StoredVectors, VectorStore
 from sceneseek.store.base import JOINT
@@ -33,19 +33,19 @@ from sceneseek.vectors import Candidates, Floats, unit_vector
 if TYPE_CHECKING:
     from sceneseek.text_matches import TextMatches
 
-# Of one caller, so that others' texts come between.
-_TEXTS_AT_ONCE = 32
+# Texts encoded per call for one caller, so that other callers' texts are interleaved.
+_TEXTS_PER_BATCH = 32
 
 
-class _Probe:
-    """What is searched by: texts and images in the joint space, mixed by their weights.
+class _QueryVectors:
+    """The encoded parts of a query, mixed in the joint space by their weights.
 
     Attributes:
-        texts: with their weights.
-        joint: (D,) of all parts, of length 1.
-        mixed: whether there are several parts; the similarities of candidates are then those to no text.
-        scored: whether there are scores: where some text is not only to come later.
-        by_score: whether the order is that of the scores: where all parts are texts.
+        texts: (weight, encoded text) pairs.
+        joint: weighted mean (D,) of all parts, of length 1.
+        mixed: whether there are several parts; candidates' similarities are then not those to a text.
+        scored: whether results have scores: if any text has a weight that is not negative.
+        by_score: whether results are ordered by score: if all parts are texts.
     """
 
     def __init__(self, parts: Sequence[tuple[float, Encoded | Floats]]) -> None:
@@ -58,22 +58,22 @@ class _Probe:
         self.joint = joints[0]
         if self.mixed:
             mixed = np.stack(joints).T @ np.array([weight for weight, _ in parts], np.float32)
-            # Opposite vectors of equal weight leave nothing to search by; then everything is as near as all else.
+            # Opposite vectors of equal weight cancel out: all images are then equally near.
             self.joint = mixed / np.maximum(np.linalg.norm(mixed), np.float32(1e-6))
 
-    def score(self, reranker: Reranker, found: Candidates) -> Floats:
-        """Scores (N,) of candidates, with their joint vectors where several parts are mixed; see `combined`."""
+    def score(self, reranker: Reranker, candidates: Candidates) -> Floats:
+        """Scores (N,) of candidates, which need joint vectors if several parts are mixed; see `combined`."""
         scores = []
         for weight, text in self.texts:
-            if self.mixed and found.joint is not None:
-                found = replace(found, similarity=found.joint @ text.joint)
-            scores.append((weight, reranker.score(found, text.joint, text.head)))
+            if self.mixed and candidates.joint is not None:
+                candidates = replace(candidates, similarity=candidates.joint @ text.joint)
+            scores.append((weight, reranker.score(candidates, text.joint, text.head)))
         return combined(scores)
 
     def explanation(self, rank: int, ranked: Ranked, joint: Floats) -> Explanation:
-        """How an image, whose vector is `joint` (D,), came to its rank."""
+        """The explanation of the rank of an image whose vector is `joint` (D,)."""
         return Explanation(
-            rank_before=ranked.neighbour,
+            rank_before=ranked.neighbour_rank,
             rank_after=rank,
             text_similarity=_rounded(joint @ self.texts[0][1].joint) if len(self.texts) == 1 else None,
             image_similarity=_rounded(joint @ self._images[0]) if len(self._images) == 1 else None,
@@ -84,16 +84,16 @@ class Search:
     """The pipeline over one bundle and one store. Thread-safe.
 
     Args:
-        models: finds the graphs for each generation.
-        store: where the generations are.
-        encoder: what encodes queries; without one, each is encoded by the thread that asks.
-        serving: wait for an index that is not there yet (see `AliasFollower`), and run one query on each new
-            generation before it answers users, so that no user's first query is the slow one.
+        models: loads the models for each generation.
+        store: holds the generations.
+        encoder: the query encoder; by default each query is encoded in its caller's thread.
+        serving: wait for an index that does not exist yet (see `AliasFollower`), and warm up each new generation
+            with one query before it serves users.
 
     Attributes:
-        follower: the live generation, with the models that answer for it.
-        encoder: what encodes queries.
-        store: where the generations are.
+        follower: the live generation and its models.
+        encoder: the query encoder.
+        store: holds the generations.
 
     Raises:
         IndexUnavailable, RuntimeUnavailable, BundleError: see `AliasFollower` and `ModelRegistry`.
@@ -119,41 +119,41 @@ class Search:
 
     @property
     def bundle(self) -> Bundle:
-        """The one that answers now."""
+        """The bundle in use."""
         return self.follower.models.bundle
 
     @property
     def placement(self) -> Placement:
-        """Where its text graph runs."""
+        """The device that runs the text graph."""
         return self.follower.models.encoder.placement
 
     def query(self, query: Query, deadline: float | None = None, pictures: Sequence[Picture] = ()) -> Answer:
         """The images that match a query best.
 
-        The candidates are those nearest to the mix of all that is searched by. With texts alone the order is by score,
-        and of equal scores, which a calibration with steps gives, by similarity. With an image or a vector it is by
-        similarity to the mix; the score is then of the texts alone. The order is the same for every `offset`, as long
-        as k, the shortlist and what is searched for stay the same.
+        The candidates are the nearest neighbours of the weighted mean of all parts. Text-only queries are ordered by
+        score, and equal scores (a stepwise calibration yields them) by similarity. Queries with an image or a vector
+        are ordered by similarity to the mean; scores are then those of the texts. The order does not depend on
+        `offset`, provided that k, the shortlist and the rest of the query stay the same.
 
         Args:
-            query: what is looked for.
-            deadline: when the asker has no use for an answer any more, on the clock of `time.monotonic`.
-            pictures: what the results shall look like, in place of indexed images.
+            query: the query.
+            deadline: time after which the answer is of no use, on the clock of `time.monotonic`.
+            pictures: pictures to search by, in addition to the indexed images that the query names.
 
         Raises:
-            InvalidRequest: see `Query.parts`; or a vector is none of the joint space.
+            InvalidRequest: see `Query.parts`; or a vector does not fit the joint space.
             NotFound: an image to search by is not in the index.
-            TryAgain: see `QueryEncoder.text`; or the deadline is over.
-            IndexUnavailable: the index does not answer, or not before the deadline.
+            TryAgain: see `QueryEncoder.text`; or the deadline has passed.
+            IndexUnavailable: the index does not respond, or not before the deadline.
         """
         return self.queries([query], deadline, pictures)[0]
 
     def queries(
         self, queries: Sequence[Query], deadline: float | None = None, pictures: Sequence[Picture] = ()
     ) -> list[Answer]:
-        """The answers to several queries, all from one generation.
+        """The answers to several queries, all from the same generation.
 
-        Their texts are encoded together, and each answer's timings have its share of that.
+        The texts are encoded together, and each answer's timings include an equal share of that.
 
         Raises: see `query`.
         """
@@ -161,7 +161,7 @@ class Search:
             return self._answers(snapshot, queries, deadline, pictures)
 
     def address_of(self, image: str) -> str:
-        """Where the file of an indexed image was when it was indexed: a path, or a URL ``s3://...``.
+        """The address of an image's file at the time of indexing: a path, or a URL ``s3://...``.
 
         Raises:
             NotFound: the image is not in the index.
@@ -169,11 +169,11 @@ class Search:
         return address_of(*self._record(image))
 
     def open_file(self, image: str) -> SourceFile:
-        """The file of an indexed image.
+        """Open the file of an indexed image.
 
         Raises:
-            NotFound: the image is not in the index, or its file is gone.
-            SourceAway: the object store of its source does not answer.
+            NotFound: the image is not in the index, or its file no longer exists.
+            SourceAway: the object store of its source does not respond.
         """
         return open_source_file(*self._record(image))
 
@@ -192,14 +192,14 @@ class Search:
         pictures: Sequence[Picture],
     ) -> list[Answer]:
         start = time.perf_counter()
-        by_query = [query.parts(len(pictures)) for query in queries]
-        texts = [part.text for parts in by_query for part in parts if part.text is not None]
+        parts_by_query = [query.parts(len(pictures)) for query in queries]
+        texts = [part.text for parts in parts_by_query for part in parts if part.text is not None]
         encoded = iter(self.encoder.texts(snapshot.models, texts, deadline))
         share = (time.perf_counter() - start) / len(queries)
         answers = []
-        for query, parts in zip(queries, by_query, strict=True):
+        for query, parts in zip(queries, parts_by_query, strict=True):
             clock = _Clock(share)
-            probe = _Probe(
+            vectors = _QueryVectors(
                 [
                     (
                         part.weight,
@@ -209,13 +209,13 @@ class Search:
                 ]
             )
             clock.lap("encode")
-            answers.append(self._answer(snapshot, query, probe, clock, deadline))
+            answers.append(self._answer(snapshot, query, vectors, clock, deadline))
         return answers
 
     def _joint(
         self, snapshot: Snapshot[Models], part: Part, pictures: Sequence[Picture], deadline: float | None
     ) -> Floats:
-        """The vector (D,) of length 1 of a part that is no text."""
+        """The vector (D,) of an image or vector part, of length 1."""
         if part.vector is not None:
             return unit_vector(part.vector, snapshot.models.bundle.manifest.dimensions.joint)
         image = pictures[part.image] if isinstance(part.image, int) else str(part.image)
@@ -225,25 +225,25 @@ class Search:
         self,
         snapshot: Snapshot[Models],
         query: Query,
-        probe: _Probe,
+        vectors: _QueryVectors,
         clock: _Clock,
         deadline: float | None,
     ) -> Answer:
         collection, manifest = snapshot.collection, snapshot.models.bundle.manifest
-        rule = manifest.head.match if probe.scored else None
-        written = self._text_matches(snapshot, query, probe, deadline)
-        ranking = self._ranking(snapshot, query, probe, rule, written, clock, deadline)
+        rule = manifest.head.match if vectors.scored else None
+        text_matches = self._text_matches(snapshot, query, vectors, deadline)
+        ranking = self._ranking(snapshot, query, vectors, rule, text_matches, clock, deadline)
         after = query.offset + query.k
         if query.sort is None:
-            chosen = leading(collection, ranking.blocks(), after, query.keep_duplicates, query.images, deadline)
-            goes_on = len(chosen) == after and ranking.may_go_on(len(chosen))
+            chosen = top_results(collection, ranking.blocks(), after, query.keep_duplicates, query.images, deadline)
+            has_more = len(chosen) == after and ranking.may_have_more(len(chosen))
         else:
             block = next(ranking.blocks())
-            if probe.by_score:
+            if vectors.by_score:
                 block = [ranked for ranked in block if matches(rule, ranked.score) is not False]
-            found = leading(collection, [block], len(block), query.keep_duplicates, query.images, deadline)
-            chosen = ordered(found, query.sort)
-            goes_on = len(chosen) > after
+            found = top_results(collection, [block], len(block), query.keep_duplicates, query.images, deadline)
+            chosen = sorted_by_field(found, query.sort)
+            has_more = len(chosen) > after
         page = chosen[query.offset : after]
         clock.lap("payload")
         results = tuple(
@@ -253,8 +253,8 @@ class Search:
                 score=None if ranked.score is None else _rounded(ranked.score),
                 match=matches(rule, ranked.score),
                 similarity=_rounded(ranked.similarity),
-                text_match=None if written is None else _rounded(written.coverage.get(record.id, 0.0)),
-                explanation=probe.explanation(rank, ranked, ranked.joint)
+                text_match=None if text_matches is None else _rounded(text_matches.coverage.get(record.id, 0.0)),
+                explanation=vectors.explanation(rank, ranked, ranked.joint)
                 if query.explain and ranked.joint is not None
                 else None,
             )
@@ -262,31 +262,31 @@ class Search:
         )
         return Answer(
             query=query.words,
-            truncated=any(text.truncated for _, text in probe.texts),
+            truncated=any(text.truncated for _, text in vectors.texts),
             match=matches(rule, ranking.best),
             matches=ranking.matching,
             results=results,
             offset=query.offset,
-            next_offset=after if goes_on and after < MAX_SHORTLIST else None,
+            next_offset=after if has_more and after < MAX_SHORTLIST else None,
             shortlist=ranking.scored,
             generation=collection.info.name,
             bundle=manifest.fingerprints.bundle,
             calibrated=manifest.head.calibrated,
             threshold=None if rule is None else rule.threshold,
             timings_ms=clock.read(),
-            hints=self._hints(snapshot, query, probe, chosen, deadline),
+            hints=self._hints(snapshot, query, vectors, chosen, deadline),
         )
 
     def score(self, text: str, images: Sequence[str | Picture], deadline: float | None = None) -> Scores:
-        """What a text scores for some images.
+        """Scores of a text for the given images.
 
         Args:
-            text: a scene in words.
+            text: description of a scene.
             images: ids of indexed images, and pictures.
             deadline: see `query`.
 
         Raises:
-            InvalidRequest: the text cannot be searched.
+            InvalidRequest: the text is not a valid query.
             NotFound: one of the ids is not in the index.
             TryAgain: see `QueryEncoder.text`.
         """
@@ -323,7 +323,7 @@ class Search:
         )
 
     def embed_texts(self, texts: Sequence[str], deadline: float | None = None) -> tuple[Floats, int]:
-        """Joint vectors (N, D) of texts, and how many tokens they had together.
+        """Joint vectors (N, D) of texts, and their total number of tokens.
 
         Raises:
             TryAgain: see `QueryEncoder.text`.
@@ -332,8 +332,8 @@ class Search:
             models = snapshot.models
             found = [
                 encoded.joint
-                for start in range(0, len(texts), _TEXTS_AT_ONCE)
-                for encoded in self.encoder.texts(models, texts[start : start + _TEXTS_AT_ONCE], deadline)
+                for start in range(0, len(texts), _TEXTS_PER_BATCH)
+                for encoded in self.encoder.texts(models, texts[start : start + _TEXTS_PER_BATCH], deadline)
             ]
             tokens = next(iter(models.encoder.tokenize([*texts]).values()))
             return np.stack(found), int(tokens.mask.sum())
@@ -348,7 +348,7 @@ class Search:
             return np.stack([self._image(snapshot, picture, deadline).joint for picture in pictures])
 
     def close(self) -> None:
-        """Let go of the index."""
+        """Stop the encoder's threads and close the index."""
         self.encoder.close()
         self.follower.close()
 
@@ -356,7 +356,7 @@ class Search:
         self._answers(snapshot, [Query(text="warm-up", k=1)], None, ())
 
     def _image(self, snapshot: Snapshot[Models], image: str | Picture, deadline: float | None) -> StoredVectors:
-        """The vectors of an indexed image, or of a picture."""
+        """The vectors of an indexed image (by id) or of a picture."""
         if isinstance(image, str):
             found = snapshot.collection.vectors([image], deadline)
             if image not in found:
@@ -370,17 +370,17 @@ class Search:
     def _hints(
         snapshot: Snapshot[Models],
         query: Query,
-        probe: _Probe,
+        vectors: _QueryVectors,
         found: Sequence[tuple[Ranked, Record]],
         deadline: float | None,
     ) -> tuple[Hint, ...]:
-        """What about the question explains the answer; fields are looked at only if nothing was found."""
+        """Hints on the query; its filter is checked only if nothing was found."""
         collection = snapshot.collection
 
         def is_empty(field: FieldPath) -> bool:
             try:
-                return not collection.nearest(probe.joint, 1, where=HasValue(field), deadline=deadline).ids
-            except (IndexUnavailable, TryAgain):  # the answer is there, and a hint is not worth its loss
+                return not collection.nearest(vectors.joint, 1, where=HasValue(field), deadline=deadline).ids
+            except (IndexUnavailable, TryAgain):  # hints are best effort: do not lose the answer
                 return False
 
         hints = [negation_hint(query.text)] if query.text is not None and not query.terms else []
@@ -394,12 +394,12 @@ class Search:
 
     @staticmethod
     def _text_matches(
-        snapshot: Snapshot[Models], query: Query, probe: _Probe, deadline: float | None
+        snapshot: Snapshot[Models], query: Query, vectors: _QueryVectors, deadline: float | None
     ) -> TextMatches | None:
-        """What finds pictures by their own text: where one text is searched by, and texts were read."""
-        if len(probe.texts) != 1 or probe.mixed or json_path(TEXT_TOKENS) not in snapshot.collection.info.indexed:
+        """Matches in the text within pictures; None unless the query is a single text and the index has such texts."""
+        if len(vectors.texts) != 1 or vectors.mixed or json_path(TEXT_TOKENS) not in snapshot.collection.info.indexed:
             return None
-        # Imported here, since few collections have texts.
+        # Deferred import: few collections have texts.
         from sceneseek.text_matches import TextMatches  # noqa: PLC0415
 
         return TextMatches(snapshot.collection, query.words or "", query.where, deadline)
@@ -408,48 +408,47 @@ class Search:
     def _ranking(
         snapshot: Snapshot[Models],
         query: Query,
-        probe: _Probe,
+        vectors: _QueryVectors,
         rule: MatchThreshold | None,
-        written: TextMatches | None,
+        text_matches: TextMatches | None,
         clock: _Clock,
         deadline: float | None,
     ) -> Ranking:
         reranker = snapshot.models.reranker
-        needed = reranker.vectors_read() if probe.scored else ()
-        if query.explain or (probe.scored and probe.mixed):
+        needed = reranker.vectors_read() if vectors.scored else ()
+        if query.explain or (vectors.scored and vectors.mixed):
             needed = (JOINT, *(name for name in needed if name != JOINT))
 
-        def candidates(limit: int) -> Candidates:
+        def find(limit: int) -> Candidates:
             clock.lap("payload")
-            found = snapshot.collection.nearest(probe.joint, limit, needed, where=query.where, deadline=deadline)
-            if written is not None:
-                found = written.beside(found, probe.joint, needed)
+            candidates = snapshot.collection.nearest(vectors.joint, limit, needed, where=query.where, deadline=deadline)
+            if text_matches is not None:
+                candidates = text_matches.extend(candidates, vectors.joint, needed)
             clock.lap("shortlist")
-            return found
+            return candidates
 
-        def score(found: Candidates) -> Floats | None:
-            if not probe.scored:
+        def score(candidates: Candidates) -> Floats | None:
+            if not vectors.scored:
                 return None
-            scores = probe.score(reranker, found)
-            if written is not None:
-                scores = written.scores(found.ids, scores)
+            scores = vectors.score(reranker, candidates)
+            if text_matches is not None:
+                scores = text_matches.scores(candidates.ids, scores)
             clock.lap("score")
             return scores
 
         first = max(query.shortlist, query.k if query.sort is None else SORTED_SHORTLIST)
-        return Ranking(candidates, score, probe.by_score, first, query.min_score, rule)
+        return Ranking(find, score, vectors.by_score, first, query.min_score, rule)
 
 
 def _rounded(value: SupportsFloat) -> float:
-    """A score or a cosine to six decimals: what a float32 holds."""
+    """A score or a cosine, rounded to six decimals, the precision of a float32."""
     return round(float(value), 6)
 
 
 class _Clock:
-    """Milliseconds by stage."""
+    """Measures milliseconds by stage; `spent` seconds are counted as already elapsed."""
 
     def __init__(self, spent: float = 0.0) -> None:
-        """Begin, as if so many seconds ago."""
         self._start = self._last = time.perf_counter() - spent
         self._laps: dict[str, float] = {}
 

@@ -198,10 +198,10 @@ def _asked(
     """The queries; the pictures that they are by are added to `pictures`."""
     # Imported here so that `sceneseek --help` answers at once.
     from sceneseek.queries import Query  # noqa: PLC0415
-    from sceneseek.terms import terms_of, weighed  # noqa: PLC0415
+    from sceneseek.terms import split_weight, terms_of  # noqa: PLC0415
 
     def wanted(given: str) -> tuple[str | Path, float]:
-        what, weight = (given, 1.0) if _names_a_picture(given) else weighed(given)
+        what, weight = (given, 1.0) if _names_a_picture(given) else split_weight(given)
         return Path(what) if _names_a_picture(what) else what, weight
 
     like = None if image is None else _id_or_file(image)

@@ -1,7 +1,7 @@
-"""What a search is by: texts, indexed images, pictures that come along and vectors, each with a weight.
+"""The terms of a query: texts, indexed images, uploaded pictures and vectors, each with a weight.
 
-A `Term` is one of them as a request has it, in JSON or in words (``sunset:0.5``, ``-people``); a `Part` is one of them
-as the pipeline takes it. The module also has what all requests of `sceneseek.queries` have in common.
+A `Term` is part of a request, in JSON or in short form (``sunset:0.5``, ``-people``); a `Part` is the input of the
+search pipeline. The module also contains the base class and the field types of the requests in `sceneseek.queries`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from sceneseek.request import MAX_QUERY_CHARACTERS, REFUSED, checked_query, refu
 
 Value = TypeVar("Value")
 Picture: TypeAlias = Path | bytes
-"""A file, or what it holds."""
+"""The path or the content of a picture file."""
 Wanted: TypeAlias = str | UUID | Picture | tuple[str | UUID | Picture, float]
-"""What a search is by, alone or with a weight; see `terms_of`."""
+"""A text, an image id or a picture, alone or with a weight; see `terms_of`."""
 
 MAX_TERMS = 8
 MAX_DIMENSIONS = 4_096
@@ -45,7 +45,7 @@ REQUEST = ConfigDict(extra="forbid", validate_by_name=True, validate_by_alias=Tr
 
 
 def checked(check: Callable[..., Value]) -> Callable[..., Value]:
-    """A validator of pydantic's from a function that raises `InvalidRequest`."""
+    """Make a pydantic validator of a function that raises `InvalidRequest`."""
 
     @functools.wraps(check)
     def validator(*values: Any) -> Value:
@@ -62,13 +62,13 @@ def _uuid(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """JSON has one kind of number: 5.0 is as whole as 5."""
+    """Accept 5.0 as 5: JSON does not distinguish integers from other numbers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _UUID = TypeAdapter(UUID)
-# What `checked_query` asks for, in the dialect that regular expressions share: no control characters but white space,
-# and something that is no white space. Surrogates, which it refuses too, are in no text that is well-formed.
+# The rules of `checked_query` as a portable regular expression: no control characters except white space, and at least
+# one other character. `checked_query` also rejects surrogates, which well-formed text does not contain.
 _CONTROL = r"\u0000-\u0008\u000e-\u001b\u007f-\u0084\u0086-\u009f"
 _SPACE = r"\u0009-\u000d\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TEXT_PATTERN = f"^[^{_CONTROL}]*[^{_CONTROL}{_SPACE}][^{_CONTROL}]*$"
@@ -77,16 +77,16 @@ Text: TypeAlias = Annotated[
     str,
     AfterValidator(checked(checked_query)),
     Field(
-        description="A scene in words.",
+        description="Description of a scene.",
         examples=["a dog jumping over a log"],
-        # Stated here, and checked by `checked_query`, which says by how much.
+        # For the schema only: `checked_query` enforces these limits with a better message.
         json_schema_extra={"minLength": 1, "maxLength": MAX_QUERY_CHARACTERS, "pattern": TEXT_PATTERN},
     ),
 ]
 ImageId: TypeAlias = Annotated[str, BeforeValidator(_uuid), Field(json_schema_extra={"format": "uuid"})]
-# Beside a field's limits, after them: where it comes first, they are no part of the JSON Schema.
+# Must follow the limits of a field; otherwise the JSON Schema lacks them.
 WHOLE = BeforeValidator(_whole)
-# Little-endian float32 in base64, as the embeddings of OpenAI's API, or numbers.
+# Little-endian float32 in base64, as in OpenAI's embeddings API.
 Base64: TypeAlias = Annotated[
     str, Field(min_length=1, max_length=8 * MAX_DIMENSIONS, json_schema_extra={"format": "byte"})
 ]
@@ -98,15 +98,15 @@ Vector: TypeAlias = _Numbers | Base64
 
 @dataclass(frozen=True, config=REQUEST)
 class Request:
-    """A request: `HINTS` says by field what to do where it is refused, `EXAMPLE` what to send."""
+    """Base class of requests; `HINTS` (by field) and `EXAMPLE` are the hints of errors."""
 
     HINTS: ClassVar[Mapping[str, str]] = {}
     EXAMPLE: ClassVar[str] = ""
 
     @model_validator(mode="wrap")
     @classmethod
-    def _in_one_sentence(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Raise `InvalidRequest` where a request is made in Python; `read_json` does so for the whole of a body."""
+    def _translate_errors(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Raise `InvalidRequest` if the request is constructed in Python; for JSON, `read_json` does."""
         try:
             return handler(value)
         except ValidationError as error:
@@ -117,53 +117,55 @@ class Request:
 
 @dataclass(frozen=True, config=REQUEST)
 class Term(Request):
-    """One of several things to search by, with its weight.
+    """A text, an image, an uploaded picture or a vector to search by, with a weight.
 
     Attributes:
-        text: a scene in words.
-        image: the id of an indexed image, which is no result itself.
-        file: the number of a picture that comes along, from 0.
+        text: description of a scene.
+        image: id of an indexed image, which is left out of the results.
+        file: number of an uploaded picture, from 0.
         vector: in the joint space, see `Query`.
-        weight: beside the other terms, -1 to 1 and not 0; what resembles a term of negative weight comes later.
+        weight: relative to the other terms, -1 to 1 but not 0; a negative weight lowers the rank of similar images.
 
     Raises:
-        InvalidRequest: there is not one of the four, or no weight.
+        InvalidRequest: not exactly one of the four is given, or the weight is 0.
     """
 
     HINTS: ClassVar[Mapping[str, str]] = {
         "text": "describe a scene in a few words, such as: a dog jumping over a log",
-        "image": "name an image by the id that a result has",
-        "file": "count the pictures of the form from 0",
-        "vector": "send the numbers of an embedding of this service, or their bytes in base64",
-        "weight": "weights are from -1 to 1, and not 0",
+        "image": "give the id of a result",
+        "file": "pictures of the form are numbered from 0",
+        "vector": "send the numbers of an embedding returned by this service, or their bytes in base64",
+        "weight": "weights are from -1 to 1, but not 0",
     }
     EXAMPLE: ClassVar[str] = (
-        'a term is an object such as {"text": "sunset", "weight": 0.5}, or words: sunset:0.5, -people'
+        'a term is an object such as {"text": "sunset", "weight": 0.5}, or short: sunset:0.5, -people'
     )
 
     text: Text | None = None
     image: ImageId | None = None
     file: Annotated[
-        int | None, Field(ge=0, lt=MAX_TERMS, description="Of a form, the picture of this number."), WHOLE
+        int | None, Field(ge=0, lt=MAX_TERMS, description="Number of a picture in the form, from 0."), WHOLE
     ] = None
     vector: Vector | None = None
     weight: Annotated[
-        float, Field(ge=-1, le=1, allow_inf_nan=False, description="Negative: like this comes later. Not 0.")
+        float, Field(ge=-1, le=1, allow_inf_nan=False, description="Negative: similar images rank lower. Not 0.")
     ] = 1.0
 
     def __post_init__(self) -> None:
         checked(_check_term)(self)
 
     def in_words(self) -> str:
-        """A term with a text, for people; most are read as the same by `term_from_words`."""
+        """The short form of a text term, for display; `term_from_words` parses most back to the same term."""
         share = f"{abs(self.weight):.4f}".rstrip("0")
         return f"{'-' if self.weight < 0 else ''}{self.text}{'' if share == '1.' else f':{share}'}"
 
 
 def _check_term(term: Term) -> None:
-    given = [each for each in (term.text, term.image, term.file, term.vector) if each is not None]
-    if len(given) != 1:
-        raise InvalidRequest(f"a term has {len(given) or 'none'} of text, image, file and vector", Term.EXAMPLE)
+    fields = [each for each in (term.text, term.image, term.file, term.vector) if each is not None]
+    if len(fields) != 1:
+        raise InvalidRequest(
+            f"a term needs exactly one of text, image, file and vector, but has {len(fields) or 'none'}", Term.EXAMPLE
+        )
     if not term.weight:
         raise InvalidRequest("the weight of a term is 0", Term.HINTS["weight"])
 
@@ -173,36 +175,36 @@ _WEIGHT = re.compile(rf"{_SHARE}$", re.ASCII)
 _FILE = re.compile(rf"file:([0-7])(?:{_SHARE})?", re.ASCII)
 
 
-def weighed(words: str) -> tuple[str, float]:
-    """Words without the ``:WEIGHT`` that they may end with, a number up to 1, and that weight or 1."""
+def split_weight(words: str) -> tuple[str, float]:
+    """Split an optional ``:WEIGHT`` suffix, a number up to 1, from words; the weight defaults to 1."""
     words = words.strip()
-    found = _WEIGHT.search(words)
-    return (words[: found.start()], float(found[1])) if found else (words, 1.0)
+    suffix = _WEIGHT.search(words)
+    return (words[: suffix.start()], float(suffix[1])) if suffix else (words, 1.0)
 
 
 def term_from_words(words: str, sign: Literal[-1, 1] = 1) -> Term:
-    """A term in words: a text, the id of an image or ``file:NUMBER``, and ``:WEIGHT`` after it.
+    """Parse a term in short form: a text, an image id or ``file:NUMBER``, optionally with ``:WEIGHT``.
 
     Args:
         words: such as ``sunset`` or ``sunset:0.5``.
         sign: of the weight.
 
     Raises:
-        InvalidRequest: there are no words, the weight is 0, or the text cannot be searched.
+        InvalidRequest: there are no words, the weight is 0, or the text is not a valid query.
     """
     if file := _FILE.fullmatch(words.strip()):
         return Term(file=int(file[1]), weight=sign * float(file[2] or 1))
-    what, weight = weighed(words)
+    what, weight = split_weight(words)
     return _term_of(what, sign * weight)
 
 
 def terms_of(plus: Iterable[Wanted], minus: Iterable[Wanted], pictures: list[Picture]) -> list[Term]:
-    """Terms of what a person names, with positive and with negative weights.
+    """Terms with positive and negative weights.
 
     Args:
         plus: texts, ids of indexed images, and pictures, each alone or with a weight up to 1.
-        minus: likewise.
-        pictures: those among them are added here, and named by their numbers.
+        minus: likewise; their weights are negated.
+        pictures: list to which pictures are appended; terms refer to them by index.
 
     Raises:
         InvalidRequest: see `Term`.
@@ -219,7 +221,7 @@ def terms_of(plus: Iterable[Wanted], minus: Iterable[Wanted], pictures: list[Pic
 
 
 def _term_of(what: str, weight: float) -> Term:
-    """A term of an id, or else a text."""
+    """An image term if `what` is a UUID, otherwise a text term."""
     try:
         return Term(image=str(UUID(what)), weight=weight)
     except ValueError:
@@ -230,11 +232,11 @@ def _object(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidRequest("a term begins as JSON, and is none", Term.EXAMPLE) from None
+        raise InvalidRequest("a term that starts with { is not valid JSON", Term.EXAMPLE) from None
 
 
 def _term(value: Any) -> Any:
-    """A term of JSON as it is; one in words, or in JSON where a query string has no objects, as an object."""
+    """Parse a term that is a string: in short form, or JSON in a query string; leave others unchanged."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("{"):
@@ -263,12 +265,12 @@ TermsInWords: TypeAlias = Annotated[
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """One thing to search by, and its weight.
+    """A weighted text, image or vector to search by; exactly one of the three is set.
 
     Attributes:
-        weight: 0 only beside another part.
-        text: or
-        image: an id, or the number of a picture that comes beside the query; or
+        weight: 0 only if there are other parts.
+        text: a valid query.
+        image: id of an indexed image, or number of a picture sent with the query.
         vector: numbers, or float32 in base64.
     """
 

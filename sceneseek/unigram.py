@@ -1,7 +1,7 @@
-"""A tokenizer of the Unigram kind (Kudo 2018), which cuts a text into the most probable pieces of a vocabulary.
+"""A Unigram tokenizer (Kudo 2018), which splits a text into the most probable sequence of pieces of a vocabulary.
 
-Its ids are those of the SentencePiece library. That one builds a trie of all pieces at each start, which takes 0.6 s
-and 60 MB for the 250,000 pieces of XLM-RoBERTa; here a sorted table of their hashes is read.
+It produces the same ids as the SentencePiece library. SentencePiece builds a trie of all pieces at each start, which
+takes 0.6 s and 60 MB for the 250,000 pieces of XLM-RoBERTa; here a sorted table of their hashes is loaded.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import numpy as np
 import numpy.typing as npt
 
 _SPACE = "\u2581"
-# Of a polynomial hash modulo 2**64.
+# Multiplier of a polynomial hash modulo 2**64.
 _FACTOR = 0x9E3779B97F4A7C15
-# How much more probable another case of a word must be, as log probabilities: between near ones the user's counts.
-_LIKELIER = 2.0
-# By how much a character without a piece is less probable than the least probable piece, as log probabilities.
+# Minimum gain in log probability for changing the case of a word; otherwise the user's case is kept.
+_MIN_GAIN = 2.0
+# Log probability of an unknown character below that of the least probable piece.
 _PENALTY = np.float32(10.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Unigram:
-    """A vocabulary of P pieces beside the special tokens, which no text is cut into.
+    """A vocabulary of P pieces, without the special tokens.
 
     Attributes:
-        hashes: uint64 (P,), of the pieces, ascending.
+        hashes: uint64 (P,), hashes of the pieces, ascending.
         ids: int32 (P,).
         scores: float32 (P,), log probabilities.
-        longest: characters of the longest piece.
+        longest: number of characters in the longest piece.
         begin, end, unknown: ids of special tokens.
     """
 
@@ -46,10 +46,10 @@ class Unigram:
 
     @classmethod
     def of_pieces(cls, pieces: Sequence[tuple[str, float]], special: Mapping[str, int]) -> Unigram:
-        """A vocabulary of pieces with their scores, whose ids are their places.
+        """Create a vocabulary from pieces, whose ids are their indices.
 
         Args:
-            pieces: texts in which ``U+2581`` stands for a space, and their log probabilities.
+            pieces: (text, log probability) pairs; ``U+2581`` represents a space.
             special: ids of special tokens by name: ``begin``, ``end``, ``unknown`` and any others.
 
         Raises:
@@ -67,67 +67,67 @@ class Unigram:
 
     @classmethod
     def read(cls, path: Path) -> Unigram:
-        """Read a file that holds a `content`.
+        """Read a file written from `content`.
 
         Raises:
-            OSError, ValueError, KeyError: it cannot be read, or is of another kind.
+            OSError, ValueError, KeyError: the file cannot be read, or is not a vocabulary.
         """
         with np.load(path) as file:
             return cls(file["hashes"], file["ids"], file["scores"], *file["numbers"].tolist())
 
     def content(self) -> bytes:
-        """The vocabulary as an NPZ file."""
+        """The vocabulary as the bytes of an NPZ file."""
         file = io.BytesIO()
         numbers = np.array([self.longest, self.begin, self.end, self.unknown])
         np.savez(file, hashes=self.hashes, ids=self.ids, scores=self.scores, numbers=numbers)
         return file.getvalue()
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text's pieces, without special tokens around them; runs of spaces count as one.
+        """Encode a text as ids, without special tokens; runs of spaces count as one.
 
-        Neighbouring characters that no piece has are one unknown token.
+        Adjacent characters that are not in any piece become one unknown token.
         """
         spaced = "".join(_SPACE + word for word in text.split(" ") if word)
-        came = self._best(spaced)[1]
+        path = self._best(spaced)[1]
         ids: list[int] = []
         stop = len(spaced)
         while stop:
-            stop, token = came[stop]
+            stop, token = path[stop]
             if not (token == self.unknown and ids and ids[-1] == token):
                 ids.append(token)
         return ids[::-1]
 
     def likeliest_case(self, text: str) -> str:
-        """The text with each word as typed, in lower case or capitalized: as it is the most probable."""
+        """The text with each word as typed, in lower case or capitalized, whichever is most probable."""
         return " ".join(map(self._likeliest, text.split()))
 
     def _likeliest(self, word: str) -> str:
         probable = {form: float(self._best(_SPACE + form)[0]) for form in (word, word.lower(), word.capitalize())}
         best = max(probable, key=lambda form: probable[form])
-        return best if probable[best] > probable[word] + _LIKELIER else word
+        return best if probable[best] > probable[word] + _MIN_GAIN else word
 
     def _best(self, spaced: str) -> tuple[np.float32, list[tuple[int, int]]]:
-        """The log probability of the best path; for each character where its piece begins, and the id of that."""
-        # In float32 as the library adds, so that ties end alike: the first path found is kept.
+        """The log probability of the best path, and by end offset the start and id of the best last piece."""
+        # In float32, as SentencePiece, for the same result on ties: the first path found is kept.
         best = [np.float32(0), *[np.float32(-np.inf)] * len(spaced)]
-        came: list[tuple[int, int]] = [(0, 0)] * (len(spaced) + 1)
-        for start, found in enumerate(self._found(spaced)):
-            for length, token, score in found:
+        path: list[tuple[int, int]] = [(0, 0)] * (len(spaced) + 1)
+        for start, pieces in enumerate(self._pieces(spaced)):
+            for length, token, score in pieces:
                 total, stop = best[start] + score, start + length
                 if total > best[stop]:
-                    best[stop], came[stop] = total, (start, token)
-        return best[-1], came
+                    best[stop], path[stop] = total, (start, token)
+        return best[-1], path
 
-    def _found(self, text: str) -> list[list[tuple[int, int, np.float32]]]:
-        """For each character the pieces that begin with it: length, id and score, the shortest first."""
+    def _pieces(self, text: str) -> list[list[tuple[int, int, np.float32]]]:
+        """For each offset, the pieces that start there as (length, id, score), shortest first."""
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        # Of all parts of the text, the shortest first.
+        # Hashes of all substrings, shortest first.
         hashes = [np.ones(len(text), np.uint64)]
         for length in range(min(self.longest, len(text))):
             hashes.append(hashes[-1][: len(text) - length] * np.uint64(_FACTOR) + codes[length:])
-        of_parts = np.concatenate(hashes[1:] or hashes)
-        rows = np.minimum(self.hashes.searchsorted(of_parts), len(self.hashes) - 1)
-        parts = np.flatnonzero(self.hashes[rows] == of_parts)
+        substrings = np.concatenate(hashes[1:] or hashes)
+        rows = np.minimum(self.hashes.searchsorted(substrings), len(self.hashes) - 1)
+        parts = np.flatnonzero(self.hashes[rows] == substrings)
         rows, firsts = rows[parts], np.cumsum([0, *map(len, hashes[1:])])
         lengths = firsts.searchsorted(parts, side="right")
         starts = parts - firsts[lengths - 1]

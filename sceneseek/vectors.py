@@ -1,4 +1,4 @@
-"""The arrays that pass between encoders, store and reranker."""
+"""The arrays passed between encoders, store and reranker."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _BYTES = np.dtype("<f4")
 
 
 def in_base64(vector: Floats) -> str:
-    """Numbers (D,) as the base64 of their bytes: float32, little-endian."""
+    """Encode numbers (D,) as float32, little-endian, in base64."""
     return base64.b64encode(vector.astype(_BYTES).tobytes()).decode("ascii")
 
 
-def unit_vector(given: str | Sequence[float], width: int) -> Floats:
-    """A client's vector (width,) with length 1, from numbers or from their bytes; see `in_base64`.
+def unit_vector(value: str | Sequence[float], width: int) -> Floats:
+    """Parse and normalize a client's vector (width,), given as numbers or as the output of `in_base64`.
 
     Raises:
-        Unprocessable: it is not base64, has another width, or numbers that are infinite or all 0.
+        Unprocessable: the value is not base64, has another width, or its numbers are infinite or all 0.
     """
     try:
-        vector = np.frombuffer(base64.b64decode(given, validate=True), _BYTES) if isinstance(given, str) else given
+        vector = np.frombuffer(base64.b64decode(value, validate=True), _BYTES) if isinstance(value, str) else value
     except (binascii.Error, ValueError) as error:
         raise Unprocessable(f"the vector is not base64 of float32 ({error})", "send numbers") from None
     joint = np.asarray(vector, np.float64)
     if len(joint) != width:
         raise Unprocessable(
-            f"the vector has {len(joint):,} numbers, those of the index have {width:,}",
+            f"the vector has {len(joint):,} numbers, but those of the index have {width:,}",
             "send an embedding of this service's own model",
         )
     with np.errstate(over="ignore"):
@@ -46,7 +46,7 @@ def unit_vector(given: str | Sequence[float], width: int) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """A batch of N encoded images or texts, float32: `joint` (N, D) of length 1, `head` (N, H), H may be 0."""
+    """A batch of N encoded images or texts, float32: `joint` (N, D) are unit vectors, `head` is (N, H), H may be 0."""
 
     joint: Floats
     head: Floats
@@ -57,13 +57,13 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The N points nearest to a query, best similarity first.
+    """The N points nearest to a query, nearest first.
 
     Attributes:
-        ids: the points' ids.
-        similarity: (N,) joint-space cosine.
-        joint: (N, D), or None where it was not asked for.
-        head: (N, H_i), or None where it was not asked for.
+        ids: ids of the points.
+        similarity: joint-space cosines (N,).
+        joint: joint vectors (N, D); None if not requested.
+        head: head vectors (N, H_i); None if not requested.
     """
 
     ids: list[str]
@@ -75,9 +75,9 @@ class Candidates:
         return len(self.ids)
 
     def joined(self, others: Candidates) -> Candidates:
-        """These, and behind them those of the others that are not among them; both have the same arrays."""
-        there = set(self.ids)
-        fresh = [i for i, identity in enumerate(others.ids) if identity not in there]
+        """These candidates followed by the others, without repetitions; both must have the same arrays."""
+        known = set(self.ids)
+        fresh = [i for i, identity in enumerate(others.ids) if identity not in known]
         if not fresh:
             return self
 

@@ -50,7 +50,7 @@ _INEXPRESSIBLE = {
     "the filter asks for a path or folder": "which fields a service hides",
     "the filter is nested deeper": "the depth of a recursive schema",
     "the filter has ": "a count over a whole tree",
-    "the query holds the control character": "escaped surrogates, which are in no well-formed text",
+    "the query contains the control character": "escaped surrogates, which are in no well-formed text",
 }
 # The same of a condition, by how they end: a box's sides beside each other, and the calendar.
 _INEXPRESSIBLE_OF_A_CONDITION = ("has its north below its south", "which is no ISO 8601 date")

@@ -85,8 +85,8 @@ def test_an_answer_is_compact_json_and_not_cacheable(client: FlaskClient) -> Non
         ("", "the field q is missing"),
         ("q=", "the query is empty"),
         ("q=%20%09%20", "the query is empty"),
-        ("q=a%00b", "the query holds the control character U+0000"),
-        ("q=" + "word+" * 1_000, "the query has 5,000 characters, at most 1,000 are searched"),
+        ("q=a%00b", "the query contains the control character U+0000"),
+        ("q=" + "word+" * 1_000, "the query has 5,000 characters, the limit is 1,000"),
         ("q=x&k=0", "k is 0"),
         ("q=x&k=-1", "k is -1"),
         ("q=x&k=10000", "k is 10000"),
@@ -119,11 +119,11 @@ def test_a_query_string_that_cannot_be_answered_is_refused_in_one_sentence(
         (b'{"q": null}', "the field q is missing"),
         (b'{"q": ["a", "b"]}', "q is a list, which is not text"),
         (b'{"q": " "}', "the query is empty"),
-        (b'{"q": "a\\u0007b"}', "the query holds the control character U+0007"),
+        (b'{"q": "a\\u0007b"}', "the query contains the control character U+0007"),
         (b'{"q": "x", "k": 0}', "k is 0"),
         (b'{"q": "x", "k": -1}', "k is -1"),
         (b'{"q": "x", "k": 10000}', "k is 10000"),
-        (b'{"q": "x", "k": ' + b"9" * 4_000 + b"}", "k is a number of very many digits"),
+        (b'{"q": "x", "k": ' + b"9" * 4_000 + b"}", "k is a number with too many digits"),
         (b'{"q": "x", "k": "five"}', "k is 'five', which is not a whole number"),
         (b'{"q": "x", "k": "5"}', "k is '5', which is not a whole number"),
         (b'{"q": "x", "k": true}', "k is true, which is not a whole number"),
@@ -164,7 +164,7 @@ def test_a_query_of_ten_thousand_words_is_refused(client: FlaskClient) -> None:
     _assert_refused(
         client.post(WHERE, json={"q": "word " * 10_000}),
         400,
-        "the query has 50,000 characters, at most 1,000 are searched",
+        "the query has 50,000 characters, the limit is 1,000",
     )
 
 

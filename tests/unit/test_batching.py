@@ -190,7 +190,7 @@ def test_a_dead_worker_fails_its_callers_at_once_and_is_reported(make: Make, cal
 def test_a_run_that_hangs_is_reported_until_it_ends(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, stuck = make(hang_after=0.05), Doubling()
     hung = busy(batcher, stuck, callers)
-    eventually(lambda: "hangs" in str(batcher.problem()))
+    eventually(lambda: "hanging" in str(batcher.problem()))
     stuck.gate.set()
     assert hung.result(10) == [0]
     eventually(lambda: batcher.problem() is None)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sceneseek.payload import similar_images
-from sceneseek.reranker import Ranked, leading
+from sceneseek.reranker import Ranked, top_results
 from sceneseek.store import Collection, Record
 
 
@@ -30,7 +30,7 @@ class Payloads:
 def led(groups: dict[str, str], ids: str, k: int, **how: Any) -> tuple[str, str]:
     payloads = Payloads(groups)
     blocks = [[Ranked(i, 0.5, 0.5, 1) for i in block] for block in ids.split("|")]
-    chosen = leading(cast("Collection", payloads), iter(blocks), k, **how)
+    chosen = top_results(cast("Collection", payloads), iter(blocks), k, **how)
     assert all(ranked.id == record.id for ranked, record in chosen)
     return "".join(record.id for _, record in chosen), "|".join(payloads.read)
 
@@ -74,7 +74,7 @@ def test_no_further_block_is_asked_for_than_it_takes() -> None:
         yield [Ranked("a", 0.5, 0.5, 1)]
         raise AssertionError("asked for though there was enough")
 
-    assert len(leading(cast("Collection", Payloads({})), blocks(), 1)) == 1
+    assert len(top_results(cast("Collection", Payloads({})), blocks(), 1)) == 1
 
 
 def test_the_image_that_was_searched_by_and_its_near_duplicates_are_left_out() -> None:

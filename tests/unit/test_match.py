@@ -27,5 +27,5 @@ def test_without_a_threshold_nothing_is_said() -> None:
 
 @pytest.mark.parametrize("outside", [-0.1, 1.1, float("nan")])
 def test_a_threshold_is_a_score(outside: float) -> None:
-    with pytest.raises(ValueError, match="no score"):
+    with pytest.raises(ValueError, match="not in"):
         MatchThreshold(threshold=outside, source="captions")

@@ -40,7 +40,7 @@ def test_every_image_comes_once(images: int, first: int) -> None:
     ranking = Ranking(Neighbours(images).candidates, scrambled, True, first)
     assert sorted(int(ranked.id) for ranked in everything(ranking)) == list(range(images))
     assert ranking.scored == images
-    assert not ranking.may_go_on(images)
+    assert not ranking.may_have_more(images)
 
 
 def test_a_block_is_ordered_by_score_and_later_results_do_not_change_it() -> None:
@@ -55,7 +55,7 @@ def test_a_block_is_ordered_by_score_and_later_results_do_not_change_it() -> Non
 
 def test_an_image_knows_its_place_among_the_neighbours() -> None:
     assert all(
-        int(r.id) + 1 == r.neighbour for r in everything(Ranking(Neighbours(30).candidates, scrambled, True, 10))
+        int(r.id) + 1 == r.neighbour_rank for r in everything(Ranking(Neighbours(30).candidates, scrambled, True, 10))
     )
 
 
@@ -64,7 +64,7 @@ def test_a_deeper_search_is_made_only_on_demand() -> None:
     ranking = Ranking(neighbours.candidates, scrambled, True, 100)
     next(ranking.blocks())
     assert neighbours.depths == [100]
-    assert ranking.may_go_on(100)
+    assert ranking.may_have_more(100)
 
 
 def test_it_ends_at_the_deepest_shortlist() -> None:
@@ -75,7 +75,7 @@ def test_it_ends_at_the_deepest_shortlist() -> None:
 
 def test_a_least_score_leaves_out_what_is_below_it_and_looks_no_deeper() -> None:
     neighbours = Neighbours(1_000)
-    ranking = Ranking(neighbours.candidates, scrambled, True, 100, least=0.5)
+    ranking = Ranking(neighbours.candidates, scrambled, True, 100, min_score=0.5)
     found = everything(ranking)
     assert neighbours.depths == [100]
     assert {r.id for r in found} == {str(i) for i in range(100) if (i * 37 % 101) / 101 >= 0.5}

@@ -81,7 +81,7 @@ def test_gpus_that_cannot_be_asked_for_are_unknown(
     if script:
         put_nvidia_smi(tools, script)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin" if script else str(tools))
-    monkeypatch.setattr("sceneseek.runtime_installation._SECONDS", 0.5)
+    monkeypatch.setattr("sceneseek.runtime_installation._NVIDIA_SMI_TIMEOUT", 0.5)
     assert installed_gpus() == "unknown"
 
 

@@ -71,8 +71,8 @@ def test_a_query_string_a_form_and_json_say_the_same() -> None:
 @pytest.mark.parametrize(
     ("term", "detail"),
     [
-        ({}, "has none of text"),
-        ({"text": "a", "image": ID}, "has 2 of text"),
+        ({}, "but has none"),
+        ({"text": "a", "image": ID}, "but has 2"),
         ({"text": "a", "weight": 0}, "weight of a term is 0"),
         ({"text": "a", "weight": 2}, "terms[0].weight is 2"),
         ({"text": 5}, "terms[0].text is 5, which is not text"),
@@ -80,7 +80,7 @@ def test_a_query_string_a_form_and_json_say_the_same() -> None:
         ({"vector": []}, "terms[0].vector has 0 entries"),
         (5, "terms[0] is 5, which is not a term"),
         ("-", "the query is empty"),
-        ("{", "begins as JSON"),
+        ("{", "is not valid JSON"),
         ('{"text": 5}', "terms[0].text is 5"),
     ],
 )
@@ -116,8 +116,8 @@ def test_what_a_person_names_becomes_terms_and_pictures() -> None:
     [
         (Query(), 0, "the field q is missing"),
         (Query(terms=[Term(text="people", weight=-1)]), 0, "all weights are negative"),
-        (Query(terms=[Term(file=1)]), 1, "names picture 1, and 1 came along"),
-        (Query(terms=[Term(file=0)]), 0, "names picture 0, and none came along"),
+        (Query(terms=[Term(file=1)]), 1, "names picture 1, which was not sent"),
+        (Query(terms=[Term(file=0)]), 0, "names picture 0, which was not sent"),
         (Query(image=ID), 1, "two images"),
         (Query(text="x"), 2, "two images"),
         (Query(image=ID, vector=[1.0]), 0, "two images"),
@@ -169,7 +169,7 @@ def test_a_vector_is_given_as_numbers_or_as_their_bytes(values: list[float]) -> 
 @pytest.mark.parametrize(
     ("given_", "detail"),
     [
-        ([1.0, 2.0], "has 2 numbers, those of the index have 3"),
+        ([1.0, 2.0], "has 2 numbers, but those of the index have 3"),
         ([0.0, 0.0, 0.0], "no direction"),
         ([1e308, 1e308, 1e308], "no direction"),
         ("no base64!", "not base64"),
