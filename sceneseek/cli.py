@@ -1,7 +1,7 @@
-"""The command line: `sceneseek COMMAND`. Errors become one line and an exit code here, nowhere else.
+"""The command line: `sceneseek COMMAND`. Only this module turns errors into one line and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 usage. A role's command is imported when it is asked for, so `sceneseek search` does not
-import torch. A role is installed by an extra; a command without its extra names it.
+Exit codes: 0 success, 1 failure, 2 usage. The command of a role is imported on use, so `sceneseek search` does not
+import torch. A role is installed by an extra; without it, the command fails and names the extra.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sceneseek.search_command import search
 log = logging.getLogger(__name__)
 
 
-# The modules of the roles' commands, each under the command's name.
+# The module of each role's command.
 _ROLES = {
     "evaluate": "sceneseek_evaluation.command",
     "export": "sceneseek_export.command",
@@ -34,11 +34,11 @@ _ROLES = {
     "serve": "sceneseek_server.command",
     "train": "sceneseek_training.command",
 }
-# The extra that brings what a command imports, where it has another name than the command.
+# The extra that a command requires, if it does not have the command's name.
 _EXTRAS = {"feedback": "serve", "keys": "serve"}
 
 
-# What the file system says of a path or a disk: nothing that a report of a bug would help.
+# Errors of the file system, which are not bugs to report.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FILE_SYSTEM = {
     *_FULL,
@@ -49,7 +49,7 @@ _FILE_SYSTEM = {
 
 
 class _Roles(click.Group):
-    """A group of commands of its own and of those of the roles."""
+    """A command group that also contains the commands of the roles."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *_ROLES})
@@ -73,14 +73,14 @@ class _Roles(click.Group):
 
 
 def _missing_extra(command: str, error: ModuleNotFoundError) -> MissingExtra:
-    """The error in the user's words; a missing module of ours is a bug and is raised again."""
+    """The error for a missing dependency; a missing module of sceneseek is a bug and is raised again."""
     if error.name is None or error.name.startswith("sceneseek"):
         raise error
     return MissingExtra(command, _EXTRAS.get(command, command), error.name)
 
 
 def _not_installed(error: MissingExtra) -> click.Command:
-    """What stands in the list of commands for one whose packages are missing."""
+    """A placeholder for a command whose packages are not installed."""
 
     def fail(**_: object) -> None:
         raise error
@@ -95,7 +95,7 @@ def _not_installed(error: MissingExtra) -> click.Command:
 @click.group(cls=_Roles, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sceneseek")
 @click.option("--debug", is_flag=True, envvar="SCENESEEK_DEBUG", help="Show tracebacks and debug logs.")
-@click.option("--verbose", "-v", is_flag=True, help="Log what was chosen, and why.")
+@click.option("--verbose", "-v", is_flag=True, help="Log automatic choices and their reasons.")
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
@@ -103,7 +103,7 @@ def _not_installed(error: MissingExtra) -> click.Command:
     show_default=True,
     envvar="SCENESEEK_LOG_FORMAT",
     show_envvar=True,
-    help="json: one object a line, for a log collector, with what --verbose adds; errors too.",
+    help="json: one object per line, for log collectors; includes errors and the output of --verbose.",
 )
 @click.pass_context
 def cli(context: click.Context, debug: bool, verbose: bool, log_format: logs.LogFormat) -> None:
@@ -120,16 +120,16 @@ cli.add_command(search)
 @cli.command()
 @bundle_option
 def verify(bundle: Path) -> None:
-    """Read every file of a bundle and check that it is the one that was exported."""
-    from sceneseek.bundle import Bundle  # noqa: PLC0415 - so that `sceneseek --help` answers at once
+    """Read every file of a bundle and check that it has not changed since the export."""
+    from sceneseek.bundle import Bundle  # noqa: PLC0415 - keeps `sceneseek --help` fast
 
     manifest = Bundle.load(bundle, trust=False).manifest
     name = f"{manifest.pack} {manifest.fingerprints.bundle[:12]}"
-    click.echo(f"{bundle} is as it was exported: {name}, {len(manifest.files)} files")
+    click.echo(f"{bundle} is intact: {name}, {len(manifest.files)} files")
 
 
 def main() -> None:
-    """The console script."""
+    """Entry point of the console script."""
     debug = "--debug" in sys.argv[1:]
     try:
         cli.main(prog_name="sceneseek", standalone_mode=False)
@@ -139,15 +139,15 @@ def main() -> None:
         click.echo("stopped", err=True)
         sys.exit(1)
     except click.UsageError as error:
-        _tell_usage(error)
+        _report_usage(error)
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        _tell(one_line(error.format_message()))
+        _report(one_line(error.format_message()))
         sys.exit(error.exit_code)
     except SceneseekError as error:
         if debug:
             raise
-        _tell(str(error))
+        _report(str(error))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
@@ -155,7 +155,7 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        _tell(_unexpected(error))
+        _report(_unexpected(error))
         sys.exit(1)
 
 
@@ -167,17 +167,17 @@ def _unexpected(error: Exception) -> str:
     return f"{what} ({error.strerror}): {hint}"
 
 
-def _tell_usage(error: click.UsageError) -> None:
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # of a group without a command: its help
+def _report_usage(error: click.UsageError) -> None:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a group without a command prints its help
         click.echo(error.format_message(), err=True)
         return
     path = error.ctx.command_path if error.ctx else "sceneseek"
     message = one_line(error.format_message().rstrip("."))
-    _tell(f"{message}: see `{path} --help`")
+    _report(f"{message}: see `{path} --help`")
 
 
-def _tell(error: str) -> None:
-    """The last line of a command that failed."""
+def _report(error: str) -> None:
+    """Print or log the error of a failed command, as its last line."""
     if logs.in_json():
         log.error("%s", error)
     else:

@@ -1,6 +1,6 @@
-"""`sceneseek mcp`: a running service as tools of the Model Context Protocol, for assistants.
+"""`sceneseek mcp`: an MCP (Model Context Protocol) server that lets assistants use a running service.
 
-The tools read only, and ask the service through the client, whose limits and keys apply. Specification:
+The tools are read-only and call the service through the client. Specification:
 https://modelcontextprotocol.io/specification.
 """
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 Outcome = TypeVar("Outcome")
 
-_MOST = 50
-# What an assistant has use for: every word of an answer is one that it reads.
+_MAX_RESULTS = 50
+# The fields that are useful to assistants; others would only cost tokens.
 _ANSWER = {"query", "match", "matches", "threshold", "calibrated", "hints", "results"}
 _RESULT = {
     "id",
@@ -48,29 +48,29 @@ _RESULT = {
     "image",
 }
 _INSTRUCTIONS = (
-    "Finds images of a collection by what they show. Describe a scene in a few words. Each result has a score from 0 "
-    "to 1, which is an order only where `calibrated` is false; `match` false means that it is merely the nearest. Look "
-    "at a result with `thumbnail` before you say what it shows."
+    "Finds images in a collection by what they show. Describe a scene in a few words. Each result has a score from 0 "
+    "to 1; if `calibrated` is false, only the order of scores is meaningful. `match` is false for a result that is "
+    "merely the nearest. Look at a result with `thumbnail` before you describe it."
 )
 
-_Count = Annotated[int, Field(ge=1, le=_MOST, description="How many results.")]
-_Words = Annotated[list[str], Field(description="Texts, or ids of images; `:0.5` after one gives it half the weight.")]
+_Count = Annotated[int, Field(ge=1, le=_MAX_RESULTS, description="Number of results.")]
+_Words = Annotated[list[str], Field(description="Texts or image ids; append `:0.5` for half the weight.")]
 _Filter = Annotated[
     list[str],
     Field(description="Conditions on the metadata that must all hold: year>=1990, tags=dog|cat, taken=May 2019."),
 ]
 _Sort = Annotated[
-    str | None, Field(description="Order what matches by a field, such as taken, or -taken for the newest first.")
+    str | None, Field(description="Sort matching results by a field, such as taken, or -taken for the newest first.")
 ]
 
 
 @click.command()
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The service that is asked.")
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="URL of the service.")
 @key_file_option
 @timeout_option
-@click.option("--http", metavar="HOST:PORT", help="Speak HTTP there, at /mcp, in place of standard input and output.")
+@click.option("--http", metavar="HOST:PORT", help="Serve HTTP at this address, under /mcp, instead of stdio.")
 def mcp(url: str, key_file: Path | None, timeout: float, http: str | None) -> None:
-    """Offer a service's search to assistants by the Model Context Protocol; read only."""
+    """Let assistants search a service through the Model Context Protocol; read-only."""
     with Client(url, read_key(key_file), timeout=timeout) as client:
         server = mcp_server(client)
         if http is None:
@@ -83,8 +83,8 @@ def mcp(url: str, key_file: Path | None, timeout: float, http: str | None) -> No
 
 
 def mcp_server(client: Client) -> MCPServer[Any]:
-    """The tools over a client of a service."""
-    # Imported here, for it takes longer than `sceneseek --help` may.
+    """Create an MCP server that calls a service through a client."""
+    # Deferred import, to keep `sceneseek --help` fast.
     from mcp.server import MCPServer  # noqa: PLC0415
     from mcp.server.mcpserver import Image  # noqa: PLC0415
     from mcp.server.mcpserver.exceptions import ToolError  # noqa: PLC0415
@@ -99,43 +99,43 @@ def mcp_server(client: Client) -> MCPServer[Any]:
     async def search(
         text: Annotated[str, Field(description="What the images show, such as: a dog jumping over a log.")],
         k: _Count = DEFAULT_K,
-        plus: _Words = [],  # noqa: B006 - the protocol's default; not changed
+        plus: _Words = [],  # noqa: B006 - the default in the protocol; not modified
         minus: _Words = [],  # noqa: B006
-        filter: _Filter = [],  # noqa: A002, B006 - its name in the service
+        filter: _Filter = [],  # noqa: A002, B006 - the field's name in the service
         sort: _Sort = None,
     ) -> dict[str, Any]:
-        """Find images by a text, best first; what resembles `minus` comes later."""
+        """Find images by a text, best first; images similar to `minus` rank lower."""
         terms = {"plus": [*map(split_weight, plus)], "minus": [*map(split_weight, minus)]}
         return _short(await _in_thread(client.search, text, k=k, filter=filter or None, sort=sort, **terms))
 
     @tool()
     async def search_by_picture(
-        image: Annotated[str | None, Field(description="The id of an image of the collection.")] = None,
+        image: Annotated[str | None, Field(description="Id of an image in the collection.")] = None,
         data: Annotated[str | None, Field(description="Or a picture file in base64.")] = None,
-        text: Annotated[str | None, Field(description="Words that shall hold too, such as: at night.")] = None,
+        text: Annotated[str | None, Field(description="Text to search by as well, such as: at night.")] = None,
         k: _Count = DEFAULT_K,
     ) -> dict[str, Any]:
-        """Find images that look like one of the collection, or like a picture."""
+        """Find images similar to an image in the collection, or to a picture."""
         if (image is None) == (data is None):
-            raise ToolError("there is not one of image and data: name an image by its id, or send a picture")
+            raise ToolError("exactly one of image and data is required: give the id of an image, or send a picture")
         return _short(await _in_thread(_by_picture, client, text, image, data, k))
 
     @tool()
     async def details(image: Annotated[str, Field(description="The id of a result.")]) -> dict[str, Any]:
-        """What is known of an image: size, format, metadata, near-duplicates."""
-        found = await _in_thread(client.details, image)
-        return dict(adapter(type(found)).dump_python(found, mode="json"))
+        """Get size, format, metadata and number of near-duplicates of an image."""
+        fields = await _in_thread(client.details, image)
+        return dict(adapter(type(fields)).dump_python(fields, mode="json"))
 
     @tool(structured_output=False)
     async def thumbnail(image: Annotated[str, Field(description="The id of a result.")]) -> Any:
-        """A small JPEG of an image, to look at."""
+        """Get a small JPEG of an image."""
         return Image(data=await _in_thread(client.thumbnail, image), format="jpeg")
 
     return server
 
 
 async def _in_thread(function: Callable[..., Outcome], *args: Any, **options: Any) -> Outcome:
-    """The outcome of a call that waits; an error as the assistant is told it."""
+    """Run a blocking call in a thread; errors become tool errors for the assistant."""
     from mcp.server.mcpserver.exceptions import ToolError  # noqa: PLC0415
 
     try:
@@ -146,8 +146,8 @@ async def _in_thread(function: Callable[..., Outcome], *args: Any, **options: An
 
 def _short(answer: Answer) -> dict[str, Any]:
     fields = dict.fromkeys(_ANSWER, True) | {"results": {"__all__": _RESULT}}
-    found: dict[str, Any] = adapter(Answer).dump_python(answer, mode="json", include=fields)
-    return found
+    short: dict[str, Any] = adapter(Answer).dump_python(answer, mode="json", include=fields)
+    return short
 
 
 def _by_picture(client: Client, text: str | None, image: str | None, data: str | None, k: int) -> Answer:

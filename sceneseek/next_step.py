@@ -1,6 +1,6 @@
-"""The next command to type, for hints of errors and for `sceneseek` without a command.
+"""Suggestions for the next command, in hints of errors and for `sceneseek` without a command.
 
-It looks at the file system alone: an index on a server is not asked for.
+They depend on local files only: servers are not contacted.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from sceneseek.errors import SceneseekError
 
 DEFAULT_BUNDLE = Path("bundles/compact")
 DEFAULT_INDEX = "file:index"
-# The packs that `sceneseek export` ships; a test compares them with its files.
+# The packs included in `sceneseek export`; a test compares them with its files.
 PACKS = ("clip", "compact", "hybrid", "resnet50-bert")
-# With the Docker stack, in its directory.
+# Indexing with the Docker stack, to be run in its directory.
 STACK_INDEX_COMMAND = "make reindex IMAGES=DIR"
-# Where to look for an index that was not named: the default, and that of `make demo`.
+# Indexes to suggest if they exist: the default, and that of `make demo`.
 _USUAL_INDEXES = (DEFAULT_INDEX, "file:.cache/demo-index")
 _EXAMPLE = "two dogs in the snow"
 
 
 def export_command(bundle: Path) -> str:
-    """The command that writes this bundle; of the pack that the directory is named for, if it is named for one."""
+    """The command that writes this bundle, of the pack with the directory's name if there is one."""
     pack = bundle.name if bundle.name in PACKS else DEFAULT_BUNDLE.name
     words = ["sceneseek", "export"]
     if pack != DEFAULT_BUNDLE.name:
@@ -33,32 +33,32 @@ def export_command(bundle: Path) -> str:
 
 
 def index_command(index_url: str, bundle: Path = DEFAULT_BUNDLE) -> str:
-    """The command that indexes a folder DIR there, with this bundle."""
+    """The command that indexes a folder DIR with this index and bundle."""
     return shlex.join(["sceneseek", "index", "DIR", *_options(index_url, bundle)])
 
 
 def public_index_command(index_url: str, bundle: Path = DEFAULT_BUNDLE) -> str:
-    """The same with BUNDLE and INDEX in place of what is not the default, for clients that may not see paths."""
+    """Like `index_command`, with BUNDLE and INDEX as placeholders for paths that clients may not see."""
     shown_index = DEFAULT_INDEX if index_url == DEFAULT_INDEX else "INDEX"
     return index_command(shown_index, DEFAULT_BUNDLE if bundle == DEFAULT_BUNDLE else Path("BUNDLE"))
 
 
 def missing_bundle_hint(bundle: Path) -> str:
-    """What to do where there is no bundle; names another where there is one beside."""
+    """The hint for a missing bundle; suggests a sibling directory that contains one."""
     others = sorted(path.parent for path in bundle.parent.glob("*/manifest.json"))
-    other = f", or add `--bundle {shlex.quote(str(others[0]))}` for the one that is there" if others else ""
+    other = f", or add `--bundle {shlex.quote(str(others[0]))}` to use the existing one" if others else ""
     return f"run `{export_command(bundle)}`{other}"
 
 
 def missing_index_hint(index_url: str, bundle: Path = DEFAULT_BUNDLE) -> str:
-    """What to do where nothing is indexed; names another index where there is one in its usual place."""
+    """The hint for a missing index; suggests an existing index in a usual location."""
     other = _other_index(index_url)
-    there = "" if other is None else f", or add `--index {other}` for the one that is there"
-    return f"run `{index_command(index_url, bundle)}` (DIR: a folder of pictures){there}"
+    existing = "" if other is None else f", or add `--index {other}` to use the existing one"
+    return f"run `{index_command(index_url, bundle)}` (DIR: a folder of pictures){existing}"
 
 
 def next_steps(bundle: Path, index_url: str) -> list[str]:
-    """What a newcomer does next, a line each, by what is there already."""
+    """Suggestions for newcomers, one per line, depending on what already exists."""
     if not (bundle / "manifest.json").is_file():
         return [f"There is no bundle of models in {bundle} yet: {missing_bundle_hint(bundle)}"]
     index = f"`{index_command(index_url, bundle)}` (DIR: a folder of pictures)"
@@ -76,20 +76,20 @@ def _searches(index_url: str, bundle: Path) -> list[str]:
     options = _options(index_url, bundle)
     return [
         f"Search: `{shlex.join(['sceneseek', 'search', _EXAMPLE, *options])}`",
-        f"Search on a page: `{shlex.join(['sceneseek', 'serve', *options])}`",
+        f"Search in a browser: `{shlex.join(['sceneseek', 'serve', *options])}`",
     ]
 
 
 def _other_index(index_url: str) -> str | None:
-    """An index in a usual place, for those who named or meant another directory; None if there is none."""
+    """An existing index in another usual location; None if there is none."""
     usual = _USUAL_INDEXES if _is_local(index_url) else ()
     return next((url for url in usual if url != index_url and _has_images(url)), None)
 
 
 def _options(index_url: str, bundle: Path) -> list[str]:
-    """The options that name an index and a bundle, where these are not the default ones."""
-    named = ["--bundle", str(bundle)] if bundle != DEFAULT_BUNDLE else []
-    return named if index_url == DEFAULT_INDEX else [*named, "--index", index_url]
+    """The options for an index and a bundle, omitted if they have their defaults."""
+    options = ["--bundle", str(bundle)] if bundle != DEFAULT_BUNDLE else []
+    return options if index_url == DEFAULT_INDEX else [*options, "--index", index_url]
 
 
 def _is_local(index_url: str) -> bool:
@@ -97,8 +97,8 @@ def _is_local(index_url: str) -> bool:
 
 
 def _has_images(index_url: str) -> bool:
-    """Whether something is indexed in a directory."""
-    from sceneseek.store import open_store  # noqa: PLC0415 - the engine is loaded only where it is needed
+    """Whether a local index contains anything."""
+    from sceneseek.store import open_store  # noqa: PLC0415 - the engine is loaded only if needed
 
     try:
         return open_store(index_url).live() is not None

@@ -1,4 +1,4 @@
-"""Options that several commands share, each with its environment variable: settings are read here, once."""
+"""Options shared by several commands, with their environment variables."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _BUNDLE_VARIABLE, _INDEX_VARIABLE = "SCENESEEK_BUNDLE", "SCENESEEK_INDEX"
 
 
 def _folders(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Path]:
-    """``OWNER/NAME=DIR`` each."""
-    found = {}
+    """Parse values of the form ``OWNER/NAME=DIR``."""
+    folders = {}
     for value in values:
         name, equals, folder = value.partition("=")
         if not (name and equals and folder):
             raise click.BadParameter(f"{value!r} is not OWNER/NAME=DIR", context, parameter)
-        found[name] = Path(folder)
-    return found
+        folders[name] = Path(folder)
+    return folders
 
 
 def places() -> tuple[Path, str]:
-    """The bundle and the index that a command without `--bundle` and `--index` takes."""
+    """The default bundle and index of commands, from the environment if set there."""
     return Path(os.environ.get(_BUNDLE_VARIABLE) or DEFAULT_BUNDLE), os.environ.get(_INDEX_VARIABLE) or DEFAULT_INDEX
 
 
 def read_key(file: Path | None) -> str | None:
-    """The key of the service; no option, since other users of a machine can read what a command was called with."""
+    """Read the service's key from a file, or the environment; not an option, since other users can see arguments."""
     if file is None:
         return os.environ.get(KEY_VARIABLE) or None
     try:
@@ -40,7 +40,7 @@ def read_key(file: Path | None) -> str | None:
     except OSError as error:
         raise SourceError(f"the key file {file} cannot be read ({error.strerror})", "check its name") from error
     except UnicodeDecodeError as error:
-        raise SourceError(f"the key file {file} holds no text", "give the file that has the key alone") from error
+        raise SourceError(f"the key file {file} is not UTF-8", "give a file that contains only the key") from error
 
 
 pack_option = click.option(
@@ -48,7 +48,7 @@ pack_option = click.option(
     "pack_name",
     default="compact",
     show_default=True,
-    help="Which towers: a pack's name, or a TOML file that describes one (docs/how-to/packs.md).",
+    help="Pack of encoders: a name, or a TOML file that describes one (docs/how-to/packs.md).",
 )
 weights_option = click.option(
     "--weights",
@@ -57,7 +57,7 @@ weights_option = click.option(
     metavar="OWNER/NAME=DIR",
     envvar="SCENESEEK_WEIGHTS",
     show_envvar=True,
-    help="A local directory, laid out as on the model hub, in the place of the hub's; may be repeated.",
+    help="Use a local directory, laid out as on the model hub, instead of the hub; may be repeated.",
 )
 bundle_option = click.option(
     "--bundle",
@@ -66,7 +66,7 @@ bundle_option = click.option(
     show_default=True,
     envvar=_BUNDLE_VARIABLE,
     show_envvar=True,
-    help="The directory that `sceneseek export` wrote.",
+    help="Directory of the bundle, written by `sceneseek export`.",
 )
 index_option = click.option(
     "--index",
@@ -75,7 +75,7 @@ index_option = click.option(
     show_default=True,
     envvar=_INDEX_VARIABLE,
     show_envvar=True,
-    help="Where the vectors live: file:DIR is the embedded engine, http(s)://HOST:PORT a Qdrant server.",
+    help="URL of the index: file:DIR for the embedded engine, http(s)://HOST:PORT for a Qdrant server.",
 )
 device_option = click.option(
     "--device",
@@ -84,7 +84,7 @@ device_option = click.option(
     show_default=True,
     envvar="SCENESEEK_DEVICE",
     show_envvar=True,
-    help="Where the graphs run. auto: CUDA if it works, else the CPU; cuda, tensorrt: that or an error.",
+    help="Device that runs the graphs. auto: CUDA if it works, else the CPU; cuda, tensorrt: fail if it does not work.",
 )
 threads_option = click.option(
     "--threads",
@@ -93,7 +93,7 @@ threads_option = click.option(
     show_default=True,
     envvar="SCENESEEK_THREADS",
     show_envvar=True,
-    help="Threads within one run of a graph; 0 is one a core.",
+    help="Threads per run of a graph; 0: one per core.",
 )
 max_pixels_option = click.option(
     "--max-pixels",
@@ -102,19 +102,19 @@ max_pixels_option = click.option(
     show_default=True,
     envvar="SCENESEEK_MAX_PIXELS",
     show_envvar=True,
-    help="Refuse pictures that need more pixels decoded; decoding takes 8 to 16 bytes a pixel.",
+    help="Reject pictures with more pixels to decode; decoding takes 8 to 16 bytes per pixel.",
 )
 key_file_option = click.option(
     "--key-file",
     type=click.Path(path_type=Path),
-    help=f"A file with the service's key; without it {KEY_VARIABLE} is the key.",
+    help=f"File with the service's key; defaults to the key in {KEY_VARIABLE}.",
 )
 timeout_option = click.option(
     "--timeout",
     type=click.FloatRange(0, 86_400, min_open=True),
     default=10,
     show_default=True,
-    help="Seconds that the service may take.",
+    help="Timeout of the service, in seconds.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 aggregate_option = click.option(
@@ -122,8 +122,8 @@ aggregate_option = click.option(
     type=click.Choice(["mean", "median", "majority"]),
     default="mean",
     show_default=True,
-    help="What becomes of several raters' scores of one pair.",
+    help="How to combine several raters' scores of a pair.",
 )
 skip_unknown_option = click.option(
-    "--skip-unknown", is_flag=True, help="Leave out ratings of unknown images or captions, and say which."
+    "--skip-unknown", is_flag=True, help="Skip ratings of unknown images or captions, and report them."
 )

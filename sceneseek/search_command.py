@@ -1,4 +1,4 @@
-"""`sceneseek search`: searches of an index here, or of a service over HTTP, with the same options and output."""
+"""`sceneseek search`: search a local index, or a service over HTTP, with the same options and output."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sceneseek.runtime import Device
     from sceneseek.terms import Picture
 
-_OF_AN_INDEX_HERE = {
+_LOCAL_OPTIONS = {
     "bundle": "--bundle",
     "index_url": "--index",
     "device": "--device",
@@ -48,8 +48,8 @@ _OF_AN_INDEX_HERE = {
     "max_pixels": "--max-pixels",
 }
 _PREVIEW_PIXELS = 320
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic")
-_OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
+_PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic")
+_SERVICE_OPTIONS = {"key_file": "--key-file", "timeout": "--timeout"}
 
 
 @click.command()
@@ -58,60 +58,60 @@ _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
     "--queries",
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE|-",
-    help="Answer each line of this file, or of standard input, in the place of QUERY; with --json as JSON Lines.",
+    help="Search for each line of this file, or of standard input, instead of QUERY; with --json, print JSON Lines.",
 )
 @click.option(
     "--image",
     metavar="FILE|ID",
-    help="Find what looks like this picture, or like the indexed image of this id; with QUERY, like both.",
+    help="Find images similar to this picture, or to the indexed image with this id; with QUERY, to both.",
 )
 @click.option(
     "--text-weight",
     type=click.FloatRange(0, 1),
     default=DEFAULT_TEXT_WEIGHT,
     show_default=True,
-    help="The share of QUERY beside an image.",
+    help="Weight of QUERY; the image of --image has the rest.",
 )
 @click.option(
     "--plus",
     multiple=True,
     metavar="TERM[:WEIGHT]",
-    help="Search by this too: words, a picture's file or the id of an indexed image, its weight at most 1; repeatable.",
+    help="Also search by this: words, a picture file or the id of an indexed image; WEIGHT is at most 1; repeatable.",
 )
 @click.option(
-    "--minus", multiple=True, metavar="TERM[:WEIGHT]", help="What is like this comes later; repeatable, as --plus."
+    "--minus", multiple=True, metavar="TERM[:WEIGHT]", help="Rank images similar to this lower; repeatable, as --plus."
 )
-@click.option("-k", "k", type=click.IntRange(1, MAX_K), default=DEFAULT_K, show_default=True, help="How many results.")
+@click.option("-k", "k", type=click.IntRange(1, MAX_K), default=DEFAULT_K, show_default=True, help="Number of results.")
 @click.option(
     "--offset",
     type=click.IntRange(0, MAX_SHORTLIST),
     default=0,
     show_default=True,
-    help="How many results to leave out at the beginning.",
+    help="Number of results to skip.",
 )
 @click.option(
     "--shortlist",
     type=click.IntRange(1, MAX_SHORTLIST),
     default=DEFAULT_SHORTLIST,
     show_default=True,
-    help="How many nearest neighbours to rescore.",
+    help="Number of nearest neighbours to rerank.",
 )
-@click.option("--min-score", type=click.FloatRange(0, 1), help="Leave out results of a lower score.")
+@click.option("--min-score", type=click.FloatRange(0, 1), help="Leave out results with a lower score.")
 @click.option(
     "--where",
     multiple=True,
     metavar="CONDITION",
-    help="Find only images for which this holds, such as year>=1990, tags=dog|cat, path^=animals/; may be repeated.",
+    help="Find only images that satisfy this, such as year>=1990, tags=dog|cat, path^=animals/; may be repeated.",
 )
 @click.option(
     "--sort",
     metavar="[-]FIELD",
-    help="Order what matches by a field such as taken; with `-` before it the newest or greatest first.",
+    help="Sort matching results by a field such as taken; with a leading `-`, in descending order.",
 )
-@click.option("--keep-duplicates", is_flag=True, help="Show near-duplicates of a better result too.")
-@click.option("--explain", is_flag=True, help="Say of each result how it came to its rank.")
+@click.option("--keep-duplicates", is_flag=True, help="Also show near-duplicates of a better result.")
+@click.option("--explain", is_flag=True, help="Explain the rank of each result.")
 @output_options
-@click.option("--url", metavar="URL", help="Ask the service at this address instead of opening an index here.")
+@click.option("--url", metavar="URL", help="Search through the service at this URL instead of a local index.")
 @key_file_option
 @timeout_option
 @bundle_option
@@ -120,7 +120,7 @@ _OF_A_SERVICE = {"key_file": "--key-file", "timeout": "--timeout"}
 @threads_option
 @max_pixels_option
 @json_option
-def search(  # noqa: PLR0913, PLR0917 - one argument an option
+def search(  # noqa: PLR0913, PLR0917 - one argument per option
     query: str | None,
     queries: Path | None,
     image: str | None,
@@ -146,18 +146,18 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
     max_pixels: int,
     as_json: bool,
 ) -> None:
-    """Print the images that match QUERY best: rank, score, path; by similarity instead of score with --image."""
+    """Print the images that match QUERY best: rank, score (with --image, similarity) and path."""
     if queries is not None and (query is not None or image is not None):
-        raise click.UsageError("--queries goes with neither QUERY nor --image")
+        raise click.UsageError("--queries cannot be used with QUERY or --image")
     if queries is None and query is None and image is None and not plus:
         raise click.UsageError("there is neither QUERY nor --image nor --plus")
     if as_json and output.paths:
-        raise click.UsageError("--json does not go with --paths")
-    _refuse(_OF_A_SERVICE if url is None else _OF_AN_INDEX_HERE, has_url=url is not None)
-    # Before the next imports, which take as long as its thread.
+        raise click.UsageError("--json cannot be used with --paths")
+    _reject_options(_SERVICE_OPTIONS if url is None else _LOCAL_OPTIONS, has_url=url is not None)
+    # Models load in a thread, during the imports below, which take as long.
     models = None if url is not None else _open_models(bundle, device, threads, brief=queries is None)
     pictures: list[Picture] = []
-    asked = _asked(
+    requests = _requests(
         [query] if queries is None else _lines(queries),
         image,
         plus,
@@ -174,20 +174,20 @@ def search(  # noqa: PLR0913, PLR0917 - one argument an option
         explain=explain,
     )
     if queries is not None and pictures:
-        raise click.UsageError("--queries does not go with pictures")
+        raise click.UsageError("--queries cannot be used with pictures")
     source: _Service | _Index
     if models is None:
         source = _Service(str(url), key_file, timeout)
     else:
         source = _Index(models, index_url, max_pixels, brief=queries is None)
     with source:
-        for number, answer in enumerate(source.answers(asked, pictures)):
-            place = number if queries is not None else None
-            _show(answer, asked[number], len(pictures), output, source, as_json, place)
-            output.of_files(answer, source)
+        for number, answer in enumerate(source.answers(requests, pictures)):
+            index = number if queries is not None else None
+            _show(answer, requests[number], len(pictures), output, source, as_json, index)
+            output.process_files(answer, source)
 
 
-def _asked(
+def _requests(
     texts: Sequence[str | None],
     image: str | None,
     plus: Sequence[str],
@@ -195,14 +195,14 @@ def _asked(
     pictures: list[Picture],
     **fields: Any,
 ) -> list[Query]:
-    """The queries; the pictures that they are by are added to `pictures`."""
-    # Imported here so that `sceneseek --help` answers at once.
+    """Build the queries; picture files are appended to `pictures`."""
+    # Deferred import, to keep `sceneseek --help` fast.
     from sceneseek.queries import Query  # noqa: PLC0415
     from sceneseek.terms import split_weight, terms_of  # noqa: PLC0415
 
-    def wanted(given: str) -> tuple[str | Path, float]:
-        what, weight = (given, 1.0) if _names_a_picture(given) else split_weight(given)
-        return Path(what) if _names_a_picture(what) else what, weight
+    def wanted(term: str) -> tuple[str | Path, float]:
+        what, weight = (term, 1.0) if _is_picture_file(term) else split_weight(term)
+        return Path(what) if _is_picture_file(what) else what, weight
 
     like = None if image is None else _id_or_file(image)
     if isinstance(like, Path):
@@ -220,7 +220,7 @@ def _show(
     as_json: bool,
     number: int | None = None,
 ) -> None:
-    """Print an answer; `number` is its place where there are several."""
+    """Print an answer; `number` is its index, None for a single query."""
     from sceneseek.api import to_json  # noqa: PLC0415
 
     if as_json:
@@ -238,45 +238,43 @@ def _show(
 
 
 def _lines(file: Path) -> list[str]:
-    """The queries of a file, or of standard input; empty lines are none."""
+    """The queries of a file or of standard input, one per line; blank lines are skipped."""
     name = "standard input" if file == Path("-") else str(file)
     try:
         content = sys.stdin.buffer.read() if file == Path("-") else file.read_bytes()
         queries = [text for line in content.decode("utf-8-sig").splitlines() if (text := line.strip())]
     except OSError as error:
-        raise SourceError(
-            f"{name} cannot be read ({error.strerror})", "name a file with a query on each line"
-        ) from error
+        raise SourceError(f"{name} cannot be read ({error.strerror})", "give a file with one query per line") from error
     except UnicodeDecodeError as error:
         raise SourceError(f"{name} is not UTF-8 ({error.reason} at byte {error.start})", "save it as UTF-8") from error
     if not queries:
-        raise SourceError(f"{name} holds no query", "write one on each line")
+        raise SourceError(f"{name} contains no query", "write one per line")
     return queries
 
 
-def _names_a_picture(words: str) -> bool:
-    """Whether words are the name of a file, or meant to be."""
-    if words.lower().endswith(_PICTURES):
+def _is_picture_file(words: str) -> bool:
+    """Whether words are the name of an existing file, or look like that of a picture."""
+    if words.lower().endswith(_PICTURE_SUFFIXES):
         return True
-    with contextlib.suppress(OSError):  # too long for a name
+    with contextlib.suppress(OSError):  # too long for a file name
         return Path(words).is_file()
     return False
 
 
 def _id_or_file(image: str) -> str | Path:
-    """What looks like an id is one."""
+    """The id if it is a UUID, else the path of a file."""
     try:
         return str(UUID(image))
     except ValueError:
         return Path(image)
 
 
-def _refuse(options: dict[str, str], has_url: bool) -> None:
-    """Options that would mean nothing are a mistake; from the environment they are meant for other calls."""
+def _reject_options(options: dict[str, str], has_url: bool) -> None:
+    """Reject options that would be ignored, unless they were set in the environment, for other commands."""
     context = click.get_current_context()
     for name, option in options.items():
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{option} does not go with --url" if has_url else f"{option} goes with --url")
+            raise click.UsageError(f"{option} cannot be used with --url" if has_url else f"{option} requires --url")
 
 
 def _open_models(bundle: Path, device: Device, threads: int, brief: bool) -> ModelRegistry:
@@ -287,7 +285,7 @@ def _open_models(bundle: Path, device: Device, threads: int, brief: bool) -> Mod
 
 
 class _Index:
-    """An index that is opened here, and the files where they were when they were indexed; see `Files`."""
+    """A local index, and the files at their addresses at the time of indexing; see `Files`."""
 
     def __init__(self, models: ModelRegistry, url: str, max_pixels: int, brief: bool) -> None:
         from sceneseek.search import Search  # noqa: PLC0415
@@ -302,10 +300,10 @@ class _Index:
     def __exit__(self, *_: object) -> None:
         self._search.close()
 
-    def answers(self, asked: Sequence[Query], pictures: Sequence[Picture]) -> Iterator[Answer]:
-        """The answers, in batches as to a service."""
-        decoded = [self._decoded(picture) for picture in pictures]
-        for batch in _batches(asked, len(pictures)):
+    def answers(self, queries: Sequence[Query], pictures: Sequence[Picture]) -> Iterator[Answer]:
+        """Yield the answers; queries run in batches of the same size as with a service."""
+        decoded = [self._decode(picture) for picture in pictures]
+        for batch in _batches(queries, len(pictures)):
             yield from self._search.queries(batch, pictures=decoded)
 
     def path(self, result: Result) -> str:
@@ -313,7 +311,7 @@ class _Index:
         return self._search.address_of(result.id)
 
     def copy(self, result: Result, target: Path) -> None:
-        """See `Files.copy`; with the file's times."""
+        """See `Files.copy`; preserves the modification time."""
         content, facts = self._search.open_file(result.id)
         with content, target.open("wb") as copy:
             shutil.copyfileobj(content, copy)
@@ -328,25 +326,25 @@ class _Index:
         from sceneseek.picture import decode  # noqa: PLC0415
 
         with self._search.open_file(result.id).content as file:
-            found = decode(file, _PREVIEW_PIXELS, self._max_pixels).pixels
-        found.thumbnail((_PREVIEW_PIXELS, _PREVIEW_PIXELS))
-        return found
+            pixels = decode(file, _PREVIEW_PIXELS, self._max_pixels).pixels
+        pixels.thumbnail((_PREVIEW_PIXELS, _PREVIEW_PIXELS))
+        return pixels
 
-    def _decoded(self, picture: Picture) -> Decoded:
-        # The client brings urllib3, which no other search here needs.
+    def _decode(self, picture: Picture) -> Decoded:
+        # Deferred: the client imports urllib3, which other searches of a local index do not need.
         from sceneseek.client.client import content_of  # noqa: PLC0415
         from sceneseek.picture import decode  # noqa: PLC0415
         from sceneseek.preprocess import enough_pixels  # noqa: PLC0415
 
         try:
-            near = enough_pixels(self._bundle.manifest.image_inputs)
-            return decode(content_of(picture), near, self._max_pixels)
+            size = enough_pixels(self._bundle.manifest.image_inputs)
+            return decode(content_of(picture), size, self._max_pixels)
         except ImageError as error:
             raise ImageError(error.reason, f"{picture!s}: {error.what}", error.hint) from error
 
 
 class _Service:
-    """A service over HTTP, and the files as it gives them; see `Files`."""
+    """A service over HTTP, and the files that it serves; see `Files`."""
 
     def __init__(self, url: str, key_file: Path | None, timeout: float) -> None:
         from sceneseek.client import Client  # noqa: PLC0415
@@ -359,21 +357,21 @@ class _Service:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._client.close()
         if isinstance(error, KeyRefused):
-            hint = f"give its key in a file with --key-file, or as {KEY_VARIABLE}"
+            hint = f"give its key in a file with --key-file, or in {KEY_VARIABLE}"
             raise KeyRefused(error.what, hint, error.http_status) from error
 
-    def answers(self, asked: Sequence[Query], pictures: Sequence[Picture]) -> Iterator[Answer]:
-        """The answers, in batches."""
-        if len(asked) == 1:
-            yield self._client.ask(asked[0], pictures)
+    def answers(self, queries: Sequence[Query], pictures: Sequence[Picture]) -> Iterator[Answer]:
+        """Yield the answers; several queries are sent in batches."""
+        if len(queries) == 1:
+            yield self._client.ask(queries[0], pictures)
             return
-        for batch in _batches(asked):
+        for batch in _batches(queries):
             yield from self._client.search_many(batch)
 
     def path(self, result: Result) -> str:
-        """See `Files.path`: as the service tells it, relative to the folder that it indexed."""
+        """See `Files.path`; relative to the source folder of the service."""
         if result.path is None:
-            raise NotFound("the service does not tell the paths of its files", "copy the files with --copy-to")
+            raise NotFound("the service hides the paths of its files", "copy the files with --copy-to")
         return result.path
 
     def copy(self, result: Result, target: Path) -> None:
@@ -383,8 +381,8 @@ class _Service:
     def address(self, result: Result) -> str:
         """See `Files.address`."""
         address = result.image or ""
-        if not address.startswith(("http://", "https://")):  # a service may name what a desktop would run
-            raise NotFound(f"the service gives no web address of {result.id}", "copy the files with --copy-to")
+        if not address.startswith(("http://", "https://")):  # the desktop might execute anything else
+            raise NotFound(f"the service provides no web address for {result.id}", "copy the files with --copy-to")
         return address
 
     def thumbnail(self, result: Result) -> Image:
@@ -394,10 +392,10 @@ class _Service:
         return decode(self._client.thumbnail(result.id)).pixels
 
 
-def _batches(asked: Sequence[Query], pictures: int = 0) -> Iterator[Sequence[Query]]:
-    """As many together as a service takes."""
+def _batches(queries: Sequence[Query], pictures: int = 0) -> Iterator[Sequence[Query]]:
+    """Validate the queries, and split them into batches of `MAX_QUERIES`."""
     from sceneseek.queries import MAX_QUERIES  # noqa: PLC0415
 
-    for query in asked:
+    for query in queries:
         query.parts(pictures)
-    yield from (asked[start : start + MAX_QUERIES] for start in range(0, len(asked), MAX_QUERIES))
+    yield from (queries[start : start + MAX_QUERIES] for start in range(0, len(queries), MAX_QUERIES))

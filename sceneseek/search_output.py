@@ -1,4 +1,4 @@
-"""What `sceneseek search` does with an answer: prints it, lists, copies, links or opens the files that were found."""
+"""The output of `sceneseek search`: prints the results, and copies, links or opens their files."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ class Files(Protocol):
     """The files of results."""
 
     def path(self, result: Result) -> str:
-        """Where the file is: on this machine, or at a URL ``s3://...``.
+        """The path of the file, or its URL ``s3://...``.
 
         Raises:
-            NotFound: it is on another machine, or the image is not indexed any more.
+            NotFound: the service hides paths, or the image is not indexed any more.
         """
 
     def copy(self, result: Result, target: Path) -> None:
         """Copy the file.
 
         Raises:
-            OSError, NotFound, SourceAway: it is not there, or cannot be written.
+            OSError, NotFound, SourceAway: the file does not exist, or cannot be written.
         """
 
     def address(self, result: Result) -> str:
-        """What a program that shows pictures can open: a path or a URL.
+        """The path or URL to open in an image viewer.
 
         Raises:
-            NotFound: no program can, see `local`.
+            NotFound: there is none, see `local`.
         """
 
     def thumbnail(self, result: Result) -> Image:
-        """The picture in some hundred pixels.
+        """The picture, scaled down to a few hundred pixels.
 
         Raises:
-            ImageError, NotFound, OSError: it cannot be read.
+            ImageError, NotFound, OSError: the picture cannot be read.
         """
 
 
 @dataclass(frozen=True)
 class Output:
-    """What becomes of the results, beside or in place of a listing.
+    """The output options.
 
     Attributes:
-        paths: print their paths and nothing else.
-        null: end each with a null byte in place of a new line.
-        copy_to: copy their files to this directory.
-        link_to: make links to their files in this directory.
-        open: open each with the program that the desktop has for it.
-        preview: show each below its line, if the output is a terminal.
+        paths: print the paths of results and nothing else.
+        null: end each path with a null byte instead of a newline.
+        copy_to: copy the files to this directory.
+        link_to: create links to the files in this directory.
+        open: open each file in the desktop's default program.
+        preview: show each picture below its line, if the output is a terminal.
     """
 
     paths: bool = False
@@ -79,15 +79,15 @@ class Output:
     preview: bool = False
 
     def previews(self, files: Files) -> Callable[[Result], None] | None:
-        """What shows the picture of a result in the terminal; None where none is wanted, or there is no terminal.
+        """A function that shows the picture of a result in the terminal; None without --preview or a terminal.
 
         Raises:
-            MissingExtra: the library that draws them is not installed.
+            MissingExtra: the preview library is not installed.
         """
         if not self.preview or self.paths or not sys.stdout.isatty():
             return None
         try:
-            # The library asks the terminal what it can, as it is imported.
+            # On import, the library queries the terminal's capabilities.
             from rich.console import Console  # noqa: PLC0415
             from textual_image.renderable import Image as Preview  # noqa: PLC0415
         except ModuleNotFoundError as error:
@@ -97,14 +97,14 @@ class Output:
         def show(result: Result) -> None:
             try:
                 console.print(Preview(files.thumbnail(result), height=_PREVIEW_LINES, width="auto"))
-            # A preview is not worth the listing; the library divides by the size of a terminal that has none.
+            # A failed preview must not fail the listing; the library divides by the terminal size, which may be 0.
             except (SceneseekError, OSError, ZeroDivisionError) as error:
                 click.echo(f"    no preview: {one_line(str(error))}", err=True)
 
         return show
 
-    def of_files(self, answer: Answer, files: Files) -> None:
-        """Do what is asked for with the files of an answer.
+    def process_files(self, answer: Answer, files: Files) -> None:
+        """Print the paths, and copy, link or open the files of an answer, according to the options.
 
         Raises:
             SourceError: a file cannot be copied, linked or opened.
@@ -115,87 +115,96 @@ class Output:
                 sys.stdout.buffer.write(os.fsencode(files.path(result)) + end)
             sys.stdout.buffer.flush()
         if self.copy_to is not None:
-            _each_into(self.copy_to, answer, files.copy, "copied")
+            _add_files(self.copy_to, answer, files.copy, "copied")
         if self.link_to is not None:
-            _each_into(
+            _add_files(
                 self.link_to,
                 answer,
-                lambda result, to: _link(to, files.path(result)),
+                lambda result, target: _link(target, files.path(result)),
                 "linked",
             )
         if self.open:
             for result in answer.results:
                 address = files.address(result)
                 if click.launch(address):
-                    raise SourceError(f"no program opened {one_line(address)}", "open it by hand, see --paths")
+                    raise SourceError(f"no program opened {one_line(address)}", "open it manually, see --paths")
 
 
 def local(path: str) -> str:
-    """The path of a file of this machine.
+    """Return a local path unchanged.
 
     Raises:
-        NotFound: it is a URL of an object store, which neither links nor programs of the desktop lead to.
+        NotFound: it is the URL of an object, which cannot be linked or opened in desktop programs.
     """
     if path.startswith(SCHEME):
         raise NotFound(f"{one_line(path)} is in an object store", "copy the files with --copy-to")
     return path
 
 
-def _link(place: Path, path: str) -> None:
-    place.symlink_to(Path(local(path)).absolute())
+def _link(target: Path, path: str) -> None:
+    target.symlink_to(Path(local(path)).absolute())
 
 
-def _each_into(directory: Path, answer: Answer, put: Callable[[Result, Path], None], done: str) -> None:
-    """Put each result's file into a directory, under its own name; none that is there is replaced."""
-    fresh = 0
+def _add_files(directory: Path, answer: Answer, add: Callable[[Result, Path], None], done: str) -> None:
+    """Add the file of each result to a directory, under its name; existing files are not replaced."""
+    added = 0
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for result in answer.results:
-            beside = directory / f".{result.id}.part"
-            beside.unlink(missing_ok=True)
+            temporary = directory / f".{result.id}.part"
+            temporary.unlink(missing_ok=True)
             try:
-                put(result, beside)
+                add(result, temporary)
                 name = PurePosixPath(result.path or f"{result.id}.{result.format.lower()}").name
-                fresh += _settle(beside, directory, name)
+                added += _rename_free(temporary, directory, name)
             finally:
-                beside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
     except OSError as error:
         what = f"{error.filename or directory} cannot be written or read ({error.strerror or error})"
-        raise SourceError(what, f"{fresh} files were {done} before; make room, or name another directory") from error
-    there = f", {len(answer.results) - fresh} were there before" if fresh < len(answer.results) else ""
-    click.echo(f"{done} {fresh} {'file' if fresh == 1 else 'files'} to {directory}{there}", err=True)
+        hint = f"{added} files were {done} before the error; free some space, or choose another directory"
+        raise SourceError(what, hint) from error
+    existing = f", {len(answer.results) - added} already existed" if added < len(answer.results) else ""
+    click.echo(f"{done} {added} {'file' if added == 1 else 'files'} to {directory}{existing}", err=True)
 
 
-def _settle(beside: Path, directory: Path, name: str) -> bool:
-    """Rename a new file to the first free of ``name.jpg``, ``name (2).jpg`` ...; False if one of these is the same."""
+def _rename_free(temporary: Path, directory: Path, name: str) -> bool:
+    """Rename a file to the first free of ``name.jpg``, ``name (2).jpg`` ...; False if one of these is identical."""
     number, target = 1, directory / name
     while target.exists() or target.is_symlink():
-        if _same(beside, target):
+        if _identical(temporary, target):
             return False
         number += 1
         target = directory / f"{Path(name).stem} ({number}){Path(name).suffix}"
-    beside.rename(target)
+    temporary.rename(target)
     return True
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Whether two are links to the same place, or files of the same content."""
-    if one.is_symlink() or other.is_symlink():
-        return one.is_symlink() and other.is_symlink() and one.readlink() == other.readlink()
-    return other.is_file() and filecmp.cmp(one, other, shallow=False)
+def _identical(first: Path, second: Path) -> bool:
+    """Whether both are links with the same target, or files with the same content."""
+    if first.is_symlink() or second.is_symlink():
+        return first.is_symlink() and second.is_symlink() and first.readlink() == second.readlink()
+    return second.is_file() and filecmp.cmp(first, second, shallow=False)
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of an `Output`, which the command gets as `output`."""
+    """Add the options of an `Output`, passed to the command as `output`."""
 
-    @click.option("--paths", is_flag=True, help="Print the files' paths and nothing else, one a line.")
-    @click.option("-0", "--null", is_flag=True, help="With --paths: a null byte after each, as for xargs -0.")
+    @click.option("--paths", is_flag=True, help="Print only the paths of the files, one per line.")
+    @click.option("-0", "--null", is_flag=True, help="With --paths: end each path with a null byte, for xargs -0.")
     @click.option(
-        "--copy-to", type=click.Path(path_type=Path), metavar="DIR", help="Copy the files there; none is replaced."
+        "--copy-to",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Copy the files to this directory; existing files are not replaced.",
     )
-    @click.option("--link-to", type=click.Path(path_type=Path), metavar="DIR", help="Make links to the files there.")
+    @click.option(
+        "--link-to",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Create links to the files in this directory; existing files are not replaced.",
+    )
     @click.option("--preview", is_flag=True, help="Show the pictures in the terminal; needs the extra preview.")
-    @click.option("--open", is_flag=True, help="Open each with the program that the desktop has for pictures.")
+    @click.option("--open", is_flag=True, help="Open each file in the desktop's default program.")
     @functools.wraps(command)
     def with_output(
         paths: bool,
@@ -207,9 +216,9 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
         **others: Any,
     ) -> Any:
         if null and not paths:
-            raise click.UsageError("-0 goes with --paths")
+            raise click.UsageError("-0 requires --paths")
         if link_to is not None and others["url"] is not None:
-            raise click.UsageError("--link-to does not go with --url: use --copy-to")
+            raise click.UsageError("--link-to cannot be used with --url: use --copy-to")
         return command(output=Output(paths, null, copy_to, link_to, open, preview), **others)
 
     return with_output
@@ -221,9 +230,9 @@ def listing(
     keep_duplicates: bool = False,
     preview: Callable[[Result], None] | None = None,
 ) -> None:
-    """Print rank, score and name of each result; with an image its similarity, which is what the order is by.
+    """Print rank, score (or similarity, if results are ordered by it) and name of each result.
 
-    A line on standard error divides those that match from those after them. `preview` shows the picture of each.
+    A line on standard error separates matches from other results. `preview` shows the picture of each result.
     """
     boundary = _boundary(answer)
     for number, result in enumerate(answer.results):
@@ -236,14 +245,14 @@ def listing(
 
 
 def _boundary(answer: Answer) -> int | None:
-    """How many results come before those that do not match; None where the two are not apart."""
+    """The index of the first result that does not match; None if matches do not precede all others."""
     marks = [result.match for result in answer.results]
-    found = marks.count(True)
-    return found if found and marks == [True] * found + [False] * (len(marks) - found) else None
+    matching = marks.count(True)
+    return matching if matching and marks == [True] * matching + [False] * (len(marks) - matching) else None
 
 
 def lines(result: Result, by_similarity: bool = False, keep_duplicates: bool = False) -> Iterator[str]:
-    """A result as it is printed."""
+    """Yield the printed lines of a result."""
     value = result.similarity if by_similarity or result.score is None else result.score
     folded = f"  (+{result.duplicates} similar)" if result.duplicates and not keep_duplicates else ""
     text = f'  "{_shortened(result.text)}"' if result.text and result.text_match else ""
@@ -253,29 +262,29 @@ def lines(result: Result, by_similarity: bool = False, keep_duplicates: bool = F
 
 
 def remarks(answer: Answer) -> tuple[list[str], list[str]]:
-    """What is to be known before the results are read, and after."""
+    """Remarks to print before and after the results."""
     before, after = [], []
     if not answer.results:
-        said = "nothing matches well: the nearest are shown without --sort and --min-score"
-        before.append(said if answer.match is False and answer.shortlist else "nothing was found")
+        no_match = "nothing matches well: the nearest are shown without --sort and --min-score"
+        before.append(no_match if answer.match is False and answer.shortlist else "nothing was found")
     elif answer.match is False:
         before.append("nothing matches well; the nearest are:")
     if not answer.calibrated and answer.query is not None:
         after.append("note: the scores are not calibrated: read them as an order only")
     if answer.truncated:
-        after.append("note: the query is longer than the text tower reads; its end was ignored")
+        after.append("note: the query exceeds the limit of the text tower; its end was ignored")
     after += [f"note: {one_line(hint.text)}" for hint in answer.hints]
     return before, after
 
 
 def _name(result: Result) -> str:
-    """Its path, or where a service hides paths its title, or its id. Escaped: a service may send anything."""
+    """The path, or if a service hides paths the title, or the id; escaped, since a service may send anything."""
     title = result.metadata.get("title")
     return one_line(result.path or (title if isinstance(title, str) else "") or result.id)
 
 
 def _shortened(text: str) -> str:
-    """What was read in a picture, on one line."""
+    """The text recognized in a picture, on one line."""
     line = one_line(" / ".join(text.splitlines()))
     return line if len(line) <= _LONGEST_TEXT else line[: _LONGEST_TEXT - 3] + "..."
 

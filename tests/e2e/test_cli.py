@@ -112,7 +112,7 @@ def test_files_are_copied_and_linked_and_none_is_replaced(
     first = sceneseek("search", "the sea", "-k", "3", "--copy-to", target)
     assert first.stderr.splitlines()[-1] == f"copied 3 files to {target}"
     again = sceneseek("search", "the sea", "-k", "3", "--copy-to", target)
-    assert again.stderr.splitlines()[-1] == f"copied 0 files to {target}, 3 were there before"
+    assert again.stderr.splitlines()[-1] == f"copied 0 files to {target}, 3 already existed"
     assert (target / last).read_text() == "mine"
     copy = f"{Path(last).stem} (2){Path(last).suffix}"
     assert (target / copy).read_bytes() == (gallery / names[2]).read_bytes()
@@ -124,7 +124,7 @@ def test_files_are_copied_and_linked_and_none_is_replaced(
     sceneseek("search", "the sea", "-k", "3", "--copy-to", tmp_path / "sent", "--url", service_url)
     sent = {file.read_bytes() for file in (tmp_path / "sent").iterdir()}
     assert sent == {(gallery / name).read_bytes() for name in names}
-    assert "does not tell the paths" in sceneseek("search", "the sea", "--paths", "--url", service_url).stderr
+    assert "hides the paths" in sceneseek("search", "the sea", "--paths", "--url", service_url).stderr
     (tmp_path / "file").touch()
     failed = sceneseek("search", "the sea", "--copy-to", tmp_path / "file")
     assert failed.returncode == 1
@@ -195,7 +195,7 @@ def test_each_line_of_a_file_of_queries_is_a_search_of_its_own(
     ("content", "said"),
     [
         (None, "cannot be read (No such file or directory)"),
-        (b"\n \n", "holds no query"),
+        (b"\n \n", "contains no query"),
         (b"caf\xe9", "is not UTF-8"),
         (b"a dog\n" + b"word " * 1_000, "4,999 characters"),
     ],
@@ -276,7 +276,7 @@ def test_a_bundle_that_is_missing_or_changed(sceneseek: CommandLine, bundle: Bun
 def test_verify_reads_every_file_of_a_bundle(sceneseek: CommandLine, bundle: Bundle, tmp_path: Path) -> None:
     found = sceneseek("verify")
     assert found.returncode == 0, found.stderr
-    assert f"{bundle.path} is as it was exported: compact {bundle.manifest.fingerprints.bundle[:12]}" in found.stdout
+    assert f"{bundle.path} is intact: compact {bundle.manifest.fingerprints.bundle[:12]}" in found.stdout
     changed = Path(shutil.copytree(bundle.path, tmp_path / "changed"))
     with (changed / "image.onnx").open("r+b") as file:
         file.write(b"?")
@@ -320,7 +320,7 @@ def test_hints_name_the_demos_index_where_it_exists(
     assert_one_line(sceneseek("search", "a cat"), said)
     shutil.copytree(index_url.removeprefix("file:"), ".cache/demo-index")
     option = "--index file:.cache/demo-index"
-    assert_one_line(sceneseek("search", "a cat"), said, f", or add `{option}` for the one that is there")
+    assert_one_line(sceneseek("search", "a cat"), said, f", or add `{option}` to use the existing one")
     led = sceneseek()
     assert led.returncode == 0
     assert led.stdout.startswith("Usage: sceneseek ")

@@ -238,9 +238,9 @@ def test_a_search_of_a_service_is_a_line_for_each_result(run: Run, client: Clien
         (["--image", "none.jpg", "--url", "SERVICE"], "the picture none.jpg cannot be read", 1),
         (["a dog", "--url", "http://127.0.0.1:9"], "nothing answers at http://127.0.0.1:9", 1),
         (["a dog", "--url", "localhost"], "'localhost' is no address of a service", 2),
-        (["a dog", "--url", "SERVICE", "--index", "file:x"], "--index does not go with --url", 2),
-        (["a dog", "--url", "SERVICE", "--bundle", "x"], "--bundle does not go with --url", 2),
-        (["a dog", "--timeout", "3"], "--timeout goes with --url", 2),
+        (["a dog", "--url", "SERVICE", "--index", "file:x"], "--index cannot be used with --url", 2),
+        (["a dog", "--url", "SERVICE", "--bundle", "x"], "--bundle cannot be used with --url", 2),
+        (["a dog", "--timeout", "3"], "--timeout requires --url", 2),
         (["a dog", "--url", "SERVICE", "--key-file", "none"], "the key file none cannot be read", 1),
         ([], "there is neither QUERY nor --image", 2),
     ],
@@ -270,7 +270,7 @@ def test_the_key_comes_from_a_file_or_from_the_environment(
 
 def test_a_missing_key_names_the_command_lines_setting(run: Run) -> None:
     with playing(problem(401, "unauthorized", detail="this needs a key", hint="send a header")) as service:
-        said = "error: this needs a key: give its key in a file with --key-file, or as SCENESEEK_API_KEY\n"
+        said = "error: this needs a key: give its key in a file with --key-file, or in SCENESEEK_API_KEY\n"
         assert run("a dog", "--url", service.url) == (1, "", said)
 
 

@@ -75,7 +75,7 @@ async def uses_every_tool(client: Any, picture: bytes) -> None:
         assert refused.is_error
         assert said in refused.content[0].text
     neither = await client.call_tool("search_by_picture", {})
-    assert "not one of image and data" in neither.content[0].text
+    assert "exactly one of image and data" in neither.content[0].text
 
 
 def test_an_assistant_searches_by_standard_input_and_output(service_url: str, gallery: Path) -> None:

@@ -66,12 +66,12 @@ def test_a_bundle_or_an_index_that_is_elsewhere_is_named() -> None:
     assert "add" not in missing_index_hint(DEFAULT_INDEX)
     bundle_at(Path("bundles/clip"))
     index_at(".cache/demo-index")
-    assert missing_bundle_hint(DEFAULT_BUNDLE).endswith(", or add `--bundle bundles/clip` for the one that is there")
-    there = ", or add `--index file:.cache/demo-index` for the one that is there"
+    assert missing_bundle_hint(DEFAULT_BUNDLE).endswith(", or add `--bundle bundles/clip` to use the existing one")
+    there = ", or add `--index file:.cache/demo-index` to use the existing one"
     assert missing_index_hint(DEFAULT_INDEX).endswith(there)
     assert not missing_index_hint("http://localhost:6333").endswith(there)
     index_at("index")
-    assert missing_index_hint("file:indx").endswith(", or add `--index file:index` for the one that is there")
+    assert missing_index_hint("file:indx").endswith(", or add `--index file:index` to use the existing one")
 
 
 def test_hints_lead_from_export_to_a_search() -> None:
@@ -85,11 +85,11 @@ def test_hints_lead_from_export_to_a_search() -> None:
     index_at(".cache/demo-index")
     assert steps() == [
         "Search: `sceneseek search 'two dogs in the snow' --index file:.cache/demo-index`",
-        "Search on a page: `sceneseek serve --index file:.cache/demo-index`",
+        "Search in a browser: `sceneseek serve --index file:.cache/demo-index`",
         f"Nothing is indexed in file:index yet: {index}",
     ]
     index_at("index")
-    searches = ["Search: `sceneseek search 'two dogs in the snow'`", "Search on a page: `sceneseek serve`"]
+    searches = ["Search: `sceneseek search 'two dogs in the snow'`", "Search in a browser: `sceneseek serve`"]
     assert steps() == searches
     server = "http://localhost:6333"  # which is not asked what it holds
     assert steps(server)[0] == f"Index a folder: `sceneseek index DIR --index {server}` (DIR: a folder of pictures)"
