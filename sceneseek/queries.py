@@ -232,12 +232,12 @@ class Query(Request):
         text = [] if self.text is None else [Part(1.0, text=self.text)]
         if text and alike:
             text, alike = [replace(text[0], weight=self.text_weight)], [replace(alike[0], weight=1 - self.text_weight)]
-        found = (*text, *alike, *terms)
-        if not found:
+        parts = (*text, *alike, *terms)
+        if not parts:
             raise InvalidRequest("the field q is missing", self.HINTS["q"])
-        if all(part.weight < 0 for part in found):
+        if all(part.weight < 0 for part in parts):
             raise Unprocessable("all weights are negative", "add something to search for, with a positive weight")
-        return found
+        return parts
 
     def by_similarity(self, pictures: int = 0) -> bool:
         """Whether results are ordered by similarity rather than score: if not all parts are texts."""

@@ -127,10 +127,10 @@ def shown(value: Any, quote: str = "'") -> str:
 
 def place(location: tuple[int | str, ...]) -> str:
     """A pydantic error location as a path: ``queries[3].k``."""
-    found = ""
+    path = ""
     for part in location:
-        found += f"[{part}]" if isinstance(part, int) else f".{part}" if found else part
-    return found
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
 
 
 def _sentence(where: str, kind: str, error: ErrorDetails) -> str:

@@ -261,18 +261,18 @@ def top_results(
     return chosen[:wanted]
 
 
-def sorted_by_field(found: Sequence[tuple[Ranked, Record]], sort: str) -> list[tuple[Ranked, Record]]:
+def sorted_by_field(images: Sequence[tuple[Ranked, Record]], sort: str) -> list[tuple[Ranked, Record]]:
     """The images sorted (stably) by the values of a field; images without a value come last.
 
     Args:
-        found: images and their records, best first.
+        images: the images and their records, best first.
         sort: name of the field; a leading ``-`` sorts in descending order.
     """
     path = field_path(sort.removeprefix("-"))
-    values = [next(values_at(record.payload, path), None) for _, record in found]
+    values = [next(values_at(record.payload, path), None) for _, record in images]
     # Numbers sort before texts, since the two cannot be compared.
     keys = {
         i: (isinstance(value, str), value) for i, value in enumerate(values) if isinstance(value, str | int | float)
     }
     having = sorted(keys, key=keys.__getitem__, reverse=sort.startswith("-"))
-    return [found[i] for i in having] + [each for i, each in enumerate(found) if i not in keys]
+    return [images[i] for i in having] + [each for i, each in enumerate(images) if i not in keys]

@@ -203,7 +203,9 @@ class Search:
                 [
                     (
                         part.weight,
-                        next(encoded) if part.text is not None else self._joint(snapshot, part, pictures, deadline),
+                        next(encoded)
+                        if part.text is not None
+                        else self._part_vector(snapshot, part, pictures, deadline),
                     )
                     for part in parts
                 ]
@@ -212,14 +214,14 @@ class Search:
             answers.append(self._answer(snapshot, query, vectors, clock, deadline))
         return answers
 
-    def _joint(
+    def _part_vector(
         self, snapshot: Snapshot[Models], part: Part, pictures: Sequence[Picture], deadline: float | None
     ) -> Floats:
         """The vector (D,) of an image or vector part, of length 1."""
         if part.vector is not None:
             return unit_vector(part.vector, snapshot.models.bundle.manifest.dimensions.joint)
         image = pictures[part.image] if isinstance(part.image, int) else str(part.image)
-        return self._image(snapshot, image, deadline).joint
+        return self._image_vectors(snapshot, image, deadline).joint
 
     def _answer(
         self,
@@ -241,8 +243,8 @@ class Search:
             block = next(ranking.blocks())
             if vectors.by_score:
                 block = [ranked for ranked in block if matches(rule, ranked.score) is not False]
-            found = top_results(collection, [block], len(block), query.keep_duplicates, query.images, deadline)
-            chosen = sorted_by_field(found, query.sort)
+            distinct = top_results(collection, [block], len(block), query.keep_duplicates, query.images, deadline)
+            chosen = sorted_by_field(distinct, query.sort)
             has_more = len(chosen) > after
         page = chosen[query.offset : after]
         clock.lap("payload")
@@ -294,11 +296,11 @@ class Search:
         with self.follower.borrow() as snapshot:
             models = snapshot.models
             encoded = self.encoder.text(models, text, deadline)
-            found = [self._image(snapshot, image, deadline) for image in images]
+            vectors = [self._image_vectors(snapshot, image, deadline) for image in images]
             clock.lap("encode")
-            joint = np.stack([vectors.joint for vectors in found])
+            joint = np.stack([each.joint for each in vectors])
             similarity = joint @ encoded.joint
-            candidates = Candidates([""] * len(found), similarity, joint, np.stack([v.head for v in found]))
+            candidates = Candidates([""] * len(vectors), similarity, joint, np.stack([each.head for each in vectors]))
             scores = models.reranker.score(candidates, encoded.joint, encoded.head)
             clock.lap("score")
             generation, manifest = snapshot.collection.info.name, models.bundle.manifest
@@ -330,13 +332,13 @@ class Search:
         """
         with self.follower.borrow() as snapshot:
             models = snapshot.models
-            found = [
+            joint = [
                 encoded.joint
                 for start in range(0, len(texts), _TEXTS_PER_BATCH)
                 for encoded in self.encoder.texts(models, texts[start : start + _TEXTS_PER_BATCH], deadline)
             ]
             tokens = next(iter(models.encoder.tokenize([*texts]).values()))
-            return np.stack(found), int(tokens.mask.sum())
+            return np.stack(joint), int(tokens.mask.sum())
 
     def embed_pictures(self, pictures: Sequence[Picture], deadline: float | None = None) -> Floats:
         """Joint vectors (N, D) of pictures.
@@ -345,7 +347,7 @@ class Search:
             TryAgain: see `QueryEncoder.text`.
         """
         with self.follower.borrow() as snapshot:
-            return np.stack([self._image(snapshot, picture, deadline).joint for picture in pictures])
+            return np.stack([self._image_vectors(snapshot, picture, deadline).joint for picture in pictures])
 
     def close(self) -> None:
         """Stop the encoder's threads and close the index."""
@@ -355,13 +357,13 @@ class Search:
     def _warm_up(self, snapshot: Snapshot[Models]) -> None:
         self._answers(snapshot, [Query(text="warm-up", k=1)], None, ())
 
-    def _image(self, snapshot: Snapshot[Models], image: str | Picture, deadline: float | None) -> StoredVectors:
+    def _image_vectors(self, snapshot: Snapshot[Models], image: str | Picture, deadline: float | None) -> StoredVectors:
         """The vectors of an indexed image (by id) or of a picture."""
         if isinstance(image, str):
-            found = snapshot.collection.vectors([image], deadline)
-            if image not in found:
+            stored = snapshot.collection.vectors([image], deadline)
+            if image not in stored:
                 raise NoSuchImage(image)
-            return found[image]
+            return stored[image]
         models = snapshot.models
         encoded = self.encoder.image(models, prepare(image, models.bundle.manifest.image_inputs), deadline)
         return StoredVectors(encoded.joint, encoded.head)
@@ -371,7 +373,7 @@ class Search:
         snapshot: Snapshot[Models],
         query: Query,
         vectors: _QueryVectors,
-        found: Sequence[tuple[Ranked, Record]],
+        results: Sequence[tuple[Ranked, Record]],
         deadline: float | None,
     ) -> tuple[Hint, ...]:
         """Hints on the query; its filter is checked only if nothing was found."""
@@ -384,11 +386,11 @@ class Search:
                 return False
 
         hints = [negation_hint(query.text)] if query.text is not None and not query.terms else []
-        if query.where is not None and not found:
+        if query.where is not None and not results:
             hints += filter_hints(query.where, collection.info, is_empty)
-        if query.sort is not None and found:
+        if query.sort is not None and results:
             path = field_path(query.sort.removeprefix("-"))
-            if not any(True for _, record in found for _ in values_at(record.payload, path)) and is_empty(path):
+            if not any(True for _, record in results for _ in values_at(record.payload, path)) and is_empty(path):
                 hints.append(unknown_field(path, collection.info))
         return tuple(hint for hint in hints if hint is not None)
 

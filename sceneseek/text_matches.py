@@ -66,12 +66,12 @@ class TextMatches:
         each = [
             All(tuple(Equals(TEXT_TOKENS, token) for token in tokens_of_word(word, part=True))) for word in self._words
         ]
-        found = self._nearest(All(tuple(each)), joint, vectors)
-        if len(each) > 1 and len(found) < _MAX_MATCHES:
-            found = found.joined(self._nearest(AnyPart(tuple(each)), joint, vectors))
-        for record in self._collection.retrieve(found.ids, self._deadline):
+        candidates = self._nearest(All(tuple(each)), joint, vectors)
+        if len(each) > 1 and len(candidates) < _MAX_MATCHES:
+            candidates = candidates.joined(self._nearest(AnyPart(tuple(each)), joint, vectors))
+        for record in self._collection.retrieve(candidates.ids, self._deadline):
             self.coverage[record.id] = coverage(self._words, text_of(record.payload))
-        return found
+        return candidates
 
     def _nearest(self, condition: Filter, joint: Floats, vectors: Sequence[str]) -> Candidates:
         where = condition if self._where is None else All((self._where, condition))

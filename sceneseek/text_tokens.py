@@ -45,13 +45,13 @@ def words(text: str) -> list[str]:
 
 def tokens(text: str) -> list[str]:
     """The tokens of a text in the index, without repetitions."""
-    found: dict[str, None] = {}
+    unique: dict[str, None] = {}
     for word in words(text[:MAX_CHARACTERS]):
         if _IS_UNSPACED.match(word):
-            found.update(dict.fromkeys([*word, *_grams(word, 2)]))
+            unique.update(dict.fromkeys([*word, *_grams(word, 2)]))
         else:
-            found.update(dict.fromkeys([word[:_LONGEST_WORD], *_grams(word, 3)]))
-    return list(found)
+            unique.update(dict.fromkeys([word[:_LONGEST_WORD], *_grams(word, 3)]))
+    return list(unique)
 
 
 def tokens_of_word(word: str, part: bool = False) -> list[str]:
@@ -67,13 +67,13 @@ def tokens_of_word(word: str, part: bool = False) -> list[str]:
 def query_words(query: str) -> list[str]:
     """The words of a query to search for in pictures: the quoted ones if there are any, else all but short words."""
     quoted = " ".join("".join(groups) for groups in _QUOTED.findall(query))
-    found = [
+    candidates = [
         word
         for word in dict.fromkeys(words(quoted or query))
         if quoted or len(word) >= _MIN_LETTERS or not word.isalpha() or _IS_UNSPACED.match(word)
     ]
-    named = [word for word in found if word not in _STOP_WORDS]
-    return (named if named and not quoted else found)[:_MAX_WORDS]
+    named = [word for word in candidates if word not in _STOP_WORDS]
+    return (named if named and not quoted else candidates)[:_MAX_WORDS]
 
 
 def coverage(wanted: Sequence[str], text: str) -> float:

@@ -131,15 +131,15 @@ class Unigram:
         rows, firsts = rows[parts], np.cumsum([0, *map(len, hashes[1:])])
         lengths = firsts.searchsorted(parts, side="right")
         starts = parts - firsts[lengths - 1]
-        found: list[list[tuple[int, int, np.float32]]] = [[] for _ in text]
+        starting: list[list[tuple[int, int, np.float32]]] = [[] for _ in text]
         for start, *piece in zip(
             starts.tolist(), lengths.tolist(), self.ids[rows].tolist(), self.scores[rows], strict=True
         ):
-            found[start].append(tuple(piece))
-        for pieces in found:
+            starting[start].append(tuple(piece))
+        for pieces in starting:
             if not pieces or pieces[0][0] > 1:
                 pieces.append((1, self.unknown, self._missing))
-        return found
+        return starting
 
     @cached_property
     def _missing(self) -> np.float32:
