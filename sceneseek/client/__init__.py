@@ -4,11 +4,11 @@
         for result in client.search("a dog jumping over a log").results:
             print(result.rank, result.score, result.metadata)
 
-Answers are the frozen dataclasses of `sceneseek.api`; fields of newer services are ignored. What goes wrong is an error
-of `sceneseek.errors`, the one that the service itself met where it said so. Every request may safely be repeated, so
-one that was lost, or that the service was too busy for, is repeated within the time that a call has.
+Responses are the frozen dataclasses of `sceneseek.api`; unknown fields of newer services are ignored. Errors are those
+of `sceneseek.errors`; an error response raises the error that the service reports. All requests are idempotent, so
+lost requests, and those rejected by a busy service, are retried within the timeout of the call.
 
-It loads urllib3 and pydantic and nothing that searches: neither models nor an index are needed where it runs.
+The client needs only urllib3 and pydantic: no models and no index.
 """
 
 from sceneseek.api import (

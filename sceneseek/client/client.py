@@ -1,4 +1,4 @@
-"""`Client`: the service's operations as methods; documents are those of `sceneseek.api`, problems our errors."""
+"""`Client`: the operations of the service as methods. Returns dataclasses of `sceneseek.api`, raises our errors."""
 
 from __future__ import annotations
 
@@ -43,33 +43,33 @@ Image = TypeVar("Image", bound=ImageDetails)
 
 ImageId: TypeAlias = str | UUID
 Filter: TypeAlias = Mapping[str, Any] | Sequence[str] | str
-"""A condition as JSON has it, or one or several in short words, such as ``year>=1990``, that must all hold."""
+"""A condition as a JSON object, or one or more in short form, such as ``year>=1990``, that must all hold."""
 
 _PAGE = 50
-# Between two looks at what became of an image.
-_LOOK_SECONDS = 0.2
+# Interval of requests for the status of an image.
+_POLL_SECONDS = 0.2
 _FILE_PART = "file"
 
 
 class Client:
-    """A service, asked over HTTP. Thread-safe; a context manager that ends its connections.
+    """An HTTP client of one service. Thread-safe; a context manager that closes its connections.
 
-    Any method raises `ServiceUnreachable` where the service does not answer in time, `ServiceError` where its answer
-    is none, `KeyRefused` where it wants a key, and otherwise what the service met: `InvalidRequest`, `NotFound`,
-    `Overloaded`, `DeadlinePassed`, `IndexUnavailable`, ...
+    Any method raises `ServiceUnreachable` if the service does not respond in time, `ServiceError` if its response is
+    not valid, `KeyRefused` if the key is missing or wrong, and otherwise the error that the service reports:
+    `InvalidRequest`, `NotFound`, `Overloaded`, `DeadlinePassed`, `IndexUnavailable`, ...
 
     Args:
-        url: the service's address, such as ``https://photos.example``; a path in it is where a proxy shows the service.
-        key: the service's key, if it asks for one. It is sent to this address only: redirects are not followed.
-        timeout: seconds that a call may take with all its tries; a single wait for the network may end somewhat later.
-        retries: how often a request that got lost, or came at a bad moment, is repeated at most.
+        url: the address of the service, such as ``https://photos.example``, with the path prefix of a proxy, if any.
+        key: the API key, if the service requires one. It is sent to this address only: redirects are not followed.
+        timeout: seconds for a call, including retries; a single network operation may overrun it slightly.
+        retries: the maximum number of retries of a request that was lost or rejected temporarily.
 
     Raises:
-        InvalidRequest: the address, the key or a number cannot be used.
+        InvalidRequest: the address, the key or a number is not valid.
     """
 
     def __init__(self, url: str, key: str | None = None, *, timeout: float = 10.0, retries: int = 3) -> None:
-        self._connection = Connection(Address.read(url), key, timeout, retries)
+        self._connection = Connection(Address.parse(url), key, timeout, retries)
 
     def __repr__(self) -> str:
         return f"Client({str(self._connection.address)!r})"
@@ -81,10 +81,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._connection.close()
 
-    def search(  # noqa: PLR0913 - what a search may ask
+    def search(  # noqa: PLR0913 - the fields of a query
         self,
         text: str | None = None,
         *,
@@ -97,20 +97,20 @@ class Client:
         offset: int = 0,
         shortlist: int = DEFAULT_SHORTLIST,
         min_score: float | None = None,
-        filter: Filter | None = None,  # noqa: A002 - its name in the service
+        filter: Filter | None = None,  # noqa: A002 - the name of the field in the API
         sort: str | None = None,
         keep_duplicates: bool = False,
         explain: bool = False,
     ) -> Answer:
-        """The images that match best: by score; with an image or a vector by similarity to all that is searched by.
+        """Return the best matches, ordered by score, or by similarity if the query has an image or a vector.
 
-        The arguments are the fields of `Query`, and `plus` and `minus` are its terms of positive and negative weight:
-        texts, pictures and ids (as UUIDs or text), each alone or with a weight up to 1, as in ``("sunset", 0.5)``.
+        The arguments are the fields of `Query`; `plus` and `minus` are its terms of positive and negative weight:
+        texts, pictures and ids (UUIDs or text), each alone or with a weight up to 1, as in ``("sunset", 0.5)``.
 
         Raises:
-            InvalidRequest: it cannot be answered as it stands.
+            InvalidRequest: the query is not valid.
             NotFound: no indexed image has this id.
-            ImageError, SourceError: the file is no picture that can be used, or cannot be read.
+            ImageError, SourceError: the file is not a usable picture, or cannot be read.
         """
         pictures: list[Picture] = [image] if isinstance(image, Picture) else []
         query = Query(
@@ -131,16 +131,16 @@ class Client:
         return self.ask(query, pictures)
 
     def ask(self, query: Query, pictures: Sequence[Picture] = ()) -> Answer:
-        """The answer to one query, which pictures may come with; see `search`."""
+        """Send a query, optionally with pictures, and return its answer; see `search`."""
         query.parts(len(pictures))
-        body = _form(_with_words(query), pictures) if pictures else _json(query)
-        return self._answer(self._post("/v1/search", body, Answer))
+        body = _form(_form_fields(query), pictures) if pictures else _json(query)
+        return self._with_absolute_urls(self._post("/v1/search", body, Answer))
 
     def search_many(self, queries: Sequence[str | Query]) -> list[Answer]:
-        """The answers to several queries, in their order, all from one generation of the index.
+        """Return the answers to several queries, in order, all from the same generation of the index.
 
         Raises:
-            InvalidRequest: one of them cannot be answered, or there are more of them than the service takes.
+            InvalidRequest: a query is not valid, or there are more queries than the service accepts.
             NotFound: see `search`.
         """
         batch = QueryBatch([_query(query) for query in queries])
@@ -148,51 +148,49 @@ class Client:
             query.parts()
         answers = self._post("/v1/search", _json(batch), Answers).answers
         if len(answers) != len(queries):
-            raise self._not_understood(f"there are not {len(queries)} answers")
-        return [self._answer(answer) for answer in answers]
+            raise self._invalid_response(f"expected {len(queries)} answers")
+        return [self._with_absolute_urls(answer) for answer in answers]
 
     def pages(self, query: str | Query) -> Iterator[Answer]:
-        """The pages of a search, each of the query's k results (50 of a text alone), until nothing comes after.
+        """Yield all pages of a search, each with the query's `k` results (50 if the query is a text alone).
 
-        A service orders some ten thousand results of a search at most; a filter leads further.
+        A service orders at most some ten thousand results of a search; narrow it with a filter to get others.
 
         Raises:
-            IndexChanged: the index was replaced meanwhile, so that further pages might leave images out or repeat them.
+            IndexChanged: the index was replaced meanwhile, so further pages could skip or repeat images.
             SceneseekError: see `search`.
         """
-        asked = query if isinstance(query, Query) else Query(query, k=_PAGE)
-        page = self.ask(asked)
+        first_query = query if isinstance(query, Query) else Query(query, k=_PAGE)
+        page = self.ask(first_query)
         yield page
         while page.next_offset is not None:
-            following = self.ask(replace(asked, offset=page.next_offset))
-            if following.generation != page.generation:
-                raise IndexChanged(
-                    f"the index changed after {page.next_offset} results", "start the search again for whole results"
-                )
-            page = following
+            next_page = self.ask(replace(first_query, offset=page.next_offset))
+            if next_page.generation != page.generation:
+                raise IndexChanged(f"the index changed after {page.next_offset} results", "start the search again")
+            page = next_page
             yield page
 
     def results(self, query: str | Query) -> Iterator[Result]:
-        """All results of a search, fetched page by page; see `pages`."""
+        """Yield all results of a search, fetched page by page; see `pages`."""
         for page in self.pages(query):
             yield from page.results
 
     def score(self, text: str, images: Sequence[ImageId | Picture]) -> Scores:
-        """What a text scores for some images, in their order.
+        """Return the scores of a text for some images, in their order.
 
         Args:
             text: a scene in words.
-            images: ids of indexed images, or else files or what they hold; the service says how many are too many.
+            images: either ids of indexed images, or files or their contents; the service limits their number.
 
         Raises:
-            InvalidRequest: it cannot be answered as it stands.
+            InvalidRequest: the text or an id is not valid, there are too many images, or both ids and pictures.
             NotFound: no indexed image has one of the ids.
-            ImageError, SourceError: a file is no picture that can be used, or cannot be read.
+            ImageError, SourceError: a file is not a usable picture, or cannot be read.
         """
         pictures = [image for image in images if isinstance(image, Path | bytes)]
         ids = [image for image in images if not isinstance(image, Path | bytes)]
         if pictures and ids:
-            raise InvalidRequest("there are ids and pictures to score for", "ask for the ones, then for the others")
+            raise InvalidRequest("ids and pictures cannot be scored together", "score them in separate calls")
         if pictures:
             body = _form({"q": checked_query(text)}, pictures)
         else:
@@ -200,19 +198,19 @@ class Client:
         return self._post("/v1/score", body, Scores)
 
     def embed(self, inputs: Sequence[str] | Sequence[Picture]) -> list[list[float]]:
-        """Vectors of length 1 in the joint space, one for each text or each picture.
+        """Return vectors of length 1 in the joint space, one per text or picture.
 
         Raises:
-            InvalidRequest: there are none or too many, or texts and pictures.
-            ImageError, SourceError: a file is no picture that can be used, or cannot be read.
+            InvalidRequest: there are no inputs or too many, or both texts and pictures.
+            ImageError, SourceError: a file is not a usable picture, or cannot be read.
         """
         texts = [each for each in inputs if isinstance(each, str)]
         pictures = [each for each in inputs if not isinstance(each, str)]
         if texts and pictures:
-            raise InvalidRequest("there are texts and pictures to embed", "embed the ones, then the others")
+            raise InvalidRequest("texts and pictures cannot be embedded together", "embed them in separate calls")
         body = _form({}, pictures) if pictures else _json(EmbeddingRequest(input=texts))
-        found = self._post("/v1/embeddings", body, Embeddings)
-        return [[float(number) for number in each.embedding] for each in found.data]
+        embeddings = self._post("/v1/embeddings", body, Embeddings)
+        return [[float(number) for number in each.embedding] for each in embeddings.data]
 
     def feedback(
         self, query: str, image: ImageId, rating: int, *, rater: str | None = None, key: str | None = None
@@ -220,93 +218,93 @@ class Client:
         """Rate how well an image matches a query; the rating is stored for training.
 
         Args:
-            query: the text that was searched.
+            query: the text of the search.
             image: the id of a result.
-            rating: from 1 (no match) to 4 (matches fully).
-            rater: who says so, to tell people's ratings apart.
-            key: what tells this rating from others: a rating whose key came before is not stored twice. One is made up
-                where none is given, so that a repeated request is stored once.
+            rating: from 1 (no match) to 4 (full match).
+            rater: identifies the person who rates; optional.
+            key: idempotency key: a rating with the same key is stored once. Defaults to a random one, so that a retry
+                is not stored twice.
 
         Raises:
-            InvalidRequest: the rating is none.
-            NotFound: no indexed image has this id, or the service keeps no ratings.
-            Conflict: another rating was sent with this key.
-            FeedbackUnavailable: it cannot be stored now.
+            InvalidRequest: the rating is not valid.
+            NotFound: no indexed image has this id, or the service does not store ratings.
+            Conflict: the key was used for another rating.
+            FeedbackUnavailable: the rating cannot be stored now.
         """
-        rated = Rating(query, str(image), rating, rater, key or str(uuid4()))
-        return self._post("/v1/feedback", _json(rated), Feedback)
+        body = _json(Rating(query, str(image), rating, rater, key or str(uuid4())))
+        return self._post("/v1/feedback", body, Feedback)
 
     def collections(self) -> Collections:
-        """The generations of the index, and which of them answers."""
+        """Return the generations of the index, and which of them is live."""
         return self._get("/v1/collections", Collections)
 
     def details(self, image: ImageId) -> ImageDetails:
-        """What the index knows of an image.
+        """Return the record of an image in the index.
 
         Raises:
             NotFound: no indexed image has this id.
         """
-        return self._reachable(self._get(f"/v1/images/{_id(image)}/details", ImageDetails))
+        return self._absolute(self._get(f"/v1/images/{_id(image)}/details", ImageDetails))
 
     def image(self, image: ImageId) -> bytes:
-        """The original file.
+        """Return the original file.
 
         Raises:
-            NotFound: no indexed image has this id, or its file has gone.
+            NotFound: no indexed image has this id, or its file no longer exists.
         """
-        return self._connection.ask("GET", f"/v1/images/{_id(image)}").content
+        return self._connection.request("GET", f"/v1/images/{_id(image)}").content
 
     def thumbnail(self, image: ImageId) -> bytes:
-        """A small JPEG of an image.
+        """Return a small JPEG of an image.
 
         Raises:
-            NotFound: no indexed image has this id, or its file has gone.
+            NotFound: no indexed image has this id, or its file no longer exists.
         """
-        return self._connection.ask("GET", f"/v1/images/{_id(image)}/thumbnail").content
+        return self._connection.request("GET", f"/v1/images/{_id(image)}/thumbnail").content
 
     def upload(
         self, picture: Picture, name: str, *, if_match: str | None = None, wait: float | None = None
     ) -> ImageStatus:
-        """Put a picture into the service's folder for them; with the key of one who may write.
+        """Upload a picture to the upload folder of the service. Requires a key with write access.
 
         Args:
-            picture: a file, or what it holds.
-            name: the path that it gets there, such as ``2024/beach.jpg``.
-            if_match: the ``etag`` of the image that it replaces; `*` of any. Without it, it replaces none; the same
-                picture may be sent again.
-            wait: seconds until which to wait for it to be found or refused; None waits for nothing.
+            picture: a file, or its content.
+            name: the path of the image in that folder, such as ``2024/beach.jpg``.
+            if_match: the ``etag`` of the image to replace, or `*` to replace any. None replaces nothing; uploading the
+                same content again is allowed.
+            wait: seconds to wait until searches find the picture or the index refuses it; None does not wait.
 
         Raises:
-            Forbidden: the service takes no pictures, or the key may not write.
-            PreconditionRequired: there is another image of the name.
-            PreconditionFailed: the image is not that of `if_match`.
-            Unprocessable, Conflict: the name cannot be one of a picture there.
-            ImageError, SourceError: the file is no picture that can be used, or cannot be read.
-            NoSpace, UploadsUnavailable: it cannot be written.
+            Forbidden: the service does not accept uploads, or the key has no write access.
+            PreconditionRequired: another image has this name.
+            PreconditionFailed: the image does not match `if_match`.
+            Unprocessable, Conflict: the name is not valid for a picture in that folder.
+            ImageError, SourceError: the file is not a usable picture, or cannot be read.
+            NoSpace, UploadsUnavailable: the picture cannot be written.
         """
         body = Body(content_of(picture), "application/octet-stream")
         path = f"/v1/images/{quote(name, errors='surrogateescape')}"
-        status = self._read(self._connection.ask("PUT", path, body, _condition(if_match)), ImageStatus)
-        return self._settled(status, "pending", wait)
+        status = self._read(self._connection.request("PUT", path, body, _if_match_header(if_match)), ImageStatus)
+        return self._wait_while("pending", status, wait)
 
     def delete(self, image: ImageId, *, if_match: str | None = None, wait: float | None = None) -> ImageStatus:
-        """Delete an image; with the key of one who may write.
+        """Delete an image. Requires a key with write access.
 
         Args:
             image: the id.
-            if_match: the ``etag`` of the image that may be deleted; without it, it may be any.
-            wait: seconds until which to wait for searches not to find it any more; None waits for nothing.
+            if_match: the ``etag`` of the image to delete; None deletes it unconditionally.
+            wait: seconds to wait until searches no longer find the image; None does not wait.
 
         Raises:
             NotFound: no image has this id.
-            Forbidden: the service deletes no pictures, or not this one, or the key may not write.
-            PreconditionFailed: the image is not that of `if_match`.
+            Forbidden: the service does not allow deletions, or not this one, or the key has no write access.
+            PreconditionFailed: the image does not match `if_match`.
         """
-        reply = self._connection.ask("DELETE", f"/v1/images/{_id(image)}", headers=_condition(if_match))
-        return self._settled(self._read(reply, ImageStatus), "deleting", wait)
+        reply = self._connection.request("DELETE", f"/v1/images/{_id(image)}", headers=_if_match_header(if_match))
+        return self._wait_while("deleting", self._read(reply, ImageStatus), wait)
 
     def status(self, image: ImageId) -> ImageStatus:
-        """What became of an image that was uploaded or deleted.
+        """Return the status of an uploaded, indexed or deleted image.
 
         Raises:
             NotFound: no image has this id.
@@ -314,26 +312,26 @@ class Client:
         return self._get(f"/v1/images/{_id(image)}/status", ImageStatus)
 
     def ready(self) -> Readiness:
-        """What the service answers from, now that it can.
+        """Return the models and the index of a service that is ready.
 
         Raises:
-            ServiceError: it cannot answer, and says why.
+            ServiceError: it is not ready; the error says why.
         """
         return self._get("/readyz", Readiness)
 
-    def _settled(self, status: ImageStatus, passing: str, wait: float | None) -> ImageStatus:
-        """The status once its state is no more the passing one, or the seconds are over."""
+    def _wait_while(self, state: str, status: ImageStatus, wait: float | None) -> ImageStatus:
+        """Poll until the state changes or the wait is over; return the last status."""
         end = time.monotonic() + (wait or 0)
-        while status.state == passing and time.monotonic() < end:
-            time.sleep(_LOOK_SECONDS)
+        while status.state == state and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
             status = self.status(status.id)
         return status
 
     def _get(self, path: str, kind: type[Document]) -> Document:
-        return self._read(self._connection.ask("GET", path), kind)
+        return self._read(self._connection.request("GET", path), kind)
 
     def _post(self, path: str, body: Body, kind: type[Document]) -> Document:
-        return self._read(self._connection.ask("POST", path, body), kind)
+        return self._read(self._connection.request("POST", path, body), kind)
 
     def _read(self, reply: Reply, kind: type[Document]) -> Document:
         try:
@@ -341,26 +339,23 @@ class Client:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             if first["type"] == "json_invalid":
-                raise self._not_understood(f"{reply.media_type or 'what came'} is no JSON") from error
-            flaw = (
-                "is missing"
-                if first["type"] == "missing"
-                else f"is {str(first['input'])[:40]!r}, which is not what was expected"
-            )
-            raise self._not_understood(f"{place(first['loc'])} {flaw}".strip()) from error
+                raise self._invalid_response(f"{reply.media_type or 'the body'} is not JSON") from error
+            missing = first["type"] == "missing"
+            flaw = "is missing" if missing else f"has the unexpected value {str(first['input'])[:40]!r}"
+            raise self._invalid_response(f"{place(first['loc'])} {flaw}".strip()) from error
 
-    def _not_understood(self, why: str) -> ServiceError:
-        what = f"the answer of {self._connection.address} is not understood ({why})"
+    def _invalid_response(self, why: str) -> ServiceError:
+        what = f"the response from {self._connection.address} is not valid ({why})"
         return ServiceError(what, "check the address; a sceneseek service there may be older than this client", 200)
 
-    def _answer(self, answer: Answer) -> Answer:
-        return replace(answer, results=tuple(self._reachable(result) for result in answer.results))
+    def _with_absolute_urls(self, answer: Answer) -> Answer:
+        return replace(answer, results=tuple(self._absolute(result) for result in answer.results))
 
-    def _reachable(self, image: Image) -> Image:
-        """The same, with addresses that lead there from anywhere; those of the service are without its host."""
+    def _absolute(self, image: Image) -> Image:
+        """Make the image's URLs absolute; the service sends them without its host."""
         origin = self._connection.address.origin
-        at = {name: urljoin(origin, path) for name in ("image", "thumbnail") if (path := getattr(image, name))}
-        return replace(image, **at)
+        urls = {name: urljoin(origin, path) for name in ("image", "thumbnail") if (path := getattr(image, name))}
+        return replace(image, **urls)
 
 
 def _query(query: str | Query) -> Query:
@@ -368,28 +363,28 @@ def _query(query: str | Query) -> Query:
 
 
 def _id(image: ImageId) -> UUID:
-    """The id of an indexed image.
+    """Parse the id of an indexed image.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is not a UUID.
     """
     try:
         return image if isinstance(image, UUID) else UUID(image)
     except (ValueError, AttributeError, TypeError):
         hint = "name an image by the id that a result has; give a file as a pathlib.Path"
-        raise InvalidRequest(f"{str(image)[:60]!r} is no id of an image", hint) from None
+        raise InvalidRequest(f"{str(image)[:60]!r} is not an image id", hint) from None
 
 
-def _conditions(given: Filter | None) -> dict[str, Any] | list[str] | None:
-    if given is None or isinstance(given, str):
-        return [given] if given else None
-    return dict(given) if isinstance(given, Mapping) else list(given)
+def _conditions(where: Filter | None) -> dict[str, Any] | list[str] | None:
+    if where is None or isinstance(where, str):
+        return [where] if where else None
+    return dict(where) if isinstance(where, Mapping) else list(where)
 
 
-def _with_words(query: Query) -> dict[str, Any]:
-    """The fields of a form, which has no objects: terms are JSON, and a vector is the base64 of its bytes."""
+def _form_fields(query: Query) -> dict[str, Any]:
+    """The fields of a query as form values: terms as JSON texts, a vector as base64."""
     if isinstance(query.filter, dict):
-        raise InvalidRequest("the filter beside a picture is an object", 'write it in words: "year>=1990"')
+        raise InvalidRequest("a query with a picture cannot have a JSON filter", 'use the short form: "year>=1990"')
     fields = to_fields(query)
     if "terms" in fields:
         fields["terms"] = [json.dumps(term) for term in fields["terms"]]
@@ -401,7 +396,7 @@ def _with_words(query: Query) -> dict[str, Any]:
     return fields
 
 
-def _condition(tag: str | None) -> dict[str, str]:
+def _if_match_header(tag: str | None) -> dict[str, str]:
     if tag is None:
         return {}
     return {"If-Match": tag if tag == "*" else f'"{tag}"'}
@@ -412,7 +407,7 @@ def _json(request: Query | QueryBatch | ScoreRequest | EmbeddingRequest | Rating
 
 
 def _form(fields: Mapping[str, Any], pictures: Sequence[Picture]) -> Body:
-    """A form with pictures. The names of their files are not sent.
+    """A multipart form with pictures; their file names are not sent.
 
     Raises:
         SourceError: a file cannot be read.
@@ -429,10 +424,10 @@ def _text(value: Any) -> str:
 
 
 def content_of(picture: Picture) -> bytes:
-    """What the file holds.
+    """The content of a picture.
 
     Raises:
-        SourceError: it cannot be read.
+        SourceError: the file cannot be read.
     """
     if isinstance(picture, bytes):
         return picture

@@ -1,4 +1,4 @@
-"""What came back from a service: a reply, and the error that one stands for."""
+"""The response of a service, and the error that an unsuccessful one reports."""
 
 from __future__ import annotations
 
@@ -31,15 +31,17 @@ from sceneseek.errors import (
     WorkerLost,
 )
 
-_KIND = "urn:sceneseek:problem:"
-_NOT_SO = (
+_TYPE_PREFIX = "urn:sceneseek:problem:"
+_CLIENT_ERRORS = (
     *(InvalidRequest, Unprocessable, NotFound, Forbidden, Conflict, PreconditionFailed, PreconditionRequired),
-    KeyRefused,
+    *(KeyRefused, ImageError),
 )
-_NOT_NOW = (BundleError, IndexUnavailable, RuntimeUnavailable, FeedbackUnavailable, UploadsUnavailable, NoSpace)
-_LATER = (TryAgain, Overloaded, DeadlinePassed, WorkerLost)
-_BY_KIND: dict[str, type[SceneseekError]] = {kind.slug: kind for kind in (*_NOT_SO, *_NOT_NOW, *_LATER, ImageError)}
-# Of problems whose kind is not known here, such as those of a newer service or of a proxy before it.
+_SERVER_ERRORS = (BundleError, IndexUnavailable, RuntimeUnavailable, FeedbackUnavailable, UploadsUnavailable, NoSpace)
+_TRANSIENT_ERRORS = (TryAgain, Overloaded, DeadlinePassed, WorkerLost)
+_BY_SLUG: dict[str, type[SceneseekError]] = {
+    error_type.slug: error_type for error_type in (*_CLIENT_ERRORS, *_SERVER_ERRORS, *_TRANSIENT_ERRORS)
+}
+# For unknown problem types, such as those of a newer service or of a proxy in front of it.
 _BY_STATUS: dict[int, type[SceneseekError]] = {
     400: InvalidRequest,
     401: KeyRefused,
@@ -56,14 +58,14 @@ _BY_STATUS: dict[int, type[SceneseekError]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer.
+    """An HTTP response.
 
     Attributes:
         status: the HTTP status.
         content: the whole body.
-        media_type: of the body, without its parameters; empty if the answer has none.
-        location: where a redirect leads to.
-        retry_after: in how many seconds it is worth asking again; None if the answer does not say.
+        media_type: the media type without parameters; empty without a Content-Type.
+        location: the target of a redirect; empty without one.
+        retry_after: the seconds of Retry-After; None without this header.
     """
 
     status: int
@@ -73,47 +75,47 @@ class Reply:
     retry_after: float | None = None
 
 
-def problem_of(reply: Reply, address: str) -> SceneseekError:
-    """The error that an answer tells of; its words are the service's.
+def error_of(reply: Reply, address: str) -> SceneseekError:
+    """The error that a response reports, with the message of the service.
 
     Args:
-        reply: what came, with a status that is no success.
+        reply: an unsuccessful response.
         address: of the service.
     """
-    document = _document(reply)
-    kind = str(document.get("type", "")).removeprefix(_KIND)
-    found = _BY_KIND.get(kind) or _BY_STATUS.get(reply.status)
-    if found is None and reply.status == HTTPStatus.SERVICE_UNAVAILABLE and reply.retry_after is not None:
-        found = TryAgain
-    detail = document.get("detail")
+    problem = _problem_document(reply)
+    slug = str(problem.get("type", "")).removeprefix(_TYPE_PREFIX)
+    error_type = _BY_SLUG.get(slug) or _BY_STATUS.get(reply.status)
+    if error_type is None and reply.status == HTTPStatus.SERVICE_UNAVAILABLE and reply.retry_after is not None:
+        error_type = TryAgain
+    detail = problem.get("detail")
     if not isinstance(detail, str) or not detail:
-        return _without_words(found, reply, address)
-    hint = document.get("hint")
-    error = _made(found, detail, hint if isinstance(hint, str) else "", reply)
-    if isinstance(request := document.get("request_id"), str):
-        error.add_note(f"the service knows the request as {request}")
+        return _error_without_detail(error_type, reply, address)
+    hint = problem.get("hint")
+    error = _build(error_type, detail, hint if isinstance(hint, str) else "", reply)
+    if isinstance(request_id := problem.get("request_id"), str):
+        error.add_note(f"request id: {request_id}")
     return error
 
 
-def _without_words(found: type[SceneseekError] | None, reply: Reply, address: str) -> SceneseekError:
-    """The error of an answer that is no problem document: something else answers at that address."""
+def _error_without_detail(error_type: type[SceneseekError] | None, reply: Reply, address: str) -> SceneseekError:
+    """The error for a response that is not a problem document: something else answers at that address."""
     if 300 <= reply.status < 400 and reply.location:
-        # Not followed: the key is meant for this address, and a search should not wander on unseen.
-        return ServiceError(f"{address} refers to {reply.location}", "use the address that it means", reply.status)
+        # Not followed: the key is meant for this address only.
+        return ServiceError(f"{address} redirects to {reply.location}", "use that address", reply.status)
     what = f"{address} answered {reply.status} {_phrase(reply.status)}".rstrip()
-    return _made(found, what, "check that this is the address of a sceneseek service, or see the proxy's log", reply)
+    return _build(error_type, what, "check that a sceneseek service has this address, or see the proxy's log", reply)
 
 
-def _made(found: type[SceneseekError] | None, what: str, hint: str, reply: Reply) -> SceneseekError:
-    if found is None:
+def _build(error_type: type[SceneseekError] | None, what: str, hint: str, reply: Reply) -> SceneseekError:
+    if error_type is None:
         return ServiceError(what, hint, reply.status)
-    if issubclass(found, ServiceError):
-        return found(what, hint, reply.status)
-    if issubclass(found, TryAgain):
-        return found(what, hint, reply.retry_after or 0)
-    if issubclass(found, ImageError):
-        return found("refused", what, hint)
-    return found(what, hint)
+    if issubclass(error_type, ServiceError):
+        return error_type(what, hint, reply.status)
+    if issubclass(error_type, TryAgain):
+        return error_type(what, hint, reply.retry_after or 0)
+    if issubclass(error_type, ImageError):
+        return error_type("refused", what, hint)
+    return error_type(what, hint)
 
 
 def _phrase(status: int) -> str:
@@ -123,7 +125,7 @@ def _phrase(status: int) -> str:
         return ""
 
 
-def _document(reply: Reply) -> dict[str, Any]:
+def _problem_document(reply: Reply) -> dict[str, Any]:
     try:
         document = json.loads(reply.content)
     except (ValueError, RecursionError):

@@ -237,7 +237,7 @@ def test_a_search_of_a_service_is_a_line_for_each_result(run: Run, client: Clien
         (["--image", NOBODY, "--url", "SERVICE"], f"no image has the id {NOBODY}", 1),
         (["--image", "none.jpg", "--url", "SERVICE"], "the picture none.jpg cannot be read", 1),
         (["a dog", "--url", "http://127.0.0.1:9"], "nothing answers at http://127.0.0.1:9", 1),
-        (["a dog", "--url", "localhost"], "'localhost' is no address of a service", 2),
+        (["a dog", "--url", "localhost"], "'localhost' is not the address of a service", 2),
         (["a dog", "--url", "SERVICE", "--index", "file:x"], "--index cannot be used with --url", 2),
         (["a dog", "--url", "SERVICE", "--bundle", "x"], "--bundle cannot be used with --url", 2),
         (["a dog", "--timeout", "3"], "--timeout requires --url", 2),

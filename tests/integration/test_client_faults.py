@@ -115,7 +115,7 @@ def test_it_gives_up_after_the_last_try(step: Step, raised: type[SceneseekError]
 
 def test_no_retries_are_one_try() -> None:
     with playing(closing, found) as service, Client(service.url, retries=0) as client:
-        with pytest.raises(ServiceUnreachable, match="broke before its answer was whole"):
+        with pytest.raises(ServiceUnreachable, match="was lost before the response was complete"):
             client.search("a dog")
         assert len(service.asked) == 1
 
@@ -189,12 +189,12 @@ def test_what_would_end_the_same_way_is_not_asked_again(status: int) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"<html>router</html>", "application/json is no JSON"),
-        (b"\xff\xfe", "is no JSON"),
-        (b"[" * 100_000, "is no JSON"),
-        (b"[]", "which is not what was expected"),
+        (b"<html>router</html>", "application/json is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[]", "has the unexpected value"),
         (b"{}", "query is missing"),
-        (json.dumps({**ANSWER, "shortlist": "many"}).encode(), "shortlist is 'many', which is not"),
+        (json.dumps({**ANSWER, "shortlist": "many"}).encode(), "shortlist has the unexpected value 'many'"),
         (json.dumps({**ANSWER, "results": [{"rank": 1}]}).encode(), r"results\[0\].id is missing"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_redirect_is_an_error_and_the_key_is_not_sent_on() -> None:
     with playing(found) as elsewhere:
         moved = answering(b"", 302, {"Location": f"{elsewhere.url}/v1/search"})
         with playing(moved) as service, Client(service.url, key=KEY) as client:
-            with pytest.raises(ServiceError, match=f"refers to {elsewhere.url}/v1/search"):
+            with pytest.raises(ServiceError, match=f"redirects to {elsewhere.url}/v1/search"):
                 client.search("a dog")
             assert len(service.asked) == 1
         assert elsewhere.asked == []

@@ -26,7 +26,7 @@ from sceneseek.errors import InvalidRequest
     ],
 )
 def test_an_address_is_read(text: str, address: str, local: bool) -> None:
-    read = Address.read(text)
+    read = Address.parse(text)
     assert (str(read), read.local) == (address, local)
 
 
@@ -46,13 +46,13 @@ def test_an_address_is_read(text: str, address: str, local: bool) -> None:
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Address.read(text)
+        Address.parse(text)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["", " ", "two words", "sécret", "secret\r\nX: y"])
 def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(key: str) -> None:
-    with pytest.raises(InvalidRequest, match="the key is empty, or holds") as caught:
+    with pytest.raises(InvalidRequest, match="the key is empty or contains") as caught:
         Client("http://localhost", key=key)
     assert "cret" not in str(caught.value)
 
