@@ -1,4 +1,4 @@
-"""Where vectors live: one seam, `VectorStore`, and the engines behind it, chosen by one URL."""
+"""The vector database: the interface `VectorStore` and its engines, chosen by a URL."""
 
 from sceneseek.store.base import Collection, CollectionInfo, Point, Record, Source, StoredVectors, VectorStore
 from sceneseek.store.url import open_store

@@ -1,9 +1,10 @@
 """The interface to a vector database.
 
-A `VectorStore` contains generations: collections, each filled by one image graph. An alias points at the live one. A
-writer holds the store's lease, `writing`. `create` begins a generation that is not searched yet, and `publish` moves
-the alias to it atomically. A generation that was begun and not published, because its process was killed or closed it,
-is `unfinished` until `resume` opens it or the next `create` removes it. A `Collection` is one open generation.
+A `VectorStore` contains generations: collections of vectors, each encoded by one image graph. An alias points at the
+live generation. A writer holds the lease of the store, see `writing`. `create` begins a generation that is not searched
+yet, and `publish` moves the alias to it atomically. A generation that was not published, because its process was killed
+or closed it, is `unfinished` until `resume` opens it or the next `create` removes it. A `Collection` is one open
+generation.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from sceneseek.filters.conditions import Filter
 from sceneseek.vectors import Candidates, Floats
 
 JOINT, HEAD = "joint", "head"
-# An approximate search keeps so many candidates (`ef` in HNSW's paper, https://arxiv.org/abs/1603.09320) and compares
-# so many times the limit by their full vectors. The engines' own `ef`, as large as what is compared, is for queries
-# distributed as the vectors are; texts are not: with 100,000 vectors it lost 2 % of their nearest hundred, this 0.3 %.
-# A generation may need more: see `sceneseek_indexer.generation_check`.
+# The number of candidates of an approximate search (`ef` in the HNSW paper, https://arxiv.org/abs/1603.09320), and how
+# many times the limit are rescored with their full vectors. The engines' default `ef`, the number of rescored
+# candidates, suits queries distributed like the vectors. Texts are not: with 100,000 vectors, the default lost 2 % of
+# their nearest hundred, 512 loses 0.3 %. A generation may need more: see `sceneseek_indexer.generation_check`.
 SEARCH_EF, OVERSAMPLING = 512, 2.0
 FieldType: TypeAlias = Literal["keyword", "integer", "float", "datetime", "geo", "bool"]
 
@@ -43,17 +44,17 @@ class CollectionInfo:
 
     Attributes:
         name: the generation's name.
-        image_fingerprint: of the bundle that filled it.
+        image_fingerprint: the image fingerprint of the bundle that encoded it.
         joint: width of the joint vectors.
         head: width of the head vectors; 0 if the head reads the joint space only.
         sources: the folders that were indexed; a point's payload has the number of its folder.
         created: ISO 8601, UTC.
-        bundle: the directory of the bundle that filled it, absolute; empty if unknown.
-        indexed: payload fields, named as in a filter, that have an index of this type. A condition on such a field
-            finds values of its type only.
+        bundle: the absolute directory of the bundle that encoded it; empty if unknown.
+        indexed: the type of the payload index, by field name as in a filter. A condition on such a field matches
+            values of this type only.
         mounts: mount points at and below each source, by its number as text; an empty path is the source itself.
-        skipped: the number of files that could not be used, by reason; known once it is published.
-        search_ef: how many candidates an approximate search of it keeps.
+        skipped: the number of files that could not be used, by reason; set when it is published.
+        search_ef: the number of candidates of an approximate search.
     """
 
     name: str
@@ -69,7 +70,7 @@ class CollectionInfo:
     search_ef: int = SEARCH_EF
 
     def completed(self, skipped: Mapping[str, int] | None) -> CollectionInfo:
-        """The record of the published generation; see `VectorStore.publish`."""
+        """The record to publish; see `VectorStore.publish`."""
         return self if skipped is None else replace(self, skipped=dict(skipped))
 
 
@@ -104,7 +105,7 @@ class Collection(Protocol):
     info: CollectionInfo
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """Insert points, or replace those of the same id; durable when it returns."""
+        """Insert points, or replace those with the same id; durable when it returns."""
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove points; unknown ids are ignored."""
@@ -125,11 +126,11 @@ class Collection(Protocol):
             limit: the largest number of points.
             vectors: which of ``joint`` and ``head`` to return.
             exact: compare with every point instead of using the graph.
-            where: only points that satisfy this.
+            where: restricts the search to points that satisfy this filter.
             deadline: when the caller stops waiting, on the clock of `time.monotonic`.
 
         Raises:
-            IndexUnavailable: a server does not answer, or not before the deadline.
+            IndexUnavailable: the server does not respond before the deadline.
             DeadlinePassed: the deadline has passed.
         """
 
@@ -137,13 +138,13 @@ class Collection(Protocol):
         """The records of these ids that exist, in the order of the ids; `deadline` as for `nearest`."""
 
     def vectors(self, ids: Sequence[str], deadline: float | None = None) -> dict[str, StoredVectors]:
-        """The vectors of those ids that exist."""
+        """The vectors of these ids that exist."""
 
     def set_payload(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Change fields of points' payloads; vectors and other fields stay as they are.
+        """Change payload fields of points; vectors and other fields are kept.
 
         Args:
-            changes: the fields to set, by id of an existing point; a field of None is removed.
+            changes: the fields to set, by id of an existing point; None removes a field.
         """
 
     def scroll(self, batch: int = 1024, deadline: float | None = None) -> Iterator[Record]:
@@ -165,19 +166,19 @@ class VectorStore(Protocol):
     url: str
 
     def live(self) -> str | None:
-        """The name of the generation that the alias points at; cheap."""
+        """The name of the live generation, which the alias points at; None if there is none. Cheap."""
 
     def generations(self) -> list[CollectionInfo]:
         """All published generations, oldest first."""
 
     def writing(self, wait: bool = True) -> AbstractContextManager[None]:
-        """Hold the store's lease for a block: one writer at a time. The lease ends with its process.
+        """Hold the lease of the store for a block: one writer at a time. The lease ends with its process.
 
-        `create`, `resume`, `publish`, `switch` and `discard` are called inside such a block. A writer that was paused
-        or disconnected until another one took over the lease gets an error at its next write.
+        Call `create`, `resume`, `publish`, `switch` and `discard` in such a block. If a writer is paused or
+        disconnected and another one takes over its lease, its next write fails.
 
         Args:
-            wait: wait for another writer, after one line in the log; else fail at once.
+            wait: log a warning and wait for another writer to end; if False, fail immediately.
 
         Raises:
             IndexUnavailable: another writer holds the lease and `wait` is False, or the store cannot be written.
@@ -189,14 +190,14 @@ class VectorStore(Protocol):
         Args:
             info: of the new generation.
             base: the generation to copy.
-            images: how many will be written, for which there must be space on the disk where the store can tell.
+            images: the number of images to write, to check for disk space if the engine can.
 
         Raises:
             IndexUnavailable: the disk is full, or `base` is missing or damaged.
         """
 
     def unfinished(self) -> list[CollectionInfo]:
-        """The generations that were begun while the present live one was live, and not published."""
+        """The unpublished generations that were begun while the current live generation was live."""
 
     def building(self) -> bool:
         """Whether a process holds the lease now; cheap.
@@ -205,7 +206,7 @@ class VectorStore(Protocol):
         """
 
     def resume(self, name: str) -> Collection:
-        """Open an unfinished generation, which has every point whose `upsert` returned; others are removed.
+        """Open an unfinished generation, with all points whose `upsert` returned, and remove the other unfinished ones.
 
         Raises:
             IndexUnavailable: the generation is missing or damaged.
@@ -216,7 +217,7 @@ class VectorStore(Protocol):
 
         Args:
             name: the generation.
-            wait: wait a moment for another process that holds it; else fail at once.
+            wait: if another process holds it, wait briefly; if False, fail immediately.
 
         Raises:
             IndexUnavailable: it is missing, damaged, or held by another process.
@@ -232,11 +233,11 @@ class VectorStore(Protocol):
     def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
         """Close a generation that `create` began and point the alias at it, atomically.
 
-        The previous live generation stays, for rollback; older ones that are not in use are removed.
+        The previous live generation is kept for rollback; older ones that are not in use are removed.
 
         Args:
             collection: the complete generation.
-            skipped: the number of files that could not be used, by reason; None keeps that of its record.
+            skipped: the number of files that could not be used, by reason; None keeps the value of its record.
         """
 
     def switch(self, name: str) -> None:
@@ -247,7 +248,7 @@ class VectorStore(Protocol):
         """
 
     def verify(self, name: str) -> None:
-        """Compare the files of a published generation with their checksums; a server answers for its own files.
+        """Compare the files of a published generation with their checksums; a server checks its own files.
 
         Raises:
             UnfitGeneration: a file is missing or damaged.
@@ -265,4 +266,4 @@ class VectorStore(Protocol):
         """The directory of the reports of indexing runs; None on a server."""
 
     def discard(self, collection: Collection) -> None:
-        """Close and remove a generation that was begun and not published."""
+        """Close and remove an unpublished generation."""

@@ -3,21 +3,21 @@
     DIR/
     ├── alias-images            the alias: the name of the live generation, replaced atomically
     ├── writer.lock             the lease: held in a `writing` block
-    ├── generations/glance-*    a generation for reading, while another process holds it: links to its constant files
+    ├── generations/glance-*    a read-only view of a generation that another process holds: links to its constant files
     └── generations/NAME/
-        ├── building.json       a CollectionInfo and the then live generation; removed after the alias has moved
+        ├── building.json       a CollectionInfo and the previous live generation; removed after the alias has moved
         ├── generation.json     a CollectionInfo, the number of points, checksums; written just before the alias moves
         ├── owner.lock          held by the process that has the shard open
-        └── shard/              the engine's own files
+        └── shard/              the files of the engine
 
-The files show the state of a generation, also after its process was killed. Without either JSON file it is an
-incomplete copy or removal; with `building.json` it is unfinished, unless the alias points at it; with `generation.json`
-alone it was published. So `building.json` is written when the copy of the base is complete and synced, and a removal
+The files define the state of a generation, even after its process was killed. Without either JSON file it is an
+incomplete copy or removal. With `building.json` it is unfinished, unless the alias points at it. With `generation.json`
+alone it is published. So `building.json` is written once the copy of the base is complete and synced, and a removal
 deletes the JSON files first.
 
-The engine allows one owner per directory, and a second one that tries damages the first one's next flush. So the store
-takes a lock of its own first. Every call of the engine holds the interpreter's lock, so generations are built in the
-process of the indexer, never in that of the server.
+The engine allows one owner per directory, and a second process that opens it corrupts the next flush of the first. So
+the store takes its own lock first. All calls of the engine hold the interpreter's lock (GIL), so generations are built
+in the indexer process, never in the server process.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ from sceneseek.store.vector_cache import DEFAULT_MEGABYTES
 log = logging.getLogger(__name__)
 
 ALIAS = "images"
-# Seconds to wait for a lock that another process holds briefly: `building` looks at the writer's, an indexer reads the
-# images of the live generation.
+# Seconds to wait for a lock that another process holds briefly: `building` tests the writer's lock, and an indexer
+# reads the images of the live generation.
 _WRITER_PATIENCE, _OWNER_PATIENCE = 0.2, 0.5
 _POLL_SECONDS = 0.2
-# Bytes of a file that is read whole for a single search.
+# The largest file, in bytes, that is always read ahead for a single search.
 _SMALL = 64 * 2**20
 
 Reading = Literal["nothing", "graph", "everything"]
@@ -80,10 +80,10 @@ class EdgeStore:
     """The store of one directory; see `VectorStore` and the module's docstring.
 
     Args:
-        root: the directory; need not exist.
-        cache_bytes: size of the cache of vectors, see `vector_cache`.
-        reading: what is read into the page cache when a generation is opened: ``nothing``; ``graph``, for a single
-            search: all but large files of vectors, of which it needs a few; or ``everything``.
+        root: the directory; it may not exist yet.
+        cache_bytes: size of the vector cache, see `vector_cache`.
+        reading: the files to read into the page cache when a generation is opened: ``nothing``; ``graph``, for a
+            single search: all but large vector files, of which a search reads few pages; or ``everything``.
     """
 
     def __init__(self, root: Path, cache_bytes: int = DEFAULT_MEGABYTES * 2**20, reading: Reading = "nothing") -> None:
@@ -113,13 +113,17 @@ class EdgeStore:
         """See `VectorStore.generations`."""
         try:
             live = self.live()
-        except UnfitGeneration:  # reported by `live`; an earlier generation may be wanted
+        except UnfitGeneration:  # `live` reports it; the caller may need an older generation
             live = None
-        published = [home for home in self._homes() if home.name == live or not (home / BUILDING).exists()]
+        published = [
+            directory
+            for directory in self._directories()
+            if directory.name == live or not (directory / BUILDING).exists()
+        ]
         found = []
-        for home in published:
+        for directory in published:
             try:
-                record = read_record(home / FINISHED)
+                record = read_record(directory / FINISHED)
             except UnfitGeneration as error:
                 log.warning("%s: it is ignored", error.what)
             else:
@@ -130,9 +134,9 @@ class EdgeStore:
         """See `VectorStore.unfinished`."""
         live = self.live()
         begun = []
-        for home in self._homes():
+        for directory in self._directories():
             with contextlib.suppress(UnfitGeneration):  # the next run removes it
-                begun += [record] if home.name != live and (record := read_record(home / BUILDING)) else []
+                begun += [record] if directory.name != live and (record := read_record(directory / BUILDING)) else []
         return [record.info for record in begun if record.beside == live]
 
     def building(self) -> bool:
@@ -151,7 +155,7 @@ class EdgeStore:
             self._release(lock)
 
     def _release(self, lock: FileLock) -> None:
-        """Release the lease, and remove the directories that it created if nothing was written."""
+        """Release the lease, and remove the directories that were created for it if nothing was written."""
         generations = self.root / "generations"
         blank = not any(generations.iterdir()) and self.live() is None
         lock.release(remove=blank)
@@ -164,57 +168,57 @@ class EdgeStore:
         """See `VectorStore.create`."""
         self._check_lease()
         self._sweep()
-        home = self._home(info.name)
-        files = (self._home(base) / "shard").rglob("*") if base is not None else ()
+        directory = self._directory(info.name)
+        files = (self._directory(base) / "shard").rglob("*") if base is not None else ()
         check_space(self.root, info, images, sum(file.lstat().st_blocks * 512 for file in files))
         try:
-            home.mkdir()
-            lock = FileLock(home / "owner.lock")
+            directory.mkdir()
+            lock = FileLock(directory / "owner.lock")
         except OSError as error:
             raise self._unwritable(error) from error
         try:
             with full_disk(self.root):
-                shard = self._begin(home, info, base)
+                shard = self._create_shard(directory, info, base)
                 index_fields(shard, info)
             begun = {**dataclasses.asdict(info), "beside": self.live()}
-            write_atomic(home / BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
+            write_atomic(directory / BUILDING, json.dumps(begun, indent=2).encode("utf-8"))
         except BaseException:
             lock.release()
-            remove(home)
+            remove(directory)
             raise
         return EdgeCollection(info, shard, lock, self.root, self._cache_bytes)
 
     def resume(self, name: str) -> EdgeCollection:
         """See `VectorStore.resume`."""
         self._check_lease()
-        home = self._home(name)
-        record = read_record(home / BUILDING)
+        directory = self._directory(name)
+        record = read_record(directory / BUILDING)
         if record is None or name == self.live():
             raise IndexUnavailable(f"the index {self.root} has lost its unfinished {name}", "index again")
         self._sweep(name)
-        # `publish` writes it again, with the number of points at that time.
-        (home / FINISHED).unlink(missing_ok=True)
-        return self._opened(home, record)
+        # `publish` writes it again, with the final number of points.
+        (directory / FINISHED).unlink(missing_ok=True)
+        return self._open_collection(directory, record)
 
     def open(self, name: str, wait: bool = True) -> EdgeCollection:
         """See `VectorStore.open`."""
-        home = self._home(name)
-        return self._opened(home, self._published(name), patience=_OWNER_PATIENCE if wait else 0.0)
+        directory = self._directory(name)
+        return self._open_collection(directory, self._published(name), patience=_OWNER_PATIENCE if wait else 0.0)
 
     def glance(self, name: str) -> EdgeCollection:
         """See `VectorStore.glance`; reads links to the generation's constant files and copies of the others."""
-        source = self._home(name)
+        source = self._directory(name)
         record = self._published(name)
         check_sizes(source, record)
-        home = self._home_of_glance()
+        directory = self._glance_directory()
         try:
-            link_shard(source / "shard", home / "shard", record.files)
-            return self._opened(home, record, lambda: shutil.rmtree(home, ignore_errors=True))
+            link_shard(source / "shard", directory / "shard", record.files)
+            return self._open_collection(directory, record, lambda: shutil.rmtree(directory, ignore_errors=True))
         except BaseException:
-            shutil.rmtree(home, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
             raise
 
-    def _home_of_glance(self) -> Path:
+    def _glance_directory(self) -> Path:
         """A directory on the disk of the index, where files can be linked; a temporary one if that is read-only."""
         try:
             return Path(tempfile.mkdtemp(prefix="glance-", dir=self.root / "generations"))
@@ -227,25 +231,25 @@ class EdgeStore:
         info, previous = collection.info.completed(skipped), self.live()
         finished = {**dataclasses.asdict(info), "points": collection.count()}
         collection.close()
-        home = self._home(info.name)
-        # Opened once: proves that it can be, and brings the engine's files to their constant state.
-        _load(home, Record(info, finished["points"], None, {})).close()
-        finished["files"] = {name: checksum(home / "shard" / name) for name in fixed_files(home)}
-        write_atomic(home / FINISHED, json.dumps(finished, indent=2).encode("utf-8"))
+        directory = self._directory(info.name)
+        # Opening it checks it, and brings the files of the engine to their constant state.
+        _load(directory, Record(info, finished["points"], None, {})).close()
+        finished["files"] = {name: checksum(directory / "shard" / name) for name in fixed_files(directory)}
+        write_atomic(directory / FINISHED, json.dumps(finished, indent=2).encode("utf-8"))
         write_atomic(self.root / f"alias-{ALIAS}", f"{info.name}\n".encode("ascii"))
-        (home / BUILDING).unlink()
-        sync(home)
+        (directory / BUILDING).unlink()
+        sync(directory)
         for other in self.generations():
             if other.name not in (info.name, previous):
-                self._remove_if_free(self._home(other.name))
+                self._remove_if_free(self._directory(other.name))
 
     def switch(self, name: str) -> None:
         """See `VectorStore.switch`."""
         self._check_lease()
-        if read_record(self._home(name) / FINISHED) is None:
+        if read_record(self._directory(name) / FINISHED) is None:
             raise IndexUnavailable(
                 f"the index {self.root} has no generation {name}",
-                "see `sceneseek index status` for those there are",
+                "`sceneseek index status` lists the generations",
             )
         write_atomic(self.root / f"alias-{ALIAS}", f"{name}\n".encode("ascii"))
 
@@ -256,11 +260,13 @@ class EdgeStore:
     def verify(self, name: str) -> None:
         """See `VectorStore.verify`."""
         record = self._published(name)
-        home = self._home(name)
-        check_sizes(home, record)
+        directory = self._directory(name)
+        check_sizes(directory, record)
         for file, expected in record.files.items():
-            if checksum(home / "shard" / file) != expected:
-                raise UnfitGeneration(f"the file {home / 'shard' / file} is damaged: its checksum differs", RESTORE)
+            if checksum(directory / "shard" / file) != expected:
+                raise UnfitGeneration(
+                    f"the file {directory / 'shard' / file} is damaged: its checksum differs", RESTORE
+                )
 
     def report_directory(self) -> Path:
         """See `VectorStore.report_directory`."""
@@ -270,7 +276,7 @@ class EdgeStore:
         """See `VectorStore.discard`."""
         self._check_lease()
         collection.close()
-        remove(self._home(collection.info.name))
+        remove(self._directory(collection.info.name))
 
     def _lease(self, wait: bool) -> FileLock:
         locks: list[FileLock] = []
@@ -298,36 +304,36 @@ class EdgeStore:
     def _unwritable(self, error: OSError) -> IndexUnavailable:
         return IndexUnavailable(f"the index {self.root} cannot be written ({error.strerror})", "choose another --index")
 
-    def _home(self, name: str) -> Path:
+    def _directory(self, name: str) -> Path:
         return self.root / "generations" / name
 
     def _published(self, name: str) -> Record:
-        record = read_record(self._home(name) / FINISHED)
+        record = read_record(self._directory(name) / FINISHED)
         if record is None:
             raise IndexUnavailable(f"the index {self.root} has lost its generation {name}", "index the folder again")
         return record
 
-    def _homes(self) -> list[Path]:
+    def _directories(self) -> list[Path]:
         return sorted((self.root / "generations").glob("*"))
 
-    def _begin(self, home: Path, info: CollectionInfo, base: str | None) -> edge.EdgeShard:
+    def _create_shard(self, directory: Path, info: CollectionInfo, base: str | None) -> edge.EdgeShard:
         if base is None:
-            (home / "shard").mkdir()
-            return edge.EdgeShard.create(str(home / "shard"), shard_config(info))
+            (directory / "shard").mkdir()
+            return edge.EdgeShard.create(str(directory / "shard"), shard_config(info))
         record = self._published(base)
-        check_sizes(self._home(base), record)
-        copy_shard(self._home(base) / "shard", home / "shard")
-        return _load(home, replace(record, info=info, files={}))
+        check_sizes(self._directory(base), record)
+        copy_shard(self._directory(base) / "shard", directory / "shard")
+        return _load(directory, replace(record, info=info, files={}))
 
-    def _opened(
+    def _open_collection(
         self,
-        home: Path,
+        directory: Path,
         record: Record,
         on_close: Callable[[], None] | None = None,
         patience: float = _OWNER_PATIENCE,
     ) -> EdgeCollection:
         try:
-            lock = FileLock(home / "owner.lock", patience)
+            lock = FileLock(directory / "owner.lock", patience)
         except Held as held:
             raise IndexUnavailable(
                 f"the index {self.root} is held by {held.holder}",
@@ -344,56 +350,56 @@ class EdgeStore:
             ) from error
         try:
             if self._reading != "nothing":
-                check_sizes(home, record)
+                check_sizes(directory, record)
                 # The 8-bit copy has a quarter of the bytes of the vectors.
                 vectors = 4 * record.info.joint * (record.points or 0)
                 whole = self._reading == "everything"
-                read_ahead(home, record, math.inf if whole else max(_SMALL, vectors / 2))
-            shard = _load(home, record)
+                read_ahead(directory, record, math.inf if whole else max(_SMALL, vectors / 2))
+            shard = _load(directory, record)
         except BaseException:
             lock.release()
             raise
         return EdgeCollection(record.info, shard, lock, self.root, self._cache_bytes, on_close)
 
     def _sweep(self, spare: str = "") -> None:
-        """Remove what killed runs left; called under the lease, so no other run is writing."""
+        """Remove the leftovers of killed runs. Called under the lease, so no other run is writing."""
         live = self.live()
-        for home in self._homes():
-            if home.name == live:
-                (home / BUILDING).unlink(missing_ok=True)
-            elif home.name != spare and ((home / BUILDING).exists() or not (home / FINISHED).exists()):
-                self._remove_if_free(home)
+        for directory in self._directories():
+            if directory.name == live:
+                (directory / BUILDING).unlink(missing_ok=True)
+            elif directory.name != spare and ((directory / BUILDING).exists() or not (directory / FINISHED).exists()):
+                self._remove_if_free(directory)
         for beside in self.root.glob(f".alias-{ALIAS}.*"):
             beside.unlink(missing_ok=True)
 
-    def _remove_if_free(self, home: Path) -> None:
+    def _remove_if_free(self, directory: Path) -> None:
         """Remove a generation unless a process has it open; the next run tries again."""
         try:
-            lock = FileLock(home / "owner.lock")
+            lock = FileLock(directory / "owner.lock")
         except (Held, FileNotFoundError):
             return
-        remove(home)
+        remove(directory)
         lock.release()
 
 
-def _load(home: Path, record: Record) -> edge.EdgeShard:
+def _load(directory: Path, record: Record) -> edge.EdgeShard:
     """Open a shard, which must contain the recorded number of points.
 
     Raises:
         UnfitGeneration: it is damaged.
     """
-    check_sizes(home, record)
+    check_sizes(directory, record)
     try:
-        shard = edge.EdgeShard.load(str(home / "shard"), shard_config(record.info))
+        shard = edge.EdgeShard.load(str(directory / "shard"), shard_config(record.info))
         found = shard.count(edge.CountRequest(exact=True))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the engine panics with an exception that is not an Exception
         what = one_line(str(error).partition("\n")[0])
-        raise UnfitGeneration(f"the generation {home} is damaged ({what})", RESTORE) from error
+        raise UnfitGeneration(f"the generation {directory} is damaged ({what})", RESTORE) from error
     if record.points not in (None, found):
         shard.close()
         raise UnfitGeneration(
-            f"the generation {home} is damaged: it contains {found:,} of its {record.points:,} images", RESTORE
+            f"the generation {directory} is damaged: it contains {found:,} of its {record.points:,} images", RESTORE
         )
     return shard

@@ -43,16 +43,16 @@ from sceneseek.store.lease import FileLock
 from sceneseek.store.vector_cache import CandidateVectors
 from sceneseek.vectors import Candidates, Floats
 
-# Kilobytes of vectors: below, a full scan takes a few milliseconds and is exact.
+# Kilobytes of vectors from which a graph is built; below, a full scan takes a few milliseconds and is exact.
 _GRAPH_FROM_KILOBYTES = 40_000
 _HNSW = edge.HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
-# Above it, the graph is built and searched over an 8-bit copy, which is twice as fast; more candidates than requested
-# are then compared by their full vectors, so similarities are exact and recall stays high. The engine maps
-# both, and leaves it to the store what is read when a generation is opened: it would read them page by page.
+# The graph is built and searched over an 8-bit copy, which is twice as fast. More candidates than requested are then
+# rescored with their full vectors, so similarities are exact and recall stays high. The engine memory-maps both and
+# reads them page by page; the store reads them ahead.
 _QUANTIZED = edge.ScalarQuantizationConfig(type=edge.ScalarType.Int8, memory=edge.Memory.Cold)
 _RESCORED = edge.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
 _EXACT = edge.SearchParams(exact=True, quantization=edge.QuantizationSearchParams(ignore=True))
-# One thread per search: queries run in parallel, and a pool would raise the latency.
+# One thread per search: queries run in parallel, and a pool would increase latency.
 _SEARCH_THREADS = 1
 _FIELD_TYPES: dict[FieldType, edge.PayloadSchemaType] = {
     "keyword": edge.PayloadSchemaType.Keyword,
@@ -164,12 +164,12 @@ class EdgeCollection:
             alike.setdefault(json.dumps(fields, sort_keys=True), []).append(identity)
         for ids in alike.values():
             fields = changes[ids[0]]
-            there = {name: value for name, value in fields.items() if value is not None}
-            if there:
-                self._update(edge.UpdateOperation.set_payload(list[Any](ids), there))
-            if len(there) < len(fields):
-                gone = [name for name in fields if name not in there]
-                self._update(edge.UpdateOperation.delete_payload(list[Any](ids), gone))
+            values = {name: value for name, value in fields.items() if value is not None}
+            if values:
+                self._update(edge.UpdateOperation.set_payload(list[Any](ids), values))
+            if len(values) < len(fields):
+                removed = [name for name in fields if name not in values]
+                self._update(edge.UpdateOperation.delete_payload(list[Any](ids), removed))
 
     def scroll(self, batch: int = 1024, deadline: float | None = None) -> Iterator[Record]:  # noqa: ARG002 - as above
         """See `Collection.scroll`."""
@@ -192,7 +192,7 @@ class EdgeCollection:
             self._shard.optimize()
 
     def close(self) -> None:
-        """See `Collection.close`; closing twice is no error."""
+        """See `Collection.close`; may be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -230,18 +230,18 @@ def shard_config(info: CollectionInfo) -> edge.EdgeConfig:
 
 
 def index_fields(shard: edge.EdgeShard, info: CollectionInfo) -> None:
-    """Create the payload indexes of the record and delete others; existing ones of the same type stay."""
+    """Create the payload indexes of the record, keep those with the same type, and delete all others."""
     wanted = {json_path(field_path(name)): _FIELD_TYPES[kind] for name, kind in info.indexed.items()}
-    there = {field: index.data_type for field, index in shard.info().payload_schema.items()}
-    for field in there.keys() - {field for field, kind in wanted.items() if there.get(field) == kind}:
+    existing = {field: index.data_type for field, index in shard.info().payload_schema.items()}
+    for field in existing.keys() - {field for field, kind in wanted.items() if existing.get(field) == kind}:
         shard.update(edge.UpdateOperation.delete_field_index(field))
-        del there[field]
-    for field in wanted.keys() - there.keys():
+        del existing[field]
+    for field in wanted.keys() - existing.keys():
         shard.update(edge.UpdateOperation.create_field_index(field, wanted[field]))
 
 
 def _edge_filter(where: Filter) -> edge.Filter:
-    """A filter in the engine's own objects."""
+    """Translate a filter to the objects of the engine."""
     return edge.Filter(must=[_condition(where)])
 
 
@@ -250,7 +250,7 @@ def _condition(where: Filter) -> Any:
 
 
 def _equals(where: Equals) -> edge.FieldCondition:
-    # The binding takes Python's bool as the numbers 0 and 1, and numpy's as a bool.
+    # The binding treats Python's bool as the numbers 0 and 1, and numpy's as a bool.
     value: Any = np.bool_(where.value) if isinstance(where.value, bool) else where.value
     return edge.FieldCondition(json_path(where.field), match=edge.MatchValue(value))
 

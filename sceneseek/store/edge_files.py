@@ -1,7 +1,7 @@
-"""The files of a generation of the embedded engine: record, checksums, copy and removal, and the space that they need.
+"""The files of a generation of the embedded engine: record, checksums, copy, removal, and disk space.
 
-The engine writes some files of a shard whenever it opens it. All others are constant once the generation is published,
-so their sizes and CRC-32 are part of the record.
+The engine rewrites some files of a shard whenever it opens it. All others are constant once the generation is
+published, so their sizes and CRC-32 are part of the record.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from sceneseek.store.base import CollectionInfo, Source
 BUILDING, FINISHED = "building.json", "generation.json"
 _REWRITTEN = {"edge_config.json", "segment.json", "tracker_journal.dat"}
 RESTORE = "restore a backup, go back with `sceneseek index rollback`, or index the folders again with --rebuild"
-# Bytes that must be free for a new generation, and for a further batch: the engine writes to files that it maps, where
-# a full disk ends the process without a message. An empty generation takes 15 MiB while it is filled.
+# Bytes that must be free for a new generation, and for another batch: the engine writes to memory-mapped files, where a
+# full disk kills the process without a message. An empty generation takes 15 MiB while it is filled.
 _NEW, _RESERVE = 64 * 2**20, 32 * 2**20
-# Bytes of an image's payload, as measured, and how often everything is on disk while segments are rewritten.
+# Measured bytes of payload per image, and the copies of all data on disk while segments are rewritten.
 _PAYLOAD, _COPIES = 1_000, 2
 # ENOSPC, EDQUOT and EFBIG, as the engine writes them.
 _FULL = re.compile(rf"(os error|code:) ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\b|No space left")
 
 
 def check_space(root: Path, info: CollectionInfo, images: int, copied: int | None = None) -> None:
-    """Raise IndexUnavailable if the disk of an index has not the space for so many new images.
+    """Raise IndexUnavailable if the disk of an index has too little space for new images.
 
     Args:
         root: the directory of the index.
         info: of the generation.
-        images: how many are written.
-        copied: for a new generation: bytes of files that are copied first.
+        images: the number of images to write.
+        copied: for a new generation, the bytes of the files to copy first; None for an existing one.
     """
     reserve = _RESERVE if copied is None else _NEW + copied
     needed = reserve + _COPIES * images * (5 * info.joint + 2 * info.head + _PAYLOAD)
@@ -91,7 +91,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def link_shard(source: Path, target: Path, constant: Container[str]) -> None:
-    """As `copy_shard`, for reading only: files that opening does not change are linked, where the disk can.
+    """Copy a shard for reading, with hard links to its constant files if the file system supports them.
 
     Args:
         source: the shard.
@@ -105,7 +105,7 @@ def link_shard(source: Path, target: Path, constant: Container[str]) -> None:
                 copy.mkdir(parents=True)
             elif name in constant:
                 copy.hardlink_to(path)
-    except OSError:  # a disk without links
+    except OSError:  # a file system without hard links
         shutil.rmtree(target, ignore_errors=True)
         copy_shard(source, target)
         return
@@ -114,22 +114,22 @@ def link_shard(source: Path, target: Path, constant: Container[str]) -> None:
             _copy(path, target / path.relative_to(source))
 
 
-def remove(home: Path) -> None:
+def remove(directory: Path) -> None:
     """Remove a generation; the JSON files first, so that an interrupted removal leaves no generation."""
     for name in (FINISHED, BUILDING):
-        (home / name).unlink(missing_ok=True)
-    shutil.rmtree(home, ignore_errors=True)
+        (directory / name).unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a JSON file of a generation says.
+    """The content of a JSON file of a generation.
 
     Attributes:
         info: see `CollectionInfo`.
         points: the number of points; None while it is unfinished.
         beside: the generation that was live when it began.
-        files: size and CRC-32 of the files of the shard that do not change when it is opened.
+        files: size and CRC-32 of the constant files of the shard.
     """
 
     info: CollectionInfo
@@ -142,7 +142,7 @@ def read_record(file: Path) -> Record | None:
     """Read a JSON file of a generation; None if it does not exist.
 
     Raises:
-        UnfitGeneration: it cannot be read, or is not such a file.
+        UnfitGeneration: it cannot be read or is not valid.
     """
     try:
         raw: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
@@ -160,36 +160,36 @@ def read_record(file: Path) -> Record | None:
         raise UnfitGeneration(f"{file} is damaged ({one_line(str(error))})", RESTORE) from error
 
 
-def check_sizes(home: Path, record: Record) -> None:
-    """Raise UnfitGeneration if a file is missing or truncated: reading a truncated one kills the process."""
+def check_sizes(directory: Path, record: Record) -> None:
+    """Raise UnfitGeneration if a file is missing or truncated: reading a truncated file kills the process."""
     for name, (size, _) in record.files.items():
-        file = home / "shard" / name
+        file = directory / "shard" / name
         found = file.stat().st_size if file.is_file() else -1
         if found < size:
             state = "is missing" if found < 0 else f"is damaged: it has {found:,} of {size:,} bytes"
             raise UnfitGeneration(f"the file {file} {state}", RESTORE)
 
 
-def read_ahead(home: Path, record: Record, most: float) -> None:
-    """Read the constant files of up to so many bytes, so that they are in the page cache.
+def read_ahead(directory: Path, record: Record, most: float) -> None:
+    """Read the constant files of at most `most` bytes into the page cache.
 
-    The engine drops a generation from that cache whenever it closes it, and searches read a page at a time: 50 MB take
-    them over a second, and this 0.05.
+    The engine evicts a generation from that cache when it closes it, and searches read page by page: 50 MB take over a
+    second, instead of 0.05 s here.
     """
     block = bytearray(1 << 20)
     for name, (size, _) in record.files.items():
-        file = home / "shard" / name
-        # What was allocated and not written yet is not worth its reading.
+        file = directory / "shard" / name
+        # Skips sparse files: space that was allocated and not written yet.
         if size <= most and 2 * 512 * file.stat().st_blocks > size:
-            # A file that cannot be read is the engine's to report.
+            # If the file cannot be read, the engine reports it.
             with contextlib.suppress(OSError), file.open("rb", buffering=0) as content:
                 while content.readinto(block):
                     pass
 
 
-def fixed_files(home: Path) -> list[str]:
-    """The files of a shard, without those that the engine writes when it opens it."""
-    shard = home / "shard"
+def fixed_files(directory: Path) -> list[str]:
+    """The constant files of a shard: all that the engine does not rewrite when it opens it."""
+    shard = directory / "shard"
     files = (path for path in shard.rglob("*") if path.is_file())
     names = (str(path.relative_to(shard)) for path in sorted(files) if path.name not in _REWRITTEN)
     return [name for name in names if not name.startswith("wal/")]

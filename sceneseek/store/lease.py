@@ -1,8 +1,8 @@
-"""Locks on files, and waiting for the lease of a store, which works alike for every engine.
+"""File locks, and waiting for the lease of a store, which is the same for all engines.
 
-A `FileLock` is a `flock`, so it ends with its process, however that ends. Its holder may remove the file, so a lock
-counts only if the locked file still has its name. The file holds the name of the holder, for messages. A library such
-as filelock records no holder, and cannot test a lock without taking it.
+A `FileLock` is a `flock`, so the system releases it when its process ends. The holder may remove the file, so a lock is
+valid only if the locked file still exists under its name. The file contains a description of the holder, for messages.
+A library such as filelock does not record the holder, and cannot test a lock without taking it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def this_process() -> str:
 
 
 def take_lease(take: Callable[[], str | None], index: str, hint: str, wait: bool, poll: float) -> None:
-    """Try to take a lease until it is taken.
+    """Take a lease, waiting until its holder releases it.
 
     Args:
-        take: takes it and returns None, or returns the holder.
+        take: takes the lease and returns None, or returns its holder.
         index: the name of the index in messages.
         hint: the hint of the error.
-        wait: wait for the holder; else fail at once.
+        wait: whether to wait for the holder; if False, fail immediately.
         poll: seconds between two attempts.
 
     Raises:
-        IndexUnavailable: it is held, and `wait` is False.
+        IndexUnavailable: the lease is held, and `wait` is False.
     """
     start = None
     while (holder := take()) is not None:
@@ -72,13 +72,13 @@ class FileLock:
         os.pwrite(self._handle, f"{this_process()}\n".encode(), 0)
 
     def release(self, remove: bool = False) -> None:
-        """Release it, and remove the file if wanted."""
+        """Release the lock, and optionally remove the file."""
         if remove:
             self.path.unlink(missing_ok=True)
         os.close(self._handle)
 
     def _take(self, until: float) -> bool:
-        """Lock the file; False if its holder has removed it meanwhile, so that the lock is useless."""
+        """Lock the file; return False if its holder has removed it meanwhile, which makes the lock invalid."""
         self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             while not _locked(self._handle):
@@ -112,7 +112,7 @@ def _locked(handle: int, how: int = fcntl.LOCK_EX) -> bool:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the `FileLock` of a file. Takes it for a moment, so others need some patience."""
+    """Whether a process holds the `FileLock` of a file. Briefly takes a shared lock, so other callers must retry."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:  # it was never locked, or cannot be read

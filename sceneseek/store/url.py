@@ -1,4 +1,4 @@
-"""Opens the store behind a URL, which chooses the engine."""
+"""Opens the store of a URL, which selects the engine."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _ADVICE = "write file: and a directory, such as file:index, or a Qdrant server's
 
 
 def open_store(url: str, searching: bool = False, brief: bool = False) -> VectorStore:
-    """The store behind a URL: ``file:DIR`` is the embedded engine, ``http(s)://HOST:PORT`` a Qdrant server.
+    """Open the store of a URL: ``file:DIR`` for the embedded engine, ``http(s)://HOST:PORT`` for a Qdrant server.
 
-    The further settings of a server and the size of the cache of vectors are read from the environment, see
-    `QdrantSettings` and `vector_cache.cache_bytes`.
+    The other settings of a server and the size of the vector cache are read from the environment, see `QdrantSettings`
+    and `vector_cache.cache_bytes`.
 
     Args:
         url: of the index.
-        searching: for a process that searches. It waits a second or two for a server that is down; one that writes
-            waits much longer.
-        brief: whether it searches once.
+        searching: whether the process searches. If so, it retries for a second or two if the server is down; a process
+            that writes retries much longer.
+        brief: whether the process searches only once.
 
     Raises:
         InvalidRequest: the URL names no engine or contains credentials, or a setting is invalid.
@@ -39,23 +39,23 @@ def open_store(url: str, searching: bool = False, brief: bool = False) -> Vector
         return EdgeStore(_directory(unquote(parts.path)), cache_bytes(), reading)
     if parts.scheme in ("http", "https") and parts.hostname:
         return _server(parts, port, searching)
-    shown = "the URL (not shown: it may contain a password)" if set(url) & set("@?#") else repr(url)
+    shown = "the URL (hidden, as it may contain a password)" if set(url) & set("@?#") else repr(url)
     raise InvalidRequest(f"{shown} names no index", _ADVICE)
 
 
 def _directory(path: str) -> Path:
-    """Shells leave a ~ behind ``file:`` as it is."""
+    """Expand a ~, which shells do not expand after ``file:``."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise InvalidRequest(f"the index {path!r} is nowhere ({error})", "write the directory without ~") from error
+        raise InvalidRequest(f"the index {path!r} cannot be found ({error})", "write the path without ~") from error
 
 
 def _server(parts: SplitResult, port: int | None, searching: bool) -> VectorStore:
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise InvalidRequest(
-            f"the URL of the Qdrant server {parts.hostname} contains more than an address",
-            "write http://HOST:PORT, and give the key in SCENESEEK_QDRANT_API_KEY",
+            f"the URL of the Qdrant server {parts.hostname} contains credentials, a query or a fragment",
+            "write http://HOST:PORT, and set the key in SCENESEEK_QDRANT_API_KEY",
         )
     try:
         # Imported here: a file: index needs no gRPC.

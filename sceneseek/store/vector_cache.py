@@ -1,9 +1,9 @@
-"""A cache of the candidates' vectors of one generation.
+"""A cache of the vectors of candidates of one generation.
 
 Reading the vectors of a hundred candidates takes longer than finding them: the embedded engine returns lists of Python
-numbers while it holds the interpreter's lock, and a Qdrant server sends half a megabyte of JSON. A published generation
-never changes, so rows stay valid until it is closed. The collection of a generation that is written has no cache, or
-clears it.
+numbers while it holds the interpreter's lock (GIL), and a Qdrant server sends half a megabyte of JSON. A published
+generation never changes, so rows stay valid until it is closed. While a generation is written, its collection has no
+cache or clears it.
 
 Rows are float32, as the engines return them, so scores do not depend on the cache.
 """
@@ -27,7 +27,7 @@ _MOST_MEGABYTES = 1_000_000
 
 
 def cache_bytes(environment: Mapping[str, str] | None = None) -> int:
-    """The size of the cache of one generation, in bytes; `SCENESEEK_VECTOR_CACHE` is in megabytes.
+    """The size of the cache of one generation in bytes, from `SCENESEEK_VECTOR_CACHE` in megabytes.
 
     Raises:
         InvalidRequest: the value of the variable is not a whole number.
@@ -35,23 +35,23 @@ def cache_bytes(environment: Mapping[str, str] | None = None) -> int:
     text = (os.environ if environment is None else environment).get(VARIABLE, "").strip() or str(DEFAULT_MEGABYTES)
     if not (text.isascii() and text.isdigit() and len(text) <= 7 and int(text) <= _MOST_MEGABYTES):
         raise InvalidRequest(
-            f"{VARIABLE} is {text!r}", f"use a whole number of megabytes, 0 to {_MOST_MEGABYTES:,}; 0 caches nothing"
+            f"{VARIABLE} is {text!r}", f"use a whole number of megabytes, 0 (no cache) to {_MOST_MEGABYTES:,}"
         )
     return int(text) * 2**20
 
 
 class VectorCache:
-    """Rows by id, the least recently used evicted first. Thread-safe.
+    """An LRU cache of rows by id. Thread-safe.
 
     Args:
         width: numbers per row.
-        max_bytes: of all rows; an id and its place take some 200 bytes more.
+        max_bytes: of all rows; the key of each row takes some 200 bytes more.
     """
 
     def __init__(self, width: int, max_bytes: int) -> None:
         self.width = width
         self.capacity = max_bytes // (4 * max(width, 1))
-        # The system allocates the memory when it is written.
+        # The system allocates memory only as rows are written.
         self._rows: Floats = np.empty((self.capacity, width), dtype=np.float32)
         self._places: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
@@ -63,17 +63,17 @@ class VectorCache:
         """The vectors (N, width) of these ids, in their order.
 
         Args:
-            ids: of vectors that exist, each once.
-            read: called once, with the ids that are not cached, if there are any; returns a row for each of them.
+            ids: of existing vectors, without duplicates.
+            read: called at most once, with the ids that are not cached; returns a row for each of them.
 
         Raises:
-            KeyError: `read` did not return one of them.
+            KeyError: `read` did not return a row for an id.
         """
         found: Floats = np.empty((len(ids), self.width), dtype=np.float32)
         with self._lock:
             places = [self._places.get(identity, -1) for identity in ids]
             hits = [index for index, place in enumerate(places) if place >= 0]
-            # Copied under the lock: another thread may give the place to another row.
+            # Copied under the lock: another thread may overwrite the place.
             found[hits] = self._rows[[places[index] for index in hits]]
             for index in hits:
                 self._places.move_to_end(ids[index])
@@ -97,7 +97,7 @@ class VectorCache:
 
 
 class CandidateVectors:
-    """The joint and head vectors of a generation's points, through a `VectorCache`. Thread-safe.
+    """The joint and head vectors of the points of a generation, through a `VectorCache`. Thread-safe.
 
     Args:
         info: of the generation.
@@ -115,26 +115,26 @@ class CandidateVectors:
         """The vectors of these points, in the order of the ids.
 
         Args:
-            ids: each once.
+            ids: without duplicates.
             names: which of ``joint`` and ``head`` to return.
-            read: called with the ids that are not cached, and with whether their heads are needed.
+            read: called with the ids that are not cached, and whether their head vectors are needed.
 
         Returns:
-            `joint` (N, D) and `head` (N, H); None for one that is not in `names`.
+            `joint` (N, D) and `head` (N, H); None if not in `names`.
 
         Raises:
-            IndexUnavailable: `read` did not return one of them.
+            IndexUnavailable: `read` did not return the vectors of an id.
         """
         if not names:
             return None, None
-        # Heads can be thousands of numbers wide, so they are cached only if the reranker reads them.
+        # Head vectors can have thousands of dimensions, so they are cached only if the reranker reads them.
         width = self._joint + (self._head if HEAD in names else 0)
         cache = self._cache
         if cache is None or cache.width < width:
             cache = self._cache = VectorCache(width, self._max_bytes)
 
         def fresh(missing: list[str]) -> dict[str, Floats]:
-            # A head of width 0 is not stored: its rows are empty.
+            # Head vectors of width 0 are not stored: their rows are empty.
             found = read(missing, cache.width > self._joint)
             return {i: np.concatenate((joint, head))[: cache.width] for i, (joint, head) in found.items()}
 

@@ -79,7 +79,7 @@ def test_an_index_that_another_process_holds_is_refused(sceneseek: CommandLine, 
 def test_a_qdrant_server_that_refuses_the_key_is_named(sceneseek: CommandLine, bundle: Bundle) -> None:
     with PlayedQdrant(key="secret").serving() as played:
         line = refusal(sceneseek, "--bundle", bundle.path, "--index", played.url, "--port", "0")
-    assert "asks for an API key" in line
+    assert "requires an API key" in line
 
 
 def test_a_port_that_is_taken_is_named(sceneseek: CommandLine, bundle: Bundle, index: Path, taken_port: int) -> None:

@@ -103,7 +103,7 @@ def test_a_web_server_that_is_not_qdrant_is_recognised(code: int, body: bytes, s
                 store.live() if searching else published(store, INFO, points(3))
         finally:
             server.shutdown()
-    assert str(refusal.value).startswith(f"what answers at {url} ")
+    assert str(refusal.value).startswith(f"the server at {url} ")
     assert str(refusal.value).endswith(": correct --index")
 
 
@@ -116,7 +116,7 @@ def test_a_server_that_is_too_old_is_an_error_before_anything_is_written(played:
     assert {request.split()[0] for request in played.seen} == {"GET"}
 
 
-@pytest.mark.parametrize(("key", "words"), [(None, "asks for an API key"), ("hunter2", "refuses the API key")])
+@pytest.mark.parametrize(("key", "words"), [(None, "requires an API key"), ("hunter2", "refuses the API key")])
 def test_missing_and_wrong_keys_have_different_errors_and_are_never_shown(
     played: PlayedQdrant, key: str | None, words: str
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_read_only_key_is_an_error(played: PlayedQdrant) -> None:
     played.fail_always(status(403, "Global manage access is required"), at="PUT")
     message = told(QdrantStore(played.url, replace(PATIENT, api_key="reader")))
     assert "403: Global manage access is required" in message
-    assert "indexing needs one that may write" in message
+    assert "indexing requires write access" in message
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_read_only_key_is_an_error(played: PlayedQdrant) -> None:
         (status(500, "Service internal error: No space left on device: WAL buffer size exceeds"), "is full"),
         (status(507, "disk"), "is full"),
         (status(500, "Service internal error: Qdrant is in recovery mode"), "is in recovery mode"),
-        (status(403, "Write operations are forbidden: read-only mode"), "takes no writes"),
+        (status(403, "Write operations are forbidden: read-only mode"), "does not accept writes"),
         (status(400, "Wrong input: Vector dimension error"), "refuses the request (400: Wrong input: Vector dimension"),
     ],
 )
@@ -181,7 +181,7 @@ def test_after_two_failures_the_server_receives_all_work_once(played: PlayedQdra
 def test_patience_ends_and_says_so(played: PlayedQdrant) -> None:
     played.fail_always(status(503, "not ready"), at=POINTS)
     message = told(QdrantStore(played.url, replace(QUICK, patience=0.3)))
-    assert "fails (503: not ready): read its log; run the same command again once it is back" in message
+    assert "fails (503: not ready): see its log; run the same command again once it is back" in message
     assert played.seen.count(POINTS) >= 3
 
 
@@ -210,7 +210,7 @@ def test_a_server_without_tls_is_an_error(played: PlayedQdrant) -> None:
     url = played.url.replace("http:", "https:")
     message = told(QdrantStore(url, QUICK))
     assert f"the TLS connection to {url} fails" in message
-    assert "write http: if it speaks no TLS" in message
+    assert "use http: if it has no TLS" in message
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
@@ -400,8 +400,8 @@ def test_grpc_failures_that_pass_are_waited_out(played: PlayedQdrant, both: Play
 @pytest.mark.parametrize(
     ("code", "details", "words"),
     [
-        ("UNAUTHENTICATED", "Must provide an API key", "asks for an API key (UNAUTHENTICATED: Must provide"),
-        ("PERMISSION_DENIED", "Write access is required", "asks for an API key (PERMISSION_DENIED"),
+        ("UNAUTHENTICATED", "Must provide an API key", "requires an API key (UNAUTHENTICATED: Must provide"),
+        ("PERMISSION_DENIED", "Write access is required", "requires an API key (PERMISSION_DENIED"),
         ("INTERNAL", "Service internal error: No space left on device", "is full (INTERNAL: Service internal"),
         ("INVALID_ARGUMENT", "Wrong input", "refuses the request (INVALID_ARGUMENT: Wrong input)"),
         ("UNAVAILABLE", "Ssl handshake failed: SSL_ERROR_SSL", "the TLS connection to"),
@@ -443,7 +443,7 @@ def test_grpc_is_taken_where_its_port_answers_and_http_elsewhere(
 
 def test_a_foreign_collection_or_alias_of_that_name_is_found_before_the_work(played: PlayedQdrant) -> None:
     played.client.create_collection("images", vectors_config={})
-    assert "the name images is a collection that is not sceneseek's: set SCENESEEK_QDRANT_ALIAS" in told(
+    assert "the name images is a collection that sceneseek did not create: set SCENESEEK_QDRANT_ALIAS" in told(
         QdrantStore(played.url, QUICK)
     )
     published(QdrantStore(played.url, replace(QUICK, alias="photos")), INFO, points(3))
@@ -493,5 +493,5 @@ def test_a_url_is_tidied() -> None:
 def test_an_invalid_certificate_is_an_error(tmp_path: Path) -> None:
     pem = tmp_path / "ca.pem"
     pem.write_text("no certificate")
-    with pytest.raises(InvalidRequest, match=r"SCENESEEK_QDRANT_CA_CERT.*holds no certificate"):
+    with pytest.raises(InvalidRequest, match=r"SCENESEEK_QDRANT_CA_CERT contains no certificate"):
         QdrantStore("https://127.0.0.1:1", replace(QUICK, ca_cert=pem)).live()

@@ -318,7 +318,7 @@ def test_a_holder_that_renews_is_not_overtaken_also_after_an_outage(
     played: PlayedQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short_lease(monkeypatch, free_after=0.6)
-    monkeypatch.setattr(lease, "_BLIND_SECONDS", 0.3)
+    monkeypatch.setattr(lease, "_MAX_POLL_GAP", 0.3)
     overtaken, holding, over = threading.Event(), store_of(played), threading.Event()
 
     def contend() -> None:

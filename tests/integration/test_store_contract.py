@@ -333,7 +333,7 @@ def test_a_generation_begun_beside_another_live_one_is_not_resumed(store: Vector
 @pytest.mark.parametrize(
     ("step", "unfinished", "live"),
     [
-        ("s._begin = die; s.create(new, 'first')", [], "first"),
+        ("s._create_shard = die; s.create(new, 'first')", [], "first"),
         ("edge.write_atomic = die; s.create(new, 'first')", [], "first"),
         ("c = s.create(new, 'first'); edge.write_atomic = die; s.publish(c)", ["new"], "first"),
         ("c = s.create(new, 'first'); edge.write_atomic = dies_at('alias', w); s.publish(c)", ["new"], "first"),
@@ -682,5 +682,5 @@ def test_a_tilde_behind_file_is_the_home_directory(tmp_path: Path, monkeypatch: 
     with open_store("file:~/index").writing():
         assert (tmp_path / "home" / "index").is_dir()
     assert not (tmp_path / "~").exists()
-    with pytest.raises(InvalidRequest, match="write the directory without ~"):
+    with pytest.raises(InvalidRequest, match="write the path without ~"):
         open_store("file:~nobody-of-this-name/index")

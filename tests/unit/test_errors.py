@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from sceneseek.errors import ImageError, IndexUnavailable, InvalidRequest, NothingIndexed, Overloaded, SceneseekError
-from sceneseek.store.qdrant.connection import Refusal
+from sceneseek.store.qdrant.connection import RequestFailed
 from sceneseek.store.qdrant.failure import Failure
 
 
@@ -18,7 +18,7 @@ from sceneseek.store.qdrant.failure import Failure
         ImageError("truncated", "what", "hint"),
         Overloaded("what", "hint", retry_after=7),
         NothingIndexed("file:index", "hint", "sceneseek index DIR", "sceneseek index DIR"),
-        Refusal(Failure("key", "401"), IndexUnavailable("what", "hint")),
+        RequestFailed(Failure("key", "401"), IndexUnavailable("what", "hint")),
     ],
     ids=lambda error: type(error).__name__,
 )

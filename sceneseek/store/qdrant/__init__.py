@@ -1,4 +1,4 @@
-"""A Qdrant server or cluster, through qdrant-client (the extra `qdrant`)."""
+"""The engine for a Qdrant server or cluster; requires qdrant-client (the extra `qdrant`)."""
 
 from sceneseek.store.qdrant.settings import QdrantSettings
 from sceneseek.store.qdrant.store import QdrantStore

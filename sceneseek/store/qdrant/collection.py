@@ -1,4 +1,4 @@
-"""One generation on a Qdrant server, see `Collection`; and its record in the metadata of its collection."""
+"""One generation on a Qdrant server, see `Collection`, and its record in the metadata of its collection."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ FORMAT = 1
 
 GRAPH = models.HnswConfigDiff(m=16, ef_construct=128)
 NO_GRAPH = models.HnswConfigDiff(m=0)
-# Of reading the alias and of searches.
+# Seconds for retries of searches and of reading the alias.
 QUERY_PATIENCE = 1.0
 # The server accepts requests of 32 MB; smaller ones keep its pauses short. A number takes some 12 bytes of JSON.
 _UPSERT_POINTS, _UPSERT_BYTES, _NUMBER_BYTES = 256, 4_000_000, 12
 # Vectors are read in parts small enough for the timeout of a query on a loaded server.
 _READ_BYTES = 4_000_000
-# After an update the server may still report green for a moment, so several polls must be green.
+# The server may still report green briefly after an update, so several polls in a row must be green.
 _POLL_SECONDS, _GREEN_POLLS = 0.5, 4
 
 
@@ -62,13 +62,12 @@ class GenerationRecord:
         {"sceneseek": {"format": 1, "alias": ..., "state": "begun" | "building" | "published",
                        "beside": a generation, "base": a generation, "info": a CollectionInfo}}
 
-    `begun` until its payload indexes exist and the copy of its base is complete, `building` until the alias has moved.
-
     Attributes:
         alias: the alias that it belongs to.
-        state: see above.
+        state: `begun` until its payload indexes exist and the copy of its base is complete, `building` until the alias
+            has moved, then `published`.
         beside: the generation that was live when it began.
-        base: the generation that it began as a copy of; None if it began empty.
+        base: the generation that it is a copy of; None if it began empty.
         info: see `CollectionInfo`.
     """
 
@@ -79,12 +78,12 @@ class GenerationRecord:
     info: CollectionInfo
 
     def to_metadata(self) -> dict[str, Any]:
-        """As the collection's metadata."""
+        """The metadata of the collection."""
         return {KEY: {"format": FORMAT, **dataclasses.asdict(self)}}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any] | None) -> GenerationRecord | None:
-        """The record in a collection's metadata; None if there is none that this version understands."""
+        """The record in the metadata of a collection; None if it is missing or has an unknown format."""
         try:
             raw = (metadata or {})[KEY]
             if raw["format"] != FORMAT:
@@ -105,10 +104,10 @@ class QdrantCollection:
 
     Args:
         info: see `Collection`.
-        name: the collection's name on the server.
+        name: the name of the collection on the server.
         connection: to the server.
-        lease: of the store that opened it for writing; its requests wait for the server. None for searching.
-        cache_bytes: size of the cache of vectors; 0 for one that changes.
+        lease: the lease of the store, for writing, with long retries; None for searching.
+        cache_bytes: size of the vector cache; 0 for a generation that changes.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class QdrantCollection:
         self._candidates = CandidateVectors(info, cache_bytes)
 
     def upsert(self, points: Sequence[Point]) -> None:
-        """See `Collection.upsert`; the server has applied and logged the points when it answers."""
+        """See `Collection.upsert`; the server responds once it has logged and applied the points."""
         numbers = self.info.joint + self.info.head
         step = max(1, min(_UPSERT_POINTS, _UPSERT_BYTES // (_NUMBER_BYTES * numbers)))
         for start in range(0, len(points), step):
@@ -147,9 +146,9 @@ class QdrantCollection:
         where: Filter | None = None,
         deadline: float | None = None,
     ) -> Candidates:
-        """See `Collection.nearest`; requests ids and scores only, and vectors through the cache.
+        """See `Collection.nearest`; requests ids and scores only, and reads vectors through the cache.
 
-        In one request, reading a hundred vectors took ten of fourteen milliseconds.
+        With the vectors in the same request, reading a hundred of them took ten of fourteen milliseconds.
         """
         params = _plain(self._search_params(exact))
         query = {"query": joint.tolist(), "using": JOINT, "limit": limit, "with_payload": False, "params": params}
@@ -192,13 +191,13 @@ class QdrantCollection:
         """See `Collection.set_payload`; all changes are sent in one request."""
         operations: list[Any] = []
         for identity, fields in changes.items():
-            there = {name: value for name, value in fields.items() if value is not None}
-            gone = [name for name in fields if name not in there]
-            if there:
-                change = models.SetPayload(payload=there, points=[identity])
+            values = {name: value for name, value in fields.items() if value is not None}
+            removed = [name for name in fields if name not in values]
+            if values:
+                change = models.SetPayload(payload=values, points=[identity])
                 operations.append(models.SetPayloadOperation(set_payload=change))
-            if gone:
-                removal = models.DeletePayload(keys=gone, points=[identity])
+            if removed:
+                removal = models.DeletePayload(keys=removed, points=[identity])
                 operations.append(models.DeletePayloadOperation(delete_payload=removal))
         if operations:
             self._write(lambda client: client.batch_update_points(self.name, operations, wait=True))
@@ -219,24 +218,24 @@ class QdrantCollection:
         return int(self._ask("/count", {"exact": True}, deadline)["count"])
 
     def optimize(self) -> None:
-        """See `Collection.optimize`: makes the server build the graph, and waits for it.
+        """See `Collection.optimize`; enables the graph and waits until the server has built it.
 
         Raises:
-            IndexUnavailable: the server reports a failure.
+            IndexUnavailable: the server cannot build it.
         """
         joint = models.VectorParamsDiff(hnsw_config=GRAPH, quantization_config=self._quantization())
         self._write(lambda client: client.update_collection(self.name, vectors_config={JOINT: joint}))
         self._wait_for_green()
 
     def close(self) -> None:
-        """See `Collection.close`; nothing to do."""
+        """See `Collection.close`; does nothing."""
 
     def mark(self, record: GenerationRecord) -> None:
-        """Write the generation's record."""
+        """Write the record of the generation."""
         self._write(lambda client: client.update_collection(self.name, metadata=record.to_metadata()))
 
     def _write(self, request: Callable[[QdrantClient], Result]) -> Result:
-        """Send a write after checking the lease, again before each attempt: a long wait may have lost it."""
+        """Send a write, checking the lease before each attempt: it may be lost during a long wait."""
         lease = self._lease
         assert lease is not None, "open for reading"  # noqa: S101 - a bug, not a user's error
 
@@ -248,7 +247,7 @@ class QdrantCollection:
 
     def _ask(self, operation: str, document: dict[str, Any], deadline: float | None) -> Any:
         path = f"/collections/{quote(self.name)}/points{operation}"
-        return self._connection.ask("POST", path, document, deadline, self._patience)
+        return self._connection.request("POST", path, document, deadline, self._patience)
 
     def _upsert(self, structs: list[models.PointStruct]) -> None:
         self._write(lambda client: client.upsert(self.name, structs, wait=True))
@@ -286,7 +285,7 @@ class QdrantCollection:
                     "read its log, then run the same command again",
                 )
             if found.status == models.CollectionStatus.GREY:
-                # It was restarted and waits for an update before it continues.
+                # After a restart, the server does not continue before an update.
                 self._write(self._wake)
             green = green + 1 if found.status == models.CollectionStatus.GREEN else 0
             if (seconds := time.monotonic() - start) - reported > 60:
@@ -298,12 +297,12 @@ class QdrantCollection:
 
 
 def _plain(model: models.Filter | models.SearchParams) -> Any:
-    """As JSON values."""
+    """Convert a model to JSON values."""
     return model.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _qdrant_filter(where: Filter) -> models.Filter:
-    """A filter in the client's own objects."""
+    """Translate a filter to the models of qdrant-client."""
     return models.Filter(must=[_condition(where)])
 
 

@@ -1,10 +1,9 @@
-"""The way to one Qdrant server: each request bounded in time, and tried again while that may help.
+"""Requests to one Qdrant server, with timeouts and retries.
 
-There are two ways. `ask` is REST through `RestClient`, for what a search asks. `call` is qdrant-client, by gRPC where
-that is preferred, for everything else. On both a request that was lost is tried again at once, then with waits that
-grow from a quarter of a second to ten, each by chance between half and the whole of it, so that several clients do not
-come back at once. Every request is idempotent (points have ids of their own, a collection is created under a name that
-nobody else uses), so trying again does no harm.
+`request` uses REST through `RestClient` and is for searches. `call` uses qdrant-client, by gRPC if preferred, for
+everything else. Both retry a lost request immediately, then with exponential backoff from 0.25 to 10 s. Each wait is
+between half and all of the backoff, at random, so that clients do not retry simultaneously. All requests are idempotent
+(points have unique ids, and new collections unique names), so retries are safe.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ from sceneseek.store.qdrant.settings import QdrantSettings
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-# The first whose collections have metadata, where a generation records what it is.
+# The first version whose collections have metadata, where the record of a generation is.
 OLDEST = Version("1.16")
 _HTTP_PORT, _GRPC_PORT = 6333, 6334
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 10.0
-# Before a deadline, so that who waits gets the answer that there is none, and in time.
+# Before a deadline, so that the error reaches the caller in time.
 _MARGIN_SECONDS = 0.1
 _GRPC_PROBE_SECONDS = 2.0
 _RECOVERY_CHECK_SECONDS = 5.0
-# A channel that has lost its server tries again within a second, and gives up an attempt that hangs after two.
+# A channel that has lost its server reconnects within a second, and each attempt times out after two.
 _CHANNEL_OPTIONS = {
     "grpc.initial_reconnect_backoff_ms": 200,
     "grpc.min_reconnect_backoff_ms": 2_000,
@@ -53,15 +52,15 @@ _warned = threading.Event()
 
 
 class Connection:
-    """One server. Thread-safe.
+    """The connections to one server. Thread-safe.
 
     Args:
         url: ``http(s)://host:port``, without credentials.
         settings: see `QdrantSettings`.
-        outage: of the same server, where there is another connection to it.
+        outage: shared with another connection to the same server; None creates one.
 
     Raises:
-        InvalidRequest: the file of certificates holds none.
+        InvalidRequest: the certificate file contains no certificate.
     """
 
     def __init__(self, url: str, settings: QdrantSettings, outage: Outage | None = None) -> None:
@@ -71,12 +70,12 @@ class Connection:
         self.outage = outage or Outage(url)
         if settings.api_key and crosses_open_network(url) and not _warned.is_set():
             _warned.set()
-            log.warning("the API key goes to %s without TLS: use https:, or a private network", url)
+            log.warning("the API key is sent to %s without TLS: use https:, or a private network", url)
         self._client: QdrantClient | None = None
-        self._guard = threading.Lock()
-        self._recovery_checked, self._recovers = -_RECOVERY_CHECK_SECONDS, False
+        self._client_lock = threading.Lock()
+        self._recovery_checked, self._in_recovery = -_RECOVERY_CHECK_SECONDS, False
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -84,52 +83,51 @@ class Connection:
         deadline: float | None = None,
         patience: float | None = None,
     ) -> Any:
-        """The `result` of a REST request.
+        """Send a REST request and return the `result` of its response.
 
         Args:
             method: such as ``POST``.
             path: such as ``/collections/NAME/points/query``.
             document: sent as JSON; None for no body.
-            deadline: when the caller has no use for the answer any more, on the clock of `time.monotonic`.
-            patience: seconds over which to try again; `QdrantSettings.patience` if None.
+            deadline: when the caller stops waiting, on the clock of `time.monotonic`.
+            patience: seconds for retries; None for `QdrantSettings.patience`.
 
         Raises:
-            Refusal: it failed for good, or for longer than the patience, or until the deadline.
-            DeadlinePassed: there was no time to ask.
+            RequestFailed: it cannot succeed, or all retries failed.
+            DeadlinePassed: there was no time to send it.
         """
 
         def attempt(seconds: float) -> Any:
-            # The server gives up then too, whole seconds being all it takes.
+            # The timeout of the server, in whole seconds.
             timed = f"{path}?timeout={max(1, int(seconds))}"
             return self._rest.request(method, timed, document, seconds)
 
-        return self._tried(attempt, patience, deadline)
+        return self._retried(attempt, patience, deadline)
 
     def call(self, request: Callable[[QdrantClient], Result], patience: float | None = None) -> Result:
-        """The answer to a request by qdrant-client.
+        """Send a request through qdrant-client and return its result.
 
         Args:
-            request: what to ask of the client; may run more than once.
-            patience: seconds over which to try again; `QdrantSettings.patience` if None.
+            request: called with the client; may run more than once.
+            patience: seconds for retries; None for `QdrantSettings.patience`.
 
         Raises:
-            IndexUnavailable: it failed for good, or for longer than that.
-            Refusal: the collection is missing or exists.
+            RequestFailed: it cannot succeed, or all retries failed.
         """
-        return self._tried(lambda _: request(self._connected()), patience)
+        return self._retried(lambda _: request(self._connected()), patience)
 
     def close(self) -> None:
         """Close all connections."""
         self._rest.forget()
-        with self._guard:
+        with self._client_lock:
             if self._client is not None:
                 self._client.close()
                 self._client = None
 
-    def _tried(
+    def _retried(
         self, attempt: Callable[[float], Result], patience: float | None, deadline: float | None = None
     ) -> Result:
-        """The outcome of the first attempt that succeeds; each is given the seconds that it may take."""
+        """The result of the first successful attempt; each is called with its timeout in seconds."""
         patience = self.settings.patience if patience is None else patience
         start, wait, tries = time.monotonic(), _FIRST_WAIT, 0
         while True:
@@ -137,76 +135,77 @@ class Connection:
             if deadline is not None:
                 left = deadline - _MARGIN_SECONDS - time.monotonic()
                 if left <= 0:
-                    raise DeadlinePassed("the index could not be asked in time", "ask again a little later")
-                # Half of it, so that a hanging node leaves time to try another one behind the same name.
+                    raise DeadlinePassed("no time was left to search the index", "try again later")
+                # Half of it first, so that if a node hangs, there is time to try another one with the same host name.
                 seconds = min(seconds, left if tries else left / 2)
             try:
                 result = attempt(seconds)
             except FAILURES as error:
                 tries += 1
-                failure = self._understood(failure_of(error), seconds)
+                failure = self._with_recovery_mode(failure_of(error), seconds)
                 lost = failure.kind in ("unreachable", "timeout")
                 if lost:
-                    self._rest.forget()  # what was opened to a server that is gone, or to its old address
-                pause = max(wait * random.uniform(0.5, 1.0), failure.wait)  # noqa: S311 - no secret hangs on it
+                    self._rest.forget()  # the server, or its old address, is gone
+                pause = max(wait * random.uniform(0.5, 1.0), failure.wait)  # noqa: S311 - not a secret
                 if lost and tries == 1 and patience > 0:
                     pause = 0.0
                 now = time.monotonic()
                 ends = not failure.transient or (pause > 0 and now - start + pause > patience)
                 if ends or (deadline is not None and now + pause >= deadline - _MARGIN_SECONDS):
-                    raise self._refusal(failure, seconds) from error
+                    raise self._request_failed(failure, seconds) from error
                 self.outage.failed(self._error(failure, seconds).what, patience)
                 time.sleep(pause)
                 wait = min(2 * wait, _LONGEST_WAIT) if pause else wait
             else:
-                self._answered()
+                self._record_response()
                 return result
 
-    def _understood(self, failure: Failure, seconds: float) -> Failure:
-        """A failure, with recovery mode recognised whatever words the operator gave the server for it.
+    def _with_recovery_mode(self, failure: Failure, seconds: float) -> Failure:
+        """Recognise recovery mode, which the server reports as an internal error, with a text chosen by its operator.
 
-        The server reports it as an internal error of each operation, which would be tried again in vain.
+        Retries would be useless.
         """
         if failure.kind == "recovery":
-            self._recovers = True
+            self._in_recovery = True
         if failure.kind != "broken":
             return failure
         now = time.monotonic()
         if now - self._recovery_checked >= _RECOVERY_CHECK_SECONDS:
-            self._recovery_checked = now  # first, so that one thread asks and the others do not wait for it
-            self._recovers = self._is_in_recovery(seconds)
-        return Failure("recovery", failure.text) if self._recovers else failure
+            self._recovery_checked = now  # first, so that other threads do not send the request too
+            self._in_recovery = self._reports_recovery_mode(seconds)
+        return Failure("recovery", failure.text) if self._in_recovery else failure
 
-    def _is_in_recovery(self, seconds: float = 1.0) -> bool:
+    def _reports_recovery_mode(self, seconds: float = 1.0) -> bool:
         try:
             telemetry = self._rest.request("GET", "/telemetry?details_level=1", None, min(seconds, 1.0))
             return telemetry["app"]["features"]["recovery_mode"] is True
-        except (*FAILURES, KeyError, TypeError):  # the key may not allow it, or it is another version's
+        except (*FAILURES, KeyError, TypeError):  # the key may not allow it, or another version has other telemetry
             return False
 
-    def _answered(self) -> None:
-        """The server answered, which ends an outage.
+    def _record_response(self) -> None:
+        """End an outage, as the server has responded.
 
-        Not in recovery mode: there it still lists aliases and collections, as the alias follower asks every second.
+        Not in recovery mode, where requests for aliases and collections, which the alias follower sends every second,
+        still succeed.
         """
-        if self._recovers:
-            self._recovers = self._is_in_recovery()
-        if not self._recovers:
+        if self._in_recovery:
+            self._in_recovery = self._reports_recovery_mode()
+        if not self._in_recovery:
             self.outage.answered()
 
-    def _refusal(self, failure: Failure, seconds: float) -> Refusal:
+    def _request_failed(self, failure: Failure, seconds: float) -> RequestFailed:
         error = self._error(failure, seconds)
         if error.retry_after is not None:
             self.outage.refused(str(error))
         elif failure.kind != "foreign":
-            self._answered()  # it refuses this request; it is there
-        return Refusal(failure, error)
+            self._record_response()  # the server works, and rejected this request
+        return RequestFailed(failure, error)
 
     def _error(self, failure: Failure, seconds: float) -> IndexUnavailable:
         return failure.error(self.url, self.settings.api_key is not None, seconds)
 
     def _connected(self) -> QdrantClient:
-        with self._guard:
+        with self._client_lock:
             if self._client is None:
                 self._client = self._connect()
             return self._client
@@ -239,7 +238,7 @@ class Connection:
                 port=443 if parts.scheme == "https" and parts.port is None else parts.port or _HTTP_PORT,
                 grpc_port=grpc_port or _GRPC_PORT,
                 prefer_grpc=grpc_port is not None,
-                # As a header, which goes with both transports; the client's own argument warns where we log.
+                # A header works with both transports; with the client's own argument it warns, where we log.
                 headers={"api-key": settings.api_key} if settings.api_key else None,
                 timeout=settings.timeout,
                 check_compatibility=False,
@@ -248,13 +247,11 @@ class Connection:
             )
 
     def _check_version(self, client: QdrantClient) -> None:
-        answer = client.http.service_api.root()
+        response = client.http.service_api.root()
         try:
-            version = Version(answer.version)
+            version = Version(response.version)
         except InvalidVersion:
-            raise IndexUnavailable(
-                f"what answers at {self.url} does not say which Qdrant it is", "correct --index"
-            ) from None
+            raise IndexUnavailable(f"the server at {self.url} reports no Qdrant version", "correct --index") from None
         if version < OLDEST:
             raise IndexUnavailable(
                 f"the Qdrant server at {self.url} is version {version}, too old for this index",
@@ -263,21 +260,21 @@ class Connection:
         log.info("the Qdrant server at %s is version %s", self.url, version)
 
     def _grpc_port(self) -> int | None:
-        """The port to speak gRPC with; None to stay with HTTP."""
+        """The gRPC port; None to use HTTP."""
         settings, parts = self.settings, urlsplit(self.url)
         if settings.prefer_grpc == "no":
             return None
         port = settings.grpc_port
         if not port and (parts.port in (None, _HTTP_PORT) or settings.prefer_grpc == "yes"):
-            # At another port than the usual one, the usual gRPC port may be another server's.
+            # If the HTTP port is not the default, the default gRPC port may belong to another server.
             port = _GRPC_PORT
         answers = bool(port) and not parts.path.strip("/") and self._answers_grpc(str(parts.hostname), port)
         if settings.prefer_grpc == "yes" and not answers:
             raise IndexUnavailable(
                 f"the Qdrant server at {self.url} does not answer gRPC at port {port}",
-                "open the port, name it in SCENESEEK_QDRANT_GRPC_PORT, or set SCENESEEK_QDRANT_PREFER_GRPC=auto",
+                "open the port, set another SCENESEEK_QDRANT_GRPC_PORT, or set SCENESEEK_QDRANT_PREFER_GRPC=auto",
             )
-        log.info("%s is asked by %s", self.url, f"gRPC at port {port}" if answers else "HTTP")
+        log.info("requests to %s use %s", self.url, f"gRPC at port {port}" if answers else "HTTP")
         return port if answers else None
 
     def _answers_grpc(self, host: str, port: int) -> bool:
@@ -297,8 +294,8 @@ class Connection:
         return True
 
 
-class Refusal(IndexUnavailable):
-    """A request that failed; `failure` says how, for those who can go on without its answer."""
+class RequestFailed(IndexUnavailable):
+    """A request that failed; `failure` is its class, for callers that handle some kinds."""
 
     def __init__(self, failure: Failure, error: IndexUnavailable) -> None:
         super().__init__(error.what, error.hint, error.retry_after)
@@ -315,16 +312,16 @@ def _tls_context(url: str, settings: QdrantSettings) -> ssl.SSLContext | None:
         return ssl.create_default_context(cafile=settings.ca_cert)
     except (OSError, ssl.SSLError) as error:
         raise InvalidRequest(
-            f"SCENESEEK_QDRANT_CA_CERT names {settings.ca_cert}, which holds no certificate ({error})",
-            "name a PEM file",
+            f"the file {settings.ca_cert} of SCENESEEK_QDRANT_CA_CERT contains no certificate ({error})",
+            "set it to a PEM file",
         ) from error
 
 
 def crosses_open_network(url: str) -> bool:
-    """Whether what is sent to a URL goes without TLS and maybe through a network that is not private.
+    """Whether requests to a URL have no TLS and may cross a network that is not private.
 
-    Private are addresses of private ranges and of this machine, names without a dot (those of a container network or of
-    a machine nearby), and names under the suffixes that are reserved for private use.
+    Private are addresses of private ranges and of this machine, names without a dot (of a container network or a local
+    machine), and names under suffixes that are reserved for private use.
     """
     parts = urlsplit(url)
     host = str(parts.hostname)

@@ -1,6 +1,6 @@
-"""Classifies failed requests to a Qdrant server: whether to repeat them, and the error to raise; and logs outages.
+"""Classifies failed requests to a Qdrant server (whether to retry, which error to raise) and logs outages.
 
-Reads HTTP answers (status and body), gRPC errors (code and details), and errors of the network (refused connections,
+The input are HTTP responses (status and body), gRPC errors (code and details), and network errors (refused connections,
 names that do not resolve, TLS, timeouts).
 """
 
@@ -45,14 +45,14 @@ Kind: TypeAlias = Literal[
     "foreign",
 ]
 TRANSIENT: frozenset[Kind] = frozenset({"unreachable", "timeout", "overloaded", "broken"})
-# About the request or the collection, not about the server: another request may succeed.
+# Failures of the request or the collection, not of the server: other requests may succeed.
 _OF_ONE_REQUEST: frozenset[Kind] = frozenset({"missing", "exists", "refused"})
-# `retry_after` of a failure that a person must repair.
+# `retry_after` of a failure that an operator must repair.
 _UNTIL_REPAIRED_SECONDS = 30.0
-# The exceptions of the client; any other is a bug.
+# The exceptions of qdrant-client; any other is a bug.
 FAILURES = (
     *(ApiException, ResourceExhaustedResponse, grpc.RpcError, httpx.HTTPError),
-    *(json.JSONDecodeError, UnicodeDecodeError),  # of the client too, where the answer is no JSON
+    *(json.JSONDecodeError, UnicodeDecodeError),  # if the response is not JSON
 )
 
 _STATUSES: dict[int, Kind] = {
@@ -82,7 +82,7 @@ _CODES: dict[grpc.StatusCode, Kind] = {
 _AGAIN = "run the same command again once it is back"
 _FULL = ("no space left", "not enough space", "out of disk", "disk is full")
 _LOCKED = ("read-only", "read only", "write operations are forbidden", "locked")
-# The second is the text that the image's entry point sets; operators may choose another, see `Connection`.
+# The second is the text of the Docker image's entry point; operators may set another, see `Connection`.
 _RECOVERY = ("recovery mode", "killed during initialization")
 
 
@@ -93,7 +93,7 @@ class Failure:
     Attributes:
         kind: the class of the failure.
         text: the message of the server or the system.
-        wait: seconds after which the server asks for another attempt; 0 if it does not say.
+        wait: the seconds before a retry that the server asks for; 0 if it does not.
     """
 
     kind: Kind
@@ -102,12 +102,12 @@ class Failure:
 
     @property
     def transient(self) -> bool:
-        """Whether the same request may succeed in a moment."""
+        """Whether the same request may succeed soon."""
         return self.kind in TRANSIENT
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which a client may ask again; None if the server itself works, or is not Qdrant."""
+        """Seconds after which a client may retry; None if the server works, or is not Qdrant."""
         if self.kind in _OF_ONE_REQUEST or self.kind == "foreign":
             return None
         return max(1.0, self.wait) if self.transient else _UNTIL_REPAIRED_SECONDS
@@ -118,9 +118,9 @@ class Failure:
         Args:
             url: of the server.
             with_key: whether the request had a key.
-            timeout: seconds that the request was given.
+            timeout: of the request, in seconds.
         """
-        refuses = "refuses the API key" if with_key else "asks for an API key"
+        refuses = "refuses the API key" if with_key else "requires an API key"
         what, hint = {
             "unreachable": (
                 f"no Qdrant server answers at {url} ({self.text})",
@@ -128,35 +128,35 @@ class Failure:
             ),
             "tls": (
                 f"the TLS connection to {url} fails ({self.text})",
-                "name the certificate of its authority in SCENESEEK_QDRANT_CA_CERT, or write http: if it speaks no TLS",
+                "set SCENESEEK_QDRANT_CA_CERT to the certificate of its authority, or use http: if it has no TLS",
             ),
             "timeout": (
                 f"the Qdrant server at {url} does not answer within {timeout:.2g} s",
-                "look at its load, or set SCENESEEK_QDRANT_TIMEOUT (searches: SCENESEEK_QDRANT_QUERY_TIMEOUT) higher; "
+                "check its load, or increase SCENESEEK_QDRANT_TIMEOUT (searches: SCENESEEK_QDRANT_QUERY_TIMEOUT); "
                 + _AGAIN,
             ),
             "overloaded": (f"the Qdrant server at {url} is overloaded ({self.text})", _AGAIN),
             "key": (
                 f"the Qdrant server at {url} {refuses} ({self.text})",
-                "set SCENESEEK_QDRANT_API_KEY to a key that may do this (indexing needs one that may write)",
+                "set SCENESEEK_QDRANT_API_KEY to a key that may do this (indexing requires write access)",
             ),
             "full": (
                 f"the disk of the Qdrant server at {url} is full ({self.text})",
-                f"make room there; {_AGAIN}",
+                f"free space there; {_AGAIN}",
             ),
             "locked": (
-                f"the Qdrant server at {url} takes no writes ({self.text})",
-                f"bring it out of its read-only mode; {_AGAIN}",
+                f"the Qdrant server at {url} does not accept writes ({self.text})",
+                f"end its read-only mode; {_AGAIN}",
             ),
             "recovery": (
-                f"the Qdrant server at {url} is in recovery mode and neither searches nor writes ({self.text})",
-                f"it was killed while it started, for memory most likely: give it more and restart it; {_AGAIN}",
+                f"the Qdrant server at {url} is in recovery mode and accepts no searches or writes ({self.text})",
+                f"it was killed at startup, most likely for lack of memory: give it more and restart it; {_AGAIN}",
             ),
             "missing": (f"the Qdrant server at {url} has lost a collection ({self.text})", "index the folder again"),
-            "exists": (f"the Qdrant server at {url} has such a collection already ({self.text})", "try again"),
-            "refused": (f"the Qdrant server at {url} refuses the request ({self.text})", "read its log"),
-            "foreign": (f"what answers at {url} is not a Qdrant server ({self.text})", "correct --index"),
-            "broken": (f"the Qdrant server at {url} fails ({self.text})", f"read its log; {_AGAIN}"),
+            "exists": (f"the Qdrant server at {url} already has this collection ({self.text})", "try again"),
+            "refused": (f"the Qdrant server at {url} refuses the request ({self.text})", "see its log"),
+            "foreign": (f"the server at {url} is not a Qdrant server ({self.text})", "correct --index"),
+            "broken": (f"the Qdrant server at {url} fails ({self.text})", f"see its log; {_AGAIN}"),
         }[self.kind]
         return IndexUnavailable(what, hint, self.retry_after)
 
@@ -185,7 +185,7 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _below(error: Exception) -> Failure:
-    """Classify an error of httpx, urllib3 or the system, or an answer that is not that of a Qdrant server."""
+    """Classify an error of httpx, urllib3 or the system, or a response that is not Qdrant's."""
     cause = error.__cause__ or error  # urllib3 wraps the system's error, and begins its text with an object's repr
     text = _short(str(cause) or type(cause).__name__)
     if isinstance(error, httpx.ConnectTimeout | urllib3.exceptions.ConnectTimeoutError):
@@ -196,19 +196,19 @@ def _below(error: Exception) -> Failure:
         return Failure("unreachable" if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) else "tls", text)
     if isinstance(error, httpx.TransportError | urllib3.exceptions.HTTPError | HTTPException | OSError):
         return Failure("tls" if _about_tls(text) else "unreachable", text)
-    return Failure("foreign", "its answer is another one")
+    return Failure("foreign", "its response is not that of Qdrant")
 
 
 def _about_tls(text: str) -> bool:
     """Whether a connection failed because of TLS.
 
-    The word "handshake" does not show it: gRPC reports "tcp handshaker shutdown" for connections without TLS.
+    The word "handshake" is no sign of it: gRPC reports "tcp handshaker shutdown" for connections without TLS.
     """
     return any(word in text for word in ("SSL", "TLS", "CERTIFICATE", "certificate")) and "EOF" not in text
 
 
 def _by_text(kind: Kind, text: str) -> Kind:
-    """The server reports a full disk and its recovery mode as internal errors; its text distinguishes them."""
+    """Refine the class of a failure: the server reports a full disk and recovery mode as internal errors."""
     lowered = text.lower()
     if any(words in lowered for words in _FULL):
         return "full"
@@ -225,7 +225,7 @@ def _by_text(kind: Kind, text: str) -> Kind:
 
 
 def _body(error: UnexpectedResponse) -> str:
-    """The message of the server in an HTTP answer."""
+    """The error message in the body of an HTTP response."""
     try:
         status = error.structured()["status"]
         text = status["error"] if isinstance(status, dict) else str(status)
@@ -235,7 +235,7 @@ def _body(error: UnexpectedResponse) -> str:
 
 
 def _is_qdrants(error: UnexpectedResponse) -> bool:
-    """Whether an answer is Qdrant's: its errors are JSON objects with these members."""
+    """Whether a response is Qdrant's: its errors are JSON objects with these members."""
     try:
         document: object = error.structured()
     except (ValueError, TypeError):
@@ -253,9 +253,9 @@ def _seconds(text: str) -> float:
 
 
 class Outage:
-    """Logs the outages of a server: when one begins, at intervals while it lasts, and when it ends. Thread-safe.
+    """Logs the outages of a server: when they begin, at intervals while they last, and when they end. Thread-safe.
 
-    In an outage every request fails, hundreds per second in a busy service; a line for each would hide all others.
+    In an outage every request fails, hundreds per second in a busy service; a line for each would flood the log.
 
     Args:
         url: of the server, for messages.
@@ -270,21 +270,21 @@ class Outage:
         self._refused = 0
 
     def failed(self, what: str, patience: float) -> None:
-        """Record a request that failed and is repeated.
+        """Record a failed request that is retried.
 
         Args:
-            what: the reason, in a clause that names the server.
-            patience: seconds for which it is repeated.
+            what: the reason, a clause that names the server.
+            patience: seconds for retries.
         """
         with self._lock:
             seconds = self._seconds()
             if seconds >= QUIET_SECONDS and self._is_due():
-                log.warning("%s: trying again for up to %.0f s, away for %.0f s", what, patience, seconds)
+                log.warning("%s: trying again for up to %.0f s, down for %.0f s", what, patience, seconds)
 
     def refused(self, what: str) -> None:
-        """Record a request that failed for good.
+        """Record a failed request that is not retried.
 
-        Its caller reports the first one. A second one without a success in between is an outage.
+        Its caller reports the first such failure. A second one without a success in between is an outage.
         """
         with self._lock:
             seconds = self._seconds()
@@ -293,7 +293,7 @@ class Outage:
                 log.error("%s; failing for %.0f s, %d requests so far", what, seconds, self._refused)
 
     def answered(self) -> None:
-        """Record a request that succeeded; cheap if there is no outage."""
+        """Record a successful request; cheap if there is no outage."""
         if not self._lasts:
             return
         with self._lock:
@@ -305,14 +305,14 @@ class Outage:
             log.warning(message, self._url, seconds, refused)
 
     def _seconds(self) -> float:
-        """Seconds since the outage began; begins one if there was none."""
+        """Seconds since the outage began, which is now if there was none."""
         now = time.monotonic()
         if not self._lasts:
             self._lasts, self._since, self._reported, self._refused = True, now, -math.inf, 0
         return now - self._since
 
     def _is_due(self) -> bool:
-        """Whether a line is due; the caller then writes it."""
+        """Whether a log line is due, which the caller then writes."""
         now = time.monotonic()
         due = now - self._reported >= REPORT_EVERY
         if due:

@@ -1,21 +1,22 @@
-"""The lease on one alias: one writer at a time, over all machines.
+"""The lease of one alias: one writer at a time, across machines.
 
 The lease is one point in a collection of its own, `sceneseek-ALIAS-lease`. Its payload has
 
-    token   "WRITER.N": a random name of the holder, and the number of renewals; empty when it is free
-    holder  the process, for messages
+    token   "WRITER.N": a random name of the holder, and the number of renewals; empty if the lease is free
+    holder  a description of the process, for messages
 
-A thread renews it every few seconds, independently of writing, encoding and the server's building of a graph. It
-touches no collection that is searched. No clocks are compared: another writer watches the lease, and takes it over once
-its token has stayed the same for `FREE_AFTER` seconds in which the server answered. An outage does not count, because
-no holder can renew during it.
+A thread renews the lease every few seconds, even while the process writes or encodes, or the server builds a graph. It
+does not use the collections that are searched. Clocks of different machines are not compared: another writer polls the
+lease, and takes it over once the token has not changed for `FREE_AFTER` seconds in which the server responded. An
+outage does not count, because the holder cannot renew during it.
 
 Every change is a conditional update: it applies only if the point still has the token that was read. On a cluster the
-leader of the shard orders them. Each change is read back, so a lost answer does no harm.
+leader of the shard orders them. Each change is read back, so a lost response is harmless.
 
-A holder that was paused or disconnected may have lost the lease. So `check` asks the server once the last renewal is
-older than `TRUSTED` seconds, and `confirm` always asks. One request lies between `confirm` and the switch of the alias:
-only a process that is paused at that moment for longer than `FREE_AFTER`, while another one waits, would still switch.
+A holder that was paused or disconnected may have lost the lease. So `check` sends a request once the last renewal is
+older than `TRUSTED` seconds, and `confirm` always does. One request lies between `confirm` and the switch of the alias:
+only a process that is paused at that moment for longer than `FREE_AFTER`, while another writer waits, would switch
+without the lease.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ from qdrant_client import QdrantClient, models
 
 from sceneseek.errors import IndexUnavailable
 from sceneseek.store.lease import take_lease, this_process
-from sceneseek.store.qdrant.connection import Connection, Refusal
+from sceneseek.store.qdrant.connection import Connection, RequestFailed
 from sceneseek.store.qdrant.failure import FAILURES, Outage
 from sceneseek.store.qdrant.settings import QdrantSettings
 
 log = logging.getLogger(__name__)
 
-# A dead holder is detected after FREE_AFTER, a poll and a request: in less than thirty seconds.
+# A dead holder is detected after FREE_AFTER, a poll and a request, in less than thirty seconds.
 RENEW_EVERY, FREE_AFTER, TRUSTED = 4.0, 20.0, 10.0
 _POLL_SECONDS = 1.0
-# A watcher that could not read the lease for so long (it was disconnected, or the server was down) starts again.
-_BLIND_SECONDS = 6.0
-# Of one request: short, so that one that hangs (the first write after a node has died) does not stop the renewals.
+# If a waiting writer could not read the lease for so long (disconnected, or the server was down), it starts over.
+_MAX_POLL_GAP = 6.0
+# Of one request: short, so that a hanging one (the first write after a node has died) does not stop renewals.
 _TIMEOUT = 5
-# Of `is_held`, which a service may call while it answers a request.
-_LOOK_PATIENCE = 1.0
+# Seconds for retries of `is_held`, which a service may call while it handles a request.
+_IS_HELD_PATIENCE = 1.0
 _POINT = 1
-# A clock that continues while the machine sleeps, if the system has one.
+# A clock that continues during suspend, if the system has one.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -62,15 +63,15 @@ class _State(NamedTuple):
 
 
 class _Watch:
-    """How long a token has stayed the same while it was watched."""
+    """Measures how long a polled token has not changed; starts over after a gap of more than `max_gap` seconds."""
 
-    def __init__(self, blind: float) -> None:
-        self._blind, self._token = blind, ""
+    def __init__(self, max_gap: float) -> None:
+        self._max_gap, self._token = max_gap, ""
         self._since = self._last = -math.inf
 
     def seconds(self, token: str) -> float:
         now = _now()
-        if token != self._token or now - self._last > self._blind:
+        if token != self._token or now - self._last > self._max_gap:
             self._since = now
         self._token, self._last = token, now
         return now - self._since
@@ -85,14 +86,14 @@ class Lease:
     Args:
         url: of the server.
         settings: see `QdrantSettings`; `held`, `check` and `confirm` use its patience.
-        outage: of the same server, shared with the other requests of this process.
+        outage: shared with the other requests of this process to the same server.
     """
 
     def __init__(self, url: str, settings: QdrantSettings, outage: Outage | None = None) -> None:
-        # A separate connection, with a shorter timeout than the large requests of a run.
+        # A separate connection, with a shorter timeout than for the large requests of a run.
         self._connection = Connection(url, replace(settings, timeout=min(settings.timeout, _TIMEOUT)), outage)
         self._name, self._settings = collection_name(settings.alias), settings
-        self._looking = _Watch(math.inf)
+        self._watch = _Watch(math.inf)
         self._mutex = threading.RLock()
         self._token = ""
         self._renewed = -math.inf
@@ -101,7 +102,7 @@ class Lease:
     @contextlib.contextmanager
     def held(self, wait: bool) -> Iterator[None]:
         """Hold the lease for a block; see `VectorStore.writing`."""
-        watch = _Watch(_BLIND_SECONDS)
+        watch = _Watch(_MAX_POLL_GAP)
         hint = "wait until that run has ended, or choose another SCENESEEK_QDRANT_ALIAS"
         take_lease(lambda: self._take(watch), self._connection.url, hint, wait, _POLL_SECONDS)
         over = threading.Event()
@@ -115,29 +116,29 @@ class Lease:
             self._release()
 
     def check(self) -> None:
-        """Ask the server unless it has confirmed the lease recently; called before each write.
+        """Confirm the lease unless that was done recently; called before each write.
 
         Raises:
-            IndexUnavailable: another writer has it.
+            IndexUnavailable: another writer holds the lease.
         """
         if self._lost is not None or _now() - self._renewed > TRUSTED:
             self.confirm()
 
     def confirm(self) -> None:
-        """Renew the lease now, with the patience of a write.
+        """Renew the lease now, with the retries of a write.
 
         Raises:
-            IndexUnavailable: another writer has it.
+            IndexUnavailable: another writer holds the lease.
         """
         self._renew(self._settings.patience)
 
     def is_held(self) -> bool:
-        """Whether a process holds it; a dead one counts for `FREE_AFTER` seconds after the first call."""
-        state = self._read(_LOOK_PATIENCE)
-        return state is not None and state.token != "" and self._looking.seconds(state.token) < FREE_AFTER
+        """Whether a process holds the lease; a dead one counts for `FREE_AFTER` seconds after the first call."""
+        state = self._read(_IS_HELD_PATIENCE)
+        return state is not None and state.token != "" and self._watch.seconds(state.token) < FREE_AFTER
 
     def close(self) -> None:
-        """Release the connection."""
+        """Close the connection."""
         self._connection.close()
 
     def _take(self, watch: _Watch) -> str | None:
@@ -153,10 +154,10 @@ class Lease:
         start, token = _now(), f"{uuid.uuid4().hex}.0"
         try:
             found = self._replace(state.token, _State(token, this_process()), 0.0 if state.token else patience)
-        except Refusal as error:
+        except RequestFailed as error:
             if not (state.token and error.failure.transient):
                 raise
-            # The same fault may have prevented its holder from renewing it.
+            # The same failure may have prevented its holder from renewing it.
             log.warning("the lease of %s cannot be taken over: %s", state.holder, error)
             watch.restart()
             return state.holder
@@ -196,16 +197,16 @@ class Lease:
                 self._replace(self._token, _State("", ""), 0.0)
 
     def _read(self, patience: float) -> _State | None:
-        """The state; None if there was never a lease."""
+        """The state of the lease; None if it was never taken."""
         try:
             return self._connection.call(self._state, patience)
-        except Refusal as error:
+        except RequestFailed as error:
             if error.failure.kind == "missing":
                 return None
             raise
 
     def _replace(self, expected: str, state: _State, patience: float) -> _State:
-        """Write a state if the token is the expected one or there is none; return the state afterwards."""
+        """Write a state if the token is the expected one or missing; return the resulting state."""
         point = models.PointStruct(id=_POINT, vector=[1.0], payload=state._asdict())
         unchanged = models.Filter(must=[models.FieldCondition(key="token", match=models.MatchValue(value=expected))])
         ordering = models.WriteOrdering.MEDIUM
@@ -214,7 +215,7 @@ class Lease:
             try:
                 client.upsert(self._name, [point], wait=True, ordering=ordering, update_filter=unchanged)
             except FAILURES:
-                # While a write waits for a dead replica, the others have already applied it.
+                # If the write timed out on a dead replica, the other replicas may have applied it.
                 if (found := self._state(client)).token != state.token:
                     raise
                 return found
@@ -239,7 +240,7 @@ class Lease:
                     replication_factor=self._settings.replicas or None,
                 )
             )
-        except Refusal as error:
+        except RequestFailed as error:
             if error.failure.kind != "exists":
                 raise
         keyword = models.PayloadSchemaType.KEYWORD
@@ -247,7 +248,7 @@ class Lease:
 
 
 def collection_name(alias: str) -> str:
-    """The name of the collection of an alias's lease."""
+    """The name of the collection that contains the lease of an alias."""
     return f"sceneseek-{alias}-lease"
 
 

@@ -1,8 +1,8 @@
-"""A REST client for a Qdrant server whose requests all end in time.
+"""A REST client for a Qdrant server, with a strict timeout per request.
 
-Queries use REST and not gRPC: a gRPC channel that has lost its server backs off, and queries would wait for it. Here a
-new connection is opened at once, after a new lookup of the name. Unlike the REST client of `qdrant_client` it has a
-timeout for each request, in fractions of a second, and takes 0.3 instead of 0.8 ms per query.
+Queries use REST and not gRPC: a gRPC channel that has lost its server backs off, and queries would wait for it. This
+client opens a new connection immediately, after a new DNS lookup. Unlike the REST client of `qdrant_client`, it has a
+timeout per request, in fractions of a second, and takes 0.3 instead of 0.8 ms per query.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError
 from sceneseek import __version__
 
 _HTTP_PORT, _HTTPS_PORT = 6333, 443
-_PART_BYTES = 1 << 16
+_CHUNK_BYTES = 1 << 16
 
 
 class RestClient:
@@ -49,17 +49,17 @@ class RestClient:
         weakref.finalize(self, _close, self._idle)
 
     def request(self, method: str, path: str, document: Any, seconds: float) -> Any:
-        """The `result` of an answer.
+        """Send a request and return the `result` of its response.
 
         Args:
             method: such as ``POST``.
             path: such as ``/collections/NAME/points/query``.
             document: sent as JSON; None for no body.
-            seconds: limit of the whole request, from the lookup of the name to the last byte of the answer.
+            seconds: timeout of the whole request, from the DNS lookup to the last byte of the response.
 
         Raises:
-            UnexpectedResponse: the answer is an error.
-            ResponseHandlingException: there is no answer in time, or it is not that of a Qdrant server.
+            UnexpectedResponse: the response is an error.
+            ResponseHandlingException: there is no response in time, or it is not that of a Qdrant server.
         """
         until = time.monotonic() + seconds
         try:
@@ -74,10 +74,10 @@ class RestClient:
             if response.status != 200:
                 headers = httpx.Headers(list(response.headers.items()))
                 raise UnexpectedResponse(response.status, response.reason or "", content, headers)
-            answer = from_json(content)
-            if not {"result", "status", "time"} <= answer.keys():
-                raise ValueError("the answer is not Qdrant's")
-            return answer["result"]
+            body = from_json(content)
+            if not {"result", "status", "time"} <= body.keys():
+                raise ValueError("the response is not Qdrant's")
+            return body["result"]
         except (HTTPError, HTTPException, OSError, ValueError, AttributeError) as error:
             raise ResponseHandlingException(error) from error
 
@@ -93,11 +93,11 @@ class RestClient:
         connection.request(method, self._prefix + path, body, self._headers, preload_content=False)
         self._limit(connection, until)
         response = connection.getresponse()
-        parts = []
-        while part := response.read1(_PART_BYTES):
-            parts.append(part)
+        chunks = []
+        while chunk := response.read1(_CHUNK_BYTES):
+            chunks.append(chunk)
             self._limit(connection, until)
-        return response, b"".join(parts)
+        return response, b"".join(chunks)
 
     def _connected(self, until: float) -> HTTPConnection:
         while self._idle:
@@ -111,10 +111,10 @@ class RestClient:
         return self._opened(until)
 
     def _opened(self, until: float) -> HTTPConnection:
-        """A new connection, opened by a thread of its own.
+        """Open a connection in a new thread.
 
-        The system's lookup of a name has no timeout, and takes ten seconds or more if a name server does not answer, as
-        in a container network for a stopped container without internet. The thread closes a late connection.
+        The system's DNS lookup has no timeout, and takes ten seconds or more if a name server does not answer, as in a
+        container network without internet for a stopped container. If it is too late, the thread closes the connection.
         """
         connection = self._new(until)
         opened: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -123,7 +123,7 @@ class RestClient:
         def open_it() -> None:
             try:
                 connection.connect()
-            except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+            except Exception as error:  # noqa: BLE001 - raised in the waiting thread
                 opened.put(error)
             else:
                 opened.put(None)
@@ -151,10 +151,10 @@ class RestClient:
 
     @staticmethod
     def _limit(connection: HTTPConnection, until: float) -> None:
-        """Limit the next step to the time that is left.
+        """Limit the next socket operation to the remaining time.
 
         Raises:
-            TimeoutError: none is left.
+            TimeoutError: no time is left.
         """
         left = until - time.monotonic()
         if left <= 0:

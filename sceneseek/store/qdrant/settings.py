@@ -1,4 +1,4 @@
-"""The settings of a Qdrant server and its collections: one frozen object, read once."""
+"""The settings of a Qdrant server and its collections, read once into a frozen object."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from sceneseek.errors import InvalidRequest
 Quantization: TypeAlias = Literal["none", "int8"]
 Transport: TypeAlias = Literal["auto", "yes", "no"]
 _PREFIX = "SCENESEEK_QDRANT_"
-# Seconds: no search fails while a supervisor restarts a killed server.
+# Seconds; enough that no search fails while a supervisor restarts a killed server.
 _SEARCH_PATIENCE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class QdrantSettings:
-    """The settings; each is read from `SCENESEEK_QDRANT_` and its name in capitals.
+    """The settings, read from environment variables: `SCENESEEK_QDRANT_` and the name in capitals.
 
     Attributes:
-        api_key: sent with every request; not part of the repr.
-        alias: the alias that points at the live generation; collections are named after it, so that several
-            indexes can share a server.
-        prefer_grpc: ``auto`` takes gRPC where its port answers, ``yes`` insists, ``no`` is HTTP.
-        grpc_port: 0 is 6334 where the URL's port is 6333, and no gRPC elsewhere.
-        ca_cert: a file of PEM certificates to trust in place of the system's.
-        timeout: seconds for one request of a run that writes. The first write to a new collection hangs some 50 s
-            on a cluster that has not noticed yet that a node has died. For a search see `query_timeout`.
-        patience: seconds for which a run that writes waits for a server that is down or overloaded.
-        shards: of a new collection; 0 leaves it to the server.
-        replicas: copies of each shard; 0 leaves it to the server.
-        write_consistency: copies that must confirm a write; 0 leaves it to the server.
-        quantization: ``int8`` has one byte per dimension in memory and rescores with the full vectors.
-        query_timeout: seconds for one request of a process that searches; a second attempt has as much again.
+        api_key: sent with every request; masked in the repr.
+        alias: the alias that points at the live generation. Collection names contain it, so that several indexes can
+            share a server.
+        prefer_grpc: ``auto`` uses gRPC if its port answers, ``yes`` requires it, ``no`` uses HTTP.
+        grpc_port: 0 means 6334 if the port of the URL is 6333, and no gRPC otherwise.
+        ca_cert: a file of PEM certificates to trust instead of the system's.
+        timeout: seconds for one request of a run that writes. The first write to a new collection hangs some 50 s on a
+            cluster that has not yet detected a dead node. For searches see `query_timeout`.
+        patience: seconds for which a run that writes retries if the server is down or overloaded.
+        shards: of a new collection; 0 for the server's default.
+        replicas: copies of each shard; 0 for the server's default.
+        write_consistency: copies that must confirm a write; 0 for the server's default.
+        quantization: ``int8`` stores one byte per dimension in memory and rescores with the full vectors.
+        query_timeout: seconds for one request of a process that searches; a retry has the same timeout.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -60,7 +60,7 @@ class QdrantSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> QdrantSettings:
-        """Read the settings; an empty variable is not set.
+        """Read the settings; empty variables count as unset.
 
         Raises:
             InvalidRequest: a value is invalid; the message names the variable.
@@ -81,7 +81,7 @@ class QdrantSettings:
             raise InvalidRequest(f"{_PREFIX}ALIAS is {alias!r}", "use letters, digits, - and _")
         ca_cert = Path(given["CA_CERT"]) if "CA_CERT" in given else None
         if ca_cert is not None and not ca_cert.is_file():
-            raise InvalidRequest(f"{_PREFIX}CA_CERT names {ca_cert}, which is not a file", "name a PEM file")
+            raise InvalidRequest(f"{_PREFIX}CA_CERT is {ca_cert}, which is not a file", "set it to a PEM file")
         return cls(
             api_key=given.get("API_KEY"),
             alias=alias,
@@ -100,9 +100,9 @@ class QdrantSettings:
         )
 
     def for_searching(self) -> QdrantSettings:
-        """The same for a process that searches, with a short patience.
+        """A copy for a process that searches, with short retries.
 
-        It uses HTTP only: a gRPC channel that has lost its server waits before it connects again.
+        It uses HTTP only: a gRPC channel that has lost its server backs off before it reconnects.
         """
         return replace(self, prefer_grpc="no", timeout=self.query_timeout, patience=_SEARCH_PATIENCE)
 

@@ -1,12 +1,12 @@
 """The generations on a Qdrant server; see `VectorStore`.
 
-A generation NAME is the collection `sceneseek-ALIAS-NAME`; the metadata of the collection contains its record. The
-alias is an alias of the server and is moved in one call.
+A generation NAME is the collection `sceneseek-ALIAS-NAME`, whose metadata contains its record. The alias is a Qdrant
+alias, which is moved in one request.
 
-One process writes at a time, the one that holds the lease (see `lease`). Its requests are idempotent and repeated for
-up to `QdrantSettings.patience`. Nothing is deleted because a request failed: an unfinished generation stays for
-`resume`. `publish` leaves the previous live generation in place, so that running queries are answered while servers
-follow the alias; older ones are removed, even if they are still searched.
+One process writes at a time: the holder of the lease (see `lease`). Its requests are idempotent and retried for up to
+`QdrantSettings.patience`. Nothing is deleted because a request failed: an unfinished generation is kept for `resume`.
+`publish` keeps the previous live generation, so that running queries succeed while servers follow the alias; older
+generations are removed, even if they are still searched.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sceneseek.errors import IndexUnavailable
 from sceneseek.filters.conditions import field_path, json_path
 from sceneseek.store.base import HEAD, JOINT, Collection, CollectionInfo, FieldType, Point
 from sceneseek.store.qdrant.collection import NO_GRAPH, QUERY_PATIENCE, GenerationRecord, QdrantCollection
-from sceneseek.store.qdrant.connection import Connection, Refusal
+from sceneseek.store.qdrant.connection import Connection, RequestFailed
 from sceneseek.store.qdrant.lease import Lease, collection_name
 from sceneseek.store.qdrant.settings import QdrantSettings
 from sceneseek.store.vector_cache import DEFAULT_MEGABYTES
@@ -50,10 +50,10 @@ class QdrantStore:
     Args:
         url: ``http(s)://host:port``, without credentials.
         settings: see `QdrantSettings`.
-        cache_bytes: size of the cache of vectors, see `vector_cache`.
+        cache_bytes: size of the vector cache, see `vector_cache`.
 
     Raises:
-        InvalidRequest: the file of certificates of the settings contains none.
+        InvalidRequest: the certificate file of the settings contains no certificate.
     """
 
     def __init__(self, url: str, settings: QdrantSettings, cache_bytes: int = DEFAULT_MEGABYTES * 2**20) -> None:
@@ -100,11 +100,11 @@ class QdrantStore:
             self._writing = False
 
     def create(self, info: CollectionInfo, base: str | None = None, images: int = 0) -> QdrantCollection:  # noqa: ARG002 - the server reports a full disk
-        """See `VectorStore.create`; a copy of `base` passes through this process, in batches."""
+        """See `VectorStore.create`; this process copies `base` in batches."""
         self._sweep()
         record = GenerationRecord(self.settings.alias, "begun", self.live(), base, info)
         self._create_collection(record)
-        return self._begun(record, anew=True)
+        return self._prepared(record, empty=True)
 
     def resume(self, name: str) -> QdrantCollection:
         """See `VectorStore.resume`."""
@@ -112,24 +112,24 @@ class QdrantStore:
         if record is None or record.state == "published" or name == self.live():
             raise IndexUnavailable(f"the index {self.url} has lost its unfinished {name}", "index again")
         self._sweep(name)
-        return self._begun(record)
+        return self._prepared(record)
 
-    def open(self, name: str, wait: bool = True) -> QdrantCollection:  # noqa: ARG002 - nobody holds it
-        """See `VectorStore.open`; a server has any number of readers."""
+    def open(self, name: str, wait: bool = True) -> QdrantCollection:  # noqa: ARG002 - no process holds it
+        """See `VectorStore.open`; the number of readers is not limited."""
         record = self._record(self._prefix + name)
         if record is None or (record.state != "published" and name != self.live()):
             raise IndexUnavailable(f"the index {self.url} has lost its generation {name}", "index the folder again")
-        return self._opened(record.info, self._cache_bytes)
+        return self._collection(record.info, self._cache_bytes)
 
     def glance(self, name: str) -> QdrantCollection:
-        """See `VectorStore.glance`; a server has any number of readers."""
+        """See `VectorStore.glance`; the same as `open`."""
         return self.open(name)
 
     def publish(self, collection: Collection, skipped: Mapping[str, int] | None = None) -> None:
         """See `VectorStore.publish`; older generations are removed even if they are still searched."""
         info, previous = collection.info.completed(skipped), self.live()
         self._point_alias(self._prefix + info.name, replacing=previous is not None)
-        self._opened(info).mark(GenerationRecord(self.settings.alias, "published", previous, None, info))
+        self._collection(info).mark(GenerationRecord(self.settings.alias, "published", previous, None, info))
         collection.close()
         if previous == info.name:  # an earlier run published it and was killed: its predecessor is unknown
             return
@@ -167,16 +167,16 @@ class QdrantStore:
         self._remove(collection.info.name)
 
     def close(self) -> None:
-        """Release the connections."""
+        """Close the connections."""
         self._connection.close()
         self._lease.close()
 
-    def _opened(self, info: CollectionInfo, cache_bytes: int = 0) -> QdrantCollection:
+    def _collection(self, info: CollectionInfo, cache_bytes: int = 0) -> QdrantCollection:
         lease = self._lease if self._writing else None
         return QdrantCollection(info, self._prefix + info.name, self._connection, lease, cache_bytes)
 
     def _write(self, request: Callable[[QdrantClient], object], confirm: bool = False) -> None:
-        """Send a write after checking the lease, again before each attempt: a long wait may have lost it."""
+        """Send a write, checking the lease before each attempt: it may be lost during a long wait."""
         assert self._writing, "call it in a `writing` block"  # noqa: S101 - a bug, not a user's error
 
         def checked(client: QdrantClient) -> None:
@@ -189,7 +189,7 @@ class QdrantStore:
         self._connection.call(checked)
 
     def _point_alias(self, collection_name: str, replacing: bool) -> None:
-        """Move the alias in one request, right after the server has confirmed the lease."""
+        """Move the alias in one request, right after confirming the lease."""
         alias = self.settings.alias
         new = models.CreateAliasOperation(
             create_alias=models.CreateAlias(collection_name=collection_name, alias_name=alias)
@@ -201,18 +201,18 @@ class QdrantStore:
     def _target(self) -> str | None:
         """The collection that the alias points at."""
         patience = None if self._writing else QUERY_PATIENCE
-        aliases = self._connection.ask("GET", "/aliases", patience=patience)["aliases"]
+        aliases = self._connection.request("GET", "/aliases", patience=patience)["aliases"]
         return next((a["collection_name"] for a in aliases if a["alias_name"] == self.settings.alias), None)
 
     def _names(self) -> list[str]:
-        found = self._connection.ask("GET", "/collections")
+        found = self._connection.request("GET", "/collections")
         return [collection["name"] for collection in found["collections"]]
 
     def _record(self, name: str) -> GenerationRecord | None:
         """The record of a collection; None if it is missing or not a generation of this alias."""
         try:
-            found = self._connection.ask("GET", f"/collections/{quote(name)}")
-        except Refusal as error:
+            found = self._connection.request("GET", f"/collections/{quote(name)}")
+        except RequestFailed as error:
             if error.failure.kind == "missing":
                 return None
             raise
@@ -229,22 +229,22 @@ class QdrantStore:
         live = self._target()
         record = self._record(live) if live is not None else None
         if record is not None and record.state != "published":
-            self._opened(record.info).mark(replace(record, state="published"))
+            self._collection(record.info).mark(replace(record, state="published"))
 
     def _sweep(self, spare: str = "") -> None:
-        """Remove what killed or failed runs left."""
+        """Remove the leftovers of killed or failed runs."""
         for record in self._records():
             if record.state != "published" and record.info.name != spare:
                 self._remove(record.info.name)
 
     def _check_alias_is_ours(self) -> None:
-        """Raise if something else has the name of the alias, before hours of work."""
+        """Raise early, before hours of work, if something else has the name of the alias."""
         alias, target = self.settings.alias, self._target()
         foreign = target is not None and not target.startswith(self._prefix)
         if foreign or alias in self._names():
             what = f"an alias of the collection {target}" if foreign else "a collection"
             raise IndexUnavailable(
-                f"on the Qdrant server at {self.url} the name {alias} is {what} that is not sceneseek's",
+                f"on the Qdrant server at {self.url} the name {alias} is {what} that sceneseek did not create",
                 "set SCENESEEK_QDRANT_ALIAS to another name",
             )
 
@@ -270,19 +270,19 @@ class QdrantStore:
                     metadata=record.to_metadata(),
                 )
             )
-        except Refusal as error:
-            # The first attempt may have succeeded although its answer was lost.
+        except RequestFailed as error:
+            # The first attempt may have succeeded although its response was lost.
             if error.failure.kind != "exists" or self._record(name) != record:
                 raise
 
-    def _begun(self, record: GenerationRecord, anew: bool = False) -> QdrantCollection:
-        """Open a generation to fill, after creating its payload indexes and copying its base."""
-        collection = self._opened(record.info)
+    def _prepared(self, record: GenerationRecord, empty: bool = False) -> QdrantCollection:
+        """Open a generation for writing, after creating its payload indexes and copying its base."""
+        collection = self._collection(record.info)
         if record.state == "begun":
             for field, kind in record.info.indexed.items():
                 self._create_index(collection.name, json_path(field_path(field)), _FIELD_TYPES[kind])
             if record.base is not None:
-                self._copy(self.open(record.base), collection, anew)
+                self._copy(self.open(record.base), collection, empty)
             collection.mark(replace(record, state="building"))
         return collection
 
@@ -290,18 +290,18 @@ class QdrantStore:
         self._write(lambda client: client.create_payload_index(name, key, schema, wait=True))
 
     @staticmethod
-    def _copy(source: QdrantCollection, target: QdrantCollection, anew: bool) -> None:
-        """Copy the points that the target lacks; the source does not change."""
+    def _copy(source: QdrantCollection, target: QdrantCollection, empty: bool) -> None:
+        """Copy the points that the target lacks, which may be known to be empty; the source does not change."""
         records = source.scroll(_COPY_BATCH)
         while batch := {record.id: record.payload for record in itertools.islice(records, _COPY_BATCH)}:
-            there = set() if anew else {record.id for record in target.retrieve(list(batch))}
-            rows = source.vectors([identity for identity in batch if identity not in there])
+            existing = set() if empty else {record.id for record in target.retrieve(list(batch))}
+            rows = source.vectors([identity for identity in batch if identity not in existing])
             target.upsert([Point(identity, joint, head, batch[identity]) for identity, (joint, head) in rows.items()])
 
     def _remove(self, name: str) -> None:
         try:
             self._write(lambda client: client.delete_collection(self._prefix + name))
-        except Refusal as error:
+        except RequestFailed as error:
             if error.failure.kind != "missing":
                 raise
 
