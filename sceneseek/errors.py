@@ -1,43 +1,43 @@
-"""Every error a person may meet: what was wrong, where, and what to do.
+"""The exceptions of sceneseek.
 
     SceneseekError
-    ├── InvalidRequest       a query, a number or a body that cannot be answered      HTTP 400, exit 2
-    │   └── Unprocessable    a request that does not fit the bundle, or itself         HTTP 422
-    ├── NotFound             no such image                                            HTTP 404
-    │   └── NoSuchImage      no image of the index has this id                        HTTP 404
-    ├── Forbidden            a key that may not do this                                HTTP 403
-    ├── Conflict             what is sent contradicts what was sent before             HTTP 409
-    ├── PreconditionFailed   an image that is not as If-Match or If-None-Match says     HTTP 412
-    │   └── PreconditionRequired  an image that nothing may replace without If-Match    HTTP 428
-    ├── UploadsUnavailable   pictures that cannot be put or deleted                    HTTP 503
-    │   └── NoSpace          no room for more pictures                                 HTTP 507
-    ├── FeedbackUnavailable  ratings that cannot be stored                            HTTP 503, exit 1
-    ├── SourceError          a folder or file of the user's that cannot be used       exit 1
-    ├── ImageError           one picture that cannot be decoded                       HTTP 422
-    ├── DataError            captions, splits or ratings that cannot be read          exit 1
-    ├── ServiceUnreachable   a service that does not answer, or not in time           exit 1
-    ├── ServiceError         a service that failed, or is no service of ours          exit 1
-    │   └── KeyRefused       a service that wants a key, and not this one             HTTP 401
-    ├── IndexChanged         an index that was replaced between two pages             exit 1
-    ├── BundleError          a bundle that is missing, changed or unfit               HTTP 503, exit 1
-    ├── IndexUnavailable     an index that is missing, held, away or of another bundle HTTP 503, exit 1
-    │   ├── NothingIndexed   an index without images yet; `command` fills it           HTTP 503, exit 1
-    │   └── UnfitGeneration  a generation that is damaged, or not what was to be built
-    ├── ExportError          a graph that could not be made or differs from its source
-    ├── StartError           a service whose address is taken or whose worker died
-    ├── MissingExtra         a command whose packages are not installed               exit 1
-    ├── RuntimeUnavailable   ONNX Runtime missing, doubled, or without the device asked for
-    ├── ClusterError         a Ray cluster that does not answer, or cannot encode     exit 1
-    └── TryAgain             a request that may be answered a little later
-        ├── Overloaded       more requests than can be answered                       HTTP 429
-        ├── SourceAway       an object store of pictures that does not answer         HTTP 503
-        ├── DeadlinePassed   a request that would have been answered too late         HTTP 503
-        └── WorkerLost       a thread that died; the process is restarted             HTTP 503
+    ├── InvalidRequest       the request is not valid                                   HTTP 400, exit 2
+    │   └── Unprocessable    the request does not fit the bundle, or its parts each other  HTTP 422
+    ├── NotFound             the image does not exist                                   HTTP 404
+    │   └── NoSuchImage      no image of the index has this id                          HTTP 404
+    ├── Forbidden            the key lacks the permission                               HTTP 403
+    ├── Conflict             the request contradicts the current state                  HTTP 409
+    ├── PreconditionFailed   the image does not match If-Match or If-None-Match         HTTP 412
+    │   └── PreconditionRequired  the image can only be replaced with If-Match          HTTP 428
+    ├── UploadsUnavailable   pictures cannot be written or deleted                      HTTP 503
+    │   └── NoSpace          there is no space for more pictures                        HTTP 507
+    ├── FeedbackUnavailable  ratings cannot be stored                                   HTTP 503, exit 1
+    ├── SourceError          a folder or file of the user cannot be used                exit 1
+    ├── ImageError           a picture cannot be decoded                                HTTP 422
+    ├── DataError            captions, a split or ratings cannot be read                exit 1
+    ├── ServiceUnreachable   the service does not respond in time                       exit 1
+    ├── ServiceError         the service failed, or is not a sceneseek service          exit 1
+    │   └── KeyRefused       the API key is missing or not valid                        HTTP 401
+    ├── IndexChanged         the index was replaced between two pages of a search       exit 1
+    ├── BundleError          the bundle is missing, changed or incompatible             HTTP 503, exit 1
+    ├── IndexUnavailable     the index is missing, locked, down or of another bundle    HTTP 503, exit 1
+    │   ├── NothingIndexed   the index has no live generation; `command` creates one    HTTP 503, exit 1
+    │   └── UnfitGeneration  a generation is damaged, or fails the checks of its build
+    ├── ExportError          a graph cannot be exported, or differs from its source
+    ├── StartError           the address of the service is in use, or its worker died
+    ├── MissingExtra         the packages of a command are not installed                exit 1
+    ├── RuntimeUnavailable   ONNX Runtime is missing, installed twice, or lacks the requested device
+    ├── ClusterError         a Ray cluster does not respond, or cannot encode           exit 1
+    └── TryAgain             a temporary failure: the request may succeed later
+        ├── Overloaded       too many requests                                          HTTP 429
+        ├── SourceAway       the object store of pictures does not respond              HTTP 503
+        ├── DeadlinePassed   the response would be too late                             HTTP 503
+        └── WorkerLost       a thread died; the process is restarted                    HTTP 503
 
-An error carries its facts as fields: `what` (one clause, no full stop) and `hint` (what to do). One
-handler turns them into problem+json, one into a line on the command line; nothing below prints. Words that may name
-files of the machine are for its operator: clients of a service that hides paths get the title in their place,
-unless the class says that its words are `for_clients`. What passes by itself has `retry_after`, in seconds.
+An error has the fields `what` (one clause, no full stop) and `hint` (what to do). One handler renders them as
+problem+json, another as a line on the command line; no other code prints. Messages may contain paths of the machine, so
+if a service hides paths, clients get the title instead, unless the class sets `for_clients`. Temporary failures have
+`retry_after`, in seconds.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from typing import Any, ClassVar
 
 
 class SceneseekError(Exception):
-    """The root of the tree.
+    """The base class.
 
     Args:
         what: what was wrong and where, one clause without a full stop.
-        hint: what the reader can do about it; empty where nothing helps.
+        hint: what the user can do about it; empty if nothing helps.
     """
 
     exit_code: ClassVar[int] = 1
@@ -58,7 +58,7 @@ class SceneseekError(Exception):
     slug: ClassVar[str] = "error"
     title: ClassVar[str] = "sceneseek failed"
     for_clients: ClassVar[bool] = False
-    # The hint for clients that may not see the error's own words.
+    # The hint for clients that may not see the message.
     hint_for_clients: ClassVar[str] = "the log of the service says why"
     retry_after: float | None = None
 
@@ -71,12 +71,12 @@ class SceneseekError(Exception):
         return f"{self.what}: {self.hint}" if self.hint else self.what
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # By its fields, whatever its class is made from: it may go from one process to another.
+        # Pickled by its fields, as subclasses have other arguments: errors are sent between processes.
         return type(self).__new__, (type(self), *self.args), vars(self)
 
 
 class InvalidRequest(SceneseekError):
-    """A request that can never be answered as it stands."""
+    """The request is not valid; a retry would fail too."""
 
     exit_code = 2
     status = 400
@@ -86,7 +86,7 @@ class InvalidRequest(SceneseekError):
 
 
 class Unprocessable(InvalidRequest):
-    """A request that is well-formed, and does not fit the bundle that answers, or one part of it another."""
+    """The request is well-formed, but does not fit the bundle, or its parts do not fit each other."""
 
     status = 422
     slug = "unprocessable"
@@ -114,7 +114,7 @@ class NoSuchImage(NotFound):
 
 
 class Conflict(SceneseekError):
-    """A request contradicts what is there, such as an earlier one of the same key."""
+    """The request contradicts the current state, such as an earlier request with the same key."""
 
     status = 409
     slug = "conflict"
@@ -123,7 +123,7 @@ class Conflict(SceneseekError):
 
 
 class Forbidden(SceneseekError):
-    """A request that this key, or any, may not send to this service."""
+    """This key, or any key, lacks the permission for the request."""
 
     status = 403
     slug = "forbidden"
@@ -132,7 +132,7 @@ class Forbidden(SceneseekError):
 
 
 class PreconditionFailed(SceneseekError):
-    """An image that is not as the request's If-Match or If-None-Match says."""
+    """The image does not match the If-Match or If-None-Match of the request."""
 
     status = 412
     slug = "precondition-failed"
@@ -141,7 +141,7 @@ class PreconditionFailed(SceneseekError):
 
 
 class PreconditionRequired(PreconditionFailed):
-    """An image that would be replaced by a request that does not say which one it replaces (RFC 6585)."""
+    """The request would replace an image, and has no If-Match (RFC 6585)."""
 
     status = 428
     slug = "precondition-required"
@@ -149,7 +149,7 @@ class PreconditionRequired(PreconditionFailed):
 
 
 class UploadsUnavailable(SceneseekError):
-    """Pictures cannot be put or deleted: no permission, or the folder is gone."""
+    """Pictures cannot be written or deleted: no permission, or the folder does not exist any more."""
 
     status = 503
     slug = "uploads-unavailable"
@@ -157,7 +157,7 @@ class UploadsUnavailable(SceneseekError):
 
 
 class NoSpace(UploadsUnavailable):
-    """There is no room for more pictures."""
+    """There is no space for more pictures."""
 
     status = 507
     slug = "no-space"
@@ -166,7 +166,7 @@ class NoSpace(UploadsUnavailable):
 
 
 class FeedbackUnavailable(SceneseekError):
-    """Ratings cannot be stored: no room, no permission, or another process has the file."""
+    """Ratings cannot be stored: no space, no permission, or another process has locked the file."""
 
     status = 503
     slug = "feedback-unavailable"
@@ -174,18 +174,19 @@ class FeedbackUnavailable(SceneseekError):
 
 
 class SourceError(SceneseekError):
-    """A folder or a file of the user's that cannot be used."""
+    """A folder or a file of the user cannot be used."""
 
     slug = "source"
     title = "The source cannot be read"
 
 
 class ImageError(SceneseekError):
-    """One picture that cannot be used.
+    """A picture cannot be used.
 
     Args:
-        reason: a short stable word for reports and metrics, such as ``truncated``.
-        what: what was wrong with it.
+        reason: a short stable identifier for reports and metrics, such as ``truncated``.
+        what: see `SceneseekError`.
+        hint: see `SceneseekError`.
     """
 
     status = 422
@@ -199,26 +200,26 @@ class ImageError(SceneseekError):
 
 
 class DataError(SceneseekError):
-    """Captions, a split or ratings that cannot be read."""
+    """Captions, a split or ratings cannot be read."""
 
     slug = "data"
     title = "The data cannot be read"
 
 
 class ServiceUnreachable(SceneseekError):
-    """A service that does not answer, or not in time."""
+    """The service does not respond in time."""
 
     slug = "service-unreachable"
     title = "The service does not answer"
 
 
 class ServiceError(SceneseekError):
-    """A service's answer that says that it failed, or that is none of ours.
+    """The service reports a failure, or its response is not that of a sceneseek service.
 
     Args:
-        what: what was wrong.
-        hint: what the reader can do about it.
-        http_status: that of the answer.
+        what: see `SceneseekError`.
+        hint: see `SceneseekError`.
+        http_status: of the response.
     """
 
     slug = "service"
@@ -230,7 +231,7 @@ class ServiceError(SceneseekError):
 
 
 class KeyRefused(ServiceError):
-    """A service that wants a key: there was none, or it is none that is live."""
+    """The service requires an API key, which is missing or not valid."""
 
     status = 401
     slug = "unauthorized"
@@ -238,14 +239,14 @@ class KeyRefused(ServiceError):
 
 
 class IndexChanged(SceneseekError):
-    """An index that was replaced between two pages of one search, which then do not belong together."""
+    """The index was replaced between two pages of a search, so they are not consistent."""
 
     slug = "index-changed"
     title = "The index was replaced in the meantime"
 
 
 class BundleError(SceneseekError):
-    """A bundle that is missing, was changed, or does not fit."""
+    """The bundle is missing, was changed, or is incompatible."""
 
     status = 503
     slug = "bundle"
@@ -253,15 +254,15 @@ class BundleError(SceneseekError):
 
 
 class IndexUnavailable(SceneseekError):
-    """An index that is missing, empty, held by another process, filled by another image graph, or whose server is away.
+    """The index is missing, empty, locked by another process, filled by another image graph, or its server is down.
 
     Args:
-        what: what was wrong.
-        hint: what the reader can do about it.
-        retry_after: where the server of the index does not answer, seconds after which to ask again.
+        what: see `SceneseekError`.
+        hint: see `SceneseekError`.
+        retry_after: seconds after which to retry, if the server of the index does not respond.
 
     Attributes:
-        transient: whether it passes without a change of settings, so that a service may start and wait.
+        transient: whether the failure may end without a change of settings, so that a service may start and wait.
     """
 
     status = 503
@@ -275,13 +276,13 @@ class IndexUnavailable(SceneseekError):
 
 
 class NothingIndexed(IndexUnavailable):
-    """An index that has no live generation yet.
+    """The index has no live generation yet.
 
     Args:
         index_url: the index.
-        hint: what the reader can do about it.
-        command: what fills it.
-        public_command: the same for those who may not see paths.
+        hint: see `SceneseekError`.
+        command: the command that creates one.
+        public_command: the same command without paths.
     """
 
     slug = "nothing-indexed"
@@ -295,7 +296,7 @@ class NothingIndexed(IndexUnavailable):
 
 
 class UnfitGeneration(IndexUnavailable):
-    """A generation that is damaged, or not what was to be built: it lacks images, or its vectors are broken."""
+    """A generation is damaged or fails the checks of its build: it lacks images, or has corrupt vectors."""
 
     def __init__(self, what: str, hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(what, hint)
@@ -303,27 +304,27 @@ class UnfitGeneration(IndexUnavailable):
 
 
 class ExportError(SceneseekError):
-    """A graph that could not be made, or that differs from its source model."""
+    """A graph cannot be exported, or differs from its source model."""
 
     slug = "export"
     title = "The export failed"
 
 
 class StartError(SceneseekError):
-    """The service could not start: its address is taken or unknown, or its worker died."""
+    """The service cannot start: its address is in use or unknown, or its worker died."""
 
     slug = "start"
     title = "The service cannot start"
 
 
 class MissingExtra(SceneseekError):
-    """A command whose packages are not installed.
+    """The packages of a command are not installed.
 
     Args:
-        command: what was asked for.
-        extra: the extra that brings the packages.
-        module: the first module that is missing.
-        otherwise: what to do without them, where there is something.
+        command: the command.
+        extra: the extra that installs the packages.
+        module: the first missing module.
+        otherwise: an alternative without the packages; empty if there is none.
     """
 
     slug = "missing-extra"
@@ -338,7 +339,7 @@ class MissingExtra(SceneseekError):
 
 
 class RuntimeUnavailable(SceneseekError):
-    """ONNX Runtime is missing, installed twice, or cannot use the device that was asked for."""
+    """ONNX Runtime is missing, installed twice, or cannot use the requested device."""
 
     status = 503
     slug = "runtime"
@@ -346,19 +347,19 @@ class RuntimeUnavailable(SceneseekError):
 
 
 class ClusterError(SceneseekError):
-    """A Ray cluster that cannot be reached, or a node of it that cannot encode."""
+    """A Ray cluster cannot be reached, or one of its nodes cannot encode."""
 
     slug = "cluster"
     title = "The cluster cannot encode"
 
 
 class TryAgain(SceneseekError):
-    """What passes by itself: the same request may be answered a little later.
+    """A temporary failure: the same request may succeed later.
 
     Args:
-        what: what was wrong.
-        hint: what the reader can do about it.
-        retry_after: in how many seconds it is worth asking again, at least one.
+        what: see `SceneseekError`.
+        hint: see `SceneseekError`.
+        retry_after: seconds after which to retry, at least one.
     """
 
     status = 503
@@ -373,7 +374,7 @@ class TryAgain(SceneseekError):
 
 
 class Overloaded(TryAgain):
-    """More requests are waiting than can be answered in time."""
+    """More requests are waiting than can be handled in time."""
 
     status = 429
     slug = "overloaded"
@@ -381,17 +382,17 @@ class Overloaded(TryAgain):
 
 
 class DeadlinePassed(TryAgain):
-    """A request waited so long that its answer would come too late."""
+    """A request waited so long that its response would be too late."""
 
     slug = "deadline-passed"
     title = "The request took too long"
 
 
 class SourceAway(TryAgain):
-    """The object store that holds a picture does not answer.
+    """The object store of a picture does not respond.
 
     Args:
-        why: in words that name neither a key nor a credential.
+        why: the reason, without credentials.
     """
 
     slug = "source-away"
@@ -410,7 +411,7 @@ class WorkerLost(TryAgain):
 
 
 def one_line(text: str) -> str:
-    """The text with control characters and unpaired surrogates escaped, so that it stays one printable line."""
+    """Escape control characters and unpaired surrogates, so that the text is one printable line."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in text
     )

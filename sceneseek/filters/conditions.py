@@ -1,7 +1,7 @@
-"""The conditions of a filter: what each means, the checks of its values, and a field's place in the payload.
+"""The conditions of a filter, the validation of their values, and the paths of fields in the payload.
 
-The functions from `equals` to `in_folder` build a condition from values and check them. Their argument `written` is
-the condition as the user wrote it, which the error quotes.
+The functions from `equals` to `contains_text` validate values and build a condition. Their argument `written` is the
+condition as the user wrote it, which the error quotes.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ JSON_EXAMPLE = (
     'such as {"field": "year", "gte": 1990}; keys: equals, any_of, gt, gte, lt, lte, near, within, path_prefix, words, '
     "and all, any, not to combine"
 )
-# Engines compare ranges as 64-bit floats; larger whole numbers are matched exactly.
+# Engines compare ranges as 64-bit floats; larger whole numbers need exact matches.
 _EXACT = 2**53
 
-# How names of files end, beside the name of the format itself.
+# File extensions that differ from the name of their format.
 _FORMATS = {
     **dict.fromkeys(("jpg", "jpe", "jfif", "mpo"), "JPEG"),
     "tif": "TIFF",
@@ -39,13 +39,13 @@ _FORMATS = {
 }
 
 FieldPath: TypeAlias = tuple[str, ...]
-# The tokens of the text that was read in a picture.
+# The tokens of the text in a picture (OCR).
 TEXT_TOKENS: FieldPath = ("ocr", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Equals:
-    """The field is this text, truth value or (very large) whole number."""
+    """The field is this text, boolean or (very large) integer."""
 
     field: FieldPath
     value: str | bool | int
@@ -61,7 +61,7 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class NumberRange:
-    """The field is a number within these bounds; equal bounds are equality."""
+    """The field is a number within these bounds; equal bounds mean equality."""
 
     field: FieldPath
     gt: float | None = None
@@ -83,7 +83,7 @@ class DateRange:
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """The field is a place, an object of `lat` and `lon` in degrees, less than so many metres from this one."""
+    """The field is a place, an object of `lat` and `lon` in degrees, within `meters` of this place."""
 
     field: FieldPath
     lat: float
@@ -93,7 +93,7 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """The field is a place inside this box; a west greater than the east crosses the date line."""
+    """The field is a place inside this box; if west is greater than east, the box crosses the date line."""
 
     field: FieldPath
     north: float
@@ -104,35 +104,35 @@ class Within:
 
 @dataclass(frozen=True, slots=True)
 class InFolder:
-    """The image lies in this folder of its source, at any depth."""
+    """The image is in this folder of its source, at any depth."""
 
     folder: str
 
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """Every part holds; there is at least one."""
+    """All parts are true; there is at least one."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyPart:
-    """One part holds; there is at least one."""
+    """At least one part is true."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The part does not hold."""
+    """The part is false."""
 
     part: Filter
 
 
 @dataclass(frozen=True, slots=True)
 class HasValue:
-    """The field has a value, of whatever type. No user writes this condition."""
+    """The field has a value of any type. Internal: not part of the filter syntax."""
 
     field: FieldPath
 
@@ -141,36 +141,36 @@ Condition: TypeAlias = Equals | AnyOf | NumberRange | DateRange | Near | Within 
 Filter: TypeAlias = Condition | InFolder | All | AnyPart | Not
 
 
-# No backslash: in the paths of engines none can be written, quoted or not.
+# No backslash: the path syntax of the engines has none, quoted or not.
 _SEGMENT = r'("[^"\\]+"|[^."\\]+)'
-# A field as a person writes it, in the common dialect of regular expressions and JSON Schema.
+# A field name in a filter, as a regular expression that is also valid in JSON Schema.
 FIELD_NAME = rf"^{_SEGMENT}(\.{_SEGMENT})*$"
 
 
 def field_path(name: str) -> FieldPath:
-    """A field's place in the payload, from the name a person writes.
+    """The path of a field in the payload, from its name in a filter.
 
     Raises:
-        InvalidRequest: it names no field.
+        InvalidRequest: it is not a valid name.
     """
     if not re.fullmatch(FIELD_NAME, name):
         raise InvalidRequest(
-            f"{quoted(name)} names no field", 'write it as in the metadata, in quotes where it has dots: "a.b"'
+            f"{quoted(name)} is not a field name", 'write it as in the metadata, and quote it if it has dots: "a.b"'
         )
     path = tuple(segment.strip('"') for segment in re.findall(_SEGMENT, composed(name)))
     return path if path[0] in PAYLOAD_FIELDS else ("metadata", *path)
 
 
 def json_path(path: FieldPath) -> str:
-    """The path as both engines write it."""
+    """The path in the syntax of the engines."""
     return ".".join(part if re.fullmatch(r"[A-Za-z0-9_]+", part) else f'"{part}"' for part in path)
 
 
 def typed(where: Filter, indexed: Mapping[FieldPath, str]) -> Filter:
-    """The filter as engines must be asked where fields have indexes of these types.
+    """Adapt a filter to fields with payload indexes of these types.
 
-    An index of numbers takes a date for the number of its microseconds, and one of dates the reverse; such a
-    condition holds of nothing.
+    An index of numbers compares a date as its number of microseconds, and vice versa, so such conditions are replaced
+    by one that matches nothing.
     """
     if isinstance(where, All | AnyPart):
         return replace(where, parts=tuple(typed(part, indexed) for part in where.parts))
@@ -184,18 +184,18 @@ def typed(where: Filter, indexed: Mapping[FieldPath, str]) -> Filter:
 
 
 def check_size(where: Filter) -> Filter:
-    """The filter, if it has at most `MAX_CONDITIONS` conditions.
+    """Return the filter if it has at most `MAX_CONDITIONS` conditions.
 
     Raises:
         InvalidRequest: it has more.
     """
     if (size := _size(where)) > MAX_CONDITIONS:
-        raise InvalidRequest(f"the filter has {size:,} conditions", f"at most {MAX_CONDITIONS} are searched")
+        raise InvalidRequest(f"the filter has {size:,} conditions", f"use at most {MAX_CONDITIONS}")
     return where
 
 
 def conditions_of(where: Filter) -> Iterator[Condition]:
-    """The conditions on fields that a filter consists of."""
+    """Yield the conditions on fields of a filter."""
     if isinstance(where, All | AnyPart):
         for part in where.parts:
             yield from conditions_of(part)
@@ -214,13 +214,13 @@ def _size(where: Filter) -> int:
 
 
 def any_part(parts: Sequence[Filter]) -> Filter:
-    """One of these parts, at least one, holds."""
+    """At least one of these parts is true."""
     flat = tuple(inner for part in parts for inner in (part.parts if isinstance(part, AnyPart) else (part,)))
     return flat[0] if len(flat) == 1 else AnyPart(flat)
 
 
 def equals(path: FieldPath, value: Any, written: Any) -> Filter:
-    """The field is this text, truth value or number."""
+    """The field is this text, boolean or number."""
     if isinstance(value, str):
         return any_of(path, [value], written)
     if isinstance(value, bool):
@@ -232,7 +232,7 @@ def equals(path: FieldPath, value: Any, written: Any) -> Filter:
 
 
 def any_of(path: FieldPath, values: Any, written: Any) -> Filter:
-    """The field is one of these."""
+    """The field is one of these values."""
     if not isinstance(values, list) or not values:
         raise invalid(written, "has no list of values")
     texts = _spellings(path, [value for value in values if isinstance(value, str)])
@@ -243,18 +243,18 @@ def any_of(path: FieldPath, values: Any, written: Any) -> Filter:
 
 
 def _spellings(path: FieldPath, texts: Sequence[str]) -> tuple[str, ...]:
-    """How the index may hold these texts: composed, but paths as their file system wrote them."""
+    """The spellings of these texts in the index: composed; paths also as their file system wrote them."""
     if path == ("format",):
-        endings = [text.lower().removeprefix(".") for text in texts]
-        texts = [_FORMATS.get(ending, ending.upper()) for ending in endings]
-    found = [composed(text) for text in texts]
+        extensions = [text.lower().removeprefix(".") for text in texts]
+        texts = [_FORMATS.get(extension, extension.upper()) for extension in extensions]
+    spellings = [composed(text) for text in texts]
     if path == ("path",):
-        found += [*texts, *(unicodedata.normalize("NFD", text) for text in texts)]
-    return tuple(dict.fromkeys(found))
+        spellings += [*texts, *(unicodedata.normalize("NFD", text) for text in texts)]
+    return tuple(dict.fromkeys(spellings))
 
 
 def value_range(path: FieldPath, bounds: Mapping[str, Any], written: Any) -> Filter:
-    """The field is within these bounds, all of them numbers or all dates, at most one on each side."""
+    """The field is within these bounds: all numbers or all dates, at most one on each side."""
     if {"gt", "gte"} <= bounds.keys() or {"lt", "lte"} <= bounds.keys():
         raise invalid(written, "has two bounds on one side")
     if all(isinstance(bound, str) for bound in bounds.values()):
@@ -269,12 +269,12 @@ def _date_range(path: FieldPath, bounds: Mapping[str, str], written: Any) -> Dat
     for key, text in bounds.items():
         span = span_of(text)
         if span is None:
-            raise invalid(written, f"has {quoted(text)}, which is no date such as 2019-05-31 or May 2019")
+            raise invalid(written, f"has {quoted(text)}, which is not a date such as 2019-05-31 or May 2019")
         start, end = span
         if key in ("gte", "lt") or start == end:
             limits[key] = start
         else:
-            # After a whole day is from the next one on; up to a whole day is before the next one.
+            # "After a day" means from the next day on; "up to a day" means before the next day.
             limits["gte" if key == "gt" else "lt"] = end
     return DateRange(path, **limits)
 
@@ -285,7 +285,7 @@ def near(path: FieldPath, value: Any, written: Any) -> Filter:
         raise invalid(written, "has no lat, lon and meters")
     meters = float(_number(value["meters"], written))
     if meters <= 0:
-        raise invalid(written, "has no distance above zero")
+        raise invalid(written, "has a distance that is not positive")
     return Near(path, _degrees(value["lat"], 90, written), _degrees(value["lon"], 180, written), meters)
 
 
@@ -301,7 +301,7 @@ def within(path: FieldPath, value: Any, written: Any) -> Filter:
 
 
 def in_folder(value: Any, written: Any) -> InFolder:
-    """The image lies in this folder."""
+    """The image is in this folder."""
     folder = posixpath.normpath(value).strip("/") if isinstance(value, str) and value else ""
     if not folder:
         raise invalid(written, "names no folder")
@@ -309,15 +309,15 @@ def in_folder(value: Any, written: Any) -> InFolder:
 
 
 def contains_text(value: Any, written: Any) -> Filter:
-    """The text that was read in the picture has these words, all of them whole; what has no word is in no text."""
+    """The text in the picture contains all of these words, as whole words; a value without words matches nothing."""
     if not isinstance(value, str):
-        raise invalid(written, "has no words of a text")
+        raise invalid(written, "has words that are not a text")
     every = dict.fromkeys(token for word in words(value) for token in tokens_of_word(word))
     return All(tuple(Equals(TEXT_TOKENS, token) for token in every or [value]))
 
 
 def _number(value: Any, written: Any) -> int | float:
-    """A finite number as engines store it: beyond 64 bits as a float."""
+    """Check that a value is a finite number; integers of more than 64 bits become floats, as in the engines."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise invalid(written, f"has {quoted(value)}, which is not a number")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -344,7 +344,7 @@ _NAMES_OF_MONTHS = (
 _MONTHS = {name: number for names in _NAMES_OF_MONTHS for number, name in enumerate(names.split(), 1)} | {"мая": 5}
 _DAY, _MONTH, _YEAR = r"(?P<day>\d{1,2})", r"(?P<month>\d{1,2})", r"(?P<year>\d{4})"
 _NAME = r"(?P<name>[^\W\d_]{3,})\.?"
-# Dates as people write them. A day and a month divided by a slash are none: nobody knows which is which.
+# Common notations of dates. Not a day and a month separated by a slash, whose order is ambiguous.
 _WRITTEN = re.compile(
     "|".join(
         re.sub(r"\?P<(\w+)>", rf"?P<\1_{number}>", form)
@@ -362,7 +362,7 @@ _WRITTEN = re.compile(
 
 
 def _iso(text: str) -> str:
-    """A date as people write it in ISO 8601; any other text as it is."""
+    """Convert a date in a common notation to ISO 8601; return any other text unchanged."""
     found = _WRITTEN.fullmatch(" ".join(text.lower().split()))
     if found is None:
         return text
@@ -373,10 +373,10 @@ def _iso(text: str) -> str:
 
 
 def span_of(text: str) -> tuple[datetime, datetime] | None:
-    """The first instant of a date and the first after it, equal if it has a time of day; None: no date.
+    """The first instant of a date and the first one after it, equal if it has a time of day; None if it is not a date.
 
     Args:
-        text: ISO 8601, a year or a month alone too; or as people write dates: 31.5.2019, 5/2019, May 2019, 31 May 2019.
+        text: ISO 8601, also a year or a month alone; or a common notation: 31.5.2019, 5/2019, May 2019, 31 May 2019.
     """
     text = _iso(text)
     try:
@@ -398,13 +398,13 @@ def span_of(text: str) -> tuple[datetime, datetime] | None:
 
 
 def invalid(written: Any, what: str) -> InvalidRequest:
-    """The error for a condition, as the user wrote it, and what is wrong with it."""
+    """The error for a condition as the user wrote it; `what` is the rest of the sentence."""
     hint = WORD_EXAMPLES if isinstance(written, str) else JSON_EXAMPLE
     return InvalidRequest(f"the condition {quoted(written)} {what}", hint)
 
 
 def quoted(value: Any) -> str:
-    """A client's value for a message: at most 80 characters on one line."""
+    """A user's value for a message: at most 80 characters on one line."""
     try:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     except (ValueError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Filters in short words, as on the command line and in a query string."""
+"""The short form of filters, such as `year>=1990`, for the command line and query strings."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def filter_from_words(words: Iterable[str]) -> Filter | None:
-    """The filter in which all these words hold; None for no words.
+    """Parse conditions in short form, which must all be true; None if there are none.
 
-    A bare value that reads as a number, a truth value or a date means that as well as the text; in quotes
-    it is the text alone. A word that begins with a brace is JSON.
+    An unquoted value that can be a number, a boolean or a date matches these as well as the text; a quoted value
+    matches the text only. A word that begins with a brace is JSON.
 
     Raises:
-        InvalidRequest: the first word that cannot be parsed, named.
+        InvalidRequest: a word is not valid; names the first one.
     """
     parts = tuple(_word(word.strip()) for word in words)
     if not parts:
@@ -65,7 +65,7 @@ def _word(word: str) -> Filter:
     name, operator, value = match[1].strip(), match[2], match[3].strip()
     if operator == "^=":
         if name != "path":
-            raise invalid(word, "asks for a folder of another field than path")
+            raise invalid(word, "uses ^= with a field other than path")
         return in_folder(_unquoted(value), word)
     path = field_path(name)
     if not value:
@@ -82,7 +82,7 @@ def _alternatives(value: str, word: str) -> list[str]:
     one = r'(?:\s*"[^"]*"\s*|[^|"]+)'
     parts = [part.strip() for part in re.findall(rf"(?:^|\|)({one})", value)]
     if not re.fullmatch(rf"{one}(?:\|{one})*", value) or not all(parts):
-        raise invalid(word, "has a value that is empty or quoted by half")
+        raise invalid(word, "has an empty value or an unclosed quote")
     return parts
 
 
@@ -101,15 +101,15 @@ def _one_of(path: FieldPath, alternatives: Iterable[str], word: str) -> Filter:
 
 
 def _bound(path: FieldPath, key: str, value: str, word: str) -> Filter:
-    """A year is a number and a date; the type of the field decides."""
-    readings: list[str | float] = []
+    """A bound on numbers, dates or, as for a year, both: the type of the field decides."""
+    bounds: list[str | float] = []
     if (number := _number_in(value)) is not None:
-        readings.append(number)
+        bounds.append(number)
     if span_of(_unquoted(value)):
-        readings.append(_unquoted(value))
-    if not readings:
-        raise invalid(word, "compares with what is neither a number nor a date")
-    return any_part([value_range(path, {key: reading}, word) for reading in readings])
+        bounds.append(_unquoted(value))
+    if not bounds:
+        raise invalid(word, "has a value that is neither a number nor a date")
+    return any_part([value_range(path, {key: bound}, word) for bound in bounds])
 
 
 def _place(path: FieldPath, value: str, word: str) -> Filter:

@@ -133,7 +133,7 @@ def test_a_query_string_that_cannot_be_answered_is_refused_in_one_sentence(
         (b'{"q": "x", "filter": {}}', "the condition '{}' is not an object"),
         (
             b'{"q": "x", "filter": {"field": "width"}}',
-            """the condition '{"field": "width"}' does not have one condition that is known""",
+            """the condition '{"field": "width"}' must have exactly one known operator""",
         ),
         (b'{"q": "x", "filter": ["width"]}', "the condition 'width' has no comparison"),
         (b'{"q": "x", "\\n": 1}', "the field '\\n' is unknown"),

@@ -37,7 +37,7 @@ def test_a_name_that_is_not_the_indexs_own_is_one_of_the_metadata(
     "name", ["", ".", "a..b", ".a", "a.", '"', '"a', 'a"b"', '""', 'a..b"c"', '.a"b"', "a\\b", '"\\"']
 )
 def test_a_name_that_names_no_field_is_refused(name: str) -> None:
-    with pytest.raises(InvalidRequest, match="names no field"):
+    with pytest.raises(InvalidRequest, match="is not a field name"):
         field_path(name)
 
 
