@@ -1,10 +1,10 @@
-"""A file or folder below a source folder, opened once: whatever is exchanged meanwhile, nothing else is reached.
+"""Opens files and folders inside a source folder, and never outside, even if the path is changed concurrently.
 
-The path is opened part by part, each relative to the directory that was opened before it, and never through a link: a
-link is read and followed from the folder again, if it leads to a place inside. What was opened must be a regular file;
-opening a pipe in its place does not wait. All that is then read and measured comes from the one descriptor.
+The path is opened part by part, each relative to the descriptor of its parent, without following symbolic links. A link
+is read, and its target opened from the folder again if it is inside. The result must be a regular file; opening a pipe
+does not block. Content and attributes are then read from the same descriptor.
 
-A folder to write into is opened in the same way, and no link on the way to it is followed.
+A folder for writing is opened in the same way, and may not be reached through links.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-# As many links as Linux follows in one path.
+# The limit of Linux for one path.
 _MAX_LINKS = 40
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-# Without O_PATH: a descriptor of that kind cannot be synced.
+# Without O_PATH, as such descriptors cannot be synced.
 _WRITTEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Facts(NamedTuple):
-    """What shows that a file has changed.
+    """The size and times of a file, from which changes are detected.
 
     Attributes:
-        bytes: its size.
-        mtime_ns: when its content was changed, in nanoseconds since 1970.
-        ctime_ns: the same for its inode, which no program can set; of an object, 63 bits of the hash of its ETag.
+        bytes: the size.
+        mtime_ns: the modification time, in nanoseconds since 1970.
+        ctime_ns: the change time of the inode, which programs cannot set; for objects, 63 bits of the hash of the ETag.
     """
 
     bytes: int
@@ -38,60 +38,60 @@ class Facts(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> Facts:
-        """Those of a file of this machine."""
+        """From the `stat` of a local file."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def line(self) -> str:
-        """All of them in a line."""
+        """All values as text, separated by hyphens."""
         return f"{self.bytes}-{self.mtime_ns}-{self.ctime_ns}"
 
 
 class SourceFile(NamedTuple):
-    """A file of a source, open at its beginning: who opened it closes `content`."""
+    """An open file of a source, at its beginning; the caller closes `content`."""
 
     content: BinaryIO
     facts: Facts
 
 
 class LeadsOut(OSError):
-    """The path, or a link on it, leads out of the folder."""
+    """The path, or a link in it, leads out of the folder."""
 
 
 class NotAFile(OSError):
-    """What is there is no regular file: a folder, a pipe, a socket or a device."""
+    """The path is not a regular file, but a folder, a pipe, a socket or a device."""
 
 
 def open_below(folder: Path, relative: str) -> BinaryIO:
-    """Open a file below a folder for reading; its descriptor is the only handle to it.
+    """Open a file inside a folder for reading.
 
     Args:
-        folder: may itself be, or lie behind, a link.
-        relative: POSIX path below it, as `os` takes it.
+        folder: may be a link, or be reached through one.
+        relative: POSIX path relative to it, as `os` expects it.
 
     Raises:
-        LeadsOut: see there.
-        NotAFile: see there.
-        OSError: it is not there, may not be read, or is a loop of links.
+        LeadsOut: the path leads out of the folder.
+        NotAFile: it is not a regular file.
+        OSError: it does not exist, cannot be read, or has a loop of links.
     """
-    place = _inside(relative)
+    path = _inside(relative)
     for _ in range(_MAX_LINKS):
-        found = _open_or_follow(folder, place)
-        if isinstance(found, int):
-            return os.fdopen(found, "rb")
-        place = found
+        opened = _open_or_follow(folder, path)
+        if isinstance(opened, int):
+            return os.fdopen(opened, "rb")
+        path = opened
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), relative)
 
 
 def folder_below(folder: Path, relative: str, create: bool = False) -> int:
-    """Open a folder below a folder, for writing into it and syncing it by its descriptor; never through a link.
+    """Open a subfolder, without following links, to write into it and sync it by its descriptor.
 
     Args:
-        folder: may itself be, or lie behind, a link.
-        relative: POSIX path below it, as `os` takes it; empty for the folder itself.
-        create: whether missing folders are created, as the umask allows, and synced.
+        folder: may be a link, or be reached through one.
+        relative: POSIX path relative to it, as `os` expects it; empty for the folder itself.
+        create: whether to create missing folders, with the permissions of the umask, and sync them.
 
     Raises:
-        OSError: it is not there; or a part of it is no folder, but a file or a link.
+        OSError: it does not exist, or a part of the path is a file or a link.
     """
     at = os.open(folder, _WRITTEN_FOLDER)
     try:
@@ -110,9 +110,9 @@ def folder_below(folder: Path, relative: str, create: bool = False) -> int:
         os.close(at)
 
 
-def _open_or_follow(folder: Path, place: str) -> int | str:
-    """The open file, or the place below the folder that the first link on the way leads to."""
-    names = place.split("/")
+def _open_or_follow(folder: Path, path: str) -> int | str:
+    """Open a file and return its descriptor; if a part of the path is a link, return the path with its target."""
+    names = path.split("/")
     at = os.open(folder, _FOLDER)
     try:
         for depth, name in enumerate(names):
@@ -128,26 +128,26 @@ def _open_or_follow(folder: Path, place: str) -> int | str:
             os.close(at)
             at = below
         if not stat.S_ISREG(os.fstat(at).st_mode):
-            raise NotAFile(errno.EINVAL, "neither a file nor a folder", place)
+            raise NotAFile(errno.EINVAL, "neither a file nor a folder", path)
         return os.dup(at)
     finally:
         os.close(at)
 
 
 def _followed(folder: Path, before: list[str], target: str, after: list[str]) -> str:
-    """The place below the folder that a link leads to."""
-    if os.path.isabs(target):  # noqa: PTH117 - a name, which may be no text
+    """The relative path in the folder after replacing a link by its target."""
+    if os.path.isabs(target):  # noqa: PTH117 - a name, which may not be valid UTF-8
         before, target = [], os.path.relpath(os.path.realpath(target), os.path.realpath(folder))
     return _inside("/".join([*before, target, *after]))
 
 
-def _inside(place: str) -> str:
-    """The place without dots.
+def _inside(path: str) -> str:
+    """Normalize a relative path.
 
     Raises:
-        LeadsOut: it is not below the folder.
+        LeadsOut: it is not inside the folder.
     """
-    plain = os.path.normpath(place)
-    if plain.split("/")[0] in {"", ".", ".."}:
-        raise LeadsOut(errno.EXDEV, "leads out of the folder", place)
-    return plain
+    normalized = os.path.normpath(path)
+    if normalized.split("/")[0] in {"", ".", ".."}:
+        raise LeadsOut(errno.EXDEV, "leads out of the folder", path)
+    return normalized

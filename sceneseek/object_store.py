@@ -1,9 +1,9 @@
-"""Objects below a prefix of a bucket as the files of a folder: listed, and opened for reading, over the protocol of S3.
+"""The objects of an S3 bucket under a prefix, listed and read like the files of a folder.
 
-The package `obstore` (the extra `s3`) speaks it. Address and credentials come from the environment, under the names
-that AWS uses (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID ...), from a profile in `~/.aws`, or from the role of the
-machine; none of them goes into an address, an index, a log or an error. The words of the package's errors hold the
-answers of the store, which may quote credentials, so errors are worded anew here.
+Requires the package `obstore` (the extra `s3`). The endpoint and credentials are read from the environment variables of
+AWS (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID ...), a profile in `~/.aws`, or the role of the machine. Source
+addresses, indexes, logs and errors never contain credentials: the messages of `obstore` quote responses of the store,
+which may contain them, so they are replaced.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 
 SCHEME = "s3://"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-# An object up to this size is read by one request, a longer one block by block.
+# Objects of up to _WHOLE bytes are read in one request, larger ones in blocks.
 _WHOLE, _BLOCK = 16_000_000, 8_000_000
-# In the words of the package's error: what the store answered, a status and a code of S3.
+# The status and the S3 error code of the response, in the message of an error of `obstore`.
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,40})</Code>")
 _KEY = re.compile(r'Path "([^"]*)"')
-# The settings of a profile, under the names that the environment has for them.
-_OF_PROFILE = {
+# The environment variables of the settings of a profile.
+_PROFILE_VARIABLES = {
     "aws_access_key_id": "AWS_ACCESS_KEY_ID",
     "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY",
     "aws_session_token": "AWS_SESSION_TOKEN",
     "region": "AWS_REGION",
     "endpoint_url": "AWS_ENDPOINT_URL",
 }
-# What the environment may have in place of them.
-_INSTEAD = {"AWS_REGION": ("AWS_DEFAULT_REGION",), "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")}
-# Where one of these is set, a profile's credentials are not read, as AWS's own programs do.
+# Alternative environment variables.
+_ALTERNATIVES = {"AWS_REGION": ("AWS_DEFAULT_REGION",), "AWS_ENDPOINT_URL": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")}
+# If one of these is set, the credentials of a profile are ignored, as in the AWS CLI.
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SKIP_SIGNATURE")
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectFolder:
-    """The objects whose keys begin with a prefix and a slash, or all of a bucket where the prefix is empty."""
+    """The objects whose keys begin with a prefix and a slash; all objects of the bucket if the prefix is empty."""
 
     bucket: str
     prefix: str
@@ -61,18 +61,18 @@ class ObjectFolder:
         """Parse ``s3://BUCKET/PREFIX``.
 
         Raises:
-            InvalidRequest: it is none. What may be credentials is not repeated.
+            InvalidRequest: it is not valid; the message does not repeat what may be credentials.
         """
         bucket, _, prefix = url.removeprefix(SCHEME).partition("/")
         if "@" in bucket or ":" in bucket or "?" in url:
             raise InvalidRequest(
-                "the URL of an object store holds `:`, `@` or `?`, and so perhaps credentials or options",
-                "write s3://BUCKET/PREFIX alone; credentials come from the environment (AWS_ACCESS_KEY_ID ...)",
+                "the URL of an object store contains `:`, `@` or `?`, and so possibly credentials or options",
+                "write s3://BUCKET/PREFIX, and set credentials in the environment (AWS_ACCESS_KEY_ID ...)",
             )
         prefix = prefix.removesuffix("/")
         parts = prefix.split("/") if prefix else []
         if not url.startswith(SCHEME) or not _BUCKET.fullmatch(bucket) or {"", ".", ".."}.intersection(parts):
-            raise InvalidRequest(f"{url} is no URL of an object store", "write s3://BUCKET/PREFIX")
+            raise InvalidRequest(f"{url} is not a valid URL of an object store", "write s3://BUCKET/PREFIX")
         return cls(bucket, prefix)
 
     def __str__(self) -> str:
@@ -80,18 +80,18 @@ class ObjectFolder:
 
     @property
     def name(self) -> str:
-        """The last part of the address."""
+        """The last part of the URL."""
         return str(self).rpartition("/")[2]
 
     def resolve(self) -> ObjectFolder:
-        """Itself: an address has no other spelling, unlike a path."""
+        """Return itself, for compatibility with `Path`."""
         return self
 
     def objects(self) -> Iterator[tuple[str, Facts]]:
-        """Every object: its key below the prefix, and its facts; in the order of the store, page by page.
+        """Yield the key, relative to the prefix, and the facts of every object, in the order of the store.
 
         Raises:
-            SourceError: the store does not answer, or not to the end; or it refuses, or has a key that is no path.
+            SourceError: the store does not respond, denies access, or has a key that is not a path.
         """
         client = _client(self.bucket, _settings())
         from obstore.exceptions import BaseError  # noqa: PLC0415
@@ -108,7 +108,7 @@ class ObjectFolder:
             ) from None
 
     def holds_any(self) -> bool:
-        """Whether there is any object; False too where the store does not answer within seconds, or not to us."""
+        """Whether there is any object; also False if the store does not respond within seconds or denies access."""
         try:
             client = _client(self.bucket, _settings(), brief=True)
         except SceneseekError:
@@ -124,13 +124,13 @@ class ObjectFolder:
         """Open an object for reading; its content is fetched as it is read.
 
         Args:
-            relative: its key below the prefix.
-            brief: give up after some seconds, for somebody waits for an answer.
+            relative: its key relative to the prefix.
+            brief: whether to time out after some seconds, for interactive requests.
 
         Raises:
-            FileNotFoundError: there is none of this key.
-            OSError: the store refuses it, or no object can have the key.
-            SourceAway: the store does not answer.
+            FileNotFoundError: no object has this key.
+            OSError: the store denies access, or the key is not valid.
+            SourceAway: the store does not respond.
         """
         key = "/".join(filter(None, (self.prefix, relative)))
         client = _client(self.bucket, _settings(), brief)
@@ -140,10 +140,9 @@ class ObjectFolder:
 
 
 class _Content(io.RawIOBase):
-    """An object's content from the answer to a first request: read whole if it is short, else in blocks by range.
+    """The content of an object, from the response of a first request; read in ranges if it is large.
 
-    Raises at reading:
-        SourceAway: the store does not answer, or the object was replaced meanwhile.
+    Reading raises SourceAway if the store does not respond, or the object was replaced meanwhile.
     """
 
     def __init__(self, client: S3Store, key: str, result: GetResult) -> None:
@@ -191,27 +190,27 @@ class _Content(io.RawIOBase):
 
 
 def _facts(found: ObjectMeta) -> Facts:
-    """The ETag stands for the inode's time of change. Full seconds: listings have fractions that other answers lack."""
+    """The facts of an object. The ETag replaces the change time; seconds are whole, as only listings have fractions."""
     tag = hashlib.sha256((found["e_tag"] or "").strip('"').encode()).digest()
     seconds = int(found["last_modified"].timestamp())
     return Facts(found["size"], seconds * 1_000_000_000, int.from_bytes(tag[:8]) >> 1)
 
 
 def _settings() -> tuple[tuple[str, str], ...]:
-    """The environment that a client is made from."""
+    """The environment variables for a client, hashable."""
     return tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
 
 
 def _profile(environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings of the profile AWS_PROFILE, or `default`, that the environment lacks, under its names for them.
+    """The settings of the profile AWS_PROFILE, or `default`, as environment variables; without those that are set.
 
     Raises:
-        SourceError: a file of profiles cannot be read, or AWS_PROFILE names one that has no keys.
+        SourceError: a file of profiles cannot be read, or the profile of AWS_PROFILE has no keys.
     """
-    import configparser  # noqa: PLC0415 - not in each search
+    import configparser  # noqa: PLC0415 - not needed by every search
 
     profile = environment.get("AWS_PROFILE", "default")
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for variable, file, section in (
         ("AWS_CONFIG_FILE", "config", profile if profile == "default" else f"profile {profile}"),
         ("AWS_SHARED_CREDENTIALS_FILE", "credentials", profile),
@@ -221,29 +220,29 @@ def _profile(environment: Mapping[str, str]) -> dict[str, str]:
         parser = configparser.RawConfigParser()
         try:
             parser.read(path, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):  # whose words may quote a line
+        except (configparser.Error, UnicodeDecodeError):  # the message may quote a line
             raise SourceError(f"the profiles in {path} cannot be read", "check its lines, or remove it") from None
         if parser.has_section(section):
-            found |= {name: value for key, name in _OF_PROFILE.items() if (value := parser[section].get(key))}
+            values |= {name: value for key, name in _PROFILE_VARIABLES.items() if (value := parser[section].get(key))}
     if not environment.keys().isdisjoint(_CREDENTIALS):
-        found = {name: found[name] for name in _INSTEAD.keys() & found.keys()}
-    elif "AWS_PROFILE" in environment and "AWS_ACCESS_KEY_ID" not in found:
+        values = {name: values[name] for name in _ALTERNATIVES.keys() & values.keys()}
+    elif "AWS_PROFILE" in environment and "AWS_ACCESS_KEY_ID" not in values:
         raise SourceError(
             f"the profile {profile} has no keys in ~/.aws",
-            "name another as AWS_PROFILE, or put its keys into the environment (aws configure export-credentials)",
+            "set AWS_PROFILE to another one, or set its keys in the environment (aws configure export-credentials)",
         )
-    set_there = environment.keys()
-    return {name: value for name, value in found.items() if set_there.isdisjoint({name, *_INSTEAD.get(name, ())})}
+    given = environment.keys()
+    return {name: value for name, value in values.items() if given.isdisjoint({name, *_ALTERNATIVES.get(name, ())})}
 
 
 @functools.lru_cache(maxsize=32)
 def _client(bucket: str, settings: tuple[tuple[str, str], ...], brief: bool = False) -> S3Store:
-    """A client, which keeps its connections. It tries again after failures that pass, a bounded number of times.
+    """A client with a connection pool, which retries temporary failures a limited number of times.
 
     Args:
         bucket: the bucket.
-        settings: what the package finds in the environment; a profile has the rest.
-        brief: answer or fail within 5 s, where a request waits; else within 2 minutes.
+        settings: the environment variables, which `obstore` reads itself; a profile supplies missing ones.
+        brief: respond or fail within 5 s, for interactive requests; otherwise within 2 minutes.
 
     Raises:
         MissingExtra: the package is not installed.
@@ -263,7 +262,7 @@ def _client(bucket: str, settings: tuple[tuple[str, str], ...], brief: bool = Fa
             bucket,
             config=cast("S3Config", profile),
             client_options={
-                "allow_http": endpoint.startswith("http://"),  # the operator wrote so
+                "allow_http": endpoint.startswith("http://"),  # as configured by the operator
                 "connect_timeout": "3s",
                 "read_timeout": "4s" if brief else "30s",
                 "timeout": "60s",
@@ -276,7 +275,7 @@ def _client(bucket: str, settings: tuple[tuple[str, str], ...], brief: bool = Fa
 
 @contextlib.contextmanager
 def _errors_of(key: str) -> Iterator[None]:
-    """Word the package's errors anew, as those of files where they have one."""
+    """Translate errors of `obstore` to those of files, or to SourceAway."""
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415
 
     try:
@@ -292,16 +291,18 @@ def _errors_of(key: str) -> Iterator[None]:
 
 
 def _why(error: Exception) -> str:
-    """What went wrong, in words that cannot hold a credential."""
+    """The reason of an error, without credentials."""
     from obstore.exceptions import InvalidPathError, PreconditionError  # noqa: PLC0415
 
-    words = str(error)
-    if "/latest/api/token" in words or "/latest/meta-data" in words:  # the last place where credentials are looked for
-        return "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE for a public one"
-    status, code = _STATUS.search(words), _CODE.search(words)
+    message = str(error)
+    if "/latest/api/token" in message or "/latest/meta-data" in message:  # the last source of credentials that is tried
+        return (
+            "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE for a public bucket"
+        )
+    status, code = _STATUS.search(message), _CODE.search(message)
     if isinstance(error, InvalidPathError):
-        key = f" {one_line(found[1])}" if (found := _KEY.search(words)) else ""
-        return f"the key{key} has an empty part, `.` or `..` between its slashes, and is no path"
+        key = f" {one_line(match[1])}" if (match := _KEY.search(message)) else ""
+        return f"the key{key} is not a path: it has an empty part, `.` or `..` between its slashes"
     if isinstance(error, PreconditionError):
         return "the object was replaced while it was read"
     if status is None:

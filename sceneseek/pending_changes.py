@@ -1,21 +1,21 @@
-"""Pictures that were put into a source folder, or deleted from it, and that its index does not show yet.
+"""Uploads to a source folder, and deletions from it, that its index does not contain yet.
 
-A service changes the folder, and an indexer brings the index up to date. They share the folder and nothing else. Its
-hidden folder `.sceneseek`, which no walk enters, holds
+A service changes the folder, and an indexer updates the index. They share only the folder. Its hidden folder
+`.sceneseek`, which is never indexed, contains
 
     incoming/         pictures that are being received
     changes/ID.json   a `Change`, by the id of its image
-    lock              locked (flock) while a picture is put or deleted, and while changes are settled
+    lock              locked (flock) by `put`, `delete` and `settle`
 
-What is there after a kill, and what becomes of it:
+If a process is killed, it leaves:
 
-    put      before the picture is in its place   a file in incoming/, which `prepare` removes when it is old
-             before the change is written         the picture, which the index finds like any other new file
-    delete   before the picture is removed        a change that its file contradicts: `settle` forgets it
-    settle   before it is written                 an open change, which the next run settles
+    put      before the picture is in place    a file in incoming/, which `prepare` removes once it is old
+             before the change is written      the picture, which is indexed like any other new file
+    delete   before the picture is removed     a change that contradicts its file: `settle` removes it
+    settle   before the change is written      an open change, which the next run settles
 
-A change is acknowledged when its last step is on the disk. A put picture is in its place before its change is written,
-so whoever reads the changes before listing the folder lists every file that they name.
+A change is acknowledged once its last step is durable. `put` places the picture before it writes the change, so a
+reader that reads the changes before it lists the folder finds all their files.
 """
 
 from __future__ import annotations
@@ -54,36 +54,36 @@ log = logging.getLogger(__name__)
 
 _HOME = ".sceneseek"
 _SUFFIX = ".json"
-# Seconds that a settled change is remembered for: services follow a new generation within one.
+# Seconds for which a settled change is kept: services follow a new generation within one second.
 _REMEMBERED = 60.0
-# Seconds without a further byte after which a file in incoming/ belongs to no request any more.
+# Seconds without a write after which a file in incoming/ is a leftover of an aborted request.
 _ABANDONED = 3600.0
 _BLOCK = 1 << 18
 
 MAX_PATH_BYTES, MAX_PART_BYTES, MAX_DEPTH = 1_000, 255, 32
-# In no part of a path: controls, line separators, a backslash, and what stands for bytes that are not UTF-8.
+# Not allowed in paths: control characters, line separators, backslashes, and the replacement of invalid UTF-8.
 _FORBIDDEN = r"\x00-\x1f\x7f-\x9f\\\ufffd\u2028\u2029"
 _PART = f"[^/.{_FORBIDDEN}][^/{_FORBIDDEN}]*"
 PATH_PATTERN = rf"^({_PART}/)*{_PART}\.[^/.{_FORBIDDEN}]+$"
-"""What the path of a picture must match; `checked_path` says what else."""
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-# A part of the path is a file, a link or a folder where another of these is wanted, or lies on another file system.
-_IN_THE_WAY = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG})
+"""The pattern of the path of a picture; `checked_path` has further checks."""
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+# A part of the path is a file, a link or a folder instead of another of these, or is on another file system.
+_PATH_CONFLICT = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG})
 
 Action = Literal["put", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One picture that was put or deleted.
+    """An upload or a deletion of a picture.
 
     Attributes:
-        action: which of the two.
-        path: of the picture below the folder, as `os` takes it.
-        sha256: of what was put, hex; empty for `delete`.
-        file: size and time of modification of what was put, by which it is told from what took its place.
-        settled: whether an indexing run has followed it.
-        reason: why the last run refused what was put; empty if it did not.
+        action: upload (`put`) or deletion.
+        path: of the picture, relative to the folder, as `os` expects it.
+        sha256: of the uploaded content, hex; empty for `delete`.
+        file: size and modification time of the uploaded file, which identify it if it is replaced later.
+        settled: whether an indexing run has applied it.
+        reason: why the last run refused the picture; empty if it did not.
     """
 
     action: Action
@@ -95,50 +95,50 @@ class Change:
 
     @property
     def open(self) -> bool:
-        """Whether an indexing run has yet to look at it."""
+        """Whether no indexing run has processed it yet."""
         return not (self.settled or self.reason)
 
 
 def checked_path(text: str) -> str:
-    """The path of a picture below a source folder, if one may be put there.
+    """Return the path of a picture, relative to a source folder, if uploads to it are allowed.
 
     Raises:
-        Unprocessable: it is no relative POSIX path to a picture, or has a hidden or an overlong part.
+        Unprocessable: it is not the relative POSIX path of a picture, or has a hidden or overlong part.
     """
     parts = text.split("/")
     if not re.fullmatch(PATH_PATTERN, text):
         raise Unprocessable(
-            f"{text[:100]!r} is no path of a picture",
-            "write it as folder/name.jpg: in UTF-8, no part with a dot in front, no control character, no backslash",
+            f"{text[:100]!r} is not a valid path for a picture",
+            "write it as folder/name.jpg: in UTF-8, no part begins with a dot, no control characters or backslashes",
         )
     sizes = [len(part.encode()) for part in parts]
     if len(parts) > MAX_DEPTH or max(sizes) > MAX_PART_BYTES or sum(sizes) + len(parts) > MAX_PATH_BYTES:
         raise Unprocessable(
             f"the path {text[:40]!r}... is too long",
-            f"take at most {MAX_DEPTH} parts of {MAX_PART_BYTES} bytes, {MAX_PATH_BYTES:,} bytes together",
+            f"use at most {MAX_DEPTH} parts of {MAX_PART_BYTES} bytes, {MAX_PATH_BYTES:,} bytes in total",
         )
     if os.path.splitext(parts[-1])[1].lower() not in extensions():  # noqa: PTH122 - a name, not a path of this machine
-        kinds = ", ".join(sorted(extension[1:] for extension in extensions()))
-        raise Unprocessable(f"{parts[-1][:100]!r} does not end as a picture's name does", f"names end in {kinds}")
+        supported = ", ".join(sorted(extension[1:] for extension in extensions()))
+        raise Unprocessable(f"{parts[-1][:100]!r} does not have the extension of a picture", f"use one of {supported}")
     return text
 
 
 @dataclass
 class Received:
-    """A picture that is being received: its file in incoming/, and the hash of what was written there."""
+    """A picture that is being received: its file in incoming/, and the hash of its content."""
 
     file: BinaryIO
     path: Path
     sha256: str = ""
 
     def write(self, stream: IO[bytes]) -> None:
-        """Write all of a stream, and sync it."""
+        """Write a stream to the file, and sync it."""
         digest = hashlib.sha256()
         while block := stream.read(_BLOCK):
             digest.update(block)
-            with _explained("the picture"):
+            with _translated_errors("the picture"):
                 self.file.write(block)
-        with _explained("the picture"):
+        with _translated_errors("the picture"):
             self.file.flush()
             os.fsync(self.file.fileno())
         self.file.seek(0)
@@ -146,18 +146,18 @@ class Received:
 
 
 def takes_pictures(folder: Root) -> bool:
-    """Whether a service puts pictures into a source, so that it may be empty."""
+    """Whether a service uploads pictures to a source, so that it may be empty."""
     return isinstance(folder, Path) and (folder / _HOME).is_dir()
 
 
 class PendingChanges:
-    """The changes of one folder. Thread-safe, and safe beside other processes.
+    """The pending changes of a source folder. Safe for several threads and processes.
 
     Args:
         folder: the source folder.
 
     Attributes:
-        folder: the same, resolved.
+        folder: the source folder, resolved.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -167,10 +167,10 @@ class PendingChanges:
         self._lock = self._home / "lock"
 
     def prepare(self) -> None:
-        """Make the folder ready for `receive`, `put` and `delete`, and remove what was received long ago.
+        """Prepare the folder for `receive`, `put` and `delete`, and remove leftovers of aborted uploads.
 
         Raises:
-            StartError: it does not exist, or cannot be written.
+            StartError: the folder does not exist, or cannot be written.
         """
         try:
             if self._home.is_symlink():
@@ -188,19 +188,19 @@ class PendingChanges:
             why = error.what if isinstance(error, UploadsUnavailable) else error.strerror or error
             raise StartError(
                 f"pictures cannot be received in {self.folder} ({why})",
-                "name a folder that exists and that the service's user may write",
+                "name a folder that exists and is writable for the user of the service",
             ) from error
 
     @contextlib.contextmanager
     def receive(self) -> Iterator[Received]:
-        """A file for a picture that is being received, on the folder's disk; what is not `put` is removed.
+        """Yield a file, on the disk of the folder, to receive a picture; removed afterwards unless it was `put`.
 
         Raises:
             NoSpace, UploadsUnavailable: it cannot be written.
         """
         path = self._incoming / secrets.token_hex(16)
-        with _explained("the picture"):
-            # As the umask allows: whoever reads the folder's other files reads this one.
+        with _translated_errors("the picture"):
+            # With the permissions of the umask, like the other files of the folder.
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "w+b")
         try:
             with file:
@@ -216,83 +216,83 @@ class PendingChanges:
         if_match: Collection[str] | None = None,
         if_none: bool = False,
     ) -> Change:
-        """Put a received picture in its place; durable when it returns. The same content again changes nothing.
+        """Move a received picture into place; durable when it returns. Idempotent for the same content.
 
         Args:
             identity: the id of the image.
             path: see `checked_path`; missing folders are created.
-            received: what was received.
-            if_match: tags of the file that it may replace (`*`: of any); None: it may replace none.
-            if_none: whether there must be no file, not even one of the same content.
+            received: the received picture.
+            if_match: tags of the file that it may replace (`*` for any); None replaces nothing.
+            if_none: whether no file may exist, not even one with the same content.
 
         Raises:
-            PreconditionRequired: there is another file, and `if_match` is None.
-            PreconditionFailed: the file is not as `if_match` or `if_none` says.
-            Conflict: a part of the path is no folder, or its end no file.
+            PreconditionRequired: another file exists, and `if_match` is None.
+            PreconditionFailed: the file does not satisfy `if_match` or `if_none`.
+            Conflict: a part of the path is not a folder, or its last part not a file.
             NoSpace, UploadsUnavailable: it cannot be written.
         """
-        above, _, name = path.rpartition("/")
-        with _explained(path), locked(self._lock), self._opened(above, create=if_match is None) as place:
-            found = _found(place, name) if place is not None else None
-            if found is None:
-                if if_match is not None or place is None:
+        parent, _, name = path.rpartition("/")
+        with _translated_errors(path), locked(self._lock), self._open_folder(parent, create=if_match is None) as folder:
+            existing = _existing_file(folder, name) if folder is not None else None
+            if existing is None:
+                if if_match is not None or folder is None:
                     raise PreconditionFailed(f"there is no image {path} to replace", "send it without If-Match")
                 try:
-                    os.link(received.path, name, dst_dir_fd=place, follow_symlinks=False)
+                    os.link(received.path, name, dst_dir_fd=folder, follow_symlinks=False)
                 except FileExistsError:
-                    raise _other_is_there(path) from None
+                    raise _another_image(path) from None
             elif if_none:
                 raise PreconditionFailed(f"there is an image {path} already", "send it without If-None-Match")
-            elif found.sha256 != received.sha256:
+            elif existing.sha256 != received.sha256:
                 if if_match is None:
-                    raise _other_is_there(path)
-                found.check(if_match, path)
-                os.replace(received.path, name, dst_dir_fd=place)
+                    raise _another_image(path)
+                existing.check(if_match, path)
+                os.replace(received.path, name, dst_dir_fd=folder)
             received.path.unlink(missing_ok=True)
-            if place is not None:
-                os.fsync(place)
+            if folder is not None:
+                os.fsync(folder)
             change = Change("put", path, received.sha256, self._file(path))
             if self.get(identity) != change:
                 self._write(identity, change)
         return change
 
     def delete(self, identity: str, path: str, if_match: Collection[str] | None = None) -> Change:
-        """Delete a picture; durable when it returns. Deleting one that is gone changes nothing.
+        """Delete a picture; durable when it returns. Idempotent.
 
         Args:
             identity: the id of the image.
-            path: of the picture below the folder, as `os` takes it.
-            if_match: tags of the file that may be deleted (`*`: of any); None: it may be any.
+            path: of the picture, relative to the folder, as `os` expects it.
+            if_match: tags of the file to delete (`*` for any); None deletes it unconditionally.
 
         Raises:
-            PreconditionFailed: the file is not as `if_match` says.
-            Conflict: a part of the path is no folder, or its end no file.
+            PreconditionFailed: the file does not satisfy `if_match`.
+            Conflict: a part of the path is not a folder, or its last part not a file.
             NoSpace, UploadsUnavailable: it cannot be written.
         """
-        above, _, name = path.rpartition("/")
+        parent, _, name = path.rpartition("/")
         change = Change("delete", path)
-        with _explained(path), locked(self._lock), self._opened(above) as place:
+        with _translated_errors(path), locked(self._lock), self._open_folder(parent) as folder:
             if self.get(identity) == change and not self._file(path):
                 return change
             if if_match is not None:
-                found = _found(place, name) if place is not None else None
-                if found is None:
-                    raise PreconditionFailed(f"the file {path} is gone", "delete it without If-Match")
-                found.check(if_match, path)
+                existing = _existing_file(folder, name) if folder is not None else None
+                if existing is None:
+                    raise PreconditionFailed(f"the file {path} does not exist", "delete it without If-Match")
+                existing.check(if_match, path)
             self._write(identity, change)
-            if place is not None:
+            if folder is not None:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=place)
-                os.fsync(place)
+                    os.unlink(name, dir_fd=folder)
+                os.fsync(folder)
         return change
 
     def get(self, identity: str) -> Change | None:
-        """The change of an image; None if there is none."""
+        """The change of an image; None if it does not exist or cannot be read."""
         try:
             raw = json.loads((self._changes / f"{identity}{_SUFFIX}").read_bytes())
             change = Change(**raw)
             if change.action not in get_args(Action) or not isinstance(change.path, str):
-                raise ValueError("it describes no change")
+                raise ValueError("it is not a change")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -301,13 +301,13 @@ class PendingChanges:
         return change
 
     def all(self) -> dict[str, Change]:
-        """Every change, by the id of its image."""
+        """All changes, by the id of their image."""
         names = (name for name, _ in self.version())
         identities = (name.removesuffix(_SUFFIX) for name in names)
         return {identity: change for identity in identities if (change := self.get(identity)) is not None}
 
     def version(self) -> frozenset[tuple[str, int]]:
-        """A value that differs whenever the changes differ; cheap."""
+        """A value that changes whenever the changes do; cheap."""
         try:
             with os.scandir(self._changes) as entries:
                 return frozenset(
@@ -319,12 +319,12 @@ class PendingChanges:
             return frozenset()
 
     def settle(self, seen: Mapping[str, Change], refused: Mapping[str, str], finished: bool) -> None:
-        """Note what an indexing run made of changes; those that were replaced meanwhile stay open.
+        """Record the outcome of an indexing run; changes that were replaced meanwhile stay open.
 
         Args:
-            seen: the changes, as they were read before the run listed the folder.
-            refused: by id, why it did not index what was put.
-            finished: whether it came to its end, so that the index has followed the other changes.
+            seen: the changes, as read before the run listed the folder.
+            refused: the reasons of uploads that were not indexed, by id.
+            finished: whether the run completed, so that the index reflects all other changes.
 
         Raises:
             OSError: the folder cannot be written.
@@ -344,15 +344,15 @@ class PendingChanges:
         elif not change.settled and (reason or finished):
             settled = replace(change, settled=not reason, reason=reason)
             if settled != change:
-                # Not synced: what is lost with the machine, the next run writes again.
+                # Not synced: if it is lost in a crash, the next run writes it again.
                 self._write(identity, settled, durable=False)
 
     def _file(self, path: str) -> str:
-        """Size and time of modification of what is at a path; empty if nothing is."""
-        above, _, name = path.rpartition("/")
+        """Size and modification time of the file at a path; empty if it does not exist."""
+        parent, _, name = path.rpartition("/")
         try:
-            with self._opened(above) as place:
-                status = os.stat(name, dir_fd=place, follow_symlinks=False) if place is not None else None
+            with self._open_folder(parent) as folder:
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False) if folder is not None else None
         except (FileNotFoundError, NotADirectoryError):
             return ""
         return f"{status.st_size}-{status.st_mtime_ns}" if status is not None else ""
@@ -362,8 +362,8 @@ class PendingChanges:
         write_atomic(self._changes / f"{identity}{_SUFFIX}", content, durable=durable)
 
     @contextlib.contextmanager
-    def _opened(self, relative: str, create: bool = False) -> Iterator[int | None]:
-        """The descriptor of a folder below; None if it does not exist."""
+    def _open_folder(self, relative: str, create: bool = False) -> Iterator[int | None]:
+        """Yield the descriptor of a subfolder; None if it does not exist."""
         try:
             handle = folder_below(self.folder, relative, create)
         except FileNotFoundError:
@@ -376,49 +376,51 @@ class PendingChanges:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """The file at a path."""
+class _ExistingFile:
+    """The existing file at a path."""
 
     sha256: str
     times: str
 
     def check(self, tags: Collection[str], path: str) -> None:
-        """Raise PreconditionFailed unless a tag is its own: its hash, or a hash and its present times."""
+        """Raise PreconditionFailed unless a tag matches: its hash, or a hash and its current times."""
         if not ({"*", self.sha256} & set(tags) or any(tag.partition("-")[2] == self.times for tag in tags)):
-            raise PreconditionFailed(f"the image {path} is not the one that If-Match names", "fetch its present ETag")
+            raise PreconditionFailed(f"the image {path} does not match If-Match", "fetch its current ETag")
 
 
-def _found(place: int, name: str) -> _Found | None:
-    """The file of a name in an open folder; None if there is none."""
+def _existing_file(folder: int, name: str) -> _ExistingFile | None:
+    """The file with a name in an open folder; None if it does not exist."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        handle = os.open(name, flags, dir_fd=place)
+        handle = os.open(name, flags, dir_fd=folder)
     except FileNotFoundError:
         return None
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise NotAFile(errno.EINVAL, "no file", name)
-        return _Found(hashlib.file_digest(file, "sha256").hexdigest(), Facts.of(os.fstat(handle)).line())
+            raise NotAFile(errno.EINVAL, "not a file", name)
+        return _ExistingFile(hashlib.file_digest(file, "sha256").hexdigest(), Facts.of(os.fstat(handle)).line())
 
 
-def _other_is_there(path: str) -> PreconditionRequired:
+def _another_image(path: str) -> PreconditionRequired:
     return PreconditionRequired(
-        f"there is another image {path}", "take another name; to replace it, send its ETag as If-Match"
+        f"there is another image {path}", "choose another name; to replace it, send its ETag as If-Match"
     )
 
 
 @contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Turn a failure to write into an error for clients."""
+def _translated_errors(path: str) -> Iterator[None]:
+    """Translate an OSError of a write to an error for clients."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, LeadsOut | NotAFile) or error.errno in _IN_THE_WAY:
+        if isinstance(error, LeadsOut | NotAFile) or error.errno in _PATH_CONFLICT:
             raise Conflict(
-                f"a part of {path} is no folder, or its end no file ({error.strerror})", "choose another path"
+                f"a part of {path} is not a folder, or its last part not a file ({error.strerror})",
+                "choose another path",
             ) from error
-        if error.errno in _NO_ROOM:
+        if error.errno in _DISK_FULL:
             raise NoSpace("there is no room for more pictures", "delete some, or tell the operator") from error
         raise UploadsUnavailable(
-            f"the folder of the pictures cannot be written ({error.strerror})", "let the service's user write it"
+            f"the folder of the pictures cannot be written ({error.strerror})",
+            "give the user of the service write permission",
         ) from error

@@ -1,6 +1,6 @@
-"""A source of pictures by its recorded address: a folder of this machine, or a prefix of a bucket.
+"""Sources of pictures: a local folder or a prefix of a bucket, by the address that an index records.
 
-`open_file` and `holds_files` are all that reading a source takes once it is indexed; `sceneseek_indexer.walk` lists it.
+`open_file` and `holds_files` are for sources that are indexed; `sceneseek_indexer.walk` lists their files.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from sceneseek.local_folder import Facts, SourceFile, open_below
 from sceneseek.object_store import SCHEME, ObjectFolder
 
 Root: TypeAlias = Path | ObjectFolder
-"""Where a source's files are; its text is what an index records."""
+"""The root of a source; its `str` is recorded in the index."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def parse_root(text: str) -> Root:
-    """A path, or ``s3://BUCKET/PREFIX``.
+    """Parse a path or ``s3://BUCKET/PREFIX``.
 
     Raises:
-        InvalidRequest: a URL of another kind, or one that holds credentials; the words do not repeat these.
+        InvalidRequest: it is another URL, or contains credentials, which the message does not repeat.
     """
     if text.startswith(SCHEME):
         return ObjectFolder.parse(text)
     if url := _URL.match(text):
-        raise InvalidRequest(f"{url[1]}:// names no source of pictures", f"name a folder, or {SCHEME}BUCKET/PREFIX")
+        raise InvalidRequest(f"{url[1]}:// is not supported as a source", f"use a folder, or {SCHEME}BUCKET/PREFIX")
     return Path(text)
 
 
@@ -38,13 +38,13 @@ def open_file(root: Root, relative: str, brief: bool = False) -> SourceFile:
 
     Args:
         root: of the source.
-        relative: POSIX path below it.
-        brief: for somebody who waits for an answer: give up after some seconds where an object store is slow.
+        relative: POSIX path relative to it.
+        brief: whether to time out after some seconds if an object store is slow, for interactive requests.
 
     Raises:
         LeadsOut, NotAFile: see `sceneseek.local_folder`.
-        OSError: it is not there, or cannot be read.
-        SourceAway: the object store does not answer.
+        OSError: the file does not exist or cannot be read.
+        SourceAway: the object store does not respond.
     """
     if isinstance(root, ObjectFolder):
         return root.open(relative, brief)
@@ -53,7 +53,7 @@ def open_file(root: Root, relative: str, brief: bool = False) -> SourceFile:
 
 
 def holds_files(root: Root) -> bool:
-    """Whether there is anything in a source; False too if it cannot be reached."""
+    """Whether a source contains anything; also False if it cannot be reached."""
     if isinstance(root, ObjectFolder):
         return root.holds_any()
     try:

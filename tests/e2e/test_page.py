@@ -1225,7 +1225,7 @@ def test_dropped_pictures_are_added_and_each_is_told_of_until_it_is_found_or_ref
     page.evaluate(DROP_ONTO, ["#drop-add", files])
     assert page.evaluate("window.shown") == [True, True]
     assert page.locator("#drop").is_hidden()
-    outcome(page, "notes.txt", "not added: 'notes.txt' does not end as a picture's name does")
+    outcome(page, "notes.txt", "not added: 'notes.txt' does not have the extension of a picture")
     outcome(page, "broken.png", "not added: the picture: not an image of a known format")
     line = outcome(page, "beach.png", "can be found")
     assert page.locator("#adding-state").inner_text() == "1 of 3 found · 2 not added"

@@ -95,7 +95,7 @@ def test_the_client_adds_replaces_and_deletes_pictures(site: Site, noise: Noise,
             client.upload(second, "2024/фото.png", if_match="another")
         replaced = client.upload(tmp_path / "second.png", "2024/фото.png", if_match=added.etag, wait=PATIENCE)
         assert (replaced.id, replaced.state, client.image(added.id)) == (added.id, "indexed", second)
-        with pytest.raises(Unprocessable, match="is no path of a picture"):
+        with pytest.raises(Unprocessable, match="is not a valid path for a picture"):
             client.upload(first, "../a.png")
         with pytest.raises(ImageError, match="not an image of a known format"):
             client.upload(b"words", "a.png")

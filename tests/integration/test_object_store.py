@@ -141,7 +141,7 @@ def test_an_empty_prefix_is_an_error_as_an_empty_folder_is(
 
 def test_a_key_that_is_no_path_is_named_as_what_it_is(photos: Root, bucket: Bucket) -> None:
     bucket.put("photos/a//b.png", b"-")
-    with pytest.raises(SourceError, match=r"the key photos/a//b\.png has an empty part"):
+    with pytest.raises(SourceError, match=r"the key photos/a//b\.png is not a path: it has an empty part"):
         list_images(photos)
 
 

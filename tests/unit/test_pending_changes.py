@@ -94,10 +94,10 @@ def test_files_and_folders_are_as_the_umask_allows(folder: Path) -> None:
 
 def test_nothing_is_replaced_unless_the_request_says_what(pending: PendingChanges, folder: Path) -> None:
     put(pending, "a.png", b"old")
-    with pytest.raises(PreconditionRequired, match=r"there is another image a\.png: take another name"):
+    with pytest.raises(PreconditionRequired, match=r"there is another image a\.png: choose another name"):
         put(pending, "a.png", b"new")
     for tags in ({tag(b"new")}, {"x-1-2-3"}, set[str]()):
-        with pytest.raises(PreconditionFailed, match="not the one that If-Match names"):
+        with pytest.raises(PreconditionFailed, match="does not match If-Match"):
             put(pending, "a.png", b"new", tags)
     with pytest.raises(PreconditionFailed, match=r"there is no image b\.png to replace"):
         put(pending, "b.png", b"new", {"*"})
@@ -147,7 +147,7 @@ def test_no_link_is_followed_and_no_folder_or_pipe_replaced(pending: PendingChan
     os.mkfifo(folder / "pipe.png")
     for path in ("out/a.png", "out/new/a.png", "link.png", "folder.png", "file/a.png", "pipe.png"):
         for tags in (None, {"*"}):
-            with pytest.raises(Conflict, match="is no folder, or its end no file"):
+            with pytest.raises(Conflict, match="is not a folder, or its last part not a file"):
                 put(pending, path, if_match=tags)
     with pytest.raises(Conflict):
         pending.delete(point_id("out/secret.png"), "out/secret.png")
@@ -340,22 +340,22 @@ def test_a_path_that_is_accepted_stays_inside_and_keeps_its_parts(parts: list[st
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("", "is no path"),
-        ("/a.png", "is no path"),
-        ("a//b.png", "is no path"),
-        ("a/", "is no path"),
-        ("../a.png", "is no path"),
-        ("a/../../b.png", "is no path"),
-        ("./a.png", "is no path"),
-        (".hidden/a.png", "is no path"),
-        ("a/.hidden.png", "is no path"),
-        ("a\\b.png", "is no path"),
-        ("a\x7f.png", "is no path"),
-        ("a\u2028.png", "is no path"),
-        ("a\ufffd.png", "is no path"),
-        ("a.png\n", "is no path"),
-        ("a.txt", "names end in"),
-        ("png", "is no path"),
+        ("", "is not a valid path"),
+        ("/a.png", "is not a valid path"),
+        ("a//b.png", "is not a valid path"),
+        ("a/", "is not a valid path"),
+        ("../a.png", "is not a valid path"),
+        ("a/../../b.png", "is not a valid path"),
+        ("./a.png", "is not a valid path"),
+        (".hidden/a.png", "is not a valid path"),
+        ("a/.hidden.png", "is not a valid path"),
+        ("a\\b.png", "is not a valid path"),
+        ("a\x7f.png", "is not a valid path"),
+        ("a\u2028.png", "is not a valid path"),
+        ("a\ufffd.png", "is not a valid path"),
+        ("a.png\n", "is not a valid path"),
+        ("a.txt", "does not have the extension of a picture.*: use one of"),
+        ("png", "is not a valid path"),
         ("é" * 126 + ".png", "is too long"),
         ("a/" * 32 + "a.png", "is too long"),
         ("/".join(["a" * 200] * 5) + ".png", "is too long"),
