@@ -1,9 +1,9 @@
-"""A decoded frame in any of Pillow's modes to 8 bits of RGB, or of RGBA where some pixel is transparent, in sRGB.
+"""Converts a decoded frame from any of Pillow's modes to 8-bit sRGB, as RGB, or as RGBA if a pixel is transparent.
 
-A colour profile is converted by LittleCMS, in place. A profile that is broken, very large, or of another kind than the
-picture is ignored, as browsers do; one that means sRGB leaves the pixels exactly as they are. Levels of more than 8
-bits are scaled by the smallest usual depth that holds them all. Where nothing says what the levels mean, the picture is
-refused: a search over black rectangles would find nothing, and say nothing.
+LittleCMS converts colour profiles, in place. A profile that is broken, very large, or does not fit the picture is
+ignored, as in browsers; a profile that is equivalent to sRGB does not change any pixel. Values of more than 8 bits are
+scaled from the smallest usual bit depth that contains them all. If the meaning of the values is unknown, the picture is
+rejected: it would be indexed as a black rectangle without notice.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from PIL import Image, ImageChops, ImageCms, ImageFile, TiffImagePlugin
 
 from sceneseek.errors import ImageError
 
-# Rows that are converted at a time where a whole picture would take several times its size.
+# Rows per step of conversions that need several times the memory of their input.
 _BAND = 256
-# The usual depths of grey, by their highest level: masks, 8, 10, 12, 14, 15 (16 with a sign) and 16 bits.
+# The highest values of the usual depths of grey: masks, 8, 10, 12, 14, 15 (signed 16) and 16 bits.
 _HIGHEST = (1, 255, 1023, 4095, 16383, 32767, 65535)
-# The profiles of printing presses, the largest that pictures have, take 0.5 to 3 MB.
+# The largest profiles in pictures, those of printing presses, have 0.5 to 3 MB.
 _MAX_PROFILE_BYTES = 4 * 2**20
-# A profile that changes no colour by more levels than this is sRGB, written by another program.
+# A profile that changes no colour by more than this, of 255, is a variant of sRGB.
 _SAME = 2
 
 
-# Fields of a TIFF.
+# Tags of TIFF fields.
 _BITS, _PHOTOMETRIC, _PLANES, _COLOURS, _SAMPLE_FORMAT = 258, 262, 284, 320, 339
 
 
 def check_readable(image: ImageFile.ImageFile) -> None:
-    """Refuse a picture that is not decoded yet and that Pillow is known to read wrongly, or not at all.
+    """Reject TIFF layouts that Pillow decodes wrongly or not at all, before decoding.
 
-    The list was found by comparing it with tifffile, over all layouts of pixels that both read.
+    The list was found by comparing Pillow with tifffile, over all pixel layouts that both read.
 
     Raises:
-        ImageError: it is one of these.
+        ImageError: the picture has such a layout.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return
@@ -47,24 +47,24 @@ def check_readable(image: ImageFile.ImageFile) -> None:
     kinds = {
         "uncompressed planes of 16 bits": deep and fields.get(_PLANES) == 2 and len(bits) > 1 and codec == "raw",
         "inverted grey of 16 bits": deep and fields.get(_PHOTOMETRIC) == 0,
-        "levels of 8 bits with a sign": not deep and 2 in fields.get(_SAMPLE_FORMAT, ()),
+        "signed values of 8 bits": not deep and 2 in fields.get(_SAMPLE_FORMAT, ()),
         "compressed big-endian numbers": image.mode in {"I", "F"} and fields.prefix == b"MM" and codec == "libtiff",
         "a palette of 8 bits": image.mode == "P" and max(fields.get(_COLOURS, (256,))) < 256,
         "WebP inside a TIFF": image.info.get("compression") == "webp",
     }
-    if found := next((kind for kind, there in kinds.items() if there), None):
-        raise ImageError("unsupported", f"{found} cannot be decoded here", "save it as a PNG with 8 bits")
+    if kind := next((kind for kind, applies in kinds.items() if applies), None):
+        raise ImageError("unsupported", f"{kind} cannot be decoded here", "save it as a PNG with 8 bits")
 
 
 def to_srgb(image: Image.Image, deep: bool) -> Image.Image:
-    """The frame as RGB, or as RGBA if a pixel is not opaque.
+    """Convert a frame to RGB, or to RGBA if a pixel is not opaque.
 
     Args:
-        image: loaded; its mode is any that Pillow reads.
-        deep: whether the file has 16 bits a sample, of which Pillow keeps the upper 8 where there are colours.
+        image: a loaded image, in any of Pillow's modes.
+        deep: whether the file has 16 bits per sample, of which Pillow keeps the upper 8 if there are colours.
 
     Raises:
-        ImageError: its levels have no known meaning.
+        ImageError: the meaning of its values is unknown.
     """
     profile, mode = _profile_of(image), image.mode
     if mode == "LAB":
@@ -85,7 +85,7 @@ def to_srgb(image: Image.Image, deep: bool) -> Image.Image:
 
 
 def on_background(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """RGBA on a colour, in bands: a large picture would else be in memory three times."""
+    """Composite an RGBA image on a colour, in bands, as a large one would be in memory three times."""
     canvas = Image.new("RGB", image.size)
     for top in range(0, image.height, _BAND):
         part = image.crop((0, top, image.width, min(top + _BAND, image.height)))
@@ -108,14 +108,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey_to_rgb(image: Image.Image) -> Image.Image:
-    """Deep grey to RGB, in bands: as floating-point numbers a whole picture would take three times its size."""
+    """Convert grey of more than 8 bits to RGB, in bands, as floats take three times the memory of the picture."""
     bands = [(0, y, image.width, min(y + _BAND, image.height)) for y in range(0, image.height, _BAND)]
     extrema = [level for band in bands for level in image.crop(band).convert("F").getextrema()]
     levels = [float(level) for level in extrema if isinstance(level, float)]
     low, high = min(levels, default=math.nan), max(levels, default=math.nan)
     top = next((top for top in _HIGHEST if high <= top), 0)
     if low < 0 or not top or not all(map(math.isfinite, levels)):
-        raise ImageError("unsupported", f"its levels, {low:g} to {high:g}, are no grey levels", "save it with 8 bits")
+        raise ImageError("unsupported", f"its values, {low:g} to {high:g}, are not grey values", "save it with 8 bits")
     rgb = Image.new("RGB", image.size)
     for band in bands:
         grey = image.crop(band).convert("F").point(lambda level: level * (255.0 / top))
@@ -124,8 +124,8 @@ def _grey_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _check_upper_bits(rgb: Image.Image) -> None:
-    """Refuse colours of 16 bits that use the lower 12 only: what is left of them is nearly black."""
-    highest = max(int(high) for _, high in rgb.convert("RGB").getextrema())  # type: ignore[misc]  # a pair a band
+    """Reject colours of 16 bits that use only the lower 12: their upper 8 bits are nearly black."""
+    highest = max(int(high) for _, high in rgb.convert("RGB").getextrema())  # type: ignore[misc]  # a pair per band
     if 0 < highest <= 4095 >> 8:
         raise ImageError("unsupported", "its colours have 12 bits in samples of 16", "save it with 8 bits")
 
@@ -146,13 +146,13 @@ def _space(profile: ImageCms.ImageCmsProfile) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _transform(content: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB; None if that changes nothing, or cannot be done."""
+    """The transform from a profile to sRGB; None if it changes nothing, or cannot be built."""
     space = "L" if mode == "L" else "RGB"
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
         probed = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), space, "RGB").apply(_probe(space))
         changes = ImageChops.difference(probed, _probe(space).convert("RGB")).getextrema()
-        if max(int(high) for _, high in changes) <= _SAME:  # type: ignore[misc]  # a pair a band
+        if max(int(high) for _, high in changes) <= _SAME:  # type: ignore[misc]  # a pair per band
             return None
         return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB" if space == "L" else mode)
     except (OSError, TypeError, ValueError, ImageCms.PyCMSError):
@@ -161,7 +161,7 @@ def _transform(content: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @functools.cache
 def _probe(space: str) -> Image.Image:
-    """All greys, or 4,096 colours."""
+    """A test image with all greys, or with 4,096 colours."""
     if space == "L":
         return Image.frombytes("L", (256, 1), bytes(range(256)))
     colours = itertools.product(range(0, 256, 17), repeat=3)
@@ -169,7 +169,7 @@ def _probe(space: str) -> Image.Image:
 
 
 def _converted(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    """The frame in another space than RGB, as RGB."""
+    """Convert a frame from another colour space to RGB."""
     try:
         return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), image.mode, "RGB").apply(image)
     except ImageCms.PyCMSError:

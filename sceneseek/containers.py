@@ -1,7 +1,8 @@
-"""What surrounds the pixels of JPEG, PNG, GIF and TIFF files: counted before Pillow reads it, and left out if odd.
+"""The containers of JPEG, PNG, GIF and TIFF: counts parts before Pillow reads them, and removes broken metadata.
 
-Pillow reads every part of a file's head into memory, and libjpeg goes over the whole picture once a scan. So a small
-file of very many parts costs seconds and gigabytes. The functions here read the parts' sizes alone.
+A part is a JPEG segment, a PNG chunk, a GIF block or a value of a TIFF field. Pillow reads all metadata of a file into
+memory, and libjpeg processes the whole picture in each scan. So a small file with very many parts can cost seconds and
+gigabytes. The functions here read only the sizes of parts.
 """
 
 from __future__ import annotations
@@ -16,16 +17,15 @@ from typing import BinaryIO, Literal
 
 from sceneseek.errors import ImageError
 
-# What is decoded of one picture, unless a setting says otherwise; a JPEG's pixels count at the fraction of its size at
-# which it is decoded.
+# The default limit of decoded pixels. A JPEG may be decoded at a fraction of its size, which counts.
 MAX_PIXELS = 64_000_000
-# Of a file, some decoders hold all and twice.
+# The limit of file sizes; some decoders hold a file in memory twice.
 MAX_BYTES = 256_000_000
 
-# How the names of cameras' raw files end.
-RAW_ENDINGS = tuple(
-    f".{ending}"
-    for ending in (
+# File extensions of camera raw formats.
+RAW_EXTENSIONS = tuple(
+    f".{extension}"
+    for extension in (
         *("3fr", "arw", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "gpr", "iiq", "kdc", "mef", "mos", "mrw"),
         *("nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "sr2", "srf", "srw", "x3f"),
     )
@@ -33,35 +33,35 @@ RAW_ENDINGS = tuple(
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
 
-# A camera's JPEG has some 20 parts before its pixels, and up to 255 for a profile; a PNG one part for each 8 KB.
+# The JPEG of a camera has some 20 segments before its pixels, and up to 255 for a profile; a PNG one chunk per 8 KB.
 _MAX_JPEG_PARTS = 4_096
 _MAX_PNG_PARTS = 500_000
-# A GIF's profile or comment has a part for each 255 bytes.
+# The profile or comment of a GIF has one block per 255 bytes.
 _MAX_GIF_PARTS = 65_536
-# The strips or tiles of a TIFF: a row each of 65,535, or 64 million pixels in tiles of 16 x 16.
+# The strips or tiles of a TIFF: 65,535 strips of one row, or 64 million pixels in tiles of 16 x 16.
 _MAX_TIFF_PARTS = 262_144
-# Width and length, those of a tile, and the fields that have values for each strip, tile, level or sample: bits,
+# Width and length, of the picture and of a tile, and the fields with a value per strip, tile, level or sample: bits,
 # offsets and lengths of strips, colours, offsets and lengths of tiles, extra samples, formats.
 _TIFF_LAYOUT = frozenset({256, 257, 322, 323, 258, 273, 279, 320, 324, 325, 338, 339})
 _TIFF_SHORT = 3
-# Pixels of a tile of whatever picture; libtiff unpacks a tile as a whole.
+# The pixels of a tile that are always allowed; libtiff decodes whole tiles.
 _MAX_TILE = 4_194_304
-# What a profile may take unpacked; Pillow's own limit for a part of a PNG.
+# The largest uncompressed profile in bytes: Pillow's limit for a PNG chunk.
 _MAX_UNPACKED = 2**20
 
 # Markers of JPEG without a length: start, end, restarts, and reserved ones.
 _BARE = frozenset({0x01, 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 _SCAN, _END = 0xDA, 0xD9
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# What ends the coded pixels of a scan: any marker but a restart.
+# The end of the coded pixels of a scan: any marker except a restart.
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
 
 
 def check_parts(file: BinaryIO) -> None:
-    """Refuse a PNG, GIF or TIFF of more or larger parts than any program writes; the file is left at its beginning.
+    """Reject a PNG, GIF or TIFF with more or larger parts than real programs write; rewinds the file.
 
     Raises:
-        ImageError: it has too many, or a tile that is much larger than the picture.
+        ImageError: it has too many parts, or tiles that are much larger than the picture.
     """
     start = file.read(8)
     counted, most = 0, _MAX_TIFF_PARTS
@@ -74,10 +74,10 @@ def check_parts(file: BinaryIO) -> None:
         counted = max((count for count, _ in fields.values()), default=0)
         width, height, across, down = (fields.get(tag, (0, 0))[1] for tag in (256, 257, 322, 323))
         if across * down > max(_MAX_TILE, 4 * width * height):
-            raise ImageError("too-large", f"its tiles have {across} x {down} pixels", "save it anew")
+            raise ImageError("too-large", f"its tiles have {across} x {down} pixels", "save it again")
     file.seek(0)
     if counted > most:
-        raise ImageError("too-large", f"over {most:,} parts", "save it anew")
+        raise ImageError("too-large", f"over {most:,} parts", "save it again")
 
 
 def _png_parts(file: BinaryIO) -> int:
@@ -89,7 +89,7 @@ def _png_parts(file: BinaryIO) -> int:
 
 
 def _gif_parts(file: BinaryIO) -> int:
-    """Of what stands before the first image, which Pillow keeps whole: extensions, their blocks, and stray bytes."""
+    """Count extensions, their blocks, and stray bytes before the first image, all of which Pillow keeps in memory."""
     file.seek(10)
     flags = (file.read(1) or b"\0")[0]
     file.seek(13 + (3 << (flags & 7) + 1 if flags & 128 else 0))
@@ -105,9 +105,9 @@ def _gif_parts(file: BinaryIO) -> int:
 
 
 def _tiff_fields(file: BinaryIO, start: bytes) -> dict[int, tuple[int, int]]:
-    """By their tags, the fields of the first directory that say how the pixels are laid out: count, and first value.
+    """The fields of the first directory that define the layout of the pixels: count and first value, by tag.
 
-    The value is right where it is a number that stands in the directory itself.
+    The value is correct only if it is an integer that is stored in the directory itself.
     """
     order: Literal["little", "big"] = "little" if start[:2] == b"II" else "big"
     big = start[2:4] in {b"+\0", b"\0+"}
@@ -122,7 +122,7 @@ def _tiff_fields(file: BinaryIO, start: bytes) -> dict[int, tuple[int, int]]:
             for first, last in ((0, 2), (2, 4), (4, 4 + word), (4 + word, 4 + 2 * word))
         )
         if tag in _TIFF_LAYOUT:
-            # A value of 16 bits stands in the first two bytes.
+            # A 16-bit value is in the first two bytes.
             short = int.from_bytes(directory[at + 4 + word : at + 6 + word], order)
             fields[tag] = (count, short if kind == _TIFF_SHORT else value)
     return fields
@@ -130,11 +130,11 @@ def _tiff_fields(file: BinaryIO, start: bytes) -> dict[int, tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class JpegScans:
-    """How often the decoder goes over a JPEG, and how many samples a pixel it holds meanwhile.
+    """The scans of a JPEG, each of which processes the whole picture, and the memory between them.
 
     Attributes:
-        count: 1 if all is in one scan.
-        held: coefficients a pixel, of 2 bytes each; 0 if all is in one scan.
+        count: the number of scans.
+        held: coefficients per pixel in memory, of 2 bytes each; 0 for a single scan.
     """
 
     count: int
@@ -142,10 +142,10 @@ class JpegScans:
 
 
 def jpeg_scans(file: BinaryIO) -> JpegScans:
-    """Count the scans of a JPEG; the file is left at its beginning.
+    """Count the scans of a JPEG; rewinds the file.
 
     Raises:
-        ImageError: it has more parts before its pixels than any program writes.
+        ImageError: it has more segments before its pixels than real programs write.
     """
     found, components, progressive = JpegScans(1, 0), 0, False
     for marker, start, _ in _jpeg_parts(file):
@@ -159,10 +159,10 @@ def jpeg_scans(file: BinaryIO) -> JpegScans:
 
 
 def _jpeg_parts(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
-    """The parts of a JPEG up to its first scan: marker, start and end; the last one is the scan's head.
+    """Yield marker, start and end of the segments of a JPEG, up to and including the header of the first scan.
 
     Raises:
-        ImageError: there are more than any program writes.
+        ImageError: there are more than real programs write.
     """
     position = 2
     for _ in range(_MAX_JPEG_PARTS):
@@ -179,7 +179,7 @@ def _jpeg_parts(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
             yield head[1], start, position
             if head[1] == _SCAN:
                 return
-    raise ImageError("too-large", f"over {_MAX_JPEG_PARTS:,} parts before its pixels", "save it anew")
+    raise ImageError("too-large", f"over {_MAX_JPEG_PARTS:,} segments before its pixels", "save it again")
 
 
 def _count_scans(file: BinaryIO, position: int) -> int:
@@ -196,7 +196,7 @@ def _count_scans(file: BinaryIO, position: int) -> int:
 
 
 def bare_jpeg(data: bytes) -> bytes:
-    """A JPEG of the same picture whose metadata is its EXIF block, its profile and its kind of colours at most."""
+    """Remove the metadata of a JPEG, except for its EXIF block, colour profile and colour transform."""
     kept, end = [data[:2]], 2
     for marker, start, end in _jpeg_parts(io.BytesIO(data)):
         part = data[start:end]
@@ -211,9 +211,9 @@ def bare_jpeg(data: bytes) -> bytes:
 
 
 def bare_png(data: bytes) -> bytes:
-    """A PNG of the same still picture, without the parts that a browser ignores.
+    """Remove the chunks of a PNG that browsers ignore, and all frames but the first.
 
-    Left out are texts, animations, profiles of more than a megabyte, and everything that is neither pixels nor whole.
+    Removed are texts, animations, profiles of over 1 MiB, and damaged chunks that are not pixels.
     """
     kept, position = [data[:8]], 8
     while position + 12 <= len(data):
@@ -232,7 +232,7 @@ def bare_png(data: bytes) -> bytes:
 
 
 def _unpacks(profile: bytes) -> bool:
-    """Whether the profile of an iCCP chunk can be unpacked, and is not too large."""
+    """Whether the profile of an iCCP chunk can be decompressed, and is not too large."""
     try:
         unpacker = zlib.decompressobj()
         unpacker.decompress(profile.partition(b"\0")[2][1:], _MAX_UNPACKED)

@@ -1,13 +1,13 @@
-"""Pictures: hostile bytes to a whole, upright RGB(A) picture in sRGB. No numpy, no torch.
+"""Decodes untrusted image files to complete, upright RGB(A) pictures in sRGB. Without numpy and torch.
 
-`decode` accepts a list of formats, and bounds what a picture costs by what its header says, before it pays: pixels,
+`decode` accepts a fixed list of formats, and checks the cost of a picture from its header before decoding: pixels,
 sides, passes over the pixels, bytes of memory. It decodes completely (a truncated file is an error, never a half-grey
-picture), applies the EXIF orientation and the colour profile, and drops everything that is no pixel. A hint (`near`)
-lets JPEG decode at a fraction of its size. What a browser shows whole is whole: metadata that Pillow refuses is left
-out, a JPEG may lack its end, and an animation's blank frames are passed over.
+picture), applies the EXIF orientation and the colour profile, and drops all metadata from the pixels. With `near`, a
+JPEG is decoded at a fraction of its size. Files that browsers display completely are accepted: metadata that Pillow
+rejects is removed, a JPEG may lack its end marker, and blank first frames of an animation are skipped.
 
-AVIF is among the formats if this Pillow was built with it, HEIC if the package `pillow-heif` is installed, camera raw
-with `rawpy` (see `sceneseek.raw`).
+AVIF is supported if Pillow was built with it, HEIC if the package `pillow-heif` is installed, and camera raw with
+`rawpy` (see `sceneseek.raw`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sceneseek.containers import (
     JPEG,
     MAX_PIXELS,
     PNG,
-    RAW_ENDINGS,
+    RAW_EXTENSIONS,
     JpegScans,
     bare_jpeg,
     bare_png,
@@ -49,55 +49,55 @@ _ALWAYS = {
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
 }
-_BY_PLUGIN = {"AVIF": (".avif",), "HEIF": (".heic", ".heif", ".hif"), "RAW": RAW_ENDINGS}
+_BY_PLUGIN = {"AVIF": (".avif",), "HEIF": (".heic", ".heif", ".hif"), "RAW": RAW_EXTENSIONS}
 _LACKING = {
-    "AVIF": "AVIF cannot be decoded here: install Pillow's wheel, which can",
+    "AVIF": "AVIF cannot be decoded here: install Pillow's wheel, which supports it",
     "HEIF": "HEIC needs the package pillow-heif: pip install 'sceneseek[heif]'",
     "RAW": "camera raw needs the package rawpy: pip install 'sceneseek[raw]'",
 }
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
-# How the names of pictures end that no decoder here reads: JPEG 2000, JPEG XL, and those of editors.
-_UNREAD = """
+# Extensions of image files that are not supported: JPEG 2000, JPEG XL, and formats of editors.
+_UNSUPPORTED = """
     j2c j2k jp2 jpc jpf jph jpx jxl jxr exr hdr pbm pgm pnm ppm psb psd qoi svg svgz tga xcf
 """
-UNSUPPORTED = frozenset(f".{ending}" for ending in _UNREAD.split())
-# Pillow's filters take some 32 bytes for each pixel of a side.
+UNSUPPORTED = frozenset(f".{extension}" for extension in _UNSUPPORTED.split())
+# Pillow's filters take some 32 bytes per pixel of a side.
 MAX_SIDE = 65_535
-# How many times the largest picture's pixels a JPEG's decoder may go over, all scans together.
+# The largest total of pixels of all scans of a JPEG, as a multiple of `max_pixels`.
 _MAX_PASSES = 32
-# Bytes that decoding takes a pixel, the decoder's own and Pillow's together, as `benchmarks.hostile` measures them.
-_BYTES_A_PIXEL = {"AVIF": 12, "GIF": 14, "HEIF": 12, "WEBP": 16}
-BYTES_A_PIXEL = 8
-_MAX_BYTES_A_PIXEL = 16
+# Memory of decoding in bytes per pixel, of the decoder and Pillow together, as measured by `benchmarks.hostile`.
+_BYTES_PER_PIXEL = {"AVIF": 12, "GIF": 14, "HEIF": 12, "WEBP": 16}
+BYTES_PER_PIXEL = 8
+_MAX_BYTES_PER_PIXEL = 16
 
-# Blocks that the C library gives back to the system at once, as it does from 32 MB. Smaller ones stay with the thread
-# that took them, so that a service which has met large pictures would hold one's memory for every thread of it.
-Image.core.set_block_size(2**26)  # type: ignore[attr-defined]  # where Pillow's documentation has it
-# Pillow warns of odd metadata that the pixels do not depend on; a log of an archive would drown in it.
+# The C library returns freed blocks of 32 MB or more to the system at once. Smaller ones stay with the thread that
+# allocated them, so that after large pictures every thread of a service would keep the memory of one.
+Image.core.set_block_size(2**26)  # type: ignore[attr-defined]  # as in Pillow's documentation
+# Pillow warns about metadata that does not affect the pixels; these warnings would flood the log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# What Pillow's decoders and readers of EXIF were seen to raise on bad input, over 300,000 mutations of small files.
+# The exceptions of Pillow's decoders and EXIF readers on bad input, found with 300,000 mutations of small files.
 PILLOW_ERRORS = (
     *(OSError, EOFError, SyntaxError, MemoryError, RuntimeError, ValueError, TypeError),
     *(ArithmeticError, LookupError, AttributeError, struct.error, zlib.error),
 )
 
-# Formats whose further frames belong to the same picture; those of a TIFF are other pages.
+# Formats whose frames are an animation; those of a TIFF are pages.
 _ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 _MAX_FRAMES = 100
-# Of 255 levels: a frame whose pixels differ by no more is blank.
+# The largest difference, of 255, between the pixels of a blank frame.
 _BLANK = 8
-# Stands for a JPEG's missing end: if its pixels are all there, what follows them is never looked at.
+# Appended to a truncated JPEG: if its pixels are complete, the decoder never reads what follows them.
 _NOISE = bytes(range(254, 0, -1)) * 4
 
 Admission = Callable[[int], object]
-"""Called with the bytes that decoding is about to take; decoding waits until it returns."""
+"""Called with the bytes of memory that decoding needs; decoding waits until it returns."""
 
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that can be decoded here, and `RAW`."""
+    """The supported formats, by Pillow's names and `RAW`."""
     found = list(_ALWAYS)
     if features.check("avif"):
         found.append("AVIF")
@@ -113,14 +113,14 @@ def formats() -> tuple[str, ...]:
 
 @functools.cache
 def extensions() -> frozenset[str]:
-    """How the names of images end that can be decoded here, in lower case."""
+    """The extensions of the supported formats, in lower case."""
     every = {**_ALWAYS, **_BY_PLUGIN}
     return frozenset(extension for name in formats() for extension in every[name])
 
 
 @functools.cache
 def lacking_plugins() -> dict[str, str]:
-    """For the other endings that promise an image: what to install."""
+    """The packages to install for further formats, by extension."""
     return {
         extension: _LACKING[name] for name, names in _BY_PLUGIN.items() if name not in formats() for extension in names
     }
@@ -128,10 +128,10 @@ def lacking_plugins() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded first frame: mode RGB, or RGBA where some pixel is transparent.
+    """A decoded first frame, in mode RGB, or RGBA if a pixel is transparent.
 
-    `width` and `height` are those of the file in its right orientation; the pixels may be fewer. `exif` is the file's
-    EXIF block; reading it may fail.
+    `width` and `height` are the size of the upright original; `pixels` may be smaller. `exif` is the EXIF block of the
+    file; reading its fields may fail.
     """
 
     pixels: Image.Image
@@ -151,16 +151,17 @@ def decode(
     """Decode an image file.
 
     Args:
-        data: the file's content, or the file itself, open at its beginning.
-        near: pixels per side that suffice; a JPEG is then decoded at the smallest eighth of its size
-            whose sides are not below it. 0 decodes at full size.
-        max_pixels: what needs more pixels decoded is refused; a JPEG is decoded at a smaller fraction first.
-            Pillow's decoders of GIF, WebP and of TIFF in tiles have a limit of their own, 179 million by default.
-        admission: what bounds the memory of the pictures that are decoded at once.
-        deadline: of camera raw, on the clock of `time.monotonic`: other formats are decoded within their limits.
+        data: the content of the file, or the file, open at its beginning.
+        near: the pixels per side that are needed; a JPEG is decoded at the smallest eighth of its size with at least
+            this many. 0 decodes at full size.
+        max_pixels: the limit of decoded pixels; a JPEG is first decoded at a smaller fraction of its size. Pillow's
+            decoders of GIF, WebP and tiled TIFF have their own limit, 179 million by default.
+        admission: limits the memory of concurrent decoding; None does not.
+        deadline: of camera raw, on the clock of `time.monotonic`; ignored for other formats, whose cost is bounded.
 
     Raises:
-        ImageError: empty, not an image of a known format, too large, truncated, broken, or of unknown levels.
+        ImageError: the file is empty, of an unknown format, too large, truncated or broken, or its pixel values have
+            no known meaning.
     """
     file = io.BytesIO(data) if isinstance(data, bytes) else data
     start = file.read(32)
@@ -173,18 +174,18 @@ def decode(
             if "RAW" not in formats() or not raw.looks_raw(start, file):
                 return decoding.decode(file)
             try:
-                return decoding.developed(file)
+                return decoding.decode_raw(file)
             except ImageError as error:
-                return decoding.other_than_raw(file, error)
+                return decoding.decode_not_raw(file, error)
         except (UnidentifiedImageError, *PILLOW_ERRORS) as error:
-            return decoding.repaired(file, error)
+            return decoding.decode_repaired(file, error)
     except UnidentifiedImageError:
         if lacking := _lacking_for(start, file):
             raise ImageError("no-plugin", lacking) from None
         raise ImageError("not-an-image", f"not an image of a known format ({', '.join(formats())})") from None
     except Image.DecompressionBombError as error:
         raise ImageError(
-            "too-large", f"over the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels that Pillow decodes", "save it as PNG"
+            "too-large", f"over Pillow's limit of {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels", "save it as PNG"
         ) from error
     except PILLOW_ERRORS as error:
         reason = "truncated" if "truncated" in str(error).lower() else "broken"
@@ -192,7 +193,7 @@ def decode(
 
 
 class _Decoding:
-    """One file's decoding, within its limits; see `decode`."""
+    """Decodes one file within its limits; see `decode`."""
 
     def __init__(
         self, start: bytes, near: int, max_pixels: int, admission: Admission | None, deadline: float | None
@@ -205,7 +206,7 @@ class _Decoding:
         scans = jpeg_scans(file) if self._start.startswith(JPEG) else JpegScans(1, 0)
         with _open(file, self._start) as image:
             width, height = image.size
-            # MPO is what some cameras write: a JPEG with further frames behind it.
+            # MPO, written by some cameras, is a JPEG followed by further frames.
             image_format = "JPEG" if image.format == "MPO" else str(image.format)
             if image_format == "JPEG":
                 self._draft(image)
@@ -214,36 +215,36 @@ class _Decoding:
             deep = any(";16" in str(tile) for tile in image.tile)
             image.load()
             if image_format in _ANIMATED:
-                self._pass_blank_frames(image)
+                self._skip_blank_frames(image)
             exif = _exif(image)
-            if _upright(image):
+            if _turn_upright(image):
                 width, height = height, width
             pixels = to_srgb(image, deep)
             pixels.info.clear()
             return Picture(pixels, width, height, image_format, exif)
 
-    def developed(self, file: BinaryIO) -> Picture:
-        """What a camera's raw file shows. The memory that LibRaw takes has a limit of its own."""
+    def decode_raw(self, file: BinaryIO) -> Picture:
+        """Decode a camera raw file. LibRaw has its own memory limit."""
         content = file.read()
-        left = 3_600.0 if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        found = raw.develop(content, self._near, self._max_pixels, left)
+        seconds_left = 3_600.0 if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        developed = raw.develop(content, self._near, self._max_pixels, seconds_left)
         exif = Image.Exif()
-        with contextlib.suppress(*PILLOW_ERRORS):  # most raw files are laid out as such a block is
+        with contextlib.suppress(*PILLOW_ERRORS):  # most raw files have the layout of an EXIF block
             exif.load(content)
-        if isinstance(found.shown, bytes):
-            preview = decode(found.shown, self._near, self._max_pixels, self._admission)
+        if isinstance(developed.image, bytes):
+            preview = decode(developed.image, self._near, self._max_pixels, self._admission)
             pixels, exif = preview.pixels, exif if len(exif) else preview.exif
         else:
-            pixels = found.shown
-        if found.turn is not None:
-            pixels = pixels.transpose(found.turn)
-        return Picture(pixels, found.width, found.height, "RAW", exif)
+            pixels = developed.image
+        if developed.turn is not None:
+            pixels = pixels.transpose(developed.turn)
+        return Picture(pixels, developed.width, developed.height, "RAW", exif)
 
-    def other_than_raw(self, file: BinaryIO, error: ImageError) -> Picture:
-        """Decode a file that LibRaw could not read, and that may be a scanner's TIFF.
+    def decode_not_raw(self, file: BinaryIO, error: ImageError) -> Picture:
+        """Decode a file that LibRaw could not read, such as the TIFF of a scanner.
 
         Raises:
-            ImageError: that of LibRaw.
+            ImageError: the error of LibRaw.
         """
         file.seek(0)
         try:
@@ -251,25 +252,23 @@ class _Decoding:
         except (ImageError, UnidentifiedImageError, *PILLOW_ERRORS):
             raise error from None
 
-    def repaired(self, file: BinaryIO, error: Exception) -> Picture:
-        """Decode what is left when the parts are left out or added that made the decoder fail with an error.
+    def decode_repaired(self, file: BinaryIO, error: Exception) -> Picture:
+        """Decode a file after an error, without the metadata or with the end marker that may have caused it.
 
         Raises:
-            Exception: the error, or another one that Pillow's decoders raise.
+            Exception: the error, or another one of Pillow's decoders.
         """
         file.seek(0)
-        if (
-            self._start.startswith(raw.TIFF) and "RAW" in formats()
-        ):  # some cameras' raw files have no mark in their head
+        if self._start.startswith(raw.TIFF) and "RAW" in formats():  # some raw files cannot be told by their header
             with contextlib.suppress(ImageError):
-                return self.developed(file)
+                return self.decode_raw(file)
             raise error
         content = file.read() if self._start.startswith((PNG, JPEG)) else b""
         if content.startswith(PNG):
             return self.decode(io.BytesIO(bare_png(content)))
         if content.startswith(JPEG) and "truncated" not in str(error):
             return self.decode(io.BytesIO(bare_jpeg(content)))
-        # A picture without its end is whole if its pixels are the same whatever follows them.
+        # A truncated picture is complete if its pixels do not depend on the bytes that follow them.
         digests = set()
         for rest in (b"\xff\xd9", _NOISE + b"\xff\xd9") if content else ():
             try:
@@ -289,36 +288,36 @@ class _Decoding:
             width, height = (max(1, side) for side in sides)
             image.draft("RGB", (width, height))
 
-    def _admit(self, image: Image.Image, whole: tuple[int, int], image_format: str, scans: JpegScans) -> None:
-        """Refuse what would cost too much, and wait until there is memory for the rest."""
-        width, height = whole
-        if max(whole) > MAX_SIDE:
+    def _admit(self, image: Image.Image, full_size: tuple[int, int], image_format: str, scans: JpegScans) -> None:
+        """Reject a picture that costs too much, and wait until there is memory for it."""
+        width, height = full_size
+        if max(full_size) > MAX_SIDE:
             raise ImageError("too-large", f"{width} x {height} has a side of over {MAX_SIDE:,} pixels", "crop it")
         pixels = image.width * image.height
-        taken = pixels * _BYTES_A_PIXEL.get(image_format, BYTES_A_PIXEL) + width * height * 2 * scans.held
+        memory = pixels * _BYTES_PER_PIXEL.get(image_format, BYTES_PER_PIXEL) + width * height * 2 * scans.held
         if (
             pixels > self._max_pixels
             or width * height * scans.count > _MAX_PASSES * self._max_pixels
-            or taken > _MAX_BYTES_A_PIXEL * self._max_pixels
+            or memory > _MAX_BYTES_PER_PIXEL * self._max_pixels
         ):
-            over = f"{width} x {height} is over {self._max_pixels / 1e6:.0f} million pixels"
+            what = f"{width} x {height} is over {self._max_pixels / 1e6:.0f} million pixels"
             if image_format == "JPEG":
-                over += ", even as small as it can be decoded"
-            raise ImageError("too-large", over, "raise the limit with --max-pixels")
+                what += ", even at the smallest size at which it can be decoded"
+            raise ImageError("too-large", what, "raise the limit with --max-pixels")
         if self._admission is not None:
-            self._admission(taken)
-            self._admission = None  # a second try takes what the first one took
+            self._admission(memory)
+            self._admission = None  # a second attempt uses the same memory
 
-    def _pass_blank_frames(self, image: Image.Image) -> None:
-        """Go to the first frame that is not blank, if that is among the first ones."""
-        whole = image.size
+    def _skip_blank_frames(self, image: Image.Image) -> None:
+        """Seek to the first frame that is not blank, within the limits."""
+        full_size = image.size
         most = min(_MAX_FRAMES, self._max_pixels // (image.width * image.height))
         frame = 0
         try:
             while _is_blank(image) and frame < most:
                 frame += 1
                 image.seek(frame)
-                if image.size != whole:
+                if image.size != full_size:
                     raise EOFError
                 image.load()
         except PILLOW_ERRORS:
@@ -331,7 +330,7 @@ def _pixels(image: Image.Image, fraction: int) -> int:
 
 
 def _is_blank(image: Image.Image) -> bool:
-    """Whether a frame is of one colour, or all transparent."""
+    """Whether a frame has a single colour, or is transparent."""
     shown = image.convert("RGBA") if image.mode == "P" else image
     extrema = [channel.getextrema() for channel in shown.split()]
     if shown.mode.endswith("A") and extrema[-1][1] == 0:
@@ -340,11 +339,11 @@ def _is_blank(image: Image.Image) -> bool:
 
 
 def reduced(picture: Picture, near: int) -> Picture:
-    """The picture with as few pixels as suffice, as JPEG decodes by itself.
+    """Reduce a picture by a whole factor, like a JPEG that is decoded at a fraction of its size.
 
     Args:
-        picture: whole.
-        near: pixels that the shorter side keeps at least; the longer one of a slim picture keeps eight times as many.
+        picture: decoded at full size.
+        near: the least pixels of the shorter side, or eight times as many of the longer side of a narrow picture.
     """
     sides = picture.pixels.size
     width, height = (max(1, min(sides) // near, side // (8 * near)) for side in sides)
@@ -352,13 +351,13 @@ def reduced(picture: Picture, near: int) -> Picture:
 
 
 def _open(file: BinaryIO, start: bytes) -> ImageFile.ImageFile:
-    """The image that a file holds, with its size known and no pixel decoded.
+    """Open an image file and read its header, without decoding pixels.
 
-    Not `PIL.Image.open`, whose own limit of pixels is one for the whole process and below what `max_pixels` may be.
+    Not with `PIL.Image.open`, whose pixel limit is global to the process and may be below `max_pixels`.
 
     Raises:
-        UnidentifiedImageError: no known format.
-        ImageError: a known format, with pixels of a kind that Pillow does not read.
+        UnidentifiedImageError: the format is unknown.
+        ImageError: the format is known, but not its kind of pixels.
     """
     Image.init()
     for name in formats():
@@ -366,21 +365,21 @@ def _open(file: BinaryIO, start: bytes) -> ImageFile.ImageFile:
             continue
         factory, accept = Image.OPEN[name]
         accepted = accept is None or accept(start[:16])
-        if not accepted or isinstance(accepted, str):  # a text says why a known format cannot be decoded here
+        if not accepted or isinstance(accepted, str):  # a text is the reason why a known format is not supported
             continue
         file.seek(0)
-        # A format whose first bytes fit may still refuse the rest; the next one is tried then, as Pillow does.
+        # If the first bytes match a format that then rejects the file, try the next one, as Pillow does.
         try:
             return factory(file, "")
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             if str(error).startswith(("cannot handle", "unknown pixel mode", "unknown data organization")):
-                what = f"a {name} file with pixels of a kind that cannot be decoded here ({error})"
+                what = f"a {name} file whose kind of pixels is not supported ({error})"
                 raise ImageError("unsupported", what, "save it as a PNG with 8 bits") from error
     raise UnidentifiedImageError
 
 
 def _lacking_for(start: bytes, file: BinaryIO) -> str | None:
-    """What to install for a file that begins like this, if that is what it needs."""
+    """How to install support for the format of a file, if it is missing."""
     if "RAW" not in formats() and raw.looks_raw(start, file):
         return _LACKING["RAW"]
     if start[4:8] != b"ftyp":
@@ -397,13 +396,13 @@ def _exif(image: Image.Image) -> Image.Exif:
         return Image.Exif()
 
 
-def _upright(image: Image.Image) -> bool:
-    """Turn the picture as its EXIF block says; True if that swaps its sides.
+def _turn_upright(image: Image.Image) -> bool:
+    """Apply the EXIF orientation in place; return whether that swaps width and height.
 
-    A picture whose EXIF block is broken stays as it lies: its pixels are whole.
+    If the EXIF block is broken, the picture is not turned.
     """
     turned = False
     with contextlib.suppress(*PILLOW_ERRORS):
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        ImageOps.exif_transpose(image, in_place=True)  # may fail once the pixels are turned, at writing the block anew
+        ImageOps.exif_transpose(image, in_place=True)  # may fail after turning the pixels, when it rewrites the block
     return turned

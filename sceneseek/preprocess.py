@@ -1,8 +1,8 @@
-"""A decoded picture to the pixel tensors of `image.onnx`: the one preprocessing of export's check, indexer and server.
+"""Converts a decoded picture to the pixel tensors of `image.onnx`, for export, the indexer and the server.
 
-Resizing is antialiased, as Pillow does it and as transformers' image processors do through Pillow: on the same pixels
-the result is theirs, to within one of 255 levels where it is cropped. What is cropped away is never computed, so a
-picture may be of any shape. The result is uint8: normalisation is inside the graph. No torch.
+Resizing is antialiased by Pillow, as in transformers' image processors. From the same pixels the results are equal,
+or within 1 of 255 if cropped. Only the cropped part is computed, so pictures may have any aspect ratio. The result is
+uint8: the graph normalises it. Without torch.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# How many pixels, of the coarser of source and result, the widest filter (Lanczos) reaches to either side.
+# The radius of the widest filter (Lanczos), in pixels of the coarser of source and result.
 _REACH = 3
 
 
 def prepare(picture: Picture, inputs: tuple[ImageInput, ...]) -> tuple[Pixels, ...]:
-    """One uint8 (height, width, 3) array an image input, in the inputs' order."""
+    """One uint8 array (height, width, 3) per image input, in order."""
     return tuple(_prepare_one(picture, spec) for spec in inputs)
 
 
 def enough_pixels(inputs: tuple[ImageInput, ...]) -> int:
-    """Pixels per side from which decoding larger changes nothing one could see: twice the largest resized side."""
+    """The pixels per side that decoding needs; more make no visible difference. Twice the largest resized side."""
     return 2 * max(max(spec.height, spec.width, spec.shortest_edge or 0) for spec in inputs)
 
 
@@ -67,22 +67,22 @@ def _fitted(image: Image.Image, whole: tuple[int, int], fit: Fit, spec: ImageInp
 
 
 def _centre_of_resized(image: Image.Image, whole: tuple[int, int], spec: ImageInput, edge: int) -> Image.Image:
-    """The centre of the picture resized to this shortest edge; `whole` is the size that its ratio is taken from."""
+    """The centre of the picture resized to this shortest edge; `whole` is the full size, for the aspect ratio."""
     short, long = min(whole), max(whole)
     other = int(edge * long / short)
     resized = (edge, other) if whole[0] <= whole[1] else (other, edge)
     x, y = (_span(*sides) for sides in zip(image.size, resized, (spec.width, spec.height), strict=True))
     filtering = _RESAMPLING[spec.interpolation]
-    # Not `crop`, which has Pillow's limit of pixels.
+    # Not `crop`, which has Pillow's pixel limit.
     part = Image.new(image.mode, (x.last - x.first, y.last - y.first))
     part.paste(image, (-x.first, -y.first))
-    # Along the rows first and rounded between, as Pillow resizes a whole picture; of a part it might choose otherwise.
+    # Horizontally first, then rounded, as Pillow resizes a whole picture; for a part it might choose another order.
     narrow = part.resize((spec.width, part.height), filtering, (x.start, 0, x.end, part.height))
     return narrow.resize((spec.width, spec.height), filtering, (0, y.start, spec.width, y.end))
 
 
 class _Span(NamedTuple):
-    """Along one axis: the source pixels that count, first to last, and what is resized, counted from the first."""
+    """The source pixels of a crop along one axis, `first` to `last`, and the resized range, relative to `first`."""
 
     first: int
     last: int
@@ -91,9 +91,9 @@ class _Span(NamedTuple):
 
 
 def _span(source: int, resized: int, wanted: int) -> _Span:
-    """Where the middle `wanted` of `resized` pixels come from, of `source` pixels.
+    """The source range of the middle `wanted` of `resized` pixels.
 
-    Pillow takes a box of single precision, so the source is cut first: its numbers then stay small.
+    Pillow's box has single precision, so the source is cropped first, which keeps the coordinates small.
     """
     scale = source / resized
     corner = (resized - wanted) // 2

@@ -1,7 +1,7 @@
-"""Camera raw files: the preview that the camera put in, or else the developed picture, by LibRaw.
+"""Camera raw files: their embedded preview, or the picture as developed by LibRaw.
 
-LibRaw reads hostile files as others do, in C++. So it runs in a process of its own, `python -m sceneseek.raw`, within
-limits of time and memory: what it cannot read ends that process alone. The package `rawpy` brings it.
+LibRaw parses untrusted files in C++. So it runs in a separate process, `python -m sceneseek.raw`, with limits of time
+and memory, and a crash ends only this process. Requires the package `rawpy`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sceneseek.errors import ImageError
 _MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"\0MRM", b"FOVb")
 _BYTE_ORDER = {b"II*\0": "<", b"MM\0*": ">"}
 TIFF = tuple(_BYTE_ORDER)
-# What tells a raw file from another TIFF: DNGVersion, or a camera's maker beside further images.
+# A raw file differs from other TIFFs by the tag DNGVersion, or by Make together with SubIFDs.
 _DNG_VERSION, _MAKE, _FURTHER_IMAGES = 50706, 271, 330
 _MAX_TAGS = 512
 _SECONDS, _MEMORY = 60.0, 3 * 2**30
@@ -32,31 +32,31 @@ _TURNS = {3: Image.Transpose.ROTATE_180, 5: Image.Transpose.ROTATE_90, 6: Image.
 
 @dataclass(frozen=True, slots=True)
 class Developed:
-    """What a raw file shows.
+    """The picture of a raw file.
 
     Attributes:
-        width, height: of the whole picture in its right orientation.
-        shown: the preview, a JPEG file; or the developed picture.
-        turn: how it must be turned after it was decoded; None if it need not.
+        width, height: the full size of the upright picture.
+        image: the preview, as a JPEG file, or the developed picture.
+        turn: the rotation to apply after decoding; None if it is upright.
     """
 
     width: int
     height: int
-    shown: bytes | Image.Image
+    image: bytes | Image.Image
     turn: Image.Transpose | None
 
 
 def available() -> bool:
-    """Whether raw files can be read here."""
+    """Whether `rawpy` is installed."""
     return importlib.util.find_spec("rawpy") is not None
 
 
 def looks_raw(start: bytes, file: BinaryIO) -> bool:
-    """Whether a file is a camera's raw one.
+    """Whether a file is a camera raw file, by its header.
 
     Args:
         start: its first 32 bytes.
-        file: the whole; it is left at its beginning.
+        file: the file, which is rewound.
     """
     if start.startswith(_MAGIC) or start[4:12] == b"ftypcrx " or start[8:10] == b"CR" or start[6:14] == b"HEAPCCDR":
         return True
@@ -76,36 +76,36 @@ def looks_raw(start: bytes, file: BinaryIO) -> bool:
 
 
 def develop(content: bytes, near: int, max_pixels: int, seconds: float = _SECONDS) -> Developed:
-    """What a raw file shows, in at least `near` pixels a side where it has as many; 0 is all of them.
+    """Return the preview of a raw file, or develop it, with at least `near` pixels per side if it has as many.
 
     Args:
         content: of the file.
-        near: see `sceneseek.picture.decode`.
-        max_pixels: likewise.
-        seconds: the most that it may take.
+        near: see `sceneseek.picture.decode`; 0 for full size.
+        max_pixels: see `sceneseek.picture.decode`.
+        seconds: the timeout.
 
     Raises:
-        ImageError: LibRaw cannot read it, or not within the limits; or it has more pixels than `max_pixels`.
+        ImageError: LibRaw cannot read it within the limits, or it has more pixels than `max_pixels`.
     """
-    # -P: nothing of the directory that this process was started in is imported.
+    # -P: do not import modules from the current directory.
     command = [sys.executable, "-P", "-m", "sceneseek.raw", str(near), str(max_pixels)]
     try:
         done = subprocess.run(command, input=content, capture_output=True, timeout=min(seconds, _SECONDS), check=False)
     except subprocess.TimeoutExpired:
         raise ImageError("broken", "the raw file takes too long to read") from None
-    head, _, body = done.stdout.partition(b"\n")
-    if done.returncode or not head:
+    header_line, _, body = done.stdout.partition(b"\n")
+    if done.returncode or not header_line:
         why = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise ImageError("broken", f"the raw file cannot be read ({why[0]})")
-    about = json.loads(head)
-    if "error" in about:
-        raise ImageError(about["reason"], about["error"], about["hint"])
-    shown = Image.frombytes(about["mode"], about["pixels"], body).convert("RGB") if "pixels" in about else body
-    return Developed(about["width"], about["height"], shown, _TURNS.get(about["flip"]))
+    header = json.loads(header_line)
+    if "error" in header:
+        raise ImageError(header["reason"], header["error"], header["hint"])
+    image = Image.frombytes(header["mode"], header["pixels"], body).convert("RGB") if "pixels" in header else body
+    return Developed(header["width"], header["height"], image, _TURNS.get(header["flip"]))
 
 
 def _main(near: int, max_pixels: int) -> None:
-    """Read a raw file from standard input; write one line of JSON and a JPEG, or pixels, to standard output."""
+    """Read a raw file from standard input; write a line of JSON, then a JPEG or pixels, to standard output."""
     resource.setrlimit(resource.RLIMIT_CPU, (int(_SECONDS), int(_SECONDS)))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -114,22 +114,22 @@ def _main(near: int, max_pixels: int) -> None:
     content = sys.stdin.buffer.read()
     try:
         with rawpy.imread(io.BytesIO(content)) as raw:
-            about, body = _shown(raw, near, max_pixels)
+            header, body = _read(raw, near, max_pixels)
     except rawpy.LibRawError as error:
-        said = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
-        about, body = {"error": f"the raw file cannot be read ({said})", "reason": "broken", "hint": ""}, b""
-    sys.stdout.buffer.write(json.dumps(about).encode() + b"\n" + body)
+        message = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
+        header, body = {"error": f"the raw file cannot be read ({message})", "reason": "broken", "hint": ""}, b""
+    sys.stdout.buffer.write(json.dumps(header).encode() + b"\n" + body)
 
 
-def _shown(raw: Any, near: int, max_pixels: int) -> tuple[dict[str, Any], bytes]:
-    """What is told of a raw file, and the preview or the pixels."""
+def _read(raw: Any, near: int, max_pixels: int) -> tuple[dict[str, Any], bytes]:
+    """The JSON header, and the preview or the pixels."""
     import rawpy  # noqa: PLC0415
 
     sizes = raw.sizes
     width, height, flip = int(sizes.width), int(sizes.height), int(sizes.flip)
-    about: dict[str, Any] = {"width": width, "height": height, "flip": flip}
+    header: dict[str, Any] = {"width": width, "height": height, "flip": flip}
     if flip in (5, 6):
-        about |= {"width": height, "height": width}
+        header |= {"width": height, "height": width}
     wanted = min(near or max(width, height), width, height)
     try:
         thumbnail = raw.extract_thumb()
@@ -137,17 +137,17 @@ def _shown(raw: Any, near: int, max_pixels: int) -> tuple[dict[str, Any], bytes]
         thumbnail = None
     if thumbnail is not None and thumbnail.format == rawpy.ThumbFormat.JPEG:
         with Image.open(io.BytesIO(thumbnail.data)) as preview:
-            # LibRaw fills up what a truncated file lacks.
+            # LibRaw pads truncated files, so check the end of the preview.
             if min(preview.size) >= wanted and bytes(thumbnail.data).rstrip(b"\0").endswith(b"\xff\xd9"):
                 turned = preview.getexif().get(ExifTags.Base.Orientation, 1) != 1
-                return about | {"flip": 0 if turned else flip}, bytes(thumbnail.data)
+                return header | {"flip": 0 if turned else flip}, bytes(thumbnail.data)
     half = wanted <= min(width, height) // 2
     if width * height > max_pixels * (4 if half else 1):
         over = f"{width} x {height} is over {max_pixels / 1e6:.0f} million pixels"
         return {"error": over, "reason": "too-large", "hint": "raise the limit with --max-pixels"}, b""
     pixels = raw.postprocess(half_size=half, use_camera_wb=True, output_bps=8)
     mode = "RGB" if pixels.ndim == 3 and pixels.shape[2] == 3 else "L"
-    return about | {"flip": 0, "mode": mode, "pixels": [pixels.shape[1], pixels.shape[0]]}, pixels.tobytes()
+    return header | {"flip": 0, "mode": mode, "pixels": [pixels.shape[1], pixels.shape[0]]}, pixels.tobytes()
 
 
 if __name__ == "__main__":

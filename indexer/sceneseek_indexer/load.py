@@ -20,7 +20,7 @@ from sceneseek.bundle import ImageInput
 from sceneseek.containers import MAX_BYTES, MAX_PIXELS
 from sceneseek.errors import ImageError, SourceAway
 from sceneseek.local_folder import LeadsOut, NotAFile
-from sceneseek.picture import BYTES_A_PIXEL, decode
+from sceneseek.picture import BYTES_PER_PIXEL, decode
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.sources import open_file
 from sceneseek_indexer.fingerprints import fingerprint
@@ -73,7 +73,7 @@ def _trim() -> Callable[[int], object]:
 
 # Some decoders also read a file as a whole, and twice; one as long as this gets all of the budget before it is opened.
 _LONG = 16_000_000
-_BUDGET = MemoryBudget(BYTES_A_PIXEL * MAX_PIXELS, much=_LONG)
+_BUDGET = MemoryBudget(BYTES_PER_PIXEL * MAX_PIXELS, much=_LONG)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
-from sceneseek.containers import RAW_ENDINGS
+from sceneseek.containers import RAW_EXTENSIONS
 from sceneseek.errors import InvalidRequest, one_line
 from sceneseek.payload import PAYLOAD_FIELDS, composed
 from sceneseek.text_tokens import tokens_of_word, words
@@ -35,7 +35,7 @@ _FORMATS = {
     **dict.fromkeys(("jpg", "jpe", "jfif", "mpo"), "JPEG"),
     "tif": "TIFF",
     **dict.fromkeys(("heic", "hif"), "HEIF"),
-    **dict.fromkeys((ending.removeprefix(".") for ending in RAW_ENDINGS), "RAW"),
+    **dict.fromkeys((ending.removeprefix(".") for ending in RAW_EXTENSIONS), "RAW"),
 }
 
 FieldPath: TypeAlias = tuple[str, ...]

@@ -55,7 +55,9 @@ def test_json_that_cannot_be_understood_is_refused_and_the_condition_named(docum
         filter_from_json(document)
     assert message in refusal.value.what
     # What a date is, a schema leaves to the formats that a checker knows; and a number has no size in it.
-    assert SCHEMA.is_valid(document) == message.endswith(("not a date such as 2019-05-31 or May 2019", "too many digits"))
+    assert SCHEMA.is_valid(document) == message.endswith(
+        ("not a date such as 2019-05-31 or May 2019", "too many digits")
+    )
 
 
 @pytest.mark.parametrize("number", [5, -1.5, 2**53 + 1, 2**64, 10**30])
