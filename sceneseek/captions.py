@@ -1,8 +1,8 @@
-"""Captions and splits, in files of tab-separated fields (see `sceneseek.tables`).
+"""Reads captions from files of tab-separated fields (see `sceneseek.tables`), and splits and texts from plain text.
 
 A captions file has a header with the columns ``image`` and ``caption``. The columns ``caption_id`` and ``language`` are
 optional, others are ignored. A language is a BCP 47 code, such as ``ru`` or ``pt-BR``; empty means unknown. A split has
-one image name on each line, a file of texts one text.
+one image name per line, a file of texts one text per line.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Caption:
     """A text that describes an image.
 
     Attributes:
-        image: the image's path relative to its folder.
+        image: the path of the image, relative to its folder.
         text: the caption.
-        caption_id: empty where the file has none.
-        language: its BCP 47 code, in the case that RFC 5646 recommends (``zh-Hant-TW``); empty if unknown.
+        caption_id: its id; empty if the file has none.
+        language: its BCP 47 code, in the letter case of RFC 5646 (``zh-Hant-TW``); empty if unknown.
     """
 
     image: str
@@ -38,12 +38,12 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captions:
-    """Captions by image and by id: what a corpus and ratings look up.
+    """Captions by image and by id, for lookups.
 
     Attributes:
-        path: the file they come from.
-        by_image: the captions of each image, both in the file's order.
-        by_id: each caption by its id, with the image it was written for; empty where the file has no ids.
+        path: the file.
+        by_image: the captions by image, both in the order of the file.
+        by_id: the captions by id; empty if the file has no ids.
     """
 
     path: Path
@@ -52,11 +52,11 @@ class Captions:
 
     @classmethod
     def read(cls, path: Path) -> Captions:
-        """Read a captions file; rows without a name or without a caption are counted and logged.
+        """Read a captions file; rows without an image or a caption are skipped with a warning.
 
         Raises:
-            DataError: the file cannot be read (see `read_captions`), no row has both, or one caption id
-                stands for two captions or for two images.
+            DataError: the file cannot be read (see `read_captions`), no row has both, or two captions or images share
+                a caption id.
         """
         by_image: dict[str, list[str]] = {}
         by_id: dict[str, Caption] = {}
@@ -68,31 +68,31 @@ class Captions:
                 continue
             by_image.setdefault(caption.image, []).append(caption.text)
             if caption.caption_id and by_id.setdefault(caption.caption_id, caption) != caption:
-                raise DataError(f"{path} has two captions with the id {caption.caption_id!r}", "give each its own")
+                raise DataError(f"{path} has two captions with the id {caption.caption_id!r}", "use unique ids")
         if not by_image:
-            raise DataError(f"{path} holds no captions", "give each row an image and a caption")
+            raise DataError(f"{path} contains no captions", "give each row an image and a caption")
         if blank:
             log.warning("%s: %d rows without an image or a caption: %s", path, len(blank), first_few(blank))
         return cls(path, {image: tuple(texts) for image, texts in by_image.items()}, by_id)
 
     @property
     def names(self) -> list[str]:
-        """The images, in the file's order."""
+        """The images, in the order of the file."""
         return list(self.by_image)
 
 
 def read_captions(path: Path) -> list[Caption]:
-    """The captions of a file, in its order.
+    """Read the captions of a file, in its order.
 
     Raises:
-        DataError: the file holds no captions, a language is no BCP 47 code, or see `read_table`.
+        DataError: see `read_table`; or the file contains no captions, or a language is not a BCP 47 code.
     """
     captions = [
         Caption(row.fields["image"], row.fields["caption"], row.fields.get("caption_id", ""), _language(row, path))
         for row in read_table(path, "captions", ("image", "caption")).rows
     ]
     if not captions:
-        raise DataError(f"{path} holds a header but no captions", "add a row for each caption")
+        raise DataError(f"{path} has a header but no captions", "add a row for each caption")
     return captions
 
 
@@ -102,8 +102,8 @@ def _language(row: Row, path: Path) -> str:
         return ""
     if not _LANGUAGE.fullmatch(code):
         raise DataError(
-            f"line {row.line} of {path} names the language {one_line(code)[:40]!r}",
-            "write a BCP 47 code, such as ru, pt-BR or zh-Hant, or leave it empty",
+            f"line {row.line} of {path} has the unknown language {one_line(code)[:40]!r}",
+            "use a BCP 47 code, such as ru, pt-BR or zh-Hant, or leave it empty",
         )
     first, *rest = code.lower().split("-")
     cased = (part.upper() if len(part) == 2 else part.title() if len(part) == 4 else part for part in rest)
@@ -111,7 +111,7 @@ def _language(row: Row, path: Path) -> str:
 
 
 def read_split(path: Path) -> list[str]:
-    """The image names of a split file, in its order, without repeats.
+    """Read the image names of a split file, in its order, without duplicates.
 
     Raises:
         DataError: the file is missing, empty or not UTF-8.
@@ -120,12 +120,12 @@ def read_split(path: Path) -> list[str]:
 
 
 def read_texts(path: Path) -> list[str]:
-    """The texts of a file with one a line, in its order; blank lines are passed over.
+    """Read the texts of a file with one text per line, in its order; blank lines are skipped.
 
     Raises:
-        DataError: the file is missing, not UTF-8, or holds no text.
+        DataError: the file is missing, not UTF-8, or contains no text.
     """
     texts = [line.strip() for line in read_lines(path, "texts") if line.strip()]
     if not texts:
-        raise DataError(f"{path} holds no texts", "write one a line")
+        raise DataError(f"{path} contains no texts", "write one per line")
     return texts

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: hashing, locking, writing beside and moving into place; and where the cache is."""
+"""File operations: atomic writes, locks, hashes, and the cache directory."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-# What reading a JSON file and a numpy archive raises where one is missing, damaged or holds something else.
+# The exceptions of reading a JSON file or a numpy archive that is missing, damaged or has other content.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def cache_root() -> Path:
-    """`$SCENESEEK_CACHE`, else `$XDG_CACHE_HOME/sceneseek`, else `~/.cache/sceneseek`."""
+    """The cache directory: `$SCENESEEK_CACHE`, else `$XDG_CACHE_HOME/sceneseek`, else `~/.cache/sceneseek`."""
     if own := os.environ.get("SCENESEEK_CACHE"):
         return Path(own)
     shared = os.environ.get("XDG_CACHE_HOME", "")
-    # The standard has relative paths ignored.
+    # The XDG specification requires that relative paths are ignored.
     return (Path(shared) if Path(shared).is_absolute() else Path("~/.cache").expanduser()) / "sceneseek"
 
 
 def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's content, read in blocks."""
+    """The SHA-256 of the content of a file, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o644, durable: bool = True) -> None:
-    """Replace `path` by `content` so that a reader sees the old or the new, also after a power cut.
+    """Replace the content of a file atomically: readers see the old or the new content, also after a power failure.
 
     Args:
-        path: the file.
-        content: all of it.
-        mode: who may read and write it; by default all may read.
-        durable: whether it is on the disk when this returns; else a power cut may leave the old or nothing.
+        path: the file; missing directories are created.
+        content: the new content.
+        mode: the permissions; by default all users may read it.
+        durable: whether to sync it to disk; if False, a power failure may leave the old content or none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -47,7 +47,7 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644, durable: bool = 
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(file.fileno(), mode)  # mkstemp makes it private
+            os.fchmod(file.fileno(), mode)  # mkstemp creates private files
             if durable:
                 os.fsync(file.fileno())
         Path(beside).replace(path)
@@ -60,8 +60,8 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o644, durable: bool = 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Exclude other threads and processes that lock the same directory, or file, which is created (flock)."""
-    # Directories cannot be locked on every network file system.
+    """Hold an exclusive lock (flock) on a directory, or on a file, which is created if it is missing."""
+    # Files too, as some network file systems cannot lock directories.
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
     handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
@@ -73,10 +73,10 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def directory_in_place(target: Path) -> Iterator[Path]:
-    """Yield an empty directory beside `target`; on success it takes target's place, on failure it goes.
+    """Yield an empty temporary directory; on success it replaces `target`, on failure it is removed.
 
-    An existing target is moved aside first and removed once the new one stands, so that at any moment
-    there is a whole directory, old or new, or (for the instant between two renames) none.
+    An existing target is moved aside first and removed afterwards, so that at any time `target` is complete, old or
+    new, or (between two renames) does not exist.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
@@ -101,7 +101,7 @@ def directory_in_place(target: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content, or the renames and new names in a directory, durable."""
+    """Sync the content of a file, or the entries of a directory, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Progress of long steps: one moving line on a terminal, plain lines elsewhere."""
+"""Progress of long steps: a line that is redrawn on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import TextIO
 
 
 class Progress:
-    """Counts what is done of a step and reports the rate and the time left, on standard error.
+    """Counts the completed items of a step, and reports the rate and the remaining time.
 
-    On a terminal one line is redrawn at most ten times a second; elsewhere a line is written every
-    `plain_every` seconds, so that a log stays readable.
+    On a terminal a line is redrawn at most ten times per second; elsewhere a line is written every `plain_every`
+    seconds, so that logs stay readable.
 
     Args:
         what: the step, such as ``indexing``.
-        total: how many items; None where that is not known beforehand.
-        unit: what is counted, such as ``images``.
+        total: the number of items; None if it is unknown.
+        unit: the name of the items, such as ``images``.
+        stream: where to write; None for standard error.
+        plain_every: seconds between lines if the stream is not a terminal.
     """
 
     def __init__(
@@ -42,7 +44,7 @@ class Progress:
             self._stream.write("\n")
 
     def advance(self, items: int = 1) -> None:
-        """So many more items are done."""
+        """Count completed items, and report if it is time."""
         self._done += items
         now = time.monotonic()
         if now - self._last >= self._every:
@@ -58,7 +60,7 @@ class Progress:
         self._stream.flush()
 
     def line(self, seconds: float) -> str:
-        """What is shown after so many seconds."""
+        """The line to show after `seconds`."""
         rate = self._done / seconds if seconds > 0 else 0.0
         of = f" of {self._total:,}" if self._total is not None else ""
         line = f"{self._what}: {self._done:,}{of} {self._unit}, {rate:,.1f}/s"
@@ -70,7 +72,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    """Format seconds for humans: 4.2 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""What people type, short and long, in several languages: to try an index or a bundle with."""
+"""Typical queries, short and long, in several languages, to test an index or a bundle."""
 
 QUERIES = (
     "a dog",

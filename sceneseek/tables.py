@@ -1,8 +1,8 @@
-"""Tables in text files: captions, ratings and metadata as CSV, TSV or JSON lines, with the number of each row's line.
+"""Reads tables of captions, ratings and metadata from CSV, TSV or JSON lines, with the line number of each row.
 
-Files are UTF-8, with or without a byte order mark. Fields separated by tabs have no quoting rules: a quotation mark is
-a quotation mark. With any other separator they are CSV (RFC 4180). Columns are found by their names, in any order.
-Blank lines are skipped. Lines are counted from 1; a row that spans several has the number of its first.
+Files are UTF-8, with or without a byte order mark. In tab-separated files, quotation marks have no special meaning.
+With any other separator, files are CSV (RFC 4180). Columns are identified by name, in any order. Blank lines are
+skipped. Line numbers begin with 1; a row that spans several lines has the number of its first line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical ba
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: the number of its line, and its texts by column."""
+    """A row: its line number, and its values by column."""
 
     line: int
     fields: dict[str, str]
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A file's columns and rows."""
+    """The columns and rows of a file."""
 
     columns: list[str]
     rows: list[Row]
@@ -49,14 +49,14 @@ def read_table(
 
     Args:
         path: the file.
-        what: what it should hold, such as ``ratings``, for the messages.
-        required: columns that the header must name.
-        separator: of the fields, one character.
-        headerless: gives the columns' names if the first row, which it gets, is no header.
+        what: its expected content, such as ``ratings``, for messages.
+        required: columns that must exist.
+        separator: the field separator, one character.
+        headerless: called with the first row; returns the names of the columns if that is not a header.
 
     Raises:
-        DataError: see `read_text`; another separator, a missing column, two of one name, or a row with more or fewer
-            fields than columns.
+        DataError: see `read_text`; or the file has another separator, a missing or duplicate column, or a row with
+            more or fewer fields than columns.
     """
     records = _records(path, what, separator)
     first = next(records, None)
@@ -74,7 +74,9 @@ def read_table(
             raise DataError(
                 f"line {line} of {path} has {len(fields)} fields, not the {len(columns)} of "
                 f"{one_line(', '.join(columns))[:80]}",
-                "put one row on a line, and quote no tab" if separator == "\t" else f"quote a field with {separator!r}",
+                "write one row per line, without quoted tabs"
+                if separator == "\t"
+                else f"quote fields that contain {separator!r}",
             )
         rows.append(Row(line, dict(zip(columns, fields, strict=True))))
     return Table(list(columns), rows)
@@ -96,7 +98,7 @@ def _records(path: Path, what: str, separator: str) -> Iterator[tuple[int, list[
     except csv.Error as error:
         raise DataError(
             f"line {begun} of {path} is not CSV ({error})",
-            "quote a field that holds a separator, a line end or a quotation mark, and double that",
+            "quote fields that contain a separator, a line end or a quotation mark, and double quotation marks",
         ) from None
 
 
@@ -106,7 +108,7 @@ def _check_header(columns: list[str], path: Path, what: str, required: Sequence[
     if missing and len(columns) == 1 and any(mark in columns[0] for mark in _SEPARATORS):
         raise DataError(
             f"{path} is not separated by {_SEPARATORS[separator]} (its header is {shown!r})",
-            f"{what} are read as fields separated by {_SEPARATORS[separator]}",
+            f"separate the fields of {what} by {_SEPARATORS[separator]}",
         )
     if missing:
         raise DataError(
@@ -114,11 +116,11 @@ def _check_header(columns: list[str], path: Path, what: str, required: Sequence[
             f"the first line names the columns; {what} need {', '.join(required)}",
         )
     if twice := [name for name, count in Counter(columns).items() if count > 1]:
-        raise DataError(f"{path} has two columns {one_line(twice[0])[:80]!r}", "give each its own name")
+        raise DataError(f"{path} has two columns {one_line(twice[0])[:80]!r}", "use unique names")
 
 
 def read_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file of JSON lines, each with the number of its line.
+    """Yield the objects of a file of JSON lines, each after its line number.
 
     Raises:
         DataError: see `read_text` and `parse_object`.
@@ -129,10 +131,10 @@ def read_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def parse_object(text: str, where: str) -> dict[str, Any]:
-    """One JSON object; `where` it stands is for the message.
+    """Parse a JSON object; `where` is its location, for the message.
 
     Raises:
-        DataError: it is not JSON, no object, holds NaN or an infinity, or names a field twice.
+        DataError: it is not JSON or not an object, or contains NaN, an infinity or duplicate fields.
     """
     hint = "write one JSON object, on one line if the file has several"
     try:
@@ -141,32 +143,32 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
         reason = error.msg if isinstance(error, json.JSONDecodeError) else one_line(str(error))[:80]
         raise DataError(f"{one_line(where)} is not JSON ({reason})", hint) from None
     if not isinstance(found, dict):
-        raise DataError(f"{one_line(where)} is no JSON object", hint)
+        raise DataError(f"{one_line(where)} is not a JSON object", hint)
     return found
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a field comes twice")
+        raise ValueError("duplicate field")
     return found
 
 
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not allowed")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_reject_constant)
 
 
 def first_few(names: list[str], most: int = 3) -> str:
-    """Names for a message: the first few, and how many more."""
+    """The first few names, and the number of the others, for a message."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a UTF-8 file; split at line feeds only, since fields may hold rarer line separators.
+    """Read the lines of a UTF-8 file; split at line feeds only, as fields may contain other line separators.
 
     Raises:
         DataError: see `read_text`.
@@ -176,10 +178,10 @@ def read_lines(path: Path, what: str) -> list[str]:
 
 
 def read_text(path: Path, what: str) -> str:
-    """A UTF-8 file, without its byte order mark.
+    """Read a UTF-8 file, without its byte order mark.
 
     Raises:
-        DataError: no such file, unreadable, not UTF-8, or empty.
+        DataError: the file does not exist, cannot be read, is not UTF-8, or is empty.
     """
     try:
         content = path.read_bytes()

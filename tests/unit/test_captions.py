@@ -52,7 +52,7 @@ def test_a_language_is_a_code_in_the_recommended_case_or_empty(tmp_path: Path, w
 @pytest.mark.parametrize("written", ["pt_BR", "russian", "mean", "r", "я", "ru-", "ru.utf8", "ru en", "-"])
 def test_what_is_no_language_code_is_refused_with_its_line(tmp_path: Path, written: str) -> None:
     path = file(tmp_path, f"image\tcaption\tlanguage\na.jpg\ta dog\ten\nb.jpg\ta cat\t{written}\n")
-    with pytest.raises(DataError, match=r"line 3 of .* names the language") as caught:
+    with pytest.raises(DataError, match=r"line 3 of .* has the unknown language") as caught:
         read_captions(path)
     assert "BCP 47" in caught.value.hint
 
@@ -119,5 +119,5 @@ def test_an_id_of_two_captions_or_of_two_images_is_refused(tmp_path: Path, other
 
 
 def test_captions_that_are_all_blank_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no captions"):
+    with pytest.raises(DataError, match="contains no captions"):
         Captions.read(file(tmp_path, "image\tcaption\na.png\t \n"))

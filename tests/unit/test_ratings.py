@@ -399,7 +399,7 @@ def test_a_rater_may_think_again(folder: Path, tmp_path: Path) -> None:
     [
         ("{", "line 2 .* is not JSON"),
         ("[" * 100_000, "line 2 .* is not JSON"),
-        ("[1]", "line 2 .* is no JSON object"),
+        ("[1]", "line 2 .* is not a JSON object"),
         ('{"image": "0.png", "rating": 1}', "line 2 .* has no 'query'"),
         ('{"query": "a dog", "rating": 1}', "line 2 .* has no 'image'"),
         ('{"query": "a dog", "image": "0.png"}', "line 2 .* has no 'rating'"),
