@@ -67,7 +67,7 @@ _PART = f"[^/.{_FORBIDDEN}][^/{_FORBIDDEN}]*"
 PATH_PATTERN = rf"^({_PART}/)*{_PART}\.[^/.{_FORBIDDEN}]+$"
 """The pattern of the path of a picture; `checked_path` has further checks."""
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-# A part of the path is a file, a link or a folder instead of another of these, or is on another file system.
+# A part of the path has the wrong type (file, link or folder), or is on another file system.
 _PATH_CONFLICT = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG})
 
 Action = Literal["put", "delete"]
@@ -146,7 +146,7 @@ class Received:
 
 
 def takes_pictures(folder: Root) -> bool:
-    """Whether a service uploads pictures to a source, so that it may be empty."""
+    """Whether a service accepts uploads to a source, so that it may be empty."""
     return isinstance(folder, Path) and (folder / _HOME).is_dir()
 
 

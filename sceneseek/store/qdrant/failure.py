@@ -1,6 +1,6 @@
 """Classifies failed requests to a Qdrant server (whether to retry, which error to raise) and logs outages.
 
-The input are HTTP responses (status and body), gRPC errors (code and details), and network errors (refused connections,
+It handles HTTP responses (status and body), gRPC errors (code and details), and network errors (refused connections,
 names that do not resolve, TLS, timeouts).
 """
 
