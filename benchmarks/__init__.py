@@ -1,5 +1,5 @@
-"""Speed and size, each figure beside the floor that it cannot go below: `python -m benchmarks`.
+"""Benchmarks of speed and size: `python -m benchmarks`. Many figures have a floor, a bound that they cannot go below.
 
-What is compared is measured in one run, in turns, so that a machine that others use too slows both
-sides alike. Ratios are taken within a round; a figure is the median over the rounds, with the extremes.
+What is compared is measured in one run, interleaved, so that other load on the machine slows both sides alike. Ratios
+are taken within a round; a figure is the median over the rounds, with the extremes.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: speed and size, each figure beside its floor."""
+"""`python -m benchmarks`: speed and size, compared with their floors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sceneseek.runtime import Device
 
 
 def _sizes(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...] | None:
-    """Numbers separated by commas; ``all`` becomes 0."""
+    """Parse numbers separated by commas; ``all`` becomes 0."""
     if text is None:
         return None
     try:
@@ -25,7 +25,7 @@ def _sizes(context: click.Context, parameter: click.Parameter, text: str | None)
     except ValueError:
         raise click.BadParameter("write numbers or `all`, such as 1000,all", context, parameter) from None
     if any(size < 0 for size in sizes):
-        raise click.BadParameter("no number of images is negative", context, parameter)
+        raise click.BadParameter("a number of images cannot be negative", context, parameter)
     return sizes
 
 
@@ -42,13 +42,13 @@ def _sizes(context: click.Context, parameter: click.Parameter, text: str | None)
 @queries_option
 @click.option("--sizes", callback=_sizes, metavar="N,...", help="Images to index.  [default: 1000,all]")
 @click.option("--rounds", type=click.IntRange(1, 100), help="Rounds of each measurement.  [default: 3]")
-@click.option("--requests", type=click.IntRange(1, 100_000), help="Queries a round.  [default: 200]")
-@click.option("--clients", type=click.IntRange(1, 256), help="Clients at once, beside one.  [default: 8]")
+@click.option("--requests", type=click.IntRange(1, 100_000), help="Queries per round.  [default: 200]")
+@click.option("--clients", type=click.IntRange(1, 256), help="Concurrent clients, besides a single one.  [default: 8]")
 @click.option(
-    "--vectors", type=click.IntRange(0), help="Vectors in the engine alone; 0 leaves it out.  [default: 100000]"
+    "--vectors", type=click.IntRange(0), help="Vectors in the engine benchmark; 0 skips it.  [default: 100000]"
 )
-@click.option("--workers", type=click.IntRange(0, 256), default=0, help="Threads that load and encode; 0: a core each.")
-@click.option("--quick", is_flag=True, help="Less of everything, in under a minute: does it work, not how fast.")
+@click.option("--workers", type=click.IntRange(0, 256), default=0, help="Loader and encoder threads; 0: one per core.")
+@click.option("--quick", is_flag=True, help="A smoke test in under a minute, not a measurement.")
 @device_option
 @threads_option
 @json_option
@@ -67,17 +67,17 @@ def bench(  # noqa: PLR0913, PLR0917 - as many as there are options
     threads: int,
     json_file: Path | None,
 ) -> None:
-    """Measure indexing, querying, memory and the engine, each beside its floor, in turns.
+    """Measure indexing, querying, memory and the engine, compared with their floors.
 
-    Temporary files (an index and a copy of it) go where TMPDIR says.
+    Temporary files (an index and a copy of it) are written below TMPDIR.
     """
-    chosen = {"sizes": sizes, "rounds": rounds, "requests": requests, "clients": clients, "vectors": vectors}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    plan = dataclasses.replace(QUICK if quick else Plan(), **given)  # type: ignore[arg-type]  # checked by click
+    options = {"sizes": sizes, "rounds": rounds, "requests": requests, "clients": clients, "vectors": vectors}
+    overrides = {name: value for name, value in options.items() if value is not None}
+    plan = dataclasses.replace(QUICK if quick else Plan(), **overrides)  # type: ignore[arg-type]  # checked by click
     subject = Subject(Bundle.load(bundle), images, texts, device, workers, threads)
     report = Report()
     with tempfile.TemporaryDirectory(prefix="sceneseek-bench-") as home:
-        EndToEnd(plan, subject, Path(home), lambda what: click.echo(f"bench: {what}", err=True)).fill(report)
+        EndToEnd(plan, subject, Path(home), lambda line: click.echo(f"bench: {line}", err=True)).fill(report)
     report.write(json_file)
 
 

@@ -1,11 +1,11 @@
-"""A bundle on every device that this machine has: where it really runs, whether it says the same, how fast it is.
+"""A bundle on the devices of this machine: execution provider, parity with the CPU, and throughput.
 
     python -m benchmarks.devices --bundle bundles/compact --device cuda --device tensorrt
 
-The CPU is always measured, and is what the others are compared with. A device that is not available is reported with
-its reason, and the exit code is 1. For each device: the largest difference of any number from the CPU's, the smallest
-cosine of joint vectors, and images and texts a second at each batch size. On a GPU batches come in buckets
-(`sceneseek.runtime`), so the sizes here are those. Nothing is downloaded.
+The CPU is always measured, as the reference. A device that is not available is reported with the reason, and the exit
+code is 1. For each device: the largest difference of any number from the CPU's, the smallest cosine of joint vectors,
+and images and texts per second at each batch size. The sizes are the buckets of GPU batches (`sceneseek.runtime`).
+Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.inputs import Feed, first, noise, photographs, queries
 from benchmarks.report import Figure, Report, Section
-from benchmarks.timing import cores, measure, others
+from benchmarks.timing import cores, measure, other_load
 from sceneseek.bundle import Bundle
 from sceneseek.errors import SceneseekError
 from sceneseek.runtime import Device, Session, open_session
@@ -31,7 +31,7 @@ BASE: Device = "cpu"
 
 
 def rate(session: Session, feed: Feed, seconds: float) -> float:
-    """Rows a second, by one caller, over so long; at least one run."""
+    """Rows per second of one caller, over at least `seconds` and one run."""
     rows, done, start = len(next(iter(feed.values()))), 0, time.perf_counter()
     while not done or time.perf_counter() - start < seconds:
         session.run(feed)
@@ -39,14 +39,14 @@ def rate(session: Session, feed: Feed, seconds: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def gap(ours: Session, reference: Session, feed: Feed) -> tuple[float, float]:
-    """The largest difference of any number, and the smallest cosine of joint vectors, over batches of every size."""
+def gap(session: Session, reference: Session, feed: Feed) -> tuple[float, float]:
+    """The largest difference of any number, and the smallest cosine of joint vectors, over all batch sizes."""
     largest, cosine = 0.0, 1.0
-    for count in (*BATCHES, 3, 61):  # sizes that are no bucket too
+    for count in (*BATCHES, 3, 61):  # also sizes that are not a bucket
         batch = first(feed, count)
-        found, true = ours.run(batch), reference.run(batch)
-        largest = max(largest, *(float(np.abs(found[name] - true[name]).max(initial=0)) for name in true))
-        cosine = min(cosine, float((found["joint"] * true["joint"]).sum(1).min()))
+        output, expected = session.run(batch), reference.run(batch)
+        largest = max(largest, *(float(np.abs(output[name] - expected[name]).max(initial=0)) for name in expected))
+        cosine = min(cosine, float((output["joint"] * expected["joint"]).sum(1).min()))
     return largest, cosine
 
 
@@ -57,45 +57,45 @@ def section(
     devices: Sequence[Device],
     rounds: int,
     seconds: float,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Section:
-    """One graph on every device: parity with the CPU, then rows a second at each batch size, in turns."""
+    """Measure a graph on every device: parity with the CPU, then rows per second at each batch size, interleaved."""
     sessions = {device: open_session(graph, device, cores() if device == "cpu" else 0) for device in (BASE, *devices)}
     notes = [f"{name}: {s.placement.provider}, {s.placement.why}" for name, s in sessions.items()]
     for device in devices:
         largest, cosine = gap(sessions[device], sessions[BASE], feed)
-        notes.append(f"{device} beside the CPU: largest difference {largest:.1e}, smallest cosine {cosine:.7f}")
+        notes.append(f"{device} compared with the CPU: largest difference {largest:.1e}, smallest cosine {cosine:.7f}")
     figures = []
-    with others(notes.append):
+    with other_load(notes.append):
         for count in BATCHES:
             batch = first(feed, count)
             for session in sessions.values():
-                session.run(batch)  # memory is planned and kernels are chosen before anything is timed
+                session.run(batch)  # plans memory and chooses kernels before the timing
             parts = {str(d): functools.partial(rate, session, batch, seconds) for d, session in sessions.items()}
-            found = measure(parts, rounds, functools.partial(_tell_batch, tell, count))
-            figures.append(Figure(f"{BASE}, batch {count}", "rows/s", found[BASE]))
-            figures += [Figure(f"{d}, batch {count}", "rows/s", found[d], BASE, found[BASE]) for d in devices]
+            rates = measure(parts, rounds, functools.partial(_log_batch, log, count))
+            figures.append(Figure(f"{BASE}, batch {count}", "rows/s", rates[BASE]))
+            figures += [Figure(f"{d}, batch {count}", "rows/s", rates[d], BASE, rates[BASE]) for d in devices]
     return Section(title, figures, notes)
 
 
-def _tell_batch(tell: Callable[[str], None], count: int, what: str) -> None:
-    tell(f"batch {count}, {what}")
+def _log_batch(log: Callable[[str], None], count: int, line: str) -> None:
+    log(f"batch {count}, {line}")
 
 
 @click.command()
-@click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True, help="What `export` wrote.")
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True, help="The bundle directory.")
 @click.option(
     "--device",
     "devices",
     multiple=True,
     type=click.Choice(["cuda", "tensorrt"]),
-    help="Beside the CPU; may be repeated.  [default: cuda]",
+    help="Device to compare with the CPU; may be repeated.  [default: cuda]",
 )
 @click.option(
-    "--images", type=click.Path(path_type=Path, exists=True), help="Photographs for the image graph; noise without it."
+    "--images", type=click.Path(path_type=Path, exists=True), help="Photographs for the image graph.  [default: noise]"
 )
-@click.option("--rounds", default=5, show_default=True, help="Rounds; devices take turns in each.")
-@click.option("--seconds", default=1.0, show_default=True, help="How long a device runs in a round.")
+@click.option("--rounds", default=5, show_default=True, help="Rounds, in each of which every device runs.")
+@click.option("--seconds", default=1.0, show_default=True, help="Seconds per device and round.")
 def main(bundle: Path, devices: tuple[Device, ...], images: Path | None, rounds: int, seconds: float) -> None:
     """Measure a bundle on the devices of this machine."""
     loaded, report, usable = Bundle.load(bundle), Report(), []
@@ -111,8 +111,8 @@ def main(bundle: Path, devices: tuple[Device, ...], images: Path | None, rounds:
         ("image graph", loaded.image_graph, pixels),
         ("text graph", loaded.text_graph, queries(loaded, BATCHES[-1])),
     ):
-        say = functools.partial(print, title, file=sys.stderr)
-        report.sections.append(section(title, graph, feed, usable, rounds, seconds, say))
+        log = functools.partial(print, title, file=sys.stderr)
+        report.sections.append(section(title, graph, feed, usable, rounds, seconds, log))
     report.write()
     sys.exit(int(len(usable) < len(devices or ("cuda",))))
 

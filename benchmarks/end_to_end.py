@@ -1,4 +1,4 @@
-"""Indexing, queries, the service's footprint and the engine, measured in order over one temporary folder."""
+"""Benchmarks of indexing, queries, the service's footprint and the engine, in this order in one temporary folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks import engine, footprint, indexing, query
 from benchmarks.inputs import drawn
 from benchmarks.report import Report, Section
 from benchmarks.service import NO_CACHE, serving
-from benchmarks.timing import others
+from benchmarks.timing import other_load
 from sceneseek.bundle import Bundle
 from sceneseek.runtime import Device
 from sceneseek.store.edge import EdgeStore
@@ -27,14 +27,14 @@ class Plan:
     """How much to measure.
 
     Attributes:
-        sizes: how many images to index, for each of which all is measured; 0 is all of the folder.
-        rounds: of everything that is measured in rounds.
-        requests: queries of a round at one client, and of all clients together.
-        clients: how many clients at once, beside one.
-        seconds: the most that a round of queries may take.
-        vectors: of the engine's trial; 0 leaves it out.
-        engine_queries: of a round of the engine's trial.
-        seed: of all that is drawn.
+        sizes: numbers of images to index and search; 0 means all of the folder.
+        rounds: rounds of each measurement.
+        requests: queries per round, of one client and of all concurrent clients together.
+        clients: concurrent clients, besides a single one.
+        seconds: the time limit of a round of queries.
+        vectors: vectors in the engine benchmark; 0 skips it.
+        engine_queries: queries per round of the engine benchmark.
+        seed: the seed of everything random.
     """
 
     sizes: tuple[int, ...] = (1_000, 0)
@@ -47,13 +47,13 @@ class Plan:
     seed: int = 0
 
 
-# Under a minute on two cores; a look at whether something broke, not a measurement.
+# Under a minute on two cores: a smoke test, not a measurement.
 QUICK = Plan(sizes=(200,), rounds=2, requests=40, seconds=5.0, vectors=12_000, engine_queries=20)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is measured: the bundle, the images, the queries, the device, and the threads of each kind."""
+    """The subject of a run: bundle, images, queries, device, and the threads of each kind."""
 
     bundle: Bundle
     images: Path
@@ -64,20 +64,20 @@ class Subject:
 
 
 class EndToEnd:
-    """One run.
+    """A run of all benchmarks.
 
     Args:
-        plan: how much.
-        subject: of what.
-        home: an empty folder to work in.
-        tell: called with what is being measured.
+        plan: how much to measure.
+        subject: what to measure.
+        home: an empty working directory.
+        log: called with the name of each step.
     """
 
-    def __init__(self, plan: Plan, subject: Subject, home: Path, tell: Callable[[str], None]) -> None:
-        self._plan, self._subject, self._home, self._tell = plan, subject, home, tell
+    def __init__(self, plan: Plan, subject: Subject, home: Path, log: Callable[[str], None]) -> None:
+        self._plan, self._subject, self._home, self._log = plan, subject, home, log
 
     def fill(self, report: Report) -> None:
-        """Measure everything, each section put into the report as soon as it is known."""
+        """Measure everything; add each section to the report as soon as it is complete."""
         files = list_images(self._subject.images).files
         for size in dict.fromkeys(min(size or len(files), len(files)) for size in self._plan.sizes):
             self._at_size(files[:size], report)
@@ -86,20 +86,20 @@ class EndToEnd:
 
     def _at_size(self, files: list[ImageFile], report: Report) -> None:
         index = self._home / "index"
-        with self._step(f"indexing {len(files):,} images") as (tell, notes):
+        with self._step(f"indexing {len(files):,} images") as (log, notes):
             options = BuildOptions(self._subject.device, self._subject.workers)
             ways = indexing.Indexing(self._subject.bundle, self._subject.images, files, index, options)
-            section = indexing.section(ways.rounds(self._plan.rounds, tell))
+            section = indexing.section(ways.rounds(self._plan.rounds, log))
         section.notes += notes
         report.sections.append(section)
-        with self._step(f"querying {len(files):,} images") as (tell, notes):
-            sections = self._queries(index, tell)
+        with self._step(f"querying {len(files):,} images") as (log, notes):
+            sections = self._queries(index, log)
         for section in sections:
             section.notes += notes
         report.sections += sections
 
-    def _queries(self, index: Path, tell: Callable[[str], None]) -> list[Section]:
-        """The queries and the server's footprint, over a finished index."""
+    def _queries(self, index: Path, log: Callable[[str], None]) -> list[Section]:
+        """Measure queries and the server's footprint, over a complete index."""
         plan, subject = self._plan, self._subject
         index_bytes = footprint.directory_bytes(index)
         copy = self._home / "copy"
@@ -116,17 +116,17 @@ class EndToEnd:
         )
         starts = []
         for number in range(plan.rounds - 1):
-            tell(f"start {number + 1} of {plan.rounds}")
+            log(f"start {number + 1} of {plan.rounds}")
             with serve() as server:
                 starts.append(server.start_seconds)
-        tell(f"start {plan.rounds} of {plan.rounds}")
+        log(f"start {plan.rounds} of {plan.rounds}")
         with serve() as server:
             starts.append(server.start_seconds)
             before = footprint.memory(server.pid)
             floor = query.Floor(subject.bundle, EdgeStore(copy), subject.device, subject.threads)
             try:
                 images = floor.images()
-                single, many = self._query_rounds(server.port, floor, tell)
+                single, many = self._query_rounds(server.port, floor, log)
             finally:
                 floor.close()
             after = footprint.memory(server.pid)
@@ -138,7 +138,7 @@ class EndToEnd:
         ]
 
     def _query_rounds(
-        self, port: int, floor: query.Floor, tell: Callable[[str], None]
+        self, port: int, floor: query.Floor, log: Callable[[str], None]
     ) -> tuple[list[query.Round], list[query.Round]]:
         plan = self._plan
         texts = drawn(self._subject.queries, (2 * plan.rounds + 1) * plan.requests, plan.seed)
@@ -148,7 +148,7 @@ class EndToEnd:
         query.together(port, floor, warm_up, plan.clients, time.monotonic() + plan.seconds, http_first=True)
         single, many = [], []
         for number in range(plan.rounds):
-            tell(f"round {number + 1} of {plan.rounds}: one client, then {plan.clients}")
+            log(f"round {number + 1} of {plan.rounds}: one client, then {plan.clients}")
             until = time.monotonic() + plan.seconds
             single.append(query.alternating(port, floor, shares[2 * number], until))
             until = time.monotonic() + plan.seconds
@@ -167,8 +167,8 @@ class EndToEnd:
 
     @contextmanager
     def _step(self, name: str) -> Iterator[tuple[Callable[[str], None], list[str]]]:
-        """Tell of a step; what to tell of its rounds with, and notes on the machine once it has ended."""
+        """Log a step; yield a log function for its rounds, and notes that get the machine's other load at exit."""
         notes: list[str] = []
-        self._tell(name)
-        with others(notes.append):
-            yield lambda what: self._tell(f"{name}, {what}"), notes
+        self._log(name)
+        with other_load(notes.append):
+            yield lambda line: self._log(f"{name}, {line}"), notes

@@ -1,7 +1,7 @@
-"""The engine alone: many vectors in, and the nearest hundred out.
+"""The engine alone: inserting many vectors, and searching for the nearest hundred.
 
-The vectors lie in clusters, since recall on independent random ones says nothing. Everything runs in a
-process of its own: the engine holds the interpreter's lock while it builds.
+The vectors are clustered, since recall on independent random vectors is meaningless. Everything runs in a separate
+process, because the engine holds the GIL while it builds.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from sceneseek.vectors import Floats
 
 _BATCH = 1_000
 _LIMIT = 100
-_A_CLUSTER = 100
-# Length of what a member differs from its centre by; members then have a cosine of about 0.7 to each other.
+_CLUSTER_SIZE = 100
+# Length of a member's offset from its centre; the cosine between members is then about 0.7.
 _NOISE = 0.65
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What to try: how many vectors how wide, queries a round, rounds, the seed, and where."""
+    """Parameters: number and width of the vectors, queries per round, rounds, seed, and directory of the index."""
 
     vectors: int
     width: int
@@ -46,7 +46,7 @@ class Trial:
 
 @dataclass
 class Outcome:
-    """What one trial saw; the lists hold milliseconds, a list a round; `resident` is in MB, after all queries."""
+    """Results of a trial: milliseconds as a list per round, recall per round, `resident` in MB after all queries."""
 
     insert_seconds: float
     optimise_seconds: float
@@ -59,26 +59,26 @@ class Outcome:
 
 
 def run(trial: Trial) -> Outcome:
-    """The trial, in a process of its own."""
+    """Run a trial in a separate process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_run_here, trial).result()
 
 
 class Clusters:
-    """Unit vectors around centres drawn by a seed."""
+    """Unit vectors around random centres."""
 
     def __init__(self, count: int, width: int, seed: int) -> None:
-        self._draw = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(seed)
         self._width = width
-        self._centres = self._directions(max(1, count // _A_CLUSTER))
+        self._centres = self._directions(max(1, count // _CLUSTER_SIZE))
 
     def draw(self, count: int) -> Floats:
-        """So many vectors (count, width), each near a centre drawn at random."""
-        chosen = self._centres[self._draw.integers(len(self._centres), size=count)]
+        """Draw vectors (count, width), each near a random centre."""
+        chosen = self._centres[self._rng.integers(len(self._centres), size=count)]
         return _unit(chosen + _NOISE * self._directions(count))
 
     def _directions(self, count: int) -> Floats:
-        return _unit(self._draw.standard_normal((count, self._width), dtype=np.float32))
+        return _unit(self._rng.standard_normal((count, self._width), dtype=np.float32))
 
 
 def _unit(vectors: Floats) -> Floats:
@@ -115,20 +115,20 @@ def _run_here(trial: Trial) -> Outcome:
 def _points(clusters: Clusters, count: int) -> Iterator[list[Point]]:
     for start in range(0, count, _BATCH):
         vectors = clusters.draw(min(_BATCH, count - start))
-        nothing = np.zeros(0, dtype=np.float32)
-        yield [Point(str(uuid.UUID(int=start + i)), vector, nothing) for i, vector in enumerate(vectors)]
+        empty = np.zeros(0, dtype=np.float32)
+        yield [Point(str(uuid.UUID(int=start + i)), vector, empty) for i, vector in enumerate(vectors)]
 
 
 def _round(collection: Collection, queries: Floats, outcome: Outcome) -> None:
-    """Every query in the three ways, in turns."""
+    """Run every query in the three variants, interleaved."""
     bare, with_vectors, exact, recall = [], [], [], []
     for query in queries:
         milliseconds, approximate = _timed(collection, query)
         bare.append(milliseconds)
         with_vectors.append(_timed(collection, query, vectors=(JOINT,))[0])
-        milliseconds, true = _timed(collection, query, exact=True)
+        milliseconds, expected = _timed(collection, query, exact=True)
         exact.append(milliseconds)
-        recall.append(len(approximate & true) / len(true))
+        recall.append(len(approximate & expected) / len(expected))
     outcome.bare.append(bare)
     outcome.with_vectors.append(with_vectors)
     outcome.exact.append(exact)
@@ -144,32 +144,32 @@ def _timed(
 
 
 def section(trial: Trial, outcome: Outcome) -> Section:
-    """The report of a trial."""
+    """Report a trial."""
 
     def at(percent: float, rounds: list[list[float]]) -> list[float]:
         return [percentile(milliseconds, percent) for milliseconds in rounds]
 
     exact = outcome.exact
-    ways = (("ids and similarity", outcome.bare), ("with vectors", outcome.with_vectors), ("exact", exact))
+    variants = (("ids and similarity", outcome.bare), ("with vectors", outcome.with_vectors), ("exact", exact))
     return Section(
         f"Engine alone, {trial.vectors:,} clustered vectors of {trial.width}",
         [
             Figure("inserts", "/s", [trial.vectors / outcome.insert_seconds]),
             Figure("optimising", "s", [outcome.optimise_seconds]),
             Figure(
-                "on the disk",
+                "on disk",
                 "bytes/vector",
                 [outcome.bytes / trial.vectors],
                 "the vector alone",
                 [4.0 * trial.width],
             ),
-            Figure("resident after the queries, exact ones included", "MB", [outcome.resident]),
+            Figure("resident memory after the queries, exact ones included", "MB", [outcome.resident]),
             *(
                 Figure(f"top {_LIMIT}, {name}, p{percent}", "ms", at(percent, rounds))
-                for name, rounds in ways
+                for name, rounds in variants
                 for percent in (50, 99)
             ),
             Figure(f"recall@{_LIMIT} of approximate against exact", "", outcome.recall),
         ],
-        [f"{trial.queries:,} queries a round, {trial.rounds} rounds, the three ways in turns"],
+        [f"{trial.queries:,} queries per round, {trial.rounds} rounds, the three variants interleaved"],
     )

@@ -1,4 +1,4 @@
-"""What the service takes: memory of its processes, bytes of an index."""
+"""Memory of the service's processes, and disk space of an index."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Memory:
     """Megabytes of a process and its descendants.
 
     Attributes:
-        rss: resident in the largest of them, pages shared with others included.
-        pss: of all of them, a page that several share counted once.
+        rss: resident memory of the largest process, including shared pages.
+        pss: proportional memory of all processes, in which shared pages count once.
     """
 
     rss: float
@@ -27,7 +27,7 @@ class Memory:
 
 
 def memory(pid: int) -> Memory:
-    """The memory of a process tree, as Linux has it in /proc."""
+    """The memory of a process tree, from Linux's /proc."""
     rollups = [_rollup(process) for process in _tree(pid)]
     return Memory(max(r["Rss"] for r in rollups) / _MB, sum(r["Pss"] for r in rollups) / _MB)
 
@@ -45,14 +45,14 @@ def _rollup(pid: int) -> dict[str, int]:
 
 
 def directory_bytes(path: Path) -> int:
-    """What the files below a directory take on the disk; holes in them take nothing."""
+    """The disk space of the files below a directory; holes in sparse files do not count."""
     return sum(512 * file.stat().st_blocks for file in path.rglob("*") if file.is_file())
 
 
 def server_section(
     starts: Sequence[float], before: Memory, after: Memory, images: int, index: int, width: int
 ) -> Section:
-    """The report of a server over an index of `images` points, `index` bytes, vectors `width` wide."""
+    """Report a server over an index of `images` points, `index` bytes and vectors of `width` numbers."""
     return Section(
         f"Footprint, {images:,} images",
         [
@@ -61,6 +61,6 @@ def server_section(
             Figure("resident memory after the load, largest process", "MB", [after.rss]),
             Figure("proportional memory at the start, all processes", "MB", [before.pss]),
             Figure("proportional memory after the load, all processes", "MB", [after.pss]),
-            Figure("index on the disk", "bytes/image", [index / images], "the vector alone", [4.0 * width]),
+            Figure("index on disk", "bytes/image", [index / images], "the vector alone", [4.0 * width]),
         ],
     )

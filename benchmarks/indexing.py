@@ -1,9 +1,8 @@
-"""Images a second: the indexer end to end, beside its loader threads alone and its encoder threads alone.
+"""Images per second: the indexer end to end, compared with its loader threads alone and its encoder threads alone.
 
-On a machine where both kinds of thread share the same cores the end-to-end rate cannot reach the slower
-of the two: an image costs what loading and encoding cost together. So a second floor is given, the rate
-at which both would be done by the same cores with nothing lost in between, and the processor time an
-image, which hardly depends on who else is using the machine.
+If both kinds of thread share the same cores, the end-to-end rate cannot reach the slower of the two: an image costs
+loading plus encoding. So a second floor is given, the rate of both on the same cores without overhead, and the CPU time
+per image, which hardly depends on other load on the machine.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from sceneseek_indexer.pipeline import batch_size, batched, bounded_map
 from sceneseek_indexer.walk import ImageFile, Listing
 
 GOAL = Goal("ratio", 0.85, "least")
-# Prepared pictures that encode-only goes round in; all of a large folder would fill the memory.
+# Prepared pictures that encode-only cycles through; those of a large folder would not fit in memory.
 _PREPARED = 512
 _WARM_UP = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run over `images`: seconds by the clock, and of all processors for this process."""
+    """One run over `images`: wall-clock seconds, and CPU seconds of this process."""
 
     images: int
     seconds: float
@@ -47,24 +46,24 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Images a second."""
+        """Images per second."""
         return self.images / self.seconds
 
     @property
     def cost(self) -> float:
-        """Milliseconds of processor time an image."""
+        """Milliseconds of CPU time per image."""
         return self.processor * 1e3 / self.images
 
 
 class Indexing:
-    """The three ways over the same files.
+    """The three kinds of run over the same files.
 
     Args:
-        bundle: the graphs.
-        folder: where the files are.
-        files: what to index.
-        home: where to write the index; what is there is removed before each run.
-        options: of the indexer, taken over by the parts measured alone.
+        bundle: the bundle.
+        folder: the folder of the files.
+        files: the files to index.
+        home: the directory of the index, removed before each run.
+        options: options of the indexer, also used by the parts measured alone.
     """
 
     def __init__(self, bundle: Bundle, folder: Path, files: list[ImageFile], home: Path, options: BuildOptions) -> None:
@@ -78,8 +77,8 @@ class Indexing:
             raise SourceError(f"none of the first images in {folder} can be used", "name another --images")
         self._prepared: list[tuple[Pixels, ...]] = [p.pixels for p in prepared]
 
-    def rounds(self, count: int, tell: Callable[[str], None]) -> dict[str, list[Run]]:
-        """The runs of every way, in turns, after a short one of each."""
+    def rounds(self, count: int, log: Callable[[str], None]) -> dict[str, list[Run]]:
+        """Measure every kind of run, interleaved, after a short warm-up of each."""
         for warm_up in (self.end_to_end, self.decode_only, self.encode_only):
             warm_up(self._files[:_WARM_UP])
         parts = {
@@ -87,11 +86,11 @@ class Indexing:
             "decode only": functools.partial(self.decode_only, self._files),
             "encode only": functools.partial(self.encode_only, self._files),
         }
-        # The index of the last end-to-end run stays for the queries; it is always one of all the files.
-        return measure(parts, count, tell)
+        # Queries use the index of the last end-to-end run, which always contains all files.
+        return measure(parts, count, log)
 
     def end_to_end(self, files: list[ImageFile]) -> Run:
-        """The indexer on a fresh store, from the listing to the published generation."""
+        """Run the indexer on an empty store, from the listing to the published generation."""
         shutil.rmtree(self._home, ignore_errors=True)
         start, processor = time.perf_counter(), time.process_time()
         report = index_folder(self._folder, self._bundle, EdgeStore(self._home), self._options, Listing(list(files)))
@@ -104,7 +103,7 @@ class Indexing:
         )
 
     def decode_only(self, files: list[ImageFile]) -> Run:
-        """The loader threads: read, decode, resize, hash."""
+        """Run the loader threads: read, decode, resize, hash."""
         start, processor = time.perf_counter(), time.process_time()
         with ThreadPoolExecutor(self._workers) as pool:
             window = 2 * batch_size(self._options, self._encoder, len(files)) + self._workers
@@ -112,7 +111,7 @@ class Indexing:
         return Run(done, time.perf_counter() - start, time.process_time() - processor)
 
     def encode_only(self, files: list[ImageFile]) -> Run:
-        """The encoder threads, on as many prepared pictures as there are files."""
+        """Run the encoder threads on as many prepared pictures as there are files."""
         start, processor = time.perf_counter(), time.process_time()
         size = batch_size(self._options, self._encoder, len(files))
         batches = batched(islice(cycle(self._prepared), len(files)), size)
@@ -122,7 +121,7 @@ class Indexing:
 
 
 def section(runs: dict[str, list[Run]]) -> Section:
-    """The report of `Indexing.rounds`."""
+    """Report `Indexing.rounds`."""
     whole, decode, encode = runs["end to end"], runs["decode only"], runs["encode only"]
     slower = [min(d.rate, e.rate) for d, e in zip(decode, encode, strict=True)]
     shared = [1 / (1 / d.rate + 1 / e.rate) for d, e in zip(decode, encode, strict=True)]
@@ -135,7 +134,7 @@ def section(runs: dict[str, list[Run]]) -> Section:
             Figure("encode only", "images/s", [run.rate for run in encode]),
             Figure("end to end", "images/s", rates, "the slower of the two", slower, GOAL),
             Figure("end to end", "images/s", rates, "both on the same cores", shared),
-            Figure("processor time", "ms/image", [run.cost for run in whole], "decode + encode", cost),
+            Figure("CPU time", "ms/image", [run.cost for run in whole], "decode + encode", cost),
             Figure("writing and optimising", "ms/image", [_writing(run) for run in whole]),
         ],
     )

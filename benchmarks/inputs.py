@@ -1,4 +1,4 @@
-"""What is measured with: queries of a file or of our own, and arrays for the graphs: photographs, noise, tokens."""
+"""Benchmark inputs: queries, and arrays for the graphs (photographs, noise, tokens)."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _WHERE = ("on a beach", "in the snow", "in front of a brick wall", "beside a lak
 
 
 def read_queries(path: Path) -> list[str]:
-    """The queries of a text file, one a line, or of the column `caption` of a TSV file.
+    """Read queries from a text file, one per line, or from the column `caption` of a TSV file.
 
-    Lines that cannot be searched are skipped.
+    Lines that are not valid queries are skipped.
 
     Raises:
-        DataError: the file cannot be read, or holds no query.
+        DataError: the file cannot be read, or contains no query.
     """
     lines = read_lines(path, "queries")
     if "caption" in lines[0].split("\t"):
         lines = [row.fields["caption"] for row in read_table(path, "queries").rows]
-    queries = list(_searchable(lines))
+    queries = list(_valid(lines))
     if not queries:
-        raise DataError(f"the file {path} holds no query", "write one a line, or a TSV with a column caption")
+        raise DataError(f"the file {path} contains no query", "write one per line, or a TSV with a column caption")
     return queries
 
 
 def own_queries() -> list[str]:
-    """Sentences of 6 to 20 words."""
+    """Built-in queries: sentences of 6 to 20 words."""
     return [f"{who} {what} {where}" for who, what, where in product(_WHO, _WHAT, _WHERE)]
 
 
@@ -56,17 +56,17 @@ queries_option = click.option(
     "texts",
     type=click.Path(path_type=Path),
     callback=_texts,
-    help="Queries: one a line, or a TSV with a column `caption`.  [default: sentences of our own]",
+    help="Queries: one per line, or a TSV with a column `caption`.  [default: built-in sentences]",
 )
 
 
 def drawn(queries: list[str], count: int, seed: int) -> list[str]:
-    """So many queries in an order drawn by the seed; the same ones again only when there are no others."""
+    """`count` queries in a random order given by the seed; they repeat only after all have been drawn."""
     order = np.random.default_rng(seed).permutation(len(queries))
     return [queries[i] for i in islice(cycle(order), count)]
 
 
-def _searchable(lines: list[str]) -> Iterator[str]:
+def _valid(lines: list[str]) -> Iterator[str]:
     for line in lines:
         try:
             yield checked_query(line)
@@ -75,7 +75,7 @@ def _searchable(lines: list[str]) -> Iterator[str]:
 
 
 def photographs(folder: Path, inputs: tuple[ImageInput, ...], count: int) -> Feed:
-    """The first photographs of a folder as the image graph reads them."""
+    """The first `count` photographs of a folder, as inputs of the image graph."""
     loaded: list[Loaded] = []
     for file in list_images(folder).files:
         found = load(file, inputs)
@@ -87,7 +87,7 @@ def photographs(folder: Path, inputs: tuple[ImageInput, ...], count: int) -> Fee
 
 
 def noise(graph: Path, count: int) -> Feed:
-    """Coarse coloured noise, or normal numbers, in the shapes that a graph reads."""
+    """Coarse coloured noise, or normally distributed numbers, in the input shapes of a graph."""
     draw = np.random.default_rng(0)
     feed: dict[str, np.ndarray[Any, Any]] = {}
     for node in _inputs(graph):
@@ -101,22 +101,22 @@ def noise(graph: Path, count: int) -> Feed:
 
 
 def queries(bundle: Bundle, count: int) -> Feed:
-    """Sentences of our own as the text graph reads them, padded together."""
+    """Built-in queries as inputs of the text graph, padded together."""
     texts = list(islice(cycle(own_queries()), count))
-    offered: dict[str, np.ndarray[Any, Any]] = {}
+    available: dict[str, np.ndarray[Any, Any]] = {}
     for spec in bundle.manifest.text_inputs:
         tokens = Tokenizer(bundle.tokenizer(spec), spec)(texts)
-        offered |= {f"{spec.name}.input_ids": tokens.ids, f"{spec.name}.attention_mask": tokens.mask}
-    return {node.name: offered[node.name] for node in _inputs(bundle.text_graph)}
+        available |= {f"{spec.name}.input_ids": tokens.ids, f"{spec.name}.attention_mask": tokens.mask}
+    return {node.name: available[node.name] for node in _inputs(bundle.text_graph)}
 
 
 def first(feed: Feed, rows: int) -> Feed:
-    """The first rows of every array."""
+    """The first `rows` rows of every array."""
     return {name: array[:rows] for name, array in feed.items()}
 
 
 def _inputs(graph: Path) -> list[Any]:
-    import onnxruntime  # noqa: PLC0415 - optional: which of the runtimes is installed is the user's choice
+    import onnxruntime  # noqa: PLC0415 - optional: the user chooses which runtime is installed
 
     inputs: list[Any] = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"]).get_inputs()
     return inputs

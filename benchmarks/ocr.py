@@ -1,11 +1,11 @@
-"""Signs with words in several scripts, drawn into photographs: how many are read, and which place a search gives them.
+"""Signs in several scripts, drawn into photographs: how many are read, and at which rank a search finds them.
 
     python -m benchmarks.ocr draw --images photos --signs signs --font FILE --cjk-font FILE
     python -m benchmarks.ocr read --signs signs
     sceneseek index mixed --ocr --index file:with; sceneseek index mixed --no-ocr --index file:without
     python -m benchmarks.ocr search --signs signs --captions captions.tsv --index file:with --without file:without
 
-`mixed` holds the signs and the photographs that the captions are of, by the names of their files.
+`mixed` contains the signs and the photographs of the captions, identified by file name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WORDS = {
     "Greek": "φαρμακείο έξοδος σταθμός σχολείο ψωμί μουσείο αγορά κλειστό ανοιχτό βιβλιοθήκη",
     "Chinese and Japanese": "出口 药店 学校 图书馆 博物馆 市场 咖啡 危险 停车场 欢迎 車站 銀行 駐車場 警察 公園",
 }
-_EACH = 40
+_SIGNS_PER_SCRIPT = 40
 _K = 10
 
 
@@ -56,22 +56,22 @@ signs_option = click.option("--signs", type=click.Path(path_type=Path), required
 @ocr.command()
 @signs_option
 @click.option("--images", type=click.Path(path_type=Path, exists=True), required=True, help="Photographs to draw into.")
-@click.option("--font", "fonts", multiple=True, required=True, help="A font of Latin, Cyrillic and Greek.")
-@click.option("--cjk-font", help="A font of Chinese and Japanese; without one there are no such signs.")
+@click.option("--font", "fonts", multiple=True, required=True, help="A font for Latin, Cyrillic and Greek.")
+@click.option("--cjk-font", help="A font for Chinese and Japanese, which are skipped without it.")
 def draw(signs: Path, images: Path, fonts: tuple[str, ...], cjk_font: str | None) -> None:
-    """Draw a word into each of some photographs: on a board or outlined, 18 to 56 pixels high, turned a little."""
+    """Draw words into photographs, one each: on a board or outlined, 18 to 56 pixels high, slightly rotated."""
     signs.mkdir(parents=True, exist_ok=True)
-    chance = random.Random(3)  # noqa: S311 - the same signs each time
+    rng = random.Random(3)  # noqa: S311 - the same signs each time
     photographs = sorted(images.rglob("*.jpg"))
-    chance.shuffle(photographs)
+    rng.shuffle(photographs)
     rows = []
     for script, words in _WORDS.items():
-        of_script = list(fonts) if script != "Chinese and Japanese" else [cjk_font] if cjk_font else []
-        for number in range(_EACH if of_script else 0):
+        script_fonts = list(fonts) if script != "Chinese and Japanese" else [cjk_font] if cjk_font else []
+        for number in range(_SIGNS_PER_SCRIPT if script_fonts else 0):
             word = words.split()[number % len(words.split())]
-            word = word.upper() if chance.random() < 0.4 else word
+            word = word.upper() if rng.random() < 0.4 else word
             picture = Image.open(photographs.pop()).convert("RGB")
-            _draw_sign(picture, word, str(chance.choice(of_script)), chance)
+            _draw_sign(picture, word, str(rng.choice(script_fonts)), rng)
             name = f"{script.split()[0].lower()}-{number:02}.jpg"
             picture.save(signs / name, quality=88)
             rows.append((name, script, word))
@@ -79,22 +79,22 @@ def draw(signs: Path, images: Path, fonts: tuple[str, ...], cjk_font: str | None
         csv.writer(file).writerows(rows)
 
 
-def _draw_sign(picture: Image.Image, word: str, font: str, chance: random.Random) -> None:
-    size = chance.randint(18, 56)
+def _draw_sign(picture: Image.Image, word: str, font: str, rng: random.Random) -> None:
+    size = rng.randint(18, 56)
     face, edge = ImageFont.truetype(font, size), size // 3
     left, top, right, bottom = map(int, face.getbbox(word))
     sign = Image.new("RGBA", (right - left + 2 * edge, bottom - top + 2 * edge))
-    board = tuple(chance.randrange(256) for _ in range(3))
-    ink = tuple(chance.randrange(0, 90) if sum(board) > 380 else chance.randrange(180, 256) for _ in range(3))
+    board = tuple(rng.randrange(256) for _ in range(3))
+    ink = tuple(rng.randrange(0, 90) if sum(board) > 380 else rng.randrange(180, 256) for _ in range(3))
     paint = ImageDraw.Draw(sign)
-    if chance.random() < 0.8:
+    if rng.random() < 0.8:
         paint.rectangle((0, 0, *sign.size), fill=board)
         paint.text((edge - left, edge - top), word, font=face, fill=ink)
     else:
         paint.text((edge - left, edge - top), word, font=face, fill="white", stroke_width=2, stroke_fill="black")
-    sign = sign.rotate(chance.uniform(-12, 12), expand=True, resample=Image.Resampling.BICUBIC)
+    sign = sign.rotate(rng.uniform(-12, 12), expand=True, resample=Image.Resampling.BICUBIC)
     sign.thumbnail((int(0.95 * picture.width), picture.height))
-    corner = chance.randint(0, picture.width - sign.width), chance.randint(0, picture.height - sign.height)
+    corner = rng.randint(0, picture.width - sign.width), rng.randint(0, picture.height - sign.height)
     picture.paste(sign, corner, sign)
 
 
@@ -105,10 +105,10 @@ def _signs(folder: Path) -> list[tuple[str, str, str]]:
 
 @ocr.command()
 @signs_option
-@click.option("--ocr-model", type=click.Path(path_type=Path), help="As of `sceneseek index`.")
+@click.option("--ocr-model", type=click.Path(path_type=Path), help="As for `sceneseek index`.")
 @json_option
 def read(signs: Path, ocr_model: Path | None, json_file: Path | None) -> None:
-    """Measure how many signs are read, and the time an image takes with one thread."""
+    """Measure the share of signs that are read, and the time per image on one thread."""
     reader = TextReader(ocr_model)
     found, seconds = defaultdict(list), []
     for name, script, word in _signs(signs):
@@ -117,9 +117,9 @@ def read(signs: Path, ocr_model: Path | None, json_file: Path | None) -> None:
         text = reader.read(picture.pixels)
         seconds.append(time.perf_counter() - start)
         found[script].append(coverage(query_words(word), text) == 1)
-    section = Section("signs that are read")
+    section = Section("share of signs that are read")
     section.figures += [Figure(script, "", [float(np.mean(each))]) for script, each in found.items()]
-    section.figures.append(Figure("an image, one thread", "ms", [1e3 * each for each in seconds]))
+    section.figures.append(Figure("time per image, one thread", "ms", [1e3 * each for each in seconds]))
     Report(sections=[section]).write(json_file)
 
 
@@ -128,17 +128,17 @@ def read(signs: Path, ocr_model: Path | None, json_file: Path | None) -> None:
 @index_option
 @signs_option
 @click.option("--without", "plain_url", required=True, help="An index of the same pictures without their text.")
-@click.option("--captions", type=click.Path(path_type=Path), required=True, help="A TSV of `image` and `caption`.")
+@click.option("--captions", type=click.Path(path_type=Path), required=True, help="A TSV with `image` and `caption`.")
 @json_option
 def search(bundle: Path, index_url: str, signs: Path, plain_url: str, captions: Path, json_file: Path | None) -> None:
-    """Measure at which place a search finds a sign by its word, and a photograph by its captions."""
+    """Measure the rank at which a search finds a sign by its word, and a photograph by its captions."""
     registry = ModelRegistry(Bundle.load(bundle), "cpu")
     sections = []
     for title, url in (("with text", index_url), ("without", plain_url)):
         opened = Search(registry, open_store(url, searching=True))
         try:
-            section = Section(f"{title}: share of searches that find it first, in the first {_K}")
-            there = _names(opened)
+            section = Section(f"{title}: share of searches that find it first, and in the first {_K}")
+            indexed = _names(opened)
             words = {word.lower(): word for _, _, word in _signs(signs)}
             shown = defaultdict(set)
             for name, script, word in _signs(signs):
@@ -148,12 +148,12 @@ def search(bundle: Path, index_url: str, signs: Path, plain_url: str, captions: 
                 by_script[script].append((words[word], names))
             for script, queries in by_script.items():
                 _add(section, f"a sign, {script}", opened, queries)
-            described = [
+            captioned = [
                 (row.fields["caption"], {Path(row.fields["image"]).name})
                 for row in read_table(captions, "captions").rows
-                if Path(row.fields["image"]).name in there
+                if Path(row.fields["image"]).name in indexed
             ]
-            _add(section, f"a photograph, by its {len(described):,} captions", opened, described)
+            _add(section, f"a photograph, by its {len(captioned):,} captions", opened, captioned)
             sections.append(section)
         finally:
             opened.close()

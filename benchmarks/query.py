@@ -1,12 +1,11 @@
-"""A query over HTTP beside its floor: the three bare parts, run in this process on the same texts.
+"""Queries over HTTP, compared with their floor: the three bare parts, run in this process on the same texts.
 
-The floor is the text graph on ready token ids, the engine's shortlist with the vectors that the head
-reads, and the score graph: the same code, session options and limit as the server's, on a copy of the
-index, since the engine allows one owner. It does not tokenize, fetch payloads, write JSON or speak HTTP.
+The floor is the text graph on prepared token ids, the engine's shortlist with the vectors that the head reads, and the
+score graph: with the server's code, session options and limit, on a copy of the index, since the engine allows one
+owner. It does not tokenize, fetch payloads, write JSON or speak HTTP.
 
-With one client the two alternate text by text. With several, blocks of all clients alternate with blocks
-of as many threads of the floor. Client and server share the machine's cores, so part of what several
-clients see is the clients themselves.
+With one client, HTTP and floor alternate on each text. With several, blocks of all clients alternate with blocks of as
+many threads of the floor. Clients and server share the machine's cores, so the clients add to their own latency.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Seconds of the three bare parts of one query."""
+    """Seconds of the three bare parts of a query."""
 
     text: float
     engine: float
@@ -51,10 +50,10 @@ class Parts:
 
 
 class Floor:
-    """The bare parts over an index of our own. Thread-safe.
+    """The bare parts over a copy of the index. Thread-safe.
 
     Raises:
-        IndexUnavailable: nothing is indexed there, or another process has it open.
+        IndexUnavailable: the index is empty, or open in another process.
     """
 
     def __init__(self, bundle: Bundle, store: EdgeStore, device: Device, threads: int) -> None:
@@ -67,31 +66,31 @@ class Floor:
         self._collection = store.open(name)
 
     def images(self) -> int:
-        """How many points the index holds."""
+        """The number of points in the index."""
         return self._collection.count()
 
     def tokenize(self, text: str) -> TowerTokens:
-        """What the text graph reads, as the server prepares it."""
+        """The token ids of a text, prepared as on the server."""
         return self._encoder.tokenize([checked_query(text)])
 
     def run(self, tokens: TowerTokens) -> Parts:
-        """One query without all that the product adds."""
+        """Run the bare parts of one query."""
         start = time.perf_counter()
         vectors = self._encoder.encode_tokens(tokens)
         encoded = time.perf_counter()
         candidates = self._collection.nearest(vectors.joint[0], DEFAULT_SHORTLIST, self._vectors)
-        found = time.perf_counter()
+        retrieved = time.perf_counter()
         self._reranker.score(candidates, vectors.joint[0], vectors.head[0])
-        return Parts(encoded - start, found - encoded, time.perf_counter() - found)
+        return Parts(encoded - start, retrieved - encoded, time.perf_counter() - retrieved)
 
     def close(self) -> None:
-        """Release the index."""
+        """Close the index."""
         self._collection.close()
 
 
 @dataclass
 class Round:
-    """What one round saw: the replies over HTTP, the bare parts, and requests that ask for nothing."""
+    """One round: replies over HTTP, timings of the bare parts, and seconds of empty requests (/healthz)."""
 
     replies: list[Reply] = field(default_factory=list)
     parts: list[Parts] = field(default_factory=list)
@@ -100,30 +99,30 @@ class Round:
     floor_seconds: float = 0.0
 
     def http(self, percent: float) -> float:
-        """Milliseconds that so many per cent of the replies did not exceed."""
+        """A percentile of the latency over HTTP, in milliseconds."""
         return 1e3 * percentile([reply.seconds for reply in self.replies], percent)
 
     def floor(self, percent: float) -> float:
-        """The same of the bare parts' sums."""
+        """A percentile of the sum of the bare parts, in milliseconds."""
         return 1e3 * percentile([parts.seconds for parts in self.parts], percent)
 
     def stage(self, name: str) -> float:
-        """The median milliseconds of a stage, by the server's own clock."""
+        """The median milliseconds of a stage, as measured by the server."""
         return percentile([reply.stages[name] for reply in self.replies], 50)
 
     def around(self) -> float:
-        """The median milliseconds of a reply outside the search: client, sockets, gunicorn, Flask, JSON."""
+        """The median milliseconds outside the search: client, sockets, gunicorn, Flask, JSON."""
         return percentile([1e3 * reply.seconds - reply.stages["total"] for reply in self.replies], 50)
 
 
 def alternating(port: int, floor: Floor, texts: Sequence[str], until: float) -> Round:
-    """One client: HTTP and floor in turns on each text, now one first, now the other.
+    """Measure one client: HTTP and floor on each text, in alternating order.
 
     Args:
-        port: where the server answers.
-        floor: what to alternate with.
+        port: the port of the server.
+        floor: the bare parts.
         texts: the queries.
-        until: when to end though texts are left, on the clock of `time.monotonic`; one is always asked.
+        until: the deadline by `time.monotonic`, even if texts are left; the first is always measured.
     """
     outcome, client = Round(), Client(port)
     try:
@@ -144,26 +143,26 @@ def alternating(port: int, floor: Floor, texts: Sequence[str], until: float) -> 
 
 
 def together(port: int, floor: Floor, texts: Sequence[str], clients: int, until: float, http_first: bool) -> Round:
-    """So many clients at once, then as many threads of the floor, or the other way round.
+    """Measure concurrent clients, then as many threads of the floor, or the reverse.
 
     Args:
-        port: where the server answers.
-        floor: what to alternate with.
-        texts: the queries of all, dealt out to the clients.
-        clients: how many, each with a connection of its own.
-        until: when to end though texts are left, on the clock of `time.monotonic`; half is each side's.
-        http_first: which of the two begins.
+        port: the port of the server.
+        floor: the bare parts.
+        texts: the queries, distributed over the clients.
+        clients: the number of clients, each with its own connection.
+        until: the deadline by `time.monotonic`, even if texts are left; each side gets half of the time.
+        http_first: whether HTTP is measured before the floor.
     """
     outcome = Round()
     middle = time.monotonic() + (until - time.monotonic()) / 2
     shares = [texts[i::clients] for i in range(clients)]
 
     def over_http(end: float) -> None:
-        outcome.replies, outcome.http_seconds = _at_once(shares, lambda share: _ask(port, share, end))
+        outcome.replies, outcome.http_seconds = _parallel(shares, lambda share: _search(port, share, end))
 
     def bare(end: float) -> None:
         ready = [[floor.tokenize(text) for text in share] for share in shares]
-        outcome.parts, outcome.floor_seconds = _at_once(ready, lambda share: list(_until(map(floor.run, share), end)))
+        outcome.parts, outcome.floor_seconds = _parallel(ready, lambda share: list(_until(map(floor.run, share), end)))
 
     first, second = (over_http, bare) if http_first else (bare, over_http)
     first(middle)
@@ -171,7 +170,7 @@ def together(port: int, floor: Floor, texts: Sequence[str], clients: int, until:
     return outcome
 
 
-def _ask(port: int, texts: Sequence[str], until: float) -> list[Reply]:
+def _search(port: int, texts: Sequence[str], until: float) -> list[Reply]:
     client = Client(port)
     try:
         return list(_until((client.search(text, DEFAULT_K) for text in texts), until))
@@ -179,8 +178,8 @@ def _ask(port: int, texts: Sequence[str], until: float) -> list[Reply]:
         client.close()
 
 
-def _at_once(shares: Sequence[Share], work: Callable[[Share], list[Outcome]]) -> tuple[list[Outcome], float]:
-    """The results of all shares, each worked on by a thread of its own, and the seconds it took."""
+def _parallel(shares: Sequence[Share], work: Callable[[Share], list[Outcome]]) -> tuple[list[Outcome], float]:
+    """Process each share in its own thread; return all results and the elapsed seconds."""
     start = time.perf_counter()
     with ThreadPoolExecutor(len(shares)) as pool:
         results = list(chain.from_iterable(pool.map(work, shares)))
@@ -195,7 +194,7 @@ def _until(items: Iterator[Outcome], end: float) -> Iterator[Outcome]:
 
 
 def one_client_section(rounds: Sequence[Round], images: int) -> Section:
-    """The report of `alternating`, with where the time goes."""
+    """Report `alternating`, with a breakdown of the time."""
     figures = [
         *_latency(rounds, "one client"),
         Figure("floor: text graph", "ms", [_median(r, "text") for r in rounds]),
@@ -205,13 +204,13 @@ def one_client_section(rounds: Sequence[Round], images: int) -> Section:
         Figure("around the search", "ms", [r.around() for r in rounds]),
         Figure("an empty request (/healthz)", "ms", [1e3 * percentile(r.empty, 50) for r in rounds]),
     ]
-    asked = sum(len(r.replies) for r in rounds)
-    notes = [f"{asked:,} queries in {len(rounds)} rounds, each alternating with its floor"]
+    total = sum(len(r.replies) for r in rounds)
+    notes = [f"{total:,} queries in {len(rounds)} rounds, each alternating with the floor"]
     return Section(f"Query over HTTP, one client, {images:,} images", figures, notes)
 
 
 def many_clients_section(rounds: Sequence[Round], clients: int, images: int) -> Section:
-    """The report of `together`."""
+    """Report `together`."""
     figures = [
         *_latency(rounds, f"{clients} clients", goal=None),
         Figure(
@@ -222,8 +221,8 @@ def many_clients_section(rounds: Sequence[Round], clients: int, images: int) -> 
             [len(r.parts) / r.floor_seconds for r in rounds],
         ),
     ]
-    asked = sum(len(r.replies) for r in rounds)
-    notes = [f"{asked:,} queries in {len(rounds)} rounds; clients and server share the cores"]
+    total = sum(len(r.replies) for r in rounds)
+    notes = [f"{total:,} queries in {len(rounds)} rounds; clients and server share the cores"]
     return Section(f"Query over HTTP, {clients} clients, {images:,} images", figures, notes)
 
 

@@ -1,4 +1,4 @@
-"""Figures, sections and the report of a run: as text, as JSON, and as the exit code of a command."""
+"""Figures, sections and the report of a run, as text, as JSON and as an exit code."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from sceneseek.files import write_atomic
 _PACKAGES = ("onnxruntime", "qdrant-edge-py", "tokenizers", "pillow", "flask", "gunicorn")
 
 json_option = click.option(
-    "--json", "json_file", type=click.Path(path_type=Path), help="Write every round's figures there too."
+    "--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures of every round to this file."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A limit for a figure's median, or for that of its ratio to the floor."""
+    """A limit for the median of a figure, or of its ratio to the floor."""
 
     of: Literal["value", "ratio"]
     limit: float
     at: Literal["most", "least"] = "most"
 
-    def met(self, found: float) -> bool:
-        """Whether a median is within the limit."""
-        return found <= self.limit if self.at == "most" else found >= self.limit
+    def met(self, median: float) -> bool:
+        """Whether the median is within the limit."""
+        return median <= self.limit if self.at == "most" else median >= self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One quantity, a value a round, and its floor in the same rounds.
+    """A quantity measured once per round, and its floor in the same rounds.
 
     Attributes:
         name: what was measured.
         unit: of the values and of the floor.
-        values: one a round, at least one.
-        floor_name: what the floor is; empty where there is none.
-        floor: one a round, or empty.
-        goal: the limit it should stay within.
+        values: one per round, at least one.
+        floor_name: what the floor is; empty if there is none.
+        floor: one per round, or empty.
+        goal: the limit that it should stay within; optional.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Figure:
     goal: Goal | None = None
 
     def ratio(self) -> Spread | None:
-        """The spread of value over floor, taken round by round."""
+        """The spread of the ratio of value to floor within each round."""
         return Spread.of(ratios(self.values, self.floor)) if self.floor else None
 
     def met(self) -> bool | None:
-        """Whether the goal is met; None where there is none."""
+        """Whether the goal is met; None without a goal."""
         if self.goal is None:
             return None
         ratio = self.ratio()
@@ -82,7 +82,7 @@ class Figure:
         return " | ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, with every round's value."""
+        """The figure as JSON values, including those of every round."""
         ratio = self.ratio()
         return {
             **asdict(self),
@@ -95,7 +95,7 @@ class Figure:
 
 
 def describe() -> dict[str, str]:
-    """What a reader needs to compare this run with another."""
+    """The machine and the package versions, for comparing runs."""
     installed = {d.metadata["Name"].lower(): d.version for d in metadata.distributions()}
     return {
         "machine": f"{_processor()}, {cores()} cores, {_memory_gib():.0f} GiB, {platform.system()}",
@@ -106,14 +106,14 @@ def describe() -> dict[str, str]:
 
 @dataclass
 class Section:
-    """Figures that belong together, and what a reader must know to judge them."""
+    """Related figures, and notes that help to interpret them."""
 
     title: str
     figures: list[Figure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """The section as lines of text."""
         width = max((len(figure.name) for figure in self.figures), default=0)
         return [
             self.title,
@@ -124,21 +124,21 @@ class Section:
 
 @dataclass
 class Report:
-    """A whole run: the machine it ran on, and the sections in the order they were measured."""
+    """A whole run: the machine, and the sections in the order of measurement."""
 
     machine: dict[str, str] = field(default_factory=describe)
     sections: list[Section] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
-        lines = ["median [smallest .. largest] over the rounds; ratios are taken within a round"]
+        """The report as lines of text."""
+        lines = ["median [minimum .. maximum] over the rounds; ratios are taken within a round"]
         lines += [f"{name}: {value}" for name, value in self.machine.items()]
         for section in self.sections:
             lines += ["", *section.lines()]
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The report as JSON values."""
         return {
             "machine": self.machine,
             "sections": [
@@ -147,27 +147,27 @@ class Report:
         }
 
     def write(self, json_file: Path | None = None) -> None:
-        """Print the report, and write it to a JSON file where one is given."""
+        """Print the report, and write it to a JSON file if one is given."""
         for line in self.lines():
             click.echo(line)
         if json_file is not None:
             write_atomic(json_file, json.dumps(self.to_json(), indent=2).encode("utf-8"))
 
     def finish(self, json_file: Path | None = None) -> NoReturn:
-        """Write the report and end the process: with 1 if a goal is missed."""
+        """Write the report and exit, with code 1 if a goal is missed."""
         self.write(json_file)
         sys.exit(int(any(figure.met() is False for section in self.sections for figure in section.figures)))
 
 
 def _spread(spread: Spread) -> str:
-    middle = _number(spread.median)
+    median = _number(spread.median)
     if spread.count == 1:
-        return middle
-    return f"{middle} [{_number(spread.minimum)} .. {_number(spread.maximum)}]"
+        return median
+    return f"{median} [{_number(spread.minimum)} .. {_number(spread.maximum)}]"
 
 
 def _number(value: float) -> str:
-    """Three significant digits, and all of those before the point."""
+    """The value with three significant digits, and at least all digits before the decimal point."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))

@@ -1,10 +1,10 @@
-"""How everything grows with the collection: indexes of made-up pictures, made and searched by the real commands.
+"""Scaling with the size of the collection: indexes of synthetic pictures, built and searched by the real commands.
 
     python -m benchmarks.scale --bundle bundles/compact --home DIR --sizes 1000,10000,100000,1000000
 
-The pictures have 32 x 32 pixels and lie in clusters. They are encoded by a random projection to vectors that are
-distributed as those of the bundle's texts, in place of its image graph, whose time is the same for each image. All else
-is the bundle's and the product's. The pictures are kept in `--home` for the next run, and so are the indexes.
+The pictures have 32 x 32 pixels and are clustered. In place of the bundle's image graph, whose time per image is
+constant, a random projection encodes them to vectors distributed like those of the bundle's texts. Everything else is
+real. Pictures are kept in `--home` for the next run; so are indexes, until it builds them again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks.inputs import drawn, own_queries
 from benchmarks.load_generator import LoadGenerator, searches
 from benchmarks.report import Figure, Report, Section, json_option
 from benchmarks.service import NO_CACHE, serving
-from benchmarks.timing import others, percentile
+from benchmarks.timing import other_load, percentile
 from sceneseek.bundle import IMAGE_GRAPH, MANIFEST, Bundle, Manifest
 from sceneseek.encoders import TextEncoder
 from sceneseek.files import sha256_of
@@ -43,7 +43,7 @@ from sceneseek.vectors import Floats
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 _SIDE = 32
-_A_FOLDER, _A_CLUSTER = 1_000, 100
+_FOLDER_SIZE, _CLUSTER_SIZE = 1_000, 100
 _SPREAD, _NOISE = 45.0, 29.0
 _ADDED = 10
 _LIMIT = 100
@@ -53,12 +53,12 @@ _QUERY = "a dog jumping over a log"
 
 @click.command()
 @bundle_option
-@click.option("--home", type=click.Path(path_type=Path), required=True, help="Pictures and indexes are kept there.")
-@click.option("--sizes", default="1000,10000,100000", show_default=True, help="Numbers of pictures, by comma.")
-@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Of what is done several times.")
+@click.option("--home", type=click.Path(path_type=Path), required=True, help="Pictures and indexes are kept here.")
+@click.option("--sizes", default="1000,10000,100000", show_default=True, help="Numbers of pictures, comma-separated.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds of repeated measurements.")
 @json_option
 def scale(bundle: Path, home: Path, sizes: str, rounds: int, json_file: Path | None) -> None:
-    """Measure indexing, changing, starting and searching at several sizes."""
+    """Measure indexing, incremental runs, start-up and searches at several sizes."""
     home = home.absolute()
     projected = _projected(Bundle.load(bundle), home / "bundle")
     report = Report()
@@ -70,7 +70,7 @@ def scale(bundle: Path, home: Path, sizes: str, rounds: int, json_file: Path | N
 
 
 def _projected(bundle: Bundle, out: Path) -> Bundle:
-    """The bundle with an image graph that multiplies the pixels of a small picture by a drawn matrix."""
+    """The bundle with an image graph that multiplies the pixels of a small picture by a random matrix."""
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(bundle.path, out)
     (out / f"{IMAGE_GRAPH}.data").unlink(missing_ok=True)
@@ -117,7 +117,7 @@ def _projected(bundle: Bundle, out: Path) -> Bundle:
 
 
 def _projection(bundle: Bundle, pixels: int) -> tuple[Floats, Floats]:
-    """A matrix (pixels, D) and an offset (D,) that give vectors the mean and the covariance of the texts'."""
+    """A matrix (pixels, D) and an offset (D,) that yield the mean and covariance of the text vectors."""
     texts = TextEncoder(bundle, "cpu").encode([*own_queries(), *QUERIES]).joint
     offset: Floats = texts.mean(axis=0)
     draw = np.random.default_rng(0).standard_normal((pixels, len(texts)), dtype=np.float32)
@@ -127,13 +127,13 @@ def _projection(bundle: Bundle, pixels: int) -> tuple[Floats, Floats]:
 
 
 def _pictures(numbers: range, clusters: int) -> list[Pixels]:
-    """Pictures by number: the same number among as many clusters is the same picture."""
-    found = []
+    """Pictures by number; deterministic for a number and a number of clusters."""
+    pictures = []
     for number in numbers:
         draw = np.random.default_rng((1, number))
         centre = np.random.default_rng((0, int(draw.integers(clusters)))).normal(128, _SPREAD, (_SIDE, _SIDE, 3))
-        found.append(np.clip(centre + draw.normal(0, _NOISE, centre.shape), 0, 255).astype(np.uint8))
-    return found
+        pictures.append(np.clip(centre + draw.normal(0, _NOISE, centre.shape), 0, 255).astype(np.uint8))
+    return pictures
 
 
 def _write(folder: Path, clusters: int, numbers: range) -> None:
@@ -143,13 +143,13 @@ def _write(folder: Path, clusters: int, numbers: range) -> None:
 
 
 def _ensure(photos: Path, size: int) -> None:
-    """So many pictures, a thousand in a folder, of which the last is written last."""
-    parts = [range(start, min(start + _A_FOLDER, size)) for start in range(0, size, _A_FOLDER)]
+    """Write missing pictures, a thousand per folder. A folder is complete once its last picture exists."""
+    parts = [range(start, min(start + _FOLDER_SIZE, size)) for start in range(0, size, _FOLDER_SIZE)]
     with ProcessPoolExecutor() as pool:
         for number, numbers in enumerate(parts):
             folder = photos / f"{number:05}"
             if not (folder / f"{numbers[-1]:08}.jpg").is_file():
-                pool.submit(_write, folder, size // _A_CLUSTER, numbers)
+                pool.submit(_write, folder, size // _CLUSTER_SIZE, numbers)
 
 
 def _at_size(bundle: Bundle, home: Path, size: int, rounds: int) -> Section:
@@ -157,19 +157,19 @@ def _at_size(bundle: Bundle, home: Path, size: int, rounds: int) -> Section:
     click.echo(f"{size:,}: writing pictures", err=True)
     _ensure(photos, size)
     shutil.rmtree(index, ignore_errors=True)
-    places = ["--bundle", str(bundle.path), "--index", f"file:{index}"]
+    locations = ["--bundle", str(bundle.path), "--index", f"file:{index}"]
     run = functools.partial(_run, log=home / f"log-{size}")
     section = Section(f"{size:,} images, vectors of {bundle.manifest.dimensions.joint}")
-    with others(section.notes.append):
-        seconds, peak = run(["index", str(photos), *places, "--nice", "0"])
+    with other_load(section.notes.append):
+        seconds, peak = run(["index", str(photos), *locations, "--nice", "0"])
         section.figures += [Figure("first run", "s", [seconds]), Figure("its memory", "MB", [peak])]
         stored = directory_bytes(index)
         section.figures.append(Figure("index on the disk", "bytes/image", [stored / size]))
-        unchanged = [run(["index", str(photos), *places]) for _ in range(rounds)]
+        unchanged = [run(["index", str(photos), *locations]) for _ in range(rounds)]
         section.figures += _figures("unchanged run", unchanged)
-        section.figures += _figures(f"run with {_ADDED} added", _added(photos, size, rounds, run, places))
-        cold = [run(["search", _QUERY, *places]) for _ in range(rounds)]
-        section.figures += _figures("search by a process of its own", cold)
+        section.figures += _figures(f"run with {_ADDED} added", _added(photos, size, rounds, run, locations))
+        cold = [run(["search", _QUERY, *locations]) for _ in range(rounds)]
+        section.figures += _figures("search in a new process", cold)
         section.figures += _service(bundle, index, home, rounds)
         section.figures += _engine(bundle, EdgeStore(index), size, rounds)
     return section
@@ -181,72 +181,72 @@ def _figures(name: str, runs: Sequence[tuple[float, float]]) -> list[Figure]:
 
 
 def _run(arguments: Sequence[str], log: Path) -> tuple[float, float]:
-    """Seconds, and the most megabytes by samples."""
+    """Run a command; return its seconds, and its peak memory in MB by sampling."""
     command = [str(Path(sys.executable).with_name("sceneseek")), *arguments]
     start, peak = time.perf_counter(), 0.0
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     while True:
         try:
-            # Seldom where it takes long: to read what a large process has takes it a quarter of a second.
-            ended = process.wait(max(0.05, min(5.0, (time.perf_counter() - start) / 20)))
+            # Sample long runs rarely: reading the memory of a large process takes a quarter of a second of its time.
+            code = process.wait(max(0.05, min(5.0, (time.perf_counter() - start) / 20)))
         except subprocess.TimeoutExpired:
             try:
                 peak = max(peak, memory(process.pid).pss)
-            except (OSError, KeyError):  # it ends
+            except (OSError, KeyError):  # it is exiting
                 continue
         else:
             seconds = time.perf_counter() - start
             break
-    if ended:
-        sys.exit(f"{' '.join(command)} ended with {ended}, see {log}")
+    if code:
+        sys.exit(f"{' '.join(command)} failed with exit code {code}, see {log}")
     return seconds, peak
 
 
 def _added(
-    photos: Path, size: int, rounds: int, run: Callable[[Sequence[str]], tuple[float, float]], places: Sequence[str]
+    photos: Path, size: int, rounds: int, run: Callable[[Sequence[str]], tuple[float, float]], locations: Sequence[str]
 ) -> list[tuple[float, float]]:
     runs = []
     for number in range(rounds):
         start = size + number * _ADDED
-        _write(photos / "added", max(1, size // _A_CLUSTER), range(start, start + _ADDED))
-        runs.append(run(["index", str(photos), *places]))
+        _write(photos / "added", max(1, size // _CLUSTER_SIZE), range(start, start + _ADDED))
+        runs.append(run(["index", str(photos), *locations]))
     shutil.rmtree(photos / "added")
-    run(["index", str(photos), *places, "--prune"])
+    run(["index", str(photos), *locations, "--prune"])
     return runs
 
 
 def _service(bundle: Bundle, index: Path, home: Path, rounds: int) -> list[Figure]:
-    lone: list[list[float]] = []
+    percentiles: list[list[float]] = []
     texts = searches(drawn(own_queries(), (rounds + 1) * _QUERIES, seed=0))
     with serving(bundle.path, f"file:{index}", "cpu", 0, home / "server.log", NO_CACHE) as server:
         load = LoadGenerator(server.port)
         for number in range(rounds + 1):
-            outcomes = load.closed(texts, 1, 60.0, most=_QUERIES)
+            outcomes = load.closed(texts, 1, 60.0, limit=_QUERIES)
             if number:
-                lone.append([outcomes.milliseconds(50), outcomes.milliseconds(99)])
+                percentiles.append([outcomes.milliseconds(50), outcomes.milliseconds(99)])
         load.close()
         resident = memory(server.pid).pss
         start = server.start_seconds
-    p50, p99 = zip(*lone, strict=True)
+    p50, p99 = zip(*percentiles, strict=True)
     return [
-        Figure("the service, from its start to ready", "s", [start]),
-        Figure("a search by HTTP, p50", "ms", p50),
-        Figure("a search by HTTP, p99", "ms", p99),
+        Figure("the service, from start to ready", "s", [start]),
+        Figure("a search over HTTP, p50", "ms", p50),
+        Figure("a search over HTTP, p99", "ms", p99),
         Figure("the service's memory", "MB", [resident]),
     ]
 
 
 def _engine(bundle: Bundle, store: EdgeStore, size: int, rounds: int) -> list[Figure]:
-    """The nearest hundred of pictures that the index does not have."""
-    import onnxruntime  # noqa: PLC0415 - optional: which of the runtimes is installed is the user's choice
+    """Search for the nearest hundred of pictures that are not in the index."""
+    import onnxruntime  # noqa: PLC0415 - optional: the user chooses which runtime is installed
 
     session = onnxruntime.InferenceSession(bundle.image_graph, providers=["CPUExecutionProvider"])
     numbers = range(2 * size, 2 * size + rounds * _QUERIES)
-    pixels = np.stack(_pictures(numbers, max(1, size // _A_CLUSTER)))
+    pixels = np.stack(_pictures(numbers, max(1, size // _CLUSTER_SIZE)))
     vectors: Floats = session.run(["joint"], {bundle.manifest.image_inputs[0].name: pixels})[0]
     collection = store.open(str(store.live()))
-    found: dict[str, list[float]] = {"p50": [], "p99": [], "recall": []}
+    figures: dict[str, list[float]] = {"p50": [], "p99": [], "recall": []}
     try:
         for part in np.split(vectors, rounds):
             times, shares = [], []
@@ -255,15 +255,15 @@ def _engine(bundle: Bundle, store: EdgeStore, size: int, rounds: int) -> list[Fi
                 near = set(collection.nearest(vector, _LIMIT).ids)
                 times.append(1e3 * (time.perf_counter() - start))
                 shares.append(len(near & set(collection.nearest(vector, _LIMIT, exact=True).ids)) / len(near))
-            found["p50"].append(percentile(times, 50))
-            found["p99"].append(percentile(times, 99))
-            found["recall"].append(float(np.mean(shares)))
+            figures["p50"].append(percentile(times, 50))
+            figures["p99"].append(percentile(times, 99))
+            figures["recall"].append(float(np.mean(shares)))
     finally:
         collection.close()
     return [
-        Figure(f"the engine's nearest {_LIMIT}, p50", "ms", found["p50"]),
-        Figure(f"the engine's nearest {_LIMIT}, p99", "ms", found["p99"]),
-        Figure(f"recall@{_LIMIT} of approximate against exact", "", found["recall"]),
+        Figure(f"the engine's nearest {_LIMIT}, p50", "ms", figures["p50"]),
+        Figure(f"the engine's nearest {_LIMIT}, p99", "ms", figures["p99"]),
+        Figure(f"recall@{_LIMIT} of approximate against exact", "", figures["recall"]),
     ]
 
 

@@ -18,14 +18,14 @@ from urllib.parse import quote
 from sceneseek.errors import SceneseekError
 
 HOST = "127.0.0.1"
-# Queries come again sooner in a measurement than in life, and an answer from the cache measures no graph.
+# Benchmarks repeat queries sooner than users do, and a cache hit would skip the text graph.
 NO_CACHE = ("--query-cache", "0")
-_PATIENCE = 120.0
+_START_TIMEOUT = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that is ready: its process, its port, and the seconds from starting it to ready."""
+    """A server that is ready: its process id, its port, and the seconds from process start to ready."""
 
     pid: int
     port: int
@@ -36,21 +36,21 @@ class Server:
 def serving(
     bundle: Path, index_url: str, device: str, threads: int, log: Path, options: Sequence[str] = ()
 ) -> Iterator[Server]:
-    """A server for the time of the block.
+    """Run a server for the duration of the block.
 
     Args:
-        bundle: its directory.
-        index_url: the index, which nobody else may have open.
-        device: where the graphs run.
-        threads: threads within one run of a graph; 0 leaves it to the runtime.
-        log: where its output goes.
-        options: more of the command line.
+        bundle: the directory of the bundle.
+        index_url: the index, which no other process may have open.
+        device: the device of the graphs.
+        threads: threads per run of a graph; 0 leaves it to the runtime.
+        log: the file for its output.
+        options: additional command-line options.
 
     Raises:
-        SceneseekError: it ended, or was not ready in two minutes.
+        SceneseekError: the server exited, or was not ready within two minutes.
     """
     port = _free_port()
-    # The command as a person starts it: the interpreter's start and the imports count.
+    # The command that users run, so that interpreter start-up and imports count.
     command = [str(Path(sys.executable).with_name("sceneseek")), "serve"]
     command += ["--bundle", str(bundle), "--index", index_url, "--host", HOST, "--port", str(port)]
     command += ["--device", device, "--threads", str(threads), *options]
@@ -60,9 +60,9 @@ def serving(
     try:
         while not _ready(port):
             elapsed = time.perf_counter() - start
-            if process.poll() is not None or elapsed > _PATIENCE:
-                said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-                raise SceneseekError(f"the server is not ready after {elapsed:.0f} s ({''.join(said)})")
+            if process.poll() is not None or elapsed > _START_TIMEOUT:
+                last_line = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+                raise SceneseekError(f"the server is not ready after {elapsed:.0f} s ({''.join(last_line)})")
             time.sleep(0.01)
         yield Server(process.pid, port, time.perf_counter() - start)
     finally:
@@ -94,30 +94,30 @@ def _free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A search's answer: seconds from sending to the last byte, and the server's own milliseconds by stage."""
+    """The timings of a search: seconds from the request to the last byte, and the server's milliseconds by stage."""
 
     seconds: float
     stages: dict[str, float]
 
 
 class Client:
-    """One connection, on a bare socket: http.client takes a third of a millisecond. Not for several threads.
+    """A connection on a bare socket, since http.client takes a third of a millisecond. Not thread-safe.
 
     Raises:
-        OSError: the service is not there.
+        OSError: the connection failed.
     """
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection((HOST, port), timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # The first request of a connection is not that of a keep-alive client: it is made here, untimed.
+        # A connection's first request is not typical of keep-alive clients: make it here, untimed.
         self.get("/healthz")
 
     def get(self, path: str) -> tuple[float, bytes]:
-        """Seconds and body of one request.
+        """Send a GET request; return its seconds and the body of the response.
 
         Raises:
-            SceneseekError: the answer is no success, or ends too early.
+            SceneseekError: the status is not 200, or the response is incomplete.
         """
         start = time.perf_counter()
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode("ascii"))
@@ -128,19 +128,19 @@ class Client:
         return seconds, body
 
     def _read(self) -> tuple[bytes, bytes]:
-        """Head and body of the answer; every answer of the service declares its length."""
+        """Read the head and body of a response, which always declares its length."""
         received = b""
         while True:
             part = self._socket.recv(1 << 18)
             if not part:
-                raise SceneseekError("the service closed the connection within an answer")
+                raise SceneseekError("the service closed the connection before the end of its response")
             received += part
             head, found, body = received.partition(b"\r\n\r\n")
             if found and len(body) >= _declared_length(head):
                 return head, body
 
     def search(self, text: str, k: int) -> Reply:
-        """One search; the answer is read by the program only after the clock has stopped."""
+        """Search; the response is parsed only after the clock has stopped."""
         seconds, body = self.get(f"/v1/search?q={quote(text)}&k={k}")
         answer: dict[str, Any] = json.loads(body)
         if not answer["results"]:
@@ -148,7 +148,7 @@ class Client:
         return Reply(seconds, answer["timings_ms"])
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._socket.close()
 
 
@@ -157,4 +157,4 @@ def _declared_length(head: bytes) -> int:
         name, _, value = line.partition(b":")
         if name.lower() == b"content-length":
             return int(value)
-    raise SceneseekError(f"the answer declares no length: {head[:200]!r}")
+    raise SceneseekError(f"the response declares no length: {head[:200]!r}")

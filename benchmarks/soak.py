@@ -1,10 +1,10 @@
-"""A service over very many mixed requests, one in ten hostile: what grows.
+"""Growth of a service's resources over very many mixed requests, one in ten hostile.
 
     python -m benchmarks.soak --bundle bundles/compact --index index
 
-Memory, threads and open files of the service are read after a warm-up of the same mix and again at the end. The mix is
-that of a page's use: searches, thumbnails, originals, health; and requests that are malformed, unknown, too large, cut
-off in the middle or never read.
+Memory, threads and open files of the service are read after a warm-up with the same mix and again at the end. The mix
+resembles the traffic of the search page: searches, thumbnails, originals and health checks. Hostile requests are
+malformed, for unknown images, too large, truncated or not HTTP.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from benchmarks.service import HOST, Client, serving
 
 GROWTH, NONE = Goal("ratio", 1.02), Goal("value", 0.0)
 _CLIENTS, _MANY_CLIENTS = 16, 64
-# Requests between two that the load generator cannot make: connections of their own, cut off in the middle.
+# Requests between two rounds of truncated ones, which the load generator cannot send.
 _BLOCK = 1000
-# Longer than a connection lingers that is being closed.
-_REST = 5.0
+# Longer than a closing connection lingers.
+_SETTLE_SECONDS = 5.0
 
 _HOSTILE = (
     b"BREW / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
@@ -45,7 +45,7 @@ _HOSTILE = (
     b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{{{{{",
     b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nabc",
 )
-_CUT_OFF = (
+_TRUNCATED = (
     b"GET /v1/sear",
     b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n{",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n",
@@ -54,59 +54,59 @@ _CUT_OFF = (
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """What a process has: megabytes that are its own, threads, open files."""
+class Usage:
+    """Resources of a process: resident megabytes, threads, open files."""
 
     megabytes: float
     threads: int
     files: int
 
     @classmethod
-    def at_rest(cls, pid: int) -> Use:
-        """Of the process that answers, the only child of `pid`, once it has closed what clients have left."""
-        time.sleep(_REST)
+    def settled(cls, pid: int) -> Usage:
+        """Measure the worker, the only child of `pid`, once it has closed abandoned connections."""
+        time.sleep(_SETTLE_SECONDS)
         (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         home = Path(f"/proc/{worker}")
         return cls(memory(int(worker)).rss, len(list((home / "task").iterdir())), len(list((home / "fd").iterdir())))
 
 
 def mixed(texts: list[str], ids: list[str], seed: int) -> Iterator[bytes]:
-    """Requests for ever: of ten one hostile, and six searches, half of them for texts that come again."""
-    chance, fresh = random.Random(seed), searches(texts)  # noqa: S311 - not a secret
-    again = [next(fresh) for _ in range(200)]
+    """Yield requests endlessly: one in ten is hostile, six are searches, half of them with repeated texts."""
+    rng, fresh = random.Random(seed), searches(texts)  # noqa: S311 - not a secret
+    repeated = [next(fresh) for _ in range(200)]
     draw: list[Callable[[], bytes]] = [
         *[lambda: next(fresh)] * 3,
-        *[lambda: chance.choice(again)] * 3,
-        lambda: get(f"/v1/images/{chance.choice(ids)}/thumbnail"),
-        lambda: get(f"/v1/images/{chance.choice(ids)}"),
-        lambda: get(chance.choice(("/", "/readyz", "/healthz"))),
-        lambda: chance.choice(_HOSTILE),
+        *[lambda: rng.choice(repeated)] * 3,
+        lambda: get(f"/v1/images/{rng.choice(ids)}/thumbnail"),
+        lambda: get(f"/v1/images/{rng.choice(ids)}"),
+        lambda: get(rng.choice(("/", "/readyz", "/healthz"))),
+        lambda: rng.choice(_HOSTILE),
     ]
     while True:
-        yield chance.choice(draw)()
+        yield rng.choice(draw)()
 
 
-def ask(
-    generator: LoadGenerator, port: int, requests: Iterator[bytes], count: int, tell: Callable[[str], None]
+def send(
+    generator: LoadGenerator, port: int, requests: Iterator[bytes], count: int, log: Callable[[str], None]
 ) -> Counter[int]:
-    """So many requests, and clients that leave in the middle between them; how many answers of each status."""
+    """Send `count` requests, with truncated ones in between; return the responses by status, 0 for none."""
     statuses: Counter[int] = Counter()
-    asked = 0
-    while asked < count:
-        outcomes = generator.closed(requests, _CLIENTS, 3600.0, most=min(_BLOCK, count - asked))
-        asked += len(outcomes.taken) + outcomes.lost
+    sent = 0
+    while sent < count:
+        outcomes = generator.closed(requests, _CLIENTS, 3600.0, limit=min(_BLOCK, count - sent))
+        sent += len(outcomes.responses) + outcomes.lost
         statuses += outcomes.statuses()
         statuses[0] += outcomes.lost
-        for rubbish in _CUT_OFF:
+        for fragment in _TRUNCATED:
             with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=10) as client:
-                client.sendall(rubbish)
-        if asked % (10 * _BLOCK) == 0:
-            tell(f"{asked:,} requests")
+                client.sendall(fragment)
+        if sent % (10 * _BLOCK) == 0:
+            log(f"{sent:,} requests")
     return statuses
 
 
 def some_ids(port: int, texts: list[str]) -> list[str]:
-    """Images to look at."""
+    """The ids of some images."""
     client = Client(port)
     _, body = client.get(f"/v1/search?q={texts[0].split()[0]}&k=100")
     client.close()
@@ -114,36 +114,36 @@ def some_ids(port: int, texts: list[str]) -> list[str]:
 
 
 @click.command()
-@click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True, help="What `export` wrote.")
-@click.option("--index", type=click.Path(path_type=Path, exists=True), required=True, help="A directory to copy.")
+@click.option("--bundle", type=click.Path(path_type=Path, exists=True), required=True, help="The bundle directory.")
+@click.option("--index", type=click.Path(path_type=Path, exists=True), required=True, help="The index; it is copied.")
 @queries_option
-@click.option("--requests", type=int, default=100_000, show_default=True, help="After the warm-up.")
-@click.option("--warm-up", type=int, default=20_000, show_default=True, help="Requests before; they fill the caches.")
+@click.option("--requests", type=int, default=100_000, show_default=True, help="Requests after the warm-up.")
+@click.option("--warm-up", type=int, default=20_000, show_default=True, help="Requests before, which fill the caches.")
 def main(bundle: Path, index: Path, texts: list[str], requests: int, warm_up: int) -> None:
-    """Measure what grows over very many requests."""
+    """Measure the growth of a service's resources over very many requests."""
 
-    def tell(what: str) -> None:
-        click.echo(f"soak: {what}", err=True)
+    def log(line: str) -> None:
+        click.echo(f"soak: {line}", err=True)
 
     with tempfile.TemporaryDirectory(prefix="sceneseek-soak-") as scratch:
         home = Path(scratch)
         shutil.copytree(index, home / "index")
         with serving(bundle, f"file:{home / 'index'}", "cpu", 0, home / "server.log") as server:
             generator, mix = LoadGenerator(server.port), mixed(texts, some_ids(server.port, texts), seed=1)
-            generator.closed(mix, _MANY_CLIENTS, 3.0)  # so that all threads of the pool have started
-            ask(generator, server.port, mix, warm_up, tell)
-            before = Use.at_rest(server.pid)
-            statuses = ask(generator, server.port, mix, requests, tell)
-            after = Use.at_rest(server.pid)
+            generator.closed(mix, _MANY_CLIENTS, 3.0)  # start all threads of the pool
+            send(generator, server.port, mix, warm_up, log)
+            before = Usage.settled(server.pid)
+            statuses = send(generator, server.port, mix, requests, log)
+            after = Usage.settled(server.pid)
             generator.close()
     figures = [
         Figure("resident memory", "MB", [after.megabytes], "after the warm-up", [before.megabytes], GROWTH),
-        Figure("more threads", "", [float(after.threads - before.threads)], goal=NONE),
-        Figure("more open files", "", [float(after.files - before.files)], goal=NONE),
-        Figure("answers of 5xx", "", [float(sum(n for s, n in statuses.items() if s >= 500))], goal=NONE),
-        Figure("requests without an answer", "", [float(statuses[0])], goal=NONE),
+        Figure("additional threads", "", [float(after.threads - before.threads)], goal=NONE),
+        Figure("additional open files", "", [float(after.files - before.files)], goal=NONE),
+        Figure("5xx responses", "", [float(sum(n for s, n in statuses.items() if s >= 500))], goal=NONE),
+        Figure("requests without a response", "", [float(statuses[0])], goal=NONE),
     ]
-    notes = [f"answers: {', '.join(f'{status} {count:,}' for status, count in sorted(statuses.items()))}"]
+    notes = [f"responses: {', '.join(f'{status} {count:,}' for status, count in sorted(statuses.items()))}"]
     Report(sections=[Section(f"{requests:,} mixed requests, one in ten hostile", figures, notes)]).finish()
 
 

@@ -1,9 +1,9 @@
-"""The same small pictures indexed from a folder and from a bucket that moto's server holds, in turns.
+"""Indexing the same small pictures from a folder and from a bucket on moto's server, interleaved.
 
     python -m benchmarks.sources --bundle bundles/compact --count 5000
 
-The server is Python's and runs on the same machine, so how fast it answers bare requests is measured as well, and how
-fast its bucket is listed. A second run over the unchanged bucket shows what a look costs.
+The server is written in Python and runs on the same machine, so its rate of bare requests is measured as well. A second
+run over the unchanged bucket shows the cost of listing it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.report import Figure, Goal, Report, Section, json_option
-from benchmarks.timing import measure, others
+from benchmarks.timing import measure, other_load
 from sceneseek.bundle import Bundle
 from sceneseek.options import bundle_option
 from sceneseek.sources import Root, open_file, parse_root
@@ -37,41 +37,41 @@ from sceneseek_indexer.walk import list_images
 
 _BUCKET = "benchmark"
 _THREADS = 16
-_PATIENCE = 60.0
+_START_TIMEOUT = 60.0
 _GOAL = Goal("ratio", 0.8, "least")
 
 
 @click.command()
 @bundle_option
-@click.option("--count", type=click.IntRange(100), default=5_000, show_default=True, help="Pictures.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs over each source.")
+@click.option("--count", type=click.IntRange(100), default=5_000, show_default=True, help="Number of pictures.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs per source.")
 @json_option
 def sources(bundle: Path, count: int, rounds: int, json_file: Path | None) -> None:
-    """Measure a run over a bucket beside the same run over a folder."""
+    """Measure indexing from a bucket, compared with the same run over a folder."""
     graphs = Bundle.load(bundle)
     with tempfile.TemporaryDirectory() as home, _server():
         folder, bucket = Path(home) / "pictures", parse_root(f"s3://{_BUCKET}")
         _draw(folder, count)
         _upload(folder)
         runs = {"folder": partial(_run, folder, graphs), "bucket": partial(_run, bucket, graphs)}
-        with others(lambda line: click.echo(line, err=True)):
-            seconds = measure(runs, rounds, lambda what: click.echo(what, err=True))
+        with other_load(lambda line: click.echo(line, err=True)):
+            seconds = measure(runs, rounds, lambda line: click.echo(line, err=True))
         bare = _bare(bucket)
     folders, buckets = seconds["folder"], seconds["bucket"]
     rates = [[count / run.seconds for run in runs] for runs in (buckets, folders)]
-    busy = [[1_000 * run.busy / count for run in runs] for runs in (buckets, folders)]
-    again = [[run.again for run in runs] for runs in (buckets, folders)]
+    cpu = [[1_000 * run.cpu / count for run in runs] for runs in (buckets, folders)]
+    reruns = [[run.rerun for run in runs] for runs in (buckets, folders)]
     figures = [
         Figure("indexed from the bucket", "images/s", rates[0], "the folder", rates[1], _GOAL),
-        Figure("the indexer's processor time", "ms an image", busy[0], "the folder", busy[1]),
-        Figure("unchanged bucket", "s", again[0], "the folder", again[1]),
+        Figure("CPU time of the indexer", "ms/image", cpu[0], "the folder", cpu[1]),
+        Figure("unchanged bucket", "s", reruns[0], "the folder", reruns[1]),
         Figure(f"bare requests, {_THREADS} threads", "objects/s", [bare]),
     ]
     Report(sections=[Section(f"{count:,} pictures of 256 x 192 pixels", figures)]).write(json_file)
 
 
 def _draw(folder: Path, count: int) -> None:
-    """Photographs' like: smooth noise with an edge, some 10 KB as JPEG, each another."""
+    """Draw pictures like photographs: smooth noise, some 10 KB as JPEG, all different."""
     folder.mkdir()
     random = np.random.default_rng(7)
     for number in range(count):
@@ -84,11 +84,11 @@ def _draw(folder: Path, count: int) -> None:
 
 
 class _Run(NamedTuple):
-    """Seconds of a run into an empty index, and of its threads together on a processor; seconds of a run after it."""
+    """Seconds of a run into an empty index, its CPU seconds over all threads, and seconds of a rerun."""
 
     seconds: float
-    busy: float
-    again: float
+    cpu: float
+    rerun: float
 
 
 def _run(root: Root, bundle: Bundle) -> _Run:
@@ -97,12 +97,12 @@ def _run(root: Root, bundle: Bundle) -> _Run:
         for _ in range(2):
             index_folder(root, bundle, open_store(f"file:{home}"), BuildOptions("cpu"))
             marks.append((time.perf_counter(), time.process_time()))
-    (start, idle), (end, busy), (last, _) = marks
-    return _Run(end - start, busy - idle, last - end)
+    (start, cpu_start), (end, cpu_end), (last, _) = marks
+    return _Run(end - start, cpu_end - cpu_start, last - end)
 
 
 def _bare(bucket: Root) -> float:
-    """Objects a second that are read and not decoded."""
+    """Objects read per second, without decoding."""
     files = list_images(bucket).files[:2_000]
 
     def read(relative: str) -> int:
@@ -117,7 +117,7 @@ def _bare(bucket: Root) -> float:
 
 @contextmanager
 def _server() -> Iterator[None]:
-    """The server of moto, and its settings in the environment."""
+    """Run moto's server, with its settings in the environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -126,7 +126,7 @@ def _server() -> Iterator[None]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            end = time.monotonic() + _PATIENCE
+            end = time.monotonic() + _START_TIMEOUT
             while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < end:
                 time.sleep(0.1)
             yield

@@ -1,12 +1,11 @@
-"""A search through a Qdrant server beside one in the embedded engine: the same points in both, the same texts in turns.
+"""Searches through a Qdrant server, compared with the embedded engine: the same points and texts, interleaved.
 
     python -m benchmarks.store --bundle DIR --url http://localhost:6333
 
-The points are drawn, clustered, of the bundle's widths; the server's are written under an alias of their own and
-removed in the end. Measured are the latency of one client, stage by stage, with an empty and with a filled cache of
-vectors, the throughput of several, and whether both engines answer alike. Of the server's calls it
-reports how long they took by the server's own clock, which tells a slow server from a slow network. The exit code is 1
-if a goal is missed.
+The points are synthetic, clustered and of the bundle's widths; the server's are written under an alias of their own and
+removed at the end. Measured are the latency of one client by stage, with an empty and with a filled vector cache, the
+throughput of several clients, and whether both engines return the same results. The time of the server's calls by its
+own clock is reported as well, to distinguish a slow server from a slow network. The exit code is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from qdrant_client import QdrantClient
 from benchmarks.engine import Clusters
 from benchmarks.inputs import drawn, queries_option
 from benchmarks.report import Figure, Goal, Report, Section, json_option
-from benchmarks.timing import others, percentile
+from benchmarks.timing import other_load, percentile
 from sceneseek.api import Answer
 from sceneseek.batching import Batching
 from sceneseek.bundle import Bundle
@@ -54,12 +53,12 @@ _BATCH = 1_000
 
 @click.command()
 @bundle_option
-@click.option("--url", required=True, help="The Qdrant server; key and layout as in SCENESEEK_QDRANT_...")
+@click.option("--url", required=True, help="The Qdrant server; API key and layout as in SCENESEEK_QDRANT_...")
 @click.option("--vectors", type=click.IntRange(100), default=20_000, show_default=True, help="Points in each engine.")
 @queries_option
-@click.option("--requests", type=click.IntRange(1), default=200, show_default=True, help="Searches a round.")
+@click.option("--requests", type=click.IntRange(1), default=200, show_default=True, help="Searches per round.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds.")
-@click.option("--clients", type=click.IntRange(1), default=8, show_default=True, help="Clients at once, beside one.")
+@click.option("--clients", type=click.IntRange(1), default=8, show_default=True, help="Concurrent clients.")
 @json_option
 def main(
     bundle: Path,
@@ -71,7 +70,7 @@ def main(
     clients: int,
     json_file: Path | None,
 ) -> None:
-    """Measure searches through a Qdrant server beside the embedded engine."""
+    """Measure searches through a Qdrant server, compared with the embedded engine."""
     graphs = Bundle.load(bundle)
     settings = dataclasses.replace(QdrantSettings.from_environment(), alias=f"bench-{uuid.uuid4().hex[:8]}")
     report, notes = Report(), list[str]()
@@ -82,7 +81,7 @@ def main(
         try:
             fill(writer, graphs, vectors)
             server = QdrantStore(url, settings.for_searching(), cache_bytes())
-            with others(notes.append):
+            with other_load(notes.append):
                 report.sections += _measured(graphs, embedded, server, texts, requests, rounds, clients)
             report.sections.append(calls_section(url, settings, str(server.live()), graphs, requests))
         finally:
@@ -92,7 +91,7 @@ def main(
 
 
 def fill(store: VectorStore, bundle: Bundle, count: int) -> None:
-    """Publish a generation of drawn points that the bundle can search."""
+    """Publish a generation of synthetic points that the bundle can search."""
     widths, fingerprint = bundle.manifest.dimensions, bundle.manifest.fingerprints.image
     info = CollectionInfo("drawn", fingerprint, widths.joint, widths.image_head, (), "2026-01-01T00:00:00+00:00")
     clusters, draw = Clusters(count, widths.joint, 0), np.random.default_rng(0)
@@ -108,16 +107,16 @@ def fill(store: VectorStore, bundle: Bundle, count: int) -> None:
 
 
 def _remove(url: str, settings: QdrantSettings) -> None:
-    """All collections of the benchmark's alias, that of its lease included."""
+    """Delete all collections of the benchmark's alias, including that of its lease."""
     connection = Connection(url, settings)
-    for found in connection.call(lambda client: client.get_collections()).collections:
-        if found.name.startswith(f"sceneseek-{settings.alias}-"):
-            connection.call(partial(QdrantClient.delete_collection, collection_name=found.name))
+    for collection in connection.call(lambda client: client.get_collections()).collections:
+        if collection.name.startswith(f"sceneseek-{settings.alias}-"):
+            connection.call(partial(QdrantClient.delete_collection, collection_name=collection.name))
     connection.close()
 
 
 def _payload(number: int) -> dict[str, Any]:
-    """As large as that of an image with some metadata."""
+    """A payload as large as that of an image with some metadata."""
     return {
         "path": f"album-{number % 97}/IMG_{number:08}.jpg",
         "folders": [f"album-{number % 97}"],
@@ -134,13 +133,13 @@ def _payload(number: int) -> dict[str, Any]:
 
 
 class _Round:
-    """Milliseconds of one round: by engine, in total and by stage; and searches a second of several clients."""
+    """One round: milliseconds by engine, in total and by stage; searches per second; number of equal results."""
 
     def __init__(self) -> None:
         self.total: dict[str, list[float]] = {"embedded": [], "server": []}
         self.stages: dict[str, dict[str, list[float]]] = {name: {s: [] for s in _STAGES} for name in self.total}
         self.rate: dict[str, float] = {}
-        self.alike = 0
+        self.equal = 0
 
     def add(self, name: str, answer: Answer) -> None:
         self.total[name].append(answer.timings_ms["total"])
@@ -162,9 +161,9 @@ def _measured(
         for name, store in (("embedded", embedded), ("server", server))
     }
     try:
-        asked = drawn(texts, (2 * rounds + 1) * requests, seed=1)
-        parts = [asked[start : start + requests] for start in range(0, len(asked), requests)]
-        yield _section("One client, vectors not cached before", [_alternating(searches, list(dict.fromkeys(parts[0])))])
+        queries = drawn(texts, (2 * rounds + 1) * requests, seed=1)
+        parts = [queries[start : start + requests] for start in range(0, len(queries), requests)]
+        yield _section("One client, empty vector cache", [_alternating(searches, list(dict.fromkeys(parts[0])))])
         outcomes = []
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", file=sys.stderr)
@@ -187,7 +186,7 @@ def _alternating(searches: dict[str, Search], texts: list[str]) -> _Round:
         for name, answer in answers.items():
             outcome.add(name, answer)
         ids = [[result.id for result in answer.results] for answer in answers.values()]
-        outcome.alike += ids[0] == ids[1]
+        outcome.equal += ids[0] == ids[1]
     return outcome
 
 
@@ -214,12 +213,12 @@ def _section(title: str, rounds: list[_Round], goal: Goal | None = None) -> Sect
         ),
     ]
     searched = sum(len(outcome.total["server"]) for outcome in rounds)
-    alike = sum(outcome.alike for outcome in rounds)
-    return Section(title, figures, [f"{alike:,} of {searched:,} answers are the embedded engine's, image by image"])
+    equal = sum(outcome.equal for outcome in rounds)
+    return Section(title, figures, [f"{equal:,} of {searched:,} searches return the same images in the same order"])
 
 
 def calls_section(url: str, settings: QdrantSettings, generation: str, bundle: Bundle, requests: int) -> Section:
-    """The two calls of a search, bare: the wall clock's time, and that which the server says it took."""
+    """Time the two calls of a search, by the wall clock and by the server's own clock."""
     pool = urllib3.connection_from_url(url)
     place = f"/collections/sceneseek-{settings.alias}-{generation}/points"
     headers = {"Content-Type": "application/json"} | ({"api-key": settings.api_key} if settings.api_key else {})
@@ -244,7 +243,7 @@ def calls_section(url: str, settings: QdrantSettings, generation: str, bundle: B
             ("payload", f"payload of {2 * DEFAULT_K}"),
         )
     ]
-    return Section("The server's calls, bare", figures)
+    return Section("The server's bare calls", figures)
 
 
 if __name__ == "__main__":

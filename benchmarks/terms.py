@@ -1,9 +1,9 @@
-"""Searches by two words, by captions: how many of the first ten pictures show what was asked for.
+"""Searches with two terms: how many of the first ten pictures show what was searched for, judged by captions.
 
     python -m benchmarks.terms --bundle bundles/compact --index index --captions captions.tsv
 
-A picture shows a thing where one of its captions names it. Pairs are of things that some pictures show together and
-others apart. The index holds the pictures that the captions are of, by the names of their files.
+A picture shows a thing if one of its captions names it. The things of a pair are together in some pictures and apart in
+others. The index contains the pictures of the captions, identified by file name.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ _K = 10
 
 @dataclass(frozen=True)
 class _Pair:
-    """Two things, and by each file's name whether it shows them."""
+    """Two things, and whether each file shows them, by file name."""
 
     first: str
     second: str
     shows: dict[str, tuple[bool, bool]]
 
     def shares(self, search: Search, query: Query) -> tuple[float, float, float, float]:
-        """Of the first results: those that show the first, the second, both, and the first without the second."""
-        found = [self.shows[Path(result.path or "").name] for result in search.query(query).results]
-        both = np.array(found, float).reshape(-1, 2)
-        first, second = both.T
+        """Shares of the results that show the first thing, the second, both, and the first without the second."""
+        shown = [self.shows[Path(result.path or "").name] for result in search.query(query).results]
+        first, second = np.array(shown, float).reshape(-1, 2).T
+
         return tuple(float(each.mean()) for each in (first, second, first * second, first * (1 - second)))  # type: ignore[return-value]
 
 
 @click.command()
 @bundle_option
 @index_option
-@click.option("--captions", type=click.Path(path_type=Path), required=True, help="A TSV of `image` and `caption`.")
+@click.option("--captions", type=click.Path(path_type=Path), required=True, help="A TSV with `image` and `caption`.")
 @json_option
 def terms(bundle: Path, index_url: str, captions: Path, json_file: Path | None) -> None:
-    """Measure queries of a plus and of a minus beside the same in words."""
+    """Measure queries with positive and negative terms, compared with the same in words."""
     pairs = _pairs(captions)
     search = Search(ModelRegistry(Bundle.load(bundle), "cpu"), open_store(index_url, searching=True))
     without = {
@@ -108,16 +108,16 @@ def _pairs(captions: Path) -> list[_Pair]:
         words[row.fields["image"]].append(
             {_singular(word) for word in re.findall(r"[a-z]+", row.fields["caption"].lower())}
         )
-    named = {
+    mentions = {
         thing: {
-            image: sum(bool(each & {*map(_singular, forms.split())}) for each in found)
-            for image, found in words.items()
+            image: sum(bool(caption & {*map(_singular, forms.split())}) for caption in words_by_caption)
+            for image, words_by_caption in words.items()
         }
         for thing, forms in _THINGS.items()
     }
     pairs = []
     for first, second in permutations(_THINGS, 2):
-        counts = [(named[first][image], named[second][image]) for image in words]
+        counts = [(mentions[first][image], mentions[second][image]) for image in words]
         together = sum(min(pair) > 1 for pair in counts)
         apart = sum(one > 1 and not other for one, other in counts)
         if together >= _TOGETHER and apart >= _APART:

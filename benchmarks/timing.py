@@ -1,4 +1,4 @@
-"""Interleaved rounds, their statistics, and the load that other processes put on the machine meanwhile."""
+"""Interleaved rounds, their statistics, and the CPU load of other processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The smallest, the middle and the largest of `count` numbers."""
+    """The minimum, median and maximum of `count` numbers."""
 
     minimum: float
     median: float
@@ -35,17 +35,17 @@ class Spread:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that so many per cent of the values do not exceed, interpolated between neighbours."""
+    """The percentile of the values, interpolated linearly."""
     return float(np.percentile(np.asarray(values, dtype=np.float64), percent))
 
 
 def ratios(measured: Sequence[float], floor: Sequence[float]) -> list[float]:
-    """Measured over floor, round by round: what slowed a whole round cancels."""
+    """Measured over floor within each round, so that whatever slows a whole round cancels out."""
     return [a / b for a, b in zip(measured, floor, strict=True)]
 
 
 def rotated(items: Sequence[Item], by: int) -> list[Item]:
-    """The items in their order, from another start: none is always the first, or always after the same one."""
+    """The items rotated by `by`, so that over the rounds none is always the first."""
     start = by % len(items)
     return [*items[start:], *items[:start]]
 
@@ -53,47 +53,47 @@ def rotated(items: Sequence[Item], by: int) -> list[Item]:
 def interleaved(
     parts: Mapping[str, Callable[[], Outcome]], rounds: int
 ) -> Iterator[tuple[int, str, Callable[[], Outcome]]]:
-    """Every part once a round, each round beginning with another: (round from 1, name, part to call)."""
+    """Yield (round from 1, name, part) for every part in every round, each round starting with another part."""
     for number in range(rounds):
         for name in rotated(list(parts), number):
             yield number + 1, name, parts[name]
 
 
 def measure(
-    parts: Mapping[str, Callable[[], Outcome]], rounds: int, tell: Callable[[str], None] = lambda _: None
+    parts: Mapping[str, Callable[[], Outcome]], rounds: int, log: Callable[[str], None] = lambda _: None
 ) -> dict[str, list[Outcome]]:
-    """Call every part once a round, in turns; the outcomes by part, in the rounds' order.
+    """Call every part once per round, interleaved; return the outcomes by part, in the order of the rounds.
 
     Args:
-        parts: what to call, by name.
-        rounds: how often.
-        tell: called before each call with what comes next.
+        parts: the callables, by name.
+        rounds: the number of rounds.
+        log: called with a description before each part.
     """
     outcomes: dict[str, list[Outcome]] = {name: [] for name in parts}
     for number, name, part in interleaved(parts, rounds):
-        tell(f"round {number} of {rounds}: {name}")
+        log(f"round {number} of {rounds}: {name}")
         outcomes[name].append(part())
     return outcomes
 
 
 def cores() -> int:
-    """The cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def others(tell: Callable[[str], None]) -> Iterator[None]:
-    """Report at the end how many cores other processes used meanwhile.
+def other_load(log: Callable[[str], None]) -> Iterator[None]:
+    """Report at exit how many cores other processes used during the block.
 
-    Children count as others unless they have ended and been waited for by then.
+    Child processes count as others unless they have exited and been waited for.
     """
     start, busy, own = time.monotonic(), _busy_seconds(), _own_seconds()
     yield
     if busy is None:
         return
     elapsed = max(time.monotonic() - start, 1e-9)
-    theirs = max(0.0, ((_busy_seconds() or 0.0) - busy - (_own_seconds() - own)) / elapsed)
-    tell(f"meanwhile other processes took {theirs:.1f} of {cores()} cores, load average {os.getloadavg()[0]:.1f}")
+    others = max(0.0, ((_busy_seconds() or 0.0) - busy - (_own_seconds() - own)) / elapsed)
+    log(f"other processes used {others:.1f} of {cores()} cores, load average {os.getloadavg()[0]:.1f}")
 
 
 def _own_seconds() -> float:
@@ -101,7 +101,7 @@ def _own_seconds() -> float:
 
 
 def _busy_seconds() -> float | None:
-    """Seconds that all cores together have worked for somebody, stolen ones included; None without /proc."""
+    """CPU seconds of all cores together, including stolen time; None without /proc."""
     try:
         fields = _STAT.read_text(encoding="ascii").split("\n", 1)[0].split()
     except OSError:

@@ -1,9 +1,9 @@
-"""Nouns in several languages, as people type them: what the first ten photographs show, and whether one matches.
+"""Nouns in several languages and forms: how many of the first ten photographs show the thing; how many searches match.
 
     python -m benchmarks.words --bundle bundles/compact --index index --captions captions.tsv
 
-A photograph shows a thing where one of its English captions names it. The index holds the photographs that the captions
-are of, by the names of their files.
+A photograph shows a thing if one of its English captions names it. The index contains the photographs of the captions,
+identified by file name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sceneseek.store import open_store
 from sceneseek.tables import read_table
 
 _K = 10
-# A thing a line: the words by which captions name it, then singular and plural in each language.
+# One thing per line: its words in captions, then singular/plural in each language.
 _LANGUAGES = ("English", "German", "French", "Spanish", "Russian", "Chinese")
 _THINGS = """
 dog dogs puppy | dog/dogs | Hund/Hunde | chien/chiens | perro/perros | собака/собаки | 狗/几只狗
@@ -44,42 +44,42 @@ street road | street/streets | Straße/Straßen | rue/rues | calle/calles | ул
 pool | pool/pools | Schwimmbad/Schwimmbäder | piscine/piscines | piscina/piscinas | бассейн/бассейны | 游泳池/游泳池
 snow snowy | snow/snow | Schnee/Schnee | neige/neige | nieve/nieve | снег/снег | 雪/雪
 boat boats canoe kayak | boat/boats | Boot/Boote | bateau/bateaux | barca/barcas | лодка/лодки | 船/几条船
-"""  # noqa: E501, RUF001 - a thing a line, and Russian words
-_OUTSIDE = ("outdoors", "draußen", "dehors", "al aire libre", "на улице", "户外")
+"""  # noqa: E501, RUF001 - one thing per line, and Russian words
+_OUTDOORS = ("outdoors", "draußen", "dehors", "al aire libre", "на улице", "户外")
 _FORMS: dict[str, Callable[[str, str, str], str]] = {
-    "singular": lambda one, _, __: one,
-    "plural": lambda _, many, __: many,
-    "title case": lambda one, _, __: one.title(),
-    "capitals": lambda one, _, __: one.upper(),
-    "two tags": lambda one, _, outside: f"{one}, {outside}",
+    "singular": lambda singular, _, __: singular,
+    "plural": lambda _, plural, __: plural,
+    "title case": lambda singular, _, __: singular.title(),
+    "capitals": lambda singular, _, __: singular.upper(),
+    "two tags": lambda singular, _, outdoors: f"{singular}, {outdoors}",
 }
 
 
 @click.command()
 @bundle_option
 @index_option
-@click.option("--captions", type=click.Path(path_type=Path), required=True, help="A TSV of `image` and `caption`.")
+@click.option("--captions", type=click.Path(path_type=Path), required=True, help="A TSV with `image` and `caption`.")
 @json_option
 def words(bundle: Path, index_url: str, captions: Path, json_file: Path | None) -> None:
-    """Measure nouns in several languages and forms."""
-    named: dict[str, set[str]] = {}
+    """Measure searches for nouns in several languages and forms."""
+    caption_words: dict[str, set[str]] = {}
     for row in read_table(captions, "captions").rows:
-        found = re.findall(r"[a-z]+", row.fields["caption"].lower())
-        named.setdefault(Path(row.fields["image"]).name, set()).update(found)
+        tokens = re.findall(r"[a-z]+", row.fields["caption"].lower())
+        caption_words.setdefault(Path(row.fields["image"]).name, set()).update(tokens)
     sections = []
     search = Search(ModelRegistry(Bundle.load(bundle), "cpu"), open_store(index_url, searching=True))
     try:
         for number, language in enumerate(_LANGUAGES):
             section = Section(
-                f"{language}: of the first {_K} photographs, the share that shows it; searches that match"
+                f"{language}: share of the first {_K} photographs that show it; share of searches that match"
             )
-            for form, written in _FORMS.items():
+            for form, inflect in _FORMS.items():
                 shares, matching = [], []
                 for line in _THINGS.strip().splitlines():
-                    english, *others = (part.strip() for part in line.split("|"))
-                    one, many = others[number].split("/")
-                    answer = search.query(Query(text=written(one, many, _OUTSIDE[number]), k=_K))
-                    shows = [bool(named[Path(r.path or "").name] & {*english.split()}) for r in answer.results]
+                    english, *translations = (part.strip() for part in line.split("|"))
+                    singular, plural = translations[number].split("/")
+                    answer = search.query(Query(text=inflect(singular, plural, _OUTDOORS[number]), k=_K))
+                    shows = [bool(caption_words[Path(r.path or "").name] & {*english.split()}) for r in answer.results]
                     shares.append(float(np.mean(shows)))
                     matching.append(float(bool(answer.match)))
                 section.figures.append(Figure(f"{form}: shows it", "", [float(np.mean(shares))]))

@@ -1,1 +1,1 @@
-"""sceneseek beside programs of the same kind; see `python -m benchmarks.peers --help`."""
+"""sceneseek compared with similar programs; see `python -m benchmarks.peers --help`."""

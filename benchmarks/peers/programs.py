@@ -1,4 +1,4 @@
-"""The programs: what is installed for each, how it indexes and searches, and its form of the same weights."""
+"""The programs: their requirements, commands for indexing and searching, and their form of the same weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sceneseek_export.trained import find_trained
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
 CLIP = "openai/clip-vit-base-patch32"
-# What rclip's tokenizer reads of its vocabulary, and where it looks for its model.
+# The number of merges that rclip's tokenizer reads, and the directory of its model.
 _RCLIP_MERGES, _RCLIP_MODEL = 48_894, "ViT-B-32-256-datacomp_s34b_b86k"
 _SAMPLE_SECONDS = 0.1
 _MB = 1e6
@@ -40,15 +40,15 @@ class Program:
     """A program that indexes and searches.
 
     Attributes:
-        name: as its users call it.
-        requirements: what pip installs for a user who only indexes and searches.
-        version_of: the packages whose versions are told.
-        index: the command line that indexes the photos, or what is new or changed among them; ``{scripts}``,
-            ``{weights}``, ``{index}`` and ``{photos}`` stand for directories.
-        search: that of a search, without a look for new photos where the program can.
+        name: the name of the program.
+        requirements: the pip requirements for indexing and searching.
+        version_of: the packages whose versions are reported.
+        index: the command line that indexes new and changed photos; ``{scripts}``, ``{weights}``, ``{index}`` and
+            ``{photos}`` stand for directories.
+        search: the command line of a search, without indexing if the program allows it.
         write_weights: writes its form of a checkpoint into a directory.
-        variables: of its environment, likewise.
-        weights_beside_index: whether it looks for its weights where its index is.
+        variables: environment variables, with the same placeholders.
+        weights_beside_index: whether it expects its weights in the directory of its index.
     """
 
     name: str
@@ -63,11 +63,11 @@ class Program:
 
 @dataclass(frozen=True)
 class Installed:
-    """A program in a virtual environment of its own.
+    """A program in its own virtual environment.
 
     Attributes:
-        program: which.
-        home: a directory that has the environment, the weights, and an index of each kind.
+        program: the program.
+        home: the directory of the environment, the weights and an index of each kind.
     """
 
     program: Program
@@ -75,7 +75,7 @@ class Installed:
 
     @property
     def scripts(self) -> Path:
-        """Where pip puts commands."""
+        """The directory of installed commands."""
         return self.home / "venv/bin"
 
     @property
@@ -84,7 +84,7 @@ class Installed:
         return self.home / "weights"
 
     def install(self) -> None:
-        """Make the environment, unless it is there."""
+        """Create the environment, unless it exists."""
         if (self.scripts / "ready").exists():
             return
         shutil.rmtree(self.home / "venv", ignore_errors=True)
@@ -96,30 +96,30 @@ class Installed:
         (self.scripts / "ready").touch()
 
     def write_weights(self, checkpoint: Path, pack: Pack, towers: Towers) -> None:
-        """Write the weights; a run that was stopped leaves none."""
-        beside = self.home / "weights.part"
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        self.program.write_weights(checkpoint, pack, towers, beside)
-        beside.rename(self.weights)
+        """Write the weights atomically."""
+        partial = self.home / "weights.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self.program.write_weights(checkpoint, pack, towers, partial)
+        partial.rename(self.weights)
 
     def versions(self) -> str:
-        """Those of the packages that matter."""
-        asked = [*self.program.version_of]
-        code = f"import importlib.metadata as m; print(', '.join(f'{{n}} {{m.version(n)}}' for n in {asked}))"
+        """The versions of the packages to report."""
+        packages = [*self.program.version_of]
+        code = f"import importlib.metadata as m; print(', '.join(f'{{n}} {{m.version(n)}}' for n in {packages}))"
         return subprocess.check_output([self.scripts / "python", "-c", code], text=True).strip()
 
     def packages(self) -> int:
-        """How many the environment has beside pip and setuptools."""
+        """The number of packages in the environment, without pip and setuptools."""
         code = "import importlib.metadata as m; print(len({d.name for d in m.distributions()} - {'pip', 'setuptools'}))"
         return int(subprocess.check_output([self.scripts / "python", "-c", code], text=True))
 
     def megabytes(self) -> float:
-        """What the packages take on the disk."""
+        """The disk space of the packages."""
         return directory_bytes(self.home / "venv/lib") / _MB
 
     def fresh(self, kind: str) -> Path:
-        """An empty directory for an index."""
+        """Create an empty directory for an index."""
         index = self.home / kind
         shutil.rmtree(index, ignore_errors=True)
         index.mkdir(parents=True)
@@ -129,28 +129,28 @@ class Installed:
         return index
 
     def index(self, index: Path, photos: Path) -> float:
-        """Seconds to index what is new or changed."""
+        """Index new and changed photos; return the seconds."""
         start = time.perf_counter()
-        self._ended(self._started(self.program.index, index, photos))
+        self._wait(self._start(self.program.index, index, photos))
         return time.perf_counter() - start
 
     def search(self, index: Path, photos: Path) -> float:
-        """Seconds of a search by a process that is started for it."""
+        """Search in a new process; return the seconds."""
         start = time.perf_counter()
-        self._ended(self._started(self.program.search, index, photos))
+        self._wait(self._start(self.program.search, index, photos))
         return time.perf_counter() - start
 
     def peak(self, index: Path, photos: Path) -> float:
-        """The most megabytes that indexing takes, by samples; pages that its processes share are counted once."""
-        most, process = 0.0, self._started(self.program.index, index, photos)
+        """Index; return the peak memory in MB by sampling, with shared pages counted once."""
+        peak, process = 0.0, self._start(self.program.index, index, photos)
         while process.poll() is None:
-            with contextlib.suppress(OSError, KeyError):  # a process ended meanwhile
-                most = max(most, memory(process.pid).pss)
+            with contextlib.suppress(OSError, KeyError):  # a process has exited
+                peak = max(peak, memory(process.pid).pss)
             time.sleep(_SAMPLE_SECONDS)
-        self._ended(process)
-        return most
+        self._wait(process)
+        return peak
 
-    def _started(self, command: Sequence[str], index: Path, photos: Path) -> subprocess.Popen[bytes]:
+    def _start(self, command: Sequence[str], index: Path, photos: Path) -> subprocess.Popen[bytes]:
         places = {"scripts": self.scripts, "weights": self.weights, "index": index, "photos": photos}
         variables = {name: value.format(**places) for name, value in self.program.variables.items()}
         with (index / "output").open("wb") as output:
@@ -162,7 +162,7 @@ class Installed:
                 stderr=output,
             )
 
-    def _ended(self, process: subprocess.Popen[bytes]) -> None:
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
         if process.wait():
             sys.exit(f"{self.program.name} failed: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]
 
@@ -177,16 +177,16 @@ def _rclip_weights(_: Path, __: Pack, towers: Towers, out: Path) -> None:
     folder.mkdir()
     onnx.save(_renamed(image.to_onnx(), "pixels", "features"), folder / "visual.onnx")
     onnx.save(_renamed(text.to_onnx(), "input_ids", "text"), folder / "textual.onnx")
-    # Any merges: the time does not depend on which.
+    # Arbitrary merges: the time does not depend on them.
     merges = (" ".join(pair) for pair in itertools.product(map(chr, range(0x4E00, 0x4F00)), repeat=2))
     (out / "tokenizer").mkdir()
     with gzip.open(out / "tokenizer/bpe_simple_vocab_16e6.txt.gz", "wt", encoding="utf-8") as file:
         file.write("\n".join(["#version", *itertools.islice(merges, _RCLIP_MERGES), ""]))
 
 
-def _renamed(model: onnx.ModelProto, before_in: str, before_out: str) -> onnx.ModelProto:
-    """With the names that rclip asks for."""
-    names = {before_in: "input", before_out: "output"}
+def _renamed(model: onnx.ModelProto, old_input: str, old_output: str) -> onnx.ModelProto:
+    """Rename the input and output to the names that rclip expects."""
+    names = {old_input: "input", old_output: "output"}
     for value in (*model.graph.input, *model.graph.output):
         value.name = names[value.name]
     for node in model.graph.node:
@@ -230,7 +230,7 @@ PROGRAMS = (
         "rclip",
         ["rclip"],
         ["rclip", "onnxruntime"],
-        # It has no command that only indexes: each search looks for new images first, unless it is told not to.
+        # It has no command that only indexes: each search indexes new images first, unless --no-indexing is given.
         ["{scripts}/rclip", QUERY],
         ["{scripts}/rclip", "--no-indexing", QUERY],
         _rclip_weights,

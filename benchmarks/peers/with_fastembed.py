@@ -1,6 +1,6 @@
-"""A folder's images in a local collection of qdrant-client, by fastembed: as its documentation has it, nothing more.
+"""Index and search a folder's images with fastembed and a local collection of qdrant-client, as documented.
 
-Runs in a virtual environment of its own, without sceneseek: ``index WEIGHTS HOME PHOTOS`` or ``search WEIGHTS HOME
+Runs in its own virtual environment, without sceneseek: ``index WEIGHTS HOME PHOTOS`` or ``search WEIGHTS HOME
 PHOTOS QUERY``.
 """
 
@@ -17,12 +17,12 @@ COLLECTION, WIDTH = "images", 512
 
 
 def index(weights: Path, client: QdrantClient, photos: Path) -> None:
-    """Embed what is not in the collection yet."""
+    """Embed images that are not in the collection yet."""
     if not client.collection_exists(COLLECTION):
         client.create_collection(COLLECTION, models.VectorParams(size=WIDTH, distance=models.Distance.COSINE))
     known, _ = client.scroll(COLLECTION, limit=10**9, with_payload=True)
-    there = {point.payload["path"] for point in known if point.payload}
-    new = [str(path) for path in sorted(photos.rglob("*.jpg")) if str(path) not in there]
+    indexed = {point.payload["path"] for point in known if point.payload}
+    new = [str(path) for path in sorted(photos.rglob("*.jpg")) if str(path) not in indexed]
     if not new:
         return
     model = ImageEmbedding("Qdrant/clip-ViT-B-32-vision", specific_model_path=str(weights / "vision"))
@@ -34,7 +34,7 @@ def index(weights: Path, client: QdrantClient, photos: Path) -> None:
 
 
 def search(weights: Path, client: QdrantClient, query: str) -> None:
-    """Print the ten nearest."""
+    """Print the ten nearest images."""
     model = TextEmbedding("Qdrant/clip-ViT-B-32-text", specific_model_path=str(weights / "text"))
     (vector,) = model.embed([query])
     for point in client.query_points(COLLECTION, vector.tolist(), limit=10).points:
@@ -42,10 +42,10 @@ def search(weights: Path, client: QdrantClient, query: str) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say."""
-    what, weights, home, photos, *query = sys.argv[1:]
+    """Run the command given by the arguments."""
+    command, weights, home, photos, *query = sys.argv[1:]
     client = QdrantClient(path=home)
-    if what == "index":
+    if command == "index":
         index(Path(weights), client, Path(photos))
     else:
         search(Path(weights), client, *query)

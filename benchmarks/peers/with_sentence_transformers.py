@@ -1,6 +1,6 @@
-"""A folder's images in a numpy array, by sentence-transformers: as its documentation has it, nothing more.
+"""Index and search a folder's images with sentence-transformers and a numpy array, as documented.
 
-Runs in a virtual environment of its own, without sceneseek; called as `with_fastembed` is.
+Runs in its own virtual environment, without sceneseek; its arguments are those of `with_fastembed`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from sentence_transformers import SentenceTransformer, util
 
 
 def index(weights: str, home: Path, photos: Path) -> None:
-    """Embed what is not in the array yet."""
+    """Embed images that are not in the array yet."""
     names, vectors = home / "names.json", home / "vectors.npy"
-    there = json.loads(names.read_text()) if names.exists() else []
-    known = set(there)
+    indexed = json.loads(names.read_text()) if names.exists() else []
+    known = set(indexed)
     new = [str(path) for path in sorted(photos.rglob("*.jpg")) if str(path) not in known]
     if not new:
         return
     model = SentenceTransformer(weights)
-    parts = [new[start : start + 32] for start in range(0, len(new), 32)]  # not all pictures in memory at once
-    found = [model.encode([Image.open(path) for path in part]) for part in parts]
-    np.save(vectors, np.concatenate([*([np.load(vectors)] if there else []), *found]))
-    names.write_text(json.dumps([*there, *new]))
+    parts = [
+        new[start : start + 32] for start in range(0, len(new), 32)
+    ]  # decoded pictures of one part in memory at a time
+    embedded = [model.encode([Image.open(path) for path in part]) for part in parts]
+    np.save(vectors, np.concatenate([*([np.load(vectors)] if indexed else []), *embedded]))
+    names.write_text(json.dumps([*indexed, *new]))
 
 
 def search(weights: str, home: Path, query: str) -> None:
-    """Print the ten nearest."""
+    """Print the ten nearest images."""
     names, vectors = json.loads((home / "names.json").read_text()), np.load(home / "vectors.npy")
     (hits,) = util.semantic_search(SentenceTransformer(weights).encode([query]), vectors, top_k=10)
     for hit in hits:
@@ -38,9 +40,9 @@ def search(weights: str, home: Path, query: str) -> None:
 
 
 def main() -> None:
-    """Do what the arguments say."""
-    what, weights, home, photos, *query = sys.argv[1:]
-    if what == "index":
+    """Run the command given by the arguments."""
+    command, weights, home, photos, *query = sys.argv[1:]
+    if command == "index":
         index(weights, Path(home), Path(photos))
     else:
         search(weights, Path(home), *query)
