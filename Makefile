@@ -1,5 +1,5 @@
 # make setup | demo | serve | test | lint | types | bench | clean, and for the stack in containers up | reindex | down;
-# `make help` says more.
+# `make help` lists all targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # Which ONNX Runtime to install: cpu or gpu.
 RUNTIME ?= cpu
-# What beside serving is wanted: export (no torch), hub (packs from the model hub), or train (which brings both).
+# What to install besides serving: export (no torch), hub (packs from the model hub), or train (includes both).
 EXTRAS ?= export
 comma := ,
 WITH_TORCH := $(filter hub train,$(subst $(comma), ,$(EXTRAS)))
@@ -20,8 +20,8 @@ IMAGES ?= $(GALLERY)
 DEMO_INDEX := file:.cache/demo-index
 FLICKR8K ?= $(or $(SCENESEEK_FLICKR8K),../shared/flickr8k)
 HOST ?= 127.0.0.1
-# Files of tests that run side by side. One more than most machines for CI have cores, since tests also wait: for
-# processes, servers and a browser.
+# Test files run in parallel. One more than the cores of most CI machines, since tests also wait for processes, servers
+# and a browser.
 TEST_PROCESSES ?= 3
 PORT ?= 8080
 
@@ -32,9 +32,9 @@ help:  ## this list
 .PHONY: setup
 setup: $(VENV)/.installed  ## install sceneseek with what export needs into .venv
 
-# The pip that comes with Python 3.11 takes twice as long, so it is updated first, with setuptools beside it: that saves
-# an environment of its own for building. torch by the script, before anything that depends on it: by itself pip would
-# take the build with CUDA.
+# The pip that comes with Python 3.11 takes twice as long, so it is updated first, together with setuptools, which saves
+# a separate build environment. The script installs torch before anything that depends on it: pip itself would install
+# the CUDA build.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --constraint constraints.txt --no-compile --upgrade pip setuptools
@@ -54,7 +54,7 @@ $(BUNDLE)/manifest.json: $(VENV)/.installed $(wildcard export/*/*.py export/*/*/
 $(GALLERY)/captions.tsv:
 	scripts/demo-gallery $(GALLERY)
 
-# The pictures are fetched while the packages are installed.
+# The pictures are downloaded while the packages are installed.
 .PHONY: demo
 demo:  ## index the demo gallery (or IMAGES=DIR) and answer three queries
 	@$(MAKE) --no-print-directory --jobs=2 \
@@ -66,19 +66,19 @@ demo:  ## index the demo gallery (or IMAGES=DIR) and answer three queries
 	    | $(BIN)/sceneseek search --queries - --bundle $(BUNDLE) --index $(DEMO_INDEX)
 	@echo; echo "Search on the page: make serve, then open http://$(HOST):$(PORT)/"
 
-# With paths: they are one's own.
+# Shows paths, since the images are the user's own.
 .PHONY: serve
 serve: $(BUNDLE)/manifest.json  ## serve the demo's index over HTTP (PORT=8080)
 	$(BIN)/sceneseek serve --bundle $(BUNDLE) --index $(DEMO_INDEX) --host $(HOST) --port $(PORT) --show-paths
 
-# Without compiled modules each of the processes that tests start would compile a second's worth of them.
+# Unset, because each process that tests start would otherwise compile modules for a second.
 .PHONY: test
 test: $(VENV)/.dev  ## run every test
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-# Line coverage of what runs in the tests' own processes; servers and commands that tests start are not seen.
+# Line coverage of the test processes; servers and commands started by tests are not included.
 .PHONY: coverage
-coverage: $(VENV)/.dev  ## run every test and print what they cover
+coverage: $(VENV)/.dev  ## run every test and print their coverage
 	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 .PHONY: test-lowest
@@ -86,15 +86,15 @@ test-lowest:  ## unit tests with the lowest versions of the dependencies that py
 	scripts/unit-tests --lowest $(PYTHON)
 
 .PHONY: test-python
-test-python:  ## unit tests with another Python (PYTHON=python3.13), and what they cover
+test-python:  ## unit tests with another Python (PYTHON=python3.13), and their coverage
 	scripts/unit-tests $(PYTHON)
 
 .PHONY: try-wheel
-try-wheel:  ## build the wheel, install it in empty environments, and search through it
+try-wheel:  ## build the wheel, install it in empty environments, and run a search with it
 	PYTHON=$(PYTHON) scripts/try-wheel
 
 .PHONY: audit
-audit: .cache/audit/bin/pip-audit  ## look for published vulnerabilities of the tested versions; asks a database on the net
+audit: .cache/audit/bin/pip-audit  ## check the tested versions for published vulnerabilities; queries a database on the net
 	.cache/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 .cache/audit/bin/pip-audit:
@@ -112,21 +112,21 @@ types: $(VENV)/.dev  ## mypy alone
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(BUNDLE)/manifest.json  ## measure speed beside the floors (IMAGES=DIR, BENCH=--quick)
+bench: $(BUNDLE)/manifest.json  ## run the benchmarks (IMAGES=DIR, BENCH=--quick)
 	$(BIN)/python -m benchmarks --bundle $(BUNDLE) --images "$(if $(filter $(GALLERY),$(IMAGES)),$(FLICKR8K)/images,$(IMAGES))" \
 	    $(if $(wildcard $(FLICKR8K)/captions.tsv),--queries $(FLICKR8K)/captions.tsv) $(BENCH)
 
 # The stack in containers: docker-compose.yml, docs/how-to/operations.md.
 # cpu or gpu.
 PROFILE ?= cpu
-# 1: three Qdrant nodes in the place of one.
+# 1: three Qdrant nodes instead of one.
 CLUSTER ?=
-# More options of `sceneseek index` for reindex, such as OPTIONS=--json.
+# Additional options of `sceneseek index` for reindex, such as OPTIONS=--json.
 OPTIONS ?=
 DOCKER ?= docker
-# Seconds until `up` gives up.
+# Timeout of `up` in seconds.
 WAIT ?= 180
-# Without -f, COMPOSE_FILE in .env counts. Pictures: IMAGES where it was given, else what .env says.
+# Without -f, COMPOSE_FILE in .env applies. Pictures: IMAGES if given, otherwise the setting in .env.
 COMPOSE := $(if $(filter file,$(origin IMAGES)),,SCENESEEK_IMAGES="$$(realpath -- "$(IMAGES)")") $(DOCKER) compose \
     $(if $(CLUSTER),-f docker-compose.yml -f docker-compose.cluster.yml)
 STORE := $(if $(CLUSTER),balancer,qdrant)
@@ -136,21 +136,21 @@ docker:
 	@case "$(PROFILE)" in cpu|gpu) ;; *) echo "PROFILE is cpu or gpu, not $(PROFILE)" >&2; exit 2;; esac
 	@$(DOCKER) compose version >/dev/null 2>&1 || { \
 	    echo "$(DOCKER) compose does not run: install Docker Engine with its Compose plugin (2.24 or newer)," >&2; \
-	    echo "or do without containers: make setup, then sceneseek (README.md)" >&2; exit 1; }
+	    echo "or run without containers: make setup, then sceneseek (README.md)" >&2; exit 1; }
 
-# Settings of the stack, with keys made up for Qdrant.
+# Settings of the stack, with generated keys for Qdrant.
 .env:
 	@umask 077 && key() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; } && \
 	    sed -e "s/^SCENESEEK_QDRANT_API_KEY=''$$/SCENESEEK_QDRANT_API_KEY='$$(key)'/" \
 	        -e "s/^SCENESEEK_QDRANT_READ_ONLY_API_KEY=''$$/SCENESEEK_QDRANT_READ_ONLY_API_KEY='$$(key)'/" \
 	        .env.example >$@
-	@echo "wrote .env: look through it, SCENESEEK_IMAGES above all"
+	@echo "wrote .env: review it, SCENESEEK_IMAGES above all"
 
 # `export` has no torch and writes the bundle of `compact`, `export-hub` those of all other packs.
 .PHONY: images
 images:
 	@$(if $(filter file,$(origin IMAGES)),:,[ -d "$(IMAGES)" ] || { \
-	    echo "there is no folder '$(IMAGES)': name the folder of your pictures in IMAGES" >&2; exit 2; })
+	    echo "there is no folder '$(IMAGES)': set IMAGES to the folder of your pictures" >&2; exit 2; })
 
 .PHONY: stack-bundle
 stack-bundle: images docker .env
@@ -165,7 +165,7 @@ stack-bundle: images docker .env
 .PHONY: up
 up: stack-bundle  ## start the service in containers (PROFILE=cpu|gpu, CLUSTER=1, IMAGES=DIR)
 	@$(COMPOSE) --profile $(PROFILE) up --detach --wait --wait-timeout $(WAIT) || { \
-	    echo "the service does not run; its log: $(DOCKER) compose logs server-$(PROFILE)" >&2; exit 1; }
+	    echo "the service is not running; its log: $(DOCKER) compose logs server-$(PROFILE)" >&2; exit 1; }
 	@$(COMPOSE) --profile $(PROFILE) exec -T server-$(PROFILE) python - <deploy/readiness.py
 
 .PHONY: reindex
@@ -174,11 +174,11 @@ reindex: stack-bundle  ## index the pictures in a container (IMAGES=DIR, OPTIONS
 	$(COMPOSE) run --rm index-$(PROFILE) index /images $(OPTIONS)
 
 .PHONY: down
-down: docker .env  ## stop the stack; what is indexed stays
+down: docker .env  ## stop the stack; the index is kept
 	$(COMPOSE) --profile cpu --profile gpu --profile job --profile setup --profile monitoring down
 
 .PHONY: compose-check
-compose-check: $(VENV)/.dev  ## hold the stack's files to the Compose schema, and to Docker's own reading where it is installed
+compose-check: $(VENV)/.dev  ## validate the stack's files against the Compose schema, and with docker compose if installed
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose*.yml deploy/publish-qdrant.yml
 	$(BIN)/python -m pytest tests/unit/test_stack_*.py
 	@if $(DOCKER) compose version >/dev/null 2>&1; then \
@@ -186,13 +186,13 @@ compose-check: $(VENV)/.dev  ## hold the stack's files to the Compose schema, an
 	    $(DOCKER) compose -f docker-compose.yml $$all config --quiet && \
 	    $(DOCKER) compose -f docker-compose.yml -f docker-compose.cluster.yml $$all config --quiet && \
 	    $(DOCKER) compose -f docker-compose.yml -f deploy/publish-qdrant.yml $$all config --quiet; \
-	else echo "docker compose is not installed: its own reading of the files was not asked for"; fi
+	else echo "docker compose is not installed: it did not validate the files"; fi
 
 .PHONY: try-image
-try-image:  ## the images' steps and commands without an engine (IMAGES=DIR); takes minutes
+try-image:  ## test the images' steps and commands without a container engine (IMAGES=DIR); takes minutes
 	scripts/try-image "$(IMAGES)"
 
 .PHONY: clean
-clean:  ## remove what was built: .venv, caches, bundles, the demo's index
+clean:  ## remove everything that was built: .venv, caches, bundles, the demo's index
 	rm -rf $(VENV) .cache bundles build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

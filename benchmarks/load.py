@@ -142,7 +142,7 @@ def steady_section(
         Figure("p99", "ms", [outcomes.milliseconds(99)], "p50 of a lone client", [measured.lone], TAIL),
         Figure("requests that failed", "", [float(_failed(outcomes, 200))], goal=NONE),
     ]
-    title = f"70 % of the peak: {rate:.0f} per second for {seconds:g} s, at random instants"
+    title = f"70 % of the peak: {rate:.0f} per second for {seconds:g} s, at random times"
     return Section(title, [*figures, *_slowest(outcomes)]), outcomes.milliseconds(99)
 
 

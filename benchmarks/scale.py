@@ -164,7 +164,7 @@ def _at_size(bundle: Bundle, home: Path, size: int, rounds: int) -> Section:
         seconds, peak = run(["index", str(photos), *locations, "--nice", "0"])
         section.figures += [Figure("first run", "s", [seconds]), Figure("its memory", "MB", [peak])]
         stored = directory_bytes(index)
-        section.figures.append(Figure("index on the disk", "bytes/image", [stored / size]))
+        section.figures.append(Figure("index on disk", "bytes/image", [stored / size]))
         unchanged = [run(["index", str(photos), *locations]) for _ in range(rounds)]
         section.figures += _figures("unchanged run", unchanged)
         section.figures += _figures(f"run with {_ADDED} added", _added(photos, size, rounds, run, locations))

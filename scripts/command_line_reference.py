@@ -1,4 +1,4 @@
-"""Print docs/reference/command-line.md from the commands themselves.
+"""Print docs/reference/command-line.md, generated from the commands.
 
 python scripts/command_line_reference.py >docs/reference/command-line.md
 """
@@ -33,7 +33,7 @@ def reference() -> str:
 def _command(context: click.Context) -> Iterator[str]:
     command = context.command
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    usage = usage.replace("[COMMAND]", "COMMAND")  # click below 8.3 has no brackets there
+    usage = usage.replace("[COMMAND]", "COMMAND")  # click before 8.3 omits the brackets
     yield f"## {context.command_path}\n\n```text\n{usage}\n```\n\n{_text(command.help or command.short_help)}\n"
     rows = [row for parameter in command.params if (row := _row(parameter, context))]
     if rows:
@@ -66,7 +66,7 @@ def _row(parameter: click.Parameter, context: click.Context) -> str | None:
 
 
 def _text(text: str | None) -> str:
-    """Help as click shows it, one line a paragraph."""
+    """Help as click shows it, one line per paragraph."""
     paragraphs = inspect.cleandoc(text or "").partition("\f")[0].split("\n\n")
     return "\n\n".join(re.sub(r"\s+", " ", paragraph.removeprefix("\b")).strip() for paragraph in paragraphs)
 

@@ -46,7 +46,7 @@ def test_nothing_starts_for_a_folder_that_does_not_exist(tmp_path: Path, goal: s
     folder = tmp_path / images if images else ""
     done = make(goal, "DOCKER=false", f"IMAGES={folder}")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"there is no folder '{folder}': name the folder of your pictures in IMAGES\n")
+    assert done.stderr.startswith(f"there is no folder '{folder}': set IMAGES to the folder of your pictures\n")
 
 
 def test_settings_are_made_from_the_example_with_keys_of_their_own(tmp_path: Path) -> None:
