@@ -1,6 +1,7 @@
-"""Asks the service beside which it runs whether it is ready, waits a while for it, and prints the answer for a person.
+"""Wait a while for the local service to become ready, and print its state.
 
-`make up` hands it to the service's container on standard input. It ends with 0 if the service answers, ready or not.
+`make up` runs it in the service's container, from standard input. The exit code is 0 if the service responds, ready or
+not.
 """
 
 import http.client
@@ -9,22 +10,22 @@ import os
 import sys
 import time
 
-# Seconds that a service with an index may take to open it.
-patience = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-deadline = time.monotonic() + patience
+# Seconds that the service may take to open its index.
+timeout = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
+deadline = time.monotonic() + timeout
 while True:
     try:
         connection = http.client.HTTPConnection("127.0.0.1", int(os.environ["SCENESEEK_PORT"]), timeout=10)
         connection.request("GET", "/readyz")
-        answer = connection.getresponse()
-        document = json.load(answer)
+        response = connection.getresponse()
+        document = json.load(response)
     except (OSError, http.client.HTTPException) as error:
         raise SystemExit(f"the service does not answer ({error}): see its log") from None
-    if answer.status == 200 or time.monotonic() >= deadline:
+    if response.status == 200 or time.monotonic() >= deadline:
         break
     time.sleep(0.5)
-if answer.status == 200:
-    print(f"ready: {document['images']:,} images are searched")  # noqa: T201 - for a person
+if response.status == 200:
+    print(f"ready: {document['images']:,} images can be searched")  # noqa: T201 - output of a script
 else:
-    print(f"the service runs and is not ready: {document['detail']}")  # noqa: T201
-    print("if nothing is indexed yet: make reindex IMAGES=/path/to/photos; it becomes ready by itself")  # noqa: T201
+    print(f"the service is running but not ready: {document['detail']}")  # noqa: T201
+    print("if nothing is indexed yet: make reindex IMAGES=/path/to/photos; the service then becomes ready by itself")  # noqa: T201

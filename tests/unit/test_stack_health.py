@@ -53,10 +53,10 @@ WAITS = {"status": 503, "detail": "nothing is indexed in http://qdrant:6333"}
 
 
 @pytest.mark.parametrize(("status", "document", "said"), [
-    (200, READY, ["ready: 1,500 images are searched"]),
+    (200, READY, ["ready: 1,500 images can be searched"]),
     (503, WAITS, [
-        "the service runs and is not ready: nothing is indexed in http://qdrant:6333",
-        "if nothing is indexed yet: make reindex IMAGES=/path/to/photos; it becomes ready by itself",
+        "the service is running but not ready: nothing is indexed in http://qdrant:6333",
+        "if nothing is indexed yet: make reindex IMAGES=/path/to/photos; the service then becomes ready by itself",
     ]),
 ], ids=["ready", "waits"])  # fmt: skip
 def test_up_prints_whether_the_service_is_ready_and_what_to_do(status: int, document: object, said: list[str]) -> None:
