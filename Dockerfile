@@ -3,9 +3,9 @@
 #   runtime-gpu   the same on CUDA; the CUDA libraries are Python packages, the host provides only the driver
 #   export        runtime-cpu plus the export of the bundle `compact`; no torch, pip downloads the weights at run time
 #   export-hub    exports bundles of packs from the model hub; with torch
-# docs/how-to/operations.md describes how to run them. All but export-hub support a read-only root filesystem. Writable must
-# be /tmp; /index for a file: index; /keys to create keys; /feedback for ratings; /bundles for an export; and /cache for
-# TensorRT engines, weights, models from the hub and the temporary database of an indexing run.
+# docs/how-to/operations.md describes how to run them. All but export-hub support a read-only root filesystem. Writable
+# paths: /tmp; /index for a file: index; /keys to create keys; /feedback for ratings; /bundles for an export; and /cache
+# for TensorRT engines, weights, models from the hub and the temporary database of an indexing run.
 #
 # The tag receives fixes; for distribution, pin the digest: PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm

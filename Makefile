@@ -71,7 +71,7 @@ demo:  ## index the demo gallery (or IMAGES=DIR) and answer three queries
 serve: $(BUNDLE)/manifest.json  ## serve the demo's index over HTTP (PORT=8080)
 	$(BIN)/sceneseek serve --bundle $(BUNDLE) --index $(DEMO_INDEX) --host $(HOST) --port $(PORT) --show-paths
 
-# Unset, because each process that tests start would otherwise compile modules for a second.
+# Writes bytecode: without it, each process that tests start would compile modules for a second.
 .PHONY: test
 test: $(VENV)/.dev  ## run every test
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
