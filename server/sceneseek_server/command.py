@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import click
 
@@ -18,12 +20,15 @@ from sceneseek_server.access.origins import checked_origin
 from sceneseek_server.access.rates import parsed_rate
 from sceneseek_server.feedback import export_lines, feedback_path
 
-if TYPE_CHECKING:
-    from sceneseek.runtime import Device
-
 log = logging.getLogger(__name__)
 
-MEGABYTE = 10**6
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _setting(*names: str, **about: Any) -> Callable[[_Function], _Function]:
+    """An option that an environment variable sets too: SCENESEEK_ and the last of its names."""
+    variable = names[-1].removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=f"SCENESEEK_{variable}", show_envvar=True, show_default=True, **about)
 
 
 def _rate(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -42,27 +47,22 @@ def _origins(context: click.Context, parameter: click.Parameter, values: tuple[s
         raise click.BadParameter(str(error), context, parameter) from None
 
 
-def _prefix(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    prefix = value.rstrip("/")
+def _prefix(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    prefix = (value or "").rstrip("/")
     if prefix and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", prefix, re.ASCII):
         raise click.BadParameter("write it as /photos", context, parameter)
     return prefix
 
 
-api_keys_option = click.option(
+api_keys_option = _setting(
     "--api-keys",
     type=click.Path(path_type=Path, dir_okay=False),
-    envvar="SCENESEEK_API_KEYS",
-    show_envvar=True,
     metavar="FILE",
     help="A file of keys, made by `sceneseek keys add`.",
 )
-feedback_option = click.option(
+feedback_option = _setting(
     "--feedback",
-    "feedback_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    envvar="SCENESEEK_FEEDBACK",
-    show_envvar=True,
     metavar="FILE",
     help="The SQLite file of ratings. Unless given, in the directory of a file: index; with a Qdrant server, nowhere.",
 )
@@ -73,213 +73,122 @@ feedback_option = click.option(
 @index_option
 @device_option
 @threads_option
-@click.option(
+@_setting(
     "--host",
     default="127.0.0.1",
-    show_default=True,
-    envvar="SCENESEEK_HOST",
-    show_envvar=True,
     help="The address to listen at: 0.0.0.0 is every IPv4 address of this machine, :: every address, and unix:PATH a "
     "Unix socket.",
 )
-@click.option(
+@_setting(
     "--port",
     type=click.IntRange(0, 65_535),
     default=8080,
-    show_default=True,
-    envvar="SCENESEEK_PORT",
-    show_envvar=True,
     help="The port to listen at; 0 chooses a free one.",
 )
-@click.option(
+@_setting(
     "--metrics-port",
     type=click.IntRange(1, 65_535),
-    envvar="SCENESEEK_METRICS_PORT",
-    show_envvar=True,
     help="Serve /metrics, /healthz and /readyz at this port too, without access control: for a scraper in a private "
     "network. Off by default.",
 )
-@click.option(
+@_setting(
     "--http-threads",
     type=click.IntRange(1, 256),
     default=32,
-    show_default=True,
-    envvar="SCENESEEK_HTTP_THREADS",
-    show_envvar=True,
     help="How many requests are processed at a time.",
 )
-@click.option(
+@_setting(
     "--queue",
     type=click.IntRange(0, 10_000),
     default=128,
-    show_default=True,
-    envvar="SCENESEEK_QUEUE",
-    show_envvar=True,
     help="How many more may wait; further ones get 429.",
 )
-@click.option(
+@_setting(
     "--deadline",
     type=click.FloatRange(0.1, 3600),
     default=10.0,
-    show_default=True,
-    envvar="SCENESEEK_DEADLINE",
-    show_envvar=True,
     help="Seconds from a whole request to its answer, waiting included; after that it gets 503.",
 )
-@click.option(
+@_setting(
     "--max-batch",
     type=click.IntRange(1, 1024),
     default=32,
-    show_default=True,
-    envvar="SCENESEEK_MAX_BATCH",
-    show_envvar=True,
     help="The most queries that share one run of the text graph; 1 disables batches.",
 )
-@click.option(
+@_setting(
     "--query-cache",
     type=click.IntRange(0, 10_000_000),
     default=4096,
-    show_default=True,
-    envvar="SCENESEEK_QUERY_CACHE",
-    show_envvar=True,
     help="How many texts' vectors are cached, some 3 KB each; 0 caches none.",
 )
 @feedback_option
 @api_keys_option
-@click.option(
+@_setting(
     "--rate-limit",
     callback=_rate,
     metavar="RATE",
-    envvar="SCENESEEK_RATE_LIMIT",
-    show_envvar=True,
     help="How many requests one key (without keys: one address) may send, such as 20/second; images: 50 times as many. "
     "Unlimited by default.",
 )
-@click.option(
+@_setting(
     "--trusted-proxies",
     type=click.IntRange(0, 10),
     default=0,
-    show_default=True,
-    envvar="SCENESEEK_TRUSTED_PROXIES",
-    show_envvar=True,
     help="How many proxies stand in front of the service; as many values of X-Forwarded-For are trusted.",
 )
-@click.option(
+@_setting(
     "--url-prefix",
     callback=_prefix,
-    default="",
     metavar="PATH",
-    envvar="SCENESEEK_URL_PREFIX",
-    show_envvar=True,
     help="The path under which a proxy shows the service, such as /photos, if the proxy removes it from requests.",
 )
-@click.option(
+@_setting(
     "--cors-origin",
     "cors_origins",
     multiple=True,
     callback=_origins,
     metavar="ORIGIN",
-    envvar="SCENESEEK_CORS_ORIGINS",
-    show_envvar=True,
     help="An origin such as https://example.org whose pages may read answers; may be repeated.",
 )
-@click.option(
+@_setting(
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    envvar="SCENESEEK_ALLOWED_HOSTS",
-    show_envvar=True,
     help="A host name that the service answers to, beside localhost; may be repeated; * is any. By default only "
     "localhost where --host is a loopback address, else any.",
 )
-@click.option(
+@_setting(
     "--show-paths/--hide-paths",
+    "show_paths",
     default=False,
-    show_default=True,
-    envvar="SCENESEEK_SHOW_PATHS",
-    show_envvar=True,
     help="Whether answers may contain paths and names of files.",
 )
-@click.option(
+@_setting(
     "--uploads",
     type=click.Path(path_type=Path, file_okay=False),
-    envvar="SCENESEEK_UPLOADS",
-    show_envvar=True,
     metavar="FOLDER",
     help="The folder of the index into which keys that may write (`keys add NAME --write`) put pictures, and from "
     "which they delete; run `sceneseek index watch FOLDER` beside the service. Off by default.",
 )
 @max_pixels_option
-@click.option(
+@_setting(
     "--max-upload",
     type=click.IntRange(1, 1_000),
     default=16,
-    show_default=True,
-    envvar="SCENESEEK_MAX_UPLOAD",
-    show_envvar=True,
     metavar="MB",
     help="The most megabytes of an uploaded image.",
 )
-def serve(
-    bundle: Path,
-    index_url: str,
-    device: Device,
-    threads: int,
-    host: str,
-    port: int,
-    metrics_port: int | None,
-    http_threads: int,
-    queue: int,
-    deadline: float,
-    max_batch: int,
-    query_cache: int,
-    feedback_file: Path | None,
-    api_keys: Path | None,
-    rate_limit: str | None,
-    trusted_proxies: int,
-    url_prefix: str,
-    cors_origins: tuple[str, ...],
-    allowed_hosts: tuple[str, ...],
-    show_paths: bool,
-    uploads: Path | None,
-    max_pixels: int,
-    max_upload: int,
-) -> None:
+def serve(host: str, api_keys: Path | None, max_upload: int, **choices: Any) -> None:
     """Answer searches over HTTP, with a page for people at /."""
-    if uploads is not None and api_keys is None:
+    if choices["uploads"] is not None and api_keys is None:
         raise click.UsageError("--uploads needs --api-keys: only keys that may write put and delete pictures")
     from sceneseek_server.process import run  # noqa: PLC0415 - so that `sceneseek --help` answers at once
     from sceneseek_server.service import AccessSettings, ServiceSettings  # noqa: PLC0415
 
-    settings = ServiceSettings(
-        bundle=bundle,
-        index_url=index_url,
-        device=device,
-        threads=threads,
-        host=host,
-        port=port,
-        metrics_port=metrics_port,
-        http_threads=http_threads,
-        queue=queue,
-        deadline=deadline,
-        max_batch=max_batch,
-        query_cache=query_cache,
-        feedback=feedback_file,
-        uploads=uploads,
-        access=AccessSettings(
-            api_keys=api_keys,
-            rate_limit=rate_limit,
-            trusted_proxies=trusted_proxies,
-            url_prefix=url_prefix,
-            cors_origins=cors_origins,
-            allowed_hosts=allowed_hosts,
-            bound_to=host,
-            show_paths=show_paths,
-            max_upload=max_upload * MEGABYTE,
-            max_pixels=max_pixels,
-        ),
-    )
+    of_access = {each.name: choices.pop(each.name) for each in fields(AccessSettings) if each.name in choices}
+    access = AccessSettings(api_keys=api_keys, bound_to=host, max_upload=max_upload * 10**6, **of_access)
+    settings = ServiceSettings(host=host, access=access, **choices)
     # A log collector gets it as a line of the log.
     run(settings, announce=log.info if in_json() else click.echo)
 
@@ -338,9 +247,9 @@ def feedback() -> None:
 @feedback.command("export")
 @feedback_option
 @index_option
-def export_feedback(feedback_file: Path | None, index_url: str) -> None:
+def export_feedback(feedback: Path | None, index_url: str) -> None:
     """Print the ratings as JSON lines, for `sceneseek train heads --feedback`; the service may be running."""
-    path = feedback_path(feedback_file, index_url)
+    path = feedback_path(feedback, index_url)
     if path is None:
         raise click.UsageError("no file of ratings is named: give --feedback FILE, or set SCENESEEK_FEEDBACK")
     for line in export_lines(path):
