@@ -1,7 +1,7 @@
 """Facets of the metadata: the filterable fields, their most frequent values, and the bounds of numbers and dates.
 
 Counting takes at most a second and a few megabytes, however large the collection is: fields, distinct values of each,
-and images are all bounded. The result says how many images were counted.
+and images are all bounded. The document says how many images were counted.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
 
 from sceneseek.filters.conditions import field_path
 from sceneseek.payload import values_at
@@ -29,49 +31,49 @@ _STRIDE = 512
 _BOUNDED = ("integer", "float", "datetime")
 
 
-@dataclass(slots=True)
-class Facet:
-    """One field.
+class ValueDocument(TypedDict):
+    """A value, and how many of the images looked at have it."""
 
-    Attributes:
-        name: as a filter names it.
-        type: that of its index.
-        images: how many of those counted have it.
-        values: of words and truth values, the most frequent with how many images have them.
-        distinct: how many different ones were counted.
-        least, greatest: of numbers and dates.
-    """
+    value: str | bool
+    images: Annotated[int, Field(ge=1)]
 
-    name: str
+
+class FieldDocument(TypedDict):
+    """One field of the metadata; `values` for words and truth values, `min` and `max` for numbers and dates."""
+
+    name: Annotated[str, Field(description="As a filter names it.")]
     type: FieldType
-    images: int = 0
-    values: list[tuple[str | bool, int]] = field(default_factory=list)
-    distinct: int = 0
-    least: float | str | None = None
-    greatest: float | str | None = None
+    images: Annotated[int, Field(ge=1, description="How many of the images looked at have it.")]
+    values: Annotated[list[ValueDocument], Field(description="The most frequent, most frequent first.")]
+    distinct: Annotated[int, Field(ge=0, description="How many values were counted; there may be more.")]
+    min: float | str | None
+    max: float | str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Facets:
-    """The facets of the first `images` images; `complete` if those are all."""
+class FieldsDocument(TypedDict):
+    """The fields of the live generation's metadata."""
 
-    images: int
-    complete: bool
-    fields: list[Facet]
+    generation: str
+    images: Annotated[int, Field(ge=0, description="How many images were looked at.")]
+    complete: Annotated[bool, Field(description="Whether those are all of them.")]
+    fields: list[FieldDocument]
 
 
-def count_facets(indexed: Mapping[str, FieldType], records: Iterable[Record], seconds: float = _SECONDS) -> Facets:
+def count_facets(
+    generation: str, indexed: Mapping[str, FieldType], records: Iterable[Record], seconds: float = _SECONDS
+) -> FieldsDocument:
     """Count the fields of the user's metadata.
 
     Args:
-        indexed: the generation's fields with an index, as filters name them. Others cannot be filtered by.
-        records: all of the generation.
+        generation: its name.
+        indexed: its fields with an index, as filters name them. Others cannot be filtered by.
+        records: all of it.
         seconds: how long to count.
     """
     paths = {name: path for name in indexed if (path := field_path(name))[0] == "metadata"}
     # Places have neither values that anybody would tick nor an order.
     wanted = {name: paths[name] for name in list(paths)[:MAX_FIELDS] if indexed[name] != "geo"}
-    found = {name: _Counter(Facet(name, indexed[name])) for name in wanted}
+    found = {name: _Counter(name, indexed[name]) for name in wanted}
     until = time.monotonic() + seconds
     images, complete = 0, True
     for record in records:
@@ -81,36 +83,44 @@ def count_facets(indexed: Mapping[str, FieldType], records: Iterable[Record], se
         images += 1
         for name, path in wanted.items():
             found[name].add(values_at(record.payload, path))
-    facets = [counter.facet() for counter in found.values()]
-    return Facets(images, complete, [facet for facet in facets if facet.images])
+    fields = [counter.document() for counter in found.values() if counter.images]
+    return {"generation": generation, "images": images, "complete": complete, "fields": fields}
 
 
 class _Counter:
-    """Counts the values of one field."""
+    """Counts the values of one field, and the images that have it."""
 
-    def __init__(self, facet: Facet) -> None:
-        self._facet = facet
+    def __init__(self, name: str, type_: FieldType) -> None:
+        self._name, self._type, self.images = name, type_, 0
         self._counts: Counter[str | bool] = Counter()
+        self._least: Any = None
+        self._greatest: Any = None
 
     def add(self, values: Iterator[Any]) -> None:
-        facet, found = self._facet, False
+        found = False
         for value in values:
             found = True
-            if facet.type in _BOUNDED:
-                facet.least = value if facet.least is None else min(facet.least, value)
-                facet.greatest = value if facet.greatest is None else max(facet.greatest, value)
+            if self._type in _BOUNDED:
+                self._least = value if self._least is None else min(self._least, value)
+                self._greatest = value if self._greatest is None else max(self._greatest, value)
             elif self._counted(value):
                 self._counts[value] += 1
-        facet.images += found
+        self.images += found
 
     def _counted(self, value: str | bool) -> bool:
         if isinstance(value, str) and len(value) > _LONGEST_VALUE:
             return False
         return value in self._counts or len(self._counts) < _MAX_DISTINCT
 
-    def facet(self) -> Facet:
-        facet = self._facet
-        facet.distinct = len(self._counts)
+    def document(self) -> FieldDocument:
         # Equally frequent values by name, so that the order is deterministic.
-        facet.values = sorted(self._counts.items(), key=lambda pair: (-pair[1], str(pair[0])))[:MAX_VALUES]
-        return facet
+        frequent = sorted(self._counts.items(), key=lambda pair: (-pair[1], str(pair[0])))[:MAX_VALUES]
+        return {
+            "name": self._name,
+            "type": self._type,
+            "images": self.images,
+            "values": [{"value": value, "images": images} for value, images in frequent],
+            "distinct": len(self._counts),
+            "min": self._least,
+            "max": self._greatest,
+        }

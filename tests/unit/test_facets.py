@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
 from sceneseek.store import Record
 from sceneseek.store.base import FieldType
-from sceneseek_server.facets import MAX_FIELDS, MAX_VALUES, Facet, count_facets
+from sceneseek_server.facets import MAX_FIELDS, MAX_VALUES, FieldDocument, count_facets
 
 INDEXED: dict[str, FieldType] = {
     "width": "integer",
@@ -26,8 +26,28 @@ def records(*metadata: Mapping[str, object]) -> list[Record]:
     return [Record(str(i), {"width": 9, "metadata": each}) for i, each in enumerate(metadata)]
 
 
+def field(
+    name: str,
+    kind: FieldType,
+    images: int,
+    values: Sequence[tuple[str | bool, int]] = (),
+    least: float | str | None = None,
+    greatest: float | str | None = None,
+) -> FieldDocument:
+    return {
+        "name": name,
+        "type": kind,
+        "images": images,
+        "values": [{"value": value, "images": count} for value, count in values],
+        "distinct": len(values),
+        "min": least,
+        "max": greatest,
+    }
+
+
 def test_each_field_has_its_values_or_its_bounds() -> None:
     found = count_facets(
+        "live",
         INDEXED,
         records(
             {"room": "Red", "year": 1990, "acquired": "2024-05-31", "lent": True, "spot": {"lat": 1, "lon": 2}},
@@ -35,36 +55,38 @@ def test_each_field_has_its_values_or_its_bounds() -> None:
             {"room": "Red", "tags": ["b"], "year": None, "acquired": "2023-01-01", "lent": False},
         ),
     )
-    assert (found.images, found.complete) == (3, True)
-    assert found.fields == [
-        Facet("room", "keyword", 3, [("Red", 2), ("Blue", 1)], 2),
-        Facet("tags", "keyword", 2, [("b", 2), ("a", 1)], 2),
-        Facet("year", "integer", 2, least=1985, greatest=1990),
-        Facet("acquired", "datetime", 2, least="2023-01-01", greatest="2024-05-31"),
-        Facet("lent", "bool", 2, [(False, 1), (True, 1)], 2),
-        Facet("camera.maker", "keyword", 1, [("Zeiss", 1)], 1),
+    assert (found["images"], found["complete"]) == (3, True)
+    assert found["fields"] == [
+        field("room", "keyword", 3, [("Red", 2), ("Blue", 1)]),
+        field("tags", "keyword", 2, [("b", 2), ("a", 1)]),
+        field("year", "integer", 2, least=1985, greatest=1990),
+        field("acquired", "datetime", 2, least="2023-01-01", greatest="2024-05-31"),
+        field("lent", "bool", 2, [(False, 1), (True, 1)]),
+        field("camera.maker", "keyword", 1, [("Zeiss", 1)]),
     ]
 
 
 def test_a_field_that_no_image_has_is_left_out() -> None:
-    assert count_facets(INDEXED, records({}, {"other": 1})).fields == []
+    assert count_facets("live", INDEXED, records({}, {"other": 1}))["fields"] == []
 
 
 def test_an_object_is_no_value_of_a_keyword_field() -> None:
-    assert count_facets({"room": "keyword"}, [Record("1", {"metadata": "none"}), Record("2", {})]).fields == []
+    assert (
+        count_facets("live", {"room": "keyword"}, [Record("1", {"metadata": "none"}), Record("2", {})])["fields"] == []
+    )
 
 
 def test_fields_and_values_are_bounded() -> None:
     indexed: dict[str, FieldType] = {f"f{i}": "keyword" for i in range(MAX_FIELDS + 5)}
     rows = records(*(dict.fromkeys(indexed, f"value {i}") for i in range(2_100)))
-    found = count_facets(indexed, rows, seconds=60)
-    assert [field.name for field in found.fields] == list(indexed)[:MAX_FIELDS]
-    assert {(len(field.values), field.distinct) for field in found.fields} == {(MAX_VALUES, 2_000)}
+    found = count_facets("live", indexed, rows, seconds=60)
+    assert [each["name"] for each in found["fields"]] == list(indexed)[:MAX_FIELDS]
+    assert {(len(each["values"]), each["distinct"]) for each in found["fields"]} == {(MAX_VALUES, 2_000)}
 
 
 def test_long_texts_are_not_counted() -> None:
-    found = count_facets({"x": "keyword"}, records({"x": "a" * 201}, {"x": "b" * 200}))
-    assert found.fields == [Facet("x", "keyword", 2, [("b" * 200, 1)], 1)]
+    found = count_facets("live", {"x": "keyword"}, records({"x": "a" * 201}, {"x": "b" * 200}))
+    assert found["fields"] == [field("x", "keyword", 2, [("b" * 200, 1)])]
 
 
 def test_a_collection_that_takes_too_long_is_counted_partly() -> None:
@@ -72,12 +94,12 @@ def test_a_collection_that_takes_too_long_is_counted_partly() -> None:
         while True:
             yield Record("1", {"metadata": {"room": "Red"}})
 
-    found = count_facets({"room": "keyword"}, endless(), seconds=0.05)
-    assert not found.complete
-    assert found.fields == [Facet("room", "keyword", found.images, [("Red", found.images)], 1)]
+    found = count_facets("live", {"room": "keyword"}, endless(), seconds=0.05)
+    assert not found["complete"]
+    assert found["fields"] == [field("room", "keyword", found["images"], [("Red", found["images"])])]
 
 
 @pytest.mark.parametrize("kind", ["keyword", "bool"])
 def test_equally_frequent_values_are_sorted_by_name(kind: FieldType) -> None:
-    found = count_facets({"x": kind}, records({"x": "b"}, {"x": "a"}, {"x": "c"}))
-    assert [value for value, _ in found.fields[0].values] == ["a", "b", "c"]
+    found = count_facets("live", {"x": kind}, records({"x": "b"}, {"x": "a"}, {"x": "c"}))
+    assert [each["value"] for each in found["fields"][0]["values"]] == ["a", "b", "c"]

@@ -13,7 +13,7 @@ from sceneseek.search import Search
 from sceneseek.vectors import Floats, in_base64
 from sceneseek_server.access.control import FORM, charge
 from sceneseek_server.api.openapi import operation
-from sceneseek_server.api.search import MAX_PICTURES, PICTURE, given_once
+from sceneseek_server.api.search import given_once
 from sceneseek_server.api.uploads import Uploads
 from sceneseek_server.responses import EMBEDDINGS, deadline, json_answer
 
@@ -28,8 +28,6 @@ def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         tag="search",
         body=(EmbeddingRequest,),
         upload=EmbeddingForm,
-        files=PICTURE,
-        most=MAX_PICTURES,
         answer=Embeddings,
         problems={422: "There is no such model, or an uploaded picture cannot be used."},
     )
@@ -43,7 +41,7 @@ def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         if request.mimetype == FORM:
             asked: EmbeddingForm = read_fields(EmbeddingForm, given_once(request.form))
             _check(asked, manifest)
-            vectors, tokens = search.embed_pictures(uploads.pictures(PICTURE, MAX_PICTURES), deadline()), 0
+            vectors, tokens = search.embed_pictures(uploads.pictures(), deadline()), 0
         elif request.is_json:
             asked = texts = read_json(EmbeddingRequest, request.get_data(cache=False))
             _check(asked, manifest)

@@ -3,59 +3,27 @@
 from __future__ import annotations
 
 import threading
-from typing import Annotated
 
 from flask import Blueprint, Response
-from pydantic import Field
-from typing_extensions import TypedDict
 
 from sceneseek.api import Collection, Collections
 from sceneseek.errors import IndexUnavailable
 from sceneseek.search import Search
 from sceneseek.store import CollectionInfo
-from sceneseek.store.base import FieldType
 from sceneseek_server.access.control import may_write
 from sceneseek_server.api.openapi import operation
-from sceneseek_server.facets import Facet, Facets, count_facets
+from sceneseek_server.facets import FieldsDocument, count_facets
 from sceneseek_server.responses import deadline, json_answer
 
 # Records at a time: few, since the embedded engine lets nobody search while it reads them.
 _BATCH = 256
 
 
-class ValueDocument(TypedDict):
-    """A value, and how many of the images looked at have it."""
-
-    value: str | bool
-    images: Annotated[int, Field(ge=1)]
-
-
-class FieldDocument(TypedDict):
-    """One field of the metadata; `values` for words and truth values, `min` and `max` for numbers and dates."""
-
-    name: Annotated[str, Field(description="As a filter names it.")]
-    type: FieldType
-    images: Annotated[int, Field(ge=1, description="How many of the images looked at have it.")]
-    values: Annotated[list[ValueDocument], Field(description="The most frequent, most frequent first.")]
-    distinct: Annotated[int, Field(ge=0, description="How many values were counted; there may be more.")]
-    min: float | str | None
-    max: float | str | None
-
-
-class FieldsDocument(TypedDict):
-    """The fields of the live generation's metadata."""
-
-    generation: str
-    images: Annotated[int, Field(ge=0, description="How many images were looked at.")]
-    complete: Annotated[bool, Field(description="Whether those are all of them.")]
-    fields: list[FieldDocument]
-
-
 def index_blueprint(search: Search, takes_pictures: bool) -> Blueprint:
     """The views over one pipeline, of a service that takes pictures or does not."""
     blueprint = Blueprint("index", __name__, url_prefix="/v1")
     lock = threading.Lock()
-    cached: dict[str, Facets] = {}
+    cached: dict[str, FieldsDocument] = {}
 
     @blueprint.get("/collections")
     @operation(summary="The generations of the index", tag="index", answer=Collections)
@@ -89,17 +57,10 @@ def index_blueprint(search: Search, takes_pictures: bool) -> Blueprint:
         with lock, search.follower.borrow() as snapshot:
             info = snapshot.collection.info
             if info.name not in cached:
-                found = count_facets(info.indexed, snapshot.collection.scroll(_BATCH, deadline()))
+                found = count_facets(info.name, info.indexed, snapshot.collection.scroll(_BATCH, deadline()))
                 cached.clear()
                 cached[info.name] = found
-            found = cached[info.name]
-        document: FieldsDocument = {
-            "generation": info.name,
-            "images": found.images,
-            "complete": found.complete,
-            "fields": [_document(field) for field in found.fields],
-        }
-        return json_answer(document)
+            return json_answer(cached[info.name])
 
     return blueprint
 
@@ -122,15 +83,3 @@ def _collection(info: CollectionInfo, images: int, live: str) -> Collection:
         created=info.created,
         fields=dict(info.indexed),
     )
-
-
-def _document(field: Facet) -> FieldDocument:
-    return {
-        "name": field.name,
-        "type": field.type,
-        "images": field.images,
-        "values": [{"value": value, "images": images} for value, images in field.values],
-        "distinct": field.distinct,
-        "min": field.least,
-        "max": field.greatest,
-    }

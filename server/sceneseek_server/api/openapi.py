@@ -17,6 +17,7 @@ from sceneseek import __version__
 from sceneseek.api import Problem, adapter
 from sceneseek.filters.document import condition_schema
 from sceneseek.terms import Term
+from sceneseek_server.api.uploads import MAX_PICTURES, PICTURE
 from sceneseek_server.responses import PROBLEM_MEDIA_TYPE, json_answer
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -81,9 +82,7 @@ class Operation:
         status: that of the answer.
         arguments: the model of its query string.
         body: the models of a JSON body, any of which it takes.
-        upload: the model of a body of `multipart/form-data`, beside its files.
-        files: for such a body, the name of the part that holds a picture.
-        most: how many times that part may come.
+        upload: the model of a body of `multipart/form-data`, beside its pictures.
         problems: the statuses of errors that are its own, each with what it means.
         again: whether it answers 200 to a request that it has answered before.
         unchanged: whether it answers 304 to a client that has the content already.
@@ -103,8 +102,6 @@ class Operation:
     arguments: type[Any] | None = None
     body: tuple[type[Any], ...] = ()
     upload: type[Any] | None = None
-    files: str = ""
-    most: int = 1
     problems: Mapping[int, str] = field(default_factory=dict)
     again: bool = False
     unchanged: bool = False
@@ -305,18 +302,17 @@ def _body(found: Operation, schemas: _Schemas) -> dict[str, Any]:
         content |= {kind: {"schema": {"type": "string", "format": "binary"}} for kind in PICTURE_TYPES}
     if found.upload is not None:
         schema = adapter(found.upload).json_schema()
-        part: dict[str, Any] = {"type": "string", "format": "binary", "description": "A picture."}
-        if found.most > 1:
-            part = {"type": "array", "items": part, "minItems": 1, "maxItems": found.most}
+        part = {"type": "string", "format": "binary", "description": "A picture."}
+        parts = {"type": "array", "items": part, "minItems": 1, "maxItems": MAX_PICTURES}
         fields = {name: _without_null(field) for name, field in schema["properties"].items()}
         content["multipart/form-data"] = {
             "schema": {
                 "type": "object",
-                "properties": {found.files: part, **fields},
-                "required": [found.files, *schema.get("required", ())],
+                "properties": {PICTURE: parts, **fields},
+                "required": [PICTURE, *schema.get("required", ())],
                 "additionalProperties": False,
             },
-            "encoding": {found.files: {"contentType": PICTURES}},
+            "encoding": {PICTURE: {"contentType": PICTURES}},
         }
     return content
 

@@ -17,10 +17,9 @@ from sceneseek.picture import Picture
 from sceneseek.queries import Query, QueryArguments, QueryBatch, ScoreForm, ScoreRequest
 from sceneseek.request import shown
 from sceneseek.search import Search
-from sceneseek.terms import MAX_TERMS
 from sceneseek_server.access.control import FORM, charge, check_query
 from sceneseek_server.api.openapi import operation
-from sceneseek_server.api.uploads import Uploads
+from sceneseek_server.api.uploads import PICTURE, Uploads
 from sceneseek_server.instrumentation import record_stages
 from sceneseek_server.responses import deadline, json_answer, public
 
@@ -28,8 +27,6 @@ _NOT_THERE = {
     404: "The image to search by is not in the index.",
     422: "A vector does not fit the model, weights or images do not fit together, or a picture cannot be used.",
 }
-PICTURE = "file"
-MAX_PICTURES = MAX_TERMS
 _REPEATED = ("filter", "terms")
 _BEST = "$response.body#/results/0/id"
 _LINKS = {"image": {"image": _BEST}, "thumbnail": {"image": _BEST}, "search_by_arguments": {"image": _BEST}}
@@ -58,8 +55,6 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         tag="search",
         body=(Query, QueryBatch),
         upload=QueryArguments,
-        files=PICTURE,
-        most=MAX_PICTURES,
         answer=Answer | Answers,
         problems=_NOT_THERE,
         links=_LINKS,
@@ -69,7 +64,7 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         if request.mimetype == FORM:
             # Read before the pictures are decoded, which takes longer.
             query = _read_arguments(request.form, max(1, len(request.files.getlist(PICTURE))))
-            return json_answer(answered([query], uploads.pictures(PICTURE, MAX_PICTURES))[0])
+            return json_answer(answered([query], uploads.pictures())[0])
         if not request.is_json:
             raise UnsupportedMediaType
         queries, several = _read_body(request.get_data(cache=False))
@@ -82,8 +77,6 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         tag="search",
         body=(ScoreRequest,),
         upload=ScoreForm,
-        files=PICTURE,
-        most=MAX_PICTURES,
         answer=Scores,
         problems={404: "One of the images is not in the index.", 422: "An uploaded picture cannot be used."},
     )
@@ -127,7 +120,7 @@ def _read_arguments(arguments: MultiDict[str, str], pictures: int = 0) -> Query:
 def _read_score(uploads: Uploads) -> tuple[str, list[str | Picture]]:
     """The text and the images of a request for scores."""
     if request.mimetype == FORM:
-        pictures = uploads.pictures(PICTURE, MAX_PICTURES)
+        pictures = uploads.pictures()
         return read_fields(ScoreForm, given_once(request.form)).text, [*pictures]
     if not request.is_json:
         raise UnsupportedMediaType

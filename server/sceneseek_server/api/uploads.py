@@ -18,9 +18,13 @@ from sceneseek.errors import ImageError, InvalidRequest
 from sceneseek.picture import Picture, decode, reduced
 from sceneseek.preprocess import enough_pixels
 from sceneseek.search import Search
+from sceneseek.terms import MAX_TERMS
 from sceneseek_server.access.control import FORM, charge
 from sceneseek_server.admission import Decoders
 from sceneseek_server.responses import deadline
+
+# The part of a form that holds a picture, and how often it may come.
+PICTURE, MAX_PICTURES = "file", MAX_TERMS
 
 
 class Uploads:
@@ -35,16 +39,12 @@ class Uploads:
     def __init__(self, search: Search, max_pixels: int, decoders: Decoders) -> None:
         self._search, self._max_pixels, self._decoders = search, max_pixels, decoders
 
-    def pictures(self, part: str, most: int = 1) -> list[Picture]:
-        """The pictures of the request that is being answered.
-
-        Args:
-            part: the name of the form's part.
-            most: how many there may be; there must be one.
+    def pictures(self) -> list[Picture]:
+        """The pictures of the request that is being answered: from one to `MAX_PICTURES`.
 
         Raises:
             UnsupportedMediaType: the body is no form.
-            RequestEntityTooLarge: it is larger than that many uploads may be.
+            RequestEntityTooLarge: it is larger than uploads may be.
             InvalidRequest: there are none or too many of them, or parts of another name.
             ImageError: one of them is no whole picture, with its number where there are several.
             RateLimited: they are more than the sender's rate.
@@ -52,14 +52,15 @@ class Uploads:
         """
         if request.mimetype != FORM:
             raise UnsupportedMediaType
-        files = request.files.getlist(part)
-        if unknown := sorted(str(name or "") for name in set(request.files) - {part}):  # a part may have no name
-            raise InvalidRequest(f"the file part {unknown[0][:40]!r} is unknown", f"send the picture as {part}")
-        if not files and part in request.form:
-            raise InvalidRequest(f"the part {part} has no file name", f"send it as a file: curl -F {part}=@photo.jpg")
-        if not 1 <= len(files) <= most:
-            what = "one picture" if most == 1 else f"1 to {most} pictures"
-            raise InvalidRequest(f"there are {len(files)} parts of the name {part}", f"send {what}")
+        files = request.files.getlist(PICTURE)
+        if unknown := sorted(str(name or "") for name in set(request.files) - {PICTURE}):  # a part may have no name
+            raise InvalidRequest(f"the file part {unknown[0][:40]!r} is unknown", f"send the picture as {PICTURE}")
+        if not files and PICTURE in request.form:
+            hint = f"send it as a file: curl -F {PICTURE}=@photo.jpg"
+            raise InvalidRequest(f"the part {PICTURE} has no file name", hint)
+        if not 1 <= len(files) <= MAX_PICTURES:
+            what = f"there are {len(files)} parts of the name {PICTURE}"
+            raise InvalidRequest(what, f"send 1 to {MAX_PICTURES} pictures")
         charge(len(files))
         near = enough_pixels(self._search.bundle.manifest.image_inputs)
         return [
