@@ -1,7 +1,7 @@
 // Pictures that somebody adds to the collection: sent a few at a time, and told of one by one until they are found or
 // refused. Where a name is taken by another picture, the picture gets a number: nothing is ever replaced.
 import { ask, original, pause } from "./api.js";
-import { byId, element } from "./elements.js";
+import { button, byId, element } from "./elements.js";
 import { say } from "./language.js";
 import { explained } from "./problems.js";
 
@@ -68,9 +68,7 @@ export class Adding {
     item.told.replaceChildren(say(`add.${state}`, { why }));
     item.told.classList.toggle("amiss", state === "refused");
     if (state === "found") {
-      const open = element("button", { type: "button", class: "plain" }, say("add.open"));
-      open.addEventListener("click", () => this.heard.open(item.id));
-      item.told.append(" ", open);
+      item.told.append(" ", button(say("add.open"), () => this.heard.open(item.id)));
     }
     const count = (wanted) => this.items.filter((each) => each.state === wanted).length;
     const parts = [say("add.count", { n: this.items.length, found: count("found") })];

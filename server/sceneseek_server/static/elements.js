@@ -16,6 +16,16 @@ export function element(tag, about = {}, ...children) {
   return made;
 }
 
+/** A button of a text, which does `act`. */
+export function button(text, act, about = {}) {
+  return element("button", { type: "button", class: "plain", onclick: act, ...about }, text);
+}
+
+/** Whether a click or a key comes with another one, which gives it a meaning of the browser's. */
+export function modified(event) {
+  return event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
+}
+
 /** Elements with a space between one and the next, for those who hear or copy them. */
 export function apart(elements) {
   return elements.flatMap((each, i) => (i ? [" ", each] : [each]));

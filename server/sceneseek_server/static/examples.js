@@ -1,7 +1,7 @@
 // Queries to begin with: of those that the page proposes, the ones that match something in this collection, each with
 // its best image.
 import { send, thumbnail } from "./api.js";
-import { element } from "./elements.js";
+import { element, modified } from "./elements.js";
 import { proportions } from "./rows.js";
 
 const SHOWN = 6;
@@ -54,7 +54,7 @@ export class Examples {
       element("span", { class: "title", dir: "auto" }, query),
     );
     link.addEventListener("click", (event) => {
-      if (!(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey)) {
+      if (!modified(event)) {
         event.preventDefault();
         this.chosen(query);
       }

@@ -3,7 +3,7 @@
 // A condition is kept as `filter=` of /v1/search takes it: those of this panel are JSON, one for each field; others, that
 // somebody wrote into the address, are kept as they are and have a chip alone.
 import { ask } from "./api.js";
-import { element } from "./elements.js";
+import { button, element } from "./elements.js";
 import { plainName } from "./fields.js";
 import { date, say } from "./language.js";
 
@@ -57,13 +57,13 @@ export class Filters {
   }
 
   #chip(text, act) {
-    const remove = element("button", { type: "button", "aria-label": say("filters.remove", { filter: text }) }, "×");
-    remove.addEventListener("click", () => {
+    const remove = () => {
       act();
       // The chip has gone; the focus stays near.
       (this.chips.querySelector("button") ?? this.toggle).focus();
-    });
-    return element("li", {}, element("span", { dir: "auto" }, text), remove);
+    };
+    const cross = button("×", remove, { "aria-label": say("filters.remove", { filter: text }) });
+    return element("li", {}, element("span", { dir: "auto" }, text), cross);
   }
 
   #open(open) {

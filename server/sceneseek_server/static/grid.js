@@ -1,7 +1,7 @@
 // The results as rows of pictures. What is shown stays where it is: frames are laid out from the pictures' own sizes
 // before any of them has loaded, and more results only ever come below.
 import { thumbnail } from "./api.js";
-import { element } from "./elements.js";
+import { element, modified } from "./elements.js";
 import { textOf, titleOf } from "./fields.js";
 import { say } from "./language.js";
 import { levelOf, mark } from "./marks.js";
@@ -33,8 +33,7 @@ export class Grid {
     this.width = 0;
     place.addEventListener("click", (event) => {
       const link = event.target.closest("li a");
-      const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
-      if (link && plain) {
+      if (link && !modified(event)) {
         event.preventDefault();
         open(link.dataset.id);
       }
@@ -171,7 +170,7 @@ export class Grid {
   /** The arrow keys, Home and End: from picture to picture, as they lie. */
   #move(event) {
     const link = event.target.closest("li a");
-    if (!link || event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) {
+    if (!link || modified(event)) {
       return;
     }
     const items = this.items.slice(0, this.shown);

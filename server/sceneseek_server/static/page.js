@@ -2,7 +2,7 @@
 // the state says. Everything else is in the modules: each owns a part of the page and reports what happens there.
 import { Adding } from "./adding.js";
 import * as address from "./address.js";
-import { apart, byId, element } from "./elements.js";
+import { apart, button, byId, element, modified } from "./elements.js";
 import { Examples } from "./examples.js";
 import { Filters } from "./filters.js";
 import { First } from "./first.js";
@@ -112,7 +112,7 @@ form.addEventListener("submit", (event) => {
   settle();
 });
 byId("home").addEventListener("click", (event) => {
-  if (!(event.ctrlKey || event.metaKey || event.shiftKey)) {
+  if (!modified(event)) {
     event.preventDefault();
     go(address.NOTHING);
     field.focus();
@@ -299,11 +299,16 @@ function recovered() {
 function clear() {
   listing.stop();
   status.shows("");
+  blank();
+  problemBox.hidden = true;
+}
+
+/** Show no results. */
+function blank() {
   grid.show(null, [], true);
   byId("summary").textContent = "";
   byId("verdict").hidden = true;
   byId("more").hidden = true;
-  problemBox.hidden = true;
 }
 
 /** The heading that a result comes under: its month where results are in the order of time, else what does not match. */
@@ -364,10 +369,7 @@ function failed(refusal, first) {
     byId("more").classList.add("amiss");
     return;
   }
-  grid.show(null, [], true);
-  byId("summary").textContent = "";
-  byId("verdict").hidden = true;
-  byId("more").hidden = true;
+  blank();
   problem(explained(refusal));
   if (refusal.kind === "away" || refusal.kind === "unready") {
     status.look();
@@ -377,9 +379,7 @@ function failed(refusal, first) {
 function problem(text, byFilters = false) {
   problemBox.replaceChildren(element("p", {}, text));
   if (byFilters) {
-    const clearing = element("button", { type: "button", class: "plain" }, say("none.clear"));
-    clearing.addEventListener("click", () => go({ ...state, filters: [], view: "" }));
-    problemBox.append(clearing);
+    problemBox.append(button(say("none.clear"), () => go({ ...state, filters: [], view: "" })));
   }
   problemBox.hidden = false;
 }

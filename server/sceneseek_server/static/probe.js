@@ -1,6 +1,6 @@
 // The picture that is searched by, small beside the field, and how much the words count beside it.
 import { thumbnail } from "./api.js";
-import { element } from "./elements.js";
+import { button, element } from "./elements.js";
 import { say } from "./language.js";
 import { drawPreview } from "./picture.js";
 
@@ -28,8 +28,8 @@ export class Probe {
     this.place.replaceChildren();
     if (by) {
       const label = say(state.picture ? "probe.picture" : "probe.image");
-      const remove = element("button", { type: "button", "aria-label": say("probe.remove"), title: say("probe.remove") }, "×");
-      remove.addEventListener("click", () => this.heard.removed());
+      const about = { class: null, "aria-label": say("probe.remove"), title: say("probe.remove") };
+      const remove = button("×", () => this.heard.removed(), about);
       this.place.append(state.picture ? preview(state.picture, label) : stored(state.image, label), remove);
     }
   }

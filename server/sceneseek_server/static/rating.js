@@ -1,6 +1,6 @@
 // Four buttons by which people say how well an image matches what they asked for.
 import { ask, send } from "./api.js";
-import { element } from "./elements.js";
+import { button, element } from "./elements.js";
 import { say } from "./language.js";
 import { LEVELS, mark } from "./marks.js";
 import { explained } from "./problems.js";
@@ -11,17 +11,14 @@ export class Rating {
     // Whether the service has said that it collects none.
     this.off = false;
     this.given = new Map();
-    this.title = element("h3", { id: "rating-title" });
     this.said = element("p", { class: "soft", role: "status" });
     this.buttons = LEVELS.map((level) => {
-      const button = element("button", { type: "button", class: "plain", "aria-pressed": "false" }, mark(level));
-      button.append(element("kbd", { "aria-hidden": "true" }, String(level)));
-      button.addEventListener("click", () => this.rate(level));
-      return button;
+      const made = button(mark(level), () => this.rate(level), { "aria-pressed": "false" });
+      made.append(element("kbd", { "aria-hidden": "true" }, String(level)));
+      return made;
     });
     const group = element("div", { role: "group", "aria-labelledby": "rating-title", class: "levels" }, ...this.buttons);
-    this.title.textContent = say("rating.title");
-    place.append(this.title, group, this.said);
+    place.append(element("h3", { id: "rating-title" }, say("rating.title")), group, this.said);
   }
 
   /** Ask about a pair of a query and an image; nothing is asked without a query. */
@@ -60,7 +57,7 @@ export class Rating {
 
   #press() {
     const given = this.given.get(`${this.query}\n${this.image}`);
-    this.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(LEVELS[i] === given)));
+    this.buttons.forEach((each, i) => each.setAttribute("aria-pressed", String(LEVELS[i] === given)));
   }
 }
 

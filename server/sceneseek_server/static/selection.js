@@ -1,6 +1,6 @@
 // What can be done with several results: fetch their files, copy their paths, search by them.
 import { archive } from "./api.js";
-import { byId, element } from "./elements.js";
+import { button, byId, element } from "./elements.js";
 import { say } from "./language.js";
 import { copied } from "./viewer.js";
 
@@ -16,13 +16,12 @@ export class Selection {
     this.heard = heard;
     this.bar = byId("selection");
     this.ids = [];
-    const button = (label, act) => element("button", { type: "button", class: "plain", onclick: act }, say(label));
     this.bar.setAttribute("aria-label", say("select.title"));
     this.count = element("p", { role: "status" });
     this.zip = element("a", { class: "button plain", download: "images.zip" }, say("select.zip"));
-    this.paths = button("select.paths", () => this.#copy());
-    this.like = button("select.like", () => heard.searched(this.ids));
-    this.bar.append(this.count, this.zip, this.paths, this.like, button("select.none", () => heard.cleared()));
+    this.paths = button(say("select.paths"), () => this.#copy());
+    this.like = button(say("select.like"), () => heard.searched(this.ids));
+    this.bar.append(this.count, this.zip, this.paths, this.like, button(say("select.none"), () => heard.cleared()));
   }
 
   /** Show what can be done with the results of these ids. */

@@ -1,7 +1,7 @@
 // What answers, in a line, and in banners what people should know of it: that it is not ready, that a reindex runs,
 // that the collection has changed since. Asked for again and again while the page can be seen.
 import { ask } from "./api.js";
-import { apart, element } from "./elements.js";
+import { apart, button, element } from "./elements.js";
 import { isFirst } from "./first.js";
 import { date, say } from "./language.js";
 import { explained } from "./problems.js";
@@ -115,9 +115,7 @@ export class Status {
     this.told = now;
     this.banners.replaceChildren(...told.map(([text, kind]) => element("p", { class: `banner ${kind}`.trim() }, text)));
     if (renewed) {
-      const again = element("button", { type: "button", class: "plain" }, say("banner.renewed.search"));
-      again.addEventListener("click", () => this.heard.anew());
-      this.banners.lastElementChild.append(" ", again);
+      this.banners.lastElementChild.append(" ", button(say("banner.renewed.search"), () => this.heard.anew()));
     }
   }
 }

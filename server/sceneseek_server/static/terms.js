@@ -1,7 +1,7 @@
 // Further things to search by, beside the field: words, and images of the collection, each with a weight. What has a
 // minus comes later. A term is kept as `terms=` of /v1/search takes it: `sunset`, `sunset:0.5`, `-people`, `-ID`.
 import { thumbnail } from "./api.js";
-import { byId, element } from "./elements.js";
+import { button, byId, element } from "./elements.js";
 import { say } from "./language.js";
 
 const WEIGHTS = [1, 0.75, 0.5, 0.25];
@@ -74,12 +74,11 @@ export class Terms {
     const said = read(written);
     const name = said.image ? say("terms.image") : said.what;
     const whole = say(said.minus ? "terms.minus" : "terms.plus", { what: name });
-    const others = () => this.terms.filter((_, i) => i !== place);
-    const remove = element("button", { type: "button", "aria-label": say("terms.remove", { what: whole }) }, "×");
-    remove.addEventListener("click", () => {
-      this.changed(others());
+    const remove = () => {
+      this.changed(this.terms.filter((_, i) => i !== place));
       (this.chips.querySelector("button") ?? this.toggle).focus();
-    });
+    };
+    const cross = button("×", remove, { "aria-label": say("terms.remove", { what: whole }) });
     const weights = WEIGHTS.includes(said.weight) ? WEIGHTS : [...WEIGHTS, said.weight];
     const choice = element(
       "select",
@@ -92,6 +91,6 @@ export class Terms {
       this.chips.querySelectorAll("select")[place]?.focus();
     });
     const shown = said.image ? element("img", { src: thumbnail(said.what), alt: whole, title: whole, width: 28, height: 28 }) : element("span", { dir: "auto" }, said.what);
-    return element("li", { class: said.minus ? "minus" : "plus" }, element("span", { class: "sign", "aria-hidden": "true" }, said.minus ? "−" : "+"), shown, choice, remove);
+    return element("li", { class: said.minus ? "minus" : "plus" }, element("span", { class: "sign", "aria-hidden": "true" }, said.minus ? "−" : "+"), shown, choice, cross);
   }
 }

@@ -1,6 +1,6 @@
 // One image, large: what it is, why it is where it is, and what to do with it.
 import { Refusal, ask, original, pause, thumbnail } from "./api.js";
-import { element } from "./elements.js";
+import { button, element, modified } from "./elements.js";
 import { textOf, titleOf, written } from "./fields.js";
 import { decimal, say } from "./language.js";
 import { levelOf, mark } from "./marks.js";
@@ -126,7 +126,7 @@ export class Viewer {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) {
+    if (modified(event)) {
       return;
     }
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -165,9 +165,8 @@ export class Viewer {
   }
 
   #build() {
-    const button = (label, act) => element("button", { type: "button", class: "plain", onclick: act }, say(label));
     const sign = (label, act, text, kind) =>
-      element("button", { type: "button", class: `plain ${kind}`, onclick: act, "aria-label": say(label), title: say(label) }, text);
+      button(text, act, { class: `plain ${kind}`, "aria-label": say(label), title: say(label) });
     this.title = element("h2", { id: "viewer-title", dir: "auto" });
     this.place = element("p", { class: "soft" });
     this.previous = sign("viewer.previous", () => this.heard.step(-1), "‹", "step");
@@ -181,17 +180,17 @@ export class Viewer {
     this.rated = element("section", { class: "rating" });
     this.about = element("dl", { class: "facts" });
     this.told = element("p", { class: "soft", role: "status" });
-    this.duplicates = element("button", { type: "button", class: "plain", onclick: () => this.heard.duplicates(this.id) });
-    this.less = button("viewer.less", () => this.heard.less(this.id));
+    this.duplicates = button("", () => this.heard.duplicates(this.id));
+    this.less = button(say("viewer.less"), () => this.heard.less(this.id));
     this.original = element("a", { class: "button plain", target: "_blank", rel: "noopener" }, say("viewer.original"));
-    this.deletion = element("button", { type: "button", class: "plain", hidden: true, onclick: () => this.#delete() }, say("viewer.delete"));
+    this.deletion = button(say("viewer.delete"), () => this.#delete(), { hidden: true });
     this.actions = element(
       "div",
       { class: "actions" },
-      button("viewer.like", () => this.heard.like(this.id)),
+      button(say("viewer.like"), () => this.heard.like(this.id)),
       this.less,
       this.duplicates,
-      button("viewer.copy", () => this.#copy()),
+      button(say("viewer.copy"), () => this.#copy()),
       this.original,
       this.deletion,
     );
