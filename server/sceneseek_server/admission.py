@@ -18,14 +18,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from sceneseek.errors import DeadlinePassed, Overloaded, TryAgain
 from sceneseek_server.responses import DEADLINE, PROBLEM_MEDIA_TYPE, SECURITY_HEADERS, encoded, problem_of
 from sceneseek_server.service import picture_slots
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 # For operators, who need them most during an overload.
 ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})

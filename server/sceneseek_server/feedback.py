@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from sceneseek.errors import Conflict, FeedbackUnavailable, InvalidRequest, NotFound, one_line
@@ -29,8 +29,6 @@ from sceneseek.files import sync
 from sceneseek.payload import is_relative
 from sceneseek.queries import MAX_NAME_CHARACTERS
 from sceneseek.request import HIGHEST, LOWEST, checked_query
-
-Outcome: TypeAlias = Literal["stored", "repeated"]
 
 FILE_NAME = "feedback.sqlite"
 
@@ -133,7 +131,7 @@ class FeedbackStore:
                 raise
         self._connection: sqlite3.Connection | None = connection
 
-    def append(self, feedback: Feedback) -> Outcome:
+    def append(self, feedback: Feedback) -> Literal["stored", "repeated"]:
         """Store a rating; it is durable when this returns.
 
         Returns:

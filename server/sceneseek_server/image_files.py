@@ -30,6 +30,7 @@ from sceneseek.local_folder import Facts
 from sceneseek.payload import open_source_file
 from sceneseek.picture import decode
 from sceneseek.search import Search
+from sceneseek.store import CollectionInfo, Record
 from sceneseek_server.access.control import shows_paths
 from sceneseek_server.admission import Decoders
 
@@ -79,6 +80,19 @@ class ImageFile:
     tag: str
 
 
+def find_record(search: Search, image_id: UUID | str, deadline: float | None) -> tuple[Record, CollectionInfo]:
+    """An image of the live generation, and that generation.
+
+    Raises:
+        NoSuchImage: no image has the id.
+    """
+    with search.follower.borrow() as snapshot:
+        records, info = snapshot.collection.retrieve([str(image_id)], deadline), snapshot.collection.info
+    if not records:
+        raise NoSuchImage(image_id)
+    return records[0], info
+
+
 def find_image(search: Search, image_id: UUID, deadline: float | None) -> ImageFile:
     """The file of an image of the live generation.
 
@@ -91,12 +105,8 @@ def find_image(search: Search, image_id: UUID, deadline: float | None) -> ImageF
         NotFound: no image has the id, or its file is no longer in its source folder.
         SourceAway: the object store of its source does not answer.
     """
-    with search.follower.borrow() as snapshot:
-        records = snapshot.collection.retrieve([str(image_id)], deadline)
-        info = snapshot.collection.info
-    if not records:
-        raise NoSuchImage(image_id)
-    payload = records[0].payload
+    record, info = find_record(search, image_id, deadline)
+    payload = record.payload
     image_format = str(payload["format"])
     if shows_paths():
         # Printable, unlike the file's own: that may hold a line break, or bytes that are no text.

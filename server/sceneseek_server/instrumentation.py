@@ -14,16 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Response, g, request
 
 from sceneseek.errors import TryAgain
 from sceneseek.logs import log_fields
 from sceneseek_server.metrics import Metrics
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 # One line for each request.
 access = logging.getLogger("sceneseek.access")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -54,6 +54,8 @@ class Metrics(Collector):
     Attributes:
         registry: where further collectors are registered.
         in_flight: requests that are being answered.
+        queue_depth, query_cache_entries, thumbnail_cache_bytes: read from a function at each scrape.
+        feedback: ratings by outcome, ``stored`` or ``repeated``.
     """
 
     def __init__(self) -> None:
@@ -89,19 +91,19 @@ class Metrics(Collector):
         self._stages = histogram("stage_seconds", "How long a stage took, over all of a request.", _STAGE, "stage")
         self._errors = counter("errors_total", "Requests answered with a problem, by its kind.", "kind")
 
-        self._depth = gauge("queue_depth", "Queries that wait to be encoded.", "kind")
+        self.queue_depth = gauge("queue_depth", "Queries that wait to be encoded.", "kind")
         self._waits = histogram("queue_wait_seconds", "How long a query waited to be encoded.", _STAGE, "kind")
         self._sizes = histogram("batch_size", "Queries encoded in one run of a graph.", _BATCH, "kind")
         self._runs = histogram("batch_run_seconds", "How long one run of a graph took.", _STAGE, "kind")
         self._refused = counter("queue_refusals_total", "Queries that were not encoded.", "kind", "reason")
         self._hits = counter("query_cache_hits_total", "Queries whose vectors were cached.")
         self._misses = counter("query_cache_misses_total", "Queries that had to be encoded.")
-        self._entries = gauge("query_cache_entries", "Queries whose vectors are cached.")
+        self.query_cache_entries = gauge("query_cache_entries", "Queries whose vectors are cached.")
 
         thumbnails = counter("thumbnails_total", "Thumbnails sent, by where they came from.", "origin")
         self._drawn, self._kept = thumbnails.labels("drawn"), thumbnails.labels("cache")
-        self._thumbnail_bytes = gauge("thumbnail_cache_bytes", "Bytes of cached thumbnails.")
-        self._feedback = counter("feedback_total", "Ratings received, by outcome.", "outcome")
+        self.thumbnail_cache_bytes = gauge("thumbnail_cache_bytes", "Bytes of cached thumbnails.")
+        self.feedback = counter("feedback_total", "Ratings received, by outcome.", "outcome")
 
         # Ten times as fast as the package's own lookup, which checks and locks.
         self._by_answer: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
@@ -148,25 +150,9 @@ class Metrics(Collector):
         """Count a lookup in the query cache."""
         (self._hits if hit else self._misses).inc()
 
-    def watch_queue(self, kind: str, depth: Callable[[], int]) -> None:
-        """Read the length of a queue from this at each scrape."""
-        self._depth.labels(kind).set_function(depth)
-
-    def watch_query_cache(self, entries: Callable[[], int]) -> None:
-        """Read the number of cached queries from this at each scrape."""
-        self._entries.set_function(entries)
-
     def thumbnail_sent(self, drawn: bool) -> None:
         """Count a thumbnail that was drawn, or taken from the cache."""
         (self._drawn if drawn else self._kept).inc()
-
-    def watch_thumbnails(self, cached_bytes: Callable[[], int]) -> None:
-        """Read the size of the thumbnail cache from this at each scrape."""
-        self._thumbnail_bytes.set_function(cached_bytes)
-
-    def feedback_received(self, outcome: str) -> None:
-        """Count a rating that was ``stored``, or ``repeated``."""
-        self._feedback.labels(outcome).inc()
 
 
 class GenerationCollector(Collector):
@@ -186,7 +172,6 @@ class GenerationCollector(Collector):
         live = self._search.follower
         with contextlib.suppress(IndexUnavailable), live.borrow() as snapshot:
             yield from _generation(snapshot)
-            yield _runtime(snapshot)
         images = self._counter.count(_COUNT_TIMEOUT)
         yield _gauge("generation_images", "Images in the live generation.", images)
         ready = images is not None and live.watching()
@@ -229,16 +214,15 @@ class _ImageCounter:
 
 def _generation(snapshot: Snapshot[Models]) -> Iterable[Metric]:
     info, manifest = snapshot.collection.info, snapshot.models.bundle.manifest
-    described = GaugeMetricFamily(
-        "sceneseek_generation_info",
+    yield _info(
+        "generation_info",
         "The live generation and the bundle that answers for it; always 1.",
-        labels=("generation", "bundle", "pack", "precision"),
+        generation=info.name,
+        bundle=manifest.fingerprints.bundle[:12],
+        pack=manifest.pack,
+        precision=manifest.precision,
     )
-    described.add_metric((info.name, manifest.fingerprints.bundle[:12], manifest.pack, manifest.precision), 1)
-    yield described
-    created = None
-    if info.created:
-        created = datetime.fromisoformat(info.created).timestamp()
+    created = datetime.fromisoformat(info.created).timestamp() if info.created else None
     yield _gauge("generation_created_timestamp_seconds", "When the run began that filled the live generation.", created)
     skipped = GaugeMetricFamily(
         "sceneseek_generation_skipped_files",
@@ -248,16 +232,20 @@ def _generation(snapshot: Snapshot[Models]) -> Iterable[Metric]:
     for reason, files in sorted(info.skipped.items()):
         skipped.add_metric((reason,), files)
     yield skipped
-
-
-def _runtime(snapshot: Snapshot[Models]) -> Metric:
     placement = snapshot.models.encoder.placement
-    family = GaugeMetricFamily(
-        "sceneseek_runtime_info",
+    yield _info(
+        "runtime_info",
         "Where the text graph runs; always 1.",
-        labels=("device", "provider", "onnxruntime"),
+        device=placement.device,
+        provider=placement.provider,
+        onnxruntime=runtime_version(),
     )
-    family.add_metric((placement.device, placement.provider, runtime_version()), 1)
+
+
+def _info(name: str, help_: str, **labels: str) -> Metric:
+    """A gauge that is 1, whose labels say what there is to say."""
+    family = GaugeMetricFamily(f"sceneseek_{name}", help_, labels=tuple(labels))
+    family.add_metric(tuple(labels.values()), 1)
     return family
 
 

@@ -12,15 +12,13 @@ import socket
 import threading
 from collections.abc import Iterable
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from sceneseek_server.access.control import EXEMPT
 from sceneseek_server.admission import ALWAYS_ANSWERED
 from sceneseek_server.responses import PROBLEM_MEDIA_TYPE, encoded, problem
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 

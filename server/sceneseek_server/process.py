@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from wsgiref.types import WSGIApplication
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.errors import HaltServer
@@ -36,8 +37,6 @@ from sceneseek_server.listener import UNIX, listen, url_of
 from sceneseek_server.service import Capacity, ServiceSettings, open_feedback, open_search, open_uploads
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
-
     from sceneseek.search import Search
     from sceneseek_server.feedback import FeedbackStore
     from sceneseek_server.metrics_port import MetricsPort

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -17,9 +18,6 @@ from sceneseek.api import PROBLEM_TYPE, ImageDetails, OpenAIError, Problem, to_j
 from sceneseek.errors import SceneseekError
 from sceneseek_server.access.control import shows_paths
 from sceneseek_server.instrumentation import record_problem, request_id
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 

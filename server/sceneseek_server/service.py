@@ -28,19 +28,13 @@ _OWN_HANDLES = 192
 
 @dataclass(frozen=True, slots=True)
 class AccessSettings:
-    """The settings of access control (`sceneseek_server.access`); the defaults suit an application called in process.
+    """The settings of access control (`sceneseek_server.access`), as `ServiceSettings` explains.
+
+    The defaults suit an application called in process.
 
     Attributes:
-        api_keys: the key file, see `sceneseek_server.access.keys`; None asks for no key.
-        rate_limit: how many requests one key, or one address where there are no keys, may send, such as ``20/second``.
-        trusted_proxies: how many proxies stand in front of the service, whose X-Forwarded-For is trusted.
-        url_prefix: the path under which a proxy shows the service, such as ``/photos``; empty at the top.
-        cors_origins: origins of other web pages that may read answers, such as ``https://example.org``.
-        allowed_hosts: host names that the service answers to; ``*`` is any. See `sceneseek_server.access.origins`.
         bound_to: the name or address that it listens at.
-        show_paths: whether answers may contain paths and names of files.
         max_upload: the most bytes of an uploaded image.
-        max_pixels: see `sceneseek.picture.decode`; of uploads and of the files that thumbnails are drawn of.
     """
 
     api_keys: Path | None = None
@@ -57,25 +51,11 @@ class AccessSettings:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """What to serve, and how.
+    """What to serve, and how: what the options of `sceneseek serve` say, whose help explains each (`command.serve`).
 
     Attributes:
-        bundle: the directory that `export` wrote.
-        index_url: where the generations are.
-        device: where the graphs run.
-        threads: threads within one run of a graph; 0 leaves it to the runtime.
-        host: the name or address to listen at, or ``unix:PATH``, see `sceneseek_server.listener`.
-        port: 0 lets the system choose.
-        metrics_port: where metrics and health are served without access control (see `sceneseek_server.metrics_port`);
-            None serves them only at `port`.
-        http_threads: how many requests are processed at a time.
-        queue: how many more may wait; further ones are rejected.
         deadline: seconds that a request may take, from when all of it has arrived.
-        max_batch: the most texts of one run of the text graph.
-        query_cache: how many texts' vectors are cached.
         grace: seconds that a stop waits for requests in flight.
-        feedback: the file that stores ratings; without it in the directory of a ``file:`` index, else nowhere.
-        uploads: the source folder into which pictures are put over HTTP; None takes none.
         access: who may send requests, and what answers may reveal.
     """
 
@@ -155,8 +135,9 @@ def open_search(settings: ServiceSettings, metrics: Metrics) -> Search:
     store = open_store(settings.index_url, searching=True)
     encoder = QueryEncoder(Batching(max_batch=settings.max_batch), cached_texts=settings.query_cache, observer=metrics)
     for kind in encoder.waiting():
-        metrics.watch_queue(kind, lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
-    metrics.watch_query_cache(encoder.cached)
+        depth = metrics.queue_depth.labels(kind)
+        depth.set_function(lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
+    metrics.query_cache_entries.set_function(encoder.cached)
     search = Search(models, store, encoder, serving=True)
     search.follower.follow()
     return search

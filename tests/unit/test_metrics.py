@@ -61,8 +61,8 @@ def test_the_query_encoder_reports_batches_waits_and_its_cache() -> None:
     for hit in (True, False, False):
         metrics.looked_up(hit)
     depth = 7
-    metrics.watch_queue("texts", lambda: depth)
-    metrics.watch_query_cache(lambda: 12)
+    metrics.queue_depth.labels("texts").set_function(lambda: depth)
+    metrics.query_cache_entries.set_function(lambda: 12)
     found = read(metrics)
     assert exposed.value(found, "sceneseek_batch_size_bucket", kind="texts", le="2.0") == 0
     assert exposed.value(found, "sceneseek_batch_size_bucket", kind="texts", le="4.0") == 1
@@ -79,7 +79,7 @@ def test_the_query_encoder_reports_batches_waits_and_its_cache() -> None:
 def test_ratings_are_counted_by_what_became_of_them() -> None:
     metrics = Metrics()
     for outcome in ("stored", "repeated", "stored"):
-        metrics.feedback_received(outcome)
+        metrics.feedback.labels(outcome).inc()
     assert exposed.value(read(metrics), "sceneseek_feedback_total", outcome="stored") == 2
 
 

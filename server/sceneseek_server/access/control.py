@@ -18,9 +18,11 @@ import functools
 import io
 import ipaddress
 import logging
+import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
+from wsgiref.types import InputStream, WSGIEnvironment
 
 from flask import Flask, Response, after_this_request, current_app, g, request
 from werkzeug.exceptions import BadRequest
@@ -31,11 +33,8 @@ from sceneseek.filters.conditions import All, AnyPart, Filter, InFolder, Not, fi
 from sceneseek.queries import Query
 from sceneseek_server.access.keys import KeyRing, key_in
 from sceneseek_server.access.origins import Hosts, Origins
-from sceneseek_server.access.rates import Rate, RateLimiter, Usage, in_seconds, parsed_rate, times
+from sceneseek_server.access.rates import Rate, RateLimiter, Usage, parsed_rate, times
 from sceneseek_server.service import AccessSettings
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import InputStream, WSGIEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -347,7 +346,7 @@ def _report_usage(usage: Usage, rate: Rate, kind: str) -> None:
     """Add the rate limit's state to the answer (draft-ietf-httpapi-ratelimit-headers)."""
 
     def add_headers(response: Response) -> Response:
-        wait = in_seconds(usage.retry_after)
+        wait = str(max(1, math.ceil(usage.retry_after)))
         response.headers["RateLimit-Policy"] = f'"{kind}";q={rate.amount};w={rate.seconds}'
         response.headers["RateLimit"] = f'"{kind}";r={usage.remaining};t={wait}'
         if not usage.allowed:

@@ -26,16 +26,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
+from wsgiref.types import WSGIEnvironment
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from sceneseek.errors import InvalidRequest, NotFound, SourceError
 from sceneseek.files import locked, write_atomic
 from sceneseek_server.access.rates import parsed_rate
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 # So that people, and programs that scan for leaked secrets, recognise a key.
 _PREFIX = "sceneseek_"
@@ -58,16 +56,11 @@ class KeyEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$"), Field(repr=False)]
     created: AwareDatetime
     expires: AwareDatetime | None = None
     rate: Annotated[str | None, AfterValidator(_rate)] = None
     write: bool = False
-
-    def __repr__(self) -> str:
-        return f"KeyEntry(name={self.name!r}, expires={self.expires}, rate={self.rate!r}, write={self.write})"
-
-    __str__ = __repr__
 
 
 class _Document(BaseModel):

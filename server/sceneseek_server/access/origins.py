@@ -18,15 +18,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from wsgiref.types import WSGIEnvironment
 
 from flask import Response
 
 from sceneseek.errors import InvalidRequest, SceneseekError
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 # No other site can have these names.
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

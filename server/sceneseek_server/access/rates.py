@@ -107,8 +107,3 @@ class RateLimiter:
         free = rate.seconds - (used_until - now)
         wanted = interval * (1 if allowed else cost)
         return Usage(allowed, max(0, math.floor(free / interval + 0.001)), max(0.0, wanted - free))
-
-
-def in_seconds(wait: float) -> str:
-    """A wait as in Retry-After: whole seconds, rounded up, at least one."""
-    return str(max(1, math.ceil(wait)))

@@ -20,10 +20,10 @@ from sceneseek.errors import Forbidden, NoSuchImage, NothingIndexed
 from sceneseek.payload import label_of, point_id, relative_path
 from sceneseek.pending_changes import PATH_PATTERN, Change, PendingChanges, checked_path
 from sceneseek.search import Search
-from sceneseek.store import CollectionInfo
 from sceneseek_server.access.control import check_may_write
 from sceneseek_server.api.openapi import PICTURE_TYPES, operation
 from sceneseek_server.api.uploads import Uploads
+from sceneseek_server.image_files import find_record
 from sceneseek_server.responses import deadline, json_answer
 
 _PATH = {
@@ -169,12 +169,8 @@ def _path_of(search: Search, folder: Path, identity: str) -> str:
         NotFound: no image has the id.
         Forbidden: it lies in another folder.
     """
-    with search.follower.borrow() as snapshot:
-        info: CollectionInfo = snapshot.collection.info
-        records = snapshot.collection.retrieve([identity], deadline())
-    if not records:
-        raise NoSuchImage(identity)
-    payload = records[0].payload
+    record, info = find_record(search, identity, deadline())
+    payload = record.payload
     if info.sources[payload["source"]].folder != str(folder):
         raise Forbidden(
             f"the image {identity} lies in another folder than those that are put", "delete its file where it is"
@@ -213,13 +209,14 @@ def _indexed(search: Search, identity: str, change: Change | None) -> str | None
         NothingIndexed: nothing is, and there is no change that would say more.
     """
     try:
-        with search.follower.borrow() as snapshot:
-            records = snapshot.collection.retrieve([identity], deadline())
+        record, _ = find_record(search, identity, deadline())
+    except NoSuchImage:
+        return None
     except NothingIndexed:
         if change is None:
             raise
         return None
-    return str(records[0].payload["sha256"]) if records else None
+    return str(record.payload["sha256"])
 
 
 def _accepted(status: ImageStatus) -> Response:

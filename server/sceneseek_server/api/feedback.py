@@ -8,11 +8,12 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from sceneseek import api, queries
-from sceneseek.errors import NoSuchImage, NotFound
+from sceneseek.errors import NotFound
 from sceneseek.payload import relative_path
 from sceneseek.search import Search
 from sceneseek_server.api.openapi import operation
 from sceneseek_server.feedback import Feedback, FeedbackStore
+from sceneseek_server.image_files import find_record
 from sceneseek_server.metrics import Metrics
 from sceneseek_server.responses import deadline, json_answer
 
@@ -41,11 +42,8 @@ def feedback_blueprint(search: Search, feedback: FeedbackStore | None, metrics: 
         rating = api.read_json(queries.Rating, request.get_data(cache=False))
         if feedback is None:
             raise NotFound("this service keeps no ratings", "start it with --feedback FILE")
-        with search.follower.borrow() as snapshot:
-            records, info = snapshot.collection.retrieve([rating.image], deadline()), snapshot.collection.info
-        if not records:
-            raise NoSuchImage(rating.image)
-        payload, key = records[0].payload, rating.key or str(uuid4())
+        record, info = find_record(search, rating.image, deadline())
+        payload, key = record.payload, rating.key or str(uuid4())
         outcome = feedback.append(
             Feedback(
                 query=rating.query,
@@ -56,7 +54,7 @@ def feedback_blueprint(search: Search, feedback: FeedbackStore | None, metrics: 
                 source=info.sources[payload["source"]].label,
             )
         )
-        metrics.feedback_received(outcome)
+        metrics.feedback.labels(outcome).inc()
         answer = api.Feedback(stored=outcome == "stored", key=key)
         return json_answer(answer, 201 if answer.stored else 200)
 

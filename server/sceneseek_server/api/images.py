@@ -9,7 +9,7 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from sceneseek.api import ImageDetails, read_fields
 from sceneseek.containers import MAX_BYTES
-from sceneseek.errors import ImageError, InvalidRequest, NoSuchImage, NotFound, SceneseekError
+from sceneseek.errors import ImageError, InvalidRequest, NotFound, SceneseekError
 from sceneseek.payload import describe
 from sceneseek.queries import ArchiveArguments
 from sceneseek.search import Search
@@ -24,6 +24,7 @@ from sceneseek_server.image_files import (
     Thumbnails,
     archived,
     find_image,
+    find_record,
 )
 from sceneseek_server.metrics import Metrics
 from sceneseek_server.responses import deadline, json_answer, public
@@ -40,7 +41,7 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
     """The views over one pipeline's live generation."""
     blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
     thumbnails = Thumbnails(max_pixels, decoders=decoders, on_sent=metrics.thumbnail_sent)
-    metrics.watch_thumbnails(lambda: thumbnails.cached_bytes)
+    metrics.thumbnail_cache_bytes.set_function(lambda: thumbnails.cached_bytes)
 
     @blueprint.get("/<uuid:image>")
     @operation(
@@ -110,11 +111,8 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
     )
     def details(image: UUID) -> Response:
         """Its size, format and metadata, and how many near-duplicates it has."""
-        with search.follower.borrow() as snapshot:
-            records = snapshot.collection.retrieve([str(image)], deadline())
-        if not records:
-            raise NoSuchImage(image)
-        return json_answer(public(ImageDetails(**describe(records[0]))))
+        record, _ = find_record(search, image, deadline())
+        return json_answer(public(ImageDetails(**describe(record))))
 
     return blueprint
 

@@ -118,16 +118,10 @@ def operation(**fields: Any) -> Callable[[View], View]:
     """Declare a view to be an operation; its docstring is the description."""
 
     def declare(view: View) -> View:
-        view.operation = Operation(**fields)  # type: ignore[attr-defined]  # where `operation_of` finds it
+        view.operation = Operation(**fields)  # type: ignore[attr-defined]  # where `openapi_document` finds it
         return view
 
     return declare
-
-
-def operation_of(view: Callable[..., Any]) -> Operation | None:
-    """What a view declared; None if it is no operation of the API."""
-    found: Operation | None = getattr(view, "operation", None)
-    return found
 
 
 def openapi_blueprint() -> Blueprint:
@@ -148,10 +142,10 @@ def openapi_blueprint() -> Blueprint:
 
 def openapi_document(app: Flask) -> dict[str, Any]:
     """The description of every view of an application that declared itself an operation."""
-    views = [
+    views: list[tuple[Rule, str, Operation]] = [
         (rule, method, found)
         for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
-        if (found := operation_of(app.view_functions[rule.endpoint]))
+        if (found := getattr(app.view_functions[rule.endpoint], "operation", None))
         for method in sorted((rule.methods or set()) & {"GET", "POST", "DELETE", "PUT"})
     ]
     schemas = _Schemas(found for _, _, found in views)
@@ -230,11 +224,6 @@ class _Schemas:
     def body(self, body: tuple[Any, ...]) -> dict[str, Any]:
         """Of a body that may have any of these forms."""
         return self._by_key[repr(Union[body]), "validation"]  # noqa: UP007
-
-    @property
-    def problem(self) -> dict[str, Any]:
-        """Of an error."""
-        return self.answer(Problem)
 
 
 def _operation(app: Flask, rule: Rule, found: Operation, schemas: _Schemas) -> dict[str, Any]:
@@ -348,7 +337,11 @@ def _responses(found: Operation, schemas: _Schemas) -> dict[str, Any]:
 
 def _problem(status: int, text: str, schemas: _Schemas) -> dict[str, Any]:
     headers = _headers("Cache-Control", *_HEADERS_OF.get(status, ()))
-    return {"description": text, "headers": headers, "content": {PROBLEM_MEDIA_TYPE: {"schema": schemas.problem}}}
+    return {
+        "description": text,
+        "headers": headers,
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": schemas.answer(Problem)}},
+    }
 
 
 def _headers(*names: str) -> dict[str, Any]:
