@@ -35,9 +35,9 @@ from sceneseek.errors import BundleError, ClusterError, MissingExtra, SceneseekE
 from sceneseek.files import cache_root, directory_in_place, locked
 from sceneseek.vectors import Vectors
 from sceneseek_indexer.inventory import SizedIterable
-from sceneseek_indexer.load import Loaded, content_hash
+from sceneseek_indexer.load import content_hash
 from sceneseek_indexer.options import BuildOptions
-from sceneseek_indexer.pipeline import BATCH, Encoded, NodeFigures, Pipeline, Usable, batched, loader_threads
+from sceneseek_indexer.pipeline import BATCH, Encoded, NodeFigures, OnSkipped, Pipeline, Wanted, batched, loader_threads
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reports its use to its makers
@@ -133,16 +133,7 @@ class _Worker:
     def encode(self, files: list[ImageFile]) -> _Done:
         """Load and encode a batch."""
         done = _Done()
-
-        def usable(outcomes: Any) -> Iterator[Loaded]:
-            for outcome in outcomes:
-                if isinstance(outcome, Skipped):
-                    done.skipped.append(outcome)
-                else:
-                    done.seconds["load"] += outcome.seconds
-                    yield outcome
-
-        for images, vectors in self._pipeline.run(files, done.seconds, usable):
+        for images, vectors in self._pipeline.run(files, done.seconds, lambda _: True, done.skipped.append):
             done.encoded.append(([replace(image, pixels=()) for image in images], vectors))
         return done
 
@@ -169,20 +160,12 @@ def encode_on_ray(
     bundle: Bundle,
     options: BuildOptions,
     seconds: dict[str, float],
-    usable: Usable,
+    wanted: Wanted,
+    on_skipped: OnSkipped,
     reads_text: bool,
     figures: NodeFigures,
 ) -> Iterator[Encoded]:
-    """Batches of images with their vectors, in the order in which they are done.
-
-    Args:
-        files: the files to encode, readable at the same paths on every node.
-        bundle: the bundle whose image graph encodes.
-        options: of the run; `options.on` names the cluster.
-        seconds: the time of the stage ``encode``, summed over all actors, is added to it.
-        usable: chooses from the outcomes the images to return.
-        reads_text: read the text in the images.
-        figures: those of each node are added to it.
+    """As `pipeline.encode_files` on the cluster that `options.on` names; batches come in the order they are done in.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -191,15 +174,16 @@ def encode_on_ray(
     """
     with _connected(options.on):
         for node, done in _Cluster(bundle, options, reads_text).run(files):
-            seconds["encode"] += done.seconds["encode"]
-            list(usable(done.skipped))
+            for stage, took in done.seconds.items():
+                seconds[stage] += took
+            for entry in done.skipped:
+                on_skipped(entry)
             if node:
                 figure = figures.setdefault(node, {"images": 0, "seconds": 0.0})
                 figure["images"] += sum(len(images) for images, _ in done.encoded)
                 figure["seconds"] = round(figure["seconds"] + sum(done.seconds.values()), 3)
             for images, vectors in done.encoded:
-                chosen = {id(image) for image in usable(images)}
-                if rows := [row for row, image in enumerate(images) if id(image) in chosen]:
+                if rows := [row for row, image in enumerate(images) if wanted(image)]:
                     yield [images[row] for row in rows], Vectors(vectors.joint[rows], vectors.head[rows])
 
 

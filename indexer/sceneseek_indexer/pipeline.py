@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Wanted = Callable[[Loaded], bool]
-Usable = Callable[[Iterable[Loaded | Skipped]], Iterator[Loaded]]
+OnSkipped = Callable[[Skipped], None]
 Encoded = tuple[list[Loaded], Vectors]
 NodeFigures = dict[str, dict[str, float]]
 """By the name of a node of the cluster: ``images`` encoded there, and the ``seconds`` of loading and encoding them."""
@@ -152,20 +152,25 @@ class Pipeline:
         self._encoders.shutdown()
         self._loaders.shutdown()
 
-    def run(self, files: SizedIterable[ImageFile], seconds: dict[str, float], usable: Usable) -> Iterator[Encoded]:
-        """Batches of images with their vectors, in the files' order.
-
-        Args:
-            files: the files to encode.
-            seconds: the time of the stage ``encode``, summed over the threads, is added to it.
-            usable: chooses from the outcomes of loading the images to encode.
-        """
+    def run(
+        self, files: SizedIterable[ImageFile], seconds: dict[str, float], wanted: Wanted, on_skipped: OnSkipped
+    ) -> Iterator[Encoded]:
+        """Batches of images with their vectors, in the files' order; for the arguments see `encode_files`."""
         outcomes = bounded_map(
             self._load, files, self._loaders, window=2 * (self._options.batch or BATCH) + self._loading
         )
+
+        def usable() -> Iterator[Loaded]:
+            for outcome in outcomes:
+                if isinstance(outcome, Skipped):
+                    on_skipped(outcome)
+                else:
+                    seconds["load"] += outcome.seconds
+                    if wanted(outcome):
+                        yield outcome
+
         # The session is opened while the first images are loaded.
-        size = batch_size(self._options, self.encoder, len(files))
-        batches = batched(usable(outcomes), size)
+        batches = batched(usable(), batch_size(self._options, self.encoder, len(files)))
         for images, vectors, took in bounded_map(self._encode, batches, self._encoders, self._count + 1):
             seconds["encode"] += took
             yield images, vectors
@@ -187,7 +192,7 @@ def encode_files(
     options: BuildOptions,
     seconds: dict[str, float],
     wanted: Wanted,
-    on_skipped: Callable[[Skipped], None],
+    on_skipped: OnSkipped,
     reader: TextReader | None = None,
     nodes: NodeFigures | None = None,
 ) -> Iterator[Encoded]:
@@ -195,7 +200,7 @@ def encode_files(
 
     Args:
         files: the files to encode.
-        bundle: the bundle whose image graph encodes.
+        bundle: whose image graph encodes.
         options: of the run.
         seconds: the times of the stages ``load`` and ``encode``, summed over all threads, are added to it.
         wanted: called with every loaded image; an image is encoded, or on a cluster returned, only if it returns True.
@@ -209,19 +214,17 @@ def encode_files(
     """
     with Progress("indexing", len(files), "images") as progress:
 
-        def usable(outcomes: Iterable[Loaded | Skipped]) -> Iterator[Loaded]:
-            for outcome in outcomes:
-                if isinstance(outcome, Skipped):
-                    progress.advance()
-                    on_skipped(outcome)
-                    continue
-                seconds["load"] += outcome.seconds
-                if wanted(outcome):
-                    yield outcome
-                else:
-                    progress.advance()
+        def is_wanted(image: Loaded) -> bool:
+            if wanted(image):
+                return True
+            progress.advance()
+            return False
 
-        for images, vectors in _encoded(files, bundle, options, seconds, usable, reader, nodes):
+        def skip(entry: Skipped) -> None:
+            progress.advance()
+            on_skipped(entry)
+
+        for images, vectors in _encoded(files, bundle, options, seconds, is_wanted, skip, reader, nodes):
             yield images, vectors
             progress.advance(len(images))
 
@@ -231,7 +234,8 @@ def _encoded(
     bundle: Bundle,
     options: BuildOptions,
     seconds: dict[str, float],
-    usable: Usable,
+    wanted: Wanted,
+    on_skipped: OnSkipped,
     reader: TextReader | None,
     nodes: NodeFigures | None,
 ) -> Iterator[Encoded]:
@@ -239,7 +243,7 @@ def _encoded(
         from sceneseek_indexer.on_ray import encode_on_ray  # noqa: PLC0415 - an extra
 
         figures = {} if nodes is None else nodes
-        yield from encode_on_ray(files, bundle, options, seconds, usable, reader is not None, figures)
+        yield from encode_on_ray(files, bundle, options, seconds, wanted, on_skipped, reader is not None, figures)
     else:
         with Pipeline(bundle, options, reader, len(files) <= _FEW, loader_threads(files)) as pipeline:
-            yield from pipeline.run(files, seconds, usable)
+            yield from pipeline.run(files, seconds, wanted, on_skipped)
