@@ -81,10 +81,7 @@ def index_folder(
     listing: Listing | None = None,
 ) -> IndexReport:
     """`index_folders` for one folder; `listing` replaces the walk through it."""
-    options = options or BuildOptions()
-    with store.writing(options.wait), open_inventory() as inventory:
-        found = scan_sources(inventory, [Folder(folder)], bundle, store, options, listing=listing)
-        return _Run(found, bundle, store, options).execute()
+    return index_folders([Folder(folder)], bundle, store, options, listing=listing)
 
 
 def index_folders(
@@ -94,6 +91,7 @@ def index_folders(
     options: BuildOptions | None = None,
     withheld: Mapping[str, set[str]] | None = None,
     before_publishing: Callable[[], None] = lambda: None,
+    listing: Listing | None = None,
 ) -> IndexReport:
     """Bring the live generation up to date with folders.
 
@@ -104,6 +102,7 @@ def index_folders(
         options: how the run works.
         withheld: images to leave to a later run: paths by absolute folder.
         before_publishing: called just before the new generation becomes live.
+        listing: replaces the walk through the one folder.
 
     Raises:
         SourceError: a folder, or too many of the images, cannot be used.
@@ -113,8 +112,8 @@ def index_folders(
     """
     options = options or BuildOptions()
     with store.writing(options.wait), open_inventory() as inventory:
-        found = scan_sources(inventory, folders, bundle, store, options, withheld)
-        return _Run(found, bundle, store, options, before_publishing).execute()
+        found = scan_sources(inventory, folders, bundle, store, options, withheld, listing)
+        return _Run(found, bundle, store, before_publishing).execute()
 
 
 def dry_run_folders(
@@ -128,14 +127,11 @@ def dry_run_folders(
     options = options or BuildOptions()
     with open_inventory() as inventory:
         found = scan_sources(inventory, folders, bundle, store, options)
-        metadata = found.metadata(options)
-        base = found.base
-        inventory.add_images(
-            images_of(store, base.name, metadata, found.reads_text(options)) if base is not None else ()
-        )
+        metadata = found.metadata()
+        inventory.add_images(_base_images(found, store, metadata))
         report = found.report()
         report.generation = found.live.name if found.live is not None else ""
-        plan = found.plan(options)
+        plan = found.plan()
         report.count_plan(plan)
         if metadata is not None:
             _check_loss(metadata, plan, _carried_metadata(found, store), options)
@@ -144,6 +140,11 @@ def dry_run_folders(
                 report.described += bool(metadata.metadata(file.relative))
             report.fields, report.undescribed = metadata.fields, found.undescribed(metadata)
         return report
+
+
+def _base_images(found: SourceScan, store: VectorStore, metadata: Sidecar | None) -> Iterable[Known]:
+    """The images that a new generation begins with."""
+    return images_of(store, found.base.name, metadata, found.reads_text) if found.base is not None else ()
 
 
 def _carried_metadata(found: SourceScan, store: VectorStore) -> Metadata:
@@ -170,16 +171,15 @@ class _Run:
         found: SourceScan,
         bundle: Bundle,
         store: VectorStore,
-        options: BuildOptions,
-        before_publishing: Callable[[], None] = lambda: None,
+        before_publishing: Callable[[], None],
     ) -> None:
         self._found, self._bundle, self._before_publishing = found, bundle, before_publishing
-        self._store, self._options = store, options
+        self._store, self._options = store, found.options
         self._report = found.report()
         self._seconds = {"load": 0.0, "encode": 0.0, "upsert": 0.0, "optimise": 0.0, "compare": 0.0}
         self._now = datetime.now(UTC)
-        self._metadata = found.metadata(options)
-        self._ocr = found.reads_text(options)
+        self._metadata = found.metadata()
+        self._ocr = found.reads_text
         self._info = self._described()
         self._collection: Collection | None = None
         self._resumed, self._coming = False, 0
@@ -191,7 +191,7 @@ class _Run:
             inventory = self._found.inventory
             inventory.add_images(self._known())
             carried = _carried_metadata(self._found, self._store)
-            plan = self._found.plan(self._options)
+            plan = self._found.plan()
             if self._metadata is not None:
                 _check_loss(self._metadata, plan, carried, self._options)
             self._coming = len(plan.encode) + len(plan.reused)
@@ -246,8 +246,7 @@ class _Run:
         """The images of the generation, or of its base if it is not created yet."""
         if self._collection is not None:
             return known_images(self._collection, resumed=True, metadata=self._metadata, ocr=self._ocr)
-        base = self._found.base
-        return images_of(self._store, base.name, self._metadata, self._ocr) if base is not None else ()
+        return _base_images(self._found, self._store, self._metadata)
 
     def _described(self) -> CollectionInfo:
         """The record of the generation that this run may create."""
@@ -383,16 +382,16 @@ class _Run:
         try:
             writing.check()
             if self._found.base is None:
-                self._report.inspection = inspect(collection, self._bundle).to_json()
+                self._report.inspection = inspect(collection, self._bundle)
         except UnfitGeneration:
             self._store.discard(collection)  # not to be resumed
             raise
-        if self._options.captions is not None and self._found.live is not None:
+        captions, live = self._options.captions, self._found.live
+        if captions is not None and live is not None:
             # If the comparison fails, the generation stays unfinished, so a run with a larger --max-loss can resume it.
-            quality = compare(self._store, self._found.live, collection, self._bundle, self._options.captions)
-            if quality is not None:
-                self._report.quality = quality.to_json()
-                quality.check(self._options.max_loss)
+            self._report.quality = compare(
+                self._store, live, collection, self._bundle, captions, self._options.max_loss
+            )
         self._before_publishing()
         self._store.publish(collection, Counter(entry.reason for entry in self._report.skipped))
         return collection.info.name

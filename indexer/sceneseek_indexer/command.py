@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from sceneseek_indexer.options import BuildOptions
     from sceneseek_indexer.report import IndexReport
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -225,8 +225,8 @@ def index(
     if dry_run:
         _show(dry_run_folders(named, graphs, store, options), as_json)
         return
-    with _stop_signals() as stop:
-        _show(index_folders(named, graphs, store, options, before_publishing=stop.hold), as_json)
+    stop = _StopSignals()
+    _show(index_folders(named, graphs, store, options, before_publishing=stop.hold), as_json)
 
 
 @index.command()
@@ -262,25 +262,25 @@ def watch(
     options = _options(rebuild=False, **choices)
     os.nice(nice)
     named = [Folder.parse(folder) for folder in folders]
-    with _stop_signals() as stop:
-        watcher = Watch(
-            named,
-            Bundle.load(bundle),
-            open_store(index_url),
-            options,
-            on_error=lambda what: click.echo(f"error: {what}", err=True),
-            on_report=lambda report: _show(report, as_json, indent=None),  # one line a run
-            before_publishing=stop.hold,
-        )
-        places = ", ".join(str(folder.path) for folder in named)
-        click.echo(f"watching {places} every {interval:g} s; stop with Ctrl-C", err=True)
-        try:
-            while True:
-                watcher.look()
-                stop.release()
-                watcher.rest(interval, stop.release)
-        except KeyboardInterrupt:  # here the way to end, and no failure
-            click.echo("stopped", err=True)
+    stop = _StopSignals()
+    watcher = Watch(
+        named,
+        Bundle.load(bundle),
+        open_store(index_url),
+        options,
+        on_error=lambda what: click.echo(f"error: {what}", err=True),
+        on_report=lambda report: _show(report, as_json, indent=None),  # one line a run
+        before_publishing=stop.hold,
+    )
+    places = ", ".join(str(folder.path) for folder in named)
+    click.echo(f"watching {places} every {interval:g} s; stop with Ctrl-C", err=True)
+    try:
+        while True:
+            watcher.look()
+            stop.release()
+            watcher.rest(interval, stop.release)
+    except KeyboardInterrupt:  # here the way to end, and no failure
+        click.echo("stopped", err=True)
 
 
 @index.command()
@@ -373,10 +373,15 @@ def _show(report: IndexReport | MoveReport, as_json: bool, indent: int | None = 
 
 
 class _StopSignals:
-    """INT and TERM raise KeyboardInterrupt: at once, or, after `hold`, at `release`."""
+    """From now on INT and TERM raise KeyboardInterrupt: at once, or, after `hold`, at `release`.
+
+    So a run that has begun to publish also prints its report.
+    """
 
     def __init__(self) -> None:
         self._held = self._received = False
+        for number in _STOPPING:
+            signal.signal(number, self._stop)
 
     def hold(self) -> None:
         """From here on the work is completed first."""
@@ -388,18 +393,9 @@ class _StopSignals:
         if self._received:
             raise KeyboardInterrupt
 
-    def __call__(self, *_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+    def _stop(self, *_: object) -> None:
+        for number in _STOPPING:
             signal.signal(number, signal.SIG_IGN)  # a second one must not cut the cleaning up short
         self._received = True
         if not self._held:
             raise KeyboardInterrupt
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_StopSignals]:
-    """End the block in order at INT and TERM. A run that has begun to publish also prints its report."""
-    stop = _StopSignals()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    yield stop

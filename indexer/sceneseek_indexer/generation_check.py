@@ -5,11 +5,11 @@ Its vectors are complete, approximate search agrees with exact search, and capti
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,24 +36,13 @@ _LENGTH = 1e-2  # float16 somewhere on the way would still be nearer to 1
 _ADVICE = "index the folders again; the live generation is unchanged"
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """The number of checked points, and the recall of approximate against exact search."""
+def inspect(collection: Collection, bundle: Bundle) -> dict[str, float]:
+    """Check every vector of an optimised generation, and record how many candidates a search must keep.
 
-    points: int
-    recall: float
+    That number is found by sample queries.
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"points": self.points, "recall": round(self.recall, 4)}
-
-
-def inspect(collection: Collection, bundle: Bundle) -> Inspection:
-    """Check every vector, and find out by sample queries how many candidates a search must keep.
-
-    Args:
-        collection: optimised, not live yet; its record gets the number.
-        bundle: the bundle that filled it.
+    Returns:
+        The number of ``points``, and the ``recall`` of approximate against exact search.
 
     Raises:
         UnfitGeneration: a vector is missing or invalid, or recall is too low.
@@ -64,7 +53,7 @@ def inspect(collection: Collection, bundle: Bundle) -> Inspection:
         raise UnfitGeneration(
             f"approximate search in the new generation has a recall of {recall:.3f}, below {LEAST_RECALL}", _ADVICE
         )
-    return Inspection(points, recall)
+    return {"points": points, "recall": round(recall, 4)}
 
 
 def _check_vectors(collection: Collection) -> int:
@@ -102,77 +91,39 @@ _QUERY_BATCH, _FIRST = 64, 5
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Recall@5 (times 100) of the generation before and of the one after, over `captions` captions."""
-
-    before: float
-    after: float
-    captions: int
-
-    @property
-    def lost(self) -> float:
-        """Points; negative where the new one is better."""
-        return self.before - self.after
-
-    def check(self, max_loss: float) -> None:
-        """Reject a new generation that loses more points than this.
-
-        Raises:
-            IndexUnavailable: it does.
-        """
-        if self.lost > max_loss:
-            raise IndexUnavailable(
-                f"recall@5 (x100) would fall by {self.lost:.2f} from {self.before:.2f} to {self.after:.2f}, "
-                f"over {max_loss:g}; the live generation is unchanged",
-                "allow more with --max-loss, which resumes this run, or index with another bundle",
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"before": round(self.before, 2), "after": round(self.after, 2), "captions": self.captions}
-
-
 def compare(
-    store: VectorStore, live: CollectionInfo, fresh: Collection, bundle: Bundle, file: Path
-) -> Comparison | None:
-    """Compare the live generation with a new one, over captions of images that both contain.
-
-    Args:
-        store: the store of the live one.
-        live: the live one.
-        fresh: the new one, open.
-        bundle: that filled the new one.
-        file: of captions.
+    store: VectorStore, live: CollectionInfo, fresh: Collection, bundle: Bundle, file: Path, max_loss: float
+) -> dict[str, float] | None:
+    """Compare the live generation with a new one that `bundle` filled, over captions of images that both contain.
 
     Returns:
-        None if the bundle that filled the live one cannot be found.
+        Recall@5 (times 100) ``before`` and ``after``, over so many ``captions``; None if the bundle that filled the
+        live one cannot be found.
 
     Raises:
         DataError: the captions cannot be read, or are of other images.
+        IndexUnavailable: the new one loses more than `max_loss` points.
     """
     before = find_bundle(live, bundle.path)
     if before is None:
         log.warning("the generations cannot be compared: the bundle that filled %s cannot be found", live.name)
         return None
-    old = store.glance(live.name)
-    try:
+    with contextlib.closing(store.glance(live.name)) as old:
         captions = indexed(old, indexed(fresh, read_captions(file)))
         if not captions:
             raise DataError(f"no image of {file} is indexed", "its image names are paths relative to the folder")
-        return Comparison(recall_at_5(old, before, captions), recall_at_5(fresh, bundle, captions), len(captions))
-    finally:
-        old.close()
+        was, now = recall_at_5(old, before, captions), recall_at_5(fresh, bundle, captions)
+    if was - now > max_loss:
+        raise IndexUnavailable(
+            f"recall@5 (x100) would fall by {was - now:.2f} from {was:.2f} to {now:.2f}, over {max_loss:g}; "
+            "the live generation is unchanged",
+            "allow more with --max-loss, which resumes this run, or index with another bundle",
+        )
+    return {"before": round(was, 2), "after": round(now, 2), "captions": len(captions)}
 
 
 def recall_at_5(collection: Collection, bundle: Bundle, captions: Sequence[Caption]) -> float:
-    """The share, times 100, of captions whose own image is among the first five of an answer.
-
-    Args:
-        collection: to search.
-        bundle: the bundle that filled it.
-        captions: at least one; those of images that are not indexed count as not found.
-    """
+    """The share, times 100, of one or more captions whose own image is among the first five of an answer."""
     encoder, reranker = TextEncoder(bundle, "cpu"), Reranker(bundle)
     found = 0
     for batch in batched(captions, _QUERY_BATCH):

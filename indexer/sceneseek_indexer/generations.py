@@ -50,37 +50,27 @@ def generations(store: VectorStore) -> list[Generation]:
 
 
 def roll_back(store: VectorStore, name: str | None = None, wait: bool = True) -> str:
-    """Make another generation live.
-
-    Args:
-        store: the store of the generations.
-        name: the generation; None is the newest one that is not live.
-        wait: wait for another run that writes the same index; else fail at once.
+    """Make another generation live; without a name the newest of the others.
 
     Returns:
-        The name of the generation that is live now.
+        Its name.
 
     Raises:
         UnfitGeneration: its files are damaged.
         IndexUnavailable: there is no such generation; or another process writes and `wait` is False.
     """
     with store.writing(wait):
-        return _roll_back(store, name)
-
-
-def _roll_back(store: VectorStore, name: str | None) -> str:
-    others = [generation.info.name for generation in generations(store) if not generation.live]
-    if not others:
-        raise IndexUnavailable(
-            f"the index {store.url} has no generation to go back to",
-            "a run that changes something leaves one",
-        )
-    if name is not None and name not in others:
-        raise IndexUnavailable(f"the index {store.url} has no other generation {name}", f"there is {', '.join(others)}")
-    target = name or others[-1]
-    store.verify(target)
-    store.switch(target)
-    return target
+        others = [generation.info.name for generation in generations(store) if not generation.live]
+        if not others:
+            what = f"the index {store.url} has no generation to go back to"
+            raise IndexUnavailable(what, "a run that changes something leaves one")
+        if name is not None and name not in others:
+            what = f"the index {store.url} has no other generation {name}"
+            raise IndexUnavailable(what, f"there is {', '.join(others)}")
+        target = name or others[-1]
+        store.verify(target)
+        store.switch(target)
+        return target
 
 
 def verify(store: VectorStore, name: str | None = None) -> list[str]:

@@ -66,13 +66,9 @@ def place(image: ImageFile | Known | Skipped) -> Place:
 def known_images(
     collection: Collection, resumed: bool = False, metadata: Sidecar | None = None, ocr: bool = False
 ) -> Iterator[Known]:
-    """Every image of a generation.
+    """Every image of a generation, compared with the metadata of the run, if any.
 
-    Args:
-        collection: the generation.
-        resumed: whether an interrupted run created it; its points are `fresh`.
-        metadata: the metadata of the run, if any.
-        ocr: whether the run reads the text in pictures.
+    `resumed` says that an interrupted run created it, `ocr` that the run reads the text in pictures.
     """
     for record in collection.scroll():
         payload, relative = record.payload, relative_path(record.payload)

@@ -104,12 +104,7 @@ def load(
 ) -> Loaded | Skipped:
     """Read and prepare one image; a file that cannot be used is returned as `Skipped`, never raised.
 
-    Args:
-        file: to read.
-        inputs: of the image graph.
-        max_pixels: pictures of more pixels are skipped.
-        exif: which fields to read from the EXIF block.
-        reader: reads the text in it.
+    `exif` says which fields are read from the EXIF block; `reader` reads the text in the picture.
     """
     try:
         content, facts = open_file(file.folder, file.relative)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -60,14 +59,10 @@ class MoveReport:
 def move(source: VectorStore, target: VectorStore, wait: bool = True) -> MoveReport:
     """Copy the live generation of one store to another and make it live there.
 
-    Args:
-        source: the store to copy from.
-        target: the store to copy to.
-        wait: wait for another run that writes the target; else fail at once.
-
     Raises:
         InvalidRequest: source and target are the same.
-        IndexUnavailable: the source has no live generation, or one of the two cannot be used.
+        IndexUnavailable: the source has no live generation, or one of the two cannot be used, as when another run
+            writes the target and `wait` is False.
     """
     if source.url == target.url:
         raise InvalidRequest(f"{source.url} is both source and target", "name two indexes")
@@ -75,8 +70,9 @@ def move(source: VectorStore, target: VectorStore, wait: bool = True) -> MoveRep
     _live(source)  # fails before the target is touched, and before the wait
     with target.writing(wait), contextlib.closing(source.glance(name := _live(source))) as origin:
         if target.live() == name and _same(origin, target):
-            return MoveReport(source.url, target.url, name, 0, origin.count(), {"total": time.perf_counter() - start})
-        report = _move(origin, source, target)
+            report = MoveReport(source.url, target.url, name, 0, origin.count(), {})
+        else:
+            report = _move(origin, source, target)
     report.seconds["total"] = time.perf_counter() - start
     return report
 
@@ -89,11 +85,8 @@ def _live(source: VectorStore) -> str:
 
 
 def _same(origin: Collection, target: VectorStore) -> bool:
-    there = target.open(origin.info.name)
-    try:
+    with contextlib.closing(target.open(origin.info.name)) as there:
         return there.info == origin.info and there.count() == origin.count()
-    finally:
-        there.close()
 
 
 def _move(origin: Collection, source: VectorStore, target: VectorStore) -> MoveReport:
@@ -144,7 +137,7 @@ def _fill(origin: Collection, target: Collection, resumed: bool, uploads: int) -
         return records, len(wanted)
 
     with ThreadPoolExecutor(uploads, "send") as pool, Progress("moving", total, "images") as progress:
-        for records, sent in bounded_map(send, _batches(origin), pool, uploads + 1):
+        for records, sent in bounded_map(send, batched(origin.scroll(_BATCH), _BATCH), pool, uploads + 1):
             moved += sent
             unchanged += len(records) - sent
             stale.difference_update(record.id for record in records)
@@ -152,7 +145,3 @@ def _fill(origin: Collection, target: Collection, resumed: bool, uploads: int) -
     for gone in batched(sorted(stale), _BATCH):
         target.delete(gone)
     return moved, unchanged
-
-
-def _batches(origin: Collection) -> Iterator[list[Record]]:
-    yield from batched(origin.scroll(_BATCH), _BATCH)

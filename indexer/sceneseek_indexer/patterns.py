@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore import GitIgnorePatternError
@@ -114,14 +114,6 @@ class IgnoreFile:
         return self._spec.check_file(path.removeprefix(self._folder)).include, self._by_file
 
 
-class Named(Protocol):
-    """An entry of a folder."""
-
-    @property
-    def name(self) -> str:
-        """Its name in the folder."""
-
-
 class Patterns:
     """The `include` and `exclude` patterns of a run, and whether the default exclusions and `.nomedia` count.
 
@@ -136,16 +128,14 @@ class Patterns:
         self._exclude = _spec(exclude)
         self._defaults = defaults
 
-    def excludes_content(self, entries: Iterable[Named]) -> bool:
-        """Whether a folder with these entries is excluded by a `.nomedia`."""
-        return self._defaults and any(entry.name == NO_MEDIA for entry in entries)
+    def excludes_content(self, names: Iterable[str]) -> bool:
+        """Whether a folder with entries of these names is excluded by a `.nomedia`."""
+        return self._defaults and NO_MEDIA in names
 
     def exclusion(self, relative: str, ignore_files: Sequence[IgnoreFile] = ()) -> Exclusion | None:
         """Why the file, or the folder if it ends with a slash, at this path is not indexed; None if it is.
 
-        Args:
-            relative: the path, see `ImageFile`.
-            ignore_files: of the folders from the root down to the one that contains it.
+        The ignore files are those of the folders from the root down to the one that contains it.
         """
         path = composed(relative)
         verdicts = [(self._exclude.check_file(path).include, BY_PATTERN)] if self._exclude else []

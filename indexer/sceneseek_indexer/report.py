@@ -22,8 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from sceneseek.errors import SourceError, one_line
 from sceneseek.payload import path_fields, relative_path
@@ -44,6 +43,7 @@ from sceneseek_indexer.walk import (
 )
 
 SHOWN = 50
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -116,18 +116,13 @@ class IndexReport:
         setattr(self, outcome, getattr(self, outcome) + count)
 
     def ignore(self, entries: list[Skipped]) -> None:
-        """Count the ignored entries of a listing."""
-        linked = [path_fields(entry.relative)["path"] for entry in entries if entry.reason == LINKED_FOLDER]
-        excluded = sum(1 for entry in entries if entry.reason in EXCLUDED)
-        self.linked_folders += linked
-        self.excluded += excluded
-        self.ignored += len(entries) - excluded - len(linked)
-        for counts, more in (
-            (self.unsupported, count_unsupported(entries)),
-            (self.excluded_by_default, count_default_exclusions(entries)),
-        ):
-            for name, count in more.items():
-                counts[name] = counts.get(name, 0) + count
+        """Count the ignored entries of all listings."""
+        linked = (entry for entry in entries if entry.reason == LINKED_FOLDER)
+        self.linked_folders = [path_fields(entry.relative)["path"] for entry in linked]
+        self.excluded = sum(entry.reason in EXCLUDED for entry in entries)
+        self.ignored = len(entries) - self.excluded - len(self.linked_folders)
+        self.unsupported = count_unsupported(entries)
+        self.excluded_by_default = count_default_exclusions(entries)
 
     def count_plan(self, plan: Plan) -> None:
         """Count the outcomes of a plan, as far as they are known without decoding."""
@@ -188,9 +183,7 @@ class IndexReport:
         }
         counts += "".join(f", {outcome} {count:,}" for outcome, count in sometimes.items() if count)
         lines = [counts if self.planned is None else f"a run would have: {counts}"]
-        lines += [_planned(entry) for entry in (self.planned or [])[:SHOWN]]
-        if self.planned and len(self.planned) > SHOWN:
-            lines.append(f"  ... and {len(self.planned) - SHOWN:,} more; --json lists them all")
+        lines += _first_lines(_planned, self.planned or [])
         lines += self._ignored_lines()
         if self.fields:
             fields = first_few([f"{one_line(name)} ({kind})" for name, kind in self.fields.items()], most=24)
@@ -231,12 +224,7 @@ class IndexReport:
         if len(self.skipped) > SHOWN:
             reasons = Counter(s.reason for s in self.skipped).most_common()
             lines.append("skipped by reason: " + ", ".join(f"{reason} {count:,}" for reason, count in reasons))
-        lines += [
-            f"  skipped {one_line(path_fields(s.relative)['path'])}: {one_line(s.what)}" for s in self.skipped[:SHOWN]
-        ]
-        if len(self.skipped) > SHOWN:
-            lines.append(f"  ... and {len(self.skipped) - SHOWN:,} more; --json lists them all")
-        return lines
+        return [*lines, *_first_lines(_skipped, self.skipped)]
 
     def _last_lines(self) -> list[str]:
         if self.planned is not None:
@@ -248,9 +236,20 @@ class IndexReport:
         return [took, f"generation {self.generation}"]
 
 
+def _first_lines(line: Callable[[Item], str], items: list[Item]) -> list[str]:
+    """A line for each of the first items, and one for the others."""
+    others = len(items) - SHOWN
+    more = [f"  ... and {others:,} more; --json lists them all"] if others > 0 else []
+    return [*map(line, items[:SHOWN]), *more]
+
+
 def _planned(entry: dict[str, Any]) -> str:
     came = f" (from {one_line(entry['from'])})" if "from" in entry else ""
     return f"  {entry['outcome']} {one_line(entry['path'])}{came}"
+
+
+def _skipped(entry: Skipped) -> str:
+    return f"  skipped {one_line(path_fields(entry.relative)['path'])}: {one_line(entry.what)}"
 
 
 Line = dict[str, Any]
@@ -277,9 +276,7 @@ class ReportFile:
     def __enter__(self) -> ReportFile:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
 
@@ -380,12 +377,8 @@ def opening_lines(
 ) -> Iterator[Line]:
     """Update the report's counts by what is known before anything is written, and return the lines of it.
 
-    Args:
-        report: of the run.
-        plan: of the run.
-        listings: of the folders.
-        earlier: the lines of an interrupted run of the same generation, by id.
-        present: whether the generation contains, or will contain, an image of a place.
+    `earlier` are the lines of an interrupted run of the same generation, by id. `present` says whether the generation
+    contains, or will contain, an image of a place.
     """
 
     def done() -> Iterator[Line]:

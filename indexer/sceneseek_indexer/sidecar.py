@@ -86,9 +86,6 @@ class Sidecar:
                 rows.append(_Row(one_line(str(file)), path_fields(relative)["path"], row))
         return _assembled(rows, lambda _, values: read_values(values), _as_place)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
     def metadata(self, relative: str) -> dict[str, Any]:
         """The metadata of the image at a source-relative path; empty where nothing is known of it."""
         return dict(self._rows.get(_key(path_fields(relative)["path"]), {}))
@@ -101,11 +98,7 @@ class Sidecar:
         return list(left)
 
     def below(self, folder: Root, paths: Iterable[str]) -> Sidecar:
-        """The same for the images of a folder, which may be named by absolute paths and from the working directory.
-
-        Args:
-            folder: the images'.
-            paths: those of the images, relative to it.
+        """The same for images at `paths` in a folder; it may name them absolutely or from the working directory.
 
         Raises:
             DataError: there are images, and none is named; or one is named in two ways.

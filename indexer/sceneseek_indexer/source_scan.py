@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from sceneseek.bundle import Bundle
@@ -61,10 +61,6 @@ class Sources:
     read: dict[int, Root]
     forgotten: frozenset[int] = frozenset()
 
-    def untouched(self) -> list[Source]:
-        """The sources whose images stay as they are."""
-        return [source for n, source in enumerate(self.every) if n not in self.read and n not in self.forgotten]
-
 
 def every_folder(store: VectorStore) -> list[Folder]:
     """All folders of the live generation.
@@ -72,20 +68,19 @@ def every_folder(store: VectorStore) -> list[Folder]:
     Raises:
         IndexUnavailable: nothing is indexed.
     """
-    live = store.live()
-    for info in store.generations():
-        if info.name == live:
-            return [Folder(parse_root(source.folder)) for source in info.sources]
-    raise IndexUnavailable(f"nothing is indexed in {store.url}", "name the folders to index")
+    live = _live(store)
+    if live is None:
+        raise IndexUnavailable(f"nothing is indexed in {store.url}", "name the folders to index")
+    return [Folder(parse_root(source.folder)) for source in live.sources]
+
+
+def _live(store: VectorStore) -> CollectionInfo | None:
+    name = store.live()
+    return next((info for info in store.generations() if info.name == name), None)
 
 
 def join_sources(known: Sequence[Source], folders: Sequence[Folder], forget: Sequence[Root] = ()) -> Sources:
-    """Assign every named folder its number and label.
-
-    Args:
-        known: the sources of the live generation.
-        folders: the folders to read.
-        forget: folders whose images are removed from the index; their numbers are not reused.
+    """Assign every folder to read its number and label; the numbers of those to forget are not reused.
 
     Raises:
         SourceError: one folder contains another, so an image would be indexed twice; or one to forget is unknown.
@@ -140,6 +135,7 @@ class SourceScan:
     """The state before a run.
 
     Attributes:
+        options: of the run.
         live: the live generation; None in an empty store.
         base: the live generation, if the new one can begin as its copy.
         sources: those of the generation to build.
@@ -148,21 +144,22 @@ class SourceScan:
         changes: those that are pending in these folders, read before they were listed, by id.
     """
 
+    options: BuildOptions
     live: CollectionInfo | None
     base: CollectionInfo | None
     sources: Sources
     inventory: Inventory
     listings: dict[int, Listing]
-    changes: dict[int, dict[str, Change]] = field(default_factory=dict)
+    changes: dict[int, dict[str, Change]]
 
-    def plan(self, options: BuildOptions) -> Plan:
+    def plan(self) -> Plan:
         """Decide the outcome of every image of the inventory; hashes files where that needs it."""
         every = {**self.listings, **{number: Listing() for number in self.sources.forgotten}}
-        self.inventory.add_hashes(hash_contents(files_to_hash(self.inventory), options))
-        pruned = [*self.sources.forgotten, *(self.listings if options.prune else ())]
+        self.inventory.add_hashes(hash_contents(files_to_hash(self.inventory), self.options))
+        pruned = [*self.sources.forgotten, *(self.listings if self.options.prune else ())]
         plan = make_plan(self.inventory, every, pruned, self._deleted())
-        if not options.remove_any:
-            self._check_removals(plan, options.max_removed)
+        if not self.options.remove_any:
+            self._check_removals(plan)
         return plan
 
     def _deleted(self) -> set[Place]:
@@ -175,12 +172,7 @@ class SourceScan:
         }
 
     def settle(self, report: IndexReport, finished: bool) -> None:
-        """Note what became of the pending changes.
-
-        Args:
-            report: of the run.
-            finished: whether it came to its end.
-        """
+        """Note what became of the pending changes in a run, and whether it came to its end."""
         passed = passed_by_place(self.listings.values(), report.skipped)
         for number, changes in self.changes.items():
             refused = {
@@ -194,7 +186,7 @@ class SourceScan:
             except OSError as error:
                 log.warning("what became of the pictures put into %s cannot be noted (%s)", folder, error.strerror)
 
-    def _check_removals(self, plan: Plan, max_removed: float) -> None:
+    def _check_removals(self, plan: Plan) -> None:
         """Raise SourceError if too large a share of a folder's images would be pruned: it may not be mounted."""
         deleted = self._deleted()
         removed = Counter(
@@ -202,7 +194,7 @@ class SourceScan:
         )
         for number, images in removed.items():
             before = self.inventory.count_images(number)
-            if images > max(_ALWAYS_REMOVED, max_removed * before):
+            if images > max(_ALWAYS_REMOVED, self.options.max_removed * before):
                 raise SourceError(
                     f"--prune would remove {images:,} of the {before:,} images of {self.sources.read[number]}",
                     "check that everything in it is mounted; then pass --yes, or a larger share as --max-removed",
@@ -217,25 +209,26 @@ class SourceScan:
         }
         return {number: points for number, points in {**before, **found}.items() if points}
 
-    def reads_text(self, options: BuildOptions) -> bool:
+    @property
+    def reads_text(self) -> bool:
         """Whether the run reads the text in pictures."""
-        if options.ocr is not None:
-            return options.ocr
+        if self.options.ocr is not None:
+            return self.options.ocr
         return self.live is not None and json_path(TEXT_TOKENS) in self.live.indexed
 
-    def metadata(self, options: BuildOptions) -> Sidecar | None:
-        """Read `options.metadata`, which describes one folder.
+    def metadata(self) -> Sidecar | None:
+        """Read `options.metadata`, if it is given, which describes one folder.
 
         Raises:
             InvalidRequest: several folders are read.
             DataError: see `sceneseek_indexer.sidecar`.
         """
-        if options.metadata is None:
+        if self.options.metadata is None:
             return None
         if len(self.listings) > 1:
             raise InvalidRequest("--metadata describes one folder, and several are named", "index one folder at a time")
         (folder,) = self.sources.read.values()
-        return read_metadata(options.metadata, folder, self._paths())
+        return read_metadata(self.options.metadata, folder, self._paths())
 
     def undescribed(self, metadata: Sidecar) -> list[str]:
         """Paths in the metadata at which there is no image."""
@@ -246,9 +239,9 @@ class SourceScan:
 
     def report(self) -> IndexReport:
         """A report with the skipped and ignored files of the listings."""
-        report = IndexReport(skipped=[entry for listing in self.listings.values() for entry in listing.skipped])
-        for listing in self.listings.values():
-            report.ignore(listing.ignored)
+        listings = self.listings.values()
+        report = IndexReport(skipped=[entry for listing in listings for entry in listing.skipped])
+        report.ignore([entry for listing in listings for entry in listing.ignored])
         return report
 
 
@@ -261,35 +254,29 @@ def scan_sources(
     withheld: Mapping[str, set[str]] | None = None,
     listing: Listing | None = None,
 ) -> SourceScan:
-    """Read the state of the store and list the folders.
+    """Read the state of the store and list the folders, whose files are added to the inventory.
 
-    Args:
-        inventory: empty; the files are added to it.
-        folders: the folders to read.
-        bundle: the bundle whose image graph fills the index.
-        store: the store of the generations.
-        options: of the run.
-        withheld: images to leave to a later run: paths by absolute folder.
-        listing: replaces the walk through the one folder.
+    The other arguments are those of `build.index_folders`.
 
     Raises:
         SourceError: a folder cannot be used, or the new generation would lose one.
         InvalidRequest: a label is taken or differs from the index.
         UnfitGeneration: the live generation is missing or damaged.
     """
-    name = store.live()
-    live = next((info for info in store.generations() if info.name == name), None)
-    if name is not None and live is None and not options.rebuild:
+    live = _live(store)
+    if live is None and (name := store.live()) is not None and not options.rebuild:
         raise UnfitGeneration(
             f"the live generation {name} of {store.url} is missing or damaged",
             "go back with `sceneseek index rollback`, or index all its folders again with --rebuild",
         )
     base = live if live is not None and fits(live, bundle) and not options.rebuild else None
     sources = join_sources(live.sources if live is not None else (), folders, options.forget)
-    if base is None and (left := sources.untouched()):
+    touched = {*sources.read, *sources.forgotten}
+    left = [source.folder for number, source in enumerate(sources.every) if number not in touched]
+    if base is None and left:
         # A generation that begins empty would lose their images.
         raise SourceError(
-            f"a new generation begins empty, and the index also holds {', '.join(source.folder for source in left)}",
+            f"a new generation begins empty, and the index also holds {', '.join(left)}",
             "name all its folders, remove some with --forget, or choose another --index",
         )
     changes = {n: PendingChanges(folder).all() for n, folder in sources.read.items() if isinstance(folder, Path)}
@@ -305,7 +292,7 @@ def scan_sources(
     for number, every in changes.items():
         later = listings[number].withheld
         changes[number] = {identity: change for identity, change in every.items() if change.path not in later}
-    return SourceScan(live, base, sources, inventory, listings, changes)
+    return SourceScan(options, live, base, sources, inventory, listings, changes)
 
 
 def fits(info: CollectionInfo, bundle: Bundle) -> bool:

@@ -176,21 +176,17 @@ def make_plan(
 def _missing(
     inventory: Inventory, listings: Mapping[int, Listing], pruned: Container[int], deleted: Container[Place]
 ) -> Iterator[tuple[int, bool, bool]]:
-    """The rows of `gone`: images that are not listed, and are not hidden either."""
-    hidden = {number: _Hidden(listing) for number, listing in listings.items()}
+    """The rows of `gone`: images that are not listed, withheld or unreadable."""
+    unreadable = {
+        number: {entry.relative for entry in listing.skipped if entry.reason == UNREADABLE}
+        for number, listing in listings.items()
+    }
     for number, source, stored in inventory.database.execute(_MISSING):
-        if source in listings and (relative := as_path(stored)) not in hidden[source]:
-            wanted = (source, relative) in deleted
-            away = not wanted and not listings[source].away.isdisjoint(above(relative))
-            yield number, away, wanted or (source in pruned and not away)
-
-
-class _Hidden:
-    """Images that are not listed and may still exist: withheld, unreadable, or below an unreadable folder."""
-
-    def __init__(self, listing: Listing) -> None:
-        self._withheld = listing.withheld
-        self._unreadable = {entry.relative for entry in listing.skipped if entry.reason == UNREADABLE}
-
-    def __contains__(self, relative: str) -> bool:
-        return relative in self._withheld or not self._unreadable.isdisjoint((relative, *above(relative)))
+        if source not in listings:
+            continue
+        relative, listing = as_path(stored), listings[source]
+        if relative in listing.withheld or not unreadable[source].isdisjoint((relative, *above(relative))):
+            continue  # it may still exist
+        wanted = (source, relative) in deleted
+        away = not wanted and not listing.away.isdisjoint(above(relative))
+        yield number, away, wanted or (source in pruned and not away)

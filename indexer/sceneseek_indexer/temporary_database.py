@@ -40,14 +40,9 @@ def temporary_database(schema: str) -> Iterator[sqlite3.Connection]:
 
 
 class View(Generic[Item]):
-    """What a query finds, read from the database each time; counted once.
+    """What a query finds, an item made of each row: read from the database each time, and counted once.
 
-    Args:
-        database: to ask.
-        make: makes an item of each row.
-        query: finds the rows.
-        parameters: of the query.
-        count: a query that is faster at counting them, if there is one.
+    `count` is a query that is faster at counting the rows, if there is one.
     """
 
     def __init__(

@@ -33,7 +33,6 @@ from sceneseek_indexer.patterns import (
     NO_MEDIA,
     Exclusion,
     IgnoreFile,
-    Named,
     Patterns,
 )
 from sceneseek_indexer.temporary_database import Row, View, temporary_database
@@ -181,8 +180,11 @@ def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
     return sorted(os.scandir(folder), key=attrgetter("name"))
 
 
-class _Entry(Named, Protocol):
+class _Entry(Protocol):
     """A file, a folder or a link in a folder; `os.DirEntry` is one."""
+
+    @property
+    def name(self) -> str: ...
 
     def is_dir(self) -> bool: ...
 
@@ -216,7 +218,7 @@ class _Walk(Generic[RootT, EntryT]):
         raise NotImplementedError
 
     def listing(self, entries: Iterable[EntryT]) -> Listing:
-        if self._patterns.excludes_content(entries):
+        if self._patterns.excludes_content(entry.name for entry in entries):
             hint = f"delete that file, or pass {NO_DEFAULTS}"
             raise SourceError(f"the folder {self._root} is excluded: it contains {NO_MEDIA}", hint)
         # An explicit stack: folders may be nested deeper than the limit of recursion.
@@ -295,7 +297,7 @@ class _FolderWalk(_Walk[Path, os.DirEntry[str]]):
             self._listing.empty.difference_update(above(relative))
             self._skip(relative, UNREADABLE, f"the folder cannot be read ({error.strerror})")
             return []
-        if self._patterns.excludes_content(children):
+        if self._patterns.excludes_content(child.name for child in children):
             self._listing.empty.difference_update(above(relative))
             self._ignore(relative, BY_NO_MEDIA)
             return []
@@ -383,7 +385,7 @@ class _ObjectWalk(_Walk[ObjectFolder, _Object]):
 
     def _children(self, entry: _Object, relative: str) -> Iterable[_Object]:  # noqa: ARG002 - its place says which
         children = self._objects.below(f"{relative}/")
-        if self._patterns.excludes_content(children):
+        if self._patterns.excludes_content(child.name for child in children):
             self._ignore(relative, BY_NO_MEDIA)
             return []
         return children

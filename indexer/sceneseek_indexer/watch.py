@@ -74,12 +74,7 @@ class Watch:
                 self._run(resting, moving)
 
     def rest(self, seconds: float, between: Callable[[], object] = lambda: None) -> None:
-        """Wait for the next look, and follow pending changes meanwhile.
-
-        Args:
-            seconds: how long.
-            between: called after each run.
-        """
+        """Wait so many seconds, and follow pending changes meanwhile; `between` is called after each run."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             if self._present_version() == self._version:

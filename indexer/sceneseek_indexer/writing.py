@@ -37,8 +37,7 @@ class Writing:
         info: the generation's record.
         begin: returns the generation; its first call creates it.
         inventory: the files of the run, and the images of the generation at its start.
-        report: its counts are updated.
-        report_file: gets a line for each image.
+        report, report_file: get the outcome of each image.
         started: the start of the run.
         metadata: the metadata of the run; None leaves that of the index unchanged.
         earlier: the metadata of the live generation, if the new one does not begin as its copy.

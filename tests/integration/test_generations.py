@@ -144,7 +144,7 @@ def test_a_generation_with_a_broken_vector_does_not_go_live(
     with store.writing():
         collection = store.create(replace(info, name="broken"), base=info.name)
         try:
-            assert inspect(collection, bundle).points == len(NAMES)
+            assert inspect(collection, bundle)["points"] == len(NAMES)
             record = next(iter(collection.scroll()))
             joint = np.zeros(info.joint, np.float32)
             if broken == "not a number":
@@ -174,7 +174,7 @@ def test_a_search_keeps_as_many_candidates_as_a_good_recall_takes(
             return replace(found, ids=found.ids[1:]) if lost else found
 
         monkeypatch.setattr(collection, "nearest", nearest)
-        assert inspect(collection, bundle).recall == 1
+        assert inspect(collection, bundle)["recall"] == 1
         store.publish(collection)
     assert next(info for info in store.generations() if info.name == "hard").search_ef == EFFORTS[2]
     # A copy that later runs make keeps the effort.

@@ -66,7 +66,7 @@ def test_json_lines_become_the_same(tmp_path: Path) -> None:
     lines = "\n".join(json.dumps(row) for row in ROWS) + "\r\n\n"
     sidecar = Sidecar.of(written(tmp_path, lines, "metadata.jsonl"))
     assert [sidecar.metadata(str(row["path"])) for row in ROWS] == [without_path(row) for row in ROWS]
-    assert len(sidecar) == 2
+    assert len(sidecar.unmatched([])) == 2
 
 
 def test_tsv_has_no_quoting_rules(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_metadata_of_no_image_is_an_error_that_names_the_root(tmp_path: Path, pa
     with pytest.raises(DataError) as error:
         Sidecar.of(file).below(tmp_path, IMAGES)
     assert said in str(error.value)
-    assert len(Sidecar.of(file).below(tmp_path, [])) == len(paths)
+    assert len(Sidecar.of(file).below(tmp_path, []).unmatched([])) == len(paths)
 
 
 def test_decomposed_texts_become_composed(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_file_beside_each_image_is_the_same(tmp_path: Path) -> None:
         written(tmp_path, json.dumps(without_path(row)), f"{row['path']}.json")
     sidecar = Sidecar.beside(tmp_path, ["a.jpg", "b/c.jpg", "d.jpg"])
     assert [sidecar.metadata(str(row["path"])) for row in ROWS] == [without_path(row) for row in ROWS]
-    assert (sidecar.metadata("d.jpg"), len(sidecar)) == ({}, 2)
+    assert (sidecar.metadata("d.jpg"), len(sidecar.unmatched([]))) == ({}, 2)
     written(tmp_path, '{"year": "then"}', "d.jpg.json")
     with pytest.raises(DataError, match=r"d\.jpg\.json: year is text, and was a number before"):
         Sidecar.beside(tmp_path, ["a.jpg", "b/c.jpg", "d.jpg"])
