@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask
 
 from sceneseek.pending_changes import PendingChanges
 from sceneseek.search import Search
@@ -63,9 +63,5 @@ def create_app(
     app.register_blueprint(images_blueprint(search, metrics, access.max_pixels, decoders))
     app.register_blueprint(changes_blueprint(search, uploads, pending, access.max_upload))
     app.register_blueprint(health_blueprint(search, metrics))
-    app.add_url_rule("/", "page", lambda: _page(app))
+    app.add_url_rule("/", "page", lambda: app.send_static_file("index.html"))
     return app
-
-
-def _page(app: Flask) -> Response:
-    return app.send_static_file("index.html")

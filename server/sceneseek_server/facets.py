@@ -62,13 +62,9 @@ class FieldsDocument(TypedDict):
 def count_facets(
     generation: str, indexed: Mapping[str, FieldType], records: Iterable[Record], seconds: float = _SECONDS
 ) -> FieldsDocument:
-    """Count the fields of the user's metadata.
+    """Count the fields of the user's metadata, for so many seconds at most.
 
-    Args:
-        generation: its name.
-        indexed: its fields with an index, as filters name them. Others cannot be filtered by.
-        records: all of it.
-        seconds: how long to count.
+    Only the `indexed` fields of the generation, named as filters do, can be filtered by.
     """
     paths = {name: path for name in indexed if (path := field_path(name))[0] == "metadata"}
     # Places have neither values that anybody would tick nor an order.

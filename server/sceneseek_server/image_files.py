@@ -83,6 +83,8 @@ class ImageFile:
 def find_record(search: Search, image_id: UUID | str, deadline: float | None) -> tuple[Record, CollectionInfo]:
     """An image of the live generation, and that generation.
 
+    The engine is waited for until `deadline`, by `time.monotonic`; None is for as long as it takes.
+
     Raises:
         NoSuchImage: no image has the id.
     """
@@ -95,11 +97,6 @@ def find_record(search: Search, image_id: UUID | str, deadline: float | None) ->
 
 def find_image(search: Search, image_id: UUID, deadline: float | None) -> ImageFile:
     """The file of an image of the live generation.
-
-    Args:
-        search: the pipeline whose generation is searched.
-        image_id: the image's id.
-        deadline: by `time.monotonic`, until when the engine is waited for; None for as long as it takes.
 
     Raises:
         NotFound: no image has the id, or its file is no longer in its source folder.
@@ -196,11 +193,7 @@ def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS, deadlin
 class Thumbnails:
     """A cache of thumbnails that drops the least recently used. Thread-safe.
 
-    Args:
-        max_pixels: see `sceneseek.picture.decode`.
-        max_bytes: the most that it may hold.
-        decoders: bound how many pictures are decoded at a time.
-        on_sent: called for each thumbnail with whether it had to be drawn.
+    `on_sent` is called for each thumbnail with whether it had to be drawn.
     """
 
     def __init__(

@@ -76,12 +76,7 @@ current: ContextVar[RequestRecord | None] = ContextVar("request_record", default
 
 
 def instrument(app: Flask, metrics: Metrics) -> None:
-    """Time, count and log the requests of an application, and give them ids.
-
-    Args:
-        app: the application; what is added to it later is instrumented as well.
-        metrics: what counts.
-    """
+    """Time, count and log the requests of an application and of what is added to it later, and give them ids."""
     app.after_request(_record_route)
     app.wsgi_app = _Middleware(app.wsgi_app, metrics)  # type: ignore[method-assign]  # Flask's place for a middleware
 

@@ -30,12 +30,7 @@ _NOT_HERE = encoded(problem(404, "nothing is at this address", "this port serves
 
 
 class MetricsPort:
-    """Serves metrics and health from a thread until it is closed.
-
-    Args:
-        listener: a listening socket; it is closed with the port.
-        application: the service's own.
-    """
+    """Serves metrics and health of the service's application from a thread; closes the listener when it is closed."""
 
     def __init__(self, listener: socket.socket, application: WSGIApplication) -> None:
         self._server = _Server(listener, application)

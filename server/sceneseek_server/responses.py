@@ -110,13 +110,7 @@ def problem_of(error: SceneseekError) -> Problem:
 
 
 def encoded(found: Problem, path: str = "", **more: Any) -> bytes:
-    """A problem's document, in ASCII.
-
-    Args:
-        found: the problem.
-        path: of the request.
-        more: further members.
-    """
+    """A problem's document, in ASCII, with further members; the path of the request decides its form."""
     if path == EMBEDDINGS:
         message = f"{found.detail}: {found.hint}" if found.hint else found.detail
         found = replace(found, error=OpenAIError(message=message, type=found.type))
@@ -137,9 +131,7 @@ def problem_response(found: Problem, **more: Any) -> Response:
 def error_response(error: SceneseekError, **more: Any) -> Response:
     """The answer that carries an error, in words that clients of this service may see.
 
-    Args:
-        error: what went wrong. One that passes by itself says when to ask again.
-        more: further members of the document.
+    If the error passes by itself, it says when to ask again. `more` are further members of its document.
     """
     found = problem_of(error)
     if not (error.for_clients or shows_paths()):

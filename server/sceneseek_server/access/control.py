@@ -71,12 +71,6 @@ class Unauthorized(SceneseekError):
     title = "A key is needed"
     for_clients = True
 
-    def __init__(self) -> None:
-        super().__init__(
-            "this needs a key",
-            "send it as Authorization: Bearer KEY or as X-API-Key: KEY; in a browser it is the password, of any user",
-        )
-
 
 class RateLimited(SceneseekError):
     """A client exceeded its rate limit.
@@ -103,9 +97,6 @@ class EncodedBody(SceneseekError):
     title = "The body is compressed"
     for_clients = True
 
-    def __init__(self) -> None:
-        super().__init__("the body is compressed", "send it as it is, without Content-Encoding")
-
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -128,11 +119,7 @@ class Caller:
 
 
 def control_access(app: Flask, settings: AccessSettings) -> None:
-    """Check every request of an application before its view.
-
-    Args:
-        app: must answer errors of its views as problems.
-        settings: what is required of requests, and what answers may reveal.
+    """Check every request of an application, which must answer errors of its views as problems, before its view.
 
     Raises:
         SourceError: the key file cannot be read, or has no keys.
@@ -269,7 +256,7 @@ class _AccessControl:
             else:
                 self.count(rate, "requests")
         if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
-            raise EncodedBody
+            raise EncodedBody("the body is compressed", "send it as it is, without Content-Encoding")
         request.max_content_length = self._max_form_bytes if request.mimetype == FORM else MAX_BODY_BYTES
         return None
 
@@ -292,7 +279,8 @@ class _AccessControl:
             if secret is not None:
                 self._count_wrong_key(address)
             after_this_request(_challenge)
-            raise Unauthorized
+            hint = "send it as Authorization: Bearer KEY or as X-API-Key: KEY; in a browser it is the password"
+            raise Unauthorized("this needs a key", f"{hint}, of any user")
         g.caller = Caller(address, entry.name, entry.write)
         return parsed_rate(entry.rate) if entry.rate is not None else self._rate
 

@@ -98,9 +98,6 @@ class KeyRing:
         if not self._entries:
             raise SourceError(f"the file of keys {path} has no keys", _HINT)
 
-    def __repr__(self) -> str:
-        return f"KeyRing({', '.join(entry.name for entry in self._entries)})"
-
     def current_problem(self) -> str | None:
         """Why a change of the file is not followed, without its path; None if there is nothing wrong."""
         self._refresh()

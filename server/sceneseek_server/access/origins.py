@@ -49,12 +49,6 @@ class WrongHost(SceneseekError):
     title = "Not the name of this service"
     for_clients = True
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the service is not asked by the name in the Host header",
-            "use the address that it printed, or have it started with --allowed-host and that name",
-        )
-
 
 class CrossSite(SceneseekError):
     """A request that a page of another web site made a browser send."""
@@ -63,12 +57,6 @@ class CrossSite(SceneseekError):
     slug = "cross-site"
     title = "Another web site sent this"
     for_clients = True
-
-    def __init__(self, without_origin: bool = False) -> None:
-        hint = "have the service started with --cors-origin and that page's origin, if it is meant to"
-        if without_origin:
-            hint = "a page of a --cors-origin says which it is if its element has the attribute crossorigin"
-        super().__init__("a page of another site sent this request", hint)
 
 
 class Hosts:
@@ -95,15 +83,14 @@ class Hosts:
         header: str = environ.get("HTTP_HOST", "")
         name = _host_name(header)
         if (header and not name) or (self._names is not None and name not in self._names):
-            raise WrongHost
+            raise WrongHost(
+                "the service is not asked by the name in the Host header",
+                "use the address that it printed, or have it started with --allowed-host and that name",
+            )
 
 
 class Origins:
-    """What pages of other origins may do.
-
-    Args:
-        allowed: the origins that may read answers, each as `checked_origin` returns it.
-    """
+    """What pages of other origins may do; those of `allowed`, as `checked_origin` returns them, may read answers."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
         self._allowed = frozenset(allowed)
@@ -123,7 +110,10 @@ class Origins:
         else:
             forbidden = site is None and _is_unsafe_from_elsewhere(environ, origin)
         if forbidden:
-            raise CrossSite(bool(self._allowed) and environ.get("HTTP_SEC_FETCH_MODE") == "no-cors")
+            hint = "have the service started with --cors-origin and that page's origin, if it is meant to"
+            if self._allowed and environ.get("HTTP_SEC_FETCH_MODE") == "no-cors":
+                hint = "a page of a --cors-origin says which it is if its element has the attribute crossorigin"
+            raise CrossSite("a page of another site sent this request", hint)
         return None
 
     @staticmethod

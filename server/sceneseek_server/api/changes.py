@@ -49,14 +49,7 @@ class _PicturePath(PathConverter):
 
 
 def changes_blueprint(search: Search, uploads: Uploads, pending: PendingChanges | None, max_upload: int) -> Blueprint:
-    """The views.
-
-    Args:
-        search: whose generations contain the images.
-        uploads: decodes what is put.
-        pending: where pictures are put and deleted; None takes none.
-        max_upload: the most bytes of a picture.
-    """
+    """The views; pictures of at most `max_upload` bytes are put into the folder of `pending`, where None takes none."""
     blueprint = Blueprint("changes", __name__, url_prefix="/v1/images")
     blueprint.record_once(lambda state: state.app.url_map.converters.update(picture=_PicturePath))
 

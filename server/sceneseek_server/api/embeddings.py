@@ -10,7 +10,7 @@ from sceneseek.bundle import Manifest
 from sceneseek.errors import Unprocessable
 from sceneseek.queries import EmbeddingForm, EmbeddingRequest
 from sceneseek.search import Search
-from sceneseek.vectors import Floats, in_base64
+from sceneseek.vectors import in_base64
 from sceneseek_server.access.control import FORM, charge
 from sceneseek_server.api.openapi import operation
 from sceneseek_server.api.search import given_once
@@ -49,8 +49,9 @@ def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
             vectors, tokens = search.embed_texts(texts.texts, deadline())
         else:
             raise UnsupportedMediaType
+        in_text = asked.encoding_format == "base64"
         data = tuple(
-            Embedding(index=index, embedding=_written(vector, asked.encoding_format == "base64"))
+            Embedding(index=index, embedding=in_base64(vector) if in_text else vector.tolist())
             for index, vector in enumerate(vectors)
         )
         usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
@@ -65,7 +66,3 @@ def _check(asked: EmbeddingForm, manifest: Manifest) -> None:
     width = manifest.dimensions.joint
     if asked.dimensions not in {None, width}:
         raise Unprocessable(f"dimensions is {asked.dimensions}", f"vectors have {width}: leave it out")
-
-
-def _written(vector: Floats, base64: bool) -> str | list[float]:
-    return in_base64(vector) if base64 else vector.tolist()

@@ -29,10 +29,10 @@ from sceneseek_server.image_files import (
 from sceneseek_server.metrics import Metrics
 from sceneseek_server.responses import deadline, json_answer, public
 
-# An id stands for a path, whose content may change with the next index run: fresh for ten minutes,
-# then asked for again by its tag.
 ZIP = "application/zip"
 _MAX_ARCHIVE_BYTES = 2 * 10**9
+# An id stands for a path, whose content may change with the next index run: fresh for ten minutes, then asked for again
+# by its tag.
 CACHE_CONTROL = "private, max-age=600"
 _NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
 

@@ -233,7 +233,7 @@ def _operation(app: Flask, rule: Rule, found: Operation, schemas: _Schemas) -> d
         "summary": found.summary,
         "description": inspect.getdoc(view) or "",
         "tags": [found.tag],
-        "parameters": [*_in_path(rule, found), *_in_query(found), *_in_headers(found)],
+        "parameters": _parameters(rule, found),
         "responses": _responses(found, schemas),
     }
     if content := _body(found, schemas):
@@ -241,36 +241,19 @@ def _operation(app: Flask, rule: Rule, found: Operation, schemas: _Schemas) -> d
     return document
 
 
-def _in_path(rule: Rule, found: Operation) -> list[dict[str, Any]]:
-    return [
+def _parameters(rule: Rule, found: Operation) -> list[dict[str, Any]]:
+    """Those in the path, in the query string and in the headers."""
+    parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": dict(found.path)} for name in sorted(rule.arguments)
     ]
-
-
-def _in_headers(found: Operation) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
-        for name, text in found.headers.items()
-    ]
-
-
-def _in_query(found: Operation) -> list[dict[str, Any]]:
-    if found.arguments is None:
-        return []
-    schema = adapter(found.arguments).json_schema()
-    required = set(schema.get("required", ()))
-    parameters = []
-    for name, property_schema in schema["properties"].items():
-        about = _without_null(property_schema)
-        parameters.append(
-            {
-                "name": name,
-                "in": "query",
-                "required": name in required,
-                "description": about.pop("description", ""),
-                "schema": about,
-            }
-        )
+    schema = adapter(found.arguments).json_schema() if found.arguments is not None else {}
+    for name, property_schema in schema.get("properties", {}).items():
+        about, required = _without_null(property_schema), name in schema.get("required", ())
+        text = about.pop("description", "")
+        parameters.append({"name": name, "in": "query", "required": required, "description": text, "schema": about})
+    for name, text in found.headers.items():
+        about = {"type": "string"}
+        parameters.append({"name": name, "in": "header", "required": False, "description": text, "schema": about})
     return parameters
 
 

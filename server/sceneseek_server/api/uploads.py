@@ -28,13 +28,7 @@ PICTURE, MAX_PICTURES = "file", MAX_TERMS
 
 
 class Uploads:
-    """Reads uploaded pictures.
-
-    Args:
-        search: whose bundle says how many pixels suffice.
-        max_pixels: see `sceneseek.picture.decode`.
-        decoders: bound how many pictures are decoded at a time.
-    """
+    """Reads uploaded pictures, of which the bundle of `search` says how many pixels suffice."""
 
     def __init__(self, search: Search, max_pixels: int, decoders: Decoders) -> None:
         self._search, self._max_pixels, self._decoders = search, max_pixels, decoders

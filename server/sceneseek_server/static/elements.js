@@ -31,6 +31,14 @@ export function apart(elements) {
   return elements.flatMap((each, i) => (i ? [" ", each] : [each]));
 }
 
+/** Give an element other children, unless it shows the same: so that nothing is announced or selected in vain. */
+export function renew(place, children) {
+  const made = element("div", {}, ...children);
+  if (place.innerHTML !== made.innerHTML) {
+    place.replaceChildren(...made.childNodes);
+  }
+}
+
 /** The element of an id, which the page has. */
 export function byId(id) {
   return document.getElementById(id);

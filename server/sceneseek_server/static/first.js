@@ -1,5 +1,5 @@
 // What is shown while nothing is indexed yet: the command to type. The search page takes its place when something is.
-import { byId, element } from "./elements.js";
+import { byId, element, renew } from "./elements.js";
 import { say } from "./language.js";
 
 const KIND = "urn:sceneseek:problem:nothing-indexed";
@@ -23,15 +23,8 @@ export class First {
   /** Show what the problem document of `/readyz` says. */
   show({ command, stack_command: stack, building }) {
     const settings = /\b(BUNDLE|INDEX)\b/.test(command) ? element("p", { class: "soft" }, say("first.settings")) : null;
-    const written = element("div", {}, typed("first.type", command), settings, stack ? typed("first.stack", stack) : null);
-    const commands = byId("first-commands");
-    if (commands.innerHTML !== written.innerHTML) {
-      commands.replaceChildren(...written.childNodes);
-    }
-    const state = say(building ? "first.building" : "first.waiting");
-    if (byId("first-state").textContent !== state) {
-      byId("first-state").textContent = state;
-    }
+    renew(byId("first-commands"), [typed("first.type", command), settings, stack ? typed("first.stack", stack) : null]);
+    renew(byId("first-state"), [say(building ? "first.building" : "first.waiting")]);
     this.#set(true);
   }
 

@@ -1,7 +1,7 @@
 // What answers, in a line, and in banners what people should know of it: that it is not ready, that a reindex runs,
 // that the collection has changed since. Asked for again and again while the page can be seen.
 import { ask } from "./api.js";
-import { apart, button, element } from "./elements.js";
+import { apart, button, element, renew } from "./elements.js";
 import { isFirst } from "./first.js";
 import { date, say } from "./language.js";
 import { explained } from "./problems.js";
@@ -77,11 +77,7 @@ export class Status {
       parts.push(element("span", { title: ready.runtime.provider ?? "" }, say("status.device", { device: ready.runtime.device.toUpperCase() })));
     }
     this.line.classList.remove("amiss");
-    // Written only where it changes, so that nothing is announced or selected in vain.
-    const written = element("p", {}, ...apart(parts));
-    if (this.line.innerHTML !== written.innerHTML) {
-      this.line.replaceChildren(...written.childNodes);
-    }
+    renew(this.line, apart(parts));
     this.heard.generation(live);
     this.heard.multilingual(ready.multilingual);
     this.heard.mayWrite(mayWrite);
