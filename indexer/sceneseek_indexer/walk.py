@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from sceneseek.errors import SourceError
 from sceneseek.local_folder import Facts
@@ -118,14 +118,13 @@ def list_images(
     patterns = patterns or Patterns()
     if isinstance(folder, ObjectFolder):
         with temporary_database(_OBJECTS) as database:
-            objects = _Objects(database, folder)
-            walk: _Walk[Any, Any] = _ObjectWalk(folder, patterns, source, add, objects)
-            listing = walk.listing(objects.below(""))
+            objects = _ObjectWalk(folder, patterns, source, add, database)
+            listing, found = objects.listing(objects.below("")), objects.found
     else:
         root, entries = _opened(folder)
-        walk = _FolderWalk(root, patterns, source, add)
-        listing = walk.listing(entries)
-    if not (walk.found or listing.skipped or may_be_empty):
+        files = _FolderWalk(root, patterns, source, add)
+        listing, found = files.listing(entries), files.found
+    if not (found or listing.skipped or may_be_empty):
         if not listing.ignored:
             raise SourceError(f"the folder {folder} is empty", "name a folder that contains images")
         if any(entry.reason in EXCLUDED for entry in listing.ignored):
@@ -346,12 +345,18 @@ CREATE UNIQUE INDEX folder_of ON object (folder, name) WHERE bytes IS NULL;
 """
 
 
-class _Objects:
-    """The objects of a bucket as folders, in a temporary database: there may be more than memory has room for."""
+class _ObjectWalk(_Walk[ObjectFolder, _Object]):
+    """A walk through the objects of a bucket: without links and mount points, and no folder is empty.
 
-    def __init__(self, database: sqlite3.Connection, folder: ObjectFolder) -> None:
+    They are put into a temporary database, since there may be more than memory has room for.
+    """
+
+    def __init__(
+        self, root: ObjectFolder, patterns: Patterns, source: int, add: Add | None, database: sqlite3.Connection
+    ) -> None:
+        super().__init__(root, patterns, source, add)
         self._database, before = database, ""
-        for relative, facts in folder.objects():
+        for relative, facts in root.objects():
             above, slash, name = relative.rpartition("/")
             database.execute("INSERT INTO object VALUES (?, ?, ?, ?, ?)", (above + slash, name, *facts))
             if above != before:
@@ -370,21 +375,8 @@ class _Objects:
         query = "SELECT name, bytes, mtime_ns, ctime_ns FROM object WHERE folder = ? ORDER BY name, bytes IS NOT NULL"
         return View(self._database, _as_object, query, (folder,))
 
-
-def _as_object(row: Row) -> _Object:
-    name, *facts = row
-    return _Object(name, None if None in facts else Facts(*facts))
-
-
-class _ObjectWalk(_Walk[ObjectFolder, _Object]):
-    """A walk through the objects of a bucket: without links and mount points, and no folder is empty."""
-
-    def __init__(self, root: ObjectFolder, patterns: Patterns, source: int, add: Add | None, objects: _Objects) -> None:
-        super().__init__(root, patterns, source, add)
-        self._objects = objects
-
     def _children(self, entry: _Object, relative: str) -> Iterable[_Object]:  # noqa: ARG002 - its place says which
-        children = self._objects.below(f"{relative}/")
+        children = self.below(f"{relative}/")
         if self._patterns.excludes_content(child.name for child in children):
             self._ignore(relative, BY_NO_MEDIA)
             return []
@@ -393,6 +385,11 @@ class _ObjectWalk(_Walk[ObjectFolder, _Object]):
     def _visit_image(self, entry: _Object, relative: str) -> None:
         if entry.facts is not None:
             self._add(relative, entry.facts)
+
+
+def _as_object(row: Row) -> _Object:
+    name, *facts = row
+    return _Object(name, None if None in facts else Facts(*facts))
 
 
 def _released(entries: Iterable[EntryT]) -> Iterator[EntryT]:
