@@ -136,7 +136,7 @@ def _pictures(numbers: range, clusters: int) -> list[Pixels]:
     return pictures
 
 
-def _write(folder: Path, clusters: int, numbers: range) -> None:
+def _write(clusters: int, folder: Path, numbers: range) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for number, picture in zip(numbers, _pictures(numbers, clusters), strict=True):
         Image.fromarray(picture).save(folder / f"{number:08}.jpg", quality=85)
@@ -145,11 +145,15 @@ def _write(folder: Path, clusters: int, numbers: range) -> None:
 def _ensure(photos: Path, size: int) -> None:
     """Write missing pictures, a thousand per folder. A folder is complete once its last picture exists."""
     parts = [range(start, min(start + _FOLDER_SIZE, size)) for start in range(0, size, _FOLDER_SIZE)]
+    missing = [
+        (photos / f"{number:05}", numbers)
+        for number, numbers in enumerate(parts)
+        if not (photos / f"{number:05}" / f"{numbers[-1]:08}.jpg").is_file()
+    ]
+    write = functools.partial(_write, max(1, size // _CLUSTER_SIZE))
     with ProcessPoolExecutor() as pool:
-        for number, numbers in enumerate(parts):
-            folder = photos / f"{number:05}"
-            if not (folder / f"{numbers[-1]:08}.jpg").is_file():
-                pool.submit(_write, folder, size // _CLUSTER_SIZE, numbers)
+        for _ in pool.map(write, *zip(*missing, strict=True)):  # raises what a process raised
+            pass
 
 
 def _at_size(bundle: Bundle, home: Path, size: int, rounds: int) -> Section:
@@ -209,7 +213,7 @@ def _added(
     runs = []
     for number in range(rounds):
         start = size + number * _ADDED
-        _write(photos / "added", max(1, size // _CLUSTER_SIZE), range(start, start + _ADDED))
+        _write(max(1, size // _CLUSTER_SIZE), photos / "added", range(start, start + _ADDED))
         runs.append(run(["index", str(photos), *locations]))
     shutil.rmtree(photos / "added")
     run(["index", str(photos), *locations, "--prune"])

@@ -127,11 +127,18 @@ def _server() -> Iterator[None]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             end = time.monotonic() + _START_TIMEOUT
-            while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < end:
+            while not _listens(port):
+                if time.monotonic() >= end:
+                    raise click.ClickException("the server of the bucket did not start; is moto installed?")
                 time.sleep(0.1)
             yield
         finally:
             process.kill()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _upload(folder: Path) -> None:

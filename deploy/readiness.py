@@ -19,7 +19,7 @@ while True:
         connection.request("GET", "/readyz")
         response = connection.getresponse()
         document = json.load(response)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: not JSON, so not the service
         raise SystemExit(f"the service does not answer ({error}): see its log") from None
     if response.status == 200 or time.monotonic() >= deadline:
         break
