@@ -214,7 +214,7 @@ def test_a_file_of_queries_that_cannot_be_searched_prints_no_answer(
 
 def test_a_file_of_queries_goes_with_no_other_query(sceneseek: CommandLine) -> None:
     for more in (["a dog"], ["--image", "x.jpg"]):
-        assert_one_line(sceneseek("search", "--queries", "-", *more), "neither QUERY nor --image", code=2)
+        assert_one_line(sceneseek("search", "--queries", "-", *more), "cannot be used with QUERY or --image", code=2)
 
 
 def test_skipped_files_are_named_on_one_line_each(sceneseek: CommandLine, tmp_path: Path) -> None:
