@@ -82,7 +82,7 @@ def test_a_restart_with_the_old_bundle_finds_the_new_one_beside_it_and_says_so(
         assert answering(restarted)[0] == two.manifest.fingerprints.bundle
         (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
         filled = f"generation {restarted.follower.name} was filled by {one.path.with_name('two')}"
-        assert warning == f"the bundle {one.path} is not used: {filled}, which answers for it"
+        assert warning == f"the bundle {one.path} is not used: {filled}, which is used instead"
     finally:
         restarted.close()
 
