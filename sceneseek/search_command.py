@@ -84,7 +84,7 @@ _SERVICE_OPTIONS = {"key_file": "--key-file", "timeout": "--timeout"}
 @click.option("-k", "k", type=click.IntRange(1, MAX_K), default=DEFAULT_K, show_default=True, help="Number of results.")
 @click.option(
     "--offset",
-    type=click.IntRange(0, MAX_SHORTLIST),
+    type=click.IntRange(0, MAX_SHORTLIST - 1),
     default=0,
     show_default=True,
     help="Number of results to skip.",

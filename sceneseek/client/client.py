@@ -371,7 +371,7 @@ def _id(image: ImageId) -> UUID:
     try:
         return image if isinstance(image, UUID) else UUID(image)
     except (ValueError, AttributeError, TypeError):
-        hint = "name an image by the id that a result has; give a file as a pathlib.Path"
+        hint = "give the id of a result; give a file as a pathlib.Path"
         raise InvalidRequest(f"{str(image)[:60]!r} is not an image id", hint) from None
 
 
