@@ -9,8 +9,8 @@ import numpy as np
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.alignment_maps import normalise
+from sceneseek_export.curves import sigmoid
 from sceneseek_export.heads import Head
-from sceneseek_export.heads.base import sigmoid
 from sceneseek_training.rated import Pairs, Positions, RatedSpace
 from sceneseek_training.training_split import TrainingSplit
 from tests.weights import CLASSES, TEXT, TOWERS, drawn_alignment, numbers

@@ -21,18 +21,8 @@ from sceneseek_export.alignment_maps import (
     normalise,
     rounded,
 )
-from sceneseek_export.heads import (
-    INPUTS,
-    Calibration,
-    ConstantHead,
-    CosineHead,
-    FirstLayer,
-    Head,
-    IsotonicCurve,
-    LinearHead,
-    MlpHead,
-    TreesHead,
-)
+from sceneseek_export.curves import Calibration, IsotonicCurve
+from sceneseek_export.heads import INPUTS, ConstantHead, CosineHead, FirstLayer, Head, LinearHead, MlpHead, TreesHead
 
 # Of the drawn alignment: by image tower the number of features; of classes; of a text's numbers.
 TOWERS = {"a": 5, "b": 4}
@@ -125,16 +115,16 @@ def drawn_head(kind: str, widths: Mapping[str, int], seed: int = 0, towers: tupl
         return CosineHead(CALIBRATION if kind == "cosine" else CURVE)
     if kind == "linear":
         first = drawn_first_layer(rng, 1, widths, 0.1)
-        return LinearHead(replace(first, bias=first.bias + np.float32(0.5)), towers)
+        return LinearHead(replace(first, bias=first.bias + np.float32(0.5)), towers=towers)
     if kind == "mlp":
         layers = tuple((numbers(rng, o, i, scale=i**-0.5), numbers(rng, o)) for o, i in ((7, 9), (1, 7)))
-        return MlpHead(CALIBRATION, drawn_first_layer(rng, 9, widths, 1.0), layers, towers)
+        return MlpHead(drawn_first_layer(rng, 9, widths, 1.0), layers, CALIBRATION, towers=towers)
     if kind == "catboost":
         trees, depth, total = 20, 4, sum(widths.values())
         scales = np.concatenate([np.full(widths[name], _TYPICAL[name]) for name in INPUTS if name in widths])
         feature = rng.integers(0, total, (trees, depth))
         border = (scales[feature] * rng.normal(size=(trees, depth))).astype(np.float32)
-        return TreesHead(widths, feature, border, numbers(rng, trees, 2**depth, scale=0.05), 0.5, towers)
+        return TreesHead(widths, feature, border, numbers(rng, trees, 2**depth, scale=0.05), 0.5, towers=towers)
     raise ValueError(kind)
 
 

@@ -51,7 +51,7 @@ from sceneseek.errors import DataError
 from sceneseek.files import UNREADABLE, write_atomic
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment_maps import ClassNames, FeatureRange, LearnedBlock, Mixing, Space, normalise
-from sceneseek_export.heads import Calibration
+from sceneseek_export.curves import Calibration
 
 WEIGHTS, CARD = "alignment.npz", "alignment.json"
 SCHEMA = 3

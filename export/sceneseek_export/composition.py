@@ -11,8 +11,7 @@ from onnx import TensorProto, compose, helper
 from sceneseek_export import head_subgraphs, subgraphs
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.alignment_maps import ClassNames, Space
-from sceneseek_export.heads import Head
-from sceneseek_export.heads.base import OF_TEXT
+from sceneseek_export.heads import OF_TEXT, Head
 from sceneseek_export.towers import ImageTower, TextTower
 
 Output = tuple[str, list[str | int]]  # the tensor that a graph gives, and its shape

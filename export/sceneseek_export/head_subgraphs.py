@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from sceneseek_export.curves import Calibration, IsotonicCurve
 from sceneseek_export.heads import (
-    Calibration,
+    INPUTS,
+    OF_TEXT,
     ConstantHead,
     CosineHead,
     FirstLayer,
     Head,
-    IsotonicCurve,
     LinearHead,
     MlpHead,
     TreesHead,
 )
-from sceneseek_export.heads.base import INPUTS, OF_TEXT
 from sceneseek_export.subgraphs import subgraph
 
 

@@ -32,8 +32,7 @@ from sceneseek.reranker import Reranker
 from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.alignment_maps import normalise
-from sceneseek_export.heads import Head, TreesHead, pair_inputs
-from sceneseek_export.heads.base import OF_TEXT
+from sceneseek_export.heads import OF_TEXT, Head, TreesHead, pair_inputs
 from sceneseek_export.towers import Towers
 
 LIMIT = 1e-4

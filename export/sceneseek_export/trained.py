@@ -13,7 +13,8 @@ from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError, ExportError
 from sceneseek.files import UNREADABLE
 from sceneseek_export.alignment import Alignment
-from sceneseek_export.heads import Calibration, CosineHead, Head, load_head
+from sceneseek_export.curves import Calibration
+from sceneseek_export.heads import CosineHead, Head, load_head
 from sceneseek_export.packs import Pack, find_pack
 from sceneseek_export.towers import Towers
 

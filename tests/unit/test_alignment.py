@@ -18,7 +18,7 @@ from sceneseek.errors import DataError
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment import CARD, WEIGHTS, Alignment, image_key
 from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Typical, normalise
-from sceneseek_export.heads import Calibration
+from sceneseek_export.curves import Calibration
 from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, numbers, with_space, with_two_texts
 
 Seen = tuple[dict[str, Floats], dict[str, Floats]]

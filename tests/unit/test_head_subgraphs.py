@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from sceneseek.vectors import Floats
 from sceneseek_export import head_subgraphs
 from sceneseek_export.composition import score_graph
-from sceneseek_export.heads import INPUTS, CosineHead, Head, pair_inputs
-from sceneseek_export.heads.base import OF_TEXT
+from sceneseek_export.heads import INPUTS, OF_TEXT, CosineHead, Head, pair_inputs
 from tests.runtime import run
 from tests.weights import CALIBRATION, CURVE, drawn_head, drawn_inputs
 

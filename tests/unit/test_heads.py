@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from sceneseek.bundle import MatchThreshold
 from sceneseek.errors import DataError
 from sceneseek.vectors import Floats
+from sceneseek_export.curves import Calibration, IsotonicCurve
 from sceneseek_export.heads import (
-    Calibration,
+    CARD,
+    WEIGHTS,
     CosineHead,
     FirstLayer,
     Head,
-    IsotonicCurve,
     LinearHead,
     MlpHead,
     TreesHead,
@@ -28,7 +29,6 @@ from sceneseek_export.heads import (
     pair_inputs,
     save_head,
 )
-from sceneseek_export.heads.kinds import CARD, WEIGHTS
 from tests.weights import CALIBRATION, drawn_head, drawn_inputs
 
 WIDTHS = {"similarity": 1, "product": 12, "image": 9, "text": 6, "spread": 4}

@@ -91,7 +91,7 @@ def test_towers_of_different_widths_share_no_space() -> None:
 def drawn(reads: tuple[str, ...], alignment: Alignment, towers: tuple[str, ...]) -> Trained:
     widths = {"similarity": 1, "product": 6, "image": 7, "text": 9}
     head = drawn_head("mlp", {name: widths[name] for name in reads}, towers=towers)
-    return Trained(alignment, replace(head, towers=towers, alignment=alignment.fingerprint))  # type: ignore[type-var]
+    return Trained(alignment, replace(head, towers=towers, alignment=alignment.fingerprint))
 
 
 def test_one_pair_of_towers_picks_and_the_other_pair_rescores() -> None:
@@ -147,7 +147,7 @@ def test_training_with_other_weights_is_refused() -> None:
     there = {"name": "eye", "sha256": "0" * 64}
     with pytest.raises(ExportError, match=r"the alignment was trained with other weights of 'eye' \(000000000000, "):
         replace(trained, alignment=replace(own, card={"towers": [there]})).check_weights(BOTH)
-    head = replace(trained.head, validation={"towers": [there]})  # type: ignore[type-var]
+    head = replace(trained.head, validation={"towers": [there]})
     with pytest.raises(ExportError, match=r"the head was trained with other weights of 'eye'"):
         replace(trained, head=head).check_weights(BOTH)
 

@@ -18,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 
 from sceneseek.errors import InvalidRequest
 from sceneseek.vectors import Floats
-from sceneseek_export.heads import Calibration, ConstantHead, CosineHead, Head, IsotonicCurve, TreesHead
+from sceneseek_export.curves import Calibration, IsotonicCurve
+from sceneseek_export.heads import ConstantHead, CosineHead, Head, TreesHead
 from sceneseek_training.head_recipes import OURS, PROTOTYPE, RECIPES, find_recipe
 from sceneseek_training.rated import RatedSpace
 from sceneseek_training.regressors import classical, fit_head, neural

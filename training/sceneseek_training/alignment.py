@@ -21,7 +21,7 @@ from sceneseek_evaluation.retrieval import exact_ranks, ranking_figures
 from sceneseek_export.alignment import CARD as STRUCTURE
 from sceneseek_export.alignment import WEIGHTS, Alignment
 from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Space, Typical, normalise, rounded
-from sceneseek_export.heads import Calibration
+from sceneseek_export.curves import Calibration
 from sceneseek_export.packs import Pack
 from sceneseek_export.towers import Towers
 from sceneseek_export.trained import own_space

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from sceneseek.errors import DataError
 from sceneseek.vectors import Floats
-from sceneseek_export.heads import Calibration
+from sceneseek_export.curves import Calibration
 
 FOLDS = 5
 _STEPS = 100

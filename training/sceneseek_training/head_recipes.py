@@ -27,7 +27,7 @@ class HeadRecipe:
     Attributes:
         name: in reports, and of its directory.
         regressor: what learns.
-        inputs: what it reads, see `sceneseek_export.heads.base`, and ``parts``.
+        inputs: what it reads, see `sceneseek_export.heads`, and ``parts``.
         about: a line for people.
     """
 

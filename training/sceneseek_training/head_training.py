@@ -5,7 +5,7 @@ One run: `rating_data` (files read and checked) -> `rated` (images and texts in 
 with its figures and its card.
 
     OUT/heads.json              which heads there are, and which one is the default
-    OUT/NAME/head.json, .npz    a head, see `sceneseek_export.heads.kinds`
+    OUT/NAME/head.json, .npz    a head, see `sceneseek_export.heads`
     OUT/NAME/CARD.md            what a person should know before using it
 """
 
@@ -25,7 +25,8 @@ from sceneseek.files import directory_in_place, sha256_of
 from sceneseek.progress import Progress
 from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_export.alignment import Alignment
-from sceneseek_export.heads import Calibration, CosineHead, Head, MlpHead, save_head
+from sceneseek_export.curves import Calibration
+from sceneseek_export.heads import CosineHead, Head, MlpHead, save_head
 from sceneseek_export.packs import Pack
 from sceneseek_training.alignment import versions
 from sceneseek_training.cards import CARD, head_card
@@ -170,7 +171,7 @@ def check_report_out(report: Path) -> None:
         raise DataError(f"{report} cannot be a folder for the report", "choose another --report")
 
 
-def _with_figures(head: Any, comparison: HeadComparison, name: str) -> Head:
+def _with_figures(head: Head, comparison: HeadComparison, name: str) -> Head:
     figures = {}
     for grouping in GROUPINGS:
         figures[grouping] = comparison.of(name, grouping).agreement.to_json()
@@ -186,5 +187,4 @@ def _with_figures(head: Any, comparison: HeadComparison, name: str) -> Head:
         "rule": comparison.selection.rule,
         "default": comparison.selection.name,
     }
-    measured: Head = replace(head, validation=validation)
-    return measured
+    return replace(head, validation=validation)

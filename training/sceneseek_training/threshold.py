@@ -136,7 +136,7 @@ def write_threshold(match: MatchThreshold, directory: Path) -> None:
     Raises:
         DataError: there is no head, or it cannot be written.
     """
-    head: Any = load_head(directory)
+    head = load_head(directory)
     card = directory / CARD
     try:
         save_head(replace(head, match=match), directory)

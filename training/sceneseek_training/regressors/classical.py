@@ -16,7 +16,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LinearRegression, RidgeCV
 
 from sceneseek.vectors import Floats
-from sceneseek_export.heads import INPUTS, Calibration, ConstantHead, CosineHead, IsotonicCurve, LinearHead, TreesHead
+from sceneseek_export.curves import Calibration, IsotonicCurve
+from sceneseek_export.heads import INPUTS, ConstantHead, CosineHead, LinearHead, TreesHead
 from sceneseek_training import calibration
 from sceneseek_training.head_recipes import HeadRecipe
 from sceneseek_training.rated import Positions
@@ -35,7 +36,7 @@ def fit_logistic(_: HeadRecipe, split: TrainingSplit) -> CosineHead:
     """See `sceneseek_training.calibration.fit`."""
     similarity, target = similarities(split)
     slope, intercept = calibration.fit(similarity, target)
-    return CosineHead(Calibration(slope, intercept, "human ratings"), split.space.alignment.fingerprint)
+    return CosineHead(Calibration(slope, intercept, "human ratings"), alignment=split.space.alignment.fingerprint)
 
 
 def fit_isotonic(_: HeadRecipe, split: TrainingSplit) -> CosineHead:
@@ -52,7 +53,7 @@ def fit_isotonic(_: HeadRecipe, split: TrainingSplit) -> CosineHead:
     if len(kept) == 1:
         kept, at, scores = [0, 1], np.array([at[0], at[0] + 1]), np.array([scores[0], scores[0]])
     curve = IsotonicCurve(at[kept].astype(np.float32), scores[kept].astype(np.float32))
-    return CosineHead(curve, split.space.alignment.fingerprint)
+    return CosineHead(curve, alignment=split.space.alignment.fingerprint)
 
 
 def similarities(split: TrainingSplit) -> tuple[Floats, Floats]:
@@ -88,7 +89,7 @@ def _linear_head(
     recipe: HeadRecipe, split: TrainingSplit, columns: Columns, weight: np.ndarray, intercept: np.floating
 ) -> LinearHead:
     first = columns.first_layer(weight[None, :], np.array([intercept]))
-    return LinearHead(first, towers_read(recipe, split), split.space.alignment.fingerprint)
+    return LinearHead(first, towers=towers_read(recipe, split), alignment=split.space.alignment.fingerprint)
 
 
 # Few of the columns a tree, coarse borders: thousands of dense columns are slow otherwise, and no worse.

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from sceneseek_export.heads import Calibration, MlpHead
+from sceneseek_export.curves import Calibration
+from sceneseek_export.heads import MlpHead
 from sceneseek_training import calibration
 from sceneseek_training.head_recipes import HeadRecipe
 from sceneseek_training.rated import Pairs, Positions, RatedSpace
