@@ -38,24 +38,9 @@ RECALL, TAU_C = "recall@5", "tau_c"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a conversion may cost; docs/explanation/precision.md says what lies behind the numbers.
-
-    Attributes:
-        image_cosine: least mean cosine of images' joint vectors.
-        text_cosine: the same of texts.
-        recall: most points of recall@5 (times 100) lost.
-        tau_c: most points of tau-c (times 100) lost.
-    """
-
-    image_cosine: float = 0.985
-    text_cosine: float = 0.985
-    recall: float = 1.0
-    tau_c: float = 0.5
-
-
-LIMITS = Limits()
+# What a conversion may cost: the least mean cosines of joint vectors, and the most points (figures times 100) lost of
+# recall@5 and of tau-c. docs/explanation/precision.md says what lies behind the numbers.
+LIMITS = {"image_cosine": 0.985, "text_cosine": 0.985, "recall": 1.0, "tau_c": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +135,7 @@ class AccuracyLoss:
             "loss": {
                 name: _rounded({"points": loss.points, **asdict(loss)}, 3) for name, loss in sorted(self.loss.items())
             },
-            "limits": asdict(LIMITS),
+            "limits": LIMITS,
         }
 
 
@@ -211,7 +196,7 @@ def measure_accuracy_loss(
     )
 
 
-def check(found: AccuracyLoss, forced: bool = False, limits: Limits = LIMITS) -> None:
+def check(found: AccuracyLoss, forced: bool = False) -> None:
     """Refuse what costs too much; where it is forced, log it instead.
 
     Raises:
@@ -219,12 +204,12 @@ def check(found: AccuracyLoss, forced: bool = False, limits: Limits = LIMITS) ->
     """
     over = []
     for what, cosine, least in (
-        ("images", found.image_cosine, limits.image_cosine),
-        ("texts", found.text_cosine, limits.text_cosine),
+        ("images", found.image_cosine, LIMITS["image_cosine"]),
+        ("texts", found.text_cosine, LIMITS["text_cosine"]),
     ):
         if not cosine.mean >= least:
             over.append(f"the mean cosine of {what} to fp32 is {cosine.mean:.4f}, under {least:g}")
-    for name, most in ((RECALL, limits.recall), (TAU_C, limits.tau_c)):
+    for name, most in ((RECALL, LIMITS["recall"]), (TAU_C, LIMITS["tau_c"])):
         if name in found.loss and not found.loss[name].points <= most:
             loss = found.loss[name]
             over.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,9 @@ from sceneseek.bundle import IMAGE_GRAPH, MANIFEST, SCORE_GRAPH, TEXT_GRAPH, Bun
 from sceneseek.bundle import Head as HeadEntry
 from sceneseek.errors import ExportError
 from sceneseek.files import directory_in_place, sha256_of
-from sceneseek_export.composition import TowerGraphs, image_graph, score_graph, text_graph
+from sceneseek_export.composition import image_graph, score_graph, text_graph
 from sceneseek_export.packs import Pack, TextTowerSpec
-from sceneseek_export.parity import Sources, measure_parity_error
+from sceneseek_export.parity import measure_parity_error
 from sceneseek_export.towers import ImageTower, TextTower, Towers, load_towers
 from sceneseek_export.trained import Trained
 
@@ -61,12 +61,11 @@ def export_bundle(
         raise ExportError(f"{out} holds something that is not a bundle", "choose another --out")
     towers = (towers or load_towers(pack)).only(trained.towers_read)
     trained.check_weights(towers)
-    sources = Sources(towers, trained.alignment, trained.head)
     sample = quantization.sample() if quantization else None
     try:
         with directory_in_place(out) as beside:
-            _write(pack, trained, towers, TowerGraphs.of(towers.images, towers.texts), beside)
-            parity_error = measure_parity_error(Bundle.load(beside), sources, verify_on)
+            _write(pack, trained, towers, towers.to_onnx(), beside)
+            parity_error = measure_parity_error(Bundle.load(beside), towers, trained, verify_on)
             if quantization and sample:
                 _quantize(pack, trained, towers, quantization, sample, beside)
             found = Manifest.read(beside / MANIFEST)
@@ -97,11 +96,7 @@ def _quantize(
         texts = compared_texts(quantization.data)
         loss = measure_accuracy_loss(Bundle.load(whole), converted, sample.compared_on, texts, quantization.data)
         check(loss, quantization.forced)
-    about = {
-        **loss.to_json(),
-        "calibrated_on": len(calibrated),
-        "forced": quantization.forced,
-    }
+    about = {**loss.to_json(), "calibrated_on": len(calibrated), "forced": quantization.forced}
     replace(converted.manifest, accuracy_loss=about).write(directory / MANIFEST)
 
 
@@ -109,15 +104,15 @@ def _write(
     pack: Pack,
     trained: Trained,
     towers: Towers,
-    tower_graphs: TowerGraphs,
+    tower_graphs: Mapping[str, onnx.ModelProto],
     directory: Path,
     precision: Precision = "fp32",
     calibrated: Sequence[Path] = (),
 ) -> None:
     alignment, head = trained.alignment, trained.head
     graphs = {
-        IMAGE_GRAPH: image_graph(towers.images, tower_graphs.images, alignment, head),
-        TEXT_GRAPH: text_graph(towers.texts, tower_graphs.texts, alignment, head),
+        IMAGE_GRAPH: image_graph(towers.images, tower_graphs, alignment, head),
+        TEXT_GRAPH: text_graph(towers.texts, tower_graphs, alignment, head),
         SCORE_GRAPH: score_graph(head, alignment.joint),
     }
     tokenizers = {tower.input.tokenizer: tower.tokenizer for tower in towers.texts}

@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from sceneseek.bundle import Bundle, Manifest, Precision
 
 
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
 @click.command()
 @pack_option
 @weights_option
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The bundle's directory.  [default: bundles/PACK]",
-)
+@click.option("--out", type=_FOLDER, help="The bundle's directory.  [default: bundles/PACK]")
 @click.option(
     "--alignment",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_FOLDER,
     help="A joint space written by `sceneseek train alignment`; default: the one that comes with the pack.",
 )
 @click.option(
     "--head",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_FOLDER,
     help="What `sceneseek train heads` wrote, or one head of it, or the word `cosine` for the alignment's own curve; "
     "default: the head that comes with the pack, beside its own alignment.",
 )
 @click.option(
     "--verify-on",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_FOLDER,
     help="A folder of images on which to compare the graphs with the source models, beside drawn ones.",
 )
 @click.option(
@@ -55,15 +55,13 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--captions",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_FILE,
     help="Captions of the sample's images (image, caption_id, caption): the loss in recall@5 is measured too.",
 )
-@click.option(
-    "--split", type=click.Path(path_type=Path, dir_okay=False), help="Measure recall on these images, one a line."
-)
+@click.option("--split", type=_FILE, help="Measure recall on these images, one a line.")
 @click.option(
     "--expert",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_FILE,
     help="Ratings of the sample's images (image, caption_id, s1, s2, ...): the loss in tau-c is measured too.",
 )
 @click.option("--force", is_flag=True, help="Write the bundle even if the lower precision costs too much.")

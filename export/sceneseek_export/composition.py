@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import onnx
 from onnx import TensorProto, compose, helper
@@ -59,31 +58,14 @@ class Composition:
 
 
 def finish(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Strip what does not belong to the function (so the same input gives the same bytes), and check it."""
-    model.producer_name, model.producer_version, model.doc_string = "sceneseek", "", ""
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    del model.graph.value_info[:]
+    """Strip a graph of a bundle, and check it."""
+    subgraphs.strip(model).producer_name = "sceneseek"
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-@dataclass(frozen=True)
-class TowerGraphs:
-    """The towers' own graphs, by tower: as `to_onnx` gives them, or of a lower precision."""
-
-    images: Mapping[str, onnx.ModelProto]
-    texts: Mapping[str, onnx.ModelProto]
-
-    @classmethod
-    def of(cls, images: Sequence[ImageTower], texts: Sequence[TextTower] = ()) -> TowerGraphs:
-        """What the towers give."""
-        return cls({t.spec.name: t.to_onnx() for t in images}, {t.spec.name: t.to_onnx() for t in texts})
-
-
 def tower_features(
-    composition: Composition, towers: Sequence[ImageTower], towers_graphs: Mapping[str, onnx.ModelProto]
+    composition: Composition, towers: Sequence[ImageTower], tower_graphs: Mapping[str, onnx.ModelProto]
 ) -> tuple[list[onnx.ValueInfoProto], dict[str, str], dict[str, str]]:
     """Add the image towers; gives the graph's inputs and, by tower name, features' and logits' tensors."""
     infos, features, logits = [], {}, {}
@@ -92,7 +74,7 @@ def tower_features(
         shape: list[str | int] = ["N", spec.height, spec.width, 3]
         infos.append(helper.make_tensor_value_info(spec.name, TensorProto.UINT8, shape))
         pixels = composition.add(f"{name}.input", subgraphs.pixels_to_tower(spec), pixels=spec.name)
-        out = composition.add(name, towers_graphs[name], pixels=pixels["normalised"])
+        out = composition.add(name, tower_graphs[name], pixels=pixels["normalised"])
         features[name] = out["features"]
         if tower.classes:
             logits[name] = out["logits"]
@@ -100,18 +82,18 @@ def tower_features(
 
 
 def image_graph(
-    towers: Sequence[ImageTower], towers_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
+    towers: Sequence[ImageTower], tower_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
 ) -> onnx.ModelProto:
     """`image.onnx`: pixel tensors to ``joint`` (N, D) and ``head`` (N, H_i).
 
     Args:
         towers: those that the alignment and the head read.
-        towers_graphs: their graphs, by name.
+        tower_graphs: their graphs, by name: as `to_onnx` gives them, or in a lower precision.
         alignment: brings their outputs into the joint space.
         head: whose share is computed too.
     """
     composition = Composition()
-    infos, features, logits = tower_features(composition, towers, towers_graphs)
+    infos, features, logits = tower_features(composition, towers, tower_graphs)
     for tower, limits in alignment.ranges.items():
         if tower in features:
             inside = composition.add(f"{tower}.range", subgraphs.clipped(limits), x=features[tower])
@@ -140,7 +122,8 @@ def _image_joint(
     for i, block in enumerate(space.blocks):
         inputs = [*(features[tower] for tower in block.towers), *([] if names is None else [names])]
         x = _side_by_side(composition, f"{prefix}.block{i}.input", inputs)
-        parts.append(composition.add(f"{prefix}.block{i}", subgraphs.image_block(block), x=x)["y"])
+        learned = subgraphs.linear_unit(block.image_weight, block.image_bias, block.share)
+        parts.append(composition.add(f"{prefix}.block{i}", learned, x=x)["y"])
     z = _side_by_side(composition, f"{prefix}.parts", parts)
     if space.hubness is None:
         return z
@@ -160,20 +143,20 @@ def _class_names(composition: Composition, text: str, names: ClassNames, logits:
 
 
 def text_graph(
-    towers: Sequence[TextTower], towers_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
+    towers: Sequence[TextTower], tower_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
 ) -> onnx.ModelProto:
     """`text.onnx`: each tower's token ids and mask to ``joint`` (N, D) and ``head`` (N, H_t).
 
     Args:
         towers: those that the alignment and the head read.
-        towers_graphs: their graphs, by name.
+        tower_graphs: their graphs, by name: as `to_onnx` gives them, or in a lower precision.
         alignment: brings their outputs into the joint space.
         head: whose share is computed too.
     """
     composition = Composition()
     infos, texts = [], {}
     for tower in towers:
-        name, subgraph = tower.spec.name, towers_graphs[tower.spec.name]
+        name, subgraph = tower.spec.name, tower_graphs[tower.spec.name]
         wires = {node.name: f"{name}.{node.name}" for node in subgraph.graph.input}
         # Each tower cuts texts into tokens of its own, so each has a length of its own.
         infos += [helper.make_tensor_value_info(wire, TensorProto.INT64, ["N", f"L.{name}"]) for wire in wires.values()]
@@ -181,7 +164,11 @@ def text_graph(
         texts[name] = composition.add(f"{name}.unit", subgraphs.unit("tower", "unit"), tower=out["text"])["unit"]
     parts = [
         [
-            composition.add(f"space{i}.block{k}", subgraphs.text_block(block), x=texts[space.text])["y"]
+            composition.add(
+                f"space{i}.block{k}",
+                subgraphs.linear_unit(block.text_weight, block.text_bias, block.share),
+                x=texts[space.text],
+            )["y"]
             for k, block in enumerate(space.blocks)
         ]
         for i, space in enumerate(alignment.spaces)
@@ -245,7 +232,9 @@ def score_graph(head: Head, joint: int) -> onnx.ModelProto:
 def features_graph(towers: Sequence[ImageTower]) -> onnx.ModelProto:
     """What `training` runs: pixels to each image tower's ``NAME.features`` and, of a classifier, ``NAME.logits``."""
     composition = Composition()
-    infos, features, logits = tower_features(composition, towers, TowerGraphs.of(towers).images)
+    infos, features, logits = tower_features(
+        composition, towers, {tower.spec.name: tower.to_onnx() for tower in towers}
+    )
     outputs: dict[str, Output] = {}
     for tower in towers:
         name = tower.spec.name

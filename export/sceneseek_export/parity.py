@@ -17,7 +17,6 @@ optimised, and what depends on it is held to `ROUNDED_LIMIT`, lest an export fai
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +29,10 @@ from sceneseek.picture import Picture, decode, extensions
 from sceneseek.preprocess import Pixels, enough_pixels, prepare
 from sceneseek.reranker import Reranker
 from sceneseek.vectors import Candidates, Floats, Vectors
-from sceneseek_export.alignment import Alignment
 from sceneseek_export.alignment_maps import normalise
-from sceneseek_export.heads import OF_TEXT, Head, TreesHead, pair_inputs
+from sceneseek_export.heads import OF_TEXT, TreesHead, pair_inputs
 from sceneseek_export.towers import Towers
+from sceneseek_export.trained import Trained
 
 LIMIT = 1e-4
 # Joint vectors of `compact` differ by 0.014 from those of a graph that is not optimised, and by 0.1 from those with
@@ -56,21 +55,15 @@ TEXTS = (
 )
 
 
-@dataclass(frozen=True)
-class Sources:
-    """What a bundle was made of: the reference that its graphs must reproduce."""
-
-    towers: Towers
-    alignment: Alignment
-    head: Head
-
-
-def measure_parity_error(bundle: Bundle, sources: Sources, folder: Path | None = None) -> dict[str, float]:
+def measure_parity_error(
+    bundle: Bundle, towers: Towers, trained: Trained, folder: Path | None = None
+) -> dict[str, float]:
     """The largest absolute difference by graph output.
 
     Args:
         bundle: the written bundle.
-        sources: what it was made of.
+        towers: what it was made of, the reference that its graphs must reproduce.
+        trained: likewise.
         folder: real images to compare on beside the drawn ones; the first 32 that decode.
 
     Raises:
@@ -79,8 +72,8 @@ def measure_parity_error(bundle: Bundle, sources: Sources, folder: Path | None =
     inputs = bundle.manifest.image_inputs
     images = [prepare(picture, inputs) for picture in [*drawn_pictures(), *_real_pictures(bundle, folder)]]
     texts = [with_article(text) for text in TEXTS]  # the encoder would, the towers that it is compared with do not
-    image_joint, image_features = _image_reference(images, sources)
-    text_joint, text_unit, text_spread = _text_reference(texts, sources)
+    image_joint, image_features = _image_reference(images, towers, trained)
+    text_joint, text_unit, text_spread = _text_reference(texts, towers, trained)
 
     image_encoder, text_encoder = ImageEncoder(bundle, "cpu"), TextEncoder(bundle, "cpu")
     together = image_encoder.encode(images)
@@ -94,7 +87,7 @@ def measure_parity_error(bundle: Bundle, sources: Sources, folder: Path | None =
             _gap(np.concatenate([v.joint for v in texts_alone]), text_joint),
         ),
     }
-    trees = sources.head if isinstance(sources.head, TreesHead) else None
+    trees = trained.head if isinstance(trained.head, TreesHead) else None
     if trees is not None:
         text_shares = [{"text": text_unit, "spread": text_spread}[name] for name in OF_TEXT if name in trees.widths]
         errors["image.head"] = _relative_gap(together.head, [image_features] if "image" in trees.widths else [])
@@ -108,9 +101,9 @@ def measure_parity_error(bundle: Bundle, sources: Sources, folder: Path | None =
         inputs_of = pair_inputs(image_joint, image_features, text_joint[i], text_unit[i], text_spread[i])
         if trees is not None:
             inputs_of |= _given(trees, together, texts_together.joint[i], texts_together.head[i])
-        gaps.append(_gap(scores, sources.head.score(inputs_of)))
+        gaps.append(_gap(scores, trained.head.score(inputs_of)))
     errors["score"] = max(gaps)
-    rounded = any(tower.rounds for tower in sources.towers.texts)
+    rounded = any(tower.rounds for tower in towers.texts)
     for name, gap in errors.items():
         limit = ROUNDED_LIMIT if rounded and not name.startswith("image") else LIMIT
         if not gap <= limit:
@@ -157,27 +150,25 @@ def _real_pictures(bundle: Bundle, folder: Path | None, most: int = 32) -> Itera
         raise ExportError(f"no image could be read in {folder}", "name another folder to verify on")
 
 
-def _image_reference(images: list[tuple[Pixels, ...]], sources: Sources) -> tuple[Floats, Floats]:
+def _image_reference(images: list[tuple[Pixels, ...]], towers: Towers, trained: Trained) -> tuple[Floats, Floats]:
     features, logits = {}, {}
-    for i, tower in enumerate(sources.towers.images):
-        levels: Floats = np.stack([image[i] for image in images]).astype(np.float32)
-        levels = ((levels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
-        pixels = np.ascontiguousarray(levels.transpose(0, 3, 1, 2))
+    for i, tower in enumerate(towers.images):
+        pixels = tower.normalised([image[i] for image in images])
         features[tower.spec.name], logits[tower.spec.name] = tower.reference(pixels)
-    joint = sources.alignment.image_joint(features, logits)
-    inside = sources.alignment.clipped(features)
-    beside = [inside[name] for name in sources.head.towers if name in inside]
+    joint = trained.alignment.image_joint(features, logits)
+    inside = trained.alignment.clipped(features)
+    beside = [inside[name] for name in trained.head.towers if name in inside]
     return joint, np.concatenate(beside, axis=1) if beside else np.zeros((len(images), 0), np.float32)
 
 
-def _text_reference(texts: list[str], sources: Sources) -> tuple[Floats, Floats, Floats]:
+def _text_reference(texts: list[str], towers: Towers, trained: Trained) -> tuple[Floats, Floats, Floats]:
     by_tower: dict[str, Floats] = {
         tower.spec.name: np.concatenate([tower.reference(*tower.prepared(text)) for text in texts])
-        for tower in sources.towers.texts
+        for tower in towers.texts
     }
-    read = [by_tower[name] for name in sources.head.towers if name in by_tower] or list(by_tower.values())
+    read = [by_tower[name] for name in trained.head.towers if name in by_tower] or list(by_tower.values())
     unit: Floats = np.concatenate([normalise(out) for out in read], axis=1)
-    return sources.alignment.text_joint(by_tower), unit, sources.alignment.text_spread(by_tower)
+    return trained.alignment.text_joint(by_tower), unit, trained.alignment.text_spread(by_tower)
 
 
 def _given(trees: TreesHead, images: Vectors, text_joint: Floats, text_head: Floats) -> dict[str, Floats]:

@@ -19,10 +19,10 @@ Every result is in ONNX's default domain at the tower's opset, and the same inpu
 from __future__ import annotations
 
 import copy
-import heapq
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +44,18 @@ from sceneseek.bundle import Precision
 from sceneseek.captions import read_captions, read_split
 from sceneseek.errors import ExportError, ImageError
 from sceneseek.picture import decode, extensions
-from sceneseek.preprocess import Pixels, enough_pixels, prepare
+from sceneseek.preprocess import enough_pixels, prepare
 from sceneseek.sample_queries import QUERIES
 from sceneseek_evaluation.pairs import searchable
 from sceneseek_export.accuracy_loss import AccuracyData
-from sceneseek_export.composition import TowerGraphs
-from sceneseek_export.towers import ImageTower, TextTower, Towers
+from sceneseek_export.subgraphs import strip
+from sceneseek_export.towers import ImageTower, Towers
 
 # Images that the study of docs/explanation/precision.md calibrates on; 32 did nearly as well, 300 no better.
 CALIBRATION_IMAGES = 128
 
 Feed = Mapping[str, npt.NDArray[Any]]
 
-_CONVOLUTIONS = ("Conv", "ConvTranspose")
 _PRODUCTS = ("MatMul", "Gemm")
 # Relu and Clip so that a convolution's range is that after them; quantised before them, most of it is cut off.
 _STATIC = ("Conv", "Relu", "Clip", "Add", "MaxPool", *_PRODUCTS)
@@ -81,10 +80,10 @@ def static_int8(tower: onnx.ModelProto, feeds: Iterable[Feed]) -> onnx.ModelProt
 
     Args:
         tower: a convolutional network or a vision transformer.
-        feeds: what the graph takes, in batches (a few images each); read once.
+        feeds: what the graph takes, in batches (a few images each), at least one; read once.
 
     Raises:
-        ExportError: there is no batch, nothing can be quantised, or the result leaves ONNX's default domain.
+        ExportError: nothing can be quantised, or the result leaves ONNX's default domain.
     """
     with tempfile.TemporaryDirectory(prefix="sceneseek-int8-") as folder:
         clean, result = Path(folder) / "clean.onnx", Path(folder) / "int8.onnx"
@@ -113,13 +112,8 @@ def dynamic_int8(tower: onnx.ModelProto) -> onnx.ModelProto:
         tower: a text transformer.
 
     Raises:
-        ExportError: it has convolutions, no matrix product with weights, or leaves ONNX's default domain.
+        ExportError: it has no matrix product with weights, or leaves ONNX's default domain.
     """
-    if found := sorted({node.op_type for node in tower.graph.node} & set(_CONVOLUTIONS)):
-        raise ExportError(
-            f"dynamic int8 was asked for a graph with convolutions ({', '.join(found)}), which it makes slower",
-            "convert it with static int8, calibrated on images",
-        )
     with tempfile.TemporaryDirectory(prefix="sceneseek-int8-") as folder:
         clean, result = Path(folder) / "clean.onnx", Path(folder) / "int8.onnx"
         _clean(tower, clean)
@@ -136,26 +130,13 @@ def dynamic_int8(tower: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Batches as the quantiser asks for them.
-
-    Raises:
-        ExportError: there is none.
-    """
+    """Batches as the quantiser asks for them."""
 
     def __init__(self, feeds: Iterable[Feed]) -> None:
-        self._feeds = self._counted(feeds)
+        self._feeds = iter(feeds)
 
-    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+    def get_next(self) -> Feed | None:
         return next(self._feeds, None)
-
-    @staticmethod
-    def _counted(feeds: Iterable[Feed]) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        count = 0
-        for feed in feeds:
-            count += 1
-            yield {name: np.ascontiguousarray(array) for name, array in feed.items()}
-        if not count:
-            raise ExportError("int8 was asked for without an image to calibrate on", "name a folder of your own images")
 
 
 def _clean(tower: onnx.ModelProto, path: Path) -> onnx.ModelProto:
@@ -190,9 +171,8 @@ def _plain(converted: onnx.ModelProto, tower: onnx.ModelProto) -> onnx.ModelProt
             "export in fp32, or check the pinned versions in constraints.txt",
         )
     version = next(opset.version for opset in tower.opset_import if not opset.domain)
-    del model.opset_import[:], model.metadata_props[:], model.graph.value_info[:]
+    del strip(model).opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", version))
-    model.producer_name, model.producer_version, model.doc_string = "", "", ""
     # The ends as the tower has them: tools drop the names of dimensions.
     for ours, given in ((model.graph.input, tower.graph.input), (model.graph.output, tower.graph.output)):
         del ours[:]
@@ -205,24 +185,11 @@ def _plain(converted: onnx.ModelProto, tower: onnx.ModelProto) -> onnx.ModelProt
 
 
 def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes, each after those that it reads from, else as they are: some converters put theirs at the end."""
+    """The nodes, each after those that it reads from: some converters put theirs at the end."""
     nodes = [copy.deepcopy(node) for node in graph.node]
     maker = {output: i for i, node in enumerate(nodes) for output in node.output}
-    waits = [{maker[name] for name in node.input if name in maker} for node in nodes]
-    readers: dict[int, list[int]] = {}
-    for i, makers in enumerate(waits):
-        for j in makers:
-            readers.setdefault(j, []).append(i)
-    ready = [i for i, makers in enumerate(waits) if not makers]
-    order = []
-    while ready:
-        i = heapq.heappop(ready)
-        order.append(nodes[i])
-        for reader in readers.get(i, ()):
-            waits[reader].discard(i)
-            if not waits[reader]:
-                heapq.heappush(ready, reader)
-    return order
+    reads = {i: [maker[name] for name in node.input if name in maker] for i, node in enumerate(nodes)}
+    return [nodes[i] for i in TopologicalSorter(reads).static_order()]
 
 
 def _changed(model: onnx.ModelProto, by: str) -> onnx.ModelProto:
@@ -254,19 +221,6 @@ class Quantization:
     forced: bool = False
 
     def sample(self) -> Sample:
-        """See `Sample.of`."""
-        return Sample.of(self)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Pictures of a folder: none is in both lists."""
-
-    calibrated_on: tuple[Path, ...]
-    compared_on: tuple[Path, ...]
-
-    @classmethod
-    def of(cls, quantization: Quantization) -> Sample:
         """Every third picture, evenly over the folder, is compared on; at most as many as help.
 
         Those of a split that losses are measured on are in neither list.
@@ -275,7 +229,7 @@ class Sample:
             ExportError: the folder holds too few pictures that can be decoded.
             DataError: the split cannot be read.
         """
-        folder, data = quantization.images, quantization.data
+        folder, data = self.images, self.data
         measured = {folder / name for name in read_split(data.split)} if data and data.split else set()
         found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in extensions()]
         found = [path for path in found if path not in measured]
@@ -283,7 +237,7 @@ class Sample:
         # A little more than is wanted, since some may not decode.
         places = np.unique(np.linspace(0, len(found) - 1, min(len(found), wanted + wanted // 4)).astype(int))
         usable = [found[i] for i in places if found and _decodes(found[i])][:wanted]
-        sample = cls(tuple(p for i, p in enumerate(usable) if i % 3 != 2), tuple(usable[2::3]))
+        sample = Sample(tuple(p for i, p in enumerate(usable) if i % 3 != 2), tuple(usable[2::3]))
         if len(sample.compared_on) < _LEAST:
             raise ExportError(
                 f"{folder} holds {len(usable)} pictures that can be decoded, and a lower precision needs "
@@ -291,6 +245,14 @@ class Sample:
                 f"name a folder of your own pictures; {wanted} are enough",
             )
         return sample
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Pictures of a folder: none is in both lists."""
+
+    calibrated_on: tuple[Path, ...]
+    compared_on: tuple[Path, ...]
 
 
 def compared_texts(data: AccuracyData | None) -> list[str]:
@@ -302,8 +264,8 @@ def compared_texts(data: AccuracyData | None) -> list[str]:
     return [searchable(captions[i]) for i in places] or list(QUERIES)
 
 
-def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) -> TowerGraphs:
-    """The towers' graphs in a lower precision.
+def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) -> dict[str, onnx.ModelProto]:
+    """The towers' graphs in a lower precision, by name.
 
     Args:
         towers: of the bundle.
@@ -314,31 +276,23 @@ def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) ->
     Raises:
         ExportError: a tower cannot be converted.
     """
-    if precision == "fp16":
-        return TowerGraphs(
-            {tower.spec.name: half(tower.to_onnx()) for tower in towers.images},
-            {tower.spec.name: _converted(half, tower) for tower in towers.texts},
-        )
-    return TowerGraphs(
-        {tower.spec.name: static_int8(tower.to_onnx(), _feeds(tower, pictures)) for tower in towers.images},
-        {tower.spec.name: _converted(dynamic_int8, tower) for tower in towers.texts},
-    )
-
-
-def _converted(convert: Callable[[onnx.ModelProto], onnx.ModelProto], tower: TextTower) -> onnx.ModelProto:
-    return tower.to_onnx() if tower.rounds else convert(tower.to_onnx())
+    graphs = towers.to_onnx()
+    for image in towers.images:
+        graph = graphs[image.spec.name]
+        graphs[image.spec.name] = half(graph) if precision == "fp16" else static_int8(graph, _feeds(image, pictures))
+    for text in towers.texts:
+        if not text.rounds:
+            graph = graphs[text.spec.name]
+            graphs[text.spec.name] = half(graph) if precision == "fp16" else dynamic_int8(graph)
+    return graphs
 
 
 def _feeds(tower: ImageTower, pictures: Sequence[Path]) -> Iterator[Feed]:
     """Normalised pixels (N, 3, H, W) float32, a few pictures at a time, as the tower sees them in a bundle."""
-    mean, std = np.array(tower.input.mean, np.float32), np.array(tower.input.std, np.float32)
+    inputs = (tower.input,)
     for start in range(0, len(pictures), _BATCH):
-        levels = np.stack([_pixels(path, tower) for path in pictures[start : start + _BATCH]]).astype(np.float32)
-        yield {"pixels": np.ascontiguousarray(((levels - mean) / std).transpose(0, 3, 1, 2))}
-
-
-def _pixels(path: Path, tower: ImageTower) -> Pixels:
-    return prepare(decode(path.read_bytes(), enough_pixels((tower.input,))), (tower.input,))[0]
+        found = [decode(path.read_bytes(), enough_pixels(inputs)) for path in pictures[start : start + _BATCH]]
+        yield {"pixels": tower.normalised([prepare(picture, inputs)[0] for picture in found])}
 
 
 def _decodes(path: Path) -> bool:

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, compose, helper, numpy_helper, parser
 
 from sceneseek.bundle import ImageInput
-from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, LearnedBlock, Mixing, Typical
+from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Mixing, Typical
 
 OPSET = 17
 # The domain of ONNX Runtime's own operators.
@@ -99,16 +99,12 @@ class GraphBuilder:
         self._weights.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name))
         return name
 
-    def op(self, kind: str, *inputs: str | np.ndarray | np.generic, outputs: int = 1, **attributes: Any) -> str:
-        """Add an operator; arrays among its inputs become weights. Returns the name of its first output.
-
-        The others are named like it, with ``.1``, ``.2``, ... behind.
-        """
-        first = f"{kind}.{len(self._nodes)}"
-        names = [first, *(f"{first}.{i}" for i in range(1, outputs))]
+    def op(self, kind: str, *inputs: str | np.ndarray | np.generic, **attributes: Any) -> str:
+        """Add an operator; arrays among its inputs become weights. Returns the name of its output."""
+        name = f"{kind}.{len(self._nodes)}"
         wired = [value if isinstance(value, str) else self.weight(value) for value in inputs]
-        self._nodes.append(helper.make_node(kind, wired, names, name=first, **attributes))
-        return first
+        self._nodes.append(helper.make_node(kind, wired, [name], name=name, **attributes))
+        return name
 
     def times(self, x: str, weight: np.ndarray | EightBit) -> str:
         """``x`` (..., K) times the transpose of a matrix (N, K); in float32, also of a matrix stored in float16."""
@@ -159,9 +155,7 @@ class GraphBuilder:
             [helper.make_tensor_value_info(out, TensorProto.FLOAT, shape) for out, (_, shape) in outputs.items()],
             self._weights,
         )
-        model = helper.make_model(graph, opset_imports=opsets(graph.node), ir_version=IR_VERSION)
-        model.producer_name = model.producer_version = ""
-        return model
+        return strip(helper.make_model(graph, opset_imports=opsets(graph.node), ir_version=IR_VERSION))
 
 
 def followed_by(model: onnx.ModelProto, piece: onnx.ModelProto, wires: Mapping[str, str]) -> onnx.ModelProto:
@@ -180,6 +174,16 @@ def followed_by(model: onnx.ModelProto, piece: onnx.ModelProto, wires: Mapping[s
     graph.node.extend(helper.make_node("Identity", [f"end/{out.name}"], [out.name]) for out in piece.graph.output)
     del graph.output[:]
     graph.output.extend(piece.graph.output)
+    return model
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove what does not belong to the function, such as traces of tools: the same input gives the same bytes."""
+    model.producer_name = model.producer_version = model.doc_string = ""
+    del model.metadata_props[:], model.graph.value_info[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
     return model
 
 
@@ -336,7 +340,7 @@ def unit(source: str, result: str) -> onnx.ModelProto:
 
 
 def linear_unit(weight: np.ndarray, bias: np.ndarray, share: float) -> onnx.ModelProto:
-    """``x`` (N, K) to ``y`` (N, d): sqrt(share) * normalise(weight x + bias)."""
+    """A side of a learned block, ``x`` (N, K) to ``y`` (N, d): sqrt(share) * normalise(weight x + bias)."""
     return subgraph(
         """
         linear_unit (float[N,K] x) => (float[N,D] y) {
@@ -351,16 +355,6 @@ def linear_unit(weight: np.ndarray, bias: np.ndarray, share: float) -> onnx.Mode
         tiny=np.float32(1e-12),
         scale=np.sqrt(np.float32(share)),
     )
-
-
-def image_block(block: LearnedBlock) -> onnx.ModelProto:
-    """The image side of a learned block: ``x`` (N, sum of widths) to ``y`` (N, d)."""
-    return linear_unit(block.image_weight, block.image_bias, block.share)
-
-
-def text_block(block: LearnedBlock) -> onnx.ModelProto:
-    """The text side of a learned block: ``x`` (N, T) of length 1 to ``y`` (N, d)."""
-    return linear_unit(block.text_weight, block.text_bias, block.share)
 
 
 def mixing(options: Mixing) -> onnx.ModelProto:

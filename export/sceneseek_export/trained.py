@@ -115,10 +115,7 @@ def check_trained(pack: Pack, alignment: Path | None, head: Path | None) -> None
         ExportError: the pack's joint space is learned and none is given or comes with it; or it has towers that
             nothing but a trained head reads, and none is given.
     """
-    if pack.joint_space is None:
-        if alignment is None:
-            shipped_alignment(pack)
-        return
+    check_space(pack, alignment)
     if pack.needs_head and head in (None, COSINE):
         beside = ", ".join((*pack.head_image_towers, *pack.head_text_towers))
         raise ExportError(

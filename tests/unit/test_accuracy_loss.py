@@ -26,7 +26,6 @@ from sceneseek_export.accuracy_loss import (
     AccuracyLoss,
     Cosine,
     Difference,
-    Limits,
     Loss,
     check,
     measure_accuracy_loss,
@@ -234,15 +233,14 @@ def test_without_a_text_there_is_nothing_to_compare(fp32: Bundle, pictures: list
 
 def test_a_figure_is_refused_exactly_when_it_is_over_its_limit() -> None:
     same, none = Cosine(1, 1, 1), Difference(0, 0, 1)
-    limits = Limits(recall=1.0, tau_c=0.5)
     for recall, tau, named in ((1.0, 0.5, ()), (1.5, 0.0, (RECALL,)), (0.0, 1.0, (TAU_C,)), (2, 2, (RECALL, TAU_C))):
         loss = {RECALL: Loss(60, 60 - recall, 10), TAU_C: Loss(50, 50 - tau, 10)}
         found = AccuracyLoss(same, same, same, none, loss)
         if not named:
-            check(found, limits=limits)
+            check(found)
             continue
         with pytest.raises(ExportError) as refused:
-            check(found, limits=limits)
+            check(found)
         assert [name for name in (RECALL, TAU_C) if f"{name} (x100) falls by" in refused.value.what] == list(named)
 
 

@@ -12,11 +12,11 @@ import pytest
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.alignment_maps import normalise
-from sceneseek_export.composition import TowerGraphs, features_graph, score_graph
+from sceneseek_export.composition import features_graph, score_graph
 from sceneseek_export.composition import image_graph as composed_images
 from sceneseek_export.composition import text_graph as composed_texts
 from sceneseek_export.heads import CosineHead, Head, pair_inputs
-from sceneseek_export.towers import ImageTower, TextTower
+from sceneseek_export.towers import ImageTower, TextTower, Towers
 from tests.small_towers import features_and_logits, image_tower, text_tower
 from tests.weights import CALIBRATION, CLASSES, TEXT, TOWERS, drawn_alignment, drawn_head, with_space, with_two_texts
 
@@ -35,11 +35,15 @@ class Small:
     logits: dict[str, Floats]
     text: dict[str, Floats]
 
+    @property
+    def graphs(self) -> dict[str, onnx.ModelProto]:
+        return Towers(tuple(self.towers), tuple(self.text_towers)).to_onnx()
+
     def image_graph(self, alignment: Alignment, head: Head) -> onnx.ModelProto:
-        return composed_images(self.towers, TowerGraphs.of(self.towers).images, alignment, head)
+        return composed_images(self.towers, self.graphs, alignment, head)
 
     def text_graph(self, alignment: Alignment, head: Head) -> onnx.ModelProto:
-        return composed_texts(self.text_towers, TowerGraphs.of([], self.text_towers).texts, alignment, head)
+        return composed_texts(self.text_towers, self.graphs, alignment, head)
 
 
 @pytest.fixture(scope="module")

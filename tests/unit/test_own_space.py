@@ -14,7 +14,7 @@ from sceneseek.errors import ExportError
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.alignment_maps import normalise
-from sceneseek_export.composition import TowerGraphs, image_graph, text_graph
+from sceneseek_export.composition import image_graph, text_graph
 from sceneseek_export.heads import save_head
 from sceneseek_export.packs import OwnSpace, Pack
 from sceneseek_export.towers import Towers
@@ -53,11 +53,9 @@ def tokens() -> dict[str, np.ndarray]:
 
 def test_vectors_of_the_towers_own_space_are_their_outputs_at_length_1() -> None:
     trained = find_trained(CLIP, BOTH, None, None)
-    images = run(
-        image_graph([EYE], TowerGraphs.of([EYE]).images, trained.alignment, trained.head), {"eye": pixels()["eye"]}
-    )
+    images = run(image_graph([EYE], BOTH.to_onnx(), trained.alignment, trained.head), {"eye": pixels()["eye"]})
     texts = run(
-        text_graph([EAR], TowerGraphs.of([], [EAR]).texts, trained.alignment, trained.head),
+        text_graph([EAR], BOTH.to_onnx(), trained.alignment, trained.head),
         {name: array for name, array in tokens().items() if name.startswith("ear.")},
     )
     np.testing.assert_allclose(images["joint"], normalise(features_and_logits(EYE, pixels()["eye"])[0]), atol=1e-6)
@@ -96,9 +94,9 @@ def drawn(reads: tuple[str, ...], alignment: Alignment, towers: tuple[str, ...])
 
 def test_one_pair_of_towers_picks_and_the_other_pair_rescores() -> None:
     trained = drawn(("similarity", "image", "text"), own_space(HYBRID, BOTH), ("net", "bert"))
-    pieces = TowerGraphs.of(BOTH.images, BOTH.texts)
-    images = run(image_graph(BOTH.images, pieces.images, trained.alignment, trained.head), pixels())
-    texts = run(text_graph(BOTH.texts, pieces.texts, trained.alignment, trained.head), tokens())
+    pieces = BOTH.to_onnx()
+    images = run(image_graph(BOTH.images, pieces, trained.alignment, trained.head), pixels())
+    texts = run(text_graph(BOTH.texts, pieces, trained.alignment, trained.head), tokens())
     np.testing.assert_allclose(images["joint"], normalise(features_and_logits(EYE, pixels()["eye"])[0]), atol=1e-6)
     first = trained.head.first  # type: ignore[attr-defined]
     expected = features_and_logits(NET, pixels()["net"])[0] @ first.weights["image"].T

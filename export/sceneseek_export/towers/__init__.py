@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import onnx
+
 from sceneseek.bundle import Tower
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import PYPI, ImageTowerSpec, Pack, TextTowerSpec
@@ -64,6 +66,10 @@ class Towers:
     def provenance(self) -> tuple[Tower, ...]:
         """Their entries in the manifest."""
         return (*(tower.provenance() for tower in self.images), *(tower.provenance() for tower in self.texts))
+
+    def to_onnx(self) -> dict[str, onnx.ModelProto]:
+        """Their graphs, by name."""
+        return {t.spec.name: t.to_onnx() for t in self.images} | {t.spec.name: t.to_onnx() for t in self.texts}
 
     def only(self, names: Set[str]) -> Towers:
         """Those of these names."""

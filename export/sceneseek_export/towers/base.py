@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeAlias
@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 
 from sceneseek.bundle import ImageInput, TextInput, Tower, tokenizer_file
+from sceneseek.preprocess import Pixels
 from sceneseek.vectors import Floats
 from sceneseek_export.packs import ImageTowerSpec, TextTowerSpec
 
@@ -44,6 +45,11 @@ class ImageTower:
     def provenance(self) -> Tower:
         """Its entry in the manifest."""
         return _provenance(self.spec, "image", self.sha256)
+
+    def normalised(self, pictures: Sequence[Pixels]) -> Floats:
+        """N pictures (H, W, 3) uint8 to what `to_onnx` and `reference` take, (N, 3, H, W)."""
+        levels = (np.stack(pictures) - np.array(self.input.mean)) / np.array(self.input.std)
+        return np.ascontiguousarray(levels.transpose(0, 3, 1, 2), np.float32)
 
 
 @dataclass(frozen=True)

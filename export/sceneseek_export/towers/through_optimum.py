@@ -24,7 +24,7 @@ from optimum.exporters.onnx.model_configs import (
 )
 
 from sceneseek.errors import ExportError
-from sceneseek_export.subgraphs import IR_VERSION, OPSET
+from sceneseek_export.subgraphs import IR_VERSION, OPSET, strip
 from sceneseek_export.towers.pretrained import quiet
 
 Axes = dict[int, str]
@@ -145,16 +145,5 @@ def exported(model: Any, config: Any) -> onnx.ModelProto:
         raise ExportError(
             f"a graph cannot be written to {tempfile.gettempdir()} ({error.strerror})", "free some space or set TMPDIR"
         ) from error
-    return _bare(graph)
-
-
-def _bare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without what tells of the machine and the program that traced it."""
-    model.ir_version = IR_VERSION
-    model.producer_name = model.producer_version = model.doc_string = ""
-    del model.metadata_props[:]
-    del model.graph.value_info[:]
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    return model
+    graph.ir_version = IR_VERSION
+    return strip(graph)
