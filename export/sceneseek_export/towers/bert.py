@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from torch import Tensor, nn
+from torch import Tensor
 
 from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.subgraphs import followed_by, subgraph
@@ -21,22 +21,6 @@ from sceneseek_export.towers.pretrained import (
 )
 
 
-class _Bert(nn.Module):
-    """BertModel and its pooling; see `TextTowerSpec.pooling`."""
-
-    def __init__(self, net: Any, pooling: str) -> None:
-        super().__init__()
-        self.net = net
-        self.pooling = pooling
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        tokens: Tensor = self.net(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        if self.pooling == "cls":
-            return tokens[:, 0]
-        mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
-        return (tokens * mask).sum(1) / mask.sum(1)
-
-
 def bert(spec: TextTowerSpec) -> TextTower:
     """A BertModel of transformers, alone or inside a BertFor... of any task.
 
@@ -49,7 +33,6 @@ def bert(spec: TextTowerSpec) -> TextTower:
     net = load_model(source, BertModel, add_pooling_layer=False)
     max_tokens = limit(spec, net.config.max_position_embeddings)
     tokenizer = load_tokenizer(source, spec, max_tokens)
-    module = _Bert(net, spec.pooling).eval()
     pad = tokenizer.source.pad_token_id
     return TextTower(
         spec,
@@ -58,14 +41,22 @@ def bert(spec: TextTowerSpec) -> TextTower:
         tokenize=tokenizer.tokenize,
         width=net.config.hidden_size,
         sha256=source.sha256,
-        to_onnx=lambda: _to_onnx(module),
-        reference=torch_text_reference(module),
+        to_onnx=lambda: _to_onnx(net, spec.pooling),
+        reference=torch_text_reference(lambda ids, mask: _pooled(net, spec.pooling, ids, mask)),
     )
 
 
-def _to_onnx(module: _Bert) -> onnx.ModelProto:
-    graph = exported(module.net, "Bert")
-    if module.pooling == "cls":
+def _pooled(net: Any, pooling: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    tokens: Tensor = net(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    if pooling == "cls":
+        return tokens[:, 0]
+    mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
+    return (tokens * mask).sum(1) / mask.sum(1)
+
+
+def _to_onnx(net: Any, pooling: str) -> onnx.ModelProto:
+    graph = exported(net, "Bert")
+    if pooling == "cls":
         return followed_by(graph, _first(), {"tokens": "tokens"})
     return followed_by(graph, _mean(), {"tokens": "tokens", "mask": "attention_mask"})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import onnx
 from torch import Tensor, nn
 
@@ -17,20 +16,6 @@ from sceneseek_export.towers.pretrained import exported, load_model, open_checkp
 
 # The first and the last of the classes of ImageNet-1k, in the order in which models are trained on it.
 _FIRST, _LAST, _CLASSES = "tench", "toilet tissue", 1000
-
-
-class _ResNet(nn.Module):
-    """The pooled features, and the logits of a classifier or none."""
-
-    def __init__(self, net: Any, classifier: nn.Linear | None) -> None:
-        super().__init__()
-        self.net = net
-        self.classifier = classifier
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        features: Tensor = self.net(pixel_values=pixels).pooler_output.flatten(1)
-        logits = features.new_zeros(len(features), 0) if self.classifier is None else self.classifier(features)
-        return features, logits
 
 
 def resnet(spec: ImageTowerSpec) -> ImageTower:
@@ -51,16 +36,20 @@ def resnet(spec: ImageTowerSpec) -> ImageTower:
             classifier = whole.classifier[1]
     else:
         net = load_model(source, ResNetModel)
-    module = _ResNet(net, classifier).eval()
     return ImageTower(
         spec,
         prepared,
         features=net.config.hidden_sizes[-1],
         classes=_CLASSES if classifier is not None else 0,
         sha256=source.sha256,
-        to_onnx=lambda: _to_onnx(module, prepared),
-        reference=torch_image_reference(module),
+        to_onnx=lambda: _to_onnx(net, classifier, prepared),
+        reference=torch_image_reference(lambda pixels: _features_and_logits(net, classifier, pixels)),
     )
+
+
+def _features_and_logits(net: Any, classifier: nn.Linear | None, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    features: Tensor = net(pixel_values=pixels).pooler_output.flatten(1)
+    return features if classifier is None else (features, classifier(features))
 
 
 def _of_imagenet(config: Any) -> bool:
@@ -68,10 +57,10 @@ def _of_imagenet(config: Any) -> bool:
     return len(names) == _CLASSES and names[0].startswith(_FIRST) and names[_CLASSES - 1].startswith(_LAST)
 
 
-def _to_onnx(module: _ResNet, prepared: ImageInput) -> onnx.ModelProto:
-    graph = exported(module.net, "ResNet", prepared)
+def _to_onnx(net: Any, classifier: nn.Linear | None, prepared: ImageInput) -> onnx.ModelProto:
+    graph = exported(net, "ResNet", prepared)
     flat = "features = Flatten<axis = 1>(pooled)"
-    if module.classifier is None:
+    if classifier is None:
         end = subgraph(f"end (float[N,F,1,1] pooled) => (float[N,F] features) {{ {flat} }}")
     else:
         end = subgraph(
@@ -80,11 +69,7 @@ def _to_onnx(module: _ResNet, prepared: ImageInput) -> onnx.ModelProto:
                 {flat}
                 logits = Gemm<transB = 1>(features, weight, bias)
             }}""",
-            weight=_numbers(module.classifier.weight),
-            bias=_numbers(module.classifier.bias),
+            weight=classifier.weight.detach().numpy(),
+            bias=classifier.bias.detach().numpy(),
         )
     return followed_by(graph, end, {"pooled": "pooled"})
-
-
-def _numbers(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().numpy()
