@@ -81,11 +81,12 @@ class Captions:
         return list(self.by_image)
 
 
-def read_captions(path: Path) -> list[Caption]:
-    """Read the captions of a file, in its order.
+def read_captions(path: Path, split: Path | None = None) -> list[Caption]:
+    """Read the captions of a file, in its order; with a split, only those of the images that it names.
 
     Raises:
-        DataError: see `read_table`; or the file contains no captions, or a language is not a BCP 47 code.
+        DataError: see `read_table` and `read_split`; or the file contains no captions, or a language is not a BCP 47
+            code.
     """
     captions = [
         Caption(row.fields["image"], row.fields["caption"], row.fields.get("caption_id", ""), _language(row, path))
@@ -93,7 +94,10 @@ def read_captions(path: Path) -> list[Caption]:
     ]
     if not captions:
         raise DataError(f"{path} has a header but no captions", "add a row for each caption")
-    return captions
+    if split is None:
+        return captions
+    chosen = set(read_split(split))
+    return [caption for caption in captions if caption.image in chosen]
 
 
 def _language(row: Row, path: Path) -> str:

@@ -48,8 +48,8 @@ from sceneseek_evaluation.figures import (
     Bootstrap,
     Figure,
     Positions,
-    count_languages,
     json_by_language,
+    languages_of,
     measure_by_language,
     table,
     table_by_language,
@@ -184,7 +184,7 @@ def evaluate_absence(
     match = match or bundle.manifest.head.match
     asked = ask(bundle, images, captions, foreign, seed, device)
     spoken = asked.language[asked.kind == "present"]
-    languages = {code: int((spoken == code).sum()) for code in count_languages(captions)}
+    languages = {code: int((spoken == code).sum()) for code in languages_of(captions)}
     return AbsenceReport(
         figures=absence_figures(asked, match, bootstrap, languages),
         threshold=None if match is None else match.threshold,

@@ -25,8 +25,7 @@ scipy is the extra `evaluate`, imported when the first figure is computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -113,10 +112,7 @@ class Agreement:
             "n_pairs": self.pairs,
             "n_pairs_published": self.published,
             "n_images": self.images,
-            "reliability": [
-                {"mean_predicted": b.mean_predicted, "mean_target": b.mean_target, "count": b.count}
-                for b in self.reliability
-            ],
+            "reliability": [asdict(b) for b in self.reliability],
         }
 
 
@@ -127,16 +123,13 @@ def measure_agreement(rated: Rated, bootstrap: Bootstrap | None = None) -> Agree
         DataError: scipy is not installed.
     """
     bootstrap = bootstrap or Bootstrap()
-    kendall = require_scipy().kendalltau
     published, every = _Points(rated, rated.published), _Points(rated, np.ones(len(rated), np.bool_))
-    taus = [_tau_of_points(kendall, points, variant) for points in (published, every) for variant in ("b", "c")]
-    values = {**_of_pairs(rated.predicted, rated.target), **dict(zip(KENDALL, taus, strict=True))}
 
     def measure(rows: Positions) -> dict[str, float]:
         taus = dict(zip(KENDALL, (*published.taus(rows), *every.taus(rows)), strict=True))
-        return {**_of_pairs(rated.predicted[rows], rated.target[rows]), **taus}
+        return {**pair_figures(rated.predicted[rows], rated.target[rows]), **taus}
 
-    found = bootstrap.figures(values, measure, rated.image)
+    found = bootstrap.figures(measure(np.arange(len(rated))), measure, rated.image)
     return Agreement(
         figures={name: found[name] for name in FIGURES},
         pairs=len(rated),
@@ -146,13 +139,13 @@ def measure_agreement(rated: Rated, bootstrap: Bootstrap | None = None) -> Agree
     )
 
 
-def reliability(predicted: Doubles, target: Doubles, bins: int = BINS) -> list[Bin]:
-    """Pairs (P,) in bins of equal count by their predicted score, from low to high.
+def reliability(predicted: Doubles, target: Doubles) -> list[Bin]:
+    """Pairs (P,) in `BINS` bins of equal count by their predicted score, from low to high.
 
     Equal predictions stay together, in the bin where their middle falls; so a bin may be larger than the
     others, and one that is left empty is not there.
     """
-    return _bins(predicted, target, _ranks(predicted), bins)
+    return _bins(predicted, target, _ranks(predicted))
 
 
 def calibration_error(bins: list[Bin]) -> float:
@@ -189,8 +182,8 @@ def tau_from_table(table: npt.NDArray[np.int64]) -> tuple[float, float]:
     total = n * (n - 1) // 2
     untied = [total - int((counts * (counts - 1) // 2).sum()) for counts in (by_x, by_y)]
     tau_b = difference / math.sqrt(untied[0]) / math.sqrt(untied[1])
-    tau_c = 2 * difference * int(levels) / (n * n * (int(levels) - 1))
-    return tau_b, tau_c
+    tau_c = 2 * difference / (n**2 * (int(levels) - 1) / int(levels))
+    return max(-1.0, min(1.0, tau_b)), max(-1.0, min(1.0, tau_c))
 
 
 def require_scipy() -> Any:
@@ -213,7 +206,6 @@ class _Points:
     """The data points of Kendall's tau, of all pairs or of some: each is a predicted value and a score.
 
     Attributes:
-        predicted, score: (N,) the points.
         pairs: how many pairs they are of.
     """
 
@@ -221,10 +213,9 @@ class _Points:
         scores = rated.scores if rated.by_rater else rated.target[:, None]
         there = ~np.isnan(scores) & chosen[:, None]
         predicted = np.broadcast_to(rated.predicted[:, None], scores.shape)
-        self.predicted, self.score = predicted[there], scores[there]
         self.pairs = int(there.any(axis=1).sum())
-        xs, x = np.unique(self.predicted, return_inverse=True)
-        ys, y = np.unique(self.score, return_inverse=True)
+        xs, x = np.unique(predicted[there], return_inverse=True)
+        ys, y = np.unique(scores[there], return_inverse=True)
         self._shape = len(xs), len(ys)
         # Each pair's cells in the table, the one past its end for a score that is not there.
         self._cells = np.full(scores.shape, len(xs) * len(ys))
@@ -237,13 +228,12 @@ class _Points:
         return tau_from_table(counts.reshape(self._shape))
 
 
-def _tau_of_points(kendall: Callable[..., Any], points: _Points, variant: str) -> float:
-    if len(np.unique(points.predicted)) < 2 or len(np.unique(points.score)) < 2:
-        return math.nan
-    return float(kendall(points.predicted, points.score, variant=variant).statistic)
+def pair_figures(predicted: Doubles, target: Doubles) -> dict[str, float]:
+    """The figures of P predictions and targets that look at pairs: errors, correlations, calibration.
 
-
-def _of_pairs(predicted: Doubles, target: Doubles) -> dict[str, float]:
+    Raises:
+        DataError: scipy is not installed.
+    """
     gap = predicted - target
     ranks = _ranks(predicted)
     return {
@@ -251,12 +241,12 @@ def _of_pairs(predicted: Doubles, target: Doubles) -> dict[str, float]:
         "mae": float(np.abs(gap).mean()),
         "pearson": _correlation(predicted, target),
         "spearman": _correlation(ranks, _ranks(target)),
-        "ece": calibration_error(_bins(predicted, target, ranks, BINS)),
+        "ece": calibration_error(_bins(predicted, target, ranks)),
     }
 
 
-def _bins(predicted: Doubles, target: Doubles, ranks: Doubles, bins: int) -> list[Bin]:
-    which = ((ranks - 0.5) * bins / len(ranks)).astype(np.int64)
+def _bins(predicted: Doubles, target: Doubles, ranks: Doubles) -> list[Bin]:
+    which = ((ranks - 0.5) * BINS / len(ranks)).astype(np.int64)
     counts = np.bincount(which)
     sums = np.bincount(which, predicted), np.bincount(which, target)
     return [

@@ -15,7 +15,6 @@ from sceneseek.options import aggregate_option, bundle_option, device_option, js
 from sceneseek.runtime import Device
 
 if TYPE_CHECKING:
-    from sceneseek.captions import Caption
     from sceneseek_evaluation.figures import Bound, Figure
     from sceneseek_evaluation.ratings import Aggregation
 
@@ -82,12 +81,13 @@ def retrieval(
     language, such as ru.recall@10, and mean.recall@10 over the languages.
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
+    from sceneseek.captions import read_captions  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415
-    from sceneseek_evaluation.figures import Bootstrap, count_languages, names_by_language, read_bounds  # noqa: PLC0415  # noqa: PLC0415
+    from sceneseek_evaluation.figures import Bootstrap, languages_of, names_by_language, read_bounds  # noqa: PLC0415
     from sceneseek_evaluation.retrieval import RETRIEVAL_FIGURES, evaluate_retrieval  # noqa: PLC0415
 
-    rows = _captions_of(captions, split)
-    by_language = names_by_language(count_languages(rows), RETRIEVAL_FIGURES)
+    rows = read_captions(captions, split)
+    by_language = names_by_language(languages_of(rows), RETRIEVAL_FIGURES)
     bounds = read_bounds(fail_below, fail_above, [*RETRIEVAL_FIGURES, *by_language])
     with tempfile.TemporaryDirectory(prefix="sceneseek-evaluate-") as scratch:
         store = open_store(f"file:{scratch}/index")
@@ -176,29 +176,18 @@ def absence(
     column `language` there are figures of each language, as in `sceneseek evaluate retrieval`.
     """
     from sceneseek.bundle import Bundle, MatchThreshold  # noqa: PLC0415
-    from sceneseek.captions import read_texts  # noqa: PLC0415
+    from sceneseek.captions import read_captions, read_texts  # noqa: PLC0415
     from sceneseek_evaluation.absence import ABSENCE_FIGURES, LANGUAGE_FIGURES, evaluate_absence  # noqa: PLC0415
-    from sceneseek_evaluation.figures import Bootstrap, count_languages, names_by_language, read_bounds  # noqa: PLC0415  # noqa: PLC0415
+    from sceneseek_evaluation.figures import Bootstrap, languages_of, names_by_language, read_bounds  # noqa: PLC0415
 
-    rows = _captions_of(captions, split)
-    by_language = names_by_language(count_languages(rows), LANGUAGE_FIGURES)
+    rows = read_captions(captions, split)
+    by_language = names_by_language(languages_of(rows), LANGUAGE_FIGURES)
     bounds = read_bounds(fail_below, fail_above, [*ABSENCE_FIGURES, *by_language])
     others = read_texts(foreign) if foreign is not None else []
     match = None if threshold is None else MatchThreshold(threshold=threshold, source="--threshold")
     report = evaluate_absence(Bundle.load(bundle), images, rows, others, seed, match, device, Bootstrap(replicates))
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else "\n".join(report.lines()))
     _fail_on_missed(bounds, report.figures)
-
-
-def _captions_of(file: Path, split: Path | None) -> list[Caption]:
-    """The captions of a file, or those of the images that a split names."""
-    from sceneseek.captions import read_captions, read_split  # noqa: PLC0415
-
-    rows = read_captions(file)
-    if split is None:
-        return rows
-    chosen = set(read_split(split))
-    return [row for row in rows if row.image in chosen]
 
 
 def _fail_on_missed(bounds: Sequence[Bound], figures: Mapping[str, Figure]) -> None:

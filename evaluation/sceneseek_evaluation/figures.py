@@ -18,7 +18,6 @@ A bound is written ``metric=value``. Where more is better it is the least that p
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -193,10 +192,9 @@ def _bracketed(figure: Figure) -> str:
     return f" (95% interval {figure.low:.4g} to {figure.high:.4g})"
 
 
-def count_languages(captions: Iterable[Caption]) -> dict[str, int]:
-    """The number of captions in each language, by its code, in the order of the codes."""
-    counts = Counter(caption.language for caption in captions if caption.language)
-    return dict(sorted(counts.items()))
+def languages_of(captions: Iterable[Caption]) -> list[str]:
+    """The codes of the captions' languages, in their order."""
+    return sorted({caption.language for caption in captions} - {""})
 
 
 def names_by_language(languages: Iterable[str], names: Sequence[str]) -> list[str]:

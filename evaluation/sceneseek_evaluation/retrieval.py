@@ -37,8 +37,8 @@ from sceneseek_evaluation.figures import (
     Bootstrap,
     Figure,
     Positions,
-    count_languages,
     json_by_language,
+    languages_of,
     measure_by_language,
     table,
     table_by_language,
@@ -180,7 +180,7 @@ def evaluate_retrieval(
         return {**ranking_figures(by_cosine[rows]), **{f"{RESCORED}{name}": value for name, value in after.items()}}
 
     spoken = np.array([caption.language for caption in asked])
-    languages = {code: int((spoken == code).sum()) for code in count_languages(captions)}
+    languages = {code: int((spoken == code).sum()) for code in languages_of(captions)}
     every = measure_by_language(measure, spoken, languages, RETRIEVAL_FIGURES)
     _, owner = np.unique([caption.image for caption in asked], return_inverse=True)
     return RetrievalReport(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from sceneseek.bundle import Bundle
-from sceneseek.captions import Captions, read_captions, read_split
+from sceneseek.captions import Captions, read_captions
 from sceneseek.encoders import TextEncoder
 from sceneseek.errors import DataError, ExportError
 from sceneseek.reranker import Reranker
@@ -242,10 +242,7 @@ def _losses(fp32: Bundle, converted: Bundle, data: AccuracyData, device: Device)
 
 def _recall(bundle: Bundle, data: AccuracyData, device: Device) -> tuple[float, int]:
     """recall@5 in the order by score, and of how many captions."""
-    rows = read_captions(data.captions)
-    if data.split is not None:
-        chosen = set(read_split(data.split))
-        rows = [row for row in rows if row.image in chosen]
+    rows = read_captions(data.captions, data.split)
     with tempfile.TemporaryDirectory(prefix="sceneseek-loss-") as scratch:
         store = open_store(f"file:{scratch}/index")
         # No intervals: what is asked is how two figures of the same captions differ.

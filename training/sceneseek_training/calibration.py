@@ -16,18 +16,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sceneseek.errors import DataError
 from sceneseek.vectors import Floats
+from sceneseek_evaluation.agreement import pair_figures
+from sceneseek_evaluation.figures import Doubles, Positions
 from sceneseek_export.curves import Calibration
 
 FOLDS = 5
 _STEPS = 100
 _RIDGE = 1e-6
-
-Doubles = npt.NDArray[np.float64]
-Positions = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -138,13 +136,8 @@ def cross_validated(pairs: Pairs, seed: int) -> Doubles:
 
 def figures(predicted: Doubles, target: Floats) -> dict[str, float]:
     """Root mean squared error, mean absolute error and Spearman's rank correlation (ties share their rank)."""
-    gap = predicted - target
-    ranks = np.corrcoef(_ranks(predicted), _ranks(target))[0, 1]
-    return {
-        "rmse": round(float(np.sqrt((gap**2).mean())), 4),
-        "mae": round(float(np.abs(gap).mean()), 4),
-        "spearman": round(float(ranks), 4),
-    }
+    found = pair_figures(predicted, target.astype(np.float64))
+    return {name: round(found[name], 4) for name in ("rmse", "mae", "spearman")}
 
 
 def _how(pairs: Pairs, seed: int) -> dict[str, Any]:
@@ -173,10 +166,3 @@ def _sigmoid(logits: Doubles) -> Doubles:
 def _loss(design: Doubles, y: Doubles, weights: Doubles) -> float:
     logits = design @ weights
     return float((np.logaddexp(0, logits) - y * logits).mean() + _RIDGE * (weights**2).sum() / 2)
-
-
-def _ranks(values: npt.NDArray[Any]) -> Doubles:
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum()
-    ranks: Doubles = (last - (counts - 1) / 2)[where]
-    return ranks

@@ -280,12 +280,9 @@ def threshold(
     The images must be others than the joint space was learned from.
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415 - so that --help answers at once
-    from sceneseek.captions import read_captions, read_split, read_texts  # noqa: PLC0415
+    from sceneseek.captions import read_captions, read_texts  # noqa: PLC0415
 
-    rows = read_captions(captions)
-    if split is not None:
-        chosen = set(read_split(split))
-        rows = [row for row in rows if row.image in chosen]
+    rows = read_captions(captions, split)
     texts = read_texts(foreign)
     from sceneseek_evaluation.figures import Bootstrap  # noqa: PLC0415
     from sceneseek_training.threshold import ThresholdData, fit_threshold, write_threshold  # noqa: PLC0415
