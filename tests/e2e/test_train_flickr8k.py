@@ -13,7 +13,7 @@ from sceneseek_export.alignment import Alignment
 from sceneseek_export.packs import find_pack
 from sceneseek_export.trained import shipped_alignment
 from sceneseek_training.corpus import gather
-from sceneseek_training.features import ImageTowers, TextTowers
+from sceneseek_training.features import PackEncoder
 
 pytestmark = pytest.mark.flickr8k
 PACK = find_pack("compact")
@@ -23,10 +23,11 @@ def test_captions_find_their_photographs_among_two_hundred(flickr8k: Path, tmp_p
     names = read_split(flickr8k / "split_dev.txt")[:200]
     corpus = gather("dev", flickr8k / "images", Captions.read(flickr8k / "captions.tsv"), names)
     alignment = Alignment.load(shipped_alignment(PACK))
-    found, kept = ImageTowers(PACK, tmp_path).encode("dev", corpus.paths)
+    encoder = PackEncoder(PACK, tmp_path)
+    found, kept = encoder.encode_images("dev", corpus.paths)
     assert len(kept) == 200
     images = alignment.image_joint(found.features, found.logits)
-    texts = alignment.text_joint(TextTowers(PACK, tmp_path).encode("captions", corpus.captions))
+    texts = alignment.text_joint(encoder.encode_texts("captions", corpus.captions))
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
     recall = ranking_figures(exact_ranks(images, texts, corpus.owner))
     assert recall["recall@1"] > 0.42

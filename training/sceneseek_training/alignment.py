@@ -23,13 +23,12 @@ from sceneseek_export.alignment import WEIGHTS, Alignment
 from sceneseek_export.alignment_maps import ClassNames, FeatureRange, Hubness, Space, Typical, normalise, rounded
 from sceneseek_export.curves import Calibration
 from sceneseek_export.packs import Pack
-from sceneseek_export.towers import Towers
 from sceneseek_export.trained import own_space
 from sceneseek_training import calibration
 from sceneseek_training.cards import CARD, alignment_card
 from sceneseek_training.classes import class_texts
 from sceneseek_training.corpus import AlignmentData, Corpus
-from sceneseek_training.features import ImageFeatures, ImageTowers, TextTowers
+from sceneseek_training.features import ImageFeatures, PackEncoder
 from sceneseek_training.joint_space import BlockData, PairedTexts, Views, fit_block, fit_mixing, fit_regression_block
 from sceneseek_training.recipe import Recipe, SpaceRecipe
 
@@ -54,12 +53,11 @@ class AlignmentTraining:
         pack: whose towers are aligned.
         recipe: how.
         seed: of everything random.
-        images, texts: the pack's towers.
+        encoder: the pack's towers.
     """
 
-    def __init__(self, pack: Pack, recipe: Recipe, seed: int, images: ImageTowers, texts: TextTowers) -> None:
-        self._pack, self._recipe, self._seed = pack, recipe, seed
-        self._images, self._texts = images, texts
+    def __init__(self, pack: Pack, recipe: Recipe, seed: int, encoder: PackEncoder) -> None:
+        self._pack, self._recipe, self._seed, self._encoder = pack, recipe, seed, encoder
 
     def run(self, material: AlignmentData, card: Mapping[str, Any]) -> Alignment:
         """Learn, calibrate and measure, all with the weights as they will be stored.
@@ -72,7 +70,8 @@ class AlignmentTraining:
             DataError: images cannot be decoded, or nothing can be calibrated.
         """
         train = self._encode(material.train)
-        alignment = self._learned(train) if self._pack.joint_space is None else self._own()
+        own = None if self._pack.joint_space is None else own_space(self._pack, self._encoder.towers)
+        alignment = own or self._learned(train)
         fitted, calibrated_on = self._calibrate(alignment, material)
         alignment = replace(alignment, calibration=fitted)
         return replace(
@@ -84,24 +83,21 @@ class AlignmentTraining:
                 "recall": [self._measure(alignment, corpus) for corpus in material.measured],
                 "seed": self._seed,
                 "recipe": asdict(self._recipe),
-                "towers": [asdict(t) for t in (*self._images.provenance, *self._texts.provenance)],
+                "towers": [asdict(t) for t in self._encoder.towers.provenance()],
                 "versions": versions(),
             },
         )
 
     def _encode(self, corpus: Corpus) -> EncodedCorpus:
-        images, kept = self._images.encode(corpus.label, corpus.paths)
+        images, kept = self._encoder.encode_images(corpus.label, corpus.paths)
         corpus = corpus if len(kept) == len(corpus) else corpus.take(kept, "not decodable")
-        return EncodedCorpus(corpus, images, self._texts.encode(f"captions of {corpus.label}", corpus.captions))
-
-    def _own(self) -> Alignment:
-        return own_space(self._pack, Towers(self._images.towers, self._texts.towers))
+        return EncodedCorpus(corpus, images, self._encoder.encode_texts(f"captions of {corpus.label}", corpus.captions))
 
     def _learned(self, train: EncodedCorpus) -> Alignment:
         ranges = {tower: _range(features, self._recipe.reach) for tower, features in train.images.features.items()}
         views = [train.images]
         if self._recipe.mirrored:
-            mirrored, _ = self._images.encode(train.corpus.label, train.corpus.paths, flipped=True)
+            mirrored, _ = self._encoder.encode_images(train.corpus.label, train.corpus.paths, flipped=True)
             views.append(mirrored)
         pairs = self._of_classes(self._recipe.names.pair_forms if self._recipe.names else ())
         texts = {tower: np.concatenate([captions, *pairs[tower]]) for tower, captions in train.texts.items()}
@@ -115,7 +111,7 @@ class AlignmentTraining:
                 spaces.append(replace(space, hubness=self._hubness(space, train.texts[recipe.text])))
         mixing = None
         if self._recipe.mixing is not None:
-            first, second = self._texts.names
+            first, second = (tower.spec.name for tower in self._encoder.towers.texts)
             mixing = fit_mixing((first, second), texts[first], texts[second], self._recipe.mixing)
         return Alignment(
             self._pack.name,
@@ -143,9 +139,9 @@ class AlignmentTraining:
     def _of_classes(self, forms: Sequence[str]) -> dict[str, Floats]:
         """By text tower (forms, C, T) of length 1; without forms (0, 0, T)."""
         if not forms:
-            return {tower.spec.name: np.zeros((0, 0, tower.width), np.float32) for tower in self._texts.towers}
+            return {tower.spec.name: np.zeros((0, 0, tower.width), np.float32) for tower in self._encoder.towers.texts}
         texts = [text for form in forms for text in class_texts(form)]
-        found = self._texts.encode("class texts", texts)
+        found = self._encoder.encode_texts("class texts", texts)
         return {tower: vectors.reshape(len(forms), -1, vectors.shape[1]) for tower, vectors in found.items()}
 
     def _hubness(self, space: Space, captions: Floats) -> Hubness | None:
@@ -172,9 +168,9 @@ class AlignmentTraining:
         return fitted, _counts(held_out.corpus)
 
     def _calibrate_on_ratings(self, alignment: Alignment, ratings: Ratings) -> tuple[Calibration, dict[str, Any]]:
-        found, kept = self._images.encode(f"images of {ratings.label}", ratings.paths)
+        found, kept = self._encoder.encode_images(f"images of {ratings.label}", ratings.paths)
         images = alignment.image_joint(found.features, found.logits)
-        texts = alignment.text_joint(self._texts.encode(f"captions of {ratings.label}", ratings.captions))
+        texts = alignment.text_joint(self._encoder.encode_texts(f"captions of {ratings.label}", ratings.captions))
         usable = np.isin(ratings.image, kept)
         image, text = np.searchsorted(kept, ratings.image[usable]), ratings.caption[usable]
         similarity = (images[image] * texts[text]).sum(axis=1)

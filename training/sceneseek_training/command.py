@@ -103,7 +103,7 @@ def alignment(
 
     from sceneseek_training.alignment import AlignmentTraining, check_out, write_alignment  # noqa: PLC0415
     from sceneseek_training.corpus import AlignmentFiles, read_alignment_data  # noqa: PLC0415
-    from sceneseek_training.features import ImageTowers, TextTowers  # noqa: PLC0415
+    from sceneseek_training.features import PackEncoder  # noqa: PLC0415
     from sceneseek_training.recipe import recipe_for  # noqa: PLC0415
 
     check_out(out)
@@ -112,12 +112,12 @@ def alignment(
     )
     if threads:
         torch.set_num_threads(threads)
-    image_towers, text_towers = ImageTowers(pack, cache, device, threads), TextTowers(pack, cache, device, threads)
-    recipe = recipe_for(pack, {spec.name for spec in pack.image_towers if image_towers.classifies(spec.name)})
+    encoder = PackEncoder(pack, cache, device, threads)
+    recipe = recipe_for(pack, encoder.classifiers)
     if epochs:
         recipe = replace(recipe, epochs=epochs)
     card = {"data": {"captions": captions.name, "cite": cite}, "command": _command_line(ctx)}
-    learned = AlignmentTraining(pack, recipe, seed, image_towers, text_towers).run(material, card)
+    learned = AlignmentTraining(pack, recipe, seed, encoder).run(material, card)
     write_alignment(learned, out)
     found = learned.calibration
     if as_json:
@@ -201,9 +201,8 @@ def heads(
     # Read before torch is imported: a mistake in a file is reported at once.
     sources = RatingFiles(images, captions, expert, crowd, feedback, dataset, aggregate, skip_unknown)
     material = read_rating_data(sources, cite)
-    from sceneseek_export.towers import Towers  # noqa: PLC0415
     from sceneseek_export.trained import check_space, find_pack_of, find_space  # noqa: PLC0415
-    from sceneseek_training.features import ImageTowers, TextTowers  # noqa: PLC0415
+    from sceneseek_training.features import PackEncoder  # noqa: PLC0415
     from sceneseek_training.head_training import (  # noqa: PLC0415
         HeadPlan,
         check_heads_out,
@@ -217,10 +216,10 @@ def heads(
     check_report_out(report)
     pack = find_pack_of(bundle, pack_name).with_local(weights)
     check_space(pack, directory)
-    towers = ImageTowers(pack, cache, device, threads), TextTowers(pack, cache, device, threads)
-    joint_space = find_space(pack, Towers(towers[0].towers, towers[1].towers), bundle, directory)
+    encoder = PackEncoder(pack, cache, device, threads)
+    joint_space = find_space(pack, encoder.towers, bundle, directory)
     plan = HeadPlan(recipes, folds, seed, curves, bootstrap)
-    comparison, learned = train_heads(plan, pack, joint_space, towers, material, _command_line(ctx))
+    comparison, learned = train_heads(plan, pack, joint_space, encoder, material, _command_line(ctx))
     write_heads(comparison, learned, out)
     write_report(comparison, report, pictures)
     strict = [result for result in comparison.results if result.grouping == "image and caption"]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sceneseek.bundle import ImageInput, TextInput, Tower
+from sceneseek.bundle import ImageInput, TextInput
 from sceneseek.encoders import Tokenizer
 from sceneseek.errors import DataError, ImageError
 from sceneseek.picture import decode
@@ -32,12 +32,12 @@ from sceneseek.vectors import Floats
 from sceneseek_export.alignment_maps import normalise
 from sceneseek_export.composition import features_graph
 from sceneseek_export.packs import Pack
-from sceneseek_export.towers import ImageTower, TextTower, load_image_tower, load_text_tower
+from sceneseek_export.towers import TextTower, load_towers
 from sceneseek_training.feature_cache import FeatureCache, content_key
 
 log = logging.getLogger(__name__)
 
-_IMAGES_A_BATCH = 32
+_IMAGES_A_BATCH, _TEXTS_A_BATCH = 32, 64
 MOST_UNREADABLE = 0.1
 
 
@@ -53,11 +53,11 @@ class ImageFeatures:
     keys: npt.NDArray[np.uint64]
 
 
-class ImageTowers:
-    """The image towers of a pack.
+class PackEncoder:
+    """The towers of a pack with a cache of what they gave.
 
     Args:
-        pack: names them and says how pictures are prepared.
+        pack: names them and says how pictures are prepared and how long a text may be.
         cache: the directory of feature caches.
         device, threads: see `open_session`.
 
@@ -66,20 +66,26 @@ class ImageTowers:
     """
 
     def __init__(self, pack: Pack, cache: Path, device: Device = "auto", threads: int = 0) -> None:
-        self.towers: tuple[ImageTower, ...] = tuple(load_image_tower(spec) for spec in pack.image_towers)
-        self._inputs = tuple(tower.input for tower in self.towers)
+        self.towers = load_towers(pack)
+        self._inputs = tuple(tower.input for tower in self.towers.images)
+        self._texts = [_TextTower(tower, cache, device, threads) for tower in self.towers.texts]
         self._cache, self._device, self._threads = cache, device, threads
 
     @property
-    def provenance(self) -> list[Tower]:
-        """Where the towers come from."""
-        return [tower.provenance() for tower in self.towers]
+    def classifiers(self) -> set[str]:
+        """The image towers whose logits are those of the 1,000 classes of ImageNet-1k."""
+        return {tower.spec.name for tower in self.towers.images if tower.classes == 1000}
 
-    def classifies(self, tower: str) -> bool:
-        """Whether a tower's logits are those of the 1,000 classes of ImageNet-1k."""
-        return any(t.spec.name == tower and t.classes == 1000 for t in self.towers)
+    def encode_texts(self, label: str, texts: Sequence[str]) -> dict[str, Floats]:
+        """By text tower, vectors (M, T) of length 1.
 
-    def encode(
+        Args:
+            label: what the texts are called in messages.
+            texts: any strings; those over a tower's limit are cut at the end.
+        """
+        return {tower.name: tower.encode(label, texts) for tower in self._texts}
+
+    def encode_images(
         self, label: str, paths: Sequence[Path], flipped: bool = False
     ) -> tuple[ImageFeatures, npt.NDArray[np.int64]]:
         """Features of images, and the positions of those that could be decoded, ascending.
@@ -113,8 +119,8 @@ class ImageTowers:
         rows = cache.read([keys[i] for i in kept])
         return (
             ImageFeatures(
-                features={tower.spec.name: rows[f"{tower.spec.name}.features"] for tower in self.towers},
-                logits={t.spec.name: rows[f"{t.spec.name}.logits"] for t in self.towers if t.classes},
+                features={tower.spec.name: rows[f"{tower.spec.name}.features"] for tower in self.towers.images},
+                logits={t.spec.name: rows[f"{t.spec.name}.logits"] for t in self.towers.images if t.classes},
                 keys=np.array([int.from_bytes(keys[i][:8], "big") for i in kept], np.uint64),
             ),
             kept,
@@ -162,58 +168,16 @@ class ImageTowers:
 
     @cached_property
     def _graph(self) -> bytes:
-        graph: bytes = features_graph(self.towers).SerializeToString(deterministic=True)
+        graph: bytes = features_graph(self.towers.images).SerializeToString(deterministic=True)
         return graph
 
     @cached_property
     def _session(self) -> Session:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "features.onnx"
-            path.write_bytes(self._graph)
-            return open_session(path, self._device, self._threads)
-
-
-_TEXTS_A_BATCH = 64
-
-
-class TextTowers:
-    """The text towers of a pack.
-
-    Args:
-        pack: names them and says how long a text may be.
-        cache: the directory of feature caches.
-        device, threads: see `open_session`.
-
-    Raises:
-        ExportError: a tower's source is missing or of another version.
-    """
-
-    def __init__(self, pack: Pack, cache: Path, device: Device = "auto", threads: int = 0) -> None:
-        self.towers: tuple[TextTower, ...] = tuple(load_text_tower(spec) for spec in pack.text_towers)
-        self._running = [_TextTower(tower, cache, device, threads) for tower in self.towers]
-
-    @property
-    def names(self) -> list[str]:
-        """The towers' names, in order."""
-        return [tower.spec.name for tower in self.towers]
-
-    @property
-    def provenance(self) -> list[Tower]:
-        """Where the towers come from."""
-        return [tower.provenance() for tower in self.towers]
-
-    def encode(self, label: str, texts: Sequence[str]) -> dict[str, Floats]:
-        """By tower, vectors (M, T) of length 1.
-
-        Args:
-            label: what the texts are called in messages.
-            texts: any strings; those over a tower's limit are cut at the end.
-        """
-        return {tower.name: tower.encode(label, texts) for tower in self._running}
+        return _session_of(self._graph, self._device, self._threads)
 
 
 class _TextTower:
-    """One tower, its graph and tokenizer made when they are first needed."""
+    """One text tower, its graph and tokenizer made when they are first needed."""
 
     def __init__(self, tower: TextTower, cache: Path, device: Device, threads: int) -> None:
         self.name = tower.spec.name
@@ -255,10 +219,14 @@ class _TextTower:
 
     @cached_property
     def _session(self) -> Session:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "text.onnx"
-            path.write_bytes(self._graph)
-            return open_session(path, self._device, self._threads)
+        return _session_of(self._graph, self._device, self._threads)
+
+
+def _session_of(graph: bytes, device: Device, threads: int) -> Session:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "features.onnx"
+        path.write_bytes(graph)
+        return open_session(path, device, threads)
 
 
 def _json(spec: ImageInput | TextInput) -> str:

@@ -31,7 +31,7 @@ from sceneseek_export.packs import Pack
 from sceneseek_training.alignment import versions
 from sceneseek_training.cards import CARD, head_card
 from sceneseek_training.cross_validation import GROUPINGS, SHARES, cross_validate, learning_curves
-from sceneseek_training.features import ImageTowers, TextTowers
+from sceneseek_training.features import PackEncoder
 from sceneseek_training.head_recipes import BASELINE, HeadRecipe, candidate_for
 from sceneseek_training.model_selection import HeadComparison, select_head
 from sceneseek_training.rated import encode_ratings
@@ -66,7 +66,7 @@ def train_heads(
     plan: HeadPlan,
     pack: Pack,
     alignment: Alignment,
-    towers: tuple[ImageTowers, TextTowers],
+    encoder: PackEncoder,
     data: RatingData,
     command: str,
 ) -> tuple[HeadComparison, dict[str, Head]]:
@@ -76,7 +76,7 @@ def train_heads(
         plan: which heads.
         pack: the pack.
         alignment: its joint space.
-        towers: of the pack.
+        encoder: the pack's towers.
         data: the ratings.
         command: the command line, for the cards.
 
@@ -84,7 +84,7 @@ def train_heads(
         DataError: see `encode_ratings` and `cross_validate`.
     """
     start = time.perf_counter()
-    space, ratings = encode_ratings(alignment, pack, towers, data.expert, data.crowd, data.captions.by_image)
+    space, ratings = encode_ratings(alignment, pack, encoder, data.expert, data.crowd, data.captions.by_image)
     drawn = [r for r in plan.recipes if r.name in (BASELINE, candidate_for(pack))] if plan.curves else []
     cells, bootstrap = plan.folds**2, Bootstrap(replicates=plan.replicates)
     total = len(plan.recipes) * (cells + plan.folds) + len(drawn) * len(SHARES) * cells + len(plan.recipes)
@@ -97,7 +97,7 @@ def train_heads(
             progress.advance()
     about: dict[str, Any] = {
         "pack": pack.name,
-        "towers": [{"name": t.name, "sha256": t.sha256} for t in (*towers[0].provenance, *towers[1].provenance)],
+        "towers": [{"name": t.name, "sha256": t.sha256} for t in encoder.towers.provenance()],
         "joint space": alignment.fingerprint,
         "the joint space was learned from": alignment.card.get("learned_from", {}),
         "ratings": [{"name": path.name, "sha256": sha256_of(path)} for path in data.files],

@@ -14,7 +14,7 @@ from sceneseek.vectors import Floats
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_export.alignment import Alignment
 from sceneseek_export.packs import Pack
-from sceneseek_training.features import ImageTowers, TextTowers
+from sceneseek_training.features import PackEncoder
 
 Positions = npt.NDArray[np.int64]
 
@@ -113,7 +113,7 @@ class RatedSpace:
 def encode_ratings(
     alignment: Alignment,
     pack: Pack,
-    towers: tuple[ImageTowers, TextTowers],
+    encoder: PackEncoder,
     expert: Ratings,
     crowd: Ratings | None,
     captions_of: Mapping[str, Sequence[str]],
@@ -123,7 +123,7 @@ def encode_ratings(
     Args:
         alignment: the joint space.
         pack: whose towers it fits.
-        towers: of the pack.
+        encoder: the pack's towers.
         expert: the ratings.
         crowd: the crowd's, or None.
         captions_of: by image, captions that were written for it, rated or not.
@@ -131,17 +131,16 @@ def encode_ratings(
     Raises:
         DataError: images cannot be decoded, or the joint space was learned from a rated image.
     """
-    images, text_tower = towers
     files = dict(zip(expert.names, expert.paths, strict=True))
     if crowd is not None:
         files |= dict(zip(crowd.names, crowd.paths, strict=True))
-    found, kept = images.encode(f"images of {expert.label}", list(files.values()))
+    found, kept = encoder.encode_images(f"images of {expert.label}", list(files.values()))
     names = [list(files)[i] for i in kept]
     _refuse_learned(alignment, names, found.keys)
     place = {name: i for i, name in enumerate(names)}
     texts, owner = _texts(names, [expert, *([crowd] if crowd else [])], captions_of)
     at = {text: i for i, text in enumerate(texts)}
-    vectors = text_tower.encode("captions", texts)
+    vectors = encoder.encode_texts("captions", texts)
     expert = _decodable(expert, place)
     inside = alignment.clipped(found.features)
     return RatedSpace(
