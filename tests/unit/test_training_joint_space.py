@@ -15,7 +15,7 @@ from sceneseek_export.alignment_maps import ClassNames, normalise, rounded
 from sceneseek_export.packs import find_pack
 from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
 from sceneseek_training.classes import COUNT, class_texts, forms
-from sceneseek_training.joint_space import BlockData, Maps, PairedTexts, Scaling, Views, fit_block
+from sceneseek_training.joint_space import BlockData, Maps, Scaling, fit_block
 from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, recipe_for
 
 IMAGES, FEATURES, TEXT, CLASSES = 60, 20, 12, 30
@@ -43,50 +43,44 @@ def names() -> ClassNames:
 
 
 @pytest.fixture
-def views(names: ClassNames) -> Views:
-    """Two views of images whose features are of very different magnitude, and one of which never varies."""
+def data(names: ClassNames) -> BlockData:
+    """Two views of images whose features are of very different magnitude, and one of which never varies.
+
+    Each image has one to three texts, each close to a linear function of its features.
+    """
     features = np.stack([numbers(2, IMAGES, FEATURES), numbers(3, IMAGES, FEATURES)]) * np.linspace(0.01, 50, FEATURES)
     features[:, :, 7] = 4.0
     of_names = names.combine_one(numbers(4, IMAGES, CLASSES))
-    return Views(
-        (features + 3).astype(np.float32),
-        np.stack([of_names, of_names]),
-    )
-
-
-@pytest.fixture
-def paired(names: ClassNames, views: Views) -> PairedTexts:
-    """One to three texts an image, each close to a linear function of its features."""
+    seen: Floats = (features + 3).astype(np.float32)
     counts = np.random.default_rng(5).integers(1, 4, IMAGES)
     owner = np.repeat(np.arange(IMAGES), counts)
-    standard = (views.features[0] - views.features[0].mean(0)) / (views.features[0].std(0) + 1)
+    standard = (seen[0] - seen[0].mean(0)) / (seen[0].std(0) + 1)
     texts = (standard @ numbers(6, FEATURES, TEXT))[owner] + 0.1 * numbers(7, len(owner), TEXT)
-    return PairedTexts(
-        normalise(texts), owner, names, normalise(numbers(8, 3 * CLASSES, TEXT)).reshape(3, CLASSES, TEXT)
-    )
+    class_texts = normalise(numbers(8, 3 * CLASSES, TEXT)).reshape(3, CLASSES, TEXT)
+    return BlockData(seen, np.stack([of_names, of_names]), normalise(texts), owner, names, class_texts)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(views: Views, paired: PairedTexts) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data: BlockData) -> None:
     torch.manual_seed(1)
-    one = fit_block(BlockData.of(views, paired, 0), RECIPE, BLOCK, seed=(3,))
+    one = fit_block(data, RECIPE, BLOCK, seed=(3,))
     torch.manual_seed(2)  # torch's own generator has no say
-    same, other = (fit_block(BlockData.of(views, paired, 0), RECIPE, BLOCK, seed=(seed,)) for seed in (3, 4))
+    same, other = (fit_block(data, RECIPE, BLOCK, seed=(seed,)) for seed in (3, 4))
     for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
         np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
         assert not np.array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_folded_maps_read_what_the_towers_give(views: Views, paired: PairedTexts) -> None:
-    features, names = torch.from_numpy(views.features[0]), torch.from_numpy(views.names[0])
+def test_folded_maps_read_what_the_towers_give(data: BlockData) -> None:
+    features, names = torch.from_numpy(data.features[0]), torch.from_numpy(data.names[0])
     scaling = Scaling.of(features, RECIPE)
     maps = Maps.first(FEATURES, TEXT, BLOCK, RECIPE, torch.Generator().manual_seed(0))
     folded = maps.folded(scaling)
     with torch.no_grad():
         image = maps.image(scaling.image(features, names)).numpy()
-        text = maps.text(torch.from_numpy(paired.texts) * RECIPE.text_scale).numpy()
-    seen = np.concatenate([views.features[0], views.names[0]], axis=1)
+        text = maps.text(torch.from_numpy(data.texts) * RECIPE.text_scale).numpy()
+    seen = np.concatenate([data.features[0], data.names[0]], axis=1)
     np.testing.assert_allclose(normalise(folded.image(seen)), image, atol=1e-4)
-    np.testing.assert_allclose(normalise(folded.text(paired.texts)), text, atol=1e-5)
+    np.testing.assert_allclose(normalise(folded.text(data.texts)), text, atol=1e-5)
 
 
 def pair(seed: int, dimensions: int = 5) -> AffinePair:
@@ -119,46 +113,46 @@ def test_plain_names_compare_a_text_with_the_class_names() -> None:
     np.testing.assert_allclose(plain.text(texts) @ plain.image(seen).T, (texts - centre) @ names.T, atol=1e-5)
 
 
-def test_a_block_without_runs_compares_class_names_with_texts_about_their_mean(paired: PairedTexts) -> None:
-    views = Views(np.zeros((1, IMAGES, 0), np.float32), normalise(numbers(32, IMAGES, TEXT))[None])
-    data = BlockData.of(views, paired, 0.25)
+def test_a_block_without_runs_compares_class_names_with_texts_about_their_mean(data: BlockData) -> None:
+    names = normalise(numbers(32, IMAGES, TEXT))[None]
+    data = replace(data, features=np.zeros((1, IMAGES, 0), np.float32), names=names, power=0.25)
     recipe = replace(BLOCK, towers=(), runs=0, names_share=1.0, dimensions=TEXT)
     block = fit_block(data, RECIPE, recipe, seed=(0,))
     assert (block.towers, block.share) == ((), 1.0)
-    images = normalise(views.names[0] @ block.image_weight.T + block.image_bias)
-    found = images @ normalise(paired.texts @ block.text_weight.T + block.text_bias).T
-    about = normalise(paired.texts - data.whitening.centre)
-    np.testing.assert_allclose(found, views.names[0] @ about.T, atol=5e-3)
+    images = normalise(data.names[0] @ block.image_weight.T + block.image_bias)
+    found = images @ normalise(data.texts @ block.text_weight.T + block.text_bias).T
+    about = normalise(data.texts - data.whitening.centre)
+    np.testing.assert_allclose(found, data.names[0] @ about.T, atol=5e-3)
 
 
-def test_what_is_stored_loses_little_even_where_a_feature_hardly_varies(views: Views, paired: PairedTexts) -> None:
-    features, names = torch.from_numpy(views.features[0]), torch.from_numpy(views.names[0])
+def test_what_is_stored_loses_little_even_where_a_feature_hardly_varies(data: BlockData) -> None:
+    features, names = torch.from_numpy(data.features[0]), torch.from_numpy(data.names[0])
     folded = Maps.first(FEATURES, TEXT, BLOCK, RECIPE, torch.Generator().manual_seed(0)).folded(
         Scaling.of(features, RECIPE)
     )
     seen = np.concatenate([features, names], axis=1)
-    block = folded.stored(("t",), 1.0, seen.mean(axis=0), paired.texts.mean(axis=0))
+    block = folded.stored(("t",), 1.0, seen.mean(axis=0), data.texts.mean(axis=0))
     np.testing.assert_allclose(
         normalise(seen @ block.image_weight.T + block.image_bias), normalise(folded.image(seen)), atol=5e-3
     )
 
 
-def test_weights_are_already_those_that_will_be_stored(views: Views, paired: PairedTexts) -> None:
-    block = fit_block(BlockData.of(views, paired, 0), RECIPE, BLOCK, seed=(0,))
+def test_weights_are_already_those_that_will_be_stored(data: BlockData) -> None:
+    block = fit_block(data, RECIPE, BLOCK, seed=(0,))
     for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
         weights = getattr(block, name)
         assert np.isfinite(weights).all()
         np.testing.assert_array_equal(weights, rounded(weights))
 
 
-def test_learning_brings_captions_to_their_images(views: Views, paired: PairedTexts, names: ClassNames) -> None:
+def test_learning_brings_captions_to_their_images(data: BlockData) -> None:
     def recall(epochs: int) -> float:
         recipe = replace(RECIPE, epochs=epochs, rate=5e-3, image_dropout=0.1)
-        block = fit_block(BlockData.of(views, paired, 0), recipe, BLOCK, seed=(0,))
-        inputs = np.concatenate([views.features[0], views.names[0]], axis=1)
+        block = fit_block(data, recipe, BLOCK, seed=(0,))
+        inputs = np.concatenate([data.features[0], data.names[0]], axis=1)
         images = normalise(inputs @ block.image_weight.T + block.image_bias)
-        texts = normalise(paired.texts @ block.text_weight.T + block.text_bias)
-        return float((exact_ranks(images, texts, paired.owner) == 1).mean())
+        texts = normalise(data.texts @ block.text_weight.T + block.text_bias)
+        return float((exact_ranks(images, texts, data.owner) == 1).mean())
 
     assert recall(60) > max(0.5, 3 * recall(1))
 
@@ -176,13 +170,13 @@ def test_the_blocks_of_a_recipe_read_all_towers_and_share_the_similarity() -> No
         assert sum(block.share for block in blocks) == pytest.approx(1)
 
 
-def test_a_pack_without_a_classifier_learns_from_captions_alone(views: Views, paired: PairedTexts) -> None:
+def test_a_pack_without_a_classifier_learns_from_captions_alone(data: BlockData) -> None:
     recipe = replace(recipe_for(find_pack("compact"), classifiers=set()), epochs=1, batch=16)
     assert recipe.names is None
     (block,) = recipe.spaces[0].blocks
-    bare = Views(views.features[:1], np.zeros((1, IMAGES, 0), np.float32))
-    alone = replace(paired, names=None, class_texts=np.zeros((0, 0, TEXT), np.float32))
-    learned = fit_block(BlockData.of(bare, alone, 0), recipe, block, seed=(0,))
+    blind, nothing = np.zeros((1, IMAGES, 0), np.float32), np.zeros((0, 0, TEXT), np.float32)
+    alone = replace(data, features=data.features[:1], names=blind, class_names=None, class_texts=nothing)
+    learned = fit_block(alone, recipe, block, seed=(0,))
     assert learned.image_weight.shape == (TEXT + 1, FEATURES)  # all the directions that texts have
 
 

@@ -11,7 +11,7 @@ import torch
 from sceneseek.vectors import Floats
 from sceneseek_export.alignment_maps import LearnedBlock, normalise, rounded
 from sceneseek_training.affine import AffinePair, Whitening
-from sceneseek_training.joint_space import BlockData, PairedTexts, Views, fit_mixing, fit_regression_block
+from sceneseek_training.joint_space import BlockData, fit_mixing, fit_regression_block
 from sceneseek_training.recipe import MixingRecipe, Recipe, RegressionRecipe
 from tests.weights import numbers
 
@@ -27,99 +27,95 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture
-def views(rng: np.random.Generator) -> Views:
-    """Two views; features of very different magnitude, one of them constant; class-name vectors."""
+def data(rng: np.random.Generator) -> BlockData:
+    """Two views; features of very different magnitude, one of them constant; class-name vectors.
+
+    Captions know nothing of the first view.
+    """
     features = numbers(rng, 2, IMAGES, FEATURES) * np.geomspace(0.01, 50, FEATURES, dtype=np.float32) + 3
     features[:, :, 4] = 7
     names = np.stack([normalise(numbers(rng, IMAGES, TEXT)) for _ in range(2)])
-    return Views(features.astype(np.float32), names)
-
-
-@pytest.fixture
-def paired(rng: np.random.Generator, views: Views) -> PairedTexts:
-    """Captions that the first view knows nothing of."""
     owner = np.repeat(np.arange(IMAGES), rng.integers(1, 4, IMAGES))
     texts = normalise(numbers(rng, len(owner), TEXT))
-    return PairedTexts(texts, owner, None, np.stack([normalise(numbers(rng, CLASSES, TEXT)) for _ in range(FORMS)]))
+    class_texts = np.stack([normalise(numbers(rng, CLASSES, TEXT)) for _ in range(FORMS)])
+    return BlockData(features.astype(np.float32), names, texts, owner, None, class_texts)
 
 
-def linear_in(views: Views, paired: PairedTexts) -> PairedTexts:
+def linear_in(data: BlockData) -> BlockData:
     """The same, but each image has one caption, which is an affine function of what is seen of it."""
     rng = np.random.default_rng(1)
-    spread = views.features[0].std(axis=0) + np.float32(1e-9)
-    standard = np.where(spread > 1e-5, (views.features[0] - views.features[0].mean(axis=0)) / spread, 0)
-    seen = np.concatenate([standard, views.names[0]], axis=1)
+    spread = data.features[0].std(axis=0) + np.float32(1e-9)
+    standard = np.where(spread > 1e-5, (data.features[0] - data.features[0].mean(axis=0)) / spread, 0)
+    seen = np.concatenate([standard, data.names[0]], axis=1)
     # Near a common direction: there the length that captions lose hardly matters.
     meant = normalise(numbers(rng, 1, TEXT)) + 0.02 * seen @ numbers(rng, FEATURES + TEXT, TEXT)
-    return replace(paired, texts=normalise(meant.astype(np.float32)), owner=np.arange(IMAGES))
+    return replace(data, texts=normalise(meant.astype(np.float32)), owner=np.arange(IMAGES))
 
 
-def images_of(block: LearnedBlock, views: Views, view: int = 0) -> Floats:
+def images_of(block: LearnedBlock, data: BlockData, view: int = 0) -> Floats:
     """What the image map makes of a view, before it is scaled to length 1."""
-    return np.concatenate([views.features[view], views.names[view]], axis=1) @ block.image_weight.T + block.image_bias
+    return np.concatenate([data.features[view], data.names[view]], axis=1) @ block.image_weight.T + block.image_bias
 
 
 def texts_of(block: LearnedBlock, texts: Floats) -> Floats:
     return texts @ block.text_weight.T + block.text_bias
 
 
-def test_it_is_the_same_every_time(views: Views, paired: PairedTexts) -> None:
+def test_it_is_the_same_every_time(data: BlockData) -> None:
     torch.manual_seed(1)
-    one = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, BLOCK)
+    one = fit_regression_block(data, RECIPE, BLOCK)
     torch.manual_seed(2)
     np.random.seed(2)  # the global rng have no say
-    two = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, BLOCK)
+    two = fit_regression_block(data, RECIPE, BLOCK)
     for name in MAPS:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
-def test_a_linear_relation_is_found_also_over_features_of_any_magnitude(views: Views, paired: PairedTexts) -> None:
-    known = linear_in(views, paired)
-    one_view = Views(views.features[:1], views.names[:1])
-    block = fit_regression_block(BlockData.of(one_view, known, 0), RECIPE, BLOCK)
-    found = images_of(block, one_view)
+def test_a_linear_relation_is_found_also_over_features_of_any_magnitude(data: BlockData) -> None:
+    data = replace(data, features=data.features[:1], names=data.names[:1])
+    known = linear_in(data)
+    block = fit_regression_block(known, RECIPE, BLOCK)
+    found = images_of(block, data)
     meant = texts_of(block, known.texts)
     # Of what tells the images apart, next to nothing is left unexplained.
     assert np.square(found - meant).sum() < 0.02 * np.square(meant - meant.mean(axis=0)).sum()
-    unrelated = fit_regression_block(
-        BlockData.of(one_view, replace(paired, owner=known.owner, texts=paired.texts[:IMAGES]), 0), RECIPE, BLOCK
-    )
-    there = texts_of(unrelated, paired.texts[:IMAGES])
-    left = np.square(images_of(unrelated, one_view) - there).sum() / np.square(there - there.mean(axis=0)).sum()
+    unrelated = fit_regression_block(replace(data, owner=known.owner, texts=data.texts[:IMAGES]), RECIPE, BLOCK)
+    there = texts_of(unrelated, data.texts[:IMAGES])
+    left = np.square(images_of(unrelated, data) - there).sum() / np.square(there - there.mean(axis=0)).sum()
     assert left > 0.5
 
 
-def test_the_target_is_the_direction_of_the_mean_caption(views: Views, paired: PairedTexts) -> None:
-    total = np.stack([paired.texts[paired.owner == image].sum(axis=0) for image in range(IMAGES)])
-    meant = replace(paired, texts=normalise(total), owner=np.arange(IMAGES))
-    several, one = (fit_regression_block(BlockData.of(views, found, 0), RECIPE, BLOCK) for found in (paired, meant))
+def test_the_target_is_the_direction_of_the_mean_caption(data: BlockData) -> None:
+    total = np.stack([data.texts[data.owner == image].sum(axis=0) for image in range(IMAGES)])
+    meant = replace(data, texts=normalise(total), owner=np.arange(IMAGES))
+    several, one = (fit_regression_block(found, RECIPE, BLOCK) for found in (data, meant))
     # The directions of the texts differ, as do the texts; what an image is compared with does not.
     np.testing.assert_allclose(
-        images_of(several, views) @ texts_of(several, paired.texts).T,
-        images_of(one, views) @ texts_of(one, paired.texts).T,
+        images_of(several, data) @ texts_of(several, data.texts).T,
+        images_of(one, data) @ texts_of(one, data.texts).T,
         atol=0.02,
     )
 
 
-def test_the_mean_image_is_brought_to_the_mean_of_its_captions(views: Views, paired: PairedTexts) -> None:
-    known = replace(paired, texts=paired.texts[:IMAGES], owner=np.arange(IMAGES))
-    block = fit_regression_block(BlockData.of(views, known, 0), RECIPE, replace(BLOCK, penalty=0.6))
-    both = np.concatenate([images_of(block, views, view) for view in (0, 1)])
+def test_the_mean_image_is_brought_to_the_mean_of_its_captions(data: BlockData) -> None:
+    known = replace(data, texts=data.texts[:IMAGES], owner=np.arange(IMAGES))
+    block = fit_regression_block(known, RECIPE, replace(BLOCK, penalty=0.6))
+    both = np.concatenate([images_of(block, data, view) for view in (0, 1)])
     np.testing.assert_allclose(both.mean(axis=0), texts_of(block, known.texts).mean(axis=0), atol=5e-3)
 
 
-def test_a_penalty_shrinks_what_is_made_of_an_image(views: Views, paired: PairedTexts) -> None:
+def test_a_penalty_shrinks_what_is_made_of_an_image(data: BlockData) -> None:
     def spread(penalty: float) -> float:
-        block = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, replace(BLOCK, penalty=penalty))
-        return float(images_of(block, views).std(axis=0).sum())
+        block = fit_regression_block(data, RECIPE, replace(BLOCK, penalty=penalty))
+        return float(images_of(block, data).std(axis=0).sum())
 
     free, some, strong = (spread(penalty) for penalty in (1e-6, 1.0, 1e3))
     assert strong < 0.01 * free
     assert strong < some < 0.9 * free
 
 
-def test_what_is_learned_is_already_rounded_as_it_will_be_stored(views: Views, paired: PairedTexts) -> None:
-    block = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, BLOCK)
+def test_what_is_learned_is_already_rounded_as_it_will_be_stored(data: BlockData) -> None:
+    block = fit_regression_block(data, RECIPE, BLOCK)
     for name in MAPS:
         weights = getattr(block, name)
         assert weights.dtype == np.float32
@@ -127,23 +123,22 @@ def test_what_is_learned_is_already_rounded_as_it_will_be_stored(views: Views, p
         np.testing.assert_array_equal(weights, rounded(weights))
 
 
-def test_it_has_the_shape_and_the_share_of_its_recipe(views: Views, paired: PairedTexts) -> None:
-    block = fit_regression_block(BlockData.of(views, paired, 0), RECIPE, replace(BLOCK, dimensions=4))
+def test_it_has_the_shape_and_the_share_of_its_recipe(data: BlockData) -> None:
+    block = fit_regression_block(data, RECIPE, replace(BLOCK, dimensions=4))
     assert (block.towers, block.share) == (("t",), 0.3)
     assert block.image_weight.shape == (4, FEATURES + TEXT)
     assert block.text_weight.shape == (4, TEXT)
-    blind = Views(views.features, views.names[:, :, :0])
-    bare = replace(paired, class_texts=np.zeros((0, 0, TEXT), np.float32))
-    assert fit_regression_block(BlockData.of(blind, bare, 0), RECIPE, BLOCK).image_weight.shape == (TEXT, FEATURES)
+    bare = replace(data, names=data.names[:, :, :0], class_texts=np.zeros((0, 0, TEXT), np.float32))
+    assert fit_regression_block(bare, RECIPE, BLOCK).image_weight.shape == (TEXT, FEATURES)
 
 
-def test_the_text_side_preserves_the_principal_directions_of_texts(views: Views, paired: PairedTexts) -> None:
+def test_the_text_side_preserves_the_principal_directions_of_texts(data: BlockData) -> None:
     # Texts that lie in a plane, but for a little: two dimensions keep their comparisons.
     rng = np.random.default_rng(2)
     plane = numbers(rng, 2, TEXT)
-    texts = normalise(numbers(rng, len(paired.owner), 2) @ plane + 0.01 * numbers(rng, len(paired.owner), TEXT))
-    flat = replace(paired, texts=texts, class_texts=np.zeros((0, 0, TEXT), np.float32))
-    seen = texts_of(fit_regression_block(BlockData.of(views, flat, 0), RECIPE, replace(BLOCK, dimensions=2)), texts)
+    texts = normalise(numbers(rng, len(data.owner), 2) @ plane + 0.01 * numbers(rng, len(data.owner), TEXT))
+    flat = replace(data, texts=texts, class_texts=np.zeros((0, 0, TEXT), np.float32))
+    seen = texts_of(fit_regression_block(flat, RECIPE, replace(BLOCK, dimensions=2)), texts)
     np.testing.assert_allclose(seen @ seen.T, texts @ texts.T, atol=0.01)
 
 
@@ -179,16 +174,14 @@ def test_maps_over_whitened_vectors_become_maps_over_those_of_the_towers(rng: np
     np.testing.assert_allclose(before.image(seen), learned.image(white), atol=1e-4)
 
 
-def test_whitening_tells_texts_apart_that_point_nearly_the_same_way(
-    rng: np.random.Generator, views: Views, paired: PairedTexts
-) -> None:
-    near = linear_in(views, paired)
+def test_whitening_tells_texts_apart_that_point_nearly_the_same_way(rng: np.random.Generator, data: BlockData) -> None:
+    near = linear_in(data)
 
     def spread(power: float) -> float:
         """How far the cosines of the images with a text lie apart."""
-        block = fit_regression_block(BlockData.of(views, near, power), RECIPE, BLOCK)
+        block = fit_regression_block(replace(near, power=power), RECIPE, BLOCK)
         mapped = normalise(near.texts @ block.text_weight.T + block.text_bias)
-        return float((normalise(images_of(block, views)) @ mapped.T).std(axis=0).mean())
+        return float((normalise(images_of(block, data)) @ mapped.T).std(axis=0).mean())
 
     assert spread(0.5) > 10 * spread(0)
 

@@ -29,7 +29,7 @@ from sceneseek_training.cards import CARD, alignment_card
 from sceneseek_training.classes import class_texts
 from sceneseek_training.corpus import AlignmentData, Corpus
 from sceneseek_training.features import ImageFeatures, PackEncoder
-from sceneseek_training.joint_space import BlockData, PairedTexts, Views, fit_block, fit_mixing, fit_regression_block
+from sceneseek_training.joint_space import BlockData, fit_block, fit_mixing, fit_regression_block
 from sceneseek_training.recipe import Recipe, SpaceRecipe
 
 RECALL = ("recall@1", "recall@5", "recall@10")
@@ -228,8 +228,15 @@ class _SpaceTraining:
     def _block_data(self, text: str, towers: Sequence[str], recipe: Recipe) -> BlockData:
         blank = np.zeros((len(self._train.corpus), 0), np.float32)
         rows = [np.concatenate([blank, *(view[tower] for tower in towers)], axis=1) for view in self._features]
-        paired = PairedTexts(self._train.texts[text], self._train.corpus.owner, self._class_names, self._class_texts)
-        return BlockData.of(Views(np.stack(rows), np.stack(self._names)), paired, recipe.whitening.get(text, 0.0))
+        return BlockData(
+            features=np.stack(rows),
+            names=np.stack(self._names),
+            texts=self._train.texts[text],
+            owner=self._train.corpus.owner,
+            class_names=self._class_names,
+            class_texts=self._class_texts,
+            power=recipe.whitening.get(text, 0.0),
+        )
 
 
 def _typical(space: Space, z: Floats, rank: int) -> Typical:

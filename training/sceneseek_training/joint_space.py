@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -130,77 +131,58 @@ def _uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> Tens
 
 
 @dataclass(frozen=True)
-class Views:
-    """The images that a block learns from, seen in one or more ways (as they are, mirrored).
+class BlockData:
+    """What the blocks of one text tower are learned from, as the towers give it.
 
     Attributes:
-        features: (V, N, F), as the towers give them, side by side.
+        features: (V, N, F), the images' features side by side, seen in one or more ways (as they are, mirrored).
         names: (V, N, T) class-name vectors of length 1, or (V, N, 0).
+        texts: (M, T) of length 1.
+        owner: (M,) ascending: the image of each text; every image has one at least.
+        class_names: the class-name block, or None.
+        class_texts: (forms, C, T) of length 1: what stands for captions of classes; empty without names.
+        power: of the whitening, see there.
     """
 
     features: Floats
     names: Floats
-
-
-@dataclass(frozen=True)
-class PairedTexts:
-    """What the images are paired with.
-
-    Attributes:
-        texts: (M, T) of length 1.
-        owner: (M,) ascending: the image of each text; every image has one at least.
-        names: the class-name block, or None.
-        class_texts: (forms, C, T) of length 1: what stands for captions of classes; empty without names.
-    """
-
     texts: Floats
     owner: npt.NDArray[np.int64]
-    names: ClassNames | None
+    class_names: ClassNames | None
     class_texts: Floats
+    power: float = 0.0
+
+    @cached_property
+    def whitening(self) -> Whitening:
+        """Of the texts and the class names."""
+        return Whitening.of(self.all_texts, self.names[0], self.power)
+
+    @property
+    def whitened(self) -> BlockData:
+        """What is learned from."""
+        known, whitening = self.class_names, self.whitening
+        return replace(
+            self,
+            names=whitening.names(self.names),
+            texts=whitening.texts(self.texts),
+            class_names=known and replace(known, embeddings=whitening.names(known.embeddings)),
+            class_texts=whitening.texts(self.class_texts),
+        )
 
     @property
     def all_texts(self) -> Floats:
         """(M + forms x C, T): captions, and what stands for captions of classes."""
         return np.concatenate([self.texts, self.class_texts.reshape(-1, self.texts.shape[1])])
 
-
-@dataclass(frozen=True)
-class BlockData:
-    """What the blocks of one text tower are learned from, as the towers give it, and its whitening."""
-
-    views: Views
-    paired: PairedTexts
-    whitening: Whitening
-
-    @classmethod
-    def of(cls, views: Views, paired: PairedTexts, power: float) -> BlockData:
-        """With texts and class names whitened; the power is a recipe's."""
-        return cls(views, paired, Whitening.of(paired.all_texts, views.names[0], power))
-
-    @property
-    def whitened(self) -> tuple[Views, PairedTexts]:
-        """What is learned from."""
-        views, paired, whitening = self.views, self.paired, self.whitening
-        names = paired.names
-        return (
-            replace(views, names=whitening.names(views.names)),
-            replace(
-                paired,
-                texts=whitening.texts(paired.texts),
-                names=names and replace(names, embeddings=whitening.names(names.embeddings)),
-                class_texts=whitening.texts(paired.class_texts),
-            ),
-        )
-
     @property
     def image_inputs(self) -> Floats:
         """(N, F + T) the image maps' inputs."""
-        return np.concatenate([self.views.features[0], self.views.names[0]], axis=1)
+        return np.concatenate([self.features[0], self.names[0]], axis=1)
 
     def stored(self, pair: AffinePair, block: BlockRecipe | RegressionRecipe) -> LearnedBlock:
         """A pair over what the towers give, cut to the block's dimensions."""
-        cut = principal(pair, self.paired.all_texts, block.dimensions)
-        return cut.stored(block.towers, block.share, self.image_inputs.mean(axis=0), self.paired.all_texts.mean(axis=0))
+        cut = principal(pair, self.all_texts, block.dimensions)
+        return cut.stored(block.towers, block.share, self.image_inputs.mean(axis=0), self.all_texts.mean(axis=0))
 
 
 def fit_block(
@@ -219,8 +201,8 @@ def fit_block(
         seed: numbers that seed everything random.
         advance: called after each epoch of each run.
     """
-    views, paired = data.whitened
-    features, names = torch.from_numpy(views.features), torch.from_numpy(views.names)
+    whitened = data.whitened
+    features, names = torch.from_numpy(whitened.features), torch.from_numpy(whitened.names)
     width, pairs, shares = features.shape[2], [], []
     of_names = block.names_share if recipe.names is not None else 0.0
     if block.runs:
@@ -228,29 +210,27 @@ def fit_block(
         inputs = scaling.image(features, names)
     for run in range(block.runs):
         rng = _generator(*seed, run)
-        start = Maps.first(width, paired.texts.shape[1], block, recipe, rng)
-        learned = _Run(inputs, width, paired, recipe, rng).learn(start, advance).folded(scaling)
+        start = Maps.first(width, whitened.texts.shape[1], block, recipe, rng)
+        learned = _Run(inputs, width, whitened, recipe, rng).learn(start, advance).folded(scaling)
         pairs.append(data.whitening.before(learned))
         shares.append((1 - of_names) / block.runs)
     if of_names:
         pairs.append(plain_names(width, data.whitening.centre))
         shares.append(of_names)
-    return data.stored(side_by_side(pairs, shares, data.image_inputs, data.paired.texts), block)
+    return data.stored(side_by_side(pairs, shares, data.image_inputs, data.texts), block)
 
 
 class _Run:
     """One pass of learning over scaled inputs (V, N, F + T)."""
 
-    def __init__(
-        self, inputs: Tensor, features: int, paired: PairedTexts, recipe: Recipe, rng: torch.Generator
-    ) -> None:
+    def __init__(self, inputs: Tensor, features: int, data: BlockData, recipe: Recipe, rng: torch.Generator) -> None:
         self._inputs, self._features, self._recipe, self._rng = inputs, features, recipe, rng
-        self._texts = torch.from_numpy(paired.texts) * recipe.text_scale
-        owner = torch.from_numpy(paired.owner)
+        self._texts = torch.from_numpy(data.texts) * recipe.text_scale
+        owner = torch.from_numpy(data.owner)
         self._count = torch.bincount(owner, minlength=inputs.shape[1])
         self._first = self._count.cumsum(0) - self._count
-        self._class_texts = torch.from_numpy(paired.class_texts) * recipe.text_scale
-        self._classes = None if paired.names is None else torch.from_numpy(paired.names.embeddings)
+        self._class_texts = torch.from_numpy(data.class_texts) * recipe.text_scale
+        self._classes = None if data.class_names is None else torch.from_numpy(data.class_names.embeddings)
 
     def learn(self, maps: Maps, advance: Callable[[], None]) -> Maps:
         recipe, images = self._recipe, self._inputs.shape[1]
@@ -322,15 +302,15 @@ def fit_regression_block(data: BlockData, recipe: Recipe, block: RegressionRecip
         recipe: how inputs are scaled.
         block: which dimensions it has, and how strong the penalty is.
     """
-    views, paired = data.whitened
-    features, names = torch.from_numpy(views.features), torch.from_numpy(views.names)
+    whitened = data.whitened
+    features, names = torch.from_numpy(whitened.features), torch.from_numpy(whitened.names)
     scaling = Scaling.of(features[0], recipe)
     inputs = scaling.image(features, names).flatten(0, 1).double().numpy()
-    meant = _mean_captions(paired.texts, paired.owner, views.features.shape[1])
-    weight, bias = ridge(inputs, np.tile(meant, (len(views.features), 1)), block.penalty)
+    meant = _mean_captions(whitened.texts, whitened.owner, features.shape[1])
+    weight, bias = ridge(inputs, np.tile(meant, (len(features), 1)), block.penalty)
     of_features = weight[:, : len(scaling.mean)] / scaling.deviation.numpy()
     of_names = weight[:, len(scaling.mean) :] * scaling.names
-    texts = paired.texts.shape[1]
+    texts = whitened.texts.shape[1]
     folded = AffinePair(
         image_weight=np.concatenate([of_features, of_names], axis=1).astype(np.float32),
         image_bias=(bias - of_features @ scaling.mean.numpy()).astype(np.float32),
