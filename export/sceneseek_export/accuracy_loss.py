@@ -34,6 +34,7 @@ from sceneseek_evaluation.ratings_report import evaluate_ratings
 from sceneseek_evaluation.retrieval import RESCORED, evaluate_retrieval
 
 RECALL, TAU_C = "recall@5", "tau_c"
+_DEVICE: Device = "cpu"
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,6 @@ def measure_accuracy_loss(
     images: Sequence[Path],
     texts: Sequence[str],
     data: AccuracyData | None = None,
-    device: Device = "cpu",
 ) -> AccuracyLoss:
     """Compare two bundles of the same parts.
 
@@ -170,7 +170,6 @@ def measure_accuracy_loss(
         images: image files, other ones than the conversion was calibrated on; those that do not decode are left out.
         texts: queries.
         data: captions and ratings, to measure losses too.
-        device: where the graphs run.
 
     Raises:
         DataError: no image can be used, a text cannot be searched, or the data cannot be read.
@@ -178,9 +177,9 @@ def measure_accuracy_loss(
     if not texts:
         raise DataError("no text was given to compare on", "give at least one")
     files = {str(path): path for path in images}
-    image_vectors = [encode_images(bundle, files, device).vectors for bundle in (fp32, converted)]
+    image_vectors = [encode_images(bundle, files, _DEVICE).vectors for bundle in (fp32, converted)]
     queries = [searchable(text) for text in texts]
-    encoders = [TextEncoder(bundle, device) for bundle in (fp32, converted)]
+    encoders = [TextEncoder(bundle, _DEVICE) for bundle in (fp32, converted)]
     text_vectors = [_one_by_one(encoder, queries) for encoder in encoders]
     pairs = np.indices((len(image_vectors[0].joint), len(queries))).reshape(2, -1)
     scores = [
@@ -192,7 +191,7 @@ def measure_accuracy_loss(
         text_cosine=Cosine.of(text_vectors[1].joint, text_vectors[0].joint),
         batch_cosine=Cosine.of(text_vectors[1].joint, encoders[1].encode(queries).joint),
         score=Difference.of(scores[1], scores[0]),
-        loss={} if data is None else _losses(fp32, converted, data, device),
+        loss={} if data is None else _losses(fp32, converted, data),
     )
 
 
@@ -231,29 +230,29 @@ def _one_by_one(encoder: TextEncoder, queries: Sequence[str]) -> Vectors:
     return Vectors(np.concatenate([v.joint for v in found]), np.concatenate([v.head for v in found]))
 
 
-def _losses(fp32: Bundle, converted: Bundle, data: AccuracyData, device: Device) -> dict[str, Loss]:
-    (recall, queries), (converted_recall, _) = (_recall(bundle, data, device) for bundle in (fp32, converted))
+def _losses(fp32: Bundle, converted: Bundle, data: AccuracyData) -> dict[str, Loss]:
+    (recall, queries), (converted_recall, _) = (_recall(bundle, data) for bundle in (fp32, converted))
     losses = {RECALL: Loss(100 * recall, 100 * converted_recall, queries)}
     if data.expert is not None:
-        (tau, pairs), (converted_tau, _) = (_tau_c(bundle, data, data.expert, device) for bundle in (fp32, converted))
+        (tau, pairs), (converted_tau, _) = (_tau_c(bundle, data, data.expert) for bundle in (fp32, converted))
         losses[TAU_C] = Loss(100 * tau, 100 * converted_tau, pairs)
     return losses
 
 
-def _recall(bundle: Bundle, data: AccuracyData, device: Device) -> tuple[float, int]:
+def _recall(bundle: Bundle, data: AccuracyData) -> tuple[float, int]:
     """recall@5 in the order by score, and of how many captions."""
     rows = read_captions(data.captions, data.split)
     with tempfile.TemporaryDirectory(prefix="sceneseek-loss-") as scratch:
         store = open_store(f"file:{scratch}/index")
         # No intervals: what is asked is how two figures of the same captions differ.
-        report = evaluate_retrieval(bundle, data.images, rows, store, device, Bootstrap(replicates=0))
+        report = evaluate_retrieval(bundle, data.images, rows, store, _DEVICE, Bootstrap(replicates=0))
     return report.figures[f"{RESCORED}{RECALL}"].value or 0.0, report.queries
 
 
-def _tau_c(bundle: Bundle, data: AccuracyData, expert: Path, device: Device) -> tuple[float, int]:
+def _tau_c(bundle: Bundle, data: AccuracyData, expert: Path) -> tuple[float, int]:
     """Kendall's tau-c as published, and of how many rated pairs; 0 where it is not defined."""
     ratings = read_expert(expert, data.images, Captions.read(data.captions))
-    report = evaluate_ratings(bundle, ratings, device=device, bootstrap=Bootstrap(replicates=0))
+    report = evaluate_ratings(bundle, ratings, device=_DEVICE, bootstrap=Bootstrap(replicates=0))
     agreement = report.expert.agreement
     return agreement.figures["kendall_tau_c"].value or 0.0, agreement.published
 

@@ -38,6 +38,7 @@ LIMIT = 1e-4
 # Joint vectors of `compact` differ by 0.014 from those of a graph that is not optimised, and by 0.1 from those with
 # another layer in the place of one.
 ROUNDED_LIMIT = 0.05
+_REAL_PICTURES = 32
 
 TEXTS = (
     "a dog",
@@ -134,7 +135,7 @@ def drawn_pictures() -> Iterator[Picture]:
     yield Picture(Image.fromarray(np.tile(ramp, (128, 1))).convert("RGB"), 256, 128, "PNG")
 
 
-def _real_pictures(bundle: Bundle, folder: Path | None, most: int = 32) -> Iterator[Picture]:
+def _real_pictures(bundle: Bundle, folder: Path | None) -> Iterator[Picture]:
     if folder is None:
         return
     near, found = enough_pixels(bundle.manifest.image_inputs), 0
@@ -144,7 +145,7 @@ def _real_pictures(bundle: Bundle, folder: Path | None, most: int = 32) -> Itera
         except (ImageError, OSError):
             continue
         found += 1
-        if found == most:
+        if found == _REAL_PICTURES:
             return
     if not found:
         raise ExportError(f"no image could be read in {folder}", "name another folder to verify on")
