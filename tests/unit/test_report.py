@@ -281,7 +281,7 @@ def test_markdown_has_no_markup_of_others(text: str, quoted: str) -> None:
 
 def test_the_worst_misses_are_shown_worst_first_with_picture_caption_and_raters(report: Report) -> None:
     worst = rows_under(report.markdown, "The 12 worst misses")
-    gaps = report.comparison.gaps("mlp", "image and caption")
+    gaps = report.comparison.of("mlp", "image and caption").predicted - report.comparison.ratings.target
     pair = int(np.abs(gaps).argmax())
     assert worst[0][:2] == [f"image {pair % IMAGES}.png", f"caption number {pair // 6 % CAPTIONS}"]
     assert worst[0][2] == ", ".join(f"{1 + 3 * score:.0f}" for score in report.comparison.ratings.scores[pair])

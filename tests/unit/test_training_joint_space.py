@@ -14,7 +14,7 @@ from sceneseek_evaluation.retrieval import exact_ranks
 from sceneseek_export.alignment_maps import ClassNames, normalise, rounded
 from sceneseek_export.packs import find_pack
 from sceneseek_training.affine import AffinePair, plain_names, principal, side_by_side
-from sceneseek_training.classes import COUNT, class_texts, forms
+from sceneseek_training.classes import COUNT, FORMS, class_texts
 from sceneseek_training.joint_space import BlockData, Maps, Scaling, fit_block
 from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, recipe_for
 
@@ -185,10 +185,10 @@ def test_each_classifier_brings_its_class_names(classifiers: tuple[str, ...]) ->
     recipe = recipe_for(find_pack("compact"), classifiers=set(classifiers))
     assert recipe.names is not None
     assert recipe.names.towers == classifiers
-    assert {*recipe.names.embedding_forms, *recipe.names.pair_forms} <= set(forms())
+    assert {*recipe.names.embedding_forms, *recipe.names.pair_forms} <= set(FORMS)
 
 
-@pytest.mark.parametrize("form", forms())
+@pytest.mark.parametrize("form", FORMS)
 def test_every_class_has_a_text_of_every_form(form: str) -> None:
     texts = class_texts(form)
     assert len(texts) == COUNT

@@ -103,11 +103,21 @@ class AlignmentTraining:
         texts = {tower: np.concatenate([captions, *pairs[tower]]) for tower, captions in train.texts.items()}
         names = self._class_names(texts)
         epochs = sum(block.runs for space in self._recipe.spaces for block in space.blocks) * self._recipe.epochs
+        features = [{tower: ranges[tower].clip(f) for tower, f in view.features.items()} for view in views]
         spaces = []
         with Progress("learning the joint space", epochs, "epochs") as progress:
             for i, recipe in enumerate(self._recipe.spaces):
-                training = _SpaceTraining(views, train, ranges, names.get(recipe.text), pairs[recipe.text])
-                space = training.space(recipe, self._recipe, (self._seed, i), progress.advance)
+                known = names.get(recipe.text)
+                data = BlockData(
+                    features=np.zeros((len(views), len(train.corpus), 0), np.float32),
+                    names=np.stack([_names_of(view, known) for view in views]),
+                    texts=train.texts[recipe.text],
+                    owner=train.corpus.owner,
+                    class_names=known,
+                    class_texts=pairs[recipe.text],
+                    power=self._recipe.whitening.get(recipe.text, 0.0),
+                )
+                space = self._space(recipe, (self._seed, i), features, data, progress.advance)
                 spaces.append(replace(space, hubness=self._hubness(space, train.texts[recipe.text])))
         mixing = None
         if self._recipe.mixing is not None:
@@ -122,6 +132,38 @@ class AlignmentTraining:
             mixing,
             learned_images=np.unique(train.images.keys),
         )
+
+    def _space(
+        self,
+        own: SpaceRecipe,
+        seed: tuple[int, ...],
+        features: Sequence[Mapping[str, Floats]],
+        data: BlockData,
+        advance: Callable[[], None],
+    ) -> Space:
+        """Learn a space, and look how the images lie in it.
+
+        Args:
+            own: the space's recipe.
+            seed: of its blocks.
+            features: for each view of the images, by tower.
+            data: the rest of what its blocks are learned from.
+            advance: see `fit_block`.
+        """
+
+        def over(towers: Sequence[str]) -> BlockData:
+            stacked = (np.stack([view[tower] for view in features]) for tower in towers)
+            return replace(data, features=np.concatenate([data.features, *stacked], axis=2))
+
+        blocks = [
+            fit_block(over(block.towers), self._recipe, block, (*seed, i), advance)
+            for i, block in enumerate(own.blocks)
+        ]
+        if own.regression is not None:
+            blocks.append(fit_regression_block(over(own.regression.towers), self._recipe, own.regression))
+        space = Space(own.text, tuple(blocks))
+        joint = space.image_joint(features[0], data.names[0] if data.class_names else None)
+        return replace(space, typical=_typical(space, joint, self._recipe.typical_rank))
 
     def _class_names(self, texts: Mapping[str, Floats]) -> dict[str, ClassNames]:
         """By text tower the class names in its space: about the mean of all its texts, if these are whitened."""
@@ -187,56 +229,6 @@ class AlignmentTraining:
         images = alignment.image_joint(found.images.features, found.images.logits)
         figures = ranking_figures(exact_ranks(images, alignment.text_joint(found.texts), found.corpus.owner))
         return {**_counts(found.corpus), **{name: round(figures[name], 4) for name in RECALL}}
-
-
-class _SpaceTraining:
-    """What the spaces of one text tower are learned from.
-
-    Args:
-        views: the images, in one or more ways.
-        train: their captions.
-        ranges: of the features, by image tower.
-        names: the class names in the tower's space, or None.
-        class_texts: (forms, C, T), what stands for captions of classes.
-    """
-
-    def __init__(
-        self,
-        views: Sequence[ImageFeatures],
-        train: EncodedCorpus,
-        ranges: Mapping[str, FeatureRange],
-        names: ClassNames | None,
-        class_texts: Floats,
-    ) -> None:
-        self._features = [{tower: ranges[tower].clip(f) for tower, f in view.features.items()} for view in views]
-        self._names = [_names_of(view, names) for view in views]
-        self._train, self._class_names, self._class_texts = train, names, class_texts
-
-    def space(self, own: SpaceRecipe, recipe: Recipe, seed: tuple[int, ...], advance: Callable[[], None]) -> Space:
-        """Learn one, and look how the images lie in it."""
-        blocks = [
-            fit_block(self._block_data(own.text, block.towers, recipe), recipe, block, (*seed, i), advance)
-            for i, block in enumerate(own.blocks)
-        ]
-        if own.regression is not None:
-            data = self._block_data(own.text, own.regression.towers, recipe)
-            blocks.append(fit_regression_block(data, recipe, own.regression))
-        space = Space(own.text, tuple(blocks))
-        names = self._names[0] if self._class_names else None
-        return replace(space, typical=_typical(space, space.image_joint(self._features[0], names), recipe.typical_rank))
-
-    def _block_data(self, text: str, towers: Sequence[str], recipe: Recipe) -> BlockData:
-        blank = np.zeros((len(self._train.corpus), 0), np.float32)
-        rows = [np.concatenate([blank, *(view[tower] for tower in towers)], axis=1) for view in self._features]
-        return BlockData(
-            features=np.stack(rows),
-            names=np.stack(self._names),
-            texts=self._train.texts[text],
-            owner=self._train.corpus.owner,
-            class_names=self._class_names,
-            class_texts=self._class_texts,
-            power=recipe.whitening.get(text, 0.0),
-        )
 
 
 def _typical(space: Space, z: Floats, rank: int) -> Typical:

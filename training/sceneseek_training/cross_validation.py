@@ -113,10 +113,9 @@ def _deal(rated: Positions, count: int, folds: int, rng: np.random.Generator) ->
 
 
 def _enough(split: TrainingSplit, folds: int) -> TrainingSplit:
-    targets = split.space.expert.target[split.expert]
-    if len(np.unique(targets)) < 2:
+    if len(np.unique(split.targets)) < 2:
         raise DataError(
-            f"with {folds} folds a fold would learn from {len(targets):,} ratings that are all equal or none",
+            f"with {folds} folds a fold would learn from {len(split.targets):,} ratings that are all equal or none",
             "give ratings of more pairs, or fewer --folds",
         )
     return split
@@ -193,7 +192,7 @@ def learning_curves(
     for recipe in recipes:
         for share in SHARES:
             part = [Fold(cell.test, cell.split.part(share)) for cell in cells]
-            if min(len(_distinct(cell.split)) for cell in part) < 2:
+            if min(len(np.unique(cell.split.targets)) for cell in part) < 2:
                 for _ in cells:
                     advance()
                 continue  # too few ratings to learn from so small a part of them
@@ -229,11 +228,6 @@ def _predict(recipe: HeadRecipe, space: RatedSpace, cells: Sequence[Fold], advan
 
 def _learned_from(cells: Sequence[Fold]) -> float:
     return float(np.mean([len(cell.split.expert) for cell in cells]))
-
-
-def _distinct(split: TrainingSplit) -> Floats:
-    distinct: Floats = np.unique(split.space.expert.target[split.expert])
-    return distinct
 
 
 def _point(head: str, pairs: float, agreement: Agreement) -> LearningPoint:

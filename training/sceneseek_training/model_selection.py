@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from sceneseek.vectors import Floats
 from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.cross_validation import Grouping, HeadResult, LearningPoint
@@ -59,11 +57,6 @@ class HeadComparison:
     def of(self, name: str, grouping: Grouping) -> HeadResult:
         """The result of a head under a grouping."""
         return next(r for r in self.results if (r.recipe.name, r.grouping) == (name, grouping))
-
-    def gaps(self, name: str, grouping: Grouping) -> npt.NDArray[np.float32]:
-        """(P,) predicted minus rated."""
-        gap: Floats = self.of(name, grouping).predicted - self.ratings.target
-        return gap
 
 
 def selection_rule(candidate: str = CANDIDATE) -> str:

@@ -47,6 +47,12 @@ class TrainingSplit:
             seed,
         )
 
+    @property
+    def targets(self) -> Floats:
+        """Of the expert pairs."""
+        found: Floats = self.space.expert.target[self.expert]
+        return found
+
     def without(self, images: npt.NDArray[np.bool_], captions: npt.NDArray[np.bool_]) -> TrainingSplit:
         """Without the pairs of these images (N,) and captions (M,)."""
         allowed_images, allowed_captions = self.images & ~images, self.captions & ~captions

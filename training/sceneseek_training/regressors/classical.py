@@ -29,7 +29,7 @@ _LEAST_STEP = 1e-5
 
 def fit_constant(_: HeadRecipe, split: TrainingSplit) -> ConstantHead:
     """The mean of the targets."""
-    return ConstantHead(float(split.space.expert.target[split.expert].mean()))
+    return ConstantHead(float(split.targets.mean()))
 
 
 def fit_logistic(_: HeadRecipe, split: TrainingSplit) -> CosineHead:

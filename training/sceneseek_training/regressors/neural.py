@@ -20,12 +20,15 @@ Several networks from different initial weights are averaged, which is one wider
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from sceneseek_export.curves import Calibration
 from sceneseek_export.heads import MlpHead
@@ -67,63 +70,57 @@ def fit_network(recipe: HeadRecipe, split: TrainingSplit, options: NetworkOption
     )
 
 
-class _MlpLayer(nn.Module):
-    """A fully connected layer with batch normalisation."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.linear, self.norm = nn.Linear(width, hidden), nn.BatchNorm1d(hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        normalised: Tensor = self.norm(self.linear(x))
-        return normalised
-
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """(weight, bias), as in evaluation."""
-        mean, variance = self.norm.running_mean, self.norm.running_var
-        assert mean is not None  # noqa: S101 - narrows the type: running statistics are tracked by default
-        assert variance is not None  # noqa: S101
-        scale = self.norm.weight / torch.sqrt(variance + self.norm.eps)
-        return self.linear.weight * scale[:, None], (self.linear.bias - mean) * scale + self.norm.bias
-
-
 class _Mlp(nn.Module):
+    """Fully connected layers with batch normalisation."""
+
     def __init__(self, width: int, options: NetworkOptions) -> None:
         super().__init__()
         widths = (width, *options.hidden)
-        self.layers = [_MlpLayer(a, b) for a, b in zip(widths, options.hidden, strict=False)]
+        self.layers = [(nn.Linear(a, b), nn.BatchNorm1d(b)) for a, b in itertools.pairwise(widths)]
+        self.parts = nn.ModuleList(part for layer in self.layers for part in layer)
         self.out, self.drop = nn.Linear(widths[-1], 1), nn.Dropout(options.dropout)
-        for i, layer in enumerate(self.layers):
-            self.add_module(f"layer{i}", layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = self.drop(torch.relu(layer(x)))
+        for linear, norm in self.layers:
+            x = self.drop(torch.relu(norm(linear(x))))
         logits: Tensor = self.out(x)[:, 0]
         return logits
 
     def folded(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(weight, bias) of each layer, in float64, as in evaluation."""
-        layers = [*(layer.folded() for layer in self.layers), (self.out.weight, self.out.bias)]
-        return [(w.detach().double().numpy(), b.detach().double().numpy()) for w, b in layers]
+        fused = (fuse_linear_bn_eval(linear, norm) for linear, norm in self.layers)
+        return [(_numbers(layer.weight), _numbers(layer.bias)) for layer in (*fused, self.out)]
 
 
 def _fit_mlp(network: _Mlp, x: Tensor, y: Tensor, options: NetworkOptions) -> None:
-    weights = [*(layer.linear.weight for layer in network.layers), network.out.weight]
-    others = [p for p in network.parameters() if all(p is not weight for weight in weights)]
-    groups = [{"params": weights, "weight_decay": options.penalty}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=options.rate)
     steps = -(-len(x) // options.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.rate, total_steps=steps * options.epochs)
+    weights = [*(linear.weight for linear, _ in network.layers), network.out.weight]
+    descent = _Descent(network, weights, options.penalty, options.rate, steps * options.epochs)
     network.train()
     for _ in range(options.epochs):
         for chosen in torch.tensor_split(torch.randperm(len(x)), steps):
-            loss = binary_cross_entropy_with_logits(network(x[chosen]), y[chosen])
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            optimiser.step()
-            schedule.step()
+            descent.step(binary_cross_entropy_with_logits(network(x[chosen]), y[chosen]))
     network.eval()
+
+
+class _Descent:
+    """AdamW over one cycle of a network's learning rate, with an L2 penalty on some of its parameters, the weights."""
+
+    def __init__(self, network: nn.Module, weights: list[Any], penalty: float, rate: float, steps: int) -> None:
+        others = [p for p in network.parameters() if all(p is not weight for weight in weights)]
+        groups = [{"params": weights, "weight_decay": penalty}, {"params": others, "weight_decay": 0.0}]
+        self._optimiser = torch.optim.AdamW(groups, lr=rate)
+        self._schedule = torch.optim.lr_scheduler.OneCycleLR(self._optimiser, rate, total_steps=steps)
+
+    def step(self, loss: Tensor) -> None:
+        self._optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._optimiser.step()
+        self._schedule.step()
+
+
+def _numbers(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().double().numpy()
 
 
 @dataclass(frozen=True)
@@ -263,10 +260,7 @@ def _fit_correction(
     network: _CorrectionNetwork, data: _CorrectionData, options: CorrectionOptions
 ) -> _CorrectionNetwork:
     weights = [network.hidden.weight, network.out.weight]
-    others = [p for p in network.parameters() if all(p is not weight for weight in weights)]
-    groups = [{"params": weights, "weight_decay": options.penalty}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=options.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.rate, total_steps=options.steps)
+    descent = _Descent(network, weights, options.penalty, options.rate, options.steps)
     experts, crowd = data.experts, data.crowd
     weight = options.crowd_weight * min(1.0, options.few / len(experts.y)) if len(crowd.y) else 0.0
     network.train()
@@ -283,10 +277,7 @@ def _fit_correction(
         if len(data.captions) and len(data.images) > 1 and options.lists:
             x, base, own = data.lists(options)
             loss = loss + options.lists * cross_entropy(options.sharpness * network(x, base)[0], own)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimiser.step()
-        schedule.step()
+        descent.step(loss)
     return network.eval()
 
 
@@ -295,14 +286,10 @@ def _averaged(networks: list[_CorrectionNetwork]) -> tuple[np.ndarray, np.ndarra
 
     What goes straight from inputs to output goes through a pair of units, since relu(a) - relu(-a) = a.
     """
-
-    def numbers(tensor: Tensor) -> np.ndarray:
-        return tensor.detach().double().numpy()
-
     share = 1 / len(networks)
-    straight = share * sum(numbers(n.straight.weight) for n in networks)
-    weight = np.concatenate([*(numbers(n.hidden.weight) for n in networks), straight, -straight])
-    bias = np.concatenate([*(numbers(n.hidden.bias) for n in networks), [0.0, 0.0]])
-    last = np.concatenate([*(share * numbers(n.out.weight)[0] for n in networks), [1.0, -1.0]])
-    constant = share * sum(numbers(n.out.bias)[0] + numbers(n.straight.bias)[0] for n in networks)
+    straight = share * sum(_numbers(n.straight.weight) for n in networks)
+    weight = np.concatenate([*(_numbers(n.hidden.weight) for n in networks), straight, -straight])
+    bias = np.concatenate([*(_numbers(n.hidden.bias) for n in networks), [0.0, 0.0]])
+    last = np.concatenate([*(share * _numbers(n.out.weight)[0] for n in networks), [1.0, -1.0]])
+    constant = share * sum(_numbers(n.out.bias)[0] + _numbers(n.straight.bias)[0] for n in networks)
     return weight, bias, last[None, :], np.array([constant])

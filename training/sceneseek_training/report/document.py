@@ -21,32 +21,33 @@ from sceneseek.errors import one_line
 TITLE = "Heads compared with human ratings"
 
 
-class _Block:
-    """A part of a section; `kind` names the macro that writes it."""
+class Block:
+    """A part of a section."""
 
     __slots__ = ()
 
     @property
     def kind(self) -> str:
+        """The name of the macro that writes it."""
         return type(self).__name__
 
 
 @dataclass(frozen=True, slots=True)
-class Text(_Block):
+class Text(Block):
     """A paragraph."""
 
     words: str
 
 
 @dataclass(frozen=True, slots=True)
-class Items(_Block):
+class Items(Block):
     """A list of sentences."""
 
     items: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms(_Block):
+class Terms(Block):
     """Words and what they mean."""
 
     terms: Sequence[tuple[str, str]]
@@ -76,7 +77,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table(_Block):
+class Table(Block):
     """A table.
 
     Attributes:
@@ -104,7 +105,7 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True)
-class Plots(_Block):
+class Plots(Block):
     """Plots side by side, and what to see in them."""
 
     plots: Sequence[Plot]
@@ -131,7 +132,7 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class Cards(_Block):
+class Cards(Block):
     """Pairs with their pictures, and the same as a table for Markdown."""
 
     cards: Sequence[Card]
@@ -148,13 +149,10 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree(_Block):
+class Tree(Block):
     """Nested settings."""
 
     branches: Sequence[Branch]
-
-
-Block = Text | Items | Terms | Table | Plots | Cards | Tree
 
 
 @dataclass(frozen=True, slots=True)

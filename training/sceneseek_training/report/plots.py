@@ -56,21 +56,16 @@ _LINES: dict[Regressor, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """How a head is drawn in every plot: colour, marker, and whether its line is dashed."""
+    """How a head is drawn in every plot, as matplotlib names it."""
 
     colour: str
     marker: str
-    dashed: bool
+    style: str
 
     @classmethod
     def of(cls, recipe: HeadRecipe) -> Line:
-        """The line of a head."""
-        return cls(*_LINES[recipe.regressor], dashed=recipe.inputs == PROTOTYPE)
-
-    @property
-    def style(self) -> str:
-        """As matplotlib names it."""
-        return "--" if self.dashed else "-"
+        """The line of a head; dashed on the prototype's inputs."""
+        return cls(*_LINES[recipe.regressor], "--" if recipe.inputs == PROTOTYPE else "-")
 
 
 @dataclass(frozen=True, slots=True)

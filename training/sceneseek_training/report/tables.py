@@ -185,7 +185,7 @@ def worst(comparison: HeadComparison, name: str, grouping: Grouping, pictures: b
     Without pictures it is a table of the images' names and of numbers, and no file is opened.
     """
     ratings, predicted = comparison.ratings, comparison.of(name, grouping).predicted
-    order = np.argsort(-np.abs(comparison.gaps(name, grouping)), kind="stable")[:MISSES]
+    order = np.argsort(-np.abs(predicted - ratings.target), kind="stable")[:MISSES]
     cards = [
         Card(
             ratings.names[ratings.image[pair]],
