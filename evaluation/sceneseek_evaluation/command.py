@@ -131,7 +131,7 @@ def ratings(
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.captions import Captions  # noqa: PLC0415
     from sceneseek_evaluation.figures import Bootstrap, read_bounds  # noqa: PLC0415
-    from sceneseek_evaluation.rating_tables import read_crowd, read_expert  # noqa: PLC0415
+    from sceneseek_evaluation.rating_files import read_crowd, read_expert  # noqa: PLC0415
     from sceneseek_evaluation.ratings_report import evaluate_ratings, ratings_figures  # noqa: PLC0415
 
     bounds = read_bounds(fail_below, fail_above, ratings_figures(with_crowd=crowd is not None))

@@ -1,7 +1,7 @@
 """Human ratings of pairs of an image and a caption: one target in [0, 1] for each pair, and what was left out.
 
-Files are read by `rating_tables` (experts' scores, crowd votes) and `rating_feedback` (the service's users). Both add
-rows to a `Found`, from which `scored` and `assembled` make `Ratings`; `pooled` joins several files.
+`rating_files` adds the rows of a file to a `Found`, from which `scored` and `assembled` make `Ratings`; `pooled` joins
+several files.
 """
 
 from __future__ import annotations
@@ -218,17 +218,3 @@ def _aggregated(levels: npt.NDArray[np.float64], aggregate: Aggregation) -> npt.
 
 def _to_unit(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return (levels - LOWEST) / (HIGHEST - LOWEST)
-
-
-def score_of(text: str, line: int, path: Path, column: str) -> int:
-    """The score that stands in a line of a file.
-
-    Raises:
-        DataError: it is no whole number from 1 to 4.
-    """
-    if text not in {str(level) for level in range(LOWEST, HIGHEST + 1)}:
-        raise DataError(
-            f"line {line} of {path} has the rating {text[:40]!r} in {column}",
-            f"ratings are whole numbers from {LOWEST} to {HIGHEST}",
-        )
-    return int(text)

@@ -29,7 +29,7 @@ from sceneseek.store import open_store
 from sceneseek.vectors import Floats, Vectors
 from sceneseek_evaluation.figures import Bootstrap
 from sceneseek_evaluation.pairs import encode_images, score_pairs, searchable
-from sceneseek_evaluation.rating_tables import read_expert
+from sceneseek_evaluation.rating_files import read_expert
 from sceneseek_evaluation.ratings_report import evaluate_ratings
 from sceneseek_evaluation.retrieval import RESCORED, evaluate_retrieval
 

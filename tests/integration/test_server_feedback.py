@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from sceneseek.payload import point_id
 from sceneseek.search import Search
-from sceneseek_evaluation.rating_feedback import read_feedback
+from sceneseek_evaluation.rating_files import read_feedback
 from sceneseek_server.app import create_app
 from sceneseek_server.feedback import FeedbackStore, export_lines
 from tests.drawing import NAMES

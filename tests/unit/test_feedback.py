@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from sceneseek.errors import Conflict, FeedbackUnavailable, InvalidRequest, NotFound
-from sceneseek_evaluation.rating_feedback import read_feedback
+from sceneseek_evaluation.rating_files import read_feedback
 from sceneseek_server.command import feedback as feedback_command
 from sceneseek_server.feedback import Feedback, FeedbackStore, export_lines, feedback_path
 

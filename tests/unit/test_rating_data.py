@@ -12,7 +12,7 @@ import pytest
 
 from sceneseek.captions import Caption
 from sceneseek.errors import DataError, InvalidRequest
-from sceneseek_evaluation.rating_tables import read_crowd, read_expert
+from sceneseek_evaluation.rating_files import read_crowd, read_expert
 from sceneseek_training.rating_data import RatingFiles, read_dataset, read_rating_data
 
 IMAGES = ("a.jpg", "b.jpg")

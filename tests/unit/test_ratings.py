@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from sceneseek.captions import Caption, Captions
 from sceneseek.errors import DataError
-from sceneseek_evaluation.rating_feedback import read_feedback
-from sceneseek_evaluation.rating_tables import ImageFolder, read_crowd, read_expert
+from sceneseek_evaluation.rating_files import ImageFolder, read_crowd, read_expert, read_feedback
 from sceneseek_evaluation.ratings import Aggregation, Ratings, pooled
 
 NAMES = [f"{i}.png" for i in range(6)]

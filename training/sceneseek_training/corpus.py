@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sceneseek.captions import Captions, read_split
 from sceneseek.errors import DataError
 from sceneseek.tables import first_few
-from sceneseek_evaluation.rating_tables import read_expert
+from sceneseek_evaluation.rating_files import read_expert
 from sceneseek_evaluation.ratings import Ratings
 
 log = logging.getLogger(__name__)
@@ -61,13 +61,7 @@ class Corpus:
 
 
 def gather(label: str, folder: Path, captions: Captions, names: Sequence[str]) -> Corpus:
-    """The images of a folder that are named and captioned.
-
-    Args:
-        label: see `Corpus`.
-        folder: where the images lie; a name is a path relative to it.
-        captions: of these images and others.
-        names: which images are wanted, in order.
+    """The images of a folder that are named, by paths relative to it, and captioned; in the order of the names.
 
     Raises:
         DataError: there is no such folder, or no image is left.

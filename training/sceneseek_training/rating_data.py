@@ -25,8 +25,7 @@ from pathlib import Path
 from sceneseek.captions import Caption, Captions
 from sceneseek.errors import DataError, InvalidRequest
 from sceneseek.tables import read_table
-from sceneseek_evaluation.rating_feedback import read_feedback
-from sceneseek_evaluation.rating_tables import ImageFolder, read_crowd, read_expert
+from sceneseek_evaluation.rating_files import ImageFolder, read_crowd, read_expert, read_feedback
 from sceneseek_evaluation.ratings import Aggregation, Ratings, pooled
 
 

@@ -1,8 +1,9 @@
-"""Tables of human ratings: experts' scores and crowd votes, and the folder whose images they name.
+"""Files of human ratings, by experts, a crowd and the service's users, and the folder whose images they name.
 
 - **expert**: a table of ``image``, ``caption_id`` and two or more of ``s1``, ``s2``, ``s3``..., whole numbers from 1
   (no match) to 4 (full match). Target: (their mean, median or majority - 1) / 3.
 - **crowd**: a table of ``image``, ``caption_id``, ``frac``, ``yes``, ``no``. Target: yes / (yes + no).
+- **feedback**: JSON lines, as `sceneseek feedback export` prints them. Target: as the experts'.
 
 Either table may come without its header, as Hodosh, Young and Hockenmaier published theirs (Framing Image Description
 as a Ranking Task, JAIR 47, 2013). Images are named by paths relative to their folder. What is left out or merged is
@@ -11,19 +12,23 @@ counted and logged by name; a line that cannot be read is a DataError with its n
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sceneseek.captions import Caption, Captions
-from sceneseek.errors import DataError
+from sceneseek.errors import DataError, InvalidRequest
 from sceneseek.payload import is_relative
-from sceneseek.tables import Row, Table, read_table
+from sceneseek.request import HIGHEST, LOWEST, checked_query
+from sceneseek.tables import Row, Table, read_objects, read_table
 from sceneseek_evaluation.ratings import (
     NO_IMAGE,
     Aggregation,
@@ -32,7 +37,6 @@ from sceneseek_evaluation.ratings import (
     Ratings,
     Values,
     assembled,
-    score_of,
     scored,
 )
 
@@ -78,22 +82,16 @@ def read_expert(
             "expert ratings need at least two: s1, s2, ...",
         )
     rows = (
-        _rating(row, path, tuple(score_of(row.fields[name].strip(), row.line, path, name) for name in rated))
+        _rating(row, path, tuple(_score(row.fields[name].strip(), row.line, path, name) for name in rated))
         for row in table.rows
     )
-    return scored(_gather(path, as_folder(folder), captions, rows, skip_unknown), aggregate)
+    return scored(_gather(path, _as_folder(folder), captions, rows, skip_unknown), aggregate)
 
 
 def read_crowd(path: Path, folder: Path | ImageFolder, captions: Captions, skip_unknown: bool = False) -> Ratings:
     """Read a table of crowd votes.
 
-    Equal rows count once; where a pair's rows differ, their votes are added up.
-
-    Args:
-        path: the file.
-        folder: where the images lie; names are relative to it.
-        captions: with their ids.
-        skip_unknown: see `read_expert`.
+    Equal rows count once; where a pair's rows differ, their votes are added up. Arguments are as of `read_expert`.
 
     Raises:
         DataError: see `read_table`; counts that are no whole numbers, or no vote; a ``frac`` that is not
@@ -102,7 +100,7 @@ def read_crowd(path: Path, folder: Path | ImageFolder, captions: Captions, skip_
     """
     table = _read_table(path, (*_KEYS, *_VOTES), lambda _: _VOTES)
     rows = (_rating(row, path, _votes(row, path)) for row in table.rows)
-    found = _gather(path, as_folder(folder), captions, rows, skip_unknown)
+    found = _gather(path, _as_folder(folder), captions, rows, skip_unknown)
     votes = np.array([np.sum(given, axis=0) for given in found.pairs.values()], np.float64).reshape(-1, 2)
     weight = votes.sum(axis=1)
     return assembled(found, votes[:, 0] / weight, weight, np.zeros((len(votes), 0)))
@@ -168,7 +166,7 @@ def _read_table(path: Path, required: tuple[str, ...], ratings: Callable[[int], 
 
 
 def _rating(row: Row, path: Path, values: Values) -> _Rating:
-    image = image_name(row.fields["image"].strip(), row.line, path)
+    image = _image_name(row.fields["image"].strip(), row.line, path)
     return _Rating(image, row.fields["caption_id"].strip(), values)
 
 
@@ -193,6 +191,76 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
+
+
+def read_feedback(
+    path: Path, folder: Path | ImageFolder, aggregate: Aggregation = "mean", skip_unknown: bool = False
+) -> Ratings:
+    """Read exported ratings: a pair's caption is the query, in the form that is searched.
+
+    Of one rater's ratings of a pair the last one counts; each line without a rater is a rater of its own. Nobody
+    knows whether a query was written for an image, so `own` is False. Arguments are as of `read_expert`.
+
+    Raises:
+        DataError: no such file, empty, or not UTF-8; a line that is no such object, or whose rating is no whole
+            number from 1 to 4; an image's name that leads out of the folder; an unknown image; no usable
+            rating. Equal ones are no error here, since a little feedback is pooled with other ratings.
+    """
+    images = _as_folder(folder)
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(15) == b"SQLite format 3":
+            raise DataError(f"{path} is the service's own file", "name what `sceneseek feedback export` prints")
+    lines = list(read_objects(path, "ratings"))
+    missing: list[str] = []
+    latest: dict[tuple[str, Pair] | int, tuple[Pair, int]] = {}
+    superseded = 0
+    for line, document in lines:
+        entry = _entry(document, line, path)
+        image = images.find(entry.image)
+        if image is None:
+            missing.append(entry.image)
+            continue
+        pair = image, entry.query
+        whose = (entry.rater, pair) if entry.rater else line
+        superseded += whose in latest
+        latest[whose] = pair, entry.rating
+    found = Found(path.name, path)
+    found.leave_out(len(lines), {NO_IMAGE: missing}, skip_unknown)
+    if superseded:
+        found.merged["superseded"] = superseded
+        log.info("%s: %d ratings superseded by later ones of the same rater", path, superseded)
+    for pair, rating in latest.values():
+        found.add(pair, images.root / pair[0], (rating,), own=False)
+    return scored(found, aggregate, varied=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One line of feedback, read and checked; `rater` is empty where nobody is named."""
+
+    query: str
+    image: str
+    rating: int
+    rater: str
+
+
+def _entry(document: Mapping[str, Any], line: int, path: Path) -> _Entry:
+    where = f"line {line} of {path}"
+    missing = [name for name in ("query", "image", "rating") if name not in document]
+    if missing:
+        raise DataError(f"{where} has no {missing[0]!r}", "each line needs query, image and rating")
+    texts: dict[str, Any] = {
+        name: document[name] for name in ("query", "image", "rater") if document.get(name) is not None
+    }
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise DataError(f"{where} has {json.dumps(text)[:40]!r} in {name}", "write a text there")
+    try:
+        query = checked_query(texts.get("query", ""))
+    except InvalidRequest as error:
+        raise DataError(f"{where}: {error.what}", "remove the line, or repair its query") from error
+    image = _image_name(texts.get("image", ""), line, path)
+    return _Entry(query, image, _score(json.dumps(document["rating"]), line, path, "rating"), texts.get("rater", ""))
 
 
 @dataclass(frozen=True)
@@ -221,27 +289,28 @@ class ImageFolder:
         return None
 
 
-def as_folder(folder: Path | ImageFolder) -> ImageFolder:
-    """The folder as an `ImageFolder`, if there is one.
-
-    Raises:
-        DataError: there is no such folder.
-    """
+def _as_folder(folder: Path | ImageFolder) -> ImageFolder:
     images = folder if isinstance(folder, ImageFolder) else ImageFolder(folder)
     if not images.root.is_dir():
         raise DataError(f"no folder of images at {images.root}", "name the folder with --images")
     return images
 
 
-def image_name(name: str, line: int, path: Path) -> str:
-    """The name that stands in a line of a file, if it stays inside its folder.
-
-    Raises:
-        DataError: it does not, or is not in its shortest form.
-    """
+def _image_name(name: str, line: int, path: Path) -> str:
+    """The name that stands in a line of a file, if it stays inside its folder and is in its shortest form."""
     if not is_relative(name):
         raise DataError(
             f"line {line} of {path} names the image {name[:80]!r}",
             "image names are paths relative to the folder, such as animals/dog.jpg",
         )
     return name
+
+
+def _score(text: str, line: int, path: Path, column: str) -> int:
+    """The score that stands in a line of a file."""
+    if text not in {str(level) for level in range(LOWEST, HIGHEST + 1)}:
+        raise DataError(
+            f"line {line} of {path} has the rating {text[:40]!r} in {column}",
+            f"ratings are whole numbers from {LOWEST} to {HIGHEST}",
+        )
+    return int(text)
