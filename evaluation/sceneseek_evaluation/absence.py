@@ -45,6 +45,7 @@ from sceneseek.reranker import Reranker, best_first, marks
 from sceneseek.runtime import Device
 from sceneseek.vectors import Candidates, Floats, Vectors
 from sceneseek_evaluation.figures import (
+    BOOTSTRAP,
     Bootstrap,
     Figure,
     Positions,
@@ -163,24 +164,13 @@ def evaluate_absence(
     seed: int = 0,
     match: MatchThreshold | None = None,
     device: Device = "auto",
-    bootstrap: Bootstrap | None = None,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> AbsenceReport:
-    """Ask all kinds of queries and measure how well a threshold tells them apart.
-
-    Args:
-        bundle: the graphs to evaluate.
-        images: the folder that the captions' image names are relative to.
-        captions: image and text; the images named here are the collection.
-        foreign: see the module.
-        seed: of the nonsense.
-        match: a threshold in the place of the bundle's own.
-        device: where the graphs run.
-        bootstrap: how intervals are found.
+    """Ask all kinds of queries and measure how well the bundle's threshold, or another, tells them apart.
 
     Raises:
         DataError: see `ask`.
     """
-    bootstrap = bootstrap or Bootstrap()
     match = match or bundle.manifest.head.match
     asked = ask(bundle, images, captions, foreign, seed, device)
     spoken = asked.language[asked.kind == "present"]
@@ -206,7 +196,7 @@ def ask(
     seed: int = 0,
     device: Device = "auto",
 ) -> Asked:
-    """The best scores of all kinds of queries over the captions' images.
+    """The best scores of all kinds of queries over the captions' images, which lie in a folder.
 
     Raises:
         DataError: fewer than two of the images can be used, or a text cannot be searched.

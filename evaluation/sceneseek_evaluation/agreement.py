@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sceneseek.errors import DataError
-from sceneseek_evaluation.figures import Bootstrap, Doubles, Figure, Positions
+from sceneseek_evaluation.figures import BOOTSTRAP, Bootstrap, Doubles, Figure, Positions
 
 KENDALL = ("kendall_tau_b", "kendall_tau_c", "kendall_tau_b_all", "kendall_tau_c_all")
 FIGURES = ("rmse", "mae", "pearson", "spearman", *KENDALL, "ece")
@@ -116,13 +116,12 @@ class Agreement:
         }
 
 
-def measure_agreement(rated: Rated, bootstrap: Bootstrap | None = None) -> Agreement:
+def measure_agreement(rated: Rated, bootstrap: Bootstrap = BOOTSTRAP) -> Agreement:
     """Every figure with its interval.
 
     Raises:
         DataError: scipy is not installed.
     """
-    bootstrap = bootstrap or Bootstrap()
     published, every = _Points(rated, rated.published), _Points(rated, np.ones(len(rated), np.bool_))
 
     def measure(rows: Positions) -> dict[str, float]:

@@ -95,6 +95,9 @@ class Bootstrap:
             yield order[shift + np.arange(len(shift))]
 
 
+BOOTSTRAP = Bootstrap()
+
+
 def _interval(samples: Doubles) -> tuple[float | None, float | None]:
     defined = samples[~np.isnan(samples)]
     if not len(defined):

@@ -30,7 +30,7 @@ from sceneseek.reranker import Reranker
 from sceneseek.runtime import Device
 from sceneseek.tables import first_few
 from sceneseek_evaluation.agreement import FIGURES, Agreement, Rated, measure_agreement, require_scipy
-from sceneseek_evaluation.figures import Bootstrap, Figure, table
+from sceneseek_evaluation.figures import BOOTSTRAP, Bootstrap, Figure, table
 from sceneseek_evaluation.pairs import EncodedImages, encode_images, encode_texts, score_pairs
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_indexer.walk import Skipped
@@ -145,23 +145,16 @@ def evaluate_ratings(
     crowd: Ratings | None = None,
     files: Collection[Path] = (),
     device: Device = "auto",
-    bootstrap: Bootstrap | None = None,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> RatingsReport:
     """Score the rated pairs with the bundle's graphs and measure the agreement.
 
-    Args:
-        bundle: the graphs to evaluate.
-        expert: scores by raters.
-        crowd: crowd labels.
-        files: the files that the ratings were read from, to see whether the head was fitted to one of them.
-        device: where the graphs run.
-        bootstrap: how intervals are found.
+    The files that the ratings were read from tell whether the head was fitted to one of them.
 
     Raises:
         DataError: no rated image can be used, a caption cannot be searched, or scipy is not installed.
     """
     require_scipy()
-    bootstrap = bootstrap or Bootstrap()
     given = [expert] if crowd is None else [expert, crowd]
     paths = {name: path for ratings in given for name, path in zip(ratings.names, ratings.paths, strict=True)}
     images = encode_images(bundle, paths, device)

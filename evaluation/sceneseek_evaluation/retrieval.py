@@ -34,6 +34,7 @@ from sceneseek.runtime import Device
 from sceneseek.store import Collection, VectorStore
 from sceneseek.vectors import Candidates, Floats
 from sceneseek_evaluation.figures import (
+    BOOTSTRAP,
     Bootstrap,
     Figure,
     Positions,
@@ -137,17 +138,9 @@ def evaluate_retrieval(
     captions: Sequence[Caption],
     store: VectorStore,
     device: Device = "auto",
-    bootstrap: Bootstrap | None = None,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> RetrievalReport:
-    """Index the captions' images into an empty store, ask every caption, and rank its own image.
-
-    Args:
-        bundle: the graphs to evaluate.
-        images: the folder that the captions' image names are relative to.
-        captions: image and text; only the images named here are indexed.
-        store: an empty store to build in.
-        device: where the graphs run.
-        bootstrap: how intervals are found.
+    """Index the captions' images, of a folder, into an empty store, ask every caption, and rank its own image.
 
     Raises:
         DataError: no caption's image is in the folder, or a caption cannot be searched.
@@ -184,7 +177,7 @@ def evaluate_retrieval(
     every = measure_by_language(measure, spoken, languages, RETRIEVAL_FIGURES)
     _, owner = np.unique([caption.image for caption in asked], return_inverse=True)
     return RetrievalReport(
-        figures=(bootstrap or Bootstrap()).figures(every(np.arange(len(asked))), every, owner),
+        figures=bootstrap.figures(every(np.arange(len(asked))), every, owner),
         queries=len(asked),
         languages=languages,
         images=len(indexed),

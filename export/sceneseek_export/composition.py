@@ -145,14 +145,7 @@ def _class_names(composition: Composition, text: str, names: ClassNames, logits:
 def text_graph(
     towers: Sequence[TextTower], tower_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
 ) -> onnx.ModelProto:
-    """`text.onnx`: each tower's token ids and mask to ``joint`` (N, D) and ``head`` (N, H_t).
-
-    Args:
-        towers: those that the alignment and the head read.
-        tower_graphs: their graphs, by name: as `to_onnx` gives them, or in a lower precision.
-        alignment: brings their outputs into the joint space.
-        head: whose share is computed too.
-    """
+    """`text.onnx`: each tower's token ids and mask to ``joint`` (N, D) and ``head`` (N, H_t); else as `image_graph`."""
     composition = Composition()
     infos, texts = [], {}
     for tower in towers:

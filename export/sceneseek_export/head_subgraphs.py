@@ -63,9 +63,7 @@ def text_share(head: Head) -> onnx.ModelProto:
 def score(head: Head, joint: int) -> onnx.ModelProto:
     """`score.onnx`: what the head reads of the candidates (see `reranker.Reranker.reads`) to ``score`` (N).
 
-    Args:
-        head: any.
-        joint: width of the joint vectors.
+    `joint` is the width of the joint vectors.
     """
     if isinstance(head, CosineHead):
         curve = head.curve

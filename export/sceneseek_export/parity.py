@@ -59,13 +59,9 @@ TEXTS = (
 def measure_parity_error(
     bundle: Bundle, towers: Towers, trained: Trained, folder: Path | None = None
 ) -> dict[str, float]:
-    """The largest absolute difference by graph output.
+    """The largest absolute difference between a bundle and what it was made of, by graph output.
 
-    Args:
-        bundle: the written bundle.
-        towers: what it was made of, the reference that its graphs must reproduce.
-        trained: likewise.
-        folder: real images to compare on beside the drawn ones; the first 32 that decode.
+    The first 32 images of the folder that decode are compared on, beside drawn ones.
 
     Raises:
         ExportError: some difference is over `LIMIT`, or `ROUNDED_LIMIT`.

@@ -106,10 +106,7 @@ def static_int8(tower: onnx.ModelProto, feeds: Iterable[Feed]) -> onnx.ModelProt
 
 
 def dynamic_int8(tower: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with 8-bit weights in its matrix products, whose other side is quantised at each run.
-
-    Args:
-        tower: a text transformer.
+    """A text transformer with 8-bit weights in its matrix products, whose other side is quantised at each run.
 
     Raises:
         ExportError: it has no matrix product with weights, or leaves ONNX's default domain.

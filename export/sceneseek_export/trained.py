@@ -106,11 +106,6 @@ def find_trained(pack: Pack, towers: Towers, alignment: Path | None, head: Path 
 def check_trained(pack: Pack, alignment: Path | None, head: Path | None) -> None:
     """Say at once, before gigabytes are loaded, whether something must be trained first.
 
-    Args:
-        pack: see `find_trained`.
-        alignment: likewise.
-        head: likewise.
-
     Raises:
         ExportError: the pack's joint space is learned and none is given or comes with it; or it has towers that
             nothing but a trained head reads, and none is given.

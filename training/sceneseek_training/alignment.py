@@ -47,14 +47,7 @@ class EncodedCorpus:
 
 
 class AlignmentTraining:
-    """One training run.
-
-    Args:
-        pack: whose towers are aligned.
-        recipe: how.
-        seed: of everything random.
-        encoder: the pack's towers.
-    """
+    """One training run: the towers of a pack are aligned by a recipe; the seed is of everything random."""
 
     def __init__(self, pack: Pack, recipe: Recipe, seed: int, encoder: PackEncoder) -> None:
         self._pack, self._recipe, self._seed, self._encoder = pack, recipe, seed, encoder

@@ -18,7 +18,7 @@ import numpy as np
 from sceneseek.errors import DataError
 from sceneseek.vectors import Floats
 from sceneseek_evaluation.agreement import Agreement, Rated, measure_agreement
-from sceneseek_evaluation.figures import Bootstrap
+from sceneseek_evaluation.figures import BOOTSTRAP, Bootstrap
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.head_recipes import HeadRecipe
 from sceneseek_training.rated import Positions, RatedSpace
@@ -132,7 +132,7 @@ def cross_validate(
     folds: int,
     seed: int,
     advance: Callable[[], None] = lambda: None,
-    bootstrap: Bootstrap | None = None,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> tuple[HeadResult, ...]:
     """Every head under every grouping.
 
@@ -176,16 +176,9 @@ def learning_curves(
     seed: int,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[LearningPoint, ...]:
-    """Heads that learned from a part of the images, grouped by image and caption; `whole` is the last point.
+    """Heads that learned from a part of the images, grouped by image and caption.
 
-    Args:
-        recipes: the heads.
-        space: see `cross_validate`, as the rest.
-        ratings: the same pairs.
-        whole: the results of the same heads with all images.
-        folds: by image, and by caption.
-        seed: of the folds, the parts and the heads.
-        advance: called after each fold of each point.
+    The last point are the results of the same heads with the `whole`; other arguments are as of `cross_validate`.
     """
     points = []
     cells = grouped_folds(space, "image and caption", folds, seed)
@@ -203,7 +196,7 @@ def learning_curves(
     return tuple(points)
 
 
-def measure(predicted: Floats, ratings: Ratings, bootstrap: Bootstrap | None = None) -> Agreement:
+def measure(predicted: Floats, ratings: Ratings, bootstrap: Bootstrap = BOOTSTRAP) -> Agreement:
     """How well predictions (P,) agree with the ratings of these pairs."""
     return measure_agreement(
         Rated(

@@ -72,13 +72,7 @@ def train_heads(
 ) -> tuple[HeadComparison, dict[str, Head]]:
     """Cross-validate the heads, choose the default, and fit every head to all the ratings.
 
-    Args:
-        plan: which heads.
-        pack: the pack.
-        alignment: its joint space.
-        encoder: the pack's towers.
-        data: the ratings.
-        command: the command line, for the cards.
+    The command line is for the cards.
 
     Raises:
         DataError: see `encode_ratings` and `cross_validate`.

@@ -295,13 +295,7 @@ def _generator(*seed: int) -> torch.Generator:
 
 
 def fit_regression_block(data: BlockData, recipe: Recipe, block: RegressionRecipe) -> LearnedBlock:
-    """Learn the block; nothing in it is random.
-
-    Args:
-        data: what to learn from; all views of an image count alike.
-        recipe: how inputs are scaled.
-        block: which dimensions it has, and how strong the penalty is.
-    """
+    """Learn the block; nothing in it is random, and all views of an image count alike."""
     whitened = data.whitened
     features, names = torch.from_numpy(whitened.features), torch.from_numpy(whitened.names)
     scaling = Scaling.of(features[0], recipe)
@@ -329,10 +323,7 @@ def fit_mixing(towers: tuple[str, str], first: Floats, second: Floats, recipe: M
 def ridge(inputs: np.ndarray, outputs: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
     """Ridge regression: weight (Y, X) and bias (Y,), float64, from (N, X) to (N, Y).
 
-    Args:
-        inputs: X numbers each.
-        outputs: Y numbers each.
-        penalty: beside 1 for the mean variance of an input.
+    The penalty is beside 1 for the mean variance of an input.
     """
     x = inputs.astype(np.float64)
     alpha = penalty * float(np.square(x - x.mean(axis=0)).sum()) / x.shape[1]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sceneseek_evaluation.figures import Bootstrap
+from sceneseek_evaluation.figures import BOOTSTRAP, Bootstrap
 from sceneseek_evaluation.ratings import Ratings
 from sceneseek_training.cross_validation import Grouping, HeadResult, LearningPoint
 from sceneseek_training.head_recipes import BASELINE, CANDIDATE
@@ -69,7 +69,7 @@ def selection_rule(candidate: str = CANDIDATE) -> str:
 
 
 def select_head(
-    results: Sequence[HeadResult], ratings: Ratings, bootstrap: Bootstrap | None = None, candidate: str = CANDIDATE
+    results: Sequence[HeadResult], ratings: Ratings, bootstrap: Bootstrap = BOOTSTRAP, candidate: str = CANDIDATE
 ) -> ModelSelection:
     """Apply the rule; where one of the two heads was not validated, the other (or the first there is) is taken."""
     words = selection_rule(candidate)
@@ -80,7 +80,7 @@ def select_head(
             name, words, (f"The rule compares two heads, of which only {name!r} or neither was trained.",)
         )
     ours, baseline = strict[candidate], strict[BASELINE]
-    better, reasons = _lower_error(ours, baseline, ratings, bootstrap or Bootstrap())
+    better, reasons = _lower_error(ours, baseline, ratings, bootstrap)
     for key, label in (("spearman", "Spearman"), ("kendall_tau_c", "tau-c")):
         mine, other = (r.agreement.figures[key].value or 0.0 for r in (ours, baseline))
         better &= mine >= other

@@ -120,13 +120,7 @@ def encode_ratings(
 ) -> tuple[RatedSpace, Ratings]:
     """Bring ratings into a joint space, and give the expert ratings of images that could be decoded.
 
-    Args:
-        alignment: the joint space.
-        pack: whose towers it fits.
-        encoder: the pack's towers.
-        expert: the ratings.
-        crowd: the crowd's, or None.
-        captions_of: by image, captions that were written for it, rated or not.
+    Captions that were written for an image, by its name, are part of the space whether rated or not.
 
     Raises:
         DataError: images cannot be decoded, or the joint space was learned from a rated image.

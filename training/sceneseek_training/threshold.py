@@ -27,7 +27,7 @@ from sceneseek.files import sha256_of, write_atomic
 from sceneseek.runtime import Device
 from sceneseek.tables import first_few
 from sceneseek_evaluation.absence import NEAR, WITHOUT, Asked, absence_figures, ask
-from sceneseek_evaluation.figures import Bootstrap, Doubles
+from sceneseek_evaluation.figures import BOOTSTRAP, Bootstrap, Doubles
 from sceneseek_export.alignment import Alignment, image_key
 from sceneseek_export.heads import Head, load_head, save_head
 from sceneseek_export.packs import find_pack
@@ -68,25 +68,17 @@ def fit_threshold(
     command: str,
     seed: int = 0,
     device: Device = "auto",
-    bootstrap: Bootstrap | None = None,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> MatchThreshold:
     """Choose the threshold of a bundle's head.
 
-    Args:
-        bundle: exported with the head.
-        head: the head's directory.
-        alignment: the directory of the joint space that the bundle was exported with; None takes the pack's own.
-        data: see there.
-        command: the command line, for the head.
-        seed: of the nonsense that is measured too.
-        device: where the graphs run.
-        bootstrap: of intervals and of the standard error.
+    `head` and `alignment` are the directories that it was exported with; without an alignment it is the pack's own.
+    The seed is of the nonsense that is measured too, the bootstrap of intervals and of the standard error.
 
     Raises:
         DataError: the bundle holds another head or another joint space, the joint space was learned from some of the
             images, see `ask`, or the scores tell the queries apart no better than chance.
     """
-    bootstrap = bootstrap or Bootstrap()
     _check_head(bundle, load_head(head), head)
     _refuse_learned(bundle, alignment, data)
     asked = ask(bundle, data.images, data.captions, data.foreign, seed, device)
