@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx
 import torch
@@ -27,63 +27,28 @@ from sceneseek.errors import ExportError
 from sceneseek_export.subgraphs import IR_VERSION, OPSET, strip
 from sceneseek_export.towers.pretrained import quiet
 
-Axes = dict[int, str]
+Axes = dict[str, dict[int, str]]  # by the name of an input or output its free axes
 
 
-class _One:
-    """A configuration's part that gives one output under another name; in front of one of optimum's classes."""
-
-    SOURCE: str  # the model's name of it
-    NAME: str  # a tower's
-    OUTPUT: Axes
-
-    @property
-    def outputs(self) -> dict[str, Axes]:
-        """The output's free axes."""
-        return {self.NAME: self.OUTPUT}
-
-    @property
-    def torch_to_onnx_output_map(self) -> dict[str, str]:
-        """Names in the model to names in the graph."""
-        return {self.SOURCE: self.NAME}
-
-
-class _OfPixels(_One):
-    """``pixels`` (N, 3, H, W), H and W those of the example."""
+class _OfPixels:
+    """``pixels`` (N, 3, H, W), H and W those of the example, to one output."""
 
     height: int
     width: int
-
-    NAME = "features"
-    OUTPUT: Axes = {0: "N"}  # noqa: RUF012 - optimum's own are written so, and none is changed
-
-    @property
-    def inputs(self) -> dict[str, Axes]:
-        """The inputs' free axes, by the model's name."""
-        return {"pixel_values": {0: "N"}}
-
-    @property
-    def torch_to_onnx_input_map(self) -> dict[str, str]:
-        """Names in the model to names in the graph."""
-        return {"pixel_values": "pixels"}
+    inputs: ClassVar[Axes] = {"pixel_values": {0: "N"}}
+    outputs: ClassVar[Axes] = {"features": {0: "N"}}
+    torch_to_onnx_input_map: ClassVar = {"pixel_values": "pixels"}
 
     def generate_dummy_inputs(self, **_: Any) -> dict[str, torch.Tensor]:
         """What to trace with: a batch of two, since one could be folded into the graph as a constant."""
         return {"pixel_values": torch.zeros(2, 3, self.height, self.width)}
 
 
-class _OfTokens(_One):
-    """``input_ids`` (N, L) and, where the model reads it, ``attention_mask``."""
+class _OfTokens:
+    """``input_ids`` (N, L) and, where the model reads it, ``attention_mask``, to one output."""
 
-    NAME = "text"
-    OUTPUT: Axes = {0: "N"}  # noqa: RUF012
-    MASK = False
-
-    @property
-    def inputs(self) -> dict[str, Axes]:
-        """The inputs' free axes, by the model's name."""
-        names = ("input_ids", "attention_mask") if self.MASK else ("input_ids",)
-        return {name: {0: "N", 1: "L"} for name in names}
+    inputs: ClassVar[Axes] = {"input_ids": {0: "N", 1: "L"}}
+    outputs: ClassVar[Axes] = {"text": {0: "N"}}
 
     def generate_dummy_inputs(self, **_: Any) -> dict[str, torch.Tensor]:
         """What to trace with: two texts of seven tokens, since ones could be folded into the graph."""
@@ -93,26 +58,28 @@ class _OfTokens(_One):
 class ResNet(_OfPixels, ResNetOnnxConfig):  # type: ignore[misc]
     """ResNetModel: ``pooled`` is its ``pooler_output`` (N, F, 1, 1)."""
 
-    SOURCE, NAME = "pooler_output", "pooled"
+    outputs: ClassVar[Axes] = {"pooled": {0: "N"}}
+    torch_to_onnx_output_map: ClassVar = {"pooler_output": "pooled"}
 
 
 class ClipImage(_OfPixels, CLIPVisionModelOnnxConfig):  # type: ignore[misc]
     """CLIPVisionModelWithProjection: ``features`` is its ``image_embeds``."""
 
-    SOURCE = "image_embeds"
+    torch_to_onnx_output_map: ClassVar = {"image_embeds": "features"}
 
 
 class SiglipImage(_OfPixels, SiglipVisionModelOnnxConfig):  # type: ignore[misc]
     """SiglipVisionModel: ``features`` is its ``pooler_output``."""
 
-    SOURCE = "pooler_output"
+    torch_to_onnx_output_map: ClassVar = {"pooler_output": "features"}
 
 
 class Bert(_OfTokens, BertOnnxConfig):  # type: ignore[misc]
     """BertModel without its pooler: ``tokens`` is its ``last_hidden_state`` (N, L, T)."""
 
-    SOURCE, NAME, MASK = "last_hidden_state", "tokens", True
-    OUTPUT: Axes = {0: "N", 1: "L"}  # noqa: RUF012
+    inputs: ClassVar[Axes] = {name: {0: "N", 1: "L"} for name in ("input_ids", "attention_mask")}
+    outputs: ClassVar[Axes] = {"tokens": {0: "N", 1: "L"}}
+    torch_to_onnx_output_map: ClassVar = {"last_hidden_state": "tokens"}
 
 
 class ClipText(_OfTokens, CLIPTextWithProjectionOnnxConfig):  # type: ignore[misc]
@@ -121,13 +88,13 @@ class ClipText(_OfTokens, CLIPTextWithProjectionOnnxConfig):  # type: ignore[mis
     It needs no mask: each token sees those before it, and the text's vector is that of its end token.
     """
 
-    SOURCE = "text_embeds"
+    torch_to_onnx_output_map: ClassVar = {"text_embeds": "text"}
 
 
 class SiglipText(_OfTokens, SiglipTextOnnxConfig):  # type: ignore[misc]
     """SiglipTextModel: ``text`` is its ``pooler_output``; its padding is part of the text."""
 
-    SOURCE = "pooler_output"
+    torch_to_onnx_output_map: ClassVar = {"pooler_output": "text"}
 
 
 def exported(model: Any, config: Any) -> onnx.ModelProto:
