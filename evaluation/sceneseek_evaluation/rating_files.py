@@ -149,12 +149,9 @@ def _gather(path: Path, images: ImageFolder, captions: Captions, rows: Iterable[
 
 
 def _read_table(path: Path, required: tuple[str, ...], ratings: Callable[[int], tuple[str, ...]]) -> Table:
-    """A table with or without a header.
+    """A table with the required columns, or without a header.
 
-    Args:
-        path: the file.
-        required: the columns that a header must name.
-        ratings: the names of a headerless table's columns after the keys, given how many there are.
+    `ratings` gives the names of a headerless table's columns after the keys, from how many there are.
     """
 
     def headerless(first: list[str]) -> list[str] | None:

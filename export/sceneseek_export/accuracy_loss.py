@@ -162,14 +162,9 @@ def measure_accuracy_loss(
     texts: Sequence[str],
     data: AccuracyData | None = None,
 ) -> AccuracyLoss:
-    """Compare two bundles of the same parts.
+    """Compare a bundle in a lower precision with one of the same parts, on images, queries and maybe data.
 
-    Args:
-        fp32: the reference.
-        converted: the one in a lower precision.
-        images: image files, other ones than the conversion was calibrated on; those that do not decode are left out.
-        texts: queries.
-        data: captions and ratings, to measure losses too.
+    The images are others than the conversion was calibrated on; those that do not decode are left out.
 
     Raises:
         DataError: no image can be used, a text cannot be searched, or the data cannot be read.

@@ -243,9 +243,7 @@ class Alignment:
             mixing = Mixing(weight=weights["mixing.weight"], bias=weights["mixing.bias"], **options)
         return cls(
             pack=raw["pack"],
-            spaces=tuple(
-                Space.of(structure, _of_prefix(weights, f"space{i}.")) for i, structure in enumerate(raw["spaces"])
-            ),
+            spaces=tuple(Space.of(structure, weights, f"space{i}.") for i, structure in enumerate(raw["spaces"])),
             names={
                 text: ClassNames(tuple(o["towers"]), weights[f"names.{text}"], o["temperature"], o["top"])
                 for text, o in raw["names"].items()
@@ -259,10 +257,6 @@ class Alignment:
             learned_images=learned,
             card=raw["card"],
         )
-
-
-def _of_prefix(arrays: Mapping[str, Floats], prefix: str) -> dict[str, Floats]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def image_key(content: bytes) -> int:

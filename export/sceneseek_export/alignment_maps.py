@@ -292,8 +292,9 @@ class Space:
         return arrays
 
     @classmethod
-    def of(cls, structure: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Space:
-        """What `structure` and `arrays` gave."""
+    def of(cls, structure: Mapping[str, Any], weights: Mapping[str, Floats], prefix: str) -> Space:
+        """What `structure` and `arrays` gave, the names of the latter with a prefix."""
+        arrays = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
         blocks = tuple(
             LearnedBlock(
                 towers=tuple(block["towers"]),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from sceneseek.bundle import Bundle
 from sceneseek.errors import DataError, ExportError
@@ -71,7 +69,7 @@ class Trained:
             ("alignment", self.alignment.card.get("towers", ())),
             ("head", self.head.validation.get("towers", ())),
         ):
-            for name, sha256 in _hashes(trained_with):
+            for name, sha256 in ((str(tower["name"]), str(tower["sha256"])) for tower in trained_with):
                 if ours.get(name, sha256) != sha256:
                     raise ExportError(
                         f"the {what} was trained with other weights of {name!r} "
@@ -176,10 +174,6 @@ def _default_of(directory: Path) -> Path:
         return directory / str(json.loads(summary.read_text(encoding="utf-8"))["default"])
     except UNREADABLE as error:
         raise DataError(f"{summary} cannot be read ({error!r})", "write it with `sceneseek train heads`") from error
-
-
-def _hashes(towers: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, str]]:
-    return ((str(tower["name"]), str(tower["sha256"])) for tower in towers)
 
 
 def find_pack_of(bundle: Path | None, pack_name: str) -> Pack:

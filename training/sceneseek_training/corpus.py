@@ -162,13 +162,10 @@ def read_alignment_data(sources: AlignmentFiles, seed: int) -> AlignmentData:
     train = gather(label, sources.images, captions, names)
     if ratings is None and held_out is None:
         train, held_out = _hold_out(train, captions, sources.images, seed)
-    measured += [_gallery(folder, file) for folder, file in sources.galleries]
+    for folder, file in sources.galleries:
+        gallery = Captions.read(file)
+        measured.append(gather(folder.resolve().name, folder, gallery, gallery.names))
     return AlignmentData(train, tuple(measured), None if ratings else held_out, ratings)
-
-
-def _gallery(folder: Path, file: Path) -> Corpus:
-    captions = Captions.read(file)
-    return gather(folder.resolve().name, folder, captions, captions.names)
 
 
 def _hold_out(corpus: Corpus, captions: Captions, folder: Path, seed: int) -> tuple[Corpus, Corpus]:

@@ -134,16 +134,9 @@ def cross_validate(
     advance: Callable[[], None] = lambda: None,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> tuple[HeadResult, ...]:
-    """Every head under every grouping.
+    """Every head under every grouping; `ratings` are the pairs of `space`, with each rater's scores.
 
-    Args:
-        recipes: the heads.
-        space: the rated pairs.
-        ratings: the same pairs, with each rater's scores.
-        folds: by image; by image and caption their square.
-        seed: of the folds and of the heads.
-        advance: called after each fold of each head.
-        bootstrap: how intervals are found.
+    There are so many `folds` by image, and by image and caption their square; `advance` is called after each of them.
 
     Raises:
         DataError: see `grouped_folds` and `fit_head`.

@@ -77,11 +77,9 @@ class PackEncoder:
         return {tower.spec.name for tower in self.towers.images if tower.classes == 1000}
 
     def encode_texts(self, label: str, texts: Sequence[str]) -> dict[str, Floats]:
-        """By text tower, vectors (M, T) of length 1.
+        """By text tower, vectors (M, T) of length 1; texts over a tower's limit are cut at the end.
 
-        Args:
-            label: what the texts are called in messages.
-            texts: any strings; those over a tower's limit are cut at the end.
+        The label is what the texts are called in messages.
         """
         return {tower.name: tower.encode(label, texts) for tower in self._texts}
 

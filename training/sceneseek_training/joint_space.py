@@ -192,14 +192,9 @@ def fit_block(
     seed: tuple[int, ...],
     advance: Callable[[], None] = lambda: None,
 ) -> LearnedBlock:
-    """Learn one block.
+    """Learn one block of a recipe; the numbers of `seed` seed everything random.
 
-    Args:
-        data: what to learn from.
-        recipe: how.
-        block: which of the recipe's blocks.
-        seed: numbers that seed everything random.
-        advance: called after each epoch of each run.
+    `advance` is called after each epoch of each run.
     """
     whitened = data.whitened
     features, names = torch.from_numpy(whitened.features), torch.from_numpy(whitened.names)

