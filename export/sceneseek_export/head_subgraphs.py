@@ -1,4 +1,4 @@
-"""The pieces of heads: their shares of an image and of a text, and `score.onnx`, written out as in `graphs`."""
+"""The pieces of heads: their shares of an image and of a text, and `score.onnx`, written out as in `subgraphs`."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class RatingData:
         expert: what is learned and measured.
         crowd: the crowd's, or None.
         files: of the ratings.
-        aggregate: see `RatingSources`.
+        aggregate: see `RatingFiles`.
         cite: whose data this is; may be empty.
     """
 

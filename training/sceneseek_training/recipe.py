@@ -93,7 +93,7 @@ class RegressionRecipe:
 
 @dataclass(frozen=True)
 class SpaceRecipe:
-    """How one space is learned (see `sceneseek_export.alignment.Space`).
+    """How one space is learned (see `sceneseek_export.alignment_maps.Space`).
 
     Attributes:
         text: the text tower.
