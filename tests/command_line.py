@@ -1,4 +1,4 @@
-"""Run `sceneseek`: in this process, which spares an interpreter's imports, or as a process of its own."""
+"""Run `sceneseek` in this process, which saves the start of an interpreter, or in a subprocess."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sceneseek import cli
 
 PROGRAM = Path(sys.executable).with_name("sceneseek")
 _PATIENCE = 280.0
-# Python's own, since pytest turns warnings of the libraries that commands use into errors.
+# Python ignores these by default, but pytest turns them into errors.
 _SILENT = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
 
 class CommandLine:
-    """`sceneseek("search", "a dog", SCENESEEK_INDEX=url)`: never raises on failure."""
+    """Run `sceneseek("search", "a dog", SCENESEEK_INDEX=url)`; a failing command does not raise."""
 
     def __call__(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        """In this process: a command that ends by itself and whose imports, limits and signals are not the subject."""
+        """Run a command in this process. For tests of imports, limits or signals use `process`."""
         words, code = list(map(str, arguments)), 0
         with CliRunner().isolation(env=environment) as (out, err, _), _process_state(words):
             try:
@@ -37,11 +37,11 @@ class CommandLine:
                 code = stop.code if isinstance(stop.code, int) else 1
             sys.stdout.flush()
             sys.stderr.flush()
-            said = [stream.getvalue().decode("utf-8", "surrogateescape") for stream in (out, err)]
-        return subprocess.CompletedProcess(words, code, *said)
+            outputs = [stream.getvalue().decode("utf-8", "surrogateescape") for stream in (out, err)]
+        return subprocess.CompletedProcess(words, code, *outputs)
 
     def process(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        """As a user starts it."""
+        """Run a command in a subprocess, as a user does."""
         return subprocess.run(
             [str(PROGRAM), *map(str, arguments)],
             capture_output=True,
@@ -55,7 +55,7 @@ class CommandLine:
 
 @contextmanager
 def _process_state(words: list[str]) -> Iterator[None]:
-    """Arguments for the command, and afterwards what a command changes of its process as it was."""
+    """Set the command's arguments, and restore the process state that a command changes."""
     root = logging.getLogger()
     handlers, level, stops = root.handlers[:], root.level, (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in stops]

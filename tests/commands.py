@@ -1,4 +1,4 @@
-"""The commands that documents, comments and recipes name: found in the text, and checked without running them."""
+"""Extract the commands that documents, comments and recipes mention, and check them without running them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROLES = ("sceneseek", "export", "training", "indexer", "evaluation", "server")
 _ENDS_A_COMMAND = {"|", "||", "&&", ";", "&", "(", ")", ";;"}
 _SHELLS = ("", "sh", "bash", "shell", "console")
 
-# Options of `docker compose` and of its commands, and how many values each takes.
+# Options of `docker compose` and of its subcommands, with the number of values that each takes.
 _OF_COMPOSE = {"-f": 1, "--file": 1, "--profile": 1, "--env-file": 1}
 _OF_COMMANDS = {
     "build": {},
@@ -38,16 +38,16 @@ _OF_COMMANDS = {
 
 
 class Wrong(Exception):
-    """A command that would not do what it is named for; the message says why."""
+    """The command would fail; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command as it stands somewhere.
+    """A command found in a text.
 
     Attributes:
         words: program and arguments.
-        partial: whether it only mentions the command, so that arguments which it needs may be missing.
+        partial: whether the text only mentions the command, so that required arguments may be missing.
     """
 
     words: tuple[str, ...]
@@ -58,7 +58,7 @@ class Command:
 
 
 def in_page(text: str) -> Iterator[Command]:
-    """Those of a Markdown page: lines of its blocks of shell code, and what stands between backticks in its prose."""
+    """Yield the commands in the shell blocks and in the inline code of a Markdown page."""
     blocks = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
     for language, block in blocks.findall(text):
         if language in _SHELLS:
@@ -71,7 +71,7 @@ def in_page(text: str) -> Iterator[Command]:
 
 
 def in_comments(text: str) -> Iterator[Command]:
-    """Those between backticks in a file's comments and messages, and what follows `docker compose` there."""
+    """Yield the commands between backticks and after `docker compose` in a file's comments and messages."""
     for mentioned in re.findall(r"`([^`\n]+)`", text):
         yield from in_line(mentioned, partial=True)
     for mentioned in re.findall(r"^#[^`\n]*?(docker compose [^`\n]*)", text, re.MULTILINE):
@@ -81,12 +81,12 @@ def in_comments(text: str) -> Iterator[Command]:
 
 
 def in_line(line: str, partial: bool = False) -> Iterator[Command]:
-    """Those of one line of shell."""
+    """Yield the commands in one line of shell."""
     lexer = shlex.shlex(line.replace("[", " ").replace("]", " "), posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     try:
         tokens = list(lexer)
-    except ValueError:  # not a line of shell: a lone quotation mark
+    except ValueError:  # not shell: an unclosed quotation mark
         return
     words: list[str] = []
     skip = False
@@ -113,12 +113,12 @@ def _command(words: list[str], partial: bool) -> Iterator[Command]:
 
 
 def check_sceneseek(command: Command, environment: Mapping[str, Any], patch: pytest.MonkeyPatch) -> None:
-    """Have the real command line read a command, and not run it.
+    """Parse a command with the real command line, without running it.
 
     Raises:
-        Wrong: it has no such command or option, or refuses a value.
+        Wrong: the command or an option is unknown, or a value is invalid.
     """
-    if "COMMAND" in command.words:  # any of them
+    if "COMMAND" in command.words:  # a placeholder for any command
         return
     with patch.context() as here:
         here.setattr(click.Command, "invoke", lambda *_: None)
@@ -142,23 +142,23 @@ def check_sceneseek(command: Command, environment: Mapping[str, Any], patch: pyt
 
 
 def check_compose(command: Command, patch: pytest.MonkeyPatch) -> None:
-    """Read a command as Docker Compose does: its options, files, profiles and services, and what a container would run.
+    """Check the options, files, profiles and services of a Docker Compose command, and the command in the container.
 
     Raises:
-        Wrong: something of it does not exist.
+        Wrong: one of them does not exist.
     """
     if command.words[1:2] != ("compose",):
         return
-    given, rest = _options(list(command.words[2:]), _OF_COMPOSE)
+    global_options, rest = _options(list(command.words[2:]), _OF_COMPOSE)
     if not rest:
         return
-    # Without files, those that COMPOSE_FILE of .env may name.
-    files = tuple(ROOT / value for name, value in given if name in ("-f", "--file")) or THREE
+    # Without -f, Compose reads the files in COMPOSE_FILE of .env.
+    files = tuple(ROOT / value for name, value in global_options if name in ("-f", "--file")) or THREE
     if lost := [file for file in files if not file.is_file()]:
         raise Wrong(f"there is no {lost[0].name}")
     services: dict[str, Any] = project(*files)["services"]
     profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
-    if unknown := {value for name, value in given if name == "--profile"} - profiles:
+    if unknown := {value for name, value in global_options if name == "--profile"} - profiles:
         raise Wrong(f"there is no profile {unknown}")
     name, *arguments = rest
     if name not in _OF_COMMANDS:
@@ -191,14 +191,14 @@ def _check_run(command: Command, services: dict[str, Any], entrypoint: str | Non
 
 
 def _options(words: list[str], known: Mapping[str, int]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The options before the first word that is none, each with its value, and the words from there on."""
-    given = []
+    """Split words into the leading options, each with its value, and the remaining words."""
+    options = []
     while words and words[0].startswith("-"):
         name = words.pop(0)
         if name not in known:
             raise Wrong(f"there is no option {name}, or the test does not know it")
-        given.append((name, words.pop(0) if known[name] else ""))
-    return given, words
+        options.append((name, words.pop(0) if known[name] else ""))
+    return options, words
 
 
 def pages() -> list[Path]:
@@ -208,7 +208,7 @@ def pages() -> list[Path]:
 
 
 def commented() -> list[Path]:
-    """Every file whose comments or messages may name commands: the stack's, and the program's."""
+    """Every file of the stack and the program whose comments or messages may mention commands."""
     names = ("Makefile", "Dockerfile", ".env.example", "constraints.txt", "pyproject.toml", ".ci/run")
     return [*(ROOT / name for name in names), *sorted(ROOT.glob("docker-compose*.yml")),
             *sorted((ROOT / "deploy").glob("*.*")), *sorted((ROOT / "scripts").iterdir()),

@@ -1,4 +1,4 @@
-"""What tests share: real bundles, folders of pictures drawn by code, real indexes, and the command line."""
+"""Shared fixtures: real bundles, folders of drawn pictures, real indexes, and the command line."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.drawing import draw_gallery
 from tests.object_store import Bucket, ObjectStore, serving
 
 ROOT = Path(__file__).parent.parent
-MEMORY = Path("/dev/shm")  # noqa: S108 - a file system in memory, which pytest makes a private folder in
-# No test depends on how fast the machine is.
+MEMORY = Path("/dev/shm")  # noqa: S108 - a memory file system, in which pytest creates a private folder
+# No test depends on the speed of the machine.
 hypothesis.settings.register_profile("sceneseek", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("sceneseek")
-# Files that take a minute and more, so that none of them is begun when the others are done.
+# Files that take a minute or more. They start first, so that no worker waits for one of them at the end.
 SLOW = {
     "test_contract.py",
     "test_crash.py",
@@ -43,9 +43,9 @@ SLOW = {
 
 
 def pytest_configure() -> None:
-    """Write what tests write to memory, if 8 GB are free: a file index syncs its files hundreds of times.
+    """Keep temporary files in memory if 8 GB are free.
 
-    On a disk the tests of indexes wait ten times as long as they compute.
+    A file index syncs its files hundreds of times: on a disk, index tests wait ten times as long as they compute.
     """
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= 8 * 2**30:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
@@ -53,14 +53,14 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow files; the order is random else."""
+    """Run the slow files first; the order is otherwise random."""
     items.sort(key=lambda item: item.path.name not in SLOW)
 
 
 def shared_by_processes(
     tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> tuple[Path, contextlib.AbstractContextManager[None]]:
-    """A place that all test processes have in common, and a lock to hold while something is made there."""
+    """Return a path that all test processes share, and a lock to hold while creating it."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -75,7 +75,7 @@ def shared_by_processes(
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The compact pack's bundle from the real towers, exported once for all test processes. Read only."""
+    """The compact pack's bundle, exported from the real towers once for all test processes. Read only."""
     from sceneseek_export.bundle import export_bundle  # noqa: PLC0415
     from sceneseek_export.packs import find_pack  # noqa: PLC0415
     from sceneseek_export.trained import Trained  # noqa: PLC0415
@@ -88,13 +88,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures drawn by code, in two folders, in several formats. Read only."""
+    """Twelve drawn pictures in two folders, in several formats. Read only."""
     return draw_gallery(tmp_path_factory.mktemp("gallery"))
 
 
 @pytest.fixture(scope="session")
 def index_url(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An index of the gallery. Read only: copy the directory before changing it."""
+    """The URL of an index of the gallery. Read only: copy the directory before changing it."""
     from sceneseek.store import open_store  # noqa: PLC0415
     from sceneseek_indexer.build import index_folder  # noqa: PLC0415
 
@@ -105,13 +105,12 @@ def index_url(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture(scope="session")
 def sceneseek() -> CommandLine:
-    """The command line."""
     return CommandLine()
 
 
 @pytest.fixture(scope="session")
 def flickr8k() -> Path:
-    """The rated photographs; tests that need them skip where they are not."""
+    """The folder of rated photographs; skips the test if it is missing."""
     folder = Path(os.environ.get("SCENESEEK_FLICKR8K", ROOT.parent / "shared" / "flickr8k"))
     if not (folder / "captions.tsv").is_file():
         pytest.skip(f"the rated photographs are not in {folder}; set SCENESEEK_FLICKR8K")
@@ -120,7 +119,7 @@ def flickr8k() -> Path:
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """A server that speaks S3; tests that need it skip where moto or the extra `s3` is not installed."""
+    """An S3 server; skips the test if moto or the extra `s3` is not installed."""
     pytest.importorskip("obstore", reason="obstore is not installed (the extra s3 has it)")
     if importlib.util.find_spec("moto") is None:
         pytest.skip("moto is not installed (the extra dev has it)")
@@ -130,16 +129,16 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
 
 @pytest.fixture
 def bucket(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """An empty bucket, and its settings in the environment."""
-    made = Bucket(f"test-{secrets.token_hex(4)}", object_store)
-    for name, value in made.environment.items():
+    """An empty bucket, with its settings in the environment."""
+    bucket = Bucket(f"test-{secrets.token_hex(4)}", object_store)
+    for name, value in bucket.environment.items():
         monkeypatch.setenv(name, value)
-    return made
+    return bucket
 
 
 @pytest.fixture
 def noise() -> Callable[[int, int], Image.Image]:
-    """A picture of random pixels, the same at every call with the same size."""
+    """Draw random pixels; the same size gives the same picture."""
 
     def draw(width: int, height: int) -> Image.Image:
         levels = np.random.default_rng(width * 100_003 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
