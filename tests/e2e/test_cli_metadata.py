@@ -1,4 +1,4 @@
-"""`sceneseek index --metadata` and near-duplicates, as a user meets them."""
+"""`sceneseek index --metadata` and near-duplicates on the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.drawing import scenery
 
 @pytest.fixture
 def photos(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three pictures and a small copy of one; every command finds the bundle and an index by the environment."""
+    """Three pictures and a small copy of one; the environment sets bundle and index for every command."""
     monkeypatch.setenv("SCENESEEK_BUNDLE", str(bundle.path))
     monkeypatch.setenv("SCENESEEK_INDEX", f"file:{tmp_path}/index")
     folder = tmp_path / "photos"
@@ -25,7 +25,9 @@ def photos(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
-def test_metadata_and_copies_from_a_folder_to_an_answer(sceneseek: CommandLine, photos: Path, tmp_path: Path) -> None:
+def test_index_with_metadata_and_near_duplicates_is_searchable(
+    sceneseek: CommandLine, photos: Path, tmp_path: Path
+) -> None:
     (tmp_path / "about.csv").write_text("path,year\n0.png,1999\n0 small.jpg,1999\ngone.png,1\n")
     indexed = sceneseek("index", photos, "--metadata", tmp_path / "about.csv")
     assert indexed.returncode == 0, indexed.stderr
@@ -44,7 +46,7 @@ def test_metadata_and_copies_from_a_folder_to_an_answer(sceneseek: CommandLine, 
     assert [(r["duplicates"], r["metadata"]) for r in results if r["path"].startswith("0")] == [(1, {"year": 1999})]
 
 
-def test_metadata_that_is_wrong_is_one_line_and_leaves_no_index(
+def test_invalid_metadata_reports_one_line_and_creates_no_index(
     sceneseek: CommandLine, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "about.csv").write_text("path,year:int\n0.png,then\n")
@@ -56,7 +58,7 @@ def test_metadata_that_is_wrong_is_one_line_and_leaves_no_index(
     assert not (tmp_path / "index").exists()
 
 
-def test_sidecars_are_files_beside_the_images(sceneseek: CommandLine, photos: Path) -> None:
+def test_sidecar_metadata_is_returned_in_results(sceneseek: CommandLine, photos: Path) -> None:
     (photos / "1.png.json").write_text('{"title": "Kreise", "place": {"lat": 52.5, "lon": 13.4}}')
     assert sceneseek("index", photos, "--metadata", "sidecars").returncode == 0
     results = json.loads(sceneseek("search", "circles", "--json").stdout)["results"]

@@ -1,4 +1,4 @@
-"""A service that starts before anything is indexed waits, says what to type, and is ready when that was done."""
+"""A service that starts without an index suggests the command to run, and becomes ready once the index exists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_IMAGE = "00000000-0000-0000-0000-000000000000"
 NOTHING = "urn:sceneseek:problem:nothing-indexed"
 
 
-def figure(service: Running, name: str) -> float | None:
+def metric(service: Running, name: str) -> float | None:
     return value(families(service.get("/metrics")[2].decode()), name)
 
 
@@ -31,7 +31,7 @@ def assert_searches(service: Running) -> None:
     assert service.output.readline() == f"sceneseek searches {len(NAMES)} images at {service.url}\n"
 
 
-def test_a_service_without_an_index_answers_says_what_to_type_and_becomes_ready_by_itself(
+def test_service_without_index_suggests_command_and_becomes_ready_after_indexing(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     options = ("--bundle", bundle.path, "--index", f"file:{tmp_path}/my index", "--show-paths")
@@ -45,7 +45,7 @@ def test_a_service_without_an_index_answers_says_what_to_type_and_becomes_ready_
             assert (status, headers["Content-Type"]) == (503, "application/problem+json"), path
             assert int(headers["Retry-After"]) >= 1
             assert json.loads(body)["type"] == NOTHING
-        assert (figure(service, "sceneseek_ready"), figure(service, "sceneseek_following")) == (0, 1)
+        assert (metric(service, "sceneseek_ready"), metric(service, "sceneseek_following")) == (0, 1)
         status, headers, body = service.get("/readyz")
         assert (status, headers["Content-Type"]) == (503, "application/problem+json")
         waiting = json.loads(body)
@@ -60,10 +60,10 @@ def test_a_service_without_an_index_answers_says_what_to_type_and_becomes_ready_
         done = sceneseek(*(gallery if word == "DIR" else word for word in arguments))
         assert done.returncode == 0, done.stderr
         assert_searches(service)
-        assert figure(service, "sceneseek_ready") == 1
+        assert metric(service, "sceneseek_ready") == 1
 
 
-def test_a_service_waits_for_a_qdrant_server_and_for_what_is_indexed_there(bundle: Bundle, gallery: Path) -> None:
+def test_service_waits_for_qdrant_server_and_its_first_index(bundle: Bundle, gallery: Path) -> None:
     played = PlayedQdrant()
     with played.serving():
         pass  # its port is free now
@@ -75,7 +75,7 @@ def test_a_service_waits_for_a_qdrant_server_and_for_what_is_indexed_there(bundl
         assert service.get("/v1/search?q=sea")[0] == 503
         with played.serving():
             waiting = service.until_ready(lambda document: document.get("type") == NOTHING)
-            # Where paths are hidden nobody learns where bundle and index are.
+            # Without --show-paths the response does not reveal the locations of bundle and index.
             assert waiting["command"] == "sceneseek index DIR --bundle BUNDLE --index INDEX"
             assert waiting["stack_command"] == "make reindex IMAGES=DIR"
             assert str(played.port) not in json.dumps(waiting)

@@ -1,4 +1,4 @@
-"""The command line and the service over pictures in a bucket, and where its credentials never are."""
+"""The command line and the service over pictures in a bucket, without leaking its credentials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.object_store import KEY_ID, SECRET, Bucket
 from tests.running import running
 
 
-def test_pictures_of_a_bucket_are_indexed_found_copied_and_served_without_a_trace_of_the_credentials(
+def test_bucket_is_indexed_searched_copied_and_served_without_leaking_credentials(
     sceneseek: CommandLine,
     bucket: Bucket,
     gallery: Path,
@@ -49,12 +49,12 @@ def test_pictures_of_a_bucket_are_indexed_found_copied_and_served_without_a_trac
         assert (status, headers["Content-Type"], body) == (200, "image/jpeg", (gallery / "scenes/sea.jpg").read_bytes())
         away = service.get(f"/v1/images/{point_id('scenes/sunset.jpg')}/thumbnail")
         assert away[0] == 503
-        said = f"{service.ready()} {away[2]!r}"
+        responses = f"{service.ready()} {away[2]!r}"
     done.append(sceneseek("index", "status", "--index", index, "--json"))
     assert url in done[-1].stdout
 
     out, err = capfd.readouterr()
-    texts = [said, out, err, *(text for each in done for text in (each.stdout, each.stderr))]
+    texts = [responses, out, err, *(text for each in done for text in (each.stdout, each.stderr))]
     files = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
     assert any(bucket.name.encode() in content for content in files)
     for secret in (KEY_ID, SECRET):

@@ -1,7 +1,7 @@
-"""The search page as people use it: a real browser on a real service over real pictures.
+"""The search page in a real browser, on a real service over real pictures.
 
-One service and one browser for all; each test has a page of its own. Where a fault must come at a certain moment
-(a service that is away, or has too much to do), the browser's network is told to bring it.
+All tests share one service and one browser; each test has its own page. Faults that must occur at a certain moment
+(an unreachable or overloaded service) are simulated by routes of the browser.
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Route
 
 STATIC = Path(sceneseek_server.__file__).parent / "static"
-# Copies are folded into what they are copies of.
+# Near-duplicates are collapsed into the image that they are copies of.
 LEADING = len(NAMES) + PAINTINGS
 IMAGES = LEADING + sum(map(len, COPIES.values()))
 THRESHOLD = 0.3
-PATIENCE = 60_000  # milliseconds; the page looks at the state every ten seconds, and a machine may be busy
+PATIENCE = 60_000  # milliseconds; the page polls the service's state every ten seconds, and the machine may be busy
 WORDING = {4: "matches fully", 3: "matches but for details", 2: "shares elements", 1: "does not match"}
 Visit = Callable[..., "Page"]
 
 
 @pytest.fixture(scope="module")
 def store(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> VectorStore:
-    """An index of the museum; the service has it open, and a test may build another generation in it."""
+    """An index of the museum that the service has open; a test may build another generation in it."""
     home = tmp_path_factory.mktemp("museum")
     pictures, metadata = build_museum(home)
-    found = open_store(f"file:{home / 'index'}")
-    index_folder(pictures, bundle, found, BuildOptions(metadata=str(metadata)))
-    return found
+    store = open_store(f"file:{home / 'index'}")
+    index_folder(pictures, bundle, store, BuildOptions(metadata=str(metadata)))
+    return store
 
 
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the service stores ratings."""
+    """The file in which the service stores ratings."""
     return tmp_path_factory.mktemp("ratings") / "ratings.sqlite"
 
 
 @pytest.fixture(scope="module")
 def site(bundle: Bundle, store: VectorStore, ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a service over it, whose bundle knows from which score a result matches."""
+    """The URL of a service over `store`, whose bundle has a match threshold."""
     home = tmp_path_factory.mktemp("service")
     strict = strict_bundle(bundle, home / "bundle", THRESHOLD)
     with running("--bundle", strict, "--index", store.url, "--feedback", ratings) as service:
@@ -76,16 +76,16 @@ def site(bundle: Bundle, store: VectorStore, ratings: Path, tmp_path_factory: py
 
 @pytest.fixture
 def visit(browser: Browser, site: str) -> Iterator[Visit]:
-    """Open the page: `visit("?q=a+dog", locale="ru-RU")`, or another service's by its whole address.
+    """Open the page: `visit("?q=a+dog", locale="ru-RU")`, or another service's page by its full URL.
 
-    Whatever it complains of fails the test at the end.
+    JavaScript errors and violations of the content security policy fail the test at teardown.
     """
     contexts: list[BrowserContext] = []
-    complaints: list[str] = []
+    page_errors: list[str] = []
 
-    def complain(message: ConsoleMessage) -> None:
+    def report_csp_violation(message: ConsoleMessage) -> None:
         if "Content Security" in message.text:
-            complaints.append(message.text)
+            page_errors.append(message.text)
 
     def open_page(address: str = "", /, **settings: Any) -> Page:
         settings = {
@@ -98,20 +98,20 @@ def visit(browser: Browser, site: str) -> Iterator[Visit]:
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
-        page.add_init_script(WATCH)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", complain)
+        page.add_init_script(RECORD_LAYOUT_SHIFTS)
+        page.on("pageerror", lambda error: page_errors.append(str(error)))
+        page.on("console", report_csp_violation)
         page.goto(urljoin(site, address))
         return page
 
     yield open_page
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert page_errors == []
 
 
-# Every shift of the layout, those that an input excuses too.
-WATCH = """
+# Record every layout shift, including those right after user input.
+RECORD_LAYOUT_SHIFTS = """
     window.shifts = [];
     new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.shifts.push(
         entry.value + ' ' + entry.sources.map((s) => s.node?.id || s.node?.className || s.node?.nodeName).join(' '))))
@@ -128,8 +128,8 @@ def ids(page: Page) -> list[str]:
     return found
 
 
-def shown(page: Page, query: str) -> None:
-    """Wait until the results are those of a query."""
+def wait_for_results(page: Page, query: str) -> None:
+    """Wait until the page shows the results of a query."""
     page.wait_for_function(
         "query => document.title.startsWith(query) && !document.querySelector('#results').ariaBusy"
         " && document.querySelector('#summary-shown')",
@@ -137,8 +137,8 @@ def shown(page: Page, query: str) -> None:
     )
 
 
-def asked(page: Page, address: str) -> Any:
-    """What the service answers the page's browser."""
+def get_json(page: Page, address: str) -> Any:
+    """The JSON that the service returns to the page's browser."""
     return page.request.get(page.url.split("?")[0] + address).json()
 
 
@@ -147,7 +147,7 @@ def arguments(page: Page) -> dict[str, list[str]]:
 
 
 @contextmanager
-def answering(page: Page, where: str, answer: Callable[[Route], None]) -> Iterator[None]:
+def mocked_route(page: Page, where: str, answer: Callable[[Route], None]) -> Iterator[None]:
     page.route(where, answer)
     yield
     page.unroute(where)
@@ -161,10 +161,10 @@ def problem(route: Route, status: int, detail: str, **headers: str) -> None:
 # --- search as you type
 
 
-def test_typing_searches_without_any_key_to_send_it_and_the_address_follows(visit: Visit) -> None:
+def test_typing_searches_without_submit_and_updates_url(visit: Visit) -> None:
     page = visit()
     page.get_by_label("Describe what you look for").press_sequentially("a red circle", delay=20)
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     assert arguments(page) == {"q": ["a red circle"]}
     assert results(page).first.locator("img").get_attribute("alt") == "Red circle, drawn"
     assert re.search(
@@ -172,21 +172,21 @@ def test_typing_searches_without_any_key_to_send_it_and_the_address_follows(visi
     )
 
 
-def test_a_negation_gets_a_hint(visit: Visit) -> None:
+def test_negated_query_shows_hint(visit: Visit) -> None:
     page = visit("?q=a+red+circle+without+a+frame")
-    shown(page, "a red circle without a frame")
+    wait_for_results(page, "a red circle without a frame")
     assert "put it into “Plus, minus” instead" in page.locator("#summary").inner_text()
 
 
-def test_typing_searches_after_a_pause_and_late_answers_are_discarded(visit: Visit) -> None:
+def test_typing_is_debounced_and_late_responses_are_discarded(visit: Visit) -> None:
     page = visit("?q=sunset")
-    shown(page, "sunset")
+    wait_for_results(page, "sunset")
     searched: list[str] = []
     held: list[Route] = []
 
     def hold(route: Route) -> None:
         asked = parse_qs(urlsplit(route.request.url).query)
-        if asked["offset"] == ["0"]:  # further results, also of the search before, may be asked for at any time
+        if asked["offset"] == ["0"]:  # further results, also of the previous search, may be requested at any time
             searched.append(asked["q"][0])
         held.append(route) if asked["q"] == ["a red"] else route.continue_()
 
@@ -197,56 +197,56 @@ def test_typing_searches_after_a_pause_and_late_answers_are_discarded(visit: Vis
     page.wait_for_function("() => document.title.startsWith('a red')")
     page.wait_for_timeout(50)
     field.press_sequentially(" circle", delay=20)
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     before = ids(page)
     assert len(held) == 1
-    held[0].abort()  # the page has let go of it already
+    held[0].abort()  # the page has cancelled it already
     page.wait_for_timeout(100)
     assert ids(page)[: len(before)] == before
     assert list(dict.fromkeys(searched)) == ["a red", "a red circle"]
 
 
-def test_back_and_forward_go_from_search_to_search_and_a_reload_stays(visit: Visit) -> None:
+def test_back_forward_and_reload_restore_searches(visit: Visit) -> None:
     page = visit()
     field = page.locator("#query")
     for query in ("sunset", "a blue square"):
         field.fill(query)
         field.press("Enter")
-        shown(page, query)
+        wait_for_results(page, query)
     page.go_back()
-    shown(page, "sunset")
+    wait_for_results(page, "sunset")
     assert field.input_value() == "sunset"
     page.go_forward()
-    shown(page, "a blue square")
+    wait_for_results(page, "a blue square")
     page.reload()
-    shown(page, "a blue square")
+    wait_for_results(page, "a blue square")
     page.go_back()
     page.go_back()
     page.wait_for_function("() => !document.querySelector('#results li[data-id]')")
     assert field.input_value() == ""
 
 
-def test_what_is_typed_in_one_go_is_one_step_back(visit: Visit) -> None:
+def test_continuous_typing_adds_one_history_entry(visit: Visit) -> None:
     page = visit("?q=sunset")
-    shown(page, "sunset")
+    wait_for_results(page, "sunset")
     field = page.locator("#query")
     field.fill("")
     for part in ("a", " blue", " square"):
         field.press_sequentially(part)
         page.wait_for_timeout(160)
-    shown(page, "a blue square")
+    wait_for_results(page, "a blue square")
     page.go_back()
-    shown(page, "sunset")
+    wait_for_results(page, "sunset")
 
 
 # --- the grid
 
 
-# At some widths the room that is left has a fraction of a pixel.
+# At some widths the remaining space has a fraction of a pixel.
 @pytest.mark.parametrize("width", [390, 820, 1280, 2200])
-def test_pictures_keep_their_proportions_and_fill_the_rows(visit: Visit, width: int) -> None:
+def test_grid_preserves_aspect_ratios_and_fills_rows(visit: Visit, width: int) -> None:
     page = visit("?q=colourful+dots", viewport={"width": width, "height": 900})
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     frames = page.locator("#results .frame").evaluate_all(
         "all => all.map((frame) => [frame.clientWidth / frame.clientHeight,"
         " frame.firstChild.getAttribute('width') / frame.firstChild.getAttribute('height')])"
@@ -263,12 +263,12 @@ def test_pictures_keep_their_proportions_and_fill_the_rows(visit: Visit, width: 
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
-def test_nothing_that_is_seen_ever_moves(visit: Visit) -> None:
+def test_searching_and_scrolling_cause_no_layout_shifts(visit: Visit) -> None:
     page = visit()
     page.locator("#examples img").first.wait_for()
     for query in ("a red circle", "a house"):
         page.locator("#query").fill(query)
-        shown(page, query)
+        wait_for_results(page, query)
         page.wait_for_load_state("networkidle")
     for _ in range(6):
         page.mouse.wheel(0, 1500)
@@ -277,35 +277,35 @@ def test_nothing_that_is_seen_ever_moves(visit: Visit) -> None:
     assert page.evaluate("shifts") == []
 
 
-def test_each_result_has_its_score_as_the_rating_that_it_is_nearest_to(visit: Visit) -> None:
+def test_result_score_is_shown_as_nearest_rating(visit: Visit) -> None:
     page = visit("?q=colourful+dots")
-    shown(page, "colourful dots")
-    answer = asked(page, "v1/search?q=colourful+dots&k=24")
+    wait_for_results(page, "colourful dots")
+    answer = get_json(page, "v1/search?q=colourful+dots&k=24")
     marks = results(page).locator(".mark")
-    said = marks.all_inner_texts()
+    wordings = marks.all_inner_texts()
     levels = [int(level) for level in marks.evaluate_all("all => all.map((mark) => mark.dataset.level)")]
     expected = [round(3 * result["score"]) + 1 for result in answer["results"]]
     assert levels[:10] == expected[:10]
-    assert [text.strip() for text in said[:10]] == [WORDING[level] for level in expected[:10]]
+    assert [text.strip() for text in wordings[:10]] == [WORDING[level] for level in expected[:10]]
 
 
-def test_it_says_so_where_nothing_matches_and_shows_the_nearest_all_the_same(visit: Visit) -> None:
+def test_search_without_match_shows_notice_and_nearest_results(visit: Visit) -> None:
     page = visit("?q=an+elephant")
-    shown(page, "an elephant")
+    wait_for_results(page, "an elephant")
     assert page.locator("#verdict").inner_text() == "Nothing here matches well. The nearest are:"
     assert results(page).count() > 5
     assert set(results(page).locator(".mark").all_inner_texts()) <= {WORDING[1], WORDING[2]}
     page.locator("#query").fill("красный круг")
-    shown(page, "красный круг")
+    wait_for_results(page, "красный круг")
     assert page.locator("#verdict").is_hidden()
 
 
-# --- the large view
+# --- the viewer
 
 
-def test_a_click_opens_an_image_with_what_is_known_of_it_and_why_it_is_here(visit: Visit) -> None:
+def test_viewer_shows_metadata_and_score_explanation(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     results(page).first.click()
     viewer = page.get_by_role("dialog", name="Red circle, drawn")
     viewer.get_by_text(re.compile("320 . 240 pixels, PNG")).wait_for()
@@ -322,9 +322,9 @@ def test_a_click_opens_an_image_with_what_is_known_of_it_and_why_it_is_here(visi
     assert arguments(page) == {"q": ["a red circle"]}
 
 
-def test_more_like_this_finds_what_resembles_an_image_and_words_can_join_it(visit: Visit) -> None:
+def test_more_like_this_searches_by_image_and_combines_with_text(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     first = ids(page)[0]
     results(page).first.click()
     page.get_by_role("button", name="More like this").click()
@@ -336,7 +336,7 @@ def test_more_like_this_finds_what_resembles_an_image_and_words_can_join_it(visi
     assert first not in ids(page)
     assert page.locator("#results .mark").count() == 0
     page.locator("#query").fill("blue")
-    shown(page, "blue")
+    wait_for_results(page, "blue")
     assert arguments(page) == {"image": [first], "q": ["blue"]}
     assert page.locator("#results .mark").count() > 0
     alike = ids(page)
@@ -348,25 +348,25 @@ def test_more_like_this_finds_what_resembles_an_image_and_words_can_join_it(visi
     page.wait_for_url("**/?q=blue")
 
 
-def test_a_rating_is_stored_and_thanked_for(visit: Visit, ratings: Path) -> None:
+def test_rating_is_stored_and_acknowledged(visit: Visit, ratings: Path) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     results(page).first.click()
     page.get_by_role("button", name="matches but for details").click()
     page.get_by_text("Saved: matches but for details. Thank you.").wait_for()
     page.keyboard.press("4")
     page.get_by_text("Saved: matches fully. Thank you.").wait_for()
     assert page.get_by_role("button", name="matches fully").get_attribute("aria-pressed") == "true"
-    kept = [json.loads(line) for line in export_lines(ratings)]
-    assert [(each["query"], each["image"], each["rating"]) for each in kept] == [
+    stored = [json.loads(line) for line in export_lines(ratings)]
+    assert [(each["query"], each["image"], each["rating"]) for each in stored] == [
         ("a red circle", "shapes/red circle.png", rating) for rating in (3, 4)
     ]
 
 
-def test_the_page_offers_no_rating_where_none_are_collected(visit: Visit) -> None:
+def test_rating_is_hidden_when_service_collects_none(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
-    with answering(page, "**/v1/feedback", lambda route: problem(route, 404, "nothing is here")):
+    wait_for_results(page, "a red circle")
+    with mocked_route(page, "**/v1/feedback", lambda route: problem(route, 404, "nothing is here")):
         results(page).first.click()
         page.get_by_role("button", name="shares elements").click()
         page.get_by_text("This service collects no ratings.").wait_for()
@@ -375,9 +375,9 @@ def test_the_page_offers_no_rating_where_none_are_collected(visit: Visit) -> Non
         assert page.locator(".rating").is_hidden()
 
 
-def test_the_keyboard_goes_all_the_way(visit: Visit) -> None:
+def test_results_and_viewer_are_keyboard_navigable(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
 
     def focused() -> int:
         found: int = page.evaluate("[...document.querySelectorAll('#results a')].indexOf(document.activeElement)")
@@ -411,7 +411,7 @@ def test_the_keyboard_goes_all_the_way(visit: Visit) -> None:
     assert page.locator("#query").input_value().endswith("/")
 
 
-def test_single_keys_can_be_switched_off(visit: Visit) -> None:
+def test_single_key_shortcuts_can_be_disabled(visit: Visit) -> None:
     page = visit()
     page.get_by_text("Keys", exact=True).click()
     page.get_by_label("Single keys").uncheck()
@@ -421,9 +421,9 @@ def test_single_keys_can_be_switched_off(visit: Visit) -> None:
     assert page.evaluate("document.activeElement.id") == "home"
 
 
-def test_the_link_that_is_copied_shows_the_same_to_another(visit: Visit) -> None:
+def test_copied_link_opens_same_search_and_image(visit: Visit) -> None:
     page = visit("?q=a+red+circle", permissions=["clipboard-read", "clipboard-write"])
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     results(page).nth(2).click()
     page.get_by_role("button", name="Copy link").click()
     page.get_by_text("Link copied").wait_for()
@@ -434,12 +434,12 @@ def test_the_link_that_is_copied_shows_the_same_to_another(visit: Visit) -> None
     other.get_by_role("dialog", name=title).wait_for()
     other.get_by_text("Why it is here").wait_for()
     other.keyboard.press("Escape")
-    shown(other, "a red circle")
+    wait_for_results(other, "a red circle")
 
 
-def test_a_link_to_an_image_alone_shows_what_it_is(visit: Visit) -> None:
+def test_image_link_without_query_opens_viewer(visit: Visit) -> None:
     page = visit()
-    known = asked(page, "v1/search?q=a+red+circle&k=1")["results"][0]
+    known = get_json(page, "v1/search?q=a+red+circle&k=1")["results"][0]
     page.goto(f"{page.url}?view={known['id']}")
     page.get_by_role("dialog", name="Red circle, drawn").wait_for()
     assert page.locator("dialog .rating").is_hidden()
@@ -447,17 +447,17 @@ def test_a_link_to_an_image_alone_shows_what_it_is(visit: Visit) -> None:
     page.get_by_text("This image is no longer in the collection.").wait_for()
 
 
-# --- pictures to search by
+# --- query images
 
 
 def picture(seed: int, width: int = 480, height: int = 320, kind: str = "JPEG") -> str:
-    """A drawn picture's file in base64, as scripts in the browser take it."""
+    """A drawn picture's file in base64, for scripts in the browser."""
     out = io.BytesIO()
     scenery(seed, width, height).save(out, kind)
     return base64.b64encode(out.getvalue()).decode("ascii")
 
 
-BRING = """([how, data, type]) => {
+INSERT_FILE = """([how, data, type]) => {
     const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
     const transfer = new DataTransfer();
     transfer.items.add(new File([bytes], 'brought', { type }));
@@ -473,13 +473,13 @@ BRING = """([how, data, type]) => {
 
 
 @pytest.mark.parametrize("how", ["drop", "paste", "choose"])
-def test_a_picture_that_is_brought_finds_itself(visit: Visit, how: str) -> None:
+def test_dropped_pasted_or_chosen_image_is_its_own_first_result(visit: Visit, how: str) -> None:
     page = visit()
     if how == "choose":
         data = base64.b64decode(picture(7, 640, 256))
         page.locator("#file").set_input_files({"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": data})
     else:
-        page.evaluate(BRING, [how, picture(7, 640, 256), "image/jpeg"])
+        page.evaluate(INSERT_FILE, [how, picture(7, 640, 256), "image/jpeg"])
     page.get_by_text("in the order of likeness").wait_for()
     assert results(page).first.locator("img").get_attribute("alt") == "07, drawn"
     assert page.get_by_label("Searching by your picture").is_visible()
@@ -488,9 +488,9 @@ def test_a_picture_that_is_brought_finds_itself(visit: Visit, how: str) -> None:
         assert page.locator("#drop").is_hidden()
 
 
-def test_a_result_that_is_dropped_onto_the_page_is_searched_by(visit: Visit) -> None:
+def test_dropped_result_becomes_query_image(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     second = ids(page)[1]
     page.evaluate(
         """address => {
@@ -504,11 +504,11 @@ def test_a_result_that_is_dropped_onto_the_page_is_searched_by(visit: Visit) -> 
     assert arguments(page) == {"q": ["a red circle"], "image": [second]}
 
 
-def test_a_brought_picture_goes_with_words_survives_a_reload_and_leaves_with_back(visit: Visit) -> None:
+def test_query_image_combines_with_text_survives_reload_and_is_removed_by_back(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     before = ids(page)
-    page.evaluate(BRING, ["paste", picture(7, 2400, 1000, "PNG"), "image/png"])
+    page.evaluate(INSERT_FILE, ["paste", picture(7, 2400, 1000, "PNG"), "image/png"])
     page.get_by_label("Searching by your picture").wait_for()
     page.wait_for_function(
         "first => document.querySelector('#results li[data-id]').dataset.id !== first", arg=before[0]
@@ -516,7 +516,7 @@ def test_a_brought_picture_goes_with_words_survives_a_reload_and_leaves_with_bac
     together = ids(page)
     page.reload()
     page.get_by_label("Searching by your picture").wait_for()
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     assert ids(page) == together
     page.go_back()
     page.wait_for_function(
@@ -525,20 +525,20 @@ def test_a_brought_picture_goes_with_words_survives_a_reload_and_leaves_with_bac
     assert page.get_by_label("Searching by your picture").count() == 0
 
 
-def test_what_is_no_picture_is_refused_with_advice(visit: Visit) -> None:
+def test_invalid_query_image_is_rejected_with_advice(visit: Visit) -> None:
     page = visit()
-    page.evaluate(BRING, ["drop", base64.b64encode(b"words").decode(), "text/plain"])
+    page.evaluate(INSERT_FILE, ["drop", base64.b64encode(b"words").decode(), "text/plain"])
     page.get_by_role("alert").get_by_text("That is no picture").wait_for()
-    page.evaluate(BRING, ["drop", base64.b64encode(b"no jpeg").decode(), "image/jpeg"])
+    page.evaluate(INSERT_FILE, ["drop", base64.b64encode(b"no jpeg").decode(), "image/jpeg"])
     page.get_by_role("alert").get_by_text("send a JPEG, PNG, WebP or GIF").wait_for()
 
 
-# --- filters, examples, duplicates, more
+# --- filters, examples, near-duplicates, pagination
 
 
-def test_filters_come_from_the_metadata_and_hold_in_the_address(visit: Visit) -> None:
+def test_filters_are_derived_from_metadata_and_stored_in_url(visit: Visit) -> None:
     page = visit("?q=colourful+dots")
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     page.get_by_role("button", name="Filters").click()
     panel = page.get_by_role("group", name="Filters")
     assert panel.locator("legend").all_inner_texts() == ["taken", "room", "year", "acquired", "lent", "tags"]
@@ -558,11 +558,11 @@ def test_filters_come_from_the_metadata_and_hold_in_the_address(visit: Visit) ->
         {"field": "acquired", "lte": "December 2018"},
         {"field": "lent", "equals": False},
     ]
-    expected = asked(page, "v1/search?" + urlsplit(page.url).query + "&k=100")["results"]
+    expected = get_json(page, "v1/search?" + urlsplit(page.url).query + "&k=100")["results"]
     assert 0 < len(expected) < 20
     assert all(r["metadata"]["room"] == "Red Room" and r["metadata"]["year"] >= 1950 for r in expected)
     page.reload()
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     page.wait_for_function("n => document.querySelectorAll('#results li[data-id]').length === n", arg=len(expected))
     page.get_by_role("button", name="Remove the filter room: Red Room").click()
     page.wait_for_function("n => document.querySelectorAll('#results li[data-id]').length > n", arg=len(expected))
@@ -571,9 +571,9 @@ def test_filters_come_from_the_metadata_and_hold_in_the_address(visit: Visit) ->
     assert panel.get_by_label("from, year").input_value() == "1950"
 
 
-def test_a_plus_and_a_minus_are_chips_with_weights(visit: Visit) -> None:
+def test_plus_and_minus_terms_are_weighted_chips(visit: Visit) -> None:
     page = visit("?q=colourful+dots")
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     before = ids(page)
     page.get_by_role("button", name="Plus, minus").click()
     page.get_by_label("Without").fill("a house")
@@ -585,7 +585,7 @@ def test_a_plus_and_a_minus_are_chips_with_weights(visit: Visit) -> None:
     page.wait_for_function("() => location.search.includes('0.5')")
     assert arguments(page)["terms"] == ["-a house", "the sea:0.5"]
     page.wait_for_load_state("networkidle")
-    expected = asked(page, "v1/search?" + urlsplit(page.url).query + "&k=10")
+    expected = get_json(page, "v1/search?" + urlsplit(page.url).query + "&k=10")
     assert expected["query"] == "colourful dots, -a house, the sea:0.5"
     assert ids(page)[:10] == [result["id"] for result in expected["results"]] != before[:10]
     page.reload()
@@ -598,7 +598,7 @@ def test_a_plus_and_a_minus_are_chips_with_weights(visit: Visit) -> None:
 
 def test_less_like_this_subtracts_an_image(visit: Visit) -> None:
     page = visit("?q=colourful+dots")
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     first = ids(page)[0]
     results(page).first.click()
     page.get_by_role("button", name="Less like this").click()
@@ -608,10 +608,10 @@ def test_less_like_this_subtracts_an_image(visit: Visit) -> None:
     assert first not in ids(page)
 
 
-def test_what_matches_is_divided_from_the_rest_and_counted(visit: Visit) -> None:
+def test_matches_are_counted_and_separated_from_other_results(visit: Visit) -> None:
     page = visit("?q=красный+круг")
-    shown(page, "красный круг")
-    answer = asked(page, "v1/search?q=красный+круг&k=24")
+    wait_for_results(page, "красный круг")
+    answer = get_json(page, "v1/search?q=красный+круг&k=24")
     matching = answer["matches"]
     assert 0 < matching < 20
     assert f"{matching} match" in page.locator("#summary").inner_text()
@@ -621,12 +621,12 @@ def test_what_matches_is_divided_from_the_rest_and_counted(visit: Visit) -> None
     assert page.get_by_role("heading", name="Less like it").is_visible()
 
 
-def test_in_the_order_of_time_each_month_has_its_heading(visit: Visit) -> None:
+def test_sort_by_date_shows_month_headings(visit: Visit) -> None:
     page = visit("?q=красный+круг")
     page.get_by_label("Order").select_option("newest first")
     page.wait_for_function("() => document.querySelectorAll('#results .heading').length > 1")
     assert arguments(page)["sort"] == ["-taken"]
-    expected = asked(page, "v1/search?" + urlsplit(page.url).query + "&k=100")["results"]
+    expected = get_json(page, "v1/search?" + urlsplit(page.url).query + "&k=100")["results"]
     times = [result["metadata"]["taken"] for result in expected]
     assert times == sorted(times, reverse=True)
     assert ids(page) == [result["id"] for result in expected][: len(ids(page))]
@@ -635,9 +635,9 @@ def test_in_the_order_of_time_each_month_has_its_heading(visit: Visit) -> None:
     assert all(re.fullmatch(r"[A-Z][a-z]+ 20\d\d", heading) for heading in headings)
 
 
-def test_several_results_are_downloaded_or_searched_by(visit: Visit) -> None:
+def test_selected_results_can_be_downloaded_and_searched_by(visit: Visit) -> None:
     page = visit("?q=colourful+dots")
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     chosen = ids(page)[:2]
     bar = page.get_by_role("group", name="The selected pictures", include_hidden=True)
     assert bar.is_hidden()
@@ -658,27 +658,27 @@ def test_several_results_are_downloaded_or_searched_by(visit: Visit) -> None:
     assert not set(chosen) & set(ids(page))
 
 
-def test_filters_that_nothing_satisfies_say_so_and_can_be_cleared(visit: Visit) -> None:
+def test_filters_without_results_show_notice_and_can_be_cleared(visit: Visit) -> None:
     page = visit("?q=colourful+dots&filter=year%3E2500")
     page.get_by_text("No image satisfies the filters.").wait_for()
     assert page.get_by_text("year>2500").is_visible()
     page.get_by_role("button", name="Clear the filters").click()
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     assert arguments(page) == {"q": ["colourful dots"]}
 
 
-def test_the_examples_are_those_that_the_collection_can_fulfil(visit: Visit) -> None:
+def test_example_queries_match_the_collection(visit: Visit) -> None:
     page = visit()
     page.locator("#examples a").first.wait_for()
     for query in page.locator("#examples .title").all_inner_texts():
-        assert asked(page, f"v1/search?q={query}&k=1")["match"]
+        assert get_json(page, f"v1/search?q={query}&k=1")["match"]
     query = page.locator("#examples .title").first.inner_text()
     page.locator("#examples a").first.click()
-    shown(page, query)
+    wait_for_results(page, query)
     assert page.locator("#welcome").is_hidden()
 
 
-def test_near_duplicates_are_one_result_with_a_count_and_can_be_unfolded(visit: Visit) -> None:
+def test_near_duplicates_are_collapsed_with_count_and_can_be_expanded(visit: Visit) -> None:
     page = visit("?q=colourful+dots&filter=tags%3Dpaintings&filter=year%3D1915")
     page.locator(".similar").wait_for()
     assert (results(page).count(), page.locator(".similar > :first-child").inner_text()) == (1, "+2")
@@ -689,22 +689,22 @@ def test_near_duplicates_are_one_result_with_a_count_and_can_be_unfolded(visit: 
     assert page.locator(".similar").count() == 2
 
 
-def test_scrolling_brings_every_image_once_in_the_service_s_order(visit: Visit) -> None:
+def test_scrolling_loads_every_result_once_in_service_order(visit: Visit) -> None:
     page = visit("?q=colourful+dots")
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     for _ in range(40):
         page.mouse.wheel(0, 3000)
         page.wait_for_timeout(40)
         if page.locator("#more").is_hidden():
             break
     page.wait_for_load_state("networkidle")
-    there = ids(page)  # once: more may be on its way
-    assert len(there) == len(set(there)) == LEADING
-    expected = asked(page, "v1/search?q=colourful+dots&k=100")["results"]
+    loaded = ids(page)  # read once: more results may be loading
+    assert len(loaded) == len(set(loaded)) == LEADING
+    expected = get_json(page, "v1/search?q=colourful+dots&k=100")["results"]
     assert ids(page)[:24] == [result["id"] for result in expected][:24]
 
 
-def test_more_that_could_not_be_fetched_is_fetched_when_it_can_be(visit: Visit) -> None:
+def test_failed_result_page_can_be_retried(visit: Visit) -> None:
     page = visit("", viewport={"width": 1280, "height": 300})
     failed: list[str] = []
 
@@ -717,35 +717,35 @@ def test_more_that_could_not_be_fetched_is_fetched_when_it_can_be(visit: Visit) 
 
     page.route("**/v1/search?*", once)
     page.locator("#query").fill("colourful dots")
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     page.mouse.wheel(0, 3000)
     page.get_by_role("button", name="The rest could not be fetched. Try again").click()
     page.wait_for_function("() => document.querySelectorAll('#results li[data-id]').length > 30")
-    there = ids(page)  # once: more may be on its way
-    assert len(there) == len(set(there))
+    loaded = ids(page)  # read once: more results may be loading
+    assert len(loaded) == len(set(loaded))
 
 
 # --- the service's state
 
 
-def look(page: Page) -> None:
-    """Have the page look at the service's state now rather than in ten seconds."""
+def refresh_status(page: Page) -> None:
+    """Make the page poll the service's state now instead of within ten seconds."""
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
-def test_the_status_line_says_what_answers(visit: Visit) -> None:
+def test_status_line_shows_collection_pack_and_device(visit: Visit) -> None:
     page = visit()
     page.locator("#status span").nth(3).wait_for()
     images, indexed, pack, device = page.locator("#status span").all_inner_texts()
     assert (images, pack, device) == (f"{IMAGES} images", "compact", "on CPU")
     assert re.fullmatch(r"indexed \d+ \w+ 20\d\d, \d\d:\d\d", indexed)
-    generation = asked(page, "v1/collections")["live"]
+    generation = get_json(page, "v1/collections")["live"]
     assert page.locator("#status span").nth(1).get_attribute("title") == f"Generation {generation}"
 
 
-def test_the_page_reports_a_running_reindex_and_offers_its_result(visit: Visit, store: VectorStore) -> None:
+def test_running_reindex_is_reported_and_new_generation_offered(visit: Visit, store: VectorStore) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     page.locator("#status span").first.wait_for()
     live = next(info for info in store.generations() if info.name == store.live())
     number = int(live.name.rpartition("-")[2]) + 1 if live.name.startswith("renewed-") else 1
@@ -754,7 +754,7 @@ def test_the_page_reports_a_running_reindex_and_offers_its_result(visit: Visit, 
             replace(live, name=f"renewed-{number}", created=f"2030-01-0{number}T00:00:00+00:00"), live.name
         )
         with closing(begun):
-            look(page)
+            refresh_status(page)
             page.get_by_text("The collection is being indexed anew.").wait_for()
             store.publish(begun)
     page.get_by_text("The collection has changed.").wait_for()
@@ -765,7 +765,7 @@ def test_the_page_reports_a_running_reindex_and_offers_its_result(visit: Visit, 
     assert page.evaluate("shifts") == []
 
 
-def test_a_generation_that_changes_between_pages_begins_the_results_anew(visit: Visit) -> None:
+def test_generation_change_between_result_pages_restarts_results(visit: Visit) -> None:
     page = visit("", viewport={"width": 1280, "height": 300})
     switched: list[str] = []
 
@@ -778,17 +778,17 @@ def test_a_generation_that_changes_between_pages_begins_the_results_anew(visit: 
 
     page.route("**/v1/search?*", switch)
     page.locator("#query").fill("colourful dots")
-    shown(page, "colourful dots")
+    wait_for_results(page, "colourful dots")
     page.mouse.wheel(0, 3000)
     page.get_by_text("the collection has changed; searched anew").wait_for()
     page.mouse.wheel(0, 3000)
     page.wait_for_function("() => document.querySelectorAll('#results li[data-id]').length > 30")
     assert ["offset=24&" in url for url in switched][:2] == [True, False]
-    there = ids(page)  # once: more may be on its way
-    assert len(there) == len(set(there))
+    loaded = ids(page)  # read once: more results may be loading
+    assert len(loaded) == len(set(loaded))
 
 
-def test_the_page_reports_an_unreachable_service_and_recovers(visit: Visit) -> None:
+def test_unreachable_service_is_reported_until_recovery(visit: Visit) -> None:
     page = visit()
     page.locator("#status span").first.wait_for()
     page.context.set_offline(True)
@@ -796,7 +796,7 @@ def test_the_page_reports_an_unreachable_service_and_recovers(visit: Visit) -> N
     page.get_by_role("alert").get_by_text("The service does not answer.").wait_for()
     page.locator("#status").get_by_text("not ready").wait_for()
     page.context.set_offline(False)
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     page.locator("#status").get_by_text("compact").wait_for()
     assert page.locator("#problem").is_hidden()
     assert page.locator(".banner").count() == 0
@@ -813,13 +813,13 @@ def test_transient_failures_are_shown_and_retried(
     visit: Visit, status: int, headers: dict[str, str], said: str
 ) -> None:
     page = visit()
-    with answering(page, "**/v1/search?*", lambda route: problem(route, status, "the index is away", **headers)):
+    with mocked_route(page, "**/v1/search?*", lambda route: problem(route, status, "the index is away", **headers)):
         page.locator("#query").fill("a red circle")
         page.get_by_role("alert").get_by_text(said).wait_for()
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
 
 
-def test_a_missing_key_is_an_error_and_not_retried(visit: Visit) -> None:
+def test_missing_api_key_is_reported_and_not_retried(visit: Visit) -> None:
     page = visit()
     tries: list[str] = []
 
@@ -827,17 +827,17 @@ def test_a_missing_key_is_an_error_and_not_retried(visit: Visit) -> None:
         tries.append(route.request.url)
         problem(route, 401, "a key is needed")
 
-    with answering(page, "**/v1/search?*", refuse):
+    with mocked_route(page, "**/v1/search?*", refuse):
         page.locator("#query").fill("a red circle")
         page.get_by_role("alert").get_by_text("This service wants a key.").wait_for()
         page.wait_for_timeout(300)
     assert len(tries) == 1
 
 
-# --- before anything is indexed
+# --- empty index
 
 
-def test_before_anything_is_indexed_it_says_what_to_type_and_then_it_searches(
+def test_empty_index_shows_command_and_search_starts_after_indexing(
     visit: Visit, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("axe_playwright_python", reason="axe-core is not installed (the extra dev has it)")
@@ -863,7 +863,7 @@ def test_before_anything_is_indexed_it_says_what_to_type_and_then_it_searches(
 
         begun = CollectionInfo("begun", "0" * 64, 386, 0, (), "2030-01-01T00:00:00+00:00")
         with store.writing(), closing(store.create(begun)):
-            look(page)
+            refresh_status(page)
             page.get_by_text("A folder is being indexed now.").wait_for()
         page.evaluate("window.same = true")
         index_folder(gallery, bundle, store)
@@ -871,11 +871,11 @@ def test_before_anything_is_indexed_it_says_what_to_type_and_then_it_searches(
         assert page.locator("#first").is_hidden()
         assert page.evaluate("[window.same, document.activeElement.id]") == [True, "query"]
         page.keyboard.type("a red circle")
-        shown(page, "a red circle")
-        shown(with_a_query, "a red circle")
+        wait_for_results(page, "a red circle")
+        wait_for_results(with_a_query, "a red circle")
 
 
-def test_where_paths_are_hidden_it_names_no_setting_of_the_service(
+def test_empty_index_command_has_placeholders_when_paths_are_hidden(
     visit: Visit, bundle: Bundle, tmp_path: Path
 ) -> None:
     with running("--bundle", bundle.path, "--index", f"file:{tmp_path}/index") as service:
@@ -886,7 +886,7 @@ def test_where_paths_are_hidden_it_names_no_setting_of_the_service(
         assert str(tmp_path) not in page.content()
 
 
-# --- for everybody
+# --- accessibility and languages
 
 
 AXE = """async () => {
@@ -897,8 +897,8 @@ AXE = """async () => {
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core finds, with the page's content security policy left as it is."""
-    import axe_playwright_python  # noqa: PLC0415 - ships axe-core, which is all that is used of it
+    """Run axe-core without changing the page's content security policy."""
+    import axe_playwright_python  # noqa: PLC0415 - used only for the axe-core script that it ships
 
     script = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     page.evaluate(script)
@@ -908,7 +908,7 @@ def violations(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_axe_finds_nothing_to_object_to(visit: Visit, scheme: str, width: int) -> None:
+def test_page_has_no_axe_violations(visit: Visit, scheme: str, width: int) -> None:
     pytest.importorskip("axe_playwright_python", reason="axe-core is not installed (the extra dev has it)")
     page = visit("", color_scheme=scheme, viewport={"width": width, "height": 800})
     page.locator("#examples a").first.wait_for()
@@ -923,9 +923,9 @@ def test_axe_finds_nothing_to_object_to(visit: Visit, scheme: str, width: int) -
     page.get_by_role("button", name="Filters").click()
     page.locator("#filters").get_by_label("Red Room").check()
     page.locator("#query").fill("a house")
-    shown(page, "a house")
+    wait_for_results(page, "a house")
     page.locator("#verdict").wait_for()
-    if width > 390:  # on a narrow page the bar lies over half of a target, which is scrolled free
+    if width > 390:  # on a narrow page the bar covers half of a target until it is scrolled
         page.locator("#results .select").first.check()
     assert violations(page) == []
     results(page).first.locator("a").click()
@@ -935,44 +935,44 @@ def test_axe_finds_nothing_to_object_to(visit: Visit, scheme: str, width: int) -
 
 def test_reduced_motion_is_respected(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     moving = """[...document.querySelectorAll('*')].map((each) => [each.outerHTML, getComputedStyle(each)])
         .filter(([, style]) => parseFloat(style.transitionDuration) || parseFloat(style.animationDuration))
         .map(([html]) => html)"""
     assert page.evaluate(moving) == []
 
 
-def test_it_speaks_russian_where_the_browser_does(visit: Visit) -> None:
+def test_page_is_russian_for_russian_locale(visit: Visit) -> None:
     page = visit("?q=an+elephant", locale="ru-RU")
-    shown(page, "an elephant")
+    wait_for_results(page, "an elephant")
     assert page.locator("html").get_attribute("lang") == "ru"
     assert page.get_by_label("Опишите, что вы ищете").is_visible()
     assert page.locator("#verdict").inner_text() == "Хороших совпадений нет. Самое близкое:"
     assert re.match(r"показано \d+ изображени[еяй]", page.locator("#summary").inner_text())
     page.locator("#query").fill("красный круг")
-    shown(page, "красный круг")
+    wait_for_results(page, "красный круг")
     assert page.locator("#verdict").is_hidden()
     results(page).first.click()
     page.get_by_role("button", name="Похожие").wait_for()
     assert not re.search(r"\{\w+\}|undefined", page.locator("body").inner_text())
 
 
-def proposals(page: Page) -> dict[str, dict[str, Any]]:
-    """The queries that the page proposes, by language."""
+def example_queries(page: Page) -> dict[str, dict[str, Any]]:
+    """The page's example queries by language."""
     found: dict[str, dict[str, Any]] = page.evaluate("async () => (await import('/static/queries.js')).QUERIES")
     return found
 
 
-def test_where_the_models_read_english_it_proposes_english(visit: Visit) -> None:
+def test_example_queries_are_english_for_english_only_models(visit: Visit) -> None:
     page = visit("", locale="ru-RU")
     page.locator("#examples a").first.wait_for()
-    english = proposals(page)["en"]
+    english = example_queries(page)["en"]
     assert page.locator("#query").get_attribute("placeholder") == english["placeholder"]
     assert set(page.locator("#examples .title").all_inner_texts()) <= set(english["examples"])
     assert page.locator("#examples").get_attribute("lang") == "en"
 
 
-def test_where_the_models_read_many_languages_it_proposes_the_readers_and_never_advises_english(
+def test_example_queries_follow_locale_for_multilingual_models(
     visit: Visit, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     index = f"file:{tmp_path}/index"
@@ -981,21 +981,21 @@ def test_where_the_models_read_many_languages_it_proposes_the_readers_and_never_
     with running("--bundle", everything, "--index", index) as service:
         page = visit(service.url, locale="ru-RU")
         page.locator("#examples a").first.wait_for()
-        russian = proposals(page)["ru"]
+        russian = example_queries(page)["ru"]
         assert page.locator("#query").get_attribute("placeholder") == russian["placeholder"]
         shown_examples = page.locator("#examples .title").all_inner_texts()
         assert shown_examples
         assert set(shown_examples) <= set(russian["examples"])
         assert page.locator("#examples").get_attribute("lang") == "ru"
-        with answering(
+        with mocked_route(
             page, "**/v1/search?*", lambda route: route.fulfill(json=route.fetch().json() | {"match": False})
         ):
             page.locator("#query").fill("красный sports car")
-            shown(page, "красный sports car")
+            wait_for_results(page, "красный sports car")
             assert page.locator("#verdict").inner_text() == "Хороших совпадений нет. Самое близкое:"
         other = visit(service.url, locale="fr-FR")
         other.locator("#examples a").first.wait_for()
-        assert other.locator("#query").get_attribute("placeholder") == proposals(other)["en"]["placeholder"]
+        assert other.locator("#query").get_attribute("placeholder") == example_queries(other)["en"]["placeholder"]
 
 
 @pytest.mark.parametrize(
@@ -1006,9 +1006,7 @@ def test_where_the_models_read_many_languages_it_proposes_the_readers_and_never_
         ("red سيارة", "سيارة red"),
     ],
 )
-def test_a_right_to_left_query_and_caption_read_from_the_right_on_a_page_that_does_not(
-    visit: Visit, query: str, title: str
-) -> None:
+def test_right_to_left_query_and_title_have_rtl_direction(visit: Visit, query: str, title: str) -> None:
     page = visit()
 
     def rename(route: Route) -> None:
@@ -1019,7 +1017,7 @@ def test_a_right_to_left_query_and_caption_read_from_the_right_on_a_page_that_do
     page.route("**/v1/search?*", rename)
     field = page.locator("#query")
     field.fill(query)
-    shown(page, query)
+    wait_for_results(page, query)
     direction = "element => getComputedStyle(element).direction"
     first = "ltr" if query[0].isascii() else "rtl"
     assert field.evaluate(direction) == first
@@ -1032,22 +1030,22 @@ def test_a_right_to_left_query_and_caption_read_from_the_right_on_a_page_that_do
     heading.wait_for()
     assert heading.evaluate(direction) == "rtl"
     assert page.locator(".facts dd").first.evaluate(direction) == "rtl"
-    # The isolates keep the sentence around the query in its order.
+    # Unicode isolates keep the order of the sentence around the query.
     assert f"the words “\u2068{query}\u2069”" in page.locator(".score").inner_text()
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
-def test_the_same_queries_are_proposed_in_each_language_of_the_page(visit: Visit) -> None:
+def test_every_page_language_has_same_number_of_example_queries(visit: Visit) -> None:
     page = visit()
-    found = proposals(page)
-    assert set(found) == {path.suffixes[0][1:] for path in STATIC.glob("strings.*.js")}
-    assert {len(set(each["examples"])) for each in found.values()} == {len(found["en"]["examples"])}
+    queries = example_queries(page)
+    assert set(queries) == {path.suffixes[0][1:] for path in STATIC.glob("strings.*.js")}
+    assert {len(set(each["examples"])) for each in queries.values()} == {len(queries["en"]["examples"])}
 
 
-def test_every_example_finds_a_match_in_the_demo_gallery(
+def test_every_example_query_has_match_in_demo_gallery(
     visit: Visit, sceneseek: CommandLine, bundle: Bundle, demo_gallery: Path, tmp_path: Path
 ) -> None:
-    languages = {language: each["examples"] for language, each in proposals(visit()).items()}
+    languages = {language: each["examples"] for language, each in example_queries(visit()).items()}
     here = ("--bundle", bundle.path, "--index", f"file:{tmp_path}/index")
     assert sceneseek("index", demo_gallery, *here).returncode == 0
 
@@ -1068,24 +1066,24 @@ def test_every_example_finds_a_match_in_the_demo_gallery(
             assert found[0] & found[1], f"{answer['query']} and {same['query']} find nothing in common"
 
 
-def test_other_languages_get_english_and_their_own_numbers(visit: Visit) -> None:
+def test_unsupported_locale_falls_back_to_english(visit: Visit) -> None:
     page = visit("?q=a+house", locale="fr-FR")
-    shown(page, "a house")
+    wait_for_results(page, "a house")
     assert page.locator("html").get_attribute("lang") == "en"
 
 
-def test_both_languages_say_everything(visit: Visit) -> None:
+def test_english_and_russian_translations_are_complete(visit: Visit) -> None:
     page = visit()
     load = "async () => Promise.all(['en', 'ru'].map(async (l) => (await import(`/static/strings.${l}.js`)).default))"
     english, russian = page.evaluate(load)
     assert english.keys() == russian.keys()
-    for key, said in english.items():
+    for key, text in english.items():
         other = russian[key]
-        forms = said.values() if isinstance(said, dict) else [said]
+        forms = text.values() if isinstance(text, dict) else [text]
         names = {name for form in forms for name in re.findall(r"\{(\w+)\}", form)}
         for form in other.values() if isinstance(other, dict) else [other]:
             assert set(re.findall(r"\{(\w+)\}", form)) == names, key
-        assert isinstance(said, dict) == isinstance(other, dict), key
+        assert isinstance(text, dict) == isinstance(other, dict), key
         if isinstance(other, dict):
             assert set(other) == {"one", "few", "many", "other"}, key
     used = {
@@ -1101,13 +1099,13 @@ def test_both_languages_say_everything(visit: Visit) -> None:
 # --- budgets
 
 
-def test_the_script_is_small(visit: Visit) -> None:
+def test_scripts_stay_within_size_budget(visit: Visit) -> None:
     scripts = sorted(STATIC.glob("*.js"))
     assert sum(len(gzip.compress(script.read_bytes())) for script in scripts) < 60_000
     assert sum(script.stat().st_size for script in scripts) < 120_000
 
 
-def test_it_asks_its_own_host_only_and_little_of_it(visit: Visit) -> None:
+def test_page_requests_only_its_own_host_within_request_budget(visit: Visit) -> None:
     page = visit()
     page.wait_for_load_state("networkidle")
     seen: list[str] = []
@@ -1115,29 +1113,29 @@ def test_it_asks_its_own_host_only_and_little_of_it(visit: Visit) -> None:
     page.reload()
     page.wait_for_load_state("networkidle")
     page.locator("#query").fill("a red circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     page.wait_for_load_state("networkidle")
     assert {urlsplit(url).netloc for url in seen} == {urlsplit(page.url).netloc}
     parts = {url for url in seen if "/static/" in url}
     assert len(parts) <= 28
     others = [url for url in seen if "/static/" not in url and "/thumbnail" not in url]
-    # The page, its state twice over, the fields, the examples; then the search and a second page of it.
+    # The page, its state twice, the fields, the examples; then the search and its second page of results.
     assert len(others) <= 10, others
-    # What the page loads is named in it, so that all of it comes at once.
+    # The HTML names every static file, so that the browser loads them in parallel.
     named = set(re.findall(r'(?:href|src)="(static/[^"]+)"', (STATIC / "index.html").read_text()))
     assert {f"static/{url.rpartition('/')[2]}" for url in parts} <= named
 
 
-def test_nothing_in_it_needs_more_than_the_strict_policy(visit: Visit) -> None:
+def test_page_complies_with_content_security_policy(visit: Visit) -> None:
     page = visit("?q=a+red+circle")
-    shown(page, "a red circle")
+    wait_for_results(page, "a red circle")
     policy = page.request.get(page.url).headers["content-security-policy"]
     assert "unsafe" not in policy
     assert "default-src 'none'" in policy
-    # `visit` fails where the browser reports what the policy kept it from.
+    # The fixture `visit` fails if the browser reports a violation.
 
 
-def test_a_picture_found_by_its_own_text_shows_it(
+def test_result_matched_by_ocr_text_shows_the_text(
     visit: Visit, bundle: Bundle, tmp_path: Path, sceneseek: CommandLine
 ) -> None:
     pytest.importorskip("rapidocr", reason="rapidocr is not installed (the extra ocr has it)")
@@ -1153,7 +1151,7 @@ def test_a_picture_found_by_its_own_text_shows_it(
     with running(*places) as service:
         for scheme, width in (("light", 360), ("dark", 768), ("light", 1280)):
             page = visit(f"{service.url}?q=pharmacy", color_scheme=scheme, viewport={"width": width, "height": 800})
-            shown(page, "pharmacy")
+            wait_for_results(page, "pharmacy")
             first = results(page).first
             assert first.locator(".text").inner_text() == "“PHARMACY”"
             assert page.locator("#results .text").count() == 1
@@ -1171,7 +1169,7 @@ def test_a_picture_found_by_its_own_text_shows_it(
 
 @pytest.fixture(scope="module")
 def growing(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A service that takes pictures, an indexer that watches their folder, and what a browser sends for each key."""
+    """A service that accepts uploads, an indexer that watches their folder, and the browser settings for each key."""
     home = tmp_path_factory.mktemp("growing")
     photos = shutil.copytree(gallery, home / "photos")
     index = f"file:{home / 'index'}"
@@ -1187,7 +1185,7 @@ def growing(bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFact
         yield {"url": service.url, "photos": photos, **sent}
 
 
-# One file or several dropped onto an element, as `[name, base64]`.
+# Drop files, given as `[name, base64]`, onto an element.
 DROP_ONTO = """([selector, files]) => {
     const transfer = new DataTransfer();
     for (const [name, content] of files) {
@@ -1209,14 +1207,14 @@ def encoded(image: Image.Image) -> str:
         return base64.b64encode(out.getvalue()).decode()
 
 
-def outcome(page: Page, name: str, text: str) -> Locator:
-    """The line of a picture that is added, once it says so."""
+def wait_for_status(page: Page, name: str, text: str) -> Locator:
+    """Wait until the line of an added picture contains a text, and return it."""
     line = page.locator("#adding-list li").filter(has_text=name).filter(has_text=text)
     line.wait_for()
     return line
 
 
-def test_dropped_pictures_are_added_and_each_is_told_of_until_it_is_found_or_refused(
+def test_dropped_pictures_are_added_with_status_per_file(
     visit: Visit, growing: dict[str, Any], noise: Callable[[int, int], Image.Image]
 ) -> None:
     page = visit(growing["url"], **growing["writer"])
@@ -1225,22 +1223,22 @@ def test_dropped_pictures_are_added_and_each_is_told_of_until_it_is_found_or_ref
     page.evaluate(DROP_ONTO, ["#drop-add", files])
     assert page.evaluate("window.shown") == [True, True]
     assert page.locator("#drop").is_hidden()
-    outcome(page, "notes.txt", "not added: 'notes.txt' does not have the extension of a picture")
-    outcome(page, "broken.png", "not added: the picture: not an image of a known format")
-    line = outcome(page, "beach.png", "can be found")
+    wait_for_status(page, "notes.txt", "not added: 'notes.txt' does not have the extension of a picture")
+    wait_for_status(page, "broken.png", "not added: the picture: not an image of a known format")
+    line = wait_for_status(page, "beach.png", "can be found")
     assert page.locator("#adding-state").inner_text() == "1 of 3 found · 2 not added"
     assert (growing["photos"] / "beach.png").exists()
     line.get_by_role("button", name="Open").click()
     page.locator(".picture .whole").wait_for()
     page.wait_for_function("() => document.querySelector('.picture .whole').naturalWidth === 90")
-    # Another picture of the same name gets a name of its own.
+    # Another picture of the same name gets a numbered name.
     page.go_back()
     page.evaluate(DROP_ONTO, ["#drop-add", [["beach.png", encoded(noise(80, 60))]]])
     page.wait_for_function("() => document.querySelectorAll('#adding-list button').length === 2")
     assert (growing["photos"] / "beach (2).png").exists()
 
 
-def test_a_picture_dropped_elsewhere_is_searched_by_also_by_those_who_may_add(
+def test_picture_dropped_outside_add_area_becomes_query_image(
     visit: Visit, growing: dict[str, Any], noise: Callable[[int, int], Image.Image]
 ) -> None:
     page = visit(growing["url"], **growing["writer"])
@@ -1250,13 +1248,13 @@ def test_a_picture_dropped_elsewhere_is_searched_by_also_by_those_who_may_add(
     assert page.locator("#adding").is_hidden()
 
 
-def test_a_picture_is_deleted_after_a_question_and_leaves_the_results(
+def test_picture_is_deleted_after_confirmation(
     visit: Visit, growing: dict[str, Any], noise: Callable[[int, int], Image.Image]
 ) -> None:
     page = visit(growing["url"], **growing["writer"])
     page.get_by_role("button", name="Add pictures").wait_for()
     page.evaluate(DROP_ONTO, ["#drop-add", [["wrong.png", encoded(noise(70, 60))]]])
-    outcome(page, "wrong.png", "can be found").get_by_role("button", name="Open").click()
+    wait_for_status(page, "wrong.png", "can be found").get_by_role("button", name="Open").click()
     identity = page.url.rpartition("view=")[2]
     page.goto(f"{growing['url']}?q=noise&view={identity}")
     answers = iter([False, True])
@@ -1270,7 +1268,7 @@ def test_a_picture_is_deleted_after_a_question_and_leaves_the_results(
     page.wait_for_function("(id) => !document.querySelector(`#found a[href*='${id}']`)", arg=identity)
 
 
-def test_who_may_not_write_sees_nothing_of_it(visit: Visit, growing: dict[str, Any]) -> None:
+def test_add_and_delete_are_hidden_without_write_access(visit: Visit, growing: dict[str, Any]) -> None:
     page = visit(growing["url"], **growing["reader"])
     page.locator("#status span").first.wait_for()
     assert page.locator("#add").is_hidden()
@@ -1284,7 +1282,7 @@ def test_who_may_not_write_sees_nothing_of_it(visit: Visit, growing: dict[str, A
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 820, 1280])
-def test_pictures_are_added_by_keyboard_and_axe_finds_nothing_to_object_to(
+def test_adding_pictures_by_keyboard_has_no_axe_violations(
     visit: Visit,
     growing: dict[str, Any],
     tmp_path: Path,
@@ -1298,12 +1296,12 @@ def test_pictures_are_added_by_keyboard_and_axe_finds_nothing_to_object_to(
     (tmp_path / "words.png").write_text("words")
     settings = {"color_scheme": scheme, "viewport": {"width": width, "height": 800}, **growing["writer"]}
     page = visit(growing["url"], locale="ru-RU" if width == 820 else "en-GB", **settings)
-    page.on("filechooser", lambda _: None)  # so early that the browser knows of it when one opens
+    page.on("filechooser", lambda _: None)  # early, so that the browser intercepts the first file chooser
     page.locator("#status span").first.wait_for()
     button = page.locator("#add")
     button.wait_for()
     page.wait_for_load_state("networkidle")
-    if width == 1280:  # where the state of the service is one line
+    if width == 1280:  # here the status fits on one line
         assert page.evaluate("shifts") == []
     button.focus()
     with page.expect_file_chooser() as chooser:

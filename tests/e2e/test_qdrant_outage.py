@@ -1,7 +1,7 @@
-"""`sceneseek serve` over a Qdrant server that hangs, goes and comes back: 503 in time, and one outage in the log.
+"""`sceneseek serve` answers 503 within the deadline during a Qdrant outage, recovers, and logs one outage.
 
-The server is played, see `tests.played_qdrant`. Time is bounded with room for a busy machine: a wait for anything but
-the deadline would be longer.
+The server is simulated by `tests.played_qdrant`. The time limits leave slack for a busy machine; any wait other than
+the deadline would exceed them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.played_qdrant import PlayedQdrant
 
 SCENESEEK = Path(sys.executable).with_name("sceneseek")
 DEADLINE, SLACK = 1.0, 5.0
-# The name that the service knows the server by; where it is says a file. Docker's name server does so for a container.
+# Resolve the server's host name to the address in a file, as Docker's DNS does for a container.
 LOOKUP = """
 import os, socket
 lookup = socket.getaddrinfo
@@ -39,18 +39,18 @@ socket.getaddrinfo = getaddrinfo
 
 
 class Service:
-    """A running service: a client for it, and its log."""
+    """A running service, with a client and its log."""
 
     def __init__(self, url: str, log: Path) -> None:
         self.client = httpx.Client(base_url=url, timeout=60)
         self._log = log
 
     def lines(self) -> list[str]:
-        """What it has logged."""
+        """The lines of the log."""
         return self._log.read_text().splitlines()
 
     def refused(self, path: str) -> httpx.Response:
-        """The answer to a request, which must be 503, and in time."""
+        """Send a request, check that it returns 503 within the deadline, and return the response."""
         begun = time.monotonic()
         answer = self.client.get(path)
         assert time.monotonic() - begun < DEADLINE + SLACK
@@ -58,13 +58,13 @@ class Service:
         return answer
 
     def searches(self, text: str = "a+house") -> bool:
-        """Whether a search is answered."""
+        """Whether a search succeeds."""
         return self.client.get(f"/v1/search?q={text}").status_code == 200
 
 
 @pytest.fixture(scope="module")
 def played(index_url: str, tmp_path_factory: pytest.TempPathFactory) -> PlayedQdrant:
-    """A server that holds the gallery's index, and is not there yet."""
+    """A stopped server that holds the gallery's index."""
     copy = tmp_path_factory.mktemp("moved") / "index"
     shutil.copytree(index_url.removeprefix("file:"), copy)
     server = PlayedQdrant()
@@ -78,7 +78,7 @@ def played(index_url: str, tmp_path_factory: pytest.TempPathFactory) -> PlayedQd
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file that says where the server is."""
+    """The file that contains the server's address."""
     file = tmp_path_factory.mktemp("names") / "address"
     file.write_text("127.0.0.1")
     return file
@@ -107,7 +107,9 @@ def service(
         process.terminate()
 
 
-def test_a_hanging_server_is_a_503_in_time_and_the_service_recovers(service: Service, played: PlayedQdrant) -> None:
+def test_hanging_server_returns_503_within_deadline_and_service_recovers(
+    service: Service, played: PlayedQdrant
+) -> None:
     with played.serving():
         (found,) = service.client.get("/v1/search?q=a+house&k=1").json()["results"]
         before = len(service.lines())
@@ -122,15 +124,13 @@ def test_a_hanging_server_is_a_503_in_time_and_the_service_recovers(service: Ser
             for _ in range(3):
                 service.refused("/v1/search?q=a+dog")
         assert service.searches()
-        told = [line.split(": ", maxsplit=1)[1] for line in service.lines()[before:]]
-        assert "does not answer within" in told[0]
-        assert "answers again, after" in told[-1]
-        assert len(told) == 2, told
+        logged = [line.split(": ", maxsplit=1)[1] for line in service.lines()[before:]]
+        assert "does not answer within" in logged[0]
+        assert "answers again, after" in logged[-1]
+        assert len(logged) == 2, logged
 
 
-def test_a_service_whose_server_is_recreated_at_another_address_finds_it(
-    service: Service, played: PlayedQdrant, address: Path
-) -> None:
+def test_service_reconnects_when_server_address_changes(service: Service, played: PlayedQdrant, address: Path) -> None:
     with played.serving():
         assert service.searches()
     assert int(service.refused("/v1/search?q=a+dog").headers["Retry-After"]) >= 1
@@ -142,9 +142,7 @@ def test_a_service_whose_server_is_recreated_at_another_address_finds_it(
         assert service.client.get("/readyz").status_code == 200
 
 
-def test_a_service_whose_server_is_in_recovery_mode_says_so_in_its_log(
-    service: Service, played: PlayedQdrant, address: Path
-) -> None:
+def test_recovery_mode_of_server_is_logged_once(service: Service, played: PlayedQdrant, address: Path) -> None:
     address.write_text(played.host)
     with played.serving():
         assert service.searches()
@@ -155,7 +153,7 @@ def test_a_service_whose_server_is_in_recovery_mode_says_so_in_its_log(
             assert int(answer.headers["Retry-After"]) > 1
         played.recovery = ""
         assert service.searches("a+dog")
-        told = [line.split(": ", maxsplit=1)[1] for line in service.lines()[before:]]
-        assert "is in recovery mode" in told[0]
-        assert "closed for repairs" in told[0]
-        assert len(told) == 2, told
+        logged = [line.split(": ", maxsplit=1)[1] for line in service.lines()[before:]]
+        assert "is in recovery mode" in logged[0]
+        assert "closed for repairs" in logged[0]
+        assert len(logged) == 2, logged

@@ -1,4 +1,4 @@
-"""A service whose queries can no longer be encoded gets a new worker process."""
+"""A worker process that can no longer encode queries is replaced."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from sceneseek.bundle import Bundle
 from tests.running import running
 
-# Run by each process of the service as it starts: the next run of the text graph hangs once the file `hang` exists.
+# Each process of the service runs this at its start. While the file `hang` exists, the next encoding hangs.
 HANGING = """
 import functools, pathlib, time
 import sceneseek.batching, sceneseek.encoders
@@ -29,9 +29,7 @@ sceneseek.batching.Batching = functools.partial(sceneseek.batching.Batching, han
 """
 
 
-def test_a_run_that_hangs_ends_the_worker_and_another_one_answers(
-    bundle: Bundle, index_url: str, tmp_path: Path
-) -> None:
+def test_hanging_worker_is_replaced(bundle: Bundle, index_url: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(HANGING)
     index = shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     options = ("--bundle", bundle.path, "--index", f"file:{index}", "--deadline", "2")

@@ -1,4 +1,4 @@
-"""The HTTP interface beside its OpenAPI document: it is sound and complete, and the service keeps to it."""
+"""The OpenAPI document is valid and complete, and the service conforms to it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from tests.contract_cases import PHASES, Outcome, check, contract
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-# For people and not for programs: the page and what belongs to it.
+# The page and its static files are not part of the API.
 NOT_OPERATIONS = {"static", "page"}
-# Cases at least: 5,000 of them take some minutes (and --timeout=0).
+# The minimum number of cases: 5,000 take some minutes (use --timeout=0).
 CASES = int(os.environ.get("SCENESEEK_TEST_CASES", "0"))
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
 
 
 @pytest.fixture(scope="module")
 def app(search: Search, tmp_path_factory: pytest.TempPathFactory) -> Flask:
-    search.follower.follow()  # or it would not be ready
+    search.follower.follow()  # otherwise the service is not ready
     home = tmp_path_factory.mktemp("uploads")
     (home / "photos").mkdir()
     pending = PendingChanges(home / "photos")
@@ -48,7 +48,7 @@ def app(search: Search, tmp_path_factory: pytest.TempPathFactory) -> Flask:
     inner = application.wsgi_app
 
     def whole(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """With the key. The client of schemathesis leaves answers open, and the files that they read."""
+        """Add the key, and close the response: the client of schemathesis leaves responses and their files open."""
         environ["HTTP_X_API_KEY"] = key.secret
         answer = inner(environ, start_response)
         try:
@@ -62,13 +62,13 @@ def app(search: Search, tmp_path_factory: pytest.TempPathFactory) -> Flask:
 
 @pytest.fixture(scope="module")
 def document(app: Flask) -> dict[str, Any]:
-    found: dict[str, Any] = app.test_client().get("/openapi.json").get_json()
-    return found
+    document: dict[str, Any] = app.test_client().get("/openapi.json").get_json()
+    return document
 
 
 @pytest.fixture(scope="module")
 def outcome(app: Flask, document: dict[str, Any]) -> Outcome:
-    """Of some 900 cases, or of SCENESEEK_TEST_CASES."""
+    """The outcome of about 900 cases, or of SCENESEEK_TEST_CASES."""
     answer = app.test_client().get("/v1/search?q=a+house&k=12").get_json()
     ids = [result["id"] for result in answer["results"]]
     put = []
@@ -81,29 +81,29 @@ def outcome(app: Flask, document: dict[str, Any]) -> Outcome:
     check(document, ids, put, outcome, contract(seed, examples=10), app)
     while outcome.cases < CASES and not outcome.failures:
         seed += 1
-        # Examples and the boundaries of a schema are the same for every seed.
+        # Examples and boundary values of a schema do not depend on the seed.
         check(document, ids, put, outcome, contract(seed, examples=200, phases=PHASES[2:]), app)
     return outcome
 
 
-def test_the_service_keeps_its_contract(outcome: Outcome) -> None:
+def test_responses_conform_to_openapi_document(outcome: Outcome) -> None:
     assert not outcome.failures, "\n\n".join(outcome.failures.values())
     assert outcome.cases > 500
 
 
-def test_every_operation_was_answered_well_and_none_failed(outcome: Outcome, document: dict[str, Any]) -> None:
-    well = {operation for operation, status in outcome.statuses if status < 400}
-    assert well == {f"{method.upper()} {path}" for path, method, _ in operations(document)}
+def test_every_operation_succeeds_and_none_returns_server_error(outcome: Outcome, document: dict[str, Any]) -> None:
+    successful = {operation for operation, status in outcome.statuses if status < 400}
+    assert successful == {f"{method.upper()} {path}" for path, method, _ in operations(document)}
     assert not [status for _, status in outcome.statuses if status >= 500]
 
 
-def test_the_document_is_openapi_and_each_schema_in_it_a_json_schema(app: Flask, document: dict[str, Any]) -> None:
+def test_openapi_document_and_its_schemas_are_valid(app: Flask, document: dict[str, Any]) -> None:
     schemathesis.openapi.from_wsgi("/openapi.json", app).validate()
     for schema in schemas(document):
         Draft202012Validator.check_schema(schema)
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_references_resolve(document: dict[str, Any]) -> None:
     references = [value["$ref"] for value in walk(document) if isinstance(value, dict) and "$ref" in value]
     assert len(references) > 20
     for reference in references:
@@ -112,7 +112,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
             found = found[part]
 
 
-def test_every_route_is_described_and_every_operation_is_a_route(app: Flask, document: dict[str, Any]) -> None:
+def test_operations_and_routes_correspond(app: Flask, document: dict[str, Any]) -> None:
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
@@ -122,7 +122,7 @@ def test_every_route_is_described_and_every_operation_is_a_route(app: Flask, doc
     assert {(path, method) for path, method, _ in operations(document)} == routes
 
 
-def test_operations_have_names_of_their_own_summaries_and_groups_that_are_explained(document: dict[str, Any]) -> None:
+def test_operations_have_unique_ids_summaries_and_defined_tags(document: dict[str, Any]) -> None:
     found = [operation for _, _, operation in operations(document)]
     names = [operation["operationId"] for operation in found]
     assert len(names) == len(set(names))
@@ -131,13 +131,13 @@ def test_operations_have_names_of_their_own_summaries_and_groups_that_are_explai
     assert all(set(operation["tags"]) <= groups for operation in found)
 
 
-def test_parameters_of_an_address_are_those_in_it(document: dict[str, Any]) -> None:
+def test_path_parameters_match_path_template(document: dict[str, Any]) -> None:
     for path, _, operation in operations(document):
         named = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
         assert sorted(named) == sorted(re.findall(r"{(\w+)}", path))
 
 
-def test_every_answer_has_a_type_and_every_error_is_a_problem(document: dict[str, Any]) -> None:
+def test_responses_have_schemas_and_errors_are_problem_documents(document: dict[str, Any]) -> None:
     for path, method, operation in operations(document):
         for status, answer in operation["responses"].items():
             about = resolved(document, answer)
@@ -150,7 +150,7 @@ def test_every_answer_has_a_type_and_every_error_is_a_problem(document: dict[str
                 assert about["content"], (path, method, status)
 
 
-def test_examples_satisfy_their_schemas(document: dict[str, Any]) -> None:
+def test_examples_validate_against_their_schemas(document: dict[str, Any]) -> None:
     registry: Registry[Any] = Registry().with_resource("", DRAFT202012.create_resource(document))
     checked = 0
     for schema in schemas(document):
@@ -161,7 +161,7 @@ def test_examples_satisfy_their_schemas(document: dict[str, Any]) -> None:
     assert checked > 5
 
 
-def test_links_lead_to_operations_that_take_what_they_bring(document: dict[str, Any]) -> None:
+def test_links_pass_only_parameters_of_their_target_operation(document: dict[str, Any]) -> None:
     takes = {
         operation["operationId"]: {each["name"] for each in operation["parameters"]}
         for _, _, operation in operations(document)
@@ -196,7 +196,7 @@ def walk(value: Any) -> Iterator[Any]:
 
 
 def schemas(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every schema of the document, with those inside each other."""
+    """Every schema of the document, including nested ones."""
     roots = [*document["components"]["schemas"].values()]
     roots += [value["schema"] for value in walk(document["paths"]) if isinstance(value, dict) and "schema" in value]
     return [schema for root in roots for schema in within(root)]
