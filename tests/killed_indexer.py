@@ -1,10 +1,10 @@
-"""The indexer killed at random moments, compared with an undisturbed one.
+"""Kill the indexer at random moments, and compare its index with that of an undisturbed indexer.
 
-Two indexes are built of one folder of drawn pictures: an undisturbed one, and one whose runs are killed (signal 9)
-after a random time, or while they publish. When a run of the latter completes, both must hold the same images, facts
-and vectors; then the folder is changed (images added, edited, touched, renamed, copied and deleted) and the next round
-begins. After every kill the alias must point at a generation that was complete before the round or is complete after
-it. All that is random follows from one seed.
+Both build an index of one folder of drawn pictures; the runs of the killed one receive SIGKILL after a random time or
+while they publish. When one of its runs completes, both indexes must contain the same images, metadata and vectors;
+then the folder changes (images are added, edited, touched, renamed, copied and deleted) and the next round starts.
+After every kill the alias must point at a generation that was complete before the round or is complete after it. One
+seed determines everything random.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from sceneseek.store.edge import EdgeStore
 from sceneseek.vectors import Vectors
 from sceneseek_indexer.build import BuildOptions, index_folder
 
-# Vectors of one image in batches of different sizes differ by rounding.
+# The vectors of an image in batches of different sizes differ by rounding errors.
 _TOLERANCE = 1e-5
 _PUBLISHING = 0.25
-# What a payload says beside when it was written.
+# The payload fields to compare; the time of writing differs.
 _FACTS = ("source", "sha256", "width", "height", "format", "bytes", "mtime_ns")
 
 Manifest = dict[str, tuple[Any, ...]]
 
 
 class CrashError(Exception):
-    """The killed index is not what it should be."""
+    """The index of the killed indexer is wrong."""
 
 
 @dataclass
 class Verdict:
-    """What happened.
+    """The statistics of a trial.
 
     Attributes:
-        rounds: how often the killed index caught up with the calm one.
-        kills: runs that were killed, at any moment.
-        publishing: those of them that were killed while they published.
-        resumed: runs that went on with an interrupted one.
-        needed: images that undisturbed runs encoded.
-        encoded: images that the killed runs encoded.
-        largest_gap: the largest difference between two vectors' numbers.
+        rounds: how often the killed index caught up with the undisturbed one.
+        kills: killed runs.
+        publishing: runs killed while they published.
+        resumed: runs that resumed an interrupted one.
+        needed: images encoded by undisturbed runs.
+        encoded: images encoded by killed runs.
+        largest_gap: the largest difference between two vectors' components.
     """
 
     rounds: int = 0
@@ -72,11 +72,11 @@ class KilledIndexer:
     """One trial.
 
     Attributes:
-        bundle: the directory of the bundle to index with.
-        home: an empty directory to work in.
-        images: how many to begin with.
-        kills: how many runs to kill.
-        seed: of all that is random.
+        bundle: the directory of the bundle.
+        home: an empty working directory.
+        images: the initial number of images.
+        kills: the number of runs to kill.
+        seed: the seed of everything random.
     """
 
     bundle: Path
@@ -126,12 +126,12 @@ class KilledIndexer:
         return time.monotonic() - start
 
     def _round(self, calm_seconds: float, before: Manifest | None, after: Manifest) -> None:
-        """Kill runs until one gets to its end, or enough were killed and one is let through."""
+        """Kill runs until one completes; after enough kills, let one complete."""
         last: Manifest | None = None
         while last is None:
             wanted = self._verdict.kills < self.kills
             publishing = wanted and self._random.random() < _PUBLISHING
-            share = 0.3 if before is None else 1.1  # the first round is long: it is to take many runs
+            share = 0.3 if before is None else 1.1  # the first round is long and should take many runs
             patience = self._random.uniform(0, share * calm_seconds) if wanted and not publishing else None
             if self._attempt(patience, self._random.uniform(0, 0.05) if publishing else None):
                 last = self._manifest(self._killed)
@@ -144,11 +144,11 @@ class KilledIndexer:
         self._verdict.largest_gap = max(self._verdict.largest_gap, self._gap(last, after))
 
     def _attempt(self, patience: float | None, into_publishing: float | None) -> bool:
-        """One run of the killed index, in a process of its own; False if it was killed."""
+        """Run the indexer to be killed in a subprocess; return False if it was killed."""
         command = [sys.executable, "-m", "tests.killed_indexer", str(self.home), str(self.bundle)]
         if into_publishing is not None:
             command.append(str(into_publishing))
-        # A session of its own: what it has started (a copy under way) is killed with it.
+        # In a session of its own, so that its child processes are killed with it.
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -170,7 +170,7 @@ class KilledIndexer:
         return found
 
     def _manifest(self, store: EdgeStore) -> Manifest:
-        """Every image's facts and place, by id, of the live generation; its count is held against them."""
+        """The compared fields of every image in the live generation, by id; its count must match."""
         live = store.live()
         if live is None:
             return {}
@@ -207,7 +207,7 @@ class KilledIndexer:
         return max(gaps)
 
     def _change(self) -> None:
-        """Add, edit, touch, rename, copy and delete some of the images, a few per cent each."""
+        """Add, edit, touch, rename, copy and delete a few per cent of the images each."""
         draw_from, folder = self._random, self._folder
         files = sorted(path for path in folder.rglob("*.png"))
         draw_from.shuffle(files)
@@ -231,14 +231,14 @@ class KilledIndexer:
 
 
 def draw(path: Path, seed: int) -> None:
-    """A small picture of its own."""
+    """Draw a small picture that depends on the seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     levels = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(levels).resize((70, 50)).save(path, compress_level=1)
 
 
 def _child(home: Path, bundle: Path, into_publishing: float | None) -> None:
-    """One run of the indexer, as the command would do it; it counts what it encodes."""
+    """Run the indexer as the command does, and log how many images it encodes."""
     encode = ImageEncoder.encode
 
     def counted(encoder: ImageEncoder, images: Any) -> Vectors:
@@ -254,7 +254,7 @@ def _child(home: Path, bundle: Path, into_publishing: float | None) -> None:
         def killed_while_publishing(collection: Any, *more: Any) -> None:
             threading.Timer(into_publishing, os.kill, (os.getpid(), signal.SIGKILL)).start()
             publish(collection, *more)
-            time.sleep(into_publishing)  # however fast it was, it does not get away
+            time.sleep(into_publishing)  # until the kill, if publishing was faster
 
         store.publish = killed_while_publishing  # type: ignore[method-assign,assignment]
     graphs = Bundle.load(bundle)

@@ -1,4 +1,4 @@
-"""What a filter means, in plain Python: the measure for the engines' translations."""
+"""A reference implementation of filters in plain Python, to compare the engines' translations with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A service that answers as a script says: real HTTP, in the place of one that fails in ways one cannot arrange."""
+"""A fake service that answers over real HTTP as scripted, including failures that are hard to provoke."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ READY = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request as it came."""
+    """A received request."""
 
     method: str
     path: str
@@ -75,17 +75,17 @@ class Asked:
 
     @property
     def document(self) -> Any:
-        """What its JSON body says."""
+        """The decoded JSON body."""
         return json.loads(self.body)
 
 
 class PlayedService:
-    """Answers the first request as the first step of its script does, and so on; the last step goes on for ever.
+    """Answers each request with the next step of its script; the last step repeats.
 
     Attributes:
-        script: the steps that are left.
-        asked: the requests that came.
-        url: where it is.
+        script: the remaining steps.
+        asked: the received requests.
+        url: the base URL.
     """
 
     def __init__(self, *script: Step) -> None:
@@ -104,7 +104,7 @@ class PlayedService:
             do_POST = do_GET  # noqa: N815 - http.server's name
 
             def log_message(self, *_: object) -> None:
-                """Nothing: the tests look at what was asked."""
+                """Log nothing; tests inspect `asked`."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Played)
         self._server.daemon_threads = True
@@ -116,18 +116,18 @@ class PlayedService:
             return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
     def serve(self) -> None:
-        """Answer until it is stopped."""
+        """Answer requests until `stop` is called."""
         self._server.serve_forever(poll_interval=0.01)
 
     def stop(self) -> None:
-        """Answer no more, and let go of the port."""
+        """Stop answering, and release the port."""
         self._server.shutdown()
         self._server.server_close()
 
 
 @contextmanager
 def playing(*script: Step) -> Iterator[PlayedService]:
-    """A played service that answers while the block runs."""
+    """Run a `PlayedService` during the block."""
     service = PlayedService(*script)
     thread = threading.Thread(target=service.serve, daemon=True)
     thread.start()
@@ -139,7 +139,7 @@ def playing(*script: Step) -> Iterator[PlayedService]:
 
 
 def answering(document: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Step:
-    """Send a JSON document; or bytes, as they are."""
+    """Send a JSON document, or bytes unchanged."""
     content = document if isinstance(document, bytes) else json.dumps(document).encode()
 
     def step(handler: Handler) -> None:
@@ -154,19 +154,19 @@ def answering(document: Any, status: int = 200, headers: Mapping[str, str] | Non
 
 
 def problem(status: int, kind: str = "", headers: Mapping[str, str] | None = None, **more: str) -> Step:
-    """Send a problem document as the service does."""
+    """Send a problem document."""
     name = f"urn:sceneseek:problem:{kind}" if kind else "about:blank"
     document = {"type": name, "title": "", "status": status, **more}
     return answering(document, status, {"Content-Type": "application/problem+json", **(headers or {})})
 
 
 def closing(handler: Handler) -> None:
-    """End the connection without a word."""
+    """Close the connection without a response."""
     handler.close_connection = True
 
 
 def halving(handler: Handler) -> None:
-    """Promise more than comes, and end the connection."""
+    """Send less than the Content-Length, and close the connection."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
@@ -175,13 +175,13 @@ def halving(handler: Handler) -> None:
 
 
 def garbling(handler: Handler) -> None:
-    """Send what is no HTTP."""
+    """Send bytes that are not HTTP."""
     handler.wfile.write(b"\x00\x01 SSH-2.0-not-http\r\n\r\n")
     handler.close_connection = True
 
 
 def waiting(until: threading.Event) -> Step:
-    """Send nothing until then."""
+    """Send nothing until the event is set."""
 
     def step(handler: Handler) -> None:
         until.wait(30)
@@ -191,7 +191,7 @@ def waiting(until: threading.Event) -> Step:
 
 
 def trickling(until: threading.Event) -> Step:
-    """Send a byte now and then, for ever."""
+    """Send one byte after another until the event is set."""
 
     def step(handler: Handler) -> None:
         handler.send_response(200)
@@ -202,7 +202,7 @@ def trickling(until: threading.Event) -> Step:
             while not until.wait(0.05):
                 handler.wfile.write(b" ")
                 handler.wfile.flush()
-        except OSError:  # the other side has had enough
+        except OSError:  # the client closed the connection
             pass
 
     return step

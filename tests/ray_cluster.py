@@ -1,7 +1,6 @@
-"""A Ray cluster on this machine, whose nodes are killed, stopped and added by tests; and an indexer that uses it.
+"""A Ray cluster on this machine, whose nodes tests kill, stop and add; and an indexer that uses it.
 
-Each node has one core, an address of its own on the loopback interface, and runs in a session of its own, so that
-tests signal its processes and no others.
+Each node has one core, its own loopback address and its own session, so that tests signal only its processes.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from tests.command_line import PROGRAM
 
 _PATIENCE = 120.0
 _RAY = Path(sys.executable).with_name("ray")
-# A gigabyte of files in memory would be reserved else.
+# The default would reserve a gigabyte of memory.
 _STORE = str(250_000_000)
 
 
 def until(true: Callable[[], Any], what: str, every: float = 0.02) -> Any:
-    """Wait for a true value, and return it."""
+    """Wait until a function returns a true value, and return it."""
     end = time.monotonic() + _PATIENCE
     while not (found := true()):
         assert time.monotonic() < end, f"waited too long until {what}"
@@ -46,18 +45,18 @@ def free_port() -> int:
 
 
 def processes() -> dict[int, int]:
-    """The parent of each process."""
-    found = {}
+    """The parent process id of each process id."""
+    parents = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
-            found[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
+            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
         except OSError:
-            continue  # it ended
-    return found
+            continue  # the process has ended
+    return parents
 
 
-def named(pid: int) -> str:
-    """The title of a process."""
+def command_line(pid: int) -> str:
+    """The command line of a process."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
@@ -77,8 +76,8 @@ class Node:
     """One node.
 
     Attributes:
-        address: its own, which is also its name.
-        process: the first of its processes.
+        address: its IP address, which is also its name.
+        process: its first process.
         home: the directory of its files.
     """
 
@@ -87,15 +86,15 @@ class Node:
     home: Path
 
     def pids(self) -> list[int]:
-        """Its processes, children after their parents."""
-        parents, found = processes(), [self.process.pid]
-        for pid in found:
-            found += [child for child, parent in parents.items() if parent == pid]
-        return found
+        """Its process ids, children after their parents."""
+        parents, pids = processes(), [self.process.pid]
+        for pid in pids:
+            pids += [child for child, parent in parents.items() if parent == pid]
+        return pids
 
     def workers(self) -> list[int]:
-        """Its processes that encode."""
-        return [pid for pid in self.pids() if named(pid).startswith("ray::_Worker")]
+        """The ids of its processes that encode."""
+        return [pid for pid in self.pids() if command_line(pid).startswith("ray::_Worker")]
 
     def signal(self, number: int) -> None:
         for pid in self.pids():
@@ -105,7 +104,7 @@ class Node:
                 continue
 
     def kill(self) -> None:
-        """End all of its processes at once."""
+        """Kill all of its processes."""
         self.signal(signal.SIGKILL)
         self.process.wait()
         shutil.rmtree(self.home, ignore_errors=True)
@@ -113,10 +112,10 @@ class Node:
 
 @dataclass
 class RayCluster:
-    """The nodes that are there; the first one is the head.
+    """A cluster whose first node is the head.
 
     Attributes:
-        environment: of the nodes' processes, beside this one's.
+        environment: variables of the nodes' processes, in addition to this process's.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
@@ -134,12 +133,12 @@ class RayCluster:
         return f"ray://{self.nodes[0].address}:{self.client_port}"
 
     def add(self, hidden: Path | None = None) -> Node:
-        """Start a node, in whose sight the directory `hidden` is empty."""
+        """Start a node that sees the directory `hidden` as empty."""
         self._started += 1
         address = f"127.0.{os.getpid() % 250 + 1}.{self._started + 1}"
         head = ["--head", "--port", str(self.port), "--ray-client-server-port", str(self.client_port)]
         place = ["--address", self.address] if self.nodes else [*head, "--include-dashboard", "false"]
-        # Paths of sockets must be short.
+        # Socket paths must be short.
         home = Path(tempfile.mkdtemp(prefix="ray", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
         command = [str(_RAY), "start", *place, "--block", "--num-cpus", "1", "--node-ip-address", address]
         command += ["--object-store-memory", _STORE, "--temp-dir", str(home), "--disable-usage-stats"]
@@ -166,12 +165,12 @@ class RayCluster:
 
 @dataclass
 class Run:
-    """`sceneseek index` as a process that is under way.
+    """A running `sceneseek index` process.
 
     Attributes:
         process: the process.
         report: the file of its report.
-        errors: where it writes what it says on standard error.
+        errors: the file of its standard error.
     """
 
     process: subprocess.Popen[str]
@@ -179,7 +178,7 @@ class Run:
     errors: Path
 
     def lines(self) -> list[dict[str, Any]]:
-        """The lines of the report from the last run on, as far as they are whole."""
+        """The complete lines of the report since the start of the last run."""
         if not self.report.exists():
             return []
         found: list[dict[str, Any]] = []
@@ -190,36 +189,36 @@ class Run:
         return found
 
     def indexed(self) -> int:
-        """How many images it has written."""
+        """The number of images written so far."""
         return sum(line.get("outcome") == "indexed" for line in self.lines())
 
     def until_indexed(self, count: int) -> None:
-        """Wait until it has written so many images, and is not at its end."""
+        """Wait until it has written this many images, and check that it is still running."""
         until(lambda: self.process.poll() is not None or self.indexed() >= count, f"{count} images are written")
         assert self.process.poll() is None, self.errors.read_text()
 
     def result(self) -> dict[str, Any]:
-        """Its report as JSON, at its end."""
+        """Wait for success, and return the report as JSON."""
         out, _ = self.process.communicate(timeout=_PATIENCE)
         assert self.process.returncode == 0, self.errors.read_text()
         found: dict[str, Any] = json.loads(out)
         return found
 
     def error(self) -> str:
-        """The last line that it says, which fails."""
+        """Wait for failure, and return the last line of standard error."""
         assert self.process.wait(_PATIENCE) == 1, self.errors.read_text()
         return self.errors.read_text().splitlines()[-1]
 
 
 @contextmanager
 def indexing(*arguments: object, home: Path, **environment: str) -> Iterator[Run]:
-    """`sceneseek index ...` until the block ends; its report is a file in `home`."""
+    """Run `sceneseek index ...` until the block ends, with its report in `home`."""
     report, errors = home / "report.jsonl", home / "errors.txt"
     command = [str(PROGRAM), "index", *map(str, arguments), "--report", str(report), "--json", "--nice", "0"]
     with (
-        errors.open("w") as said,
+        errors.open("w") as stderr,
         subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=said, text=True, env={**os.environ, **environment}
+            command, stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **environment}
         ) as process,
     ):
         stdout: IO[str] | None = process.stdout

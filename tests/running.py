@@ -1,4 +1,4 @@
-"""`sceneseek serve` as a process of its own, also while it waits for its first index; and `sceneseek index watch`."""
+"""Run `sceneseek serve`, also before its first index exists, and `sceneseek index watch` in subprocesses."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _PATIENCE = 60.0
 
 @dataclass
 class Running:
-    """A service.
+    """A running service.
 
     Attributes:
-        url: its address, as it announced it.
-        announced: the whole line.
-        output: its standard output, after that line.
+        url: the URL in its announcement.
+        announced: the first line of its standard output.
+        output: its standard output after that line.
     """
 
     url: str
@@ -34,7 +34,7 @@ class Running:
     output: IO[str] = field(repr=False)
 
     def get(self, path: str) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """The status, headers and body of an answer."""
+        """Send a request; return the status, headers and body of the response."""
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=_PATIENCE)
         try:
             connection.request("GET", path)
@@ -44,12 +44,12 @@ class Running:
             connection.close()
 
     def ready(self) -> dict[str, Any]:
-        """The document that `/readyz` answers with."""
+        """The document that `/readyz` returns."""
         document: dict[str, Any] = json.loads(self.get("/readyz")[2])
         return document
 
     def until_ready(self, like: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
-        """Ask `/readyz` until its document is like that."""
+        """Poll `/readyz` until `like` accepts its document."""
         end = time.monotonic() + _PATIENCE
         while not like(document := self.ready()):
             assert time.monotonic() < end, document
@@ -59,7 +59,7 @@ class Running:
 
 @contextmanager
 def running(*options: str | Path, **environment: str) -> Iterator[Running]:
-    """A service with these options at a free port, until the block ends."""
+    """Run a service with these options on a free port until the block ends."""
     command = [str(Path(sys.executable).with_name("sceneseek")), "serve", "--port", "0", *map(str, options)]
     environment = {**os.environ, **environment}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -75,7 +75,7 @@ def running(*options: str | Path, **environment: str) -> Iterator[Running]:
 
 @contextmanager
 def watching(folder: Path, *options: str | Path) -> Iterator[subprocess.Popen[bytes]]:
-    """An indexer that watches a folder, until the block ends."""
+    """Run an indexer that watches a folder until the block ends."""
     command = [str(Path(sys.executable).with_name("sceneseek")), "index", "watch", str(folder), *map(str, options)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:

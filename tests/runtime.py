@@ -1,4 +1,4 @@
-"""ONNX models run as a bundle's are."""
+"""Run ONNX models as the models of a bundle are run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from sceneseek_export.composition import finish
 
 
 def run(model: onnx.ModelProto, **inputs: np.ndarray) -> Any:
-    """The first output of a piece or a whole graph, by ONNX Runtime on the CPU."""
+    """Run a graph or subgraph with ONNX Runtime on the CPU, and return its first output."""
     session = onnxruntime.InferenceSession(finish(model).SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, inputs)[0]
