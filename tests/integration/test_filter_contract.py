@@ -1,4 +1,4 @@
-"""A filter finds on every engine what it means in plain Python, with payload indexes and without."""
+"""Every engine selects the images that plain Python selects for a filter, with and without payload indexes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PLACES = [(48.8566, 2.3522), (48.86, 2.36), (-33.9, 151.2), (0.0, 179.9), (0.0, 
 
 
 def metadata_of(number: int) -> dict[str, Any]:
-    """Values of the right and of wrong kinds, single, listed, null and missing."""
+    """Values of expected and unexpected types: single, in lists, null and missing."""
     lat, lon = PLACES[number % len(PLACES)]
     whole: dict[str, Any] = {
         "year": [1990, 1991, 2024, -3, 2**60, [1990, 2000], None][number % 7],
@@ -85,7 +85,7 @@ CONTENT = [replace(point, payload=payload_of(number)) for number, point in enume
 QUERY = points(1, seed=3)[0].joint
 
 
-# What plays a server has no indexes, but is asked as one that has.
+# The simulated server has no indexes, but receives the same requests as one with indexes.
 WITH_INDEXES = [(engine, True) for engine in ENGINES]
 WITHOUT = [("edge", False), ("server", False)]
 
@@ -96,8 +96,8 @@ def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     engine, with_indexes = request.param
     directory: Path = tmp_path_factory.mktemp("filtered")
     with opened(engine, directory) as store:
-        yield (found := _filled(store, INDEXED if with_indexes else {}))
-        found.close()
+        yield (filled := _filled(store, INDEXED if with_indexes else {}))
+        filled.close()
 
 
 def _filled(store: VectorStore, indexed: dict[str, FieldType]) -> Collection:
@@ -108,11 +108,11 @@ def _filled(store: VectorStore, indexed: dict[str, FieldType]) -> Collection:
     return store.open(INFO.name)
 
 
-def found(collection: Collection, where: Any) -> set[str]:
+def search_ids(collection: Collection, where: Any) -> set[str]:
     return set(collection.nearest(QUERY, 200, where=where).ids)
 
 
-def meant(where: Any) -> set[str]:
+def expected_ids(where: Any) -> set[str]:
     return {point.id for point in CONTENT if holds(where, point.payload)}
 
 
@@ -171,20 +171,20 @@ def meant(where: Any) -> set[str]:
     ],
     ids=" ".join,
 )
-def test_a_filter_finds_what_it_means(collection: Collection, words: list[str]) -> None:
+def test_filter_selects_expected_images(collection: Collection, words: list[str]) -> None:
     where = filter_from_words(words)
-    assert found(collection, where) == meant(where)
+    assert search_ids(collection, where) == expected_ids(where)
 
 
-def test_whether_a_field_has_a_value_is_known(collection: Collection) -> None:
+def test_has_value_selects_images_with_the_field(collection: Collection) -> None:
     for field in ("year", "taken", "place", "tags", "indoors", "camera.make", "nothing", "path", "duplicates"):
         where = HasValue(field_path(field))
-        if field != "tags":  # an empty list is a value in plain Python only
-            assert found(collection, where) == meant(where)
-    assert not found(collection, HasValue(("metadata", "nothing")))
+        if field != "tags":  # only plain Python counts an empty list as a value
+            assert search_ids(collection, where) == expected_ids(where)
+    assert not search_ids(collection, HasValue(("metadata", "nothing")))
 
 
-def test_the_examples_are_neither_empty_nor_everything() -> None:
+def test_example_filters_are_selective() -> None:
     for words in (
         ["taken=2024"],
         ["format=jpg"],
@@ -197,7 +197,7 @@ def test_the_examples_are_neither_empty_nor_everything() -> None:
         ["path^=animals"],
         ["indoors=true"],
     ):
-        assert 0 < len(meant(filter_from_words(words))) < len(CONTENT)
+        assert 0 < len(expected_ids(filter_from_words(words))) < len(CONTENT)
 
 
 values = st.sampled_from(
@@ -249,19 +249,19 @@ documents = st.recursive(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(documents)
-def test_any_filter_finds_what_it_means(collection: Collection, document: Any) -> None:
+def test_generated_filter_selects_expected_images(collection: Collection, document: Any) -> None:
     where = filter_from_json(document)
-    assert found(collection, where) == meant(where)
+    assert search_ids(collection, where) == expected_ids(where)
 
 
-def test_a_filter_and_a_limit_give_the_nearest_of_those_that_pass(collection: Collection) -> None:
+def test_filtered_search_returns_nearest_matching_images(collection: Collection) -> None:
     where = filter_from_words(["format=PNG"])
-    near = [i for i in collection.nearest(QUERY, len(CONTENT)).ids if i in meant(where)]
+    near = [i for i in collection.nearest(QUERY, len(CONTENT)).ids if i in expected_ids(where)]
     assert collection.nearest(QUERY, 7, where=where).ids == near[:7]
     assert collection.nearest(QUERY, 7, exact=True, where=where).ids == near[:7]
 
 
-def test_a_generation_lists_its_payload_indexes_and_a_copy_has_them_too(tmp_path: Path) -> None:
+def test_payload_indexes_are_recorded_and_rebuilt_in_copies(tmp_path: Path) -> None:
     with opened("edge", tmp_path) as store:
         info = replace(INFO, indexed=INDEXED)
         with store.writing():
@@ -274,6 +274,6 @@ def test_a_generation_lists_its_payload_indexes_and_a_copy_has_them_too(tmp_path
                 [Point(CONTENT[0].id, CONTENT[0].joint, CONTENT[0].head, {"metadata": {"more": "x", "year": 1990.5}})]
             )
             assert len(copy.nearest(QUERY, 5, where=filter_from_words(["more=x", "year>1990"]))) == 1
-            made = copy._shard.info().payload_schema  # type: ignore[attr-defined]
-            assert set(made) == {"folders", "metadata.year", "metadata.more"}
+            schema = copy._shard.info().payload_schema  # type: ignore[attr-defined]
+            assert set(schema) == {"folders", "metadata.year", "metadata.more"}
             store.discard(copy)

@@ -1,4 +1,4 @@
-"""Metadata and copies on their way from a folder to an answer, over a real bundle and a real index."""
+"""Metadata and near-duplicates from a folder to search results, with a real bundle and a real index."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CSV = "path,title,year,tags\n1.jpg,One,1999,a;b\n1.webp,Two,2024,\nnowhere.jpg,N
 
 
 def write_copies(folder: Path) -> None:
-    """Six pictures as JPEGs, and copies of two of them."""
+    """Write six JPEGs, and copies of two of them."""
     for seed in range(6):
         scenery(seed).save(folder / f"{seed}.jpg", quality=92)
     with Image.open(folder / "1.jpg") as one, Image.open(folder / "2.jpg") as two:
@@ -46,7 +46,7 @@ def write_copies(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def first(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, IndexReport]:
-    """A folder of pictures and their copies beside the drawn gallery, and what indexing it said."""
+    """A directory with a folder of pictures and copies, its index and metadata; and the report of its indexing."""
     home = tmp_path_factory.mktemp("copies")
     photos = draw_gallery(home / "photos")
     write_copies(photos)
@@ -57,7 +57,7 @@ def first(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 @pytest.fixture
 def home(first: tuple[Path, IndexReport], tmp_path: Path) -> Path:
-    """A copy of all that, to change."""
+    """A copy of that directory that a test may change."""
     return Path(shutil.copytree(first[0], tmp_path / "home", symlinks=True))
 
 
@@ -95,17 +95,17 @@ def groups(store: VectorStore) -> set[frozenset[str]]:
 ALL_COPIES = {frozenset({name, *copies}) for name, copies in COPIES.items()}
 
 
-def test_copies_are_found_and_other_pictures_are_not_taken_for_copies(first: tuple[Path, IndexReport]) -> None:
+def test_indexing_counts_only_near_duplicates_as_duplicates(first: tuple[Path, IndexReport]) -> None:
     _, report = first
     assert (report.indexed, report.duplicates) == (len(NAMES) + 10, 4)
     assert any("near-duplicates 4" in line for line in report.lines())
 
 
-def test_an_index_records_near_duplicates(home: Path) -> None:
+def test_index_records_near_duplicate_groups(home: Path) -> None:
     assert groups(open_store(f"file:{home}/index")) == ALL_COPIES
 
 
-def test_metadata_is_in_the_index_and_unknown_paths_are_named(first: tuple[Path, IndexReport], home: Path) -> None:
+def test_metadata_is_indexed_and_unknown_paths_are_reported(first: tuple[Path, IndexReport], home: Path) -> None:
     _, report = first
     assert (report.described, report.undescribed) == (2, ["nowhere.jpg"])
     assert "no image at 1 paths of the metadata: nowhere.jpg" in report.lines()
@@ -116,22 +116,22 @@ def test_metadata_is_in_the_index_and_unknown_paths_are_named(first: tuple[Path,
     }
 
 
-# The copied index names the folder that it was made from, so later runs read that one.
-def again(bundle: Bundle, first: tuple[Path, IndexReport], home: Path, metadata: str | None = None) -> IndexReport:
+# The copied index records the original folder, so later runs read that one.
+def reindex(bundle: Bundle, first: tuple[Path, IndexReport], home: Path, metadata: str | None = None) -> IndexReport:
     if metadata is not None:
         (home / "new.csv").write_text(metadata)
     options = BuildOptions(metadata=None if metadata is None else f"{home}/new.csv")
     return index_folder(first[0] / "photos", bundle, open_store(f"file:{home}/index"), options)
 
 
-def test_metadata_that_changed_alone_is_written_without_encoding(
+def test_changed_metadata_is_written_without_encoding(
     bundle: Bundle, first: tuple[Path, IndexReport], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_encoder(*_: object, **__: object) -> None:
         raise AssertionError("an encoder was made although only metadata had changed")
 
     monkeypatch.setattr(sceneseek_indexer.pipeline, "ImageEncoder", no_encoder)
-    report = again(bundle, first, home, "path,title,year\n1.jpg,One,2000\n0.jpg,Zero,1\n")
+    report = reindex(bundle, first, home, "path,title,year\n1.jpg,One,2000\n0.jpg,Zero,1\n")
     assert (report.indexed, report.described, report.duplicates) == (0, 3, 4)
     store = open_store(f"file:{home}/index")
     metadata = {name: payload["metadata"] for name, payload in payloads(store).items() if payload["metadata"]}
@@ -139,16 +139,16 @@ def test_metadata_that_changed_alone_is_written_without_encoding(
     assert groups(store) == ALL_COPIES
 
 
-def test_a_run_without_metadata_or_with_the_same_changes_nothing(
+def test_run_without_or_with_same_metadata_changes_nothing(
     bundle: Bundle, first: tuple[Path, IndexReport], home: Path
 ) -> None:
     generation = first[1].generation
     for metadata in (None, CSV):
-        report = again(bundle, first, home, metadata)
+        report = reindex(bundle, first, home, metadata)
         assert (report.generation, report.described) == (generation, 0)
 
 
-def test_a_rebuild_keeps_metadata(bundle: Bundle, first: tuple[Path, IndexReport], home: Path) -> None:
+def test_rebuild_keeps_metadata(bundle: Bundle, first: tuple[Path, IndexReport], home: Path) -> None:
     store = open_store(f"file:{home}/index")
     before = payloads(store)
     index_folder(first[0] / "photos", bundle, store, BuildOptions(rebuild=True))
@@ -160,35 +160,35 @@ def test_a_rebuild_keeps_metadata(bundle: Bundle, first: tuple[Path, IndexReport
 
 @pytest.mark.parametrize("rebuild", [False, True])
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         (["/Users/ann/1.jpg,5", "/Users/ann/2.jpg,5"], "none of the 2 paths"),
         (["0.jpg,1"], "has nothing for 3 of the 4 images"),
     ],
 )
-def test_metadata_of_other_images_is_an_error_and_changes_nothing(
-    bundle: Bundle, first: tuple[Path, IndexReport], home: Path, rebuild: bool, rows: list[str], said: str
+def test_metadata_of_other_images_is_rejected_without_changes(
+    bundle: Bundle, first: tuple[Path, IndexReport], home: Path, rebuild: bool, rows: list[str], message: str
 ) -> None:
-    again(bundle, first, home, "path,n\n" + "".join(f"{number}.jpg,1\n" for number in range(4)))
+    reindex(bundle, first, home, "path,n\n" + "".join(f"{number}.jpg,1\n" for number in range(4)))
     store, file = open_store(f"file:{home}/index"), home / "other.csv"
     before = payloads(store)
     file.write_text("\n".join(["path,n", *rows]))
     photos, options = first[0] / "photos", BuildOptions(metadata=str(file), rebuild=rebuild)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         index_folder(photos, bundle, store, options)
     assert payloads(store) == before
     if rebuild:
         return
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         dry_run_folders([Folder(photos)], bundle, store, options)
     permitted = dry_run_folders([Folder(photos)], bundle, store, BuildOptions(metadata=f"{home}/new.csv"))
     assert (permitted.described, permitted.undescribed) == (0, [])
-    if "has nothing" in said:
+    if "has nothing" in message:
         index_folder(photos, bundle, store, BuildOptions(metadata=str(file), remove_any=True))
         assert [name for name, payload in payloads(store).items() if payload["metadata"]] == ["0.jpg"]
 
 
-def test_metadata_of_images_that_were_renamed_is_not_lost_unsaid(
+def test_losing_metadata_of_renamed_images_raises_error(
     bundle: Bundle, first: tuple[Path, IndexReport], tmp_path: Path
 ) -> None:
     photos, store = tmp_path / "photos", open_store(f"file:{tmp_path}/index")
@@ -206,7 +206,7 @@ def test_metadata_of_images_that_were_renamed_is_not_lost_unsaid(
             run(photos, bundle, store, options)
 
 
-def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
+def test_changed_image_keeps_metadata_and_leaves_its_duplicate_group(
     bundle: Bundle, home: Path, tmp_path: Path
 ) -> None:
     photos, store = tmp_path / "photos", open_store(f"file:{tmp_path}/index")
@@ -222,7 +222,7 @@ def test_an_image_that_changed_keeps_its_metadata_and_leaves_its_copies(
     assert groups(store) == {frozenset(COPIES["1.jpg"])}
 
 
-def test_exif_becomes_metadata_that_the_users_own_takes_the_place_of(bundle: Bundle, tmp_path: Path) -> None:
+def test_exif_becomes_metadata_that_user_metadata_overrides(bundle: Bundle, tmp_path: Path) -> None:
     photos, store = tmp_path / "photos", open_store(f"file:{tmp_path}/index")
     photos.mkdir()
     exif = Image.Exif()
@@ -261,7 +261,7 @@ def test_exif_becomes_metadata_that_the_users_own_takes_the_place_of(bundle: Bun
     assert metadata() == {name: own if name == "0.jpg" else {} for name, own in changed.items()}
 
 
-def test_of_very_many_fields_the_first_get_an_index(
+def test_only_first_metadata_fields_are_indexed_above_limit(
     bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     photos, store = tmp_path / "photos", open_store(f"file:{tmp_path}/index")
@@ -276,43 +276,43 @@ def test_of_very_many_fields_the_first_get_an_index(
     assert "the metadata has 66 fields: filters on all but the first 64 are slow" in caplog.text
 
 
-def test_an_answer_shows_the_best_of_each_group_with_how_many_others_there_are(search: Search) -> None:
-    kept = search.query(Query(text="colourful circles", k=100, keep_duplicates=True)).results
-    folded = search.query(Query(text="colourful circles", k=100)).results
-    assert len(kept) == len(NAMES) + 10
-    assert len(folded) == len(kept) - 4
-    assert [r.rank for r in folded] == list(range(1, len(folded) + 1))
+def test_search_returns_best_of_each_duplicate_group_with_count(search: Search) -> None:
+    every = search.query(Query(text="colourful circles", k=100, keep_duplicates=True)).results
+    collapsed = search.query(Query(text="colourful circles", k=100)).results
+    assert len(every) == len(NAMES) + 10
+    assert len(collapsed) == len(every) - 4
+    assert [r.rank for r in collapsed] == list(range(1, len(collapsed) + 1))
     others = {"1": 3, "2": 1}
-    for result in [*kept, *folded]:
+    for result in [*every, *collapsed]:
         assert result.duplicates == others.get(str(result.path)[0], 0)
-    first_of = {number: next(r.path for r in kept if str(r.path)[0] == number) for number in others}
-    expected = [r.path for r in kept if r.path in first_of.values() or not r.duplicates]
-    assert [r.path for r in folded] == expected
+    first_of = {number: next(r.path for r in every if str(r.path)[0] == number) for number in others}
+    expected = [r.path for r in every if r.path in first_of.values() or not r.duplicates]
+    assert [r.path for r in collapsed] == expected
 
 
-def test_the_list_is_filled_up_to_k_although_copies_filled_the_shortlist(search: Search) -> None:
+def test_search_returns_k_results_when_duplicates_fill_shortlist(search: Search) -> None:
     for k in (1, 5, 12, len(NAMES) + 6):
         answer = search.query(Query(text="colourful circles", k=k, shortlist=k))
         assert len(answer.results) == k
         assert answer.shortlist >= k
 
 
-def test_duplicates_are_shown_over_http_on_request(client: FlaskClient) -> None:
+def test_http_search_returns_duplicates_with_keep_duplicates(client: FlaskClient) -> None:
     arguments = {"q": "colourful circles", "k": 100}
-    folded = client.get("/v1/search", query_string=arguments).get_json()["results"]
-    for given in ("true", "1"):
-        kept = client.get("/v1/search", query_string={**arguments, "keep_duplicates": given}).get_json()["results"]
-        assert len(kept) == len(folded) + 4
-    assert client.post("/v1/search", json={**arguments, "keep_duplicates": True}).get_json()["results"] == kept
-    for given in ("false", ""):
-        same = client.get("/v1/search", query_string={**arguments, "keep_duplicates": given}).get_json()["results"]
-        assert same == folded
-    assert {result["path"]: result["duplicates"] for result in kept if result["duplicates"]}.keys() == {
+    collapsed = client.get("/v1/search", query_string=arguments).get_json()["results"]
+    for value in ("true", "1"):
+        every = client.get("/v1/search", query_string={**arguments, "keep_duplicates": value}).get_json()["results"]
+        assert len(every) == len(collapsed) + 4
+    assert client.post("/v1/search", json={**arguments, "keep_duplicates": True}).get_json()["results"] == every
+    for value in ("false", ""):
+        same = client.get("/v1/search", query_string={**arguments, "keep_duplicates": value}).get_json()["results"]
+        assert same == collapsed
+    assert {result["path"]: result["duplicates"] for result in every if result["duplicates"]}.keys() == {
         name for group in ALL_COPIES for name in group
     }
 
 
-def test_what_is_neither_true_nor_false_is_refused(client: FlaskClient) -> None:
+def test_invalid_boolean_parameter_returns_400(client: FlaskClient) -> None:
     by_get = client.get("/v1/search?q=x&keep_duplicates=maybe")
     by_post = client.post("/v1/search", json={"q": "x", "keep_duplicates": 1})
     assert by_get.get_json(force=True)["detail"] == "keep_duplicates is 'maybe', which is not true or false"
@@ -320,7 +320,7 @@ def test_what_is_neither_true_nor_false_is_refused(client: FlaskClient) -> None:
     assert (by_get.status_code, by_post.status_code) == (400, 400)
 
 
-def test_metadata_is_in_an_answer(client: FlaskClient) -> None:
+def test_http_results_contain_metadata(client: FlaskClient) -> None:
     results = client.get("/v1/search?q=circles&k=100&keep_duplicates=true").get_json()["results"]
     assert next(r for r in results if r["path"] == "1.webp")["metadata"] == {"title": "Two", "year": 2024}
     assert json.dumps(results)

@@ -1,4 +1,4 @@
-"""`/v1/fields`, and that a reindex is told of by `/v1/collections`."""
+"""`/v1/fields`, hints about unknown fields, and the report of a running reindex in `/v1/collections`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def client(search: Search) -> FlaskClient:
 
 
 @pytest.mark.parametrize(
-    ("question", "hints"),
+    ("arguments", "hints"),
     [
         ({"q": "circles"}, []),
         ({"q": "circles without squares"}, ["negation"]),
@@ -54,17 +54,15 @@ def client(search: Search) -> FlaskClient:
         ({"q": "circles", "filter": "yaer!=1"}, []),
     ],
 )
-def test_an_answer_says_what_its_question_cannot_find(
-    client: FlaskClient, question: dict[str, str], hints: list[str]
-) -> None:
-    answer = client.get("/v1/search", query_string=question).get_json()
+def test_search_response_contains_hints(client: FlaskClient, arguments: dict[str, str], hints: list[str]) -> None:
+    answer = client.get("/v1/search", query_string=arguments).get_json()
     assert [hint["kind"] for hint in answer["hints"]] == hints
-    if "yaer>=1" in question.values():
+    if "yaer>=1" in arguments.values():
         assert answer["hints"][0]["nearest"] == "year"
         assert "no image has the field yaer: did you mean year?" in answer["hints"][0]["text"]
 
 
-def test_the_fields_are_those_of_the_live_generation_and_follow_it(client: FlaskClient, search: Search) -> None:
+def test_fields_follow_the_live_generation(client: FlaskClient, search: Search) -> None:
     first = client.get("/v1/fields").get_json()
     assert first == {
         "generation": search.follower.name,
@@ -93,7 +91,7 @@ def test_the_fields_are_those_of_the_live_generation_and_follow_it(client: Flask
     assert (second["generation"], second["images"], second["fields"][1]["max"]) == ("second", 4, 3)
 
 
-def test_the_fields_are_looked_for_once_a_generation(
+def test_fields_are_computed_once_per_generation(
     client: FlaskClient, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = client.get("/v1/fields").get_json()
@@ -102,7 +100,7 @@ def test_the_fields_are_looked_for_once_a_generation(
     assert client.get("/v1/fields").get_json() == first
 
 
-def test_collections_say_whether_another_generation_is_being_written(client: FlaskClient, search: Search) -> None:
+def test_collections_report_generation_being_built(client: FlaskClient, search: Search) -> None:
     assert client.get("/v1/collections").get_json()["building"] is False
     with search.store.writing():
         begun = search.store.create(replace(search.store.generations()[0], name="second"))
