@@ -1,4 +1,4 @@
-"""API keys: how they are made and stored, where a request may carry them, and the answer without a valid one."""
+"""API keys: their creation and storage, the headers that carry them, and the response without a valid one."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def client(file: Path, key: str) -> FlaskClient:
 
 @pytest.fixture
 def refresh_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key ring looks at its file at every request, not once a second."""
+    """Reload the key file at every request instead of once a second."""
     monkeypatch.setattr(keys_module, "_REFRESH_INTERVAL", 0.0)
 
 
 def one_key(**fields: str) -> str:
-    """A file of one key with these fields."""
+    """The content of a file with one key that has these fields."""
     return json.dumps({"keys": [{"name": "x", "sha256": "0" * 64, "created": "2026-01-31T12:00:00Z", **fields}]})
 
 
@@ -55,69 +55,69 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-WAYS: dict[str, Callable[[str], dict[str, str]]] = {
+VALID_HEADERS: dict[str, Callable[[str], dict[str, str]]] = {
     "bearer": lambda key: {"Authorization": f"Bearer {key}"},
-    "bearer, in small letters": lambda key: {"Authorization": f"bearer {key}"},
-    "header": lambda key: {"X-API-Key": key},
-    "password": lambda key: {"Authorization": basic("anyone", key)},
-    "password without a user": lambda key: {"Authorization": basic("", key)},
-    "header beside a proxy's login": lambda key: {"X-API-Key": key, "Authorization": basic("proxy", "secret")},
+    "lowercase bearer": lambda key: {"Authorization": f"bearer {key}"},
+    "X-API-Key": lambda key: {"X-API-Key": key},
+    "basic password": lambda key: {"Authorization": basic("anyone", key)},
+    "basic password without user": lambda key: {"Authorization": basic("", key)},
+    "X-API-Key with proxy credentials": lambda key: {"X-API-Key": key, "Authorization": basic("proxy", "secret")},
 }
-WRONG: dict[str, Callable[[str], dict[str, str]]] = {
-    "none": lambda _: {},
-    "another": lambda key: {"X-API-Key": key[:-1] + ("A" if key[-1] != "A" else "B")},
+INVALID_HEADERS: dict[str, Callable[[str], dict[str, str]]] = {
+    "no header": lambda _: {},
+    "wrong key": lambda key: {"X-API-Key": key[:-1] + ("A" if key[-1] != "A" else "B")},
     "empty": lambda _: {"X-API-Key": ""},
-    "the hash": lambda key: {"X-API-Key": hashlib.sha256(key.encode()).hexdigest()},
-    "no base64": lambda _: {"Authorization": "Basic ?"},
-    "no text": lambda _: {"Authorization": "Basic " + base64.b64encode(b":\xff").decode()},
-    "another scheme": lambda key: {"Authorization": f"Digest {key}"},
-    "the user": lambda key: {"Authorization": basic(key, "")},
+    "key hash": lambda key: {"X-API-Key": hashlib.sha256(key.encode()).hexdigest()},
+    "invalid base64": lambda _: {"Authorization": "Basic ?"},
+    "invalid UTF-8": lambda _: {"Authorization": "Basic " + base64.b64encode(b":\xff").decode()},
+    "other scheme": lambda key: {"Authorization": f"Digest {key}"},
+    "key as user": lambda key: {"Authorization": basic(key, "")},
     "not ASCII": lambda _: {"X-API-Key": "schlüssel"},
 }
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=list(WAYS))
-def test_a_key_is_accepted_in_each_header_that_may_carry_it(
-    client: FlaskClient, key: str, way: Callable[[str], dict[str, str]]
+@pytest.mark.parametrize("headers_for", VALID_HEADERS.values(), ids=list(VALID_HEADERS))
+def test_key_is_accepted_in_each_supported_header(
+    client: FlaskClient, key: str, headers_for: Callable[[str], dict[str, str]]
 ) -> None:
-    response = client.get(SEARCH, headers=way(key))
+    response = client.get(SEARCH, headers=headers_for(key))
     assert response.status_code == 200
     assert response.get_json()["key"] == "phone"
 
 
-@pytest.mark.parametrize("way", WRONG.values(), ids=list(WRONG))
-def test_every_invalid_key_gets_the_same_answer(
-    client: FlaskClient, key: str, way: Callable[[str], dict[str, str]]
+@pytest.mark.parametrize("headers_for", INVALID_HEADERS.values(), ids=list(INVALID_HEADERS))
+def test_invalid_keys_get_identical_401_response(
+    client: FlaskClient, key: str, headers_for: Callable[[str], dict[str, str]]
 ) -> None:
-    response = client.get(SEARCH, headers=way(key))
+    response = client.get(SEARCH, headers=headers_for(key))
     assert (response.status_code, response.content_type) == (401, "application/problem+json")
     assert response.get_json(force=True)["detail"] == "this needs a key"
     challenges = response.headers.getlist("WWW-Authenticate")
     assert [challenge.split()[0] for challenge in challenges] == ["Bearer", "Basic"], "browsers ask for the second"
 
 
-def test_a_key_in_the_url_is_ignored(client: FlaskClient, key: str) -> None:
+def test_key_in_url_is_ignored(client: FlaskClient, key: str) -> None:
     assert client.get(f"{SEARCH}?api_key={key}&key={key}&access_token={key}").status_code == 401
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/static/page.js", "/metrics", "/openapi.json", "/nowhere", "/v1/images/1", "//"]
 )
-def test_every_path_needs_a_key_whether_it_exists_or_not(client: FlaskClient, path: str) -> None:
+def test_every_path_requires_key_whether_it_exists_or_not(client: FlaskClient, path: str) -> None:
     assert client.get(path).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-def test_health_needs_no_key(client: FlaskClient, path: str) -> None:
+def test_health_checks_require_no_key(client: FlaskClient, path: str) -> None:
     assert client.get(path).status_code == 200
 
 
-def test_without_a_key_file_no_key_is_needed() -> None:
+def test_no_key_is_required_without_key_file() -> None:
     response = controlled_client(AccessSettings()).get(SEARCH)
     assert response.get_json() == {"address": "127.0.0.1", "key": None, "bytes": 0}
 
 
-def test_the_key_file_stores_hashes_and_only_its_owner_may_read_it(file: Path, key: str) -> None:
+def test_key_file_stores_hashes_and_is_private(file: Path, key: str) -> None:
     text = file.read_text()
     assert key not in text
     assert key.removeprefix("sceneseek_") not in text
@@ -126,14 +126,12 @@ def test_the_key_file_stores_hashes_and_only_its_owner_may_read_it(file: Path, k
     assert len(key.removeprefix("sceneseek_")) == 43, "256 bits"
 
 
-def test_keys_differ(file: Path) -> None:
+def test_generated_keys_are_unique(file: Path) -> None:
     assert len({made_key(file, f"key-{i}") for i in range(3)}) == 3
 
 
 @pytest.mark.usefixtures("refresh_always")
-def test_keys_are_rotated_without_a_restart_and_a_removed_one_is_invalid(
-    client: FlaskClient, file: Path, key: str
-) -> None:
+def test_keys_are_added_and_removed_without_restart(client: FlaskClient, file: Path, key: str) -> None:
     new = made_key(file, "phone-2")
     assert [client.get(SEARCH, headers={"X-API-Key": each}).status_code for each in (key, new)] == [200, 200]
     remove_key(file, "phone")
@@ -142,7 +140,7 @@ def test_keys_are_rotated_without_a_restart_and_a_removed_one_is_invalid(
     assert client.get(SEARCH, headers={"X-API-Key": new}).status_code == 401, "an empty key file admits nobody"
 
 
-def test_a_key_is_valid_until_it_expires(file: Path) -> None:
+def test_expired_key_is_rejected(file: Path) -> None:
     old, good = made_key(file, "old", expires=timedelta(seconds=1)), made_key(file, "good", expires=timedelta(36_000))
     client = controlled_client(AccessSettings(api_keys=file))
     assert [client.get(SEARCH, headers={"X-API-Key": each}).status_code for each in (old, good)] == [401, 200]
@@ -150,7 +148,7 @@ def test_a_key_is_valid_until_it_expires(file: Path) -> None:
 
 @pytest.mark.usefixtures("refresh_always")
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"keys": [{"name": "x"}]}', None], ids=repr)
-def test_a_damaged_key_file_changes_no_key_and_is_reported(
+def test_damaged_key_file_keeps_previous_keys_and_is_reported_once(
     client: FlaskClient, file: Path, key: str, damage: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = file.read_text()
@@ -158,7 +156,7 @@ def test_a_damaged_key_file_changes_no_key_and_is_reported(
         file.unlink()
     else:
         file.write_text(damage)
-    problem = client.get("/readyz").get_json()["problem"]  # before anybody uses a key
+    problem = client.get("/readyz").get_json()["problem"]  # before any request with a key
     for _ in range(3):
         assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200
     assert "keys before its last change are still valid" in problem
@@ -179,9 +177,9 @@ def test_a_damaged_key_file_changes_no_key_and_is_reported(
         (one_key(sha256="sceneseek_secret"), "is damaged"),
         (one_key(rate="no"), "is damaged .*'no' is no rate"),
     ],
-    ids=["missing", "empty", "no keys", "a key in place of its hash", "no rate"],
+    ids=["missing", "empty", "no keys", "key instead of hash", "invalid rate"],
 )  # fmt: skip
-def test_a_service_does_not_start_with_an_unusable_key_file(file: Path, content: str | None, says: str) -> None:
+def test_service_does_not_start_with_invalid_key_file(file: Path, content: str | None, says: str) -> None:
     if content is not None:
         file.write_text(content)
         file.chmod(0o600)
@@ -190,13 +188,13 @@ def test_a_service_does_not_start_with_an_unusable_key_file(file: Path, content:
     assert "sceneseek_secret" not in str(refused.value)
 
 
-def test_a_key_file_that_others_may_write_is_rejected(file: Path, key: str) -> None:
+def test_key_file_writable_by_others_is_rejected(file: Path, key: str) -> None:
     file.chmod(0o620)
     with pytest.raises(SourceError, match="can be written by others"):
         KeyRing(file)
 
 
-def test_names_and_hashes_of_keys_are_unique(file: Path, key: str) -> None:
+def test_duplicate_key_names_and_hashes_are_rejected(file: Path, key: str) -> None:
     with pytest.raises(InvalidRequest, match="there is a key named phone"):
         made_key(file)
     document = json.loads(file.read_text())
@@ -215,28 +213,28 @@ def test_keys_added_concurrently_are_all_stored(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "x\n", "a/b", "x" * 65])
-def test_a_key_name_is_short_and_safe_to_log(file: Path, name: str) -> None:
+def test_invalid_key_name_is_rejected(file: Path, name: str) -> None:
     with pytest.raises(InvalidRequest, match="no name for a key"):
         made_key(file, name)
 
 
-def test_every_key_is_compared_whichever_matches(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lookup_compares_every_key_regardless_of_match(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = [made_key(file, f"key-{i}") for i in range(5)]
     ring = KeyRing(file)
     compared: list[str] = []
 
-    def counting(kept: str, digest: str) -> bool:
-        compared.append(kept)
-        return kept == digest
+    def record(stored: str, digest: str) -> bool:
+        compared.append(stored)
+        return stored == digest
 
-    monkeypatch.setattr(hmac, "compare_digest", counting)
+    monkeypatch.setattr(hmac, "compare_digest", record)
     for secret in [*secrets, "none"]:
         compared.clear()
         ring.find(secret)
         assert len(compared) == 5
 
 
-def test_wrong_keys_are_limited_by_address_and_a_valid_one_still_passes(
+def test_invalid_keys_are_rate_limited_by_address_and_valid_key_passes(
     client: FlaskClient, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen = [client.get(SEARCH, headers={"X-API-Key": f"guess-{i}"}).status_code for i in range(30)]
@@ -251,13 +249,13 @@ def test_wrong_keys_are_limited_by_address_and_a_valid_one_still_passes(
     assert "guess" not in caplog.text
 
 
-def test_no_key_appears_in_output_or_logs(
+def test_keys_do_not_appear_in_output_or_logs(
     client: FlaskClient, file: Path, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    for way in (*WAYS.values(), *WRONG.values()):
+    for headers_for in (*VALID_HEADERS.values(), *INVALID_HEADERS.values()):
         for path in (SEARCH, "/nowhere", "/broken"):
-            client.get(path, headers=way(key))
+            client.get(path, headers=headers_for(key))
     digest = hashlib.sha256(key.encode()).hexdigest()
     shown = caplog.text + repr(KeyRing(file)) + repr(read_keys(file)) + str(read_keys(file)[0])
     assert caplog.records
@@ -265,7 +263,7 @@ def test_no_key_appears_in_output_or_logs(
         assert secret not in shown
 
 
-def test_the_command_adds_lists_and_removes_keys(file: Path) -> None:
+def test_keys_command_adds_lists_and_removes_keys(file: Path) -> None:
     def run(*words: str) -> str:
         done = CliRunner().invoke(keys_command, [*words, "--api-keys", str(file)], catch_exceptions=False)
         assert done.exit_code == 0, done.output
@@ -290,7 +288,7 @@ def test_the_command_adds_lists_and_removes_keys(file: Path) -> None:
         keys_command.main(["remove", "phone", "--api-keys", str(file)], standalone_mode=False)
 
 
-def test_the_command_needs_a_key_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_command_requires_key_file_and_valid_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCENESEEK_API_KEYS", raising=False)
     with pytest.raises(click.UsageError, match="no file of keys is named"):
         keys_command.main(["list"], standalone_mode=False)

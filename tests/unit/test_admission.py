@@ -1,4 +1,4 @@
-"""Requests are processed in the order of their arrival, a bounded number at a time; the rest is rejected at once."""
+"""A bounded number of requests is processed in arrival order; requests beyond the queue are rejected immediately."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Application:
         self._go.release()
 
     def wait(self) -> None:
-        """Until one more request has come in."""
+        """Wait until one more request has entered."""
         assert self._entered.acquire(timeout=60)
 
 
 class Caller(threading.Thread):
-    """One request in a thread of its own."""
+    """A request in a separate thread."""
 
     def __init__(self, admission: Admission, path: str, method: str = "GET", content_type: str = "") -> None:
         super().__init__(daemon=True)
@@ -62,16 +62,16 @@ class Caller(threading.Thread):
         return float(self._environ[DEADLINE])
 
 
-def eventually(true: Callable[[], bool]) -> None:
+def eventually(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
-    while not true():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.001)
 
 
 @contextmanager
 def full(slots: int, queue: int, seconds: float = 60.0) -> Iterator[tuple[Application, Admission, list[Caller]]]:
-    """A service in which every slot and every place in the queue is taken, in the order of their numbers."""
+    """A service whose slots and queue are full of numbered requests."""
     application = Application()
     admission = Admission(application, slots, queue, seconds)
     callers = []
@@ -88,7 +88,7 @@ def full(slots: int, queue: int, seconds: float = 60.0) -> Iterator[tuple[Applic
         caller.join(60)
 
 
-def test_waiting_requests_get_a_slot_in_the_order_of_their_arrival() -> None:
+def test_queued_requests_are_processed_in_arrival_order() -> None:
     with full(slots=2, queue=5) as (application, _, callers):
         for _ in range(5):
             application.release()
@@ -97,10 +97,10 @@ def test_waiting_requests_get_a_slot_in_the_order_of_their_arrival() -> None:
     assert [caller.status for caller in callers] == ["200 OK"] * 7
 
 
-def test_a_request_beyond_the_queue_is_rejected_at_once_and_counted() -> None:
-    refused: list[tuple[str, TryAgain]] = []
+def test_request_is_rejected_with_429_when_queue_is_full() -> None:
+    rejected: list[tuple[str, TryAgain]] = []
     with full(slots=1, queue=1) as (application, admission, _):
-        admission.on_rejected = lambda method, error: refused.append((method, error))
+        admission.on_rejected = lambda method, error: rejected.append((method, error))
         caller = Caller(admission, "/v1/embeddings", "POST")
         caller.join(60)
         assert application.began == ["/0"]
@@ -108,10 +108,10 @@ def test_a_request_beyond_the_queue_is_rejected_at_once_and_counted() -> None:
     assert int(caller.headers["Retry-After"]) >= 1
     document = json.loads(caller.body)
     assert document["type"] == document["error"]["type"] == "urn:sceneseek:problem:overloaded"
-    assert [(method, error.status) for method, error in refused] == [("POST", 429)]
+    assert [(method, error.status) for method, error in rejected] == [("POST", 429)]
 
 
-def test_a_request_whose_deadline_passes_in_the_queue_gets_503_and_frees_its_place() -> None:
+def test_queued_request_gets_503_when_its_deadline_passes() -> None:
     with full(slots=1, queue=1, seconds=0.05) as (application, _, callers):
         callers[1].join(60)
         assert callers[1].status == "503 Service Unavailable"
@@ -119,7 +119,7 @@ def test_a_request_whose_deadline_passes_in_the_queue_gets_503_and_frees_its_pla
         assert application.began == ["/0"]
 
 
-def test_health_and_metrics_are_answered_while_the_service_is_full() -> None:
+def test_health_and_metrics_bypass_admission_when_full() -> None:
     with full(slots=1, queue=0) as (application, admission, callers):
         for path in ("/healthz", "/readyz", "/metrics"):
             callers.append(Caller(admission, path))
@@ -127,20 +127,20 @@ def test_health_and_metrics_are_answered_while_the_service_is_full() -> None:
         assert application.began == ["/0", "/healthz", "/readyz", "/metrics"]
 
 
-def test_the_application_gets_the_deadline() -> None:
+def test_deadline_is_passed_to_application() -> None:
     begun = time.monotonic()
     with full(slots=1, queue=0, seconds=7) as (_, _, (caller,)):
         assert begun + 7 <= caller.deadline <= time.monotonic() + 7
 
 
-def test_head_is_rejected_without_a_body() -> None:
+def test_rejected_head_request_has_no_body() -> None:
     with full(slots=1, queue=0) as (_, admission, _):
         caller = Caller(admission, "/late", "HEAD")
         caller.join(60)
         assert (caller.status, caller.body) == ("429 Too Many Requests", b"")
 
 
-def test_a_failed_request_frees_its_slot() -> None:
+def test_failed_request_frees_its_slot() -> None:
     def broken(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         raise RuntimeError(environ["PATH_INFO"])
 
@@ -161,7 +161,7 @@ PICTURES = [
 
 
 @pytest.mark.parametrize(("path", "content_type"), PICTURES)
-def test_requests_with_pictures_have_slots_and_a_queue_of_their_own(path: str, content_type: str) -> None:
+def test_picture_requests_have_separate_slots_and_queue(path: str, content_type: str) -> None:
     application = Application()
     admission = Admission(application, slots=4, queue=1, seconds=60)
     callers = [Caller(admission, path, content_type=content_type)]
@@ -182,7 +182,7 @@ def test_requests_with_pictures_have_slots_and_a_queue_of_their_own(path: str, c
     assert {caller.status for caller in callers} == {"200 OK"}
 
 
-def test_a_picture_waits_for_its_turn_until_the_deadline() -> None:
+def test_picture_decoding_waits_until_deadline() -> None:
     decoders = Decoders(at_once=1)
     with decoders.one(None), pytest.raises(DeadlinePassed), decoders.one(time.monotonic() + 0.01):
         pytest.fail("two are decoded at a time")

@@ -1,4 +1,4 @@
-"""The alignment: what its vectors and their products are, and that it comes back from its files as it was."""
+"""The alignment: its vectors and their products, its fingerprint, and its round trip through files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**32)
 
 
 def drawn_images(seed: int, count: int = 7) -> Seen:
-    """Features and logits of images; some features lie outside their range."""
+    """Random features and logits of images; some features are outside their range."""
     rng = np.random.default_rng(seed)
     features = {tower: numbers(rng, count, width, scale=1.5) for tower, width in TOWERS.items()}
     return features, {tower: numbers(rng, count, CLASSES) for tower in TOWERS}
@@ -37,19 +37,19 @@ def drawn_texts(seed: int, count: int = 6) -> Floats:
 
 
 def cosines_of_blocks(alignment: Alignment, seen: Seen, texts: Floats) -> list[Floats]:
-    """For each block (N, M), from its weights."""
+    """The cosines (N, M) of each block, computed from its weights."""
     features, logits = alignment.clipped(seen[0]), seen[1]
     (space,) = alignment.spaces
-    names, found = alignment.names["words"].combine(logits), []
+    names, cosines = alignment.names["words"].combine(logits), []
     for block in space.blocks:
         inputs = np.concatenate([*(features[tower] for tower in block.towers), names], axis=1)
         images = normalise(inputs @ block.image_weight.T + block.image_bias)
-        found.append(images @ normalise(normalise(texts) @ block.text_weight.T + block.text_bias).T)
-    return found
+        cosines.append(images @ normalise(normalise(texts) @ block.text_weight.T + block.text_bias).T)
+    return cosines
 
 
 @given(seed=seeds)
-def test_joint_vectors_have_length_one_with_and_without_hubness(seed: int) -> None:
+def test_joint_vectors_are_unit_length_with_and_without_hubness(seed: int) -> None:
     full = drawn_alignment(seed)
     for alignment in (full, with_space(full, hubness=None)):
         images, texts = alignment.image_joint(*drawn_images(seed)), alignment.text_joint({"words": drawn_texts(seed)})
@@ -61,7 +61,7 @@ def test_joint_vectors_have_length_one_with_and_without_hubness(seed: int) -> No
 
 
 @given(seed=seeds)
-def test_hubness_takes_the_mean_similarity_to_the_nearest_texts_off_the_cosine(seed: int) -> None:
+def test_hubness_subtracts_mean_similarity_to_nearest_texts(seed: int) -> None:
     alignment, seen, texts = drawn_alignment(seed), drawn_images(seed), drawn_texts(seed)
     (space,) = alignment.spaces
     assert space.hubness is not None
@@ -75,7 +75,7 @@ def test_hubness_takes_the_mean_similarity_to_the_nearest_texts_off_the_cosine(s
 
 
 @given(seed=seeds)
-def test_without_hubness_the_cosine_is_the_shares_of_the_blocks_cosines(seed: int) -> None:
+def test_cosine_without_hubness_is_weighted_sum_of_block_cosines(seed: int) -> None:
     alignment, seen, texts = with_space(drawn_alignment(seed), hubness=None), drawn_images(seed), drawn_texts(seed)
     first, second = cosines_of_blocks(alignment, seen, texts)
     together = alignment.image_joint(*seen) @ alignment.text_joint({"words": texts}).T
@@ -83,7 +83,7 @@ def test_without_hubness_the_cosine_is_the_shares_of_the_blocks_cosines(seed: in
 
 
 @given(seed=seeds, hubness=st.booleans())
-def test_the_parts_of_a_product_are_each_blocks_cosine_and_the_hubness(seed: int, hubness: bool) -> None:
+def test_product_parts_are_block_cosines_and_hubness(seed: int, hubness: bool) -> None:
     full, seen, texts = drawn_alignment(seed), drawn_images(seed), drawn_texts(seed)
     alignment = full if hubness else with_space(full, hubness=None)
     products = alignment.image_joint(*seen)[:, None] * alignment.text_joint({"words": texts})
@@ -98,12 +98,12 @@ def test_the_parts_of_a_product_are_each_blocks_cosine_and_the_hubness(seed: int
 
 
 @pytest.mark.parametrize(("neighbours", "weight"), [(0, 0.2), (21, 0.2), (3, 0.0), (3, -1.0)])
-def test_hubness_of_no_weight_or_of_more_neighbours_than_texts_is_refused(neighbours: int, weight: float) -> None:
+def test_invalid_hubness_weight_or_neighbours_is_rejected(neighbours: int, weight: float) -> None:
     with pytest.raises(ValueError, match="hubness needs"):
         Hubness(np.zeros((20, 13), np.float32), neighbours, weight)
 
 
-def test_features_are_brought_to_the_edge_of_their_range_and_others_left() -> None:
+def test_features_are_clipped_to_their_range_if_they_have_one() -> None:
     alignment = drawn_alignment()
     low, high = alignment.ranges["a"].low, alignment.ranges["a"].high
     inside = (low + high) / 2
@@ -119,7 +119,7 @@ def test_features_are_brought_to_the_edge_of_their_range_and_others_left() -> No
 
 
 @given(seed=seeds, top=st.integers(1, CLASSES))
-def test_class_names_are_the_mean_of_the_most_probable_ones(seed: int, top: int) -> None:
+def test_class_names_are_combined_from_most_probable_classes(seed: int, top: int) -> None:
     rng = np.random.default_rng(seed)
     names = ClassNames(("a",), normalise(numbers(rng, CLASSES, TEXT)), temperature=1.5, top=top)
     logits = 3 * numbers(rng, 1, CLASSES)
@@ -130,16 +130,16 @@ def test_class_names_are_the_mean_of_the_most_probable_ones(seed: int, top: int)
 
 
 @given(seed=seeds)
-def test_several_classifiers_have_one_voice_each(seed: int) -> None:
+def test_classifiers_have_equal_weight(seed: int) -> None:
     _, logits = drawn_images(seed)
-    logits["b"] = 5 * logits["b"]  # a sure classifier counts as much as a doubtful one
+    logits["b"] = 5 * logits["b"]  # a confident classifier has the same weight
     both = drawn_alignment().names["words"]
     each = [replace(both, towers=(tower,)).combine(logits) for tower in TOWERS]
     np.testing.assert_allclose(both.combine(logits), normalise(each[0] + each[1]), atol=1e-6)
     np.testing.assert_array_equal(replace(both, towers=("b", "a")).combine(logits), both.combine(logits))
 
 
-def test_a_text_is_held_against_the_images_learned_from() -> None:
+def test_text_spread_is_mean_and_deviation_over_training_images() -> None:
     rng, alignment, texts = np.random.default_rng(0), drawn_alignment(), drawn_texts(0)
     samples = [normalise(numbers(rng, 400, d) + numbers(rng, d)) for d in (8, 5)]
     roots = tuple(np.linalg.cholesky(np.cov(u.T, bias=True)).T.astype(np.float32) for u in samples)
@@ -152,14 +152,14 @@ def test_a_text_is_held_against_the_images_learned_from() -> None:
         np.testing.assert_allclose(spread[:, 2 * i + 1], cosines.std(axis=0), atol=1e-5)
 
 
-def test_an_alignment_that_knows_no_images_says_nothing_of_a_text() -> None:
+def test_text_spread_is_empty_without_training_images() -> None:
     bare = with_space(drawn_alignment(), typical=None)
     assert bare.spread == 0
     assert bare.text_spread({"words": drawn_texts(0)}).shape == (6, 0)
 
 
 def _other(array: Floats) -> Floats:
-    """One number is another, by more than rounding."""
+    """Change one number by more than rounding."""
     changed = array.copy()
     changed.flat[-1] += np.float32(0.25)
     return changed
@@ -215,23 +215,23 @@ CHANGES: dict[str, Callable[[Alignment], Alignment]] = {
     "no names": lambda a: replace(a, names={}),
     "low": lambda a: replace(a, ranges={"a": replace(a.ranges["a"], low=_other(a.ranges["a"].low))}),
     "high": lambda a: replace(a, ranges={"a": replace(a.ranges["a"], high=_other(a.ranges["a"].high))}),
-    "whose range": lambda a: replace(a, ranges={"b": a.ranges["a"]}),
+    "tower of a range": lambda a: replace(a, ranges={"b": a.ranges["a"]}),
     "bank": _other_in("hubness", "bank"),
     "neighbours": _with("hubness", neighbours=4),
     "weight of hubness": _with("hubness", weight=0.25),
     "no hubness": lambda a: with_space(a, hubness=None),
     "means": _of_typical("means"),
     "roots": _of_typical("roots"),
-    "not typical": lambda a: with_space(a, typical=None),
+    "no typical": lambda a: with_space(a, typical=None),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_the_fingerprint_changes_with_whatever_changes_a_vector(change: str) -> None:
+def test_fingerprint_changes_with_every_part_that_affects_vectors(change: str) -> None:
     assert CHANGES[change](drawn_alignment()).fingerprint != drawn_alignment().fingerprint
 
 
-def test_the_fingerprint_is_not_of_the_card_the_calibration_or_the_images(tmp_path: Path) -> None:
+def test_fingerprint_ignores_card_calibration_and_training_images(tmp_path: Path) -> None:
     before = drawn_alignment()
     other = replace(
         before,
@@ -245,7 +245,7 @@ def test_the_fingerprint_is_not_of_the_card_the_calibration_or_the_images(tmp_pa
 
 
 @pytest.mark.parametrize("part", ["first", "weight", "bias", "slope", "middle", "known", "unknown"])
-def test_the_fingerprint_changes_with_the_mixing(part: str) -> None:
+def test_fingerprint_changes_with_mixing(part: str) -> None:
     before = with_two_texts(drawn_alignment())
     assert before.mixing is not None
     value = getattr(before.mixing, part)
@@ -255,17 +255,17 @@ def test_the_fingerprint_changes_with_the_mixing(part: str) -> None:
 
 
 @given(seed=seeds)
-def test_spaces_are_compared_each_by_itself(seed: int) -> None:
+def test_joint_product_is_weighted_sum_over_spaces(seed: int) -> None:
     full = with_two_texts(drawn_alignment(seed))
     assert full.mixing is not None
     seen, texts = drawn_images(seed), {"words": drawn_texts(seed), "sentences": drawn_texts(seed + 1)}
     understood = full.mixing.understood({tower: normalise(vectors) for tower, vectors in texts.items()})
     weights = full.mixing.weights(understood)
     lengths = np.linalg.norm(weights, axis=1) * np.sqrt(np.float32(len(full.spaces)))
-    images, said = full.image_joint(*seen), full.text_joint(texts)
+    images, text_vectors = full.image_joint(*seen), full.text_joint(texts)
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(said, axis=1), 1, atol=1e-5)
-    products = images[:, None] * said
+    np.testing.assert_allclose(np.linalg.norm(text_vectors, axis=1), 1, atol=1e-5)
+    products = images[:, None] * text_vectors
     expected, parts, spreads = np.zeros((7, 6), np.float32), [], []
     for i, space in enumerate(full.spaces):
         alone = replace(full, spaces=(space,), mixing=None)
@@ -279,11 +279,11 @@ def test_spaces_are_compared_each_by_itself(seed: int) -> None:
     np.testing.assert_array_equal(full.text_spread(texts), np.concatenate([*spreads, understood], axis=1))
     assert full.text_spread(texts).shape == (6, full.spread)
     as_unknown = full.text_joint(texts, unknown=True)
-    assert np.abs(as_unknown[:, : full.spaces[0].joint]).max() == 0  # the first counts for nothing
+    assert np.abs(as_unknown[:, : full.spaces[0].joint]).max() == 0  # the first space has no weight
     assert (full.text_spread(texts, unknown=True)[:, -1] == 0).all()
 
 
-def test_an_alignment_of_two_text_towers_comes_back_from_its_files(tmp_path: Path) -> None:
+def test_alignment_with_two_text_towers_round_trips(tmp_path: Path) -> None:
     before = with_two_texts(drawn_alignment())
     before.save(tmp_path)
     after = Alignment.load(tmp_path)
@@ -294,7 +294,7 @@ def test_an_alignment_of_two_text_towers_comes_back_from_its_files(tmp_path: Pat
 
 
 @given(seed=seeds)
-def test_the_less_the_first_tower_agrees_the_more_the_text_counts_as_unknown(seed: int) -> None:
+def test_mixing_weights_depend_on_agreement_of_text_towers(seed: int) -> None:
     mixing = with_two_texts(drawn_alignment(), seed=seed % 100).mixing
     assert mixing is not None
     second = normalise(drawn_texts(seed))
@@ -309,10 +309,8 @@ def test_the_less_the_first_tower_agrees_the_more_the_text_counts_as_unknown(see
     assert (alike[:, 2] < apart[:, 2]).all()
 
 
-@pytest.mark.parametrize(
-    "without", [(), ("names", "hubness", "typical", "ranges")], ids=["with everything", "with the blocks alone"]
-)
-def test_the_evaluated_head_is_the_loaded_head(without: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("without", [(), ("names", "hubness", "typical", "ranges")], ids=["all parts", "blocks only"])
+def test_alignment_round_trips_exactly(without: tuple[str, ...], tmp_path: Path) -> None:
     before = drawn_alignment()
     if without:
         blocks = tuple(replace(b, image_weight=b.image_weight[:, :-TEXT]) for b in before.spaces[0].blocks)
@@ -330,14 +328,14 @@ def test_the_evaluated_head_is_the_loaded_head(without: tuple[str, ...], tmp_pat
     np.testing.assert_array_equal(after.learned_images, before.learned_images)
 
 
-def test_the_images_learned_from_are_known_by_their_content() -> None:
+def test_training_images_are_identified_by_content() -> None:
     content = b"a picture"
     assert image_key(content) == int(hashlib.sha256(content).hexdigest()[:16], 16)
     learned = drawn_alignment().learned_images
     assert np.isin([image_key(b"one"), image_key(b"two"), image_key(b"three")], learned).tolist() == [True, True, False]
 
 
-def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_saving_is_deterministic(tmp_path: Path) -> None:
     for name in ("one", "two"):
         drawn_alignment().save(tmp_path / name)
     Alignment.load(tmp_path / "one").save(tmp_path / "three")
@@ -346,7 +344,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [WEIGHTS, CARD])
-def test_a_missing_alignment_says_how_to_get_one(lost: str, tmp_path: Path) -> None:
+def test_missing_alignment_error_suggests_train_command(lost: str, tmp_path: Path) -> None:
     drawn_alignment().save(tmp_path)
     (tmp_path / lost).unlink()
     with pytest.raises(DataError, match=rf"no alignment in .*{lost} is missing.*sceneseek train alignment"):
@@ -355,7 +353,7 @@ def test_a_missing_alignment_says_how_to_get_one(lost: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("file", [WEIGHTS, CARD])
 @pytest.mark.parametrize("kept", [0, 0.01, 0.5, 0.9])
-def test_a_damaged_alignment_is_named(file: str, kept: float, tmp_path: Path) -> None:
+def test_damaged_alignment_raises_data_error(file: str, kept: float, tmp_path: Path) -> None:
     drawn_alignment().save(tmp_path)
     content = (tmp_path / file).read_bytes()
     (tmp_path / file).write_bytes(content[: int(kept * len(content))])
@@ -364,7 +362,7 @@ def test_a_damaged_alignment_is_named(file: str, kept: float, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("schema", [2, 4])
-def test_an_alignment_of_another_schema_is_refused(schema: int, tmp_path: Path) -> None:
+def test_alignment_with_other_schema_version_is_rejected(schema: int, tmp_path: Path) -> None:
     drawn_alignment().save(tmp_path)
     raw = json.loads((tmp_path / CARD).read_text())
     (tmp_path / CARD).write_text(json.dumps({**raw, "schema_version": schema}))
@@ -372,11 +370,11 @@ def test_an_alignment_of_another_schema_is_refused(schema: int, tmp_path: Path) 
         Alignment.load(tmp_path)
 
 
-def test_shares_that_do_not_sum_to_one_are_refused() -> None:
+def test_block_shares_not_summing_to_one_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"the blocks of a space sum to 0\.75, not to 1"):
         with_space(drawn_alignment(), blocks=drawn_alignment().spaces[0].blocks[:1])
 
 
-def test_several_spaces_need_a_mixing() -> None:
+def test_multiple_spaces_require_mixing() -> None:
     with pytest.raises(ValueError, match="one space, or as many as its mixing has weights"):
         replace(with_two_texts(drawn_alignment()), mixing=None)

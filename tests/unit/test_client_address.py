@@ -1,4 +1,4 @@
-"""Where a service is, as a person types it; and a key that is none is refused without being shown."""
+"""Service addresses are parsed from user input, and invalid keys are rejected without being shown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sceneseek.errors import InvalidRequest
         ("http://localhost.example", "http://localhost.example", False),
     ],
 )
-def test_an_address_is_read(text: str, address: str, local: bool) -> None:
+def test_address_is_parsed_and_normalised(text: str, address: str, local: bool) -> None:
     read = Address.parse(text)
     assert (str(read), read.local) == (address, local)
 
@@ -44,26 +44,26 @@ def test_an_address_is_read(text: str, address: str, local: bool) -> None:
         "http://user:secret@host",
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_invalid_address_is_rejected(text: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         Address.parse(text)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["", " ", "two words", "sécret", "secret\r\nX: y"])
-def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(key: str) -> None:
+def test_key_invalid_in_header_is_rejected_without_being_shown(key: str) -> None:
     with pytest.raises(InvalidRequest, match="the key is empty or contains") as caught:
         Client("http://localhost", key=key)
     assert "cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("given", [{"timeout": 0}, {"timeout": float("inf")}, {"timeout": -1}, {"retries": -1}])
-def test_numbers_out_of_their_range_are_refused(given: dict[str, float]) -> None:
+@pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": float("inf")}, {"timeout": -1}, {"retries": -1}])
+def test_timeout_and_retries_out_of_range_are_rejected(options: dict[str, float]) -> None:
     with pytest.raises(InvalidRequest):
-        Client("http://localhost", **given)  # type: ignore[arg-type]
+        Client("http://localhost", **options)  # type: ignore[arg-type]
 
 
-def test_importing_the_client_loads_nothing_that_searches() -> None:
+def test_client_import_loads_no_heavy_modules() -> None:
     heavy = {"numpy", "onnxruntime", "flask", "click", "PIL", "tokenizers", "qdrant_edge"}
     program = f"import sys\nfrom sceneseek.client import Client\nsys.exit(sorted({heavy!r} & set(sys.modules)) or 0)"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Errors go from a worker's process to its master's as they are."""
+"""Errors can be passed between processes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from sceneseek.store.qdrant.failure import Failure
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_is_the_same_after_it_went_to_another_process(error: SceneseekError) -> None:
-    other = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
+def test_error_survives_pickling(error: SceneseekError) -> None:
+    other = pickle.loads(pickle.dumps(error))  # noqa: S301 - data pickled right here
     assert type(other) is type(error)
     assert str(other) == str(error)
     assert vars(other) == vars(error)

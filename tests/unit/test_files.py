@@ -1,4 +1,4 @@
-"""Files and directories appear whole or not at all."""
+"""Files and directories are written atomically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from sceneseek.files import directory_in_place, write_atomic
 
 
-def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+def test_write_atomic_replaces_file_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "file"
     write_atomic(target, b"one")
     write_atomic(target, b"two")
@@ -17,7 +17,7 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path: Path) -> Non
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_directory_appears_only_when_it_is_finished(tmp_path: Path) -> None:
+def test_directory_appears_only_when_complete(tmp_path: Path) -> None:
     target = tmp_path / "bundle"
     with directory_in_place(target) as beside:
         (beside / "a").write_text("new")
@@ -26,7 +26,7 @@ def test_a_directory_appears_only_when_it_is_finished(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_failure_leaves_the_old_directory_and_nothing_else(tmp_path: Path) -> None:
+def test_failure_keeps_old_directory_and_leaves_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "bundle"
     target.mkdir()
     (target / "a").write_text("old")
@@ -42,7 +42,7 @@ def test_a_failure_leaves_the_old_directory_and_nothing_else(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_an_existing_directory_is_replaced_whole(tmp_path: Path) -> None:
+def test_existing_directory_is_replaced_entirely(tmp_path: Path) -> None:
     target = tmp_path / "bundle"
     target.mkdir()
     (target / "stale").write_text("old")

@@ -1,4 +1,4 @@
-"""Filters are parsed from short words, or refused in one sentence that names the condition."""
+"""Filters are parsed from short words, or rejected with an error that names the condition."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ YEAR_2024 = DateRange(TAKEN, gte=day(2024, 1, 1), lt=day(2025, 1, 1))
         ('{"field": "year", "equals": 5}', NumberRange(YEAR, gte=5, lte=5)),
     ],
 )  # fmt: skip
-def test_a_word_is_one_condition(word: str, meaning: Any) -> None:
+def test_word_is_parsed_as_one_condition(word: str, meaning: Any) -> None:
     assert filter_from_words([word]) == meaning
 
 
-def test_several_words_must_all_hold_and_none_is_no_filter() -> None:
+def test_words_are_combined_with_and_and_empty_list_is_no_filter() -> None:
     assert filter_from_words(["tags=a", "tags=b"]) == All((Equals(TAGS, "a"), Equals(TAGS, "b")))
     assert filter_from_words([]) is None
 
@@ -118,7 +118,7 @@ def test_several_words_must_all_hold_and_none_is_no_filter() -> None:
         ("a\nb", r"the condition 'a\\nb' has no comparison"),
     ],
 )
-def test_a_word_that_cannot_be_understood_is_named(word: str, message: str) -> None:
+def test_invalid_word_is_rejected_with_reason(word: str, message: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         filter_from_words([word])
     assert message in refusal.value.what
@@ -126,7 +126,7 @@ def test_a_word_that_cannot_be_understood_is_named(word: str, message: str) -> N
 
 
 @given(st.text() | st.from_regex(r'[a-z".]+(\^=|!=|>=|<=|=|>|<|@)[-0-9a-z".,|]+', fullmatch=True))
-def test_any_word_is_a_filter_or_refused(word: str) -> None:
+def test_arbitrary_word_is_parsed_or_rejected(word: str) -> None:
     try:
         filter_from_words([word])
     except InvalidRequest as refusal:
@@ -134,6 +134,6 @@ def test_any_word_is_a_filter_or_refused(word: str) -> None:
 
 
 @given(st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"])) | st.booleans())
-def test_words_of_json_mean_what_the_json_means(value: Any) -> None:
+def test_json_word_equals_json_document(value: Any) -> None:
     document = {"field": "x", "equals": value}
     assert filter_from_words([json.dumps(document)]) == filter_from_json(document)

@@ -1,4 +1,4 @@
-"""`scripts/install-torch`: which torch it takes, with the real pip, stub wheels, and indexes on this machine."""
+"""`scripts/install-torch` selects a torch build, with the real pip, stub wheels and local package indexes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ import pytest
 from tests.stack import ROOT
 
 (PINNED,) = re.findall(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
-# What the registry's wheel of torch needs and the CPU build does not, in small.
+# A stub for the CUDA packages that the registry's torch needs and the CPU build does not.
 CUDA = "stub-cuda"
 NOTHING_LISTENS = "http://127.0.0.1:9/simple"
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A package index with a torch that brings CUDA."""
+    """A package index whose torch depends on CUDA."""
     folder = tmp_path_factory.mktemp("registry")
     wheel(folder / "torch", "torch", PINNED, needs=CUDA)
     wheel(folder / CUDA, CUDA, "1.0")
@@ -37,7 +37,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def cpu_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An index of CPU builds, which has torch and not what it needs."""
+    """An index of CPU builds that has torch but not its dependencies."""
     folder = tmp_path_factory.mktemp("cpu")
     wheel(folder / "torch", "torch", f"{PINNED}+cpu", needs="stub-math")
     yield from served(folder)
@@ -45,7 +45,7 @@ def cpu_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds this environment's pip and nothing else."""
+    """A folder that contains only this environment's pip."""
     folder = tmp_path_factory.mktemp("pip")
     (folder / "pip").symlink_to(Path(pip.__file__).parent)
     return folder
@@ -53,7 +53,7 @@ def pip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(pip_folder: Path, tmp_path: Path) -> Path:
-    """An empty virtual environment whose Python finds that pip: faster than `pip --python`, which starts pip twice."""
+    """An empty virtual environment that uses that pip; faster than `pip --python`, which starts pip twice."""
     folder = tmp_path / "venv"
     venv.create(folder, with_pip=False, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")
@@ -61,14 +61,14 @@ def environment(pip_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_local_wheel_is_taken_first(environment: Path, tmp_path: Path, registry: str, cpu_index: str) -> None:
+def test_local_wheel_is_preferred(environment: Path, tmp_path: Path, registry: str, cpu_index: str) -> None:
     wheel(tmp_path / "wheels", "torch", f"{PINNED}+local")
     output = install(environment, "cpu", registry, cpu_index, PIP_FIND_LINKS=str(tmp_path / "wheels"))
     assert installed(environment) == {"torch": f"{PINNED}+local"}
     assert "from a local wheel" in output
 
 
-def test_the_cpu_index_is_second_and_dependencies_come_from_the_registry(
+def test_cpu_index_is_second_choice_with_dependencies_from_registry(
     environment: Path, tmp_path: Path, cpu_index: str
 ) -> None:
     wheel(tmp_path / "registry" / "stub-math", "stub-math", "1.0")
@@ -78,26 +78,26 @@ def test_the_cpu_index_is_second_and_dependencies_come_from_the_registry(
     assert f"from {cpu_index}" in output
 
 
-def test_the_registry_is_the_last_resort_and_its_size_is_announced(
+def test_registry_is_last_resort_and_download_size_is_announced(
     environment: Path, tmp_path: Path, registry: str
 ) -> None:
     # Local wheels of another version and for another Python do not fit.
     wheel(tmp_path / "wheels", "torch", "0.1")
     wheel(tmp_path / "wheels", "torch", f"{PINNED}+mine", tags="cp27-none-any")
-    # It is among the extra indexes too, as a user may have it: it must not be taken for the one of CPU builds.
+    # A user may list the registry as an extra index too; it must not be mistaken for the CPU index.
     settings = {"PIP_EXTRA_INDEX_URL": registry, "PIP_FIND_LINKS": str(tmp_path / "wheels")}
     output = install(environment, "cpu", registry, NOTHING_LISTENS, **settings)
     assert installed(environment) == {"torch": PINNED, CUDA: "1.0"}
     assert "brings several GB of CUDA libraries" in output
 
 
-def test_a_gpu_gets_the_registrys_build(environment: Path, registry: str, cpu_index: str) -> None:
+def test_gpu_runtime_installs_registry_build(environment: Path, registry: str, cpu_index: str) -> None:
     output = install(environment, "gpu", registry, cpu_index)
     assert installed(environment) == {"torch": PINNED, CUDA: "1.0"}
     assert "several GB" not in output
 
 
-def test_an_installed_one_of_that_version_is_left_alone(environment: Path, tmp_path: Path) -> None:
+def test_installed_torch_of_pinned_version_is_kept(environment: Path, tmp_path: Path) -> None:
     made = wheel(tmp_path / "wheels", "torch", f"{PINNED}+mine")
     (packages,) = environment.glob("lib/python*/site-packages")
     shutil.unpack_archive(made, packages, "zip")
@@ -106,14 +106,14 @@ def test_an_installed_one_of_that_version_is_left_alone(environment: Path, tmp_p
     assert "is installed" in output
 
 
-def test_where_there_is_none_it_fails(environment: Path) -> None:
+def test_installation_fails_when_torch_is_unavailable(environment: Path) -> None:
     done = run(environment, "cpu", NOTHING_LISTENS, NOTHING_LISTENS, PIP_RETRIES="0")
     assert done.returncode != 0
     assert installed(environment) == {}
 
 
 @pytest.mark.parametrize("arguments", [[], ["tpu", "pip"], ["cpu"]])
-def test_wrong_arguments_get_the_usage(arguments: list[str]) -> None:
+def test_invalid_arguments_print_usage(arguments: list[str]) -> None:
     done = subprocess.run(
         [ROOT / "scripts" / "install-torch", *arguments], capture_output=True, text=True, check=False, timeout=60
     )
@@ -125,24 +125,24 @@ def test_wrong_arguments_get_the_usage(arguments: list[str]) -> None:
     ("settings", "wanted"), [([], False), (["EXTRAS=hub"], True), (["EXTRAS=train"], True), (["EXTRAS=qdrant"], False)]
 )
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_installs_torch_where_an_extra_needs_it(settings: list[str], wanted: bool) -> None:
+def test_make_installs_torch_if_an_extra_needs_it(settings: list[str], wanted: bool) -> None:
     assert ("scripts/install-torch cpu .venv/bin/pip" in recipe(".venv/.installed", *settings)) == wanted
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_the_tests_need_it_and_get_it_before_anything_that_depends_on_it() -> None:
+def test_make_dev_installs_torch_before_packages_that_depend_on_it() -> None:
     steps = recipe(".venv/.dev", "RUNTIME=gpu")
     assert 0 < steps.index("scripts/install-torch gpu") < steps.index("[gpu,train,dev]")
 
 
 def recipe(target: str, *settings: str) -> str:
-    """What make would run."""
+    """The commands that make would run."""
     command = ["make", "--dry-run", "--always-make", *settings, target]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 def install(environment: Path, runtime: str, registry: str, cpu_index: str, **settings: str) -> str:
-    """Run the script; what it said."""
+    """Run the script, check that it succeeds, and return its messages."""
     done = run(environment, runtime, registry, cpu_index, **settings)
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -153,7 +153,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [ROOT / "scripts" / "install-torch", runtime, environment / "bin" / "python", "-m", "pip"],
-        env={**alone(), "PIP_INDEX_URL": registry, "TORCH_INDEX": cpu_index, **settings},
+        env={**clean_environment(), "PIP_INDEX_URL": registry, "TORCH_INDEX": cpu_index, **settings},
         capture_output=True,
         text=True,
         check=False,
@@ -161,20 +161,20 @@ def run(
     )
 
 
-def alone() -> dict[str, str]:
-    """The environment without what this machine's user has set for pip, and without a proxy."""
+def clean_environment() -> dict[str, str]:
+    """The environment without the user's pip settings and proxies."""
     rest = {k: v for k, v in os.environ.items() if not k.upper().startswith("PIP_") and "proxy" not in k.lower()}
     return {**rest, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 def installed(environment: Path) -> dict[str, str]:
-    """Name and version of what is in an environment."""
-    found = environment.glob("lib/python*/site-packages/*.dist-info")
-    return {name.replace("_", "-"): version for name, version in (f.stem.split("-") for f in found)}
+    """Names and versions of the packages in an environment."""
+    folders = environment.glob("lib/python*/site-packages/*.dist-info")
+    return {name.replace("_", "-"): version for name, version in (f.stem.split("-") for f in folders)}
 
 
 def wheel(folder: Path, name: str, version: str, tags: str = "py3-none-any", needs: str | None = None) -> Path:
-    """A wheel of a package with nothing in it."""
+    """Write a wheel of an empty package."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name.replace('-', '_')}-{version}"
     files = {
@@ -190,7 +190,7 @@ def wheel(folder: Path, name: str, version: str, tags: str = "py3-none-any", nee
 
 
 def served(folder: Path) -> Iterator[str]:
-    """The address of a package index over HTTP: a folder's listing is a project's page."""
+    """Serve a package index over HTTP and yield its URL; directory listings serve as project pages."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name

@@ -1,4 +1,4 @@
-"""A file below a folder is opened once, and nothing that is not below it is ever read in its place."""
+"""Files below a folder are opened safely: links and races never lead to a file outside it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sceneseek.local_folder import LeadsOut, NotAFile, open_below
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a file and a file in a folder, beside a secret and a folder of secrets."""
+    """A folder with a file and a subfolder with a file, next to a secret file and folders of secrets."""
     photos = tmp_path / "photos"
     (photos / "sub").mkdir(parents=True)
     (photos / "a.jpg").write_bytes(b"whole")
@@ -49,7 +49,7 @@ def read(folder: Path, relative: str) -> bytes:
         ("link.jpg", "{alias}/a.jpg", "link.jpg"),
     ],
 )
-def test_links_inside_the_folder_are_followed(root: Path, link: str, target: str, relative: str) -> None:
+def test_links_inside_folder_are_followed(root: Path, link: str, target: str, relative: str) -> None:
     (root.parent / "alias").symlink_to(root)
     (root / link).symlink_to(target.format(root=root, alias=root.parent / "alias"))
     assert read(root, relative) == b"whole"
@@ -77,7 +77,7 @@ def test_links_inside_the_folder_are_followed(root: Path, link: str, target: str
         ("link.jpg", "{root}", "link.jpg"),
     ],
 )
-def test_whatever_leads_out_is_refused(root: Path, link: str, target: str, relative: str) -> None:
+def test_paths_and_links_leading_out_are_rejected(root: Path, link: str, target: str, relative: str) -> None:
     (root / "two.jpg").symlink_to("../secret.jpg")
     (root / link).symlink_to(target.format(root=root, out=root.parent))
     with pytest.raises(LeadsOut):
@@ -85,7 +85,7 @@ def test_whatever_leads_out_is_refused(root: Path, link: str, target: str, relat
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "device"])
-def test_what_is_no_file_is_refused_without_waiting(root: Path, kind: str) -> None:
+def test_non_regular_file_is_rejected_without_blocking(root: Path, kind: str) -> None:
     place = root / "a.jpg"
     place.unlink()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -98,14 +98,14 @@ def test_what_is_no_file_is_refused_without_waiting(root: Path, kind: str) -> No
                 place.mkdir()
             case "device":
                 place.symlink_to("/dev/zero")
-        with pytest.raises(OSError) as caught:  # noqa: PT011 - its kind is looked at below
+        with pytest.raises(OSError) as caught:  # noqa: PT011 - the type is checked below
             read(root, "a.jpg")
     expected = {"socket": OSError, "device": LeadsOut}
     assert isinstance(caught.value, expected.get(kind, NotAFile))
 
 
 @pytest.mark.parametrize("target", ["a.jpg", "round/x", "{root}/a.jpg"])
-def test_a_loop_of_links_ends(root: Path, target: str) -> None:
+def test_symlink_loop_raises_os_error(root: Path, target: str) -> None:
     (root / "a.jpg").unlink()
     (root / "round").symlink_to("round")
     (root / "a.jpg").symlink_to(target.format(root=root))
@@ -114,7 +114,7 @@ def test_a_loop_of_links_ends(root: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize("relative", ["gone.jpg", "sub/gone.jpg", "a.jpg/x", "gone/x.jpg", "n" * 300])
-def test_what_is_gone_is_an_error_of_the_system(root: Path, relative: str) -> None:
+def test_missing_file_raises_os_error_without_leaking_descriptors(root: Path, relative: str) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(OSError, match=r"No such file|Not a directory|too long"):
         read(root, relative)
@@ -122,8 +122,8 @@ def test_what_is_gone_is_an_error_of_the_system(root: Path, relative: str) -> No
 
 
 @pytest.fixture
-def exchanging(root: Path) -> Iterator[Callable[[str, str], None]]:
-    """Exchange what is at a place, again and again: for a link to a target, and back."""
+def swapping(root: Path) -> Iterator[Callable[[str, str], None]]:
+    """Repeatedly swap a path for a link to a target, and back."""
     stop, threads = threading.Event(), []
 
     def start(place: str, target: str) -> None:
@@ -149,23 +149,23 @@ def exchanging(root: Path) -> Iterator[Callable[[str, str], None]]:
 @pytest.mark.parametrize(
     ("place", "target", "relative"), [("a.jpg", "secret.jpg", "a.jpg"), ("sub", "secrets", "sub/b.jpg")]
 )
-def test_a_link_that_is_exchanged_for_a_file_or_folder_is_never_followed_out(
-    root: Path, exchanging: Callable[[str, str], None], place: str, target: str, relative: str
+def test_file_or_folder_swapped_for_link_is_not_followed_out(
+    root: Path, swapping: Callable[[str, str], None], place: str, target: str, relative: str
 ) -> None:
-    exchanging(place, target)
-    found: list[bytes] = []
+    swapping(place, target)
+    contents: list[bytes] = []
     until = time.monotonic() + 60
-    # On a busy machine the threads may take turns for long: go on until the file was there once.
-    while len(found) < 3_000 or (b"whole" not in found and time.monotonic() < until):
+    # On a busy machine the threads may alternate slowly: continue until the file was read once.
+    while len(contents) < 3_000 or (b"whole" not in contents and time.monotonic() < until):
         try:
-            found.append(read(root, relative))
+            contents.append(read(root, relative))
         except OSError:
-            found.append(b"")
-    assert b"secret" not in found
-    assert b"whole" in found, "it was tried on the file too"
+            contents.append(b"")
+    assert b"secret" not in contents
+    assert b"whole" in contents, "the file itself was read too"
 
 
-def test_what_is_exchanged_after_opening_is_not_read(root: Path) -> None:
+def test_file_swapped_after_opening_is_not_read(root: Path) -> None:
     with open_below(root, "a.jpg") as file:
         (root / "a.jpg").unlink()
         (root / "a.jpg").symlink_to("../secret.jpg")

@@ -1,4 +1,4 @@
-"""Which results match: those whose score reaches the bundle's threshold, and nobody knows without one."""
+"""Results match if their score reaches the bundle's threshold; without a threshold, matching is unknown."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from sceneseek.bundle import MatchThreshold
 from sceneseek.reranker import marks
 
 
-def test_a_result_matches_from_the_threshold_on() -> None:
+def test_result_matches_at_or_above_threshold() -> None:
     threshold = MatchThreshold(threshold=0.7, source="captions")
     scores = np.array([0.9, 0.7, 0.6999, 0.0], np.float32)
     np.testing.assert_array_equal(marks(threshold, scores), [True, True, False, False])
 
 
-def test_no_result_gives_no_mark() -> None:
-    found = marks(MatchThreshold(threshold=0.7, source="captions"), np.zeros(0, np.float32))
-    assert found is not None
-    assert found.shape == (0,)
+def test_empty_scores_return_empty_array() -> None:
+    matches = marks(MatchThreshold(threshold=0.7, source="captions"), np.zeros(0, np.float32))
+    assert matches is not None
+    assert matches.shape == (0,)
 
 
-def test_without_a_threshold_nothing_is_said() -> None:
+def test_marks_are_none_without_threshold() -> None:
     assert marks(None, np.array([0.9], np.float32)) is None
 
 
 @pytest.mark.parametrize("outside", [-0.1, 1.1, float("nan")])
-def test_a_threshold_is_a_score(outside: float) -> None:
+def test_threshold_outside_score_range_is_rejected(outside: float) -> None:
     with pytest.raises(ValueError, match="not in"):
         MatchThreshold(threshold=outside, source="captions")

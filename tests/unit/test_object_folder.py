@@ -1,4 +1,4 @@
-"""The URL of an object store names a bucket and a prefix, and never anything secret."""
+"""The URL of an object store consists of a bucket and a prefix, without credentials."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sceneseek_indexer.source_scan import Folder, join_sources
         ("s3://my.photos_1/a b@c:d", ObjectFolder("my.photos_1", "a b@c:d")),
     ],
 )
-def test_a_url_names_a_bucket_and_a_prefix(url: str, expected: ObjectFolder) -> None:
+def test_url_is_parsed_into_bucket_and_prefix(url: str, expected: ObjectFolder) -> None:
     assert parse_root(url) == expected
     assert parse_root(str(expected)) == expected
 
@@ -39,7 +39,7 @@ def test_a_url_names_a_bucket_and_a_prefix(url: str, expected: ObjectFolder) -> 
         "ftp://me:TopSecret@host/",
     ],
 )
-def test_a_url_that_may_hold_credentials_is_refused_and_not_repeated(url: str) -> None:
+def test_url_with_credentials_is_rejected_without_being_repeated(url: str) -> None:
     for text in (url, f"label={url}"):
         with pytest.raises(InvalidRequest) as caught:
             Folder.parse(text)
@@ -50,12 +50,12 @@ def test_a_url_that_may_hold_credentials_is_refused_and_not_repeated(url: str) -
 @pytest.mark.parametrize(
     "url", ["s3://", "s3:///a", "s3://a", "s3://photos//a", "s3://photos/a/../b", "s3://pho tos/a"]
 )
-def test_what_is_no_bucket_and_prefix_is_refused(url: str) -> None:
+def test_invalid_object_store_url_is_rejected(url: str) -> None:
     with pytest.raises(InvalidRequest, match="write s3://BUCKET/PREFIX"):
         parse_root(url)
 
 
-def test_a_prefix_is_a_source_with_a_label_as_a_folder_is() -> None:
+def test_prefixes_and_folders_are_joined_as_labelled_sources() -> None:
     known = (Source("", "/photos"), Source("May", "s3://photos/2024/May"))
     sources = join_sources(known, [Folder.parse("s3://photos/2024/May/"), Folder.parse("sea=s3://photos/sea")])
     assert sources.every == (*known, Source("sea", "s3://photos/sea"))
@@ -64,7 +64,7 @@ def test_a_prefix_is_a_source_with_a_label_as_a_folder_is() -> None:
     assert join_sources(known, [Folder.parse("s3://photos/new")], [parse_root("s3://photos/2024/May")]).forgotten == {1}
 
 
-def test_without_its_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.setitem(sys.modules, "obstore.store", None)
     monkeypatch.setitem(sys.modules, "obstore.exceptions", None)

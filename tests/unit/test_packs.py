@@ -1,4 +1,4 @@
-"""Packs are data: those that come with sceneseek, and a user's own in a TOML file."""
+"""Built-in packs, and user-defined packs in TOML files."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def written(folder: Path, text: str) -> Path:
 
 
 @pytest.mark.parametrize("name", pack_names())
-def test_every_pack_that_comes_with_sceneseek_can_be_read_under_its_name(name: str) -> None:
+def test_built_in_pack_is_found_by_name(name: str) -> None:
     pack = find_pack(name)
     assert pack.name == name
     assert pack.about
 
 
-def test_hub_sources_are_pinned_to_a_revision() -> None:
+def test_hub_and_pypi_sources_are_pinned() -> None:
     sources = [tower.source for name in pack_names() for tower in find_pack(name).towers]
     assert all("@" in source for source in sources if source.startswith("hub:"))
     assert all("==" in source for source in sources if source.startswith("pypi:"))
 
 
-def test_a_users_file_is_a_pack_whose_folders_are_relative_to_it(tmp_path: Path) -> None:
+def test_pack_file_resolves_folders_relative_to_itself(tmp_path: Path) -> None:
     pack = find_pack(written(tmp_path, GOOD))
     assert pack.name == "mine"
     assert [tower.source for tower in pack.towers] == [f"dir:{tmp_path}/models/clip", "dir:/models/clip"]
@@ -62,7 +62,7 @@ def test_a_users_file_is_a_pack_whose_folders_are_relative_to_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("slope = 40\n", ""), "joint_space.*slope and intercept come together"),
         (('text = "ear"', 'text = "nose"'), "no text tower 'nose'; there are ear"),
@@ -76,27 +76,25 @@ def test_a_users_file_is_a_pack_whose_folders_are_relative_to_it(tmp_path: Path)
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
-def test_a_file_that_is_not_a_pack_is_refused_with_the_place(
-    tmp_path: Path, change: tuple[str, str], said: str
-) -> None:
+def test_invalid_pack_file_is_rejected_with_location(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     assert change[0] in GOOD
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         find_pack(written(tmp_path, GOOD.replace(*change, 1)))
     assert "mine.toml" in str(caught.value)
     assert "docs/how-to/packs.md" in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_missing_pack_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no pack at .*mine\.toml"):
         find_pack(tmp_path / "mine.toml")
 
 
-def test_an_unknown_pack_lists_the_known_ones() -> None:
+def test_unknown_pack_error_lists_known_packs() -> None:
     with pytest.raises(InvalidRequest, match=r"unknown pack 'compcat'.*compact.*\.toml"):
         find_pack("compcat")
 
 
-def test_a_learned_space_has_one_text_tower_or_two() -> None:
+def test_learned_space_allows_one_or_two_text_towers() -> None:
     three = (TEXTS, replace(TEXTS, name="other"), replace(TEXTS, name="third"))
     with pytest.raises(ValueError, match="one text tower or two"):
         Pack("p", "", (IMAGES,), three)
@@ -104,7 +102,7 @@ def test_a_learned_space_has_one_text_tower_or_two() -> None:
     assert len(Pack("p", "", (IMAGES,), three, OwnSpace("eye", "ear")).text_towers) == 3
 
 
-def test_heads_read_the_towers_that_the_joint_space_does_not() -> None:
+def test_head_reads_towers_not_used_by_joint_space() -> None:
     eye, ear = replace(IMAGES, name="resnet50"), replace(TEXTS, name="bert")
     learned = Pack("p", "", (eye,), (ear,))
     own = Pack("p", "", (IMAGES,), (TEXTS,), OwnSpace("eye", "ear"))
@@ -117,13 +115,13 @@ def test_heads_read_the_towers_that_the_joint_space_does_not() -> None:
     ]
 
 
-def test_a_local_directory_takes_the_place_of_a_hub_name_in_every_tower_that_has_it() -> None:
+def test_local_directory_replaces_hub_source_in_every_tower() -> None:
     ear = TextTowerSpec("ear", "clip-text", "hub:someone/eye@abc")
     pack = Pack("p", "", (IMAGES,), (ear,), OwnSpace("eye", "ear")).with_local({"someone/eye": Path("/models/eye")})
     assert [tower.source for tower in pack.towers] == ["dir:/models/eye"] * 2
 
 
-def test_a_local_directory_for_something_else_is_refused() -> None:
+def test_local_directory_for_unknown_source_is_rejected() -> None:
     pack = Pack("p", "", (IMAGES,), (TEXTS,))
     with pytest.raises(InvalidRequest, match=r"nothing named 'someone/nose'.*it takes someone/ear, someone/eye"):
         pack.with_local({"someone/nose": Path("x")})
