@@ -1,4 +1,4 @@
-"""Patterns read as those of a .gitignore."""
+"""Include and exclude patterns follow the rules of .gitignore."""
 
 from __future__ import annotations
 
@@ -37,36 +37,45 @@ from sceneseek_indexer.walk import list_images
         (["*.png"], [], "a/", True),  # a folder may contain such files
     ],
 )
-def test_the_last_pattern_that_matches_decides(include: list[str], exclude: list[str], path: str, wanted: bool) -> None:
+def test_last_matching_pattern_wins(include: list[str], exclude: list[str], path: str, wanted: bool) -> None:
     assert (Patterns(include, exclude).exclusion(path) is None) is wanted
 
 
 @pytest.mark.parametrize("pattern", ["", "!", "\\", "#", "/", "["])
-def test_what_is_no_pattern_is_refused(pattern: str) -> None:
+def test_invalid_pattern_is_rejected(pattern: str) -> None:
     with pytest.raises(InvalidRequest, match="is no pattern"):
         Patterns(exclude=[pattern])
 
 
-NOT_THE_USERS = [
+SYSTEM_FOLDERS = [
     *("@eaDir", "@EADIR", "photos/@eaDir", "#recycle", "#snapshot", "@tmp", "@Recycle", "@Recently-Snapshot"),
     *("@__thumb", "$RECYCLE.BIN", "$Recycle.Bin", "RECYCLER", "FOUND.000", "System Volume Information", "lost+found"),
     *("LOST.DIR", "@snapshots", "~snapshot", "@GMT-2026.05.31-10.00.00", "__MACOSX", "My.photoslibrary/resources"),
     *("a/Old.photolibrary/Thumbnails", "Catalog.lrdata", "THMBNL", "appdata_oc1x/preview", "files_trashbin"),
 ]
-HIDDEN = [".snapshots", ".snapshot", ".zfs", ".Trash-1000", ".Trashes", ".thumbnails", ".@__thumb", ".stversions"]
-THE_USERS = ["eaDir", "recycle", "2024 #recycled", "snapshot", "Thumbnails", "lost", "My.photoslibrary/originals"]
+HIDDEN_FOLDERS = [
+    ".snapshots",
+    ".snapshot",
+    ".zfs",
+    ".Trash-1000",
+    ".Trashes",
+    ".thumbnails",
+    ".@__thumb",
+    ".stversions",
+]
+USER_FOLDERS = ["eaDir", "recycle", "2024 #recycled", "snapshot", "Thumbnails", "lost", "My.photoslibrary/originals"]
 
 
-@pytest.mark.parametrize("folder", [*NOT_THE_USERS, *HIDDEN, *THE_USERS])
-def test_thumbnails_deleted_files_and_snapshots_are_excluded_by_default(tmp_path: Path, folder: str) -> None:
+@pytest.mark.parametrize("folder", [*SYSTEM_FOLDERS, *HIDDEN_FOLDERS, *USER_FOLDERS])
+def test_system_folders_are_excluded_by_default(tmp_path: Path, folder: str) -> None:
     for name in ("a.jpg", f"{folder}/b.jpg", f"{folder}/deep/c.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     below = [f"{folder}/b.jpg", f"{folder}/deep/c.jpg"]
     found = {file.relative for file in list_images(tmp_path).files}
-    assert found == {"a.jpg", *(below if folder in THE_USERS else ())}
+    assert found == {"a.jpg", *(below if folder in USER_FOLDERS else ())}
     found = {file.relative for file in list_images(tmp_path, Patterns(defaults=False)).files}
-    assert found == {"a.jpg", *(() if folder in HIDDEN else below)}
+    assert found == {"a.jpg", *(() if folder in HIDDEN_FOLDERS else below)}
 
 
 @pytest.mark.parametrize(
@@ -80,15 +89,13 @@ def test_thumbnails_deleted_files_and_snapshots_are_excluded_by_default(tmp_path
         ({"": "1.jpg\n", "a/b/": "!1.jpg\n"}, {"1.jpg", "a/1.jpg", "a/c/1.jpg", "a/B\u00fccher/1.jpg"}),
         ({"": "b/\n", "a/b/": "!*\n"}, {"a/b/1.jpg"}),  # nothing below an excluded folder can be included
         ({"": "/a/**/1.jpg"}, {"a/1.jpg", "a/b/1.jpg", "a/c/1.jpg", "a/B\u00fccher/1.jpg"}),
-        ({"": "\ufeffb/\r\nc/\r\n"}, {"a/b/1.jpg", "a/c/1.jpg"}),  # as Windows' editors write
+        ({"": "\ufeffb/\r\nc/\r\n"}, {"a/b/1.jpg", "a/c/1.jpg"}),  # as Windows editors write
         ({"a/": "Bu\u0308cher/\n"}, {"a/B\u00fccher/1.jpg"}),
-        ({"": "!@eaDir/\n"}, {"never"}),  # the default exclusions give way
+        ({"": "!@eaDir/\n"}, {"never"}),  # overrides a default exclusion
         ({"": ""}, set()),
     ],
 )
-def test_ignore_files_are_read_as_those_of_git(
-    tmp_path: Path, ignore_files: dict[str, str], excluded: set[str]
-) -> None:
+def test_ignore_files_follow_gitignore_rules(tmp_path: Path, ignore_files: dict[str, str], excluded: set[str]) -> None:
     every = {"1.jpg", "2.jpg", "a/1.jpg", "a/b/1.jpg", "a/c/1.jpg", "a/B\u00fccher/1.jpg", "@eaDir/3.jpg"}
     for name in every:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +107,7 @@ def test_ignore_files_are_read_as_those_of_git(
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: path.write_text("a\n!\n"), r"/a/\.sceneseekignore:2: '!' is no pattern"),
         (lambda path: path.mkdir(), "not a file"),
@@ -108,19 +115,17 @@ def test_ignore_files_are_read_as_those_of_git(
         (lambda path: path.symlink_to("/etc/passwd"), "cannot be read"),
         (lambda path: path.write_bytes(bytes(2**20 + 1)), "larger than 1,048,576 bytes"),
     ],
-    ids=["a pattern", "a directory", "a FIFO", "a link", "too large"],
+    ids=["invalid pattern", "directory", "FIFO", "symlink", "too large"],
 )
-def test_an_ignore_file_that_cannot_be_used_ends_the_run(
-    tmp_path: Path, make: Callable[[Path], object], said: str
-) -> None:
+def test_invalid_ignore_file_raises_error(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.jpg").touch()
     make(tmp_path / "a" / ".sceneseekignore")
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=message):
         list_images(tmp_path)
 
 
-def test_what_is_excluded_by_default_and_linked_folders_are_named_in_the_summary(tmp_path: Path) -> None:
+def test_default_exclusions_and_linked_folders_are_reported(tmp_path: Path) -> None:
     for name in ("a.jpg", "@eaDir/b.jpg", "c/@eaDir/d.jpg", "sent/.nomedia", "sent/deep/e.jpg", "raw/f.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -137,7 +142,7 @@ def test_what_is_excluded_by_default_and_linked_folders_are_named_in_the_summary
     assert len(listing.files) == 5
 
 
-def test_a_folder_that_is_itself_marked_is_an_error(tmp_path: Path) -> None:
+def test_root_folder_with_nomedia_file_is_rejected(tmp_path: Path) -> None:
     for name in ("a.jpg", ".nomedia"):
         (tmp_path / name).touch()
     with pytest.raises(SourceError, match=r"it contains \.nomedia: .*--no-default-excludes"):
@@ -145,7 +150,7 @@ def test_a_folder_that_is_itself_marked_is_an_error(tmp_path: Path) -> None:
     assert len(list_images(tmp_path, Patterns(defaults=False)).files) == 1
 
 
-def test_an_excluded_folder_is_not_entered_and_named_once(tmp_path: Path) -> None:
+def test_excluded_folder_is_not_entered_and_reported_once(tmp_path: Path) -> None:
     for name in ("keep/a.jpg", "raw/b.jpg", "raw/deep/c.jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

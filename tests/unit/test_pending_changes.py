@@ -1,4 +1,4 @@
-"""Pictures are put and deleted whole, inside the folder and over nothing unasked, whenever the process is killed."""
+"""Pictures are put and deleted atomically, only inside the folder, and never replaced without a precondition."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pending(folder: Path) -> PendingChanges:
-    found = PendingChanges(folder)
-    found.prepare()
-    return found
+    pending = PendingChanges(folder)
+    pending.prepare()
+    return pending
 
 
 def put(
@@ -67,7 +67,7 @@ def settle(pending: PendingChanges, finished: bool = True, **reasons: str) -> No
     pending.settle(pending.all(), refused, finished)
 
 
-def test_a_picture_that_is_put_is_in_its_place_and_noted(pending: PendingChanges, folder: Path) -> None:
+def test_put_stores_picture_and_records_change(pending: PendingChanges, folder: Path) -> None:
     before = pending.version()
     change = put(pending, "2024/summer/a.png")
     status = (folder / "2024/summer/a.png").stat()
@@ -80,7 +80,7 @@ def test_a_picture_that_is_put_is_in_its_place_and_noted(pending: PendingChanges
     assert list((folder / ".sceneseek/incoming").iterdir()) == []
 
 
-def test_files_and_folders_are_as_the_umask_allows(folder: Path) -> None:
+def test_stored_files_and_folders_respect_umask(folder: Path) -> None:
     before = os.umask(0o027)
     try:
         pending = PendingChanges(folder)
@@ -92,7 +92,7 @@ def test_files_and_folders_are_as_the_umask_allows(folder: Path) -> None:
     assert (folder / "new").stat().st_mode & 0o777 == 0o750
 
 
-def test_nothing_is_replaced_unless_the_request_says_what(pending: PendingChanges, folder: Path) -> None:
+def test_put_replaces_picture_only_with_matching_if_match(pending: PendingChanges, folder: Path) -> None:
     put(pending, "a.png", b"old")
     with pytest.raises(PreconditionRequired, match=r"there is another image a\.png: choose another name"):
         put(pending, "a.png", b"new")
@@ -105,14 +105,14 @@ def test_nothing_is_replaced_unless_the_request_says_what(pending: PendingChange
     assert (folder / "a.png").read_bytes() == b"old"
     put(pending, "a.png", b"new", {tag(b"old")})
     assert (folder / "a.png").read_bytes() == b"new"
-    # As the service tags a file that was touched since it was indexed.
+    # The service's ETag of a file that was touched since it was indexed.
     put(pending, "a.png", b"newer", {f"{tag(b'other')}-{Facts.of((folder / 'a.png').stat()).line()}"})
     put(pending, "a.png", b"newest", {"*"})
     assert (folder / "a.png").read_bytes() == b"newest"
     assert [change.sha256 for change in pending.all().values()] == [tag(b"newest")]
 
 
-def test_the_same_content_again_is_no_conflict_unless_there_must_be_none(pending: PendingChanges, folder: Path) -> None:
+def test_put_of_same_content_is_idempotent_without_if_none_match(pending: PendingChanges, folder: Path) -> None:
     put(pending, "a.png", if_none=True)
     before = (folder / "a.png").stat()
     assert put(pending, "a.png") == put(pending, "a.png", if_match={tag(b"lost")})
@@ -121,9 +121,7 @@ def test_the_same_content_again_is_no_conflict_unless_there_must_be_none(pending
         put(pending, "a.png", if_none=True)
 
 
-def test_what_is_deleted_is_gone_and_noted_and_deleted_again_without_harm(
-    pending: PendingChanges, folder: Path
-) -> None:
+def test_delete_removes_picture_and_is_idempotent(pending: PendingChanges, folder: Path) -> None:
     put(pending, "a.png")
     with pytest.raises(PreconditionFailed):
         pending.delete(ID, "a.png", {tag(b"another")})
@@ -136,7 +134,7 @@ def test_what_is_deleted_is_gone_and_noted_and_deleted_again_without_harm(
     assert pending.delete(point_id("gone/b.png"), "gone/b.png").open
 
 
-def test_no_link_is_followed_and_no_folder_or_pipe_replaced(pending: PendingChanges, folder: Path) -> None:
+def test_put_and_delete_do_not_follow_links_or_replace_non_files(pending: PendingChanges, folder: Path) -> None:
     outside = folder.parent / "outside"
     outside.mkdir()
     (outside / "secret.png").write_bytes(b"secret")
@@ -158,7 +156,7 @@ def test_no_link_is_followed_and_no_folder_or_pipe_replaced(pending: PendingChan
 
 
 @pytest.mark.parametrize("home", ["file", "link", "missing"])
-def test_a_folder_that_cannot_receive_pictures_is_an_error_at_the_start(tmp_path: Path, home: str) -> None:
+def test_unusable_upload_folder_raises_start_error(tmp_path: Path, home: str) -> None:
     folder = tmp_path / "photos"
     if home != "missing":
         folder.mkdir()
@@ -172,7 +170,7 @@ def test_a_folder_that_cannot_receive_pictures_is_an_error_at_the_start(tmp_path
     assert home == "missing" or list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_what_was_received_long_ago_is_removed_at_the_start(pending: PendingChanges, folder: Path) -> None:
+def test_prepare_removes_stale_temporary_files(pending: PendingChanges, folder: Path) -> None:
     put(pending, "a.png")
     home = folder / ".sceneseek"
     old, torn, recent = home / "incoming/old", home / "changes/.b.json.xyz", home / "incoming/recent"
@@ -187,7 +185,7 @@ def test_what_was_received_long_ago_is_removed_at_the_start(pending: PendingChan
     assert pending.all().keys() == {ID}
 
 
-def test_a_run_settles_the_changes_that_it_has_seen(pending: PendingChanges) -> None:
+def test_run_settles_changes_it_has_processed(pending: PendingChanges) -> None:
     for name in "abc":
         put(pending, f"{name}.png", name.encode())
     pending.delete(point_id("c.png"), "c.png")
@@ -201,7 +199,7 @@ def test_a_run_settles_the_changes_that_it_has_seen(pending: PendingChanges) -> 
     assert all(change.settled for change in pending.all().values())
 
 
-def test_a_change_that_was_replaced_meanwhile_stays_open(pending: PendingChanges) -> None:
+def test_change_replaced_during_run_stays_open(pending: PendingChanges) -> None:
     put(pending, "a.png", b"old")
     seen = pending.all()
     put(pending, "a.png", b"new", {"*"})
@@ -213,7 +211,7 @@ def test_a_change_that_was_replaced_meanwhile_stays_open(pending: PendingChanges
     assert pending.all()[ID] == Change("delete", "a.png")
 
 
-def test_a_change_that_its_file_contradicts_is_forgotten(pending: PendingChanges, folder: Path) -> None:
+def test_change_contradicting_its_file_is_dropped(pending: PendingChanges, folder: Path) -> None:
     for name in "abc":
         put(pending, f"{name}.png")
     pending.delete(point_id("b.png"), "b.png")
@@ -223,7 +221,7 @@ def test_a_change_that_its_file_contradicts_is_forgotten(pending: PendingChanges
     assert pending.all() == {}
 
 
-def test_settled_changes_are_forgotten_after_a_while(pending: PendingChanges, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settled_changes_expire(pending: PendingChanges, monkeypatch: pytest.MonkeyPatch) -> None:
     put(pending, "a.png")
     for _ in range(3):
         settle(pending)
@@ -233,7 +231,7 @@ def test_settled_changes_are_forgotten_after_a_while(pending: PendingChanges, mo
     assert pending.all() == {}
 
 
-def test_a_folder_without_changes_is_left_alone(folder: Path) -> None:
+def test_folder_without_changes_is_not_modified(folder: Path) -> None:
     pending = PendingChanges(folder)
     assert pending.all() == {}
     assert pending.get(ID) is None
@@ -242,7 +240,7 @@ def test_a_folder_without_changes_is_left_alone(folder: Path) -> None:
     assert not takes_pictures(folder)
 
 
-def test_damaged_changes_are_ignored(pending: PendingChanges, folder: Path) -> None:
+def test_damaged_change_files_are_ignored(pending: PendingChanges, folder: Path) -> None:
     for number, content in enumerate(
         ("", "[]", "{}", '{"action": "run", "path": "a"}', '{"path": 1, "action": "put"}')
     ):
@@ -250,17 +248,17 @@ def test_damaged_changes_are_ignored(pending: PendingChanges, folder: Path) -> N
     assert pending.all() == {}
 
 
-def test_of_many_that_put_the_same_path_one_succeeds(pending: PendingChanges, folder: Path) -> None:
+def test_concurrent_puts_of_same_path_have_one_winner(pending: PendingChanges, folder: Path) -> None:
     done: list[int] = []
 
-    def try_it(number: int) -> None:
+    def try_put(number: int) -> None:
         try:
             put(pending, "a.png", b"%d" % number)
             done.append(number)
         except PreconditionRequired:
             pass
 
-    threads = [threading.Thread(target=try_it, args=(number,)) for number in range(16)]
+    threads = [threading.Thread(target=try_put, args=(number,)) for number in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -271,7 +269,7 @@ def test_of_many_that_put_the_same_path_one_succeeds(pending: PendingChanges, fo
 
 
 @pytest.mark.parametrize("where", ["changes", "settling"])
-def test_killed_before_any_line_nothing_is_lost_and_nothing_half_there(folder: Path, where: str) -> None:
+def test_changes_are_atomic_when_killed_at_any_line(folder: Path, where: str) -> None:
     old, new = b"old" * 1000, b"new" * 1000
     (folder.parent / "old").write_bytes(old)
     (folder.parent / "new").write_bytes(new)
@@ -294,13 +292,13 @@ def test_killed_before_any_line_nothing_is_lost_and_nothing_half_there(folder: P
             content = (folder / path).read_bytes() if (folder / path).exists() else None
             assert content in (before, after)
             change = pending.get(point_id(path))
-            if path == last:  # the one that was acknowledged
+            if path == last:
                 assert content == after
                 assert change is not None
                 assert change.action == ("delete" if after is None else "put")
             if change is not None and change.action == "put":
                 assert content is not None, "what a change names is in its place"
-            # The request is sent again, as clients do.
+            # Clients retry the request.
             if after is None:
                 pending.delete(point_id(path), path)
             else:
@@ -323,7 +321,7 @@ PARTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 @example(["a\nb"], ".png")
 @example(["\ufffd"], ".png")
 @example(["фото", "закат 🌅"], ".jpg")
-def test_a_path_that_is_accepted_stays_inside_and_keeps_its_parts(parts: list[str], extension: str) -> None:
+def test_accepted_path_is_normalised_and_stays_inside_folder(parts: list[str], extension: str) -> None:
     text = "/".join(parts) + extension
     try:
         path = checked_path(text)
@@ -338,7 +336,7 @@ def test_a_path_that_is_accepted_stays_inside_and_keeps_its_parts(parts: list[st
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("", "is not a valid path"),
         ("/a.png", "is not a valid path"),
@@ -361,6 +359,6 @@ def test_a_path_that_is_accepted_stays_inside_and_keeps_its_parts(parts: list[st
         ("/".join(["a" * 200] * 5) + ".png", "is too long"),
     ],
 )
-def test_a_path_that_may_not_be_is_refused_with_what_to_do(path: str, said: str) -> None:
-    with pytest.raises(Unprocessable, match=said):
+def test_invalid_path_is_rejected_with_reason(path: str, message: str) -> None:
+    with pytest.raises(Unprocessable, match=message):
         checked_path(path)

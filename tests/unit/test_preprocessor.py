@@ -1,9 +1,9 @@
-"""A checkpoint's preprocessor configuration becomes an `ImageInput` that gives the pixels transformers gives.
+"""A checkpoint's preprocessor configuration becomes an `ImageInput` that produces the same pixels as transformers.
 
-Compared with transformers' own processors (through Pillow) on the levels before normalisation. Greatest difference:
-none where pictures are squashed; 1 of 255 levels where they are cropped, in at most 0.12% of a picture's numbers
-(Pillow takes the part to resize in single precision). Decoding a JPEG at a fraction of its size changes 3 levels at
-most. Transparent pictures differ by design: theirs show what lies under the transparency, ours lie on white.
+The levels before normalisation are compared with transformers' own processors, which use Pillow. The largest
+difference is 0 for squashed pictures, and 1 of 255 levels in at most 0.12% of the values for cropped ones (Pillow
+computes the resized region in single precision). Decoding a JPEG at reduced size changes at most 3 levels. Transparent
+pictures differ by design: transformers drops the transparency, sceneseek composites on white.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPEC = ImageTowerSpec("eye", "resnet", "dir:unused")
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
-# As the hub's repositories have them, old forms and new.
+# Configurations in old and new formats, as in repositories of the hub.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "resnet-50": {
         "crop_pct": 0.875,
@@ -86,11 +86,11 @@ def written(folder: Path, configuration: dict[str, Any]) -> Path:
 
 
 def scene(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """Something with edges, slopes and noise, so that a wrong offset or filter shows."""
+    """A picture with edges, gradients and noise that reveals a wrong offset or filter."""
     rng = np.random.default_rng(width * 100_003 + height)
     levels = rng.integers(0, 256, (height, width, len(mode)), dtype=np.uint8)
-    drawn = Image.fromarray(levels, mode)
-    return drawn.filter(ImageFilter.GaussianBlur(1)) if min(width, height) > 3 else drawn
+    image = Image.fromarray(levels, mode)
+    return image.filter(ImageFilter.GaussianBlur(1)) if min(width, height) > 3 else image
 
 
 def as_file(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -99,7 +99,7 @@ def as_file(image: Image.Image, kind: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def turned(orientation: int) -> bytes:
+def with_orientation(orientation: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     return as_file(scene(331, 217), "JPEG", exif=exif, quality=95)
@@ -119,25 +119,25 @@ FILES = {
     "a line": as_file(scene(400, 1), "PNG"),
     "1x1": as_file(scene(1, 1), "PNG"),
     "2x3": as_file(scene(2, 3), "PNG"),
-    "of the shortest edge already": as_file(scene(256, 300), "PNG"),
-    "of the size already": as_file(scene(224, 224), "PNG"),
+    "already at shortest edge": as_file(scene(256, 300), "PNG"),
+    "already at size": as_file(scene(224, 224), "PNG"),
     "grey": as_file(scene(300, 200).convert("L"), "PNG"),
     "palette": as_file(scene(300, 200).quantize(64), "PNG"),
     "black and white": as_file(scene(300, 200).convert("1"), "PNG"),
     "opaque RGBA": as_file(opaque(), "PNG"),
     "cmyk": as_file(scene(300, 200).convert("CMYK"), "JPEG", quality=95),
     "webp": as_file(scene(300, 200), "WEBP", lossless=True),
-    **{f"turned {o}": turned(o) for o in (2, 3, 5, 6, 8)},
+    **{f"turned {o}": with_orientation(o) for o in (2, 3, 5, 6, 8)},
 }
 
 
-def theirs(data: bytes, folder: Path, tmp_path: Path) -> np.ndarray:
-    """The levels that transformers' own processor gives, uint8 (H, W, 3)."""
+def transformers_pixels(data: bytes, folder: Path, tmp_path: Path) -> np.ndarray:
+    """The levels from transformers' own processor, uint8 (H, W, 3)."""
     path = tmp_path / "picture"
     path.write_bytes(data)
     processor = transformers.AutoImageProcessor.from_pretrained(folder, use_fast=False)
     processor.do_rescale = processor.do_normalize = False
-    # The layout is told, since theirs guesses that a picture of one or three rows has its channels first.
+    # Pass the layout explicitly: transformers takes a picture of one or three rows for channels first.
     return np.asarray(
         processor.preprocess(
             transformers.image_utils.load_image(str(path)),
@@ -148,17 +148,17 @@ def theirs(data: bytes, folder: Path, tmp_path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_pixels_are_those_of_transformers_own_processor(tmp_path: Path, name: str) -> None:
+def test_pixels_match_transformers_processor(tmp_path: Path, name: str) -> None:
     spec = image_input(SPEC, written(tmp_path, CONFIGURATIONS[name]))
     for file, data in FILES.items():
         (ours,) = prepare(decode(data), (spec,))
-        gap = np.abs(ours.astype(int) - theirs(data, tmp_path, tmp_path).astype(int))
+        gap = np.abs(ours.astype(int) - transformers_pixels(data, tmp_path, tmp_path).astype(int))
         assert gap.max() <= (1 if spec.fit == "crop" else 0), file
         assert (gap > 0).mean() < 0.002, file
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_normalisation_in_the_graph_is_theirs(tmp_path: Path, name: str) -> None:
+def test_normalisation_matches_transformers(tmp_path: Path, name: str) -> None:
     folder = written(tmp_path, CONFIGURATIONS[name])
     spec = image_input(SPEC, folder)
     picture = Image.new("RGB", (300, 200), (11, 127, 250))
@@ -169,37 +169,37 @@ def test_normalisation_in_the_graph_is_theirs(tmp_path: Path, name: str) -> None
     np.testing.assert_allclose(ours, reference, atol=2e-6)
 
 
-def test_a_cut_out_lies_on_white_where_theirs_shows_what_is_under_the_transparency(tmp_path: Path) -> None:
+def test_transparent_picture_is_composited_on_white_unlike_transformers(tmp_path: Path) -> None:
     folder = written(tmp_path, CONFIGURATIONS["clip of 2021"])
     cut_out = Image.new("RGBA", (300, 300), (255, 0, 0, 0))
     cut_out.paste((0, 0, 255, 255), (100, 100, 200, 200))
     data = as_file(cut_out, "PNG")
     (ours,) = prepare(decode(data), (image_input(SPEC, folder),))
-    reference = theirs(data, folder, tmp_path)
+    reference = transformers_pixels(data, folder, tmp_path)
     assert (tuple(ours[0, 0]), tuple(reference[0, 0])) == ((255, 255, 255), (255, 0, 0))
     assert tuple(ours[112, 112]) == tuple(reference[112, 112]) == (0, 0, 255)
 
 
 @pytest.mark.parametrize("name", ["resnet-50", "clip of 2021", "siglip"])
-def test_decoding_a_jpeg_at_a_fraction_of_its_size_changes_little(tmp_path: Path, name: str) -> None:
+def test_reduced_jpeg_decoding_changes_pixels_little(tmp_path: Path, name: str) -> None:
     spec = image_input(SPEC, written(tmp_path, CONFIGURATIONS[name]))
     data = as_file(scene(3740, 2500), "JPEG", quality=90)  # sharper than any photograph
     quick = decode(data, enough_pixels((spec,)))
     assert quick.pixels.width < quick.width == 3740
     (ours,) = prepare(quick, (spec,))
-    reference = theirs(data, tmp_path, tmp_path)
+    reference = transformers_pixels(data, tmp_path, tmp_path)
     difference = np.abs(ours.astype(int) - reference.astype(int))
     assert difference.max() <= 3
     assert difference.mean() <= 0.6
 
 
-def test_enough_pixels_counts_the_shortest_edge(tmp_path: Path) -> None:
+def test_enough_pixels_is_based_on_shortest_edge(tmp_path: Path) -> None:
     assert enough_pixels((image_input(SPEC, written(tmp_path, CONFIGURATIONS["resnet-50"])),)) == 2 * 256
 
 
 @pytest.mark.parametrize("size", [(65_535, 1), (1, 65_535), (1, 1)])
 @pytest.mark.parametrize("name", ["resnet-50", "clip with an odd crop", "siglip"])
-def test_the_longest_line_is_no_larger_once_prepared(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+def test_extreme_aspect_ratio_is_prepared_to_input_size(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     spec = image_input(SPEC, written(tmp_path, CONFIGURATIONS[name]))
     (pixels,) = prepare(decode(as_file(Image.new("RGB", size, "teal"), "PNG")), (spec,))
     assert pixels.shape == (spec.height, spec.width, 3)
@@ -207,7 +207,7 @@ def test_the_longest_line_is_no_larger_once_prepared(tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"do_resize": False}, "does not resize"),
         ({"resample": 4}, "number 4"),
@@ -222,16 +222,18 @@ def test_the_longest_line_is_no_larger_once_prepared(tmp_path: Path, name: str, 
         ({"feature_extractor_type": None, "image_processor_type": "NoSuchProcessor"}, "cannot be read"),
     ],
 )
-def test_what_cannot_be_said_is_refused_with_its_reason(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_unsupported_configuration_is_rejected_with_reason(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     configuration = {**CONFIGURATIONS["clip of 2021"], **changes}
     folder = written(tmp_path, {name: value for name, value in configuration.items() if value is not None})
-    with pytest.raises(ExportError, match=said) as caught:
+    with pytest.raises(ExportError, match=message) as caught:
         image_input(SPEC, folder)
     assert "'eye'" in str(caught.value)
     assert "`input` table" in caught.value.hint
 
 
-def test_a_missing_or_broken_configuration_is_refused(tmp_path: Path) -> None:
+def test_missing_or_invalid_configuration_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="has no preprocessor_config"):
         image_input(SPEC, tmp_path)
     (tmp_path / "preprocessor_config.json").write_text("{", encoding="utf-8")
@@ -239,14 +241,14 @@ def test_a_missing_or_broken_configuration_is_refused(tmp_path: Path) -> None:
         image_input(SPEC, tmp_path)
 
 
-def test_the_packs_own_input_comes_before_the_checkpoints(tmp_path: Path) -> None:
+def test_pack_input_overrides_checkpoint_configuration(tmp_path: Path) -> None:
     own = ImageInput(
         name="eye", height=10, width=20, fit="squash", fit_transparent="letterbox", mean=(0, 0, 0), std=(1, 1, 1)
     )
     assert image_input(ImageTowerSpec("eye", "resnet", "dir:unused", input=own), tmp_path) is own
 
 
-def test_a_crop_larger_than_its_edge_is_no_input() -> None:
+def test_crop_larger_than_shortest_edge_is_rejected() -> None:
     with pytest.raises(ValueError, match="shortest_edge"):
         ImageInput(
             name="eye",

@@ -1,4 +1,4 @@
-"""Queries and numbers are checked once, with one line that says what is wrong."""
+"""Queries and numeric parameters are validated, with one-line errors."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sceneseek.request import MAX_K, MAX_QUERY_CHARACTERS, MAX_SHORTLIST, checke
 
 
 @pytest.mark.parametrize("text", ["", " ", "\t\n ", "\u2003"])
-def test_a_query_of_nothing_is_refused(text: str) -> None:
+def test_blank_query_is_rejected(text: str) -> None:
     with pytest.raises(InvalidRequest, match="empty"):
         checked_query(text)
 
 
-def test_ten_thousand_words_are_refused() -> None:
+def test_overlong_query_is_rejected() -> None:
     with pytest.raises(InvalidRequest, match="59,999 characters"):
         checked_query(" ".join(["horse"] * 10_000))
 
@@ -29,19 +29,19 @@ def test_ten_thousand_words_are_refused() -> None:
 @pytest.mark.parametrize(
     ("text", "named"), [("a\x00dog", "U+0000"), ("a \x1b[31mdog", "U+001B"), ("a\x7f", "U+007F"), ("a\udc80", "U+DC80")]
 )
-def test_control_characters_are_named(text: str, named: str) -> None:
+def test_control_character_is_rejected_with_code_point(text: str, named: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         checked_query(text)
     assert named in str(caught.value)
 
 
-def test_white_space_is_folded_and_unicode_composed() -> None:
+def test_whitespace_is_collapsed_and_unicode_composed() -> None:
     assert checked_query("  two\tdogs \n in  snow ") == "two dogs in snow"
     assert checked_query("cafe\u0301") == "café"
 
 
 @given(st.text(max_size=MAX_QUERY_CHARACTERS))
-def test_any_text_is_refused_or_becomes_one_printable_line(text: str) -> None:
+def test_arbitrary_text_is_rejected_or_normalised_to_one_line(text: str) -> None:
     try:
         query = checked_query(text)
     except InvalidRequest as error:
@@ -54,7 +54,7 @@ def test_any_text_is_refused_or_becomes_one_printable_line(text: str) -> None:
 
 
 @pytest.mark.parametrize("k", [0, -1, MAX_K + 1, 10_000])
-def test_k_out_of_range_is_refused_with_the_range(k: int) -> None:
+def test_k_out_of_range_is_rejected_with_range(k: int) -> None:
     with pytest.raises(InvalidRequest, match="1 to 1,000"):
         Query(text="a dog", k=k)
 
@@ -69,12 +69,12 @@ def test_k_out_of_range_is_refused_with_the_range(k: int) -> None:
         ({"min_score": float("nan")}, "min_score is nan"),
     ],
 )
-def test_numbers_out_of_range_are_named(fields: dict[str, Any], message: str) -> None:
+def test_number_out_of_range_is_rejected_with_field(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(message)):
         Query(text="a dog", **fields)
 
 
-def test_a_search_needs_a_text_or_an_image_and_a_score_needs_a_text() -> None:
+def test_query_requires_text_or_image_and_min_score_requires_text() -> None:
     with pytest.raises(InvalidRequest, match="the field q is missing"):
         Query().parts()
     assert Query().parts(pictures=1)

@@ -1,4 +1,4 @@
-"""A metadata file is taken as a whole, or refused with the line that is wrong."""
+"""A metadata file is read completely, or rejected with the invalid line."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def without_path(row: dict[str, Any]) -> dict[str, Any]:
         CSV.replace("\n", "\n\n").replace("Zwölf\n\n", "Zwölf\n"),
         CSV.removesuffix("\n"),
     ],
-    ids=["plain", "byte order mark", "CRLF", "semicolons", "blank lines", "no last line feed"],
+    ids=["plain", "byte order mark", "CRLF", "semicolons", "blank lines", "no trailing newline"],
 )
-def test_csv_becomes_typed_metadata(tmp_path: Path, content: str) -> None:
+def test_csv_is_read_as_typed_metadata(tmp_path: Path, content: str) -> None:
     sidecar = Sidecar.of(written(tmp_path, content))
     assert [sidecar.metadata(str(row["path"])) for row in ROWS] == [
         {**without_path(ROWS[0])},
@@ -62,7 +62,7 @@ def test_csv_becomes_typed_metadata(tmp_path: Path, content: str) -> None:
     assert sidecar.fields == {**FIELDS, "title": "text"}
 
 
-def test_json_lines_become_the_same(tmp_path: Path) -> None:
+def test_json_lines_are_read_as_typed_metadata(tmp_path: Path) -> None:
     lines = "\n".join(json.dumps(row) for row in ROWS) + "\r\n\n"
     sidecar = Sidecar.of(written(tmp_path, lines, "metadata.jsonl"))
     assert [sidecar.metadata(str(row["path"])) for row in ROWS] == [without_path(row) for row in ROWS]
@@ -74,13 +74,13 @@ def test_tsv_has_no_quoting_rules(tmp_path: Path) -> None:
     assert sidecar.metadata("a.jpg") == {"title": 'a "dog"'}
 
 
-def test_a_missing_value_is_no_field_and_a_column_without_values_no_field_at_all(tmp_path: Path) -> None:
+def test_missing_values_and_empty_columns_are_omitted(tmp_path: Path) -> None:
     sidecar = Sidecar.of(written(tmp_path, "path,a,b\nx.jpg,1,\ny.jpg,,\n"))
     assert (sidecar.metadata("x.jpg"), sidecar.metadata("y.jpg")) == ({"a": 1}, {})
     assert sidecar.fields == {"a": "integer"}
 
 
-def test_a_header_names_a_type(tmp_path: Path) -> None:
+def test_column_type_in_header_is_applied(tmp_path: Path) -> None:
     sidecar = Sidecar.of(
         written(tmp_path, 'path,zip:keyword,people:list,score:float,at:geo\na.jpg,10115,Ann|Bo,1,"52.5,13"\n')
     )
@@ -93,14 +93,14 @@ def test_a_header_names_a_type(tmp_path: Path) -> None:
     assert sidecar.fields == {"zip": "keyword", "people": "keyword", "score": "float", "at": "geo"}
 
 
-def test_latitude_and_longitude_become_a_place(tmp_path: Path) -> None:
+def test_latitude_and_longitude_columns_become_location(tmp_path: Path) -> None:
     sidecar = Sidecar.of(written(tmp_path, "path,Latitude,lon\na.jpg,52.5,13\nb.jpg,,\n"))
     assert sidecar.metadata("a.jpg") == {"location": {"lat": 52.5, "lon": 13.0}}
     assert sidecar.metadata("b.jpg") == {}
     assert sidecar.fields == {"location": "geo"}
 
 
-def test_paths_are_found_however_they_are_written(tmp_path: Path) -> None:
+def test_path_spellings_are_normalised(tmp_path: Path) -> None:
     odd = os.fsdecode(b"caf\xe9.jpg")
     sidecar = Sidecar.of(written(tmp_path, "path,n\n./a.jpg,1\nu\u0308.jpg,2\ncaf\\xe9.jpg,3\n"))
     assert [sidecar.metadata(path)["n"] for path in ("a.jpg", "ü.jpg", odd)] == [1, 2, 3]
@@ -126,20 +126,20 @@ IMAGES = ["a.jpg", "2024/b.jpg", "2024/zürich.jpg"]
         ("{folder}/2024/zu\u0308rich.jpg", "2024/zürich.jpg"),
     ],
 )
-def test_an_image_may_be_named_by_its_absolute_path_or_from_the_working_directory(
+def test_absolute_and_working_directory_paths_match_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, image: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "link").symlink_to("photos")
-    given = path.format(folder=tmp_path / "photos", link=tmp_path / "link")
-    sidecar = Sidecar.of(written(tmp_path, f"path,n\n{given},1\n")).below(Path("link"), IMAGES)
+    spelling = path.format(folder=tmp_path / "photos", link=tmp_path / "link")
+    sidecar = Sidecar.of(written(tmp_path, f"path,n\n{spelling},1\n")).below(Path("link"), IMAGES)
     assert sidecar.metadata(image) == {"n": 1}
     assert sidecar.unmatched(IMAGES) == []
 
 
 @pytest.mark.parametrize(
-    ("paths", "said"),
+    ("paths", "message"),
     [
         (["/Users/ann/Photos/a.jpg", "/Users/ann/Photos/2024/b.jpg"], "without /Users/ann/Photos/ 2 of them are"),
         (["C:/Photos/2024/b.jpg", "C:/Photos/c.jpg"], "without C:/Photos/ 1 of them are"),
@@ -150,15 +150,17 @@ def test_an_image_may_be_named_by_its_absolute_path_or_from_the_working_director
         ([], "names none of the 3 images"),
     ],
 )
-def test_metadata_of_no_image_is_an_error_that_names_the_root(tmp_path: Path, paths: list[str], said: str) -> None:
+def test_metadata_matching_no_image_is_rejected_with_suggested_prefix(
+    tmp_path: Path, paths: list[str], message: str
+) -> None:
     file = written(tmp_path, "\n".join(["path,n", *(f"{path},1" for path in paths)]))
     with pytest.raises(DataError) as error:
         Sidecar.of(file).below(tmp_path, IMAGES)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert len(Sidecar.of(file).below(tmp_path, []).unmatched([])) == len(paths)
 
 
-def test_decomposed_texts_become_composed(tmp_path: Path) -> None:
+def test_decomposed_unicode_is_composed(tmp_path: Path) -> None:
     csv = written(tmp_path, "path,Gro\u0308ße,tags\na.jpg,Zu\u0308rich,u\u0308;v\n")
     lines = written(
         tmp_path, '{"path": "a.jpg", "Gro\u0308ße": "Zu\u0308rich", "tags": ["u\u0308", "v"]}', "metadata.jsonl"
@@ -169,34 +171,34 @@ def test_decomposed_texts_become_composed(tmp_path: Path) -> None:
     assert Sidecar.beside(tmp_path, ["a.jpg"]).metadata("a.jpg") == {"Größe": "Zürich", "tags": ["ü", "v"]}
 
 
-def test_an_image_that_is_named_in_two_ways_is_an_error(tmp_path: Path) -> None:
+def test_image_with_two_path_spellings_is_rejected(tmp_path: Path) -> None:
     file = written(tmp_path, f"path,n\na.jpg,1\n{tmp_path}/a.jpg,2\n")
     with pytest.raises(DataError, match=r"names a\.jpg in two ways"):
         Sidecar.of(file).below(tmp_path, IMAGES)
 
 
 @pytest.mark.parametrize(
-    ("before", "kept", "share", "refused"),
+    ("before", "kept", "share", "rejected"),
     [(2, 0, 0.25, False), (3, 0, 0.25, True), (12, 9, 0.25, False), (12, 8, 0.25, True), (12, 0, 1.0, False)],
 )
-def test_metadata_that_leaves_many_images_without_theirs_is_an_error(
-    tmp_path: Path, before: int, kept: int, share: float, refused: bool
+def test_losing_metadata_of_many_images_is_rejected(
+    tmp_path: Path, before: int, kept: int, share: float, rejected: bool
 ) -> None:
     described = [f"{number}.jpg" for number in range(before)]
     rows = [f"{name},1" for name in described[:kept]] + [f"{name}," for name in described[kept:]]
     sidecar = Sidecar.of(written(tmp_path, "\n".join(["path,n", *rows])))
-    if not refused:
+    if not rejected:
         sidecar.check_loss(described, share)
         return
     with pytest.raises(DataError, match=f"has nothing for {before - kept} of the {before} images .* --max-removed"):
         sidecar.check_loss(described, share)
 
 
-def test_where_there_is_a_path_an_image_is_metadata(tmp_path: Path) -> None:
+def test_image_column_is_metadata_if_path_column_exists(tmp_path: Path) -> None:
     assert Sidecar.of(written(tmp_path, "image,path\nfront,a.jpg\n")).metadata("a.jpg") == {"image": "front"}
 
 
-def test_what_a_point_holds_differs_only_where_it_reads_otherwise(tmp_path: Path) -> None:
+def test_differs_only_if_stored_metadata_is_different(tmp_path: Path) -> None:
     sidecar = Sidecar.of(written(tmp_path, "path,n,ok\na.jpg,1,true\n"))
     assert not sidecar.differs("a.jpg", {"metadata": {"ok": True, "n": 1}})
     assert not sidecar.differs("a.jpg", {"metadata": {"ok": True, "n": 1, "x": 5}, "exif": {"n": 2, "x": 5}})
@@ -207,14 +209,14 @@ def test_what_a_point_holds_differs_only_where_it_reads_otherwise(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", sorted(PAYLOAD_FIELDS - {"path"}))
-def test_metadata_may_not_use_a_name_that_a_filter_reads_as_the_payloads_own(tmp_path: Path, name: str) -> None:
+def test_reserved_payload_field_name_is_rejected(tmp_path: Path, name: str) -> None:
     assert field_path(name) == (name,)
     with pytest.raises(DataError, match=f"has the field {name}, a name of the index's own"):
         Sidecar.of(written(tmp_path, f"path,{name}\nx.jpg,1\n"))
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "is empty"),
         ("title\nx\n", "has no column path (its columns: title)"),
@@ -241,17 +243,15 @@ def test_metadata_may_not_use_a_name_that_a_filter_reads_as_the_payloads_own(tmp
         ("path,a\nx.jpg,1\n".encode("utf-16"), "line 1 of"),
     ],
 )
-def test_a_table_that_is_wrong_somewhere_is_refused_with_the_place(
-    tmp_path: Path, content: str | bytes, said: str
-) -> None:
+def test_invalid_table_is_rejected_with_location(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(DataError) as error:
         Sidecar.of(written(tmp_path, content))
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert error.value.hint
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("{", "is not JSON"),
         ('{"path": "x.jpg", "path": "y.jpg"}', "is not JSON (duplicate field)"),
@@ -267,22 +267,22 @@ def test_a_table_that_is_wrong_somewhere_is_refused_with_the_place(
         ('{"path": "x.jpg", "bytes": 1}', "has the field bytes"),
     ],
 )
-def test_a_line_that_is_wrong_is_refused_with_its_number(tmp_path: Path, line: str, said: str) -> None:
+def test_invalid_json_line_is_rejected_with_line_number(tmp_path: Path, line: str, message: str) -> None:
     file = written(tmp_path, '{"path": "first.jpg", "n": 1}\n\n' + line, "metadata.jsonl")
     with pytest.raises(DataError) as error:
         Sidecar.of(file)
-    assert said in str(error.value)
-    assert f"line 3 of {file}" in str(error.value) or "has the field" in said
+    assert message in str(error.value)
+    assert f"line 3 of {file}" in str(error.value) or "has the field" in message
 
 
-def test_a_file_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+def test_unknown_or_missing_metadata_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="metadata ends in"):
         Sidecar.of(written(tmp_path, CSV, "metadata.xlsx"))
     with pytest.raises(DataError, match="no metadata at"):
         Sidecar.of(tmp_path / "nowhere.csv")
 
 
-def test_a_file_beside_each_image_is_the_same(tmp_path: Path) -> None:
+def test_sidecar_files_are_read_as_metadata(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     for row in ROWS:
         written(tmp_path, json.dumps(without_path(row)), f"{row['path']}.json")
@@ -299,7 +299,7 @@ def test_a_file_beside_each_image_is_the_same(tmp_path: Path) -> None:
     content=st.binary(max_size=200)
     | st.text('path,;\t"\n\r:ab1.é\x00', max_size=80).map(lambda text: ("path" + text).encode())
 )
-def test_no_bytes_make_it_fail(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_arbitrary_bytes_are_parsed_or_rejected(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "hostile"
     folder.mkdir(exist_ok=True)
     for name in ("x.csv", "x.tsv", "x.jsonl"):

@@ -1,4 +1,4 @@
-"""Every command that a page, a comment, an error or a recipe names can be run, as far as one sees without an engine."""
+"""Every command in a page, comment, error message or recipe is valid, as far as can be checked without Docker."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from tests import commands
 from tests.commands import Command, Wrong, check_compose, check_sceneseek
 from tests.stack import ONE, ROOT, project
 
-# Each once, and where it was seen first.
-FOUND: dict[Command, str] = {}
+# Each distinct command, with the file of its first occurrence.
+COMMANDS: dict[Command, str] = {}
 for files, find in ((commands.pages(), commands.in_page), (commands.commented(), commands.in_comments)):
     for file in files:
-        for found in find(file.read_text(encoding="utf-8")):
-            if (
-                Command(found.words) not in FOUND
-            ):  # one that stands there whole is held to more than one that is mentioned
-                FOUND.setdefault(found, str(file.relative_to(ROOT)))
+        for candidate in find(file.read_text(encoding="utf-8")):
+            # A complete command is checked more strictly than a partial one.
+            if Command(candidate.words) not in COMMANDS:
+                COMMANDS.setdefault(candidate, str(file.relative_to(ROOT)))
 DOCKER_COMPOSE = (
     shutil.which("docker")
     and not subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
@@ -33,33 +32,33 @@ DOCKER_COMPOSE = (
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine's settings are not the reader's."""
+    """Remove this machine's settings, which readers do not have."""
     for name in list(os.environ):
         if name.startswith("SCENESEEK_"):
             monkeypatch.delenv(name)
 
 
-def of(program: str) -> pytest.MarkDecorator:
-    """The commands that begin with a program."""
-    named = [(command, where) for command, where in FOUND.items() if command.words[0] == program]
+def each_command_of(program: str) -> pytest.MarkDecorator:
+    """Parametrize a test with the commands of a program."""
+    named = [(command, where) for command, where in COMMANDS.items() if command.words[0] == program]
     return pytest.mark.parametrize(("command", "where"), named, ids=[f"{where}: {command}" for command, where in named])
 
 
-@of("sceneseek")
-def test_the_command_line_takes_it(command: Command, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@each_command_of("sceneseek")
+def test_documented_sceneseek_command_is_valid(command: Command, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check_sceneseek(command, {}, monkeypatch)
 
 
-@of("docker")
-def test_compose_finds_what_it_names_and_the_container_takes_its_arguments(
+@each_command_of("docker")
+def test_documented_docker_compose_command_is_valid(
     command: Command, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_compose(command, monkeypatch)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-@of("make")
-def test_make_has_the_target_and_the_variables(command: Command, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@each_command_of("make")
+def test_documented_make_command_is_valid(command: Command, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     declared = set(re.findall(r"^(\w+) [?:]?=", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert {word.partition("=")[0] for word in command.words if "=" in word} <= declared
     done = subprocess.run(
@@ -73,8 +72,8 @@ def test_make_has_the_target_and_the_variables(command: Command, where: str, mon
                 check_sceneseek(step, {}, monkeypatch)
 
 
-def test_commands_of_each_kind_are_found_in_each_kind_of_place() -> None:
-    places = {(command.words[0], Path(where).suffix) for command, where in FOUND.items()}
+def test_commands_are_extracted_from_every_kind_of_file() -> None:
+    places = {(command.words[0], Path(where).suffix) for command, where in COMMANDS.items()}
     assert places >= {
         ("sceneseek", ".md"),
         ("docker", ".md"),
@@ -82,11 +81,11 @@ def test_commands_of_each_kind_are_found_in_each_kind_of_place() -> None:
         ("docker", ".yml"),
         ("sceneseek", ".py"),
     }
-    assert len(FOUND) > 100
+    assert len(COMMANDS) > 100
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "expected"),
     [
         ("$ sceneseek search 'a dog' | head", ["sceneseek search 'a dog'"]),
         ("A=b .venv/bin/sceneseek index x >log 2>&1", ["sceneseek index x"]),
@@ -96,11 +95,11 @@ def test_commands_of_each_kind_are_found_in_each_kind_of_place() -> None:
         ("sceneseek train heads ... --out heads", ["sceneseek train heads --out heads"]),
     ],
 )
-def test_a_line_is_read_as_a_shell_does(line: str, found: list[str]) -> None:
-    assert [str(command) for command in commands.in_line(line.removeprefix("$ "))] == found
+def test_commands_are_extracted_from_shell_line(line: str, expected: list[str]) -> None:
+    assert [str(command) for command in commands.in_line(line.removeprefix("$ "))] == expected
 
 
-def test_a_comment_is_read_to_the_end_of_its_sentence() -> None:
+def test_command_in_comment_ends_with_its_sentence() -> None:
     text = (
         "# Makes keys: docker compose run --rm keys add NAME. The directory\nkey: make `make up`, `sceneseek serve`\n"
     )
@@ -116,7 +115,7 @@ def test_a_comment_is_read_to_the_end_of_its_sentence() -> None:
         "sceneseek serve --port many", "sceneseek index a --precision int9",
     ],
 )  # fmt: skip
-def test_a_wrong_command_line_is_found(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_sceneseek_command_is_detected(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (command,) = commands.in_line(line)
     with pytest.raises(Wrong):
         check_sceneseek(command, {}, monkeypatch)
@@ -130,14 +129,14 @@ def test_a_wrong_command_line_is_found(line: str, monkeypatch: pytest.MonkeyPatc
         "docker compose run --rm index-cpu index /images --no-such-option",
     ],
 )  # fmt: skip
-def test_a_wrong_compose_command_is_found(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_docker_compose_command_is_detected(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (command,) = commands.in_line(line)
     with pytest.raises(Wrong):
         check_compose(command, monkeypatch)
 
 
-def test_a_command_that_run_replaces_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`keys` once stood in `command`, which `docker compose run --rm keys add NAME` replaces."""
+def test_command_replaced_by_compose_run_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker compose run` replaces `command`; `keys` in it instead of `entrypoint` was a bug once."""
     before = project(*ONE)
     before["services"]["keys"].update(entrypoint=None, command=["keys", "list"])
     monkeypatch.setattr(commands, "project", lambda *_: before)
@@ -147,7 +146,7 @@ def test_a_command_that_run_replaces_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", [name for name, service in project(*ONE)["services"].items() if "build" in service])
-def test_a_container_runs_its_default_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_command_of_container_is_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check_compose(Command(("docker", "compose", "run", name)), monkeypatch)
 
 
@@ -156,7 +155,7 @@ Recorded = Callable[..., list[Command]]
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Recorded:
-    """Run make with a docker that does nothing; the commands that it was called with."""
+    """Run make with a fake docker, and return the commands that it received."""
     program, log = tmp_path / "docker", tmp_path / "log"
     program.write_text(
         '#!/bin/sh\nprintf "%s\\037" "$@" >>"$LOG"; echo >>"$LOG"\ncase "$*" in *basename*) echo "$MISSING";; esac\n'
@@ -178,33 +177,31 @@ def recorded(tmp_path: Path) -> Recorded:
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("cluster", ["", "1"], ids=["one node", "cluster"])
 @pytest.mark.parametrize("goal", ["up", "reindex", "down"])
-def test_what_make_asks_of_compose_can_be_done(
+def test_docker_compose_commands_of_make_are_valid(
     recorded: Recorded, goal: str, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for profile in ("cpu", "gpu"):
-        asked = recorded(goal, f"PROFILE={profile}", f"CLUSTER={cluster}", "OPTIONS=--prune")
-        assert len(asked) > 1
-        for command in asked:
+        executed = recorded(goal, f"PROFILE={profile}", f"CLUSTER={cluster}", "OPTIONS=--prune")
+        assert len(executed) > 1
+        for command in executed:
             check_compose(command, monkeypatch)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize(("pack", "service"), [("compact", "export"), ("clip", "export-hub"), ("", None)])
-def test_a_bundle_that_is_missing_is_written_by_the_service_for_its_pack(
-    recorded: Recorded, pack: str, service: str | None
-) -> None:
+def test_missing_bundle_is_exported_by_service_for_its_pack(recorded: Recorded, pack: str, service: str | None) -> None:
     run = [command.words[-1] for command in recorded("stack-bundle", missing=pack) if command.words[-2:-1] == ("--rm",)]
     assert run == ([service] if service else [])
 
 
 @pytest.mark.skipif(not DOCKER_COMPOSE, reason="docker compose is not installed")
-def test_compose_has_the_options_that_the_tests_know() -> None:
+def test_known_docker_compose_options_exist() -> None:
     for name, options in commands._OF_COMMANDS.items():
-        said = subprocess.run(["docker", "compose", name, "--help"], capture_output=True, text=True, check=True).stdout
-        assert all(re.search(rf"(?<!\S){option}\b", said) for option in options), (name, options)
+        usage = subprocess.run(["docker", "compose", name, "--help"], capture_output=True, text=True, check=True).stdout
+        assert all(re.search(rf"(?<!\S){option}\b", usage) for option in options), (name, options)
 
 
-def test_extras_that_pages_name_exist() -> None:
+def test_documented_extras_exist() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     texts = [file.read_text(encoding="utf-8") for file in [*commands.pages(), *commands.commented()]]
     named = {
@@ -214,7 +211,7 @@ def test_extras_that_pages_name_exist() -> None:
     assert "qdrant" in named
 
 
-def test_modules_and_programs_that_pages_name_exist() -> None:
+def test_documented_modules_and_scripts_exist() -> None:
     for page in commands.pages():
         text = page.read_text(encoding="utf-8")
         for module in re.findall(r"python3? -m ((?:benchmarks|sceneseek)[\w.]*\w)", text):

@@ -1,4 +1,4 @@
-"""The health checks in the stack's files, run for real against a server, with its port put in the place of theirs."""
+"""The health checks of the stack, run against a test server on another port."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ def script() -> str:
     return str(rest[2])
 
 
-def test_it_is_bash(script: str) -> None:
+def test_qdrant_health_check_is_valid_bash(script: str) -> None:
     subprocess.run(["bash", "-n", "-c", script], check=True)
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (404, False)])
-def test_it_passes_only_if_the_node_is_ready(script: str, status: int, healthy: bool) -> None:
+def test_qdrant_health_check_passes_only_if_node_is_ready(script: str, status: int, healthy: bool) -> None:
     with answering(status) as (port, asked):
         done = run_check(script, port)
     assert (done.returncode == 0) == healthy
     assert asked == ["/readyz"]
 
 
-def test_it_fails_where_nothing_listens(script: str) -> None:
+def test_qdrant_health_check_fails_if_port_is_closed(script: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     assert run_check(script, port).returncode != 0
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-def test_the_services_health_check_asks_whether_it_lives(status: int, healthy: bool) -> None:
+def test_service_health_check_requests_healthz(status: int, healthy: bool) -> None:
     check = dockerfile.words(dockerfile.effective(STAGES, "runtime-cpu", "HEALTHCHECK"))
     assert check[0] == "/opt/sceneseek/bin/python"
     with answering(status) as (port, asked):
@@ -49,24 +49,24 @@ def test_the_services_health_check_asks_whether_it_lives(status: int, healthy: b
 
 
 READY = {"status": "ready", "images": 1500}
-WAITS = {"status": 503, "detail": "nothing is indexed in http://qdrant:6333"}
+NOT_READY = {"status": 503, "detail": "nothing is indexed in http://qdrant:6333"}
 
 
-@pytest.mark.parametrize(("status", "document", "said"), [
+@pytest.mark.parametrize(("status", "document", "output"), [
     (200, READY, ["ready: 1,500 images can be searched"]),
-    (503, WAITS, [
+    (503, NOT_READY, [
         "the service is running but not ready: nothing is indexed in http://qdrant:6333",
         "if nothing is indexed yet: make reindex IMAGES=/path/to/photos; the service then becomes ready by itself",
     ]),
-], ids=["ready", "waits"])  # fmt: skip
-def test_up_prints_whether_the_service_is_ready_and_what_to_do(status: int, document: object, said: list[str]) -> None:
+], ids=["ready", "not ready"])  # fmt: skip
+def test_up_prints_readiness_and_next_step(status: int, document: object, output: list[str]) -> None:
     with answering(status, document) as (port, asked):
         done = readiness(port)
-    assert (done.returncode, done.stdout.splitlines()) == (0, said)
+    assert (done.returncode, done.stdout.splitlines()) == (0, output)
     assert set(asked) == {"/readyz"}
 
 
-def test_up_fails_where_the_service_does_not_answer() -> None:
+def test_up_fails_if_service_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     done = readiness(port)
@@ -75,7 +75,7 @@ def test_up_fails_where_the_service_does_not_answer() -> None:
 
 
 def readiness(port: int) -> subprocess.CompletedProcess[str]:
-    """What `make up` runs in the container, with no time to wait."""
+    """Run the script that `make up` runs in the container, without waiting."""
     program = (ROOT / "deploy" / "readiness.py").read_text(encoding="utf-8")
     return subprocess.run(
         [sys.executable, "-", "0"], input=program, env={"SCENESEEK_PORT": str(port)},

@@ -1,4 +1,4 @@
-"""`make up`, `make reindex`, `make down` and what they say where Docker is missing."""
+"""`make up`, `make reindex` and `make down`, and their errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests import compose
 from tests.stack import EXAMPLE, KEYS, ROOT
 
 
-def test_without_docker_it_says_what_to_install() -> None:
+def test_missing_docker_error_suggests_installation() -> None:
     for goal in ("up", "down", "reindex"):
         done = make(goal, "DOCKER=no-such-docker")
         assert done.returncode == 2
@@ -21,11 +21,11 @@ def test_without_docker_it_says_what_to_install() -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_a_profile_that_does_not_exist_is_named() -> None:
+def test_unknown_profile_is_rejected() -> None:
     assert "PROFILE is cpu or gpu, not tpu" in make("up", "PROFILE=tpu", "DOCKER=true").stderr
 
 
-def test_a_folder_of_pictures_reaches_the_indexer_with_its_spaces(tmp_path: Path) -> None:
+def test_images_folder_with_spaces_is_passed_to_indexer(tmp_path: Path) -> None:
     folder = tmp_path / "my photos"
     folder.mkdir()
     docker = tmp_path / "docker"
@@ -41,7 +41,7 @@ def test_a_folder_of_pictures_reaches_the_indexer_with_its_spaces(tmp_path: Path
 
 @pytest.mark.parametrize("images", ["no such folder", "a file", ""])
 @pytest.mark.parametrize("goal", ["up", "reindex"])
-def test_nothing_starts_for_a_folder_that_does_not_exist(tmp_path: Path, goal: str, images: str) -> None:
+def test_missing_images_folder_is_rejected(tmp_path: Path, goal: str, images: str) -> None:
     (tmp_path / "a file").touch()
     folder = tmp_path / images if images else ""
     done = make(goal, "DOCKER=false", f"IMAGES={folder}")
@@ -49,7 +49,7 @@ def test_nothing_starts_for_a_folder_that_does_not_exist(tmp_path: Path, goal: s
     assert done.stderr.startswith(f"there is no folder '{folder}': set IMAGES to the folder of your pictures\n")
 
 
-def test_settings_are_made_from_the_example_with_keys_of_their_own(tmp_path: Path) -> None:
+def test_settings_are_created_from_example_with_random_keys(tmp_path: Path) -> None:
     for name in ("Makefile", ".env.example"):
         shutil.copy(ROOT / name, tmp_path)
     assert make(".env", where=tmp_path).returncode == 0

@@ -1,4 +1,4 @@
-"""Whatever happened to the folders, the plan brings the index up to date and encodes only what it has never seen."""
+"""After any change of the folders, the plan updates the index and encodes only new contents."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def sha(content: int) -> str:
 
 
 def vector(sha256: str) -> np.ndarray:
-    """Each content's own vector."""
+    """A distinct vector for each content."""
     return np.frombuffer(bytes.fromhex(sha256), np.uint8).astype(np.float32)
 
 
 @dataclass
 class Disk:
-    """Two folders: by place, what a file contains and when it was changed."""
+    """The files of two folders: content and modification time by place."""
 
     files: dict[Place, tuple[int, int]] = field(default_factory=dict)
     clock: int = 0
 
     def apply(self, step: tuple[str, Place, Place, int]) -> None:
-        """One event. Contents have sizes that are often the same, as real images of one camera have."""
+        """Apply one event. Contents often have equal sizes, as images of one camera do."""
         kind, one, other, content = step
         self.clock += 1
         match kind:
@@ -65,15 +65,15 @@ class Disk:
                 self.files.pop(one, None)
 
     def listings(self) -> dict[int, Listing]:
-        found = {0: Listing(), 1: Listing()}
+        listings = {0: Listing(), 1: Listing()}
         for (source, relative), (content, changed) in sorted(self.files.items()):
             image = ImageFile(relative, Path("/"), 100 + content % 3, changed, source)
-            found[source].files.append(image)
-        return found
+            listings[source].files.append(image)
+        return listings
 
 
 def run(disk: Disk, index: MemoryCollection, prune: bool) -> tuple[Plan, IndexReport]:
-    """What `sceneseek_indexer.build` does, without files and graphs."""
+    """Run the steps of `sceneseek_indexer.build` without files and models."""
     contents = {at: content for at, (content, _) in disk.files.items()}
     with planned(disk.listings(), known_images(index), contents, pruned=(0, 1) if prune else ()) as (inventory, plan):
         report = IndexReport(unchanged=len(plan.unchanged))
@@ -92,33 +92,33 @@ def run(disk: Disk, index: MemoryCollection, prune: bool) -> tuple[Plan, IndexRe
 def planned(
     listings: dict[int, Listing], images: Iterable[Known], contents: dict[Place, int], **options: Any
 ) -> Iterator[tuple[Inventory, Plan]]:
-    """The plan of listings, of the images of an index, and of the contents of those files that can be read."""
+    """The plan for listings, the images of an index, and the contents of the readable files."""
     with open_inventory() as inventory:
         for listing in listings.values():
             for file in listing.files:
                 inventory.add_file(file)
         inventory.add_images(images)
-        asked = files_to_hash(inventory)
-        inventory.add_hashes((file, sha(contents[place(file)])) for file in asked if place(file) in contents)
+        files = files_to_hash(inventory)
+        inventory.add_hashes((file, sha(contents[place(file)])) for file in files if place(file) in contents)
         yield inventory, make_plan(inventory, listings, **options)
 
 
 def read(plan: Plan) -> Plan:
-    """All of it, in memory."""
+    """Read the whole plan into memory."""
     return Plan(**{part.name: list(getattr(plan, part.name)) for part in fields(plan)})
 
 
-def held(index: MemoryCollection) -> dict[Place, str]:
-    """The contents by place; each point has its content's vector and its place's id."""
-    found = {}
+def indexed_contents(index: MemoryCollection) -> dict[Place, str]:
+    """Check the id and the vector of each point, and return the contents by place."""
+    contents = {}
     for image in known_images(index):
         assert image.id == point_id(image.relative, INFO.sources[image.source].label)
         assert (index.points[image.id].joint == vector(image.sha256)).all()
-        found[place(image)] = image.sha256
-    return found
+        contents[place(image)] = image.sha256
+    return contents
 
 
-def on(disk: Disk) -> dict[Place, str]:
+def disk_contents(disk: Disk) -> dict[Place, str]:
     return {at: sha(content) for at, (content, _) in disk.files.items()}
 
 
@@ -133,16 +133,16 @@ histories = st.lists(st.lists(steps, max_size=12), min_size=1, max_size=5)
 
 @settings(max_examples=60, deadline=None)
 @given(histories)
-def test_after_any_history_a_pruned_index_is_the_folder_and_each_content_was_encoded_only_when_new(
+def test_pruned_index_equals_folders_and_encodes_only_new_contents(
     history: list[list[tuple[str, Place, Place, int]]],
 ) -> None:
     disk, index = Disk(), MemoryCollection(INFO)
     for events in history:
         for event in events:
             disk.apply(event)
-        before = set(held(index).values())
+        before = set(indexed_contents(index).values())
         plan, report = run(disk, index, prune=True)
-        assert held(index) == on(disk)
+        assert indexed_contents(index) == disk_contents(disk)
         assert {sha(disk.files[place(file)][0]) for file in plan.encode}.isdisjoint(before)
         assert report.usable == len(disk.files)
         again, _ = run(disk, index, prune=True)
@@ -151,22 +151,24 @@ def test_after_any_history_a_pruned_index_is_the_folder_and_each_content_was_enc
 
 @settings(max_examples=60, deadline=None)
 @given(histories)
-def test_without_prune_nothing_leaves_the_index_but_what_was_renamed(
+def test_run_without_prune_removes_only_renamed_images(
     history: list[list[tuple[str, Place, Place, int]]],
 ) -> None:
     disk, index = Disk(), MemoryCollection(INFO)
     for events in history:
         for event in events:
             disk.apply(event)
-        before = held(index)
+        before = indexed_contents(index)
         plan, _ = run(disk, index, prune=False)
         renamed = {place(t.origin) for t in plan.reused if t.outcome == "renamed"}
-        assert held(index) == {at: content for at, content in before.items() if at not in renamed} | on(disk)
+        assert indexed_contents(index) == {
+            at: content for at, content in before.items() if at not in renamed
+        } | disk_contents(disk)
 
 
 @settings(max_examples=60, deadline=None)
 @given(histories, st.lists(st.integers(0, 6), min_size=1, max_size=6))
-def test_killed_at_any_change_and_run_again_it_ends_as_if_it_had_not_been(
+def test_rerun_after_kill_at_any_write_completes_index(
     history: list[list[tuple[str, Place, Place, int]]], lives: list[int]
 ) -> None:
     disk, index = Disk(), MemoryCollection(INFO)
@@ -181,7 +183,7 @@ def test_killed_at_any_change_and_run_again_it_ends_as_if_it_had_not_been(
                 continue
         index.lives = None
         run(disk, index, prune=True)
-        assert held(index) == on(disk)
+        assert indexed_contents(index) == disk_contents(disk)
 
 
 def known(at: Place, content: int, changed: int = 0) -> Known:
@@ -198,7 +200,7 @@ def plan_of(listings: dict[int, Listing], images: Iterable[Known], contents: dic
         return read(plan)
 
 
-def test_only_what_changed_and_has_a_known_size_is_hashed() -> None:
+def test_only_changed_files_of_known_size_are_hashed() -> None:
     index = [known((0, "same"), 1, 5), known((0, "touched"), 2, 5)]
     files = listing(("same", 5), ("touched", 6), ("new", 7))
     files.files.append(ImageFile("other size", Path("/"), 99, 1))
@@ -206,7 +208,7 @@ def test_only_what_changed_and_has_a_known_size_is_hashed() -> None:
         assert [file.relative for file in files_to_hash(inventory)] == ["touched", "new"]
 
 
-def test_a_renamed_image_reuses_the_missing_ones_point_and_further_copies_are_copies() -> None:
+def test_renamed_image_reuses_missing_point_and_further_files_are_copies() -> None:
     plan = plan_of({0: listing(("new1", 9), ("new2", 9))}, [known((0, "old"), 1)], {(0, "new1"): 1, (0, "new2"): 1})
     assert [(t.file.relative, t.outcome, t.origin.relative) for t in plan.reused] == [
         ("new1", "renamed", "old"),
@@ -215,7 +217,7 @@ def test_a_renamed_image_reuses_the_missing_ones_point_and_further_copies_are_co
     assert (plan.gone, plan.encode) == ([], [])
 
 
-def test_an_image_moved_to_another_source_keeps_its_vector_and_untouched_sources_stay() -> None:
+def test_image_moved_between_sources_reuses_vector() -> None:
     plan = plan_of({1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
     assert [t.outcome for t in plan.reused] == ["copied"]
     plan = plan_of({0: listing(), 1: listing(("x", 9), source=1)}, [known((0, "x"), 1)], {(1, "x"): 1})
@@ -223,7 +225,7 @@ def test_an_image_moved_to_another_source_keeps_its_vector_and_untouched_sources
 
 
 @pytest.mark.parametrize("skipped", ["dir", "dir/sub", "dir/sub/x"])
-def test_what_cannot_be_looked_at_is_not_gone(skipped: str) -> None:
+def test_images_in_unreadable_folders_are_not_gone(skipped: str) -> None:
     files = listing(("y", 0), skipped=[Skipped(skipped, UNREADABLE, "")])
     plan = plan_of({0: files}, [known((0, "dir/sub/x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
     assert plan.gone == []
@@ -234,7 +236,7 @@ def test_what_cannot_be_looked_at_is_not_gone(skipped: str) -> None:
 
 @pytest.mark.parametrize("away", ["", "nas", "nas/deep"])
 @pytest.mark.parametrize("pruned", [(), (0,)])
-def test_images_of_a_folder_that_is_away_are_gone_and_never_removed(away: str, pruned: tuple[int, ...]) -> None:
+def test_images_of_unavailable_folder_are_gone_but_not_removed(away: str, pruned: tuple[int, ...]) -> None:
     index = [known((0, "nas/deep/x"), 1), known((0, "y"), 2), known((1, "nas/deep/x"), 3)]
     files = listing(("copy", 9), ("y", 0), away={away})
     plan = plan_of({0: files}, index, {(0, "copy"): 1}, pruned=pruned)
@@ -243,7 +245,7 @@ def test_images_of_a_folder_that_is_away_are_gone_and_never_removed(away: str, p
     assert [(reuse.file.relative, reuse.outcome) for reuse in plan.reused] == [("copy", "copied")]
 
 
-def test_what_is_withheld_is_neither_gone_nor_done() -> None:
+def test_withheld_image_is_neither_gone_nor_indexed() -> None:
     plan = plan_of({0: listing(("y", 0), withheld={"x"})}, [known((0, "x"), 1), known((0, "y"), 2)], {}, pruned=(0,))
     assert plan.empty
     assert plan.gone == []

@@ -1,4 +1,4 @@
-"""Every table is read by one reader: rows with the numbers of their lines, and one set of errors."""
+"""Tables and JSON lines are read with line numbers and consistent errors."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def written(folder: Path, content: str | bytes) -> Path:
     ],
     ids=["plain", "byte order mark", "CRLF", "spaces in the header"],
 )
-def test_rows_are_the_same_whatever_separates_them(tmp_path: Path, separator: str, content: str) -> None:
+def test_rows_are_read_with_any_separator(tmp_path: Path, separator: str, content: str) -> None:
     table = read_table(written(tmp_path, content.replace(",", separator)), "data", ["a", "b"], separator)
     assert table.columns == ["a", "b"]
     assert table.rows == [Row(2, {"a": "1", "b": "2"}), Row(3, {"a": "3", "b": "4"})]
 
 
-def test_a_row_has_the_number_of_its_first_line(tmp_path: Path) -> None:
+def test_row_has_number_of_its_first_line(tmp_path: Path) -> None:
     file = written(tmp_path, '\na,b\n\n"1\n""one""",2\n , \n3,4\n')
     assert read_table(file, "data", separator=",").rows == [
         Row(4, {"a": '1\n"one"', "b": "2"}),
@@ -41,18 +41,18 @@ def test_a_row_has_the_number_of_its_first_line(tmp_path: Path) -> None:
     ]
 
 
-def test_tabs_have_no_quoting(tmp_path: Path) -> None:
+def test_tab_separated_values_have_no_quoting(tmp_path: Path) -> None:
     file = written(tmp_path, 'a\tb\n\n"1\t2\x0b\u2028"\n')
     assert read_table(file, "data").rows == [Row(3, {"a": '"1', "b": '2\x0b\u2028"'})]
 
 
-def test_the_first_row_of_a_table_without_a_header_is_a_row(tmp_path: Path) -> None:
+def test_headerless_table_includes_first_row(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, "1\t2\n"), "data", ["x"], headerless=lambda first: ["a", "b"][: len(first)])
     assert (table.columns, table.rows) == (["a", "b"], [Row(1, {"a": "1", "b": "2"})])
 
 
 @pytest.mark.parametrize(
-    ("content", "separator", "said"),
+    ("content", "separator", "message"),
     [
         ("", ",", "is empty: name a file of data"),
         (" \n\n", "\t", "is empty"),
@@ -70,30 +70,30 @@ def test_the_first_row_of_a_table_without_a_header_is_a_row(tmp_path: Path) -> N
         ("a,b\n1,2\n".encode("utf-16"), ",", "line 1 of {file} is not UTF-8"),
     ],
 )
-def test_what_is_wrong_with_a_table_is_one_line(
-    tmp_path: Path, content: str | bytes, separator: str, said: str
+def test_invalid_table_is_rejected_with_one_line_error(
+    tmp_path: Path, content: str | bytes, separator: str, message: str
 ) -> None:
     file = written(tmp_path, content)
     with pytest.raises(DataError) as error:
         read_table(file, "data", ["a"], separator)
-    assert said.format(file=file) in str(error.value)
+    assert message.format(file=file) in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_file_is_rejected_with_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data at .*nowhere: check the path"):
         read_table(tmp_path / "nowhere", "data")
     with pytest.raises(DataError, match="cannot be read"):
         read_table(tmp_path, "data")
 
 
-def test_objects_come_with_their_lines(tmp_path: Path) -> None:
+def test_json_lines_are_read_with_line_numbers(tmp_path: Path) -> None:
     file = written(tmp_path, '\ufeff{"a": 1}\r\n\n{"a": [2]}')
     assert list(read_objects(file, "data")) == [(1, {"a": 1}), (3, {"a": [2]})]
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("{", "is not JSON (Expecting property name enclosed in double quotes)"),
         ("[1]", "is not a JSON object"),
@@ -104,8 +104,8 @@ def test_objects_come_with_their_lines(tmp_path: Path) -> None:
         ('{"a": ' + "9" * 5000 + "}", "is not JSON"),
     ],
 )
-def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str, said: str) -> None:
+def test_invalid_json_line_is_rejected_with_line_number(tmp_path: Path, line: str, message: str) -> None:
     file = written(tmp_path, f'{{"a": 1}}\n{line}\n')
     with pytest.raises(DataError) as error:
         list(read_objects(file, "data"))
-    assert f"line 2 of {file} {said}" in str(error.value)
+    assert f"line 2 of {file} {message}" in str(error.value)

@@ -1,4 +1,4 @@
-"""Several things to search by: in words, in JSON, and what their scores make together."""
+"""Queries of several terms: parsing from words and JSON, and combining their scores."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ PICTURE = Path("sunset.jpg")
         ("file:9", Term(text="file:9")),
     ],
 )
-def test_a_term_in_words_is_what_it_looks_like(words: str, term: Term) -> None:
+def test_term_is_parsed_from_words(words: str, term: Term) -> None:
     assert term_from_words(words) == term
     assert term_from_words(words, -1) == Term(term.text, term.image, term.file, term.vector, -term.weight)
 
 
 @given(text=st.text(min_size=1), weight=st.sampled_from([1.0, 0.5, 0.25, -1.0, -0.75]))
-def test_what_is_told_of_a_text_is_read_as_the_same(text: str, weight: float) -> None:
+def test_text_term_round_trips_through_words(text: str, weight: float) -> None:
     try:
         term = Term(text=text, weight=weight)
     except InvalidRequest:
@@ -55,7 +55,7 @@ def test_what_is_told_of_a_text_is_read_as_the_same(text: str, weight: float) ->
     assert query.terms == [term]
 
 
-def test_a_query_string_a_form_and_json_say_the_same() -> None:
+def test_query_string_form_and_json_parse_to_same_terms() -> None:
     terms = ["sunset:0.5", "-people", json.dumps({"text": "-5 degrees", "weight": -0.5})]
     expected = [Term(text="sunset", weight=0.5), Term(text="people", weight=-1), Term(text="-5 degrees", weight=-0.5)]
     assert read_fields(QueryArguments, {"q": "a beach", "terms": terms}).terms == expected
@@ -84,14 +84,14 @@ def test_a_query_string_a_form_and_json_say_the_same() -> None:
         ('{"text": 5}', "terms[0].text is 5"),
     ],
 )
-def test_a_term_that_cannot_be_read_is_named(term: Any, detail: str) -> None:
+def test_invalid_term_is_rejected_with_detail(term: Any, detail: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_json(Query, json.dumps({"q": "a beach", "terms": [term]}).encode())
     assert detail in caught.value.what
     assert caught.value.hint
 
 
-def test_what_a_person_names_becomes_terms_and_pictures() -> None:
+def test_positive_and_negative_inputs_become_terms_and_pictures() -> None:
     pictures: list[Path | bytes] = [b"first"]
     terms = terms_of(["sunset", (PICTURE, 0.5)], [ID, (b"picture", 0.25)], pictures)
     assert pictures == [b"first", PICTURE, b"picture"]
@@ -123,12 +123,12 @@ def test_what_a_person_names_becomes_terms_and_pictures() -> None:
         (Query(image=ID, vector=[1.0]), 0, "two images"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(query: Query, pictures: int, detail: str) -> None:
+def test_inconsistent_query_parts_are_rejected(query: Query, pictures: int, detail: str) -> None:
     with pytest.raises(InvalidRequest, match=detail):
         query.parts(pictures)
 
 
-def test_results_come_by_similarity_where_not_all_is_text() -> None:
+def test_results_are_ordered_by_similarity_if_query_is_not_only_text() -> None:
     assert not Query(text="a", terms=[Term(text="b", weight=-1)]).by_similarity()
     assert Query(text="a").by_similarity(pictures=1)
     assert Query(text="a", terms=[Term(image=ID)]).by_similarity()
@@ -139,20 +139,18 @@ SCORES = st.lists(st.floats(0, 1, width=32), min_size=3, max_size=3).map(lambda 
 
 
 @given(first=SCORES, second=SCORES, third=SCORES)
-def test_scores_of_several_texts_stay_between_zero_and_one_and_move_with_each(
-    first: np.ndarray, second: np.ndarray, third: np.ndarray
-) -> None:
+def test_combined_score_is_bounded_and_monotonic(first: np.ndarray, second: np.ndarray, third: np.ndarray) -> None:
     assert combined([(0.3, first)]) is first
-    found = combined([(1.0, first), (0.5, second), (-1.0, third)])
-    assert found.dtype == np.float32
-    assert ((found >= 0) & (found <= np.maximum(first, second) + 1e-5)).all()
-    assert (found <= combined([(1.0, first), (0.5, second)]) + 1e-6).all()
+    score = combined([(1.0, first), (0.5, second), (-1.0, third)])
+    assert score.dtype == np.float32
+    assert ((score >= 0) & (score <= np.maximum(first, second) + 1e-5)).all()
+    assert (score <= combined([(1.0, first), (0.5, second)]) + 1e-6).all()
 
 
-def test_all_texts_must_match_and_a_minus_counts_from_what_is_unrelated_on() -> None:
+def test_combined_score_requires_every_text_and_penalises_related_negatives() -> None:
     score = np.array([0.81, 0.09], np.float32)
     assert combined([(1.0, score), (1.0, score[::-1])]) == pytest.approx([0.27, 0.27], rel=1e-5)
-    # With all the weight on a picture, texts count alike.
+    # If a picture has all the weight, texts have equal weights.
     assert combined([(0.0, score)]) == pytest.approx(score)
     minus = np.array([UNRELATED / 2, 4 * UNRELATED], np.float32)
     assert combined([(1.0, score), (-1.0, minus)]) == pytest.approx([0.81, 0.045], rel=1e-5)
@@ -160,14 +158,14 @@ def test_all_texts_must_match_and_a_minus_counts_from_what_is_unrelated_on() -> 
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=4, max_size=4).filter(lambda v: np.linalg.norm(v) > 1e-3))
-def test_a_vector_is_given_as_numbers_or_as_their_bytes(values: list[float]) -> None:
+def test_vector_is_accepted_as_numbers_or_base64(values: list[float]) -> None:
     vector = unit_vector(values, 4)
     assert np.linalg.norm(vector) == pytest.approx(1, rel=1e-5)
     assert unit_vector(in_base64(np.array(values, np.float32)), 4) == pytest.approx(vector)
 
 
 @pytest.mark.parametrize(
-    ("given_", "detail"),
+    ("vector", "detail"),
     [
         ([1.0, 2.0], "has 2 numbers, but those of the index have 3"),
         ([0.0, 0.0, 0.0], "no direction"),
@@ -177,6 +175,6 @@ def test_a_vector_is_given_as_numbers_or_as_their_bytes(values: list[float]) -> 
         (in_base64(np.array([np.nan, 1, 1], np.float32)), "no direction"),
     ],
 )
-def test_a_vector_of_nothing_is_refused(given_: Any, detail: str) -> None:
+def test_invalid_vector_is_rejected(vector: Any, detail: str) -> None:
     with pytest.raises(InvalidRequest, match=detail):
-        unit_vector(given_, 3)
+        unit_vector(vector, 3)

@@ -1,4 +1,4 @@
-"""Learning a joint space: reproducible, folded without loss, and better than where it began."""
+"""Training of a joint space is reproducible and improves recall, and folding its maps loses nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sceneseek_training.joint_space import BlockData, Maps, Scaling, fit_block
 from sceneseek_training.recipe import BlockRecipe, NamesRecipe, Recipe, RegressionRecipe, recipe_for
 
 IMAGES, FEATURES, TEXT, CLASSES = 60, 20, 12, 30
-# The class names of these pictures say nothing of their captions, so they have a small share.
+# The random class names do not correlate with the captions, so their share is small.
 BLOCK = BlockRecipe(("t",), dimensions=10, width=16, runs=2, names_share=0.1)
 RECIPE = Recipe(spaces=(), names=NamesRecipe(("t",)), epochs=8, batch=16)
 
@@ -30,7 +30,7 @@ def numbers(seed: int, *shape: int) -> Floats:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Matrices this small only wait for each other on several threads."""
+    """Use one thread: for matrices this small, more threads are slower."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -44,7 +44,7 @@ def names() -> ClassNames:
 
 @pytest.fixture
 def data(names: ClassNames) -> BlockData:
-    """Two views of images whose features are of very different magnitude, and one of which never varies.
+    """Two views of images with features of very different magnitudes, one of them constant.
 
     Each image has one to three texts, each close to a linear function of its features.
     """
@@ -60,10 +60,10 @@ def data(names: ClassNames) -> BlockData:
     return BlockData(seen, np.stack([of_names, of_names]), normalise(texts), owner, names, class_texts)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data: BlockData) -> None:
+def test_weights_depend_only_on_seed(data: BlockData) -> None:
     torch.manual_seed(1)
     one = fit_block(data, RECIPE, BLOCK, seed=(3,))
-    torch.manual_seed(2)  # torch's own generator has no say
+    torch.manual_seed(2)  # torch's global generator has no effect
     same, other = (fit_block(data, RECIPE, BLOCK, seed=(seed,)) for seed in (3, 4))
     for name in ("image_weight", "image_bias", "text_weight", "text_bias"):
         np.testing.assert_array_equal(getattr(one, name), getattr(same, name))
@@ -88,7 +88,7 @@ def pair(seed: int, dimensions: int = 5) -> AffinePair:
     return AffinePair(parts[0][:, 1:], parts[0][:, 0], parts[1][:, 1:], parts[1][:, 0])
 
 
-def test_pairs_side_by_side_agree_as_their_shares_say() -> None:
+def test_side_by_side_pairs_give_weighted_sum_of_cosines() -> None:
     images, texts = numbers(20, 1, FEATURES + TEXT), numbers(21, 1, TEXT)
     both = side_by_side([pair(22), pair(23)], [0.7, 0.3], images, texts)
     alone = [float(normalise(one.image(images))[0] @ normalise(one.text(texts))[0]) for one in (pair(22), pair(23))]
@@ -96,7 +96,7 @@ def test_pairs_side_by_side_agree_as_their_shares_say() -> None:
     assert together == pytest.approx(0.7 * alone[0] + 0.3 * alone[1], abs=1e-5)
 
 
-def test_projecting_on_all_the_directions_of_the_texts_changes_no_comparison() -> None:
+def test_projection_to_all_text_directions_preserves_products() -> None:
     images, texts = numbers(24, 30, FEATURES + TEXT), numbers(25, 200, TEXT)
     wide = side_by_side([pair(26, 40), pair(27, 40)], [0.5, 0.5], images, texts)
     small = principal(wide, texts, TEXT + 1)
@@ -106,7 +106,7 @@ def test_projecting_on_all_the_directions_of_the_texts_changes_no_comparison() -
     )
 
 
-def test_plain_names_compare_a_text_with_the_class_names() -> None:
+def test_plain_names_give_product_with_class_names() -> None:
     names, texts, centre = numbers(28, 3, TEXT), numbers(29, 4, TEXT), numbers(31, TEXT)
     plain = plain_names(FEATURES, centre)
     seen = np.concatenate([numbers(30, 3, FEATURES), names], axis=1)
@@ -157,7 +157,7 @@ def test_learning_brings_captions_to_their_images(data: BlockData) -> None:
     assert recall(60) > max(0.5, 3 * recall(1))
 
 
-def test_the_blocks_of_a_recipe_read_all_towers_and_share_the_similarity() -> None:
+def test_recipe_blocks_read_all_towers_and_shares_sum_to_one() -> None:
     pack = find_pack("compact")
     recipe = recipe_for(pack, classifiers=set())
     assert [space.text for space in recipe.spaces] == ["minilm", "e5"]
@@ -181,7 +181,7 @@ def test_a_pack_without_a_classifier_learns_from_captions_alone(data: BlockData)
 
 
 @pytest.mark.parametrize("classifiers", [("lite0",), ("lite2",), ("lite0", "lite2")], ids="+".join)
-def test_each_classifier_brings_its_class_names(classifiers: tuple[str, ...]) -> None:
+def test_recipe_uses_class_names_of_each_classifier(classifiers: tuple[str, ...]) -> None:
     recipe = recipe_for(find_pack("compact"), classifiers=set(classifiers))
     assert recipe.names is not None
     assert recipe.names.towers == classifiers

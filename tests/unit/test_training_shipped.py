@@ -1,4 +1,4 @@
-"""The alignment and the head that come with sceneseek: what their cards promise, and that they fit."""
+"""The shipped alignment and head meet the documented limits, match each other, and have correct cards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sceneseek_training.cards import alignment_card, threshold_section
 from sceneseek_training.recipe import recipe_for
 
 PACK = find_pack("compact")
-# What the product promises: recall at 1, 5 and 10, in per cent.
+# The documented minimum of recall@1, 5 and 10, in per cent.
 FLOORS = {"split_dev.txt": (30, 61, 74), "stamps": (21, 38, 46)}
 
 
@@ -25,25 +25,25 @@ def shipped() -> Alignment:
     return Alignment.load(shipped_alignment(PACK))
 
 
-def test_it_is_as_good_as_promised_on_photographs_and_on_drawings(shipped: Alignment) -> None:
-    measured = {found["name"]: found for found in shipped.card["recall"]}
+def test_shipped_alignment_meets_documented_recall(shipped: Alignment) -> None:
+    measured = {entry["name"]: entry for entry in shipped.card["recall"]}
     for name, floors in FLOORS.items():
         for k, floor in zip((1, 5, 10), floors, strict=True):
             assert 100 * measured[name][f"recall@{k}"] >= floor
 
 
-def test_its_score_was_learned_from_people(shipped: Alignment) -> None:
+def test_shipped_calibration_is_based_on_human_ratings(shipped: Alignment) -> None:
     assert shipped.calibration.source == "human ratings"
     assert shipped.calibration.figures["rmse"] <= 0.165
     assert shipped.calibration.slope > 0
 
 
-def test_it_was_made_by_the_recipe_that_is_here(shipped: Alignment) -> None:
+def test_shipped_alignment_was_trained_with_current_recipe(shipped: Alignment) -> None:
     recipe = asdict(recipe_for(PACK, classifiers={"lite0", "lite2"}))
     assert shipped.card["recipe"] == json.loads(json.dumps(recipe))
 
 
-def test_its_card_names_the_source_of_the_data_and_no_folder_of_a_machine(shipped: Alignment) -> None:
+def test_alignment_card_cites_data_and_contains_no_local_paths(shipped: Alignment) -> None:
     directory = shipped_alignment(PACK)
     card = (directory / "CARD.md").read_text(encoding="utf-8")
     assert "Hodosh, Young and Hockenmaier" in card
@@ -52,19 +52,23 @@ def test_its_card_names_the_source_of_the_data_and_no_folder_of_a_machine(shippe
         assert not re.search(r"(^|[\s\"'=])/\w", text)
 
 
-def test_it_is_small(shipped: Alignment) -> None:
+def test_shipped_alignment_stays_within_size_budget(shipped: Alignment) -> None:
     assert (shipped_alignment(PACK) / WEIGHTS).stat().st_size < 7_000_000
-    assert [space.joint for space in shipped.spaces] == [192 + 96 + 2, 192 + 2, 224 + 2]  # the last two are of hubness
+    assert [space.joint for space in shipped.spaces] == [
+        192 + 96 + 2,
+        192 + 2,
+        224 + 2,
+    ]  # the last two numbers of each are for hubness
 
 
-def test_the_head_fits_the_joint_space_and_leaves_the_index_alone(shipped: Alignment) -> None:
+def test_shipped_head_fits_alignment_and_adds_no_image_vectors(shipped: Alignment) -> None:
     head = Trained.shipped(PACK).head
     assert head.kind == "mlp"
     assert head.alignment == shipped.fingerprint
     assert head.image_width == 0
 
 
-def test_the_shipped_head_is_within_its_documented_limits() -> None:
+def test_shipped_head_meets_documented_error_limits() -> None:
     validation = Trained.shipped(PACK).head.validation
     assert validation["default"] == validation["recipe"]
     strict = validation["cross-validated, grouped by"]["image and caption"]
@@ -76,7 +80,7 @@ def test_the_shipped_head_is_within_its_documented_limits() -> None:
     assert strict["ece"]["value"] <= 0.03
 
 
-def test_the_head_says_when_a_result_matches_and_how_well_that_tells_one_from_the_other() -> None:
+def test_shipped_head_has_match_threshold_with_documented_rates() -> None:
     match = Trained.shipped(PACK).head.match
     assert match is not None
     figures = {name: match.figures[name]["value"] for name in ABSENCE_FIGURES}
@@ -87,7 +91,7 @@ def test_the_head_says_when_a_result_matches_and_how_well_that_tells_one_from_th
     assert card.endswith(threshold_section(match))
 
 
-def test_the_head_has_a_card_without_a_folder_of_a_machine() -> None:
+def test_head_card_cites_data_and_contains_no_local_paths() -> None:
     directory = shipped_alignment(PACK).with_name("head")
     card = (directory / "CARD.md").read_text(encoding="utf-8")
     assert "Hodosh, Young and Hockenmaier" in card
@@ -95,6 +99,6 @@ def test_the_head_has_a_card_without_a_folder_of_a_machine() -> None:
         assert not re.search(r"(^|[\s\"'=])/\w", text)
 
 
-def test_all_weights_together_are_small() -> None:
+def test_shipped_weights_stay_within_size_budget() -> None:
     files = [path for path in shipped_alignment(PACK).parents[1].rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 8_000_000

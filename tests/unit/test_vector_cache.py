@@ -1,4 +1,4 @@
-"""Cached vectors are what was read, whatever was evicted in between, and the bound holds."""
+"""The vector cache returns correct vectors despite evictions, and stays within its bound."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROW = 4 * WIDTH
 
 
 class Engine:
-    """Vectors by id, and what was read of them."""
+    """Vectors by id, with a record of the reads."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -34,9 +34,9 @@ def vector(identity: str) -> Floats:
 
 
 @given(st.lists(st.lists(st.integers(0, 30).map(str), unique=True), max_size=8))
-def test_rows_come_in_the_order_asked_and_are_read_once_where_all_fit(asked: list[list[str]]) -> None:
+def test_rows_are_returned_in_order_and_read_once_if_all_fit(requests: list[list[str]]) -> None:
     cache, engine = VectorCache(WIDTH, 31 * ROW), Engine()
-    for ids in asked:
+    for ids in requests:
         rows = cache.rows(ids, engine)
         assert rows.shape == (len(ids), WIDTH)
         assert all((row == vector(identity)).all() for row, identity in zip(rows, ids, strict=True))
@@ -44,15 +44,15 @@ def test_rows_come_in_the_order_asked_and_are_read_once_where_all_fit(asked: lis
 
 
 @given(st.integers(0, 12), st.lists(st.lists(st.integers(0, 30).map(str), unique=True), max_size=8))
-def test_rows_are_right_and_the_bound_holds_where_not_all_fit(capacity: int, asked: list[list[str]]) -> None:
+def test_rows_are_correct_and_cache_stays_bounded_if_not_all_fit(capacity: int, requests: list[list[str]]) -> None:
     cache, engine = VectorCache(WIDTH, capacity * ROW + ROW - 1), Engine()
-    for ids in asked:
+    for ids in requests:
         rows = cache.rows(ids, engine)
         assert all((row == vector(identity)).all() for row, identity in zip(rows, ids, strict=True))
         assert len(cache) <= capacity
 
 
-def test_the_least_recently_used_row_is_evicted() -> None:
+def test_least_recently_used_row_is_evicted() -> None:
     cache, engine = VectorCache(WIDTH, 3 * ROW), Engine()
     cache.rows(["1", "2", "3"], engine)
     cache.rows(["1"], engine)
@@ -64,7 +64,7 @@ def test_the_least_recently_used_row_is_evicted() -> None:
     assert engine.read == ["2"]
 
 
-def test_threads_get_right_rows_while_others_evict_them() -> None:
+def test_concurrent_reads_return_correct_rows_during_eviction() -> None:
     cache, engine = VectorCache(WIDTH, 120 * ROW), Engine()
 
     def ask(start: int) -> bool:
@@ -75,18 +75,18 @@ def test_threads_get_right_rows_while_others_evict_them() -> None:
         assert all(pool.map(ask, range(0, 5_000, 7)))
 
 
-def test_a_row_that_was_not_read_is_an_error() -> None:
+def test_row_missing_from_engine_raises_key_error() -> None:
     with pytest.raises(KeyError):
         VectorCache(WIDTH, 10 * ROW).rows(["1", "2"], lambda _: {"1": vector("1")})
 
 
-def test_the_bound_is_read_from_the_environment_in_megabytes() -> None:
+def test_cache_size_is_read_from_environment_in_megabytes() -> None:
     assert cache_bytes({}) == cache_bytes({"SCENESEEK_VECTOR_CACHE": " "}) == DEFAULT_MEGABYTES * 2**20
     assert cache_bytes({"SCENESEEK_VECTOR_CACHE": "3"}) == 3 * 2**20
     assert cache_bytes({"SCENESEEK_VECTOR_CACHE": "0"}) == 0
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "256MB", "9" * 50, "1000001"])
-def test_a_bound_that_is_no_number_is_refused(value: str) -> None:
+def test_invalid_cache_size_is_rejected(value: str) -> None:
     with pytest.raises(InvalidRequest, match="SCENESEEK_VECTOR_CACHE"):
         cache_bytes({"SCENESEEK_VECTOR_CACHE": value})
