@@ -152,22 +152,22 @@ class KilledIndexer:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        begun = process.stdout.readline() if process.stdout is not None else ""
+        first_line = process.stdout.readline() if process.stdout is not None else ""
         try:
             _, errors = process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             _, errors = process.communicate()
-        self._verdict.resumed += begun == "resuming\n"
+        self._verdict.resumed += first_line == "resuming\n"
         if process.returncode not in (0, -signal.SIGKILL):
             raise CrashError(f"a run failed after {self._verdict.kills} kills: {errors[-2000:]}")
         return process.returncode == 0
 
     def _compare_with(self, store: EdgeStore, before: Manifest | None) -> Manifest:
-        found = self._manifest(store)
-        if found == before:
+        manifest = self._manifest(store)
+        if manifest == before:
             raise CrashError("the change of the folder changed nothing")
-        return found
+        return manifest
 
     def _manifest(self, store: EdgeStore) -> Manifest:
         """The compared fields of every image in the live generation, by id; its count must match."""

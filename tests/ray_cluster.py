@@ -31,10 +31,10 @@ _STORE = str(250_000_000)
 def until(true: Callable[[], Any], what: str, every: float = 0.02) -> Any:
     """Wait until a function returns a true value, and return it."""
     end = time.monotonic() + _PATIENCE
-    while not (found := true()):
+    while not (value := true()):
         assert time.monotonic() < end, f"waited too long until {what}"
         time.sleep(every)
-    return found
+    return value
 
 
 def free_port() -> int:
@@ -181,12 +181,12 @@ class Run:
         """The complete lines of the report since the start of the last run."""
         if not self.report.exists():
             return []
-        found: list[dict[str, Any]] = []
+        lines: list[dict[str, Any]] = []
         for text in self.report.read_text().splitlines(keepends=True):
             if text.endswith("\n"):
                 line = json.loads(text)
-                found = [line] if line["kind"] == "run" else [*found, line]
-        return found
+                lines = [line] if line["kind"] == "run" else [*lines, line]
+        return lines
 
     def indexed(self) -> int:
         """The number of images written so far."""
@@ -201,8 +201,8 @@ class Run:
         """Wait for success, and return the report as JSON."""
         out, _ = self.process.communicate(timeout=_PATIENCE)
         assert self.process.returncode == 0, self.errors.read_text()
-        found: dict[str, Any] = json.loads(out)
-        return found
+        report: dict[str, Any] = json.loads(out)
+        return report
 
     def error(self) -> str:
         """Wait for failure, and return the last line of standard error."""

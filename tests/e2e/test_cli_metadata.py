@@ -36,12 +36,12 @@ def test_index_with_metadata_and_near_duplicates_is_searchable(
         "metadata fields: year (integer)\n"
         "no image at 1 paths of the metadata: gone.png\n"
     )
-    folded = sceneseek("search", "circles").stdout.splitlines()
-    assert len(folded) == 3
-    assert sum(line.endswith("  (+1 similar)") for line in folded) == 1
-    kept = sceneseek("search", "circles", "--keep-duplicates").stdout
-    assert len(kept.splitlines()) == 4
-    assert "similar" not in kept
+    collapsed = sceneseek("search", "circles").stdout.splitlines()
+    assert len(collapsed) == 3
+    assert sum(line.endswith("  (+1 similar)") for line in collapsed) == 1
+    every = sceneseek("search", "circles", "--keep-duplicates").stdout
+    assert len(every.splitlines()) == 4
+    assert "similar" not in every
     results = json.loads(sceneseek("search", "circles", "--json").stdout)["results"]
     assert [(r["duplicates"], r["metadata"]) for r in results if r["path"].startswith("0")] == [(1, {"year": 1999})]
 

@@ -51,9 +51,9 @@ def test_service_without_index_suggests_command_and_becomes_ready_after_indexing
         waiting = json.loads(body)
         assert (waiting["type"], waiting["building"], waiting["stack_command"]) == (NOTHING, False, None)
         assert waiting["command"] in waiting["hint"]
-        asked = sceneseek("search", "sea", "--url", service.url)
-        assert (asked.returncode, asked.stderr.count("\n")) == (1, 1)
-        assert "nothing is indexed" in asked.stderr
+        failed = sceneseek("search", "sea", "--url", service.url)
+        assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
+        assert "nothing is indexed" in failed.stderr
 
         program, *arguments = shlex.split(waiting["command"])
         assert program == "sceneseek"

@@ -124,8 +124,8 @@ def results(page: Page) -> Locator:
 
 
 def ids(page: Page) -> list[str]:
-    found: list[str] = results(page).evaluate_all("items => items.map((item) => item.dataset.id)")
-    return found
+    result_ids: list[str] = results(page).evaluate_all("items => items.map((item) => item.dataset.id)")
+    return result_ids
 
 
 def wait_for_results(page: Page, query: str) -> None:
@@ -185,10 +185,10 @@ def test_typing_is_debounced_and_late_responses_are_discarded(visit: Visit) -> N
     held: list[Route] = []
 
     def hold(route: Route) -> None:
-        asked = parse_qs(urlsplit(route.request.url).query)
-        if asked["offset"] == ["0"]:  # further results, also of the previous search, may be requested at any time
-            searched.append(asked["q"][0])
-        held.append(route) if asked["q"] == ["a red"] else route.continue_()
+        query = parse_qs(urlsplit(route.request.url).query)
+        if query["offset"] == ["0"]:  # further results, also of the previous search, may be requested at any time
+            searched.append(query["q"][0])
+        held.append(route) if query["q"] == ["a red"] else route.continue_()
 
     page.route("**/v1/search?*", hold)
     field = page.locator("#query")
@@ -380,8 +380,8 @@ def test_results_and_viewer_are_keyboard_navigable(visit: Visit) -> None:
     wait_for_results(page, "a red circle")
 
     def focused() -> int:
-        found: int = page.evaluate("[...document.querySelectorAll('#results a')].indexOf(document.activeElement)")
-        return found
+        index: int = page.evaluate("[...document.querySelectorAll('#results a')].indexOf(document.activeElement)")
+        return index
 
     page.locator("h1 a").focus()
     page.keyboard.press("/")
@@ -750,13 +750,13 @@ def test_running_reindex_is_reported_and_new_generation_offered(visit: Visit, st
     live = next(info for info in store.generations() if info.name == store.live())
     number = int(live.name.rpartition("-")[2]) + 1 if live.name.startswith("renewed-") else 1
     with store.writing():
-        begun = store.create(
+        building = store.create(
             replace(live, name=f"renewed-{number}", created=f"2030-01-0{number}T00:00:00+00:00"), live.name
         )
-        with closing(begun):
+        with closing(building):
             refresh_status(page)
             page.get_by_text("The collection is being indexed anew.").wait_for()
-            store.publish(begun)
+            store.publish(building)
     page.get_by_text("The collection has changed.").wait_for()
     assert page.get_by_text("The collection is being indexed anew.").count() == 0
     page.get_by_role("button", name="Search it anew").click()
@@ -803,19 +803,19 @@ def test_unreachable_service_is_reported_until_recovery(visit: Visit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "said"),
+    ("status", "headers", "message"),
     [
         (503, {}, "The service is not ready: the index is away."),
         (429, {"Retry-After": "1"}, "The service has too much to do. This page tries again in 1 s."),
     ],
 )
 def test_transient_failures_are_shown_and_retried(
-    visit: Visit, status: int, headers: dict[str, str], said: str
+    visit: Visit, status: int, headers: dict[str, str], message: str
 ) -> None:
     page = visit()
     with mocked_route(page, "**/v1/search?*", lambda route: problem(route, status, "the index is away", **headers)):
         page.locator("#query").fill("a red circle")
-        page.get_by_role("alert").get_by_text(said).wait_for()
+        page.get_by_role("alert").get_by_text(message).wait_for()
     wait_for_results(page, "a red circle")
 
 
@@ -861,8 +861,8 @@ def test_empty_index_shows_command_and_search_starts_after_indexing(
         assert with_a_query.locator("#problem").is_hidden()
         assert not re.search(r"\{\w+\}|undefined", with_a_query.locator("body").inner_text())
 
-        begun = CollectionInfo("begun", "0" * 64, 386, 0, (), "2030-01-01T00:00:00+00:00")
-        with store.writing(), closing(store.create(begun)):
+        info = CollectionInfo("begun", "0" * 64, 386, 0, (), "2030-01-01T00:00:00+00:00")
+        with store.writing(), closing(store.create(info)):
             refresh_status(page)
             page.get_by_text("A folder is being indexed now.").wait_for()
         page.evaluate("window.same = true")
@@ -902,8 +902,8 @@ def violations(page: Page) -> list[str]:
 
     script = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
     page.evaluate(script)
-    found: list[str] = page.evaluate(AXE)
-    return found
+    descriptions: list[str] = page.evaluate(AXE)
+    return descriptions
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -959,8 +959,8 @@ def test_page_is_russian_for_russian_locale(visit: Visit) -> None:
 
 def example_queries(page: Page) -> dict[str, dict[str, Any]]:
     """The page's example queries by language."""
-    found: dict[str, dict[str, Any]] = page.evaluate("async () => (await import('/static/queries.js')).QUERIES")
-    return found
+    queries: dict[str, dict[str, Any]] = page.evaluate("async () => (await import('/static/queries.js')).QUERIES")
+    return queries
 
 
 def test_example_queries_are_english_for_english_only_models(visit: Visit) -> None:

@@ -51,9 +51,9 @@ class Service:
 
     def refused(self, path: str) -> httpx.Response:
         """Send a request, check that it returns 503 within the deadline, and return the response."""
-        begun = time.monotonic()
+        start = time.monotonic()
         answer = self.client.get(path)
-        assert time.monotonic() - begun < DEADLINE + SLACK
+        assert time.monotonic() - start < DEADLINE + SLACK
         assert answer.status_code == 503, path
         return answer
 

@@ -47,7 +47,7 @@ def app(search: Search, tmp_path_factory: pytest.TempPathFactory) -> Flask:
     application = create_app(search, AccessSettings(api_keys=home / "keys.json"), pending=pending)
     inner = application.wsgi_app
 
-    def whole(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def authenticated(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Add the key, and close the response: the client of schemathesis leaves responses and their files open."""
         environ["HTTP_X_API_KEY"] = key.secret
         answer = inner(environ, start_response)
@@ -56,7 +56,7 @@ def app(search: Search, tmp_path_factory: pytest.TempPathFactory) -> Flask:
         finally:
             getattr(answer, "close", lambda: None)()
 
-    application.wsgi_app = whole  # type: ignore[method-assign]  # Flask's documented place for a middleware
+    application.wsgi_app = authenticated  # type: ignore[method-assign]  # Flask's documented place for a middleware
     return application
 
 
@@ -107,9 +107,9 @@ def test_references_resolve(document: dict[str, Any]) -> None:
     references = [value["$ref"] for value in walk(document) if isinstance(value, dict) and "$ref" in value]
     assert len(references) > 20
     for reference in references:
-        found: Any = document
+        target: Any = document
         for part in reference.removeprefix("#/").split("/"):
-            found = found[part]
+            target = target[part]
 
 
 def test_operations_and_routes_correspond(app: Flask, document: dict[str, Any]) -> None:
@@ -123,12 +123,12 @@ def test_operations_and_routes_correspond(app: Flask, document: dict[str, Any]) 
 
 
 def test_operations_have_unique_ids_summaries_and_defined_tags(document: dict[str, Any]) -> None:
-    found = [operation for _, _, operation in operations(document)]
-    names = [operation["operationId"] for operation in found]
+    every = [operation for _, _, operation in operations(document)]
+    names = [operation["operationId"] for operation in every]
     assert len(names) == len(set(names))
     groups = {tag["name"] for tag in document["tags"]}
-    assert all(operation["summary"] and operation["description"] for operation in found)
-    assert all(set(operation["tags"]) <= groups for operation in found)
+    assert all(operation["summary"] and operation["description"] for operation in every)
+    assert all(set(operation["tags"]) <= groups for operation in every)
 
 
 def test_path_parameters_match_path_template(document: dict[str, Any]) -> None:
@@ -177,15 +177,15 @@ def test_links_pass_only_parameters_of_their_target_operation(document: dict[str
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    return [(path, method, found) for path, methods in document["paths"].items() for method, found in methods.items()]
+    return [(path, method, each) for path, methods in document["paths"].items() for method, each in methods.items()]
 
 
 def resolved(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
     while "$ref" in value:
-        found: Any = document
+        target: Any = document
         for part in value["$ref"].removeprefix("#/").split("/"):
-            found = found[part]
-        value = found
+            target = target[part]
+        value = target
     return value
 
 

@@ -85,11 +85,11 @@ def payloads(store: VectorStore) -> dict[str, dict[str, Any]]:
 
 
 def groups(store: VectorStore) -> set[frozenset[str]]:
-    found: dict[str, set[str]] = {}
+    members: dict[str, set[str]] = {}
     for name, payload in payloads(store).items():
         if payload.get("duplicates"):
-            found.setdefault(payload["duplicates"]["group"], set()).add(name)
-    return set(map(frozenset, found.values()))
+            members.setdefault(payload["duplicates"]["group"], set()).add(name)
+    return set(map(frozenset, members.values()))
 
 
 ALL_COPIES = {frozenset({name, *copies}) for name, copies in COPIES.items()}

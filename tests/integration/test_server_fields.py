@@ -103,7 +103,7 @@ def test_fields_are_computed_once_per_generation(
 def test_collections_report_generation_being_built(client: FlaskClient, search: Search) -> None:
     assert client.get("/v1/collections").get_json()["building"] is False
     with search.store.writing():
-        begun = search.store.create(replace(search.store.generations()[0], name="second"))
+        building = search.store.create(replace(search.store.generations()[0], name="second"))
         assert client.get("/v1/collections").get_json()["building"] is True
-        search.store.discard(begun)
+        search.store.discard(building)
     assert client.get("/v1/collections").get_json()["building"] is False

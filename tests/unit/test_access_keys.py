@@ -151,7 +151,7 @@ def test_expired_key_is_rejected(file: Path) -> None:
 def test_damaged_key_file_keeps_previous_keys_and_is_reported_once(
     client: FlaskClient, file: Path, key: str, damage: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = file.read_text()
+    content = file.read_text()
     if damage is None:
         file.unlink()
     else:
@@ -162,7 +162,7 @@ def test_damaged_key_file_keeps_previous_keys_and_is_reported_once(
     assert "keys before its last change are still valid" in problem
     assert str(file) not in problem
     assert [str(file) in record.getMessage() for record in caplog.records] == [True], "once, not at each request"
-    file.write_text(whole)
+    file.write_text(content)
     file.chmod(0o600)
     assert client.get("/readyz").get_json()["problem"] is None
     assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200

@@ -128,9 +128,9 @@ def test_health_and_metrics_bypass_admission_when_full() -> None:
 
 
 def test_deadline_is_passed_to_application() -> None:
-    begun = time.monotonic()
+    start = time.monotonic()
     with full(slots=1, queue=0, seconds=7) as (_, _, (caller,)):
-        assert begun + 7 <= caller.deadline <= time.monotonic() + 7
+        assert start + 7 <= caller.deadline <= time.monotonic() + 7
 
 
 def test_rejected_head_request_has_no_body() -> None:

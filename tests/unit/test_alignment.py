@@ -352,11 +352,11 @@ def test_missing_alignment_error_suggests_train_command(lost: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, CARD])
-@pytest.mark.parametrize("kept", [0, 0.01, 0.5, 0.9])
-def test_damaged_alignment_raises_data_error(file: str, kept: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.9])
+def test_damaged_alignment_raises_data_error(file: str, share: float, tmp_path: Path) -> None:
     drawn_alignment().save(tmp_path)
     content = (tmp_path / file).read_bytes()
-    (tmp_path / file).write_bytes(content[: int(kept * len(content))])
+    (tmp_path / file).write_bytes(content[: int(share * len(content))])
     with pytest.raises(DataError, match=r"the alignment in .* cannot be read .*sceneseek train alignment"):
         Alignment.load(tmp_path)
 

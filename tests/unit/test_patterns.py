@@ -72,10 +72,10 @@ def test_system_folders_are_excluded_by_default(tmp_path: Path, folder: str) -> 
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     below = [f"{folder}/b.jpg", f"{folder}/deep/c.jpg"]
-    found = {file.relative for file in list_images(tmp_path).files}
-    assert found == {"a.jpg", *(below if folder in USER_FOLDERS else ())}
-    found = {file.relative for file in list_images(tmp_path, Patterns(defaults=False)).files}
-    assert found == {"a.jpg", *(() if folder in HIDDEN_FOLDERS else below)}
+    listed = {file.relative for file in list_images(tmp_path).files}
+    assert listed == {"a.jpg", *(below if folder in USER_FOLDERS else ())}
+    listed = {file.relative for file in list_images(tmp_path, Patterns(defaults=False)).files}
+    assert listed == {"a.jpg", *(() if folder in HIDDEN_FOLDERS else below)}
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_prepare_removes_stale_temporary_files(pending: PendingChanges, folder: 
     assert pending.all().keys() == {ID}
 
 
-def test_run_settles_changes_it_has_processed(pending: PendingChanges) -> None:
+def test_run_settles_processed_changes(pending: PendingChanges) -> None:
     for name in "abc":
         put(pending, f"{name}.png", name.encode())
     pending.delete(point_id("c.png"), "c.png")
@@ -277,8 +277,8 @@ def test_changes_are_atomic_when_killed_at_any_line(folder: Path, where: str) ->
     undisturbed = subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True, timeout=200).stdout.split()
     pending = PendingChanges(folder)
     if where == "settling":
-        found = {change.path: (change.action, change.settled, change.reason) for change in pending.all().values()}
-        assert found == {
+        states = {change.path: (change.action, change.settled, change.reason) for change in pending.all().values()}
+        assert states == {
             "accepted.png": ("put", True, ""),
             "refused.png": ("put", False, "it is none"),
             "deleted.png": ("delete", True, ""),

@@ -39,7 +39,7 @@ PIP_SETTINGS = {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"}
 
 
 @pytest.fixture(params=list(PROJECTS.values()), ids=list(PROJECTS))
-def whole(request: pytest.FixtureRequest) -> compose.Project:
+def project_files(request: pytest.FixtureRequest) -> compose.Project:
     """Each supported combination of the files."""
     return project(*request.param)
 
@@ -49,8 +49,8 @@ def test_file_conforms_to_compose_schema(file: Path) -> None:
     jsonschema.validate(yaml.safe_load(file.read_text(encoding="utf-8")), schema())
 
 
-def test_merged_files_conform_to_compose_schema(whole: compose.Project) -> None:
-    jsonschema.validate(whole, schema())
+def test_merged_files_conform_to_compose_schema(project_files: compose.Project) -> None:
+    jsonschema.validate(project_files, schema())
 
 
 def test_compose_schema_rejects_unknown_key() -> None:
@@ -87,39 +87,39 @@ def test_docker_compose_agrees_with_test_parser(files: tuple[Path, ...], tmp_pat
         assert theirs[name].get("depends_on", {}).keys() == service.get("depends_on", {}).keys()
 
 
-def test_referenced_services_volumes_networks_and_secrets_exist(whole: compose.Project) -> None:
-    for service in whole["services"].values():
-        assert set(service.get("depends_on", {})) <= set(whole["services"])
-        assert set(service.get("networks", [])) <= set(whole["networks"])
-        assert set(service.get("secrets", [])) <= set(whole.get("secrets", {}))
+def test_referenced_services_volumes_networks_and_secrets_exist(project_files: compose.Project) -> None:
+    for service in project_files["services"].values():
+        assert set(service.get("depends_on", {})) <= set(project_files["services"])
+        assert set(service.get("networks", [])) <= set(project_files["networks"])
+        assert set(service.get("secrets", [])) <= set(project_files.get("secrets", {}))
         for volume in service.get("volumes", []):
             name = compose.source(volume)
-            assert name in whole["volumes"] or name.startswith((".", "/"))
+            assert name in project_files["volumes"] or name.startswith((".", "/"))
             if name.startswith("./deploy/"):
                 assert (ROOT / name).is_file()
 
 
-def test_qdrant_services_share_no_volume(whole: compose.Project) -> None:
+def test_qdrant_services_share_no_volume(project_files: compose.Project) -> None:
     mounted = [
         compose.source(volume)
-        for service in whole["services"].values()
+        for service in project_files["services"].values()
         if str(service["image"]).startswith("qdrant/")
         for volume in service["volumes"]
     ]
     assert len(mounted) == len(set(mounted))
 
 
-def test_dependency_on_healthy_service_has_health_check(whole: compose.Project) -> None:
-    for service in whole["services"].values():
+def test_dependency_on_healthy_service_has_health_check(project_files: compose.Project) -> None:
+    for service in project_files["services"].values():
         for name, dependency in service.get("depends_on", {}).items():
             if dependency["condition"] == "service_healthy":
-                assert "healthcheck" in whole["services"][name]
+                assert "healthcheck" in project_files["services"][name]
 
 
-def test_required_dependency_has_no_profile(whole: compose.Project) -> None:
-    for service in whole["services"].values():
+def test_required_dependency_has_no_profile(project_files: compose.Project) -> None:
+    for service in project_files["services"].values():
         for name, dependency in service.get("depends_on", {}).items():
-            assert "profiles" not in whole["services"][name] or dependency["required"] is False
+            assert "profiles" not in project_files["services"][name] or dependency["required"] is False
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,8 @@ def test_service_belongs_to_profile(service: str, profile: str) -> None:
     assert project(*ONE)["services"][service]["profiles"] == [profile]
 
 
-def test_only_proxy_and_monitoring_are_published(whole: compose.Project) -> None:
-    services = whole["services"]
+def test_only_proxy_and_monitoring_are_published(project_files: compose.Project) -> None:
+    services = project_files["services"]
     assert {name for name, service in services.items() if "ports" in service} - {"qdrant"} == {
         "proxy",
         "prometheus",
@@ -151,7 +151,7 @@ def test_only_proxy_and_monitoring_are_published(whole: compose.Project) -> None
     for name in ("server-cpu", "server-gpu"):
         assert services[name]["networks"]["back"] == {"aliases": ["sceneseek"]}
         assert services[name]["environment"]["SCENESEEK_TRUSTED_PROXIES"] == "1"
-    assert whole["networks"]["back"] == {"internal": True}
+    assert project_files["networks"]["back"] == {"internal": True}
     assert services["proxy"]["environment"]["PROXY_SERVER"] == "sceneseek:8080"
 
 
@@ -162,8 +162,8 @@ def test_certificates_setting_enables_tls_in_proxy() -> None:
         assert f"{certificates or './deploy'}:/etc/nginx/tls:ro" in proxy["volumes"]
 
 
-def test_images_are_pinned_by_tag(whole: compose.Project) -> None:
-    for service in whole["services"].values():
+def test_images_are_pinned_by_tag(project_files: compose.Project) -> None:
+    for service in project_files["services"].values():
         name, _, tag = service["image"].rpartition(":")
         assert name
         assert tag != "latest"
@@ -187,8 +187,8 @@ def test_images_and_bundles_are_mounted_read_only(name: str) -> None:
     assert mounted["/images"]["bind"] == {"create_host_path": False}, "a mistyped folder is an error"
 
 
-def test_ports_are_published_on_loopback_only(whole: compose.Project) -> None:
-    for name, service in whole["services"].items():
+def test_ports_are_published_on_loopback_only(project_files: compose.Project) -> None:
+    for name, service in project_files["services"].items():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), name
 
@@ -209,8 +209,8 @@ def test_missing_key_stops_compose(key: str) -> None:
         project(*ONE, **{key: ""})
 
 
-def test_server_has_read_only_qdrant_key_and_indexer_write_key(whole: compose.Project) -> None:
-    for name, service in whole["services"].items():
+def test_server_has_read_only_qdrant_key_and_indexer_write_key(project_files: compose.Project) -> None:
+    for name, service in project_files["services"].items():
         environment = service.get("environment", {})
         if service["image"].startswith("qdrant/"):
             assert environment["QDRANT__SERVICE__API_KEY"] == "writes"
@@ -219,7 +219,9 @@ def test_server_has_read_only_qdrant_key_and_indexer_write_key(whole: compose.Pr
             assert environment["SCENESEEK_QDRANT_API_KEY"] == ("reads" if name.startswith("server-") else "writes")
         else:
             assert not {"writes", "reads"} & set(map(str, environment.values())), name
-    assert whole["secrets"] == {"qdrant_read_only_api_key": {"environment": "SCENESEEK_QDRANT_READ_ONLY_API_KEY"}}
+    assert project_files["secrets"] == {
+        "qdrant_read_only_api_key": {"environment": "SCENESEEK_QDRANT_READ_ONLY_API_KEY"}
+    }
 
 
 def test_qdrant_raises_file_limit_to_hard_limit(tmp_path: Path) -> None:
@@ -271,9 +273,9 @@ def test_example_values_are_quoted() -> None:
     assert [value for value in set_or_not if not re.fullmatch(r"'[^']*'", value)] == []
 
 
-def test_containers_get_only_known_settings(whole: compose.Project) -> None:
+def test_containers_get_only_known_settings(project_files: compose.Project) -> None:
     for name in OURS:
-        environment = set(whole["services"][name].get("environment", {}))
+        environment = set(project_files["services"][name].get("environment", {}))
         assert environment <= known_settings() | PIP_SETTINGS
 
 
@@ -310,8 +312,8 @@ def test_server_mounts_key_file_of_keys_service(kind: str) -> None:
     )
 
 
-def test_only_export_services_have_outbound_network(whole: compose.Project) -> None:
-    outside = {name for name in OURS if "front" in whole["services"][name].get("networks", [])}
+def test_only_export_services_have_outbound_network(project_files: compose.Project) -> None:
+    outside = {name for name in OURS if "front" in project_files["services"][name].get("networks", [])}
     assert outside == {"export", "export-hub"}
 
 

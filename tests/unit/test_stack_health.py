@@ -25,10 +25,10 @@ def test_qdrant_health_check_is_valid_bash(script: str) -> None:
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (404, False)])
 def test_qdrant_health_check_passes_only_if_node_is_ready(script: str, status: int, healthy: bool) -> None:
-    with answering(status) as (port, asked):
+    with answering(status) as (port, paths):
         done = run_check(script, port)
     assert (done.returncode == 0) == healthy
-    assert asked == ["/readyz"]
+    assert paths == ["/readyz"]
 
 
 def test_qdrant_health_check_fails_if_port_is_closed(script: str) -> None:
@@ -41,11 +41,11 @@ def test_qdrant_health_check_fails_if_port_is_closed(script: str) -> None:
 def test_service_health_check_requests_healthz(status: int, healthy: bool) -> None:
     check = dockerfile.words(dockerfile.effective(STAGES, "runtime-cpu", "HEALTHCHECK"))
     assert check[0] == "/opt/sceneseek/bin/python"
-    with answering(status) as (port, asked):
+    with answering(status) as (port, paths):
         environment = {"SCENESEEK_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
         done = subprocess.run([sys.executable, *check[1:]], env=environment, check=False, timeout=30)
     assert (done.returncode == 0) == healthy
-    assert asked == ["/healthz"], "without an index it is well, and not ready"
+    assert paths == ["/healthz"], "without an index it is well, and not ready"
 
 
 READY = {"status": "ready", "images": 1500}
@@ -60,10 +60,10 @@ NOT_READY = {"status": 503, "detail": "nothing is indexed in http://qdrant:6333"
     ]),
 ], ids=["ready", "not ready"])  # fmt: skip
 def test_up_prints_readiness_and_next_step(status: int, document: object, output: list[str]) -> None:
-    with answering(status, document) as (port, asked):
+    with answering(status, document) as (port, paths):
         done = readiness(port)
     assert (done.returncode, done.stdout.splitlines()) == (0, output)
-    assert set(asked) == {"/readyz"}
+    assert set(paths) == {"/readyz"}
 
 
 def test_up_fails_if_service_does_not_answer() -> None:
