@@ -140,7 +140,7 @@ class KilledIndexer:
                 self._verdict.publishing += publishing
                 now = self._manifest(self._killed)
                 if now not in (before or {}, after):
-                    raise CrashError(f"after kill {self._verdict.kills} the live generation is a half-built one")
+                    raise CrashError(f"after kill {self._verdict.kills} the live generation is incomplete")
         self._verdict.largest_gap = max(self._verdict.largest_gap, self._gap(last, after))
 
     def _attempt(self, patience: float | None, into_publishing: float | None) -> bool:
@@ -166,7 +166,7 @@ class KilledIndexer:
     def _compare_with(self, store: EdgeStore, before: Manifest | None) -> Manifest:
         manifest = self._manifest(store)
         if manifest == before:
-            raise CrashError("the change of the folder changed nothing")
+            raise CrashError("the change of the folder did not change the index")
         return manifest
 
     def _manifest(self, store: EdgeStore) -> Manifest:
@@ -178,7 +178,7 @@ class KilledIndexer:
         try:
             records = list(collection.scroll())
             if collection.count() != len(records):
-                raise CrashError(f"{collection.count():,} images are counted where {len(records):,} are there")
+                raise CrashError(f"{collection.count():,} images are counted, but {len(records):,} exist")
             return {r.id: (relative_path(r.payload), *(r.payload[fact] for fact in _FACTS)) for r in records}
         finally:
             collection.close()
@@ -187,7 +187,7 @@ class KilledIndexer:
         if last != after:
             missing, extra = len(after.keys() - last.keys()), len(last.keys() - after.keys())
             other = sum(1 for identity in last.keys() & after.keys() if last[identity] != after[identity])
-            raise CrashError(f"{missing:,} images are missing, {extra:,} are too many, {other:,} have other facts")
+            raise CrashError(f"{missing:,} images are missing, {extra:,} are unexpected, {other:,} differ")
         gaps = []
         calm, killed = self._calm.open(str(self._calm.live())), self._killed.open(str(self._killed.live()))
         try:

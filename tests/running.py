@@ -65,7 +65,7 @@ def running(*options: str | Path, **environment: str) -> Iterator[Running]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         announced = process.stdout.readline().rstrip("\n")
-        assert announced, "it ended without a word"
+        assert announced, "the process ended without output"
         try:
             yield Running(announced.split()[-1], announced, process.stdout)
         finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 from sceneseek.bundle import Bundle
 from tests.running import running
 
-# Each process of the service runs this at its start. While the file `hang` exists, the next encoding hangs.
+# Each process of the service runs this at its start. If the file `hang` exists, the next encoding deletes it and hangs.
 HANGING = """
 import functools, pathlib, time
 import sceneseek.batching, sceneseek.encoders
@@ -40,6 +40,6 @@ def test_hanging_worker_is_replaced(bundle: Bundle, index_url: str, tmp_path: Pa
         hung = pool.submit(service.get, "/v1/search?q=a+blue+square")
         while (tmp_path / "hang").exists():
             time.sleep(0.01)
-        assert isinstance(hung.exception(60), OSError), "its connection ends with the worker"
+        assert isinstance(hung.exception(60), OSError), "the connection closes when the worker ends"
         assert service.get("/v1/search?q=a+green+triangle")[0] == 200
         assert service.get("/readyz")[0] == 200

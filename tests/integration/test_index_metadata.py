@@ -128,7 +128,7 @@ def test_changed_metadata_is_written_without_encoding(
     bundle: Bundle, first: tuple[Path, IndexReport], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_encoder(*_: object, **__: object) -> None:
-        raise AssertionError("an encoder was made although only metadata had changed")
+        raise AssertionError("an encoder was created although only metadata had changed")
 
     monkeypatch.setattr(sceneseek_indexer.pipeline, "ImageEncoder", no_encoder)
     report = reindex(bundle, first, home, "path,title,year\n1.jpg,One,2000\n0.jpg,Zero,1\n")

@@ -96,7 +96,9 @@ def test_fields_are_computed_once_per_generation(
 ) -> None:
     first = client.get("/v1/fields").get_json()
     with search.follower.borrow() as snapshot:
-        monkeypatch.setattr(type(snapshot.collection), "scroll", lambda *_: pytest.fail("it looks again"))
+        monkeypatch.setattr(
+            type(snapshot.collection), "scroll", lambda *_: pytest.fail("the fields are computed again")
+        )
     assert client.get("/v1/fields").get_json() == first
 
 

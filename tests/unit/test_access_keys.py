@@ -93,7 +93,7 @@ def test_invalid_keys_get_identical_401_response(
     assert (response.status_code, response.content_type) == (401, "application/problem+json")
     assert response.get_json(force=True)["detail"] == "this needs a key"
     challenges = response.headers.getlist("WWW-Authenticate")
-    assert [challenge.split()[0] for challenge in challenges] == ["Bearer", "Basic"], "browsers ask for the second"
+    assert [challenge.split()[0] for challenge in challenges] == ["Bearer", "Basic"], "browsers prompt for Basic"
 
 
 def test_key_in_url_is_ignored(client: FlaskClient, key: str) -> None:
@@ -137,7 +137,7 @@ def test_keys_are_added_and_removed_without_restart(client: FlaskClient, file: P
     remove_key(file, "phone")
     assert [client.get(SEARCH, headers={"X-API-Key": each}).status_code for each in (key, new)] == [401, 200]
     remove_key(file, "phone-2")
-    assert client.get(SEARCH, headers={"X-API-Key": new}).status_code == 401, "an empty key file admits nobody"
+    assert client.get(SEARCH, headers={"X-API-Key": new}).status_code == 401, "an empty key file accepts no key"
 
 
 def test_expired_key_is_rejected(file: Path) -> None:
@@ -245,7 +245,7 @@ def test_invalid_keys_are_rate_limited_by_address_and_valid_key_passes(
     assert client.get(SEARCH, headers={"X-API-Key": key}).status_code == 200, "a client cannot lock others out"
     elsewhere = client.get(SEARCH, headers={"X-API-Key": "guess"}, environ_overrides={"REMOTE_ADDR": "192.0.2.7"})
     assert elsewhere.status_code == 401
-    assert len(caplog.records) == 21, "guessing does not fill the log"
+    assert len(caplog.records) == 21, "rate-limited guesses are not logged"
     assert "guess" not in caplog.text
 
 

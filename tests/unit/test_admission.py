@@ -150,7 +150,7 @@ def test_failed_request_frees_its_slot() -> None:
             admission({"PATH_INFO": "/", "REQUEST_METHOD": "GET"}, None)  # type: ignore[arg-type]
         except RuntimeError:
             continue
-        raise AssertionError("it was refused")
+        raise AssertionError("the request was rejected")
 
 
 PICTURES = [
@@ -185,8 +185,8 @@ def test_picture_requests_have_separate_slots_and_queue(path: str, content_type:
 def test_picture_decoding_waits_until_deadline() -> None:
     decoders = Decoders(at_once=1)
     with decoders.one(None), pytest.raises(DeadlinePassed), decoders.one(time.monotonic() + 0.01):
-        pytest.fail("two are decoded at a time")
+        pytest.fail("two pictures are decoded concurrently")
     with pytest.raises(DeadlinePassed), decoders.one(time.monotonic() - 1):
-        pytest.fail("its time is over")
+        pytest.fail("the deadline has passed")
     with decoders.one(time.monotonic() + 60):
         pass

@@ -73,7 +73,7 @@ def test_results_are_collapsed_across_blocks() -> None:
 def test_blocks_are_consumed_only_as_needed() -> None:
     def blocks() -> Iterator[list[Ranked]]:
         yield [Ranked("a", 0.5, 0.5, 1)]
-        raise AssertionError("asked for though there was enough")
+        raise AssertionError("an unneeded block was read")
 
     assert len(top_results(cast("Collection", Payloads({})), blocks(), 1)) == 1
 

@@ -297,7 +297,7 @@ def test_changes_are_atomic_when_killed_at_any_line(folder: Path, where: str) ->
                 assert change is not None
                 assert change.action == ("delete" if after is None else "put")
             if change is not None and change.action == "put":
-                assert content is not None, "what a change names is in its place"
+                assert content is not None, "a recorded change has its file"
             # Clients retry the request.
             if after is None:
                 pending.delete(point_id(path), path)

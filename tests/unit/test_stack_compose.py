@@ -176,7 +176,7 @@ def test_own_services_drop_privileges(name: str) -> None:
     assert "no-new-privileges:true" in service["security_opt"]
     assert service.get("read_only", False) == (name != "export-hub")
     assert "privileged" not in service
-    assert "user" not in service, "the image's own"
+    assert "user" not in service, "the image sets the user"
 
 
 @pytest.mark.parametrize("name", ["server-cpu", "server-gpu", "index-cpu", "index-gpu"])

@@ -45,7 +45,7 @@ def test_service_health_check_requests_healthz(status: int, healthy: bool) -> No
         environment = {"SCENESEEK_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
         done = subprocess.run([sys.executable, *check[1:]], env=environment, check=False, timeout=30)
     assert (done.returncode == 0) == healthy
-    assert paths == ["/healthz"], "without an index it is well, and not ready"
+    assert paths == ["/healthz"], "a service without an index is healthy but not ready"
 
 
 READY = {"status": "ready", "images": 1500}

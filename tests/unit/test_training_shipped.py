@@ -54,11 +54,8 @@ def test_alignment_card_cites_data_and_contains_no_local_paths(shipped: Alignmen
 
 def test_shipped_alignment_stays_within_size_budget(shipped: Alignment) -> None:
     assert (shipped_alignment(PACK) / WEIGHTS).stat().st_size < 7_000_000
-    assert [space.joint for space in shipped.spaces] == [
-        192 + 96 + 2,
-        192 + 2,
-        224 + 2,
-    ]  # the last two numbers of each are for hubness
+    # The last two dimensions of each space are for hubness.
+    assert [space.joint for space in shipped.spaces] == [192 + 96 + 2, 192 + 2, 224 + 2]
 
 
 def test_shipped_head_fits_alignment_and_adds_no_image_vectors(shipped: Alignment) -> None:
