@@ -1,6 +1,6 @@
-"""Compose files as Compose reads them, as far as the stack's need it: variables, `extends`, overriding files.
+"""A reader of Compose files that supports what the stack's files use: variables, `extends` and override files.
 
-It knows mappings, lists and volumes; `!reset`, `include` and build contexts elsewhere it does not know.
+It merges mappings, lists and volumes. It does not support `!reset`, `include` or remote build contexts.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any
 import yaml
 
 Project = dict[str, Any]
-# Of ${NAME}, ${NAME:-default}, ${NAME:+where it is set} and ${NAME:?message}.
+# Matches ${NAME}, ${NAME:-default}, ${NAME:+value if set} and ${NAME:?message}.
 _VARIABLE = re.compile(r"\$(?:(?P<escaped>\$)|\{(?P<name>\w+)(?::(?P<how>[-+?])(?P<rest>[^}]*))?\})")
-# What a later file says of a list replaces nothing, it adds; these single values apart.
+# An override file appends to lists, except to these, which it replaces.
 _REPLACED = {"command", "entrypoint", "test"}
 
 
 class MissingVariable(Exception):
-    """A variable that must be set is not; the message is the file's."""
+    """A required variable is not set; the message is that of the file."""
 
 
 def variables(text: str) -> set[str]:
-    """The names that a file's values ask for, by ``${NAME}`` or as a name without a value."""
+    """Return the variables that a file uses, as ``${NAME}`` or as a key without a value."""
     named = {match["name"] for match in _VARIABLE.finditer(text) if match["name"]}
     return named | set(re.findall(r"^ +([A-Z][A-Z0-9_]+):$", text, re.MULTILINE))
 
 
 def settings(text: str) -> dict[str, str]:
-    """The variables of a ``.env`` file: values in single quotes, or bare words."""
-    found: dict[str, str] = {}
+    """Parse a ``.env`` file; a value is a bare word or in single quotes."""
+    values: dict[str, str] = {}
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
             name, _, value = line.partition("=")
@@ -39,12 +39,12 @@ def settings(text: str) -> dict[str, str]:
             quoted = re.fullmatch(r"'([^']*)'", value)
             if not re.fullmatch(r"\w+", name) or not (bare or quoted):
                 raise ValueError(line)
-            found[name] = quoted[1] if quoted else value
-    return found
+            values[name] = quoted[1] if quoted else value
+    return values
 
 
 def load(*files: Path, environment: Mapping[str, str]) -> Project:
-    """One project of one or more files, each overriding those before it."""
+    """Load a project from one or more files, each of which overrides those before it."""
     project: Project = {}
     for file in files:
         project = _merged(project, _read(file, environment))
@@ -73,8 +73,8 @@ def _filled(value: Any, environment: Mapping[str, str]) -> Any:
 def _value(match: re.Match[str], environment: Mapping[str, str]) -> str:
     if match["escaped"]:
         return "$"
-    if found := environment.get(match["name"]):
-        return match["rest"] if match["how"] == "+" else found
+    if value := environment.get(match["name"]):
+        return match["rest"] if match["how"] == "+" else value
     if match["how"] == "?":
         raise MissingVariable(match["rest"])
     return "" if match["how"] == "+" else match["rest"] or ""
@@ -93,10 +93,10 @@ def _merged(first: Any, second: Any, name: str = "") -> Any:
 
 
 def target(volume: Any) -> str:
-    """Where a service finds a volume."""
+    """Return the path of a volume inside the container."""
     return str(volume["target"]) if isinstance(volume, dict) else volume.split(":")[1]
 
 
 def source(volume: Any) -> str:
-    """What a volume is: a name, or a path of the machine."""
+    """Return the name of a volume, or its path on the host."""
     return str(volume["source"]) if isinstance(volume, dict) else volume.split(":")[0]

@@ -1,4 +1,4 @@
-"""A Dockerfile as its stages: what each is made from, copies, and says; continuation lines joined, comments dropped."""
+"""A parser that splits a Dockerfile into stages; it joins continuation lines and drops comments."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One ``FROM``: its instructions in order, each as its word and the rest of the line."""
+    """A build stage, with its instructions in order as pairs of keyword and arguments."""
 
     name: str
     base: str
     instructions: list[tuple[str, str]] = field(default_factory=list)
 
     def of(self, word: str) -> list[str]:
-        """What stands after every instruction of this word."""
+        """Return the arguments of every instruction with this keyword."""
         return [rest for instruction, rest in self.instructions if instruction == word]
 
 
 def read(file: Path) -> dict[str, Stage]:
-    """The stages by name, in their order."""
+    """Return the stages by name, in order."""
     lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     stages: dict[str, Stage] = {}
@@ -37,33 +37,33 @@ def read(file: Path) -> dict[str, Stage]:
 
 
 def lineage(stages: dict[str, Stage], target: str) -> list[Stage]:
-    """A target's stage, and those that it is made from, the target first."""
-    found = []
+    """Return the stage of a target and the stages it is based on, the target first."""
+    parents = []
     while target in stages:
-        found.append(stages[target])
+        parents.append(stages[target])
         target = stages[target].base
-    return found
+    return parents
 
 
 def effective(stages: dict[str, Stage], target: str, word: str) -> str:
-    """The last that a target's lineage says with this word."""
-    said = [stage.of(word)[-1] for stage in lineage(stages, target) if stage.of(word)]
-    return said[0] if said else ""
+    """Return the arguments of the instruction that takes effect for a target, or an empty string."""
+    values = [stage.of(word)[-1] for stage in lineage(stages, target) if stage.of(word)]
+    return values[0] if values else ""
 
 
 def copied(stage: Stage) -> list[tuple[str, str]]:
-    """Every ``COPY``'s sources: the stage it is from, or nothing for the build's context, and the path."""
-    found = []
+    """Return the sources of all ``COPY`` instructions as pairs of stage and path; the build context is ``""``."""
+    sources = []
     for rest in stage.of("COPY"):
         flags = [word for word in rest.split() if word.startswith("--")]
         paths = [word for word in rest.split() if not word.startswith("--")]
         origin = next((flag.partition("=")[2] for flag in flags if flag.startswith("--from=")), "")
-        found += [(origin, path) for path in paths[:-1]]
-    return found
+        sources += [(origin, path) for path in paths[:-1]]
+    return sources
 
 
 def words(form: str) -> list[str]:
-    """The words of an instruction's exec form."""
-    found = json.loads(form[form.index("[") :])
-    assert isinstance(found, list)
-    return [str(word) for word in found]
+    """Return the words of an instruction in exec form."""
+    parsed = json.loads(form[form.index("[") :])
+    assert isinstance(parsed, list)
+    return [str(word) for word in parsed]

@@ -1,4 +1,4 @@
-"""Pictures drawn by code, so that no photograph needs to be in the repository."""
+"""Images drawn in code, so that the repository needs no photographs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = (
 
 
 def draw_gallery(folder: Path) -> Path:
-    """Draw `NAMES` into a folder and give it back."""
+    """Draw `NAMES` into a folder and return it."""
     for name in NAMES:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,14 +33,14 @@ def draw_gallery(folder: Path) -> Path:
     return folder
 
 
-def _draw(what: str) -> Image.Image:  # noqa: C901, PLR0912 - a list of pictures, not a decision
-    if what == "transparent ring":
+def _draw(subject: str) -> Image.Image:  # noqa: C901, PLR0912 - a list of images without logic
+    if subject == "transparent ring":
         image = Image.new("RGBA", (300, 200), (0, 0, 0, 0))
         ImageDraw.Draw(image).ellipse((60, 20, 240, 180), outline=(120, 40, 160, 255), width=30)
         return image
     image = Image.new("RGB", (320, 240), "white")
     draw = ImageDraw.Draw(image)
-    match what:
+    match subject:
         case "red circle":
             draw.ellipse((80, 40, 240, 200), fill="red")
         case "blue square":
@@ -79,7 +79,7 @@ def _draw(what: str) -> Image.Image:  # noqa: C901, PLR0912 - a list of pictures
 
 
 def scenery(seed: int, width: int = 320, height: int = 240) -> Image.Image:
-    """A picture with light and colour all over, as a photograph has; the same at every call with the same seed."""
+    """Draw an image with varied light and colour, like a photograph; the same seed gives the same image."""
     levels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     image = Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(image)
@@ -89,7 +89,7 @@ def scenery(seed: int, width: int = 320, height: int = 240) -> Image.Image:
     return image
 
 
-# Primaries as red, green, blue (x, y), and the exponent of the curve, 0 for that of sRGB; all are lit by D65.
+# The (x, y) primaries of red, green and blue, and the gamma, where 0 is the sRGB curve; the white point is D65.
 _SPACES: dict[str, tuple[tuple[tuple[float, float], ...] | None, float]] = {
     "sRGB": (((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)), 0.0),
     "Display P3": (((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)), 0.0),
@@ -101,7 +101,7 @@ _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0
 
 
 def icc_profile(name: str) -> bytes:
-    """The colour profile of a space, by the ICC's specification: primaries adapted to D50, and a curve."""
+    """Return the ICC profile of a colour space: primaries adapted to D50, and a tone curve."""
     primaries, gamma = _SPACES[name]
     if not gamma:
         numbers = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)

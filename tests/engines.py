@@ -1,6 +1,6 @@
-"""The engines behind `VectorStore`, for tests that hold all of them to the same promises.
+"""The engines behind `VectorStore`, for contract tests that run against all of them.
 
-``played`` and ``played-grpc`` are the client's whole way over HTTP and gRPC to a server that only plays Qdrant; see
+``played`` and ``played-grpc`` are the real client over HTTP and gRPC against a fake Qdrant server; see
 `tests.played_qdrant` and `tests.played_grpc`.
 """
 
@@ -29,10 +29,10 @@ on_qdrant = pytest.mark.parametrize("store", ["played", "played-grpc", "server"]
 
 
 def adopted(index: Path, folder: Path, original: Path) -> VectorStore:
-    """A copied index as if it had been made of `folder`, a copy of its folder `original`: with its path and times."""
+    """Rewrite a copied index of `original` with the path and file times of `folder`, a copy of `original`."""
     (manifest,) = index.glob("generations/*/generation.json")
     raw = json.loads(manifest.read_text().replace(str(original), str(folder)))
-    manifest.write_text(json.dumps({**raw, "files": {}}))  # the times are written below
+    manifest.write_text(json.dumps({**raw, "files": {}}))  # the times are set below
     store = open_store(f"file:{index}")
     collection = store.open(str(store.live()))
     times = {r.id: (folder / relative_path(r.payload)).stat().st_ctime_ns for r in collection.scroll()}
@@ -43,7 +43,7 @@ def adopted(index: Path, folder: Path, original: Path) -> VectorStore:
 
 @contextmanager
 def opened(engine: str, directory: Path) -> Iterator[VectorStore]:
-    """An empty store of that engine; a server's is removed at the end."""
+    """Open an empty store of the engine; on a real server, its collections are deleted at the end."""
     if engine == "edge":
         yield open_store(f"file:{directory}/index")
     elif engine.startswith("played"):
@@ -71,7 +71,7 @@ def _played(over_grpc: bool) -> Iterator[QdrantStore]:
     http = PlayedQdrant()
     grpc = PlayedGrpc(http.client, http.guard)
     with http.serving(), grpc.serving(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)  # what is played is always green
+        patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)  # the fake server is always green
         settings = QdrantSettings(prefer_grpc="yes" if over_grpc else "no", grpc_port=grpc.port, patience=5.0)
         store = QdrantStore(http.url, settings)
         yield store
@@ -80,7 +80,7 @@ def _played(over_grpc: bool) -> Iterator[QdrantStore]:
 
 
 def another(store: VectorStore) -> VectorStore:
-    """A second store over the same place."""
+    """Return a second store over the same index."""
     if isinstance(store, QdrantStore):
         return QdrantStore(store.url, store.settings)
     return open_store(store.url)

@@ -1,7 +1,7 @@
-"""A folder of everything that has been seen to break an indexer, made by code: no file is copied from anywhere.
+"""A generated folder of files that are known to break indexers; no file is copied from elsewhere.
 
-Each kind is a name and what must become of it: the reason of its being skipped, or None where it is a picture after
-all and must be indexed.
+Each file name maps to the expected outcome: the reason for skipping it, or None if it is a valid image that must be
+indexed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MEGAPIXEL = 1_000_000
 
 
 def build_hostile(folder: Path) -> Kinds:
-    """Write every kind below a folder (and a secret beside it); names with what must become of them."""
+    """Write all files below a folder, and a secret beside it; returns the expected outcome by name."""
     kinds: Kinds = {}
 
     def put(name: str, content: bytes, outcome: str | None) -> None:
@@ -37,7 +37,7 @@ def build_hostile(folder: Path) -> Kinds:
     folder.mkdir(parents=True, exist_ok=True)
     for build in (_truncated, _not_images, _forged, _bombs, _odd_pictures, _large_pictures, _odd_names):
         build(put)
-    kinds |= _no_files(folder)
+    kinds |= _special_files(folder)
     return kinds
 
 
@@ -60,25 +60,25 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2) -> bytes:
-    """A PNG of these chunks behind a header that says anything."""
+    """Return a PNG of these chunks after an arbitrary header."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(chunks) + chunk(b"IEND", b"")
 
 
 def gif_with(data: bytes, part: bytes) -> bytes:
-    """A GIF with a part more behind its palette."""
+    """Return a GIF with `part` inserted after its palette."""
     at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 128 else 0)
     return data[:at] + part + data[at:]
 
 
 def tiff(width: int, height: int, next_ifd: int = 0, first_ifd: int = 8, strip_at: int = 8) -> bytes:
-    """A TIFF of one directory that says anything."""
+    """Return a TIFF of one directory with arbitrary values."""
     tags = [(256, width), (257, height), (258, 8), (259, 1), (262, 1), (273, strip_at), (278, height), (279, width)]
     return tiff_of([(tag, 1, value) for tag, value in tags], next_ifd, first_ifd)
 
 
 def tiff_of(tags: list[tuple[int, int, int]], next_ifd: int = 0, first_ifd: int = 8) -> bytes:
-    """A TIFF of one directory of these tags, each with its count and its value or offset."""
+    """Return a TIFF of one directory of these tags: number, count, and value or offset."""
     entries = b"".join(struct.pack("<HHII", tag, 4, count, value) for tag, count, value in tags)
     return struct.pack("<2sHIH", b"II", 42, first_ifd, len(tags)) + entries + struct.pack("<I", next_ifd)
 
@@ -123,8 +123,8 @@ def _not_images(put: Put) -> None:
     with tarfile.open(fileobj=out, mode="w:bz2"):
         pass
     put("not/archive.tiff", out.getvalue(), "not-an-image")
-    wanted = "not-an-image" if "HEIF" in formats() else "no-plugin"
-    put("not/phone.jpg", struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"heicmif1" + bytes(100), wanted)
+    outcome = "not-an-image" if "HEIF" in formats() else "no-plugin"
+    put("not/phone.jpg", struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"heicmif1" + bytes(100), outcome)
 
 
 def _forged(put: Put) -> None:
@@ -263,14 +263,14 @@ def _odd_names(put: Put) -> None:
         put(f"names/{name}.png", encoded(picture(seed=20 + seed), "PNG"), None)
 
 
-def _no_files(folder: Path) -> Kinds:
-    """What is no file, or none of the folder's; and files too long to be read."""
+def _special_files(folder: Path) -> Kinds:
+    """Create special files, links that leave the folder, and files too large to read."""
     home = folder / "none"
     home.mkdir()
     os.mkfifo(home / "pipe.jpg")
     listener = socket.socket(socket.AF_UNIX)
     before = Path.cwd()
-    os.chdir(home)  # a socket's path may not be long
+    os.chdir(home)  # the path of a socket has a length limit
     listener.bind("socket.jpg")
     os.chdir(before)
     listener.close()
@@ -285,7 +285,7 @@ def _no_files(folder: Path) -> Kinds:
     (home / "in.png").symlink_to(home / "folder.jpg" / "inside.png")
     for name, size in (("long.jpg", 250_000_000), ("long.webp", 250_000_000), ("too long.tiff", 260_000_000)):
         (home / name).touch()
-        os.truncate(home / name, size)  # holes: they take no room
+        os.truncate(home / name, size)  # sparse, so they use no disk space
     with (home / "long.webp").open("r+b") as file:
         file.write(b"RIFF" + struct.pack("<I", 249_999_992) + b"WEBPVP8 ")
     return {
