@@ -1,4 +1,4 @@
-"""Files and directories that a command cannot open or write are one line each, and never a bug."""
+"""A path that a command cannot open or write gives a one-line error, never a traceback."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ import pytest
 from sceneseek.bundle import Bundle
 from tests.conftest import ROOT
 
-# Root ignores permissions unless it runs without its capabilities.
+# Root bypasses file permissions unless it drops its capabilities.
 UNPRIVILEGED = ("setpriv", "--inh-caps=-all", "--bounding-set=-all") if os.geteuid() == 0 else ()
 
 
 @pytest.fixture(scope="module")
-def place(bundle: Bundle, index_url: str, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with an index, pictures, a file, and directories that cannot be written or read."""
-    place = tmp_path_factory.mktemp("places")
-    shutil.copytree(index_url.removeprefix("file:"), place / "index")
-    shutil.copytree(gallery, place / "photos")
+def workspace(bundle: Bundle, index_url: str, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with an index, images, a file, and directories without read or write permission."""
+    workspace = tmp_path_factory.mktemp("places")
+    shutil.copytree(index_url.removeprefix("file:"), workspace / "index")
+    shutil.copytree(gallery, workspace / "photos")
     for name in ("file", "index-of-files/generations", "locked/q.csv"):
-        (place / name).parent.mkdir(exist_ok=True)
-        (place / name).touch()
-    (place / "alias/alias-images").mkdir(parents=True)
-    (place / "read-only").mkdir(mode=0o555)
-    (place / "locked").chmod(0)
-    (place / "secret.csv").touch(mode=0)
-    return place
+        (workspace / name).parent.mkdir(exist_ok=True)
+        (workspace / name).touch()
+    (workspace / "alias/alias-images").mkdir(parents=True)
+    (workspace / "read-only").mkdir(mode=0o555)
+    (workspace / "locked").chmod(0)
+    (workspace / "secret.csv").touch(mode=0)
+    return workspace
 
 
 INDEX = ["index", "photos", "--index"]
 USED = ["index", "photos", "--index", "file:index"]
 
 
-# What is run, and the name that its error says.
+# The arguments of each command, and the path that its error names.
 CASES: list[tuple[list[str], str]] = [
     *[([*INDEX, f"file:{name}"], name) for name in ("read-only", "read-only/x", "locked", "locked/x")],
     *[([*INDEX, f"file:{name}"], name) for name in ("file", "file/x", "index-of-files", "alias", "x" * 300)],
@@ -60,7 +60,7 @@ CASES: list[tuple[list[str], str]] = [
     *[(["serve", "--port", "0", "--feedback", name], name) for name in ("read-only/x.sqlite", "file/x", "photos")],
     *[(["keys", "add", "me", "--api-keys", name], name) for name in ("read-only/x", "file/x", "photos")],
 ]
-# In one process, which spares each its start; a server forks, and needs one of its own.
+# One process runs all commands, to save start-up time; `serve` forks and needs a process of its own.
 RUN = """
 import json, sys
 from tests.command_line import CommandLine
@@ -71,11 +71,11 @@ print(json.dumps([vars((run.process if words[0] == "serve" else run)(*words)) fo
 
 
 @pytest.fixture(scope="module")
-def outcomes(bundle: Bundle, place: Path) -> list[dict[str, Any]]:
-    """What became of each of `CASES`, run without privileges."""
-    done = subprocess.run(
+def outcomes(bundle: Bundle, workspace: Path) -> list[dict[str, Any]]:
+    """The results of `CASES`, run without privileges."""
+    result = subprocess.run(
         [*UNPRIVILEGED, sys.executable, "-c", RUN],
-        cwd=place,
+        cwd=workspace,
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -88,16 +88,16 @@ def outcomes(bundle: Bundle, place: Path) -> list[dict[str, Any]]:
         timeout=240,
         check=True,
     )
-    found: list[dict[str, Any]] = json.loads(done.stdout)
-    return found
+    results: list[dict[str, Any]] = json.loads(result.stdout)
+    return results
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: " ".join(CASES[number][0])[:60])
-def test_what_cannot_be_opened_or_written_is_named(outcomes: list[dict[str, Any]], number: int) -> None:
-    done, (_, said) = outcomes[number], CASES[number]
-    assert done["returncode"] in (1, 2), done["stdout"]
-    last = done["stderr"].splitlines()[-1]
+def test_inaccessible_path_is_named_in_a_one_line_error(outcomes: list[dict[str, Any]], number: int) -> None:
+    result, (_, name) = outcomes[number], CASES[number]
+    assert result["returncode"] in (1, 2), result["stdout"]
+    last = result["stderr"].splitlines()[-1]
     assert last.startswith("error: ")
-    assert said in last
+    assert name in last
     assert "bug" not in last
-    assert "Traceback" not in done["stderr"]
+    assert "Traceback" not in result["stderr"]

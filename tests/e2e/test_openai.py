@@ -1,4 +1,4 @@
-"""`/v1/embeddings`, spoken to by OpenAI's own client."""
+"""`/v1/embeddings` with the official OpenAI client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sceneseek.bundle import Bundle
 from tests.command_line import CommandLine
 from tests.running import running
 
-# As what it is at run time: its types take mypy longer to read than all of ours.
+# Typed as Any, because mypy takes longer to analyse its types than all of ours.
 openai: Any = pytest.importorskip("openai", reason="OpenAI's client is not installed (the extra dev has it)")
 TEXTS = ["a red circle", "the sea"]
 
@@ -22,7 +22,7 @@ TEXTS = ["a red circle", "the sea"]
 def access(
     bundle: Bundle, index_url: str, sceneseek: CommandLine, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """What a client needs to reach a service that asks for a key."""
+    """The client arguments for a service that requires an API key."""
     folder = tmp_path_factory.mktemp("keyed")
     keys = folder / "keys.json"
     key = sceneseek("keys", "add", "tests", "--api-keys", keys).stdout.split()[-1]
@@ -37,8 +37,8 @@ def client(access: dict[str, str]) -> Iterator[Any]:
         yield client
 
 
-def test_texts_become_vectors_in_either_encoding(client: Any, bundle: Bundle) -> None:
-    # The client asks for base64 unless told otherwise, and decodes it.
+def test_embeddings_are_equal_in_base64_and_float_encoding(client: Any, bundle: Bundle) -> None:
+    # By default the client requests base64 and decodes it.
     both = client.embeddings.create(model="compact", input=TEXTS)
     assert (both.model, [each.index for each in both.data]) == ("compact", [0, 1])
     assert {len(each.embedding) for each in both.data} == {bundle.manifest.dimensions.joint}
@@ -48,18 +48,18 @@ def test_texts_become_vectors_in_either_encoding(client: Any, bundle: Bundle) ->
         assert one.embedding == pytest.approx(both.data[0].embedding, abs=1e-5)
 
 
-def test_the_asynchronous_client_gets_the_same(client: Any, access: dict[str, str]) -> None:
+def test_async_client_gets_the_same_embeddings(client: Any, access: dict[str, str]) -> None:
     async def embed() -> list[Any]:
         async with openai.AsyncOpenAI(**access) as other:
             return await asyncio.gather(*(other.embeddings.create(model="compact", input=text) for text in TEXTS))
 
     both = client.embeddings.create(model="compact", input=TEXTS)
-    for expected, got in zip(both.data, asyncio.run(embed()), strict=True):
-        assert got.data[0].embedding == pytest.approx(expected.embedding, abs=1e-5)
+    for expected, actual in zip(both.data, asyncio.run(embed()), strict=True):
+        assert actual.data[0].embedding == pytest.approx(expected.embedding, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("sent", "error", "said"),
+    ("sent", "error", "message"),
     [
         ({"input": []}, "BadRequestError", "400 - input has 0 entries: send a text, or a list of 1 to 1,024 texts"),
         ({"input": [[1, 2, 3]]}, "BadRequestError", "400 - input[0] is a list, which is not a text: send a text"),
@@ -68,14 +68,14 @@ def test_the_asynchronous_client_gets_the_same(client: Any, access: dict[str, st
         ({"model": "gpt"}, "UnprocessableEntityError", "422 - there is no model 'gpt': the model is compact"),
     ],
 )
-def test_the_client_prints_what_was_wrong(client: Any, sent: dict[str, Any], error: str, said: str) -> None:
+def test_invalid_request_raises_with_the_reason(client: Any, sent: dict[str, Any], error: str, message: str) -> None:
     with pytest.raises(getattr(openai, error)) as raised:
         client.embeddings.create(**{"model": "compact", "input": "a dog", **sent})
-    assert str(raised.value).startswith(f"Error code: {said}")
+    assert str(raised.value).startswith(f"Error code: {message}")
     assert raised.value.request_id
 
 
-def test_a_wrong_key_is_an_authentication_error(access: dict[str, str]) -> None:
+def test_wrong_key_raises_authentication_error(access: dict[str, str]) -> None:
     with (
         openai.OpenAI(base_url=access["base_url"], api_key="another") as client,
         pytest.raises(openai.AuthenticationError, match="401 - this needs a key: send it as Authorization"),

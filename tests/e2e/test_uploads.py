@@ -1,4 +1,4 @@
-"""Pictures put and deleted through the client, with a real service and a real indexer that are killed meanwhile."""
+"""Uploads and deletions through the client, while the service and the indexer are killed and restarted."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from sceneseek_server.access.keys import add_key, new_key
 from tests.command_line import CommandLine
 
 Noise = Callable[[int, int], Image.Image]
-PATIENCE = 120.0
+TIMEOUT = 120.0
 
 
 class Site:
-    """A service and an indexer over one folder, which begins empty; each can be killed and started again."""
+    """A service and an indexer over one folder, initially empty; each can be killed and restarted."""
 
     def __init__(self, bundle: Bundle, home: Path) -> None:
         self.photos = home / "photos"
@@ -52,27 +52,27 @@ class Site:
 
     def start(self, name: str) -> None:
         command = [str(Path(sys.executable).with_name("sceneseek")), *self._commands[name]]
-        # A session of its own: what it has started is killed with it.
+        # A new session, so that `killpg` also kills child processes.
         self._running[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
 
     def kill(self, name: str) -> None:
         os.killpg(self._running[name].pid, signal.SIGKILL)
-        self._running[name].wait(PATIENCE)
+        self._running[name].wait(TIMEOUT)
 
     def close(self) -> None:
         for process in self._running.values():
             process.terminate()
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT)
 
     def client(self, key: str = "writer") -> Client:
-        return Client(f"http://127.0.0.1:{self.port}", self.keys[key].secret, timeout=PATIENCE, retries=20)
+        return Client(f"http://127.0.0.1:{self.port}", self.keys[key].secret, timeout=TIMEOUT, retries=20)
 
 
 @pytest.fixture
 def site(bundle: Bundle, tmp_path: Path) -> Iterator[Site]:
-    found = Site(bundle, tmp_path)
-    yield found
-    found.close()
+    site = Site(bundle, tmp_path)
+    yield site
+    site.close()
 
 
 def png(image: Image.Image) -> bytes:
@@ -81,11 +81,11 @@ def png(image: Image.Image) -> bytes:
         return out.getvalue()
 
 
-def test_the_client_adds_replaces_and_deletes_pictures(site: Site, noise: Noise, tmp_path: Path) -> None:
+def test_client_uploads_replaces_and_deletes_images(site: Site, noise: Noise, tmp_path: Path) -> None:
     first, second = png(noise(30, 30)), png(noise(40, 40))
     (tmp_path / "second.png").write_bytes(second)
     with site.client() as client, site.client("reader") as reader:
-        added = client.upload(first, "2024/фото.png", wait=PATIENCE)
+        added = client.upload(first, "2024/фото.png", wait=TIMEOUT)
         assert added == ImageStatus(id=added.id, state="indexed", etag=added.etag)
         assert reader.search("noise").results[0].id == added.id
         assert (client.collections().may_write, reader.collections().may_write) == (True, False)
@@ -93,7 +93,7 @@ def test_the_client_adds_replaces_and_deletes_pictures(site: Site, noise: Noise,
             client.upload(tmp_path / "second.png", "2024/фото.png")
         with pytest.raises(PreconditionFailed):
             client.upload(second, "2024/фото.png", if_match="another")
-        replaced = client.upload(tmp_path / "second.png", "2024/фото.png", if_match=added.etag, wait=PATIENCE)
+        replaced = client.upload(tmp_path / "second.png", "2024/фото.png", if_match=added.etag, wait=TIMEOUT)
         assert (replaced.id, replaced.state, client.image(added.id)) == (added.id, "indexed", second)
         with pytest.raises(Unprocessable, match="is not a valid path for a picture"):
             client.upload(first, "../a.png")
@@ -105,48 +105,48 @@ def test_the_client_adds_replaces_and_deletes_pictures(site: Site, noise: Noise,
             reader.delete(added.id)
         with pytest.raises(PreconditionFailed):
             client.delete(added.id, if_match=added.etag)
-        assert client.delete(added.id, if_match=replaced.etag, wait=PATIENCE).state == "deleted"
+        assert client.delete(added.id, if_match=replaced.etag, wait=TIMEOUT).state == "deleted"
         assert reader.search("noise").results == ()
         with pytest.raises(NotFound):
             client.delete("00000000-0000-5000-8000-000000000000")
 
 
-def test_killed_again_and_again_nothing_that_was_acknowledged_is_lost(site: Site, noise: Noise) -> None:
-    put: dict[str, bytes] = {}
+def test_acknowledged_changes_survive_kills_of_service_and_indexer(site: Site, noise: Noise) -> None:
+    uploaded: dict[str, bytes] = {}
     deleted: set[str] = set()
 
     def change() -> None:
         with site.client() as client:
             for number in range(40):
-                picture = png(noise(20 + number, 20))
-                status = client.upload(picture, f"{number % 3}/{number}.png")
-                put[status.id] = picture
+                content = png(noise(20 + number, 20))
+                status = client.upload(content, f"{number % 3}/{number}.png")
+                uploaded[status.id] = content
                 if number % 5 == 4:
                     deleted.add(client.delete(status.id).id)
 
-    chance, pause = random.Random(1), threading.Event()
+    rng, pause = random.Random(1), threading.Event()
     with ThreadPoolExecutor(1) as pool:
         changing = pool.submit(change)
         for number in range(8):
-            pause.wait(chance.uniform(0.2, 1.5))
+            pause.wait(rng.uniform(0.2, 1.5))
             name = ("service", "indexer")[number % 2]
             site.kill(name)
             site.start(name)
         changing.result()
     with site.client() as client:
-        for identity, picture in put.items():
+        for identity, content in uploaded.items():
             states = {"deleted", "404"} if identity in deleted else {"indexed"}
-            assert settled(client, identity, pause) in states
+            assert final_state(client, identity, pause) in states
             if identity not in deleted:
-                assert client.image(identity) == picture
-        found = {result.id for result in client.results(Query("noise", k=50, keep_duplicates=True))}
-    assert found == put.keys() - deleted
+                assert client.image(identity) == content
+        indexed = {result.id for result in client.results(Query("noise", k=50, keep_duplicates=True))}
+    assert indexed == uploaded.keys() - deleted
     files = [path for path in site.photos.rglob("*") if path.is_file() and ".sceneseek" not in path.parts]
-    assert {path.read_bytes() for path in files} == {put[identity] for identity in found}
+    assert {path.read_bytes() for path in files} == {uploaded[identity] for identity in indexed}
 
 
-def settled(client: Client, identity: str, pause: threading.Event) -> str:
-    for _ in range(int(PATIENCE / 0.1)):
+def final_state(client: Client, identity: str, pause: threading.Event) -> str:
+    for _ in range(int(TIMEOUT / 0.1)):
         try:
             state = client.status(identity).state
         except NotFound:
@@ -157,7 +157,7 @@ def settled(client: Client, identity: str, pause: threading.Event) -> str:
     raise AssertionError(f"{identity} is {state}")
 
 
-def test_a_service_takes_pictures_only_with_keys(sceneseek: CommandLine, tmp_path: Path) -> None:
+def test_serve_rejects_uploads_without_api_keys(sceneseek: CommandLine, tmp_path: Path) -> None:
     refused = sceneseek("serve", "--uploads", str(tmp_path))
     assert refused.returncode == 2
     assert "--uploads needs --api-keys" in refused.stderr

@@ -1,4 +1,4 @@
-"""The page of docs/how-to/web-shop.md, on another site than the service, in a real browser."""
+"""The page of docs/how-to/web-shop.md in a real browser, on another origin than the service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def shop(folder: Path) -> Iterator[str]:
-    """The address of a web server over a folder."""
+    """Serve a folder over HTTP; yields the URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -40,17 +40,17 @@ def shop(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-def test_a_shops_page_searches_with_its_key_and_shows_pictures(
+def test_shop_page_searches_with_its_key_and_shows_images(
     browser: Browser, sceneseek: CommandLine, bundle: Bundle, index_url: str, tmp_path: Path
 ) -> None:
-    (found,) = re.findall(r"^```html\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+    (snippet,) = re.findall(r"^```html\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
     key = sceneseek("keys", "add", "shop", "--api-keys", tmp_path / "keys.json", "--rate", "60/minute").stdout.strip()
     index = shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     (tmp_path / "shop").mkdir()
     options = ("--bundle", bundle.path, "--index", f"file:{index}", "--api-keys", tmp_path / "keys.json")
     with shop(tmp_path / "shop") as site, running(*options, "--cors-origin", site) as service:
-        page_text = found.replace("https://photos.example", service.url.rstrip("/")).replace("KEY", key.split()[-1])
-        # What matches depends on the photographs; drawings match little.
+        page_text = snippet.replace("https://photos.example", service.url.rstrip("/")).replace("KEY", key.split()[-1])
+        # The drawn images score too low to count as matches.
         page_text = page_text.replace("result.match !== false", "true")
         (tmp_path / "shop/index.html").write_text(f"<!doctype html><meta charset=utf-8>{page_text}", encoding="utf-8")
         page = browser.new_page()

@@ -1,4 +1,4 @@
-"""The client beside a service that is slow, breaks off, says no, or is something else: real HTTP, scripted."""
+"""The client against a scripted HTTP server that is slow, drops connections, returns errors or is another service."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ from tests.played_service import (
 
 ID = "bf8013b6-61f9-5d1d-94d6-cfa2c149805e"
 KEY = "sceneseek_abcdef"
-found = answering(ANSWER)
+success = answering(ANSWER)
 
 
 @pytest.fixture
-def over() -> Iterator[threading.Event]:
-    """Set when the test is."""
+def finished() -> Iterator[threading.Event]:
+    """An event that is set at the end of the test."""
     event = threading.Event()
     yield event
     event.set()
@@ -65,15 +65,15 @@ def over() -> Iterator[threading.Event]:
 @pytest.mark.parametrize(
     "first",
     [
-        pytest.param(closing, id="closed without a word"),
-        pytest.param(halving, id="half an answer"),
-        pytest.param(problem(429, "overloaded", {"Retry-After": "0"}, detail="too much"), id="too much at once"),
-        pytest.param(problem(429, "overloaded", {"Retry-After": "soon"}, detail="too much"), id="a wait that is none"),
-        pytest.param(problem(503, "deadline-passed", {"Retry-After": "0"}, detail="too late"), id="too late"),
+        pytest.param(closing, id="closed connection"),
+        pytest.param(halving, id="truncated response"),
+        pytest.param(problem(429, "overloaded", {"Retry-After": "0"}, detail="too much"), id="overloaded"),
+        pytest.param(problem(429, "overloaded", {"Retry-After": "soon"}, detail="too much"), id="invalid Retry-After"),
+        pytest.param(problem(503, "deadline-passed", {"Retry-After": "0"}, detail="too late"), id="deadline passed"),
     ],
 )
-def test_what_was_lost_or_came_too_early_is_asked_again(first: Step) -> None:
-    with playing(first, found) as service, Client(service.url) as client:
+def test_transient_failure_is_retried(first: Step) -> None:
+    with playing(first, success) as service, Client(service.url) as client:
         assert client.search("a dog").results[0].id == ID
         assert len(service.asked) == 2
         assert service.asked[0].body == service.asked[1].body
@@ -81,20 +81,20 @@ def test_what_was_lost_or_came_too_early_is_asked_again(first: Step) -> None:
 
 def test_retry_after_is_respected() -> None:
     busy = problem(429, "overloaded", {"Retry-After": "1"}, detail="too much")
-    with playing(busy, found) as service, Client(service.url) as client:
-        begun = time.monotonic()
+    with playing(busy, success) as service, Client(service.url) as client:
+        start = time.monotonic()
         client.search("a dog")
-        assert time.monotonic() - begun >= 1
+        assert time.monotonic() - start >= 1
 
 
-def test_a_wait_beyond_the_calls_time_is_not_begun() -> None:
+def test_retry_after_beyond_the_timeout_raises_at_once() -> None:
     busy = problem(429, "rate-limited", {"Retry-After": "6000"}, detail="too much", hint="wait")
     with playing(busy) as service, Client(service.url, timeout=600) as client:
-        begun = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(Overloaded, match="too much: wait") as caught:
             client.search("a dog")
         assert caught.value.retry_after == 6000
-        assert time.monotonic() - begun < 300
+        assert time.monotonic() - start < 300
         assert len(service.asked) == 1
 
 
@@ -102,40 +102,40 @@ def test_a_wait_beyond_the_calls_time_is_not_begun() -> None:
     ("step", "raised"),
     [
         pytest.param(closing, ServiceUnreachable, id="closed"),
-        pytest.param(garbling, ServiceUnreachable, id="no HTTP"),
+        pytest.param(garbling, ServiceUnreachable, id="not HTTP"),
         pytest.param(problem(429, "overloaded", {"Retry-After": "0"}, detail="too much"), Overloaded, id="busy"),
     ],
 )
-def test_it_gives_up_after_the_last_try(step: Step, raised: type[SceneseekError]) -> None:
+def test_client_raises_after_the_last_retry(step: Step, raised: type[SceneseekError]) -> None:
     with playing(step) as service, Client(service.url, retries=2) as client:
         with pytest.raises(raised):
             client.search("a dog")
         assert len(service.asked) == 3
 
 
-def test_no_retries_are_one_try() -> None:
-    with playing(closing, found) as service, Client(service.url, retries=0) as client:
+def test_zero_retries_sends_one_request() -> None:
+    with playing(closing, success) as service, Client(service.url, retries=0) as client:
         with pytest.raises(ServiceUnreachable, match="was lost before the response was complete"):
             client.search("a dog")
         assert len(service.asked) == 1
 
 
-def test_a_service_that_says_nothing_is_given_up_in_time(over: threading.Event) -> None:
-    with playing(waiting(over)) as service, Client(service.url, timeout=0.3) as client:
+def test_silent_service_times_out(finished: threading.Event) -> None:
+    with playing(waiting(finished)) as service, Client(service.url, timeout=0.3) as client:
         with pytest.raises(ServiceUnreachable, match=r"has not answered within 0\.3 s"):
             client.search("a dog")
-        over.set()
+        finished.set()
 
 
-def test_an_answer_sent_byte_by_byte_times_out(over: threading.Event) -> None:
-    with playing(trickling(over)) as service, Client(service.url, timeout=0.3) as client:
+def test_response_sent_byte_by_byte_times_out(finished: threading.Event) -> None:
+    with playing(trickling(finished)) as service, Client(service.url, timeout=0.3) as client:
         with pytest.raises(ServiceUnreachable, match=r"has not answered within 0\.3 s"):
             client.image(ID)
-        over.set()
+        finished.set()
 
 
-def test_a_port_where_nothing_listens_and_a_host_that_is_unknown_are_named() -> None:
-    with playing(found) as service:
+def test_refused_connection_and_unknown_host_raise_service_unreachable() -> None:
+    with playing(success) as service:
         url = service.url
     with pytest.raises(ServiceUnreachable, match=f"nothing answers at {url}: ") as caught:
         Client(url, retries=1).search("a dog")
@@ -167,9 +167,7 @@ def test_a_port_where_nothing_listens_and_a_host_that_is_unknown_are_named() -> 
         (418, "of-a-newer-service", ServiceError),
     ],
 )
-def test_a_problem_is_the_error_that_the_service_met_in_its_own_words(
-    status: int, kind: str, raised: type[SceneseekError]
-) -> None:
+def test_problem_response_raises_the_matching_error(status: int, kind: str, raised: type[SceneseekError]) -> None:
     step = problem(status, kind, detail="it is so", hint="do that", request_id="r-1")
     with playing(step) as service, Client(service.url, retries=0) as client:
         with pytest.raises(SceneseekError) as caught:
@@ -179,7 +177,7 @@ def test_a_problem_is_the_error_that_the_service_met_in_its_own_words(
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 500, 502, 503])
-def test_what_would_end_the_same_way_is_not_asked_again(status: int) -> None:
+def test_permanent_failure_is_not_retried(status: int) -> None:
     with playing(problem(status, detail="no")) as service, Client(service.url) as client:
         with pytest.raises(SceneseekError):
             client.search("a dog")
@@ -198,7 +196,7 @@ def test_what_would_end_the_same_way_is_not_asked_again(status: int) -> None:
         (json.dumps({**ANSWER, "results": [{"rank": 1}]}).encode(), r"results\[0\].id is missing"),
     ],
 )
-def test_an_invalid_answer_is_an_error_that_names_the_first_flaw(content: bytes, why: str) -> None:
+def test_invalid_response_raises_naming_the_first_flaw(content: bytes, why: str) -> None:
     with playing(answering(content)) as service, Client(service.url) as client:
         with pytest.raises(ServiceError, match=why) as caught:
             client.search("a dog")
@@ -206,14 +204,14 @@ def test_an_invalid_answer_is_an_error_that_names_the_first_flaw(content: bytes,
         assert len(service.asked) == 1
 
 
-def test_a_foreign_error_page_is_reported_by_its_status() -> None:
+def test_error_page_without_problem_json_is_reported_by_status() -> None:
     with playing(answering(b"<html>", 502)) as service, Client(service.url) as client:
         with pytest.raises(ServiceError, match=f"{service.url} answered 502 Bad Gateway") as caught:
             client.search("a dog")
         assert caught.value.http_status == 502
 
 
-def test_fields_of_a_newer_service_are_ignored_and_addresses_are_whole() -> None:
+def test_unknown_fields_are_ignored_and_urls_are_absolute() -> None:
     newer: dict[str, Any] = {**ANSWER, "mood": 1, "results": [{**ANSWER["results"][0], "colour": "red"}]}
     with playing(answering(newer)) as service, Client(f"{service.url}/photos/") as client:
         answer = client.search("a dog")
@@ -223,8 +221,8 @@ def test_fields_of_a_newer_service_are_ignored_and_addresses_are_whole() -> None
         assert result.thumbnail == f"{service.url}/photos/v1/images/{ID}/thumbnail"
 
 
-def test_a_redirect_is_an_error_and_the_key_is_not_sent_on() -> None:
-    with playing(found) as elsewhere:
+def test_redirect_raises_and_does_not_forward_the_key() -> None:
+    with playing(success) as elsewhere:
         moved = answering(b"", 302, {"Location": f"{elsewhere.url}/v1/search"})
         with playing(moved) as service, Client(service.url, key=KEY) as client:
             with pytest.raises(ServiceError, match=f"redirects to {elsewhere.url}/v1/search"):
@@ -233,7 +231,7 @@ def test_a_redirect_is_an_error_and_the_key_is_not_sent_on() -> None:
         assert elsewhere.asked == []
 
 
-def test_the_key_is_sent_and_shows_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+def test_key_is_sent_but_absent_from_logs_and_reprs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     refused = problem(401, "unauthorized", detail="this needs a key")
     with playing(answering(READY), refused) as service, Client(service.url, key=f"{KEY}\n") as client:
@@ -246,7 +244,7 @@ def test_the_key_is_sent_and_shows_nowhere(caplog: pytest.LogCaptureFixture) -> 
     assert "without encryption" not in caplog.text, "it stays on this machine"
 
 
-def test_a_key_that_goes_over_the_network_in_the_clear_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_key_over_plain_http_logs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     Client("http://photos.example", key=KEY).close()
     assert "the key is sent to http://photos.example without encryption" in caplog.text
     caplog.clear()
@@ -255,7 +253,7 @@ def test_a_key_that_goes_over_the_network_in_the_clear_is_warned_of(caplog: pyte
     assert caplog.text == ""
 
 
-def test_feedback_that_is_sent_again_carries_the_same_key() -> None:
+def test_retried_feedback_has_the_same_idempotency_key() -> None:
     with playing(closing, answering(FEEDBACK, 201)) as service, Client(service.url) as client:
         assert client.feedback("a dog", ID, 4, rater="me").stored
         first, second = (asked.document for asked in service.asked)
@@ -268,7 +266,7 @@ def test_feedback_that_is_sent_again_carries_the_same_key() -> None:
         assert service.asked[3].document["key"] == "mine"
 
 
-def test_pages_of_two_generations_are_not_mixed() -> None:
+def test_pages_raise_when_the_generation_changes() -> None:
     first = answering({**ANSWER, "next_offset": 1})
     with playing(first, answering({**ANSWER, "generation": "g2"})) as service, Client(service.url) as client:
         pages = client.pages(Query("a dog", k=1))
@@ -278,16 +276,16 @@ def test_pages_of_two_generations_are_not_mixed() -> None:
         assert service.asked[1].document == {"q": "a dog", "k": 1, "offset": 1}
 
 
-def test_many_threads_share_one_client() -> None:
-    with playing(found) as service, Client(service.url) as client, ThreadPoolExecutor(16) as threads:
+def test_client_is_thread_safe() -> None:
+    with playing(success) as service, Client(service.url) as client, ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda _: client.search("a dog"), range(64)))
         assert len({answer.results[0].id for answer in answers}) == 1
         assert len(service.asked) == 64
 
 
-def test_what_cannot_be_sent_is_refused_before_it_is(tmp_path: Path) -> None:
-    with playing(found) as service, Client(service.url) as client:
-        for ask in (
+def test_invalid_arguments_raise_before_any_request(tmp_path: Path) -> None:
+    with playing(success) as service, Client(service.url) as client:
+        for call in (
             lambda: client.search(image="../../etc/passwd"),
             lambda: client.search(image="sea.jpg"),
             lambda: client.search("a dog", min_score=float("nan")),
@@ -299,14 +297,14 @@ def test_what_cannot_be_sent_is_refused_before_it_is(tmp_path: Path) -> None:
             lambda: client.image("nothing/../../readyz"),
         ):
             with pytest.raises(InvalidRequest):
-                ask()
+                call()
         with pytest.raises(SourceError, match=r"none\.jpg cannot be read"):
             client.search(image=tmp_path / "none.jpg")
         assert service.asked == []
 
 
-def test_a_closed_client_says_so() -> None:
-    with playing(found) as service:
+def test_closed_client_raises() -> None:
+    with playing(success) as service:
         client = Client(service.url)
         client.close()
         with pytest.raises(InvalidRequest, match="the client is closed"):
