@@ -1,4 +1,4 @@
-"""Evaluations see what a search gives: its scores and its order, also of a head that reads every vector."""
+"""Evaluations use the scores and order of a search, also for a head that reads every vector."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ TEXTS = [Path(name).stem for name in NAMES]
 
 @pytest.fixture(scope="module")
 def mlp_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle whose head was drawn at random, so that its order is not that of the cosines."""
+    """A bundle with a random head, so that its order differs from the cosine's."""
     pack = find_pack("compact")
     trained = Trained.load(shipped_alignment(pack), None)
-    # The image's numbers are those of the tower's last two stages and of its last convolution.
+    # The image features come from the tower's last two stages and its last convolution.
     widths = {"similarity": 1, "product": trained.alignment.joint, "image": 192 + 320 + 1280, "text": 2 * 384}
     drawn: Any = drawn_head("mlp", widths, seed=5, towers=("lite0",))
     head: Head = replace(drawn, alignment=trained.alignment.fingerprint)
@@ -50,12 +50,12 @@ def mlp_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def search(mlp_bundle: Bundle, gallery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
     store = open_store(f"file:{tmp_path_factory.mktemp('index')}")
     index_folder(gallery, mlp_bundle, store)
-    found = Search(ModelRegistry(mlp_bundle), store)
-    yield found
-    found.close()
+    search = Search(ModelRegistry(mlp_bundle), store)
+    yield search
+    search.close()
 
 
-def test_pairs_have_the_scores_that_a_search_gives(mlp_bundle: Bundle, search: Search, gallery: Path) -> None:
+def test_score_pairs_returns_the_scores_of_a_search(mlp_bundle: Bundle, search: Search, gallery: Path) -> None:
     images = encode_images(mlp_bundle, {name: gallery / name for name in NAMES})
     texts = encode_texts(mlp_bundle, TEXTS)
     pairs = [(image, text) for image in range(len(NAMES)) for text in range(len(TEXTS)) if (image + text) % 3]
@@ -68,7 +68,7 @@ def test_pairs_have_the_scores_that_a_search_gives(mlp_bundle: Bundle, search: S
     assert np.std(scores) > 0.01
 
 
-def test_rescored_figures_are_of_the_order_that_a_search_gives(
+def test_rescored_metrics_use_the_order_of_a_search(
     mlp_bundle: Bundle, search: Search, gallery: Path, tmp_path: Path
 ) -> None:
     captions = [Caption(name, text) for name, text in zip(NAMES, TEXTS, strict=True)]
@@ -79,28 +79,26 @@ def test_rescored_figures_are_of_the_order_that_a_search_gives(
         results = search.query(Query(text=text, k=len(NAMES))).results
         ranks["rescored."] += [result.rank for result in results if result.path == name]
         by_cosine = sorted(results, key=lambda result: -result.similarity)
-        ranks[""] += [place for place, result in enumerate(by_cosine, start=1) if result.path == name]
+        ranks[""] += [rank for rank, result in enumerate(by_cosine, start=1) if result.path == name]
     assert ranks[""] != ranks["rescored."]
     for prefix, places in ranks.items():
         for figure, value in ranking_figures(np.array(places, np.float64)).items():
             assert figures[f"{prefix}{figure}"].value == pytest.approx(value), f"{prefix}{figure}"
 
 
-def test_equal_scores_are_ordered_by_similarity_and_unknown_images_have_no_rank() -> None:
+def test_rescored_rank_breaks_ties_by_similarity_and_is_nan_for_unknown_images() -> None:
     candidates = Candidates(ids=["a", "b", "c"], similarity=np.array([0.9, 0.8, 0.7], np.float32))
     scores = np.array([0.5, 0.6, 0.5], np.float32)
     assert [rescored_rank(candidates, scores, own) for own in ("a", "b", "c")] == [2, 1, 3]
     assert np.isnan(rescored_rank(candidates, scores, "d"))
 
 
-def test_a_caption_that_cannot_be_searched_is_named(mlp_bundle: Bundle) -> None:
+def test_invalid_caption_is_named_in_the_error(mlp_bundle: Bundle) -> None:
     with pytest.raises(DataError, match=r"the caption 'a\\tbell\\x07' cannot be searched"):
         encode_texts(mlp_bundle, ["a dog", "a\tbell\x07"])
 
 
-def test_a_caption_that_cannot_be_searched_is_refused_before_any_image_is_read(
-    mlp_bundle: Bundle, tmp_path: Path
-) -> None:
+def test_invalid_caption_is_rejected_before_images_are_read(mlp_bundle: Bundle, tmp_path: Path) -> None:
     captions = [Caption(NAMES[0], "a dog"), Caption(NAMES[1], "a bell\x07")]
     store = open_store(f"file:{tmp_path}/index")
     with pytest.raises(DataError, match="cannot be searched"):
@@ -109,13 +107,13 @@ def test_a_caption_that_cannot_be_searched_is_refused_before_any_image_is_read(
         evaluate_absence(mlp_bundle, tmp_path / "nowhere", captions)
 
 
-def test_captions_beyond_the_shortlist_keep_their_place(
+def test_captions_beyond_the_shortlist_keep_their_cosine_rank(
     mlp_bundle: Bundle, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek_evaluation.retrieval.DEFAULT_SHORTLIST", 1)
     captions = [Caption(name, text) for name, text in zip(NAMES, TEXTS, strict=True)]
     store = open_store(f"file:{tmp_path}/index")
     figures = evaluate_retrieval(mlp_bundle, gallery, captions, store, bootstrap=Bootstrap(5)).figures
-    # One candidate cannot be reordered, and the others lie where the cosine left them.
+    # A single candidate cannot be reordered, and all other images keep their cosine rank.
     assert figures["mrr"].value != 1
     assert figures["rescored.mrr"] == figures["mrr"]

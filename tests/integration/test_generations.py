@@ -1,4 +1,4 @@
-"""Built anew beside, checked, compared, let answer, and brought back."""
+"""Index generations are rebuilt, checked, compared, published and rolled back."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ def captions(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_rebuild_encodes_everything_anew_checks_it_and_the_way_back_is_open(
-    bundle: Bundle, gallery: Path, store: VectorStore
-) -> None:
+def test_rebuild_encodes_all_images_and_can_be_rolled_back(bundle: Bundle, gallery: Path, store: VectorStore) -> None:
     first = index_folder(gallery, bundle, store)
     again = index_folder(gallery, bundle, store, BuildOptions(rebuild=True))
     assert (again.indexed, again.unchanged) == (len(NAMES), 0)
@@ -57,73 +55,73 @@ def test_a_rebuild_encodes_everything_anew_checks_it_and_the_way_back_is_open(
         roll_back(store, "nothing")
 
 
-def test_there_is_no_way_back_from_the_only_generation(bundle: Bundle, gallery: Path, store: VectorStore) -> None:
+def test_rollback_raises_with_a_single_generation(bundle: Bundle, gallery: Path, store: VectorStore) -> None:
     index_folder(gallery, bundle, store)
     with pytest.raises(IndexUnavailable, match="no generation to go back to"):
         roll_back(store)
 
 
-def test_a_service_follows_a_rebuild_with_another_bundle_and_the_way_back_without_a_failed_or_mixed_answer(
+def test_search_answers_consistently_through_rebuild_and_rollback(
     bundle: Bundle, gallery: Path, store: VectorStore, tmp_path: Path
 ) -> None:
     first = index_folder(gallery, bundle, store)
     other = other_image_graph(bundle, tmp_path / "other")
     search = Search(ModelRegistry(bundle, "cpu"), store)
     search.follower.follow(every=0.02)
-    stop, seen, failures = threading.Event(), [], []
+    stop, answers, failures = threading.Event(), [], []
 
-    def ask() -> None:
+    def search_repeatedly() -> None:
         while not stop.is_set():
             try:
                 answer = search.query(Query(text="a red circle"))
-                seen.append((answer.bundle, answer.generation, len(answer.results)))
+                answers.append((answer.bundle, answer.generation, len(answer.results)))
             except Exception as error:  # noqa: BLE001 - any failure is what the test is about
                 failures.append(repr(error))
             stop.wait(0.02)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    thread = threading.Thread(target=search_repeatedly)
+    thread.start()
     try:
         second = index_folder(gallery, other, store)
-        _until(lambda: seen and seen[-1][1] == second.generation)
+        _wait_for(lambda: answers and answers[-1][1] == second.generation)
         roll_back(store)
-        _until(lambda: seen and seen[-1][1] == first.generation)
+        _wait_for(lambda: answers and answers[-1][1] == first.generation)
     finally:
         stop.set()
-        asking.join()
+        thread.join()
         search.close()
     one, two = bundle.manifest.fingerprints.bundle, other.manifest.fingerprints.bundle
     assert failures == []
-    assert set(seen) == {(one, first.generation, 5), (two, second.generation, 5)}
-    assert seen[0][0] == seen[-1][0] == one
+    assert set(answers) == {(one, first.generation, 5), (two, second.generation, 5)}
+    assert answers[0][0] == answers[-1][0] == one
 
 
-def _until(condition: object, seconds: float = 20) -> None:
+def _wait_for(condition: object, seconds: float = 20) -> None:
     waiting = threading.Event()
     for _ in range(int(seconds / 0.02)):
         if condition():  # type: ignore[operator]
             return
         waiting.wait(0.02)
-    pytest.fail("it did not come to pass")
+    pytest.fail("the condition did not become true")
 
 
-def test_a_generation_that_finds_captions_worse_is_refused_and_may_be_allowed(
+def test_generation_with_lower_recall_is_rejected_unless_max_loss_allows_it(
     bundle: Bundle, gallery: Path, store: VectorStore, captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = index_folder(gallery, bundle, store)
     other = other_image_graph(bundle, tmp_path / "other")
-    found: Iterator[float] = iter([80.0, 70.0, 80.0, 70.0])  # of the old and of the new one, twice
-    monkeypatch.setattr("sceneseek_indexer.generation_check.recall_at_5", lambda *_: next(found))
+    recalls: Iterator[float] = iter([80.0, 70.0, 80.0, 70.0])  # the old and the new generation, twice
+    monkeypatch.setattr("sceneseek_indexer.generation_check.recall_at_5", lambda *_: next(recalls))
     with pytest.raises(IndexUnavailable, match=r"fall by 10\.00 from 80\.00 to 70\.00, over 2.*--max-loss"):
         index_folder(gallery, other, store, BuildOptions(captions=captions))
     assert store.live() == first.generation
     allowed = index_folder(gallery, other, store, BuildOptions(captions=captions, max_loss=15))
     assert allowed.quality == {"before": 80.0, "after": 70.0, "captions": len(NAMES)}
-    assert allowed.resumed == len(NAMES)  # what was encoded is taken up
+    assert allowed.resumed == len(NAMES)  # the encoded images are reused
     assert store.live() == allowed.generation
 
 
-def test_quality_is_measured_by_the_answers_of_either_bundle(
+def test_quality_is_measured_with_the_bundle_of_each_generation(
     bundle: Bundle, gallery: Path, store: VectorStore, captions: Path, tmp_path: Path
 ) -> None:
     index_folder(gallery, bundle, store)
@@ -136,7 +134,7 @@ def test_quality_is_measured_by_the_answers_of_either_bundle(
 
 
 @pytest.mark.parametrize("broken", ["zero", "not a number"])
-def test_a_generation_with_a_broken_vector_does_not_go_live(
+def test_generation_with_an_invalid_vector_fails_the_check(
     bundle: Bundle, gallery: Path, store: VectorStore, broken: str
 ) -> None:
     report = index_folder(gallery, bundle, store)
@@ -156,11 +154,11 @@ def test_a_generation_with_a_broken_vector_does_not_go_live(
             store.discard(collection)
 
 
-def test_a_search_keeps_as_many_candidates_as_a_good_recall_takes(
+def test_search_ef_is_raised_until_recall_is_sufficient(
     bundle: Bundle, tmp_path: Path, store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = draw_gallery(tmp_path / "pictures")
-    report = index_folder(pictures, bundle, store)
+    photos = draw_gallery(tmp_path / "pictures")
+    report = index_folder(photos, bundle, store)
     first = next(info for info in store.generations() if info.name == report.generation)
     assert first.search_ef == EFFORTS[0]
     with store.writing():
@@ -168,35 +166,35 @@ def test_a_search_keeps_as_many_candidates_as_a_good_recall_takes(
         find = collection.nearest
 
         def nearest(joint: Floats, limit: int, exact: bool = False) -> Candidates:
-            """As from a graph in which few candidates lead nowhere near."""
-            found = find(joint, limit, exact=exact)
-            lost = not exact and collection.info.search_ef < EFFORTS[2]
-            return replace(found, ids=found.ids[1:]) if lost else found
+            """Return incomplete results at a low search effort, as from a sparse graph."""
+            candidates = find(joint, limit, exact=exact)
+            incomplete = not exact and collection.info.search_ef < EFFORTS[2]
+            return replace(candidates, ids=candidates.ids[1:]) if incomplete else candidates
 
         monkeypatch.setattr(collection, "nearest", nearest)
         assert inspect(collection, bundle)["recall"] == 1
         store.publish(collection)
     assert next(info for info in store.generations() if info.name == "hard").search_ef == EFFORTS[2]
-    # A copy that later runs make keeps the effort.
-    (pictures / NAMES[0]).rename(pictures / "moved.png")
-    later = index_folder(pictures, bundle, store).generation
+    # Generations copied from it keep the search effort.
+    (photos / NAMES[0]).rename(photos / "moved.png")
+    later = index_folder(photos, bundle, store).generation
     assert next(info for info in store.generations() if info.name == later).search_ef == EFFORTS[2]
 
 
 def test_status_rollback_and_rebuild_on_the_command_line(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
-    here = ("--bundle", bundle.path, "--index", f"file:{tmp_path}/index")
-    assert sceneseek("index", "status", *here[2:]).stdout.startswith("nothing is indexed in file:")
-    assert sceneseek("index", gallery, *here).returncode == 0
-    rebuilt = sceneseek("index", "--rebuild", *here)  # all folders that the index knows
+    options = ("--bundle", bundle.path, "--index", f"file:{tmp_path}/index")
+    assert sceneseek("index", "status", *options[2:]).stdout.startswith("nothing is indexed in file:")
+    assert sceneseek("index", gallery, *options).returncode == 0
+    rebuilt = sceneseek("index", "--rebuild", *options)  # all indexed folders
     assert rebuilt.returncode == 0, rebuilt.stderr
     assert f"checked {len(NAMES)} vectors; approximate search finds 100.0%" in rebuilt.stdout
-    listed = json.loads(sceneseek("index", "status", *here[2:], "--json").stdout)
+    listed = json.loads(sceneseek("index", "status", *options[2:], "--json").stdout)
     assert [(g["images"], g["live"]) for g in listed] == [(len(NAMES), False), (len(NAMES), True)]
-    back = sceneseek("index", "rollback", *here[2:])
-    assert back.returncode == 0, back.stderr
-    assert [line[:4] for line in back.stdout.splitlines()] == ["live", "    "]
+    rolled_back = sceneseek("index", "rollback", *options[2:])
+    assert rolled_back.returncode == 0, rolled_back.stderr
+    assert [line[:4] for line in rolled_back.stdout.splitlines()] == ["live", "    "]
     for words in (("--status", "--rollback"), ("--status", gallery), ("--to", "file:x")):
-        refused = sceneseek("index", *words, *here[2:])
+        refused = sceneseek("index", *words, *options[2:])
         assert refused.returncode == 2, refused.stdout

@@ -1,4 +1,4 @@
-"""A second run: only new content is encoded, nothing leaves the index unasked, and folders stand side by side."""
+"""Repeated runs encode only new content, remove images only on request, and index several folders together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Noise = Callable[[int, int], Image.Image]
 
 @pytest.fixture
 def store(index_url: str, gallery: Path, photos: Path, tmp_path: Path) -> VectorStore:
-    """An index of `photos`, as if it had been made there: the shared one's copy, with the folder's name put right."""
+    """A copy of the shared index, rewritten as an index of `photos`."""
     home = tmp_path / "index"
     shutil.copytree(index_url.removeprefix("file:"), home)
     return adopted(home, photos, gallery)
@@ -37,27 +37,27 @@ def store(index_url: str, gallery: Path, photos: Path, tmp_path: Path) -> Vector
 
 @pytest.fixture
 def photos(gallery: Path, tmp_path: Path) -> Path:
-    """A copy of the gallery, times of change and all."""
+    """A copy of the gallery with the same modification times."""
     return Path(shutil.copytree(gallery, tmp_path / "photos"))
 
 
 @pytest.fixture
 def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is indexed, no image may be encoded, or even decoded."""
+    """Fail the test if an image would be decoded or encoded."""
 
-    def refuse(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise AssertionError("an image was to be encoded")
 
-    monkeypatch.setattr(sceneseek_indexer.pipeline, "ImageEncoder", refuse)
+    monkeypatch.setattr(sceneseek_indexer.pipeline, "ImageEncoder", fail)
 
 
 def state_of(home: Path) -> dict[Path, int | None]:
-    """The files below a directory with their times, and its directories."""
+    """Return all paths below a directory, with the modification times of files."""
     return {path: path.stat().st_mtime_ns if path.is_file() else None for path in home.rglob("*")}
 
 
 def contents(store: VectorStore) -> dict[tuple[int, str], Any]:
-    """The joint vectors by source and path; ids are those of the places."""
+    """Return the joint vectors by source and path, after checking that every id derives from them."""
     collection = store.open(str(store.live()))
     try:
         records = list(collection.scroll())
@@ -75,7 +75,7 @@ def report_lines(store: VectorStore) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_only_what_changed_is_encoded(bundle: Bundle, photos: Path, store: VectorStore, noise: Noise) -> None:
+def test_only_changed_files_are_encoded(bundle: Bundle, photos: Path, store: VectorStore, noise: Noise) -> None:
     noise(90, 60).save(photos / "new.png")
     noise(91, 61).save(photos / "shapes/red circle.png")
     report = index_folder(photos, bundle, store)
@@ -103,7 +103,7 @@ def test_renamed_touched_and_copied_images_keep_their_vectors_without_being_deco
 
 
 @pytest.mark.parametrize("emptied", ["unmounted", "emptied", "without images"])
-def test_prune_keeps_the_images_of_a_folder_that_may_not_be_mounted(
+def test_prune_keeps_images_of_a_folder_that_may_be_unmounted(
     bundle: Bundle, photos: Path, store: VectorStore, no_encoder: None, emptied: str
 ) -> None:
     folder, mounts = photos / "scenes", {}
@@ -133,7 +133,7 @@ def test_prune_keeps_the_images_of_a_folder_that_may_not_be_mounted(
 
 @pytest.fixture(scope="module")
 def many(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Thirty tiny pictures and, beside them, their index. Read only."""
+    """A folder of thirty tiny images and their index beside it. Read only."""
     home = tmp_path_factory.mktemp("many")
     (home / "photos").mkdir()
     for number in range(30):
@@ -152,7 +152,7 @@ def many(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (21, BuildOptions(), 0),
     ],
 )
-def test_prune_removes_no_large_share_unasked(
+def test_prune_of_a_large_share_requires_confirmation(
     bundle: Bundle, many: Path, tmp_path: Path, deleted: int, options: BuildOptions, removed: int | None
 ) -> None:
     shutil.copytree(many, tmp_path / "many")
@@ -170,15 +170,15 @@ def test_prune_removes_no_large_share_unasked(
 
 
 @pytest.mark.parametrize("change", ["rotated", "copied over", "permissions", "linked"])
-def test_a_file_of_the_same_size_and_time_is_looked_at_if_it_was_touched(
+def test_file_with_unchanged_size_and_mtime_is_read_if_its_ctime_changed(
     bundle: Bundle, photos: Path, store: VectorStore, change: str
 ) -> None:
     file = photos / "scenes/house.bmp"
     before = file.stat()
     if change == "rotated":
         with Image.open(file) as image:
-            turned = image.rotate(180)
-        turned.save(file)
+            rotated = image.rotate(180)
+        rotated.save(file)
     elif change == "copied over":
         shutil.copy(file, photos / "aside")
         (photos / "aside").replace(file)
@@ -194,9 +194,7 @@ def test_a_file_of_the_same_size_and_time_is_looked_at_if_it_was_touched(
     assert index_folder(photos, bundle, store).unchanged == len(NAMES)
 
 
-def test_two_images_that_change_places_change_vectors(
-    bundle: Bundle, photos: Path, store: VectorStore, no_encoder: None
-) -> None:
+def test_swapped_images_swap_their_vectors(bundle: Bundle, photos: Path, store: VectorStore, no_encoder: None) -> None:
     one, other = photos / "shapes/red circle.png", photos / "shapes/blue square.png"
     before = contents(store)
     aside = photos / "aside"
@@ -209,7 +207,7 @@ def test_two_images_that_change_places_change_vectors(
     np.testing.assert_allclose(after[0, "shapes/blue square.png"], before[0, "shapes/red circle.png"], atol=1e-6)
 
 
-def test_the_same_picture_twice_in_a_new_folder_is_encoded_once(bundle: Bundle, tmp_path: Path, noise: Noise) -> None:
+def test_identical_images_are_encoded_once(bundle: Bundle, tmp_path: Path, noise: Noise) -> None:
     folder = tmp_path / "repeated"
     folder.mkdir()
     noise(30, 30).save(folder / "a.png")
@@ -220,7 +218,7 @@ def test_the_same_picture_twice_in_a_new_folder_is_encoded_once(bundle: Bundle, 
     assert {path for _, path in contents(store)} == {"a.png", "b.png"}
 
 
-def test_what_is_gone_stays_until_pruned(bundle: Bundle, photos: Path, store: VectorStore) -> None:
+def test_deleted_images_stay_in_the_index_until_pruned(bundle: Bundle, photos: Path, store: VectorStore) -> None:
     (photos / "scenes/sea.jpg").unlink()
     kept = index_folder(photos, bundle, store)
     assert (kept.gone, kept.removed, len(contents(store))) == (1, 0, len(NAMES))
@@ -231,7 +229,7 @@ def test_what_is_gone_stays_until_pruned(bundle: Bundle, photos: Path, store: Ve
 
 
 @pytest.mark.parametrize("left", ["missing", "empty"])
-def test_a_folder_that_has_vanished_empties_no_index(
+def test_missing_or_empty_folder_raises_and_keeps_the_index(
     bundle: Bundle, photos: Path, store: VectorStore, left: str
 ) -> None:
     shutil.rmtree(photos)
@@ -243,14 +241,16 @@ def test_a_folder_that_has_vanished_empties_no_index(
     assert store.live() == before
 
 
-def test_a_file_whose_new_content_is_broken_leaves_the_index(bundle: Bundle, photos: Path, store: VectorStore) -> None:
+def test_file_with_invalid_new_content_is_removed_from_the_index(
+    bundle: Bundle, photos: Path, store: VectorStore
+) -> None:
     (photos / "scenes/sea.jpg").write_text("not a picture any more")
     report = index_folder(photos, bundle, store)
     assert [(entry.relative, entry.reason) for entry in report.skipped] == [("scenes/sea.jpg", "not-an-image")]
     assert (0, "scenes/sea.jpg") not in contents(store)
 
 
-def test_patterns_select_and_excluded_files_are_counted(bundle: Bundle, photos: Path, store: VectorStore) -> None:
+def test_patterns_select_files_and_excluded_files_are_counted(bundle: Bundle, photos: Path, store: VectorStore) -> None:
     options = BuildOptions(patterns=Patterns(["*.png", "*.jpg"], ["scenes/*", "!scenes/sea.jpg"]), prune=True)
     report = index_folder(photos, bundle, store, options)
     assert {path for _, path in contents(store)} == {*(n for n in NAMES if n.endswith("png")), "scenes/sea.jpg"}
@@ -259,7 +259,7 @@ def test_patterns_select_and_excluded_files_are_counted(bundle: Bundle, photos: 
 
 
 @pytest.mark.parametrize("marked", ["shapes/.nomedia", ".sceneseekignore", "shapes -> #recycle"])
-def test_what_becomes_excluded_stays_until_pruned_as_what_is_deleted(
+def test_newly_excluded_images_stay_in_the_index_until_pruned(
     bundle: Bundle, photos: Path, store: VectorStore, marked: str
 ) -> None:
     name, arrow, excluded = marked.partition(" -> ")
@@ -276,29 +276,29 @@ def test_what_becomes_excluded_stays_until_pruned_as_what_is_deleted(
     assert (pruned.gone, pruned.removed, len(contents(store))) == (0, 5, len(NAMES) - 5)
 
 
-def test_a_dry_run_reports_what_a_run_then_does_and_writes_nothing(
+def test_dry_run_reports_the_changes_and_writes_nothing(
     bundle: Bundle, photos: Path, store: VectorStore, noise: Noise
 ) -> None:
     noise(90, 60).save(photos / "new.png")
     (photos / "shapes/red circle.png").rename(photos / "circle.png")
     (photos / "scenes/sea.jpg").unlink()
     home = Path(store.url.removeprefix("file:"))
-    held = store.open(str(store.live()))  # as a server would
+    held = store.open(str(store.live()))  # as a server does
     before = state_of(home)
     options = BuildOptions(prune=True)
-    foreseen = dry_run_folders([Folder(photos)], bundle, store, options)
+    dry_run = dry_run_folders([Folder(photos)], bundle, store, options)
     assert state_of(home) == before
     held.close()
-    assert foreseen.planned == [
+    assert dry_run.planned == [
         {"outcome": "indexed", "source": 0, "path": "new.png"},
         {"outcome": "renamed", "source": 0, "path": "circle.png", "from": "shapes/red circle.png"},
         {"outcome": "removed", "source": 0, "path": "scenes/sea.jpg"},
     ]
-    done = index_folder(photos, bundle, store, options)
-    assert foreseen.counts() == done.counts()
+    report = index_folder(photos, bundle, store, options)
+    assert dry_run.counts() == report.counts()
 
 
-def test_several_folders_share_an_index_with_their_own_ids(
+def test_folders_share_an_index_with_distinct_ids(
     bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, noise: Noise
 ) -> None:
     other = Path(shutil.copytree(photos / "shapes", tmp_path / "other" / "shapes"))
@@ -307,9 +307,9 @@ def test_several_folders_share_an_index_with_their_own_ids(
     assert (report.indexed, report.copied) == (1, 5)
     info = store.generations()[-1]
     assert info.sources == (Source("", str(photos)), Source("shapes", str(other)))
-    found = contents(store)
-    assert len(found) == len(NAMES) + 6
-    np.testing.assert_allclose(found[1, "red circle.png"], found[0, "shapes/red circle.png"], atol=1e-6)
+    vectors = contents(store)
+    assert len(vectors) == len(NAMES) + 6
+    np.testing.assert_allclose(vectors[1, "red circle.png"], vectors[0, "shapes/red circle.png"], atol=1e-6)
     collection = store.open(info.name)
     (record,) = collection.retrieve([point_id("own.png", "shapes")])
     collection.close()
@@ -324,7 +324,7 @@ def test_several_folders_share_an_index_with_their_own_ids(
     assert [source.label for source in store.generations()[-1].sources] == ["", "shapes", "shapes-2"]
 
 
-def test_a_folder_that_has_moved_is_forgotten_and_its_images_keep_their_vectors(
+def test_moved_folder_keeps_its_vectors_when_the_old_path_is_forgotten(
     bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, no_encoder: None
 ) -> None:
     moved = photos.rename(tmp_path / "archive")
@@ -333,9 +333,7 @@ def test_a_folder_that_has_moved_is_forgotten_and_its_images_keep_their_vectors(
     assert contents(store).keys() == {(1, name) for name in NAMES}
 
 
-def test_folders_that_cannot_stand_together_are_refused(
-    bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path
-) -> None:
+def test_conflicting_folders_are_rejected(bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="one lies in the other"):
         index_folder(photos / "shapes", bundle, store)
     with pytest.raises(InvalidRequest, match=r"knows .* as its first folder"):
@@ -344,7 +342,7 @@ def test_folders_that_cannot_stand_together_are_refused(
         index_folders([Folder(photos)], bundle, store, BuildOptions(forget=(tmp_path,)))
 
 
-def test_another_image_graph_needs_all_folders_again(
+def test_changed_image_graph_requires_all_folders(
     bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, noise: Noise
 ) -> None:
     (manifest,) = Path(store.url.removeprefix("file:")).glob("generations/*/generation.json")
@@ -359,7 +357,7 @@ def test_another_image_graph_needs_all_folders_again(
     assert report.indexed == len(NAMES) + 1
 
 
-def test_the_report_has_every_files_outcome_and_ends_with_the_counts(
+def test_report_lists_every_file_and_ends_with_the_counts(
     bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path, noise: Noise
 ) -> None:
     noise(90, 60).save(photos / "new.png")
@@ -388,7 +386,7 @@ def test_the_report_has_every_files_outcome_and_ends_with_the_counts(
     assert [json.loads(line)["kind"] for line in own.read_text().splitlines()].count("end") == 2
 
 
-def test_reports_live_as_long_as_their_generations(
+def test_reports_are_removed_with_their_generations(
     bundle: Bundle, photos: Path, store: VectorStore, noise: Noise
 ) -> None:
     for side in (30, 40, 50):

@@ -1,4 +1,4 @@
-"""A folder is indexed, brought up to date and searched alike, whatever engine holds the index."""
+"""Indexing, updating and searching a folder work alike on every engine."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sceneseek_indexer.build import index_folder
 from tests.drawing import NAMES, draw_gallery
 
 
-def test_a_folder_is_indexed_brought_up_to_date_and_searched(
+def test_folder_is_indexed_updated_and_searched(
     bundle: Bundle, store: VectorStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = draw_gallery(tmp_path / "photos")
     first = index_folder(photos, bundle, store)
     assert (first.indexed, first.unchanged) == (len(NAMES), 0)
     with monkeypatch.context() as patch:
-        # An unchanged run creates, copies and deletes nothing, also where a file is there that nobody can use.
+        # A run without changes creates, copies and deletes nothing, also if the folder has a broken file.
         for method in ("create", "resume", "publish", "discard", "glance"):
-            patch.setattr(store, method, lambda *_, at=method, **__: pytest.fail(f"{at} is called"))
+            patch.setattr(store, method, lambda *_, name=method, **__: pytest.fail(f"{name} is called"))
         (photos / "broken.jpg").write_text("words")
         again = index_folder(photos, bundle, store)
     assert len(again.skipped) == 1
@@ -34,6 +34,6 @@ def test_a_folder_is_indexed_brought_up_to_date_and_searched(
     assert (changed.usable, store.live()) == (len(NAMES), changed.generation)
     assert {info.name for info in store.generations()} == {first.generation, changed.generation}
     search = Search(ModelRegistry(bundle, "cpu"), store)
-    found = search.query(Query(text="the sea", k=len(NAMES), filter=["path^=shapes"])).results
+    results = search.query(Query(text="the sea", k=len(NAMES), filter=["path^=shapes"])).results
     search.close()
-    assert {result.path for result in found} == {name for name in NAMES if name.startswith("shapes/")}
+    assert {result.path for result in results} == {name for name in NAMES if name.startswith("shapes/")}

@@ -1,4 +1,4 @@
-"""An index moves from one engine to another as it is, and a move that was stopped is resumed."""
+"""An index moves unchanged from one engine to another, and an interrupted move is resumed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedQdrant]:
         yield server
 
 
-def served(played: PlayedQdrant) -> QdrantStore:
+def qdrant_store(played: PlayedQdrant) -> QdrantStore:
     return QdrantStore(played.url, QdrantSettings(prefer_grpc="no", patience=0.5))
 
 
@@ -50,51 +50,49 @@ def content(store: VectorStore) -> dict[str, Point]:
     return {r.id: Point(r.id, rows[r.id].joint, rows[r.id].head, r.payload) for r in records}
 
 
-def test_every_image_arrives_with_its_vectors_and_payload_under_the_same_generation(
-    source: VectorStore, store: VectorStore
-) -> None:
+def test_move_copies_vectors_payloads_and_the_generation_name(source: VectorStore, store: VectorStore) -> None:
     report = move(source, store)
     assert (report.moved, report.unchanged, report.generation) == (700, 0, "first")
     assert store.generations() == [GALLERY]
-    there, here = content(store), content(source)
-    assert {i: p.payload for i, p in there.items()} == {i: p.payload for i, p in here.items()}
-    for identity, point in here.items():
-        np.testing.assert_allclose(there[identity].joint, point.joint, atol=1e-6)
-        np.testing.assert_allclose(there[identity].head, point.head, atol=2e-3)
+    moved, original = content(store), content(source)
+    assert {i: p.payload for i, p in moved.items()} == {i: p.payload for i, p in original.items()}
+    for identity, point in original.items():
+        np.testing.assert_allclose(moved[identity].joint, point.joint, atol=1e-6)
+        np.testing.assert_allclose(moved[identity].head, point.head, atol=2e-3)
     assert "moved 700" in report.lines()[0]
 
 
-def test_an_index_moves_from_a_server_into_a_directory(played: PlayedQdrant, tmp_path: Path) -> None:
-    published(served(played), GALLERY, points(30))
-    back = open_store(f"file:{tmp_path}/back")
-    move(served(played), back)
-    assert set(content(back)) == {p.id for p in points(30)}
+def test_move_from_a_server_to_a_directory(played: PlayedQdrant, tmp_path: Path) -> None:
+    published(qdrant_store(played), GALLERY, points(30))
+    target = open_store(f"file:{tmp_path}/back")
+    move(qdrant_store(played), target)
+    assert set(content(target)) == {p.id for p in points(30)}
 
 
-def test_a_second_transfer_sends_nothing(source: VectorStore, store: VectorStore) -> None:
+def test_second_move_sends_nothing(source: VectorStore, store: VectorStore) -> None:
     move(source, store)
     again = move(source, store)
     assert (again.moved, again.unchanged) == (0, 700)
     assert len(store.generations()) == 1
 
 
-def test_a_service_continues_to_answer_from_the_source(source: VectorStore, played: PlayedQdrant) -> None:
+def test_source_stays_readable_after_a_move(source: VectorStore, played: PlayedQdrant) -> None:
     serving = source.open("first")
-    assert move(source, served(played)).moved == 700
+    assert move(source, qdrant_store(played)).moved == 700
     assert serving.count() == 700
     serving.close()
 
 
-def test_a_run_after_a_failure_resumes_and_sends_nothing_twice(source: VectorStore, played: PlayedQdrant) -> None:
-    published(served(played), replace(INFO, name="before"), points(5, seed=4))
+def test_move_after_a_failure_resumes_without_resending_points(source: VectorStore, played: PlayedQdrant) -> None:
+    published(qdrant_store(played), replace(INFO, name="before"), points(5, seed=4))
     upserts = f"PUT /collections/sceneseek-images-{GALLERY.name}/points"
     allowed = iter(range(2))
     guard = threading.Lock()
 
     def full_after_two(handler: object) -> None:
         with guard:
-            go_on = next(allowed, None) is not None
-        if go_on:
+            accept = next(allowed, None) is not None
+        if accept:
             handler.answered()  # type: ignore[attr-defined]
         else:
             status(500, "No space left on device: WAL buffer size exceeds available disk space")(handler)  # type: ignore[arg-type]
@@ -103,24 +101,22 @@ def test_a_run_after_a_failure_resumes_and_sends_nothing_twice(source: VectorSto
     with pytest.raises(
         IndexUnavailable, match=r"the disk of the Qdrant server .* is full .*run the same command again"
     ):
-        move(source, served(played))
-    assert served(played).live() == "before"
-    assert [info.name for info in served(played).unfinished()] == [GALLERY.name]
+        move(source, qdrant_store(played))
+    assert qdrant_store(played).live() == "before"
+    assert [info.name for info in qdrant_store(played).unfinished()] == [GALLERY.name]
     played.heal()
-    report = move(source, served(played))
+    report = move(source, qdrant_store(played))
     assert report.moved + report.unchanged == 700
     assert report.unchanged in (512, 256 + 188)
-    assert set(content(served(played))) == {p.id for p in points(SIZE)}
-    assert {info.name for info in served(played).generations()} == {"before", GALLERY.name}
+    assert set(content(qdrant_store(played))) == {p.id for p in points(SIZE)}
+    assert {info.name for info in qdrant_store(played).generations()} == {"before", GALLERY.name}
 
 
-def test_what_left_the_source_since_the_stopped_run_leaves_the_target_too(
-    source: VectorStore, store: VectorStore
-) -> None:
+def test_resumed_move_deletes_points_that_are_not_in_the_source(source: VectorStore, store: VectorStore) -> None:
     with store.writing():
-        begun = store.create(GALLERY)
-        begun.upsert([*points(10), *points(3, seed=8)])
-        begun.close()
+        unfinished = store.create(GALLERY)
+        unfinished.upsert([*points(10), *points(3, seed=8)])
+        unfinished.close()
     report = move(source, store)
     assert (report.moved, report.unchanged) == (690, 10)
     live = store.open("first")
@@ -128,14 +124,14 @@ def test_what_left_the_source_since_the_stopped_run_leaves_the_target_too(
     live.close()
 
 
-def test_a_name_that_the_target_had_before_is_taken_again_beside_it(source: VectorStore, store: VectorStore) -> None:
+def test_move_adds_a_suffix_to_a_generation_name_in_use(source: VectorStore, store: VectorStore) -> None:
     move(source, store)
     published(store, replace(INFO, name="other"), points(3))
     assert move(source, store).generation == "first-again"
     assert store.live() == "first-again"
 
 
-def test_an_empty_source_and_the_same_target_are_refused(tmp_path: Path, source: VectorStore) -> None:
+def test_move_rejects_an_empty_source_and_an_identical_target(tmp_path: Path, source: VectorStore) -> None:
     with pytest.raises(IndexUnavailable, match="nothing is indexed"):
         move(open_store(f"file:{tmp_path}/empty"), source)
     with pytest.raises(InvalidRequest, match="both source and target"):

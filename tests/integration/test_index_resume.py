@@ -1,4 +1,4 @@
-"""A run that was killed, stopped or failed is resumed: what was written is not encoded again."""
+"""A killed, stopped or failed run is resumed without encoding the written images again."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def photos(tmp_path: Path) -> Path:
 
 
 class Stopped(BaseException):
-    """As a signal would raise it."""
+    """Stands in for the exception of a signal."""
 
 
 @pytest.fixture
-def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
-    """`stopping("add", 3)`: the writing's third `add` raises, once it has done its work."""
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """`stop_after("add", 3)` makes the third call of `Writing.add` raise `Stopped` after its work."""
 
-    def arrange(method: str, after: int) -> None:
+    def patch(method: str, after: int) -> None:
         original, calls = getattr(Writing, method), [0]
 
         def counted(*arguments: Any) -> None:
@@ -59,7 +59,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
 
         monkeypatch.setattr(Writing, method, counted)
 
-    return arrange
+    return patch
 
 
 def lines(store: VectorStore) -> list[dict[str, Any]]:
@@ -67,28 +67,28 @@ def lines(store: VectorStore) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_a_stopped_run_is_resumed_and_its_report_has_every_outcome(
-    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None]
+def test_resumed_run_reports_every_outcome(
+    bundle: Bundle, store: VectorStore, photos: Path, stop_after: Callable[[str, int], None]
 ) -> None:
-    stopping("add", 3)
+    stop_after("add", 3)
     with pytest.raises(Stopped):
         index_folder(photos, bundle, store, OPTIONS)
     assert store.live() is None
-    (left,) = store.unfinished()
+    (unfinished,) = store.unfinished()
     report = index_folder(photos, bundle, store, OPTIONS)
-    assert (report.generation, report.indexed, report.resumed) == (left.name, len(NAMES), 6)
+    assert (report.generation, report.indexed, report.resumed) == (unfinished.name, len(NAMES), 6)
     assert "resumed an interrupted run, which had done 6 of them" in report.lines()
-    told = lines(store)
-    assert Counter(line["kind"] for line in told) == {"run": 2, "end": 1, "file": 6 + len(NAMES)}
-    second = max(i for i, line in enumerate(told) if line["kind"] == "run")
-    assert told[second]["resumed"]
-    assert [line["outcome"] for line in told[second + 1 : -1]] == ["indexed"] * len(NAMES)
+    entries = lines(store)
+    assert Counter(line["kind"] for line in entries) == {"run": 2, "end": 1, "file": 6 + len(NAMES)}
+    second = max(i for i, line in enumerate(entries) if line["kind"] == "run")
+    assert entries[second]["resumed"]
+    assert [line["outcome"] for line in entries[second + 1 : -1]] == ["indexed"] * len(NAMES)
 
 
-def test_the_next_run_reports_work_that_a_killed_run_could_not(
-    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None]
+def test_resumed_run_completes_a_truncated_report(
+    bundle: Bundle, store: VectorStore, photos: Path, stop_after: Callable[[str, int], None]
 ) -> None:
-    stopping("_upsert", 2)
+    stop_after("_upsert", 2)
     with pytest.raises(Stopped):
         index_folder(photos, bundle, store, OPTIONS)
     (file,) = Path(f"{store.url.removeprefix('file:')}/reports").iterdir()
@@ -99,18 +99,28 @@ def test_the_next_run_reports_work_that_a_killed_run_could_not(
     assert lines(store)[-1]["counts"]["indexed"] == len(NAMES)
 
 
-def test_after_a_kill_no_image_is_encoded_again_but_those_that_were_in_flight(bundle: Bundle, tmp_path: Path) -> None:
+def test_run_after_a_kill_encodes_only_unwritten_images(bundle: Bundle, tmp_path: Path) -> None:
     many, photos = 200, tmp_path / "photos"
     photos.mkdir()
     for number in range(many):
         scenery(number).save(photos / f"{number}.png")
-    places = (photos, "--bundle", bundle.path, "--index", f"file:{tmp_path}/index", "--device", "cpu", "--workers", 1)
-    with indexing(*places, home=tmp_path) as run:
+    arguments = (
+        photos,
+        "--bundle",
+        bundle.path,
+        "--index",
+        f"file:{tmp_path}/index",
+        "--device",
+        "cpu",
+        "--workers",
+        1,
+    )
+    with indexing(*arguments, home=tmp_path) as run:
         run.until_indexed(many // 4)
         run.process.kill()
         run.process.wait()
         written = run.indexed()
-    with indexing(*places, home=tmp_path) as run:
+    with indexing(*arguments, home=tmp_path) as run:
         result = run.result()
     assert (result["indexed"], result["resumed"] >= written) == (many, True)
     encoded = result["indexed"] - result["resumed"]
@@ -118,27 +128,27 @@ def test_after_a_kill_no_image_is_encoded_again_but_those_that_were_in_flight(bu
 
 
 def test_outcomes_other_than_indexed_survive_an_interruption(
-    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None], noise: Noise
+    bundle: Bundle, store: VectorStore, photos: Path, stop_after: Callable[[str, int], None], noise: Noise
 ) -> None:
     index_folder(photos, bundle, store, OPTIONS)
     (photos / "scenes/sea.jpg").rename(photos / "ocean.jpg")
     (photos / "scenes/house.bmp").unlink()
     for side in (20, 30, 40, 50):
         noise(side, side).save(photos / f"new{side}.png")
-    stopping("add", 1)
+    stop_after("add", 1)
     with pytest.raises(Stopped):
         index_folder(photos, bundle, store, BuildOptions("cpu", batch=2, prune=True))
     report = index_folder(photos, bundle, store, BuildOptions("cpu", batch=2, prune=True))
     assert (report.renamed, report.removed, report.indexed) == (1, 1, 4)
     assert report.unchanged == len(NAMES) - 2
     assert report.resumed == 4
-    told = lines(store)
-    second = max(i for i, line in enumerate(told) if line["kind"] == "run")
-    outcomes = {line["path"]: line["outcome"] for line in told[second + 1 : -1]}
+    entries = lines(store)
+    second = max(i for i, line in enumerate(entries) if line["kind"] == "run")
+    outcomes = {line["path"]: line["outcome"] for line in entries[second + 1 : -1]}
     assert (outcomes["ocean.jpg"], outcomes["scenes/house.bmp"]) == ("renamed", "removed")
 
 
-def test_after_too_many_skipped_files_nothing_that_was_encoded_is_encoded_again(
+def test_run_after_too_many_skipped_files_reuses_encoded_images(
     bundle: Bundle, store: VectorStore, photos: Path
 ) -> None:
     for i in range(150):
@@ -151,9 +161,7 @@ def test_after_too_many_skipped_files_nothing_that_was_encoded_is_encoded_again(
     assert (report.indexed, len(report.skipped)) == (len(NAMES), 150)
 
 
-def test_a_run_that_fails_leaves_the_live_generation_as_it_was(
-    bundle: Bundle, store: VectorStore, photos: Path
-) -> None:
+def test_failed_run_leaves_the_live_generation_unchanged(bundle: Bundle, store: VectorStore, photos: Path) -> None:
     first = index_folder(photos, bundle, store)
     for i in range(150):
         (photos / f"bad{i}.jpg").write_text("words")
@@ -163,10 +171,15 @@ def test_a_run_that_fails_leaves_the_live_generation_as_it_was(
     assert [info.name for info in store.generations()] == [first.generation]
 
 
-def test_a_run_with_other_folders_begins_anew(
-    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None], tmp_path: Path, noise: Noise
+def test_run_with_other_folders_starts_over(
+    bundle: Bundle,
+    store: VectorStore,
+    photos: Path,
+    stop_after: Callable[[str, int], None],
+    tmp_path: Path,
+    noise: Noise,
 ) -> None:
-    stopping("add", 2)
+    stop_after("add", 2)
     with pytest.raises(Stopped):
         index_folder(photos, bundle, store, OPTIONS)
     other = tmp_path / "other"
@@ -177,10 +190,10 @@ def test_a_run_with_other_folders_begins_anew(
     assert store.unfinished() == []
 
 
-def test_an_unfinished_generation_that_is_damaged_is_begun_again(
-    bundle: Bundle, store: VectorStore, photos: Path, stopping: Callable[[str, int], None], tmp_path: Path
+def test_damaged_unfinished_generation_is_rebuilt(
+    bundle: Bundle, store: VectorStore, photos: Path, stop_after: Callable[[str, int], None], tmp_path: Path
 ) -> None:
-    stopping("add", 2)
+    stop_after("add", 2)
     with pytest.raises(Stopped):
         index_folder(photos, bundle, store, OPTIONS)
     for file in tmp_path.glob("index/generations/*/shard/**/*"):
@@ -190,9 +203,7 @@ def test_an_unfinished_generation_that_is_damaged_is_begun_again(
     assert (report.resumed, report.indexed) == (0, len(NAMES))
 
 
-def test_of_two_runs_at_once_the_second_waits_and_finds_nothing_left_to_do(
-    bundle: Bundle, store: VectorStore, photos: Path
-) -> None:
+def test_concurrent_run_waits_and_finds_nothing_to_do(bundle: Bundle, store: VectorStore, photos: Path) -> None:
     reports = []
 
     def run() -> None:
@@ -207,7 +218,7 @@ def test_of_two_runs_at_once_the_second_waits_and_finds_nothing_left_to_do(
     assert {r.generation for r in reports} == {store.live()}
 
 
-def test_a_server_that_is_lost_again_and_again_costs_no_image_its_encoding(
+def test_images_are_encoded_once_despite_repeated_server_failures(
     bundle: Bundle, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)
@@ -223,17 +234,17 @@ def test_a_server_that_is_lost_again_and_again_costs_no_image_its_encoding(
     points = "PUT /collections/sceneseek-images-[^l][^/]*/points$"
     with PlayedQdrant().serving() as played:
         store = QdrantStore(played.url, QdrantSettings(prefer_grpc="no", patience=0.0))
-        for lost in (points, "PATCH", "/points/count", "/points/query", "POST /collections/aliases"):
+        for request_pattern in (points, "PATCH", "/points/count", "/points/query", "POST /collections/aliases"):
             seen = len(played.seen)
 
-            def lose(handler: Any, lost: str = lost, seen: int = seen) -> None:
+            def drop_matching(handler: Any, request_pattern: str = request_pattern, seen: int = seen) -> None:
                 written = sum(bool(re.match(points, request)) for request in played.seen[seen:])
-                if written > 2 if lost == points else re.search(lost, played.seen[-1]):
+                if written > 2 if request_pattern == points else re.search(request_pattern, played.seen[-1]):
                     drop(handler)
                 else:
                     handler.answered()
 
-            played.fail_always(lose)
+            played.fail_always(drop_matching)
             with pytest.raises(IndexUnavailable):
                 index_folder(photos, bundle, store, OPTIONS)
             played.heal()
@@ -243,7 +254,9 @@ def test_a_server_that_is_lost_again_and_again_costs_no_image_its_encoding(
     assert encoded == [len(NAMES)]
 
 
-def test_a_run_that_is_not_to_wait_fails_and_changes_nothing(bundle: Bundle, store: VectorStore, photos: Path) -> None:
+def test_run_without_wait_raises_while_the_index_is_being_written(
+    bundle: Bundle, store: VectorStore, photos: Path
+) -> None:
     with (
         open_store(store.url).writing(),
         pytest.raises(IndexUnavailable, match="being written by process"),
@@ -252,7 +265,7 @@ def test_a_run_that_is_not_to_wait_fails_and_changes_nothing(bundle: Bundle, sto
     assert (store.live(), store.unfinished()) == (None, [])
 
 
-def test_a_generation_that_fails_its_check_is_neither_published_nor_resumed(
+def test_generation_that_fails_its_check_is_discarded(
     bundle: Bundle, store: VectorStore, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: Writing) -> None:
@@ -264,7 +277,7 @@ def test_a_generation_that_fails_its_check_is_neither_published_nor_resumed(
     assert (store.live(), store.unfinished()) == (None, [])
 
 
-def test_a_failure_once_the_alias_has_moved_takes_nothing_back(
+def test_failure_after_the_alias_switch_keeps_the_new_generation(
     bundle: Bundle, store: EdgeStore, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> None:

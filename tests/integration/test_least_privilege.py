@@ -1,4 +1,4 @@
-"""The service never writes to Qdrant, so that the stack can give it the key that only reads."""
+"""The service never writes to Qdrant, so that it can run with a read-only API key."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from sceneseek_server.service import AccessSettings
 from tests.played_grpc import PlayedGrpc
 from tests.played_qdrant import PlayedQdrant
 
-# What Qdrant lets a read-only key ask, of what the played server knows.
+# The requests of the fake server that Qdrant allows with a read-only key.
 _READS_BY_HTTP = re.compile(r"GET .*|POST /collections/[^/]+/points(/(query|scroll|count))?/?")
 _READS_BY_GRPC = {"HealthCheck", "Get", "List", "ListAliases", "Query", "Scroll", "Count"}
 
 
-@pytest.mark.parametrize("way", ["no", "yes"], ids=["http", "grpc"])
-def test_whatever_the_service_is_asked_it_only_reads_qdrant(
-    bundle: Bundle, gallery: Path, tmp_path: Path, way: Literal["no", "yes"], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("prefer_grpc", ["no", "yes"], ids=["http", "grpc"])
+def test_service_sends_only_read_requests_to_qdrant(
+    bundle: Bundle, gallery: Path, tmp_path: Path, prefer_grpc: Literal["no", "yes"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.01)
     http = PlayedQdrant()
     grpc = PlayedGrpc(http.client, http.guard)
     with http.serving(), grpc.serving():
-        settings = QdrantSettings(prefer_grpc=way, grpc_port=grpc.port)
+        settings = QdrantSettings(prefer_grpc=prefer_grpc, grpc_port=grpc.port)
         writer = QdrantStore(http.url, settings)
         index_folder(gallery, bundle, writer)
         writer.close()
-        assert not only_reads(http, grpc), "what was seen tells writing from reading"
+        assert not only_reads(http, grpc), "the requests of an indexing run include writes"
         http.seen.clear()
         grpc.seen.clear()
 
         search = Search(ModelRegistry(bundle, "cpu"), QdrantStore(http.url, settings))
         feedback = FeedbackStore(tmp_path / "ratings.sqlite")
         search.follower.follow(0.05)
-        ask_everything(search, feedback)
+        send_every_request(search, feedback)
         search.follower.refresh()
         search.close()
         feedback.close()
@@ -52,12 +52,12 @@ def test_whatever_the_service_is_asked_it_only_reads_qdrant(
 
 
 def only_reads(http: PlayedQdrant, grpc: PlayedGrpc) -> bool:
-    """Whether a read-only key would have done for what was seen."""
-    return all(_READS_BY_HTTP.fullmatch(asked) for asked in http.seen) and set(grpc.seen) <= _READS_BY_GRPC
+    """Return whether a read-only key suffices for all recorded requests."""
+    return all(_READS_BY_HTTP.fullmatch(request) for request in http.seen) and set(grpc.seen) <= _READS_BY_GRPC
 
 
-def ask_everything(search: Search, feedback: FeedbackStore) -> None:
-    """A request of each kind; each is answered."""
+def send_every_request(search: Search, feedback: FeedbackStore) -> None:
+    """Send a request of each kind and check that each succeeds."""
     client = create_app(search, AccessSettings(show_paths=True), feedback=feedback).test_client()
     first = client.get("/v1/search?q=a+red+circle&k=3").json["results"][0]  # type: ignore[index]
     rating = {"query": "a red circle", "image": first["id"], "rating": 4}

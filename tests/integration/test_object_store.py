@@ -1,4 +1,4 @@
-"""Pictures in a bucket are indexed and served as those of a folder; moto's server holds the bucket."""
+"""Images in an S3 bucket are indexed and served like those of a folder; moto provides the bucket."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def png(picture: Image.Image) -> bytes:
 
 @pytest.fixture
 def photos(bucket: Bucket, gallery: Path) -> Root:
-    """The drawn gallery in a bucket."""
+    """The gallery, uploaded to a bucket."""
     bucket.put_folder(gallery, "photos")
     return parse_root(f"s3://{bucket.name}/photos")
 
@@ -52,7 +52,7 @@ def store(tmp_path: Path) -> VectorStore:
     return open_store(f"file:{tmp_path}/index")
 
 
-def test_a_bucket_is_listed_as_the_folder_that_was_put_there(photos: Root, bucket: Bucket, gallery: Path) -> None:
+def test_bucket_listing_equals_that_of_the_uploaded_folder(photos: Root, bucket: Bucket, gallery: Path) -> None:
     for name in (".hidden/a.png", "@eaDir/a.png", "private/.nomedia", "private/a.png", "a.txt", "photos.png/x.png"):
         bucket.put(f"photos/{name}", b"-")
     bucket.put("photos-of-others/a.png", b"-")
@@ -76,12 +76,12 @@ def test_patterns_and_ignore_files_apply_to_objects(photos: Root, bucket: Bucket
     kept = list_images(photos, Patterns(exclude=["*.jpg"])).files
     assert kept
     assert not [f.relative for f in kept if f.relative.endswith(".jpg") or f.relative.startswith("shapes/red")]
-    bucket.refused = lambda what: what.endswith(".sceneseekignore")
+    bucket.refused = lambda request: request.endswith(".sceneseekignore")
     with pytest.raises(SourceError, match="sceneseekignore cannot be read"):
         list_images(photos)
 
 
-def test_a_second_run_reads_no_object_that_is_unchanged(
+def test_second_run_does_not_read_unchanged_objects(
     photos: Root, bucket: Bucket, bundle: Bundle, store: VectorStore, noise: Noise
 ) -> None:
     first = index_folder(photos, bundle, store, CPU)
@@ -94,10 +94,10 @@ def test_a_second_run_reads_no_object_that_is_unchanged(
     bucket.asked.clear()
     changed = index_folder(photos, bundle, store, CPU)
     assert (changed.indexed, changed.unchanged) == (1, 11)
-    assert {what for what in bucket.asked if what.startswith("GET")} == {"GET photos/scenes/sea.jpg"}
+    assert {request for request in bucket.asked if request.startswith("GET")} == {"GET photos/scenes/sea.jpg"}
 
 
-def test_deleted_objects_stay_until_they_are_pruned(
+def test_deleted_objects_stay_in_the_index_until_pruned(
     photos: Root, bucket: Bucket, bundle: Bundle, store: VectorStore
 ) -> None:
     index_folder(photos, bundle, store, CPU)
@@ -118,19 +118,19 @@ def store_paths(store: VectorStore) -> set[str]:
 
 
 @pytest.mark.parametrize("failing", ["LIST", "LIST more"])
-def test_a_listing_that_fails_or_is_cut_short_deletes_nothing(
+def test_failed_or_incomplete_listing_deletes_nothing(
     photos: Root, bucket: Bucket, bundle: Bundle, store: VectorStore, failing: str
 ) -> None:
     index_folder(photos, bundle, store, CPU)
     live = store.live()
-    bucket.refused = lambda what: what == failing
+    bucket.refused = lambda request: request == failing
     with pytest.raises(SourceError, match=r"cannot be listed \(the object store answered 500\)"):
         index_folder(photos, bundle, store, BuildOptions("cpu", prune=True, remove_any=True))
     assert store.live() == live
     assert len(store_paths(store)) == 12
 
 
-def test_an_empty_prefix_is_an_error_as_an_empty_folder_is(
+def test_empty_prefix_and_missing_bucket_raise(
     photos: Root, bucket: Bucket, bundle: Bundle, store: VectorStore
 ) -> None:
     with pytest.raises(SourceError, match="is empty"):
@@ -139,7 +139,7 @@ def test_an_empty_prefix_is_an_error_as_an_empty_folder_is(
         index_folder(parse_root("s3://no-such-bucket"), bundle, store, CPU)
 
 
-def test_a_key_that_is_no_path_is_named_as_what_it_is(photos: Root, bucket: Bucket) -> None:
+def test_key_that_is_not_a_path_is_named_in_the_error(photos: Root, bucket: Bucket) -> None:
     bucket.put("photos/a//b.png", b"-")
     with pytest.raises(SourceError, match=r"the key photos/a//b\.png is not a path: it has an empty part"):
         list_images(photos)
@@ -147,7 +147,7 @@ def test_a_key_that_is_no_path_is_named_as_what_it_is(photos: Root, bucket: Buck
 
 @pytest.fixture
 def profile(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home whose profile `museum` has the bucket's keys and address, which the environment lacks."""
+    """An AWS profile `museum` with the bucket's keys and endpoint, which the environment lacks."""
     aws = tmp_path / "home/.aws"
     aws.mkdir(parents=True)
     environment = bucket.environment
@@ -162,7 +162,7 @@ def profile(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return aws
 
 
-def test_a_profile_has_the_settings_that_the_environment_lacks(
+def test_profile_supplies_settings_that_the_environment_lacks(
     photos: Root, profile: Path, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len(list_images(photos).files) == len(list_images(gallery).files)
@@ -170,7 +170,7 @@ def test_a_profile_has_the_settings_that_the_environment_lacks(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     assert list_images(photos).files
-    # The environment comes first, also under its other names.
+    # The environment takes precedence, also with its service-specific variables.
     config = profile / "config"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", config.read_text().split()[-1])
     config.write_text("[profile museum]\nendpoint_url = http://127.0.0.1:1\n")
@@ -178,28 +178,28 @@ def test_a_profile_has_the_settings_that_the_environment_lacks(
 
 
 @pytest.mark.parametrize(
-    ("credentials", "what"),
+    ("credentials", "message"),
     [
         ("[other]\naws_access_key_id = a\n", "the profile museum has no keys"),
         (f"aws_secret_access_key = {SECRET}\n", "cannot be read"),
     ],
 )
-def test_a_profile_that_cannot_be_used_is_an_error_without_secrets(
-    photos: Root, profile: Path, credentials: str, what: str, monkeypatch: pytest.MonkeyPatch
+def test_invalid_profile_raises_without_exposing_secrets(
+    photos: Root, profile: Path, credentials: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (profile / "credentials").write_text(credentials)
-    monkeypatch.setenv("AWS_REGION", what)  # a client is kept for its settings
-    with pytest.raises(SourceError, match=what) as caught:
+    monkeypatch.setenv("AWS_REGION", message)  # clients are cached by their settings
+    with pytest.raises(SourceError, match=message) as caught:
         list_images(photos)
     assert SECRET not in str(caught.value)
 
 
-def test_an_object_that_cannot_be_read_is_skipped_and_stays_in_the_index(
+def test_unreadable_object_is_skipped_and_stays_in_the_index(
     photos: Root, bucket: Bucket, bundle: Bundle, store: VectorStore, noise: Noise
 ) -> None:
     index_folder(photos, bundle, store, CPU)
     bucket.put("photos/scenes/sea.jpg", png(noise(50, 40)))
-    bucket.refused = lambda what: what == "GET photos/scenes/sea.jpg"
+    bucket.refused = lambda request: request == "GET photos/scenes/sea.jpg"
     report = index_folder(photos, bundle, store, BuildOptions("cpu", prune=True))
     assert [(entry.relative, entry.reason, entry.what) for entry in report.skipped] == [
         ("scenes/sea.jpg", "unreadable", "cannot be read (the object store answered 500)")
@@ -209,7 +209,7 @@ def test_an_object_that_cannot_be_read_is_skipped_and_stays_in_the_index(
     assert index_folder(photos, bundle, store, CPU).indexed == 1
 
 
-def test_a_folder_that_moves_to_a_bucket_keeps_its_vectors(
+def test_folder_moved_to_a_bucket_keeps_its_vectors(
     photos: Root, bucket: Bucket, bundle: Bundle, store: VectorStore, gallery: Path
 ) -> None:
     index_folder(gallery, bundle, store, CPU)
@@ -220,7 +220,7 @@ def test_a_folder_that_moves_to_a_bucket_keeps_its_vectors(
     assert dry_run_folders([Folder(photos)], bundle, store, CPU).unchanged == 12
 
 
-def test_metadata_in_a_file_describes_objects_and_files_beside_them_are_not_read(
+def test_metadata_file_describes_objects_and_sidecars_are_rejected(
     photos: Root, bundle: Bundle, store: VectorStore, tmp_path: Path
 ) -> None:
     table = tmp_path / "m.csv"
@@ -231,14 +231,16 @@ def test_metadata_in_a_file_describes_objects_and_files_beside_them_are_not_read
         index_folder(photos, bundle, store, BuildOptions("cpu", metadata="sidecars"))
 
 
-def test_a_bucket_is_watched(photos: Root, bucket: Bucket, bundle: Bundle, store: VectorStore, noise: Noise) -> None:
+def test_watch_indexes_new_objects_and_survives_listing_errors(
+    photos: Root, bucket: Bucket, bundle: Bundle, store: VectorStore, noise: Noise
+) -> None:
     errors: list[str] = []
     reports: list[IndexReport] = []
     watch = Watch([Folder(photos)], bundle, store, CPU, errors.append, reports.append)
     for _ in range(2):
         watch.look()
     bucket.put("photos/new.png", png(noise(20, 20)))
-    bucket.refused = lambda what: what == "LIST more"
+    bucket.refused = lambda request: request == "LIST more"
     watch.look()
     bucket.refused = lambda _: False
     for _ in range(2):
@@ -248,7 +250,7 @@ def test_a_bucket_is_watched(photos: Root, bucket: Bucket, bundle: Bundle, store
     assert "cannot be listed" in errors[0]
 
 
-def test_a_long_object_is_read_by_ranges(bucket: Bucket, photos: Root) -> None:
+def test_large_object_is_read_in_ranges(bucket: Bucket, photos: Root) -> None:
     content = os.urandom(17_000_000)
     bucket.put("photos/long.bin", content)
     bucket.asked.clear()
@@ -267,17 +269,17 @@ def test_a_long_object_is_read_by_ranges(bucket: Bucket, photos: Root) -> None:
             file.read()
 
 
-def test_a_store_that_never_answers_is_given_up_for_somebody_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_brief_read_times_out_on_a_silent_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(SourceAway, match="no answer from the object store"):
             open_file(parse_root("s3://photos"), "a.png", brief=True)
 
 
 @pytest.fixture
 def client(photos: Root, bundle: Bundle, tmp_path: Path) -> Iterator[FlaskClient]:
-    """The gallery in the bucket, served."""
+    """A client of a service over the gallery in the bucket."""
     url = f"file:{tmp_path}/served"
     index_folder(photos, bundle, open_store(url), CPU)
     search = Search(ModelRegistry(bundle, "cpu"), open_store(url))
@@ -286,28 +288,28 @@ def client(photos: Root, bundle: Bundle, tmp_path: Path) -> Iterator[FlaskClient
 
 
 def test_originals_ranges_and_thumbnails_are_served_from_the_bucket(client: FlaskClient, gallery: Path) -> None:
-    where, content = f"/v1/images/{point_id('scenes/sea.jpg')}", (gallery / "scenes/sea.jpg").read_bytes()
-    whole = client.get(where, buffered=True)
+    url, content = f"/v1/images/{point_id('scenes/sea.jpg')}", (gallery / "scenes/sea.jpg").read_bytes()
+    whole = client.get(url, buffered=True)
     assert (whole.status_code, whole.data, whole.content_type) == (200, content, "image/jpeg")
-    part = client.get(where, headers={"Range": "bytes=10-19"}, buffered=True)
+    part = client.get(url, headers={"Range": "bytes=10-19"}, buffered=True)
     assert (part.status_code, part.data) == (206, content[10:20])
     assert part.headers["Content-Range"] == f"bytes 10-19/{len(content)}"
-    same = client.get(where, headers={"If-None-Match": whole.headers["ETag"]}, buffered=True)
+    same = client.get(url, headers={"If-None-Match": whole.headers["ETag"]}, buffered=True)
     assert (same.status_code, same.data) == (304, b"")
-    thumbnail = client.get(f"{where}/thumbnail", buffered=True)
+    thumbnail = client.get(f"{url}/thumbnail", buffered=True)
     assert Image.open(io.BytesIO(thumbnail.data)).format == "JPEG"
     archive = client.get(f"/v1/images/archive?id={point_id('scenes/sea.jpg')}", buffered=True)
     assert content in archive.data
 
 
-def test_an_object_that_is_gone_is_404_and_a_store_that_is_away_503(client: FlaskClient, bucket: Bucket) -> None:
+def test_deleted_object_is_404_and_unavailable_object_store_is_503(client: FlaskClient, bucket: Bucket) -> None:
     bucket.delete("photos/scenes/sea.jpg")
-    for address in ("", "/thumbnail"):
-        gone = client.get(f"/v1/images/{point_id('scenes/sea.jpg')}{address}", buffered=True)
+    for suffix in ("", "/thumbnail"):
+        gone = client.get(f"/v1/images/{point_id('scenes/sea.jpg')}{suffix}", buffered=True)
         assert gone.status_code == 404
     bucket.refused = lambda _: True
-    for address in ("", "/thumbnail"):
-        away = client.get(f"/v1/images/{point_id('scenes/sunset.jpg')}{address}", buffered=True)
+    for suffix in ("", "/thumbnail"):
+        away = client.get(f"/v1/images/{point_id('scenes/sunset.jpg')}{suffix}", buffered=True)
         assert (away.status_code, away.headers["Retry-After"]) == (503, "5")
         assert away.json is not None
         assert away.json["type"] == "urn:sceneseek:problem:source-away"
@@ -315,13 +317,13 @@ def test_an_object_that_is_gone_is_404_and_a_store_that_is_away_503(client: Flas
         assert SECRET not in away.text
 
 
-def test_readiness_asks_the_store_once_a_minute(client: FlaskClient, bucket: Bucket) -> None:
+def test_readiness_queries_the_object_store_once_a_minute(client: FlaskClient, bucket: Bucket) -> None:
     bucket.refused = lambda _: True
     first = client.get("/readyz").json
     assert first is not None
     assert f"nothing is found in s3://{bucket.name}/photos" in first["problem"]
-    asked = len(bucket.asked)
+    requests = len(bucket.asked)
     second = client.get("/readyz").json
     assert second is not None
     assert second["problem"] == first["problem"]
-    assert len(bucket.asked) == asked
+    assert len(bucket.asked) == requests

@@ -1,4 +1,4 @@
-"""Text in pictures on its way from a drawn sign to an answer: a real reader, a real bundle, real engines."""
+"""Text in images, from a drawn sign to a search result, with real OCR, a real bundle and real engines."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SIGNS = {"pharmacy.jpg": "PHARMACY", "bakery.png": "BAKERY\nopen late", "plain.j
 
 
 def draw_sign(path: Path, text: str, seed: int) -> None:
-    """Scenery with a board in it."""
-    picture = scenery(seed).convert("RGB").resize((480, 360))
+    """Draw scenery with a sign."""
+    image = scenery(seed).convert("RGB").resize((480, 360))
     if text:
-        draw = ImageDraw.Draw(picture)
+        draw = ImageDraw.Draw(image)
         draw.rectangle((60, 80, 420, 240), fill="white")
         draw.multiline_text((80, 100), text, fill="black", font=ImageFont.load_default(48))
-    picture.save(path)
+    image.save(path)
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +54,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
         yield store
 
 
-def searched(bundle: Bundle, store: VectorStore) -> Search:
+def open_search(bundle: Bundle, store: VectorStore) -> Search:
     return Search(ModelRegistry(bundle, "cpu"), store)
 
 
-def test_a_sign_is_found_by_its_words_first_and_whole_ones_before_parts(
+def test_image_with_the_query_text_ranks_first_and_whole_words_score_higher(
     bundle: Bundle, store: VectorStore, folder: Path
 ) -> None:
     report = index_folder(folder, bundle, store, BuildOptions(ocr=True))
     assert (report.indexed, report.texts) == (len(list(folder.iterdir())), 2)
-    search = searched(bundle, store)
+    search = open_search(bundle, store)
     try:
         for text, path, match in [
             ("pharmacy", "pharmacy.jpg", 1),
@@ -80,36 +80,38 @@ def test_a_sign_is_found_by_its_words_first_and_whole_ones_before_parts(
             assert (first.score > 0.89) == (match == 1)
         first = search.query(Query(text="pharmacy", k=1)).results[0]
         assert first.text == "PHARMACY"
-        # Pages still show each image once.
+        # Each image appears on one page only.
         pages = [search.query(Query(text="pharmacy", k=3, shortlist=3, offset=at)).results for at in (0, 3, 6)]
         ids = [result.id for page in pages for result in page]
         assert len(ids) == len(set(ids)) == report.indexed
-        # Words count where one text is searched by, and nothing else.
+        # Text in images counts only in a search by a single text.
         like = search.query(Query(text="pharmacy", image=first.id, k=2)).results
         assert {result.text_match for result in like} == {None}
     finally:
         search.close()
 
 
-def test_a_filter_finds_whole_words_only(bundle: Bundle, store: VectorStore, folder: Path) -> None:
+def test_text_filter_matches_whole_words_only(bundle: Bundle, store: VectorStore, folder: Path) -> None:
     index_folder(folder, bundle, store, BuildOptions(ocr=True))
-    search = searched(bundle, store)
+    search = open_search(bundle, store)
     try:
-        for words, found in [
+        for condition, expected in [
             ('text:"late OPEN"', ["bakery.png"]),
             ("text:pharmacy", ["pharmacy.jpg"]),
             ("text:pharma", []),
         ]:
-            assert [result.path for result in search.query(Query(text="a sign", filter=[words])).results] == found
+            assert [
+                result.path for result in search.query(Query(text="a sign", filter=[condition])).results
+            ] == expected
     finally:
         search.close()
 
 
-def test_an_index_without_texts_is_searched_as_before_and_a_filter_says_why_it_finds_nothing(
+def test_index_without_texts_has_no_text_match_and_hints_at_ocr(
     bundle: Bundle, store: VectorStore, folder: Path
 ) -> None:
     index_folder(folder, bundle, store)
-    search = searched(bundle, store)
+    search = open_search(bundle, store)
     try:
         assert {result.text_match for result in search.query(Query(text="pharmacy")).results} == {None}
         answer = search.query(Query(text="pharmacy", filter=["text:pharmacy"]))
@@ -119,7 +121,7 @@ def test_an_index_without_texts_is_searched_as_before_and_a_filter_says_why_it_f
         search.close()
 
 
-def test_a_later_run_reads_what_was_not_read_and_the_index_remembers_to_read(
+def test_later_run_reads_missing_texts_and_the_index_remembers_the_ocr_option(
     bundle: Bundle, folder: Path, tmp_path: Path
 ) -> None:
     photos = Path(shutil.copytree(folder, tmp_path / "photos"))
@@ -127,23 +129,23 @@ def test_a_later_run_reads_what_was_not_read_and_the_index_remembers_to_read(
     store = open_store(f"file:{tmp_path}/index")
     metadata = tmp_path / "titles.csv"
     metadata.write_text("path,title\npharmacy.jpg,One\nthe same.jpg,Two\n")
-    every = len(list(photos.iterdir()))
+    total = len(list(photos.iterdir()))
     plain = index_folder(photos, bundle, store, BuildOptions(metadata=str(metadata)))
-    assert (plain.indexed + plain.copied, plain.texts) == (every, 0)
+    assert (plain.indexed + plain.copied, plain.texts) == (total, 0)
     read = index_folder(photos, bundle, store, BuildOptions(ocr=True))
-    assert (read.indexed, read.copied, read.unchanged, read.texts) == (every - 1, 1, 0, 2)
+    assert (read.indexed, read.copied, read.unchanged, read.texts) == (total - 1, 1, 0, 2)
     draw_sign(photos / "new.jpg", "EXIT", 20)
     remembered = index_folder(photos, bundle, store)
-    assert (remembered.indexed, remembered.unchanged, remembered.texts) == (1, every, 1)
+    assert (remembered.indexed, remembered.unchanged, remembered.texts) == (1, total, 1)
     draw_sign(photos / "newer.jpg", "TICKETS", 21)
     without = index_folder(photos, bundle, store, BuildOptions(ocr=False))
     assert (without.indexed, without.texts) == (1, 0)
-    made_up = index_folder(photos, bundle, store)
-    assert (made_up.indexed, made_up.unchanged, made_up.texts) == (1, every + 1, 1)
-    search = searched(bundle, store)
+    caught_up = index_folder(photos, bundle, store)
+    assert (caught_up.indexed, caught_up.unchanged, caught_up.texts) == (1, total + 1, 1)
+    search = open_search(bundle, store)
     try:
-        found = search.query(Query(text="pharmacy", k=2, keep_duplicates=True)).results
-        assert {(result.path, result.metadata["title"]) for result in found} == {
+        results = search.query(Query(text="pharmacy", k=2, keep_duplicates=True)).results
+        assert {(result.path, result.metadata["title"]) for result in results} == {
             ("pharmacy.jpg", "One"),
             ("the same.jpg", "Two"),
         }
@@ -151,10 +153,10 @@ def test_a_later_run_reads_what_was_not_read_and_the_index_remembers_to_read(
         search.close()
 
 
-def test_the_service_answers_with_the_text_and_filters_by_it(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+def test_service_returns_texts_and_filters_by_them(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}/index")
     index_folder(folder, bundle, store, BuildOptions(ocr=True))
-    search = searched(bundle, store)
+    search = open_search(bundle, store)
     try:
         client = create_app(search, AccessSettings(show_paths=True)).test_client()
         first, second = client.get("/v1/search?q=pharmacy&k=2").get_json()["results"]
@@ -170,16 +172,16 @@ def test_the_service_answers_with_the_text_and_filters_by_it(bundle: Bundle, fol
         search.close()
 
 
-def test_the_command_line_reads_and_shows_texts(
+def test_command_line_reads_and_shows_texts(
     bundle: Bundle, folder: Path, tmp_path: Path, sceneseek: CommandLine
 ) -> None:
-    places = ("--bundle", str(bundle.path), "--index", f"file:{tmp_path}/index")
-    assert "with text 2" in sceneseek("index", str(folder), "--ocr", *places).stdout
-    found = sceneseek("search", "open late", "-k", "1", *places).stdout
-    assert found.splitlines()[0].endswith('bakery.png  "BAKERY / open late"')
+    options = ("--bundle", str(bundle.path), "--index", f"file:{tmp_path}/index")
+    assert "with text 2" in sceneseek("index", str(folder), "--ocr", *options).stdout
+    output = sceneseek("search", "open late", "-k", "1", *options).stdout
+    assert output.splitlines()[0].endswith('bakery.png  "BAKERY / open late"')
 
 
-def test_without_the_extra_one_line_says_how_to_get_it(
+def test_missing_ocr_extra_raises(
     bundle: Bundle, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rapidocr", None)
@@ -189,15 +191,15 @@ def test_without_the_extra_one_line_says_how_to_get_it(
     assert index_folder(folder, bundle, store).texts == 0
 
 
-def test_a_model_that_is_none_is_refused_before_anything_is_read(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+def test_invalid_ocr_model_is_rejected(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
     options = BuildOptions(ocr=True, ocr_model=tmp_path / "model.onnx")
     with pytest.raises(SourceError, match=r"model\.onnx cannot be used"):
         index_folder(folder, bundle, open_store(f"file:{tmp_path}/index"), options)
 
 
-def test_transparent_and_tiny_pictures_are_read_too(tmp_path: Path) -> None:
-    from sceneseek_indexer.ocr import TextReader  # noqa: PLC0415 - not without the extra
+def test_text_reader_accepts_transparent_and_tiny_images(tmp_path: Path) -> None:
+    from sceneseek_indexer.ocr import TextReader  # noqa: PLC0415 - needs the extra ocr
 
     reader = TextReader()
     sign = Image.new("RGBA", (300, 100))
