@@ -1,4 +1,4 @@
-"""A small museum for tests of the page: drawn pictures of several proportions, with metadata, and copies of some."""
+"""A small museum for tests of the page: drawn images of several aspect ratios, with metadata and duplicates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROOMS = ("Red Room", "Blue Room", "Stairs")
 
 
 def build_museum(home: Path) -> tuple[Path, Path]:
-    """Draw the pictures below a folder and describe them; the pictures' folder, and the file of metadata."""
+    """Draw the images below a folder and describe them; returns the image folder and the metadata file."""
     pictures = draw_gallery(home / "pictures")
     (pictures / "paintings").mkdir()
     for seed in range(PAINTINGS):
@@ -45,7 +45,7 @@ def build_museum(home: Path) -> tuple[Path, Path]:
 
 
 def strict_bundle(bundle: Bundle, home: Path, threshold: float, multilingual: bool = False) -> Path:
-    """The same bundle, in which a match takes this score, since a drawn gallery scores low; with these languages."""
+    """Copy a bundle with another match threshold, as drawn images score low, and another `multilingual` flag."""
     home.mkdir()
     for name in bundle.manifest.files:
         (home / name).symlink_to(bundle.path / name)

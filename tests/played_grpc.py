@@ -1,4 +1,4 @@
-"""The gRPC half of `tests.played_qdrant`: real sockets and Qdrant's protocol over the client's in-process mode."""
+"""The gRPC part of the fake server in `tests.played_qdrant`, backed by the in-process mode of qdrant-client."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 @dataclass
 class PlayedGrpc:
-    """What the server is told, and what it saw.
+    """A fake Qdrant gRPC server that can be made to fail and records the calls.
 
     Attributes:
-        client: what answers; share it with a `PlayedQdrant` to play both halves of one server.
-        key: the API key that it wants; None for none.
-        failing: method to the statuses its next calls end with, each with its details.
-        seen: methods called, in order.
+        client: answers the calls; share it with a `PlayedQdrant` to make one server of both.
+        key: the required API key, or None.
+        failing: by method, the status and details that its next calls fail with.
+        seen: the methods called, in order.
     """
 
     client: QdrantClient
@@ -49,7 +49,7 @@ class PlayedGrpc:
             server.stop(None).wait()
 
     def _handler(self, name: str, request: Any, answer: Callable[[QdrantClient, Any], Any]) -> Any:
-        def handle(asked: Any, context: grpc.ServicerContext) -> Any:
+        def handle(message: Any, context: grpc.ServicerContext) -> Any:
             self.seen.append(name)
             if self.key not in (None, dict(context.invocation_metadata()).get("api-key")):
                 context.abort(grpc.StatusCode.UNAUTHENTICATED, "Must provide an API key")
@@ -58,7 +58,7 @@ class PlayedGrpc:
             with self.guard, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
-                    return answer(self.client, asked)
+                    return answer(self.client, message)
                 except ValueError as error:
                     lost = "not found" in str(error)
                     context.abort(grpc.StatusCode.NOT_FOUND if lost else grpc.StatusCode.INVALID_ARGUMENT, str(error))
@@ -80,95 +80,97 @@ def _id(point: Any) -> Any:
     return GrpcToRest.convert_point_id(point)
 
 
-def _create(client: QdrantClient, asked: Any) -> Any:
+def _create(client: QdrantClient, message: Any) -> Any:
     return _done(
         client.create_collection(
-            asked.collection_name,
-            vectors_config=GrpcToRest.convert_vectors_config(asked.vectors_config),
-            metadata=GrpcToRest.convert_payload(asked.metadata),
+            message.collection_name,
+            vectors_config=GrpcToRest.convert_vectors_config(message.vectors_config),
+            metadata=GrpcToRest.convert_payload(message.metadata),
         )
     )
 
 
-def _update(client: QdrantClient, asked: Any) -> Any:
-    metadata = GrpcToRest.convert_payload(asked.metadata) if asked.metadata else None
-    return _done(client.update_collection(asked.collection_name, metadata=metadata))
+def _update(client: QdrantClient, message: Any) -> Any:
+    metadata = GrpcToRest.convert_payload(message.metadata) if message.metadata else None
+    return _done(client.update_collection(message.collection_name, metadata=metadata))
 
 
-def _get(client: QdrantClient, asked: Any) -> Any:
-    found = client.get_collection(asked.collection_name)
-    return wire.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(found))
+def _get(client: QdrantClient, message: Any) -> Any:
+    info = client.get_collection(message.collection_name)
+    return wire.GetCollectionInfoResponse(result=RestToGrpc.convert_collection_info(info))
 
 
-def _switch(client: QdrantClient, asked: Any) -> Any:
-    return _done(client.update_collection_aliases([GrpcToRest.convert_alias_operations(a) for a in asked.actions]))
+def _switch(client: QdrantClient, message: Any) -> Any:
+    return _done(client.update_collection_aliases([GrpcToRest.convert_alias_operations(a) for a in message.actions]))
 
 
-def _points(found: Any) -> list[Any]:
-    return [RestToGrpc.convert_record(record.model_copy(update={"payload": record.payload or {}})) for record in found]
+def _points(records: Any) -> list[Any]:
+    return [
+        RestToGrpc.convert_record(record.model_copy(update={"payload": record.payload or {}})) for record in records
+    ]
 
 
-def _scroll(client: QdrantClient, asked: Any) -> Any:
-    offset = _id(asked.offset) if asked.HasField("offset") else None
-    found, following = client.scroll(asked.collection_name, limit=asked.limit, offset=offset)
-    after = RestToGrpc.convert_extended_point_id(following) if following is not None else None
-    return wire.ScrollResponse(result=_points(found), next_page_offset=after)
+def _scroll(client: QdrantClient, message: Any) -> Any:
+    offset = _id(message.offset) if message.HasField("offset") else None
+    records, next_id = client.scroll(message.collection_name, limit=message.limit, offset=offset)
+    next_offset = RestToGrpc.convert_extended_point_id(next_id) if next_id is not None else None
+    return wire.ScrollResponse(result=_points(records), next_page_offset=next_offset)
 
 
-def _vectors(asked: Any) -> Any:
-    return GrpcToRest.convert_with_vectors_selector(asked.with_vectors) if asked.HasField("with_vectors") else False
+def _vectors(message: Any) -> Any:
+    return GrpcToRest.convert_with_vectors_selector(message.with_vectors) if message.HasField("with_vectors") else False
 
 
-def _query(client: QdrantClient, asked: Any) -> Any:
-    where = GrpcToRest.convert_filter(asked.filter) if asked.HasField("filter") else None
-    found = client.query_points(
-        asked.collection_name,
-        query=GrpcToRest.convert_query(asked.query),
-        using=asked.using,
+def _query(client: QdrantClient, message: Any) -> Any:
+    where = GrpcToRest.convert_filter(message.filter) if message.HasField("filter") else None
+    response = client.query_points(
+        message.collection_name,
+        query=GrpcToRest.convert_query(message.query),
+        using=message.using,
         query_filter=where,
-        limit=asked.limit,
+        limit=message.limit,
         with_payload=False,
-        with_vectors=_vectors(asked),
+        with_vectors=_vectors(message),
     )
-    hits = [hit.model_copy(update={"payload": {}}) for hit in found.points]
+    hits = [hit.model_copy(update={"payload": {}}) for hit in response.points]
     return wire.QueryResponse(result=[RestToGrpc.convert_scored_point(hit) for hit in hits])
 
 
-def _retrieve(client: QdrantClient, asked: Any) -> Any:
-    found = client.retrieve(
-        asked.collection_name,
-        [_id(i) for i in asked.ids],
-        with_payload=GrpcToRest.convert_with_payload_selector(asked.with_payload),
-        with_vectors=_vectors(asked),
+def _retrieve(client: QdrantClient, message: Any) -> Any:
+    records = client.retrieve(
+        message.collection_name,
+        [_id(i) for i in message.ids],
+        with_payload=GrpcToRest.convert_with_payload_selector(message.with_payload),
+        with_vectors=_vectors(message),
     )
-    return wire.GetResponse(result=_points(found))
+    return wire.GetResponse(result=_points(records))
 
 
-def _upsert(client: QdrantClient, asked: Any) -> Any:
-    assert asked.wait
-    points = [GrpcToRest.convert_point_struct(point) for point in asked.points]
-    where = GrpcToRest.convert_filter(asked.update_filter) if asked.HasField("update_filter") else None
-    return _updated(client.upsert(asked.collection_name, points, update_filter=where))
+def _upsert(client: QdrantClient, message: Any) -> Any:
+    assert message.wait
+    points = [GrpcToRest.convert_point_struct(point) for point in message.points]
+    where = GrpcToRest.convert_filter(message.update_filter) if message.HasField("update_filter") else None
+    return _updated(client.upsert(message.collection_name, points, update_filter=where))
 
 
-def _delete(client: QdrantClient, asked: Any) -> Any:
-    gone = models.PointIdsList(points=[_id(i) for i in asked.points.points.ids])
-    return _updated(client.delete(asked.collection_name, gone))
+def _delete(client: QdrantClient, message: Any) -> Any:
+    selector = models.PointIdsList(points=[_id(i) for i in message.points.points.ids])
+    return _updated(client.delete(message.collection_name, selector))
 
 
-def _change(client: QdrantClient, asked: Any) -> Any:
-    assert asked.wait
-    for operation in asked.operations:
+def _change(client: QdrantClient, message: Any) -> Any:
+    assert message.wait
+    for operation in message.operations:
         if operation.HasField("set_payload"):
             change = operation.set_payload
-            there = [_id(i) for i in change.points_selector.points.ids]
-            client.set_payload(asked.collection_name, GrpcToRest.convert_payload(change.payload), there)
+            ids = [_id(i) for i in change.points_selector.points.ids]
+            client.set_payload(message.collection_name, GrpcToRest.convert_payload(change.payload), ids)
         else:
             removal = operation.delete_payload
-            there = [_id(i) for i in removal.points_selector.points.ids]
-            client.delete_payload(asked.collection_name, list(removal.keys), there)
+            ids = [_id(i) for i in removal.points_selector.points.ids]
+            client.delete_payload(message.collection_name, list(removal.keys), ids)
     done = wire.UpdateResult(operation_id=0, status=wire.UpdateStatus.Completed)
-    return wire.UpdateBatchResponse(result=[done for _ in asked.operations])
+    return wire.UpdateBatchResponse(result=[done for _ in message.operations])
 
 
 _SERVICES: dict[str, dict[str, tuple[Any, Callable[[QdrantClient, Any], Any]]]] = {
@@ -177,7 +179,7 @@ _SERVICES: dict[str, dict[str, tuple[Any, Callable[[QdrantClient, Any], Any]]]] 
         "Create": (wire.CreateCollection, _create),
         "Update": (wire.UpdateCollection, _update),
         "Get": (wire.GetCollectionInfoRequest, _get),
-        "Delete": (wire.DeleteCollection, lambda c, asked: _done(c.delete_collection(asked.collection_name))),
+        "Delete": (wire.DeleteCollection, lambda c, message: _done(c.delete_collection(message.collection_name))),
         "List": (
             wire.ListCollectionsRequest,
             lambda c, _: wire.ListCollectionsResponse(
@@ -201,7 +203,9 @@ _SERVICES: dict[str, dict[str, tuple[Any, Callable[[QdrantClient, Any], Any]]]] 
         "Scroll": (wire.ScrollPoints, _scroll),
         "Count": (
             wire.CountPoints,
-            lambda c, asked: wire.CountResponse(result=wire.CountResult(count=c.count(asked.collection_name).count)),
+            lambda c, message: wire.CountResponse(
+                result=wire.CountResult(count=c.count(message.collection_name).count)
+            ),
         ),
         "CreateFieldIndex": (wire.CreateFieldIndexCollection, lambda *_: _updated(None)),
     },

@@ -1,8 +1,8 @@
-"""A small HTTP server that plays a Qdrant one: real sockets and Qdrant's REST paths over the client's in-process mode.
+"""A fake Qdrant server: the REST API over real sockets, backed by the in-process mode of qdrant-client.
 
-It reads requests with the client's own models, so that what the client sends must be what the interface
-describes. It can be told to fail: see `PlayedQdrant`. It proves how failures are met, not how Qdrant works. Its words
-and its ways of failing are those of a real server (1.19).
+It validates requests with the models of qdrant-client, so that they must match the API. It can be made to fail: see
+`PlayedQdrant`. It tests how failures are handled, not how Qdrant works. Its error messages and kinds of failure are
+those of a real server (1.19).
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ Fault = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class PlayedQdrant:
-    """What the server is told, and what it saw.
+    """A fake Qdrant server that can be made to fail and records the requests.
 
     Attributes:
-        version: what `GET /` says.
-        key: the API key that it wants; None for none.
-        faults: consumed one a request whose method and path match `failing`; called in place of an answer.
+        version: the version in the response to `GET /`.
+        key: the required API key, or None.
+        faults: called instead of responding to the next requests whose method and path match `failing`, one per
+            request.
         forever: a fault for every such request.
-        seen: method and path of each request, in order.
-        bodies: the same and what was sent, of each request that was handled.
-        dead_node: seconds for which the writes of a collection hang and then fail, since a node has died and the
-            cluster does not know yet that this collection's replica there is dead; the other replicas apply them.
-            Each collection pays for it anew. 0: all nodes are there.
-        host: the address to listen at; may change between two servings, as a recreated container's does.
-        recovery: the operator's message, where the server is in its recovery mode.
+        seen: the method and path of each request, in order.
+        bodies: the method, path and body of each handled request.
+        dead_node: the seconds for which writes to each collection hang and then fail, because a node has died and the
+            cluster has not yet marked its replica as dead; the other replicas apply the writes. 0 if all nodes live.
+        host: the address to listen on; it may change between calls of `serving`, as that of a recreated container.
+        recovery: the operator's message in recovery mode, or an empty string.
     """
 
     version: str = "1.20.0"
@@ -71,7 +71,7 @@ class PlayedQdrant:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """As a container that is paused: connections are accepted, and nothing is answered until the block ends."""
+        """Accept connections but send no responses until the block ends, like a paused container."""
         self._runs.clear()
         try:
             yield
@@ -79,7 +79,7 @@ class PlayedQdrant:
             self._runs.set()
 
     def reset_connections(self) -> None:
-        """As a server that was killed: open connections end, and who sends on one gets a reset."""
+        """Reset open connections, like a killed server."""
         at_once = struct.pack("ii", 1, 0)
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
@@ -87,26 +87,26 @@ class PlayedQdrant:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def fail(self, *faults: Fault, at: str = ".*") -> None:
-        """Meet the next requests to `at` with these, then answer again."""
+        """Make the next requests to `at` fail with these faults, then respond normally."""
         self.faults, self.forever, self.failing = list(faults), None, at
 
     def fail_always(self, fault: Fault, at: str = ".*") -> None:
-        """Meet every request to `at` with this, until `heal`."""
+        """Make every request to `at` fail with this fault, until `heal`."""
         self.faults, self.forever, self.failing = [], fault, at
 
     def heal(self) -> None:
-        """Answer again."""
+        """Respond normally again."""
         self.fail()
 
     def hangs(self, path: str) -> float:
-        """For how long a write hangs on the node that died; 0 where its replica is known to be dead."""
+        """Return how many seconds a write hangs on the dead node; 0 or less once its replica is marked as dead."""
         if not self.dead_node or not (match := re.match(r"/collections/([^/]+)/points(\?|$|/delete|/batch)", path)):
             return 0.0
         return self._noticed.setdefault(match[1], time.monotonic() + self.dead_node) - time.monotonic()
 
     @contextlib.contextmanager
     def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[PlayedQdrant]:
-        """Listen (at the same port as before, if there was one) until the block ends; connections end with it."""
+        """Listen until the block ends, on the previous port if there was one; then close all connections."""
         server = _Server((self.host, self.port), _Handler)
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -124,7 +124,7 @@ class PlayedQdrant:
 
 
 def status(code: int, message: str, **headers: str) -> Fault:
-    """Answer with an error as Qdrant words one."""
+    """Respond with an error in the format of Qdrant."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         _answer(handler, code, {"status": {"error": message}, "time": 0.0}, headers)
@@ -133,7 +133,7 @@ def status(code: int, message: str, **headers: str) -> Fault:
 
 
 def hang(seconds: float) -> Fault:
-    """Answer nothing for so long, then end the connection."""
+    """Close the connection after a delay, without a response."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(seconds)
@@ -143,7 +143,7 @@ def hang(seconds: float) -> Fault:
 
 
 def drop(handler: BaseHTTPRequestHandler) -> None:
-    """End the connection without an answer."""
+    """Close the connection without a response."""
     handler.close_connection = True
     handler.connection.shutdown(socket.SHUT_RDWR)
 
@@ -157,9 +157,9 @@ DEAD_NODE = status(
 
 @contextlib.contextmanager
 def black_hole() -> Iterator[str]:
-    """The URL of a server that was cut off the network: nobody answers an attempt to connect, nor refuses it.
+    """Yield the URL of an unreachable server: connection attempts are neither accepted nor refused.
 
-    A listener whose queue is full; the system ignores further attempts.
+    The queue of its listener is full, so that the system ignores further attempts.
     """
     with socket.socket() as listener, contextlib.ExitStack() as waiting:
         listener.bind(("127.0.0.1", 0))
@@ -172,7 +172,7 @@ def black_hole() -> Iterator[str]:
 
 
 def after(fault: Fault) -> Fault:
-    """Do what is asked, and then lose the answer."""
+    """Handle the request, then apply the fault instead of responding."""
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         assert isinstance(handler, _Handler)
@@ -203,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
             super().finish()
 
     def handle(self) -> None:
-        with contextlib.suppress(OSError):  # a connection that was reset
+        with contextlib.suppress(OSError):  # the connection was reset
             super().handle()
 
     def do_GET(self) -> None:
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         played._runs.wait()
         played.seen.append(f"{self.command} {path}")
-        with contextlib.suppress(OSError):  # a client that did not wait
+        with contextlib.suppress(OSError):  # the client did not wait
             if re.search(played.failing, f"{self.command} {path}") and (played.faults or played.forever):
                 fault = played.faults.pop(0) if played.faults else played.forever
                 assert fault is not None
@@ -227,11 +227,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
     def answered(self) -> None:
-        """Do what is asked, and say so."""
+        """Handle the request and respond."""
         _answer(self, *self.handled())
 
     def handled(self) -> tuple[int, dict[str, Any]]:
-        """Do what is asked; the status and the document to answer with."""
+        """Handle the request and return the status and body of the response."""
         played, path = self.server.played, self.path.split("?")[0].rstrip("/")
         if not path:
             return 200, {"title": "qdrant - vector search engine", "version": played.version}
@@ -247,13 +247,13 @@ class _Handler(BaseHTTPRequestHandler):
             warnings.simplefilter("ignore")
             for pattern, handle in _ROUTES:
                 if match := re.fullmatch(pattern, f"{self.command} {path}"):
-                    begun = time.monotonic()
+                    start = time.monotonic()
                     try:
                         result = handle(played.client, document, *match.groups())
                     except ValueError as error:
                         code = 404 if "not found" in str(error) else 409 if "already exists" in str(error) else 400
                         return code, {"status": {"error": str(error)}, "time": 0.0}
-                    return 200, {"result": _plain(result), "status": "ok", "time": time.monotonic() - begun}
+                    return 200, {"result": _plain(result), "status": "ok", "time": time.monotonic() - start}
         return 404, {"status": {"error": f"no such path {path}"}, "time": 0.0}
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -274,7 +274,7 @@ def _answer(
 
 
 def _in_recovery(request: str) -> str | None:
-    """What a server in its recovery mode says of a request, with a place for the operator's message."""
+    """Return the error for a request in recovery mode, as a format string for the operator's message."""
     if request.startswith("GET /collections/"):
         return "1 of 1 read operations failed:\n  Service internal error: Failed to Get Info, {}"
     if "/points" not in request:
@@ -290,25 +290,25 @@ def _plain(result: Any) -> Any:
 
 
 def _create(client: QdrantClient, document: Any, name: str) -> bool:
-    asked = models.CreateCollection.model_validate(document)
-    return client.create_collection(name, vectors_config=asked.vectors, metadata=asked.metadata)
+    request = models.CreateCollection.model_validate(document)
+    return client.create_collection(name, vectors_config=request.vectors, metadata=request.metadata)
 
 
 def _update(client: QdrantClient, document: Any, name: str) -> bool:
-    asked = models.UpdateCollection.model_validate(document)
-    if asked.vectors:
-        assert set(asked.vectors) == {"joint"}
-    return client.update_collection(name, metadata=asked.metadata)
+    request = models.UpdateCollection.model_validate(document)
+    if request.vectors:
+        assert set(request.vectors) == {"joint"}
+    return client.update_collection(name, metadata=request.metadata)
 
 
 def _switch(client: QdrantClient, document: Any) -> bool:
-    asked = models.ChangeAliasesOperation.model_validate(document)
-    return client.update_collection_aliases(asked.actions)
+    request = models.ChangeAliasesOperation.model_validate(document)
+    return client.update_collection_aliases(request.actions)
 
 
 def _upsert(client: QdrantClient, document: Any, name: str) -> Any:
-    asked = models.PointsList.model_validate(document)
-    return client.upsert(name, asked.points, update_filter=asked.update_filter)
+    request = models.PointsList.model_validate(document)
+    return client.upsert(name, request.points, update_filter=request.update_filter)
 
 
 def _delete(client: QdrantClient, document: Any, name: str) -> Any:
@@ -320,32 +320,32 @@ def _change(client: QdrantClient, document: Any, name: str) -> Any:
 
 
 def _query(client: QdrantClient, document: Any, name: str) -> Any:
-    asked = models.QueryRequest.model_validate(document)
+    request = models.QueryRequest.model_validate(document)
     return client.query_points(
         name,
-        query=asked.query,
-        using=asked.using,
-        query_filter=asked.filter,
-        search_params=asked.params,
-        limit=asked.limit or 10,
-        with_payload=bool(asked.with_payload),
-        with_vectors=asked.with_vector or False,
+        query=request.query,
+        using=request.using,
+        query_filter=request.filter,
+        search_params=request.params,
+        limit=request.limit or 10,
+        with_payload=bool(request.with_payload),
+        with_vectors=request.with_vector or False,
     )
 
 
 def _retrieve(client: QdrantClient, document: Any, name: str) -> Any:
-    asked = models.PointRequest.model_validate(document)
+    request = models.PointRequest.model_validate(document)
     return client.retrieve(
         name,
-        asked.ids,
-        with_payload=bool(asked.with_payload),
-        with_vectors=asked.with_vector or False,
+        request.ids,
+        with_payload=bool(request.with_payload),
+        with_vectors=request.with_vector or False,
     )
 
 
 def _scroll(client: QdrantClient, document: Any, name: str) -> Any:
-    asked = models.ScrollRequest.model_validate(document)
-    points, offset = client.scroll(name, limit=asked.limit or 10, offset=asked.offset)
+    request = models.ScrollRequest.model_validate(document)
+    points, offset = client.scroll(name, limit=request.limit or 10, offset=request.offset)
     return {"points": points, "next_page_offset": offset}
 
 

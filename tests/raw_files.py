@@ -1,4 +1,4 @@
-"""A camera's raw file, written by hand: a DNG of one colour filter array, with or without a preview.
+"""A generated camera raw file: a DNG with one colour filter array, with or without a preview.
 
 Specification: Digital Negative (DNG) 1.4.0.0.
 """
@@ -20,7 +20,7 @@ TAKEN = "2020:05:31 10:00:00"
 
 
 def dng(picture: Image.Image, preview: bytes = b"", orientation: int = 1) -> bytes:
-    """The file of what a sensor saw of a picture; `preview` is a JPEG."""
+    """Return an image as the raw file of a sensor; `preview` is a JPEG."""
     rgb = np.asarray(picture.convert("RGB"), np.uint16) * 200
     height, width = rgb.shape[:2]
     mosaic = np.zeros((height, width), np.uint16)
@@ -39,7 +39,7 @@ def dng(picture: Image.Image, preview: bytes = b"", orientation: int = 1) -> byt
         50778: (_SHORT, [21]),
     }
 
-    def sensor(data: int) -> _Tags:
+    def sensor_tags(data: int) -> _Tags:
         return {
             254: (_LONG, [0]),
             256: (_LONG, [width]),
@@ -59,40 +59,40 @@ def dng(picture: Image.Image, preview: bytes = b"", orientation: int = 1) -> byt
 
     head = b"II*\0" + struct.pack("<I", 8)
     if not preview:
-        data = 8 + len(_directory({**camera, **sensor(0)}, 8))
-        return head + _directory({**camera, **sensor(data)}, 8) + mosaic.tobytes()
-    across, down = Image.open(io.BytesIO(preview)).size
+        data = 8 + len(_directory({**camera, **sensor_tags(0)}, 8))
+        return head + _directory({**camera, **sensor_tags(data)}, 8) + mosaic.tobytes()
+    preview_width, preview_height = Image.open(io.BytesIO(preview)).size
 
-    def small(data: int, further: int) -> _Tags:
+    def preview_tags(data: int, sensor_at: int) -> _Tags:
         return {
             **camera,
             254: (_LONG, [1]),
-            256: (_LONG, [across]),
-            257: (_LONG, [down]),
+            256: (_LONG, [preview_width]),
+            257: (_LONG, [preview_height]),
             258: (_SHORT, [8, 8, 8]),
             259: (_SHORT, [7]),
             262: (_SHORT, [6]),
             273: (_LONG, [data]),
             277: (_SHORT, [3]),
-            278: (_LONG, [down]),
+            278: (_LONG, [preview_height]),
             279: (_LONG, [len(preview)]),
-            330: (_LONG, [further]),
+            330: (_LONG, [sensor_at]),
         }
 
-    further = 8 + len(_directory(small(0, 0), 8))
-    data = further + len(_directory(sensor(0), further))
-    first = _directory(small(data + mosaic.nbytes, further), 8)
-    return head + first + _directory(sensor(data), further) + mosaic.tobytes() + preview
+    sensor_at = 8 + len(_directory(preview_tags(0, 0), 8))
+    data = sensor_at + len(_directory(sensor_tags(0), sensor_at))
+    first = _directory(preview_tags(data + mosaic.nbytes, sensor_at), 8)
+    return head + first + _directory(sensor_tags(data), sensor_at) + mosaic.tobytes() + preview
 
 
 def _directory(tags: _Tags, at: int) -> bytes:
-    """An image file directory that lies at an offset, and its longer values behind it."""
+    """Return an image file directory at an offset, followed by the values that do not fit into it."""
     entries, values = b"", b""
-    behind = at + 2 + 12 * len(tags) + 4
+    values_at = at + 2 + 12 * len(tags) + 4
     for tag, (kind, value) in sorted(tags.items()):
         content, count = _content(kind, value)
         if len(content) > 4:
-            entries += struct.pack("<HHII", tag, kind, count, behind + len(values))
+            entries += struct.pack("<HHII", tag, kind, count, values_at + len(values))
             values += content + b"\0" * (len(content) % 2)
         else:
             entries += struct.pack("<HHI", tag, kind, count) + content.ljust(4, b"\0")

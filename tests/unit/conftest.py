@@ -1,4 +1,4 @@
-"""Where torch is not installed, the tests of what trains and of the hub's packs are left out (`scripts/unit-tests`)."""
+"""Without torch, the tests of training and of packs from the hub are not collected (`scripts/unit-tests`)."""
 
 from __future__ import annotations
 

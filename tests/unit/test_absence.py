@@ -1,4 +1,4 @@
-"""Figures of queries that should, and should not, find a match; and the nonsense that is asked."""
+"""Metrics of queries that should or should not find a match, and the generation of nonsense queries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_rates_are_shares_of_queries_whose_best_score_reaches_the_threshold() ->
     }
 
 
-def test_a_language_has_the_figures_of_its_own_captions() -> None:
+def test_language_metrics_use_the_captions_of_that_language() -> None:
     match = MatchThreshold(threshold=0.6, source="test")
     figures = absence_figures(ASKED, match, BOOTSTRAP, ["en", "ru"])
     values = {name: figure.value for name, figure in figures.items() if name.startswith(("en.", "ru.", "mean."))}
@@ -57,32 +57,32 @@ def test_a_language_has_the_figures_of_its_own_captions() -> None:
     }
 
 
-def test_without_a_threshold_rates_are_not_defined_and_areas_are() -> None:
+def test_rates_are_undefined_without_a_threshold_and_auc_is_defined() -> None:
     figures = absence_figures(ASKED, None, BOOTSTRAP)
     assert figures["present.match_rate"].value is None
     assert figures["nonsense.auc"].value == 1.0
 
 
-def test_the_area_counts_a_tie_half_and_is_not_defined_of_nothing() -> None:
-    numbers = np.array([0.5], np.float32)
-    assert area_under_curve(numbers, numbers) == 0.5
-    assert np.isnan(area_under_curve(numbers, numbers[:0]))
+def test_auc_counts_ties_half_and_is_nan_without_scores() -> None:
+    scores = np.array([0.5], np.float32)
+    assert area_under_curve(scores, scores) == 0.5
+    assert np.isnan(area_under_curve(scores, scores[:0]))
 
 
-def test_nonsense_is_the_same_for_the_same_seed_and_can_be_searched() -> None:
+def test_nonsense_is_deterministic_and_searchable() -> None:
     texts = ["A dog runs", "Two men play"]
-    drawn = draw_nonsense(40, texts, seed=3)
-    assert drawn == draw_nonsense(40, texts, seed=3)
-    assert drawn != draw_nonsense(40, texts, seed=4)
-    assert [checked_query(text) for text in drawn] == drawn
+    nonsense = draw_nonsense(40, texts, seed=3)
+    assert nonsense == draw_nonsense(40, texts, seed=3)
+    assert nonsense != draw_nonsense(40, texts, seed=4)
+    assert [checked_query(text) for text in nonsense] == nonsense
 
 
-def test_a_quarter_of_the_nonsense_has_the_words_of_the_captions() -> None:
+def test_a_quarter_of_the_nonsense_consists_of_caption_words() -> None:
     words = {"a", "dog", "runs", "two", "men", "play"}
-    drawn = draw_nonsense(40, ["A dog runs", "Two men play"], seed=0)
-    assert sum(set(text.split()) <= words for text in drawn) == 10
+    nonsense = draw_nonsense(40, ["A dog runs", "Two men play"], seed=0)
+    assert sum(set(text.split()) <= words for text in nonsense) == 10
 
 
 @pytest.mark.parametrize("texts", [[], ["42", "?!"]])
-def test_captions_without_words_leave_that_kind_out(texts: list[str]) -> None:
+def test_nonsense_has_the_full_count_for_captions_without_words(texts: list[str]) -> None:
     assert len(draw_nonsense(9, texts, seed=0)) == 9
