@@ -1,4 +1,4 @@
-"""What answers may reveal, and how large a body may be."""
+"""What responses may reveal, and the maximum size of request bodies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.controlled_app import SEARCH, controlled_client
 
 
 @pytest.mark.parametrize("show", [False, True])
-def test_details_that_may_contain_paths_are_sent_only_where_paths_are_shown(
+def test_error_details_with_paths_are_sent_only_where_paths_are_shown(
     show: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     response = controlled_client(AccessSettings(show_paths=show)).get("/broken")
@@ -65,7 +65,7 @@ def test_other_filters_are_accepted_where_paths_are_hidden() -> None:
 
 
 @pytest.mark.parametrize("sort", ["path", "-path", "folders", "-path_bytes", "source"])
-def test_the_order_of_paths_is_rejected_where_they_are_hidden(sort: str) -> None:
+def test_sort_by_path_is_rejected_where_paths_are_hidden(sort: str) -> None:
     query = Query(text="x", sort=sort)
     with (
         controlled_client(AccessSettings()).application.app_context(),
@@ -76,7 +76,7 @@ def test_the_order_of_paths_is_rejected_where_they_are_hidden(sort: str) -> None
         check_query(query)
 
 
-def test_a_body_has_a_maximum_size() -> None:
+def test_request_body_has_a_maximum_size() -> None:
     client = controlled_client(AccessSettings())
     fits, too_large = b"x" * 2**20, b"x" * (2**20 + 1)
     assert client.post(SEARCH, data=fits).get_json()["bytes"] == 2**20
@@ -84,31 +84,31 @@ def test_a_body_has_a_maximum_size() -> None:
     assert (refused.status_code, refused.content_type) == (413, "application/problem+json")
 
 
-def test_a_body_without_a_length_is_read_up_to_the_maximum_size() -> None:
-    endless = controlled_client(AccessSettings()).post(
+def test_chunked_body_is_read_up_to_the_maximum_size() -> None:
+    response = controlled_client(AccessSettings()).post(
         SEARCH,
         input_stream=io.BytesIO(b"x" * 3 * 2**20),
         headers={"Transfer-Encoding": "chunked"},
         environ_overrides={"wsgi.input_terminated": True},
     )
-    assert endless.get_json()["bytes"] == 2**20
+    assert response.get_json()["bytes"] == 2**20
 
 
 def form(fields: dict[str, bytes], kind: str = "") -> dict[str, Any]:
-    """The arguments of a request with this form; the test client's own would leave a file open behind it."""
+    """Return the request arguments for a form; encoded here, because the test client leaves a file open."""
     head = '--x\r\nContent-Disposition: form-data; name="{name}"{kind}\r\n\r\n'
     parts = [head.format(name=name, kind=kind).encode() + content + b"\r\n" for name, content in fields.items()]
     return {"data": b"".join([*parts, b"--x--\r\n"]), "content_type": "multipart/form-data; boundary=x"}
 
 
-def test_an_upload_may_be_as_large_as_configured() -> None:
+def test_upload_size_limit_is_configurable() -> None:
     client = controlled_client(AccessSettings(max_upload=3 * 2**20))
     fits, too_large = (form({"image": b"x" * size * 2**20}, '; filename="a.jpg"') for size in (3, 4))
     assert client.post("/v1/upload", **fits).get_json() == {"image": 3 * 2**20}
     assert client.post("/v1/upload", **too_large).status_code == 413
 
 
-def test_a_form_has_a_maximum_of_parts_and_of_text() -> None:
+def test_form_has_limits_on_parts_and_text() -> None:
     client = controlled_client(AccessSettings())
     assert client.post("/v1/upload", **form({f"field{i}": b"x" for i in range(32)})).status_code == 200
     assert client.post("/v1/upload", **form({f"field{i}": b"x" for i in range(33)})).status_code == 413

@@ -1,4 +1,4 @@
-"""A manifest's fingerprints follow its content, and a changed one is refused, as is a bundle with a changed file."""
+"""The fingerprints of a manifest follow its content; changed manifests and bundle files are rejected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sceneseek.bundle import CHECKED, Bundle, Dimensions, Head, ImageInput, Mani
 from sceneseek.errors import BundleError
 from sceneseek.files import sha256_of
 
-MARKED = Head(
+HEAD_WITH_MATCH = Head(
     kind="cosine",
     calibrated=True,
     validation={},
@@ -55,14 +55,14 @@ def manifest(**changes: Any) -> Manifest:
     return Manifest.build(**{**fields, **changes})
 
 
-def test_a_bundle_reads_many_languages_if_one_of_its_text_towers_does() -> None:
+def test_bundle_is_multilingual_if_any_text_tower_is() -> None:
     english = manifest()
     texts = english.text_inputs[0]
     both = manifest(text_inputs=(texts, replace(texts, name="e5", multilingual=True)))
     assert (english.multilingual, both.multilingual) == (False, True)
 
 
-def test_outputs_do_not_change_the_fingerprints() -> None:
+def test_fingerprints_do_not_depend_on_build_outputs() -> None:
     one = manifest()
     other = manifest(
         created="2027-01-01T00:00:00+00:00",
@@ -72,18 +72,18 @@ def test_outputs_do_not_change_the_fingerprints() -> None:
     assert one.fingerprints == other.fingerprints
 
 
-def test_another_text_graph_or_head_changes_the_bundle_but_not_what_it_can_search() -> None:
+def test_text_graph_and_head_change_only_the_bundle_fingerprint() -> None:
     one = manifest()
     for other in (
         manifest(recipes={**RECIPES, "text.onnx": "xx"}),
         manifest(head=Head(kind="cosine", calibrated=True, validation={"rmse": 0.1})),
-        manifest(head=MARKED),
+        manifest(head=HEAD_WITH_MATCH),
     ):
         assert other.fingerprints.image == one.fingerprints.image
         assert other.fingerprints.bundle != one.fingerprints.bundle
 
 
-def test_another_image_graph_or_preprocessing_changes_both() -> None:
+def test_image_graph_and_preprocessing_change_both_fingerprints() -> None:
     one = manifest()
     cropped = replace(one.image_inputs[0], fit="crop")
     for other in (
@@ -94,15 +94,15 @@ def test_another_image_graph_or_preprocessing_changes_both() -> None:
         assert other.fingerprints.bundle != one.fingerprints.bundle
 
 
-@pytest.mark.parametrize("head", [Head(kind="cosine", calibrated=True, validation={}), MARKED])
-def test_a_manifest_round_trips_through_its_file(head: Head, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", [Head(kind="cosine", calibrated=True, validation={}), HEAD_WITH_MATCH])
+def test_manifest_round_trips_through_its_file(head: Head, tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     manifest(head=head).write(path)
     assert Manifest.read(path) == manifest(head=head)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"pack": "other"}, "was changed"),
         ({"schema_version": 99}, "schema version 99"),
@@ -110,16 +110,16 @@ def test_a_manifest_round_trips_through_its_file(head: Head, tmp_path: Path) -> 
         ({"dimensions": {"joint": 0, "image_head": 0, "text_head": 0}}, "was changed"),
     ],
 )
-def test_a_manifest_that_was_changed_by_hand_says_so(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+def test_edited_manifest_is_rejected(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = tmp_path / "manifest.json"
     manifest().write(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=message):
         Manifest.read(path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", "null"])
-def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str) -> None:
+def test_invalid_manifest_is_rejected(tmp_path: Path, content: str) -> None:
     path = tmp_path / "manifest.json"
     path.write_text(content)
     with pytest.raises(BundleError, match="sceneseek export"):
@@ -127,8 +127,8 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, content: str) -> None:
 
 
 @pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory of a bundle of two files, which count as written long ago."""
+def bundle_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of a bundle with two files, which count as written long ago."""
     monkeypatch.setattr(bundles, "SETTLED", -60)
     contents = {"image.onnx": b"an image graph", "text.onnx": b"a text graph"}
     for name, content in contents.items():
@@ -139,74 +139,78 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files whose content was read, as they are read."""
+def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose content was read, in order."""
     names: list[str] = []
 
-    def reported(path: Path) -> str:
+    def recorded(path: Path) -> str:
         names.append(path.name)
         return sha256_of(path)
 
-    monkeypatch.setattr(bundles, "sha256_of", reported)
+    monkeypatch.setattr(bundles, "sha256_of", recorded)
     return names
 
 
-def test_a_file_that_was_checked_and_looks_the_same_is_not_read_again(written: Path, read: list[str]) -> None:
-    Bundle.load(written)
-    assert read == ["image.onnx", "text.onnx"]
-    Bundle.load(written)
-    assert len(read) == 2
-    Bundle.load(written, trust=False)
-    assert len(read) == 4
+def test_checked_file_with_unchanged_size_and_times_is_not_read_again(
+    bundle_folder: Path, files_read: list[str]
+) -> None:
+    Bundle.load(bundle_folder)
+    assert files_read == ["image.onnx", "text.onnx"]
+    Bundle.load(bundle_folder)
+    assert len(files_read) == 2
+    Bundle.load(bundle_folder, trust=False)
+    assert len(files_read) == 4
 
 
-def test_a_file_that_was_written_a_moment_ago_is_read_again(
-    written: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+def test_recently_written_file_is_read_again(
+    bundle_folder: Path, files_read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundles, "SETTLED", 60)
-    Bundle.load(written)
-    Bundle.load(written)
-    assert len(read) == 4
+    Bundle.load(bundle_folder)
+    Bundle.load(bundle_folder)
+    assert len(files_read) == 4
 
 
-def test_a_file_that_was_changed_after_it_was_checked_is_refused(written: Path) -> None:
-    Bundle.load(written)
-    time.sleep(0.05)  # so that the clock of the file system has moved on
-    file = written / "text.onnx"
+def test_file_changed_after_its_check_is_rejected(bundle_folder: Path) -> None:
+    Bundle.load(bundle_folder)
+    time.sleep(0.05)  # let the clock of the file system advance
+    file = bundle_folder / "text.onnx"
     times = file.stat().st_atime_ns, file.stat().st_mtime_ns
     file.write_bytes(b"A text graph")
-    os.utime(file, ns=times)  # as long and as old as before
+    os.utime(file, ns=times)  # same size and times as before
     for _ in range(2):
         with pytest.raises(BundleError, match=r"text\.onnx is not the file that was exported"):
-            Bundle.load(written)
+            Bundle.load(bundle_folder)
     file.unlink()
     with pytest.raises(BundleError, match=r"text\.onnx is missing"):
-        Bundle.load(written)
+        Bundle.load(bundle_folder)
 
 
-def test_another_manifest_has_the_files_read_again(written: Path, read: list[str]) -> None:
-    Bundle.load(written)
-    manifest(files={"text.onnx": hashlib.sha256(b"another text graph").hexdigest()}).write(written / "manifest.json")
+def test_files_are_read_again_after_a_change_of_the_manifest(bundle_folder: Path, files_read: list[str]) -> None:
+    Bundle.load(bundle_folder)
+    manifest(files={"text.onnx": hashlib.sha256(b"another text graph").hexdigest()}).write(
+        bundle_folder / "manifest.json"
+    )
     with pytest.raises(BundleError, match=r"text\.onnx is not the file"):
-        Bundle.load(written)
-    assert read[2:] == ["text.onnx"]
+        Bundle.load(bundle_folder)
+    assert files_read[2:] == ["text.onnx"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"image.onnx": 3, "text.onnx": ["x"]}'])
-def test_a_damaged_list_of_checked_files_is_written_again(written: Path, read: list[str], content: str) -> None:
-    (written / CHECKED).write_text(content)
-    Bundle.load(written)
-    Bundle.load(written)
-    assert read == ["image.onnx", "text.onnx"]
+def test_damaged_list_of_checked_files_is_rewritten(bundle_folder: Path, files_read: list[str], content: str) -> None:
+    (bundle_folder / CHECKED).write_text(content)
+    Bundle.load(bundle_folder)
+    Bundle.load(bundle_folder)
+    assert files_read == ["image.onnx", "text.onnx"]
 
 
-def test_a_bundle_that_may_only_be_read_is_checked_each_time(
-    written: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+def test_read_only_bundle_is_checked_at_every_load(
+    bundle_folder: Path, files_read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, content: bytes) -> None:
+    def fail(path: Path, content: bytes) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(bundles, "write_atomic", refuse)
-    Bundle.load(written)
-    Bundle.load(written)
-    assert len(read) == 4
+    monkeypatch.setattr(bundles, "write_atomic", fail)
+    Bundle.load(bundle_folder)
+    Bundle.load(bundle_folder)
+    assert len(files_read) == 4

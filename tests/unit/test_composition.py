@@ -1,4 +1,4 @@
-"""Whole graphs around small towers: pixels and tokens to vectors and scores, as the numpy reference says."""
+"""Whole graphs around small towers compute the vectors and scores of the numpy reference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIDES = {"a": 4, "b": 6}
 
 @dataclass(frozen=True)
 class Small:
-    """Two image towers and one or two text towers, what is shown to them, and what they say of it."""
+    """Two image towers and one or two text towers, their inputs and their outputs."""
 
     towers: list[ImageTower]
     text_towers: list[TextTower]
@@ -48,29 +48,29 @@ class Small:
 
 @pytest.fixture(scope="module")
 def small() -> Small:
-    return shown(["words"])
+    return make_small(["words"])
 
 
 @pytest.fixture(scope="module")
 def two_texts() -> Small:
-    return shown(["words", "sentences"])
+    return make_small(["words", "sentences"])
 
 
-def shown(texts: list[str]) -> Small:
-    dice = np.random.default_rng(0)
+def make_small(texts: list[str]) -> Small:
+    rng = np.random.default_rng(0)
     towers = [image_tower(name, SIDES[name], width, CLASSES) for name, width in TOWERS.items()]
-    readers = [text_tower(name, TEXT) for name in texts]
-    pixels = {t.spec.name: dice.integers(0, 256, (9, t.input.height, t.input.width, 3), dtype=np.uint8) for t in towers}
-    seen = {tower.spec.name: features_and_logits(tower, pixels[tower.spec.name]) for tower in towers}
+    text_towers = [text_tower(name, TEXT) for name in texts]
+    pixels = {t.spec.name: rng.integers(0, 256, (9, t.input.height, t.input.width, 3), dtype=np.uint8) for t in towers}
+    image_outputs = {tower.spec.name: features_and_logits(tower, pixels[tower.spec.name]) for tower in towers}
     mask = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
     tokens: dict[str, np.ndarray] = {}
     text: dict[str, Floats] = {}
-    for name, tower in zip(texts, readers, strict=True):
-        ids = dice.integers(0, 30, (3, 4))
+    for name, tower in zip(texts, text_towers, strict=True):
+        ids = rng.integers(0, 30, (3, 4))
         tokens |= {f"{name}.input_ids": ids, f"{name}.attention_mask": mask}
         text[name] = tower.reference(ids, mask)
-    features, logits = ({name: pair[i] for name, pair in seen.items()} for i in (0, 1))
-    return Small(towers, readers, pixels, tokens, features, logits, text)
+    features, logits = ({name: pair[i] for name, pair in image_outputs.items()} for i in (0, 1))
+    return Small(towers, text_towers, pixels, tokens, features, logits, text)
 
 
 def outputs(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> dict[str, Floats]:
@@ -88,7 +88,7 @@ WITHOUT = {
 
 
 @pytest.mark.parametrize("without", WITHOUT.values(), ids=WITHOUT.keys())
-def test_joint_vectors_of_images_and_texts_are_those_of_the_alignment(small: Small, without: tuple[str, ...]) -> None:
+def test_joint_vectors_match_the_alignment(small: Small, without: tuple[str, ...]) -> None:
     alignment = drawn_alignment()
     if "names" in without:
         blocks = tuple(replace(b, image_weight=b.image_weight[:, :-TEXT]) for b in alignment.spaces[0].blocks)
@@ -98,7 +98,7 @@ def test_joint_vectors_of_images_and_texts_are_those_of_the_alignment(small: Sma
     outside = {
         t for t, limits in alignment.ranges.items() if (limits.clip(small.features[t]) != small.features[t]).any()
     }
-    assert outside == set(alignment.ranges)  # so that clipping has something to do
+    assert outside == set(alignment.ranges)  # so that clipping has an effect
 
     head = CosineHead(CALIBRATION)
     images = outputs(small.image_graph(alignment, head), small.pixels)
@@ -109,7 +109,7 @@ def test_joint_vectors_of_images_and_texts_are_those_of_the_alignment(small: Sma
     assert texts["head"].shape == (3, 0)
 
 
-def test_one_classifier_of_two_towers_names_the_classes_alone(small: Small) -> None:
+def test_class_names_can_use_the_classifier_of_one_tower(small: Small) -> None:
     full = drawn_alignment()
     alignment = replace(full, names={"words": replace(full.names["words"], towers=("b",))})
     images = outputs(small.image_graph(alignment, CosineHead(CALIBRATION)), small.pixels)
@@ -119,7 +119,7 @@ def test_one_classifier_of_two_towers_names_the_classes_alone(small: Small) -> N
 
 
 @pytest.mark.parametrize("without", [[], ["hubness"]], ids=str)
-def test_two_text_towers_are_mixed_as_the_alignment_says(two_texts: Small, without: list[str]) -> None:
+def test_two_text_towers_are_combined_by_the_alignment(two_texts: Small, without: list[str]) -> None:
     alignment = with_space(with_two_texts(drawn_alignment()), **dict.fromkeys(without))
     head = CosineHead(CALIBRATION)
     images = outputs(two_texts.image_graph(alignment, head), two_texts.pixels)
@@ -131,12 +131,12 @@ def test_two_text_towers_are_mixed_as_the_alignment_says(two_texts: Small, witho
 
 
 def widths(alignment: Alignment) -> dict[str, int]:
-    """Of the head's inputs."""
+    """Return the widths of the head's inputs."""
     image = sum(TOWERS.values())
     return {"similarity": 1, "product": alignment.joint, "image": image, "text": TEXT, "spread": alignment.spread}
 
 
-@pytest.mark.parametrize("towers", [("a", "b"), ("b", "a")], ids=["in order", "the other way round"])
+@pytest.mark.parametrize("towers", [("a", "b"), ("b", "a")], ids=["in order", "reversed"])
 @pytest.mark.parametrize(
     "inputs",
     [
@@ -148,7 +148,7 @@ def widths(alignment: Alignment) -> dict[str, int]:
     ids="+".join,
 )
 @pytest.mark.parametrize("kind", ["linear", "mlp", "catboost"])
-def test_pixels_and_tokens_get_the_score_of_the_unsplit_head(
+def test_graph_scores_match_the_unsplit_head(
     small: Small, kind: str, inputs: tuple[str, ...], towers: tuple[str, ...]
 ) -> None:
     alignment = drawn_alignment()
@@ -165,33 +165,33 @@ def test_pixels_and_tokens_get_the_score_of_the_unsplit_head(
     reads = {node.name for node in model.graph.input}
     for i in range(3):
         text_joint, spread = alignment.text_joint(small.text)[i], alignment.text_spread(small.text)[i]
-        offered = {
+        available = {
             "similarity": images["joint"] @ texts["joint"][i],
             "image_joint": images["joint"],
             "image_head": images["head"],
             "text_joint": texts["joint"][i],
             "text_head": texts["head"][i],
         }
-        scores = outputs(model, {name: offered[name] for name in reads})["score"]
+        scores = outputs(model, {name: available[name] for name in reads})["score"]
         unsplit = head.score(pair_inputs(image_joint, features, text_joint, normalise(small.text["words"])[i], spread))
         np.testing.assert_allclose(scores, unsplit, atol=1e-5, rtol=0)
         assert unsplit.std() > 0.001
 
 
-def test_training_sees_each_towers_features_and_logits(small: Small) -> None:
-    seen = outputs(features_graph(small.towers), small.pixels)
-    assert set(seen) == {"a.features", "a.logits", "b.features", "b.logits"}
+def test_features_graph_outputs_features_and_logits_of_every_tower(small: Small) -> None:
+    results = outputs(features_graph(small.towers), small.pixels)
+    assert set(results) == {"a.features", "a.logits", "b.features", "b.logits"}
     for tower in TOWERS:
-        np.testing.assert_allclose(seen[f"{tower}.features"], small.features[tower], atol=1e-5)
-        np.testing.assert_allclose(seen[f"{tower}.logits"], small.logits[tower], atol=1e-5)
+        np.testing.assert_allclose(results[f"{tower}.features"], small.features[tower], atol=1e-5)
+        np.testing.assert_allclose(results[f"{tower}.logits"], small.logits[tower], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "linear", "catboost"])
-def test_a_head_without_image_features_leaves_the_image_graph_as_it_is(small: Small, kind: str) -> None:
+def test_head_without_image_features_does_not_change_the_image_graph(small: Small, kind: str) -> None:
     alignment = drawn_alignment()
-    sees = {name: width for name, width in widths(alignment).items() if name != "image"}
+    inputs = {name: width for name, width in widths(alignment).items() if name != "image"}
     graphs = [
         small.image_graph(alignment, head).SerializeToString(deterministic=True)
-        for head in (CosineHead(CALIBRATION), drawn_head(kind, sees), drawn_head(kind, sees | {"image": 9}))
+        for head in (CosineHead(CALIBRATION), drawn_head(kind, inputs), drawn_head(kind, inputs | {"image": 9}))
     ]
     assert graphs[0] == graphs[1] != graphs[2]

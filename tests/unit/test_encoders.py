@@ -1,4 +1,4 @@
-"""What is done to a text before its tokenizer."""
+"""The preparation of texts for the tokenizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sceneseek.encoders import with_article
 
 
 @pytest.mark.parametrize(
-    ("text", "read"),
+    ("text", "expected"),
     [
         ("dog", "a dog"),
         ("Apple", "an Apple"),
@@ -22,8 +22,8 @@ from sceneseek.encoders import with_article
         ('"umbrella"', 'an "umbrella"'),
     ],
 )
-def test_a_short_text_gets_an_article(text: str, read: str) -> None:
-    assert with_article(text) == read
+def test_short_text_gets_an_article(text: str, expected: str) -> None:
+    assert with_article(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,10 @@ def test_a_short_text_gets_an_article(text: str, read: str) -> None:
         "кошка", "犬", "été", "🐶", "a very red old car", "very old red car", "dogs play in snow",
     ],
 )  # fmt: skip
-def test_other_texts_are_left_as_they_are(text: str) -> None:
+def test_other_texts_stay_unchanged(text: str) -> None:
     assert with_article(text) == text
 
 
 @given(st.text())
-def test_a_second_time_changes_nothing(text: str) -> None:
+def test_with_article_is_idempotent(text: str) -> None:
     assert with_article(with_article(text)) == with_article(text)

@@ -1,4 +1,4 @@
-"""Filters are parsed from JSON, or refused in one sentence that names the condition; the schema says the same."""
+"""Filters are parsed from JSON or rejected with an error that names the condition; the JSON schema agrees."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ SCHEMA = Draft202012Validator({**condition_schema("#"), "$schema": "https://json
         ({"any": [{"path_prefix": "a"}, {"field": "b"}]}, """'{"field": "b"}' must have"""),
     ],
 )  # fmt: skip
-def test_json_that_cannot_be_understood_is_refused_and_the_condition_named(document: Any, message: str) -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+def test_invalid_filter_is_rejected_and_its_condition_named(document: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
         filter_from_json(document)
-    assert message in refusal.value.what
-    # What a date is, a schema leaves to the formats that a checker knows; and a number has no size in it.
+    assert message in raised.value.what
+    # The schema validates neither the format of dates nor the size of numbers.
     assert SCHEMA.is_valid(document) == message.endswith(
         ("not a date such as 2019-05-31 or May 2019", "too many digits")
     )
 
 
 @pytest.mark.parametrize("number", [5, -1.5, 2**53 + 1, 2**64, 10**30])
-def test_a_whole_number_of_any_size_is_compared(number: float) -> None:
+def test_numbers_of_any_size_are_accepted(number: float) -> None:
     document = {"all": [{"field": "x", "equals": number}, {"field": "x", "lte": number}]}
     assert SCHEMA.is_valid(document)
     assert isinstance(filter_from_json(document), All)
 
 
-def test_the_filters_page_has_no_json_that_the_schema_or_the_reader_refuses() -> None:
+def test_filters_in_the_reference_page_are_valid() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "filters.md").read_text(encoding="utf-8")
     rows = re.findall(r"`(\{\"(?:field|not|path_prefix).*?\})`", page)
     documents = [json.loads(row) for row in rows if "..." not in row]
@@ -77,7 +77,7 @@ def test_the_filters_page_has_no_json_that_the_schema_or_the_reader_refuses() ->
         filter_from_json(document)
 
 
-def test_a_filter_has_bounds() -> None:
+def test_depth_and_size_of_a_filter_are_limited() -> None:
     deep: Any = {"path_prefix": "a"}
     for _ in range(8):
         deep = {"not": deep}
@@ -87,7 +87,7 @@ def test_a_filter_has_bounds() -> None:
         filter_from_json({"field": "tags", "any_of": [str(i) for i in range(300)]})
 
 
-anything = st.recursive(
+json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda values: (
         st.lists(values, max_size=3)
@@ -103,9 +103,9 @@ anything = st.recursive(
 )
 
 
-@given(anything)
-def test_any_json_is_a_filter_or_refused(document: Any) -> None:
+@given(json_values)
+def test_arbitrary_json_is_parsed_or_rejected(document: Any) -> None:
     try:
         filter_from_json(document)
-    except InvalidRequest as refusal:
-        assert str(refusal).isprintable()
+    except InvalidRequest as error:
+        assert str(error).isprintable()

@@ -1,4 +1,4 @@
-"""A head split over the three graphs scores as the unsplit one, and each graph takes no more than it needs."""
+"""A head split over the three graphs scores like the unsplit head, and each graph has only the inputs it needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.weights import CALIBRATION, CURVE, drawn_head, drawn_inputs
 WIDTHS = {"similarity": 1, "product": 12, "image": 9, "text": 6, "spread": 4}
 
 
-# All choices of inputs that see an image.
+# All subsets of inputs that depend on an image.
 SUBSETS = [
     chosen
     for count in range(1, len(INPUTS) + 1)
@@ -29,37 +29,37 @@ SUBSETS = [
 ]
 
 
-def of(chosen: tuple[str, ...]) -> dict[str, int]:
+def widths_of(chosen: tuple[str, ...]) -> dict[str, int]:
     return {name: WIDTHS[name] for name in chosen}
 
 
-def takes(model: onnx.ModelProto) -> set[str]:
+def inputs_of(model: onnx.ModelProto) -> set[str]:
     return {node.name for node in model.graph.input}
 
 
 def split(head: Head, images: Floats, features: Floats, text_joint: Floats, text: Floats, spread: Floats) -> Floats:
-    """Scores as a bundle computes them: shares first, then the pairs. The arguments are those of `pair_inputs`."""
-    offered = {"similarity": images @ text_joint, "image_joint": images, "text_joint": text_joint}
+    """Score like a bundle: first the shares, then the pairs. The arguments are those of `pair_inputs`."""
+    available = {"similarity": images @ text_joint, "image_joint": images, "text_joint": text_joint}
     if head.image_width:
-        offered["image_head"] = run(head_subgraphs.image_share(head), image=features)
-        assert offered["image_head"].shape == (len(images), head.image_width)
+        available["image_head"] = run(head_subgraphs.image_share(head), image=features)
+        assert available["image_head"].shape == (len(images), head.image_width)
     if head.text_width:
-        read = {name: array[None] for name, array in (("text", text), ("spread", spread)) if name in head.reads}
-        offered["text_head"] = run(head_subgraphs.text_share(head), **read)[0]
-        assert offered["text_head"].shape == (head.text_width,)
+        inputs = {name: array[None] for name, array in (("text", text), ("spread", spread)) if name in head.reads}
+        available["text_head"] = run(head_subgraphs.text_share(head), **inputs)[0]
+        assert available["text_head"].shape == (head.text_width,)
     model = score_graph(head, images.shape[1])
-    scores: Floats = run(model, **{name: offered[name] for name in takes(model)})
+    scores: Floats = run(model, **{name: available[name] for name in inputs_of(model)})
     return scores
 
 
 @pytest.mark.parametrize("chosen", SUBSETS, ids="+".join)
 @pytest.mark.parametrize("kind", ["linear", "mlp", "catboost"])
-def test_the_split_head_equals_the_unsplit_one(kind: str, chosen: tuple[str, ...]) -> None:
-    head, pair = drawn_head(kind, of(chosen)), drawn_inputs(np.random.default_rng(0), 40, WIDTHS)
+def test_split_head_equals_the_unsplit_head(kind: str, chosen: tuple[str, ...]) -> None:
+    head, pair = drawn_head(kind, widths_of(chosen)), drawn_inputs(np.random.default_rng(0), 40, WIDTHS)
     unsplit = head.score(pair_inputs(*pair))
     np.testing.assert_allclose(split(head, *pair), unsplit, atol=1e-5, rtol=0)
     assert unsplit.std() > 0.003
-    assert ((unsplit > 0) & (unsplit < 1)).mean() > 0.5  # or cutting would hide what is wrong
+    assert ((unsplit > 0) & (unsplit < 1)).mean() > 0.5  # otherwise clipping could hide errors
 
 
 @settings(max_examples=30, deadline=None)
@@ -69,11 +69,11 @@ def test_the_split_head_equals_the_unsplit_one(kind: str, chosen: tuple[str, ...
     count=st.integers(1, 50),
     widths=st.tuples(*[st.integers(1, 40)] * 4),
 )
-def test_it_does_for_any_number_of_images_and_any_widths(
+def test_split_head_equals_the_unsplit_head_for_any_count_and_widths(
     kind: str, seed: int, count: int, widths: tuple[int, ...]
 ) -> None:
-    every = dict(zip(INPUTS, (1, *widths), strict=True))
-    head, pair = drawn_head(kind, every, seed), drawn_inputs(np.random.default_rng(seed), count, every)
+    all_widths = dict(zip(INPUTS, (1, *widths), strict=True))
+    head, pair = drawn_head(kind, all_widths, seed), drawn_inputs(np.random.default_rng(seed), count, all_widths)
     scores = split(head, *pair)
     assert scores.shape == (count,)
     np.testing.assert_allclose(scores, head.score(pair_inputs(*pair)), atol=1e-5, rtol=0)
@@ -81,7 +81,7 @@ def test_it_does_for_any_number_of_images_and_any_widths(
 
 @pytest.mark.parametrize("kind", ["constant", "cosine", "isotonic", "linear", "mlp", "catboost"])
 @pytest.mark.parametrize("scale", [1e3, -1e3])
-def test_scores_lie_between_nought_and_one_however_large_the_inputs(kind: str, scale: float) -> None:
+def test_scores_are_between_0_and_1_for_large_inputs(kind: str, scale: float) -> None:
     head = drawn_head(kind, WIDTHS)
     images, *others = drawn_inputs(np.random.default_rng(1), 40, WIDTHS)
     large = (np.float32(scale) * images, *others)
@@ -92,7 +92,7 @@ def test_scores_lie_between_nought_and_one_however_large_the_inputs(kind: str, s
 
 @pytest.mark.parametrize("chosen", SUBSETS, ids="+".join)
 @pytest.mark.parametrize("kind", ["linear", "mlp", "catboost"])
-def test_the_score_graph_takes_only_what_the_head_reads(kind: str, chosen: tuple[str, ...]) -> None:
+def test_score_graph_has_only_the_inputs_of_the_head(kind: str, chosen: tuple[str, ...]) -> None:
     expected = {"similarity"} if kind == "mlp" else set()  # the network corrects the calibrated cosine
     for name in chosen:
         expected |= {
@@ -102,7 +102,7 @@ def test_the_score_graph_takes_only_what_the_head_reads(kind: str, chosen: tuple
             "text": {"text_head"},
             "spread": {"text_head"},
         }[name]
-    assert takes(score_graph(drawn_head(kind, of(chosen)), WIDTHS["product"])) == expected
+    assert inputs_of(score_graph(drawn_head(kind, widths_of(chosen)), WIDTHS["product"])) == expected
 
 
 @pytest.mark.parametrize(
@@ -120,28 +120,26 @@ def test_the_score_graph_takes_only_what_the_head_reads(kind: str, chosen: tuple
         ("constant", ("similarity",), 0, 0),
     ],
 )
-def test_shares_are_one_number_of_a_sum_a_layer_of_a_network_and_the_features_of_trees(
-    kind: str, chosen: tuple[str, ...], image: int, text: int
-) -> None:
-    head = drawn_head(kind, of(chosen))
+def test_share_widths_depend_on_the_kind_of_head(kind: str, chosen: tuple[str, ...], image: int, text: int) -> None:
+    head = drawn_head(kind, widths_of(chosen))
     assert (head.image_width, head.text_width) == (image, text)
 
 
-def test_the_share_of_trees_is_the_features_as_they_are() -> None:
+def test_image_share_of_trees_is_the_unchanged_features() -> None:
     head, (_, features, *_) = drawn_head("catboost", WIDTHS), drawn_inputs(np.random.default_rng(2), 3, WIDTHS)
     np.testing.assert_array_equal(run(head_subgraphs.image_share(head), image=features), features)
 
 
 @pytest.mark.parametrize("curve", [CALIBRATION, CURVE], ids=["logistic", "isotonic"])
-def test_the_cosine_graph_is_the_curve_and_takes_the_similarity_alone(curve: object) -> None:
+def test_cosine_graph_is_the_curve_of_the_similarity(curve: object) -> None:
     head = CosineHead(curve)  # type: ignore[arg-type]
     model = score_graph(head, joint=8)
-    assert takes(model) == {"similarity"}
+    assert inputs_of(model) == {"similarity"}
     similarity = np.linspace(-1, 1, 41, dtype=np.float32)
     np.testing.assert_allclose(run(model, similarity=similarity), head.curve.score(similarity), atol=1e-6)
 
 
-def test_a_head_of_no_known_kind_has_no_graph() -> None:
+def test_unknown_kind_of_head_raises() -> None:
     class Oracle:
         kind = "oracle"
 

@@ -1,6 +1,6 @@
-"""A question that cannot find what it means gets a hint, and others get none."""
+"""Queries that cannot find what they mean get a hint, and others get none."""
 
-# ruff: noqa: RUF001 - Russian words look like Latin ones
+# ruff: noqa: RUF001 - Cyrillic letters resemble Latin ones
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ INFO = CollectionInfo(
         "dog без поводка",
     ],
 )
-def test_a_text_that_reads_like_a_negation_gets_a_hint(text: str) -> None:
+def test_negation_gets_a_hint(text: str) -> None:
     hint = negation_hint(text)
     assert hint is not None
     assert hint.kind == "negation"
@@ -128,20 +128,20 @@ def test_a_text_that_reads_like_a_negation_gets_a_hint(text: str) -> None:
         "¿qué no?",
     ],
 )
-def test_other_texts_get_none(text: str) -> None:
+def test_other_texts_get_no_hint(text: str) -> None:
     assert negation_hint(text) is None
 
 
-def test_few_fields_of_a_filter_are_looked_at() -> None:
-    looked_at: list[FieldPath] = []
+def test_filter_hints_check_at_most_eight_fields() -> None:
+    checked: list[FieldPath] = []
 
     def is_empty(field: FieldPath) -> bool:
-        looked_at.append(field)
+        checked.append(field)
         return True
 
     where = filter_from_words([f"f{number}=x" for number in range(200)])
     assert where is not None
-    assert len(list(filter_hints(where, INFO, is_empty))) == len(looked_at) == 8
+    assert len(list(filter_hints(where, INFO, is_empty))) == len(checked) == 8
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,14 @@ def test_few_fields_of_a_filter_are_looked_at() -> None:
         (["width>=100", "path=x"], []),
     ],
 )  # fmt: skip
-def test_a_filter_that_cannot_hold_is_explained(words: list[str], expected: list[str]) -> None:
-    there = {("metadata", *name.strip('"').split(" ")) for name in INFO.indexed} | {("width",), ("path",), ("format",)}
+def test_filter_that_matches_nothing_gets_a_hint(words: list[str], expected: list[str]) -> None:
+    known_fields = {("metadata", *name.strip('"').split(" ")) for name in INFO.indexed} | {
+        ("width",),
+        ("path",),
+        ("format",),
+    }
     where = filter_from_words(words)
     assert where is not None
-    hints = list(filter_hints(where, INFO, lambda path: path not in there))
+    hints = list(filter_hints(where, INFO, lambda path: path not in known_fields))
     assert len(hints) == len(expected)
     assert all(part in hint.text for part, hint in zip(expected, hints, strict=True))

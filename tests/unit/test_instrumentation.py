@@ -1,4 +1,4 @@
-"""The record of one request: its id, its stages, its problem."""
+"""The record of one request: its id, stages and problem."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from sceneseek_server.instrumentation import (
 
 @pytest.fixture
 def record() -> Iterator[RequestRecord]:
-    made = RequestRecord("abc", "GET")
-    token = current.set(made)
-    yield made
+    record = RequestRecord("abc", "GET")
+    token = current.set(record)
+    yield record
     current.reset(token)
 
 
-@pytest.mark.parametrize("given", ["a", "0b1c", "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "host:12.a_B", "x" * 64])
-def test_a_clients_id_is_used(given: str) -> None:
-    assert valid_id(given) == given
+@pytest.mark.parametrize("client_id", ["a", "0b1c", "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "host:12.a_B", "x" * 64])
+def test_valid_client_id_is_used(client_id: str) -> None:
+    assert valid_id(client_id) == client_id
 
 
 @pytest.mark.parametrize(
-    "given", [None, "", "x" * 65, "a b", "a\nb", "a\n", 'a"b', "<b>", "ä", "٣", "a,b", "a;b", "../a", "$(a)"]
+    "client_id", [None, "", "x" * 65, "a b", "a\nb", "a\n", 'a"b', "<b>", "ä", "٣", "a,b", "a;b", "../a", "$(a)"]
 )
-def test_an_id_that_is_no_plain_token_is_replaced(given: str | None) -> None:
-    assert valid_id(given) != given
+def test_invalid_client_id_is_replaced(client_id: str | None) -> None:
+    assert valid_id(client_id) != client_id
 
 
 @given(st.text())
-def test_an_id_is_always_safe_in_a_header(given: str) -> None:
-    taken = valid_id(given)
-    assert 1 <= len(taken) <= 64
-    assert taken.isascii()
-    assert taken.isprintable()
+def test_request_id_is_always_a_safe_header_value(client_id: str) -> None:
+    result = valid_id(client_id)
+    assert 1 <= len(result) <= 64
+    assert result.isascii()
+    assert result.isprintable()
 
 
 def test_generated_ids_differ() -> None:
     assert len({valid_id(None) for _ in range(1000)}) == 1000
 
 
-def test_stages_of_many_queries_add_up(record: RequestRecord) -> None:
+def test_stages_of_several_queries_add_up(record: RequestRecord) -> None:
     record_stages({"encode": 1.5, "score": 0.25, "total": 99.0})
     record_stages({"encode": 2.0})
     record.seconds = 0.0101
@@ -58,18 +58,18 @@ def test_stages_of_many_queries_add_up(record: RequestRecord) -> None:
     assert record.server_timing() == "encode;dur=3.50, score;dur=0.25, total;dur=10.10"
 
 
-def test_a_problem_without_a_kind_is_recorded_by_its_status(record: RequestRecord) -> None:
+def test_problem_without_a_kind_is_recorded_by_its_status(record: RequestRecord) -> None:
     record_problem("index-unavailable", 503)
     assert record.problem == "index-unavailable"
     record_problem("", 404)
     assert record.problem == "http-404"
 
 
-def test_outside_of_a_request_nothing_is_recorded() -> None:
+def test_nothing_is_recorded_outside_of_a_request() -> None:
     record_stages({"encode": 1.0})
     record_problem("", 500)
     assert request_id() is None
 
 
-def test_within_a_request_its_id_is_known(record: RequestRecord) -> None:
+def test_request_id_is_available_within_a_request(record: RequestRecord) -> None:
     assert request_id() == "abc"

@@ -1,4 +1,4 @@
-"""The rule by which the default head is chosen: the corrected cosine must be better, surely, and worse nowhere."""
+"""The selection of the default head: another head replaces the cosine only if it is significantly better."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def ratings() -> Ratings:
     )
 
 
-def validated(name: str, predicted: Floats, ratings: Ratings, grouping: Grouping = STRICT) -> HeadResult:
+def make_result(name: str, predicted: Floats, ratings: Ratings, grouping: Grouping = STRICT) -> HeadResult:
     agreement = measure(predicted, ratings, Bootstrap(replicates=0))
     return HeadResult(RECIPES[name], grouping, predicted, agreement, 10.0, 0.0)
 
 
-def off(ratings: Ratings, by: float | Floats, seed: int = 1) -> Floats:
-    """The targets, each missed by this much, up or down by chance."""
+def missed_targets(ratings: Ratings, by: float | Floats, seed: int = 1) -> Floats:
+    """Return the targets with an error of this size and a random sign."""
     signs = np.random.default_rng(seed).choice([-1, 1], len(ratings))
     return (ratings.target + by * signs).astype(np.float32)
 
@@ -58,13 +58,16 @@ def with_figure(result: HeadResult, name: str, value: float) -> HeadResult:
 
 
 def value(result: HeadResult, name: str) -> float:
-    found = result.agreement.figures[name].value
-    assert found is not None
-    return found
+    figure = result.agreement.figures[name].value
+    assert figure is not None
+    return figure
 
 
-def test_a_candidate_that_is_better_everywhere_becomes_the_default(ratings: Ratings) -> None:
-    results = [validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)]
+def test_head_that_is_better_in_all_metrics_is_selected(ratings: Ratings) -> None:
+    results = [
+        make_result("cosine", missed_targets(ratings, 0.3), ratings),
+        make_result("mlp", missed_targets(ratings, 0.1), ratings),
+    ]
     choice = select_head(results, ratings, BOOTSTRAP)
     assert choice.name == "mlp"
     assert choice.rule == selection_rule()
@@ -72,32 +75,41 @@ def test_a_candidate_that_is_better_everywhere_becomes_the_default(ratings: Rati
     assert [reason.split(":")[0] for reason in choice.reasons] == ["RMSE", "Spearman", "tau-c"]
 
 
-def test_a_candidate_with_a_higher_error_does_not(ratings: Ratings) -> None:
-    results = [validated("cosine", off(ratings, 0.1), ratings), validated("mlp", off(ratings, 0.3), ratings)]
+def test_head_with_a_higher_error_is_not_selected(ratings: Ratings) -> None:
+    results = [
+        make_result("cosine", missed_targets(ratings, 0.1), ratings),
+        make_result("mlp", missed_targets(ratings, 0.3), ratings),
+    ]
     assert select_head(results, ratings, BOOTSTRAP).name == "cosine"
 
 
 @pytest.mark.parametrize("figure", ["spearman", "kendall_tau_c"])
-def test_a_lower_rank_correlation_selects_the_cosine_and_an_equal_one_does_not(ratings: Ratings, figure: str) -> None:
-    cosine, mlp = validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)
-    level = value(cosine, figure)
-    equal = select_head([cosine, with_figure(mlp, figure, level)], ratings, BOOTSTRAP)
-    lower = select_head([cosine, with_figure(mlp, figure, level - 1e-6)], ratings, BOOTSTRAP)
+def test_lower_rank_correlation_selects_the_cosine_and_an_equal_one_does_not(ratings: Ratings, figure: str) -> None:
+    cosine, mlp = (
+        make_result("cosine", missed_targets(ratings, 0.3), ratings),
+        make_result("mlp", missed_targets(ratings, 0.1), ratings),
+    )
+    baseline = value(cosine, figure)
+    equal = select_head([cosine, with_figure(mlp, figure, baseline)], ratings, BOOTSTRAP)
+    lower = select_head([cosine, with_figure(mlp, figure, baseline - 1e-6)], ratings, BOOTSTRAP)
     assert (equal.name, lower.name) == ("mlp", "cosine")
 
 
 @pytest.mark.parametrize("figure", ["pearson", "mae", "ece", "kendall_tau_c_all", "kendall_tau_b"])
-def test_other_figures_do_not_count(ratings: Ratings, figure: str) -> None:
-    cosine, mlp = validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)
+def test_other_metrics_are_ignored(ratings: Ratings, figure: str) -> None:
+    cosine, mlp = (
+        make_result("cosine", missed_targets(ratings, 0.3), ratings),
+        make_result("mlp", missed_targets(ratings, 0.1), ratings),
+    )
     worse = with_figure(with_figure(mlp, figure, 0.5), "ece", 0.5)
     assert select_head([cosine, worse], ratings, BOOTSTRAP).name == "mlp"
 
 
-def test_an_insignificant_difference_selects_the_cosine(ratings: Ratings) -> None:
-    """On half of the images the one is better, on half of them the other, so drawn images decide who wins."""
+def test_insignificant_difference_selects_the_cosine(ratings: Ratings) -> None:
+    """Each head is better on half of the images, so that the bootstrap sample decides which one is better."""
     first_half = ratings.image < IMAGES // 2
-    cosine = validated("cosine", off(ratings, np.where(first_half, 0.11, 0.3).astype(np.float32)), ratings)
-    mlp = validated("mlp", off(ratings, np.where(first_half, 0.3, 0.1).astype(np.float32)), ratings)
+    cosine = make_result("cosine", missed_targets(ratings, np.where(first_half, 0.11, 0.3).astype(np.float32)), ratings)
+    mlp = make_result("mlp", missed_targets(ratings, np.where(first_half, 0.3, 0.1).astype(np.float32)), ratings)
     for figure in ("spearman", "kendall_tau_c"):
         mlp = with_figure(mlp, figure, 1.0)
     assert value(mlp, "rmse") < value(cosine, "rmse")
@@ -107,35 +119,40 @@ def test_an_insignificant_difference_selects_the_cosine(ratings: Ratings) -> Non
     assert low < 0 < high
 
 
-def test_without_an_interval_nothing_is_sure(ratings: Ratings) -> None:
-    results = [validated("cosine", off(ratings, 0.3), ratings), validated("mlp", off(ratings, 0.1), ratings)]
+def test_cosine_is_selected_without_a_confidence_interval(ratings: Ratings) -> None:
+    results = [
+        make_result("cosine", missed_targets(ratings, 0.3), ratings),
+        make_result("mlp", missed_targets(ratings, 0.1), ratings),
+    ]
     choice = select_head(results, ratings, Bootstrap(replicates=0))
     assert choice.name == "cosine"
     assert "no interval" in choice.reasons[0]
 
 
-def test_only_the_strict_grouping_counts(ratings: Ratings) -> None:
-    good, bad = off(ratings, 0.1), off(ratings, 0.3)
+def test_only_the_strict_grouping_is_compared(ratings: Ratings) -> None:
+    good, bad = missed_targets(ratings, 0.1), missed_targets(ratings, 0.3)
     results = [
-        validated("cosine", good, ratings, "image"),
-        validated("mlp", bad, ratings, "image"),
-        validated("cosine", bad, ratings),
-        validated("mlp", good, ratings),
+        make_result("cosine", good, ratings, "image"),
+        make_result("mlp", bad, ratings, "image"),
+        make_result("cosine", bad, ratings),
+        make_result("mlp", good, ratings),
     ]
     assert select_head(results, ratings, BOOTSTRAP).name == "mlp"
 
 
 @pytest.mark.parametrize(
-    ("trained", "chosen"),
+    ("trained", "selected"),
     [
         (("constant", "mlp"), "mlp"),
         (("constant", "cosine"), "cosine"),
         (("linear", "constant"), "linear"),
     ],
 )
-def test_where_there_is_nothing_to_compare_one_is_taken_and_that_is_said(
-    ratings: Ratings, trained: tuple[str, str], chosen: str
+def test_selection_without_two_comparable_heads_gives_the_reason(
+    ratings: Ratings, trained: tuple[str, str], selected: str
 ) -> None:
-    choice = select_head([validated(name, off(ratings, 0.1), ratings) for name in trained], ratings, BOOTSTRAP)
-    assert choice.name == chosen
+    choice = select_head(
+        [make_result(name, missed_targets(ratings, 0.1), ratings) for name in trained], ratings, BOOTSTRAP
+    )
+    assert choice.name == selected
     assert "compares two heads" in choice.reasons[0]

@@ -1,4 +1,4 @@
-"""The next command is named by what is there already, and can be typed as it stands."""
+"""Hints suggest the next command, depending on what already exists, in a form that can be run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sceneseek_export.packs import pack_names
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty directory to be in."""
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Change to an empty directory."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -45,15 +45,15 @@ def index_at(path: str) -> None:
         ("my bundle", "sceneseek export --out 'my bundle'"),
     ],
 )
-def test_a_bundle_s_command_writes_it_where_it_is_looked_for(bundle: str, command: str) -> None:
+def test_export_command_writes_the_bundle_to_its_path(bundle: str, command: str) -> None:
     assert export_command(Path(bundle)) == command
 
 
-def test_the_packs_that_hints_know_are_those_that_export_ships() -> None:
+def test_packs_in_hints_equal_those_of_export() -> None:
     assert list(PACKS) == pack_names()
 
 
-def test_an_index_command_has_the_options_that_are_not_the_default() -> None:
+def test_index_command_has_only_non_default_options() -> None:
     assert index_command(DEFAULT_INDEX) == "sceneseek index DIR"
     other = ("file:my index", Path("b"))
     assert index_command(*other) == "sceneseek index DIR --bundle b --index 'file:my index'"
@@ -61,20 +61,20 @@ def test_an_index_command_has_the_options_that_are_not_the_default() -> None:
     assert public_index_command(DEFAULT_INDEX) == "sceneseek index DIR"
 
 
-def test_a_bundle_or_an_index_that_is_elsewhere_is_named() -> None:
+def test_missing_hints_name_an_existing_bundle_or_index() -> None:
     assert missing_bundle_hint(DEFAULT_BUNDLE) == "run `sceneseek export`"
     assert "add" not in missing_index_hint(DEFAULT_INDEX)
     bundle_at(Path("bundles/clip"))
     index_at(".cache/demo-index")
     assert missing_bundle_hint(DEFAULT_BUNDLE).endswith(", or add `--bundle bundles/clip` to use the existing one")
-    there = ", or add `--index file:.cache/demo-index` to use the existing one"
-    assert missing_index_hint(DEFAULT_INDEX).endswith(there)
-    assert not missing_index_hint("http://localhost:6333").endswith(there)
+    suffix = ", or add `--index file:.cache/demo-index` to use the existing one"
+    assert missing_index_hint(DEFAULT_INDEX).endswith(suffix)
+    assert not missing_index_hint("http://localhost:6333").endswith(suffix)
     index_at("index")
     assert missing_index_hint("file:indx").endswith(", or add `--index file:index` to use the existing one")
 
 
-def test_hints_lead_from_export_to_a_search() -> None:
+def test_next_steps_lead_from_export_to_search() -> None:
     def steps(index_url: str = DEFAULT_INDEX) -> list[str]:
         return next_steps(DEFAULT_BUNDLE, index_url)
 
@@ -91,6 +91,6 @@ def test_hints_lead_from_export_to_a_search() -> None:
     index_at("index")
     searches = ["Search: `sceneseek search 'two dogs in the snow'`", "Search in a browser: `sceneseek serve`"]
     assert steps() == searches
-    server = "http://localhost:6333"  # which is not asked what it holds
+    server = "http://localhost:6333"  # the server is not queried
     assert steps(server)[0] == f"Index a folder: `sceneseek index DIR --index {server}` (DIR: a folder of pictures)"
     assert len(steps(server)) == 3

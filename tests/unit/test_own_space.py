@@ -1,4 +1,4 @@
-"""Towers that bring a joint space of their own: what is compared, what a head reads, what is left out."""
+"""Towers with a joint space of their own: their vectors, the inputs of heads, and unused towers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pixels() -> dict[str, np.ndarray]:
 
 
 def tokens() -> dict[str, np.ndarray]:
-    """Each tower cuts texts into tokens of its own, so the lengths differ."""
+    """Return the tokens of each text tower; their lengths differ, as each has its own tokenizer."""
     rng = np.random.default_rng(1)
     return {
         "ear.input_ids": rng.integers(0, 30, (3, 4)),
@@ -51,7 +51,7 @@ def tokens() -> dict[str, np.ndarray]:
     }
 
 
-def test_vectors_of_the_towers_own_space_are_their_outputs_at_length_1() -> None:
+def test_joint_vectors_are_the_normalised_outputs_of_the_towers() -> None:
     trained = find_trained(CLIP, BOTH, None, None)
     images = run(image_graph([EYE], BOTH.to_onnx(), trained.alignment, trained.head), {"eye": pixels()["eye"]})
     texts = run(
@@ -63,7 +63,7 @@ def test_vectors_of_the_towers_own_space_are_their_outputs_at_length_1() -> None
     np.testing.assert_allclose(texts["joint"], expected, atol=1e-6)
 
 
-def test_untrained_scores_follow_the_packs_curve_and_are_marked_as_uncalibrated() -> None:
+def test_untrained_scores_follow_the_curve_of_the_pack_and_are_uncalibrated() -> None:
     for head in (None, COSINE):
         trained = find_trained(CLIP, BOTH, None, head)
         assert not trained.calibrated
@@ -72,7 +72,7 @@ def test_untrained_scores_follow_the_packs_curve_and_are_marked_as_uncalibrated(
         np.testing.assert_allclose(scores, [0.5, 1 / (1 + np.exp(-4))], atol=1e-6)
 
 
-def test_without_a_curve_in_the_pack_the_checkpoints_own_scale_and_bias_are_taken() -> None:
+def test_curve_defaults_to_scale_and_bias_of_the_checkpoint() -> None:
     pack = replace(CLIP, joint_space=OwnSpace("eye", "ear"))
     siglip = Towers((EYE,), (replace(EAR, curve=(110.0, -12.0)),))
     assert own_space(pack, siglip).calibration.slope == 110
@@ -80,20 +80,20 @@ def test_without_a_curve_in_the_pack_the_checkpoints_own_scale_and_bias_are_take
         own_space(pack, BOTH)
 
 
-def test_towers_of_different_widths_share_no_space() -> None:
+def test_towers_of_different_widths_raise() -> None:
     pack = replace(HYBRID, joint_space=OwnSpace("eye", "bert", 1, 0))
     with pytest.raises(ExportError, match="'eye' and 'bert' share no space: 6 numbers beside 9"):
         own_space(pack, BOTH)
 
 
-def drawn(reads: tuple[str, ...], alignment: Alignment, towers: tuple[str, ...]) -> Trained:
+def make_trained(reads: tuple[str, ...], alignment: Alignment, towers: tuple[str, ...]) -> Trained:
     widths = {"similarity": 1, "product": 6, "image": 7, "text": 9}
     head = drawn_head("mlp", {name: widths[name] for name in reads}, towers=towers)
     return Trained(alignment, replace(head, towers=towers, alignment=alignment.fingerprint))
 
 
-def test_one_pair_of_towers_picks_and_the_other_pair_rescores() -> None:
-    trained = drawn(("similarity", "image", "text"), own_space(HYBRID, BOTH), ("net", "bert"))
+def test_one_pair_of_towers_retrieves_and_the_other_reranks() -> None:
+    trained = make_trained(("similarity", "image", "text"), own_space(HYBRID, BOTH), ("net", "bert"))
     pieces = BOTH.to_onnx()
     images = run(image_graph(BOTH.images, pieces, trained.alignment, trained.head), pixels())
     texts = run(text_graph(BOTH.texts, pieces, trained.alignment, trained.head), tokens())
@@ -101,27 +101,27 @@ def test_one_pair_of_towers_picks_and_the_other_pair_rescores() -> None:
     first = trained.head.first  # type: ignore[attr-defined]
     expected = features_and_logits(NET, pixels()["net"])[0] @ first.weights["image"].T
     np.testing.assert_allclose(images["head"], expected, atol=1e-5)
-    said = normalise(BERT.reference(tokens()["bert.input_ids"], tokens()["bert.attention_mask"]))
-    np.testing.assert_allclose(texts["head"], said @ first.weights["text"].T + first.bias, atol=1e-5)
+    text_features = normalise(BERT.reference(tokens()["bert.input_ids"], tokens()["bert.attention_mask"]))
+    np.testing.assert_allclose(texts["head"], text_features @ first.weights["text"].T + first.bias, atol=1e-5)
 
 
-def test_towers_that_nothing_reads_are_left_out() -> None:
+def test_unused_towers_are_omitted() -> None:
     own = own_space(HYBRID, BOTH)
-    seen = drawn(("similarity", "image", "text"), own, ("net", "bert"))
-    blind = drawn(("similarity", "product"), own, ())
-    assert BOTH.only(seen.towers_read) == BOTH
-    assert BOTH.only(blind.towers_read) == Towers((EYE,), (EAR,))
+    all_inputs = make_trained(("similarity", "image", "text"), own, ("net", "bert"))
+    joint_only = make_trained(("similarity", "product"), own, ())
+    assert BOTH.only(all_inputs.towers_read) == BOTH
+    assert BOTH.only(joint_only.towers_read) == Towers((EYE,), (EAR,))
 
 
 @pytest.mark.parametrize("head", [None, COSINE], ids=str)
-def test_a_pack_whose_head_must_be_trained_says_so_and_how(head: Path | None) -> None:
+def test_pack_without_its_trained_head_raises_naming_the_command(head: Path | None) -> None:
     with pytest.raises(
         ExportError, match=r"towers for a head alone \(net, bert\).*sceneseek train heads --pack hybrid"
     ):
         check_trained(HYBRID, None, head)
 
 
-def test_a_pack_whose_space_must_be_learned_says_so_and_how() -> None:
+def test_pack_without_its_learned_space_raises_naming_the_command() -> None:
     learned = Pack("mine", "", (NET.spec,), (BERT.spec,))
     with pytest.raises(
         ExportError, match=r"'mine' must be learned.*sceneseek train alignment --pack mine.*--alignment"
@@ -130,27 +130,27 @@ def test_a_pack_whose_space_must_be_learned_says_so_and_how() -> None:
     check_trained(learned, Path("somewhere"), None)
 
 
-def test_a_trained_head_completes_the_pack_and_calibrates_it(tmp_path: Path) -> None:
-    save_head(drawn(("similarity", "image"), own_space(HYBRID, BOTH), ("net",)).head, tmp_path)
+def test_pack_with_a_trained_head_is_calibrated(tmp_path: Path) -> None:
+    save_head(make_trained(("similarity", "image"), own_space(HYBRID, BOTH), ("net",)).head, tmp_path)
     check_trained(HYBRID, None, tmp_path)
     trained = find_trained(HYBRID, BOTH, None, tmp_path)
     assert trained.calibrated
     assert trained.head.towers == ("net",)
 
 
-def test_training_with_other_weights_is_refused() -> None:
+def test_training_with_other_weights_is_rejected() -> None:
     own = own_space(CLIP, BOTH)
-    trained = drawn(("similarity", "product"), own, ())
+    trained = make_trained(("similarity", "product"), own, ())
     trained.check_weights(BOTH)
-    there = {"name": "eye", "sha256": "0" * 64}
+    tower = {"name": "eye", "sha256": "0" * 64}
     with pytest.raises(ExportError, match=r"the alignment was trained with other weights of 'eye' \(000000000000, "):
-        replace(trained, alignment=replace(own, card={"towers": [there]})).check_weights(BOTH)
-    head = replace(trained.head, validation={"towers": [there]})
+        replace(trained, alignment=replace(own, card={"towers": [tower]})).check_weights(BOTH)
+    head = replace(trained.head, validation={"towers": [tower]})
     with pytest.raises(ExportError, match=r"the head was trained with other weights of 'eye'"):
         replace(trained, head=head).check_weights(BOTH)
 
 
-def test_an_own_space_survives_its_files(tmp_path: Path) -> None:
+def test_own_space_round_trips_through_its_files(tmp_path: Path) -> None:
     before = own_space(HYBRID, BOTH)
     before.save(tmp_path)
     after = Alignment.load(tmp_path)

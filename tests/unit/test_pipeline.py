@@ -1,4 +1,4 @@
-"""Bounded pipelines keep order, look no further ahead than they may, and pass failures on."""
+"""Bounded pipelines keep the order, read ahead only within the window, and propagate exceptions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_results_keep_the_order_of_the_source() -> None:
         assert list(bounded_map(slow_first, range(30), pool, window=5)) == list(range(30))
 
 
-def test_the_source_is_read_no_further_than_the_window() -> None:
+def test_source_is_read_only_as_far_as_the_window() -> None:
     read = []
 
     def source() -> Iterator[int]:
@@ -40,7 +40,7 @@ def test_the_source_is_read_no_further_than_the_window() -> None:
             assert len(read) <= 6 + taken
 
 
-def test_a_failure_reaches_the_reader() -> None:
+def test_exception_is_raised_in_the_consumer() -> None:
     def fails(i: int) -> int:
         if i == 3:
             raise ValueError("three")
@@ -50,32 +50,32 @@ def test_a_failure_reaches_the_reader() -> None:
         list(bounded_map(fails, range(10), pool, window=4))
 
 
-def test_batches_are_full_but_the_last() -> None:
+def test_all_batches_but_the_last_are_full() -> None:
     assert list(batched(range(5), 2)) == [[0, 1], [2, 3], [4]]
     assert list(batched([], 2)) == []
 
 
 @pytest.mark.parametrize(
-    ("device", "asked", "images", "size"),
+    ("device", "configured", "images", "size"),
     [
         ("cpu", 0, 1000, 4),
         ("cuda", 0, 1000, 16),
         ("cpu", 64, 1000, 64),
-        ("cpu", 0, 5, 3),  # two threads have something to do
+        ("cpu", 0, 5, 3),  # both threads are busy
         ("cuda", 64, 10, 5),
         ("cpu", 0, 0, 1),
     ],
 )
-def test_a_batch_is_as_large_as_the_device_gains_by_and_leaves_no_thread_idle(
-    device: str, asked: int, images: int, size: int
+def test_batch_size_suits_the_device_and_keeps_all_threads_busy(
+    device: str, configured: int, images: int, size: int
 ) -> None:
     encoder: Any = SimpleNamespace(placement=SimpleNamespace(device=device))
-    assert batch_size(BuildOptions(workers=2, batch=asked), encoder, images) == size
+    assert batch_size(BuildOptions(workers=2, batch=configured), encoder, images) == size
 
 
-def test_a_run_on_a_cluster_without_ray_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ray_extra_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "sceneseek_indexer.on_ray", raising=False)
-    nothing: Any = None
+    unused: Any = None
     with pytest.raises(MissingExtra, match=r"sceneseek\[ray\]"):
-        list(encode_files([], nothing, BuildOptions(on="ray"), {}, nothing, nothing))
+        list(encode_files([], unused, BuildOptions(on="ray"), {}, unused, unused))

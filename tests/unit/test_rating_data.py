@@ -1,4 +1,4 @@
-"""The options that name ratings are checked together, and every kind of ratings arrives as the same data."""
+"""The options for ratings are validated together, and every kind of ratings is read into the same structure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL_DATASET = {
 
 @pytest.fixture
 def files(tmp_path: Path) -> RatingFiles:
-    """Two images with a caption each, and every kind of ratings of them."""
+    """Two images with a caption each, and every kind of ratings for them."""
     folder = tmp_path / "images"
     folder.mkdir()
     for name in IMAGES:
@@ -58,7 +58,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("left_out", "said"),
+    ("missing", "message"),
     [
         (("images",), "nothing to learn from.*--images with --expert or --feedback, or --dataset"),
         (("expert", "feedback"), "nothing to learn from"),
@@ -68,21 +68,21 @@ def dataset(tmp_path: Path) -> Path:
         (("captions", "crowd"), "ratings refer to captions.*--captions"),
     ],
 )
-def test_options_that_are_missing_are_named(left_out: tuple[str, ...], said: str) -> None:
-    # Nothing is read before: the files that are named need not be there.
+def test_missing_options_are_named(missing: tuple[str, ...], message: str) -> None:
+    # Options are validated before any file is read, so the files need not exist.
     named: dict[str, Any] = dict.fromkeys(("images", "captions", "expert", "crowd", "feedback"), Path("nowhere"))
-    with pytest.raises(InvalidRequest, match=said):
-        read_rating_data(RatingFiles(**{**named, **dict.fromkeys(left_out)}))
+    with pytest.raises(InvalidRequest, match=message):
+        read_rating_data(RatingFiles(**{**named, **dict.fromkeys(missing)}))
 
 
 @pytest.mark.parametrize("other", ["images", "captions", "expert", "crowd", "feedback"])
-def test_a_dataset_stands_alone(files: RatingFiles, dataset: Path, other: str) -> None:
-    given: dict[str, Any] = {other: getattr(files, other)}
+def test_dataset_excludes_other_options(files: RatingFiles, dataset: Path, other: str) -> None:
+    options: dict[str, Any] = {other: getattr(files, other)}
     with pytest.raises(InvalidRequest, match="--dataset names images, captions and ratings itself"):
-        read_rating_data(replace(RatingFiles(dataset=dataset), **given))
+        read_rating_data(replace(RatingFiles(dataset=dataset), **options))
 
 
-def test_a_dataset_gives_its_ratings_and_its_crowd_labels(dataset: Path) -> None:
+def test_dataset_supplies_ratings_and_crowd_labels(dataset: Path) -> None:
     data = read_rating_data(RatingFiles(dataset=dataset), "Theirs.")
     assert data.expert.names == ("train_images/a.jpg",)
     assert data.crowd is not None
@@ -96,7 +96,7 @@ def test_a_dataset_gives_its_ratings_and_its_crowd_labels(dataset: Path) -> None
     ("name", "row"),
     [("ExpertAnnotations.tsv", "t.jpg\ta.jpg#0\t1\t1\t1\n"), ("CrowdAnnotations.tsv", "t.jpg\ta.jpg#0\t0\t0\t3\n")],
 )
-def test_a_datasets_test_images_are_not_learned_from(dataset: Path, name: str, row: str) -> None:
+def test_ratings_of_test_images_are_rejected(dataset: Path, name: str, row: str) -> None:
     with (dataset / name).open("a", encoding="utf-8") as file:
         file.write(row)
     with pytest.raises(DataError, match=rf"{name} rates 1 images of the test, test_images/t\.jpg among them"):
@@ -112,7 +112,7 @@ def test_feedback_alone_needs_no_captions(files: RatingFiles) -> None:
     assert data.files == (files.feedback,)
 
 
-def test_feedback_beside_experts_is_pooled_and_crowd_labels_stay_apart(files: RatingFiles) -> None:
+def test_feedback_is_pooled_with_expert_ratings_but_not_with_crowd_labels(files: RatingFiles) -> None:
     data = read_rating_data(files)
     assert data.expert.label == "expert.tsv + feedback.jsonl"
     pairs = {
@@ -126,14 +126,14 @@ def test_feedback_beside_experts_is_pooled_and_crowd_labels_stay_apart(files: Ra
     assert data.files == (files.expert, files.feedback, files.crowd)
 
 
-def test_the_aggregate_is_asked_of_single_and_of_pooled_ratings(files: RatingFiles) -> None:
+def test_aggregate_applies_to_single_and_pooled_ratings(files: RatingFiles) -> None:
     for sources, expected in ((replace(files, feedback=None), 1.0), (files, 1.0)):
         median = read_rating_data(replace(sources, aggregate="median"))
         assert median.expert.target[0] == expected
         assert median.aggregate == "median"
 
 
-def test_unknown_images_fail_or_are_left_out_of_every_file(files: RatingFiles) -> None:
+def test_unknown_images_raise_or_are_skipped_in_every_file(files: RatingFiles) -> None:
     assert files.images is not None
     assert files.feedback is not None
     (files.images / "b.jpg").unlink()
@@ -163,7 +163,7 @@ DATASET_IMAGES = ("train_images/a.jpg", "train_images/b.jpg", "train_images/both
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """A whole dataset; `both.jpg` lies in both folders, `u.jpg` is named by no query."""
+    """A complete dataset; `both.jpg` is in both folders, and no query names `u.jpg`."""
     for name, content in DATASET.items():
         (tmp_path / name).write_text(content, encoding="utf-8")
     for name in (*DATASET_IMAGES, "test_images/t.jpg", "test_images/u.jpg"):
@@ -172,7 +172,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_queries_belong_to_the_image_they_were_written_for_not_to_the_one_beside_them(directory: Path) -> None:
+def test_query_belongs_to_the_image_of_its_id_not_of_its_row(directory: Path) -> None:
     captions = read_dataset(directory).captions
     dog, cat = 'A dog, "Rex" , runs .', "A cat ."
     assert captions.by_id == {
@@ -182,7 +182,7 @@ def test_queries_belong_to_the_image_they_were_written_for_not_to_the_one_beside
     assert captions.by_image == {"train_images/a.jpg": (dog,), "train_images/b.jpg": (cat,)}
 
 
-def test_ratings_of_a_dataset_are_read_with_its_folders_in_the_names(directory: Path) -> None:
+def test_image_names_of_a_dataset_include_the_folder(directory: Path) -> None:
     dataset = read_dataset(directory)
     experts = read_expert(dataset.expert, dataset.images, dataset.captions)
     assert experts.names == ("train_images/a.jpg", "train_images/b.jpg", "test_images/t.jpg")
@@ -193,7 +193,7 @@ def test_ratings_of_a_dataset_are_read_with_its_folders_in_the_names(directory: 
     assert crowd.weight.tolist() == [3, 3]
 
 
-def test_images_of_the_test_are_known_wherever_they_are_found(directory: Path) -> None:
+def test_test_images_are_recognised_in_either_folder(directory: Path) -> None:
     assert read_dataset(directory).test_images == {
         "test_images/t.jpg",
         "test_images/u.jpg",
@@ -205,13 +205,13 @@ def test_images_of_the_test_are_known_wherever_they_are_found(directory: Path) -
     assert "train_images/a.jpg" in read_dataset(directory).test_images
 
 
-def test_a_query_id_without_a_number_belongs_to_the_image_beside_it(directory: Path) -> None:
+def test_query_id_without_a_number_belongs_to_the_image_of_its_row(directory: Path) -> None:
     (directory / "train_dataset.csv").write_text("image,query_id,query_text\na.jpg,q1,A dog .\nb.jpg,q2,A cat .\n")
     by_id = read_dataset(directory).captions.by_id
     assert (by_id["q1"].image, by_id["q2"].image) == ("train_images/a.jpg", "train_images/b.jpg")
 
 
-def test_all_that_is_missing_is_said_in_one_line(directory: Path) -> None:
+def test_all_missing_files_are_named_together(directory: Path) -> None:
     (directory / "CrowdAnnotations.tsv").unlink()
     for path in (directory / "test_images").iterdir():
         path.unlink()
@@ -223,7 +223,7 @@ def test_all_that_is_missing_is_said_in_one_line(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("train_dataset.csv", "", "is empty"),
         ("train_dataset.csv", "image,query_id,query_text\n", "no queries"),
@@ -244,8 +244,8 @@ def test_all_that_is_missing_is_said_in_one_line(directory: Path) -> None:
         ("test_queries.csv", "|query_id|query_text|image\n0|t.jpg#0|Two boys\n", "line 2 .* has 3 fields"),
     ],
 )
-def test_files_that_cannot_be_read_are_one_line(directory: Path, name: str, content: str | bytes, said: str) -> None:
+def test_invalid_file_is_rejected_with_its_path(directory: Path, name: str, content: str | bytes, message: str) -> None:
     (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DataError, match=said) as error:
+    with pytest.raises(DataError, match=message) as error:
         read_dataset(directory)
     assert str(directory / name) in str(error.value)

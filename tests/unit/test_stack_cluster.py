@@ -1,4 +1,4 @@
-"""Three Qdrant nodes behind a load balancer: their files agree with each other."""
+"""The configuration files of three Qdrant nodes behind a load balancer are consistent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_node_is_in_cluster_mode_and_knows_its_own_address() -> None:
         assert services[name]["healthcheck"] == services["qdrant"]["healthcheck"]
 
 
-def test_all_but_the_first_join_the_first() -> None:
+def test_other_nodes_join_the_first() -> None:
     services = project(*THREE)["services"]
     assert "--bootstrap" not in services["qdrant"]["command"]
     for name in NODES[1:]:
@@ -36,14 +36,14 @@ def test_all_but_the_first_join_the_first() -> None:
         assert services[name]["depends_on"] == {"qdrant": {"condition": "service_started"}}
 
 
-def test_a_single_nodes_data_is_not_a_clusters() -> None:
+def test_single_node_and_cluster_use_different_volumes() -> None:
     def storage(files: tuple[Path, ...]) -> set[str]:
         return {compose.source(volume) for volume in project(*files)["services"]["qdrant"]["volumes"]}
 
     assert not storage(ONE) & storage(THREE)
 
 
-def test_service_and_indexer_go_through_the_balancer() -> None:
+def test_service_and_indexer_use_the_balancer() -> None:
     for name in ("server-cpu", "server-gpu", "index-cpu", "index-gpu"):
         service = project(*THREE)["services"][name]
         assert service["environment"]["SCENESEEK_INDEX"] == "http://balancer:6333"
@@ -51,14 +51,14 @@ def test_service_and_indexer_go_through_the_balancer() -> None:
         assert service["depends_on"]["qdrant"] == {"condition": "service_started"}, "one node may be away"
 
 
-def test_shards_lie_evenly_and_replicas_fit_on_the_nodes() -> None:
+def test_shards_and_replicas_fit_the_number_of_nodes() -> None:
     environment = project(*THREE)["services"]["index-cpu"]["environment"]
     assert int(environment["SCENESEEK_QDRANT_SHARDS"]) % len(NODES) == 0
     assert 2 <= int(environment["SCENESEEK_QDRANT_REPLICAS"]) <= len(NODES)
     assert int(environment["SCENESEEK_QDRANT_WRITE_CONSISTENCY"]) <= int(environment["SCENESEEK_QDRANT_REPLICAS"])
 
 
-def test_the_balancer_knows_every_node_by_both_ports() -> None:
+def test_balancer_lists_every_node_on_both_ports() -> None:
     text = (ROOT / "deploy" / "haproxy.cfg").read_text(encoding="utf-8")
     for port in ("6333", "6334"):
         assert re.findall(rf"server \S+ (\S+):{port}\b", text) == list(NODES)

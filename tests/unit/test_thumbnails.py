@@ -1,4 +1,4 @@
-"""Thumbnails: small JPEGs of pixels and of nothing else, drawn once, in a bounded cache."""
+"""Thumbnails are small JPEGs without metadata, drawn once and kept in a bounded cache."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.drawing import icc_profile
 from tests.hostile import chunk, encoded
 
 SECRET = b"52.3676N 4.9041E, taken by Ada"
-# Start, quantization, frame, Huffman tables, scan, end: what a picture needs. JFIF says how it is coded, in 16 bytes.
+# The markers that a JPEG needs: start, quantization, frame, Huffman tables, scan and end; JFIF is checked separately.
 NEEDED = {0xD8, 0xDB, 0xC0, 0xC4, 0xDA, 0xD9}
 
 
 def segments(jpeg: bytes) -> Iterator[tuple[int, bytes]]:
-    """The marker and the content of each part up to the coded pixels."""
+    """Yield the marker and content of each segment before the scan."""
     at = 2
     while jpeg[at + 1] != 0xDA:
         (length,) = struct.unpack_from(">H", jpeg, at + 2)
@@ -74,9 +74,9 @@ KINDS: dict[str, Callable[[], bytes]] = {
     **{f"JPEG APP{n}": partial(jpeg_with, 0xE0 + n, SECRET) for n in range(16)},
     "JPEG FlashPix": lambda: jpeg_with(0xE2, b"FPXR\0" + SECRET),
     "JPEG Photoshop": lambda: jpeg_with(0xED, b"Photoshop 3.0\x008BIM\4\4\0\0" + struct.pack(">I", 30) + SECRET),
-    "JPEG of several pictures": lambda: encoded(PICTURE, "MPO", save_all=True, append_images=[PICTURE], exif=exif()),
-    "JPEG and what follows it": lambda: encoded(PICTURE, "JPEG") + SECRET,
-    "JPEG without its end": lambda: encoded(PICTURE, "JPEG", comment=SECRET)[:-2],
+    "JPEG multi-picture": lambda: encoded(PICTURE, "MPO", save_all=True, append_images=[PICTURE], exif=exif()),
+    "JPEG trailing bytes": lambda: encoded(PICTURE, "JPEG") + SECRET,
+    "JPEG without EOI": lambda: encoded(PICTURE, "JPEG", comment=SECRET)[:-2],
     "PNG texts": lambda: encoded(PICTURE, "PNG", pnginfo=png_texts()),
     "PNG EXIF": lambda: encoded(PICTURE, "PNG", exif=exif()),
     "PNG profile": lambda: encoded(PICTURE, "PNG", icc_profile=PROFILE),
@@ -106,7 +106,7 @@ def with_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_but_pixels_leaves_with_a_thumbnail(kind: str) -> None:
+def test_thumbnail_contains_no_metadata(kind: str) -> None:
     thumbnail = draw_thumbnail(KINDS[kind]())
     for marker, content in segments(thumbnail):
         if marker == 0xE0:
@@ -118,7 +118,7 @@ def test_nothing_but_pixels_leaves_with_a_thumbnail(kind: str) -> None:
         assert word not in thumbnail
 
 
-def test_a_thumbnail_is_drawn_once_and_the_cache_is_bounded() -> None:
+def test_thumbnail_is_drawn_once_and_the_cache_is_bounded() -> None:
     data = encoded(Image.new("RGB", (50, 50)), "PNG")
     drawn: list[bool] = []
     thumbnails = Thumbnails(max_bytes=2 * len(draw_thumbnail(data)), on_sent=drawn.append)
@@ -126,6 +126,6 @@ def test_a_thumbnail_is_drawn_once_and_the_cache_is_bounded() -> None:
         thumbnails.get(tag, io.BytesIO(data))
     assert drawn == [True, False, True, False, False]
     drawn.clear()
-    for tag in "cba":  # c puts out a, the longest unused; then a puts out c
+    for tag in "cba":  # c evicts a, the least recently used; then a evicts c
         thumbnails.get(tag, io.BytesIO(data))
     assert drawn == [True, False, True]

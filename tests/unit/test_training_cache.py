@@ -1,4 +1,4 @@
-"""Features are computed once for each content and found again, whatever happens to the cache."""
+"""Features are computed once per content and cached; damaged caches are handled."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ KEYS = [content_key(bytes([i])) for i in range(5)]
 ROWS = {"features": np.arange(10, dtype=np.float32).reshape(5, 2), "logits": np.ones((5, 3), np.float32)}
 
 
-def filled(folder: Path, fingerprint: str = "ab") -> FeatureCache:
-    made = FeatureCache(folder, "images", fingerprint)
-    made.add(KEYS, ROWS)
-    made.flush()
-    return made
+def filled_cache(folder: Path, fingerprint: str = "ab") -> FeatureCache:
+    cache = FeatureCache(folder, "images", fingerprint)
+    cache.add(KEYS, ROWS)
+    cache.flush()
+    return cache
 
 
 def test_cached_features_are_found_by_the_next_process(tmp_path: Path) -> None:
-    filled(tmp_path)
+    filled_cache(tmp_path)
     again = FeatureCache(tmp_path, "images", "ab")
     assert again.missing(KEYS) == []
     order = [3, 0, 3, 4]
     np.testing.assert_array_equal(again.read([KEYS[i] for i in order])["features"], ROWS["features"][order])
 
 
-def test_rows_come_from_as_many_shards_as_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_read_from_several_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "SHARD_ROWS", 2)
-    made = FeatureCache(tmp_path, "images", "ab")
+    cache = FeatureCache(tmp_path, "images", "ab")
     for i in range(5):
-        made.add(KEYS[i : i + 1], {name: rows[i : i + 1] for name, rows in ROWS.items()})
-    made.flush()
+        cache.add(KEYS[i : i + 1], {name: rows[i : i + 1] for name, rows in ROWS.items()})
+    cache.flush()
     assert len(list(tmp_path.rglob("*.npz"))) == 3
     again = FeatureCache(tmp_path, "images", "ab").read(KEYS)
     for name, rows in ROWS.items():
         np.testing.assert_array_equal(again[name], rows)
 
 
-def test_only_missing_vectors_are_fetched_and_once(tmp_path: Path) -> None:
-    made = filled(tmp_path)
+def test_missing_keys_are_returned_once(tmp_path: Path) -> None:
+    cache = filled_cache(tmp_path)
     new = content_key(b"new")
-    assert made.missing([KEYS[0], new, KEYS[1], new]) == [new]
+    assert cache.missing([KEYS[0], new, KEYS[1], new]) == [new]
 
 
-def test_another_function_never_meets_these_rows(tmp_path: Path) -> None:
-    filled(tmp_path)
+def test_rows_of_another_fingerprint_are_not_reused(tmp_path: Path) -> None:
+    filled_cache(tmp_path)
     assert FeatureCache(tmp_path, "images", "cd").missing(KEYS) == KEYS
 
 
-def test_a_damaged_shard_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    filled(tmp_path)
+def test_damaged_shard_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    filled_cache(tmp_path)
     (shard,) = tmp_path.rglob("*.npz")
     shard.write_bytes(shard.read_bytes()[:100])
     again = FeatureCache(tmp_path, "images", "ab")
@@ -65,15 +65,15 @@ def test_a_damaged_shard_is_computed_again(tmp_path: Path, caplog: pytest.LogCap
     np.testing.assert_array_equal(again.read(KEYS)["logits"], ROWS["logits"])
 
 
-def test_a_shard_that_vanishes_meanwhile_is_one_line(tmp_path: Path) -> None:
-    made = filled(tmp_path)
+def test_deleted_shard_raises_data_error(tmp_path: Path) -> None:
+    cache = filled_cache(tmp_path)
     (shard,) = tmp_path.rglob("*.npz")
     shard.unlink()
     with pytest.raises(DataError, match="delete it and run again"):
-        made.read(KEYS)
+        cache.read(KEYS)
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+def test_unwritable_cache_raises_data_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="choose another --cache"):
-        filled(tmp_path / "file")
+        filled_cache(tmp_path / "file")
