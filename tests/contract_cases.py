@@ -109,7 +109,7 @@ def contract(seed: int, examples: int, phases: Sequence[str] = PHASES) -> Schema
 def check(
     document: dict[str, Any],
     ids: Sequence[str],
-    put: Sequence[str],
+    deletable: Sequence[str],
     outcome: Outcome,
     settings: SchemathesisConfig,
     app: Any,
@@ -119,7 +119,7 @@ def check(
     Args:
         document: the OpenAPI document.
         ids: ids of images in the index; at least one.
-        put: ids of images that may be deleted; at least one.
+        deletable: ids of images that may be deleted; at least one.
         outcome: where the results are added.
         settings: see `contract`.
         app: the WSGI application.
@@ -127,7 +127,7 @@ def check(
     # Loading from the URL would exclude the operation that serves the document.
     schema = schemathesis.openapi.from_dict(copy.deepcopy(document), config=settings)  # schemathesis adds links to it
     schema.app = app
-    _add_hooks(schema, ids, put)
+    _add_hooks(schema, ids, deletable)
     for event in from_schema(schema).execute():
         if isinstance(event, events.ScenarioFinished):
             _add(event, outcome)
@@ -156,7 +156,7 @@ def _add(event: events.ScenarioFinished, outcome: Outcome) -> None:
                 outcome.failures.setdefault(problem.partition("\n\n")[0], report)
 
 
-def _add_hooks(schema: BaseSchema, ids: Sequence[str], put: Sequence[str]) -> None:
+def _add_hooks(schema: BaseSchema, ids: Sequence[str], deletable: Sequence[str]) -> None:
     """Add image files, indexed ids and the exceptions to schemathesis' checks."""
     for name, strategy in _image_strategies().items():
         schemathesis.openapi.media_type(name, strategy)
@@ -168,7 +168,7 @@ def _add_hooks(schema: BaseSchema, ids: Sequence[str], put: Sequence[str]) -> No
             query = {"q": "a dog", **query}
         for part, value in (("path_parameters", case.path_parameters), ("query", query), ("body", body)):
             # Assign only changed values: schemathesis validates every assigned value anew.
-            if (known := _with_ids(value, put if case.method == "DELETE" else ids)) != getattr(case, part):
+            if (known := _with_ids(value, deletable if case.method == "DELETE" else ids)) != getattr(case, part):
                 setattr(case, part, known)
         return case
 
@@ -235,7 +235,7 @@ def _is_expected(failure: Failure, case: Any, response: Any) -> bool:
 
 
 def _has_short_conditions(value: Any) -> bool:
-    """Whether the value contains a filter of short conditions."""
+    """Return whether a value contains a filter of short conditions."""
     if isinstance(value, dict):
         return any(
             (key == "filter" and isinstance(part, list)) or _has_short_conditions(part) for key, part in value.items()

@@ -60,8 +60,10 @@ class PlayedGrpc:
                 try:
                     return answer(self.client, message)
                 except ValueError as error:
-                    lost = "not found" in str(error)
-                    context.abort(grpc.StatusCode.NOT_FOUND if lost else grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                    not_found = "not found" in str(error)
+                    context.abort(
+                        grpc.StatusCode.NOT_FOUND if not_found else grpc.StatusCode.INVALID_ARGUMENT, str(error)
+                    )
 
         return grpc.unary_unary_rpc_method_handler(
             handle, request_deserializer=request.FromString, response_serializer=lambda reply: reply.SerializeToString()
@@ -122,12 +124,12 @@ def _vectors(message: Any) -> Any:
 
 
 def _query(client: QdrantClient, message: Any) -> Any:
-    where = GrpcToRest.convert_filter(message.filter) if message.HasField("filter") else None
+    condition = GrpcToRest.convert_filter(message.filter) if message.HasField("filter") else None
     response = client.query_points(
         message.collection_name,
         query=GrpcToRest.convert_query(message.query),
         using=message.using,
-        query_filter=where,
+        query_filter=condition,
         limit=message.limit,
         with_payload=False,
         with_vectors=_vectors(message),
@@ -149,8 +151,8 @@ def _retrieve(client: QdrantClient, message: Any) -> Any:
 def _upsert(client: QdrantClient, message: Any) -> Any:
     assert message.wait
     points = [GrpcToRest.convert_point_struct(point) for point in message.points]
-    where = GrpcToRest.convert_filter(message.update_filter) if message.HasField("update_filter") else None
-    return _updated(client.upsert(message.collection_name, points, update_filter=where))
+    condition = GrpcToRest.convert_filter(message.update_filter) if message.HasField("update_filter") else None
+    return _updated(client.upsert(message.collection_name, points, update_filter=condition))
 
 
 def _delete(client: QdrantClient, message: Any) -> Any:
@@ -169,8 +171,8 @@ def _change(client: QdrantClient, message: Any) -> Any:
             removal = operation.delete_payload
             ids = [_id(i) for i in removal.points_selector.points.ids]
             client.delete_payload(message.collection_name, list(removal.keys), ids)
-    done = wire.UpdateResult(operation_id=0, status=wire.UpdateStatus.Completed)
-    return wire.UpdateBatchResponse(result=[done for _ in message.operations])
+    completed = wire.UpdateResult(operation_id=0, status=wire.UpdateStatus.Completed)
+    return wire.UpdateBatchResponse(result=[completed for _ in message.operations])
 
 
 _SERVICES: dict[str, dict[str, tuple[Any, Callable[[QdrantClient, Any], Any]]]] = {

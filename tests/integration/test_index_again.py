@@ -116,19 +116,19 @@ def test_prune_keeps_images_of_a_folder_that_may_be_unmounted(
             file.unlink()
         if emptied == "without images":
             (folder / "notes.txt").write_text("a file of another kind")
-    lost = sum(name.startswith("scenes/") for name in NAMES)
+    affected = sum(name.startswith("scenes/") for name in NAMES)
     report = index_folder(photos, bundle, store, BuildOptions(prune=True))
     if emptied == "without images":
-        assert (report.removed, report.gone, report.away) == (lost, 0, [])
+        assert (report.removed, report.gone, report.away) == (affected, 0, [])
         return
-    assert (report.removed, report.gone, len(contents(store))) == (0, lost, len(NAMES))
+    assert (report.removed, report.gone, len(contents(store))) == (0, affected, len(NAMES))
     assert "folders that are empty or not mounted" in "\n".join(report.lines())
     assert dry_run_folders([Folder(photos)], bundle, store, BuildOptions(prune=True)).away == report.away
     (photos / "copy.png").write_bytes((photos / "shapes/red circle.png").read_bytes())
     index_folder(photos, bundle, store, BuildOptions(prune=True))
     assert store.generations()[-1].mounts == mounts
     accepted = index_folder(photos, bundle, store, BuildOptions(prune=True, remove_any=True))
-    assert (accepted.removed, accepted.gone, store.generations()[-1].mounts) == (lost, 0, {})
+    assert (accepted.removed, accepted.gone, store.generations()[-1].mounts) == (affected, 0, {})
 
 
 @pytest.fixture(scope="module")

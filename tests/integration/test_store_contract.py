@@ -565,7 +565,7 @@ def test_opening_a_missing_or_damaged_generation_raises(store: VectorStore, tmp_
 def test_graph_search_has_high_recall_for_queries_unlike_the_vectors(
     store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The engine builds a graph only from 40 MB of vectors; 1 MB keeps the test small.
+    # The engine builds a graph once it has 40 MB of vectors; 1 MB keeps the test small.
     monkeypatch.setattr("sceneseek.store.edge_collection._GRAPH_FROM_KILOBYTES", 1_000)
     rng = np.random.default_rng(0)
     # Queries spread like texts in the joint space; the engine's default search effort has a recall of 0.92.

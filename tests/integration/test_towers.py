@@ -207,8 +207,8 @@ def test_e5_matches_torch_with_dequantised_weights() -> None:
         mask = (np.arange(length) < rng.integers(1, length + 1, (count, 1))).astype(np.int64)
         tokens = bert(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state
         token_mask = torch.from_numpy(mask).unsqueeze(-1)
-        (ours,) = run(model, input_ids=ids, attention_mask=mask)
-        assert_near(ours, (tokens * token_mask).sum(1) / token_mask.sum(1))
+        (output,) = run(model, input_ids=ids, attention_mask=mask)
+        assert_near(output, (tokens * token_mask).sum(1) / token_mask.sum(1))
 
 
 PIECES = e5.Checkpoint(

@@ -139,9 +139,9 @@ def test_filter_hints_check_at_most_eight_fields() -> None:
         checked.append(field)
         return True
 
-    where = filter_from_words([f"f{number}=x" for number in range(200)])
-    assert where is not None
-    assert len(list(filter_hints(where, INFO, is_empty))) == len(checked) == 8
+    condition = filter_from_words([f"f{number}=x" for number in range(200)])
+    assert condition is not None
+    assert len(list(filter_hints(condition, INFO, is_empty))) == len(checked) == 8
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_filter_that_matches_nothing_gets_a_hint(words: list[str], expected: lis
         ("path",),
         ("format",),
     }
-    where = filter_from_words(words)
-    assert where is not None
-    hints = list(filter_hints(where, INFO, lambda path: path not in known_fields))
+    condition = filter_from_words(words)
+    assert condition is not None
+    hints = list(filter_hints(condition, INFO, lambda path: path not in known_fields))
     assert len(hints) == len(expected)
     assert all(part in hint.text for part, hint in zip(expected, hints, strict=True))

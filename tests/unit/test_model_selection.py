@@ -1,4 +1,4 @@
-"""The selection of the default head: another head replaces the cosine only if it is significantly better."""
+"""The default head needs a significantly lower error than the cosine and no lower rank correlation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features are computed once per content and cached; damaged caches are handled."""
+"""Features are computed once per content and cached; those of a damaged shard are computed again."""
 
 from __future__ import annotations
 
