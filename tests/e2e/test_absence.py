@@ -1,4 +1,4 @@
-"""`sceneseek evaluate absence` measures when a search says "match", `sceneseek train threshold` sets it."""
+"""`sceneseek evaluate absence` measures match decisions; `sceneseek train threshold` fits the match threshold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FOREIGN = ("two men playing football", "a motorcycle race", "a plate of spaghett
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """A caption of each drawn picture, foreign texts, and a copy of the head that is shipped."""
+    """One caption per drawn image, unrelated texts, and a copy of the shipped head."""
     captions, foreign, head = tmp_path / "captions.tsv", tmp_path / "foreign.txt", tmp_path / "head"
     captions.write_text("image\tcaption\n" + "".join(f"{name}\t{Path(name).stem}\n" for name in NAMES))
     foreign.write_text("\n".join(FOREIGN))
@@ -35,7 +35,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     return {"captions": captions, "foreign": foreign, "head": head}
 
 
-def test_each_kind_of_query_has_its_figures(bundle: Bundle, gallery: Path, files: dict[str, Path]) -> None:
+def test_evaluate_absence_reports_metrics_per_query_kind(bundle: Bundle, gallery: Path, files: dict[str, Path]) -> None:
     captions = read_captions(files["captions"])
     report = evaluate_absence(bundle, gallery, captions, FOREIGN, bootstrap=Bootstrap(20)).to_json()
     assert set(ABSENCE_FIGURES) <= set(report)
@@ -46,28 +46,28 @@ def test_each_kind_of_query_has_its_figures(bundle: Bundle, gallery: Path, files
     assert report["absent.auc"]["value"] >= 0.5
 
 
-def test_each_language_of_the_captions_has_its_figures(
+def test_evaluate_absence_reports_metrics_per_language(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     rows = [f"{name}\t{Path(name).stem}\ten\n{name}\txqzv kwpt\tde\n" for name in NAMES]
     captions = tmp_path / "captions.tsv"
     captions.write_text("image\tcaption\tlanguage\n" + "".join(rows))
     common = ("evaluate", "absence", "--bundle", bundle.path, "--images", gallery, "--captions", captions)
-    # A threshold that a third of the English captions reach, and what reads like another language always does.
+    # A third of the English captions reach this threshold; the gibberish labelled German always does.
     outcome = sceneseek(
         *common, "--threshold", "0.2", "--bootstrap", "20", "--json", "--fail-below", "en.present.match_rate=0.9"
     )
     languages = json.loads(outcome.stdout)["languages"]
     assert set(languages) == {"de", "en", "mean"}
     assert languages["en"]["n_queries"] == languages["de"]["n_queries"] == len(NAMES)
-    rates = {code: found["present.match_rate"]["value"] for code, found in languages.items()}
+    rates = {code: metrics["present.match_rate"]["value"] for code, metrics in languages.items()}
     assert rates["de"] != rates["en"]
     assert rates["mean"] == pytest.approx((rates["de"] + rates["en"]) / 2)
     assert outcome.returncode == 1
     assert "en.present.match_rate is" in outcome.stderr
 
 
-def test_a_figure_that_misses_its_bound_or_is_not_defined_ends_with_1_after_the_report(
+def test_evaluate_absence_exits_1_after_report_if_metric_misses_bound_or_is_undefined(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, files: dict[str, Path]
 ) -> None:
     outcome = sceneseek(
@@ -84,21 +84,21 @@ def test_a_figure_that_misses_its_bound_or_is_not_defined_ends_with_1_after_the_
     assert "nonsense.false_match_rate is 1, above 0.99" in outcome.stderr
 
 
-def test_a_threshold_is_written_into_the_head_and_reaches_the_bundle(
+def test_train_threshold_writes_threshold_and_metrics_into_head(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, files: dict[str, Path]
 ) -> None:
-    # What is shipped has come through an export.
+    # The bundle's head is an export of the shipped head.
     assert bundle.manifest.head.match == Trained.shipped(PACK).head.match
     outcome = sceneseek(
         "train", "threshold", "--bundle", bundle.path, "--head", files["head"], "--images", gallery,
         "--captions", files["captions"], "--foreign", files["foreign"], "--bootstrap", "20", "--json",
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stderr
-    found = json.loads(outcome.stdout)
+    report = json.loads(outcome.stdout)
     match = load_head(files["head"]).match
     assert match is not None
-    assert match.threshold == found["threshold"]
-    assert match.figures == found["figures"]
+    assert match.threshold == report["threshold"]
+    assert match.figures == report["figures"]
     assert match.figures["n_queries"]["present"] == len(NAMES)
     assert {file["name"] for file in match.figures["data"]} == {"captions.tsv", "foreign.txt"}
     card = (files["head"] / "CARD.md").read_text(encoding="utf-8")
@@ -106,14 +106,16 @@ def test_a_threshold_is_written_into_the_head_and_reaches_the_bundle(
     assert f"From a score of {match.threshold:g} on." in card
 
 
-def test_a_bundle_of_another_head_is_refused(bundle: Bundle, gallery: Path, files: dict[str, Path]) -> None:
+def test_fit_threshold_rejects_bundle_with_different_head(
+    bundle: Bundle, gallery: Path, files: dict[str, Path]
+) -> None:
     save_head(CosineHead(CALIBRATION), files["head"])
     data = ThresholdData(gallery, read_captions(files["captions"]), FOREIGN, ())
     with pytest.raises(DataError, match="was not exported with the head in"):
         fit_threshold(bundle, files["head"], None, data, "")
 
 
-def test_another_joint_space_than_the_bundle_s_is_refused(
+def test_fit_threshold_rejects_bundle_with_different_alignment(
     bundle: Bundle, gallery: Path, files: dict[str, Path], tmp_path: Path
 ) -> None:
     drawn_alignment().save(tmp_path / "alignment")
@@ -123,7 +125,7 @@ def test_another_joint_space_than_the_bundle_s_is_refused(
 
 
 @pytest.mark.flickr8k
-def test_images_that_the_joint_space_was_learned_from_are_refused(
+def test_fit_threshold_rejects_images_in_alignment_training_set(
     bundle: Bundle, flickr8k: Path, files: dict[str, Path]
 ) -> None:
     learned = set((flickr8k / "split_train.txt").read_text(encoding="utf-8").split()[:3])

@@ -1,4 +1,4 @@
-"""`sceneseek evaluate` measures through the bundle and a real index."""
+"""`sceneseek evaluate retrieval` with a bundle and a real index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def captions(tmp_path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
-def test_figures_come_as_text_and_as_json(
+def test_evaluate_retrieval_reports_metrics_as_text_and_json(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     path = captions(tmp_path, [(name, Path(name).stem) for name in NAMES])
@@ -31,12 +31,12 @@ def test_figures_come_as_text_and_as_json(
     low, high = report["mrr"]["ci95"]
     assert 0 < low <= report["mrr"]["value"] <= high <= 1
     assert low < high
-    figures = {"recall@1", "recall@5", "recall@10", "recall@50", "median_rank", "mrr"}
-    # Every picture is in the shortlist, so rescoring loses none.
+    metrics = {"recall@1", "recall@5", "recall@10", "recall@50", "median_rank", "mrr"}
+    # The shortlist contains every image, so reranking loses none.
     assert report["rescored.recall@50"] == report["recall@50"]
-    plain = {"languages", "n_queries", "n_images", "n_missing_images", "depth", "bundle"}
+    other_keys = {"languages", "n_queries", "n_images", "n_missing_images", "depth", "bundle"}
     assert report["languages"] == {}
-    assert set(report) == figures | {f"rescored.{name}" for name in figures} | plain
+    assert set(report) == metrics | {f"rescored.{name}" for name in metrics} | other_keys
     text = sceneseek(*common)
     assert f"{len(NAMES)} captions of {len(NAMES)} images" in text.stdout
     lines = dict(line.split(maxsplit=1) for line in text.stdout.splitlines()[2:])
@@ -45,7 +45,7 @@ def test_figures_come_as_text_and_as_json(
         assert lines[name].split() == [f"{value:.4f}", f"{low:.4f}", "to", f"{high:.4f}"]
 
 
-def test_a_regression_ends_with_1_and_a_line_for_each_figure_after_the_report(
+def test_evaluate_retrieval_exits_1_with_one_error_per_missed_bound(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     path = captions(tmp_path, [(name, Path(name).stem) for name in NAMES])
@@ -64,11 +64,11 @@ def test_a_regression_ends_with_1_and_a_line_for_each_figure_after_the_report(
     assert sceneseek(*common, "--fail-below", "recall@50=1", "--fail-above", "median_rank=12").returncode == 0
 
 
-def test_each_language_has_its_figures_and_fails_by_itself(
+def test_evaluate_retrieval_reports_metrics_and_checks_bounds_per_language(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     rows = [(name, Path(name).stem, "en") for name in NAMES]
-    # As if the model did not know the language: each text is that of another picture.
+    # Simulate an unsupported language: each caption describes a different image.
     rows += [(name, Path(other).stem, "RU") for name, other in zip(NAMES, NAMES[1:] + NAMES[:1], strict=True)]
     rows += [(NAMES[0], "a picture", ""), ("gone.jpg", "a picture", "de")]
     path = tmp_path / "captions.tsv"
@@ -79,7 +79,7 @@ def test_each_language_has_its_figures_and_fails_by_itself(
     assert outcome.returncode == 1
     report = json.loads(outcome.stdout)
     languages = report["languages"]
-    assert {code: found.get("n_queries") for code, found in languages.items()} == {
+    assert {code: metrics.get("n_queries") for code, metrics in languages.items()} == {
         "de": 0, "en": len(NAMES), "ru": len(NAMES), "mean": None,
     }  # fmt: skip
     assert report["n_queries"] == 2 * len(NAMES) + 1
@@ -95,14 +95,14 @@ def test_each_language_has_its_figures_and_fails_by_itself(
     assert table["de"][1:3] == ["0", "-"]
 
 
-def test_a_bound_that_cannot_be_meant_is_refused_before_anything_is_measured(
+def test_evaluate_retrieval_rejects_invalid_bound_before_loading_anything(
     sceneseek: CommandLine, tmp_path: Path
 ) -> None:
     nowhere = tmp_path / "nowhere"
     path = tmp_path / "captions.tsv"
     path.write_text("image\tcaption\tlanguage\na.jpg\ta dog\ten\n")
     common = ("evaluate", "retrieval", "--bundle", nowhere, "--images", nowhere, "--captions", path)
-    for option, bound, said in (
+    for option, bound, message in (
         ("--fail-below", "precision@1=0.5", "choose from recall@1, recall@5"),
         ("--fail-below", "ru.recall@1=0.5", "en.recall@1"),
         ("--fail-below", "en.median_rank=5", "use --fail-above en.median_rank=5"),
@@ -112,10 +112,10 @@ def test_a_bound_that_cannot_be_meant_is_refused_before_anything_is_measured(
         outcome = sceneseek(*common, option, bound)
         assert (outcome.returncode, outcome.stdout) == (2, "")
         assert len(outcome.stderr.splitlines()) == 1
-        assert said in outcome.stderr
+        assert message in outcome.stderr
 
 
-def test_a_split_limits_images_and_missing_ones_are_counted(
+def test_evaluate_retrieval_limits_images_to_split_and_counts_missing_images(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path
 ) -> None:
     path = captions(tmp_path, [(name, "a picture") for name in (*NAMES, "gone.jpg")])
@@ -130,14 +130,14 @@ def test_a_split_limits_images_and_missing_ones_are_counted(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [("image,caption\n", "separated by tabs"), ("image\tcaption\nx.jpg\ta dog\n", "none of the 1 images")],
 )
-def test_captions_that_cannot_be_used(
-    sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path, content: str, said: str
+def test_evaluate_retrieval_rejects_invalid_captions(
+    sceneseek: CommandLine, bundle: Bundle, gallery: Path, tmp_path: Path, content: str, message: str
 ) -> None:
     path = tmp_path / "captions.tsv"
     path.write_text(content)
     outcome = sceneseek("evaluate", "retrieval", "--bundle", bundle.path, "--images", gallery, "--captions", path)
     assert (outcome.returncode, outcome.stdout) == (1, "")
-    assert said in outcome.stderr.splitlines()[-1]
+    assert message in outcome.stderr.splitlines()[-1]

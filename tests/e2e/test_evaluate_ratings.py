@@ -1,4 +1,4 @@
-"""`sceneseek evaluate ratings` measures how well a bundle's scores agree with people."""
+"""`sceneseek evaluate ratings` measures how well a bundle's scores agree with human ratings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTED = {"n_pairs", "n_pairs_published", "n_images", "reliability", "left_out"
 
 
 class Rated:
-    """Files about the drawn pictures: a caption of each, and every picture rated with three captions."""
+    """Captions and ratings of the drawn images: one caption per image, three rated captions per image."""
 
     def __init__(self, folder: Path) -> None:
         self.captions, self.expert, self.crowd = (folder / f"{name}.tsv" for name in ("captions", "expert", "crowd"))
@@ -51,18 +51,20 @@ def files(tmp_path: Path) -> Rated:
 
 @pytest.fixture
 def evaluate(sceneseek: CommandLine, bundle: Bundle, gallery: Path, files: Rated) -> Callable[..., Any]:
-    """Run the command on the drawn pictures and their ratings; options given later replace those given here."""
+    """Run the command on the drawn images and their ratings; extra options override the defaults."""
 
-    def run(*more: str | Path, images: Path = gallery, of: Path = bundle.path) -> Any:
+    def run(*options: str | Path, images: Path = gallery, bundle_path: Path = bundle.path) -> Any:
         return sceneseek(
-            "evaluate", "ratings", "--bundle", of, "--images", images, "--captions", files.captions,
-            "--expert", files.expert, "--bootstrap", "50", *more,
+            "evaluate", "ratings", "--bundle", bundle_path, "--images", images, "--captions", files.captions,
+            "--expert", files.expert, "--bootstrap", "50", *options,
         )  # fmt: skip
 
     return run
 
 
-def test_figures_come_as_json_with_intervals_and_stable_keys(evaluate: Callable[..., Any], files: Rated) -> None:
+def test_evaluate_ratings_json_has_stable_keys_and_confidence_intervals(
+    evaluate: Callable[..., Any], files: Rated
+) -> None:
     outcome = evaluate("--crowd", files.crowd, "--json")
     assert outcome.returncode == 0, outcome.stderr
     report = json.loads(outcome.stdout)
@@ -70,7 +72,7 @@ def test_figures_come_as_json_with_intervals_and_stable_keys(evaluate: Callable[
     assert set(report) == AGREEMENT | COUNTED | own
     assert set(report["crowd"]) == AGREEMENT | COUNTED
     assert (report["n_pairs"], report["n_images"], report["n_pairs_published"]) == (36, 12, 24)
-    # The published protocol leaves captions of the very image out of the experts' pairs, not out of the crowd's.
+    # The published protocol drops an image's own captions from the expert pairs, not from the crowd pairs.
     assert report["crowd"]["n_pairs_published"] == report["crowd"]["n_pairs"] == 36
     assert sum(b["count"] for b in report["reliability"]) == 36
     for figures in (report, report["crowd"]):
@@ -82,7 +84,7 @@ def test_figures_come_as_json_with_intervals_and_stable_keys(evaluate: Callable[
     assert json.loads(evaluate("--json").stdout)["crowd"] is None
 
 
-def test_figures_come_as_a_table(evaluate: Callable[..., Any], files: Rated) -> None:
+def test_evaluate_ratings_prints_metrics_as_table(evaluate: Callable[..., Any], files: Rated) -> None:
     report = json.loads(evaluate("--crowd", files.crowd, "--json").stdout)
     lines = evaluate("--crowd", files.crowd).stdout.splitlines()
     assert "expert.tsv: 36 pairs of 12 images, 24 of them counted" in "\n".join(lines)
@@ -91,12 +93,12 @@ def test_figures_come_as_a_table(evaluate: Callable[..., Any], files: Rated) -> 
         assert [name, f"{figure['value']:.4f}", f"{low:.4f}", "to", f"{high:.4f}"] in [line.split() for line in lines]
 
 
-def test_the_aggregate_decides_the_target(evaluate: Callable[..., Any]) -> None:
+def test_evaluate_ratings_aggregate_changes_target(evaluate: Callable[..., Any]) -> None:
     errors = {how: json.loads(evaluate("--aggregate", how, "--json").stdout)["mae"] for how in ("mean", "median")}
     assert errors["mean"] != errors["median"]
 
 
-def test_pictures_that_cannot_be_decoded_are_left_out_counted_and_named(
+def test_evaluate_ratings_skips_and_reports_undecodable_images(
     evaluate: Callable[..., Any], gallery: Path, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"
@@ -116,7 +118,7 @@ def test_pictures_that_cannot_be_decoded_are_left_out_counted_and_named(
 
 
 @pytest.mark.parametrize(
-    ("validation", "seen", "said"),
+    ("validation", "seen", "warning"),
     [
         ({"source": "human ratings", "rmse": 0.123}, None, "may not be held-out figures"),
         ({"source": "human ratings", "rmse": 0.123, "trained_on": "expert"}, True, "are not held-out figures"),
@@ -125,14 +127,14 @@ def test_pictures_that_cannot_be_decoded_are_left_out_counted_and_named(
         ({"source": "captions"}, False, None),
     ],
 )
-def test_a_head_measured_on_what_it_learned_from_is_said_to_be(
+def test_evaluate_ratings_warns_if_head_was_trained_on_same_ratings(
     evaluate: Callable[..., Any],
     files: Rated,
     bundle: Bundle,
     tmp_path: Path,
     validation: dict[str, Any],
     seen: bool | None,
-    said: str | None,
+    warning: str | None,
 ) -> None:
     if "trained_on" in validation:
         path = getattr(files, validation["trained_on"])
@@ -140,21 +142,21 @@ def test_a_head_measured_on_what_it_learned_from_is_said_to_be(
         validation = {**validation, "trained_on": [other, {"name": "renamed.tsv", "sha256": sha256_of(path)}]}
     copy = tmp_path / "bundle"
     shutil.copytree(bundle.path, copy)
-    # A cosine's curve may be fitted to captions; every other head was fitted to ratings.
+    # Only a cosine head may be calibrated on captions; every other head is trained on ratings.
     head = replace(bundle.manifest.head, kind="cosine", validation=validation)
     bundle.manifest.changed(head=head).write(copy / MANIFEST)
     crowd = ("--crowd", files.crowd)
-    assert json.loads(evaluate(*crowd, "--json", of=copy).stdout)["seen_in_training"] is seen
-    text = evaluate(*crowd, of=copy).stdout
-    if said is None:
+    assert json.loads(evaluate(*crowd, "--json", bundle_path=copy).stdout)["seen_in_training"] is seen
+    text = evaluate(*crowd, bundle_path=copy).stdout
+    if warning is None:
         assert "held-out" not in text
     else:
         note = text.splitlines()[-1]
-        assert said in note
+        assert warning in note
         assert "cross-validated ones in manifest.json under head.validation (rmse 0.123)" in note
 
 
-def test_a_regression_ends_with_1_and_unknown_figures_are_a_mistake_of_usage(
+def test_evaluate_ratings_exits_1_on_missed_bound_and_2_on_unknown_metric(
     evaluate: Callable[..., Any], files: Rated, tmp_path: Path
 ) -> None:
     outcome = evaluate("--crowd", files.crowd, "--fail-above", "crowd.mae=0", "--fail-below", "pearson=-1")
@@ -167,7 +169,7 @@ def test_a_regression_ends_with_1_and_unknown_figures_are_a_mistake_of_usage(
         ("--fail-above", "crowd.mae=0", "choose from rmse, mae"),
         ("--fail-below", "ece=0.1", "use --fail-above ece=0.1"),
     ):
-        refused = evaluate(option, bound, images=tmp_path / "nowhere", of=tmp_path / "nowhere")
+        refused = evaluate(option, bound, images=tmp_path / "nowhere", bundle_path=tmp_path / "nowhere")
         assert (refused.returncode, refused.stdout) == (2, "")
         assert hint in refused.stderr
 
@@ -177,7 +179,7 @@ GOOD = f"{NAMES[0]}\t{NAMES[0]}#0\t4\t4\t4"
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "is empty"),
         (f"{HEADER}\n", "no rating"),
@@ -187,18 +189,18 @@ GOOD = f"{NAMES[0]}\t{NAMES[0]}#0\t4\t4\t4"
         (f"{HEADER}\n{GOOD}\n{NAMES[1]}\t{NAMES[0]}#0\t1\t7\t1\n", "'7'"),
     ],
 )
-def test_ratings_that_cannot_be_used_are_one_clear_line(
-    evaluate: Callable[..., Any], files: Rated, content: str, said: str
+def test_evaluate_ratings_rejects_invalid_ratings_with_one_line_error(
+    evaluate: Callable[..., Any], files: Rated, content: str, message: str
 ) -> None:
     files.expert.write_text(content, encoding="utf-8")
     outcome = evaluate()
     assert (outcome.returncode, outcome.stdout) == (1, "")
     assert len(outcome.stderr.splitlines()) == 1, outcome.stderr
     assert outcome.stderr.startswith("error: ")
-    assert said in outcome.stderr
+    assert message in outcome.stderr
 
 
-def test_ratings_of_unknown_images_are_left_out_on_request(evaluate: Callable[..., Any], files: Rated) -> None:
+def test_evaluate_ratings_skip_unknown_ignores_missing_images(evaluate: Callable[..., Any], files: Rated) -> None:
     with files.expert.open("a", encoding="utf-8") as file:
         file.write(f"gone.jpg\t{NAMES[0]}#0\t1\t1\t1\n")
     assert evaluate().returncode == 1
@@ -208,7 +210,7 @@ def test_ratings_of_unknown_images_are_left_out_on_request(evaluate: Callable[..
 
 
 @pytest.mark.flickr8k
-def test_scores_of_photographs_agree_with_the_experts(
+def test_scores_agree_with_expert_ratings_on_flickr8k(
     sceneseek: CommandLine, bundle: Bundle, flickr8k: Path, tmp_path: Path
 ) -> None:
     lines = (flickr8k / "expert.tsv").read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""On a full disk a command ends with one error that names the directory, and nothing that was there is lost."""
+"""A full disk causes a one-line error that names the directory, and no existing data is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.command_line import PROGRAM, CommandLine
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 100 MB: ext4, since a tmpfs takes memory for the holes of the engine's sparse files too."""
+    """A 100 MB ext4 file system; a tmpfs would allocate memory for holes in the engine's sparse files."""
     disk, image = tmp_path / "disk", tmp_path / "image"
     disk.mkdir()
     image.touch()
@@ -38,8 +38,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", disk], check=True)
 
 
-def leave(disk: Path, megabytes: int) -> None:
-    """Fill a disk so that so much is free."""
+def fill_except(disk: Path, megabytes: int) -> None:
+    """Fill a disk until only `megabytes` are free."""
     with (disk / "ballast").open("wb") as ballast:
         while (free := shutil.disk_usage(disk).free - megabytes * 2**20) > 0:
             ballast.write(bytes(min(free, 2**20)))
@@ -47,24 +47,24 @@ def leave(disk: Path, megabytes: int) -> None:
 
 
 @pytest.mark.parametrize("megabytes", [1, 12, 40])
-def test_a_full_disk_is_an_error_before_anything_is_encoded(
+def test_index_reports_full_disk_before_encoding(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, small_disk: Path, megabytes: int
 ) -> None:
-    leave(small_disk, megabytes)
+    fill_except(small_disk, megabytes)
     done = sceneseek.process("index", gallery, "--index", f"file:{small_disk}/index", SCENESEEK_BUNDLE=str(bundle.path))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"error: the disk of the index {small_disk}/index is full: 67 MB are needed, ")
 
 
-def test_a_disk_that_has_become_full_leaves_the_live_index(
+def test_index_keeps_live_generation_on_full_disk(
     sceneseek: CommandLine, bundle: Bundle, gallery: Path, small_disk: Path, tmp_path: Path
 ) -> None:
     places = {"SCENESEEK_BUNDLE": str(bundle.path), "SCENESEEK_INDEX": f"file:{small_disk}/index"}
     photos = Path(shutil.copytree(gallery, tmp_path / "photos"))
     assert sceneseek.process("index", photos, **places).returncode == 0
     shutil.copy(next(photos.glob("*/*.png")), photos / "copied.png")
-    leave(small_disk, 20)
+    fill_except(small_disk, 20)
     done = sceneseek.process("index", photos, **places)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert f"the disk of the index {small_disk}/index is full" in done.stderr
@@ -81,7 +81,9 @@ def fill(disk: Path) -> None:
             ballast.write(bytes(4096))
 
 
-def test_a_full_disk_takes_no_pictures_and_harms_none(small_disk: Path, noise: Callable[[int, int], Image]) -> None:
+def test_pending_changes_reject_uploads_and_keep_images_on_full_disk(
+    small_disk: Path, noise: Callable[[int, int], Image]
+) -> None:
     pending, picture = PendingChanges(small_disk), BytesIO()
     pending.prepare()
     noise(200, 200).save(picture, "PNG")
@@ -105,9 +107,7 @@ def test_a_full_disk_takes_no_pictures_and_harms_none(small_disk: Path, noise: C
 
 
 @pytest.mark.parametrize("command", ["index", "export"])
-def test_a_limit_on_files_is_an_error_that_names_the_directory(
-    bundle: Bundle, gallery: Path, tmp_path: Path, command: str
-) -> None:
+def test_file_size_limit_error_names_directory(bundle: Bundle, gallery: Path, tmp_path: Path, command: str) -> None:
     out = tmp_path / "out"
     rest = [gallery, "--bundle", bundle.path, "--index", f"file:{out}"] if command == "index" else ["--out", out]
     limit = (1_000_000, 1_000_000)

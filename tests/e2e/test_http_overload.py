@@ -1,4 +1,4 @@
-"""A service that is asked more than it can answer refuses at once, answers the rest, and stays in good health."""
+"""An overloaded service rejects excess requests at once, answers the others and stays healthy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import pytest
 from sceneseek.bundle import Bundle
 
 SCENESEEK = Path(sys.executable).with_name("sceneseek")
-# One thread, few that may wait, little time: what takes a crowd elsewhere takes a handful here.
+# One thread, a short queue and a short deadline, so that a hundred clients are an overload.
 SMALL = ("--http-threads", "1", "--queue", "40", "--deadline", "0.2", "--max-batch", "1", "--query-cache", "0")
 
 
@@ -35,15 +35,15 @@ class Service:
             [*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert self.process.stdout is not None
-        with self.process.stdout as said:
-            self.port = int(urlsplit(said.readline().split()[-1]).port or 0)
+        with self.process.stdout as output:
+            self.port = int(urlsplit(output.readline().split()[-1]).port or 0)
 
     def connect(self) -> http.client.HTTPConnection:
-        """A connection of one's own."""
+        """Open a new connection."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
 
     def end(self) -> None:
-        """Kill it, if it still runs."""
+        """Kill the process if it is still running."""
         self.process.kill()
         self.process.wait()
 
@@ -65,13 +65,13 @@ def searched(connection: http.client.HTTPConnection, text: str) -> http.client.H
     return connection.getresponse()
 
 
-def test_many_clients_get_200_429_or_503_and_health_is_answered_meanwhile(small: Service) -> None:
+def test_overload_is_answered_with_429_or_503_while_healthz_returns_200(small: Service) -> None:
     connections = [small.connect() for _ in range(100)]
     for number, connection in enumerate(connections):
         connection.request("GET", f"/v1/search?q=a+house+of+{number}+rooms")
-    looking = small.connect()
-    looking.request("GET", "/healthz")
-    assert looking.getresponse().status == 200
+    health = small.connect()
+    health.request("GET", "/healthz")
+    assert health.getresponse().status == 200
     answers = [(connection.getresponse(), connection) for connection in connections]
     statuses = Counter(answer.status for answer, _ in answers)
     assert set(statuses) == {200, 429, 503}
@@ -82,18 +82,18 @@ def test_many_clients_get_200_429_or_503_and_health_is_answered_meanwhile(small:
             assert int(answer.headers["Retry-After"]) >= 1
             assert document["type"].rpartition(":")[2] == {429: "overloaded", 503: "deadline-passed"}[answer.status]
             assert document["hint"]
-    # Nobody lost his connection, and all is as before.
+    # Connections stay open, and the service has recovered.
     for answer, connection in answers:
         if answer.status == 429:
             assert searched(connection, "a+house").status == 200
             break
     for _, connection in answers:
         connection.close()
-    looking.request("GET", "/readyz")
-    looking.close()
+    health.request("GET", "/readyz")
+    health.close()
 
 
-def test_connections_that_say_nothing_take_no_thread(small: Service) -> None:
+def test_idle_connections_occupy_no_thread(small: Service) -> None:
     with contextlib.ExitStack() as silent:
         for _ in range(20):
             silent.enter_context(socket.create_connection(("127.0.0.1", small.port)))
@@ -101,22 +101,20 @@ def test_connections_that_say_nothing_take_no_thread(small: Service) -> None:
             assert searched(connection, "a+house").status == 200
 
 
-def test_a_killed_service_leaves_nothing_behind_and_starts_again_on_its_port(
-    bundle: Bundle, index_url: str, tmp_path: Path
-) -> None:
+def test_service_restarts_on_same_port_after_sigkill(bundle: Bundle, index_url: str, tmp_path: Path) -> None:
     index = Path(shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index"))
     first = Service(bundle, index)
     os.kill(first.process.pid, signal.SIGKILL)
     first.process.wait()
     again = Service(bundle, index, "--port", str(first.port))
     try:
-        assert again.port == first.port  # so the first one's worker has gone too: port and index have one owner
+        assert again.port == first.port  # the first service's worker has released port and index
         with contextlib.closing(again.connect()) as idle, contextlib.closing(again.connect()) as unused:
             assert searched(idle, "a+house").status == 200
             unused.connect()
             begun = time.monotonic()
             again.process.terminate()
             assert again.process.wait(60) == 0
-            assert time.monotonic() - begun < 28, "clients that keep their connections open delay no stop"
+            assert time.monotonic() - begun < 28, "idle keep-alive connections do not delay shutdown"
     finally:
         again.end()

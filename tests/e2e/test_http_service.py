@@ -1,4 +1,4 @@
-"""`sceneseek serve` as people run it: a process on a port, real requests, a switch of generations, a stop."""
+"""`sceneseek serve` end to end: startup, requests, generation switches, signals and shutdown."""
 
 # ruff: noqa: RUF001 - queries in many scripts
 
@@ -37,29 +37,29 @@ QUERY = "/v1/search?q=a+red+circle&k=3"
 
 
 class Service:
-    """A running service: its process, its address, and a client for it."""
+    """A running service: its process, its URL and an HTTP client."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         self.process = process
         self.announced = process.stdout.readline()
-        assert self.announced, "it ended without a word"
+        assert self.announced, "the process exited without output"
         self.url = self.announced.split()[-1]
         self.client = httpx.Client(base_url=self.url if self.url.startswith("http") else "", timeout=30)
 
     def worker(self) -> int:
-        """The process that answers."""
+        """PID of the worker process."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return int(children.read_text().split()[0])
 
     def connect(self) -> socket.socket:
-        """A connection of one's own."""
+        """Open a new connection."""
         parts = urlsplit(self.url)
         return socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=30)
 
-    def stopped(self, how: signal.Signals = signal.SIGTERM, within: float = 20) -> tuple[int, str]:
-        """Stop it; its exit code and what it wrote to standard error."""
-        self.process.send_signal(how)
+    def stopped(self, number: signal.Signals = signal.SIGTERM, within: float = 20) -> tuple[int, str]:
+        """Stop the service; return its exit code and standard error."""
+        self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=within)
         return self.process.returncode, errors
 
@@ -69,20 +69,20 @@ Start = Callable[..., Service]
 
 @pytest.fixture
 def index(index_url: str, tmp_path: Path) -> Path:
-    """An index of the gallery that belongs to one test."""
+    """A copy of the gallery's index for one test."""
     return Path(shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index"))
 
 
 @pytest.fixture
 def start(bundle: Bundle, index: Path) -> Iterator[Start]:
-    """Start the service over that index, on a free port."""
+    """Start the service over that index on a free port."""
     with _starting(bundle, index) as start_service:
         yield start_service
 
 
 @pytest.fixture(scope="module")
 def running(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service for requests that must not harm it."""
+    """A service shared by tests that do not change it."""
     index = shutil.copytree(index_url.removeprefix("file:"), tmp_path_factory.mktemp("running") / "index")
     with _starting(bundle, Path(index)) as start_service:
         yield start_service()
@@ -108,7 +108,7 @@ def _starting(bundle: Bundle, index: Path) -> Iterator[Start]:
         yield start_service
 
 
-def test_it_says_where_it_is_and_answers_searches_with_images_one_can_fetch(start: Start) -> None:
+def test_serve_prints_url_and_answers_searches_with_fetchable_images(start: Start) -> None:
     service = start()
     assert service.announced == f"sceneseek searches {len(NAMES)} images at {service.url}\n"
     answer = service.client.get(QUERY).raise_for_status().json()
@@ -122,7 +122,7 @@ def test_it_says_where_it_is_and_answers_searches_with_images_one_can_fetch(star
     assert service.stopped() == (0, "")
 
 
-# Of each kind of script and of sign; what a bundle makes of them is another question.
+# One query per script and character class; the quality of the results is not tested here.
 SCRIPTS = {
     "Cyrillic": "собака на пляже",
     "Greek": "ένας σκύλος στην παραλία",
@@ -130,24 +130,24 @@ SCRIPTS = {
     "Japanese": "砂浜を走る犬",
     "Korean": "해변의 개",
     "Arabic": "كلب على الشاطئ",
-    "Arabic with vowels and a stretched letter": "كَلْبٌ عـــلى الشاطئ",
+    "Arabic with vowel marks and tatweel": "كَلْبٌ عـــلى الشاطئ",
     "Hebrew": "כלב על החוף",
     "Hindi": "समुद्र तट पर कुत्ता",
-    "Thai, which has no spaces": "สุนัขบนชายหาด",
+    "Thai without spaces": "สุนัขบนชายหาด",
     "Georgian": "ძაღლი სანაპიროზე",
     "Cherokee": "ᎩᎵ",
-    "beyond the basic plane": "𠮷野家 𐍈 𝒹𝑜𝑔",
+    "outside the BMP": "𠮷野家 𐍈 𝒹𝑜𝑔",
     "private use": "\ue000\U000f0000",
     "unassigned": "\u0378 \U000e0fff",
     "emoji": "🐕🏖️",
-    "joined emoji, a flag, a keycap, a tone": "👩‍👩‍👧‍👦 🇯🇵 1️⃣ 👍🏽",
+    "emoji ZWJ sequence, flag, keycap, skin tone": "👩‍👩‍👧‍👦 🇯🇵 1️⃣ 👍🏽",
     "full width": "ｄｏｇ　ｏｎ　ａ　ｂｅａｃｈ",
     "ligature and soft hyphen": "ﬁsh and wa\u00adter",
     "decomposed": "cafe\u0301 и\u0306од",
-    "many marks": "d" + "\u0300" * 300,
-    "invisible alone": "\u200b\u2060\ufeff",
-    "direction marks": "\u202bכלב\u202c dog\u200f",
-    "signs alone": "?!… — № € ∞",
+    "many combining marks": "d" + "\u0300" * 300,
+    "invisible characters only": "\u200b\u2060\ufeff",
+    "bidi controls": "\u202bכלב\u202c dog\u200f",
+    "punctuation only": "?!… — № € ∞",
     "Cyrillic and Latin": "красный sports car",
     "Chinese and Latin": "红色的 sports car 在街上",
     "Hebrew and Latin": "a כלב on the חוף",
@@ -156,11 +156,11 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("query", SCRIPTS.values(), ids=SCRIPTS)
-def test_a_query_in_any_script_is_answered_alike_in_every_way(running: Service, query: str) -> None:
+def test_query_in_any_script_gives_same_results_by_get_post_batch_and_score(running: Service, query: str) -> None:
     client = running.client
-    asked = client.get("/v1/search", params={"q": query, "k": 3})
-    assert asked.status_code == 200, asked.text
-    answer = asked.json()
+    response = client.get("/v1/search", params={"q": query, "k": 3})
+    assert response.status_code == 200, response.text
+    answer = response.json()
     assert answer["query"] == " ".join(unicodedata.normalize("NFC", query).split())
     assert [result["rank"] for result in answer["results"]] == [1, 2, 3]
     assert all(0 <= result["score"] <= 1 for result in answer["results"])
@@ -177,15 +177,15 @@ def test_a_query_in_any_script_is_answered_alike_in_every_way(running: Service, 
     assert scored.json()["scores"][0]["score"] == pytest.approx(first["score"], abs=1e-3)
 
 
-def test_the_longest_query_of_the_page_fits_into_an_address_in_any_script(running: Service) -> None:
-    # A character takes up to nine bytes of an address, of which gunicorn reads 8,190.
-    found = re.search(r'id="query"[^>]* maxlength="(\d+)"', running.client.get("/").text)
-    assert found is not None
-    assert running.client.get("/v1/search", params={"q": "犬" * int(found[1])}).status_code == 200
+def test_longest_query_of_page_fits_into_url_in_any_script(running: Service) -> None:
+    # A character takes up to nine bytes of a URL, and gunicorn reads at most 8,190 bytes.
+    field = re.search(r'id="query"[^>]* maxlength="(\d+)"', running.client.get("/").text)
+    assert field is not None
+    assert running.client.get("/v1/search", params={"q": "犬" * int(field[1])}).status_code == 200
     assert running.client.post("/v1/search", json={"q": "犬" * MAX_QUERY_CHARACTERS}).status_code == 200
 
 
-def test_a_stop_answers_requests_in_flight_and_refuses_later_ones(start: Start) -> None:
+def test_sigterm_completes_requests_in_flight_and_refuses_new_connections(start: Start) -> None:
     service = start("--http-threads", "4")
     request = f"GET {QUERY} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with contextlib.ExitStack() as open_connections:
@@ -201,95 +201,92 @@ def test_a_stop_answers_requests_in_flight_and_refuses_later_ones(start: Start) 
         service.connect()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
-def test_an_interrupt_or_a_closed_terminal_ends_it_without_a_trace(start: Start, how: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+def test_serve_exits_0_without_output_on_signal(start: Start, number: signal.Signals) -> None:
     service = start()
     service.client.get(QUERY).raise_for_status()
-    assert service.stopped(how) == (0, "")
+    assert service.stopped(number) == (0, "")
 
 
-def test_an_alias_switch_is_followed_without_a_failed_request(
+def test_alias_switch_causes_no_failed_request(
     start: Start, index: Path, bundle: Bundle, tmp_path: Path, index_url: str
 ) -> None:
     folder = draw_gallery(tmp_path / "pictures")
     _index(folder, bundle, index)
     service = start("--show-paths")
-    seen: list[tuple[int, str]] = []
+    responses: list[tuple[int, str]] = []
     stop = threading.Event()
 
-    def ask() -> None:
+    def send_requests() -> None:
         with httpx.Client(base_url=service.url, timeout=30) as client:
             while not stop.is_set():
                 response = client.get(QUERY)
-                seen.append((response.status_code, response.json().get("generation", "")))
-                time.sleep(0.01)  # or the indexer would hardly be given the processor
+                responses.append((response.status_code, response.json().get("generation", "")))
+                time.sleep(0.01)  # leave CPU time for the indexer
 
-    askers = [threading.Thread(target=ask) for _ in range(4)]
-    for asker in askers:
-        asker.start()
+    clients = [threading.Thread(target=send_requests) for _ in range(4)]
+    for thread in clients:
+        thread.start()
     before = service.client.get("/readyz").json()
     Image.new("RGB", (200, 200), "red").save(folder / "new.png")
     _index(folder, bundle, index)
-    after = _eventually(
+    after = _wait_until(
         lambda: service.client.get("/readyz").json(), lambda state: state["generation"] != before["generation"]
     )
     time.sleep(0.2)
     stop.set()
-    for asker in askers:
-        asker.join()
+    for thread in clients:
+        thread.join()
 
     assert after["generation"] != before["generation"]
-    assert {status for status, _ in seen} == {200}
-    assert {generation for _, generation in seen} == {before["generation"], after["generation"]}
+    assert {status for status, _ in responses} == {200}
+    assert {generation for _, generation in responses} == {before["generation"], after["generation"]}
     assert "new.png" in [
         r["path"] for r in service.client.get("/v1/search?q=red&k=100&keep_duplicates=true").json()["results"]
     ]
 
 
-def test_a_worker_that_dies_is_replaced(start: Start) -> None:
+def test_killed_worker_is_replaced(start: Start) -> None:
     service = start()
     dead = service.worker()
     os.kill(dead, signal.SIGKILL)
-    _eventually(
-        lambda: _worker_of(service), lambda worker: worker not in (None, dead)
-    )  # a request sent before that may have reached the dying one
+    # A request sent earlier could reach the dying worker.
+    _wait_until(lambda: _worker_of(service), lambda worker: worker not in (None, dead))
     assert service.client.get(QUERY).status_code == 200
     assert service.stopped()[0] == 0
 
 
-def test_more_connections_than_file_handles_do_not_end_the_worker(
+def test_worker_survives_more_connections_than_file_descriptors(
     bundle: Bundle, index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    few = tmp_path / "sceneseek"
-    few.write_text(f'#!/bin/sh\nulimit -n 512 && exec {SCENESEEK} "$@"\n')
-    few.chmod(0o755)
-    monkeypatch.setattr(f"{__name__}.SCENESEEK", few)
+    limited = tmp_path / "sceneseek"
+    limited.write_text(f'#!/bin/sh\nulimit -n 512 && exec {SCENESEEK} "$@"\n')
+    limited.chmod(0o755)
+    monkeypatch.setattr(f"{__name__}.SCENESEEK", limited)
     with _starting(bundle, index) as start_service, contextlib.ExitStack() as idle:
         service = start_service()
         worker = service.worker()
         for _ in range(600):
             idle.enter_context(service.connect())
-        _eventually(lambda: len(list(Path(f"/proc/{worker}/fd").iterdir())), lambda handles: handles > 200)
-        time.sleep(1)  # for as many more as it would take
+        _wait_until(lambda: len(list(Path(f"/proc/{worker}/fd").iterdir())), lambda handles: handles > 200)
+        time.sleep(1)  # time to accept more connections if nothing limited them
         idle.close()
         assert service.client.get(QUERY).status_code == 200
         assert service.worker() == worker
         assert service.stopped()[0] == 0
 
 
-def test_extra_workers_and_second_services_are_not_started_by_signals(start: Start) -> None:
+def test_gunicorn_scaling_and_upgrade_signals_are_ignored(start: Start) -> None:
     service = start()
     worker = service.worker()
-    for how in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
-        service.process.send_signal(how)
+    for number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
+        service.process.send_signal(number)
     time.sleep(1)
     assert service.worker() == worker
     assert service.client.get(QUERY).status_code == 200
 
 
-def test_with_keys_only_key_holders_are_answered_and_no_key_is_logged(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_api_keys_are_required_and_never_logged(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCENESEEK_DEBUG", "1")
     file = tmp_path / "keys" / "keys.json"
     key = made_key(file)
@@ -298,15 +295,15 @@ def test_with_keys_only_key_holders_are_answered_and_no_key_is_logged(
     assert service.client.get("/readyz").status_code == 200
     answered = service.client.get(QUERY, auth=("anyone", key), headers={"SCRIPT_NAME": "/elsewhere"})
     assert answered.status_code == 200
-    assert answered.json()["results"][0]["image"].startswith("/v1/images/"), "no client tells where the service stands"
+    assert answered.json()["results"][0]["image"].startswith("/v1/images/"), "clients cannot set the URL prefix"
     assert answered.headers["RateLimit-Policy"] == '"requests";q=1000;w=1'
     assert not re.search(r"\d", answered.headers["Server"]), "no version"
     assert service.client.get(QUERY, headers={"X-API-Key": key, "Host": "rebound.example"}).status_code == 421
 
     new = made_key(file, "phone-2")
     remove_key(file, "phone")
-    asked = {"Authorization": f"Bearer {new}"}
-    _eventually(lambda: service.client.get(QUERY, headers=asked).status_code, lambda status: status == 200)
+    credentials = {"Authorization": f"Bearer {new}"}
+    _wait_until(lambda: service.client.get(QUERY, headers=credentials).status_code, lambda status: status == 200)
     assert service.client.get(QUERY, headers={"X-API-Key": key}).status_code == 401
     _, errors = service.stopped()
     assert "an invalid key was sent" in errors
@@ -324,7 +321,7 @@ def _worker_of(service: Service) -> int | None:
     return None
 
 
-def test_as_json_every_line_is_an_object_and_a_request_is_one_of_them(bundle: Bundle, index: Path) -> None:
+def test_json_log_format_writes_one_object_per_line_including_requests(bundle: Bundle, index: Path) -> None:
     command = [SCENESEEK, "serve", "--bundle", bundle.path, "--index", f"file:{index}", "--port", "0"]
     environment = {**os.environ, "SCENESEEK_LOG_FORMAT": "json"}
     with subprocess.Popen([*map(str, command)], stdout=-1, stderr=-1, text=True, env=environment) as process:
@@ -346,13 +343,13 @@ def test_as_json_every_line_is_an_object_and_a_request_is_one_of_them(bundle: Bu
 
 
 def _index(folder: Path, bundle: Bundle, index: Path) -> None:
-    """As a person does it, in a process of its own."""
+    """Index a folder in a separate process."""
     command = [SCENESEEK, "index", folder, "--bundle", bundle.path, "--index", f"file:{index}"]
     subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=120)
 
 
-def _asked(service: Service, request: bytes) -> tuple[bytes, bytes]:
-    """Head and body of the answer to what is sent, after which the client sends no more."""
+def _send_raw(service: Service, request: bytes) -> tuple[bytes, bytes]:
+    """Send raw bytes, shut down the write side, and return head and body of the response."""
     with service.connect() as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -361,32 +358,32 @@ def _asked(service: Service, request: bytes) -> tuple[bytes, bytes]:
 
 
 def _read_all(connection: socket.socket) -> bytes:
-    """Until the other side closes."""
+    """Read until the peer closes the connection."""
     return b"".join(iter(lambda: connection.recv(65_536), b""))
 
 
 def _read_answer(connection: socket.socket) -> bytes:
-    """One whole answer, then the connection is closed, as a client does."""
+    """Read one complete response, then close the connection."""
     received = b""
     with connection:
         while part := connection.recv(65_536):
             received += part
-            head, found, body = received.partition(b"\r\n\r\n")
+            head, separator, body = received.partition(b"\r\n\r\n")
             declared = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-            if found and declared and len(body) >= int(declared[1]):
+            if separator and declared and len(body) >= int(declared[1]):
                 break
     return received
 
 
-def _eventually(look: Callable[[], Any], right: Callable[[Any], bool], within: float = 60) -> Any:
+def _wait_until(poll: Callable[[], Any], condition: Callable[[Any], bool], within: float = 60) -> Any:
     deadline = time.monotonic() + within
-    while not right(seen := look()):
-        assert time.monotonic() < deadline, f"still {seen} after {within} s"
+    while not condition(value := poll()):
+        assert time.monotonic() < deadline, f"still {value} after {within} s"
         time.sleep(0.05)
-    return seen
+    return value
 
 
-def test_a_unix_socket_is_answered_at_and_removed_at_the_end(start: Start, tmp_path: Path) -> None:
+def test_unix_socket_is_served_and_removed_on_exit(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "sceneseek.sock"
     service = start("--host", f"unix:{path}", "--trusted-proxies", "1", "--rate-limit", "1/hour")
     assert service.announced == f"sceneseek searches {len(NAMES)} images at unix:{path}\n"

@@ -1,4 +1,4 @@
-"""`sceneseek index` as a user meets it: dry runs, pruning, watching, reports and mistakes."""
+"""`sceneseek index` end to end: dry runs, pruning, watching, reports and usage errors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SCENESEEK = Path(sys.executable).with_name("sceneseek")
 
 
 @pytest.fixture(autouse=True)
-def here(bundle: Bundle, index_url: str, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands run beside a folder `photos` and an index of it, and find the bundle by the environment."""
+def environment(bundle: Bundle, index_url: str, gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run commands in a directory with `photos` and its `index`, with the bundle set by environment variable."""
     shutil.copytree(gallery, tmp_path / "photos")
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     adopted(tmp_path / "index", tmp_path / "photos", gallery)
@@ -31,11 +31,11 @@ def here(bundle: Bundle, index_url: str, gallery: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_dry_run_then_a_run_that_prunes(sceneseek: CommandLine, tmp_path: Path) -> None:
+def test_dry_run_reports_changes_and_prune_removes_missing_images(sceneseek: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "photos/scenes/sea.jpg").unlink()
     (tmp_path / "photos/shapes/red circle.png").rename(tmp_path / "photos/circle.png")
-    foreseen = sceneseek("index", "photos", "--dry-run")
-    assert foreseen.stdout.splitlines() == [
+    dry_run = sceneseek("index", "photos", "--dry-run")
+    assert dry_run.stdout.splitlines() == [
         "a run would have: indexed 0, unchanged 10, skipped 0, renamed 1",
         "  renamed circle.png (from shapes/red circle.png)",
         "gone 1, deleted or excluded: pass --prune to remove them from the index",
@@ -53,7 +53,7 @@ def test_a_dry_run_then_a_run_that_prunes(sceneseek: CommandLine, tmp_path: Path
     assert (outcomes["circle.png"], outcomes["scenes/sea.jpg"]) == ("renamed", "gone")
 
 
-def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> None:
+def test_index_accepts_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "photos/shapes", tmp_path / "drawn")
     assert sceneseek("index", "photos", "mine=drawn").stdout.startswith(
         "indexed 0, unchanged 12, skipped 0, copied 5, near-duplicates 5\n"
@@ -65,7 +65,7 @@ def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["photos", "--exclude", "!"], 2, "is no pattern"),
         (["photos", "--dry-run", "--rebuild"], 2, "--dry-run writes nothing"),
@@ -78,15 +78,15 @@ def test_several_folders_with_labels(sceneseek: CommandLine, tmp_path: Path) -> 
         ([], 2, "FOLDER"),
     ],
 )
-def test_a_mistake_is_one_line(sceneseek: CommandLine, arguments: list[str], code: int, said: str) -> None:
+def test_index_usage_error_is_one_line(sceneseek: CommandLine, arguments: list[str], code: int, message: str) -> None:
     outcome = sceneseek("index", *arguments)
     (line,) = outcome.stderr.splitlines()
     assert (outcome.returncode, outcome.stdout) == (code, "")
-    assert said in line
+    assert message in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_watch_indexes_new_files_until_it_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
+def test_watch_indexes_new_files_until_signal(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [SCENESEEK, "index", "watch", "photos", "--interval", "0.2"],
         stdout=subprocess.PIPE,
@@ -103,11 +103,11 @@ def test_a_watch_indexes_new_files_until_it_is_stopped(tmp_path: Path, number: s
         output, errors = watch.communicate()
     assert (watch.returncode, output) == (0, ""), errors
     assert errors.splitlines() == ["watching photos every 0.2 s; stop with Ctrl-C", "stopped"]
-    collection_is_whole(tmp_path)
+    assert_index_is_complete(tmp_path)
 
 
 def next_report(output: IO[str]) -> list[str]:
-    """The lines of a run's report, as soon as all of it is printed."""
+    """Read the lines of the next complete report."""
     lines: list[str] = []
     while not lines or not lines[-1].startswith("generation "):
         line = output.readline()
@@ -116,25 +116,25 @@ def next_report(output: IO[str]) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("form", [["watch"], []])
-def test_a_run_that_is_stopped_after_it_has_published_prints_its_report(tmp_path: Path, form: list[str]) -> None:
+@pytest.mark.parametrize("subcommand", [["watch"], []])
+def test_run_prints_report_if_signalled_after_publish(tmp_path: Path, subcommand: list[str]) -> None:
     shutil.copy(tmp_path / "photos/scenes/sea.jpg", tmp_path / "photos/ocean.jpg")
     program = (
         "import os, signal, sys; import sceneseek.cli as cli; from sceneseek.store.edge import EdgeStore\n"
         "publish = EdgeStore.publish\n"
         "def published(*arguments):\n    publish(*arguments)\n    os.kill(os.getpid(), signal.SIGTERM)\n"
         "EdgeStore.publish = published\n"
-        f"sys.argv = ['sceneseek', 'index', *{form!r}, 'photos']\ncli.main()\n"
+        f"sys.argv = ['sceneseek', 'index', *{subcommand!r}, 'photos']\ncli.main()\n"
     )
     stopped = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert stopped.returncode == 0, stopped.stderr
     assert stopped.stdout.startswith("indexed 0, unchanged 12, skipped 0, copied 1"), stopped.stderr
     assert "Traceback" not in stopped.stderr
-    collection_is_whole(tmp_path)
+    assert_index_is_complete(tmp_path)
 
 
-def collection_is_whole(home: Path) -> None:
-    """The index holds 13 images, and nobody holds the index."""
+def assert_index_is_complete(home: Path) -> None:
+    """Assert that the index has 13 images and is not locked."""
     from sceneseek.store import open_store  # noqa: PLC0415
 
     store = open_store(f"file:{home}/index")
@@ -144,7 +144,7 @@ def collection_is_whole(home: Path) -> None:
     assert store.unfinished() == []
 
 
-def test_an_interrupted_run_is_resumed(sceneseek: CommandLine, tmp_path: Path, gallery: Path) -> None:
+def test_interrupted_run_is_resumed(sceneseek: CommandLine, tmp_path: Path, gallery: Path) -> None:
     program = (
         "import os, signal, sys; import sceneseek_indexer.writing; import sceneseek.cli as cli\n"
         "add = sceneseek_indexer.writing.Writing.add\n"
@@ -159,8 +159,8 @@ def test_an_interrupted_run_is_resumed(sceneseek: CommandLine, tmp_path: Path, g
     assert again.stdout.startswith("indexed 12, unchanged 0, skipped 0\n")
 
 
-def waiting(*arguments: str) -> subprocess.Popen[str]:
-    """A command that waits for the lease on the index, which somebody holds."""
+def start_waiting(*arguments: str) -> subprocess.Popen[str]:
+    """Start a command that waits for the lease on the index."""
     process = subprocess.Popen(
         [SCENESEEK, "index", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -170,7 +170,7 @@ def waiting(*arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_run_waits_for_another_and_ctrl_c_ends_the_wait(sceneseek: CommandLine, tmp_path: Path) -> None:
+def test_run_waits_for_lease_until_released_or_interrupted(sceneseek: CommandLine, tmp_path: Path) -> None:
     from sceneseek.store import open_store  # noqa: PLC0415
 
     with open_store(f"file:{tmp_path}/index").writing():
@@ -182,12 +182,12 @@ def test_a_run_waits_for_another_and_ctrl_c_ends_the_wait(sceneseek: CommandLine
             assert (refused.returncode, refused.stdout) == (1, "")
             assert f"being written by process {os.getpid()} on " in line
             assert "wait until that run has ended" in line
-        with waiting("photos") as stopped:
+        with start_waiting("photos") as stopped:
             stopped.send_signal(signal.SIGINT)
             output, errors = stopped.communicate(timeout=60)
         assert (stopped.returncode, output, errors.splitlines()[-1]) == (1, "", "stopped")
         assert "Traceback" not in errors
-        patient = waiting("photos")
+        patient = start_waiting("photos")
     with patient:
         output, errors = patient.communicate(timeout=60)
     assert patient.returncode == 0, errors

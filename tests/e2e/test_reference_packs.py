@@ -1,4 +1,4 @@
-"""The reference packs, from directories in the hub's layout to answers: small models with random weights."""
+"""The reference packs from export to search, with small random-weight models in the Hugging Face Hub layout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Outcome = subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """By hub name, a directory in the hub's layout."""
+    """Model directories by hub name."""
     root = tmp_path_factory.mktemp("models")
     return {
         RESNET: checkpoints.resnet(root / "resnet"),
@@ -39,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def rated(tmp_path: Path) -> dict[str, Path]:
-    """Captions of the drawn pictures, and ratings of each picture beside two of them."""
+    """Captions of the drawn images, and ratings of two captions per image."""
     captions = ["image\tcaption_id\tcaption", *(f"{n}\t{n}#0\ta {Path(n).stem}" for n in NAMES)]
     expert = ["image\tcaption_id\ts1\ts2\ts3"]
     for i, name in enumerate(NAMES):
@@ -50,21 +50,21 @@ def rated(tmp_path: Path) -> dict[str, Path]:
     return files
 
 
-def local(models: dict[str, Path], *names: str) -> list[str]:
+def weights_options(models: dict[str, Path], *names: str) -> list[str]:
     return [word for name in names for word in ("--weights", f"{name}={models[name]}")]
 
 
 @pytest.fixture
 def answer(sceneseek: CommandLine, gallery: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Index the drawn pictures with a bundle, and search."""
+    """Index the drawn images with a bundle and search them."""
 
     def run(bundle: Path, query: str) -> dict[str, Any]:
-        here = ("--bundle", bundle, "--index", f"file:{tmp_path}/index", "--device", "cpu")
-        indexed = sceneseek("index", gallery, *here)
+        options = ("--bundle", bundle, "--index", f"file:{tmp_path}/index", "--device", "cpu")
+        indexed = sceneseek("index", gallery, *options)
         assert f"indexed {len(NAMES)}, unchanged 0, skipped 0" in indexed.stdout, indexed.stderr
-        found = sceneseek("search", query, *here, "--json")
-        assert found.returncode == 0, found.stderr
-        document: dict[str, Any] = json.loads(found.stdout)
+        outcome = sceneseek("search", query, *options, "--json")
+        assert outcome.returncode == 0, outcome.stderr
+        document: dict[str, Any] = json.loads(outcome.stdout)
         assert len(document["results"]) == 5
         assert all(0 <= result["score"] <= 1 for result in document["results"])
         return document
@@ -72,7 +72,7 @@ def answer(sceneseek: CommandLine, gallery: Path, tmp_path: Path) -> Callable[..
     return run
 
 
-def test_clip_works_untrained_and_every_answer_says_that_its_scores_are_not_calibrated(
+def test_clip_pack_reports_uncalibrated_scores_until_calibrated_on_captions(
     sceneseek: CommandLine,
     models: dict[str, Path],
     rated: dict[str, Path],
@@ -81,7 +81,7 @@ def test_clip_works_untrained_and_every_answer_says_that_its_scores_are_not_cali
     tmp_path: Path,
 ) -> None:
     bundle = tmp_path / "bundle"
-    exported = sceneseek("export", "--pack", "clip", *local(models, CLIP), "--out", bundle)
+    exported = sceneseek("export", "--pack", "clip", *weights_options(models, CLIP), "--out", bundle)
     assert exported.returncode == 0, exported.stderr
     assert "scores       not calibrated" in exported.stdout
     found = answer(bundle, "a red circle")
@@ -91,21 +91,21 @@ def test_clip_works_untrained_and_every_answer_says_that_its_scores_are_not_cali
     plain = sceneseek("search", "a red circle", "--bundle", bundle, "--index", f"file:{tmp_path}/index")
     assert "not calibrated" in plain.stderr
 
-    # Calibrated on captions it keeps its space, so the index stays.
+    # Calibration on captions does not change the joint space, so the index stays valid.
     trained = sceneseek(
-        "train", "alignment", "--pack", "clip", *local(models, CLIP), "--images", gallery, "--captions",
+        "train", "alignment", "--pack", "clip", *weights_options(models, CLIP), "--images", gallery, "--captions",
         rated["captions"], "--out", tmp_path / "alignment", "--cache", tmp_path / "cache", "--threads", 1,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
-    again = ("export", "--pack", "clip", *local(models, CLIP), "--alignment", tmp_path / "alignment")
-    assert sceneseek(*again, "--out", tmp_path / "calibrated").returncode == 0
-    words = ("--bundle", tmp_path / "calibrated", "--index", f"file:{tmp_path}/index", "--json")
-    calibrated = json.loads(sceneseek("search", "a red circle", *words).stdout)
+    export = ("export", "--pack", "clip", *weights_options(models, CLIP), "--alignment", tmp_path / "alignment")
+    assert sceneseek(*export, "--out", tmp_path / "calibrated").returncode == 0
+    options = ("--bundle", tmp_path / "calibrated", "--index", f"file:{tmp_path}/index", "--json")
+    calibrated = json.loads(sceneseek("search", "a red circle", *options).stdout)
     assert calibrated["calibrated"] is True
     assert [r["id"] for r in calibrated["results"]] == [r["id"] for r in found["results"]]
 
 
-def test_a_learned_space_completes_resnet50_and_bert(
+def test_resnet50_bert_pack_requires_trained_alignment(
     sceneseek: CommandLine,
     models: dict[str, Path],
     rated: dict[str, Path],
@@ -113,7 +113,7 @@ def test_a_learned_space_completes_resnet50_and_bert(
     answer: Callable[..., dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    weights = local(models, RESNET, BERT)
+    weights = weights_options(models, RESNET, BERT)
     refused = sceneseek("export", "--pack", "resnet50-bert", *weights, "--out", tmp_path / "bundle")
     assert refused.returncode == 1
     assert "must be learned from captions" in refused.stderr
@@ -135,7 +135,7 @@ def test_a_learned_space_completes_resnet50_and_bert(
     assert answer(tmp_path / "bundle", "a red circle")["calibrated"] is True
 
 
-def test_clip_picks_and_a_trained_head_over_resnet50_and_bert_rescores(
+def test_hybrid_pack_reranks_with_head_trained_on_resnet50_and_bert(
     sceneseek: CommandLine,
     models: dict[str, Path],
     rated: dict[str, Path],
@@ -143,7 +143,7 @@ def test_clip_picks_and_a_trained_head_over_resnet50_and_bert_rescores(
     answer: Callable[..., dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    weights = local(models, RESNET, BERT, CLIP)
+    weights = weights_options(models, RESNET, BERT, CLIP)
     refused = sceneseek("export", "--pack", "hybrid", *weights, "--out", tmp_path / "bundle")
     assert refused.returncode == 1
     assert "a head alone (resnet50, bert)" in refused.stderr
@@ -168,21 +168,21 @@ def test_clip_picks_and_a_trained_head_over_resnet50_and_bert_rescores(
     scores = [result["score"] for result in found["results"]]
     assert scores == sorted(scores, reverse=True)
 
-    # The same head beside other weights of ResNet50 would score nonsense.
+    # The head does not fit other ResNet50 weights.
     models = models | {RESNET: checkpoints.resnet(tmp_path / "other", labels=10)}
     other = sceneseek(
-        "export", "--pack", "hybrid", *local(models, RESNET, BERT, CLIP), "--head", tmp_path / "heads",
+        "export", "--pack", "hybrid", *weights_options(models, RESNET, BERT, CLIP), "--head", tmp_path / "heads",
         "--out", tmp_path / "other-bundle",
     )  # fmt: skip
     assert other.returncode == 1
     assert "the head was trained with other weights of 'resnet50'" in other.stderr
 
 
-def test_a_users_own_pack_of_siglip_2_reads_russian(
+def test_custom_siglip_2_pack_supports_russian(
     sceneseek: CommandLine, models: dict[str, Path], answer: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     pack = ROOT / "docs" / "how-to" / "packs" / "siglip2.toml"
-    exported = sceneseek("export", "--pack", pack, *local(models, SIGLIP), "--out", tmp_path / "bundle")
+    exported = sceneseek("export", "--pack", pack, *weights_options(models, SIGLIP), "--out", tmp_path / "bundle")
     assert exported.returncode == 0, exported.stderr
     found = answer(tmp_path / "bundle", "красный круг на белом листе")
     assert found["calibrated"] is False
@@ -194,7 +194,7 @@ def test_a_users_own_pack_of_siglip_2_reads_russian(
     assert similarities[0] != similarities[1]
 
 
-def test_int8_is_calibrated_and_compared_on_the_users_pictures_and_answers(
+def test_int8_export_calibrates_and_measures_accuracy_loss_on_sample(
     sceneseek: CommandLine,
     models: dict[str, Path],
     rated: dict[str, Path],
@@ -202,9 +202,9 @@ def test_int8_is_calibrated_and_compared_on_the_users_pictures_and_answers(
     answer: Callable[..., dict[str, Any]],
     tmp_path: Path,
 ) -> None:
-    # Forced, since of twelve captions a single one is eight points of recall.
+    # --force: one of twelve captions is worth eight points of recall.
     exported = sceneseek(
-        "export", "--pack", "clip", *local(models, CLIP), "--precision", "int8", "--sample", gallery,
+        "export", "--pack", "clip", *weights_options(models, CLIP), "--precision", "int8", "--sample", gallery,
         "--captions", rated["captions"], "--expert", rated["expert"], "--force", "--out", tmp_path / "bundle",
     )  # fmt: skip
     assert exported.returncode == 0, exported.stderr
@@ -220,35 +220,35 @@ def test_int8_is_calibrated_and_compared_on_the_users_pictures_and_answers(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
         (["--precision", "int8"], "--precision int8 needs --sample DIR"),
         (["--force"], "belong to a lower --precision"),
         (["--precision", "fp16", "--sample", ".", "--expert", "ratings.tsv"], "--split and --expert need --captions"),
     ],
-    ids=["no sample", "nothing to force", "ratings of nothing"],
+    ids=["no sample", "force without lower precision", "expert without captions"],
 )
-def test_options_of_a_lower_precision_that_do_not_fit_are_refused_at_once(
-    sceneseek: CommandLine, words: list[str], said: str
+def test_export_rejects_inconsistent_precision_options(
+    sceneseek: CommandLine, options: list[str], message: str
 ) -> None:
-    outcome = sceneseek("export", *words)
+    outcome = sceneseek("export", *options)
     assert outcome.returncode == 2
-    assert said in outcome.stderr
+    assert message in outcome.stderr
 
 
-def test_an_unknown_pack_lists_the_known_ones(sceneseek: CommandLine) -> None:
+def test_unknown_pack_error_lists_known_packs(sceneseek: CommandLine) -> None:
     for command in (("export",), ("train", "alignment", "--images", ".", "--captions", "x", "--out", "y")):
         outcome = sceneseek(*command, "--pack", "clop")
         assert outcome.returncode == 2
         assert "unknown pack 'clop': choose one of clip, compact, hybrid, resnet50-bert" in outcome.stderr
 
 
-def test_a_full_disk_is_a_one_line_error_and_the_previous_bundle_stays(bundle: Bundle, tmp_path: Path) -> None:
+def test_export_keeps_previous_bundle_on_full_disk(bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     shutil.copytree(bundle.path, out)
     before = (out / "manifest.json").read_bytes()
     command = [str(Path(sys.executable).with_name("sceneseek")), "export", "--out", str(out)]
-    # No file may grow over a megabyte, as if the disk were full by then.
+    # Limit file sizes to 1 MB to simulate a full disk.
     limited = subprocess.run(
         ["bash", "-c", 'ulimit -f 1000; exec "$@"', "bash", *command],
         capture_output=True, text=True, timeout=120, check=False,

@@ -1,4 +1,4 @@
-"""`sceneseek train alignment` as a user meets it: real towers, drawn pictures, real files."""
+"""`sceneseek train alignment` end to end, with real towers and the drawn images."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ FILES = {"CARD.md", "alignment.json", "alignment.npz"}
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One feature cache for the module: class texts are the slow part."""
+    """One feature cache for the module: encoding class texts is slow."""
     return tmp_path_factory.mktemp("features")
 
 
 @pytest.fixture(autouse=True)
 def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One text a class, not thirteen, and one run a block: the whole recipe takes minutes, and works no other way."""
-    from sceneseek_training import recipe  # noqa: PLC0415 - as the command imports it
+    """One text per class and one run per block; the full recipe takes minutes and has the same steps."""
+    from sceneseek_training import recipe  # noqa: PLC0415 - imported late, as in the command
 
-    whole = recipe.recipe_for
+    full_recipe = recipe.recipe_for
 
     def small(pack: Pack, classifiers: set[str]) -> recipe.Recipe:
-        made = whole(pack, classifiers)
-        assert made.names is not None
-        names = replace(made.names, embedding_forms=("name",), pair_forms=("name",))
+        full = full_recipe(pack, classifiers)
+        assert full.names is not None
+        names = replace(full.names, embedding_forms=("name",), pair_forms=("name",))
         spaces = tuple(
             replace(space, blocks=tuple(replace(block, runs=min(block.runs, 1)) for block in space.blocks))
-            for space in made.spaces
+            for space in full.spaces
         )
-        return replace(made, names=names, spaces=spaces)
+        return replace(full, names=names, spaces=spaces)
 
     monkeypatch.setattr(recipe, "recipe_for", small)
 
 
 @pytest.fixture
 def captions(tmp_path: Path) -> Path:
-    """Two captions for each picture of the gallery."""
+    """Two captions per image of the gallery."""
     path = tmp_path / "captions.tsv"
     rows = [
         f"{name}\t{name}#{i}\t{text}"
@@ -57,7 +57,7 @@ def captions(tmp_path: Path) -> Path:
     return path
 
 
-def test_train_twice_and_nothing_is_extracted_again(
+def test_train_alignment_is_reproducible_and_reuses_cached_features(
     sceneseek: CommandLine, gallery: Path, captions: Path, cache: Path, tmp_path: Path
 ) -> None:
     split, validate = tmp_path / "split.txt", tmp_path / "validate.txt"
@@ -80,7 +80,11 @@ def test_train_twice_and_nothing_is_extracted_again(
 
     assert {path.name for path in (tmp_path / "one").iterdir()} == FILES
     learned = Alignment.load(tmp_path / "one")
-    assert [space.joint for space in learned.spaces] == [192 + 96 + 2, 192 + 2, 224 + 2]  # the last two are of hubness
+    assert [space.joint for space in learned.spaces] == [
+        192 + 96 + 2,
+        192 + 2,
+        224 + 2,
+    ]  # the last two dimensions correct hubness
     assert learned.spread == 2 * 4 + 1
     assert set(learned.ranges) == {"lite0", "lite2"}
     assert learned.learned_images.tolist() == sorted(image_key((gallery / name).read_bytes()) for name in NAMES[:9])
@@ -93,7 +97,7 @@ def test_train_twice_and_nothing_is_extracted_again(
         assert str(gallery) not in text
 
 
-def test_ratings_calibrate_and_an_undecodable_image_is_named(
+def test_train_alignment_calibrates_on_ratings_and_reports_undecodable_image(
     sceneseek: CommandLine, gallery: Path, captions: Path, cache: Path, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"
@@ -127,17 +131,17 @@ def test_ratings_calibrate_and_an_undecodable_image_is_named(
     assert "--expert expert.tsv --skip-unknown --epochs 20" in loaded.card["command"]
     assert loaded.calibration.slope > 0
     assert (np.diff(loaded.calibration.score(np.linspace(-1, 1, 9).astype("f4"))) > 0).all()
-    # The graphs agree with the towers, the alignment and the head, and find something.
+    # The exported bundle indexes and finds images.
     bundle, index = tmp_path / "bundle", f"file:{tmp_path / 'index'}"
-    done = sceneseek("export", "--alignment", tmp_path / "out", "--head", "cosine", "--out", bundle)
-    assert done.returncode == 0, done.stderr
+    exported = sceneseek("export", "--alignment", tmp_path / "out", "--head", "cosine", "--out", bundle)
+    assert exported.returncode == 0, exported.stderr
     assert sceneseek("index", gallery, "--bundle", bundle, "--index", index).returncode == 0
     found = sceneseek("search", "a drawing", "--bundle", bundle, "--index", index)
     assert found.returncode == 0, found.stderr
     assert len(found.stdout.splitlines()) == 5
 
 
-def test_too_many_undecodable_images_fail_and_leave_nothing(
+def test_train_alignment_fails_without_output_if_too_many_images_are_undecodable(
     sceneseek: CommandLine, captions: Path, cache: Path, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"
@@ -153,7 +157,7 @@ def test_too_many_undecodable_images_fail_and_leave_nothing(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("--captions", "nowhere.tsv"), "no captions at"),
         (("--images", "nowhere"), "no folder of images"),
@@ -164,8 +168,8 @@ def test_too_many_undecodable_images_fail_and_leave_nothing(
         (("--epochs", "0"), "0 is not in the range"),
     ],
 )
-def test_every_mistake_is_one_line_before_anything_slow(
-    sceneseek: CommandLine, gallery: Path, captions: Path, tmp_path: Path, change: tuple[str, str], said: str
+def test_train_alignment_rejects_invalid_options_before_extracting_features(
+    sceneseek: CommandLine, gallery: Path, captions: Path, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     options = {"--images": gallery, "--captions": captions, "--out": tmp_path / "out", "--cache": tmp_path / "cache"}
     options[change[0]] = Path(change[1].format(captions=captions.parent / "x"))
@@ -173,13 +177,13 @@ def test_every_mistake_is_one_line_before_anything_slow(
     outcome = sceneseek("train", "alignment", *(part for pair in options.items() for part in pair))
     assert outcome.returncode in (1, 2)
     assert outcome.stdout == ""
-    assert said in outcome.stderr.splitlines()[-1]
+    assert message in outcome.stderr.splitlines()[-1]
     assert "Traceback" not in outcome.stderr
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
 
 
-def test_ratings_of_the_unknown_are_one_line_that_names_them_and_the_way_on(
+def test_train_alignment_rejects_ratings_of_unknown_images_and_suggests_skip_unknown(
     sceneseek: CommandLine, gallery: Path, captions: Path, tmp_path: Path
 ) -> None:
     expert = tmp_path / "expert.tsv"
@@ -194,7 +198,7 @@ def test_ratings_of_the_unknown_are_one_line_that_names_them_and_the_way_on(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_alignment_from_elsewhere_is_not_overwritten_by_accident(
+def test_train_alignment_does_not_overwrite_unrelated_directory(
     sceneseek: CommandLine, gallery: Path, captions: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"

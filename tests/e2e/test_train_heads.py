@@ -1,4 +1,4 @@
-"""`sceneseek train heads` as a user meets it: real towers, drawn pictures, and a bundle with what came out."""
+"""`sceneseek train heads` end to end: real towers, drawn images, and a bundle with the trained head."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.drawing import NAMES
 HEADS = ("cosine", "mlp", "constant")
 HEAD_FILES = {"CARD.md", "head.json", "head.npz"}
 EXPERT = "image\tcaption_id\ts1\ts2\ts3"
-# By how many places a caption is from the picture that it is rated beside; the last for every other picture.
+# Offsets from an image to its rated captions; the last one applies to every other image.
 STEPS = (0, 1, 3, 5)
 PAIRS = 3 * len(NAMES) + len(NAMES) // 2
 
 
 class Files:
-    """A caption of each drawn picture, and forty-two pairs of them rated by three raters and by a crowd."""
+    """One caption per drawn image, and 42 pairs with three expert ratings and crowd labels."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class Files:
         write(self.crowd, "image\tcaption_id\tfrac\tyes\tno", labels)
 
     def rows(self) -> list[str]:
-        """Of the expert ratings."""
+        """Data rows of the expert ratings."""
         return self.expert.read_text(encoding="utf-8").splitlines()[1:]
 
 
@@ -62,7 +62,7 @@ def files(tmp_path: Path) -> Files:
 
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One network and few steps for `mlp`: no test here depends on how good the head is."""
+    """Train `mlp` with one network and few steps; no test here depends on its quality."""
     from sceneseek_training.regressors import neural  # noqa: PLC0415 - imports torch
 
     monkeypatch.setattr(neural, "CORRECTION", neural.CorrectionOptions(networks=1, steps=20))
@@ -73,20 +73,20 @@ Train = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def train(sceneseek: CommandLine, gallery: Path, files: Files, cache: Path) -> Train:
-    """Train three heads in a hurry into `heads`, with the report in `report`; later options replace those here."""
+    """Train three heads quickly into `heads`, with the report in `report`; extra options override the defaults."""
 
-    def run(*more: str | Path, heads: tuple[str, ...] = HEADS) -> subprocess.CompletedProcess[str]:
+    def run(*options: str | Path, heads: tuple[str, ...] = HEADS) -> subprocess.CompletedProcess[str]:
         return sceneseek(
             "train", "heads", "--images", gallery, "--captions", files.captions, "--expert", files.expert,
             "--out", files.folder / "heads", "--report", files.folder / "report", "--cache", cache,
             *(word for name in heads for word in ("--head", name)),
-            "--folds", "2", "--no-curves", "--bootstrap", "20", "--threads", "1", *more,
+            "--folds", "2", "--no-curves", "--bootstrap", "20", "--threads", "1", *options,
         )  # fmt: skip
 
     return run
 
 
-def test_heads_have_cards_a_report_and_a_named_default(train: Train, files: Files, gallery: Path) -> None:
+def test_train_heads_writes_cards_report_and_default_head(train: Train, files: Files, gallery: Path) -> None:
     outcome = train("--crowd", files.crowd, "--cite", "Drawn for a test.")
     assert outcome.returncode == 0, outcome.stderr
     out, report = files.folder / "heads", files.folder / "report"
@@ -128,19 +128,19 @@ def test_heads_have_cards_a_report_and_a_named_default(train: Train, files: File
             assert f"{place}/" not in text, path
 
 
-def test_a_second_run_replaces_the_heads_and_finds_the_same_as_json(train: Train, files: Files) -> None:
+def test_train_heads_is_reproducible_and_replaces_previous_heads(train: Train, files: Files) -> None:
     out = files.folder / "heads"
     first = train("--json")
     assert first.returncode == 0, first.stderr
-    found = json.loads(first.stdout)
-    assert (found["heads"], found["report"]) == (str(out), str(files.folder / "report"))
-    assert set(found["cross_validated"]) == set(HEADS)
-    assert found["cross_validated"]["mlp"]["n_pairs"] == PAIRS
+    report = json.loads(first.stdout)
+    assert (report["heads"], report["report"]) == (str(out), str(files.folder / "report"))
+    assert set(report["cross_validated"]) == set(HEADS)
+    assert report["cross_validated"]["mlp"]["n_pairs"] == PAIRS
     weights = (out / "mlp" / "head.npz").read_bytes()
 
     second = train("--json")
     assert second.returncode == 0, second.stderr
-    assert json.loads(second.stdout) == found
+    assert json.loads(second.stdout) == report
     assert (out / "mlp" / "head.npz").read_bytes() == weights
 
     fewer = train(heads=("constant",))
@@ -152,7 +152,7 @@ def test_a_second_run_replaces_the_heads_and_finds_the_same_as_json(train: Train
     }  # fmt: skip
 
 
-def test_a_bundle_with_a_trained_head_says_what_it_was_trained_on_and_evaluation_sees_it(
+def test_bundle_records_training_data_of_head_and_evaluation_detects_overlap(
     train: Train, sceneseek: CommandLine, files: Files, gallery: Path
 ) -> None:
     assert train("--crowd", files.crowd, heads=("mlp",)).returncode == 0
@@ -164,7 +164,7 @@ def test_a_bundle_with_a_trained_head_says_what_it_was_trained_on_and_evaluation
     assert validation["recipe"] == "mlp"
     assert validation["trained_on"] == [{"name": p.name, "sha256": sha256_of(p)} for p in (files.expert, files.crowd)]
 
-    def seen(expert: Path) -> object:
+    def seen_in_training(expert: Path) -> object:
         evaluated = sceneseek(
             "evaluate", "ratings", "--bundle", bundle, "--images", gallery, "--captions", files.captions,
             "--expert", expert, "--bootstrap", "20", "--json",
@@ -174,8 +174,8 @@ def test_a_bundle_with_a_trained_head_says_what_it_was_trained_on_and_evaluation
 
     other = files.folder / "other.tsv"
     write(other, EXPERT, files.rows()[:9])
-    assert seen(files.expert) is True
-    assert seen(other) is False
+    assert seen_in_training(files.expert) is True
+    assert seen_in_training(other) is False
     told = sceneseek(
         "evaluate", "ratings", "--bundle", bundle, "--images", gallery, "--captions", files.captions,
         "--expert", files.expert, "--bootstrap", "20",
@@ -184,13 +184,13 @@ def test_a_bundle_with_a_trained_head_says_what_it_was_trained_on_and_evaluation
     assert f"(rmse {strict['rmse']['value']:.3f}, mae" in told
 
 
-def test_learning_curves_are_drawn_on_request_also_where_parts_are_tiny(train: Train, files: Files) -> None:
+def test_train_heads_curves_adds_learning_curve_to_report(train: Train, files: Files) -> None:
     outcome = train("--curves", heads=("cosine",))
     assert outcome.returncode == 0, outcome.stderr
     assert "earning curve" in (files.folder / "report" / "report.md").read_text()
 
 
-def test_a_dataset_is_learned_from_by_its_directory_alone(
+def test_train_heads_reads_all_inputs_from_dataset_directory(
     sceneseek: CommandLine, gallery: Path, files: Files, cache: Path
 ) -> None:
     dataset = files.folder / "dataset"
@@ -213,7 +213,7 @@ def test_a_dataset_is_learned_from_by_its_directory_alone(
     assert "--dataset dataset" in (files.folder / "heads" / "cosine" / "CARD.md").read_text()
 
 
-def test_a_directory_that_holds_something_else_is_not_replaced(train: Train, files: Files) -> None:
+def test_train_heads_does_not_overwrite_unrelated_directory(train: Train, files: Files) -> None:
     out = files.folder / "heads"
     out.mkdir()
     (out / "thesis.txt").write_text("three years of work")
@@ -225,13 +225,13 @@ def test_a_directory_that_holds_something_else_is_not_replaced(train: Train, fil
     assert not (files.folder / "report").exists()
 
 
-# Features that no test before has left in the cache are worked out under the eyes of the user.
+# Progress lines on standard error, printed while features are extracted that no earlier test cached.
 PROGRESS = ("features of", "  ")
 GOOD, BAD = f"{NAMES[0]}\t{NAMES[0]}#0\t4\t4\t4", f"{NAMES[1]}\t{NAMES[0]}#0\t1\t1\t1"
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "is empty"),
         (f"{EXPERT}\n", "no rating"),
@@ -245,30 +245,24 @@ GOOD, BAD = f"{NAMES[0]}\t{NAMES[0]}#0\t4\t4\t4", f"{NAMES[1]}\t{NAMES[0]}#0\t1\
         (f"{EXPERT}\n{GOOD}\n../{NAMES[1]}\t{NAMES[0]}#0\t1\t1\t1\n", f"names the image '../{NAMES[1]}'"),
     ],
 )
-def test_ratings_that_cannot_be_used_are_one_clear_line_and_leave_nothing(
-    train: Train, files: Files, content: str, said: str
-) -> None:
+def test_train_heads_rejects_invalid_ratings(train: Train, files: Files, content: str, message: str) -> None:
     files.expert.write_text(content, encoding="utf-8")
-    refused(train(), files, said.format(expert=files.expert), 1)
+    refused(train(), files, message.format(expert=files.expert), 1)
 
 
-def test_ratings_of_fewer_images_or_captions_than_folds_are_one_clear_line_and_leave_nothing(
-    train: Train, files: Files
-) -> None:
+def test_train_heads_rejects_fewer_images_or_captions_than_folds(train: Train, files: Files) -> None:
     refused(train("--folds", "13"), files, "the ratings are of 12 images, fewer than the 13 folds", 1)
     write(files.expert, EXPERT, [f"{name}\t{NAMES[0]}#0\t{1 + i % 4}\t1\t1" for i, name in enumerate(NAMES)])
     refused(train(), files, "the ratings are of 1 captions, fewer than the 2 folds", 1)
 
 
-def test_folds_that_would_learn_from_equal_ratings_are_one_clear_line_and_leave_nothing(
-    train: Train, files: Files
-) -> None:
+def test_train_heads_rejects_fold_with_equal_ratings(train: Train, files: Files) -> None:
     rows = [f"{a}\t{b}#0\t" + ("4\t4\t4" if a == b == NAMES[0] else "1\t1\t1") for a in NAMES[:4] for b in NAMES[:4]]
     write(files.expert, EXPERT, rows)
     refused(train(), files, "with 2 folds a fold would learn from 8 ratings that are all equal", 1)
 
 
-def test_pictures_that_cannot_be_decoded_are_one_clear_line_and_leave_nothing(train: Train, files: Files) -> None:
+def test_train_heads_rejects_undecodable_images(train: Train, files: Files) -> None:
     images = files.folder / "images"
     for name in NAMES:
         (images / name).parent.mkdir(parents=True, exist_ok=True)
@@ -283,7 +277,7 @@ def test_pictures_that_cannot_be_decoded_are_one_clear_line_and_leave_nothing(tr
 
 
 @pytest.mark.parametrize(
-    ("more", "said", "code"),
+    ("options", "message", "code"),
     [
         (("--head", "best"), "unknown head 'best': choose among constant, cosine", 2),
         (("--folds", "1"), "1 is not in the range", 2),
@@ -294,35 +288,37 @@ def test_pictures_that_cannot_be_decoded_are_one_clear_line_and_leave_nothing(tr
         (("--alignment", "nowhere"), "no alignment in nowhere", 1),
     ],
 )
-def test_every_mistake_of_usage_is_said_before_anything_slow(
-    train: Train, files: Files, more: tuple[str, ...], said: str, code: int
+def test_train_heads_rejects_invalid_options_before_extracting_features(
+    train: Train, files: Files, options: tuple[str, ...], message: str, code: int
 ) -> None:
-    outcome = train(*more, "--cache", files.folder / "features")
+    outcome = train(*options, "--cache", files.folder / "features")
     assert outcome.returncode == code
     assert outcome.stdout == ""
-    assert said in outcome.stderr.splitlines()[-1]
+    assert message in outcome.stderr.splitlines()[-1]
     assert "Traceback" not in outcome.stderr
     assert {path.name for path in files.folder.iterdir()} == {"captions.tsv", "crowd.tsv", "expert.tsv"}
 
 
-def test_ratings_that_fall_with_likeness_are_refused(train: Train, files: Files) -> None:
-    turned = [
+def test_train_heads_rejects_ratings_that_decrease_with_similarity(train: Train, files: Files) -> None:
+    inverted = [
         "\t".join([*row.split("\t")[:2], *(str(5 - int(s)) for s in row.split("\t")[2:])]) for row in files.rows()
     ]
-    write(files.expert, EXPERT, turned)
+    write(files.expert, EXPERT, inverted)
     refused(train(heads=("cosine",)), files, "pairs that are more alike match worse", 1)
 
 
-def test_an_unwritable_report_is_an_error_before_anything_slow(train: Train, files: Files) -> None:
-    place = files.folder / "a-file"
-    place.write_text("in the way")
-    outcome = train("--report", place / "report")
+def test_train_heads_rejects_unwritable_report_path_before_training(train: Train, files: Files) -> None:
+    file = files.folder / "a-file"
+    file.write_text("in the way")
+    outcome = train("--report", file / "report")
     assert outcome.returncode == 1
     assert "cannot be a folder for the report" in outcome.stderr.splitlines()[-1]
     assert not (files.folder / "heads").exists()
 
 
-def test_nothing_to_learn_from_is_a_mistake_of_usage(sceneseek: CommandLine, gallery: Path, tmp_path: Path) -> None:
+def test_train_heads_without_training_data_is_usage_error(
+    sceneseek: CommandLine, gallery: Path, tmp_path: Path
+) -> None:
     for options in ((), ("--images", gallery), ("--images", gallery, "--crowd", "crowd.tsv")):
         outcome = sceneseek("train", "heads", "--out", tmp_path / "heads", "--report", tmp_path / "report", *options)
         assert outcome.returncode == 2
@@ -331,11 +327,11 @@ def test_nothing_to_learn_from_is_a_mistake_of_usage(sceneseek: CommandLine, gal
         assert not any(tmp_path.iterdir())
 
 
-def refused(outcome: subprocess.CompletedProcess[str], files: Files, said: str, code: int) -> None:
-    """One line on stderr, nothing on stdout, and neither heads nor a report, whole or in part."""
+def refused(outcome: subprocess.CompletedProcess[str], files: Files, message: str, code: int) -> None:
+    """Assert one error line on stderr, no stdout, and no heads or report on disk."""
     assert outcome.returncode == code, outcome.stderr
     assert outcome.stdout == ""
     (line,) = (line for line in outcome.stderr.splitlines() if not line.startswith(PROGRESS))
     assert line.startswith("error: ")
-    assert said in line
+    assert message in line
     assert {path.name for path in files.folder.iterdir()} == {"captions.tsv", "crowd.tsv", "expert.tsv"}
