@@ -1,4 +1,4 @@
-"""The live generation is followed while queries run; none fails, none sees two generations."""
+"""`AliasFollower` switches to the live generation under load: no query fails or mixes two generations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.integration.test_store_contract import INFO, points, published
 
 
 class SameGraph:
-    """No models, for generations that one image graph filled."""
+    """A model source without models that accepts a single image fingerprint."""
 
     def __init__(self, image_fingerprint: str) -> None:
         self._fingerprint = image_fingerprint
@@ -29,12 +29,12 @@ class SameGraph:
         return None
 
 
-def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
+def test_empty_store_error_suggests_index_command(tmp_path: Path) -> None:
     with pytest.raises(IndexUnavailable, match="sceneseek index DIR"):
         AliasFollower(open_store(f"file:{tmp_path}"), SameGraph("fingerprint"))
 
 
-def test_a_service_waits_for_the_first_generation_and_prepares_it_before_it_answers(tmp_path: Path) -> None:
+def test_follower_waits_for_first_generation_and_prepares_it_before_ready(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     prepared: list[str] = []
     live = AliasFollower(
@@ -45,9 +45,9 @@ def test_a_service_waits_for_the_first_generation_and_prepares_it_before_it_answ
     )
     assert isinstance(live.waiting_for, NothingIndexed)
     assert live.problem is None
-    for ask in (lambda: live.borrow().__enter__(), lambda: live.name, lambda: live.models):
+    for access in (lambda: live.borrow().__enter__(), lambda: live.name, lambda: live.models):
         with pytest.raises(NothingIndexed, match="nothing is indexed"):
-            ask()
+            access()
     assert not live.refresh()
 
     published(store, INFO, points(3))
@@ -61,7 +61,7 @@ def test_a_service_waits_for_the_first_generation_and_prepares_it_before_it_answ
     live.close()
 
 
-def test_a_first_generation_that_does_not_fit_is_the_reason_until_one_that_does(tmp_path: Path) -> None:
+def test_incompatible_first_generation_is_reported_until_compatible_one_is_published(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     live = AliasFollower(store, SameGraph(INFO.image_fingerprint), wait=True)
     published(store, replace(INFO, name="alien", image_fingerprint="other"), points(5))
@@ -76,7 +76,7 @@ def test_a_first_generation_that_does_not_fit_is_the_reason_until_one_that_does(
     live.close()
 
 
-def test_a_wait_does_not_mend_a_generation_that_does_not_fit_at_the_start(tmp_path: Path) -> None:
+def test_incompatible_generation_at_startup_raises_despite_wait(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
     with pytest.raises(IndexUnavailable, match="another image graph"):
@@ -84,7 +84,7 @@ def test_a_wait_does_not_mend_a_generation_that_does_not_fit_at_the_start(tmp_pa
     store.open("first").close()
 
 
-def test_a_generation_that_cannot_be_prepared_is_released_and_the_old_one_answers(tmp_path: Path) -> None:
+def test_failed_prepare_releases_new_generation_and_keeps_old_one(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
 
@@ -100,7 +100,7 @@ def test_a_generation_that_cannot_be_prepared_is_released_and_the_old_one_answer
     live.close()
 
 
-def test_another_bundles_index_is_refused_and_released(tmp_path: Path) -> None:
+def test_index_of_different_bundle_is_rejected_and_released(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
     with pytest.raises(IndexUnavailable, match="another image graph"):
@@ -108,7 +108,7 @@ def test_another_bundles_index_is_refused_and_released(tmp_path: Path) -> None:
     store.open("first").close()
 
 
-def test_a_switch_is_followed_and_the_old_generation_closed_when_its_last_query_ends(tmp_path: Path) -> None:
+def test_old_generation_is_closed_after_its_last_query_ends(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
     live = AliasFollower(store, SameGraph(INFO.image_fingerprint))
@@ -125,7 +125,7 @@ def test_a_switch_is_followed_and_the_old_generation_closed_when_its_last_query_
     live.close()
 
 
-def test_a_generation_that_cannot_be_followed_leaves_the_old_one_answering(tmp_path: Path) -> None:
+def test_incompatible_new_generation_keeps_old_one(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
     live = AliasFollower(store, SameGraph(INFO.image_fingerprint))
@@ -139,26 +139,26 @@ def test_a_generation_that_cannot_be_followed_leaves_the_old_one_answering(tmp_p
     live.close()
 
 
-def test_queries_never_fail_while_generations_are_switched(tmp_path: Path) -> None:
+def test_queries_do_not_fail_during_generation_switches(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(30))
     live = AliasFollower(store, SameGraph(INFO.image_fingerprint))
     live.follow(every=0.01)
     stop, failures, answered = threading.Event(), [], [0]
 
-    def ask() -> None:
+    def run_queries() -> None:
         query = points(1)[0].joint
         while not stop.is_set():
             try:
                 with live.borrow() as snapshot:
-                    found = snapshot.collection.nearest(query, 10)
-                    if len(snapshot.collection.retrieve(found.ids)) != 10:
+                    candidates = snapshot.collection.nearest(query, 10)
+                    if len(snapshot.collection.retrieve(candidates.ids)) != 10:
                         failures.append("mixed")
                 answered[0] += 1
-            except Exception as error:  # noqa: BLE001 - any failure is what the test is about
+            except Exception as error:  # noqa: BLE001 - the test records every failure
                 failures.append(repr(error))
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=run_queries) for _ in range(4)]
     for thread in threads:
         thread.start()
     for i in range(12):

@@ -1,7 +1,7 @@
-"""Towers from checkpoints of the hub's layout say what transformers' own models say, or say why they do not fit.
+"""Towers loaded from Hugging Face checkpoints match the transformers models, or fail with a clear error.
 
-The weights are random. Greatest difference of any number found: 2e-6 here, 4e-6 at the true sizes (ResNet50, BERT base,
-CLIP ViT-B/32, SigLIP 2 base).
+The weights are random. Largest measured difference: 2e-6 here, 4e-6 at full size (ResNet50, BERT base, CLIP ViT-B/32,
+SigLIP 2 base).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.conftest import ROOT
 
 transformers: Any = untyped_transformers
 
-LIMIT = 1e-5  # a tenth of what export allows
+LIMIT = 1e-5  # a tenth of the export tolerance
 BATCHES = (1, 2, 3, 64)
 
 Reference = Callable[[Path, torch.Tensor], list[torch.Tensor]]
@@ -41,7 +41,7 @@ Reference = Callable[[Path, torch.Tensor], list[torch.Tensor]]
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet_reference() -> Iterator[None]:
-    """What transformers warns of when it is used directly, as the references are, is none of ours."""
+    """Silence warnings of the transformers models that serve as reference."""
     level = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()
     yield
@@ -50,7 +50,7 @@ def quiet_reference() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A checkpoint of each kind. Read only: copy one before changing it."""
+    """One checkpoint of each kind. Read only: copy one before you change it."""
     root = tmp_path_factory.mktemp("checkpoints")
     return {
         "resnet": checkpoints.resnet(root / "resnet"),
@@ -102,7 +102,7 @@ IMAGES: dict[str, tuple[str, str, Reference]] = {
 
 @pytest.mark.parametrize("name", IMAGES)
 @torch.inference_mode()
-def test_an_image_tower_gives_what_its_model_gives_in_every_batch(drawn: dict[str, Path], name: str) -> None:
+def test_image_tower_matches_reference_model_at_every_batch_size(drawn: dict[str, Path], name: str) -> None:
     architecture, folder, reference = IMAGES[name]
     tower = image_tower(architecture, drawn[folder])
     run = session(tower.to_onnx())
@@ -113,19 +113,19 @@ def test_an_image_tower_gives_what_its_model_gives_in_every_batch(drawn: dict[st
     assert expected[0].shape[1] == tower.features
     assert tower.classes == (1000 if len(expected) == 2 else 0)
     for batch in BATCHES:
-        found = run.run(None, {"pixels": pixels[:batch]})
+        outputs = run.run(None, {"pixels": pixels[:batch]})
         module = tower.reference(pixels[:batch])
         assert module[1].shape == (batch, tower.classes)
-        for ours, theirs, wanted in zip(found, module, expected, strict=False):
-            assert np.abs(ours - wanted[:batch]).max() < LIMIT
-            assert np.abs(theirs - wanted[:batch]).max() < LIMIT
+        for ours, theirs, expected_rows in zip(outputs, module, expected, strict=False):
+            assert np.abs(ours - expected_rows[:batch]).max() < LIMIT
+            assert np.abs(theirs - expected_rows[:batch]).max() < LIMIT
 
 
 def bert_mean(folder: Path, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     model = transformers.AutoModel.from_pretrained(folder).eval()
     hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
-    kept = [row[known.bool()].mean(0) for row, known in zip(hidden, mask, strict=True)]
-    return torch.stack(kept)
+    means = [row[row_mask.bool()].mean(0) for row, row_mask in zip(hidden, mask, strict=True)]
+    return torch.stack(means)
 
 
 def bert_cls(folder: Path, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -157,13 +157,13 @@ TEXTS: dict[str, tuple[str, str, dict[str, Any], Any]] = {
 
 @pytest.mark.parametrize("name", TEXTS)
 @torch.inference_mode()
-def test_a_text_tower_gives_what_its_model_gives_at_every_length(
+def test_text_tower_matches_reference_model_at_every_text_length(
     drawn: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
     architecture, kind, options, reference = TEXTS[name]
     tower = text_tower(architecture, drawn[kind], **options)
     run = session(tower.to_onnx())
-    takes = {put.name for put in run.get_inputs()}
+    input_names = {put.name for put in run.get_inputs()}
     path = tmp_path / tower.input.tokenizer
     path.write_bytes(tower.tokenizer)
     tokenizer = Tokenizer(path, tower.input)
@@ -171,7 +171,7 @@ def test_a_text_tower_gives_what_its_model_gives_at_every_length(
     def ours(texts: list[str]) -> np.ndarray:
         tokens = tokenizer(texts)
         feed = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
-        out: np.ndarray = run.run(["text"], {put: feed[put] for put in takes})[0]
+        out: np.ndarray = run.run(["text"], {put: feed[put] for put in input_names})[0]
         return out
 
     def expected(text: str) -> tuple[np.ndarray, np.ndarray]:
@@ -184,9 +184,9 @@ def test_a_text_tower_gives_what_its_model_gives_at_every_length(
     wanted, module = (np.concatenate(rows) for rows in zip(*map(expected, texts), strict=True))
     assert wanted.shape == (len(texts), tower.width)
     assert np.abs(module - wanted).max() < LIMIT
-    for i, text in enumerate(texts):  # alone: padded to its own bucket
+    for i, text in enumerate(texts):  # a single text is padded to its own bucket
         assert np.abs(ours([text]) - wanted[i]).max() < LIMIT, text
-    for batch in BATCHES:  # beside others: padded to the longest
+    for batch in BATCHES:  # a batch is padded to its longest text
         rows = [i % len(texts) for i in range(batch)]
         assert np.abs(ours([texts[i] for i in rows]) - wanted[rows]).max() < LIMIT
 
@@ -202,7 +202,7 @@ def test_a_text_tower_gives_what_its_model_gives_at_every_length(
         ("siglip-text", "siglip"),
     ],
 )
-def test_a_graph_is_plain_onnx_reproducible_and_names_nothing_of_the_machine(
+def test_exported_graph_is_standard_reproducible_onnx_without_local_paths(
     drawn: dict[str, Path], architecture: str, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     load: Any = text_tower if architecture in ("bert", "clip-text", "siglip-text") else image_tower
@@ -216,11 +216,11 @@ def test_a_graph_is_plain_onnx_reproducible_and_names_nothing_of_the_machine(
     assert {node.domain for node in model.graph.node} == {""}
     assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
     assert not model.metadata_props
-    for told in (str(Path.cwd()), str(Path.home()), str(drawn[kind]), "site-packages", ".py"):
-        assert told.encode() not in first
+    for private in (str(Path.cwd()), str(Path.home()), str(drawn[kind]), "site-packages", ".py"):
+        assert private.encode() not in first
 
 
-def test_a_classifier_of_other_classes_gives_no_logits(tmp_path: Path) -> None:
+def test_classifier_without_imagenet_classes_exports_no_logits(tmp_path: Path) -> None:
     few, others = checkpoints.resnet(tmp_path / "1", labels=10), checkpoints.resnet(tmp_path / "2", imagenet=False)
     for folder in (few, others):
         tower = image_tower("resnet", folder)
@@ -231,7 +231,7 @@ def test_a_classifier_of_other_classes_gives_no_logits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "pack", ["resnet50-bert", "clip", "hybrid", ROOT / "docs" / "how-to" / "packs" / "siglip2.toml"]
 )
-def test_the_packs_of_the_hub_load_from_local_directories(drawn: dict[str, Path], pack: str | Path) -> None:
+def test_hub_packs_load_from_local_directories(drawn: dict[str, Path], pack: str | Path) -> None:
     local = {
         "microsoft/resnet-50": drawn["resnet"],
         "google-bert/bert-base-uncased": drawn["bert"],
@@ -239,18 +239,18 @@ def test_the_packs_of_the_hub_load_from_local_directories(drawn: dict[str, Path]
         "google/siglip2-base-patch16-224": drawn["siglip"],
     }
     found = find_pack(pack)
-    here = found.with_local({name: local[name] for name in {hub_name(tower.source) for tower in found.towers}})
-    images = {spec.name: load_image_tower(spec) for spec in here.image_towers}
-    texts = {spec.name: load_text_tower(spec) for spec in here.text_towers}
-    if here.joint_space is not None:
-        image, text = images[here.joint_space.image], texts[here.joint_space.text]
+    local_pack = found.with_local({name: local[name] for name in {hub_name(tower.source) for tower in found.towers}})
+    images = {spec.name: load_image_tower(spec) for spec in local_pack.image_towers}
+    texts = {spec.name: load_text_tower(spec) for spec in local_pack.text_towers}
+    if local_pack.joint_space is not None:
+        image, text = images[local_pack.joint_space.image], texts[local_pack.joint_space.text]
         assert image.features == text.width
-        assert (here.joint_space.slope is None) == (text.curve is not None)
+        assert (local_pack.joint_space.slope is None) == (text.curve is not None)
     assert "resnet50" not in images or images["resnet50"].classes == 1000
     assert "bert" not in texts or texts["bert"].input.max_tokens == 128
 
 
-def test_siglip_brings_the_curve_it_was_trained_with(drawn: dict[str, Path]) -> None:
+def test_siglip_text_tower_has_trained_calibration_curve(drawn: dict[str, Path]) -> None:
     curve = text_tower("siglip-text", drawn["siglip"]).curve
     assert curve is not None
     model = transformers.AutoModel.from_pretrained(drawn["siglip"])
@@ -258,7 +258,7 @@ def test_siglip_brings_the_curve_it_was_trained_with(drawn: dict[str, Path]) -> 
     assert text_tower("clip-text", drawn["clip"]).curve is None
 
 
-def test_inputs_are_what_the_checkpoints_say(drawn: dict[str, Path]) -> None:
+def test_tower_inputs_follow_checkpoint_configuration(drawn: dict[str, Path]) -> None:
     bert, clip = text_tower("bert", drawn["bert"]).input, text_tower("clip-text", drawn["clip"]).input
     siglip = text_tower("siglip-text", drawn["siglip"]).input
     assert (bert.max_tokens, clip.max_tokens, siglip.max_tokens) == (512, 77, 64)
@@ -268,7 +268,7 @@ def test_inputs_are_what_the_checkpoints_say(drawn: dict[str, Path]) -> None:
     assert image_tower("siglip-image", drawn["siglip"]).input.fit == "squash"
 
 
-def test_the_width_of_a_clip_is_the_wholes_whatever_its_halves_say(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_clip_width_follows_top_level_projection_dim(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(drawn["clip"], tmp_path)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["vision_config"]["projection_dim"] = config["text_config"]["projection_dim"] = 512
@@ -276,7 +276,7 @@ def test_the_width_of_a_clip_is_the_wholes_whatever_its_halves_say(drawn: dict[s
     assert image_tower("clip-image", folder).features == text_tower("clip-text", folder).width == 24
 
 
-def test_one_half_of_a_two_tower_model_is_enough(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_image_tower_loads_from_vision_only_checkpoint(drawn: dict[str, Path], tmp_path: Path) -> None:
     whole = image_tower("clip-image", drawn["clip"])
     folder = copied(drawn["clip"], tmp_path)
     (folder / "model.safetensors").unlink()
@@ -288,7 +288,7 @@ def test_one_half_of_a_two_tower_model_is_enough(drawn: dict[str, Path], tmp_pat
     refused("is a 'clip_vision_model'", "clip-text", folder)
 
 
-def test_weights_in_shards_are_read_and_all_count(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_sharded_weights_are_loaded_and_all_hashed(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "sharded"
     shutil.copytree(drawn["bert"], folder)
     (folder / "model.safetensors").unlink()
@@ -315,9 +315,9 @@ def copied(checkpoint: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def refused(said: str, architecture: str, folder: Path, **options: Any) -> ExportError:
+def refused(message: str, architecture: str, folder: Path, **options: Any) -> ExportError:
     load: Any = text_tower if architecture in ("bert", "clip-text", "siglip-text") else image_tower
-    with pytest.raises(ExportError, match=said) as caught:
+    with pytest.raises(ExportError, match=message) as caught:
         load(architecture, folder, **options)
     assert "\n" not in str(caught.value)
     assert caught.value.hint
@@ -326,7 +326,7 @@ def refused(said: str, architecture: str, folder: Path, **options: Any) -> Expor
 
 @pytest.mark.parametrize("kept", [0.0, 0.0001, 0.02, 0.9])
 @pytest.mark.parametrize("kind", ["clip", "clip in one .bin"])
-def test_truncated_weights_are_named(drawn: dict[str, Path], tmp_path: Path, kind: str, kept: float) -> None:
+def test_truncated_weights_error_names_file(drawn: dict[str, Path], tmp_path: Path, kind: str, kept: float) -> None:
     folder = copied(drawn[kind], tmp_path)
     file = next(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
     content = file.read_bytes()
@@ -336,22 +336,20 @@ def test_truncated_weights_are_named(drawn: dict[str, Path], tmp_path: Path, kin
 
 
 @pytest.mark.parametrize("kind", ["clip", "clip in one .bin"])
-def test_a_pointer_in_the_place_of_the_weights_is_named(drawn: dict[str, Path], tmp_path: Path, kind: str) -> None:
+def test_git_lfs_pointer_error_names_file(drawn: dict[str, Path], tmp_path: Path, kind: str) -> None:
     folder = copied(drawn[kind], tmp_path)
     file = next(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 400000000\n", encoding="utf-8")
     refused(re.escape(str(file)), "clip-image", folder)
 
 
-def test_missing_weights_are_named(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_missing_weights_are_rejected(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(drawn["bert"], tmp_path)
     (folder / "model.safetensors").unlink()
     refused("no weights in", "bert", folder)
 
 
-def test_a_weight_that_is_missing_or_of_another_shape_is_never_drawn_at_random(
-    drawn: dict[str, Path], tmp_path: Path
-) -> None:
+def test_missing_or_misshapen_tensor_is_rejected(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(drawn["clip"], tmp_path)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["text_config"]["num_hidden_layers"] = 3
@@ -370,7 +368,7 @@ def test_a_weight_that_is_missing_or_of_another_shape_is_never_drawn_at_random(
         ("clip-image", "siglip", "may be siglip-image"),
     ],
 )
-def test_another_architecture_is_named_in_the_error(
+def test_architecture_mismatch_error_suggests_architecture(
     drawn: dict[str, Path], architecture: str, kind: str, hint: str
 ) -> None:
     error = refused(f"is a '{architecture}' but its checkpoint .* is a '{kind}'", architecture, drawn[kind])
@@ -380,7 +378,7 @@ def test_another_architecture_is_named_in_the_error(
 @pytest.mark.parametrize(
     ("model_type", "hint"), [("vit", "known here: resnet, bert"), ("siglip2", "NaFlex"), ("no such model", "known")]
 )
-def test_an_unknown_architecture_lists_the_known_ones(
+def test_unknown_architecture_error_lists_known_ones(
     drawn: dict[str, Path], tmp_path: Path, model_type: str, hint: str
 ) -> None:
     folder = copied(drawn["siglip"], tmp_path)
@@ -389,34 +387,34 @@ def test_an_unknown_architecture_lists_the_known_ones(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null"])
-def test_a_broken_configuration_is_named(drawn: dict[str, Path], tmp_path: Path, content: str) -> None:
+def test_invalid_configuration_is_rejected(drawn: dict[str, Path], tmp_path: Path, content: str) -> None:
     folder = copied(drawn["bert"], tmp_path)
     (folder / "config.json").write_text(content, encoding="utf-8")
     refused("config.json", "bert", folder)
 
 
 @pytest.mark.parametrize(("architecture", "kind"), [("bert", "bert"), ("clip-text", "clip"), ("siglip-text", "siglip")])
-def test_a_missing_tokenizer_is_named(drawn: dict[str, Path], tmp_path: Path, architecture: str, kind: str) -> None:
+def test_missing_tokenizer_is_rejected(drawn: dict[str, Path], tmp_path: Path, architecture: str, kind: str) -> None:
     folder = copied(drawn[kind], tmp_path)
     for name in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"):
         (folder / name).unlink(missing_ok=True)
     refused("has no tokenizer in", architecture, folder)
 
 
-def test_a_broken_tokenizer_is_named(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_invalid_tokenizer_is_rejected(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(drawn["siglip"], tmp_path)
     (folder / "tokenizer.json").write_text('{"model": ', encoding="utf-8")
     refused("the tokenizer of tower 'ear' .* cannot be read", "siglip-text", folder)
 
 
-def test_a_slow_tokenizer_is_refused(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_slow_tokenizer_is_rejected(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(drawn["bert"], tmp_path)
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps({"tokenizer_class": "CanineTokenizer"}), encoding="utf-8")
     refused("CanineTokenizer .* no fast form", "bert", folder)
 
 
-def test_the_first_siglips_tokenizer_which_is_slow_only_is_refused(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_slow_siglip_1_tokenizer_is_rejected(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(drawn["siglip"], tmp_path)
     for name in ("tokenizer.json", "special_tokens_map.json"):
         (folder / name).unlink()
@@ -431,7 +429,7 @@ def test_the_first_siglips_tokenizer_which_is_slow_only_is_refused(drawn: dict[s
     refused("cannot be read", "siglip-text", folder)
 
 
-def test_vocabularies_without_a_tokenizer_file_suffice(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_tokenizer_is_built_from_vocabulary_files(drawn: dict[str, Path], tmp_path: Path) -> None:
     for architecture, kind in (("bert", "bert"), ("clip-text", "clip")):
         folder = tmp_path / kind
         shutil.copytree(drawn[kind], folder)
@@ -440,13 +438,13 @@ def test_vocabularies_without_a_tokenizer_file_suffice(drawn: dict[str, Path], t
         assert text_tower(architecture, folder).tokenize(text) == text_tower(architecture, drawn[kind]).tokenize(text)
 
 
-def test_more_tokens_than_the_model_has_are_refused(drawn: dict[str, Path]) -> None:
+def test_max_tokens_outside_model_range_is_rejected(drawn: dict[str, Path]) -> None:
     refused("3 to 512 tokens, not 513", "bert", drawn["bert"], max_tokens=513)
     refused("3 to 77 tokens, not 2", "clip-text", drawn["clip"], max_tokens=2)
     refused("trained on texts of 64 tokens", "siglip-text", drawn["siglip"], max_tokens=32)
 
 
-def test_padding_on_the_left_is_refused_where_it_counts(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_left_padding_is_rejected_for_siglip(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(drawn["siglip"], tmp_path)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -454,7 +452,7 @@ def test_padding_on_the_left_is_refused_where_it_counts(drawn: dict[str, Path], 
     refused("pads on the left", "siglip-text", folder)
 
 
-def test_pictures_of_another_size_than_the_model_knows_are_refused(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_image_size_mismatch_is_rejected(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(drawn["clip"], tmp_path)
     path = folder / "preprocessor_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
@@ -463,7 +461,7 @@ def test_pictures_of_another_size_than_the_model_knows_are_refused(drawn: dict[s
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_a_checkpoint_saved_by_transformers_5_is_read_as_the_same_saved_by_4(
+def test_transformers_5_checkpoint_loads_like_transformers_4_checkpoint(
     drawn: dict[str, Path], tmp_path: Path, kind: str
 ) -> None:
     folder = checkpoints.as_transformers_5_saves_it(copied(drawn[kind], tmp_path))
@@ -476,7 +474,7 @@ def test_a_checkpoint_saved_by_transformers_5_is_read_as_the_same_saved_by_4(
         assert served[0] == served[1]
 
 
-def test_a_processor_of_texts_alone_says_nothing_of_pictures(drawn: dict[str, Path], tmp_path: Path) -> None:
+def test_processor_without_image_settings_is_rejected(drawn: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(drawn["clip"], tmp_path)
     (folder / "preprocessor_config.json").unlink()
     refused("has no preprocessor_config.json or processor_config.json", "clip-image", folder)
@@ -508,7 +506,7 @@ def configured(folder: Path, *inside: str, **fields: object) -> Path:
     ],
     ids=str,
 )
-def test_attention_code_from_elsewhere_is_refused(
+def test_remote_attention_kernels_are_rejected(
     drawn: dict[str, Path], tmp_path: Path, inside: tuple[str, ...], fields: dict[str, object]
 ) -> None:
     folder = configured(copied(drawn["clip"], tmp_path), *inside, **fields)
@@ -520,39 +518,37 @@ def test_attention_code_from_elsewhere_is_refused(
     ("kind", "architecture"),
     [("bert", "bert"), ("clip", "clip-text"), ("clip", "clip-image"), ("siglip", "siglip-image")],
 )
-def test_towers_load_eagerly_whatever_their_configuration_says(
+def test_towers_use_eager_attention_regardless_of_configuration(
     drawn: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, architecture: str
 ) -> None:
     folder = configured(copied(drawn[kind], tmp_path), attn_implementation="sdpa", use_kernels=False)
     fused: list[str] = []
     original = torch.nn.functional.scaled_dot_product_attention
 
-    def seen(*arguments: Any, **options: Any) -> torch.Tensor:
+    def counting(*arguments: Any, **options: Any) -> torch.Tensor:
         fused.append(architecture)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", counting)
     if architecture.endswith("image"):
-        eye = image_tower(architecture, folder)
-        eye.reference(np.zeros((1, 3, eye.input.height, eye.input.width), np.float32))
+        tower = image_tower(architecture, folder)
+        tower.reference(np.zeros((1, 3, tower.input.height, tower.input.width), np.float32))
     else:
         ids = np.ones((1, 8), np.int64)
         text_tower(architecture, folder).reference(ids, ids)
     assert not fused
 
 
-def test_a_model_too_large_for_one_onnx_file_is_refused(
-    drawn: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_too_large_for_onnx_file_is_rejected(drawn: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained_module, "_MOST_BYTES", 1000)
     refused("an ONNX file holds 2 GiB", "bert", drawn["bert"])
 
 
 @pytest.mark.parametrize("source", ["dir:nowhere", "pypi:some-package==1"])
-def test_a_source_that_is_no_checkpoint_is_refused(source: str) -> None:
+def test_source_without_checkpoint_is_rejected(source: str) -> None:
     with pytest.raises(ExportError, match="tower 'ear'"):
         load_text_tower(TextTowerSpec("ear", "bert", source))
 
 
-def test_a_directory_without_a_configuration_is_refused(tmp_path: Path) -> None:
+def test_directory_without_configuration_is_rejected(tmp_path: Path) -> None:
     refused("holds no config.json", "bert", tmp_path)

@@ -1,4 +1,4 @@
-"""A damaged index on disk: every failure is one error, the alias follower survives it, and nothing is lost silently."""
+"""Damaged index files: each failure raises one error, the alias follower survives, and no data is lost silently."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def overwrite(home: Path, pattern: str) -> None:
 
 
 def overwrite_unrecorded(home: Path) -> None:
-    """As an older program left it: without checksums."""
+    """Overwrite the segment of a generation without checksums, as written by older versions."""
     edit(home, files=None)
     overwrite(home, "segment.json")
 
 
 def make_folder(file: Path) -> None:
-    """A folder in place of a file or of another folder."""
+    """Replace a file or folder with an empty folder."""
     shutil.rmtree(file) if file.is_dir() else file.unlink()
     file.mkdir()
 
@@ -61,14 +61,14 @@ GENERATION: dict[str, Damage] = {
     "manifest a list": lambda home: (home / "generation.json").write_text("[1]"),
     "manifest nested too deeply": lambda home: (home / "generation.json").write_text("[" * 100_000),
     "manifest without sources": lambda home: edit(home, sources=None),
-    "manifest without a width": lambda home: edit(home, joint=None),
-    "sources of another kind": lambda home: edit(home, sources=[{"path": "/x"}]),
-    "points of another kind": lambda home: edit(home, points="many"),
+    "manifest without a vector size": lambda home: edit(home, joint=None),
+    "sources of the wrong type": lambda home: edit(home, sources=[{"path": "/x"}]),
+    "points of the wrong type": lambda home: edit(home, points="many"),
     "manifest of another generation": lambda home: edit(home, name="first"),
     "manifest a folder": lambda home: make_folder(home / "generation.json"),
     "manifest missing": lambda home: (home / "generation.json").unlink(),
-    "more points than there are": lambda home: edit(home, points=6),
-    "another width": lambda home: edit(home, joint=4, files=None),
+    "too many points": lambda home: edit(home, points=6),
+    "wrong vector size": lambda home: edit(home, joint=4, files=None),
     "ids truncated": lambda home: truncate(home, "mutable_id_tracker.mappings"),
     "vectors truncated": lambda home: truncate(home, "chunk_0.mmap"),
     "segment overwritten": lambda home: overwrite(home, "segment.json"),
@@ -83,21 +83,19 @@ ALIAS: dict[str, Damage] = {
     "not text": lambda root: (root / "alias-images").write_bytes(b"\xff\xfe"),
     "a path": lambda root: (root / "alias-images").write_text("../generations/first"),
     "a folder": lambda root: make_folder(root / "alias-images"),
-    "a generation that is not there": lambda root: (root / "alias-images").write_text("gone"),
+    "a missing generation": lambda root: (root / "alias-images").write_text("gone"),
 }
 
 
 @pytest.mark.parametrize("damage", GENERATION)
-def test_a_damaged_generation_is_one_error_and_the_one_before_answers_until_it_is_mended(
-    tmp_path: Path, damage: str
-) -> None:
+def test_damaged_generation_is_one_error_and_previous_one_serves_until_repaired(tmp_path: Path, damage: str) -> None:
     root = tmp_path / "index"
     store = open_store(f"file:{root}")
     published(store, INFO, points(3))
     live = AliasFollower(store, SameGraph(INFO.image_fingerprint))
     published(store, replace(INFO, name="second"), points(5))
     home = root / "generations/second"
-    whole = shutil.copytree(home, tmp_path / "whole")
+    backup = shutil.copytree(home, tmp_path / "whole")
     GENERATION[damage](home)
     with pytest.raises(IndexUnavailable) as failure:
         store.open("second")
@@ -106,12 +104,12 @@ def test_a_damaged_generation_is_one_error_and_the_one_before_answers_until_it_i
     assert problem(live) is not None
     with live.borrow() as snapshot:
         assert snapshot.collection.count() == 3
-    # Mended: once by going back, once by putting the files back.
+    # Repair by rollback, then by restoring the files.
     assert roll_back(store, "first") == "first"
     assert not live.refresh()
     assert problem(live) is None
     shutil.rmtree(home, ignore_errors=True)
-    shutil.copytree(whole, home)
+    shutil.copytree(backup, home)
     assert roll_back(store) == "second"
     assert live.refresh()
     assert (live.name, live.problem) == ("second", None)
@@ -119,25 +117,25 @@ def test_a_damaged_generation_is_one_error_and_the_one_before_answers_until_it_i
 
 
 @pytest.mark.parametrize("damage", ALIAS)
-def test_a_damaged_alias_is_reported_and_the_generation_still_answers(tmp_path: Path, damage: str) -> None:
+def test_damaged_alias_is_reported_while_generation_still_serves(tmp_path: Path, damage: str) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
     live = AliasFollower(store, SameGraph(INFO.image_fingerprint))
     live.follow(0.01)
     ALIAS[damage](tmp_path)
-    wait(lambda: live.problem is not None)
+    wait_until(lambda: live.problem is not None)
     with live.borrow() as snapshot:
         assert snapshot.collection.count() == 3
     assert [generation.info.name for generation in generations(store)] == ["first"]
     if (tmp_path / "alias-images").is_dir():
         (tmp_path / "alias-images").rmdir()
     assert roll_back(store) == "first"
-    wait(lambda: live.problem is None)
+    wait_until(lambda: live.problem is None)
     assert live.watching()
     live.close()
 
 
-def test_an_index_that_was_moved_away_is_reported_until_it_is_back(tmp_path: Path) -> None:
+def test_moved_index_is_reported_until_restored(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}/index")
     published(store, INFO, points(3))
     live = AliasFollower(store, SameGraph(INFO.image_fingerprint))
@@ -150,7 +148,7 @@ def test_an_index_that_was_moved_away_is_reported_until_it_is_back(tmp_path: Pat
     live.close()
 
 
-def test_the_follower_survives_whatever_a_generation_raises(tmp_path: Path) -> None:
+def test_follower_survives_any_exception_from_new_generation(tmp_path: Path) -> None:
     class Failing(SameGraph):
         fails = False
 
@@ -165,17 +163,17 @@ def test_the_follower_survives_whatever_a_generation_raises(tmp_path: Path) -> N
     source.fails = True
     published(store, replace(INFO, name="second"), points(5))
     live.follow(0.01)
-    wait(lambda: live.problem is not None)
+    wait_until(lambda: live.problem is not None)
     assert "second cannot be opened (MemoryError: too large)" in str(live.problem)
     assert (live.watching(), live.name) == (True, "first")
     live.close()
 
 
-def test_checksums_find_what_opening_does_not_and_keep_a_rollback_from_it(tmp_path: Path) -> None:
+def test_verify_and_rollback_detect_damage_by_checksum(tmp_path: Path) -> None:
     store = open_store(f"file:{tmp_path}")
     published(store, INFO, points(3))
     published(store, replace(INFO, name="second"), points(5))
-    for name in ("first", "second"):  # opening changes nothing that is checked
+    for name in ("first", "second"):  # opening a generation must not invalidate its checksums
         store.open(name).close()
     assert verify(store) == ["first", "second"]
     (file,) = (tmp_path / "generations/first").rglob("vector_storage-joint/vectors/chunk_0.mmap")
@@ -183,9 +181,9 @@ def test_checksums_find_what_opening_does_not_and_keep_a_rollback_from_it(tmp_pa
     content[5] ^= 1
     file.write_bytes(content)
     store.open("first").close()
-    for act in (lambda: verify(store), lambda: verify(store, "first"), lambda: roll_back(store)):
+    for operation in (lambda: verify(store), lambda: verify(store, "first"), lambda: roll_back(store)):
         with pytest.raises(UnfitGeneration, match=r"chunk_0.mmap is damaged"):
-            act()
+            operation()
     assert store.live() == "second"
 
 
@@ -193,10 +191,10 @@ def problem(live: AliasFollower[None]) -> str | None:
     return live.problem
 
 
-def wait(state: Callable[[], bool]) -> None:
-    over = threading.Event()
+def wait_until(condition: Callable[[], bool]) -> None:
+    timer = threading.Event()
     for _ in range(6_000):
-        if state():
+        if condition():
             return
-        over.wait(0.01)
-    raise AssertionError("it did not happen within a minute")
+        timer.wait(0.01)
+    raise AssertionError("condition not met within a minute")

@@ -1,4 +1,4 @@
-"""A folder becomes a generation: counted, named, nothing twice, nothing half."""
+"""`index_folder` builds a generation from a folder: metadata, reruns, skipped files and errors."""
 
 from __future__ import annotations
 
@@ -41,25 +41,30 @@ def paths(store: VectorStore) -> set[str]:
         collection.close()
 
 
-def test_every_image_is_indexed_with_its_facts(bundle: Bundle, photos: Path, store: VectorStore) -> None:
+def test_images_are_indexed_with_metadata(bundle: Bundle, photos: Path, store: VectorStore) -> None:
     report = index_folder(photos, bundle, store)
     assert (report.indexed, report.unchanged, report.skipped) == (len(NAMES), 0, [])
     collection = store.open(report.generation)
     (record,) = collection.retrieve([point_id("scenes/sunset.jpg")])
-    facts = record.payload
+    payload = record.payload
     collection.close()
-    assert (facts["width"], facts["height"], facts["format"], facts["path"]) == (320, 240, "JPEG", "scenes/sunset.jpg")
-    assert facts["bytes"] == (photos / "scenes/sunset.jpg").stat().st_size
+    assert (payload["width"], payload["height"], payload["format"], payload["path"]) == (
+        320,
+        240,
+        "JPEG",
+        "scenes/sunset.jpg",
+    )
+    assert payload["bytes"] == (photos / "scenes/sunset.jpg").stat().st_size
     assert collection.info.sources == (Source("", str(photos)),)
 
 
-def test_a_second_run_encodes_nothing_and_publishes_nothing(
+def test_second_run_encodes_and_publishes_nothing(
     bundle: Bundle, photos: Path, store: VectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = index_folder(photos, bundle, store)
 
     def no_encoder(*_: object, **__: object) -> None:
-        raise AssertionError("an encoder was made although nothing had changed")
+        raise AssertionError("an encoder was created although no file had changed")
 
     monkeypatch.setattr(sceneseek_indexer.pipeline, "ImageEncoder", no_encoder)
     second = index_folder(photos, bundle, store)
@@ -67,7 +72,7 @@ def test_a_second_run_encodes_nothing_and_publishes_nothing(
     assert [info.name for info in store.generations()] == [first.generation]
 
 
-def test_difficult_names_are_indexed(bundle: Bundle, store: VectorStore, noise: Noise, tmp_path: Path) -> None:
+def test_unusual_file_names_are_indexed(bundle: Bundle, store: VectorStore, noise: Noise, tmp_path: Path) -> None:
     folder = tmp_path / "names"
     folder.mkdir()
     names = [
@@ -87,13 +92,13 @@ def test_difficult_names_are_indexed(bundle: Bundle, store: VectorStore, noise: 
     assert all("\n" not in line for line in report.lines())
 
 
-def test_each_bad_file_is_skipped_with_its_reason_and_the_good_ones_are_indexed(
+def test_invalid_files_are_skipped_with_reason_and_valid_ones_indexed(
     bundle: Bundle, store: VectorStore, photos: Path, noise: Noise, tmp_path: Path
 ) -> None:
     (photos / "text.jpg").write_text("I am not a picture")
     (photos / "empty.png").touch()
-    whole = (photos / "scenes/sea.jpg").read_bytes()
-    (photos / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    image_bytes = (photos / "scenes/sea.jpg").read_bytes()
+    (photos / "truncated.jpg").write_bytes(image_bytes[: len(image_bytes) // 2])
     noise(400, 400).save(photos / "huge.png")
     os.mkfifo(photos / "pipe.jpg")
     (photos / "nowhere.jpg").symlink_to(photos / "missing.jpg")
@@ -120,8 +125,8 @@ def test_each_bad_file_is_skipped_with_its_reason_and_the_good_ones_are_indexed(
 
 
 @pytest.fixture
-def stranger() -> Iterator[None]:
-    """Act as a user who may read nothing of ours; root may read everything."""
+def unprivileged_user() -> Iterator[None]:
+    """Drop root privileges: root could read every file."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -129,23 +134,23 @@ def stranger() -> Iterator[None]:
     os.seteuid(user)
 
 
-def test_an_unreadable_file_is_skipped(photos: Path, bundle: Bundle, request: pytest.FixtureRequest) -> None:
+def test_unreadable_file_is_skipped(photos: Path, bundle: Bundle, request: pytest.FixtureRequest) -> None:
     file = next(f for f in list_images(photos).files if f.relative == "scenes/sea.jpg")
     (photos / file.relative).chmod(0)
-    request.getfixturevalue("stranger")
+    request.getfixturevalue("unprivileged_user")
     outcome = load(file, bundle.manifest.image_inputs)
     assert isinstance(outcome, Skipped)
     assert (outcome.reason, outcome.what) == ("unreadable", "cannot be read (Permission denied)")
 
 
-def test_an_unreadable_folder_is_an_error_that_names_it(photos: Path, request: pytest.FixtureRequest) -> None:
+def test_unreadable_folder_error_names_folder(photos: Path, request: pytest.FixtureRequest) -> None:
     photos.chmod(0)
-    request.getfixturevalue("stranger")
+    request.getfixturevalue("unprivileged_user")
     with pytest.raises(SourceError, match="photos cannot be read \\(Permission denied\\)"):
         list_images(photos)
 
 
-def test_folders_that_cannot_be_indexed_say_why_and_leave_no_index(
+def test_folder_without_usable_images_raises_and_leaves_no_index(
     bundle: Bundle, store: VectorStore, tmp_path: Path
 ) -> None:
     for name in ("empty", "texts", "broken"):

@@ -1,4 +1,4 @@
-"""Bundle and generation change together: another bundle's generation brings its models along."""
+"""Switching bundle and generation together: a generation is served with the models of its bundle."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sceneseek_indexer.build import index_folder
 
 
 def changed(bundle: Bundle, out: Path, **changes: object) -> Bundle:
-    """A copy of a bundle whose manifest says something else, as if another model had been exported."""
+    """A copy of a bundle with a changed manifest, as if another model had been exported."""
     shutil.copytree(bundle.path, out, dirs_exist_ok=True)
     bundle.manifest.changed(**changes).write(out / MANIFEST)
     return Bundle.load(out)
 
 
 def other_image_graph(bundle: Bundle, out: Path) -> Bundle:
-    """As another image graph: the same one, with a hash of its own since a picture is prepared otherwise."""
+    """A copy of a bundle with different preprocessing, hence a different image fingerprint."""
     inputs = tuple(replace(spec, fit="letterbox") for spec in bundle.manifest.image_inputs)
     return changed(bundle, out, image_inputs=inputs)
 
@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> VectorStore:
 
 @pytest.fixture
 def search(bundle: Bundle, one: Bundle, store: VectorStore, index_url: str, tmp_path: Path) -> Iterator[Search]:
-    """Over the shared index's copy, as if `one` had filled it."""
+    """A search over a copy of the shared index, as if indexed with `one`."""
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     (info,) = (tmp_path / "index" / "generations").glob("*/generation.json")
     info.write_text(info.read_text().replace(str(bundle.path), str(one.path)))
@@ -59,10 +59,10 @@ def answering(search: Search) -> tuple[str, str]:
     return answer.bundle, answer.generation
 
 
-def test_a_generation_that_another_bundle_filled_is_answered_by_that_bundle(
+def test_generation_is_served_with_the_bundle_that_indexed_it(
     search: Search, one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path
 ) -> None:
-    two = other_image_graph(one, tmp_path / "elsewhere" / "two")  # found by the path that the generation names
+    two = other_image_graph(one, tmp_path / "elsewhere" / "two")  # found by the path recorded in the generation
     before = answering(search)
     report = index_folder(gallery, two, store)
     assert answering(search) == before
@@ -71,12 +71,12 @@ def test_a_generation_that_another_bundle_filled_is_answered_by_that_bundle(
     assert search.bundle.path == two.path
 
 
-def test_a_restart_with_the_old_bundle_finds_the_new_one_beside_it_and_says_so(
+def test_restart_with_old_bundle_uses_sibling_bundle_and_logs_warning(
     one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     two = other_image_graph(one, tmp_path / "built" / "two")
     index_folder(gallery, two, store)
-    two.path.rename(one.path.with_name("two"))  # not where the generation says, but beside the service's own
+    two.path.rename(one.path.with_name("two"))  # not at the recorded path, but next to the service's own bundle
     restarted = Search(ModelRegistry(one, "cpu"), store)
     try:
         assert answering(restarted)[0] == two.manifest.fingerprints.bundle
@@ -87,7 +87,7 @@ def test_a_restart_with_the_old_bundle_finds_the_new_one_beside_it_and_says_so(
         restarted.close()
 
 
-def test_without_the_bundle_that_filled_it_a_generation_is_not_followed(
+def test_generation_is_not_followed_without_its_bundle(
     search: Search, one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path
 ) -> None:
     two = other_image_graph(one, tmp_path / "elsewhere" / "two")
@@ -101,7 +101,7 @@ def test_without_the_bundle_that_filled_it_a_generation_is_not_followed(
         Search(ModelRegistry(one, "cpu"), store)
 
 
-def test_a_generation_is_followed_once_its_bundle_has_arrived(
+def test_generation_is_followed_once_its_bundle_exists(
     search: Search,
     one: Bundle,
     store: VectorStore,
@@ -114,14 +114,14 @@ def test_a_generation_is_followed_once_its_bundle_has_arrived(
     two.path.rename(tmp_path / "on its way")
     assert not search.follower.refresh()
     (tmp_path / "on its way").rename(one.path.with_name("two"))
-    assert not search.follower.refresh()  # not asked at every turn
+    assert not search.follower.refresh()  # the check is rate-limited
     monkeypatch.setattr("sceneseek.alias_follower._RETRY_SECONDS", 0)
     assert search.follower.refresh()
     assert search.follower.problem is None
     assert answering(search)[0] == two.manifest.fingerprints.bundle
 
 
-def test_a_bundle_written_anew_with_the_same_image_graph_is_taken_up_without_indexing(
+def test_replaced_bundle_with_same_image_graph_is_used_without_reindexing(
     search: Search, one: Bundle, tmp_path: Path
 ) -> None:
     before = answering(search)
@@ -134,7 +134,7 @@ def test_a_bundle_written_anew_with_the_same_image_graph_is_taken_up_without_ind
     assert not search.follower.refresh()
 
 
-def test_a_bundle_written_anew_with_another_image_graph_waits_for_its_index(
+def test_replaced_bundle_with_different_image_graph_waits_for_reindexing(
     search: Search, one: Bundle, store: VectorStore, gallery: Path, tmp_path: Path
 ) -> None:
     before = answering(search)
@@ -150,8 +150,6 @@ def test_a_bundle_written_anew_with_another_image_graph_waits_for_its_index(
     assert answering(search)[0] == fresh.manifest.fingerprints.bundle
 
 
-def test_the_directory_of_the_bundle_is_recorded_with_the_generation(
-    one: Bundle, store: VectorStore, gallery: Path
-) -> None:
+def test_generation_records_bundle_directory(one: Bundle, store: VectorStore, gallery: Path) -> None:
     index_folder(gallery, one, store)
     assert store.generations()[0].bundle == str(one.path.resolve())

@@ -1,4 +1,4 @@
-"""`/metrics`, request ids, timings, the access log, and the documents that describe them."""
+"""`/metrics`, request IDs, timings, the access log, and their documentation."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def app(search: Search, metrics: Metrics) -> Flask:
-    """The application, with a view that records stages and a caller as the service's own do."""
+    """The application with two extra views: one records stages and a caller, one raises."""
     app = create_app(search, metrics=metrics)
 
     @app.get("/staged/<int:number>")
@@ -69,7 +69,7 @@ def client(app: Flask) -> FlaskClient:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Lines]:
-    """What is logged, as JSON lines made where it is logged."""
+    """Captured log lines, formatted as JSON when they are logged."""
     handler = Lines()
     logging.getLogger().addHandler(handler)
     caplog.set_level(logging.INFO)
@@ -99,9 +99,9 @@ def read(client: FlaskClient) -> list[Metric]:
     return exposed.families(response.get_data(as_text=True))
 
 
-def test_requests_are_counted_by_route_and_never_by_url(client: FlaskClient) -> None:
-    for address in ("/staged/1", "/staged/2", "/wp-admin.php", "/v1/images/0b9f1c7e-0000-4000-8000-000000000000"):
-        client.get(address)
+def test_requests_are_counted_by_route_not_url(client: FlaskClient) -> None:
+    for url in ("/staged/1", "/staged/2", "/wp-admin.php", "/v1/images/0b9f1c7e-0000-4000-8000-000000000000"):
+        client.get(url)
     client.open("/staged/3", method="BREW")
     found = read(client)
     count = "sceneseek_http_requests_total"
@@ -113,7 +113,7 @@ def test_requests_are_counted_by_route_and_never_by_url(client: FlaskClient) -> 
     assert not [route for route in routes if "wp-admin" in route or "0b9f" in route]
 
 
-def test_stages_reach_metrics_and_the_header(client: FlaskClient) -> None:
+def test_stage_timings_are_in_metrics_and_server_timing_header(client: FlaskClient) -> None:
     before = exposed.value(read(client), "sceneseek_stage_seconds_count", stage="encode") or 0
     header = client.get("/staged/1").headers["Server-Timing"]
     assert re.fullmatch(r"encode;dur=6\.25, score;dur=0\.50, total;dur=\d+\.\d\d", header)
@@ -122,14 +122,14 @@ def test_stages_reach_metrics_and_the_header(client: FlaskClient) -> None:
     assert exposed.value(found, "sceneseek_stage_seconds_count", stage="total") is None
 
 
-@pytest.mark.parametrize("address", ["/", "/healthz", QUERY, "/nowhere", "/v1/search", "/static/page.js", "/broken"])
-def test_every_answer_has_an_id_and_a_total(client: FlaskClient, address: str) -> None:
-    headers = client.get(address, buffered=True).headers
+@pytest.mark.parametrize("url", ["/", "/healthz", QUERY, "/nowhere", "/v1/search", "/static/page.js", "/broken"])
+def test_every_response_has_request_id_and_total_time(client: FlaskClient, url: str) -> None:
+    headers = client.get(url, buffered=True).headers
     assert re.fullmatch(r"[0-9a-f]{16}", headers["X-Request-ID"])
     assert re.fullmatch(r"(\w+;dur=\d+\.\d\d, )*total;dur=\d+\.\d\d", headers["Server-Timing"])
 
 
-def test_a_clients_id_is_in_answer_problem_and_log(client: FlaskClient, lines: Lines) -> None:
+def test_client_request_id_is_in_response_problem_and_log(client: FlaskClient, lines: Lines) -> None:
     response = client.get("/staged/1", headers={"X-Request-ID": "mine-1"})
     assert response.headers["X-Request-ID"] == "mine-1"
     assert [line["request_id"] for line in lines.lines] == ["mine-1", "mine-1"]
@@ -140,7 +140,7 @@ def test_a_clients_id_is_in_answer_problem_and_log(client: FlaskClient, lines: L
     assert "request_id" not in lines.lines[-1]
 
 
-def test_a_request_is_one_line_in_the_log(client: FlaskClient, lines: Lines) -> None:
+def test_request_is_logged_as_one_line(client: FlaskClient, lines: Lines) -> None:
     client.get("/staged/12")
     (line,) = lines.access()
     assert line.pop("ms") > 0
@@ -159,7 +159,7 @@ def test_a_request_is_one_line_in_the_log(client: FlaskClient, lines: Lines) -> 
     }
 
 
-def test_a_caller_is_named_by_its_key_and_never_by_its_address(client: FlaskClient, lines: Lines) -> None:
+def test_access_log_identifies_caller_by_key_not_address(client: FlaskClient, lines: Lines) -> None:
     client.get("/staged/1")
     client.get("/staged/0")
     named, nameless = lines.access()
@@ -168,10 +168,10 @@ def test_a_caller_is_named_by_its_key_and_never_by_its_address(client: FlaskClie
     assert "203.0.113.9" not in json.dumps(lines.lines)
 
 
-def test_no_line_holds_a_query_or_a_header(client: FlaskClient, lines: Lines) -> None:
+def test_log_contains_no_query_or_header_values(client: FlaskClient, lines: Lines) -> None:
     secrets = {"Authorization": "Bearer hunter2", "User-Agent": "agent-x", "Cookie": "c=hunter2"}
-    for address in (QUERY, "/v1/search?q=secret+wish&k=many", "/nowhere?secret=wish", "/broken?secret=wish"):
-        client.get(address, headers=secrets)
+    for url in (QUERY, "/v1/search?q=secret+wish&k=many", "/nowhere?secret=wish", "/broken?secret=wish"):
+        client.get(url, headers=secrets)
     client.post("/v1/search", json={"q": "secret wish"}, headers=secrets)
     assert len(lines.access()) == 5
     text = json.dumps(lines.lines)
@@ -179,25 +179,25 @@ def test_no_line_holds_a_query_or_a_header(client: FlaskClient, lines: Lines) ->
         assert word not in text
 
 
-def test_polled_paths_are_logged_only_where_they_fail(client: FlaskClient, lines: Lines) -> None:
-    for address in ("/healthz", "/metrics"):
-        client.get(address)
+def test_polled_paths_are_logged_only_on_failure(client: FlaskClient, lines: Lines) -> None:
+    for url in ("/healthz", "/metrics"):
+        client.get(url)
     assert lines.access() == []
-    client.get("/readyz")  # nobody watches this index
+    client.get("/readyz")  # no thread follows the alias
     assert [line["status"] for line in lines.access()] == [503]
 
 
-def test_an_unexpected_error_is_counted_and_logged_with_the_request_id(client: FlaskClient, lines: Lines) -> None:
+def test_unexpected_error_is_counted_and_logged_with_request_id(client: FlaskClient, lines: Lines) -> None:
     problem = client.get("/broken").get_json(force=True)
     (fault,) = [line for line in lines.lines if line["level"] == "error"]
     assert fault["request_id"] == problem["request_id"]
     assert "RuntimeError" in fault["exception"]
     found = read(client)
     assert exposed.value(found, "sceneseek_errors_total", kind="http-500") == 1
-    assert exposed.value(found, "sceneseek_http_requests_in_flight") == 1  # this one
+    assert exposed.value(found, "sceneseek_http_requests_in_flight") == 1  # the request that reads the metrics
 
 
-def test_a_request_rejected_before_the_application_is_counted_and_not_logged(
+def test_request_rejected_before_application_is_counted_but_not_logged(
     metrics: Metrics, client: FlaskClient, lines: Lines
 ) -> None:
     count_rejected(metrics, "GET", Overloaded("too many requests"))
@@ -215,7 +215,7 @@ def test_openmetrics_is_negotiated(client: FlaskClient) -> None:
     assert exposed.value(found, "sceneseek_http_requests_total", status="200")
 
 
-def test_thumbnails_are_counted_as_drawn_once_and_then_cached(client: FlaskClient) -> None:
+def test_thumbnail_is_counted_as_drawn_then_as_cached(client: FlaskClient) -> None:
     thumbnail = client.get("/v1/search?q=sea&k=1").get_json()["results"][0]["thumbnail"]
     before = read(client)
     size = sum(len(client.get(thumbnail).data) for _ in range(2)) // 2
@@ -227,7 +227,7 @@ def test_thumbnails_are_counted_as_drawn_once_and_then_cached(client: FlaskClien
     assert (exposed.value(after, "sceneseek_thumbnail_cache_bytes") or 0) >= size
 
 
-def test_metrics_of_generation_and_runtime_follow_a_switch(bundle: Bundle, index_url: str, tmp_path: Path) -> None:
+def test_generation_and_runtime_metrics_follow_alias_switch(bundle: Bundle, index_url: str, tmp_path: Path) -> None:
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     store = open_store(f"file:{tmp_path / 'index'}")
     search = Search(ModelRegistry(bundle, "cpu"), store)
@@ -249,8 +249,8 @@ def test_metrics_of_generation_and_runtime_follow_a_switch(bundle: Bundle, index
         store.publish(copy, {"truncated": 3, "unreadable": 1})
     assert search.follower.refresh()
     found = read(client)
-    told = next(f for f in found if f.name == "sceneseek_generation_info")
-    assert [sample.labels["generation"] for sample in told.samples] == ["second"]
+    family = next(f for f in found if f.name == "sceneseek_generation_info")
+    assert [sample.labels["generation"] for sample in family.samples] == ["second"]
     assert exposed.value(found, "sceneseek_generation_skipped_files", reason="truncated") == 3
     assert exposed.value(found, "sceneseek_generation_switches_total") == 1
 
@@ -263,27 +263,27 @@ def test_metrics_of_generation_and_runtime_follow_a_switch(bundle: Bundle, index
     assert exposed.value(found, "sceneseek_generation_images") is None, "the engine does not say"
 
 
-def test_an_engine_that_hangs_delays_no_other_metric(
+def test_hanging_engine_does_not_delay_other_metrics(
     client: FlaskClient, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    going_on = threading.Event()
+    resume = threading.Event()
     with search.follower.borrow() as snapshot:
-        monkeypatch.setattr(snapshot.collection, "count", lambda: going_on.wait(60) and len(NAMES))
+        monkeypatch.setattr(snapshot.collection, "count", lambda: resume.wait(60) and len(NAMES))
     monkeypatch.setattr("sceneseek_server.metrics._COUNT_TIMEOUT", 0.05)
     client.get("/healthz")
     found = read(client)
-    going_on.set()
+    resume.set()
     assert exposed.value(found, "sceneseek_ready") == 0
     assert exposed.value(found, "sceneseek_http_requests_total", route="/healthz") == 1
 
 
-def test_every_metric_is_documented_and_every_documented_one_exists(client: FlaskClient) -> None:
+def test_documented_metrics_match_exposed_metrics(client: FlaskClient) -> None:
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", PAGE.partition("## Queries")[0], re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert documented == exposed.names(read(client))
 
 
-def test_documented_labels_are_those_that_are_used(client: FlaskClient) -> None:
+def test_documented_labels_match_exposed_labels(client: FlaskClient) -> None:
     client.get("/staged/1")
     rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", PAGE.partition("## Queries")[0], re.MULTILINE)
     documented = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
@@ -294,7 +294,7 @@ def test_documented_labels_are_those_that_are_used(client: FlaskClient) -> None:
                 assert set(sample.labels) - {"le"} == documented[name], name
 
 
-def test_queries_of_dashboard_alerts_and_documents_use_metrics_that_exist(client: FlaskClient) -> None:
+def test_dashboard_alerts_and_documentation_query_only_existing_metrics(client: FlaskClient) -> None:
     dashboard = json.loads((ROOT / "deploy" / "grafana" / "sceneseek.json").read_text(encoding="utf-8"))
     alerts = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text(encoding="utf-8"))
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
@@ -302,19 +302,19 @@ def test_queries_of_dashboard_alerts_and_documents_use_metrics_that_exist(client
     queries += [annotation["expr"] for annotation in dashboard["annotations"]["list"]]
     queries += [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     queries += re.findall(r"`([^`]+)`", PAGE.partition("## Queries")[2].partition("## Alerts")[0])
-    asked = set().union(*map(exposed.asked_for, queries))
-    assert len(asked) > 20
-    assert asked <= exposed.sample_names(read(client))
+    referenced = set().union(*map(exposed.asked_for, queries))
+    assert len(referenced) > 20
+    assert referenced <= exposed.sample_names(read(client))
 
 
-def test_every_metric_of_ours_is_on_the_dashboard(client: FlaskClient) -> None:
+def test_every_sceneseek_metric_is_on_dashboard(client: FlaskClient) -> None:
     shown = exposed.asked_for((ROOT / "deploy" / "grafana" / "sceneseek.json").read_text(encoding="utf-8"))
     for family in read(client):
         if family.name.startswith("sceneseek_"):
             assert exposed.sample_names([family]) & shown, family.name
 
 
-def test_every_alert_is_explained(client: FlaskClient) -> None:
+def test_every_alert_is_documented(client: FlaskClient) -> None:
     alerts = yaml.safe_load((ROOT / "deploy" / "alerts.yml").read_text(encoding="utf-8"))
     named = [rule["alert"] for group in alerts["groups"] for rule in group["rules"]]
     assert re.findall(r"^\| ((?:Sceneseek|Qdrant)\w+) \|", PAGE, re.MULTILINE) == named

@@ -1,7 +1,7 @@
-"""A search through a Qdrant server that hangs, moves, is cut off or recovers ends in time, and works at once after.
+"""Searches meet their deadline while a Qdrant server hangs, moves, is unreachable or recovers, and then work again.
 
-The server is played (`tests.played_qdrant`), over real sockets. Times are bounded generously: what would break a
-promise here is a wait for a timeout of the system's or of a batch of writes, which are ten seconds and more.
+`tests.played_qdrant` is a fake server over real sockets. Time limits are generous: a defect here would be a wait for a
+system timeout or a write timeout, which take ten seconds or more.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.played_qdrant import PlayedQdrant, black_hole, drop, hang
 
 WRITING = QdrantSettings(prefer_grpc="no", patience=10.0)
 SEARCHING = replace(QdrantSettings(query_timeout=1).for_searching(), patience=0.3)
-# Beyond what was promised, for a machine that is busy with other tests.
+# Tolerance for a machine that is busy with other tests.
 SLACK = 4.0
 
 
@@ -42,7 +42,7 @@ def played() -> Iterator[PlayedQdrant]:
 
 @pytest.fixture
 def collection(played: PlayedQdrant) -> Collection:
-    """The played server's generation, as a service has it open, with a connection that was used."""
+    """The generation as a service opens it, over a connection that was already used."""
     opened = QdrantStore(played.url, SEARCHING).open("first")
     assert len(search(opened)) == 5
     return opened
@@ -54,14 +54,14 @@ def search(collection: Collection, seconds: float | None = None) -> Candidates:
 
 
 def refused(collection: Collection, within: float, seconds: float | None = None) -> IndexUnavailable:
-    """The error of a search, which must come in so many seconds."""
-    begun = time.monotonic()
-    with pytest.raises(IndexUnavailable) as refusal:
+    """Assert that a search fails within a time limit; return the error."""
+    start = time.monotonic()
+    with pytest.raises(IndexUnavailable) as error:
         search(collection, seconds)
-    assert time.monotonic() - begun < within + SLACK
-    assert refusal.value.retry_after is not None
-    assert refusal.value.retry_after >= 1
-    return refusal.value
+    assert time.monotonic() - start < within + SLACK
+    assert error.value.retry_after is not None
+    assert error.value.retry_after >= 1
+    return error.value
 
 
 CALLS: dict[str, Callable[[Collection, float], Any]] = {
@@ -73,9 +73,7 @@ CALLS: dict[str, Callable[[Collection, float], Any]] = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_to_a_server_that_hangs_ends_before_its_deadline(
-    played: PlayedQdrant, collection: Collection, call: str
-) -> None:
+def test_call_to_hanging_server_fails_by_deadline(played: PlayedQdrant, collection: Collection, call: str) -> None:
     with played.paused():
         deadline = time.monotonic() + 0.8
         with pytest.raises(IndexUnavailable, match="does not answer within"):
@@ -84,32 +82,26 @@ def test_a_call_to_a_server_that_hangs_ends_before_its_deadline(
     assert CALLS[call](collection, time.monotonic() + 10)
 
 
-def test_a_search_without_a_deadline_takes_two_tries_of_the_querys_own_timeout(
-    played: PlayedQdrant, collection: Collection
-) -> None:
+def test_search_without_deadline_retries_once_after_query_timeout(played: PlayedQdrant, collection: Collection) -> None:
     with played.paused():
         assert "QUERY_TIMEOUT" in str(refused(collection, within=2.0))
     assert len(search(collection)) == 5
 
 
-def test_a_deadline_that_is_over_asks_nothing(played: PlayedQdrant, collection: Collection) -> None:
-    asked = len(played.seen)
+def test_expired_deadline_sends_no_request(played: PlayedQdrant, collection: Collection) -> None:
+    before = len(played.seen)
     with pytest.raises(DeadlinePassed):
         search(collection, 0.0)
-    assert len(played.seen) == asked
+    assert len(played.seen) == before
 
 
-def test_a_node_that_hangs_is_left_for_another_one_behind_the_same_address(
-    played: PlayedQdrant, collection: Collection
-) -> None:
+def test_search_retries_on_another_node_if_one_hangs(played: PlayedQdrant, collection: Collection) -> None:
     played.fail(hang(20.0), at="/query$")
     assert len(search(collection, 8.0)) == 5
 
 
 @pytest.mark.parametrize("calls", [1, 3])
-def test_connections_that_a_restarted_server_resets_fail_no_search(
-    played: PlayedQdrant, collection: Collection, calls: int
-) -> None:
+def test_search_survives_connection_resets(played: PlayedQdrant, collection: Collection, calls: int) -> None:
     for _ in range(calls):
         played.reset_connections()
         assert len(search(collection)) == 5
@@ -117,41 +109,41 @@ def test_connections_that_a_restarted_server_resets_fail_no_search(
     assert len(search(collection)) == 5
 
 
-def test_a_recreated_server_is_searched_as_soon_as_it_is_there(played: PlayedQdrant) -> None:
-    again = PlayedQdrant(client=played.client, guard=played.guard)
-    with again.serving():
-        collection = QdrantStore(again.url, SEARCHING).open("first")
+def test_search_works_as_soon_as_server_is_recreated(played: PlayedQdrant) -> None:
+    restarted = PlayedQdrant(client=played.client, guard=played.guard)
+    with restarted.serving():
+        collection = QdrantStore(restarted.url, SEARCHING).open("first")
         assert len(search(collection)) == 5
     assert "no Qdrant server answers" in refused(collection, within=0.3).what
-    with again.serving():
+    with restarted.serving():
         assert len(search(collection)) == 5
 
 
-def test_a_server_that_is_back_within_a_second_fails_no_search(played: PlayedQdrant) -> None:
-    again = PlayedQdrant(client=played.client, guard=played.guard)
-    with again.serving():
-        collection = QdrantStore(again.url, replace(SEARCHING, patience=20.0)).open("first")
-    found: list[Candidates] = []
-    searching = threading.Thread(target=lambda: found.append(search(collection, 30.0)))
+def test_search_waits_for_server_that_returns_within_a_second(played: PlayedQdrant) -> None:
+    restarted = PlayedQdrant(client=played.client, guard=played.guard)
+    with restarted.serving():
+        collection = QdrantStore(restarted.url, replace(SEARCHING, patience=20.0)).open("first")
+    results: list[Candidates] = []
+    searching = threading.Thread(target=lambda: results.append(search(collection, 30.0)))
     searching.start()
     time.sleep(0.3)
-    with again.serving():
+    with restarted.serving():
         searching.join()
-    assert len(found[0]) == 5
+    assert len(results[0]) == 5
 
 
-def test_a_server_that_is_cut_off_the_network_is_given_up_in_time(played: PlayedQdrant) -> None:
+def test_unreachable_server_fails_within_timeout(played: PlayedQdrant) -> None:
     with black_hole() as url:
         store = QdrantStore(url, SEARCHING)
-        begun = time.monotonic()
+        start = time.monotonic()
         with pytest.raises(IndexUnavailable, match="no Qdrant server answers") as refusal:
             store.live()
-        assert time.monotonic() - begun < 2.0 + SLACK
+        assert time.monotonic() - start < 2.0 + SLACK
         assert refusal.value.retry_after == 1.0
 
 
-class Names:
-    """The system's lookup of names, with one name more."""
+class FakeResolver:
+    """A fake `socket.getaddrinfo` that also resolves the host `qdrant`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.address = "127.0.0.1"
@@ -160,52 +152,52 @@ class Names:
         self._lookup = socket.getaddrinfo
         monkeypatch.setattr(socket, "getaddrinfo", self)
 
-    def __call__(self, host: str, *more: Any, **named: Any) -> Any:
+    def __call__(self, host: str, *arguments: Any, **options: Any) -> Any:
         if host != "qdrant":
-            return self._lookup(host, *more, **named)
+            return self._lookup(host, *arguments, **options)
         self.answers.wait(30)
         if not self.address:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return self._lookup(self.address, *more, **named)
+        return self._lookup(self.address, *arguments, **options)
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Names:
-    return Names(monkeypatch)
+def resolver(monkeypatch: pytest.MonkeyPatch) -> FakeResolver:
+    return FakeResolver(monkeypatch)
 
 
-def test_a_server_whose_address_changes_is_found_under_its_name(played: PlayedQdrant, names: Names) -> None:
-    moving = PlayedQdrant(client=played.client, guard=played.guard)
-    with moving.serving():
-        collection = QdrantStore(f"http://qdrant:{moving.port}", SEARCHING).open("first")
+def test_search_follows_dns_change_of_restarted_server(played: PlayedQdrant, resolver: FakeResolver) -> None:
+    server = PlayedQdrant(client=played.client, guard=played.guard)
+    with server.serving():
+        collection = QdrantStore(f"http://qdrant:{server.port}", SEARCHING).open("first")
         assert len(search(collection)) == 5
-    names.address = ""
+    resolver.address = ""
     assert "Name or service not known" in refused(collection, within=0.3).what
-    names.address = moving.host = "127.0.0.2"
-    with moving.serving():
+    resolver.address = server.host = "127.0.0.2"
+    with server.serving():
         assert len(search(collection)) == 5
 
 
-def test_a_server_that_moved_while_its_old_address_hangs_is_found(played: PlayedQdrant, names: Names) -> None:
+def test_search_follows_dns_change_while_old_address_hangs(played: PlayedQdrant, resolver: FakeResolver) -> None:
     collection = QdrantStore(f"http://qdrant:{played.port}", SEARCHING).open("first")
     assert len(search(collection)) == 5
     new = PlayedQdrant(client=played.client, guard=played.guard, host="127.0.0.2", port=played.port)
     with played.paused(), new.serving():
-        names.address = new.host
+        resolver.address = new.host
         assert len(search(collection, 8.0)) == 5
 
 
-def test_a_lookup_of_the_name_that_hangs_holds_no_search_beyond_its_deadline(
-    played: PlayedQdrant, collection: Collection, names: Names
+def test_hanging_dns_lookup_does_not_exceed_search_deadline(
+    played: PlayedQdrant, collection: Collection, resolver: FakeResolver
 ) -> None:
     store = QdrantStore(f"http://qdrant:{played.port}", SEARCHING)
     opened = store.open("first")
     store.close()
-    names.answers.clear()
+    resolver.answers.clear()
     try:
         refused(opened, within=1.0, seconds=1.0)
     finally:
-        names.answers.set()
+        resolver.answers.set()
     assert len(search(opened)) == 5
 
 
@@ -216,7 +208,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("message", MESSAGES)
-def test_recovery_mode_is_recognised_whatever_its_words_and_not_waited_for(
+def test_recovery_mode_is_detected_for_any_message_and_not_retried(
     played: PlayedQdrant, collection: Collection, message: str
 ) -> None:
     played.recovery = message
@@ -231,7 +223,7 @@ def test_recovery_mode_is_recognised_whatever_its_words_and_not_waited_for(
         published(QdrantStore(played.url, WRITING), replace(INFO, name="second"), points(3))
 
 
-def test_a_server_in_recovery_mode_that_lists_its_aliases_is_still_in_an_outage(
+def test_recovery_mode_counts_as_outage_although_aliases_are_listed(
     played: PlayedQdrant, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = QdrantStore(played.url, SEARCHING)
@@ -246,20 +238,20 @@ def test_a_server_in_recovery_mode_that_lists_its_aliases_is_still_in_an_outage(
     assert ["in recovery mode" in caplog.messages[0], "answers again" in caplog.messages[1]] == [True, True]
 
 
-def test_recovery_mode_is_recognised_over_grpc(played: PlayedQdrant) -> None:
+def test_recovery_mode_is_detected_over_grpc(played: PlayedQdrant) -> None:
     played.recovery = "closed for repairs"
-    words = "1 of 1 read operations failed:\n  Service internal error: Failed to Get Info, closed for repairs"
-    with PlayedGrpc(played.client, played.guard).serving() as both:
-        both.failing = {"Get": [(grpc.StatusCode.INTERNAL, words)] * 20}
-        connection = Connection(played.url, replace(WRITING, prefer_grpc="yes", grpc_port=both.port))
+    message = "1 of 1 read operations failed:\n  Service internal error: Failed to Get Info, closed for repairs"
+    with PlayedGrpc(played.client, played.guard).serving() as grpc_server:
+        grpc_server.failing = {"Get": [(grpc.StatusCode.INTERNAL, message)] * 20}
+        connection = Connection(played.url, replace(WRITING, prefer_grpc="yes", grpc_port=grpc_server.port))
         with pytest.raises(IndexUnavailable, match="is in recovery mode"):
             connection.call(lambda client: client.get_collection("first"))
-        assert both.seen == ["Get"]
+        assert grpc_server.seen == ["Get"]
         connection.close()
 
 
 @pytest.mark.parametrize(
-    ("details", "words"),
+    ("details", "message"),
     [
         ("last error: UNKNOWN: ipv4:172.18.0.2:6334: tcp handshaker shutdown", "no Qdrant server answers"),
         ("ipv4:10.0.0.2:6334: Handshake read failed", "no Qdrant server answers"),
@@ -267,16 +259,18 @@ def test_recovery_mode_is_recognised_over_grpc(played: PlayedQdrant) -> None:
         ("ipv4:10.0.0.2:6334: Ssl handshake failed: SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED", "the TLS connection to"),
     ],
 )
-def test_a_lost_connection_is_not_taken_for_tls(played: PlayedQdrant, details: str, words: str) -> None:
-    with PlayedGrpc(played.client, played.guard).serving() as both:
-        both.failing = {"List": [(grpc.StatusCode.UNAVAILABLE, details)]}
-        connection = Connection(played.url, replace(WRITING, prefer_grpc="yes", grpc_port=both.port, patience=0.0))
-        with pytest.raises(IndexUnavailable, match=words):
+def test_lost_grpc_connection_is_not_reported_as_tls_error(played: PlayedQdrant, details: str, message: str) -> None:
+    with PlayedGrpc(played.client, played.guard).serving() as grpc_server:
+        grpc_server.failing = {"List": [(grpc.StatusCode.UNAVAILABLE, details)]}
+        connection = Connection(
+            played.url, replace(WRITING, prefer_grpc="yes", grpc_port=grpc_server.port, patience=0.0)
+        )
+        with pytest.raises(IndexUnavailable, match=message):
             connection.call(lambda client: client.get_collections())
         connection.close()
 
 
-def test_an_outage_is_logged_when_it_begins_at_intervals_and_when_it_ends(
+def test_outage_is_logged_at_start_at_intervals_and_at_end(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outage = Outage("http://qdrant:6333")
@@ -284,7 +278,7 @@ def test_an_outage_is_logged_when_it_begins_at_intervals_and_when_it_ends(
         outage.refused("it is away")
         outage.failed("it is away", 1.0)
         outage.answered()
-        assert caplog.records == [], "one failed request is its caller's to report"
+        assert caplog.records == [], "a single failed request is reported by its caller"
         for _ in range(100):
             outage.refused("it is away")
             outage.failed("it is away", 1.0)
@@ -299,9 +293,7 @@ def test_an_outage_is_logged_when_it_begins_at_intervals_and_when_it_ends(
     assert caplog.messages[2].endswith(" s; 101 requests failed")
 
 
-def test_a_run_that_waits_for_a_server_reports_it_when_it_lasts(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_wait_for_server_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     outage = Outage("http://qdrant:6333")
     with caplog.at_level(logging.INFO):
         outage.failed("it is away", 600.0)
@@ -315,7 +307,7 @@ def test_a_run_that_waits_for_a_server_reports_it_when_it_lasts(
     assert len(caplog.messages) == 2
 
 
-def test_searches_during_an_outage_are_logged_as_one(
+def test_outage_is_logged_once_for_many_searches(
     played: PlayedQdrant, collection: Collection, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -345,11 +337,11 @@ def test_searches_during_an_outage_are_logged_as_one(
         ("http://qdrant.internal:6333", False),
     ],
 )
-def test_a_key_without_tls_is_warned_of_where_others_may_read_it(url: str, crosses: bool) -> None:
+def test_crosses_open_network(url: str, crosses: bool) -> None:
     assert crosses_open_network(url) is crosses
 
 
-def test_a_key_without_tls_is_warned_of_once_a_process(
+def test_api_key_without_tls_logs_one_warning_per_process(
     played: PlayedQdrant, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.connection._warned", threading.Event())

@@ -1,6 +1,6 @@
-"""Writing to a Qdrant server: one writer at a time, and no outage at any step loses what was written.
+"""Writing to a Qdrant server: one writer at a time, and no outage at any step loses written data.
 
-The server is played (`tests.played_qdrant`), over real sockets; leases are short here.
+`tests.played_qdrant` is a fake server over real sockets. These tests shorten the lease times.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def store_of(played: PlayedQdrant, settings: QdrantSettings = PATIENT) -> Qdrant
 
 
 def run(store: VectorStore) -> None:
-    """What an indexing run asks of a store: go on, or begin with a copy; write, change, remove, check, publish."""
+    """The store calls of an index run: resume or create, upsert, delete, update payloads, optimize, publish."""
     with store.writing():
         live = store.live()
         if live == GALLERY.name:
-            return  # there is nothing to do
+            return  # already published
         left = store.unfinished()
         collection = store.resume(left[0].name) if left else store.create(GALLERY, live)
         collection.upsert(NEW)
@@ -77,8 +77,8 @@ def content(store: VectorStore) -> dict[str, Any]:
     return {i: (payload, rows[i].joint.round(5).tolist()) for i, payload in records.items()}
 
 
-def filled(played: PlayedQdrant) -> None:
-    """Two generations, so that a publish removes one; and a lease that was released."""
+def publish_two_generations(played: PlayedQdrant) -> None:
+    """Publish two generations, so that the next publish removes one, and release the lease."""
     store = store_of(played)
     for name in ("older", "first"):
         published(store, replace(INFO, name=name), OLD)
@@ -87,18 +87,23 @@ def filled(played: PlayedQdrant) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed() -> tuple[dict[str, Any], list[str]]:
-    """What the index holds after a run, and the requests of the run."""
+def expected_run() -> tuple[dict[str, Any], list[str]]:
+    """Index content after a run without faults, and the requests of the run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.001)
         with PlayedQdrant().serving() as played:
-            filled(played)
+            publish_two_generations(played)
             run(store_of(played))
             requests = list(played.seen)
             return content(store_of(played)), requests
 
 
-REFUSED = {"reset": drop, "done and reset": after(drop), "shard": DEAD_NODE, "done, shard": after(DEAD_NODE)}
+REFUSED = {
+    "reset": drop,
+    "executed, then reset": after(drop),
+    "shard": DEAD_NODE,
+    "executed, then shard": after(DEAD_NODE),
+}
 STEPS = {
     "lease": "PUT /collections/sceneseek-images-lease/points",
     "aliases": "GET /aliases",
@@ -120,39 +125,39 @@ STEPS = {
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_run_waits_for_a_node_that_is_away_for_a_while_at_any_step(
-    played: PlayedQdrant, undisturbed: tuple[dict[str, Any], list[str]], step: str
+def test_run_waits_for_unavailable_node_at_any_step(
+    played: PlayedQdrant, expected_run: tuple[dict[str, Any], list[str]], step: str
 ) -> None:
-    filled(played)
+    publish_two_generations(played)
     hanging = hang(0.2)
     for fault in (*REFUSED.values(), hanging, after(hanging)):
         played.faults.append(fault)
     played.failing = STEPS[step]
     run(store_of(played))
-    # A lease whose change was done although the answer was lost is not asked for again.
+    # The lease is not requested again if its update succeeded but the response was lost.
     assert played.faults == [] or step == "lease"
     played.heal()
-    assert content(store_of(played)) == undisturbed[0]
+    assert content(store_of(played)) == expected_run[0]
     assert not any("DELETE" in request and "second" in request for request in played.seen)
     assert {info.name for info in store_of(played).generations()} == {"first", "second"}
 
 
-def test_a_server_that_is_lost_at_any_request_loses_nothing_and_a_rerun_completes_the_work(
-    undisturbed: tuple[dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch
+def test_rerun_completes_work_after_server_loss_at_any_request(
+    expected_run: tuple[dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.001)
     short_lease(monkeypatch, free_after=0.03)
-    expected, requests = undisturbed
-    kinds = {request: number for number, request in enumerate(requests)}  # the last of each: most is done by then
+    expected, requests = expected_run
+    kinds = {request: number for number, request in enumerate(requests)}  # the last request of each kind
     assert len(kinds) > 15
     for lost in kinds.values():
         with PlayedQdrant().serving() as played:
-            filled(played)
+            publish_two_generations(played)
             written = len(played.client.get_collections().collections)
 
             def fail(handler: Any, lost: int = lost, played: PlayedQdrant = played) -> None:
                 if len(played.seen) > lost:
-                    # Half of them do what is asked, and the answer is lost.
+                    # Half of the requests are executed, but their response is lost.
                     (drop if lost % 2 else after(drop))(handler)
                 else:
                     handler.answered()
@@ -163,20 +168,20 @@ def test_a_server_that_is_lost_at_any_request_loses_nothing_and_a_rerun_complete
             except IndexUnavailable:
                 pass
             else:
-                assert lost > len(requests) - 6, "only what comes after the switch may be left to the next run"
+                assert lost > len(requests) - 6, "only steps after the alias switch may be left to the next run"
             played.heal()
             assert len(played.client.get_collections().collections) >= written - 1
             assert not any("DELETE" in request and "second" in request for request in played.seen)
-            again = store_of(played)
-            run(again)
-            assert content(again) == expected, f"after {requests[lost]}, the {lost}th request"
-            with again.writing():  # the next run's beginning settles what is left
+            rerun = store_of(played)
+            run(rerun)
+            assert content(rerun) == expected, f"after {requests[lost]}, the {lost}th request"
+            with rerun.writing():  # the next run cleans up at its start
                 pass
-            assert {info.name for info in again.generations()} >= {"first", "second"}
+            assert {info.name for info in rerun.generations()} >= {"first", "second"}
 
 
-def test_a_server_that_is_restarted_in_the_middle_of_a_run_is_waited_for_with_a_line_at_each_end(
-    undisturbed: tuple[dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_run_waits_for_restarted_server_and_logs_start_and_end(
+    expected_run: tuple[dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.collection._POLL_SECONDS", 0.001)
     monkeypatch.setattr("sceneseek.store.qdrant.connection._FIRST_WAIT", 0.05)
@@ -203,14 +208,14 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_run_is_waited_for_with_a_
         return [r.getMessage() for r in caplog.records if r.name == "sceneseek.store.qdrant.failure"]
 
     with played.serving():
-        filled(played)
+        publish_two_generations(played)
     ready = threading.Event()
     thread = threading.Thread(target=restart)
     thread.start()
     ready.wait()
     try:
         run(store_of(played))
-        assert content(store_of(played)) == undisturbed[0]
+        assert content(store_of(played)) == expected_run[0]
     finally:
         done.set()
         thread.join()
@@ -219,44 +224,44 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_run_is_waited_for_with_a_
     assert "answers again, after" in ended
 
 
-def test_a_dead_node_that_each_collection_detects_anew_costs_time_and_no_work(
-    played: PlayedQdrant, undisturbed: tuple[dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch
+def test_run_completes_although_each_collection_detects_dead_node_anew(
+    played: PlayedQdrant, expected_run: tuple[dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled(played)
-    short_lease(monkeypatch, free_after=2.0)  # a busy machine may delay a renewal by a second
+    publish_two_generations(played)
+    short_lease(monkeypatch, free_after=2.0)  # a busy machine can delay a renewal by a second
     played.dead_node = 2.5
     store = store_of(played, replace(PATIENT, timeout=1))
     contender = threading.Thread(target=run, args=(store_of(played),))
     with store.writing():
         contender.start()
-        collection = store.create(GALLERY, "first")  # longer than a lease: it is renewed all the same
+        collection = store.create(GALLERY, "first")  # takes longer than the lease, which is renewed meanwhile
         collection.close()
     contender.join()
-    assert content(store_of(played)) == undisturbed[0]
+    assert content(store_of(played)) == expected_run[0]
     created = [request for request in played.seen if request.startswith("PUT") and request.endswith("-second")]
     assert len(created) == 1
 
 
-def test_a_lease_stays_its_holders_while_its_writes_hang_on_a_dead_node(
+def test_holder_keeps_lease_while_writes_hang_on_dead_node(
     played: PlayedQdrant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short_lease(monkeypatch, free_after=2.0)
-    overtaken, over = threading.Event(), threading.Event()
+    overtaken, finished = threading.Event(), threading.Event()
 
     def contend() -> None:
         with store_of(played).writing():
-            if not over.is_set():
+            if not finished.is_set():
                 overtaken.set()
 
-    holding = store_of(played, replace(PATIENT, timeout=1))
-    with holding.writing():
+    holder = store_of(played, replace(PATIENT, timeout=1))
+    with holder.writing():
         played.dead_node = 3.0
         thread = threading.Thread(target=contend)
         thread.start()
         assert not overtaken.wait(3.2)
         played.dead_node = 0.0
-        published_under(holding, "first")
-        over.set()
+        publish_as_holder(holder, "first")
+        finished.set()
     thread.join()
 
 
@@ -268,7 +273,7 @@ PROGRAM = (
 )
 
 
-def test_the_lease_of_a_killed_process_is_free_soon_whatever_its_host_and_clock_say(
+def test_lease_of_killed_process_expires_regardless_of_host_and_clock(
     played: PlayedQdrant, caplog: pytest.LogCaptureFixture
 ) -> None:
     with subprocess.Popen(
@@ -281,7 +286,7 @@ def test_the_lease_of_a_killed_process_is_free_soon_whatever_its_host_and_clock_
             pytest.raises(IndexUnavailable, match=f"being written by process {builder.pid} on "),
             store_of(played).writing(wait=False),
         ):
-            pytest.fail("two hold the lease")
+            pytest.fail("two writers hold the lease")
         builder.kill()
     assert store_of(played).unfinished() == [INFO]
     played.client.set_payload("sceneseek-images-lease", {"holder": "process 1 on elsewhere since 2038"}, [1])
@@ -295,38 +300,36 @@ def test_the_lease_of_a_killed_process_is_free_soon_whatever_its_host_and_clock_
     assert any("process 1 on elsewhere since 2038 has not renewed its lease" in line for line in lines)
 
 
-def test_the_lease_ends_less_than_thirty_seconds_after_its_holder() -> None:
+def test_lease_expires_within_31_seconds_of_holder_death() -> None:
     worst = lease.FREE_AFTER + lease._POLL_SECONDS + 2 * lease._TIMEOUT
     assert worst <= 31
     assert lease.RENEW_EVERY + 2 * lease._TIMEOUT < lease.FREE_AFTER, "one renewal may hang"
     assert lease.TRUSTED < lease.FREE_AFTER
 
 
-def test_a_service_sees_that_a_dead_writer_is_gone(played: PlayedQdrant) -> None:
+def test_building_becomes_false_after_writer_death(played: PlayedQdrant) -> None:
     store = store_of(played)
     with store.writing():
         state = played.client.retrieve("sceneseek-images-lease", [1])[0].payload
-    played.client.set_payload("sceneseek-images-lease", state or {}, [1])  # as if it had died
+    played.client.set_payload("sceneseek-images-lease", state or {}, [1])  # simulate a dead writer
     assert store.building()
-    until = time.monotonic() + 20
+    deadline = time.monotonic() + 20
     while store.building():
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def test_a_holder_that_renews_is_not_overtaken_also_after_an_outage(
-    played: PlayedQdrant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_renewing_holder_keeps_lease_after_outage(played: PlayedQdrant, monkeypatch: pytest.MonkeyPatch) -> None:
     short_lease(monkeypatch, free_after=0.6)
     monkeypatch.setattr(lease, "_MAX_POLL_GAP", 0.3)
-    overtaken, holding, over = threading.Event(), store_of(played), threading.Event()
+    overtaken, holder, finished = threading.Event(), store_of(played), threading.Event()
 
     def contend() -> None:
         with store_of(played).writing():
-            if not over.is_set():
+            if not finished.is_set():
                 overtaken.set()
 
-    with holding.writing():
+    with holder.writing():
         thread = threading.Thread(target=contend)
         thread.start()
         assert not overtaken.wait(1.2)
@@ -334,27 +337,27 @@ def test_a_holder_that_renews_is_not_overtaken_also_after_an_outage(
         time.sleep(1.0)
         played.heal()
         assert not overtaken.wait(0.8)
-        published_under(holding, "first")
-        over.set()
+        publish_as_holder(holder, "first")
+        finished.set()
     thread.join()
     assert not overtaken.is_set()
 
 
-def published_under(store: VectorStore, name: str) -> None:
+def publish_as_holder(store: VectorStore, name: str) -> None:
     collection = store.create(replace(INFO, name=name), store.live())
     collection.upsert(NEW)
     store.publish(collection)
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
-def test_a_writer_that_was_paused_notices_before_it_writes_or_publishes(
+def test_paused_writer_cannot_write_or_publish_after_losing_lease(
     played: PlayedQdrant, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     with ExitStack() as stack:
         settings = PATIENT
         if transport == "grpc":
-            both = stack.enter_context(PlayedGrpc(played.client, played.guard).serving())
-            settings = replace(PATIENT, prefer_grpc="yes", grpc_port=both.port)
+            grpc_server = stack.enter_context(PlayedGrpc(played.client, played.guard).serving())
+            settings = replace(PATIENT, prefer_grpc="yes", grpc_port=grpc_server.port)
         paused = QdrantStore(played.url, settings)
         with monkeypatch.context() as patch:
             patch.setattr(lease, "RENEW_EVERY", 3600.0)
@@ -370,13 +373,11 @@ def test_a_writer_that_was_paused_notices_before_it_writes_or_publishes(
             paused.switch("second")
         assert paused.live() == "second"
         assert set(content(QdrantStore(played.url, settings))) == {p.id for p in NEW}
-    with store_of(played).writing(wait=False):  # what the paused one released was not the lease of another
+    with store_of(played).writing(wait=False):  # the paused writer did not release the lease of another
         pass
 
 
-def test_a_write_after_a_pause_asks_whether_the_lease_is_still_ours(
-    played: PlayedQdrant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_write_after_pause_checks_lease_first(played: PlayedQdrant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEW_EVERY", 3600.0)
     paused = store_of(played)
     with paused.writing():
@@ -391,7 +392,7 @@ def test_a_write_after_a_pause_asks_whether_the_lease_is_still_ours(
 
 
 @pytest.mark.parametrize("transport", ["http", "grpc"])
-def test_of_many_contenders_one_holds_the_lease_at_a_time(
+def test_contenders_hold_lease_one_at_a_time(
     played: PlayedQdrant, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     short_lease(monkeypatch, free_after=20.0)
@@ -399,8 +400,8 @@ def test_of_many_contenders_one_holds_the_lease_at_a_time(
     with ExitStack() as stack:
         settings = PATIENT
         if transport == "grpc":
-            both = stack.enter_context(PlayedGrpc(played.client, played.guard).serving())
-            settings = replace(PATIENT, prefer_grpc="yes", grpc_port=both.port)
+            grpc_server = stack.enter_context(PlayedGrpc(played.client, played.guard).serving())
+            settings = replace(PATIENT, prefer_grpc="yes", grpc_port=grpc_server.port)
 
         def contend() -> None:
             for _ in range(3):
@@ -420,7 +421,7 @@ def test_of_many_contenders_one_holds_the_lease_at_a_time(
     assert most == [1]
 
 
-def test_many_take_over_from_a_dead_holder_one_after_the_other(played: PlayedQdrant) -> None:
+def test_contenders_take_over_lease_of_dead_holder_one_at_a_time(played: PlayedQdrant) -> None:
     with store_of(played).writing():
         state = played.client.retrieve("sceneseek-images-lease", [1])[0].payload
     played.client.set_payload("sceneseek-images-lease", state or {}, [1])
@@ -443,7 +444,7 @@ def test_many_take_over_from_a_dead_holder_one_after_the_other(played: PlayedQdr
     assert failures == []
 
 
-def test_a_generation_whose_copy_was_cut_short_is_completed_and_no_image_is_sent_twice(played: PlayedQdrant) -> None:
+def test_resume_completes_interrupted_copy_without_sending_points_twice(played: PlayedQdrant) -> None:
     published(store_of(played), INFO, points(600))
     store, upserts = store_of(played, HASTY), "PUT /collections/sceneseek-images-second/points"
     allowed = iter([True])
@@ -465,24 +466,24 @@ def test_a_generation_whose_copy_was_cut_short_is_completed_and_no_image_is_sent
     assert sum(sent) == 600
 
 
-def test_a_lease_works_over_grpc_where_calls_fail_for_a_while(played: PlayedQdrant) -> None:
-    with PlayedGrpc(played.client, played.guard).serving() as both:
-        words = "Service internal error: Failed to update shard 0 on peer 3: tcp connect error"
-        fault = (grpc.StatusCode.INTERNAL, words)
-        both.failing = {name: [fault, fault] for name in ("Upsert", "Get", "Create", "UpdateAliases", "Update")}
-        store = QdrantStore(played.url, replace(PATIENT, prefer_grpc="yes", grpc_port=both.port))
+def test_lease_survives_transient_grpc_failures(played: PlayedQdrant) -> None:
+    with PlayedGrpc(played.client, played.guard).serving() as grpc_server:
+        message = "Service internal error: Failed to update shard 0 on peer 3: tcp connect error"
+        fault = (grpc.StatusCode.INTERNAL, message)
+        grpc_server.failing = {name: [fault, fault] for name in ("Upsert", "Get", "Create", "UpdateAliases", "Update")}
+        store = QdrantStore(played.url, replace(PATIENT, prefer_grpc="yes", grpc_port=grpc_server.port))
         published(store, INFO, OLD)
-        assert not any(both.failing.values())
+        assert not any(grpc_server.failing.values())
         assert set(content(store)) == {p.id for p in OLD}
 
 
-def test_an_index_in_a_strict_server_finds_its_lease_by_an_indexed_field(played: PlayedQdrant) -> None:
+def test_lease_is_filtered_by_indexed_field_for_strict_mode(played: PlayedQdrant) -> None:
     with store_of(played).writing():
         pass
     with store_of(played).writing():
         pass
-    index = "PUT /collections/sceneseek-images-lease/index"
-    assert [body for request, body in played.bodies if request == index] == [
+    request_line = "PUT /collections/sceneseek-images-lease/index"
+    assert [body for request, body in played.bodies if request == request_line] == [
         {"field_name": "token", "field_schema": "keyword"}
     ]
     writes = [body for request, body in played.bodies if request == f"PUT {LEASE}"]

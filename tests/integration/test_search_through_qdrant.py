@@ -1,4 +1,4 @@
-"""A search through a Qdrant server: the embedded engine's answers, in two calls."""
+"""A search through a Qdrant server gives the embedded engine's results with two calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = QdrantSettings(prefer_grpc="no")
 
 @pytest.fixture(scope="module")
 def played(index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedQdrant]:
-    """A server that holds the gallery's index."""
+    """A fake Qdrant server with the gallery's index."""
     copy = tmp_path_factory.mktemp("moved") / "index"
     shutil.copytree(index_url.removeprefix("file:"), copy)
     with PlayedQdrant().serving() as server, pytest.MonkeyPatch.context() as patch:
@@ -34,16 +34,16 @@ def played(index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield server
 
 
-def opened(bundle: Bundle, played: PlayedQdrant, cache_bytes: int) -> Search:
+def open_search(bundle: Bundle, played: PlayedQdrant, cache_bytes: int) -> Search:
     return Search(ModelRegistry(bundle, "cpu"), QdrantStore(played.url, SETTINGS.for_searching(), cache_bytes))
 
 
-# Room for all twelve vectors, for four of them, and for none.
+# Room for all twelve vectors, for four, and for none.
 @pytest.mark.parametrize("cache_bytes", [2**20, 4 * 4 * 400, 0])
-def test_the_ranking_is_the_embedded_engines(
+def test_ranking_matches_embedded_engine(
     bundle: Bundle, played: PlayedQdrant, search: Search, cache_bytes: int
 ) -> None:
-    through = opened(bundle, played, cache_bytes)
+    qdrant_search = open_search(bundle, played, cache_bytes)
     liked = search.query(Query(text="a house", k=1)).results[0].id
     queries = [Query(text=text, k=len(NAMES)) for text in QUERIES[:8]]
     queries += [
@@ -52,12 +52,12 @@ def test_the_ranking_is_the_embedded_engines(
         Query(image=liked, k=5, explain=True),
         Query(text="at night", image=liked, k=5, explain=True),
     ]
-    for _ in range(2):  # with an empty cache, and with what fits into it
+    for _ in range(2):  # with a cold and a warm cache
         for query in queries:
-            here, there = search.query(query), through.query(query)
-            assert [result.id for result in there.results] == [result.id for result in here.results]
-            for ours, theirs in zip(here.results, there.results, strict=True):
-                assert theirs.score == pytest.approx(ours.score, abs=2e-6)  # both are rounded
+            embedded, remote = search.query(query), qdrant_search.query(query)
+            assert [result.id for result in remote.results] == [result.id for result in embedded.results]
+            for ours, theirs in zip(embedded.results, remote.results, strict=True):
+                assert theirs.score == pytest.approx(ours.score, abs=2e-6)  # both scores are rounded
                 assert theirs.metadata == ours.metadata
                 if ours.explanation is not None:
                     assert theirs.explanation is not None
@@ -65,13 +65,11 @@ def test_the_ranking_is_the_embedded_engines(
                     assert theirs.explanation.text_similarity == pytest.approx(
                         ours.explanation.text_similarity, abs=2e-6
                     )
-    through.close()
+    qdrant_search.close()
 
 
-def test_a_search_is_two_calls_and_one_more_for_vectors_that_are_not_cached(
-    bundle: Bundle, played: PlayedQdrant
-) -> None:
-    search = opened(bundle, played, 2**20)
+def test_search_makes_two_calls_plus_one_for_uncached_vectors(bundle: Bundle, played: PlayedQdrant) -> None:
+    search = open_search(bundle, played, 2**20)
 
     def calls(query: Query) -> list[str]:
         before = len(played.bodies)

@@ -1,4 +1,4 @@
-"""What the whole application promises: health, headers, faults, the page."""
+"""The whole application: health, readiness, security headers, internal errors and the page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.played_qdrant import PlayedQdrant
 STATIC = Path(sceneseek_server.__file__).parent / "static"
 
 
-# These change what they stand on, so each test has an index of its own.
+# These tests modify the index, so each one has its own copy.
 @pytest.fixture
 def search(bundle: Bundle, index_url: str, tmp_path: Path) -> Iterator[Search]:
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
@@ -53,12 +53,12 @@ def client(search: Search) -> FlaskClient:
     return create_app(search).test_client()
 
 
-def test_the_process_says_that_it_lives(client: FlaskClient) -> None:
+def test_healthz_returns_200(client: FlaskClient) -> None:
     response = client.get("/healthz")
     assert (response.status_code, response.get_json()) == (200, {"status": "alive"})
 
 
-def test_readiness_names_what_is_answered_from(client: FlaskClient, search: Search) -> None:
+def test_readyz_reports_bundle_generation_and_runtime(client: FlaskClient, search: Search) -> None:
     search.follower.follow()
     response = client.get("/readyz")
     assert response.status_code == 200
@@ -82,13 +82,13 @@ def test_readiness_names_what_is_answered_from(client: FlaskClient, search: Sear
     }
 
 
-def test_a_service_that_no_longer_watches_the_index_is_not_ready(client: FlaskClient) -> None:
+def test_readyz_is_503_without_alias_follower(client: FlaskClient) -> None:
     response = client.get("/readyz")
     assert (response.status_code, response.content_type) == (503, "application/problem+json")
     assert response.get_json(force=True)["following"] is False
 
 
-def test_an_index_that_no_longer_answers_makes_the_service_not_ready(client: FlaskClient, search: Search) -> None:
+def test_readyz_is_503_if_index_is_unavailable(client: FlaskClient, search: Search) -> None:
     search.follower.follow()
     search.close()
     response = client.get("/readyz")
@@ -96,41 +96,41 @@ def test_an_index_that_no_longer_answers_makes_the_service_not_ready(client: Fla
     assert client.get("/healthz").status_code == 200
 
 
-def test_a_lost_encoding_thread_makes_the_service_not_ready(
+def test_readyz_is_503_after_encoder_thread_died(
     client: FlaskClient, search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     search.follower.follow()
     search.encoder = QueryEncoder()
     assert client.get("/v1/search?q=the+sea").status_code == 200
-    begun, gate = threading.Event(), threading.Event()
+    started, gate = threading.Event(), threading.Event()
 
     def dying(tokens: TowerTokens) -> Vectors:
-        begun.set()
+        started.set()
         assert gate.wait(20)
-        raise SystemExit("a thread that is told to end")
+        raise SystemExit("the thread exits")
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
         patch.setattr(search.follower.models.encoder, "encode_tokens", dying)
-        asked = [pool.submit(client.get, "/v1/search?q=a+house")]  # runs in its own thread
-        assert begun.wait(10)
-        asked.append(pool.submit(client.get, "/v1/search?q=a+boat"))  # waits for the thread that is to die
+        responses = [pool.submit(client.get, "/v1/search?q=a+house")]  # encoded in the request's own thread
+        assert started.wait(10)
+        responses.append(pool.submit(client.get, "/v1/search?q=a+boat"))  # queued behind the thread that will die
         while not search.encoder.waiting()["texts"]:
             time.sleep(0.005)
         gate.set()
         with pytest.raises(SystemExit):
-            asked[0].result(10)
-        lost = asked[1].result(10)
+            responses[0].result(10)
+        lost = responses[1].result(10)
         red = client.get("/readyz")
     assert (lost.status_code, lost.content_type) == (503, "application/problem+json")
     assert int(lost.headers["Retry-After"]) >= 1
     assert red.status_code == 503
     assert "has died" in red.get_json(force=True)["detail"]
-    # It stays so: the worker process is to be replaced (tests/e2e/test_stuck_worker.py).
+    # Permanent until the worker process is replaced (tests/e2e/test_stuck_worker.py).
     assert client.get("/v1/search?q=a+tree").status_code == 503
     assert client.get("/readyz").status_code == 503
 
 
-def test_a_qdrant_outage_is_a_prompt_error_and_recovery_is_automatic(bundle: Bundle, gallery: Path) -> None:
+def test_qdrant_outage_gives_503_and_recovers_automatically(bundle: Bundle, gallery: Path) -> None:
     played = PlayedQdrant()
     settings = QdrantSettings().for_searching()
     with played.serving():
@@ -138,10 +138,10 @@ def test_a_qdrant_outage_is_a_prompt_error_and_recovery_is_automatic(bundle: Bun
         search = Search(ModelRegistry(bundle, "cpu"), QdrantStore(played.url, settings))
         client = create_app(search).test_client()
         assert client.get("/v1/search?q=a+house").status_code == 200
-    away = client.get("/v1/search?q=a+house")
-    assert (away.status_code, away.content_type) == (503, "application/problem+json")
-    assert int(away.headers["Retry-After"]) >= 1
-    assert away.get_json(force=True)["type"].endswith("index-unavailable")
+    response = client.get("/v1/search?q=a+house")
+    assert (response.status_code, response.content_type) == (503, "application/problem+json")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert response.get_json(force=True)["type"].endswith("index-unavailable")
     assert client.get("/readyz").status_code == 503
     with played.serving():
         assert client.get("/v1/search?q=a+house").status_code == 200
@@ -150,7 +150,7 @@ def test_a_qdrant_outage_is_a_prompt_error_and_recovery_is_automatic(bundle: Bun
 
 @pytest.mark.parametrize("show", [False, True], ids=["paths hidden", "paths shown"])
 @pytest.mark.parametrize("change", ["moved", "empty"])
-def test_a_source_folder_that_is_gone_is_reported_and_forgotten_when_it_is_back(
+def test_readyz_reports_missing_source_folder_until_restored(
     bundle: Bundle, tmp_path: Path, show: bool, change: str
 ) -> None:
     photos, url = tmp_path / "photos", f"file:{tmp_path / 'index'}"
@@ -174,9 +174,7 @@ def test_a_source_folder_that_is_gone_is_reported_and_forgotten_when_it_is_back(
 
 
 @pytest.mark.parametrize("show", [False, True], ids=["paths hidden", "paths shown"])
-def test_a_generation_that_cannot_be_opened_is_reported_while_the_old_one_answers(
-    search: Search, tmp_path: Path, show: bool
-) -> None:
+def test_readyz_reports_unopenable_generation_while_old_one_serves(search: Search, tmp_path: Path, show: bool) -> None:
     client = create_app(search, AccessSettings(show_paths=show)).test_client()
     search.follower.follow(every=3600)
     (tmp_path / "index" / "alias-images").write_text("gone")
@@ -188,7 +186,7 @@ def test_a_generation_that_cannot_be_opened_is_reported_while_the_old_one_answer
     assert client.get("/v1/search?q=a+house").status_code == 200
 
 
-def test_a_fault_of_ours_is_logged_and_not_shown(
+def test_internal_error_is_logged_but_not_exposed(
     client: FlaskClient, search: Search, caplog: pytest.LogCaptureFixture
 ) -> None:
     search.close()
@@ -201,9 +199,9 @@ def test_a_fault_of_ours_is_logged_and_not_shown(
     assert "secret" not in record.getMessage()
 
 
-@pytest.mark.parametrize("where", ["/", "/static/page.js", "/healthz", "/v1/search?q=sea", "/v1/search", "/nowhere"])
-def test_every_answer_tells_browsers_to_do_nothing_that_was_not_meant(client: FlaskClient, where: str) -> None:
-    headers = client.get(where, buffered=True).headers
+@pytest.mark.parametrize("url", ["/", "/static/page.js", "/healthz", "/v1/search?q=sea", "/v1/search", "/nowhere"])
+def test_every_response_has_security_headers(client: FlaskClient, url: str) -> None:
+    headers = client.get(url, buffered=True).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["X-Frame-Options"] == "DENY"
@@ -215,14 +213,14 @@ def test_every_answer_tells_browsers_to_do_nothing_that_was_not_meant(client: Fl
     assert "unsafe" not in headers["Content-Security-Policy"]
 
 
-def test_an_unknown_address_is_a_problem_with_a_hint(client: FlaskClient) -> None:
+def test_unknown_url_is_404_problem_with_hint(client: FlaskClient) -> None:
     response = client.get("/nowhere")
     problem = response.get_json(force=True)
     assert (response.status_code, response.content_type) == (404, "application/problem+json")
     assert problem["hint"]
 
 
-def test_the_page_comes_with_all_its_parts(client: FlaskClient) -> None:
+def test_page_and_its_static_files_are_served(client: FlaskClient) -> None:
     page = client.get("/", buffered=True)
     assert page.content_type == "text/html; charset=utf-8"
     parts = re.findall(r'(?:src|href)="(static/[^"]+)"', page.get_data(as_text=True))
@@ -231,7 +229,7 @@ def test_the_page_comes_with_all_its_parts(client: FlaskClient) -> None:
         assert client.get(f"/{part}", buffered=True).status_code == 200
 
 
-def test_the_page_asks_no_other_host_and_holds_no_inline_script_or_style() -> None:
+def test_page_has_no_external_urls_or_inline_script_or_style() -> None:
     for file in STATIC.iterdir():
         text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?:|['\"]//|@import", text), file
@@ -239,7 +237,7 @@ def test_the_page_asks_no_other_host_and_holds_no_inline_script_or_style() -> No
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", html)
 
 
-def test_the_page_labels_its_field_and_announces_what_happens() -> None:
+def test_page_has_labelled_field_and_live_regions() -> None:
     html = (STATIC / "index.html").read_text(encoding="utf-8")
     assert '<html lang="en"' in html
     assert '<label for="query"' in html
@@ -247,14 +245,14 @@ def test_the_page_labels_its_field_and_announces_what_happens() -> None:
     assert 'role="status"' in html
 
 
-def test_a_text_is_searched_while_every_slot_for_pictures_waits_for_the_decoder(
+def test_text_search_is_served_while_image_uploads_wait_for_decoder(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    going_on = threading.Event()
+    resume = threading.Event()
 
-    def slow(data: bytes, *more: Any, **options: Any) -> Picture:
-        assert going_on.wait(60)
-        return decode(data, *more, **options)
+    def slow(data: bytes, *arguments: Any, **options: Any) -> Picture:
+        assert resume.wait(60)
+        return decode(data, *arguments, **options)
 
     monkeypatch.setattr("sceneseek_server.api.uploads.decode", slow)
     app = create_app(search)
@@ -273,22 +271,22 @@ def test_a_text_is_searched_while_every_slot_for_pictures_waits_for_the_decoder(
             assert time.monotonic() < end
             time.sleep(0.01)
         texts = [client.get(f"/v1/search?q=boat+{number}").status_code for number in range(10)]
-        going_on.set()
+        resume.set()
         assert [answer.result(60) for answer in uploads] == [200] * 6
     assert texts == [200] * 10
 
 
-def test_behind_a_prefix_addresses_lead_back_to_the_service(search: Search) -> None:
+def test_urls_include_prefix_behind_proxy(search: Search) -> None:
     client = create_app(search, AccessSettings(url_prefix="/photos")).test_client()
-    inside = {"environ_overrides": {"SCRIPT_NAME": ""}}  # the proxy removes the prefix
-    (result,) = client.get("/v1/search?q=a+house&k=1", **inside).get_json()["results"]
+    behind_proxy = {"environ_overrides": {"SCRIPT_NAME": ""}}  # the proxy strips the prefix
+    (result,) = client.get("/v1/search?q=a+house&k=1", **behind_proxy).get_json()["results"]
     assert result["thumbnail"] == f"/photos/v1/images/{result['id']}/thumbnail"
-    assert client.get(f"/v1/images/{result['id']}/details", **inside).get_json()["image"] == result["image"]
-    # Relative to the document, wherever a proxy shows that.
-    assert client.get("/openapi.json", **inside).get_json()["servers"] == [{"url": "."}]
+    assert client.get(f"/v1/images/{result['id']}/details", **behind_proxy).get_json()["image"] == result["image"]
+    # Relative to the URL of the document.
+    assert client.get("/openapi.json", **behind_proxy).get_json()["servers"] == [{"url": "."}]
 
 
-def test_the_page_asks_for_nothing_by_an_absolute_address() -> None:
+def test_page_uses_only_relative_urls() -> None:
     for script in STATIC.glob("*.js"):
         code = script.read_text(encoding="utf-8")
         assert not re.search(r"""["'`]/(?:v1|static)|result\.(?:image|thumbnail)\b""", code), script.name

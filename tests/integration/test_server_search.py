@@ -1,4 +1,4 @@
-"""`/v1/search`, through the application's test client: what is answered, and what is refused."""
+"""`/v1/search` through the test client: responses and validation errors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.drawing import NAMES
 WHERE = "/v1/search"
 
 
-def test_a_query_string_and_a_json_body_get_the_same_results(client: FlaskClient) -> None:
+def test_get_and_post_return_same_results(client: FlaskClient) -> None:
     by_get = client.get(WHERE, query_string={"q": "a red circle", "k": 3}).get_json()
     by_post = client.post(WHERE, json={"q": "a red circle", "k": 3}).get_json()
     assert len(by_get["results"]) == 3
     assert by_get["results"] == by_post["results"]
 
 
-def test_an_answer_says_what_was_searched_and_what_answered(client: FlaskClient, search: Search) -> None:
+def test_response_describes_query_index_and_threshold(client: FlaskClient, search: Search) -> None:
     answer = client.get(WHERE, query_string={"q": " a  red\tcircle "}).get_json()
     timings = answer.pop("timings_ms")
     results = answer.pop("results")
@@ -49,7 +49,7 @@ def test_an_answer_says_what_was_searched_and_what_answered(client: FlaskClient,
     }
 
 
-def test_results_come_best_first_with_ranks_from_one_and_scores_between_zero_and_one(client: FlaskClient) -> None:
+def test_results_are_sorted_by_score_with_ranks_from_one(client: FlaskClient) -> None:
     results = client.get(WHERE, query_string={"q": "the sea", "k": 100}).get_json()["results"]
     assert [result["rank"] for result in results] == list(range(1, len(NAMES) + 1))
     scores = [result["score"] for result in results]
@@ -58,21 +58,21 @@ def test_results_come_best_first_with_ranks_from_one_and_scores_between_zero_and
     assert {result["id"] for result in results} == {point_id(name) for name in NAMES}
 
 
-def test_the_default_is_five_results(client: FlaskClient) -> None:
+def test_default_k_is_five(client: FlaskClient) -> None:
     for arguments in ({"q": "a house"}, {"q": "a house", "k": "", "shortlist": ""}):
         assert len(client.get(WHERE, query_string=arguments).get_json()["results"]) == 5
 
 
-def test_no_more_candidates_are_scored_than_the_shortlist_holds(client: FlaskClient) -> None:
+def test_shortlist_limits_scored_candidates(client: FlaskClient) -> None:
     answer = client.post(WHERE, json={"q": "a house", "k": 2, "shortlist": 4}).get_json()
     assert answer["shortlist"] == 4
 
 
-def test_a_query_longer_than_the_text_tower_reads_is_answered_and_marked(client: FlaskClient) -> None:
+def test_overlong_query_is_marked_as_truncated(client: FlaskClient) -> None:
     assert client.get(WHERE, query_string={"q": "dog " * 200}).get_json()["truncated"] is True
 
 
-def test_an_answer_is_compact_json_and_not_cacheable(client: FlaskClient) -> None:
+def test_response_is_compact_json_with_no_store(client: FlaskClient) -> None:
     response = client.get(WHERE, query_string={"q": "a house"})
     assert response.content_type == "application/json"
     assert response.headers["Cache-Control"] == "no-store"
@@ -100,9 +100,7 @@ def test_an_answer_is_compact_json_and_not_cacheable(client: FlaskClient) -> Non
         ("q=x&q=y", "q is given 2 times"),
     ],
 )
-def test_a_query_string_that_cannot_be_answered_is_refused_in_one_sentence(
-    client: FlaskClient, query_string: str, detail: str
-) -> None:
+def test_invalid_query_string_is_rejected(client: FlaskClient, query_string: str, detail: str) -> None:
     _assert_refused(client.get(f"{WHERE}?{query_string}"), 400, detail)
 
 
@@ -139,28 +137,26 @@ def test_a_query_string_that_cannot_be_answered_is_refused_in_one_sentence(
         (b'{"q": "x", "\\n": 1}', "the field '\\n' is unknown"),
     ],
 )
-def test_a_body_that_cannot_be_answered_is_refused_in_one_sentence(
-    client: FlaskClient, body: bytes, detail: str
-) -> None:
+def test_invalid_body_is_rejected(client: FlaskClient, body: bytes, detail: str) -> None:
     _assert_refused(client.post(WHERE, data=body, content_type="application/json"), 400, detail)
 
 
-def test_a_filter_is_an_object_in_a_body_and_words_in_a_query_string(client: FlaskClient) -> None:
-    where = {"all": [{"path_prefix": "scenes"}, {"field": "format", "any_of": ["JPEG", "GIF"]}]}
-    by_post = client.post(WHERE, json={"q": "the sea", "k": 12, "filter": where}).get_json()["results"]
-    words = ["path^=scenes/", "format=JPEG|GIF"]
-    by_get = client.get(WHERE, query_string={"q": "the sea", "k": 12, "filter": words}).get_json()["results"]
-    wanted = {name for name in NAMES if name.startswith("scenes/") and name.endswith((".jpg", ".gif"))}
-    assert {result["id"] for result in by_post} == {point_id(name) for name in wanted}
+def test_filter_is_object_in_body_and_strings_in_query_string(client: FlaskClient) -> None:
+    filter_document = {"all": [{"path_prefix": "scenes"}, {"field": "format", "any_of": ["JPEG", "GIF"]}]}
+    by_post = client.post(WHERE, json={"q": "the sea", "k": 12, "filter": filter_document}).get_json()["results"]
+    filter_strings = ["path^=scenes/", "format=JPEG|GIF"]
+    by_get = client.get(WHERE, query_string={"q": "the sea", "k": 12, "filter": filter_strings}).get_json()["results"]
+    expected = {name for name in NAMES if name.startswith("scenes/") and name.endswith((".jpg", ".gif"))}
+    assert {result["id"] for result in by_post} == {point_id(name) for name in expected}
     assert by_get == by_post
 
 
-def test_a_filter_that_nothing_satisfies_gives_no_results(client: FlaskClient) -> None:
+def test_filter_without_matches_returns_no_results(client: FlaskClient) -> None:
     assert client.get(WHERE, query_string={"q": "the sea", "filter": "width>=10000"}).get_json()["results"] == []
     assert len(client.get(f"{WHERE}?q=the+sea&filter=").get_json()["results"]) == 5
 
 
-def test_a_query_of_ten_thousand_words_is_refused(client: FlaskClient) -> None:
+def test_query_of_ten_thousand_words_is_rejected(client: FlaskClient) -> None:
     _assert_refused(
         client.post(WHERE, json={"q": "word " * 10_000}),
         400,
@@ -168,17 +164,17 @@ def test_a_query_of_ten_thousand_words_is_refused(client: FlaskClient) -> None:
     )
 
 
-def test_a_body_that_is_not_declared_to_be_json_is_refused(client: FlaskClient) -> None:
+def test_body_with_other_content_type_is_rejected(client: FlaskClient) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", None):
         response = client.post(WHERE, data=b'{"q": "x"}', content_type=content_type)
         _assert_refused(response, 415, "the body is not declared to be what is read here")
 
 
-def test_a_body_over_a_megabyte_is_refused(client: FlaskClient) -> None:
+def test_body_over_one_megabyte_is_rejected(client: FlaskClient) -> None:
     _assert_refused(client.post(WHERE, json={"q": "x" * 2**20}), 413, "the body is too large")
 
 
-def test_another_method_is_refused_with_those_that_are_possible(client: FlaskClient) -> None:
+def test_unsupported_method_gets_405_with_allow_header(client: FlaskClient) -> None:
     response = client.delete(WHERE)
     _assert_refused(response, 405, "DELETE is not possible here")
     assert {"GET", "POST"} <= set(response.headers["Allow"].split(", "))
@@ -186,10 +182,10 @@ def test_another_method_is_refused_with_those_that_are_possible(client: FlaskCli
 
 @settings(max_examples=40, deadline=None)
 @given(query=st.text())
-def test_no_text_makes_it_fail(client: FlaskClient, query: str) -> None:
+def test_arbitrary_query_text_causes_no_server_error(client: FlaskClient, query: str) -> None:
     try:
         query.encode()
-    except UnicodeEncodeError:  # an unpaired surrogate cannot be sent in an address
+    except UnicodeEncodeError:  # an unpaired surrogate cannot be encoded in a URL
         return
     assert client.get(WHERE, query_string={"q": query}).status_code in (200, 400)
 
@@ -202,7 +198,7 @@ _json_values = st.recursive(
 
 @settings(max_examples=40, deadline=None)
 @given(body=_json_values)
-def test_no_json_makes_it_fail(client: FlaskClient, body: Any) -> None:
+def test_arbitrary_json_body_causes_no_server_error(client: FlaskClient, body: Any) -> None:
     response = client.post(WHERE, data=json.dumps(body), content_type="application/json")
     assert response.status_code in (200, 400)
 
