@@ -1,4 +1,4 @@
-"""Loaded towers that are small enough for unit tests: graphs with weights drawn at random, and numpy beside them."""
+"""Small towers for unit tests: graphs with random weights, and numpy reference implementations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VOCABULARY = 30
 def image_tower(name: str, side: int, features: int, classes: int) -> ImageTower:
     """A classifier over pictures of `side` x `side` pixels; the same name gives the same weights.
 
-    Features are a linear map of the pixels, logits one of the features' ReLU.
+    Features are a linear map of the pixels; logits are a linear map of the ReLU of the features.
     """
     spec = ImageInput(
         name=name,
@@ -36,8 +36,8 @@ def image_tower(name: str, side: int, features: int, classes: int) -> ImageTower
     second, second_bias = _linear(rng, features, classes)
 
     def reference(pixels: Floats) -> tuple[Floats, Floats]:
-        seen: Floats = pixels.reshape(len(pixels), -1) @ first + first_bias
-        return seen, np.maximum(seen, 0) @ second + second_bias
+        values: Floats = pixels.reshape(len(pixels), -1) @ first + first_bias
+        return values, np.maximum(values, 0) @ second + second_bias
 
     graph = GraphBuilder()
     seen = graph.op("Gemm", graph.op("Flatten", "pixels"), first, first_bias)
@@ -59,7 +59,7 @@ def image_tower(name: str, side: int, features: int, classes: int) -> ImageTower
 
 
 def text_tower(name: str, width: int) -> TextTower:
-    """A tower over 30 tokens, the mean over the mask of their vectors; the same name gives the same weights."""
+    """A masked mean over the vectors of 30 tokens; the same name gives the same weights."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     vectors = rng.normal(size=(VOCABULARY, width)).astype(np.float32)
 
@@ -87,12 +87,12 @@ def text_tower(name: str, width: int) -> TextTower:
 
 
 def features_and_logits(tower: ImageTower, pixels: np.ndarray) -> tuple[Floats, Floats]:
-    """Features and logits of uint8 (N, H, W, 3) pixels, by the tower's reference."""
+    """Features and logits of uint8 (N, H, W, 3) pixels, computed by the tower's reference."""
     levels = ((pixels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
     return tower.reference(levels.transpose(0, 3, 1, 2))
 
 
 def _linear(rng: np.random.Generator, inputs: int, outputs: int) -> tuple[Floats, Floats]:
-    """Weights (inputs, outputs) and a bias whose sums are about as large as what goes in."""
+    """Weights (inputs, outputs) and a bias that keep the magnitude of the input."""
     weight = (inputs**-0.5 * rng.normal(size=(inputs, outputs))).astype(np.float32)
     return weight, (0.1 * rng.normal(size=outputs)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a lower precision costs, measured on bundles of a few numbers: colours to words."""
+"""Accuracy loss of a lower precision, measured on tiny bundles that match colours with words."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ WORDS = ("[PAD]", *COLOURS)
 
 
 def write_bundle(folder: Path, image_turn: Floats | None = None, text_turn: Floats | None = None) -> Bundle:
-    """A bundle whose joint space is that of colours; a `turn` (3, 3) spoils one side of it."""
+    """A bundle whose joint space is RGB; a `turn` matrix (3, 3) distorts one tower."""
     folder.mkdir()
     words = models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[0])
     tokenizer = Tokenizer(words)
@@ -109,7 +109,7 @@ def write_bundle(folder: Path, image_turn: Floats | None = None, text_turn: Floa
 
 
 def of_tower(tower: str, model: onnx.ModelProto) -> onnx.ModelProto:
-    """With inputs named after a tower, which the textual syntax has no letters for."""
+    """Prefix the input names with the tower's name; the ONNX text syntax does not allow dots."""
     for node_input in model.graph.input:
         for node in model.graph.node:
             node.input[:] = [f"{tower}.{name}" if name == node_input.name else name for name in node.input]
@@ -123,14 +123,14 @@ def fp32(tmp_path: Path) -> Bundle:
 
 
 @pytest.fixture
-def backwards(tmp_path: Path) -> Bundle:
-    """A bundle that sees every colour as its opposite."""
+def inverted(tmp_path: Path) -> Bundle:
+    """A bundle whose image tower inverts every colour."""
     return write_bundle(tmp_path / "backwards", image_turn=-np.eye(3, dtype=np.float32))
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
-    """Two dozen pictures, six of a colour, each a little different."""
+    """24 images: six noisy samples of each colour."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -145,7 +145,7 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def data(pictures: list[Path], tmp_path: Path) -> AccuracyData:
-    """Each picture with its colour as its caption, and experts who know colours."""
+    """Each image captioned with its colour, and expert ratings by colour."""
     captions, ratings = ["image\tcaption_id\tcaption"], ["image\tcaption_id\ts1\ts2\ts3"]
     for path in pictures:
         own = path.stem[:-1]
@@ -158,31 +158,33 @@ def data(pictures: list[Path], tmp_path: Path) -> AccuracyData:
     return AccuracyData(pictures[0].parent, tmp_path / "captions.tsv", expert=tmp_path / "expert.tsv")
 
 
-def test_a_bundle_beside_itself_loses_nothing(fp32: Bundle, pictures: list[Path], data: AccuracyData) -> None:
-    found = measure_accuracy_loss(fp32, fp32, pictures, list(COLOURS), data)
-    for cosine, count in ((found.image_cosine, 24), (found.text_cosine, 4), (found.batch_cosine, 4)):
+def test_identical_bundles_have_no_accuracy_loss(fp32: Bundle, pictures: list[Path], data: AccuracyData) -> None:
+    accuracy_loss = measure_accuracy_loss(fp32, fp32, pictures, list(COLOURS), data)
+    for cosine, count in (
+        (accuracy_loss.image_cosine, 24),
+        (accuracy_loss.text_cosine, 4),
+        (accuracy_loss.batch_cosine, 4),
+    ):
         assert (cosine.mean, cosine.least) == pytest.approx((1, 1), abs=1e-6)
         assert cosine.count == count
-    assert found.score == Difference(0, 0, 96)
-    assert {name: loss.points for name, loss in found.loss.items()} == {RECALL: 0, TAU_C: 0}
-    check(found)
+    assert accuracy_loss.score == Difference(0, 0, 96)
+    assert {name: loss.points for name, loss in accuracy_loss.loss.items()} == {RECALL: 0, TAU_C: 0}
+    check(accuracy_loss)
 
 
-def test_losses_are_counted_in_points_of_the_figures_of_either_bundle(
-    fp32: Bundle, backwards: Bundle, pictures: list[Path], data: AccuracyData
+def test_loss_is_difference_of_metrics_in_points(
+    fp32: Bundle, inverted: Bundle, pictures: list[Path], data: AccuracyData
 ) -> None:
-    loss = measure_accuracy_loss(fp32, backwards, pictures, list(COLOURS), data).loss
+    loss = measure_accuracy_loss(fp32, inverted, pictures, list(COLOURS), data).loss
     assert loss[RECALL].fp32 > 70
     assert loss[RECALL].converted == 0
     assert loss[RECALL].count == 24
     assert loss[TAU_C].fp32 > 30
     assert loss[TAU_C].converted < 0
-    assert loss[TAU_C].count == 96 - 4, "pairs of a picture and its own caption are not counted"
+    assert loss[TAU_C].count == 96 - 4, "pairs of an image and its own caption are not counted"
 
 
-def test_a_split_says_which_images_recall_is_of(
-    fp32: Bundle, pictures: list[Path], data: AccuracyData, tmp_path: Path
-) -> None:
+def test_split_limits_images_for_recall(fp32: Bundle, pictures: list[Path], data: AccuracyData, tmp_path: Path) -> None:
     (tmp_path / "split.txt").write_text("red0.png\nblue3.png\n", encoding="utf-8")
     chosen = replace(data, split=tmp_path / "split.txt", expert=None)
     loss = measure_accuracy_loss(fp32, fp32, pictures[:1], ["red"], chosen).loss
@@ -190,63 +192,63 @@ def test_a_split_says_which_images_recall_is_of(
     assert loss[RECALL] == Loss(100, 100, 2)
 
 
-def test_a_damaged_image_side_is_refused_by_name_and_what_to_do_is_said(
-    fp32: Bundle, backwards: Bundle, pictures: list[Path]
+def test_check_rejects_image_tower_loss_and_suggests_force(
+    fp32: Bundle, inverted: Bundle, pictures: list[Path]
 ) -> None:
-    found = measure_accuracy_loss(fp32, backwards, pictures, list(COLOURS))
+    accuracy_loss = measure_accuracy_loss(fp32, inverted, pictures, list(COLOURS))
     with pytest.raises(ExportError, match=r"mean cosine of images to fp32 is -1\.0000, under 0\.985") as refused:
-        check(found)
+        check(accuracy_loss)
     assert "texts" not in refused.value.what
     assert "--force" in refused.value.hint
 
 
-def test_a_damaged_text_side_is_refused_by_name(fp32: Bundle, pictures: list[Path], tmp_path: Path) -> None:
+def test_check_rejects_text_tower_loss(fp32: Bundle, pictures: list[Path], tmp_path: Path) -> None:
     mixed = np.eye(3, dtype=np.float32) + 0.8 * np.ones((3, 3), np.float32)
-    found = measure_accuracy_loss(fp32, write_bundle(tmp_path / "mixed", text_turn=mixed), pictures, list(COLOURS))
+    accuracy_loss = measure_accuracy_loss(
+        fp32, write_bundle(tmp_path / "mixed", text_turn=mixed), pictures, list(COLOURS)
+    )
     with pytest.raises(ExportError, match="mean cosine of texts") as refused:
-        check(found)
+        check(accuracy_loss)
     assert "images" not in refused.value.what
 
 
-def test_what_is_forced_passes_and_is_logged(
-    fp32: Bundle, backwards: Bundle, pictures: list[Path], caplog: pytest.LogCaptureFixture
+def test_forced_check_logs_warning(
+    fp32: Bundle, inverted: Bundle, pictures: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = measure_accuracy_loss(fp32, backwards, pictures, list(COLOURS))
+    accuracy_loss = measure_accuracy_loss(fp32, inverted, pictures, list(COLOURS))
     with caplog.at_level(logging.WARNING):
-        check(found, forced=True)
+        check(accuracy_loss, forced=True)
     assert "mean cosine of images" in caplog.text
 
 
-def test_vectors_that_hold_no_numbers_are_refused(fp32: Bundle, pictures: list[Path], tmp_path: Path) -> None:
+def test_check_rejects_nan_vectors(fp32: Bundle, pictures: list[Path], tmp_path: Path) -> None:
     broken = write_bundle(tmp_path / "broken", image_turn=np.full((3, 3), np.nan, np.float32))
-    found = measure_accuracy_loss(fp32, broken, pictures, list(COLOURS))
-    assert found.image_cosine.mean == -1
-    assert found.score.largest == 1
+    accuracy_loss = measure_accuracy_loss(fp32, broken, pictures, list(COLOURS))
+    assert accuracy_loss.image_cosine.mean == -1
+    assert accuracy_loss.score.largest == 1
     with pytest.raises(ExportError, match="mean cosine of images"):
-        check(found)
+        check(accuracy_loss)
 
 
-def test_without_a_text_there_is_nothing_to_compare(fp32: Bundle, pictures: list[Path]) -> None:
+def test_measurement_without_texts_is_rejected(fp32: Bundle, pictures: list[Path]) -> None:
     with pytest.raises(DataError, match="no text"):
         measure_accuracy_loss(fp32, fp32, pictures, [])
 
 
-def test_a_figure_is_refused_exactly_when_it_is_over_its_limit() -> None:
+def test_check_rejects_exactly_metrics_over_limit() -> None:
     same, none = Cosine(1, 1, 1), Difference(0, 0, 1)
     for recall, tau, named in ((1.0, 0.5, ()), (1.5, 0.0, (RECALL,)), (0.0, 1.0, (TAU_C,)), (2, 2, (RECALL, TAU_C))):
         loss = {RECALL: Loss(60, 60 - recall, 10), TAU_C: Loss(50, 50 - tau, 10)}
-        found = AccuracyLoss(same, same, same, none, loss)
+        accuracy_loss = AccuracyLoss(same, same, same, none, loss)
         if not named:
-            check(found)
+            check(accuracy_loss)
             continue
         with pytest.raises(ExportError) as refused:
-            check(found)
+            check(accuracy_loss)
         assert [name for name in (RECALL, TAU_C) if f"{name} (x100) falls by" in refused.value.what] == list(named)
 
 
-def test_fidelity_is_json_with_the_limits_that_it_was_held_to(
-    fp32: Bundle, pictures: list[Path], data: AccuracyData
-) -> None:
+def test_accuracy_loss_json_includes_limits(fp32: Bundle, pictures: list[Path], data: AccuracyData) -> None:
     document = measure_accuracy_loss(fp32, fp32, pictures, list(COLOURS), data).to_json()
     assert json.loads(json.dumps(document)) == document
     assert document["image_cosine"] == {"mean": 1.0, "least": 1.0, "count": 24}
@@ -259,11 +261,11 @@ def test_fidelity_is_json_with_the_limits_that_it_was_held_to(
     st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3), min_size=1, max_size=5),
     st.floats(0.125, 8, width=32),
 )
-def test_cosines_do_not_depend_on_lengths_and_lie_between_minus_one_and_one(rows: list[list[float]], by: float) -> None:
+def test_cosine_is_scale_invariant_and_bounded(rows: list[list[float]], scale: float) -> None:
     vectors = np.array(rows, np.float32)
     vectors[np.linalg.norm(vectors, axis=1) < 1e-3] = 1
-    same = Cosine.of(vectors * np.float32(by), vectors)
+    same = Cosine.of(vectors * np.float32(scale), vectors)
     assert (same.mean, same.least) == pytest.approx((1, 1), abs=1e-5)
-    turned = Cosine.of(np.roll(vectors, 1, axis=1), vectors)
-    assert -1 - 1e-6 <= turned.least <= turned.mean + 1e-9
-    assert turned.mean <= 1 + 1e-6
+    rolled = Cosine.of(np.roll(vectors, 1, axis=1), vectors)
+    assert -1 - 1e-6 <= rolled.least <= rolled.mean + 1e-9
+    assert rolled.mean <= 1 + 1e-6

@@ -1,4 +1,4 @@
-"""A command without its extra says which one brings it."""
+"""A command with missing packages names the extra that installs them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import pytest
         ("mcp", ["mcp"], "mcp"),
     ],
 )
-def test_a_command_without_its_packages_names_the_extra(missing: str, command: list[str], extra: str) -> None:
-    # `None` in `sys.modules` makes an import fail as it does where the package is not installed.
+def test_command_with_missing_packages_names_extra(missing: str, command: list[str], extra: str) -> None:
+    # `None` in `sys.modules` makes an import fail as if the package were not installed.
     program = f"import sys; sys.modules[{missing!r}] = None; from sceneseek.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, *command], check=False, capture_output=True, text=True, timeout=60
@@ -31,7 +31,7 @@ def test_a_command_without_its_packages_names_the_extra(missing: str, command: l
     assert line.endswith(f"pip install 'sceneseek[{extra}]'")
 
 
-def test_the_list_of_commands_says_what_is_not_installed() -> None:
+def test_help_lists_commands_with_missing_packages() -> None:
     program = "import sys; sys.modules['flask'] = None; from sceneseek.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program, "--help"], check=False, capture_output=True, text=True, timeout=60

@@ -1,4 +1,4 @@
-"""Cross-validation: no training pair shares its group with a test pair, and every pair is predicted by such a head."""
+"""Cross-validation: no training pair shares a group with a test pair, and every pair is predicted once."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from sceneseek_training.regressors import fit_head
 from sceneseek_training.training_split import TrainingSplit
 from tests.rated import captions_of, drawn_space, images_of, scores
 
-# Beside the rated ones, at the end: images and captions that only have crowd labels.
+# Number of extra images and captions that only have crowd labels; they come last.
 UNRATED = 2
 
 
 @st.composite
 def spaces(draw: st.DrawFn) -> RatedSpace:
-    """Six to ten rated images and captions, nearly all of their pairs, and crowd labels of any pair at all."""
+    """Six to ten rated images and captions, nearly all of their pairs, and crowd labels of arbitrary pairs."""
     images, captions = draw(st.integers(6, 10)), draw(st.integers(6, 10))
     grid = [(image, caption) for image in range(images) for caption in range(captions)]
     left_out = draw(st.sets(st.sampled_from(grid), max_size=3))
@@ -47,9 +47,7 @@ def spaces(draw: st.DrawFn) -> RatedSpace:
 @given(space=spaces(), folds=st.integers(2, 3), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=40, deadline=None)
 @pytest.mark.parametrize("by", GROUPINGS)
-def test_nothing_learned_from_shares_a_group_with_a_pair_that_is_tested(
-    by: Grouping, space: RatedSpace, folds: int, seed: int
-) -> None:
+def test_training_and_test_pairs_share_no_group(by: Grouping, space: RatedSpace, folds: int, seed: int) -> None:
     cells = grouped_folds(space, by, folds, seed)
     assert len(cells) <= (folds if by == "image" else folds**2)
     for cell in cells:
@@ -67,7 +65,7 @@ def test_nothing_learned_from_shares_a_group_with_a_pair_that_is_tested(
 @given(space=spaces(), folds=st.integers(2, 3), seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 @pytest.mark.parametrize("by", GROUPINGS)
-def test_every_expert_pair_is_tested_once_and_all_other_pairs_are_trained_on(
+def test_every_expert_pair_is_tested_once_and_all_allowed_pairs_are_trained_on(
     by: Grouping, space: RatedSpace, folds: int, seed: int
 ) -> None:
     cells = grouped_folds(space, by, folds, seed)
@@ -80,7 +78,7 @@ def test_every_expert_pair_is_tested_once_and_all_other_pairs_are_trained_on(
 
 
 @pytest.mark.parametrize("by", GROUPINGS)
-def test_groups_are_dealt_evenly_and_those_without_expert_ratings_too(by: Grouping) -> None:
+def test_folds_are_balanced_for_rated_and_unrated_groups(by: Grouping) -> None:
     grid = [(image, caption) for image in range(9) for caption in range(8)]
     for cell in grouped_folds(drawn_space(15, 14, grid), by, 3, 0):
         assert [(~cell.split.images[:9]).sum(), (~cell.split.images[9:]).sum()] == [3, 2]
@@ -90,19 +88,19 @@ def test_groups_are_dealt_evenly_and_those_without_expert_ratings_too(by: Groupi
 
 
 @pytest.mark.parametrize("by", GROUPINGS)
-def test_the_same_seed_deals_the_same_folds_and_another_seed_others(by: Grouping) -> None:
+def test_folds_are_reproducible_by_seed(by: Grouping) -> None:
     space = drawn_space()
 
-    def dealt(cells: list[Fold]) -> list[list[int]]:
+    def test_pairs(cells: list[Fold]) -> list[list[int]]:
         return [cell.test.tolist() for cell in cells]
 
     first = grouped_folds(space, by, 3, 5)
-    assert dealt(first) == dealt(grouped_folds(space, by, 3, 5))
-    assert dealt(first) != dealt(grouped_folds(space, by, 3, 6))
+    assert test_pairs(first) == test_pairs(grouped_folds(space, by, 3, 5))
+    assert test_pairs(first) != test_pairs(grouped_folds(space, by, 3, 6))
     assert {cell.split.seed for cell in first} == {5}
 
 
-def test_fewer_images_or_captions_than_folds_are_refused_with_their_counts() -> None:
+def test_fewer_images_or_captions_than_folds_are_rejected() -> None:
     few_images = drawn_space(expert=[(image, caption) for image in range(3) for caption in range(6)])
     few_captions = drawn_space(expert=[(image, caption) for image in range(6) for caption in range(3)])
     for by in GROUPINGS:
@@ -110,22 +108,22 @@ def test_fewer_images_or_captions_than_folds_are_refused_with_their_counts() -> 
             grouped_folds(few_images, by, 4, 0)
     with pytest.raises(DataError, match="of 3 captions, fewer than the 4 folds"):
         grouped_folds(few_captions, "image and caption", 4, 0)
-    assert len(grouped_folds(few_captions, "image", 4, 0)) == 4  # captions do not matter there
+    assert len(grouped_folds(few_captions, "image", 4, 0)) == 4  # grouping by image ignores captions
     assert len(grouped_folds(few_images, "image", 3, 0)) == 3
 
 
 @pytest.mark.parametrize("by", GROUPINGS)
-def test_a_fold_that_would_learn_from_equal_ratings_is_refused(by: Grouping) -> None:
+def test_fold_with_equal_training_ratings_is_rejected(by: Grouping) -> None:
     space = drawn_space(expert=[(image, caption) for image in range(6) for caption in range(6)])
-    # One image alone was rated otherwise, so the fold that tests it sees equal ratings.
+    # A single image has different ratings, so the fold that tests it trains on equal ratings.
     target = np.where(space.expert.image == 0, np.float32(1), np.float32(0))
     space = replace(space, expert=replace(space.expert, target=target))
     with pytest.raises(DataError, match=r"with 3 folds .* \d+ ratings that are all equal"):
         grouped_folds(space, by, 3, 0)
 
 
-def test_a_fold_with_one_rating_to_learn_from_is_refused() -> None:
-    # Of two images and two captions, a cell leaves one pair that has neither its image nor its caption.
+def test_fold_with_single_training_rating_is_rejected() -> None:
+    # With two images and two captions, a cell leaves one training pair with a different image and caption.
     space = drawn_space(expert=[(0, 0), (1, 1), (0, 1), (1, 0)])
     with pytest.raises(DataError, match="learn from 1 ratings"):
         grouped_folds(space, "image and caption", 2, 0)
@@ -133,7 +131,7 @@ def test_a_fold_with_one_rating_to_learn_from_is_refused() -> None:
 
 @given(space=spaces(), share=st.floats(0.01, 1), seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
-def test_a_part_of_a_training_split_has_whole_images(space: RatedSpace, share: float, seed: int) -> None:
+def test_partial_training_split_keeps_whole_images(space: RatedSpace, share: float, seed: int) -> None:
     whole = TrainingSplit.whole(space, seed).without(
         np.arange(len(space.image_joint)) == 0, np.arange(len(space.text_joint)) == 1
     )
@@ -164,7 +162,7 @@ def space() -> RatedSpace:
 
 @pytest.fixture(scope="module")
 def ratings(space: RatedSpace) -> Ratings:
-    """What the space's expert pairs are made of. Read only."""
+    """Ratings of the expert pairs of `space`. Read only."""
     pairs = space.expert
     return Ratings(
         label="drawn",
@@ -183,24 +181,22 @@ def ratings(space: RatedSpace) -> Ratings:
 
 
 @pytest.mark.parametrize("grouping", GROUPINGS)
-def test_a_pair_is_predicted_by_a_head_that_learned_from_the_rest_of_its_fold(
+def test_test_pairs_are_predicted_by_head_of_their_fold(
     grouping: Grouping, space: RatedSpace, ratings: Ratings
 ) -> None:
     results = cross_validate(CHEAP, space, ratings, FOLDS, SEED, bootstrap=NO_INTERVALS)
     cells = grouped_folds(space, grouping, FOLDS, SEED)
     for recipe in CHEAP:
-        (found,) = (r for r in results if (r.recipe, r.grouping) == (recipe, grouping))
-        assert found.trained_on == np.mean([len(cell.split.expert) for cell in cells])
+        (result,) = (r for r in results if (r.recipe, r.grouping) == (recipe, grouping))
+        assert result.trained_on == np.mean([len(cell.split.expert) for cell in cells])
         for cell in cells:
             expected = scores(fit_head(recipe, cell.split), space, space.expert.take(cell.test))
-            np.testing.assert_array_equal(found.predicted[cell.test], expected)
-        gap = found.predicted.astype(np.float64) - ratings.target
-        assert found.agreement.figures["rmse"].value == pytest.approx(np.sqrt((gap**2).mean()))
+            np.testing.assert_array_equal(result.predicted[cell.test], expected)
+        gap = result.predicted.astype(np.float64) - ratings.target
+        assert result.agreement.figures["rmse"].value == pytest.approx(np.sqrt((gap**2).mean()))
 
 
-def test_every_head_is_validated_under_every_grouping_and_each_fit_is_counted(
-    space: RatedSpace, ratings: Ratings
-) -> None:
+def test_every_head_is_validated_with_every_grouping_and_reports_progress(space: RatedSpace, ratings: Ratings) -> None:
     fits: list[None] = []
     results = cross_validate(CHEAP, space, ratings, FOLDS, SEED, lambda: fits.append(None), NO_INTERVALS)
     assert {(r.recipe.name, r.grouping) for r in results} == {(r.name, g) for r in CHEAP for g in GROUPINGS}
@@ -208,20 +204,20 @@ def test_every_head_is_validated_under_every_grouping_and_each_fit_is_counted(
     assert len(fits) == len(CHEAP) * (FOLDS + FOLDS**2)
 
 
-def test_learning_curves_rise_to_the_whole_and_end_with_its_figures(space: RatedSpace, ratings: Ratings) -> None:
+def test_learning_curves_grow_and_end_with_full_metrics(space: RatedSpace, ratings: Ratings) -> None:
     whole = cross_validate(CHEAP, space, ratings, FOLDS, SEED, bootstrap=NO_INTERVALS)
     fits: list[None] = []
     points = learning_curves(CHEAP, space, ratings, whole, FOLDS, SEED, lambda: fits.append(None))
-    assert len(fits) == len(CHEAP) * len(SHARES) * FOLDS**2  # as many as the progress bar counts on
+    assert len(fits) == len(CHEAP) * len(SHARES) * FOLDS**2  # the total of the progress bar
     for recipe in CHEAP:
-        mine = [point for point in points if point.head == recipe.name]
-        (complete,) = (r for r in whole if (r.recipe, r.grouping) == (recipe, "image and caption"))
-        assert [a.pairs < b.pairs for a, b in pairwise(mine)] == [True] * len(SHARES)
-        assert (mine[-1].pairs, mine[-1].rmse) == (complete.trained_on, complete.agreement.figures["rmse"].value)
-        assert mine[0].pairs < 0.25 * complete.trained_on
+        curve = [point for point in points if point.head == recipe.name]
+        (full,) = (r for r in whole if (r.recipe, r.grouping) == (recipe, "image and caption"))
+        assert [a.pairs < b.pairs for a, b in pairwise(curve)] == [True] * len(SHARES)
+        assert (curve[-1].pairs, curve[-1].rmse) == (full.trained_on, full.agreement.figures["rmse"].value)
+        assert curve[0].pairs < 0.25 * full.trained_on
 
 
-def test_parts_too_small_to_learn_from_are_left_out_of_the_curve_and_counted_all_the_same() -> None:
+def test_learning_curves_skip_too_small_parts_but_report_progress() -> None:
     space = drawn_space(expert=[(image, image % 7) for image in range(14)])
     pairs = space.expert
     ratings = Ratings(
@@ -232,7 +228,7 @@ def test_parts_too_small_to_learn_from_are_left_out_of_the_curve_and_counted_all
     fits: list[None] = []
     points = learning_curves(CHEAP, space, ratings, whole, 2, SEED, lambda: fits.append(None))
     assert len(fits) == len(CHEAP) * len(SHARES) * 4
-    # A tenth of at most seven images is one, with one rating.
+    # A tenth of seven images is one image with one rating, which is too few.
     assert len(points) < len(CHEAP) * (len(SHARES) + 1)
     assert all(point.pairs > 1 for point in points)
     assert {point.head for point in points} == {"constant", "cosine"}

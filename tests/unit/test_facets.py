@@ -1,4 +1,4 @@
-"""What images can be filtered by, from their payloads."""
+"""Facets: fields and values that images can be filtered by, counted from payloads."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def field(
     }
 
 
-def test_each_field_has_its_values_or_its_bounds() -> None:
+def test_facets_have_values_or_bounds_per_field() -> None:
     found = count_facets(
         "live",
         INDEXED,
@@ -66,17 +66,17 @@ def test_each_field_has_its_values_or_its_bounds() -> None:
     ]
 
 
-def test_a_field_that_no_image_has_is_left_out() -> None:
+def test_field_without_values_is_omitted() -> None:
     assert count_facets("live", INDEXED, records({}, {"other": 1}))["fields"] == []
 
 
-def test_an_object_is_no_value_of_a_keyword_field() -> None:
+def test_object_is_not_a_keyword_value() -> None:
     assert (
         count_facets("live", {"room": "keyword"}, [Record("1", {"metadata": "none"}), Record("2", {})])["fields"] == []
     )
 
 
-def test_fields_and_values_are_bounded() -> None:
+def test_number_of_fields_and_values_is_bounded() -> None:
     indexed: dict[str, FieldType] = {f"f{i}": "keyword" for i in range(MAX_FIELDS + 5)}
     rows = records(*(dict.fromkeys(indexed, f"value {i}") for i in range(2_100)))
     found = count_facets("live", indexed, rows, seconds=60)
@@ -84,12 +84,12 @@ def test_fields_and_values_are_bounded() -> None:
     assert {(len(each["values"]), each["distinct"]) for each in found["fields"]} == {(MAX_VALUES, 2_000)}
 
 
-def test_long_texts_are_not_counted() -> None:
+def test_long_values_are_not_listed() -> None:
     found = count_facets("live", {"x": "keyword"}, records({"x": "a" * 201}, {"x": "b" * 200}))
     assert found["fields"] == [field("x", "keyword", 2, [("b" * 200, 1)])]
 
 
-def test_a_collection_that_takes_too_long_is_counted_partly() -> None:
+def test_time_limit_gives_partial_counts() -> None:
     def endless() -> Iterator[Record]:
         while True:
             yield Record("1", {"metadata": {"room": "Red"}})
@@ -100,6 +100,6 @@ def test_a_collection_that_takes_too_long_is_counted_partly() -> None:
 
 
 @pytest.mark.parametrize("kind", ["keyword", "bool"])
-def test_equally_frequent_values_are_sorted_by_name(kind: FieldType) -> None:
+def test_equally_frequent_values_are_sorted_by_value(kind: FieldType) -> None:
     found = count_facets("live", {"x": kind}, records({"x": "b"}, {"x": "a"}, {"x": "c"}))
     assert [each["value"] for each in found["fields"][0]["values"]] == ["a", "b", "c"]

@@ -1,4 +1,4 @@
-"""Stored ratings: durable before they are acknowledged, once a key, exported in the form that training reads."""
+"""Feedback store: durable writes, idempotency keys, and export in the format that training reads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in export_lines(path)]
 
 
-def test_an_export_is_what_training_reads(store: FeedbackStore, path: Path, tmp_path: Path) -> None:
+def test_export_is_readable_by_training(store: FeedbackStore, path: Path, tmp_path: Path) -> None:
     (tmp_path / "winter").mkdir()
     (tmp_path / "winter" / "dog.jpg").touch()
     assert store.append(replace(RATING, query="  a dog\tin the snow ")) == "stored"
@@ -60,7 +60,7 @@ def test_an_export_is_what_training_reads(store: FeedbackStore, path: Path, tmp_
     assert (ratings.captions, ratings.target.tolist()) == (("a dog in the snow", "a cat"), [1.0, 0.0])
 
 
-def test_an_export_needs_a_file_of_ratings(tmp_path: Path) -> None:
+def test_export_rejects_missing_or_invalid_file(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no file of ratings"):
         list(export_lines(tmp_path / "nowhere.sqlite"))
     (tmp_path / "text").write_text("no database " * 100)
@@ -70,7 +70,7 @@ def test_an_export_needs_a_file_of_ratings(tmp_path: Path) -> None:
     assert (without.exit_code, "give --feedback FILE" in without.output) == (2, True)
 
 
-def test_only_its_owner_may_read_the_file(store: FeedbackStore, path: Path) -> None:
+def test_file_is_readable_only_by_owner(store: FeedbackStore, path: Path) -> None:
     store.append(RATING)
     assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
         "feedback.sqlite": 0o600,
@@ -80,12 +80,12 @@ def test_only_its_owner_may_read_the_file(store: FeedbackStore, path: Path) -> N
 
 
 @pytest.mark.parametrize("query", ["ein Hund läuft", "собака 🐕", 'a "quoted" \\ one', "a dog"])
-def test_a_query_is_exported_as_it_was_searched(store: FeedbackStore, path: Path, query: str) -> None:
+def test_query_is_exported_unchanged(store: FeedbackStore, path: Path, query: str) -> None:
     store.append(replace(RATING, query=query))
     assert documents(path)[0]["query"] == query
 
 
-def test_a_file_name_that_is_not_text_is_exported_unchanged(store: FeedbackStore, path: Path) -> None:
+def test_undecodable_file_name_is_exported_unchanged(store: FeedbackStore, path: Path) -> None:
     rating = replace(RATING, image="caf\udce9.jpg")
     assert [store.append(rating) for _ in range(2)] == ["stored", "repeated"]
     assert documents(path)[0]["image"] == "caf\udce9.jpg"
@@ -109,12 +109,12 @@ def test_a_file_name_that_is_not_text_is_exported_unchanged(store: FeedbackStore
         {"key": "\ud800"},
     ],
 )
-def test_a_rating_that_training_would_reject_is_rejected(changed: dict[str, Any]) -> None:
+def test_invalid_rating_is_rejected(changed: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         replace(RATING, **changed)
 
 
-def test_a_rating_is_stored_once_under_its_key_also_over_a_restart(path: Path) -> None:
+def test_rating_with_same_key_is_stored_once_across_restarts(path: Path) -> None:
     for expected in ("stored", "repeated", "repeated"):
         store = FeedbackStore(path)
         assert store.append(RATING) == expected
@@ -126,9 +126,7 @@ def test_a_rating_is_stored_once_under_its_key_also_over_a_restart(path: Path) -
 @pytest.mark.parametrize(
     "changed", [{"rating": 3}, {"query": "a cat"}, {"image": "x.jpg"}, {"rater": ""}, {"source": "b"}]
 )
-def test_another_rating_under_the_same_key_is_a_conflict(
-    store: FeedbackStore, path: Path, changed: dict[str, Any]
-) -> None:
+def test_different_rating_with_same_key_is_conflict(store: FeedbackStore, path: Path, changed: dict[str, Any]) -> None:
     store.append(RATING)
     with pytest.raises(Conflict) as caught:
         store.append(replace(RATING, **changed))
@@ -136,12 +134,12 @@ def test_another_rating_under_the_same_key_is_a_conflict(
     assert len(documents(path)) == 1
 
 
-def test_ratings_without_a_key_are_all_stored(store: FeedbackStore, path: Path) -> None:
+def test_ratings_without_key_are_all_stored(store: FeedbackStore, path: Path) -> None:
     assert [store.append(replace(RATING, key="")) for _ in range(3)] == ["stored"] * 3
     assert len(documents(path)) == 3
 
 
-def test_threads_and_processes_may_write_one_file(store: FeedbackStore, path: Path) -> None:
+def test_concurrent_stores_can_write_one_file(store: FeedbackStore, path: Path) -> None:
     other = FeedbackStore(path)
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(lambda i: (store, other)[i % 2].append(replace(RATING, key=f"k{i}")), range(40)))
@@ -150,7 +148,7 @@ def test_threads_and_processes_may_write_one_file(store: FeedbackStore, path: Pa
     assert {document["key"] for document in documents(path)} == {f"k{i}" for i in range(40)}
 
 
-def test_a_rating_sent_by_many_threads_at_once_is_stored_once(store: FeedbackStore, path: Path) -> None:
+def test_rating_sent_by_concurrent_threads_is_stored_once(store: FeedbackStore, path: Path) -> None:
     ready = threading.Barrier(8)
 
     def send(_: int) -> str:
@@ -163,7 +161,7 @@ def test_a_rating_sent_by_many_threads_at_once_is_stored_once(store: FeedbackSto
         assert sorted(pool.map(send, range(8))) == ["repeated"] * 7 + ["stored"]
 
 
-def test_on_a_full_disk_a_rating_is_rejected_and_the_stored_ones_stay(tmp_path: Path) -> None:
+def test_full_disk_rejects_rating_and_keeps_stored_ones(tmp_path: Path) -> None:
     program = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
@@ -189,10 +187,10 @@ def test_on_a_full_disk_a_rating_is_rejected_and_the_stored_ones_stay(tmp_path: 
     failed = [line for line in done.stdout.splitlines() if "cannot be used" in line]
     assert len(failed) == 1
     assert "free space" in failed[0]
-    assert len(documents(path)) == 1 + len(stored) == 50, "each can be sent again once there is room"
+    assert len(documents(path)) == 1 + len(stored) == 50, "rejected ratings can be sent again once there is space"
 
 
-def test_a_file_that_was_moved_away_receives_no_ratings(store: FeedbackStore, path: Path) -> None:
+def test_moved_file_rejects_ratings(store: FeedbackStore, path: Path) -> None:
     path.rename(path.with_name("moved"))
     with pytest.raises(FeedbackUnavailable, match="moved or removed"):
         store.append(RATING)
@@ -200,7 +198,7 @@ def test_a_file_that_was_moved_away_receives_no_ratings(store: FeedbackStore, pa
     assert store.append(RATING) == "stored"
 
 
-def test_a_closed_store_receives_no_ratings(store: FeedbackStore) -> None:
+def test_closed_store_rejects_ratings(store: FeedbackStore) -> None:
     store.close()
     store.close()
     with pytest.raises(FeedbackUnavailable, match="closed"):
@@ -222,7 +220,7 @@ def _other_table(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [_pipe, _text, _other_table, Path.mkdir])
-def test_a_file_that_is_no_database_of_ratings_is_named(path: Path, make: Callable[[Path], Any]) -> None:
+def test_invalid_database_error_names_file(path: Path, make: Callable[[Path], Any]) -> None:
     path.parent.mkdir()
     make(path)
     with (
@@ -232,7 +230,7 @@ def test_a_file_that_is_no_database_of_ratings_is_named(path: Path, make: Callab
         store.append(RATING)
 
 
-def test_json_lines_beside_a_new_file_are_imported_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_json_lines_file_is_imported_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path.parent.mkdir()
     former = path.with_suffix(".jsonl")
     lines = [
@@ -241,7 +239,7 @@ def test_json_lines_beside_a_new_file_are_imported_once(path: Path, caplog: pyte
         "not JSON",
         "17",
         '{"query": "a cat", "image": "i.jpg", "rating": 9}',
-        '{"query": "a ca',  # torn by a process that died
+        '{"query": "a ca',  # truncated by a crashed process
     ]
     former.write_text("\n".join(lines))
     for _ in range(2):
@@ -270,7 +268,7 @@ threading.Event().wait()
 """
 
 
-def test_every_acknowledged_rating_survives_kill_9(tmp_path: Path) -> None:
+def test_acknowledged_ratings_survive_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "feedback.sqlite"
     acknowledged: list[str] = []
     for run in range(3):
@@ -279,8 +277,8 @@ def test_every_acknowledged_rating_survives_kill_9(tmp_path: Path) -> None:
             assert process.stdout is not None
             acknowledged += [process.stdout.readline().strip() for _ in range(40 + run)]
             process.send_signal(signal.SIGKILL)
-            *whole, _torn = process.stdout.read().split("\n")
-            acknowledged += whole
+            *complete, _partial = process.stdout.read().split("\n")
+            acknowledged += complete
     keys = [document["key"] for document in documents(path)]
     assert len(keys) == len(set(keys))
     assert set(acknowledged) <= set(keys)
@@ -298,7 +296,5 @@ def test_every_acknowledged_rating_survives_kill_9(tmp_path: Path) -> None:
         (Path("f.sqlite"), "file:index", Path("f.sqlite")),
     ],
 )
-def test_the_file_is_in_an_embedded_index_unless_another_is_configured(
-    setting: Path | None, url: str, expected: Path | None
-) -> None:
+def test_default_path_is_inside_embedded_index(setting: Path | None, url: str, expected: Path | None) -> None:
     assert feedback_path(setting, url) == expected

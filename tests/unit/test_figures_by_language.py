@@ -1,4 +1,4 @@
-"""A language is measured over its own captions alone, and all count alike in the mean."""
+"""Metrics by language: each language is measured on its own captions, and the mean weights languages equally."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NAMES = ("score",)
 
 
 def measure(rows: Positions) -> dict[str, float]:
-    assert len(rows), "figures of nothing are never asked for"
+    assert len(rows), "never called without rows"
     return {"score": float(SCORES[rows].mean()), "other": 0.0}
 
 
-def test_the_mean_counts_languages_and_not_captions() -> None:
-    every = measure_by_language(measure, LANGUAGE, ["de", "ru"], NAMES)
-    assert every(np.array([0, 2, 3, 5])) == {
+def test_mean_weights_languages_equally() -> None:
+    by_language = measure_by_language(measure, LANGUAGE, ["de", "ru"], NAMES)
+    assert by_language(np.array([0, 2, 3, 5])) == {
         "score": 2.75,
         "other": 0.0,
         "de.score": 0.5,
@@ -27,21 +27,21 @@ def test_the_mean_counts_languages_and_not_captions() -> None:
     }
 
 
-def test_without_languages_the_figures_are_those_of_all_captions() -> None:
+def test_metrics_without_languages_cover_all_captions() -> None:
     assert measure_by_language(measure, LANGUAGE, [], NAMES)(np.arange(6)) == measure(np.arange(6))
     assert names_by_language([], NAMES) == []
 
 
-def test_a_replicate_without_a_language_is_left_out_of_its_interval_and_of_the_means() -> None:
-    every = measure_by_language(measure, LANGUAGE, ["de", "ru"], NAMES)
-    groups = np.array([0, 1, 2, 2, 2, 3])  # German has one image only, which a draw may miss
-    figures = Bootstrap(50).figures(every(np.arange(6)), every, groups)
+def test_bootstrap_ignores_replicates_without_the_language() -> None:
+    by_language = measure_by_language(measure, LANGUAGE, ["de", "ru"], NAMES)
+    groups = np.array([0, 1, 2, 2, 2, 3])  # German has a single image, which a bootstrap sample can miss
+    figures = Bootstrap(50).figures(by_language(np.arange(6)), by_language, groups)
     assert (figures["de.score"].low, figures["de.score"].high) == (0.5, 0.5)
     assert figures["mean.score"].value == 0.5
     assert figures["mean.score"].low is not None
 
 
-def test_a_language_without_rows_is_not_defined_and_neither_is_the_mean() -> None:
-    found = measure_by_language(measure, LANGUAGE, ["de", "fr"], NAMES)(np.arange(6))
-    assert np.isnan(found["fr.score"])
-    assert np.isnan(found["mean.score"])
+def test_language_without_rows_and_mean_are_nan() -> None:
+    metrics = measure_by_language(measure, LANGUAGE, ["de", "fr"], NAMES)(np.arange(6))
+    assert np.isnan(metrics["fr.score"])
+    assert np.isnan(metrics["mean.score"])

@@ -1,4 +1,4 @@
-"""An inventory gives back what was added, whatever names and times files have, and says if its disk is full."""
+"""The inventory preserves file names, times and order, and reports a full disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ["a/b.png", "a.png", "\udce9.png", "\ud7ff.png", "\U0001f600.png", "\ue0
 
 
 @pytest.mark.parametrize("time_ns", [0, -1, 1 << 62, 13_569_465_600_000_000_000])
-def test_files_and_images_come_back_in_their_order(time_ns: int) -> None:
+def test_files_and_images_keep_insertion_order(time_ns: int) -> None:
     files = [ImageFile(name, Path("/photos"), 5, time_ns, 3, time_ns) for name in NAMES]
     images = [Known(ascii(name), 3, name, 5, time_ns, "hash", ctime_ns=time_ns) for name in reversed(NAMES)]
     with open_inventory() as inventory:
@@ -28,7 +28,7 @@ def test_files_and_images_come_back_in_their_order(time_ns: int) -> None:
         assert [image.relative for image in plan.unchanged] == NAMES
 
 
-def test_gone_images_of_one_content_are_renamed_in_the_order_of_their_names_as_text() -> None:
+def test_images_with_same_content_are_renamed_in_name_order() -> None:
     with open_inventory() as inventory:
         for number in range(len(NAMES)):
             inventory.add_file(ImageFile(f"new {number}", Path("/photos"), 5, 1))
@@ -39,7 +39,7 @@ def test_gone_images_of_one_content_are_renamed_in_the_order_of_their_names_as_t
         assert {reuse.outcome for reuse in plan.reused} == {"renamed"}
 
 
-def test_places_of_files_and_images_are_found() -> None:
+def test_has_finds_files_and_images_by_place() -> None:
     file, image = ImageFile("\udce9.png", Path("/photos"), 5, 0), Known("id", 1, "\udce9.png", 5, 0, "hash")
     with open_inventory() as inventory:
         inventory.add_file(file)
@@ -49,7 +49,7 @@ def test_places_of_files_and_images_are_found() -> None:
         assert not inventory.has((0, "other.png"))
 
 
-def test_a_mapping_keeps_the_last_value_of_a_key_and_the_order_of_the_first() -> None:
+def test_mapping_keeps_last_value_and_first_insertion_order() -> None:
     with open_inventory() as inventory:
         one, other = inventory.mapping(), inventory.mapping()
         for key, value in ((2, "two"), ((0, "\udce9"), {"path": "\udce9"}), (2, "again")):
@@ -74,7 +74,7 @@ except IndexUnavailable as error:
 """
 
 
-def test_a_full_disk_is_an_error_that_says_what_to_do() -> None:
+def test_full_disk_error_mentions_sqlite_tmpdir() -> None:
     out = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=True).stdout
     assert "the temporary database of the run cannot be used (" in out
     assert "SQLITE_TMPDIR" in out

@@ -1,4 +1,4 @@
-"""The manifests in deploy/kubernetes: valid by Kubernetes' own schemas, hardened, and consistent with the stack."""
+"""The manifests in deploy/kubernetes: schema-valid, hardened, and consistent with docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def documents(name: str = "*.yaml") -> Iterator[tuple[str, Document]]:
 
 
 def pods() -> Iterator[tuple[str, Document]]:
-    """The pod of each workload, under the name of its file."""
+    """Yield file name and pod spec of each workload."""
     for name, template in templates():
         yield name, template["spec"]
 
@@ -59,17 +59,17 @@ MANIFESTS += [
 
 
 @pytest.mark.parametrize("document", MANIFESTS)
-def test_each_manifest_has_the_fields_that_kubernetes_knows(document: Document) -> None:
-    named = {**document, "metadata": {"name": "generated", **document["metadata"]}}
-    kubernetes_validate.validate(named, kubernetes_validate.latest_version(), strict=True)
+def test_manifests_match_kubernetes_schemas(document: Document) -> None:
+    with_name = {**document, "metadata": {"name": "generated", **document["metadata"]}}
+    kubernetes_validate.validate(with_name, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_the_kustomization_holds_all_but_the_jobs() -> None:
+def test_kustomization_lists_all_manifests_except_jobs() -> None:
     ((_, kustomization),) = documents("kustomization.yaml")
     assert {*kustomization["resources"]} == {f.name for f in FOLDER.glob("*.yaml")} - {"kustomization.yaml", RAY, *JOBS}
 
 
-def test_every_pod_satisfies_the_restricted_standard() -> None:
+def test_pods_meet_restricted_security_standard() -> None:
     for name, pod in pods():
         assert pod["automountServiceAccountToken"] is False, name
         assert pod["securityContext"]["runAsNonRoot"] is True, name
@@ -77,27 +77,27 @@ def test_every_pod_satisfies_the_restricted_standard() -> None:
     for name, container in containers():
         context = container["securityContext"]
         assert (context["allowPrivilegeEscalation"], context["capabilities"]) == (False, {"drop": ["ALL"]}), name
-        # Qdrant writes beside its program.
+        # Qdrant writes next to its binary.
         assert context.get("readOnlyRootFilesystem") is True or name == "qdrant.yaml", name
 
 
-def test_every_container_has_limits_and_what_serves_has_probes() -> None:
+def test_containers_have_resource_limits_and_services_have_probes() -> None:
     for name, container in containers():
         assert "memory" in container["resources"]["limits"], name
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
         probes = {"startupProbe", "readinessProbe", "livenessProbe"}
-        # The operator gives the nodes of Ray theirs.
+        # The operator adds probes to Ray nodes.
         assert probes.issubset(container) == (name not in {*JOBS, RAY}), name
 
 
-def test_secrets_are_named_and_never_written() -> None:
+def test_secrets_are_referenced_not_included() -> None:
     assert not [name for name, document in documents() if document["kind"] == "Secret"]
     for name, container in containers():
         for variable in container.get("env", []):
             assert ("KEY" in variable["name"]) == ("secretKeyRef" in variable.get("valueFrom", {})), name
 
 
-def test_the_service_reads_and_the_indexer_writes() -> None:
+def test_service_has_read_only_access_and_indexer_can_write() -> None:
     keys = {
         name: container["env"][0]["valueFrom"]["secretKeyRef"]["key"]
         for name, container in containers()
@@ -110,19 +110,19 @@ def test_the_service_reads_and_the_indexer_writes() -> None:
                 assert mount["readOnly"] is True, name
 
 
-def test_the_images_are_those_of_the_stack() -> None:
+def test_container_images_match_compose_file() -> None:
     images = {container["image"] for _, container in containers()}
     assert images == {"sceneseek:0.1.0-cpu", "sceneseek:0.1.0-export", "qdrant/qdrant:v1.19.0-unprivileged"}
     assert "image: qdrant/qdrant:v1.19.0-unprivileged" in COMPOSE
     assert "${SCENESEEK_TAG:-0.1.0}-cpu" in COMPOSE
 
 
-def test_the_settings_are_those_of_the_stack() -> None:
+def test_settings_match_compose_file() -> None:
     (settings,) = (document["data"] for _, document in documents() if document["kind"] == "ConfigMap")
     assert settings.keys() <= variables(COMPOSE) | {"SCENESEEK_BUNDLE", "SCENESEEK_INDEX", "SCENESEEK_METRICS_PORT"}
 
 
-def test_what_a_pod_mounts_and_selects_is_there() -> None:
+def test_mounted_volumes_and_selected_labels_exist() -> None:
     claims = {document["metadata"]["name"] for _, document in documents("storage.yaml")}
     for name, pod in pods():
         volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
@@ -135,6 +135,6 @@ def test_what_a_pod_mounts_and_selects_is_there() -> None:
     for name, document in documents():
         spec = document.get("spec", {})
         selector = spec.get("podSelector") or spec.get("selector") or {}
-        wanted = selector.get("matchLabels", selector)
-        if wanted:
-            assert any(wanted.items() <= each.items() for each in labels), (name, wanted)
+        selected_labels = selector.get("matchLabels", selector)
+        if selected_labels:
+            assert any(selected_labels.items() <= pod_labels.items() for pod_labels in labels), (name, selected_labels)

@@ -1,4 +1,4 @@
-"""An answer on a terminal: what names a result, which figure stands beside it, and what is said of the whole."""
+"""Search output on a terminal: result lines and remarks about the answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def line(result: Result, **options: bool) -> str:
     return only
 
 
-def test_a_result_is_named_by_its_path_or_title_or_id() -> None:
+def test_result_line_shows_path_or_title_or_id() -> None:
     assert line(RESULT) == " 1  0.75  dogs/rex.jpg  (+2 similar)"
     assert line(replace(RESULT, path=None, duplicates=0)) == " 1  0.75  Rex"
     for metadata in ({}, {"title": ""}, {"title": 5}):
@@ -51,26 +51,26 @@ def test_a_result_is_named_by_its_path_or_title_or_id() -> None:
         assert line(nameless) == f" 1  0.75  {RESULT.id}"
 
 
-def test_near_duplicates_that_are_results_of_their_own_are_not_counted() -> None:
+def test_kept_duplicates_are_not_counted() -> None:
     assert line(RESULT, keep_duplicates=True) == " 1  0.75  dogs/rex.jpg"
 
 
-def test_with_an_image_the_figure_is_the_similarity_by_which_results_come() -> None:
+def test_similarity_is_shown_for_image_queries_and_without_score() -> None:
     assert line(RESULT, by_similarity=True).startswith(" 1  0.50  ")
     assert line(replace(RESULT, score=None)).startswith(" 1  0.50  ")
 
 
-def test_what_a_service_sends_cannot_steer_the_terminal() -> None:
+def test_control_characters_are_escaped() -> None:
     assert line(replace(RESULT, path=None, metadata={"title": "\x1b[2J\nRex"})).startswith(r" 1  0.75  \x1b[2J\nRex")
 
 
-def test_an_explanation_is_a_line_of_its_own() -> None:
+def test_explanation_is_a_separate_line() -> None:
     explained = Explanation(rank_before=7, rank_after=1, text_similarity=0.5, image_similarity=None)
     _, second = lines(replace(RESULT, explanation=explained))
     assert second == "    neighbour 7; similarity 0.50 to the text"
 
 
-def test_what_is_to_be_known_of_an_answer_is_said() -> None:
+def test_remarks_report_no_match_calibration_and_truncation() -> None:
     def said(**changes: Any) -> tuple[list[str], list[str]]:
         return remarks(replace(ANSWER, **changes))
 

@@ -1,4 +1,4 @@
-"""Log lines: one line each, as text or as JSON, with what holds where they are written."""
+"""Log formatters: one line per record, as text or JSON, with context fields."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ from tests.command_line import CommandLine
 
 
 def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
-    made = logging.getLogger("a.logger").makeRecord("a.logger", logging.WARNING, "f.py", 1, message, arguments, None)
-    vars(made).update(extra)
-    return made
+    log_record = logging.getLogger("a.logger").makeRecord(
+        "a.logger", logging.WARNING, "f.py", 1, message, arguments, None
+    )
+    vars(log_record).update(extra)
+    return log_record
 
 
-def as_json(made: logging.LogRecord) -> dict[str, Any]:
-    line = JsonFormatter().format(made)
+def as_json(log_record: logging.LogRecord) -> dict[str, Any]:
+    line = JsonFormatter().format(log_record)
     assert "\n" not in line
     assert line.isascii()
     parsed: dict[str, Any] = json.loads(line)
     return parsed
 
 
-def failed() -> logging.LogRecord:
+def record_with_traceback() -> logging.LogRecord:
     try:
         raise ValueError("no\nway")
     except ValueError:
-        made = record("it failed")
-        made.exc_info = sys.exc_info()
-        return made
+        log_record = record("it failed")
+        log_record.exc_info = sys.exc_info()
+        return log_record
 
 
-def test_json_has_time_level_logger_message_and_what_the_line_was_given() -> None:
+def test_json_line_has_time_level_logger_message_and_extra_fields() -> None:
     line = as_json(record("%d of %s", 3, "four", status=200, stages={"encode": 1.5}, _of_a_library=1))
     assert line.pop("time").endswith("Z")
     expected = {
@@ -50,29 +52,29 @@ def test_json_has_time_level_logger_message_and_what_the_line_was_given() -> Non
     assert line == expected
 
 
-def test_json_takes_names_that_are_no_text_and_values_that_are_no_json() -> None:
+def test_json_line_handles_surrogates_and_unserializable_values() -> None:
     line = as_json(record("%s", "caf\udce9.jpg\n", where=object))
     assert line["message"] == "caf\udce9.jpg\n"
     assert "object" in line["where"]
 
 
-def test_what_is_given_cannot_pass_for_something_else() -> None:
+def test_extra_fields_cannot_override_standard_fields() -> None:
     assert as_json(record("true", level="forged", time="forged"))["level"] == "warning"
 
 
-def test_a_traceback_is_a_member_in_json_and_lines_in_text() -> None:
-    assert "ValueError: no\nway" in as_json(failed())["exception"]
-    assert TextFormatter().format(failed()).splitlines()[1] == "Traceback (most recent call last):"
+def test_traceback_is_exception_field_in_json_and_lines_in_text() -> None:
+    assert "ValueError: no\nway" in as_json(record_with_traceback())["exception"]
+    assert TextFormatter().format(record_with_traceback()).splitlines()[1] == "Traceback (most recent call last):"
 
 
-def test_text_is_one_line_whatever_a_client_sends() -> None:
+def test_text_line_escapes_control_characters() -> None:
     line = TextFormatter().format(record("GET %s", "/\n2026-01-01 00:00:00,000 ERROR forged: line\x1b[2J"))
     assert "\n" not in line
     assert "\x1b" not in line
     assert line.endswith(r"WARNING a.logger: GET /\n2026-01-01 00:00:00,000 ERROR forged: line\x1b[2J")
 
 
-def test_every_line_of_a_context_carries_its_fields() -> None:
+def test_context_fields_are_added_to_every_line() -> None:
     token = log_fields.set({"request_id": "abc"})
     try:
         assert as_json(record("said"))["request_id"] == "abc"
@@ -91,7 +93,7 @@ def test_every_line_of_a_context_carries_its_fields() -> None:
         (("--debug",), ["detail", "told"]),
     ],
 )
-def test_text_is_quiet_unless_asked_and_json_tells_what_was_chosen(options: tuple[str, ...], logged: list[str]) -> None:
+def test_default_level_depends_on_format_and_options(options: tuple[str, ...], logged: list[str]) -> None:
     program = (
         "import logging, sys, sceneseek.cli as cli\n"
         "@cli.cli.command()\n"
@@ -99,18 +101,18 @@ def test_text_is_quiet_unless_asked_and_json_tells_what_was_chosen(options: tupl
         "    log = logging.getLogger('speaker'); log.debug('detail'); log.info('told'); log.warning('warned')\n"
         "cli.main()"
     )
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program, *options, "speak"], capture_output=True, text=True, check=True, timeout=60
     )
-    lines = done.stderr.splitlines()
-    said = [json.loads(line)["message"] if "json" in options else line.rpartition(": ")[2] for line in lines]
-    assert said == [*logged, "warned"]
+    lines = completed.stderr.splitlines()
+    messages = [json.loads(line)["message"] if "json" in options else line.rpartition(": ")[2] for line in lines]
+    assert messages == [*logged, "warned"]
 
 
-def test_a_failure_is_a_json_line_where_lines_are_json(sceneseek: CommandLine) -> None:
-    done = sceneseek("search", "a dog", "--bundle", "no/such", SCENESEEK_LOG_FORMAT="json")
-    line = json.loads(done.stderr)
-    assert (done.returncode, line["level"]) == (1, "error")
+def test_error_is_json_line_with_json_log_format(sceneseek: CommandLine) -> None:
+    completed = sceneseek("search", "a dog", "--bundle", "no/such", SCENESEEK_LOG_FORMAT="json")
+    line = json.loads(completed.stderr)
+    assert (completed.returncode, line["level"]) == (1, "error")
     assert "no bundle at no/such" in line["message"]
     told = sceneseek("search", "a dog", "--bundle", "no/such").stderr
     assert told.startswith("error: no bundle at no/such")

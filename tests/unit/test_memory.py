@@ -1,4 +1,4 @@
-"""Takers of memory wait for each other, and one that wants more than there is gets in alone."""
+"""`MemoryBudget`: callers wait for free memory; a request larger than the budget runs alone."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from concurrent.futures import ThreadPoolExecutor
 from sceneseek_indexer.load import MemoryBudget
 
 
-def test_no_more_is_taken_at_once_than_there_is() -> None:
-    room, guard, taken, most = MemoryBudget(100, much=60), threading.Lock(), [0], [0]
+def test_memory_budget_is_never_exceeded() -> None:
+    budget, guard, in_use, peak = MemoryBudget(100, much=60), threading.Lock(), [0], [0]
 
     def work(units: int) -> None:
-        with room.take(units):
+        with budget.take(units):
             with guard:
-                taken[0] += min(units, 100)
-                most[0] = max(most[0], taken[0])
+                in_use[0] += min(units, 100)
+                peak[0] = max(peak[0], in_use[0])
             with guard:
-                taken[0] -= min(units, 100)
+                in_use[0] -= min(units, 100)
 
-    draw = random.Random(0)
+    rng = random.Random(0)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, [draw.choice([0, 1, 30, 60, 100, 500]) for _ in range(300)]))
-    assert most[0] <= 100
+        list(pool.map(work, [rng.choice([0, 1, 30, 60, 100, 500]) for _ in range(300)]))
+    assert peak[0] <= 100
 
 
-def test_a_failure_releases_its_memory() -> None:
-    room = MemoryBudget(10, much=1)
+def test_memory_is_released_on_exception() -> None:
+    budget = MemoryBudget(10, much=1)
     for _ in range(3):
         try:
-            with room.take(10):
+            with budget.take(10):
                 raise ValueError
         except ValueError:
             pass
-    with room.take(10):
+    with budget.take(10):
         pass

@@ -1,4 +1,4 @@
-"""The counters, without an application."""
+"""Prometheus metrics without an application."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ def read(metrics: Metrics) -> list[Metric]:
     return exposed.families(generate_latest(metrics).decode())
 
 
-def answered(metrics: Metrics, method: str = "GET", route: str = "/v1/x", status: int = 200, **more: object) -> None:
+def record_request(
+    metrics: Metrics, method: str = "GET", route: str = "/v1/x", status: int = 200, **attributes: object
+) -> None:
     record = RequestRecord("id", method, route=route, status=status, seconds=0.02)
-    for name, value in more.items():
+    for name, value in attributes.items():
         setattr(record, name, value)
     metrics.answered(record)
 
 
-def test_a_request_is_counted_and_timed_by_route_and_method() -> None:
+def test_requests_are_counted_and_timed_by_route_and_method() -> None:
     metrics = Metrics()
     for _ in range(3):
-        answered(metrics)
-    answered(metrics, status=503, problem="bundle")
+        record_request(metrics)
+    record_request(metrics, status=503, problem="bundle")
     found = read(metrics)
     assert exposed.value(found, "sceneseek_http_requests_total", route="/v1/x", method="GET", status="200") == 3
     assert exposed.value(found, "sceneseek_http_requests_total", status="503") == 1
@@ -37,23 +39,23 @@ def test_a_request_is_counted_and_timed_by_route_and_method() -> None:
     assert exposed.value(found, "sceneseek_errors_total", kind="bundle") == 1
 
 
-def test_stages_are_seconds() -> None:
+def test_stage_timings_are_in_seconds() -> None:
     metrics = Metrics()
-    answered(metrics, stages={"encode": 6.0, "score": 0.2})
+    record_request(metrics, stages={"encode": 6.0, "score": 0.2})
     found = read(metrics)
     assert exposed.value(found, "sceneseek_stage_seconds_sum", stage="encode") == 0.006
     assert exposed.value(found, "sceneseek_stage_seconds_bucket", stage="score", le="0.00025") == 1
 
 
-def test_methods_that_clients_make_up_are_one_series() -> None:
+def test_unknown_methods_are_one_series() -> None:
     metrics = Metrics()
     for number in range(50):
-        answered(metrics, method=f"BREW{number}")
+        record_request(metrics, method=f"BREW{number}")
     found = next(f for f in read(metrics) if f.name == "sceneseek_http_requests")
     assert [(s.labels["method"], s.value) for s in found.samples] == [("other", 50)]
 
 
-def test_the_query_encoder_reports_batches_waits_and_its_cache() -> None:
+def test_query_encoder_reports_batches_queue_and_cache() -> None:
     metrics = Metrics()
     metrics.ran("texts", 3, 0.004)
     metrics.ran("images", 1, 0.2)
@@ -76,21 +78,21 @@ def test_the_query_encoder_reports_batches_waits_and_its_cache() -> None:
     assert exposed.value(read(metrics), "sceneseek_queue_depth", kind="texts") == 0
 
 
-def test_ratings_are_counted_by_what_became_of_them() -> None:
+def test_feedback_is_counted_by_outcome() -> None:
     metrics = Metrics()
     for outcome in ("stored", "repeated", "stored"):
         metrics.feedback.labels(outcome).inc()
     assert exposed.value(read(metrics), "sceneseek_feedback_total", outcome="stored") == 2
 
 
-def test_no_request_is_lost_between_threads() -> None:
+def test_counters_are_thread_safe() -> None:
     metrics = Metrics()
 
-    def many() -> None:
+    def record_requests() -> None:
         for number in range(500):
-            answered(metrics, route=f"/{number % 5}", stages={"encode": 1.0})
+            record_request(metrics, route=f"/{number % 5}", stages={"encode": 1.0})
 
-    threads = [threading.Thread(target=many) for _ in range(4)]
+    threads = [threading.Thread(target=record_requests) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -100,13 +102,13 @@ def test_no_request_is_lost_between_threads() -> None:
     assert exposed.value(found, "sceneseek_http_requests_total", route="/3") == 400
 
 
-def test_two_services_in_one_process_count_apart() -> None:
+def test_metrics_instances_are_independent() -> None:
     first, second = Metrics(), Metrics()
-    answered(first)
+    record_request(first)
     assert exposed.value(read(second), "sceneseek_http_requests_total", route="/v1/x") is None
 
 
-def test_metrics_describe_the_process() -> None:
+def test_process_metrics_are_exposed() -> None:
     found = read(Metrics())
     for name in ("process_resident_memory_bytes", "process_open_fds", "process_threads"):
         assert (exposed.value(found, name) or 0) > 0

