@@ -1,6 +1,6 @@
-"""Tests by the public seams. Imported before NumPy and torch, which read the environment once."""
+"""Tests through public interfaces. Imported before NumPy and torch, which read the environment on import."""
 
 import os
 
-# Files run side by side, so more threads than one only wait for each other: half the processor time of training.
+# Test files run in parallel, so extra threads only contend for cores; one thread halves the CPU time of training.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

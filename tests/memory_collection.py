@@ -1,4 +1,4 @@
-"""A `Collection` in a dictionary, which can be told to fail at any of its changes."""
+"""An in-memory `Collection` that can fail at any of its changes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sceneseek.vectors import Candidates, Floats
 
 
 class Killed(Exception):
-    """What a kill is to a test in one process."""
+    """Stands in for the kill of a process."""
 
 
 class MemoryCollection:
-    """Points by id; `lives` is how many changes are made before the next one raises `Killed`."""
+    """Points by id; after `lives` changes, the next one raises `Killed`."""
 
     def __init__(self, info: CollectionInfo) -> None:
         self.info = info
@@ -67,7 +67,7 @@ class MemoryCollection:
         """Nothing to build."""
 
     def close(self) -> None:
-        """Nothing to let go."""
+        """Nothing to release."""
 
     def _live(self) -> None:
         if self.lives is not None:

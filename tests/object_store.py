@@ -1,4 +1,4 @@
-"""A server that speaks S3, moto's, behind a proxy that counts what is asked for and can refuse to answer."""
+"""moto's S3 server behind a proxy that records requests and can fail them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _PATIENCE = 60.0
 
 
 class Bucket:
-    """A bucket of the server.
+    """A bucket.
 
     Attributes:
-        name: its own.
-        environment: the settings under which it is found.
-        asked: what was asked for since the list was cleared last, such as ``GET a/b.png`` or ``LIST``.
-        refused: what to answer with an error of the server, in the same words.
+        name: of the bucket.
+        environment: variables that let S3 clients reach it.
+        asked: the requests since the list was last cleared, such as ``GET a/b.png`` or ``LIST``.
+        refused: whether to answer a request, written as in `asked`, with status 500.
     """
 
     def __init__(self, name: str, server: ObjectStore) -> None:
@@ -58,14 +58,14 @@ class Bucket:
         self._send("DELETE", key)
 
     def _send(self, method: str, key: str, content: bytes = b"") -> None:
-        # Of a signature the server reads whose it is.
+        # moto reads the key id, and ignores the signature.
         signed = {"Authorization": f"AWS4-HMAC-SHA256 Credential={KEY_ID}/20260101/us-east-1/s3/aws4_request"}
         status, _, _ = self._server.forward(method, f"/{self.name}/{urllib.parse.quote(key)}", signed, content)
         assert status < 300, (method, key, status)
 
 
 class ObjectStore:
-    """The server: the port of the proxy, and its buckets by name."""
+    """The proxy's port, and the buckets by name."""
 
     def __init__(self, inner: int) -> None:
         self._inner = inner
@@ -88,7 +88,7 @@ class ObjectStore:
     def forward(
         self, method: str, path: str, headers: dict[str, str], content: bytes
     ) -> tuple[int, list[tuple[str, str]], bytes]:
-        """The server's own answer: status, headers and body."""
+        """Forward a request to moto; return status, headers and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self._inner, timeout=_PATIENCE)
         try:
             connection.request(method, path, content, headers)
@@ -98,7 +98,7 @@ class ObjectStore:
             connection.close()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        """Answer a GET, or refuse to."""
+        """Answer a GET, or fail it."""
         place = urllib.parse.urlsplit(request.path)
         name, _, key = urllib.parse.unquote(place.path).removeprefix("/").partition("/")
         what = f"GET {key}" if key else "LIST more" if "continuation-token" in place.query else "LIST"
@@ -115,13 +115,13 @@ class ObjectStore:
                 request.send_header(field, value)
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        with contextlib.suppress(ConnectionError):  # of one who looked at the head alone
+        with contextlib.suppress(ConnectionError):  # the client closed after the headers
             request.wfile.write(body)
 
 
 @contextmanager
 def serving(log: Path) -> Iterator[ObjectStore]:
-    """The server, until the block ends; its listings come in pages of five keys."""
+    """Run the server; its listings have pages of five keys."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

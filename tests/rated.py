@@ -1,4 +1,4 @@
-"""Rated pairs in a drawn joint space: small, made without towers, and rated by a rule that a head can learn."""
+"""Rated pairs in a small random joint space, made without towers and rated by a rule that a head can learn."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def drawn_space(
     alignment: Alignment | None = None,
     seed: int = 0,
 ) -> RatedSpace:
-    """Images and captions with features drawn at random; each image owns the captions that it is nearest to.
+    """Images and captions with random features; each caption belongs to its nearest image, every fourth to none.
 
     Args:
-        images: how many.
-        captions: how many.
-        expert: the pairs (image, caption), or how many to draw, no pair twice.
+        images: number of images.
+        captions: number of captions.
+        expert: the pairs (image, caption), or how many to sample without replacement.
         crowd: likewise.
-        alignment: the joint space; default: one with everything that it may have.
-        seed: of the drawing.
+        alignment: the joint space; default: one with every optional part but a second text tower.
+        seed: of the random features and pairs.
     """
     rng, alignment = np.random.default_rng((seed, 7)), alignment or drawn_alignment()
     features = {tower: numbers(rng, images, width) for tower, width in TOWERS.items()}
     texts = normalise(numbers(rng, captions, TEXT))
     image_joint = alignment.image_joint(features, {tower: numbers(rng, images, CLASSES) for tower in TOWERS})
-    said = {one.text: texts for one in alignment.spaces}
-    text_joint = alignment.text_joint(said)
+    text_features = {one.text: texts for one in alignment.spaces}
+    text_joint = alignment.text_joint(text_features)
     inside = alignment.clipped(features)
     space = RatedSpace(
         alignment=alignment,
@@ -51,11 +51,14 @@ def drawn_space(
         features=np.concatenate([inside[tower] for tower in TOWERS], axis=1),
         text_joint=text_joint,
         texts=texts,
-        spread=alignment.text_spread(said),
+        spread=alignment.text_spread(text_features),
         owner=np.where(np.arange(captions) % 4 == 0, -1, (text_joint @ image_joint.T).argmax(axis=1)),
         expert=no_pairs(),
         crowd=no_pairs(),
-        unknown=(alignment.text_joint(said, unknown=True), alignment.text_spread(said, unknown=True))
+        unknown=(
+            alignment.text_joint(text_features, unknown=True),
+            alignment.text_spread(text_features, unknown=True),
+        )
         if alignment.mixing
         else None,
     )
@@ -69,7 +72,7 @@ def drawn_space(
 
 
 def rated(space: RatedSpace, expert: Positions, crowd: Positions) -> RatedSpace:
-    """The space with these pairs (P, 2) of images and captions, rated by `truth`."""
+    """Return the space with these pairs (P, 2) of image and caption, rated by `truth`."""
     drawn = [
         Pairs(image=p[:, 0], caption=p[:, 1], target=truth(space, p[:, 0], p[:, 1]), weight=np.full(len(p), 3, "f4"))
         for p in (expert, crowd)
@@ -78,36 +81,35 @@ def rated(space: RatedSpace, expert: Positions, crowd: Positions) -> RatedSpace:
 
 
 def truth(space: RatedSpace, image: Positions, caption: Positions) -> Floats:
-    """What the pairs' ratings are: they rise with the cosine, and depend on more that a head may read."""
+    """The pairs' ratings: they rise with the cosine, and depend on other inputs that a head may read."""
     similarity = space.input("similarity", image, caption)[:, 0]
     own = space.input("parts", image, caption)[:, 0]
     return sigmoid((3 * similarity + 2 * own + 1.5 * space.texts[caption, 0] + space.features[image, 0]).astype("f4"))
 
 
 def no_pairs() -> Pairs:
-    """None."""
     return Pairs(NOTHING, NOTHING, np.zeros(0, np.float32), np.zeros(0, np.float32))
 
 
 def every_pair(space: RatedSpace) -> Pairs:
-    """Every image beside every caption, rated or not."""
+    """Every pair of an image and a caption, rated or not."""
     shape = (len(space.image_joint), len(space.text_joint))
     image, caption = (grid.ravel().astype(np.int64) for grid in np.indices(shape))
     return Pairs(image, caption, truth(space, image, caption), np.ones(len(image), np.float32))
 
 
 def scores(head: Head, space: RatedSpace, pairs: Pairs | None = None) -> Floats:
-    """A head's scores of pairs, or of every pair."""
+    """A head's scores of these pairs, by default of every pair."""
     return head.score(space.inputs(head.reads, pairs or every_pair(space)))
 
 
 def images_of(split: TrainingSplit) -> set[int]:
-    """The images of all pairs that a split shows, the crowd' too."""
+    """The images of a split's pairs, those of the crowd included."""
     space = split.space
     return {*space.expert.image[split.expert].tolist(), *space.crowd.image[split.crowd].tolist()}
 
 
 def captions_of(split: TrainingSplit) -> set[int]:
-    """The captions of all pairs that a split shows, the crowd' too."""
+    """The captions of a split's pairs, those of the crowd included."""
     space = split.space
     return {*space.expert.caption[split.expert].tolist(), *space.crowd.caption[split.crowd].tolist()}

@@ -1,4 +1,4 @@
-"""The stack's files as the tests of it read them, and servers and commands to try it with."""
+"""The stack's configuration files as its tests read them, a stub server, and a lookup of commands."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ ON_RAY = (*ONE, ROOT / "docker-compose.ray.yml")
 PROJECTS = {"one node": ONE, "cluster": THREE, "published Qdrant": PUBLISHED, "Ray": ON_RAY}
 FILES = sorted({file for files in PROJECTS.values() for file in files})
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
-# Set, or told of and commented out; the note of a cluster's COMPOSE_FILE is for Compose itself.
+# Variables that are set or commented out; Compose itself reads COMPOSE_FILE.
 DOCUMENTED = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", EXAMPLE, re.MULTILINE)) - {"COMPOSE_FILE"}
 STAGES = dockerfile.read(ROOT / "Dockerfile")
 TARGETS = ("runtime-cpu", "runtime-gpu", "export", "export-hub")
 OURS = ("server-cpu", "server-gpu", "index-cpu", "index-gpu", "export", "export-hub", "keys")
 KEYS = {"SCENESEEK_QDRANT_API_KEY": "writes", "SCENESEEK_QDRANT_READ_ONLY_API_KEY": "reads"}
-# What the server engine reads; `known_settings` has those that the command line declares.
+# Read by the Qdrant store; `known_settings` adds those that the command line declares.
 QDRANT_SETTINGS = {f"SCENESEEK_QDRANT_{field.name.upper()}" for field in dataclasses.fields(QdrantSettings)}
 
 
 def project(*files: Path, **environment: str) -> compose.Project:
-    """As Compose would read it with the example's settings and keys."""
+    """Load a project as Compose does with the settings of .env.example and two keys."""
     return compose.load(*files, environment={**compose.settings(EXAMPLE), **KEYS, **environment})
 
 
 def known_settings() -> set[str]:
-    """Every environment variable that some option reads, and those that the code reads by name."""
+    """Every environment variable that an option or the code reads."""
     declared: set[str] = set()
     for name in cli.list_commands(click.Context(cli)):
         command = (
@@ -57,7 +57,7 @@ def known_settings() -> set[str]:
 
 @contextmanager
 def answering(status: int, document: object = None) -> Iterator[tuple[int, list[str]]]:
-    """A server that answers everything with one status and document: its port, and the paths it was asked."""
+    """Serve one status and document for every request; yield the port and the list of requested paths."""
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -81,10 +81,10 @@ def answering(status: int, document: object = None) -> Iterator[tuple[int, list[
 
 
 def command_of(name: str) -> click.Command:
-    """A command of sceneseek.
+    """Return a command of sceneseek.
 
     Raises:
-        LookupError: there is none of that name.
+        LookupError: there is no command of that name.
     """
     command = cli.get_command(click.Context(cli), name)
     if command is None:

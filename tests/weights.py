@@ -1,4 +1,4 @@
-"""Heads and alignments whose weights are drawn at random: tests ask how they are kept and split, not how good."""
+"""Heads and alignments with random weights, for tests of storing and splitting them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sceneseek_export.alignment_maps import (
 from sceneseek_export.curves import Calibration, IsotonicCurve
 from sceneseek_export.heads import INPUTS, ConstantHead, CosineHead, FirstLayer, Head, LinearHead, MlpHead, TreesHead
 
-# Of the drawn alignment: by image tower the number of features; of classes; of a text's numbers.
+# Of the random alignment: features per image tower; number of classes; width of a text's features.
 TOWERS = {"a": 5, "b": 4}
 CLASSES, TEXT = 10, 6
 CALIBRATION = Calibration(7.5, -2.5, "test", {"rmse": 0.2})
@@ -32,12 +32,12 @@ CURVE = IsotonicCurve(np.array([-0.5, 0.1, 0.4], np.float32), np.array([0.1, 0.2
 
 
 def numbers(rng: np.random.Generator, *shape: int, scale: float = 1.0) -> Floats:
-    """Normally distributed."""
+    """Normally distributed numbers of this shape."""
     return (scale * rng.normal(size=shape)).astype(np.float32)
 
 
 def drawn_block(rng: np.random.Generator, towers: tuple[str, ...], dimensions: int, share: float) -> LearnedBlock:
-    """A block of the drawn alignment, which reads class names too."""
+    """A block of the random alignment, which also reads class names."""
     width = sum(TOWERS[tower] for tower in towers) + TEXT
     return LearnedBlock(
         towers=towers,
@@ -50,7 +50,7 @@ def drawn_block(rng: np.random.Generator, towers: tuple[str, ...], dimensions: i
 
 
 def drawn_alignment(seed: int = 0) -> Alignment:
-    """One of the pack `compact` by name, with two small towers and everything that one text tower may have."""
+    """An alignment named `compact`, with two small image towers and every optional part that one text tower allows."""
     return Alignment(
         pack="compact",
         spaces=(drawn_space_of("words", seed),),
@@ -63,13 +63,13 @@ def drawn_alignment(seed: int = 0) -> Alignment:
 
 
 def drawn_names(seed: int) -> ClassNames:
-    """Of both image towers."""
+    """Class names for both image towers."""
     rng = np.random.default_rng((seed, 3))
     return ClassNames(("a", "b"), rounded(normalise(numbers(rng, CLASSES, TEXT))), temperature=1.5, top=3)
 
 
 def drawn_space_of(text: str, seed: int) -> Space:
-    """Two blocks, hubness and typical images."""
+    """A space of two blocks, with hubness correction and typical images."""
     rng = np.random.default_rng(seed)
     plain = Space(text, (drawn_block(rng, ("a", "b"), 8, 0.75), drawn_block(rng, ("b",), 5, 0.25)))
     bank = rounded(plain.text_blocks(numbers(rng, 20, TEXT)))
@@ -81,13 +81,13 @@ def drawn_space_of(text: str, seed: int) -> Space:
 
 
 def with_space(alignment: Alignment, **changes: Any) -> Alignment:
-    """The same, with changes to its last space."""
+    """Return the alignment with changes to its last space."""
     *others, last = alignment.spaces
     return replace(alignment, spaces=(*others, replace(last, **changes)))
 
 
 def with_two_texts(alignment: Alignment, second: str = "sentences", seed: int = 0) -> Alignment:
-    """The same with a second text tower, of which there are two spaces, and a mixing."""
+    """Return the alignment with a second text tower that has two spaces, and a mixing."""
     rng = np.random.default_rng((seed, 2))
     weight, bias = rounded(numbers(rng, TEXT, TEXT)), rounded(numbers(rng, TEXT))
     return replace(
@@ -99,13 +99,13 @@ def with_two_texts(alignment: Alignment, second: str = "sentences", seed: int = 
 
 
 def drawn_head(kind: str, widths: Mapping[str, int], seed: int = 0, towers: tuple[str, ...] = tuple(TOWERS)) -> Head:
-    """A head of a kind.
+    """A random head.
 
     Args:
         kind: see `Head.kind`; ``isotonic`` is the cosine with the other curve.
-        widths: by input that it reads, in any order, how many numbers it is.
+        widths: width of each input that it reads, in any order.
         seed: of the weights.
-        towers: see `Head.towers`; none where it reads no ``image``.
+        towers: see `Head.towers`; ignored if the head does not read ``image``.
     """
     rng = np.random.default_rng((seed, 1))
     towers = towers if "image" in widths else ()
@@ -128,19 +128,19 @@ def drawn_head(kind: str, widths: Mapping[str, int], seed: int = 0, towers: tupl
     raise ValueError(kind)
 
 
-# How large the numbers of an input are, about.
+# Typical magnitude of each input.
 _TYPICAL = {"similarity": 0.3, "product": 0.05, "image": 1.0, "text": 0.4, "spread": 0.2}
 
 
 def drawn_inputs(rng: np.random.Generator, count: int, widths: Mapping[str, int]) -> tuple[Floats, ...]:
-    """The arguments of `pair_inputs`: `count` images beside one text, with inputs of these widths."""
+    """The arguments of `pair_inputs`: `count` images and one text, with inputs of these widths."""
     images, text = normalise(numbers(rng, count, widths["product"])), normalise(numbers(rng, 1, widths["product"]))[0]
     shares = [numbers(rng, widths[name], scale=_TYPICAL[name]) for name in ("text", "spread")]
     return images, numbers(rng, count, widths["image"]), text, *shares
 
 
 def drawn_first_layer(rng: np.random.Generator, outputs: int, widths: Mapping[str, int], scale: float) -> FirstLayer:
-    """Sums in which each input counts about alike."""
+    """A first layer to whose sums each input contributes about equally."""
     weights = {
         name: numbers(rng, outputs, width, scale=scale * width**-0.5 / _TYPICAL[name]) for name, width in widths.items()
     }

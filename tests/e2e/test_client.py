@@ -1,4 +1,4 @@
-"""The client, and `sceneseek search --url`, beside a real service; and the same search without one."""
+"""`sceneseek.client` and `sceneseek search --url` against a real service, compared with a local search."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """`sceneseek search` in this process: its exit code, and what it printed and said."""
+    """Run `sceneseek search` in this process; return the exit code, stdout and stderr."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr("sys.argv", ["sceneseek", "search", *arguments])
@@ -46,7 +46,7 @@ def client(service_url: str) -> Iterator[Client]:
         yield client
 
 
-def test_a_search_is_answered_with_results_whose_images_one_can_fetch(client: Client) -> None:
+def test_search_returns_results_with_retrievable_images(client: Client) -> None:
     answer = client.search("a red circle", k=3)
     assert (answer.query, answer.offset, answer.next_offset) == ("a red circle", 0, 3)
     assert [result.rank for result in answer.results] == [1, 2, 3]
@@ -61,7 +61,7 @@ def test_a_search_is_answered_with_results_whose_images_one_can_fetch(client: Cl
     assert client.details(best.id).image == best.image
 
 
-def test_every_argument_of_a_search_reaches_the_service(client: Client) -> None:
+def test_search_sends_every_argument(client: Client) -> None:
     every = client.search("the sea", k=12, keep_duplicates=True)
     page = client.search("the sea", k=12, offset=2, shortlist=50, explain=True, keep_duplicates=True)
     assert [result.id for result in page.results] == [result.id for result in every.results[2:]]
@@ -82,13 +82,13 @@ def test_every_argument_of_a_search_reaches_the_service(client: Client) -> None:
         {"all": [{"field": "format", "equals": "JPEG"}, {"field": "width", "gte": 100}]},
     ],
 )
-def test_a_filter_is_words_or_a_condition(client: Client, where: Any) -> None:
+def test_search_accepts_filters_as_expressions_or_conditions(client: Client, where: Any) -> None:
     found = client.search("the sea", k=12, filter=where).results
     assert len(found) == sum(name.endswith(".jpg") for name in NAMES)
     assert {result.format for result in found} == {"JPEG"}
 
 
-def test_an_image_is_an_id_a_file_or_what_it_holds(client: Client, gallery: Path) -> None:
+def test_search_accepts_an_image_as_id_path_or_bytes(client: Client, gallery: Path) -> None:
     sea = client.search("the sea").results[0]
     by_id = client.search(image=sea.id, k=3)
     assert by_id.query is None
@@ -101,7 +101,7 @@ def test_an_image_is_an_id_a_file_or_what_it_holds(client: Client, gallery: Path
     assert by_file.query == "at night"
 
 
-def test_plus_and_minus_are_texts_ids_files_and_what_they_hold(client: Client, gallery: Path) -> None:
+def test_plus_and_minus_accept_texts_ids_paths_and_bytes(client: Client, gallery: Path) -> None:
     sea, file = client.search("the sea").results[0], gallery / "scenes/sea.jpg"
     found = client.search("a drawing", plus=["at night", (file, 0.5)], minus=[sea.id, (file.read_bytes(), 0.25)], k=12)
     assert found.query == "a drawing, at night"
@@ -113,7 +113,7 @@ def test_plus_and_minus_are_texts_ids_files_and_what_they_hold(client: Client, g
     assert [result.score for result in by_vector.results] == [None, None]
 
 
-def test_several_searches_are_answered_from_one_generation(client: Client) -> None:
+def test_search_many_uses_one_generation(client: Client) -> None:
     answers = client.search_many(["a red circle", Query("the sea", k=2), Query(image=client.search("x").results[0].id)])
     assert [answer.query for answer in answers] == ["a red circle", "the sea", None]
     assert len(answers[1].results) == 2
@@ -122,7 +122,7 @@ def test_several_searches_are_answered_from_one_generation(client: Client) -> No
         client.search_many(["a red circle", " "])
 
 
-def test_pages_hold_every_result_once(client: Client) -> None:
+def test_pages_contain_every_result_once(client: Client) -> None:
     query = Query("a red circle", k=5, keep_duplicates=True)
     pages = list(client.pages(query))
     assert [len(page.results) for page in pages] == [5, 5, 2]
@@ -132,7 +132,7 @@ def test_pages_hold_every_result_once(client: Client) -> None:
     assert len(list(client.results("a red circle"))) <= len(NAMES)
 
 
-def test_a_text_is_scored_for_indexed_images_and_for_files(client: Client, gallery: Path) -> None:
+def test_score_accepts_image_ids_and_files(client: Client, gallery: Path) -> None:
     found = client.search("a red circle", k=2).results
     scores = client.score("a red circle", [result.id for result in found])
     assert [scored.id for scored in scores.scores] == [result.id for result in found]
@@ -141,7 +141,7 @@ def test_a_text_is_scored_for_indexed_images_and_for_files(client: Client, galle
     assert [scored.id for scored in client.score("a red circle", files).scores] == [None, None]
 
 
-def test_texts_and_pictures_become_vectors_to_search_by(client: Client, gallery: Path) -> None:
+def test_embed_returns_searchable_vectors_of_texts_and_images(client: Client, gallery: Path) -> None:
     file = gallery / NAMES[0]
     (text, other), (picture,) = client.embed(["a red circle", "a cat"]), client.embed([file])
     assert len({len(vector) for vector in (text, other, picture)}) == 1
@@ -153,7 +153,7 @@ def test_texts_and_pictures_become_vectors_to_search_by(client: Client, gallery:
             client.embed(inputs)
 
 
-def test_collections_and_readiness_describe_the_live_generation(client: Client) -> None:
+def test_collections_and_ready_describe_the_live_generation(client: Client) -> None:
     collections = client.collections()
     (collection,) = collections.collections
     assert (collection.name, collection.live, collection.images) == (collections.live, True, len(NAMES))
@@ -166,7 +166,7 @@ def test_collections_and_readiness_describe_the_live_generation(client: Client) 
     )
 
 
-def test_a_rating_is_stored_once(client: Client) -> None:
+def test_feedback_is_stored_once_per_key(client: Client) -> None:
     image = client.search("a red circle").results[0].id
     first = client.feedback("a red circle", image, 4, rater="me")
     assert first.stored
@@ -177,7 +177,7 @@ def test_a_rating_is_stored_once(client: Client) -> None:
         client.feedback("a red circle", image, 5)
 
 
-def test_the_services_errors_are_raised(client: Client) -> None:
+def test_service_errors_raise_exceptions(client: Client) -> None:
     with pytest.raises(InvalidRequest, match="k is 0: ask for 1 to"):
         client.search("a dog", k=0)
     with pytest.raises(InvalidRequest, match="the field q is missing"):
@@ -202,7 +202,7 @@ def test_the_services_errors_are_raised(client: Client) -> None:
         ["a red circle", "--image", "FILE", "--minus", "FILE", "--sort=-width", "-k", "4"],
     ],
 )
-def test_a_search_of_a_service_prints_what_one_of_an_index_here_does(
+def test_cli_prints_the_same_results_with_url_as_with_a_local_index(
     run: Run, client: Client, service_url: str, bundle: Bundle, index_url: str, gallery: Path, options: list[str]
 ) -> None:
     known = {"FILE": str(gallery / "scenes/meadow.webp"), "ID": client.search("the sea").results[0].id}
@@ -213,7 +213,7 @@ def test_a_search_of_a_service_prints_what_one_of_an_index_here_does(
     assert code == 0
     ours, theirs = json.loads(here), json.loads(there)
     assert [*ours] == [*theirs]
-    # Only a service has addresses, and this one hides paths.
+    # Only a service returns URLs, and this one hides paths.
     differing = {"path", "image", "thumbnail"}
     for mine, other in zip(ours["results"], theirs["results"], strict=True):
         assert mine.keys() ^ other.keys() == differing
@@ -221,7 +221,7 @@ def test_a_search_of_a_service_prints_what_one_of_an_index_here_does(
     assert ours["results"]
 
 
-def test_a_search_of_a_service_is_a_line_for_each_result(run: Run, client: Client, service_url: str) -> None:
+def test_cli_prints_one_line_per_result(run: Run, client: Client, service_url: str) -> None:
     code, found, _ = run("a red circle", "-k", "2", "--explain", "--url", service_url)
     first, explained, *_ = found.splitlines()
     best = client.search("a red circle", k=2).results[0]
@@ -231,7 +231,7 @@ def test_a_search_of_a_service_is_a_line_for_each_result(run: Run, client: Clien
 
 
 @pytest.mark.parametrize(
-    ("options", "said", "code"),
+    ("options", "message", "code"),
     [
         (["a dog", "--url", "SERVICE", "--where", "format"], "the condition 'format' has no comparison", 2),
         (["--image", NOBODY, "--url", "SERVICE"], f"no image has the id {NOBODY}", 1),
@@ -245,18 +245,18 @@ def test_a_search_of_a_service_is_a_line_for_each_result(run: Run, client: Clien
         ([], "there is neither QUERY nor --image", 2),
     ],
 )
-def test_a_search_of_a_service_that_fails_is_one_line(
-    run: Run, service_url: str, options: list[str], said: str, code: int, monkeypatch: pytest.MonkeyPatch
+def test_cli_prints_errors_on_one_line(
+    run: Run, service_url: str, options: list[str], message: str, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCENESEEK_INDEX", "file:of-other-calls")
     failed, printed, errors = run(*(service_url if option == "SERVICE" else option for option in options))
     assert (failed, printed) == (code, "")
     (line,) = errors.splitlines()
     assert line.startswith("error: ")
-    assert said in line
+    assert message in line
 
 
-def test_the_key_comes_from_a_file_or_from_the_environment(
+def test_cli_reads_the_api_key_from_the_key_file_or_the_environment(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "key").write_text("sceneseek_of_a_file\n")
@@ -268,20 +268,20 @@ def test_the_key_comes_from_a_file_or_from_the_environment(
     assert keys == ["Bearer sceneseek_of_the_environment", "Bearer sceneseek_of_a_file"]
 
 
-def test_a_missing_key_names_the_command_lines_setting(run: Run) -> None:
+def test_cli_names_key_options_when_the_key_is_missing(run: Run) -> None:
     with playing(problem(401, "unauthorized", detail="this needs a key", hint="send a header")) as service:
-        said = "error: this needs a key: give its key in a file with --key-file, or in SCENESEEK_API_KEY\n"
-        assert run("a dog", "--url", service.url) == (1, "", said)
+        message = "error: this needs a key: give its key in a file with --key-file, or in SCENESEEK_API_KEY\n"
+        assert run("a dog", "--url", service.url) == (1, "", message)
 
 
-def test_an_answer_that_matches_nothing_says_so_before_what_is_nearest(run: Run) -> None:
+def test_cli_warns_when_nothing_matches(run: Run) -> None:
     with playing(answering({**ANSWER, "match": False}), answering({**ANSWER, "results": []})) as service:
         assert run("a dog", "--url", service.url) == (0, " 1  1.00  A dog\n", f"{NEAREST}\n")
         assert run("a dog", "--url", service.url) == (0, "", "nothing was found\n")
 
 
 def _comparable(answer: dict[str, Any]) -> dict[str, Any]:
-    """Without what only one of both knows; figures as the service rounds them."""
+    """Without the fields that only one side has and the timings; numbers as rounded by the service."""
     left_out = {"path", "image", "thumbnail"}
     results = [
         {name: _rounded(value) for name, value in result.items() if name not in left_out}

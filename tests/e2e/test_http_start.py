@@ -1,4 +1,4 @@
-"""A service that cannot start says why in one line and ends with 1 (2 for a wrong option)."""
+"""A service that cannot start prints the reason on one line and exits with 1 (2 for a usage error)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.played_qdrant import PlayedQdrant
 
 @pytest.fixture
 def index(index_url: str, tmp_path: Path) -> Path:
-    """An index of the gallery that belongs to one test."""
+    """A copy of the gallery's index for one test."""
     return Path(shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index"))
 
 
@@ -29,7 +29,7 @@ def taken_port() -> Iterator[int]:
 
 
 def refusal(sceneseek: CommandLine, *options: str | Path, code: int = 1) -> str:
-    """The one line that a start with these options ends with."""
+    """The only line that `serve` prints before it exits with `code`."""
     done = sceneseek.process("serve", *options)
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
@@ -38,15 +38,13 @@ def refusal(sceneseek: CommandLine, *options: str | Path, code: int = 1) -> str:
     return line
 
 
-def test_a_missing_bundle_is_named(sceneseek: CommandLine, index: Path, tmp_path: Path) -> None:
+def test_serve_names_a_missing_bundle(sceneseek: CommandLine, index: Path, tmp_path: Path) -> None:
     line = refusal(sceneseek, "--bundle", tmp_path / "none", "--index", f"file:{index}", "--port", "0")
     assert line.startswith(f"error: no bundle at {tmp_path / 'none'}")
     assert "sceneseek export" in line
 
 
-def test_a_bundle_of_one_changed_byte_is_refused(
-    sceneseek: CommandLine, bundle: Bundle, index: Path, tmp_path: Path
-) -> None:
+def test_serve_rejects_a_corrupted_bundle(sceneseek: CommandLine, bundle: Bundle, index: Path, tmp_path: Path) -> None:
     changed = Path(shutil.copytree(bundle.path, tmp_path / "changed"))
     graph = bytearray((changed / "score.onnx").read_bytes())
     graph[len(graph) // 2] ^= 1
@@ -55,16 +53,14 @@ def test_a_bundle_of_one_changed_byte_is_refused(
     assert "score.onnx is not the file that was exported" in line
 
 
-def test_an_index_that_another_image_graph_filled_is_refused(
-    sceneseek: CommandLine, bundle: Bundle, index: Path
-) -> None:
+def test_serve_rejects_an_index_of_another_image_graph(sceneseek: CommandLine, bundle: Bundle, index: Path) -> None:
     (record,) = index.glob("generations/*/generation.json")
     record.write_text(json.dumps({**json.loads(record.read_text()), "image_fingerprint": "0" * 64}))
     line = refusal(sceneseek, "--bundle", bundle.path, "--index", f"file:{index}", "--port", "0")
     assert "was filled by another image graph (000000000000)" in line
 
 
-def test_an_index_that_another_process_holds_is_refused(sceneseek: CommandLine, bundle: Bundle, index: Path) -> None:
+def test_serve_rejects_an_index_locked_by_another_process(sceneseek: CommandLine, bundle: Bundle, index: Path) -> None:
     store = open_store(f"file:{index}")
     live = store.live()
     assert live is not None
@@ -76,19 +72,19 @@ def test_an_index_that_another_process_holds_is_refused(sceneseek: CommandLine, 
     assert "is held by process" in line
 
 
-def test_a_qdrant_server_that_refuses_the_key_is_named(sceneseek: CommandLine, bundle: Bundle) -> None:
+def test_serve_reports_a_rejected_qdrant_key(sceneseek: CommandLine, bundle: Bundle) -> None:
     with PlayedQdrant(key="secret").serving() as played:
         line = refusal(sceneseek, "--bundle", bundle.path, "--index", played.url, "--port", "0")
     assert "requires an API key" in line
 
 
-def test_a_port_that_is_taken_is_named(sceneseek: CommandLine, bundle: Bundle, index: Path, taken_port: int) -> None:
+def test_serve_names_a_port_in_use(sceneseek: CommandLine, bundle: Bundle, index: Path, taken_port: int) -> None:
     line = refusal(sceneseek, "--bundle", bundle.path, "--index", f"file:{index}", "--port", str(taken_port))
     assert line.startswith(f"error: port {taken_port} of 127.0.0.1 is taken: ")
 
 
 @pytest.mark.parametrize(("device", "name"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
-def test_a_device_that_is_not_there_is_named_with_the_reason_before_anything_is_indexed(
+def test_serve_names_an_unavailable_device_with_the_reason(
     sceneseek: CommandLine, bundle: Bundle, tmp_path: Path, device: str, name: str
 ) -> None:
     where = ("--bundle", bundle.path, "--index", f"file:{tmp_path / 'none'}", "--port", "0")
@@ -97,11 +93,11 @@ def test_a_device_that_is_not_there_is_named_with_the_reason_before_anything_is_
     assert "choose --device c" in line
 
 
-def test_an_address_that_is_not_of_this_machine_is_named(sceneseek: CommandLine) -> None:
+def test_serve_names_an_unavailable_host_address(sceneseek: CommandLine) -> None:
     assert "has no address 192.0.2.1" in refusal(sceneseek, "--host", "192.0.2.1", "--port", "0")
     assert "'nowhere.invalid' is unknown" in refusal(sceneseek, "--host", "nowhere.invalid", "--port", "0")
 
 
-def test_an_index_url_that_names_no_engine_is_a_wrong_option(sceneseek: CommandLine, bundle: Bundle) -> None:
+def test_serve_rejects_an_unknown_index_url_scheme(sceneseek: CommandLine, bundle: Bundle) -> None:
     line = refusal(sceneseek, "--bundle", bundle.path, "--index", "redis://x", "--port", "0", code=2)
     assert "names no index" in line

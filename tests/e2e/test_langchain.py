@@ -1,4 +1,4 @@
-"""The vector store and the chain of docs/how-to/langchain.md, before a real service."""
+"""The vector store and the chain of docs/how-to/langchain.md against a real service."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ models: Any = pytest.importorskip(
     "langchain_core.language_models.fake_chat_models", reason="langchain-core is not installed (the extra dev has it)"
 )
 GUIDE = (ROOT / "docs/how-to/langchain.md").read_text(encoding="utf-8")
-# The third needs langchain-openai, whose one call here is that of OpenAI's client: see test_openai.py.
+# The third needs langchain-openai, whose only call is that of the OpenAI client: see test_openai.py.
 STORE, CHAIN, _ = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 QUERY = "a red circle"
 
 
 @pytest.fixture
 def example(service_url: str) -> Iterator[dict[str, Any]]:
-    """The names that the page defines, for a model that answers with what it was shown; and what was `printed`."""
+    """The names that the page defines, with a model that echoes its input, and the output as `printed`."""
     names: dict[str, Any] = {"model": models.ParrotFakeChatModel()}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         for code in (STORE, CHAIN):
-            exec(code.replace("http://127.0.0.1:8080", service_url), names)  # noqa: S102 - what readers run
+            exec(code.replace("http://127.0.0.1:8080", service_url), names)  # noqa: S102 - the code that readers run
     yield {**names, "printed": printed.getvalue()}
     names["pictures"].client.close()
 
 
-def test_the_example_prints_scores_and_addresses(example: dict[str, Any], service_url: str) -> None:
+def test_example_prints_scores_and_urls(example: dict[str, Any], service_url: str) -> None:
     lines = example["printed"].splitlines()
     assert len(lines) == 3
     assert all(re.fullmatch(rf"0\.\d\d \S+ {service_url.rstrip('/')}/v1/images/\S+", line) for line in lines)
 
 
-def test_a_text_finds_documents_in_the_order_of_their_scores(example: dict[str, Any]) -> None:
+def test_similarity_search_orders_documents_by_score(example: dict[str, Any]) -> None:
     pictures = example["pictures"]
     found = pictures.similarity_search_with_relevance_scores(QUERY, k=5)
     scores = [score for _, score in found]
@@ -51,7 +51,7 @@ def test_a_text_finds_documents_in_the_order_of_their_scores(example: dict[str, 
     assert pictures.client.image(found[0][0].id)
 
 
-def test_a_retriever_leaves_out_what_scores_less(example: dict[str, Any]) -> None:
+def test_retrievers_apply_score_thresholds(example: dict[str, Any]) -> None:
     every = example["pictures"].similarity_search(QUERY, k=5)
     least = every[1].metadata["score"] - 1e-5  # answers round scores
     expected = [document for document in every if document.metadata["score"] >= least]
@@ -65,7 +65,7 @@ def test_a_retriever_leaves_out_what_scores_less(example: dict[str, Any]) -> Non
         assert asyncio.run(retriever.ainvoke(QUERY)) == expected
 
 
-def test_a_vector_finds_documents_without_scores(example: dict[str, Any], service_url: str) -> None:
+def test_vector_search_returns_documents_without_scores(example: dict[str, Any], service_url: str) -> None:
     client = pytest.importorskip("openai").OpenAI(base_url=f"{service_url.rstrip('/')}/v1", api_key="none")
     with client:
         (embedded,) = client.embeddings.create(model="compact", input=QUERY).data
@@ -75,7 +75,7 @@ def test_a_vector_finds_documents_without_scores(example: dict[str, Any], servic
     assert [document.id for document in found] == [result.id for result in best]
 
 
-def test_a_chain_shows_a_model_the_pictures_of_a_scene(example: dict[str, Any]) -> None:
+def test_chain_passes_the_found_images_to_the_model(example: dict[str, Any]) -> None:
     question, *shown = example["answer"].content
     assert question["text"] == "What else is in these pictures?"
     assert len(shown) == 3

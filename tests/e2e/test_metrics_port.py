@@ -1,4 +1,4 @@
-"""`sceneseek serve --metrics-port`, scraped as Prometheus does: by address, without a key, with its own headers."""
+"""`sceneseek serve --metrics-port`, scraped as by Prometheus: by IP address, without a key, with its headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sceneseek.bundle import Bundle
 from tests.command_line import CommandLine
 from tests.controlled_app import made_key
 
-# An address of this machine that is none of the names the host check lets in, as a container's is not.
+# A local address that the host check rejects, like a container's.
 ADDRESS = "127.0.0.2"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - as in a container
 SCRAPE = {
@@ -28,20 +28,20 @@ SCRAPE = {
 
 
 class Served:
-    """A running service with a port for metrics."""
+    """A running service with a metrics port."""
 
     def __init__(self, process: subprocess.Popen[str], public: str, metrics: str) -> None:
         self.process, self.public, self.metrics = process, public, metrics
 
     def worker(self) -> int:
-        """The process that answers."""
+        """The PID of the worker process."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return int(children.read_text().split()[0])
 
 
 @pytest.fixture(scope="module")
 def served(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The service as the stack runs it: on all addresses, with names and keys that it asks for."""
+    """The service as the stack runs it: on all interfaces, with allowed hosts and API keys."""
     folder = tmp_path_factory.mktemp("scraped")
     index = shutil.copytree(index_url.removeprefix("file:"), folder / "index")
     made_key(folder / "keys.json")
@@ -65,14 +65,14 @@ def served(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFact
         process.terminate()
 
 
-def test_prometheus_scrapes_it_by_address_without_a_key(served: Served) -> None:
+def test_metrics_port_serves_metrics_by_address_without_a_key(served: Served) -> None:
     answer = httpx.get(f"{served.metrics}/metrics", headers=SCRAPE)
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
     assert "sceneseek_ready 1.0" in answer.text.splitlines()
 
 
-def test_health_is_there_too(served: Served) -> None:
+def test_metrics_port_serves_health_endpoints(served: Served) -> None:
     assert httpx.get(f"{served.metrics}/healthz").json() == {"status": "alive"}
     assert httpx.get(f"{served.metrics}/readyz").json()["status"] == "ready"
 
@@ -80,32 +80,32 @@ def test_health_is_there_too(served: Served) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/v1/search?q=a+dog", "/v1/images/00000000-0000-0000-0000-000000000000", "/metrics/"]
 )
-def test_nothing_else_is_served_there(served: Served, path: str) -> None:
+def test_metrics_port_returns_404_for_other_paths(served: Served, path: str) -> None:
     answer = httpx.get(served.metrics + path)
     assert answer.status_code == 404
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
-def test_the_public_port_still_checks_host_and_key(served: Served) -> None:
+def test_public_port_checks_host_and_key(served: Served) -> None:
     assert httpx.get(f"{served.public}/metrics", headers=SCRAPE).status_code == 421
     assert httpx.get(f"{served.public}/metrics", headers={"Host": "server-cpu"}).status_code == 401
 
 
-def test_a_silent_client_does_not_block_others(served: Served) -> None:
+def test_metrics_port_serves_others_beside_an_idle_connection(served: Served) -> None:
     host, _, port = served.metrics.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=30):
         assert httpx.get(f"{served.metrics}/healthz").status_code == 200
 
 
-def test_the_worker_that_takes_a_dead_ones_place_serves_the_port_again(served: Served) -> None:
+def test_metrics_port_survives_a_killed_worker(served: Served) -> None:
     before = served.worker()
     os.kill(before, signal.SIGKILL)
-    # The master holds the socket: a request waits for the next worker.
+    # The master holds the socket, so the request waits for the new worker.
     assert httpx.get(f"{served.metrics}/metrics", timeout=60).status_code == 200
     assert served.worker() != before
 
 
-def test_a_port_that_is_taken_is_named_with_its_option(sceneseek: CommandLine, bundle: Bundle, index_url: str) -> None:
+def test_serve_names_a_metrics_port_in_use(sceneseek: CommandLine, bundle: Bundle, index_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = sceneseek.process(
@@ -116,6 +116,5 @@ def test_a_port_that_is_taken_is_named_with_its_option(sceneseek: CommandLine, b
 
 
 def free_port() -> int:
-    """A port that nothing has at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The real nginx with the stack's configuration before a real service: what clients do badly delays nobody else."""
+"""nginx with the stack's configuration before a real service: bad clients do not delay others."""
 
 from __future__ import annotations
 
@@ -28,14 +28,13 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (a
 HEAD = b"GET /v1/search?q=a+house HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 BODY = b'{"q": "a house"}'
-# A search takes some ten milliseconds. One that waited for a slow client would take the ten seconds after which the
-# proxy gives that up.
-PACE = 8.0
+# A search takes about 10 ms. If it waited for a slow client, it would take 10 s, the proxy's timeout.
+MAX_SECONDS = 8.0
 _ADDRESSES = itertools.count(1)
 
 
 class Proxy:
-    """nginx on a free port, before a service."""
+    """nginx on a free port, in front of a service."""
 
     def __init__(self, folder: Path, service_port: int, tls: bool = False) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -49,7 +48,7 @@ class Proxy:
         main = main.replace(" /tmp/", f" {folder}/").replace("/etc/nginx/conf.d/*.conf", f"{folder}/proxy.conf")
         (folder / "nginx.conf").write_text(
             f"daemon off;\nuser root;\n{main}"
-        )  # its folder is root's where root runs the tests
+        )  # root owns the folder if root runs the tests
         command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 20
@@ -61,22 +60,22 @@ class Proxy:
             time.sleep(0.02)
 
     def connect(self, source: str = "127.0.0.1") -> socket.socket:
-        """A client's connection, from an address of its own if wanted."""
+        """Connect from a source address."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=30, source_address=(source, 0))
 
     def client(self) -> http.client.HTTPConnection:
-        """A well-behaved client at another address."""
+        """A well-behaved client with another source address."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30, source_address=("127.0.0.2", 0))
 
     def end(self) -> None:
-        """Stop it."""
+        """Stop nginx."""
         self._process.terminate()
         self._process.wait(20)
 
 
 @pytest.fixture(scope="module")
 def service(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """With two slots: what takes a crowd elsewhere takes a handful here."""
+    """The service with two threads, so that few clients can occupy them all."""
     index = Path(shutil.copytree(index_url.removeprefix("file:"), tmp_path_factory.mktemp("proxied") / "index"))
     running = Service(bundle, index, "--http-threads", "2", "--trusted-proxies", "1")
     yield running
@@ -93,9 +92,9 @@ def proxy(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @contextlib.contextmanager
 def clients(proxy: Proxy, count: int, *parts: bytes, buffer: int = 0) -> Iterator[list[socket.socket]]:
-    """So many clients, each of which sends these parts and then nothing more.
+    """Connect `count` clients, each of which sends these parts and then stays idle.
 
-    They have one address, which no other clients have: the proxy would refuse these for the many requests of those.
+    They have one source address of their own: otherwise the proxy's rate limit would apply to other clients too.
     """
     address = f"127.0.1.{next(_ADDRESSES)}"
     with contextlib.ExitStack() as stack:
@@ -114,43 +113,43 @@ def clients(proxy: Proxy, count: int, *parts: bytes, buffer: int = 0) -> Iterato
         yield connected
 
 
-def assert_pace(proxy: Proxy) -> None:
-    """Another client's search is answered as ever."""
+def assert_search_is_fast(proxy: Proxy) -> None:
+    """Assert that another client's search is not delayed."""
     begun = time.monotonic()
     with contextlib.closing(proxy.client()) as client:
         assert searched(client, "a+boat").status == 200
-    assert time.monotonic() - begun < PACE
+    assert time.monotonic() - begun < MAX_SECONDS
 
 
 def answer(client: socket.socket) -> tuple[bytes, bytes]:
-    """Head and body of an answer, after which the proxy closes."""
+    """Headers and body of a response, read until the proxy closes the connection."""
     received = b""
-    with contextlib.suppress(ConnectionResetError):  # what the client sent behind what was refused is not read
+    with contextlib.suppress(ConnectionResetError):  # the proxy leaves the rest of a rejected request unread
         while part := client.recv(65_536):
             received += part
     head, _, body = received.partition(b"\r\n\r\n")
     return head, body
 
 
-def test_a_search_passes_with_the_address_of_its_client_and_none_that_the_client_made_up(proxy: Proxy) -> None:
+def test_proxy_ignores_forwarded_headers_of_clients(proxy: Proxy) -> None:
     with contextlib.closing(proxy.client()) as client:
         forged = {"X-Forwarded-For": "8.8.8.8", "X-Forwarded-Prefix": "/elsewhere", "X-Forwarded-Host": "evil.example"}
         client.request("GET", "/v1/search?q=a+house&k=1", headers=forged)
         found = client.getresponse()
         assert found.status == 200
         (result,) = json.loads(found.read())["results"]
-    assert result["image"].startswith("/v1/images/"), "neither a prefix nor a host of the client's"
+    assert result["image"].startswith("/v1/images/"), "neither the prefix nor the host of the client's headers"
 
 
 SLOW = {
-    "half a head": HEAD[:40],
-    "half a body": POST + b"Content-Length: 100\r\n\r\n{",
-    "half a chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
-    "an upload": POST + b"Content-Length: 9000000\r\n\r\n" + b"x" * 1000,
+    "partial headers": HEAD[:40],
+    "partial body": POST + b"Content-Length: 100\r\n\r\n{",
+    "partial chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+    "upload": POST + b"Content-Length: 9000000\r\n\r\n" + b"x" * 1000,
 }
 
 
-def test_forty_slow_senders_delay_no_search(proxy: Proxy) -> None:
+def test_slow_senders_do_not_delay_searches(proxy: Proxy) -> None:
     with contextlib.ExitStack() as stack:
         for part in SLOW.values():
             stack.enter_context(clients(proxy, 10, part))
@@ -158,22 +157,22 @@ def test_forty_slow_senders_delay_no_search(proxy: Proxy) -> None:
         for i in range(20):  # a byte at a time
             for client in trickling:
                 client.sendall(HEAD[i : i + 1])
-        assert_pace(proxy)
+        assert_search_is_fast(proxy)
         for client in trickling:
             client.sendall(HEAD[20:])
             assert client.recv(65_536).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_forty_clients_that_do_not_read_delay_no_search(proxy: Proxy) -> None:
-    # Together more than the system takes for a client that does not read.
+def test_clients_that_do_not_read_do_not_delay_searches(proxy: Proxy) -> None:
+    # The responses exceed the socket buffers of a client that does not read.
     asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
     with clients(proxy, 40, asked, buffer=4096):
-        assert_pace(proxy)
+        assert_search_is_fast(proxy)
 
 
-def test_nine_hundred_idle_connections_delay_no_search(proxy: Proxy) -> None:
+def test_idle_connections_do_not_delay_searches(proxy: Proxy) -> None:
     with clients(proxy, 900):
-        assert_pace(proxy)
+        assert_search_is_fast(proxy)
 
 
 @pytest.mark.parametrize(
@@ -188,19 +187,28 @@ def test_nine_hundred_idle_connections_delay_no_search(proxy: Proxy) -> None:
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404),
     ],
-    ids=["two lengths", "length and chunks", "address", "head", "TLS", "body", "chunk", "metrics"],
+    ids=[
+        "two content lengths",
+        "content length and chunked",
+        "long URL",
+        "large headers",
+        "TLS handshake",
+        "large body",
+        "invalid chunk",
+        "metrics path",
+    ],
 )
-def test_what_the_proxy_refuses_is_a_problem_document(proxy: Proxy, sent: bytes, status: int) -> None:
+def test_proxy_rejects_requests_with_a_problem_document(proxy: Proxy, sent: bytes, status: int) -> None:
     with proxy.connect() as client:
         client.sendall(sent)
         head, body = answer(client)
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"Content-Type: application/problem+json" in head
     assert json.loads(body)["status"] == status
-    assert_pace(proxy)
+    assert_search_is_fast(proxy)
 
 
-def test_a_body_in_one_byte_chunks_is_answered(proxy: Proxy) -> None:
+def test_proxy_accepts_one_byte_chunks(proxy: Proxy) -> None:
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY)
     with proxy.connect() as client:
         client.sendall(POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
@@ -210,7 +218,7 @@ def test_a_body_in_one_byte_chunks_is_answered(proxy: Proxy) -> None:
     assert b"results" in body
 
 
-def test_the_services_own_refusals_pass_as_they_are(proxy: Proxy) -> None:
+def test_proxy_passes_service_errors_unchanged(proxy: Proxy) -> None:
     with contextlib.closing(proxy.client()) as client:
         client.request("GET", "/v1/search?q=")
         refused = client.getresponse()
@@ -219,7 +227,7 @@ def test_the_services_own_refusals_pass_as_they_are(proxy: Proxy) -> None:
         assert json.loads(refused.read())["request_id"] == refused.headers["X-Request-ID"]
 
 
-def test_an_unreachable_service_is_a_retryable_503(tmp_path: Path) -> None:
+def test_proxy_returns_a_retryable_503_if_the_service_is_down(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     proxy = Proxy(tmp_path, port)
@@ -235,11 +243,11 @@ def test_an_unreachable_service_is_a_retryable_503(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_with_a_certificate_only_tls_is_answered(service: Service, tmp_path: Path) -> None:
+def test_proxy_with_a_certificate_answers_only_tls(service: Service, tmp_path: Path) -> None:
     key, certificate = tmp_path / "privkey.pem", tmp_path / "fullchain.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    made += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(made, check=True, capture_output=True)
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
     proxy = Proxy(tmp_path, service.port, tls=True)
     try:
         trusted = ssl.create_default_context(cafile=str(certificate))

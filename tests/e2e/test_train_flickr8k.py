@@ -1,4 +1,4 @@
-"""The alignment that is shipped, on real photographs that it has not seen: a small part of the dev split."""
+"""The shipped alignment on unseen photographs: a part of the dev split of Flickr8k."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.flickr8k
 PACK = find_pack("compact")
 
 
-def test_captions_find_their_photographs_among_two_hundred(flickr8k: Path, tmp_path: Path) -> None:
+def test_shipped_alignment_recall_meets_its_bounds_on_200_photographs(flickr8k: Path, tmp_path: Path) -> None:
     names = read_split(flickr8k / "split_dev.txt")[:200]
     corpus = gather("dev", flickr8k / "images", Captions.read(flickr8k / "captions.tsv"), names)
     alignment = Alignment.load(shipped_alignment(PACK))
