@@ -1,4 +1,4 @@
-"""A search pipeline and the application over it, on a copy of the shared index: an index has one owner."""
+"""A search pipeline and its application, on a copy of the shared index, which one process owns."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tests.engines import ENGINES, opened
 
 @pytest.fixture(params=ENGINES)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
-    """An empty store of each engine in turn."""
+    """An empty store, once per engine."""
     with opened(request.param, tmp_path) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
 def search(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
-    """The pipeline over the drawn gallery."""
+    """The search pipeline over the gallery."""
     copy = tmp_path_factory.mktemp("searched") / "index"
     shutil.copytree(index_url.removeprefix("file:"), copy)
     pipeline = Search(ModelRegistry(bundle, "cpu"), open_store(f"file:{copy}"))

@@ -1,6 +1,6 @@
-"""A source becomes a directory: from the hub through its own client, from its cache without a network, or by name.
+"""Resolving a source to a directory: through the hub's client, from its cache while offline, or as a local path.
 
-There is no model hub in these tests: a server on this machine speaks what the client needs of its protocol.
+A local server stands in for the hub, and implements the part of its API that the client uses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.conftest import ROOT
 NAME, REVISION = "some-owner/some-model", "0123456789abcdef0123456789abcdef01234567"
 SOURCE = f"hub:{NAME}@{REVISION}"
 
-# What the hub's repositories hold beside what a tower reads.
+# Files of hub repositories that no tower reads.
 OTHERS = ("README.md", "flax_model.msgpack", "tf_model.h5", "onnx/model.onnx", "model.onnx", "rust_model.ot")
 
 PROGRAM = """
@@ -47,21 +47,21 @@ for source in sys.argv[1:]:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The repository `files`, by name in the repository, under `NAME` at `REVISION`; 404 for others."""
+    """Serves `files` as the repository `NAME` at `REVISION`; 404 for others."""
 
     files: dict[str, bytes]
     asked: list[str]
 
     def do_HEAD(self) -> None:
-        """Of a file: who it is, not what."""
+        """The headers of a file."""
         self._answer(body=False)
 
     def do_GET(self) -> None:
-        """A file, or the repository's listing."""
+        """A file, or the listing of the repository."""
         self._answer(body=True)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
     def _answer(self, body: bool) -> None:
         path = self.path.partition("?")[0].lstrip("/")
@@ -92,7 +92,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[tuple[type[Hub], str]]:
-    """A hub without files yet, and its address."""
+    """An empty hub and its URL."""
     handler = type("Handler", (Hub,), {"files": {}, "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -108,7 +108,7 @@ Fetch = Callable[..., list[Any]]
 
 @pytest.fixture
 def fetch(tmp_path: Path) -> Fetch:
-    """Ask for sources in a fresh process, which reads the hub's address from its environment."""
+    """Resolve sources in a new process, which reads the hub's URL from its environment."""
 
     def run(address: str, *sources: str, cache: Path | None = None) -> list[Any]:
         done = subprocess.run(
@@ -130,7 +130,7 @@ def repository(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()} | dict.fromkeys(OTHERS, b"other")
 
 
-def test_only_what_a_tower_reads_is_fetched_once_and_then_needs_no_hub(
+def test_hub_source_downloads_only_needed_files_and_is_cached(
     hub: tuple[type[Hub], str], fetch: Fetch, tmp_path: Path
 ) -> None:
     handler, address = hub
@@ -143,7 +143,7 @@ def test_only_what_a_tower_reads_is_fetched_once_and_then_needs_no_hub(
     assert fetch("http://127.0.0.1:9", SOURCE) == [expected, expected]
 
 
-def test_weights_in_shards_or_in_one_bin_are_fetched_whole(
+def test_hub_source_downloads_sharded_or_pickled_weights_completely(
     hub: tuple[type[Hub], str], fetch: Fetch, tmp_path: Path
 ) -> None:
     handler, address = hub
@@ -159,7 +159,9 @@ def test_weights_in_shards_or_in_one_bin_are_fetched_whole(
     assert fetch(address, SOURCE, cache=tmp_path / "2")[0] == sorted({**small, "pytorch_model.bin": b""})
 
 
-def test_a_missing_model_and_an_unreachable_hub_have_different_errors(hub: tuple[type[Hub], str], fetch: Fetch) -> None:
+def test_missing_model_missing_revision_and_unreachable_hub_have_different_errors(
+    hub: tuple[type[Hub], str], fetch: Fetch
+) -> None:
     _, address = hub
     nobody, other = f"hub:nobody/nothing@{REVISION}", f"hub:{NAME}@{'f' * 40}"
     unknown, _, unpinned, _ = fetch(address, nobody, other)
@@ -167,14 +169,14 @@ def test_a_missing_model_and_an_unreachable_hub_have_different_errors(hub: tuple
     assert unpinned.startswith(f"the model {NAME} on the hub has no revision {'f' * 40}: ")
     away, _ = fetch("http://127.0.0.1:9", SOURCE)
     assert away.startswith(f"the model hub cannot be reached for {NAME} (")
-    for said in (unknown, unpinned, away):
-        assert "--weights" in said
-        assert "=DIRECTORY" in said
-        assert "\n" not in said
+    for message in (unknown, unpinned, away):
+        assert "--weights" in message
+        assert "=DIRECTORY" in message
+        assert "\n" not in message
     assert f"--weights {NAME}=DIRECTORY" in away
 
 
-def test_a_full_disk_is_no_network_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_not_reported_as_a_network_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -188,14 +190,12 @@ def text_spec(source: str) -> TextTowerSpec:
     return TextTowerSpec("ear", "bert", source)
 
 
-def test_a_copy_in_the_hubs_cache_is_used_and_an_incomplete_one_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_source_uses_a_complete_cached_snapshot_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     snapshot = checkpoints.cached(tmp_path, checkpoints.bert(tmp_path / "bert"), NAME, REVISION)
     assert checkpoint(text_spec(SOURCE)) == snapshot
-    with pytest.raises(ExportError, match="cannot be reached"):  # it has no preprocessor's configuration
+    with pytest.raises(ExportError, match="cannot be reached"):  # it has no preprocessor_config.json
         checkpoint(ImageTowerSpec("eye", "resnet", SOURCE))
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(ExportError, match="cannot be reached"):
@@ -205,17 +205,17 @@ def test_a_copy_in_the_hubs_cache_is_used_and_an_incomplete_one_is_not(
 @pytest.mark.parametrize(
     "source", [f"hub:{NAME}", f"hub:{NAME}@main", f"hub:{NAME}@0123456", f"hub:some-model@{REVISION}", "hub:"]
 )
-def test_a_source_on_the_hub_pins_a_commit(source: str) -> None:
+def test_hub_source_requires_a_full_commit_hash(source: str) -> None:
     with pytest.raises(ExportError, match="pins no revision") as caught:
         checkpoint(text_spec(source))
     assert "40 hex digits" in caught.value.hint
 
 
-def test_a_name_that_the_hub_cannot_have_is_refused() -> None:
+def test_hub_source_rejects_an_invalid_name() -> None:
     with pytest.raises(ExportError, match="no name of a model"):
         checkpoint(text_spec(f"hub:some--owner/some--model@{REVISION}"))
 
 
-def test_a_local_directory_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_local_directory_is_used_unchanged(tmp_path: Path) -> None:
     drawn = checkpoints.bert(tmp_path / "bert")
     assert checkpoint(text_spec(f"dir:{drawn}")) == drawn

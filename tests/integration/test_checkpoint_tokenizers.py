@@ -1,4 +1,4 @@
-"""A bundle's tokenizer of a checkpoint gives the ids that transformers' own gives, id for id, on whatever is typed."""
+"""The tokenizers of exported checkpoints return the same ids as those of transformers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests import checkpoints
 
 transformers: Any = untyped_transformers
 
-HARD = (
+DIFFICULT_TEXTS = (
     "",
     " ",
     "a dog",
@@ -40,8 +40,6 @@ HARD = (
     "12:30 & 50% of #hashtags @home it's they'll",
     "\U0001f9ff\U000e0001\uffff\ud7ff",
 )
-
-Typed = Callable[[str], tuple[list[int], list[int]]]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +68,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("multilingual", [False, True])
-def test_a_tower_reads_as_many_languages_as_its_pack_says(
+def test_tower_is_multilingual_if_its_spec_says_so(
     checkpoint: dict[str, Path], tmp_path: Path, name: str, multilingual: bool
 ) -> None:
     architecture, options = CASES[name]
@@ -79,29 +77,29 @@ def test_a_tower_reads_as_many_languages_as_its_pack_says(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_ids_are_those_of_transformers(checkpoint: dict[str, Path], tmp_path: Path, name: str) -> None:
+def test_ids_equal_those_of_transformers(checkpoint: dict[str, Path], tmp_path: Path, name: str) -> None:
     architecture, options = CASES[name]
     tower, ours = loaded(checkpoint[architecture], architecture, tmp_path, **options)
     reference = transformers.AutoTokenizer.from_pretrained(checkpoint[architecture])
     most = tower.input.max_tokens
-    for text in HARD:
+    for text in DIFFICULT_TEXTS:
         alone = ours([text])
         expected = reference(text, truncation=True, max_length=most)["input_ids"]
         assert alone.ids[0, : len(expected)].tolist() == expected, text
         assert (alone.ids[0, len(expected) :] == tower.input.pad_id).all()
         assert alone.mask[0].tolist() == [1] * len(expected) + [0] * (alone.ids.shape[1] - len(expected))
         assert alone.truncated[0] == (len(reference(text)["input_ids"]) > most)
-    padded = reference(list(HARD), truncation=True, max_length=most, padding="max_length")["input_ids"]
-    if name != "clip":  # whose padding is our own: the end token, which changes nothing
-        assert ours([*HARD]).ids.tolist() == padded
+    padded = reference(list(DIFFICULT_TEXTS), truncation=True, max_length=most, padding="max_length")["input_ids"]
+    if name != "clip":  # CLIP is padded with the end token, which does not change its output
+        assert ours([*DIFFICULT_TEXTS]).ids.tolist() == padded
     width = most if tower.input.padding == "max_tokens" else len(expected)
-    assert tower.tokenize(HARD[-1]) == padded[-1][:width]
+    assert tower.tokenize(DIFFICULT_TEXTS[-1]) == padded[-1][:width]
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 @pytest.mark.parametrize("name", CASES)
-def test_ids_are_those_of_transformers_for_any_text(
+def test_ids_equal_those_of_transformers_for_any_text(
     tokenizers_of: Callable[[str], tuple[Any, Tokenizer]], name: str, text: str
 ) -> None:
     reference, ours = tokenizers_of(name)
@@ -122,8 +120,10 @@ def tokenizers_of(
     return made.__getitem__
 
 
-@pytest.mark.parametrize("text", [text for text in HARD if "<" not in text])  # special tokens are of one case
-def test_lower_casing_comes_before_all_else(checkpoint: dict[str, Path], tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", [text for text in DIFFICULT_TEXTS if "<" not in text]
+)  # special tokens are case-sensitive
+def test_lowercase_option_lowercases_before_tokenizing(checkpoint: dict[str, Path], tmp_path: Path, text: str) -> None:
     tower, ours = loaded(checkpoint["siglip-text"], "siglip-text", tmp_path, lowercase=True)
     reference = transformers.AutoTokenizer.from_pretrained(checkpoint["siglip-text"])
     lower = "".join(letter.lower() for letter in text)
@@ -131,7 +131,9 @@ def test_lower_casing_comes_before_all_else(checkpoint: dict[str, Path], tmp_pat
     assert ours([text]).ids[0].tolist() == tower.tokenize(text) == expected
 
 
-def test_a_tower_trained_on_padded_texts_always_gets_them(checkpoint: dict[str, Path], tmp_path: Path) -> None:
+def test_siglip_texts_are_padded_to_full_length_and_bert_texts_are_not(
+    checkpoint: dict[str, Path], tmp_path: Path
+) -> None:
     _, siglip = loaded(checkpoint["siglip-text"], "siglip-text", tmp_path)
     _, bert = loaded(checkpoint["bert"], "bert", tmp_path)
     assert siglip(["a dog"]).ids.shape == siglip([""]).ids.shape == (1, 64)
@@ -141,8 +143,6 @@ def test_a_tower_trained_on_padded_texts_always_gets_them(checkpoint: dict[str, 
     assert siglip(["a dog"]).ids.dtype == np.int64
 
 
-def test_the_words_of_the_training_text_are_whole_tokens_in_russian_too(
-    checkpoint: dict[str, Path], tmp_path: Path
-) -> None:
+def test_russian_words_of_the_training_text_are_single_tokens(checkpoint: dict[str, Path], tmp_path: Path) -> None:
     _, ours = loaded(checkpoint["siglip-text"], "siglip-text", tmp_path, lowercase=True)
     assert ours(["Собака бежит"]).mask.sum() == 3

@@ -1,4 +1,4 @@
-"""Export writes a verified bundle or nothing, and the same input gives the same fingerprint."""
+"""Export writes a verified bundle or nothing, and is reproducible."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.drawing import NAMES
 from tests.weights import drawn_head, with_space
 
 PACK = find_pack("compact")
-# The first digits of the sha256 of what the exporter of this number writes for the compact pack.
+# SHA-256 prefixes of the compact pack's files, as written by the exporter version asserted below.
 GRAPHS = {
     "image.onnx": "5413d26c96cc0d68",
     "image.onnx.data": "9c9fa7b71dca565b",
@@ -57,8 +57,8 @@ def trained() -> Trained:
     return Trained.load(shipped_alignment(PACK), None)
 
 
-def drawn(kind: str, trained: Trained, *inputs: str) -> Head:
-    """A head of the product's shape with weights drawn at random: what matters here is that it is split right."""
+def random_head(kind: str, trained: Trained, *inputs: str) -> Head:
+    """A random head with the real input widths: these tests check how it is split."""
     widths = {
         "similarity": 1,
         "product": trained.alignment.joint,
@@ -67,28 +67,28 @@ def drawn(kind: str, trained: Trained, *inputs: str) -> Head:
         "spread": trained.alignment.spread,
     }
     head: Any = drawn_head(kind, {name: widths[name] for name in inputs}, towers=("lite0", "lite2"))
-    said: Head = replace(head, alignment=trained.alignment.fingerprint)
-    return said
+    aligned: Head = replace(head, alignment=trained.alignment.fingerprint)
+    return aligned
 
 
 @pytest.fixture(scope="module")
 def mlp_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory, gallery: Path, towers: Towers) -> Bundle:
-    """With a network that reads everything, come from its files."""
+    """A bundle whose head is an MLP that reads every input, loaded from files."""
     folder = tmp_path_factory.mktemp("mlp")
-    save_head(drawn("mlp", trained, *INPUTS), folder / "head")
+    save_head(random_head("mlp", trained, *INPUTS), folder / "head")
     loaded = Trained.load(shipped_alignment(PACK), folder / "head")
     return export_bundle(PACK, loaded, folder / "bundle", verify_on=gallery, towers=towers)
 
 
 @pytest.fixture(scope="module")
-def exchanged(trained: Trained, tmp_path_factory: pytest.TempPathFactory, towers: Towers) -> Bundle:
-    """With a network that reads no image features."""
-    head = drawn("mlp", trained, "similarity", "product", "text", "spread")
+def other_head_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory, towers: Towers) -> Bundle:
+    """A bundle whose head is an MLP that reads no image features."""
+    head = random_head("mlp", trained, "similarity", "product", "text", "spread")
     out = tmp_path_factory.mktemp("exchanged") / "bundle"
     return export_bundle(PACK, replace(trained, head=head), out, towers=towers)
 
 
-def test_the_manifest_describes_the_bundle(bundle: Bundle) -> None:
+def test_manifest_describes_the_bundle(bundle: Bundle) -> None:
     manifest = bundle.manifest
     assert [tower.name for tower in manifest.towers] == ["lite0", "lite2", "minilm", "e5"]
     assert all(len(tower.sha256) == 64 for tower in manifest.towers)
@@ -98,20 +98,20 @@ def test_the_manifest_describes_the_bundle(bundle: Bundle) -> None:
     assert 0 < max(manifest.parity_error.values()) <= ROUNDED_LIMIT
     assert manifest.head.kind == "mlp"
     assert manifest.head.validation["trained_on"][0]["name"] == "expert.tsv"
-    assert manifest.dimensions.image_head == 0  # the default head is exchanged without indexing again
+    assert manifest.dimensions.image_head == 0  # the default head can be replaced without reindexing
 
 
-def test_no_path_of_the_exporting_machine_is_in_the_bundle(bundle: Bundle) -> None:
+def test_bundle_contains_no_paths_of_the_exporting_machine(bundle: Bundle) -> None:
     for name in (*GRAPHS, "manifest.json"):
         content = (bundle.path / name).read_bytes()
         assert b"site-packages" not in content
         assert f"{Path.home()}/".encode() not in content
 
 
-def test_the_same_input_gives_the_same_files_whatever_the_processor(
+def test_export_is_reproducible_across_threads_and_cpu_features(
     bundle: Bundle, sceneseek: CommandLine, tmp_path: Path
 ) -> None:
-    """Other threads, and none of the instructions that these libraries would choose by the processor."""
+    """Export with other thread counts and without the CPU features that the libraries would detect."""
     flags = {
         "OMP_NUM_THREADS": "2",
         "OPENBLAS_CORETYPE": "Prescott",
@@ -126,15 +126,15 @@ def test_the_same_input_gives_the_same_files_whatever_the_processor(
     assert again.manifest.fingerprints == bundle.manifest.fingerprints
 
 
-def test_an_exporter_that_gives_other_graphs_has_another_number(bundle: Bundle) -> None:
-    """If this fails, the graphs changed: raise `bundle.EXPORTER` if vectors or scores do, then correct this."""
+def test_exporter_version_changes_with_the_exported_files(bundle: Bundle) -> None:
+    """If this fails, the graphs changed: increment `bundle.EXPORTER` if vectors or scores changed, then update it."""
     files = {name: digest[:16] for name, digest in bundle.manifest.files.items()}
     assert (EXPORTER, files) == (2, GRAPHS)
     fingerprints = bundle.manifest.fingerprints
     assert (fingerprints.bundle[:12], fingerprints.image[:12]) == ("e4299aa680bd", "f174bc068ec6")
 
 
-def test_a_parity_error_over_the_limit_raises_and_writes_no_bundle(
+def test_export_raises_and_writes_nothing_if_parity_exceeds_the_limit(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, towers: Towers
 ) -> None:
     first, *others = trained.alignment.spaces[-1].blocks
@@ -149,8 +149,8 @@ def test_a_parity_error_over_the_limit_raises_and_writes_no_bundle(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_network_is_split_over_the_graphs_and_equals_the_unsplit_one(mlp_bundle: Bundle) -> None:
-    # The check at export compares the three graphs with the unsplit head on images and texts.
+def test_split_mlp_head_equals_the_unsplit_head(mlp_bundle: Bundle) -> None:
+    # Export compares the three graphs with the unsplit head on images and texts.
     manifest = mlp_bundle.manifest
     assert manifest.head.kind == "mlp"
     assert (manifest.dimensions.image_head, manifest.dimensions.text_head) == (9, 9)
@@ -158,12 +158,10 @@ def test_a_network_is_split_over_the_graphs_and_equals_the_unsplit_one(mlp_bundl
     assert Reranker(mlp_bundle).reads == {"similarity", "image_joint", "image_head", "text_joint", "text_head"}
 
 
-def test_trees_split_over_the_graphs_equal_the_unsplit_ones_also_on_borders(
-    trained: Trained, tmp_path: Path, towers: Towers
-) -> None:
-    head = drawn("catboost", trained, *INPUTS)
+def test_split_tree_head_equals_the_unsplit_head_at_borders(trained: Trained, tmp_path: Path, towers: Towers) -> None:
+    head = random_head("catboost", trained, *INPUTS)
     assert isinstance(head, TreesHead)
-    # By the reference no feature of this picture is over the border; in the graph, by its last digit, half of them are.
+    # The borders equal this image's reference features, so rounding in the graph puts about half of them above.
     on_borders = reference_features(towers, trained, next(drawn_pictures()))
     place = head.feature - 1 - trained.alignment.joint
     of_image = (place >= 0) & (place < len(on_borders))
@@ -178,17 +176,17 @@ def test_trees_split_over_the_graphs_equal_the_unsplit_ones_also_on_borders(
 
 
 def reference_features(towers: Towers, trained: Trained, picture: Picture) -> Floats:
-    """Of one picture, both towers' side by side, in their ranges."""
-    found = {}
+    """The features of both image towers, clipped to their ranges and concatenated."""
+    features = {}
     for tower in towers.images:
         (pixels,) = prepare(picture, (tower.input,))
         levels = ((pixels - np.array(tower.input.mean)) / np.array(tower.input.std)).astype(np.float32)
-        found[tower.spec.name], _ = tower.reference(np.ascontiguousarray(levels.transpose(2, 0, 1)[None]))
-    side_by_side: Floats = np.concatenate(list(trained.alignment.clipped(found).values()), axis=1)[0]
-    return side_by_side
+        features[tower.spec.name], _ = tower.reference(np.ascontiguousarray(levels.transpose(2, 0, 1)[None]))
+    concatenated: Floats = np.concatenate(list(trained.alignment.clipped(features).values()), axis=1)[0]
+    return concatenated
 
 
-def test_a_network_indexes_and_searches_and_reorders(mlp_bundle: Bundle, tmp_path: Path, gallery: Path) -> None:
+def test_mlp_bundle_indexes_searches_and_reranks(mlp_bundle: Bundle, tmp_path: Path, gallery: Path) -> None:
     store = open_store(f"file:{tmp_path}/index")
     assert index_folder(gallery, mlp_bundle, store).indexed == len(NAMES)
     search = Search(ModelRegistry(mlp_bundle), store)
@@ -201,16 +199,16 @@ def test_a_network_indexes_and_searches_and_reorders(mlp_bundle: Bundle, tmp_pat
     assert [r.similarity for r in results] != sorted((r.similarity for r in results), reverse=True)
 
 
-def test_a_head_without_image_features_is_exchanged_over_the_same_index(
-    bundle: Bundle, exchanged: Bundle, index_url: str, tmp_path: Path
+def test_head_without_image_features_is_replaceable_without_reindexing(
+    bundle: Bundle, other_head_bundle: Bundle, index_url: str, tmp_path: Path
 ) -> None:
-    assert exchanged.manifest.dimensions.image_head == 0
-    assert exchanged.manifest.parity_error["score"] <= 1e-5
-    assert exchanged.manifest.fingerprints.image == bundle.manifest.fingerprints.image
-    assert exchanged.manifest.fingerprints.bundle != bundle.manifest.fingerprints.bundle
+    assert other_head_bundle.manifest.dimensions.image_head == 0
+    assert other_head_bundle.manifest.parity_error["score"] <= 1e-5
+    assert other_head_bundle.manifest.fingerprints.image == bundle.manifest.fingerprints.image
+    assert other_head_bundle.manifest.fingerprints.bundle != bundle.manifest.fingerprints.bundle
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     found = {}
-    for name, one in (("before", bundle), ("after", exchanged)):
+    for name, one in (("before", bundle), ("after", other_head_bundle)):
         search = Search(ModelRegistry(one), open_store(f"file:{tmp_path}/index"))
         try:
             found[name] = {
@@ -224,33 +222,33 @@ def test_a_head_without_image_features_is_exchanged_over_the_same_index(
     assert max(abs(found["after"][path][0] - score) for path, (score, _) in found["before"].items()) > 0.01
 
 
-def test_a_head_with_image_features_needs_an_index_of_its_own(
+def test_head_with_image_features_requires_a_new_index(
     bundle: Bundle, mlp_bundle: Bundle, index_url: str, tmp_path: Path
 ) -> None:
     assert mlp_bundle.manifest.fingerprints.image != bundle.manifest.fingerprints.image
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
     search = Search(ModelRegistry(mlp_bundle), open_store(f"file:{tmp_path}/index"))
     try:
-        assert search.bundle.path == bundle.path  # the one that filled the index answers in its place
+        assert search.bundle.path == bundle.path  # falls back to the bundle that filled the index
     finally:
         search.close()
 
 
-def test_a_head_of_another_alignment_is_refused(trained: Trained, tmp_path: Path) -> None:
+def test_export_rejects_a_head_of_another_alignment(trained: Trained, tmp_path: Path) -> None:
     other = with_space(trained.alignment, hubness=None)
-    strange = replace(trained, head=drawn("mlp", replace(trained, alignment=other), "similarity", "product"))
+    strange = replace(trained, head=random_head("mlp", replace(trained, alignment=other), "similarity", "product"))
     with pytest.raises(ExportError, match=rf"joint space \({other.fingerprint[:12]}.*sceneseek train heads"):
         export_bundle(PACK, strange, tmp_path / "b")
-    nameless: Any = drawn("mlp", trained, "similarity", "product")
+    nameless: Any = random_head("mlp", trained, "similarity", "product")
     with pytest.raises(ExportError, match=r"joint space \(it does not say which.*sceneseek train heads"):
         export_bundle(PACK, replace(trained, head=replace(nameless, alignment="")), tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parts_that_do_not_fit_are_refused(trained: Trained, tmp_path: Path) -> None:
+def test_export_rejects_incompatible_or_missing_parts(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="trained for the pack 'other'"):
         export_bundle(PACK, replace(trained, alignment=replace(trained.alignment, pack="other")), tmp_path / "b")
-    head: Any = drawn("linear", trained, "similarity", "spread")
+    head: Any = random_head("linear", trained, "similarity", "spread")
     untypical = replace(
         trained.alignment, spaces=tuple(replace(space, typical=None) for space in trained.alignment.spaces)
     )

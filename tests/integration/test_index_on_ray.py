@@ -1,4 +1,4 @@
-"""Indexing on a Ray cluster ends with every picture exactly once, whatever dies meanwhile, and the index answers."""
+"""Indexing on a Ray cluster: every image is indexed exactly once despite failures, and searches keep working."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
 BEFORE, AFTER = 20, 300
 NAMES = {f"{number % 7}/{number}.png" for number in range(AFTER)}
-# Seconds for which the Qdrant server is away; the full trial is a minute.
+# Seconds for which the Qdrant server is down; the full test takes a minute.
 AWAY = float(os.environ.get("SCENESEEK_TEST_AWAY", "6"))
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """Two nodes of one core, of which tests leave as many."""
+    """Two nodes of one core; each test leaves two running."""
     cluster = RayCluster({"SCENESEEK_CACHE": str(tmp_path_factory.mktemp("cache"))})
     try:
         cluster.add()
@@ -52,8 +52,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pictures. Read only."""
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of images; tests must not change it."""
     folder = tmp_path_factory.mktemp("drawn")
     for number in range(AFTER):
         path = folder / f"{number % 7}" / f"{number}.png"
@@ -63,13 +63,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photos(drawn: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(drawn, tmp_path / "photos"))
+def photos(image_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(image_folder, tmp_path / "photos"))
 
 
 @pytest.fixture
 def store(tmp_path: Path, photos: Path, bundle: Bundle) -> VectorStore:
-    """An index of the first pictures."""
+    """An index of the first `BEFORE` images."""
     return indexed_before(open_store(f"file:{tmp_path}/index"), photos, bundle, tmp_path)
 
 
@@ -87,7 +87,7 @@ def indexed_before(store: VectorStore, photos: Path, bundle: Bundle, home: Path)
 
 @contextmanager
 def running(cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle, *more: object) -> Iterator[Run]:
-    """A run on the cluster, during which the generation before answers queries."""
+    """Run on the cluster while the previous generation answers queries."""
     places = ("--bundle", bundle.path, "--index", store.url, "--on", "ray", "--device", "cpu")
     with (
         indexing(photos, *places, *more, home=photos.parent, RAY_ADDRESS=cluster.address) as run,
@@ -98,7 +98,7 @@ def running(cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundl
 
 @contextmanager
 def answering(store: VectorStore, bundle: Bundle) -> Iterator[None]:
-    """Search again and again until the block ends: every answer must be whole."""
+    """Search repeatedly until the block ends, and assert that every search returns all results."""
     stop = threading.Event()
     answers: list[int | Exception] = []
 
@@ -107,7 +107,7 @@ def answering(store: VectorStore, bundle: Bundle) -> Iterator[None]:
             while not stop.wait(0.2):
                 try:
                     answers.append(len(search.query(Query(text="a red circle", k=5)).results))
-                except Exception as error:  # noqa: BLE001 - the test fails by it below
+                except Exception as error:  # noqa: BLE001 - asserted on below
                     answers.append(error)
 
     thread = threading.Thread(target=ask)
@@ -122,7 +122,7 @@ def answering(store: VectorStore, bundle: Bundle) -> Iterator[None]:
 
 
 def vectors(store: VectorStore) -> dict[str, Floats]:
-    """The vector of each path of the live generation; a path that is there twice fails."""
+    """The live generation's vectors by path; asserts that paths are unique."""
     name = store.live()
     assert name is not None
     with closing(store.glance(name)) as collection:
@@ -131,8 +131,8 @@ def vectors(store: VectorStore) -> dict[str, Floats]:
         return {paths[identity]: found.joint for identity, found in collection.vectors(list(paths)).items()}
 
 
-def complete(run: Run, store: VectorStore, skipped: dict[str, str] | None = None) -> None:
-    """The run ends, with every picture exactly once in the index and in the report."""
+def assert_complete(run: Run, store: VectorStore, skipped: dict[str, str] | None = None) -> None:
+    """Assert that the run ends with every image exactly once in the index and in the report."""
     skipped = skipped or {}
     result = run.result()
     assert {entry["path"]: entry["reason"] for entry in result["skipped"]} == skipped
@@ -147,11 +147,11 @@ def complete(run: Run, store: VectorStore, skipped: dict[str, str] | None = None
     assert encoded <= counted <= encoded + result["copied"]
 
 
-def test_the_vectors_are_those_of_a_local_run_and_both_nodes_take_part(
+def test_ray_run_uses_both_nodes_and_yields_the_vectors_of_a_local_run(
     cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle, tmp_path: Path
 ) -> None:
     with running(cluster, photos, store, bundle) as run:
-        complete(run, store)
+        assert_complete(run, store)
     assert run.lines()[-1]["nodes"].keys() == {node.address for node in cluster.nodes}
     local = open_store(f"file:{tmp_path}/local")
     index_folder(photos, bundle, local, BuildOptions("cpu"))
@@ -160,18 +160,16 @@ def test_the_vectors_are_those_of_a_local_run_and_both_nodes_take_part(
     assert max(float(np.abs(ours[path] - theirs[path]).max()) for path in ours) < 1e-5
 
 
-def test_an_actor_that_is_killed_is_replaced(
-    cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle
-) -> None:
+def test_killed_actor_is_replaced(cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle) -> None:
     with running(cluster, photos, store, bundle) as run:
         run.until_indexed(30)
         (pid,) = cluster.nodes[1].workers()
         os.kill(pid, signal.SIGKILL)
         until(lambda: cluster.nodes[1].workers() not in ([], [pid]), "there is another actor")
-        complete(run, store)
+        assert_complete(run, store)
 
 
-def test_a_node_that_is_killed_is_done_without_and_a_node_that_is_added_takes_part(
+def test_run_survives_a_killed_node_and_uses_an_added_one(
     cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle
 ) -> None:
     with running(cluster, photos, store, bundle, "--batch", 4) as run:
@@ -179,15 +177,15 @@ def test_a_node_that_is_killed_is_done_without_and_a_node_that_is_added_takes_pa
         cluster.kill(cluster.nodes[1])
         run.until_indexed(40)
         (left,) = cluster.nodes[0].workers()
-        os.kill(left, signal.SIGSTOP)  # so that there is something left to do
+        os.kill(left, signal.SIGSTOP)  # keeps work for the new node
         added = cluster.add()
         until(added.workers, "the node that was added has an actor")
         os.kill(left, signal.SIGCONT)
-        complete(run, store)
+        assert_complete(run, store)
     assert run.lines()[-1]["nodes"][added.address]["images"] > 0
 
 
-def test_after_the_driver_was_killed_the_next_run_encodes_only_what_was_not_written(
+def test_run_after_a_killed_driver_encodes_only_unwritten_images(
     cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle
 ) -> None:
     with running(cluster, photos, store, bundle, "--batch", 4) as run:
@@ -197,14 +195,14 @@ def test_after_the_driver_was_killed_the_next_run_encodes_only_what_was_not_writ
         written = run.indexed()
         until(lambda: not any(node.workers() for node in cluster.nodes), "its actors have ended")
     with running(cluster, photos, store, bundle) as run:
-        complete(run, store)
+        assert_complete(run, store)
     result = run.lines()[-1]["counts"]
     assert result["resumed"] >= written
     assert result["indexed"] + result["copied"] == AFTER - BEFORE
     assert sum(node["images"] for node in run.lines()[-1]["nodes"].values()) <= AFTER - BEFORE - written
 
 
-def test_a_server_of_the_index_that_is_away_is_waited_for(
+def test_run_waits_for_an_unavailable_qdrant_server(
     cluster: RayCluster, photos: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
     played = PlayedQdrant()
@@ -218,36 +216,34 @@ def test_a_server_of_the_index_that_is_away_is_waited_for(
     try:
         time.sleep(AWAY)
         with played.serving(), answering(store, bundle):
-            complete(run, store)
+            assert_complete(run, store)
     finally:
         run_on.__exit__(None, None, None)
 
 
-def test_a_picture_that_kills_its_decoder_is_found_and_reported(
+def test_image_that_crashes_its_decoder_is_skipped_and_reported(
     cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle
 ) -> None:
     culprit, stop = photos / "3" / "culprit.png", threading.Event()
     Image.linear_gradient("L").resize((7_000, 7_000)).save(culprit, compress_level=1)
 
-    def kill_who_opens_it() -> None:
+    def kill_workers_that_open_it() -> None:
         while not stop.wait(0.002):
             for pid in (pid for node in cluster.nodes for pid in node.workers()):
                 while has_open(pid, culprit):
                     os.kill(pid, signal.SIGKILL)
 
-    fault = threading.Thread(target=kill_who_opens_it)
+    fault = threading.Thread(target=kill_workers_that_open_it)
     fault.start()
     try:
         with running(cluster, photos, store, bundle) as run:
-            complete(run, store, {"3/culprit.png": "crashes-decoder"})
+            assert_complete(run, store, {"3/culprit.png": "crashes-decoder"})
     finally:
         stop.set()
         fault.join()
 
 
-def test_a_node_that_stands_still_for_some_seconds_is_waited_for(
-    cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle
-) -> None:
+def test_run_waits_for_a_suspended_node(cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle) -> None:
     with running(cluster, photos, store, bundle) as run:
         run.until_indexed(30)
         cluster.nodes[1].signal(signal.SIGSTOP)
@@ -255,22 +251,22 @@ def test_a_node_that_stands_still_for_some_seconds_is_waited_for(
             time.sleep(4)
         finally:
             cluster.nodes[1].signal(signal.SIGCONT)
-        complete(run, store)
+        assert_complete(run, store)
 
 
-def test_a_run_through_the_clients_port_ends_alike(
+def test_run_through_a_ray_client_completes(
     cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle
 ) -> None:
     with running(cluster, photos, store, bundle, "--on", cluster.client_url) as run:
-        complete(run, store)
+        assert_complete(run, store)
 
 
-def test_a_watch_on_a_cluster_connects_again_and_stops_in_order(
-    cluster: RayCluster, drawn: Path, bundle: Bundle, tmp_path: Path
+def test_watch_reconnects_to_the_cluster_and_stops_on_sigterm(
+    cluster: RayCluster, image_folder: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
-    shutil.copy(drawn / "0/0.png", photos)
+    shutil.copy(image_folder / "0/0.png", photos)
     command: list[str | Path] = [
         PROGRAM,
         "index",
@@ -286,11 +282,11 @@ def test_a_watch_on_a_cluster_connects_again_and_stops_in_order(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as watch:
         assert watch.stdout is not None
         assert json.loads(watch.stdout.readline())["indexed"] == 1
-        shutil.copy(drawn / "1/1.png", photos)
+        shutil.copy(image_folder / "1/1.png", photos)
         assert json.loads(watch.stdout.readline())["indexed"] == 1
         watch.terminate()
-        _, said = watch.communicate(timeout=60)
-    assert said.splitlines()[-1] == "stopped"
+        _, stderr = watch.communicate(timeout=60)
+    assert stderr.splitlines()[-1] == "stopped"
     assert watch.returncode == 0
 
 
@@ -301,28 +297,28 @@ def hiding() -> None:
 
 
 @pytest.mark.usefixtures("hiding")
-def test_a_node_that_does_not_see_the_pictures_ends_the_run(
+def test_run_fails_if_a_node_cannot_read_the_images(
     cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle
 ) -> None:
     blind = cluster.add(hidden=photos)
     try:
         with running(cluster, photos, store, bundle) as run:
-            said = run.error()
-        assert said.startswith(f"error: the node {blind.address} cannot read the images in {photos}")
+            error = run.error()
+        assert error.startswith(f"error: the node {blind.address} cannot read the images in {photos}")
     finally:
         cluster.kill(blind)
     with running(cluster, photos, store, bundle) as run:
-        complete(run, store)
+        assert_complete(run, store)
 
 
 @pytest.mark.usefixtures("hiding")
-def test_a_node_without_the_bundle_gets_it(
+def test_node_without_the_bundle_receives_it(
     cluster: RayCluster, photos: Path, store: VectorStore, bundle: Bundle
 ) -> None:
     lacking = cluster.add(hidden=bundle.path)
     try:
         with running(cluster, photos, store, bundle) as run:
-            complete(run, store)
+            assert_complete(run, store)
         assert run.lines()[-1]["nodes"][lacking.address]["images"] > 0
     finally:
         cluster.kill(lacking)
@@ -331,7 +327,7 @@ def test_a_node_without_the_bundle_gets_it(
 
 
 @pytest.mark.parametrize("on", ["ray", "ray://127.0.0.1:1"])
-def test_a_cluster_that_is_not_there_is_an_error(photos: Path, store: VectorStore, bundle: Bundle, on: str) -> None:
+def test_unreachable_cluster_is_an_error(photos: Path, store: VectorStore, bundle: Bundle, on: str) -> None:
     places = ("--bundle", bundle.path, "--index", store.url)
     with indexing(photos, *places, "--on", on, home=photos.parent, RAY_ADDRESS="127.0.0.1:1") as run:
         assert run.error().startswith(f"error: the Ray cluster {on} cannot be reached ([Errno 111] Connection refused)")

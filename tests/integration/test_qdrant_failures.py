@@ -1,6 +1,6 @@
-"""A Qdrant server that is away, old, full, slow or shut: what is told, what is tried again, and what a rerun finishes.
+"""Failures of a Qdrant server: error messages, retries and resumed runs.
 
-The server is played (`tests.played_qdrant`), over real sockets.
+The server is a fake (`tests.played_qdrant`) behind real sockets.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[PlayedQdrant]:
         yield server
 
 
-def told(store: QdrantStore) -> str:
+def publish_error(store: QdrantStore) -> str:
     with pytest.raises(IndexUnavailable) as refusal:
         published(store, INFO, points(3))
     assert "\n" not in str(refusal.value)
     return str(refusal.value)
 
 
-def test_a_server_that_is_down_is_named_and_a_start_advised() -> None:
+def test_unreachable_server_error_names_the_url_and_advice() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    message = told(QdrantStore(url, QUICK))
+    message = publish_error(QdrantStore(url, QUICK))
     assert message.startswith(f"no Qdrant server answers at {url} (")
     assert "start it or correct --index" in message
 
 
-def test_an_unknown_host_is_named() -> None:
-    assert "no Qdrant server answers at http://nowhere.invalid:6333" in told(
+def test_unknown_host_error_names_the_url() -> None:
+    assert "no Qdrant server answers at http://nowhere.invalid:6333" in publish_error(
         QdrantStore("http://nowhere.invalid:6333", QUICK)
     )
 
@@ -79,7 +79,7 @@ HTML = b"<!doctype html><title>Welcome to nginx!</title>"
         *((code, HTML) for code in (204, 301, 302, 308, 400, 405, 406, 409, 410, 411, 413, 415, 418, 421, 426)),
     ],
 )
-def test_a_web_server_that_is_not_qdrant_is_recognised(code: int, body: bytes, searching: bool) -> None:
+def test_other_web_servers_are_recognised_as_not_qdrant(code: int, body: bytes, searching: bool) -> None:
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -92,7 +92,7 @@ def test_a_web_server_that_is_not_qdrant_is_recognised(code: int, body: bytes, s
         do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
         def log_message(self, *_: object) -> None:
-            """Write nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -107,9 +107,9 @@ def test_a_web_server_that_is_not_qdrant_is_recognised(code: int, body: bytes, s
     assert str(refusal.value).endswith(": correct --index")
 
 
-def test_a_server_that_is_too_old_is_an_error_before_anything_is_written(played: PlayedQdrant) -> None:
+def test_outdated_server_is_rejected_before_any_write(played: PlayedQdrant) -> None:
     played.version = "1.15.4"
-    message = told(QdrantStore(played.url, QUICK))
+    message = publish_error(QdrantStore(played.url, QUICK))
     assert message == (
         f"the Qdrant server at {played.url} is version 1.15.4, too old for this index: update it to 1.16 or newer"
     )
@@ -117,21 +117,21 @@ def test_a_server_that_is_too_old_is_an_error_before_anything_is_written(played:
 
 
 @pytest.mark.parametrize(("key", "words"), [(None, "requires an API key"), ("hunter2", "refuses the API key")])
-def test_missing_and_wrong_keys_have_different_errors_and_are_never_shown(
+def test_missing_and_wrong_keys_have_different_errors_without_the_key(
     played: PlayedQdrant, key: str | None, words: str
 ) -> None:
     played.key = "right"
-    message = told(QdrantStore(played.url, replace(PATIENT, api_key=key)))
+    message = publish_error(QdrantStore(played.url, replace(PATIENT, api_key=key)))
     assert words in message
     assert "SCENESEEK_QDRANT_API_KEY" in message
     assert "hunter2" not in message
-    assert len(played.seen) == 1  # nothing is tried again
+    assert len(played.seen) == 1  # no retry
     published(QdrantStore(played.url, replace(QUICK, api_key="right")), INFO, points(3))
 
 
-def test_a_read_only_key_is_an_error(played: PlayedQdrant) -> None:
+def test_read_only_key_is_an_error(played: PlayedQdrant) -> None:
     played.fail_always(status(403, "Global manage access is required"), at="PUT")
-    message = told(QdrantStore(played.url, replace(PATIENT, api_key="reader")))
+    message = publish_error(QdrantStore(played.url, replace(PATIENT, api_key="reader")))
     assert "403: Global manage access is required" in message
     assert "indexing requires write access" in message
 
@@ -146,27 +146,27 @@ def test_a_read_only_key_is_an_error(played: PlayedQdrant) -> None:
         (status(400, "Wrong input: Vector dimension error"), "refuses the request (400: Wrong input: Vector dimension"),
     ],
 )
-def test_permanent_failures_are_errors_at_once_with_advice(played: PlayedQdrant, fault: Any, words: str) -> None:
+def test_permanent_failures_are_not_retried(played: PlayedQdrant, fault: Any, words: str) -> None:
     played.fail_always(fault, at=POINTS)
-    assert words in told(QdrantStore(played.url, PATIENT))
+    assert words in publish_error(QdrantStore(played.url, PATIENT))
     assert played.seen.count(POINTS) == 1
 
 
-PASSING = {
+TRANSIENT = {
     "500": status(500, "Service internal error: 1 of 3 replicas failed"),
     "503": status(503, "not ready"),
     "429": status(429, "slow down", Retry_After="0"),
     "502": status(502, "bad gateway"),
     "dropped": drop,
-    "done and dropped": after(drop),
-    "done and 504": after(status(504, "gateway timeout")),
+    "applied, then dropped": after(drop),
+    "applied, then 504": after(status(504, "gateway timeout")),
 }
 
 
-@pytest.mark.parametrize(("at", "fault"), [("GET /$", "503"), *((POINTS, name) for name in PASSING)])
-def test_after_two_failures_the_server_receives_all_work_once(played: PlayedQdrant, at: str, fault: str) -> None:
+@pytest.mark.parametrize(("at", "fault"), [("GET /$", "503"), *((POINTS, name) for name in TRANSIENT)])
+def test_transient_failures_are_retried_without_loss_or_duplicates(played: PlayedQdrant, at: str, fault: str) -> None:
     store = QdrantStore(played.url, PATIENT)
-    played.fail(PASSING[fault], PASSING[fault], at=at)
+    played.fail(TRANSIENT[fault], TRANSIENT[fault], at=at)
     with store.writing():
         collection = store.create(INFO)
         collection.upsert(points(300))
@@ -178,14 +178,14 @@ def test_after_two_failures_the_server_receives_all_work_once(played: PlayedQdra
     assert played.faults == []
 
 
-def test_patience_ends_and_says_so(played: PlayedQdrant) -> None:
+def test_retries_end_after_the_patience(played: PlayedQdrant) -> None:
     played.fail_always(status(503, "not ready"), at=POINTS)
-    message = told(QdrantStore(played.url, replace(QUICK, patience=0.3)))
+    message = publish_error(QdrantStore(played.url, replace(QUICK, patience=0.3)))
     assert "fails (503: not ready): see its log; run the same command again once it is back" in message
     assert played.seen.count(POINTS) >= 3
 
 
-def test_a_server_that_asks_for_time_is_given_it(played: PlayedQdrant) -> None:
+def test_retry_after_is_honoured_within_the_patience(played: PlayedQdrant) -> None:
     hasty, store = QdrantStore(played.url, replace(PATIENT, patience=0.5)), QdrantStore(played.url, PATIENT)
     with hasty.writing():
         building = hasty.create(INFO)
@@ -199,22 +199,22 @@ def test_a_server_that_asks_for_time_is_given_it(played: PlayedQdrant) -> None:
         assert again.count() == 3
 
 
-def test_a_server_that_hangs_is_left_after_the_timeout(played: PlayedQdrant) -> None:
+def test_hanging_server_is_abandoned_after_the_timeout(played: PlayedQdrant) -> None:
     played.fail_always(hang(3), at=POINTS)
-    message = told(QdrantStore(played.url, replace(QUICK, timeout=1)))
+    message = publish_error(QdrantStore(played.url, replace(QUICK, timeout=1)))
     assert f"the Qdrant server at {played.url} does not answer within 1 s" in message
     assert "SCENESEEK_QDRANT_TIMEOUT" in message
 
 
-def test_a_server_without_tls_is_an_error(played: PlayedQdrant) -> None:
+def test_https_to_a_server_without_tls_is_an_error(played: PlayedQdrant) -> None:
     url = played.url.replace("http:", "https:")
-    message = told(QdrantStore(url, QUICK))
+    message = publish_error(QdrantStore(url, QUICK))
     assert f"the TLS connection to {url} fails" in message
     assert "use http: if it has no TLS" in message
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
-def test_an_unknown_certificate_is_refused_and_the_given_authority_trusted(tmp_path: Path) -> None:
+def test_unknown_certificate_is_rejected_unless_its_ca_is_configured(tmp_path: Path) -> None:
     key, pem = tmp_path / "key.pem", tmp_path / "certificate.pem"
     request = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
     subprocess.run(["openssl", *request.split(), "-keyout", key, "-out", pem], check=True, capture_output=True)
@@ -223,12 +223,12 @@ def test_an_unknown_certificate_is_refused_and_the_given_authority_trusted(tmp_p
     played = PlayedQdrant()
     with played.serving(tls):
         url = played.url.replace("http:", "https:")
-        assert "SCENESEEK_QDRANT_CA_CERT" in told(QdrantStore(url, QUICK))
+        assert "SCENESEEK_QDRANT_CA_CERT" in publish_error(QdrantStore(url, QUICK))
         published(QdrantStore(url, replace(QUICK, ca_cert=pem)), INFO, points(3))
-        assert "certificate" in told(QdrantStore(url, QUICK)).lower()
+        assert "certificate" in publish_error(QdrantStore(url, QUICK)).lower()
 
 
-def test_a_run_that_a_server_ended_is_resumed_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_run_resumes_when_the_server_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.lease.FREE_AFTER", 0.2)
     monkeypatch.setattr("sceneseek.store.qdrant.lease._POLL_SECONDS", 0.02)
     played = PlayedQdrant()
@@ -250,7 +250,7 @@ def test_a_run_that_a_server_ended_is_resumed_when_it_is_back(monkeypatch: pytes
         assert ids(store.open("first")) == {p.id for p in points(20)}
 
 
-def test_a_run_that_died_between_the_switch_and_the_word_of_it_is_live(played: PlayedQdrant) -> None:
+def test_generation_is_live_if_the_run_died_after_the_alias_switch(played: PlayedQdrant) -> None:
     published(QdrantStore(played.url, QUICK), replace(INFO, name="old"), points(2))
     store = QdrantStore(played.url, QUICK)
     with store.writing():
@@ -266,7 +266,7 @@ def test_a_run_that_died_between_the_switch_and_the_word_of_it_is_live(played: P
     assert {info.name for info in store.generations()} == {"first", "next"}
 
 
-def test_the_layout_is_asked_for_as_the_settings_say(played: PlayedQdrant) -> None:
+def test_collection_requests_reflect_the_settings(played: PlayedQdrant) -> None:
     settings = replace(QUICK, shards=6, replicas=2, write_consistency=2, quantization="int8")
     store = QdrantStore(played.url, settings)
     with store.writing():
@@ -303,11 +303,11 @@ def test_the_layout_is_asked_for_as_the_settings_say(played: PlayedQdrant) -> No
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"sceneseek": {}}, {"sceneseek": {"format": 2}}, {"sceneseek": 5}])
-def test_a_collection_that_is_no_generation_of_ours_is_passed_over(metadata: Any) -> None:
+def test_foreign_collection_metadata_is_ignored(metadata: Any) -> None:
     assert GenerationRecord.from_metadata(metadata) is None
 
 
-def test_a_record_of_an_older_or_a_newer_program_is_read() -> None:
+def test_generation_record_reads_other_versions() -> None:
     record = GenerationRecord("images", "building", "before", None, INFO)
     metadata = record.to_metadata()
     metadata["sceneseek"]["info"]["known_later"] = 1
@@ -316,7 +316,7 @@ def test_a_record_of_an_older_or_a_newer_program_is_read() -> None:
     assert GenerationRecord.from_metadata(metadata) == record
 
 
-def test_a_service_recovers_after_an_outage_and_follows_the_alias(played: PlayedQdrant) -> None:
+def test_alias_follower_recovers_after_an_outage(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(5))
     live = AliasFollower(QdrantStore(played.url, QUICK), SameGraph(INFO.image_fingerprint))
@@ -334,7 +334,7 @@ def test_a_service_recovers_after_an_outage_and_follows_the_alias(played: Played
     live.close()
 
 
-def test_queries_never_fail_while_a_service_follows_switch_after_switch(played: PlayedQdrant) -> None:
+def test_queries_succeed_during_repeated_alias_switches(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(20))
     live = AliasFollower(QdrantStore(played.url, QUICK), SameGraph(INFO.image_fingerprint))
@@ -348,7 +348,7 @@ def test_queries_never_fail_while_a_service_follows_switch_after_switch(played: 
                     found = snapshot.collection.nearest(points(1)[0].joint, 10)
                     assert len(snapshot.collection.retrieve(found.ids)) == 10
                 answered[0] += 1
-            except Exception as error:  # noqa: BLE001 - any failure is what the test is about
+            except Exception as error:  # noqa: BLE001 - asserted on below
                 failures.append(repr(error))
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
@@ -365,35 +365,35 @@ def test_queries_never_fail_while_a_service_follows_switch_after_switch(played: 
     assert answered[0] > 10
 
 
-def _until(true: Any) -> None:
+def _until(condition: Any) -> None:
     wait = threading.Event()
     for _ in range(500):
-        if true():
+        if condition():
             return
         wait.wait(0.02)
-    raise AssertionError("it did not come true in 10 s")
+    raise AssertionError("the condition did not become true within 10 s")
 
 
 @pytest.fixture
-def both(played: PlayedQdrant) -> Iterator[PlayedGrpc]:
-    """The gRPC half of `played`."""
+def grpc_server(played: PlayedQdrant) -> Iterator[PlayedGrpc]:
+    """The gRPC endpoint of `played`."""
     with PlayedGrpc(played.client, played.guard).serving() as server:
         yield server
 
 
-def over_grpc(played: PlayedQdrant, both: PlayedGrpc, **settings: Any) -> QdrantStore:
-    return QdrantStore(played.url, replace(PATIENT, prefer_grpc="yes", grpc_port=both.port, **settings))
+def over_grpc(played: PlayedQdrant, grpc_server: PlayedGrpc, **settings: Any) -> QdrantStore:
+    return QdrantStore(played.url, replace(PATIENT, prefer_grpc="yes", grpc_port=grpc_server.port, **settings))
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "ABORTED"])
-def test_grpc_failures_that_pass_are_waited_out(played: PlayedQdrant, both: PlayedGrpc, code: str) -> None:
+def test_transient_grpc_failures_are_retried(played: PlayedQdrant, grpc_server: PlayedGrpc, code: str) -> None:
     fault = (grpc.StatusCode[code], "for a moment")
-    both.failing = {name: [fault, fault] for name in ("Upsert", "Create", "UpdateAliases", "Update")}
-    store = over_grpc(played, both)
+    grpc_server.failing = {name: [fault, fault] for name in ("Upsert", "Create", "UpdateAliases", "Update")}
+    store = over_grpc(played, grpc_server)
     published(store, INFO, points(20))
     assert len(store.open("first").nearest(points(1)[0].joint, 5)) == 5
-    assert not any(both.failing.values())
-    # What only reads goes over HTTP.
+    assert not any(grpc_server.failing.values())
+    # Reads use HTTP.
     assert not [seen for seen in played.seen if not seen.startswith("GET ") and not seen.endswith("/points/query")]
 
 
@@ -407,24 +407,24 @@ def test_grpc_failures_that_pass_are_waited_out(played: PlayedQdrant, both: Play
         ("UNAVAILABLE", "Ssl handshake failed: SSL_ERROR_SSL", "the TLS connection to"),
     ],
 )
-def test_permanent_grpc_failures_have_the_errors_of_http(
-    played: PlayedQdrant, both: PlayedGrpc, code: str, details: str, words: str
+def test_permanent_grpc_failures_have_the_http_error_messages(
+    played: PlayedQdrant, grpc_server: PlayedGrpc, code: str, details: str, words: str
 ) -> None:
-    both.failing = {"Upsert": [(grpc.StatusCode[code], details)]}
-    assert words in told(over_grpc(played, both))
+    grpc_server.failing = {"Upsert": [(grpc.StatusCode[code], details)]}
+    assert words in publish_error(over_grpc(played, grpc_server))
 
 
-def test_the_key_goes_with_grpc_too(played: PlayedQdrant, both: PlayedGrpc) -> None:
-    played.key = both.key = "right"
-    published(over_grpc(played, both, api_key="right"), INFO, points(3))
-    assert "refuses the API key" in told(over_grpc(played, both, api_key="wrong"))
+def test_api_key_is_sent_over_grpc(played: PlayedQdrant, grpc_server: PlayedGrpc) -> None:
+    played.key = grpc_server.key = "right"
+    published(over_grpc(played, grpc_server, api_key="right"), INFO, points(3))
+    assert "refuses the API key" in publish_error(over_grpc(played, grpc_server, api_key="wrong"))
 
 
-def test_grpc_is_taken_where_its_port_answers_and_http_elsewhere(
-    played: PlayedQdrant, both: PlayedGrpc, monkeypatch: pytest.MonkeyPatch
+def test_grpc_is_used_if_its_port_answers_and_http_otherwise(
+    played: PlayedQdrant, grpc_server: PlayedGrpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sceneseek.store.qdrant.connection._GRPC_PROBE_SECONDS", 0.2)
-    auto = replace(QUICK, prefer_grpc="auto", grpc_port=both.port)
+    auto = replace(QUICK, prefer_grpc="auto", grpc_port=grpc_server.port)
 
     def ask(settings: QdrantSettings) -> None:
         connection = Connection(played.url, settings)
@@ -432,7 +432,7 @@ def test_grpc_is_taken_where_its_port_answers_and_http_elsewhere(
         connection.close()
 
     ask(auto)
-    assert (both.seen, played.seen) == (["List"], ["GET /"])
+    assert (grpc_server.seen, played.seen) == (["List"], ["GET /"])
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         ask(replace(auto, grpc_port=port))
@@ -441,9 +441,9 @@ def test_grpc_is_taken_where_its_port_answers_and_http_elsewhere(
             ask(replace(auto, prefer_grpc="yes", grpc_port=port))
 
 
-def test_a_foreign_collection_or_alias_of_that_name_is_found_before_the_work(played: PlayedQdrant) -> None:
+def test_foreign_collection_or_alias_is_detected_before_indexing(played: PlayedQdrant) -> None:
     played.client.create_collection("images", vectors_config={})
-    assert "the name images is a collection that sceneseek did not create: set SCENESEEK_QDRANT_ALIAS" in told(
+    assert "the name images is a collection that sceneseek did not create: set SCENESEEK_QDRANT_ALIAS" in publish_error(
         QdrantStore(played.url, QUICK)
     )
     published(QdrantStore(played.url, replace(QUICK, alias="photos")), INFO, points(3))
@@ -453,11 +453,11 @@ def test_a_foreign_collection_or_alias_of_that_name_is_found_before_the_work(pla
 
     theirs = models.CreateAlias(collection_name="theirs", alias_name="images")
     played.client.update_collection_aliases([models.CreateAliasOperation(create_alias=theirs)])
-    assert "an alias of the collection theirs" in told(QdrantStore(played.url, QUICK))
+    assert "an alias of the collection theirs" in publish_error(QdrantStore(played.url, QUICK))
     assert QdrantStore(played.url, QUICK).live() is None
 
 
-def test_two_aliases_on_one_server_know_nothing_of_each_other(played: PlayedQdrant) -> None:
+def test_two_aliases_on_one_server_are_independent(played: PlayedQdrant) -> None:
     one, other = (QdrantStore(played.url, replace(QUICK, alias=alias)) for alias in ("images", "images-2"))
     published(one, INFO, points(3))
     published(other, replace(INFO, name="x"), points(4))
@@ -469,7 +469,7 @@ def test_two_aliases_on_one_server_know_nothing_of_each_other(played: PlayedQdra
         other.discard(building)
 
 
-def test_a_filter_goes_over_the_wire(played: PlayedQdrant) -> None:
+def test_filter_is_sent_to_the_server(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(50))
     found = store.open("first").nearest(points(1)[0].joint, 5, where=filter_from_words(["path=7.jpg|8.jpg"]))
@@ -479,18 +479,18 @@ def test_a_filter_goes_over_the_wire(played: PlayedQdrant) -> None:
 @pytest.mark.parametrize(
     "url", ["http://me:secret@host:6333", "https://host?api_key=secret", "http://", "http://host:x", "http://h#secret"]
 )
-def test_a_url_with_credentials_is_refused_without_showing_them(url: str) -> None:
+def test_url_with_credentials_is_rejected_without_showing_them(url: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         open_store(url)
     assert "secret" not in str(refusal.value)
 
 
-def test_a_url_is_tidied() -> None:
+def test_url_is_normalised() -> None:
     assert open_store("http://host:6333/").url == "http://host:6333"
     assert open_store("HTTPS://Host/prefix").url == "https://host/prefix"
 
 
-def test_an_invalid_certificate_is_an_error(tmp_path: Path) -> None:
+def test_invalid_ca_certificate_is_an_error(tmp_path: Path) -> None:
     pem = tmp_path / "ca.pem"
     pem.write_text("no certificate")
     with pytest.raises(InvalidRequest, match=r"SCENESEEK_QDRANT_CA_CERT contains no certificate"):

@@ -1,4 +1,4 @@
-"""A query's vectors are the same alone, in company and from the cache, and come with real threads and graphs."""
+"""The query encoder returns equal vectors alone, batched and from its cache, with real threads and models."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ TEXTS = [
 ]
 
 
-class Seen:
-    """An observer that remembers."""
+class RecordingObserver:
+    """Records the runs and the cache lookups."""
 
     def __init__(self) -> None:
         self.runs: list[tuple[str, int]] = []
@@ -44,7 +44,7 @@ class Seen:
         self.runs.append((kind, size))
 
     def waited(self, kind: str, seconds: float) -> None:
-        """Not looked at."""
+        """Ignored."""
 
     def refused(self, kind: str, reason: str) -> None:
         raise AssertionError((kind, reason))
@@ -65,13 +65,13 @@ def alone(models: Models) -> dict[str, Encoded]:
 
 
 @pytest.fixture
-def seen() -> Seen:
-    return Seen()
+def observer() -> RecordingObserver:
+    return RecordingObserver()
 
 
 @pytest.fixture
-def encoder(seen: Seen) -> Iterator[QueryEncoder]:
-    made = QueryEncoder(observer=seen, cached_texts=3)
+def encoder(observer: RecordingObserver) -> Iterator[QueryEncoder]:
+    made = QueryEncoder(observer=observer, cached_texts=3)
     yield made
     made.close()
 
@@ -84,7 +84,7 @@ def same(one: Encoded, other: Encoded) -> bool:
     )
 
 
-def test_one_shot_use_starts_no_thread_and_caches_nothing(models: Models) -> None:
+def test_direct_encoder_starts_no_thread_and_caches_nothing(models: Models) -> None:
     before = threading.active_count()
     direct = QueryEncoder.direct()
     assert not direct.text(models, "a house").cached
@@ -93,63 +93,61 @@ def test_one_shot_use_starts_no_thread_and_caches_nothing(models: Models) -> Non
     assert direct.problem() is None
 
 
-def test_many_callers_get_what_each_gets_alone_in_fewer_runs(
-    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded], seen: Seen
+def test_concurrent_texts_are_batched_and_equal_single_encodings(
+    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded], observer: RecordingObserver
 ) -> None:
     asked = [text for text in TEXTS for _ in range(8)]
     with ThreadPoolExecutor(len(asked)) as pool:
         answers = list(pool.map(lambda text: encoder.text(models, text), asked))
     assert all(same(answer, alone[text]) for text, answer in zip(asked, answers, strict=True))
-    assert len(seen.runs) < sum(size for _, size in seen.runs)
+    assert len(observer.runs) < sum(size for _, size in observer.runs)
 
 
-def test_many_texts_of_one_caller_come_in_their_order(
-    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded]
-) -> None:
+def test_texts_are_returned_in_input_order(models: Models, encoder: QueryEncoder, alone: dict[str, Encoded]) -> None:
     answers = encoder.texts(models, TEXTS)
     assert all(same(answer, alone[text]) for text, answer in zip(TEXTS, answers, strict=True))
     assert encoder.texts(models, []) == []
 
 
-def test_a_long_text_does_not_lengthen_short_ones(models: Models, encoder: QueryEncoder, seen: Seen) -> None:
+def test_texts_are_batched_by_length(models: Models, encoder: QueryEncoder, observer: RecordingObserver) -> None:
     encoder.texts(models, ["a house", "horse " * 60, "the sea", "dog " * 60])
-    assert seen.runs == [("texts", 2), ("texts", 2)]
+    assert observer.runs == [("texts", 2), ("texts", 2)]
 
 
-def test_the_cache_knows_a_text_by_its_bundle_and_forgets_the_longest_unused(
-    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded], seen: Seen
+def test_cache_is_keyed_by_bundle_and_evicts_the_least_recently_used(
+    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded], observer: RecordingObserver
 ) -> None:
     first = encoder.text(models, "a house")
     again = encoder.text(models, "a house")
     assert (first.cached, again.cached) == (False, True)
     assert same(again, alone["a house"])
-    assert len(seen.runs) == 1
+    assert len(observer.runs) == 1
     other = dataclasses.replace(models, bundle=dataclasses.replace(models.bundle, manifest=_renamed(models.bundle)))
     assert not encoder.text(other, "a house").cached
     for text in ("the sea", "a red circle"):
         encoder.text(models, text)
     assert not encoder.text(models, "a house").cached  # three are kept
-    assert seen.hits == [False, True, False, False, False, False]
+    assert observer.hits == [False, True, False, False, False, False]
 
 
-def test_where_vectors_depend_on_the_company_each_text_runs_alone(
-    models: Models, encoder: QueryEncoder, seen: Seen
+def test_texts_run_one_by_one_if_batching_changes_their_vectors(
+    models: Models, encoder: QueryEncoder, observer: RecordingObserver
 ) -> None:
     class Mixed(Models):
         texts_mix = True
 
     assert not models.texts_mix
     encoder.texts(Mixed(models.bundle, models.encoder, models.reranker), ["a house", "the sea", "a red circle"])
-    assert seen.runs == [("texts", 1)] * 3
+    assert observer.runs == [("texts", 1)] * 3
 
 
-def test_where_each_text_runs_alone_nobody_finds_out_whether_texts_mix(models: Models) -> None:
+def test_direct_encoder_skips_the_batching_check(models: Models) -> None:
     fresh = Models(models.bundle, models.encoder, models.reranker)
     QueryEncoder.direct().texts(fresh, ["a house", "the sea"])
     assert "texts_mix" not in vars(fresh)
 
 
-def test_company_that_changes_a_vector_is_noticed() -> None:
+def test_alike_detects_vectors_changed_by_batching() -> None:
     rows = np.eye(3, 8, dtype=np.float32)
     head = np.zeros((3, 0), dtype=np.float32)
     turned = rows.copy()
@@ -160,8 +158,8 @@ def test_company_that_changes_a_vector_is_noticed() -> None:
     assert not alike(lone, Vectors(turned, head))
 
 
-def test_images_are_encoded_as_the_indexer_encodes_them_in_company_too(
-    models: Models, encoder: QueryEncoder, gallery: Path, seen: Seen
+def test_batched_images_equal_those_of_the_indexer(
+    models: Models, encoder: QueryEncoder, gallery: Path, observer: RecordingObserver
 ) -> None:
     pictures = [_pixels(models.bundle, file) for file in sorted(gallery.rglob("*.png"))[:4]]
     expected = [models.images.encode([pixels]) for pixels in pictures]
@@ -169,10 +167,10 @@ def test_images_are_encoded_as_the_indexer_encodes_them_in_company_too(
         answers = list(pool.map(lambda i: encoder.image(models, pictures[i % len(pictures)]), range(8)))
     for i, answer in enumerate(answers):
         assert np.allclose(answer.joint, expected[i % len(pictures)].joint[0], atol=1e-4)
-    assert {kind for kind, _ in seen.runs} == {"images"}
+    assert {kind for kind, _ in observer.runs} == {"images"}
 
 
-def test_queries_that_find_the_queue_full_are_refused_and_others_answered(models: Models) -> None:
+def test_full_queue_rejects_queries_and_answers_the_others(models: Models) -> None:
     encoder = QueryEncoder(Batching(max_waiting=4, max_batch=1), cached_texts=0)
     try:
         with ThreadPoolExecutor(32) as pool:

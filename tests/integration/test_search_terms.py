@@ -1,4 +1,4 @@
-"""Searches by several things, by vectors, and in the order of a field, over a real bundle and a real index."""
+"""Searches with several terms, by vector and sorted by a field, with a real bundle and index."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def scores(search: Search, text: str, ids: list[str]) -> np.ndarray:
     return np.array([found.score for found in search.score(text, ids).scores], np.float32)
 
 
-def test_texts_together_are_scored_together_and_come_in_that_order(search: Search) -> None:
+def test_search_combines_scores_of_several_texts(search: Search) -> None:
     terms = [Term(text=HOUSE, weight=0.5), Term(text=SEA, weight=-1.0)]
     answer = search.query(Query(text=CIRCLE, terms=terms, k=ALL))
     ids = [result.id for result in answer.results]
@@ -49,7 +49,7 @@ def test_texts_together_are_scored_together_and_come_in_that_order(search: Searc
     assert [(r.id, r.score) for r in alone.results] == [(r.id, r.score) for r in plain.results]
 
 
-def test_what_has_a_minus_comes_later(search: Search) -> None:
+def test_search_ranks_images_like_a_negative_term_lower(search: Search) -> None:
     plain = [result.id for result in search.query(Query(text="a drawing", k=ALL)).results]
     without = search.query(Query(text="a drawing", terms=[Term(text=SEA, weight=-1)], k=ALL)).results
     best = max(plain, key=lambda identity: scores(search, SEA, [identity])[0])
@@ -58,13 +58,13 @@ def test_what_has_a_minus_comes_later(search: Search) -> None:
     assert found[best] == min(found.values()) or [r.id for r in without].index(best) > plain.index(best)
 
 
-def test_an_image_a_file_and_a_vector_are_the_same_beside_a_text(search: Search, gallery: Path) -> None:
+def test_image_id_file_and_vector_terms_are_equivalent(search: Search, gallery: Path) -> None:
     picture = decode((gallery / NAMES[0]).read_bytes())
     vector = [float(v) for v in search.embed_pictures([picture])[0]]
     by_id = search.query(Query(text=HOUSE, terms=[Term(image=FIRST, weight=0.5)], k=ALL))
     by_file = search.query(Query(text=HOUSE, terms=[Term(file=0, weight=0.5)], k=ALL), pictures=[picture])
     by_vector = search.query(Query(text=HOUSE, terms=[Term(vector=vector, weight=0.5)], k=ALL))
-    assert FIRST not in {result.id for result in by_id.results}, "it is no result itself"
+    assert FIRST not in {result.id for result in by_id.results}, "the query image is not a result"
     for answer in (by_file, by_vector):
         others = [result for result in answer.results if result.id != FIRST]
         assert [result.id for result in others] == [result.id for result in by_id.results]
@@ -76,7 +76,7 @@ def test_an_image_a_file_and_a_vector_are_the_same_beside_a_text(search: Search,
     )
 
 
-def test_a_vector_alone_finds_what_is_nearest_without_scores(search: Search) -> None:
+def test_vector_search_ranks_by_similarity_without_scores(search: Search) -> None:
     vectors, tokens = search.embed_texts([CIRCLE, HOUSE])
     assert (vectors.shape, tokens > 0) == ((2, search.bundle.manifest.dimensions.joint), True)
     answer = search.query(Query(vector=[float(v) for v in 3 * vectors[0]], k=ALL))
@@ -89,7 +89,7 @@ def test_a_vector_alone_finds_what_is_nearest_without_scores(search: Search) -> 
         search.query(Query(terms=[Term(image=point_id("nowhere.png"))]))
 
 
-def test_embeddings_speak_the_form_of_openai(client: FlaskClient, search: Search, gallery: Path) -> None:
+def test_embeddings_have_the_openai_response_format(client: FlaskClient, search: Search, gallery: Path) -> None:
     pack, width = search.bundle.manifest.pack, search.bundle.manifest.dimensions.joint
     answer = client.post("/v1/embeddings", json={"input": [CIRCLE, HOUSE], "model": pack, "user": "me"}).get_json()
     assert (answer["object"], answer["model"]) == ("list", pack)
@@ -129,19 +129,19 @@ def test_embeddings_speak_the_form_of_openai(client: FlaskClient, search: Search
         ({"input": "x", "dimensions": 5}, 422, "dimensions is 5"),
     ],
 )
-def test_what_cannot_be_embedded_is_refused(
+def test_embeddings_reject_invalid_requests(
     client: FlaskClient, body: dict[str, object], status: int, detail: str
 ) -> None:
     response = client.post("/v1/embeddings", json=body)
     assert response.status_code == status
     problem = response.get_json(force=True)
     assert detail in problem["detail"]
-    # What clients of OpenAI's API print.
+    # OpenAI clients print this member.
     assert problem["error"]["message"] == f"{problem['detail']}: {problem['hint']}"
     assert problem["error"]["type"] == problem["type"]
 
 
-def test_problems_of_other_addresses_have_one_form(client: FlaskClient) -> None:
+def test_other_endpoints_have_no_openai_error_member(client: FlaskClient) -> None:
     for address in ("/v1/search?q=", "/v1/nowhere"):
         assert "error" not in client.get(address).get_json(force=True)
 
@@ -151,7 +151,7 @@ DATES = {"old": "2015-06-01", "new": "2024-01-31T10:00:00", "middle": "2019-05-3
 
 @pytest.fixture(scope="module")
 def dated(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
-    """Four pictures alike, three with dates."""
+    """A search over four similar images, three of them with dates."""
     home = tmp_path_factory.mktemp("dated")
     (home / "pictures").mkdir()
     rows = ["path,taken"]
@@ -162,8 +162,8 @@ def dated(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     (home / "metadata.csv").write_text("\n".join(rows))
     store = open_store(f"file:{home / 'index'}")
     index_folder(home / "pictures", bundle, store, BuildOptions(metadata=str(home / "metadata.csv")))
-    low = Bundle.load(strict_bundle(bundle, home / "bundle", 0.0))
-    search = Search(ModelRegistry(low, "cpu"), store)
+    low_threshold = Bundle.load(strict_bundle(bundle, home / "bundle", 0.0))
+    search = Search(ModelRegistry(low_threshold, "cpu"), store)
     yield search
     search.close()
 
@@ -172,7 +172,7 @@ def names(search: Search, **fields: object) -> list[str]:
     return [Path(result.path or "").stem for result in search.query(Query(text="noise", **fields)).results]  # type: ignore[arg-type]
 
 
-def test_results_come_in_the_order_of_a_field_with_those_that_lack_it_last(dated: Search) -> None:
+def test_sort_orders_by_field_with_missing_values_last(dated: Search) -> None:
     assert names(dated, sort="taken") == ["old", "middle", "new", "none"]
     assert names(dated, sort="-taken") == ["new", "middle", "old", "none"]
     assert names(dated, sort="-taken", k=2) == ["new", "middle"]
@@ -188,14 +188,14 @@ def test_results_come_in_the_order_of_a_field_with_those_that_lack_it_last(dated
 
 
 @pytest.mark.parametrize(
-    ("date", "found"),
+    ("date", "count"),
     [("2019", 1), ("May 2019", 1), ("31.5.2019", 1), ("31 мая 2019", 1), ("5/2019", 1), ("June 2019", 0)],
 )
-def test_dates_are_typed_as_people_write_them(dated: Search, date: str, found: int) -> None:
-    assert len(names(dated, filter=[f"taken={date}"])) == found
+def test_filter_accepts_common_date_formats(dated: Search, date: str, count: int) -> None:
+    assert len(names(dated, filter=[f"taken={date}"])) == count
 
 
-def test_only_what_matches_is_put_in_order(dated: Search) -> None:
+def test_sort_applies_only_to_results_above_min_score(dated: Search) -> None:
     every = dated.query(Query(text="noise", k=4))
     assert (every.matches, every.match) == (4, True)
     between = sorted(result.score or 0 for result in every.results)

@@ -1,4 +1,4 @@
-"""`/v1/feedback`: stored before it is answered, once a key, and read by training."""
+"""`/v1/feedback`: ratings are stored before the response, once per key, and can be read for training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sceneseek_server.app import create_app
 from sceneseek_server.feedback import FeedbackStore, export_lines
 from tests.drawing import NAMES
 
-WHERE = "/v1/feedback"
+PATH = "/v1/feedback"
 RATING = {"query": "a red circle", "image": point_id(NAMES[0]), "rating": 4}
 
 
@@ -26,32 +26,32 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rating(search: Search, file: Path) -> Iterator[FlaskClient]:
+def feedback_client(search: Search, file: Path) -> Iterator[FlaskClient]:
     """The client of a service that stores ratings."""
     store = FeedbackStore(file)
     yield create_app(search, feedback=store).test_client()
     store.close()
 
 
-def test_an_answered_rating_is_in_the_export_that_training_reads(
-    rating: FlaskClient, file: Path, gallery: Path, tmp_path: Path
+def test_exported_ratings_are_readable_for_training(
+    feedback_client: FlaskClient, file: Path, gallery: Path, tmp_path: Path
 ) -> None:
-    response = rating.post(WHERE, json={**RATING, "query": "  a red\tcircle ", "rater": "ada"})
+    response = feedback_client.post(PATH, json={**RATING, "query": "  a red\tcircle ", "rater": "ada"})
     assert response.status_code == 201
     assert response.get_json()["stored"] is True
-    assert rating.post(WHERE, json={**RATING, "image": point_id(NAMES[1]), "rating": 1}).status_code == 201
+    assert feedback_client.post(PATH, json={**RATING, "image": point_id(NAMES[1]), "rating": 1}).status_code == 201
     (tmp_path / "ratings.jsonl").write_text("\n".join(export_lines(file)), encoding="utf-8")
     ratings = read_feedback(tmp_path / "ratings.jsonl", gallery)
     assert set(ratings.names) == {NAMES[0], NAMES[1]}
 
 
-def test_a_rating_sent_again_under_its_key_is_stored_once(rating: FlaskClient, file: Path) -> None:
-    first = rating.post(WHERE, json={**RATING, "key": "one"})
-    again = rating.post(WHERE, json={**RATING, "key": "one"})
+def test_repeated_rating_with_the_same_key_is_stored_once(feedback_client: FlaskClient, file: Path) -> None:
+    first = feedback_client.post(PATH, json={**RATING, "key": "one"})
+    again = feedback_client.post(PATH, json={**RATING, "key": "one"})
     assert (first.status_code, again.status_code) == (201, 200)
     assert (first.get_json(), again.get_json()) == ({"stored": True, "key": "one"}, {"stored": False, "key": "one"})
     assert len(list(export_lines(file))) == 1
-    other = rating.post(WHERE, json={**RATING, "rating": 1, "key": "one"})
+    other = feedback_client.post(PATH, json={**RATING, "rating": 1, "key": "one"})
     assert (other.status_code, other.content_type) == (409, "application/problem+json")
 
 
@@ -68,15 +68,15 @@ def test_a_rating_sent_again_under_its_key_is_stored_once(rating: FlaskClient, f
         ({"path": "a.jpg"}, 400, "the field 'path' is unknown"),
     ],
 )
-def test_a_malformed_rating_is_rejected(
-    rating: FlaskClient, file: Path, change: dict[str, Any], status: int, detail: str
+def test_invalid_rating_is_rejected(
+    feedback_client: FlaskClient, file: Path, change: dict[str, Any], status: int, detail: str
 ) -> None:
-    response = rating.post(WHERE, json={**RATING, **change})
+    response = feedback_client.post(PATH, json={**RATING, **change})
     assert (response.status_code, response.get_json(force=True)["detail"]) == (status, detail)
     assert not list(export_lines(file))
 
 
-def test_a_service_without_a_file_of_ratings_says_how_to_get_one(client: FlaskClient) -> None:
-    problem = client.post(WHERE, json=RATING).get_json(force=True)
+def test_service_without_a_feedback_file_names_the_option(client: FlaskClient) -> None:
+    problem = client.post(PATH, json=RATING).get_json(force=True)
     assert (problem["status"], problem["detail"]) == (404, "this service keeps no ratings")
     assert "--feedback" in problem["hint"]

@@ -1,4 +1,4 @@
-"""Requests that no honest client sends: what is answered is what was asked for or a problem, never a fault."""
+"""Malformed and hostile requests get a valid response or a problem document, never a 500."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ fuzzing = settings(max_examples=25, deadline=None, suppress_health_check=[Health
 
 @pytest.fixture(scope="module")
 def image(client: FlaskClient) -> str:
-    """The address of an image."""
-    address: str = client.get(f"{SEARCH}?q=a+red+circle&k=1").get_json()["results"][0]["image"]
-    return address
+    """The URL path of an image."""
+    path: str = client.get(f"{SEARCH}?q=a+red+circle&k=1").get_json()["results"][0]["image"]
+    return path
 
 
-def held(response: TestResponse, *statuses: int) -> dict[str, Any]:
-    """The document of an answer that is one of ours."""
+def valid_response(response: TestResponse, *statuses: int) -> dict[str, Any]:
+    """Assert an expected status and a JSON response, and return its document."""
     assert response.status_code in (statuses or (200, 400, 404, 413, 415, 422)), response.data[:500]
     assert response.mimetype == (PROBLEM_MEDIA_TYPE if response.status_code >= 400 else "application/json")
     document: dict[str, Any] = json.loads(response.data, parse_constant=pytest.fail)
@@ -71,26 +71,26 @@ def held(response: TestResponse, *statuses: int) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("where", [SEARCH, SCORE])
-def test_a_body_made_to_break_a_reader_is_refused(client: FlaskClient, where: str, body: bytes) -> None:
-    held(client.post(where, data=body, content_type="application/json"), 400)
+def test_malformed_json_body_returns_400(client: FlaskClient, where: str, body: bytes) -> None:
+    valid_response(client.post(where, data=body, content_type="application/json"), 400)
 
 
 @pytest.mark.parametrize("field", ["x\0y", "a." * 20_000 + "b", "\u202e", "[0]", "a[]", "*", "'", "\ufeff"])
-def test_a_field_of_any_name_may_be_asked_for(client: FlaskClient, field: str) -> None:
+def test_filter_accepts_any_field_name(client: FlaskClient, field: str) -> None:
     condition = {"field": field, "equals": "\0"}
-    assert held(client.post(SEARCH, json={"q": "a house", "filter": condition}), 200)["results"] == []
+    assert valid_response(client.post(SEARCH, json={"q": "a house", "filter": condition}), 200)["results"] == []
 
 
-def test_the_last_value_of_a_repeated_name_counts(client: FlaskClient) -> None:
+def test_last_value_of_a_repeated_json_member_is_used(client: FlaskClient) -> None:
     answer = client.post(SEARCH, data=b'{"q": "a", "q": "a house"}', content_type="application/json")
-    assert held(answer, 200)["query"] == "a house"
+    assert valid_response(answer, 200)["query"] == "a house"
 
 
 @pytest.mark.parametrize(
     ("content_type", "statuses"),
     [
         ("application/json; charset=utf-8", [200]),
-        ("application/json; charset=utf-16", [200]),  # JSON is UTF-8, whatever is said of it
+        ("application/json; charset=utf-16", [200]),  # JSON is read as UTF-8 regardless of the charset
         ("APPLICATION/JSON", [200]),
         ("application/json;", [200]),
         ('application/json; x="', [200]),
@@ -110,11 +110,11 @@ def test_the_last_value_of_a_repeated_name_counts(client: FlaskClient) -> None:
         (";", [415]),
     ],
 )
-def test_only_the_two_media_types_are_read_however_they_are_written(
+def test_only_json_and_form_media_types_are_accepted(
     client: FlaskClient, content_type: str, statuses: list[int]
 ) -> None:
     headers = {"Content-Type": content_type.encode().decode("latin-1")}
-    held(client.post(SEARCH, data=b'{"q": "a house"}', headers=headers), *statuses)
+    valid_response(client.post(SEARCH, data=b'{"q": "a house"}', headers=headers), *statuses)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_only_the_two_media_types_are_read_however_they_are_written(
         ("?q=a+house", [400]),
     ],
 )
-def test_odd_escapes_in_an_address_are_read_or_refused(client: FlaskClient, query: str, statuses: list[int]) -> None:
-    held(client.get(SEARCH, query_string=query), *statuses)
+def test_unusual_query_strings_are_parsed_or_rejected(client: FlaskClient, query: str, statuses: list[int]) -> None:
+    valid_response(client.get(SEARCH, query_string=query), *statuses)
 
 
 @pytest.mark.parametrize(
@@ -165,15 +165,15 @@ def test_odd_escapes_in_an_address_are_read_or_refused(client: FlaskClient, quer
         "/" + "x" * 5_000,
     ],
 )
-def test_addresses_beside_the_described_ones_are_not_found(client: FlaskClient, where: str) -> None:
+def test_unknown_paths_are_not_found(client: FlaskClient, where: str) -> None:
     response = client.get(where)
-    # Pictures are put at any path below the images; there is none to get there.
+    # Any path below /v1/images accepts PUT, but no GET.
     expected = (404, 405) if where.startswith("/v1/images/") else (404, 308)
     assert response.status_code in expected, response.data[:300]
 
 
 @pytest.mark.parametrize("where", ["/", "/healthz", "/openapi.json", "/v1/collections", f"{SEARCH}?q=a+house", "IMAGE"])
-def test_a_head_request_gets_the_head_of_the_answer_alone(client: FlaskClient, image: str, where: str) -> None:
+def test_head_request_returns_headers_without_a_body(client: FlaskClient, image: str, where: str) -> None:
     where = where.replace("IMAGE", image)
     head, whole = client.head(where), client.get(where)
     assert (head.status_code, head.data) == (200, b"")
@@ -183,17 +183,17 @@ def test_a_head_request_gets_the_head_of_the_answer_alone(client: FlaskClient, i
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", "PUT", "TRACE", "CONNECT", "BREW", "PROPFIND"])
-def test_other_methods_get_405_with_the_allowed_ones(client: FlaskClient, image: str, method: str) -> None:
+def test_unsupported_methods_return_405_with_allow(client: FlaskClient, image: str, method: str) -> None:
     for where in (SEARCH, SCORE, image, "/healthz", "/openapi.json"):
         response = client.open(where, method=method)
         if where == image and method == "DELETE":
-            assert held(response, 403)["status"] == 403  # where no uploads are taken
+            assert valid_response(response, 403)["status"] == 403  # uploads are disabled
             continue
-        assert held(response, 405)["status"] == 405
+        assert valid_response(response, 405)["status"] == 405
         assert {"GET", "POST"} & set(response.headers["Allow"].split(", "))
 
 
-def test_options_name_the_methods(client: FlaskClient, image: str) -> None:
+def test_options_returns_the_allowed_methods(client: FlaskClient, image: str) -> None:
     assert set(client.options(SEARCH).headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "POST"}
     assert set(client.options(image).headers["Allow"].split(", ")) == {"DELETE", "GET", "HEAD", "OPTIONS"}
 
@@ -215,7 +215,7 @@ def test_options_name_the_methods(client: FlaskClient, image: str) -> None:
         {"Accept-Encoding": "gzip;q=0,*;q=0"},
     ],
 )
-def test_odd_conditions_do_not_keep_an_image_back(
+def test_unusual_request_headers_do_not_break_image_responses(
     client: FlaskClient, image: str, tail: str, headers: dict[str, str]
 ) -> None:
     response = client.get(f"{image}{tail}", headers=headers)
@@ -223,13 +223,13 @@ def test_odd_conditions_do_not_keep_an_image_back(
     assert response.status_code in (200, 206, 304, 412)
 
 
-def test_json_is_answered_whatever_is_accepted(client: FlaskClient) -> None:
+def test_response_is_json_for_any_accept_header(client: FlaskClient) -> None:
     for accept in ("application/xml", "", "*", ";;;", "text/html;q=x", "a/" + "b" * 5_000):
-        held(client.get(f"{SEARCH}?q=a+house", headers={"Accept": accept}), 200)
+        valid_response(client.get(f"{SEARCH}?q=a+house", headers={"Accept": accept}), 200)
 
 
 def form(*parts: bytes, boundary: bytes = b"b", end: bytes = b"--b--\r\n") -> bytes:
-    """A form of these parts, each a head, an empty line and a body."""
+    """A multipart body of these parts, each with headers, an empty line and a body."""
     return b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + end
 
 
@@ -241,11 +241,11 @@ def text_part(value: bytes, name: bytes = b"q") -> bytes:
     return b'Content-Disposition: form-data; name="' + name + b'"\r\n\r\n' + value
 
 
-# Werkzeug leaves the parts that it had begun to the collector where the next one breaks off.
-broken_off = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+# If parsing fails, Werkzeug leaves the open temporary files of earlier parts to the garbage collector.
+ignore_unclosed_parts = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@broken_off
+@ignore_unclosed_parts
 @pytest.mark.parametrize(
     ("body", "statuses"),
     [
@@ -274,10 +274,10 @@ broken_off = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
     ],
 )
 @pytest.mark.parametrize("where", [SEARCH, SCORE])
-def test_a_form_made_to_break_a_reader_is_read_or_refused(
+def test_malformed_form_is_parsed_or_rejected(
     client: FlaskClient, where: str, body: bytes, statuses: list[int]
 ) -> None:
-    held(client.post(where, data=body, content_type="multipart/form-data; boundary=b"), *statuses)
+    valid_response(client.post(where, data=body, content_type="multipart/form-data; boundary=b"), *statuses)
 
 
 values = st.text(max_size=20) | st.sampled_from(["", "5", "0", "true", "nan", "1e9", "year>=1990", "a house", "-1"])
@@ -297,21 +297,21 @@ names = st.sampled_from(["q", "k", "offset", "shortlist", "min_score", "text_wei
     ),
 )
 @fuzzing
-def test_no_form_makes_it_fail(
+def test_random_forms_get_a_valid_response(
     client: FlaskClient, where: str, fields: dict[str, list[str]], files: list[tuple[str, bytes, str]]
 ) -> None:
     data: dict[str, Any] = dict(fields)
     for name, content, filename in files:
         data.setdefault(name, [])
         data[name] = [*data[name], (io.BytesIO(content), filename or "x")]
-    held(client.post(where, data=data, content_type="multipart/form-data"))
+    valid_response(client.post(where, data=data, content_type="multipart/form-data"))
 
 
-@broken_off
+@ignore_unclosed_parts
 @pytest.mark.parametrize("where", [SEARCH, SCORE])
 @given(body=st.binary(max_size=200), at=st.integers(0, 600), cut=st.booleans())
 @fuzzing
-def test_no_damage_to_a_form_makes_it_fail(client: FlaskClient, where: str, body: bytes, at: int, cut: bool) -> None:
+def test_corrupted_forms_get_a_valid_response(client: FlaskClient, where: str, body: bytes, at: int, cut: bool) -> None:
     whole = form(file_part(), text_part(b"a house"))
     damaged = whole[:at] + body + (b"" if cut else whole[at + len(body) :])
-    held(client.post(where, data=damaged, content_type="multipart/form-data; boundary=b"))
+    valid_response(client.post(where, data=damaged, content_type="multipart/form-data; boundary=b"))

@@ -1,4 +1,4 @@
-"""`/v1/images`, through the application's test client: originals and thumbnails, by id only."""
+"""`/v1/images`: originals and thumbnails, by id only."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ from sceneseek_server.service import AccessSettings
 
 Serve = Callable[..., FlaskClient]
 
-PLACES = 40
+FOLDERS = 40
 ODD_NAMES = ("line\nbreak.png", "a b'\"\\;.png", "наст 🌄.png", os.fsdecode(b"broken\xff\xfe.png"))
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of odd shapes and names, and `red.png` in each of many folders, one a test that changes it."""
+    """Images of unusual shapes and names, and `red.png` in many folders, one for each test that changes it."""
     folder = tmp_path_factory.mktemp("pictures")
     Image.new("RGB", (1600, 400), "navy").save(folder / "wide.jpg")
     Image.new("RGB", (3, 900), "navy").save(folder / "tall.png")
-    for name in (*ODD_NAMES, *(f"{place}/red.png" for place in range(PLACES))):
+    for name in (*ODD_NAMES, *(f"{place}/red.png" for place in range(FOLDERS))):
         (folder / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (40, 30), "red").save(folder / name)
     return folder
 
 
 @pytest.fixture(scope="module")
-def places(pictures: Path) -> Iterator[Path]:
-    return iter([pictures / str(place) for place in range(PLACES)])
+def unused_folders(pictures: Path) -> Iterator[Path]:
+    return iter([pictures / str(place) for place in range(FOLDERS)])
 
 
 @pytest.fixture(scope="module")
 def serve(bundle: Bundle, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
-    """The index of `pictures`, served with these settings."""
+    """Create a client for the index of `pictures` with these settings."""
     url = f"file:{tmp_path_factory.mktemp('index')}"
     index_folder(pictures, bundle, open_store(url))
     search = Search(ModelRegistry(bundle, "cpu"), open_store(url))
@@ -60,13 +60,13 @@ def serve(bundle: Bundle, pictures: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-def folder(places: Iterator[Path]) -> Path:
-    """An indexed folder of the test's own with one picture, `red.png`."""
-    return next(places)
+def folder(unused_folders: Iterator[Path]) -> Path:
+    """An indexed folder for one test, which contains `red.png`."""
+    return next(unused_folders)
 
 
 def inside(folder: Path, name: str = "red.png") -> str:
-    """The path in the index."""
+    """The path relative to the indexed folder."""
     return f"{folder.name}/{name}"
 
 
@@ -75,7 +75,7 @@ def address(relative: str, thumbnail: bool = False) -> str:
 
 
 def fetch(client: FlaskClient, where: str, **headers: str) -> TestResponse:
-    """The answer, read whole, so that its file is closed."""
+    """Return the response, read completely so that its file is closed."""
     fields = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.get(where, headers=fields, buffered=True)
 
@@ -96,7 +96,7 @@ def opened(response: TestResponse) -> Image.Image:
         ("scenes/checkerboard.tiff", "image/tiff"),
     ],
 )
-def test_an_original_is_the_file_as_it_is_with_its_media_type(
+def test_original_is_served_unchanged_with_its_media_type(
     client: FlaskClient, gallery: Path, name: str, media_type: str
 ) -> None:
     response = fetch(client, address(name))
@@ -106,9 +106,9 @@ def test_an_original_is_the_file_as_it_is_with_its_media_type(
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_several_originals_come_in_one_archive_under_names_of_their_own(serve: Serve, pictures: Path) -> None:
+def test_archive_contains_originals_under_unique_names(serve: Serve, pictures: Path) -> None:
     client = serve(replace(DEFAULT_ACCESS, show_paths=True))
-    names = ["wide.jpg", f"{PLACES - 1}/red.png", f"{PLACES - 2}/red.png"]
+    names = ["wide.jpg", f"{FOLDERS - 1}/red.png", f"{FOLDERS - 2}/red.png"]
     response = client.get("/v1/images/archive", query_string={"id": [point_id(name) for name in names]}, buffered=True)
     assert response.headers["Content-Disposition"] == "attachment; filename=images.zip"
     with zipfile.ZipFile(io.BytesIO(response.data)) as archive:
@@ -127,7 +127,7 @@ def test_several_originals_come_in_one_archive_under_names_of_their_own(serve: S
         ({"ids": "x"}, 400, "the field id is missing"),
     ],
 )
-def test_an_archive_of_what_is_not_there_is_refused(
+def test_archive_rejects_missing_and_invalid_ids(
     serve: Serve, query: dict[str, list[str]], status: int, detail: str
 ) -> None:
     response = serve().get("/v1/images/archive", query_string=query)
@@ -135,13 +135,13 @@ def test_an_archive_of_what_is_not_there_is_refused(
     assert detail in response.get_json(force=True)["detail"]
 
 
-def test_an_original_is_tagged_with_the_hash_of_its_content(client: FlaskClient, gallery: Path) -> None:
+def test_original_etag_is_the_content_hash(client: FlaskClient, gallery: Path) -> None:
     digest = hashlib.sha256((gallery / "scenes/sea.jpg").read_bytes()).hexdigest()
     assert fetch(client, address("scenes/sea.jpg")).get_etag() == (digest, False)
 
 
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
-def test_what_a_client_has_already_is_not_sent_again(client: FlaskClient, thumbnail: bool) -> None:
+def test_matching_etag_returns_304(client: FlaskClient, thumbnail: bool) -> None:
     where = address("scenes/sea.jpg", thumbnail)
     first = fetch(client, where)
     again = fetch(client, where, if_none_match=first.headers["ETag"])
@@ -151,14 +151,14 @@ def test_what_a_client_has_already_is_not_sent_again(client: FlaskClient, thumbn
     assert "max-age" in first.headers["Cache-Control"]
 
 
-def test_an_original_can_be_requested_by_range(client: FlaskClient, gallery: Path) -> None:
+def test_original_supports_range_requests(client: FlaskClient, gallery: Path) -> None:
     response = fetch(client, address("scenes/sea.jpg"), range="bytes=10-19")
     assert (response.status_code, response.data) == (206, (gallery / "scenes/sea.jpg").read_bytes()[10:20])
     beyond = fetch(client, address("scenes/sea.jpg"), range="bytes=99999999-")
     assert (beyond.status_code, beyond.content_type) == (416, "application/problem+json")
 
 
-def test_a_thumbnail_preserves_the_ratio_and_its_longest_side_is_bounded(serve: Serve, folder: Path) -> None:
+def test_thumbnail_keeps_the_aspect_ratio_within_the_size_limit(serve: Serve, folder: Path) -> None:
     client = serve()
     assert opened(fetch(client, address("wide.jpg", thumbnail=True))).size == (THUMBNAIL_SIDE, THUMBNAIL_SIDE // 4)
     assert opened(fetch(client, address("tall.png", thumbnail=True))).size == (1, THUMBNAIL_SIDE)
@@ -166,7 +166,7 @@ def test_a_thumbnail_preserves_the_ratio_and_its_longest_side_is_bounded(serve: 
 
 
 @pytest.mark.parametrize(("max_pixels", "status"), [(1_200, 200), (1_199, 404)])
-def test_the_limit_of_pixels_holds_for_thumbnails_and_says_what_to_do(
+def test_thumbnail_over_max_pixels_is_refused_with_a_hint(
     serve: Serve, folder: Path, max_pixels: int, status: int
 ) -> None:
     answer = fetch(serve(AccessSettings(max_pixels=max_pixels)), address(inside(folder), thumbnail=True))
@@ -177,13 +177,13 @@ def test_the_limit_of_pixels_holds_for_thumbnails_and_says_what_to_do(
         assert problem["hint"] == "raise the limit with --max-pixels"
 
 
-def test_transparent_parts_of_a_thumbnail_are_white(client: FlaskClient) -> None:
+def test_thumbnail_has_a_white_background(client: FlaskClient) -> None:
     thumbnail = opened(fetch(client, address("shapes/transparent ring.png", thumbnail=True)))
     assert thumbnail.mode == "RGB"
     assert thumbnail.getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_nothing_hidden_in_a_file_leaves_with_its_thumbnail() -> None:
+def test_thumbnail_contains_no_metadata() -> None:
     out = io.BytesIO()
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
@@ -203,9 +203,9 @@ def test_nothing_hidden_in_a_file_leaves_with_its_thumbnail() -> None:
         "/v1/images/",
     ],
 )
-def test_there_is_no_way_to_a_file_but_by_the_id_of_an_indexed_image(client: FlaskClient, where: str) -> None:
+def test_images_are_served_by_id_only(client: FlaskClient, where: str) -> None:
     response = fetch(client, where)
-    # A path below is one where a picture may be put.
+    # Paths below /v1/images accept PUT, hence 405.
     assert (response.status_code, response.content_type) in [
         (status, "application/problem+json") for status in (404, 405)
     ]
@@ -213,7 +213,7 @@ def test_there_is_no_way_to_a_file_but_by_the_id_of_an_indexed_image(client: Fla
 
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
 @pytest.mark.parametrize("show", [False, True], ids=["hidden", "shown"])
-def test_a_file_that_has_gone_since_is_not_found_and_the_answer_says_to_reindex(
+def test_deleted_file_returns_404_with_a_hint_to_reindex(
     serve: Serve, folder: Path, thumbnail: bool, show: bool
 ) -> None:
     client = serve(AccessSettings(show_paths=show))
@@ -225,36 +225,38 @@ def test_a_file_that_has_gone_since_is_not_found_and_the_answer_says_to_reindex(
 
 
 @pytest.mark.parametrize("show", [False, True], ids=["hidden", "shown"])
-def test_an_original_is_saved_under_its_name_only_where_paths_are_shown(serve: Serve, folder: Path, show: bool) -> None:
+def test_content_disposition_has_the_file_name_only_if_paths_are_shown(serve: Serve, folder: Path, show: bool) -> None:
     response = fetch(serve(AccessSettings(show_paths=show)), address(inside(folder)))
     name = "red.png" if show else f"{point_id(inside(folder))}.png"
     assert response.headers["Content-Disposition"] == f"inline; filename={name}"
 
 
-@pytest.mark.parametrize("change", ["gone", "text", "denied"])
+@pytest.mark.parametrize("change", ["deleted", "not an image", "denied"])
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
-def test_no_answer_names_the_file(serve: Serve, folder: Path, thumbnail: bool, change: str) -> None:
+def test_response_does_not_reveal_the_path_of_an_unreadable_file(
+    serve: Serve, folder: Path, thumbnail: bool, change: str
+) -> None:
     client, user = serve(), os.geteuid()
-    if change == "gone":
+    if change == "deleted":
         (folder / "red.png").unlink()
-    elif change == "text":
+    elif change == "not an image":
         (folder / "red.png").write_text("no picture")
     else:
         (folder / "red.png").chmod(0)
-        if user == 0:  # who may read everything
+        if user == 0:  # root can read everything
             os.seteuid(65534)
     try:
         response = fetch(client, address(inside(folder), thumbnail))
     finally:
         os.seteuid(user)
-    told = response.data + str(response.headers).encode()
-    assert b"red.png" not in told
-    assert str(folder).encode() not in told
+    revealed = response.data + str(response.headers).encode()
+    assert b"red.png" not in revealed
+    assert str(folder).encode() not in revealed
 
 
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
 @pytest.mark.parametrize("exchanged", ["link out", "loop", "dangling link", "pipe", "folder", "nothing"])
-def test_what_has_taken_a_files_place_is_not_served(
+def test_replaced_file_is_not_served(
     serve: Serve, folder: Path, tmp_path: Path, thumbnail: bool, exchanged: str
 ) -> None:
     client, place = serve(), folder / "red.png"
@@ -273,32 +275,32 @@ def test_what_has_taken_a_files_place_is_not_served(
     assert fetch(client, address(inside(folder), thumbnail)).status_code == 404
 
 
-def test_a_file_that_has_become_a_link_inside_the_folder_is_served(serve: Serve, folder: Path) -> None:
+def test_symlink_inside_the_indexed_folder_is_served(serve: Serve, folder: Path) -> None:
     client = serve()
     (folder / "red.png").rename(folder / "moved.png")
     (folder / "red.png").symlink_to("moved.png")
     assert fetch(client, address(inside(folder))).data == (folder / "moved.png").read_bytes()
 
 
-def test_a_file_that_was_changed_since_gets_another_tag(serve: Serve, folder: Path) -> None:
+def test_changed_file_has_a_new_etag(serve: Serve, folder: Path) -> None:
     client = serve()
     before = fetch(client, address(inside(folder), thumbnail=True)).headers["ETag"]
     Image.new("RGB", (40, 30), "blue").save(folder / "red.png")
     after = fetch(client, address(inside(folder), thumbnail=True), if_none_match=before)
     red, _, blue = opened(after).convert("RGB").getpixel((5, 5))  # type: ignore[misc]  # RGB gives three
     assert after.headers["ETag"] != before
-    assert (red < 60, blue > 200) == (True, True), "the new content, not what was kept"
+    assert (red < 60, blue > 200) == (True, True), "drawn from the new content, not from the cache"
 
 
-def test_a_file_that_is_no_longer_a_picture_has_no_thumbnail(serve: Serve, folder: Path) -> None:
+def test_file_that_is_no_longer_an_image_has_no_thumbnail(serve: Serve, folder: Path) -> None:
     client = serve()
     (folder / "red.png").write_text("<script>alert(1)</script>")
     assert fetch(client, address(inside(folder), thumbnail=True)).status_code == 404
     original = fetch(client, address(inside(folder)))
-    assert original.content_type == "image/png", "what it was indexed as, never what it claims to be now"
+    assert original.content_type == "image/png", "the indexed media type, not that of the new content"
 
 
-def test_names_with_line_breaks_emoji_and_bytes_that_are_no_text_are_served(serve: Serve, pictures: Path) -> None:
+def test_unusual_file_names_are_served(serve: Serve, pictures: Path) -> None:
     client = serve()
     for name in ODD_NAMES:
         assert fetch(client, address(name)).data == (pictures / name).read_bytes()

@@ -1,4 +1,4 @@
-"""The Unigram tokenizer beside the SentencePiece library."""
+"""The Unigram tokenizer compared with the SentencePiece library."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
-from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]  # made when it is imported
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]  # generated on import
 
 from sceneseek.unigram import Unigram
 
 SPECIAL = {"begin": 0, "pad": 1, "end": 2, "unknown": 3}
 NAMES = ["<s>", "<pad>", "</s>", "<unk>"]
 
-# Few letters and few scores, so that many paths are as probable as each other.
+# Few letters and scores, so that many segmentations are equally probable.
 texts = st.text("ab<s>/é犬🐕 ", max_size=24)
 vocabularies = st.dictionaries(
     st.text("ab<s>/é犬\u2581", min_size=1, max_size=5).filter(lambda piece: piece not in NAMES),
@@ -41,12 +41,12 @@ def library(pieces: list[tuple[str, float]]) -> SentencePieceProcessor:
 @example(vocabulary={"a": -1.0, "aa": -2.0, "aaa": -3.0}, text="aaaaaaa")
 @example(vocabulary={"\u2581": -1.0}, text="  犬犬 a  🐕 ")
 @example(vocabulary={"a": -1.0}, text="")
-def test_its_tokens_are_those_of_the_library(vocabulary: dict[str, float], text: str) -> None:
+def test_token_ids_equal_those_of_sentencepiece(vocabulary: dict[str, float], text: str) -> None:
     pieces = [*((name, 0.0) for name in NAMES), *vocabulary.items()]
     assert Unigram.of_pieces(pieces, SPECIAL).encode(text) == library(pieces).encode(text)
 
 
-def test_a_file_of_it_has_the_same_bytes_each_time_and_reads_back(tmp_path: Path) -> None:
+def test_vocabulary_file_is_reproducible_and_round_trips(tmp_path: Path) -> None:
     pieces = [*((name, 0.0) for name in NAMES), ("\u2581a", -3.0), ("dog", -4.0), ("\u2581", -5.0)]
     vocabulary = Unigram.of_pieces(pieces, SPECIAL)
     file = tmp_path / "vocabulary.npz"
@@ -57,7 +57,7 @@ def test_a_file_of_it_has_the_same_bytes_each_time_and_reads_back(tmp_path: Path
     assert (read.begin, read.end, read.unknown) == (0, 2, 3)
 
 
-def test_a_piece_that_comes_twice_is_refused() -> None:
+def test_duplicate_piece_is_rejected() -> None:
     with pytest.raises(ValueError, match="two pieces are alike"):
         Unigram.of_pieces([*((name, 0.0) for name in NAMES), ("a", -3.0), ("a", -4.0)], SPECIAL)
 
@@ -72,20 +72,20 @@ def test_a_piece_that_comes_twice_is_refused() -> None:
         ("HUND", "Hund"),
         ("hund", "Hund"),
         ("Paris", "Paris"),
-        ("Cat", "Cat"),  # hardly less probable than in lower case
+        ("Cat", "Cat"),  # nearly as probable as in lower case
         ("the  DOG 犬 ", "the dog 犬"),
         ("", ""),
     ],
 )
-def test_a_word_is_read_in_its_likeliest_case(typed: str, read: str) -> None:
-    found = [("dog", -4.0), ("Hund", -4.0), ("Paris", -5.0), ("paris", -9.0), ("cat", -4.0), ("Cat", -5.5)]
-    pieces = [*((name, 0.0) for name in NAMES), *((f"\u2581{word}", score) for word, score in found)]
+def test_likeliest_case_selects_the_most_probable_form(typed: str, read: str) -> None:
+    words = [("dog", -4.0), ("Hund", -4.0), ("Paris", -5.0), ("paris", -9.0), ("cat", -4.0), ("Cat", -5.5)]
+    pieces = [*((name, 0.0) for name in NAMES), *((f"\u2581{word}", score) for word, score in words)]
     letters = [(letter, -9.0) for letter in "\u2581abcdefghijklmnopqrstuvwxyz"]
     assert Unigram.of_pieces([*pieces, *letters], SPECIAL).likeliest_case(typed) == read
 
 
 @given(vocabulary=vocabularies, text=texts)
-def test_the_likeliest_case_changes_nothing_but_case_and_spaces(vocabulary: dict[str, float], text: str) -> None:
+def test_likeliest_case_changes_only_case_and_whitespace(vocabulary: dict[str, float], text: str) -> None:
     pieces = [*((name, 0.0) for name in NAMES), *vocabulary.items()]
     read = Unigram.of_pieces(pieces, SPECIAL).likeliest_case(text)
     assert read.lower() == " ".join(text.split()).lower()
