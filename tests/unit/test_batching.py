@@ -1,4 +1,4 @@
-"""Items from many threads run together, within bounds, and one failure is one caller's."""
+"""The batcher: items of many threads run in bounded batches, and a failing item fails only its caller."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sceneseek.errors import DeadlinePassed, Overloaded, WorkerLost
 
 @dataclass(eq=False)
 class Doubling:
-    """Work that doubles numbers once its gate is open, and remembers what ran together."""
+    """Work that doubles numbers once its gate is open, and records its batches."""
 
     at_most: int = 100
     gate: threading.Event = field(default_factory=threading.Event)
@@ -59,15 +59,15 @@ def callers() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def eventually(look: Callable[[], bool], within: float = 10) -> None:
+def eventually(condition: Callable[[], bool], within: float = 10) -> None:
     end = time.monotonic() + within
-    while not look():
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)
 
 
 def busy(batcher: Batcher[Any, Any], work: Doubling, callers: ThreadPoolExecutor) -> Future[list[Any]]:
-    """One item runs, and goes on until the work's gate is opened."""
+    """Occupy the worker with one item until the work's gate opens."""
     first = callers.submit(batcher.run, work, [0])
     assert work.begun.wait(10)
     return first
@@ -76,7 +76,7 @@ def busy(batcher: Batcher[Any, Any], work: Doubling, callers: ThreadPoolExecutor
 def queued(
     batcher: Batcher[Any, Any], work: Any, items: Sequence[Any], callers: ThreadPoolExecutor
 ) -> list[Future[list[Any]]]:
-    """Callers of one item each, in this order, all waiting."""
+    """Queue one caller per item, in this order."""
     waiting = []
     for item in items:
         before = batcher.waiting()
@@ -85,15 +85,13 @@ def queued(
     return waiting
 
 
-def test_a_lone_item_runs_at_once_and_alone(make: Make) -> None:
+def test_single_item_runs_alone(make: Make) -> None:
     work = Doubling().opened()
     assert make().run(work, [21]) == [42]
     assert work.runs == [[21]]
 
 
-def test_queries_queued_during_a_run_share_the_next_and_each_gets_its_own_vector(
-    make: Make, callers: ThreadPoolExecutor
-) -> None:
+def test_items_queued_during_a_run_share_the_next_batch(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, work = make(), Doubling()
     first = busy(batcher, work, callers)
     others = queued(batcher, work, range(1, 9), callers)
@@ -102,7 +100,7 @@ def test_queries_queued_during_a_run_share_the_next_and_each_gets_its_own_vector
     assert work.runs == [[0], list(range(1, 9))]
 
 
-def test_no_batch_is_larger_than_the_settings_or_the_work_allow(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_batches_respect_the_size_limits(make: Make, callers: ThreadPoolExecutor) -> None:
     for batcher, work in ((make(max_batch=3), Doubling()), (make(), Doubling(at_most=3))):
         busy(batcher, work, callers)
         others = queued(batcher, work, range(7), callers)
@@ -111,10 +109,10 @@ def test_no_batch_is_larger_than_the_settings_or_the_work_allow(make: Make, call
         assert [len(run) for run in work.runs] == [1, 3, 3, 1]
 
 
-def test_unlike_work_is_never_mixed_and_the_oldest_item_goes_first(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_different_work_is_batched_separately_oldest_item_first(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, first, short, long = make(), Doubling(), Doubling().opened(), Doubling().opened()
     order: list[str] = []
-    short.begun, long.begun = _Told(order, "short"), _Told(order, "long")
+    short.begun, long.begun = _RecordingEvent(order, "short"), _RecordingEvent(order, "long")
     busy(batcher, first, callers)
     waiting = [
         f
@@ -127,7 +125,7 @@ def test_unlike_work_is_never_mixed_and_the_oldest_item_goes_first(make: Make, c
     assert (long.runs, short.runs, order) == ([[1, 3]], [[2, 4]], ["long", "short"])
 
 
-class _Told(threading.Event):
+class _RecordingEvent(threading.Event):
     def __init__(self, order: list[str], name: str) -> None:
         super().__init__()
         self.order, self.name = order, name
@@ -136,7 +134,7 @@ class _Told(threading.Event):
         self.order.append(self.name)
 
 
-def test_a_bad_item_fails_alone_and_the_worker_lives(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_failing_item_fails_only_its_caller(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, work = make(), Doubling()
     busy(batcher, work, callers)
     waiting = queued(batcher, work, [1, None, 3], callers)  # None cannot be doubled
@@ -148,7 +146,7 @@ def test_a_bad_item_fails_alone_and_the_worker_lives(make: Make, callers: Thread
     assert batcher.run(work, [4]) == [8]
 
 
-def test_a_full_queue_refuses_with_retry_after(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_full_queue_raises_overloaded_with_retry_after(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, work = make(max_waiting=2), Doubling()
     busy(batcher, work, callers)
     waiting = queued(batcher, work, [1, 2], callers)
@@ -160,7 +158,7 @@ def test_a_full_queue_refuses_with_retry_after(make: Make, callers: ThreadPoolEx
     assert [caller.result(10) for caller in waiting] == [[2], [4]]
 
 
-def test_a_deadline_ends_the_wait_and_abandoned_queries_are_not_run(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_expired_deadline_removes_the_item_from_the_queue(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, work = make(), Doubling()
     first = busy(batcher, work, callers)
     with pytest.raises(DeadlinePassed) as refusal:
@@ -173,7 +171,7 @@ def test_a_deadline_ends_the_wait_and_abandoned_queries_are_not_run(make: Make, 
     assert work.runs == [[0], [2]]
 
 
-def test_a_dead_worker_fails_its_callers_at_once_and_is_reported(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_dead_worker_fails_waiting_callers_and_is_reported(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, work = make(), Doubling()
     first = busy(batcher, work, callers)
     doomed = queued(batcher, work, ["die", 2], callers)
@@ -187,7 +185,7 @@ def test_a_dead_worker_fails_its_callers_at_once_and_is_reported(make: Make, cal
         batcher.run(work, [3])
 
 
-def test_a_run_that_hangs_is_reported_until_it_ends(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_hanging_run_is_reported_until_it_ends(make: Make, callers: ThreadPoolExecutor) -> None:
     batcher, stuck = make(hang_after=0.05), Doubling()
     hung = busy(batcher, stuck, callers)
     eventually(lambda: "hanging" in str(batcher.problem()))
@@ -196,7 +194,7 @@ def test_a_run_that_hangs_is_reported_until_it_ends(make: Make, callers: ThreadP
     eventually(lambda: batcher.problem() is None)
 
 
-def test_closing_runs_what_waits_and_leaves_no_thread(make: Make, callers: ThreadPoolExecutor) -> None:
+def test_close_runs_queued_items_and_ends_the_thread(make: Make, callers: ThreadPoolExecutor) -> None:
     before = {thread.name for thread in threading.enumerate()}
     batcher, work = make(), Doubling()
     busy(batcher, work, callers)

@@ -1,4 +1,4 @@
-"""Whatever the file's samples mean, the picture has the colours that its makers saw, or is refused by name."""
+"""Colour profiles, bit depths and sample formats decode to sRGB, or fail as unsupported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.hostile import chunk, encoded, png
 
 Levels = npt.NDArray[np.float64]
 
-# A red of (201, 40, 40) in sRGB as cameras with a wide gamut write it.
+# The same red in sRGB, Display P3 and Adobe RGB.
 RED, RED_IN_P3, RED_IN_ADOBE = (201, 40, 40), (185, 56, 49), (173, 44, 44)
 P3, ADOBE = icc_profile("Display P3"), icc_profile("Adobe RGB")
 
@@ -41,7 +41,7 @@ def pixel(data: bytes) -> tuple[int, ...]:
     ],
 )
 @pytest.mark.parametrize(("profile", "stored"), [(P3, RED_IN_P3), (ADOBE, RED_IN_ADOBE)])
-def test_a_colour_profile_is_converted_to_srgb(
+def test_colour_profile_is_converted_to_srgb(
     image_format: str, options: dict[str, object], profile: bytes, stored: tuple[int, int, int]
 ) -> None:
     data = encoded(Image.new("RGB", (8, 8), stored), image_format, icc_profile=profile, **options)
@@ -49,14 +49,14 @@ def test_a_colour_profile_is_converted_to_srgb(
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P"])
-def test_a_profile_holds_for_palettes_and_beside_transparency(mode: str) -> None:
+def test_profile_applies_to_palette_and_transparent_images(mode: str) -> None:
     image = Image.new("RGBA", (8, 8), (*RED_IN_P3, 128))
     image = image if mode == "RGBA" else image.convert("RGB").quantize(4)
     found = pixel(encoded(image, "PNG", icc_profile=P3))
     np.testing.assert_allclose(found, (*RED, 128) if mode == "RGBA" else RED, atol=2)
 
 
-def test_deep_colours_and_greys_have_profiles_too() -> None:
+def test_profile_applies_to_8_and_16_bit_grey() -> None:
     dark = icc_profile("grey of gamma 1")
     deep = Image.fromarray(np.full((8, 8), 257 * 55, np.uint16))
     deep.putpixel((0, 0), 65535)
@@ -64,7 +64,7 @@ def test_deep_colours_and_greys_have_profiles_too() -> None:
         np.testing.assert_allclose(pixel(encoded(image, "PNG", icc_profile=dark)), (128,) * 3, atol=2)
 
 
-def test_lab_and_inks_become_colours() -> None:
+def test_lab_and_cmyk_are_converted_to_rgb() -> None:
     srgb = ImageCms.createProfile("sRGB")
     red = Image.new("RGB", (8, 8), RED)
     lab = ImageCms.profileToProfile(red, srgb, ImageCms.createProfile("LAB"), outputMode="LAB")
@@ -80,18 +80,18 @@ SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     "profile",
     [
         pytest.param(SRGB, id="sRGB"),
-        pytest.param(icc_profile("sRGB"), id="sRGB of another program"),
+        pytest.param(icc_profile("sRGB"), id="sRGB from another program"),
         pytest.param(b"", id="empty"),
         pytest.param(b"no profile", id="text"),
-        pytest.param(P3[:200], id="cut off"),
+        pytest.param(P3[:200], id="truncated"),
         pytest.param(P3[:128] + b"\xff" * 300, id="broken table"),
-        pytest.param(P3[:16] + b"CMYK" + P3[20:], id="of inks"),
-        pytest.param(icc_profile("grey of gamma 1"), id="of greys"),
+        pytest.param(P3[:16] + b"CMYK" + P3[20:], id="CMYK"),
+        pytest.param(icc_profile("grey of gamma 1"), id="grey"),
         pytest.param(P3 + bytes(5_000_000), id="very large"),
-        pytest.param(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(), id="of Lab"),
+        pytest.param(ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(), id="Lab"),
     ],
 )
-def test_a_profile_that_changes_nothing_or_is_broken_leaves_every_pixel(profile: bytes) -> None:
+def test_identity_or_invalid_profile_leaves_pixels_unchanged(profile: bytes) -> None:
     levels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(levels), "TIFF", icc_profile=profile)
     np.testing.assert_array_equal(np.asarray(decode(data).pixels), levels)
@@ -102,14 +102,14 @@ RAMP: Levels = np.tile(np.linspace(0, 1, 16), (16, 1))
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF"])
-def test_grey_in_samples_of_16_bits_is_scaled_by_the_bits_it_uses(bits: int, image_format: str) -> None:
+def test_grey_of_10_to_16_bits_is_scaled_by_its_used_bits(bits: int, image_format: str) -> None:
     levels = (RAMP * (2**bits - 1)).round().astype(np.uint16)
-    found = np.asarray(decode(encoded(Image.fromarray(levels), image_format)).pixels)[..., 0]
-    np.testing.assert_allclose(found, RAMP * 255, atol=1)
+    decoded = np.asarray(decode(encoded(Image.fromarray(levels), image_format)).pixels)[..., 0]
+    np.testing.assert_allclose(decoded, RAMP * 255, atol=1)
 
 
 def tiff(levels: npt.NDArray[np.generic], order: Literal["<", ">"] = "<", **fields: int | tuple[int, ...]) -> bytes:
-    """A TIFF of (height, width) or (height, width, samples) levels, in one strip or, if asked, one a plane."""
+    """A TIFF of (height, width) or (height, width, samples) levels, in one strip or one per plane."""
     samples = levels.shape[2] if levels.ndim == 3 else 1
     planes = [levels[..., i] for i in range(samples)] if fields.get("planes") == 2 else [levels]
     strips = [np.ascontiguousarray(plane).astype(plane.dtype.newbyteorder(order)).tobytes() for plane in planes]
@@ -148,7 +148,7 @@ def tiff(levels: npt.NDArray[np.generic], order: Literal["<", ">"] = "<", **fiel
 COLOURS: Levels = np.stack([RAMP, RAMP.T, 1 - RAMP], -1)
 
 
-def whole(scale: float, kind: str, levels: Levels = RAMP) -> npt.NDArray[np.generic]:
+def scaled(scale: float, kind: str, levels: Levels = RAMP) -> npt.NDArray[np.generic]:
     return (levels * scale).round().astype(kind) if kind[0] != "f" else (levels * scale).astype(kind)
 
 
@@ -157,39 +157,39 @@ def whole(scale: float, kind: str, levels: Levels = RAMP) -> npt.NDArray[np.gene
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        pytest.param(lambda **o: tiff(whole(255, "u1"), **o), RAMP, id="8 bits"),
-        pytest.param(lambda **o: tiff(whole(65535, "u2"), **o), RAMP, id="16 bits"),
-        pytest.param(lambda **o: tiff(whole(4095, "u2"), **o), RAMP, id="12 of 16 bits"),
-        pytest.param(lambda **o: tiff(whole(255, "u1", 1 - RAMP), photometric=0, **o), RAMP, id="inverted"),
-        pytest.param(lambda **o: tiff(whole(65535, "u2", 1 - RAMP), photometric=0, **o), RAMP, id="inverted, 16 bits"),
-        pytest.param(lambda **o: tiff(whole(127, "i1"), kind=2, **o), RAMP, id="signed 8 bits"),
-        pytest.param(lambda **o: tiff(whole(32767, "i2"), kind=2, **o), RAMP, id="signed 16 bits"),
-        pytest.param(lambda **o: tiff(whole(2, "i2", RAMP - 0.5), kind=2, **o), None, id="below zero"),
-        pytest.param(lambda **o: tiff(whole(2**31, "u4"), **o), RAMP, id="32 bits"),
-        pytest.param(lambda **o: tiff(whole(1, "f4"), kind=3, **o), RAMP, id="floats"),
-        pytest.param(lambda **o: tiff(whole(65535, "f4"), kind=3, **o), RAMP, id="floats of 16 bits"),
-        pytest.param(lambda **o: tiff(whole(np.nan, "f4"), kind=3, **o), None, id="no numbers"),
-        pytest.param(lambda **o: tiff(whole(1e6, "f4"), kind=3, **o), None, id="heights"),
-        pytest.param(lambda **o: tiff(whole(1, "f2"), kind=3, **o), RAMP, id="half floats"),
-        pytest.param(lambda **o: tiff(whole(1, "f8"), kind=3, **o), RAMP, id="double floats"),
-        pytest.param(lambda **o: tiff(whole(255, "u1", COLOURS), **o), COLOURS, id="colours"),
-        pytest.param(lambda **o: tiff(whole(65535, "u2", COLOURS), **o), COLOURS, id="colours, 16 bits"),
-        pytest.param(lambda **o: tiff(whole(4095, "u2", COLOURS), **o), COLOURS, id="colours, 12 of 16 bits"),
-        pytest.param(lambda **o: tiff(whole(255, "u1", COLOURS), planes=2, **o), COLOURS, id="planes"),
-        pytest.param(lambda **o: tiff(whole(65535, "u2", COLOURS), planes=2, **o), COLOURS, id="planes, 16 bits"),
+        pytest.param(lambda **o: tiff(scaled(255, "u1"), **o), RAMP, id="8 bits"),
+        pytest.param(lambda **o: tiff(scaled(65535, "u2"), **o), RAMP, id="16 bits"),
+        pytest.param(lambda **o: tiff(scaled(4095, "u2"), **o), RAMP, id="12 of 16 bits"),
+        pytest.param(lambda **o: tiff(scaled(255, "u1", 1 - RAMP), photometric=0, **o), RAMP, id="inverted"),
+        pytest.param(lambda **o: tiff(scaled(65535, "u2", 1 - RAMP), photometric=0, **o), RAMP, id="inverted, 16 bits"),
+        pytest.param(lambda **o: tiff(scaled(127, "i1"), kind=2, **o), RAMP, id="signed 8 bits"),
+        pytest.param(lambda **o: tiff(scaled(32767, "i2"), kind=2, **o), RAMP, id="signed 16 bits"),
+        pytest.param(lambda **o: tiff(scaled(2, "i2", RAMP - 0.5), kind=2, **o), None, id="negative"),
+        pytest.param(lambda **o: tiff(scaled(2**31, "u4"), **o), RAMP, id="32 bits"),
+        pytest.param(lambda **o: tiff(scaled(1, "f4"), kind=3, **o), RAMP, id="floats"),
+        pytest.param(lambda **o: tiff(scaled(65535, "f4"), kind=3, **o), RAMP, id="floats of 16 bits"),
+        pytest.param(lambda **o: tiff(scaled(np.nan, "f4"), kind=3, **o), None, id="NaN"),
+        pytest.param(lambda **o: tiff(scaled(1e6, "f4"), kind=3, **o), None, id="floats out of range"),
+        pytest.param(lambda **o: tiff(scaled(1, "f2"), kind=3, **o), RAMP, id="half floats"),
+        pytest.param(lambda **o: tiff(scaled(1, "f8"), kind=3, **o), RAMP, id="double floats"),
+        pytest.param(lambda **o: tiff(scaled(255, "u1", COLOURS), **o), COLOURS, id="colours"),
+        pytest.param(lambda **o: tiff(scaled(65535, "u2", COLOURS), **o), COLOURS, id="colours, 16 bits"),
+        pytest.param(lambda **o: tiff(scaled(4095, "u2", COLOURS), **o), COLOURS, id="colours, 12 of 16 bits"),
+        pytest.param(lambda **o: tiff(scaled(255, "u1", COLOURS), planes=2, **o), COLOURS, id="planes"),
+        pytest.param(lambda **o: tiff(scaled(65535, "u2", COLOURS), planes=2, **o), COLOURS, id="planes, 16 bits"),
         pytest.param(
-            lambda **o: tiff(whole(255, "u1"), photometric=3, colours=tuple(range(0, 65536, 257)) * 3, **o),
+            lambda **o: tiff(scaled(255, "u1"), photometric=3, colours=tuple(range(0, 65536, 257)) * 3, **o),
             RAMP,
             id="palette",
         ),
         pytest.param(
-            lambda **o: tiff(whole(255, "u1"), photometric=3, colours=tuple(range(256)) * 3, **o),
+            lambda **o: tiff(scaled(255, "u1"), photometric=3, colours=tuple(range(256)) * 3, **o),
             RAMP,
             id="palette of 8 bits",
         ),
     ],
 )
-def test_a_tiff_is_read_rightly_or_refused_by_name(
+def test_tiff_is_decoded_correctly_or_unsupported(
     make: Callable[..., bytes], expected: Levels | None, order: str, compression: int
 ) -> None:
     try:
@@ -202,14 +202,14 @@ def test_a_tiff_is_read_rightly_or_refused_by_name(
     np.testing.assert_allclose(found, colours * 255, atol=1)
 
 
-def test_what_is_read_of_the_commonest_kinds() -> None:
-    """The table above would pass if everything were refused."""
-    for levels in (whole(255, "u1"), whole(65535, "u2"), whole(65535, "u2", COLOURS), whole(1, "f4")):
+def test_common_tiff_formats_are_supported() -> None:
+    """The test above would pass even if every TIFF were unsupported."""
+    for levels in (scaled(255, "u1"), scaled(65535, "u2"), scaled(65535, "u2", COLOURS), scaled(1, "f4")):
         decode(tiff(levels, kind=3 if levels.dtype.kind == "f" else 1))
 
 
-def test_deep_colours_that_would_come_out_nearly_black_are_refused() -> None:
-    dark = whole(4095, "u2", COLOURS)
+def test_rgb_of_12_in_16_bits_is_unsupported() -> None:
+    dark = scaled(4095, "u2", COLOURS)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in dark)
     data = png(16, 16, chunk(b"IDAT", zlib.compress(rows)), depth=16)
     with pytest.raises(ImageError, match="12 bits in samples of 16") as caught:
@@ -218,7 +218,7 @@ def test_deep_colours_that_would_come_out_nearly_black_are_refused() -> None:
 
 
 @pytest.mark.parametrize("precision", [12, 16])
-def test_a_jpeg_of_more_bits_is_refused_by_name(precision: int) -> None:
+def test_jpeg_of_more_than_8_bits_is_unsupported(precision: int) -> None:
     data = bytearray(encoded(Image.new("L", (8, 8)), "JPEG"))
     data[data.index(b"\xff\xc0") + 4] = precision
     with pytest.raises(ImageError, match=f"{precision}-bit") as caught:

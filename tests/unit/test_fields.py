@@ -1,4 +1,4 @@
-"""A column of values gets the one type that all of them have, and values keep what they say."""
+"""Type inference and conversion of metadata columns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from sceneseek_indexer.fields import Column, Unfit, read_texts, read_values
         (["two\nlines"], Column("text", ["two\nlines"])),
     ],
 )
-def test_a_column_of_texts_is_what_all_of_them_spell(texts: list[str], expected: Column) -> None:
+def test_text_column_type_is_inferred_from_all_values(texts: list[str], expected: Column) -> None:
     assert read_texts(texts) == expected
 
 
@@ -51,23 +51,23 @@ def test_a_column_of_texts_is_what_all_of_them_spell(texts: list[str], expected:
         (["2024-05-31T12:30:00.123456789"], ["2024-05-31T12:30:00.123456"]),
     ],
 )
-def test_times_with_an_offset_become_utc_and_dates_stay_dates(texts: list[str], expected: list[str]) -> None:
+def test_datetimes_with_an_offset_become_utc_and_dates_stay_dates(texts: list[str], expected: list[str]) -> None:
     assert read_texts(texts) == Column("datetime", expected)
 
 
 @pytest.mark.parametrize("text", ["2024-02-30", "2024-5-1", "2024-05", "20240531", "2024-W20-1", "2024-05-31T25:00"])
-def test_what_is_no_date_is_text(text: str) -> None:
+def test_invalid_date_is_text(text: str) -> None:
     column = read_texts([text])
     assert column is not None
     assert column.type in ("keyword", "integer")
     assert str(column.values[0]) == text
 
 
-def test_a_time_out_of_utcs_range_is_text() -> None:
+def test_datetime_outside_the_utc_range_is_text() -> None:
     assert read_texts(["0001-01-01T00:00+10:00"]) == Column("keyword", ["0001-01-01T00:00+10:00"])
 
 
-def test_a_column_without_any_value_is_none() -> None:
+def test_empty_column_is_none() -> None:
     assert read_texts(["", "  "]) is None
     assert read_texts([]) is None
     assert read_values([None, None]) is None
@@ -89,7 +89,7 @@ def test_a_column_without_any_value_is_none() -> None:
         ([" ; "], "list", Column("keyword", [None])),
     ],
 )
-def test_a_named_type_is_ennamed(texts: list[str], named: str, expected: Column) -> None:
+def test_explicit_type_is_applied(texts: list[str], named: str, expected: Column) -> None:
     assert read_texts(texts, named) == expected
 
 
@@ -104,7 +104,7 @@ def test_a_named_type_is_ennamed(texts: list[str], named: str, expected: Column)
         ("date", "31.5.2024", "is '31.5.2024', which is no ISO 8601 date, such as 2024-05-31"),
     ],
 )
-def test_a_value_that_does_not_fit_its_type_is_an_error_with_its_row(named: str, text: str, what: str) -> None:
+def test_value_that_does_not_fit_its_type_raises_with_its_row(named: str, text: str, what: str) -> None:
     with pytest.raises(Unfit) as error:
         read_texts(["", text], named)
     assert (error.value.row, error.value.what) == (1, what)
@@ -144,7 +144,7 @@ def test_json_values_keep_their_type(values: list[object], expected: Column) -> 
         ([{"lat": True, "lon": 0}], 0, "is {'lat': True, 'lon': 0}, which is no latitude"),
     ],
 )
-def test_json_values_that_cannot_be_indexed_together_are_an_error(values: list[object], row: int, what: str) -> None:
+def test_mixed_or_invalid_json_values_raise_with_their_row(values: list[object], row: int, what: str) -> None:
     with pytest.raises(Unfit) as error:
         read_values(values)
     assert error.value.row == row
@@ -153,7 +153,7 @@ def test_json_values_that_cannot_be_indexed_together_are_an_error(values: list[o
 
 @settings(max_examples=40)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1))
-def test_whole_numbers_survive_csv(numbers: list[int]) -> None:
+def test_integers_round_trip_through_csv(numbers: list[int]) -> None:
     assert read_texts([str(number) for number in numbers]) == Column("integer", numbers)
 
 
@@ -161,15 +161,15 @@ def test_whole_numbers_survive_csv(numbers: list[int]) -> None:
 @given(
     st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1).filter(lambda all_: any(x % 1 for x in all_))
 )
-def test_numbers_survive_csv(numbers: list[float]) -> None:
+def test_floats_round_trip_through_csv(numbers: list[float]) -> None:
     column = read_texts([repr(number) for number in numbers])
     assert column == Column("float", numbers)
 
 
 @settings(max_examples=40)
 @given(st.lists(st.dates(), min_size=1))
-def test_dates_survive_csv(dates: list[date]) -> None:
-    texts = [one.isoformat() for one in dates]
+def test_dates_round_trip_through_csv(dates: list[date]) -> None:
+    texts = [day.isoformat() for day in dates]
     assert read_texts(texts) == Column("datetime", texts)
 
 
@@ -178,7 +178,7 @@ _OFFSETS = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta
 
 @settings(max_examples=40)
 @given(st.lists(st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=_OFFSETS), min_size=1))
-def test_a_moment_is_the_same_in_any_offset(moments: list[datetime]) -> None:
+def test_datetime_in_any_offset_denotes_the_same_instant(moments: list[datetime]) -> None:
     column = read_texts([moment.isoformat() for moment in moments])
     assert column is not None
     assert column.type == "datetime"
@@ -188,7 +188,7 @@ def test_a_moment_is_the_same_in_any_offset(moments: list[datetime]) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
-def test_any_texts_give_a_column_as_long_as_they_are(texts: list[str]) -> None:
+def test_text_column_has_one_value_per_text(texts: list[str]) -> None:
     column = read_texts(texts)
     if column is None:
         assert not any(text.strip() for text in texts)
@@ -201,7 +201,7 @@ def test_any_texts_give_a_column_as_long_as_they_are(texts: list[str]) -> None:
 
 @settings(max_examples=40)
 @given(st.lists(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists)))
-def test_json_values_are_read_or_refused_and_nothing_else(values: list[object]) -> None:
+def test_json_values_are_read_or_raise_unfit(values: list[object]) -> None:
     try:
         column = read_values(values)
     except Unfit:

@@ -1,4 +1,4 @@
-"""A field's name is a place in the payload, and a condition of another type than its field's index is false."""
+"""Paths of field names in the payload, and conditions whose type differs from that of the field's index."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ YEAR, TAKEN = ("metadata", "year"), ("metadata", "taken")
         ("größe", ("metadata", "größe"), 'metadata."größe"'),
     ],
 )
-def test_a_name_that_is_not_the_indexs_own_is_one_of_the_metadata(
-    name: str, path: tuple[str, ...], written: str
-) -> None:
+def test_unreserved_field_name_refers_to_metadata(name: str, path: tuple[str, ...], written: str) -> None:
     assert (field_path(name), json_path(path)) == (path, written)
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "a..b", ".a", "a.", '"', '"a', 'a"b"', '""', 'a..b"c"', '.a"b"', "a\\b", '"\\"']
 )
-def test_a_name_that_names_no_field_is_refused(name: str) -> None:
+def test_invalid_field_name_is_rejected(name: str) -> None:
     with pytest.raises(InvalidRequest, match="is not a field name"):
         field_path(name)
 
 
-def test_a_condition_of_another_kind_than_its_fields_index_holds_of_nothing() -> None:
+def test_condition_of_another_type_than_its_index_matches_nothing() -> None:
     dates, numbers = DateRange(YEAR, gte=datetime(2024, 1, 1, tzinfo=UTC)), NumberRange(TAKEN, gte=5)
     kinds: dict[tuple[str, ...], str] = {YEAR: "integer", TAKEN: "datetime"}
-    asked = typed(All((AnyPart((dates,)), Not(numbers), Equals(YEAR, "x"))), kinds)
-    assert asked == All((AnyPart((All((dates, Not(dates))),)), Not(All((numbers, Not(numbers)))), Equals(YEAR, "x")))
+    condition = typed(All((AnyPart((dates,)), Not(numbers), Equals(YEAR, "x"))), kinds)
+    assert condition == All(
+        (AnyPart((All((dates, Not(dates))),)), Not(All((numbers, Not(numbers)))), Equals(YEAR, "x"))
+    )

@@ -1,4 +1,4 @@
-"""Every target that `make help` names can be made: its prerequisites exist or have a rule."""
+"""Every target that `make help` lists has prerequisites that exist or have a rule."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TARGETS = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding=
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_targets_prerequisites_can_be_made(target: str) -> None:
+def test_make_target_prerequisites_have_rules(target: str) -> None:
     outcome = subprocess.run(
         ["make", "--dry-run", "--always-make", target],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert "No rule to make" not in outcome.stderr
-    if target not in ("up", "reindex", "down", "compose-check"):  # these say first that Docker is missing
+    if target not in ("up", "reindex", "down", "compose-check"):  # these fail early without Docker
         assert outcome.returncode == 0, outcome.stderr

@@ -1,4 +1,4 @@
-"""Progress is one moving line on a terminal and plain lines elsewhere."""
+"""Progress: one line redrawn on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sceneseek.progress import Progress, duration
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream whose `isatty` is true."""
 
     def isatty(self) -> bool:
         return True
 
 
-def test_a_log_gets_plain_lines_with_rate_and_time_left() -> None:
+def test_log_output_has_plain_lines_with_rate_and_time_left() -> None:
     stream = io.StringIO()
     with Progress("indexing", 100, "images", stream, plain_every=0) as progress:
         progress.advance(50)
@@ -28,7 +28,7 @@ def test_a_log_gets_plain_lines_with_rate_and_time_left() -> None:
     assert "\r" not in stream.getvalue()
 
 
-def test_a_terminal_gets_one_line_redrawn() -> None:
+def test_terminal_output_redraws_one_line() -> None:
     stream = Terminal()
     with Progress("indexing", 2, "images", stream) as progress:
         progress.advance()
@@ -37,13 +37,13 @@ def test_a_terminal_gets_one_line_redrawn() -> None:
     assert stream.getvalue().endswith("\n")
 
 
-def test_the_estimate_is_by_the_rate_so_far() -> None:
+def test_time_left_is_estimated_from_the_average_rate() -> None:
     progress = Progress("x", 300, "images", io.StringIO())
     progress.advance(100)
     assert progress.line(seconds=10) == "x: 100 of 300 images, 10.0/s, 20.0 s left"
 
 
-def test_a_failure_leaves_no_line_that_says_done() -> None:
+def test_failure_prints_no_final_line() -> None:
     stream = io.StringIO()
     with pytest.raises(RuntimeError), Progress("x", 2, "images", stream):
         raise RuntimeError
@@ -51,7 +51,7 @@ def test_a_failure_leaves_no_line_that_says_done() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.04, "0.0 s"), (4.21, "4.2 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
+    ("seconds", "expected"), [(0.04, "0.0 s"), (4.21, "4.2 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")]
 )
-def test_durations_are_said_as_people_say_them(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_duration_is_human_readable(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected

@@ -1,4 +1,4 @@
-"""The settings of a Qdrant server are read from the environment, checked, and never show the key."""
+"""Qdrant settings are read from the environment and validated, and never show the API key."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import pytest
 from sceneseek.errors import InvalidRequest
 from sceneseek.store.qdrant import QdrantSettings
 
-P = "SCENESEEK_QDRANT_"
+PREFIX = "SCENESEEK_QDRANT_"
 
 
-def test_an_empty_environment_gives_the_defaults() -> None:
-    assert QdrantSettings.from_environment({"OTHER": "x", f"{P}SHARDS": " "}) == QdrantSettings()
+def test_empty_environment_yields_the_defaults() -> None:
+    assert QdrantSettings.from_environment({"OTHER": "x", f"{PREFIX}SHARDS": " "}) == QdrantSettings()
 
 
-def test_every_setting_has_a_variable(tmp_path: Path) -> None:
+def test_every_setting_has_an_environment_variable(tmp_path: Path) -> None:
     pem = tmp_path / "ca.pem"
     pem.write_text("")
-    found = QdrantSettings.from_environment(
+    settings = QdrantSettings.from_environment(
         {
-            f"{P}API_KEY": "key",
-            f"{P}ALIAS": "photos-2",
-            f"{P}PREFER_GRPC": "false",
-            f"{P}GRPC_PORT": "7334",
-            f"{P}CA_CERT": str(pem),
-            f"{P}TIMEOUT": "5",
-            f"{P}PATIENCE": "7",
-            f"{P}SHARDS": "6",
-            f"{P}REPLICAS": "2",
-            f"{P}WRITE_CONSISTENCY": "1",
-            f"{P}QUANTIZATION": "INT8",
-            f"{P}QUERY_TIMEOUT": "3",
+            f"{PREFIX}API_KEY": "key",
+            f"{PREFIX}ALIAS": "photos-2",
+            f"{PREFIX}PREFER_GRPC": "false",
+            f"{PREFIX}GRPC_PORT": "7334",
+            f"{PREFIX}CA_CERT": str(pem),
+            f"{PREFIX}TIMEOUT": "5",
+            f"{PREFIX}PATIENCE": "7",
+            f"{PREFIX}SHARDS": "6",
+            f"{PREFIX}REPLICAS": "2",
+            f"{PREFIX}WRITE_CONSISTENCY": "1",
+            f"{PREFIX}QUANTIZATION": "INT8",
+            f"{PREFIX}QUERY_TIMEOUT": "3",
         }
     )
-    assert found == QdrantSettings("key", "photos-2", "no", 7334, pem, 5, 7.0, 6, 2, 1, "int8", 3)
+    assert settings == QdrantSettings("key", "photos-2", "no", 7334, pem, 5, 7.0, 6, 2, 1, "int8", 3)
 
 
-def test_a_process_that_searches_waits_for_nothing_and_speaks_http() -> None:
+def test_settings_for_searching_use_http_without_patience() -> None:
     writing = QdrantSettings(api_key="key", prefer_grpc="yes", timeout=300, patience=3600, query_timeout=3)
     searching = writing.for_searching()
     assert (searching.timeout, searching.prefer_grpc) == (3, "no")
@@ -46,7 +46,7 @@ def test_a_process_that_searches_waits_for_nothing_and_speaks_http() -> None:
     assert (searching.api_key, searching.alias) == ("key", "images")
 
 
-def test_the_key_is_in_no_text_of_the_settings() -> None:
+def test_repr_and_str_mask_the_api_key() -> None:
     settings = QdrantSettings(api_key="hunter2")
     for text in (repr(settings), str(settings), f"{settings}"):
         assert "hunter2" not in text
@@ -73,6 +73,6 @@ def test_the_key_is_in_no_text_of_the_settings() -> None:
         ("TIEMOUT", "5"),
     ],
 )
-def test_a_wrong_value_or_name_is_refused_and_the_variable_named(name: str, value: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"{P}{name}"):
-        QdrantSettings.from_environment({f"{P}{name}": value})
+def test_invalid_setting_error_names_the_variable(name: str, value: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{PREFIX}{name}"):
+        QdrantSettings.from_environment({f"{PREFIX}{name}": value})

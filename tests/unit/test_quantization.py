@@ -1,4 +1,4 @@
-"""A tower's graph to lower precision, on small nets of every kind of layer that the rules speak of."""
+"""Quantization and float16 conversion of tower graphs, on small networks with every affected kind of layer."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ FEATURES = 16
 
 
 def convolutional(seed: int = 0) -> onnx.ModelProto:
-    """``pixels`` (N, 3, 16, 16) to ``features`` (N, 16): convolutions, one a channel, a residual, means."""
+    """``pixels`` (N, 3, 16, 16) to ``features`` (N, 16): convolutions, one depthwise, a residual, global means."""
     rng = np.random.default_rng(seed)
 
     def weight(*shape: int) -> Floats:
-        drawn: Floats = rng.normal(size=shape).astype(np.float32)
-        return drawn / np.float32(np.sqrt(np.prod(shape[1:])))
+        values: Floats = rng.normal(size=shape).astype(np.float32)
+        return values / np.float32(np.sqrt(np.prod(shape[1:])))
 
     return subgraph(
         """
@@ -68,7 +68,7 @@ def convolutional(seed: int = 0) -> onnx.ModelProto:
         stem=weight(FEATURES, 3, 3, 3),
         bias=rng.normal(size=FEATURES).astype(np.float32),
         each=weight(FEATURES, 1, 3, 3),
-        # A large channel among small ones: one scale for all of them would lose the small ones.
+        # Channels of different magnitude: with a common scale, the small ones would be lost.
         mix=weight(FEATURES, FEATURES, 1, 1) * np.geomspace(0.01, 3, FEATURES, dtype="f4")[:, None, None, None],
         last=weight(FEATURES, FEATURES),
         zero=np.float32(0),
@@ -77,7 +77,7 @@ def convolutional(seed: int = 0) -> onnx.ModelProto:
 
 
 def transformer(seed: int = 0, width: int = 16) -> onnx.ModelProto:
-    """``x`` (N, L, 16) float32 to ``y`` (N, L, 16): one attention with its residual."""
+    """``x`` (N, L, 16) float32 to ``y`` (N, L, 16): self-attention with a residual."""
     rng = np.random.default_rng(seed)
     q, k, v, o = ((rng.normal(size=(width, width)) / np.sqrt(width)).astype(np.float32) for _ in range(4))
     return subgraph(
@@ -109,7 +109,7 @@ def batches(count: int = 8) -> Iterator[Feed]:
 
 
 def run(model: onnx.ModelProto, feed: Feed) -> Floats:
-    """The first output, as a bundle's graph gives it, also on processors without VNNI instructions."""
+    """The first output, computed as for a bundle's graph, also on CPUs without VNNI."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(model.SerializeToString())
@@ -118,12 +118,12 @@ def run(model: onnx.ModelProto, feed: Feed) -> Floats:
     return first
 
 
-def least_cosine(ours: Floats, reference: Floats) -> float:
+def min_cosine(ours: Floats, reference: Floats) -> float:
     a, b = (array.reshape(-1, array.shape[-1]).astype(np.float64) for array in (ours, reference))
     return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
 
 
-def ends(model: onnx.ModelProto) -> tuple[Any, Any]:
+def inputs_and_outputs(model: onnx.ModelProto) -> tuple[Any, Any]:
     return list(model.graph.input), list(model.graph.output)
 
 
@@ -140,44 +140,44 @@ CONVERSIONS = {
 
 
 @pytest.mark.parametrize("name", CONVERSIONS)
-def test_a_conversion_preserves_inputs_outputs_and_opset_and_removes_traces_of_the_tool(name: str) -> None:
+def test_conversion_preserves_inputs_outputs_and_opset_and_removes_metadata(name: str) -> None:
     make, convert = CONVERSIONS[name]
     tower = make()
     before = tower.SerializeToString(deterministic=True)
     converted = convert(tower)
-    assert ends(converted) == ends(tower)
+    assert inputs_and_outputs(converted) == inputs_and_outputs(tower)
     assert [(opset.domain, opset.version) for opset in converted.opset_import] == [("", 17)]
     assert not converted.producer_name
     assert not converted.metadata_props
-    assert tower.SerializeToString(deterministic=True) == before, "the tower itself was changed"
+    assert tower.SerializeToString(deterministic=True) == before, "the input model was modified"
 
 
 @pytest.mark.parametrize("name", CONVERSIONS)
-def test_a_converted_tower_composes_with_float32_pieces(name: str) -> None:
+def test_converted_tower_composes_with_float32_graphs(name: str) -> None:
     make, convert = CONVERSIONS[name]
     tower = convert(make())
-    (pixels,), (features,) = ends(tower)
+    (pixels,), (features,) = inputs_and_outputs(tower)
     composition = Composition()
     doubled = subgraph("doubled (float x) => (float y) { y = Mul(x, two) }", two=np.float32(2))
-    found = composition.add("tower", tower, **{pixels.name: "input"})[features.name]
-    found = composition.add("doubled", doubled, x=found)["y"]
+    output = composition.add("tower", tower, **{pixels.name: "input"})[features.name]
+    output = composition.add("doubled", doubled, x=output)["y"]
     shape = [dim.dim_param or dim.dim_value for dim in pixels.type.tensor_type.shape.dim]
     inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)]
-    # Composing checks the model; that it also computes the same is asked of the runtime.
-    outputs: dict[str, Output] = {"output": (found, ["N", FEATURES] if len(shape) == 4 else shape)}
+    # Composition checks the model; ONNX Runtime checks its result.
+    outputs: dict[str, Output] = {"output": (output, ["N", FEATURES] if len(shape) == 4 else shape)}
     whole = composition.build("whole", inputs, outputs)
-    given = np.random.default_rng(0).normal(size=[dim if isinstance(dim, int) else 2 for dim in shape])
-    array = given.astype(np.float32)
+    values = np.random.default_rng(0).normal(size=[dim if isinstance(dim, int) else 2 for dim in shape])
+    array = values.astype(np.float32)
     np.testing.assert_allclose(run(whole, {"input": array}), 2 * run(tower, {pixels.name: array}), rtol=1e-5)
 
 
-def test_the_same_input_gives_the_same_bytes_in_every_process() -> None:
+def test_conversion_is_reproducible_across_processes() -> None:
     program = (
         "import hashlib, tests.unit.test_quantization as t\n"
         "for make, convert in t.CONVERSIONS.values():\n"
         "    print(hashlib.sha256(convert(make()).SerializeToString(deterministic=True)).hexdigest())"
     )
-    found = {
+    hashes = {
         subprocess.run(
             [sys.executable, "-c", program],
             check=True,
@@ -188,19 +188,19 @@ def test_the_same_input_gives_the_same_bytes_in_every_process() -> None:
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(found) == 1
-    assert len(found.pop().split()) == len(CONVERSIONS)
+    assert len(hashes) == 1
+    assert len(hashes.pop().split()) == len(CONVERSIONS)
 
 
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 1_000))
-def test_static_int8_stays_near_the_convolutional_net_on_pictures_that_it_was_not_calibrated_on(seed: int) -> None:
+def test_static_int8_approximates_the_float_network_on_unseen_images(seed: int) -> None:
     tower, feed = convolutional(seed), pictures(8, seed=seed + 5_000)
     converted = static_int8(tower, batches())
-    assert least_cosine(run(converted, feed), run(tower, feed)) > 0.995
+    assert min_cosine(run(converted, feed), run(tower, feed)) > 0.995
 
 
-def test_static_int8_gives_every_channel_of_a_convolution_its_own_scale() -> None:
+def test_static_int8_uses_per_channel_scales() -> None:
     converted = static_int8(convolutional(), batches())
     weights = {w.name: w for w in converted.graph.initializer}
     scales = [
@@ -209,28 +209,28 @@ def test_static_int8_gives_every_channel_of_a_convolution_its_own_scale() -> Non
     assert sum(list(scale.dims) == [FEATURES] for scale in scales) >= 4
 
 
-def test_static_int8_takes_relu_and_clip_into_the_range_before_them() -> None:
+def test_static_int8_folds_relu_and_clip_into_quantization_ranges() -> None:
     assert not {"Relu", "Clip"} & set(operators(static_int8(convolutional(), batches())))
 
 
-def test_what_a_tower_gives_is_not_rounded_to_8_bits() -> None:
+def test_static_int8_does_not_quantize_the_output() -> None:
     converted = static_int8(convolutional(), batches())
     assert operators(converted)[-1] == "Gemm"
 
 
-def test_a_vision_transformer_keeps_its_attention_and_its_residuals_in_float32() -> None:
+def test_static_int8_keeps_attention_and_residuals_in_float32() -> None:
     rng = np.random.default_rng(0)
     feed = {"x": rng.normal(size=(4, 6, 16)).astype(np.float32)}
     tower = transformer()
     converted = static_int8(tower, [feed])
     makers = {output: node.op_type for node in converted.graph.node for output in node.output}
     sides = [[makers.get(name) for name in n.input] for n in converted.graph.node if n.op_type in ("MatMul", "Add")]
-    # Four products with weights; attention's two and the residual's sum read what float32 made.
+    # Four products with weights are quantized; the two attention products and the residual sum are not.
     assert sum(side == ["DequantizeLinear", "DequantizeLinear"] for side in sides) == 4
-    assert least_cosine(run(converted, feed), run(tower, feed)) > 0.999
+    assert min_cosine(run(converted, feed), run(tower, feed)) > 0.999
 
 
-def test_static_int8_of_a_graph_with_nothing_to_quantise_is_an_error() -> None:
+def test_static_int8_rejects_a_graph_without_quantizable_nodes() -> None:
     nothing = subgraph("net (float[N,3,16,16] pixels) => (float[N,3,16,16] y) { y = Sigmoid(pixels) }")
     with pytest.raises(ExportError, match="nothing to quantise"):
         static_int8(nothing, batches(1))
@@ -238,31 +238,33 @@ def test_static_int8_of_a_graph_with_nothing_to_quantise_is_an_error() -> None:
 
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 1_000))
-def test_dynamic_int8_stays_near_the_transformer(seed: int) -> None:
+def test_dynamic_int8_approximates_the_float_transformer(seed: int) -> None:
     tower = transformer(seed)
     feed = {"x": np.random.default_rng(seed).normal(size=(2, 5, 16)).astype(np.float32)}
-    assert least_cosine(run(dynamic_int8(tower), feed), run(tower, feed)) > 0.995
+    assert min_cosine(run(dynamic_int8(tower), feed), run(tower, feed)) > 0.995
 
 
-def test_dynamic_int8_converts_the_products_with_weights_only() -> None:
-    found = operators(dynamic_int8(transformer()))
-    assert found.count("MatMulInteger") == 4
-    assert found.count("MatMul") == 2
+def test_dynamic_int8_converts_only_products_with_weights() -> None:
+    converted = operators(dynamic_int8(transformer()))
+    assert converted.count("MatMulInteger") == 4
+    assert converted.count("MatMul") == 2
 
 
 @pytest.mark.parametrize("make", [convolutional, transformer])
-def test_half_computes_in_float16_between_float32_ends(make: Any) -> None:
+def test_half_computes_in_float16_with_float32_inputs_and_outputs(make: Any) -> None:
     tower = make()
     converted = half(tower)
     kinds = {weight.data_type for weight in converted.graph.initializer}
     assert TensorProto.FLOAT16 in kinds
-    assert {end.type.tensor_type.elem_type for side in ends(converted) for end in side} == {TensorProto.FLOAT}
+    assert {end.type.tensor_type.elem_type for values in inputs_and_outputs(converted) for end in values} == {
+        TensorProto.FLOAT
+    }
     shape = (3, 3, 16, 16) if make is convolutional else (3, 4, 16)
     feed = {tower.graph.input[0].name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
-    assert least_cosine(run(converted, feed), run(tower, feed)) > 0.9999
+    assert min_cosine(run(converted, feed), run(tower, feed)) > 0.9999
 
 
-def test_half_of_a_mask_of_the_most_negative_number_gives_numbers() -> None:
+def test_half_keeps_masks_of_the_lowest_float_finite() -> None:
     lowest = np.finfo(np.float32).min
     masked = subgraph(
         """
@@ -274,11 +276,11 @@ def test_half_of_a_mask_of_the_most_negative_number_gives_numbers() -> None:
         one=np.float32(1),
         lowest=np.float32(lowest),
     )
-    found = run(half(masked), {"keep": np.array([[1, 1, 0]], np.float32)})
-    np.testing.assert_allclose(found, [[0.5, 0.5, 0]], atol=1e-3)
+    share = run(half(masked), {"keep": np.array([[1, 1, 0]], np.float32)})
+    np.testing.assert_allclose(share, [[0.5, 0.5, 0]], atol=1e-3)
 
 
-def folder_of(folder: Path, count: int) -> Path:
+def write_images(folder: Path, count: int) -> Path:
     for i in range(count):
         path = folder / f"{i % 3}" / f"{i:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -287,21 +289,21 @@ def folder_of(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_a_text_tower_that_rounds_to_few_bits_stays_as_it_is(precision: Precision) -> None:
-    dice, graph = np.random.default_rng(0), GraphBuilder()
-    words = FourBit(dice.integers(0, 16, (30, 32), np.uint8), dice.random((30, 1), np.float32))
+def test_already_quantized_text_tower_is_unchanged(precision: Precision) -> None:
+    rng, graph = np.random.default_rng(0), GraphBuilder()
+    words = FourBit(rng.integers(0, 16, (30, 32), np.uint8), rng.random((30, 1), np.float32))
     vectors = graph.times(graph.rows(words, "input_ids"), EightBit.of(words.to_float()))
     model = graph.build("four", {"input_ids": (TensorProto.INT64, ["N", "L"])}, {"text": (vectors, ["N", "L", 30])})
     four = replace(text_tower("four", 30), to_onnx=lambda: model, rounds=True)
     plain = text_tower("plain", 6)
-    found = quantized(Towers((), (four,)), precision, [])["four"]
-    assert found.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
+    converted = quantized(Towers((), (four,)), precision, [])["four"]
+    assert converted.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
     if precision == "fp16":
         assert quantized(Towers((), (plain,)), precision, [])["plain"] != plain.to_onnx()
 
 
-def test_no_picture_is_both_calibrated_and_compared_on_and_broken_ones_are_passed_over(tmp_path: Path) -> None:
-    folder_of(tmp_path, 12)
+def test_sample_separates_calibration_and_comparison_images_and_skips_broken_ones(tmp_path: Path) -> None:
+    write_images(tmp_path, 12)
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "notes.txt").write_text("no picture by its name")
     sample = Quantization("int8", tmp_path).sample()
@@ -309,16 +311,16 @@ def test_no_picture_is_both_calibrated_and_compared_on_and_broken_ones_are_passe
     assert not set(sample.calibrated_on) & set(sample.compared_on)
 
 
-def test_of_many_pictures_only_so_many_as_help_are_read_evenly_over_the_folder(tmp_path: Path) -> None:
-    folder_of(tmp_path, 400)
+def test_sample_is_bounded_and_spread_over_the_folder(tmp_path: Path) -> None:
+    write_images(tmp_path, 400)
     sample = Quantization("int8", tmp_path).sample()
     used = (*sample.calibrated_on, *sample.compared_on)
     assert len(used) == CALIBRATION_IMAGES + COMPARED_IMAGES
     assert {path.parent.name for path in used} == {"0", "1", "2"}
 
 
-def test_pictures_that_losses_are_measured_on_calibrate_nothing(tmp_path: Path) -> None:
-    folder_of(tmp_path / "images", 30)
+def test_calibration_excludes_images_of_the_accuracy_split(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", 30)
     measured = [f"{i % 3}/{i:03d}.png" for i in range(0, 30, 2)]
     (tmp_path / "split.txt").write_text("\n".join(measured))
     data = AccuracyData(tmp_path / "images", tmp_path / "captions.tsv", tmp_path / "split.txt")
@@ -328,12 +330,12 @@ def test_pictures_that_losses_are_measured_on_calibrate_nothing(tmp_path: Path) 
     assert not used & set(measured)
 
 
-def test_too_few_pictures_are_refused_with_how_many_are_enough(tmp_path: Path) -> None:
+def test_too_few_images_error_states_how_many_are_enough(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"holds 5 pictures .* needs 9 at least.*192 are enough"):
-        Quantization("int8", folder_of(tmp_path, 5)).sample()
+        Quantization("int8", write_images(tmp_path, 5)).sample()
 
 
-def test_texts_are_the_users_captions_or_queries_of_our_own(tmp_path: Path) -> None:
+def test_compared_texts_are_captions_or_sample_queries(tmp_path: Path) -> None:
     assert compared_texts(None) == list(QUERIES)
     captions = tmp_path / "captions.tsv"
     rows = [f"{i}.png\t{i}#0\tcaption {i}" for i in range(300)]
@@ -344,10 +346,10 @@ def test_texts_are_the_users_captions_or_queries_of_our_own(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_each_kind_of_tower_has_its_conversion(precision: str, tmp_path: Path) -> None:
+def test_each_kind_of_tower_is_converted(precision: str, tmp_path: Path) -> None:
     towers = Towers((image_tower("eye", 8, 6, 3),), (text_tower("ear", 6),))
-    pictures = sorted(folder_of(tmp_path, 6).rglob("*.png"))
-    if precision == "int8":  # a text tower without a matrix product has nothing to quantise, and says so
+    pictures = sorted(write_images(tmp_path, 6).rglob("*.png"))
+    if precision == "int8":  # this text tower has no matrix product to quantise
         with pytest.raises(ExportError, match="nothing to quantise"):
             quantized(towers, "int8", pictures)
         towers = Towers(towers.images, ())
@@ -356,5 +358,5 @@ def test_each_kind_of_tower_has_its_conversion(precision: str, tmp_path: Path) -
     assert ("QuantizeLinear" in kinds) == (precision == "int8")
     weights = [w for w in pieces["eye"].graph.initializer if np.prod(w.dims) > 100]
     assert weights
-    # 10 is float16, 3 is int8 in ONNX's list of types.
+    # In ONNX, data type 10 is float16 and 3 is int8.
     assert {w.data_type for w in weights} == {10 if precision == "fp16" else 3}

@@ -1,4 +1,4 @@
-"""Camera raw: the preview or the developed picture, and what is none."""
+"""Camera raw files: embedded previews, developed images, and invalid files."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def jpeg(picture: Image.Image, **options: object) -> bytes:
 
 def near(pixel: object, red: int, blue: int) -> bool:
     assert isinstance(pixel, tuple)
-    found, _, other = pixel
-    return bool(abs(found - red) < 60 and abs(other - blue) < 60)
+    actual_red, _, actual_blue = pixel
+    return bool(abs(actual_red - red) < 60 and abs(actual_blue - blue) < 60)
 
 
 @needs_rawpy
-def test_without_a_preview_the_picture_is_developed_as_large_as_is_needed() -> None:
+def test_raw_without_a_preview_is_developed_at_the_needed_size() -> None:
     whole, half = decode(dng(halves())), decode(dng(halves()), near=100)
     assert (whole.width, whole.height, whole.format) == (half.width, half.height, half.format) == (WIDTH, HEIGHT, "RAW")
     assert (whole.pixels.size, half.pixels.size) == ((WIDTH, HEIGHT), (WIDTH // 2, HEIGHT // 2))
@@ -49,28 +49,28 @@ def test_without_a_preview_the_picture_is_developed_as_large_as_is_needed() -> N
 
 
 @needs_rawpy
-def test_a_preview_that_is_large_enough_is_taken_and_turned() -> None:
+def test_large_enough_preview_is_used_and_rotated() -> None:
     green = jpeg(Image.new("RGB", (160, 120), "lime"))
     small = decode(dng(halves(), green), near=100)
     assert near(small.pixels.getpixel((5, 5)), 0, 0)
     assert near(decode(dng(halves(), green), near=200).pixels.getpixel((5, 5)), 0, 255), "developed"
-    turned = decode(dng(halves(), jpeg(halves()), orientation=6))
-    assert (turned.width, turned.height, turned.pixels.size) == (HEIGHT, WIDTH, (HEIGHT, WIDTH))
-    assert near(turned.pixels.getpixel((10, 10)), 0, 255)
-    assert near(turned.pixels.getpixel((10, WIDTH - 10)), 255, 0)
+    rotated = decode(dng(halves(), jpeg(halves()), orientation=6))
+    assert (rotated.width, rotated.height, rotated.pixels.size) == (HEIGHT, WIDTH, (HEIGHT, WIDTH))
+    assert near(rotated.pixels.getpixel((10, 10)), 0, 255)
+    assert near(rotated.pixels.getpixel((10, WIDTH - 10)), 255, 0)
     exif = Image.Exif()
     exif[274] = 6
-    itself = decode(dng(halves(), jpeg(halves(), exif=exif), orientation=6))
-    assert itself.pixels.size == (HEIGHT, WIDTH), "turned once"
+    already_rotated = decode(dng(halves(), jpeg(halves(), exif=exif), orientation=6))
+    assert already_rotated.pixels.size == (HEIGHT, WIDTH), "rotated once"
 
 
 @needs_rawpy
 @pytest.mark.parametrize("preview", [b"", jpeg(Image.effect_noise((WIDTH, HEIGHT), 90).convert("RGB"))])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.6, 0.99])
-def test_a_truncated_file_is_an_error(preview: bytes, share: float) -> None:
+def test_truncated_raw_file_is_an_error(preview: bytes, share: float) -> None:
     content = dng(halves(), preview)
     cut = content[: int(share * len(content))]
-    if preview and share == 0.99:  # all that the sensor saw is there
+    if preview and share == 0.99:  # the sensor data is complete
         assert near(decode(cut).pixels.getpixel((10, 10)), 0, 255)
         return
     with pytest.raises(ImageError):
@@ -78,7 +78,7 @@ def test_a_truncated_file_is_an_error(preview: bytes, share: float) -> None:
 
 
 @needs_rawpy
-def test_a_file_that_is_too_large_or_odd_is_refused_with_a_reason() -> None:
+def test_oversized_or_malformed_raw_file_is_rejected_with_a_reason() -> None:
     with pytest.raises(ImageError) as caught:
         decode(dng(halves()), max_pixels=1_000)
     assert (caught.value.reason, caught.value.hint) == ("too-large", "raise the limit with --max-pixels")
@@ -90,7 +90,7 @@ def test_a_file_that_is_too_large_or_odd_is_refused_with_a_reason() -> None:
 
 
 @needs_rawpy
-def test_nothing_beside_the_pictures_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoder_imports_no_modules_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("json", "rawpy", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('hostile')")
     monkeypatch.chdir(tmp_path)
@@ -98,19 +98,19 @@ def test_nothing_beside_the_pictures_is_imported(tmp_path: Path, monkeypatch: py
 
 
 @needs_rawpy
-def test_a_deadline_ends_the_reading() -> None:
+def test_deadline_stops_decoding() -> None:
     with pytest.raises(ImageError, match="too long"):
         decode(dng(halves()), deadline=time.monotonic() + 0.01)
 
 
 @needs_rawpy
-def test_a_tiff_of_a_scanner_stays_one() -> None:
+def test_tiff_of_a_scanner_is_not_read_as_raw() -> None:
     out = io.BytesIO()
     halves().save(out, "TIFF", tiffinfo={271: "A scanner"})
     assert decode(out.getvalue()).format == "TIFF"
 
 
-def test_without_the_package_raw_files_are_named_by_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rawpy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     from sceneseek import picture  # noqa: PLC0415
 
     for cached in (picture.formats, extensions, lacking_plugins):

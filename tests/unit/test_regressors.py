@@ -1,4 +1,4 @@
-"""What is learned is what serves: each regressor's head scores as the model that was learned, and learns something."""
+"""Regressors: each fitted head scores like the trained model, and better than chance."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from sceneseek_training.training_split import Columns, TrainingSplit, joined, re
 from tests.rated import drawn_space, every_pair, no_pairs, scores
 from tests.weights import TOWERS, drawn_alignment, numbers, with_space, with_two_texts
 
-# Quick ones, for questions that do not need a good head.
+# Fast training for tests that need no good head.
 SHORT = CorrectionOptions(hidden=8, networks=2, steps=30)
 
 
 @pytest.fixture(scope="module")
 def space() -> RatedSpace:
-    """A hundred rated pairs, sixty with crowd labels. Read only."""
+    """A hundred expert pairs and sixty crowd pairs; tests must not change it."""
     return drawn_space()
 
 
 @pytest.fixture(scope="module")
 def large() -> RatedSpace:
-    """Half of all pairs of forty images and thirty captions, some with crowd labels. Read only."""
+    """Half of all pairs of 40 images and 30 captions, and some crowd pairs; tests must not change it."""
     return drawn_space(40, 30, 600, 200)
 
 
 @pytest.fixture(scope="module")
 def fitted(space: RatedSpace) -> Callable[[str], Head]:
-    """The head of a recipe for seed 0, fitted once."""
+    """Fit a recipe's head with seed 0, once per recipe."""
     return functools.cache(lambda name: fit_head(RECIPES[name], TrainingSplit.whole(space, 0)))
 
 
@@ -56,34 +56,32 @@ def with_plain_alignment() -> RatedSpace:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_gives_a_head_in_0_to_1_that_the_pairs_and_the_seed_decide(
+def test_recipe_fits_a_reproducible_head_with_scores_from_0_to_1(
     name: str, space: RatedSpace, fitted: Callable[[str], Head]
 ) -> None:
     recipe, split = RECIPES[name], TrainingSplit.whole(space, 0)
     head = fitted(name)
-    found = scores(head, space)
-    assert found.shape == (16 * 14,)
-    assert found.dtype == np.float32
-    assert ((found >= 0) & (found <= 1)).all()
+    actual = scores(head, space)
+    assert actual.shape == (16 * 14,)
+    assert actual.dtype == np.float32
+    assert ((actual >= 0) & (actual <= 1)).all()
     read = {"image": tuple(TOWERS), "text": ("words",)}
     assert head.towers == tuple(tower for name in ("image", "text") if name in recipe.inputs for tower in read[name])
     assert head.alignment == ("" if isinstance(head, ConstantHead) else space.alignment.fingerprint)
-    np.testing.assert_array_equal(scores(fit_head(recipe, split), space), found)
+    np.testing.assert_array_equal(scores(fit_head(recipe, split), space), actual)
 
     fewer = split.without(np.arange(16) < 4, np.zeros(14, np.bool_))
-    assert np.abs(scores(fit_head(recipe, fewer), space) - found).max() > 1e-3
+    assert np.abs(scores(fit_head(recipe, fewer), space) - actual).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "constant"])
-def test_every_head_but_the_constant_has_learned_something_of_the_pairs_it_saw(
-    name: str, space: RatedSpace, fitted: Callable[[str], Head]
-) -> None:
-    found = scores(fitted(name), space, space.expert)
-    assert np.corrcoef(found, space.expert.target)[0, 1] > 0.3
+def test_fitted_scores_correlate_with_the_ratings(name: str, space: RatedSpace, fitted: Callable[[str], Head]) -> None:
+    actual = scores(fitted(name), space, space.expert)
+    assert np.corrcoef(actual, space.expert.target)[0, 1] > 0.3
 
 
 @pytest.mark.parametrize("name", ["prototype-mlp", "mlp", "catboost"])
-def test_another_seed_gives_another_head_and_learning_leaves_the_global_state_of_torch_alone(
+def test_seed_changes_the_head_and_fitting_preserves_torch_global_state(
     name: str, space: RatedSpace, fitted: Callable[[str], Head]
 ) -> None:
     torch.manual_seed(4)
@@ -95,18 +93,18 @@ def test_another_seed_gives_another_head_and_learning_leaves_the_global_state_of
     assert np.abs(scores(fitted(name), space) - scores(other, space)).max() > 1e-4
 
 
-def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
+def test_unknown_recipe_error_lists_the_recipes() -> None:
     with pytest.raises(InvalidRequest, match=r"unknown head 'best'.*constant, cosine"):
         find_recipe("best")
 
 
-def test_the_constant_is_the_mean_of_the_lesson(space: RatedSpace) -> None:
+def test_constant_head_is_the_mean_of_the_training_ratings(space: RatedSpace) -> None:
     split = TrainingSplit.whole(space, 0).without(np.arange(16) < 8, np.zeros(14, np.bool_))
     expected = space.expert.target[space.expert.image >= 8].mean()
     np.testing.assert_allclose(scores(fit_head(RECIPES["constant"], split), space), expected, atol=1e-6)
 
 
-def test_the_cosine_finds_the_logistic_curve_that_made_the_ratings(space: RatedSpace) -> None:
+def test_cosine_head_recovers_the_logistic_curve_of_the_ratings(space: RatedSpace) -> None:
     curve = Calibration(5.0, -1.0, "test")
     pairs = space.expert
     target = curve.score(space.input("similarity", pairs.image, pairs.caption)[:, 0])
@@ -117,7 +115,7 @@ def test_the_cosine_finds_the_logistic_curve_that_made_the_ratings(space: RatedS
     assert (head.curve.slope, head.curve.intercept) == pytest.approx((5.0, -1.0), abs=0.01)
 
 
-def test_the_isotonic_curve_is_that_of_scikit_learn(space: RatedSpace) -> None:
+def test_isotonic_curve_equals_that_of_scikit_learn(space: RatedSpace) -> None:
     pairs = space.expert
     similarity = space.input("similarity", pairs.image, pairs.caption)[:, 0]
     fitted = IsotonicRegression(out_of_bounds="clip").fit(similarity.astype(np.float64), pairs.target)
@@ -127,7 +125,7 @@ def test_the_isotonic_curve_is_that_of_scikit_learn(space: RatedSpace) -> None:
     np.testing.assert_allclose(scores(head, space), expected, atol=1e-3)
 
 
-def test_an_isotonic_curve_through_ratings_that_fall_is_level(space: RatedSpace) -> None:
+def test_isotonic_curve_of_falling_ratings_is_constant(space: RatedSpace) -> None:
     pairs = space.expert
     similarity = space.input("similarity", pairs.image, pairs.caption)[:, 0]
     falling = replace(space, expert=replace(pairs, target=(0.5 - similarity / 3).astype(np.float32)))
@@ -138,19 +136,19 @@ def test_an_isotonic_curve_through_ratings_that_fall_is_level(space: RatedSpace)
 
 
 @pytest.mark.parametrize("images", [16, 3])
-def test_least_squares_is_ordinary_linear_regression_cut_to_0_and_1(space: RatedSpace, images: int) -> None:
+def test_linear_head_is_clipped_linear_regression(space: RatedSpace, images: int) -> None:
     split = TrainingSplit.whole(space, 0).without(np.arange(16) >= images, np.zeros(14, np.bool_))
     seen = space.expert.take(split.expert)
     columns = [joined(space.inputs(PROTOTYPE, pairs)).astype(np.float64) for pairs in (seen, every_pair(space))]
     fitted = LinearRegression().fit(columns[0], seen.target.astype(np.float64))
     raw = fitted.predict(columns[1])
-    found = scores(fit_head(RECIPES["prototype-linear"], split), space)
-    np.testing.assert_allclose(found, raw.clip(0, 1), atol=1e-4)
-    assert ((raw < 0) | (raw > 1)).any()  # or the cut was not asked for
+    actual = scores(fit_head(RECIPES["prototype-linear"], split), space)
+    np.testing.assert_allclose(actual, raw.clip(0, 1), atol=1e-4)
+    assert ((raw < 0) | (raw > 1)).any()  # otherwise clipping is not tested
 
 
 @pytest.mark.parametrize("name", ["prototype-ridge", "linear"])
-def test_ridge_is_that_of_scikit_learn_with_the_standardisation_folded_in(name: str, space: RatedSpace) -> None:
+def test_ridge_head_equals_that_of_scikit_learn(name: str, space: RatedSpace) -> None:
     inputs = RECIPES[name].inputs
     columns = [joined(space.inputs(inputs, pairs)).astype(np.float64) for pairs in (space.expert, every_pair(space))]
     model = make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES)).fit(columns[0], space.expert.target)
@@ -160,7 +158,7 @@ def test_ridge_is_that_of_scikit_learn_with_the_standardisation_folded_in(name: 
 
 
 @pytest.mark.parametrize("name", ["prototype-catboost", "catboost"])
-def test_trees_score_as_catboost_predicts_cut_to_0_and_1(
+def test_tree_head_equals_clipped_catboost_predictions(
     name: str, large: RatedSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models: list[Any] = []
@@ -177,12 +175,12 @@ def test_trees_score_as_catboost_predicts_cut_to_0_and_1(
     read = [n for n in ("similarity", "product", "image", "text", "spread") if n in RECIPES[name].inputs]
     predicted = model.predict(joined(large.inputs(read, every_pair(large))))
     np.testing.assert_allclose(scores(head, large), predicted.clip(0, 1), atol=1e-5)
-    # Read with the first question as the highest bit, the same trees say something else.
+    # With the bit order of the splits reversed, the scores differ.
     reversed_bits = replace(head, feature=head.feature[:, ::-1], border=head.border[:, ::-1])
     assert np.abs(scores(reversed_bits, large) - predicted).max() > 0.05
 
 
-def test_trees_stop_soon_where_there_is_nothing_to_learn(large: RatedSpace) -> None:
+def test_trees_stop_early_on_noise(large: RatedSpace) -> None:
     noise = np.random.default_rng(0).random(len(large.expert)).astype(np.float32)
     head = fit_head(
         RECIPES["catboost"], TrainingSplit.whole(replace(large, expert=replace(large.expert, target=noise)), 0)
@@ -191,7 +189,7 @@ def test_trees_stop_soon_where_there_is_nothing_to_learn(large: RatedSpace) -> N
     assert len(head.leaves) < 100 < classical.TREE_OPTIONS["iterations"]
 
 
-def test_trees_stop_by_pairs_apart_from_the_rest_in_images_and_captions(large: RatedSpace) -> None:
+def test_trees_stop_early_on_pairs_with_other_images_and_captions(large: RatedSpace) -> None:
     stop, rest = classical._held_out(TrainingSplit.whole(large, 0))
     pairs = large.expert
     assert len(stop) >= 20
@@ -199,47 +197,47 @@ def test_trees_stop_by_pairs_apart_from_the_rest_in_images_and_captions(large: R
     assert not set(pairs.caption[stop].tolist()) & set(pairs.caption[rest].tolist())
 
 
-def test_trees_learn_from_all_pairs_where_too_few_can_be_held_out(space: RatedSpace) -> None:
+def test_trees_use_all_pairs_if_too_few_can_be_held_out(space: RatedSpace) -> None:
     stop, rest = classical._held_out(TrainingSplit.whole(space, 0))
     assert (len(stop), len(rest)) == (0, len(space.expert))
 
 
 @pytest.mark.parametrize("name", ["prototype-mlp", "mlp-features"])
-def test_the_network_is_served_as_the_module_in_evaluation_with_everything_folded(
+def test_exported_network_equals_the_module_in_eval_mode(
     name: str, space: RatedSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learned: list[Any] = []
-    teach: Callable[..., None] = neural._fit_mlp
+    trained: list[Any] = []
+    fit_mlp: Callable[..., None] = neural._fit_mlp
 
     def recorded(module: Any, *rest: Any) -> None:
-        teach(module, *rest)
-        learned.append(module)
+        fit_mlp(module, *rest)
+        trained.append(module)
 
     monkeypatch.setattr(neural, "_fit_mlp", recorded)
     recipe, split = RECIPES[name], TrainingSplit.whole(space, 0)
     head = fit_network(recipe, split, NetworkOptions(hidden=(9, 5), epochs=15))
     inputs, _ = read_inputs(recipe, split)
     columns = Columns.of(inputs, space.alignment.parts)
-    (module,) = learned
+    (module,) = trained
     assert all(abs(norm.running_mean).max() > 0.01 for _, norm in module.layers)  # there is something to fold
     with torch.no_grad():
         expected = torch.sigmoid(module(torch.from_numpy(columns.scale(space.inputs(inputs, every_pair(space))))))
     np.testing.assert_allclose(scores(head, space), expected.numpy(), atol=1e-5)
 
 
-def test_the_networks_beginning_is_the_calibrated_cosine(space: RatedSpace) -> None:
+def test_correction_starts_as_the_calibrated_cosine(space: RatedSpace) -> None:
     split = TrainingSplit.whole(space, 0)
     head = fit_correction(RECIPES["mlp"], split, replace(SHORT, steps=1, rate=0.0))
     curve = fit_head(RECIPES["cosine"], split)
     np.testing.assert_allclose(scores(head, space), scores(curve, space), atol=1e-6)
 
 
-def test_the_correction_beats_the_cosine_on_pairs_that_it_has_not_seen(large: RatedSpace) -> None:
+def test_correction_beats_the_cosine_on_unseen_pairs(large: RatedSpace) -> None:
     split = TrainingSplit.whole(large, 0)
     every = every_pair(large)
     seen = set(zip(large.expert.image.tolist(), large.expert.caption.tolist(), strict=True))
-    both = zip(every.image.tolist(), every.caption.tolist(), strict=True)
-    other = every.take(np.flatnonzero([pair not in seen for pair in both]))
+    pairs = zip(every.image.tolist(), every.caption.tolist(), strict=True)
+    other = every.take(np.flatnonzero([pair not in seen for pair in pairs]))
     errors = {
         name: float(np.sqrt(((scores(fit_head(RECIPES[name], split), large, other) - other.target) ** 2).mean()))
         for name in ("constant", "cosine", "mlp")
@@ -248,34 +246,36 @@ def test_the_correction_beats_the_cosine_on_pairs_that_it_has_not_seen(large: Ra
 
 
 @pytest.mark.parametrize(
-    "weighed",
+    "options_of",
     [lambda weight: replace(SHORT, crowd_weight=weight), lambda weight: replace(SHORT, lists=weight)],
     ids=["crowd labels", "lists"],
 )
-def test_crowd_labels_and_lists_change_the_correction_the_more_they_weigh(
-    weighed: Callable[[float], CorrectionOptions], space: RatedSpace
+def test_crowd_and_list_weights_change_the_correction(
+    options_of: Callable[[float], CorrectionOptions], space: RatedSpace
 ) -> None:
     recipe, split = RECIPES["mlp"], TrainingSplit.whole(space, 0)
-    found = [scores(fit_correction(recipe, split, weighed(weight)), space) for weight in (0.0, 0.1, 1.0)]
-    moved = [float(np.abs(other - found[0]).mean()) for other in found[1:]]
-    assert 1e-4 < moved[0] < moved[1]
+    actual = [scores(fit_correction(recipe, split, options_of(weight)), space) for weight in (0.0, 0.1, 1.0)]
+    changes = [float(np.abs(other - actual[0]).mean()) for other in actual[1:]]
+    assert 1e-4 < changes[0] < changes[1]
 
 
-def test_lists_put_captions_own_images_further_up(space: RatedSpace) -> None:
-    """The mean rank of the own image, over all captions that were written for one."""
+def test_list_loss_improves_the_rank_of_own_images(space: RatedSpace) -> None:
     captions = np.flatnonzero(space.owner >= 0)
 
     def rank(options: CorrectionOptions) -> float:
-        found = scores(fit_correction(RECIPES["mlp"], TrainingSplit.whole(unlike, 0), options), unlike).reshape(16, 14)
-        own = found[unlike.owner[captions], captions]
-        return float((found[:, captions] > own).sum(axis=0).mean())
+        """Mean rank of the own image, over all captions that have one."""
+        actual = scores(
+            fit_correction(RECIPES["mlp"], TrainingSplit.whole(other_owners, 0), options), other_owners
+        ).reshape(16, 14)
+        own = actual[other_owners.owner[captions], captions]
+        return float((actual[:, captions] > own).sum(axis=0).mean())
 
-    # Own images are others than those that the ratings like, so that the two paired differ.
-    unlike = replace(space, owner=np.where(space.owner >= 0, (space.owner + 5) % 16, -1))
+    # Own images differ from the best rated ones, so that the list loss matters.
+    other_owners = replace(space, owner=np.where(space.owner >= 0, (space.owner + 5) % 16, -1))
     assert rank(replace(SHORT, lists=3.0, steps=100)) < rank(replace(SHORT, lists=0.0, steps=100)) - 0.5
 
 
-def test_without_crowd_labels_or_owners_the_rest_is_learned_alike(space: RatedSpace) -> None:
+def test_missing_crowd_labels_and_owners_equal_zero_weights(space: RatedSpace) -> None:
     recipe = RECIPES["mlp"]
     bare = replace(space, crowd=no_pairs(), owner=np.full(14, -1))
     expected = scores(
@@ -284,8 +284,8 @@ def test_without_crowd_labels_or_owners_the_rest_is_learned_alike(space: RatedSp
     np.testing.assert_array_equal(scores(fit_correction(recipe, TrainingSplit.whole(bare, 0), SHORT), space), expected)
 
 
-def test_lists_look_only_at_the_lessons_images_and_captions(space: RatedSpace) -> None:
-    """Another owner of a caption that may not be looked at, or by an image that may not, changes nothing."""
+def test_list_loss_uses_only_the_split_images_and_captions(space: RatedSpace) -> None:
+    """Owners of held-out captions, and ownership by held-out images, do not change the result."""
     split = TrainingSplit.whole(space, 0).without(np.arange(16) == 2, np.arange(14) == 5)
     owner = space.owner.copy()
     owner[5] = 7
@@ -297,14 +297,14 @@ def test_lists_look_only_at_the_lessons_images_and_captions(space: RatedSpace) -
 
 
 @pytest.mark.parametrize("name", ["linear", "catboost", "mlp-features", "mlp"])
-def test_a_joint_space_without_hubness_and_typical_images_is_enough(name: str) -> None:
+def test_recipes_work_without_hubness_and_typical_images(name: str) -> None:
     plain = with_plain_alignment()
     head = fit_head(RECIPES[name], TrainingSplit.whole(plain, 0))
     assert "spread" not in head.reads
     assert np.corrcoef(scores(head, plain, plain.expert), plain.expert.target)[0, 1] > 0.3
 
 
-def test_with_two_text_towers_the_correction_learns_other_languages_too() -> None:
+def test_correction_learns_from_the_second_text_tower() -> None:
     space = drawn_space(40, 30, 600, 0, alignment=with_two_texts(drawn_alignment()))
     unknown = space.as_unknown()
     assert unknown is not None
@@ -322,8 +322,8 @@ def test_with_two_text_towers_the_correction_learns_other_languages_too() -> Non
 
 @pytest.mark.parametrize("names", [("parts",), ("parts", "spread"), ("product", "parts"), OURS])
 @pytest.mark.parametrize("plain", [False, True])
-def test_weights_over_scaled_columns_are_a_first_layer_over_the_inputs(names: tuple[str, ...], plain: bool) -> None:
-    """With what weighs the cosine's parts folded into the product's weights."""
+def test_first_layer_folds_the_scaling_of_columns(names: tuple[str, ...], plain: bool) -> None:
+    """Weights of the cosine's parts are folded into those of the product."""
     space = with_plain_alignment() if plain else drawn_space()
     inputs = space.inputs(names, space.expert)
     columns = Columns.of(inputs, space.alignment.parts)
@@ -333,11 +333,11 @@ def test_weights_over_scaled_columns_are_a_first_layer_over_the_inputs(names: tu
     assert "parts" not in first.weights
     every = every_pair(space)
     expected = columns.scale(space.inputs(names, every)) @ weight.T + bias
-    found = first(space.inputs(first.weights, every))
-    np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-4)
+    actual = first(space.inputs(first.weights, every))
+    np.testing.assert_allclose(actual, expected, atol=2e-4, rtol=1e-4)
 
 
-def test_a_column_that_does_not_vary_is_left_out_however_it_is_weighed() -> None:
+def test_constant_column_gets_zero_weight() -> None:
     rng = np.random.default_rng(0)
     image: Floats = numbers(rng, 50, 3)
     image[:, 1] = 0.7
@@ -350,10 +350,10 @@ def test_a_column_that_does_not_vary_is_left_out_however_it_is_weighed() -> None
     np.testing.assert_allclose(first({"image": image})[:, 0], scaled.sum(axis=1), atol=1e-5)
 
 
-def test_a_grid_of_inputs_holds_the_same_numbers_as_pairs_one_by_one(space: RatedSpace) -> None:
+def test_grid_inputs_equal_inputs_of_single_pairs(space: RatedSpace) -> None:
     images, captions = np.array([3, 0, 9]), np.array([2, 11])
     for name in ("similarity", "parts", "product", "image", "text", "spread"):
         grid = space.grid(name, images, captions)
         for i, caption in enumerate(captions):
-            one_by_one = space.input(name, images, np.full(3, caption))
-            np.testing.assert_allclose(grid[i], one_by_one, atol=1e-5)
+            single = space.input(name, images, np.full(3, caption))
+            np.testing.assert_allclose(grid[i], single, atol=1e-5)

@@ -1,4 +1,4 @@
-"""A report survives kills: torn lines go, and the last word of the generation's own runs counts."""
+"""The report file recovers from truncated lines, and the last outcome of a generation's runs counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGE = Known("id", 0, "a.png", 1, 2, "hash")
 
 
 @pytest.mark.parametrize("torn", ["", "{", '{"kind": "file", "pa', "x" * 10_000])
-def test_a_truncated_last_line_is_removed_and_the_rest_preserved(tmp_path: Path, torn: str) -> None:
+def test_truncated_last_line_is_removed(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "reports" / "r.jsonl"
     with ReportFile(path) as report:
         report.write([{"kind": "run", "generation": "g"}, file_line("indexed", IMAGE)])
@@ -28,7 +28,7 @@ def test_a_truncated_last_line_is_removed_and_the_rest_preserved(tmp_path: Path,
     assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == ["run", "file", "end"]
 
 
-def test_a_file_of_one_truncated_line_becomes_empty(tmp_path: Path) -> None:
+def test_file_of_one_truncated_line_is_emptied(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text("torn")
     with ReportFile(path):
@@ -36,7 +36,7 @@ def test_a_file_of_one_truncated_line_becomes_empty(tmp_path: Path) -> None:
     assert path.read_text() == ""
 
 
-def test_earlier_lines_are_those_of_the_generation_and_the_last_counts(tmp_path: Path) -> None:
+def test_earlier_lines_returns_the_last_outcome_of_the_generation(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     other = IMAGE._replace(id="other")
     with ReportFile(path) as report:
@@ -49,7 +49,7 @@ def test_earlier_lines_are_those_of_the_generation_and_the_last_counts(tmp_path:
     assert list(earlier_lines(tmp_path / "none", "g")) == []
 
 
-def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
     with ReportFile(tmp_path / "r.jsonl") as report:
         report.write([file_line("renamed", IMAGE._replace(relative="caf\udce9.png"), origin=IMAGE)])
     line = json.loads((tmp_path / "r.jsonl").read_text())
@@ -57,13 +57,13 @@ def test_names_that_are_not_utf8_can_be_written(tmp_path: Path) -> None:
     assert "path_bytes" in line
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_unwritable_report_path_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SourceError, match=r"report .* cannot be written"):
         ReportFile(tmp_path / "file" / "r.jsonl")
 
 
-def test_the_lines_of_many_images_are_written_without_being_held(tmp_path: Path) -> None:
+def test_report_lines_are_streamed(tmp_path: Path) -> None:
     report, many = IndexReport(), 100_000
     lines = opening_lines(report, Plan(unchanged=[IMAGE] * many), [], {}, lambda _: False)
     with ReportFile(tmp_path / "r.jsonl") as file:
@@ -78,7 +78,7 @@ def test_the_lines_of_many_images_are_written_without_being_held(tmp_path: Path)
     assert (tmp_path / "r.jsonl").read_text().count("\n") == many
 
 
-def test_lines_are_counted_without_a_file_too() -> None:
+def test_report_counts_without_a_file() -> None:
     report = IndexReport()
     ReportFile(None).write(opening_lines(report, Plan(unchanged=[IMAGE]), [], {}, lambda _: False))
     assert report.unchanged == 1

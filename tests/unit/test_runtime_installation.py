@@ -1,4 +1,4 @@
-"""One ONNX Runtime is installed, whole; anything else is explained."""
+"""Exactly one complete ONNX Runtime must be installed; otherwise the error explains why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sceneseek.runtime_installation import DISTRIBUTIONS, import_runtime, runtim
 
 @pytest.fixture
 def pretend_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Makes a folder the only one that packages are imported from, with the metadata of these distributions."""
+    """Restrict imports to a folder with the metadata of the named distributions."""
     import_runtime()  # it stays imported
 
     def pretend(*names: str) -> None:
@@ -31,7 +31,7 @@ def pretend_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callab
 @pytest.mark.parametrize(
     ("one", "other"), list(itertools.combinations(["onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"], 2))
 )
-def test_two_runtimes_that_overwrite_each_other_are_refused_by_name(
+def test_conflicting_runtimes_are_rejected_by_name(
     pretend_installed: Callable[..., None], one: str, other: str
 ) -> None:
     pretend_installed(one, other)
@@ -41,12 +41,12 @@ def test_two_runtimes_that_overwrite_each_other_are_refused_by_name(
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_any_one_runtime_will_do(pretend_installed: Callable[..., None], name: str) -> None:
+def test_any_single_runtime_is_accepted(pretend_installed: Callable[..., None], name: str) -> None:
     pretend_installed(name)
     assert hasattr(import_runtime(), "InferenceSession")
 
 
-def test_a_missing_runtime_names_the_extras(
+def test_missing_runtime_error_names_the_extras(
     pretend_installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend_installed()
@@ -56,7 +56,7 @@ def test_a_missing_runtime_names_the_extras(
     assert "`cpu` or `gpu`" in refused.value.hint
 
 
-def test_what_is_left_of_two_runtimes_when_one_is_uninstalled_is_refused(
+def test_incomplete_runtime_is_rejected(
     pretend_installed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend_installed("onnxruntime-gpu")
@@ -65,5 +65,5 @@ def test_what_is_left_of_two_runtimes_when_one_is_uninstalled_is_refused(
         import_runtime()
 
 
-def test_the_version_is_that_of_the_runtime_that_is_installed() -> None:
+def test_runtime_version_is_that_of_the_distribution() -> None:
     assert runtime_version() == metadata.version("onnxruntime")

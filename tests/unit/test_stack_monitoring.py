@@ -1,4 +1,4 @@
-"""Prometheus and Grafana beside the service: what they are given agrees with the rest of the stack."""
+"""The configuration of Prometheus and Grafana is consistent with the rest of the stack."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def services() -> Any:
     return project(*ONE)["services"]
 
 
-def test_prometheus_scrapes_the_service_at_the_port_and_in_a_network_that_it_has(services: Any) -> None:
+def test_prometheus_scrapes_the_metrics_port_on_a_shared_network(services: Any) -> None:
     (job,) = (job for job in read("prometheus.yml")["scrape_configs"] if job["job_name"] == "sceneseek")
-    (found,) = job["dns_sd_configs"]
-    assert found["names"] == ["server-cpu", "server-gpu"]
-    for name in found["names"]:
-        port = str(found["port"])
+    (target,) = job["dns_sd_configs"]
+    assert target["names"] == ["server-cpu", "server-gpu"]
+    for name in target["names"]:
+        port = str(target["port"])
         assert services[name]["environment"]["SCENESEEK_METRICS_PORT"] == port
         assert port in services[name]["expose"]
         assert "ports" not in services[name]
         assert set(services[name]["networks"]) & set(services["prometheus"]["networks"])
 
 
-def test_prometheus_finds_its_alerts_where_it_looks_for_them(services: Any) -> None:
+def test_prometheus_rule_files_are_mounted(services: Any) -> None:
     mounted = {compose.target(volume): compose.source(volume) for volume in services["prometheus"]["volumes"]}
     (rules,) = read("prometheus.yml")["rule_files"]
     assert mounted[f"/etc/prometheus/{rules}"] == f"./deploy/{rules}"
@@ -50,54 +50,54 @@ def test_prometheus_finds_its_alerts_where_it_looks_for_them(services: Any) -> N
             assert rule["annotations"]["summary"]
 
 
-def test_alerts_ask_for_jobs_that_are_scraped() -> None:
+def test_alerts_and_dashboard_use_scraped_jobs() -> None:
     jobs = {job["job_name"] for job in read("prometheus.yml")["scrape_configs"]}
     asked = set(re.findall(r'job="(\w+)"', (DEPLOY / "alerts.yml").read_text(encoding="utf-8")))
     asked |= set(re.findall(r'job=\\"(\w+)\\"', (DEPLOY / "grafana" / "sceneseek.json").read_text(encoding="utf-8")))
     assert asked == jobs
 
 
-def test_prometheus_reads_qdrant_with_the_key_that_only_reads(services: Any) -> None:
+def test_prometheus_uses_the_read_only_qdrant_key(services: Any) -> None:
     (job,) = (job for job in read("prometheus.yml")["scrape_configs"] if job["job_name"] == "qdrant")
     (secret,) = services["prometheus"]["secrets"]
     assert job["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
     assert project(*ONE)["secrets"][secret]["environment"] == "SCENESEEK_QDRANT_READ_ONLY_API_KEY"
 
 
-def test_qdrants_metrics_are_explained_watched_and_shown() -> None:
+def test_qdrant_metrics_are_documented_alerted_and_displayed() -> None:
     section = PAGE.partition("\n## Qdrant\n")[2].partition("\n## ")[0]
-    explained = set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
-    assert len(explained) == 7
+    documented = set(re.findall(r"^\| `(\w+)`", section, re.MULTILINE))
+    assert len(documented) == 7
     rules = [rule["expr"] for group in read("alerts.yml")["groups"] for rule in group["rules"]]
     shown = [
         target["expr"] for panel in read("grafana/sceneseek.json")["panels"] for target in panel.get("targets", [])
     ]
     for queries in (rules, shown):
         asked = {name for query in queries for name in re.findall(r'(\w+)\{job="qdrant"', query)}
-        assert asked - {"up"} == explained
+        assert asked - {"up"} == documented
 
 
-def test_the_alert_on_memory_is_that_of_the_limit() -> None:
+def test_memory_alert_matches_the_memory_limit() -> None:
     (rule,) = (r for g in read("alerts.yml")["groups"] for r in g["rules"] if r["alert"] == "QdrantMemory")
     limit = compose.settings(EXAMPLE)["QDRANT_MEMORY"]
     assert f"0.9 * {limit.removesuffix('g')} * 2^30" in rule["expr"]
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (apt-get install prometheus)")
-def test_alerts_fire_when_they_should() -> None:
+def test_alert_rules_pass_promtool() -> None:
     for arguments in (("check", "rules", "deploy/alerts.yml"), ("test", "rules", "tests/alerts.yml")):
         done = subprocess.run(["promtool", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_of_qdrant_is_tried() -> None:
+def test_every_qdrant_alert_has_a_test_case() -> None:
     cases = yaml.safe_load((ROOT / "tests" / "alerts.yml").read_text(encoding="utf-8"))["tests"]
     tried = {rule["alertname"] for case in cases for rule in case["alert_rule_test"] if "exp_alerts" in rule}
     (group,) = (group for group in read("alerts.yml")["groups"] if group["name"] == "qdrant")
     assert {rule["alert"] for rule in group["rules"]} <= tried
 
 
-def test_grafana_finds_prometheus_and_the_dashboard(services: Any) -> None:
+def test_grafana_provisions_the_datasource_and_dashboard(services: Any) -> None:
     grafana = services["grafana"]
     mounted = {compose.target(volume): compose.source(volume) for volume in grafana["volumes"]}
     (source,) = read("grafana/datasource.yml")["datasources"]
@@ -111,14 +111,14 @@ def test_grafana_finds_prometheus_and_the_dashboard(services: Any) -> None:
     assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == dashboard
 
 
-def test_grafana_knows_no_password_that_could_be_guessed(services: Any) -> None:
+def test_grafana_has_no_password_login(services: Any) -> None:
     environment = services["grafana"]["environment"]
     assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
     assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
-    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in environment, "who is not logged in may look, and no more"
+    assert "GF_AUTH_ANONYMOUS_ORG_ROLE" not in environment, "anonymous users keep the default role, viewer"
 
 
-def test_the_dashboards_panels_have_ids_places_and_queries_of_their_own() -> None:
+def test_dashboard_panels_have_unique_ids_and_positions_and_queries() -> None:
     panels = read("grafana/sceneseek.json")["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
@@ -132,7 +132,7 @@ def test_the_dashboards_panels_have_ids_places_and_queries_of_their_own() -> Non
         assert panel["type"] == "row" or all(target["expr"] for target in panel["targets"])
 
 
-def test_monitoring_needs_neither_the_processor_nor_the_cluster_file() -> None:
+def test_monitoring_has_no_dependencies_in_any_project() -> None:
     for files in (ONE, THREE):
         for name in ("prometheus", "grafana"):
             service = project(*files)["services"][name]

@@ -1,4 +1,4 @@
-"""What training is given: files that are read as they are, and one clear line for each that cannot be used."""
+"""Reading training data, and one-line errors for unusable files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def captions(tmp_path: Path) -> Path:
-    """Two captions an image, with ids."""
+    """Two captions per image, with ids."""
     rows = [f"{name}\t{name}#{k}\tcaption {k} of {name}" for name in NAMES for k in (0, 1)]
     return write(tmp_path / "captions.tsv", "image\tcaption_id\tcaption", *rows)
 
@@ -40,7 +40,7 @@ def ratings(path: Path, *rows: str) -> Path:
     return write(path, "image\tcaption_id\ts1\ts2\ts3", *rows)
 
 
-def test_a_split_chooses_and_what_it_cannot_have_is_counted_and_named(
+def test_split_selects_images_and_missing_ones_are_counted_and_logged(
     folder: Path, captions: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (folder / "2.png").unlink()
@@ -56,7 +56,7 @@ def test_a_split_chooses_and_what_it_cannot_have_is_counted_and_named(
     assert "2.png" in caplog.text
 
 
-def test_without_ratings_some_images_are_held_out_to_calibrate(folder: Path, captions: Path) -> None:
+def test_images_are_held_out_for_calibration_without_ratings(folder: Path, captions: Path) -> None:
     material = read_alignment_data(AlignmentFiles(folder, captions), seed=0)
     assert material.calibration is not None
     assert len(material.calibration) == 2
@@ -66,22 +66,22 @@ def test_without_ratings_some_images_are_held_out_to_calibrate(folder: Path, cap
 
 
 @pytest.mark.parametrize(
-    ("names", "said"), [(["nowhere.png"], "none has both"), (["1.png", "2.png"], "too few"), ([], "empty")]
+    ("names", "message"), [(["nowhere.png"], "none has both"), (["1.png", "2.png"], "too few"), ([], "empty")]
 )
-def test_a_split_of_nothing_usable_is_one_line(
-    folder: Path, captions: Path, tmp_path: Path, names: list[str], said: str
+def test_unusable_split_is_an_error(
+    folder: Path, captions: Path, tmp_path: Path, names: list[str], message: str
 ) -> None:
     split = write(tmp_path / "split.txt", *names)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_alignment_data(AlignmentFiles(folder, captions, split), seed=0)
 
 
-def test_a_missing_folder_of_images_is_one_line(captions: Path, tmp_path: Path) -> None:
+def test_missing_image_folder_is_an_error(captions: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no folder of images"):
         read_alignment_data(AlignmentFiles(tmp_path / "nowhere", captions), seed=0)
 
 
-def test_images_that_measure_are_never_learned_from(folder: Path, captions: Path, tmp_path: Path) -> None:
+def test_images_shared_with_validation_or_ratings_are_rejected(folder: Path, captions: Path, tmp_path: Path) -> None:
     split, validate = (write(tmp_path / f"{name}.txt", "1.png", "2.png") for name in ("train", "dev"))
     with pytest.raises(DataError, match=r"share 2 images: 1\.png, 2\.png"):
         read_alignment_data(AlignmentFiles(folder, captions, split, validate), seed=0)
@@ -90,9 +90,7 @@ def test_images_that_measure_are_never_learned_from(folder: Path, captions: Path
         read_alignment_data(AlignmentFiles(folder, captions, split, expert=expert), seed=0)
 
 
-def test_ratings_of_the_unknown_stop_a_training_unless_they_shall_be_skipped(
-    folder: Path, captions: Path, tmp_path: Path
-) -> None:
+def test_unknown_captions_in_ratings_are_an_error_or_skipped(folder: Path, captions: Path, tmp_path: Path) -> None:
     split = write(tmp_path / "split.txt", "0.png")
     expert = ratings(
         tmp_path / "expert.tsv", "2.png\t3.png#0\t1\t1\t1", "4.png\tlost\t4\t4\t4", "4.png\t3.png#0\t1\t4\t1"

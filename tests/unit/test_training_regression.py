@@ -1,4 +1,4 @@
-"""The block that predicts meaning: an image is brought to where its captions lie among texts."""
+"""The regression block, which maps an image to the embedding of its captions, and the whitening of texts."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def texts_of(block: LearnedBlock, texts: Floats) -> Floats:
     return texts @ block.text_weight.T + block.text_bias
 
 
-def test_it_is_the_same_every_time(data: BlockData) -> None:
+def test_fit_is_deterministic(data: BlockData) -> None:
     torch.manual_seed(1)
     one = fit_regression_block(data, RECIPE, BLOCK)
     torch.manual_seed(2)
@@ -71,7 +71,7 @@ def test_it_is_the_same_every_time(data: BlockData) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
-def test_a_linear_relation_is_found_also_over_features_of_any_magnitude(data: BlockData) -> None:
+def test_linear_relation_is_learned_across_feature_magnitudes(data: BlockData) -> None:
     data = replace(data, features=data.features[:1], names=data.names[:1])
     known = linear_in(data)
     block = fit_regression_block(known, RECIPE, BLOCK)
@@ -85,7 +85,7 @@ def test_a_linear_relation_is_found_also_over_features_of_any_magnitude(data: Bl
     assert left > 0.5
 
 
-def test_the_target_is_the_direction_of_the_mean_caption(data: BlockData) -> None:
+def test_target_is_the_direction_of_the_mean_caption(data: BlockData) -> None:
     total = np.stack([data.texts[data.owner == image].sum(axis=0) for image in range(IMAGES)])
     meant = replace(data, texts=normalise(total), owner=np.arange(IMAGES))
     several, one = (fit_regression_block(found, RECIPE, BLOCK) for found in (data, meant))
@@ -97,14 +97,14 @@ def test_the_target_is_the_direction_of_the_mean_caption(data: BlockData) -> Non
     )
 
 
-def test_the_mean_image_is_brought_to_the_mean_of_its_captions(data: BlockData) -> None:
+def test_mean_image_maps_to_the_mean_of_its_captions(data: BlockData) -> None:
     known = replace(data, texts=data.texts[:IMAGES], owner=np.arange(IMAGES))
     block = fit_regression_block(known, RECIPE, replace(BLOCK, penalty=0.6))
     both = np.concatenate([images_of(block, data, view) for view in (0, 1)])
     np.testing.assert_allclose(both.mean(axis=0), texts_of(block, known.texts).mean(axis=0), atol=5e-3)
 
 
-def test_a_penalty_shrinks_what_is_made_of_an_image(data: BlockData) -> None:
+def test_penalty_shrinks_mapped_images(data: BlockData) -> None:
     def spread(penalty: float) -> float:
         block = fit_regression_block(data, RECIPE, replace(BLOCK, penalty=penalty))
         return float(images_of(block, data).std(axis=0).sum())
@@ -114,7 +114,7 @@ def test_a_penalty_shrinks_what_is_made_of_an_image(data: BlockData) -> None:
     assert strong < some < 0.9 * free
 
 
-def test_what_is_learned_is_already_rounded_as_it_will_be_stored(data: BlockData) -> None:
+def test_weights_are_rounded_for_storage(data: BlockData) -> None:
     block = fit_regression_block(data, RECIPE, BLOCK)
     for name in MAPS:
         weights = getattr(block, name)
@@ -123,7 +123,7 @@ def test_what_is_learned_is_already_rounded_as_it_will_be_stored(data: BlockData
         np.testing.assert_array_equal(weights, rounded(weights))
 
 
-def test_it_has_the_shape_and_the_share_of_its_recipe(data: BlockData) -> None:
+def test_block_has_the_shape_and_share_of_its_recipe(data: BlockData) -> None:
     block = fit_regression_block(data, RECIPE, replace(BLOCK, dimensions=4))
     assert (block.towers, block.share) == (("t",), 0.3)
     assert block.image_weight.shape == (4, FEATURES + TEXT)
@@ -132,7 +132,7 @@ def test_it_has_the_shape_and_the_share_of_its_recipe(data: BlockData) -> None:
     assert fit_regression_block(bare, RECIPE, BLOCK).image_weight.shape == (TEXT, FEATURES)
 
 
-def test_the_text_side_preserves_the_principal_directions_of_texts(data: BlockData) -> None:
+def test_text_map_preserves_the_principal_directions_of_texts(data: BlockData) -> None:
     # Texts that lie in a plane, but for a little: two dimensions keep their comparisons.
     rng = np.random.default_rng(2)
     plane = numbers(rng, 2, TEXT)
@@ -143,7 +143,7 @@ def test_the_text_side_preserves_the_principal_directions_of_texts(data: BlockDa
 
 
 @pytest.mark.parametrize("power", [0.25, 0.5])
-def test_whitened_texts_have_the_variances_that_the_power_leaves(rng: np.random.Generator, power: float) -> None:
+def test_whitened_texts_have_the_variances_of_the_power(rng: np.random.Generator, power: float) -> None:
     texts = numbers(rng, 500, TEXT) * np.geomspace(0.1, 2, TEXT, dtype=np.float32) + 4
     names = numbers(rng, 50, TEXT)
     whitening = Whitening.of(texts, names, power)
@@ -151,18 +151,18 @@ def test_whitened_texts_have_the_variances_that_the_power_leaves(rng: np.random.
     np.testing.assert_allclose(after.mean(axis=0), 0, atol=1e-4)
     assert np.linalg.norm(after, axis=1).mean() == pytest.approx(1, abs=1e-4)
     assert np.linalg.norm(whitening.names(names), axis=1).mean() == pytest.approx(1, abs=1e-4)
-    left, variances = (np.linalg.eigvalsh(np.cov(rows.T)) for rows in (after, texts))
-    np.testing.assert_allclose(left / left[-1], (variances / variances[-1]) ** (1 - 2 * power), rtol=1e-3)
+    whitened, variances = (np.linalg.eigvalsh(np.cov(rows.T)) for rows in (after, texts))
+    np.testing.assert_allclose(whitened / whitened[-1], (variances / variances[-1]) ** (1 - 2 * power), rtol=1e-3)
 
 
-def test_without_whitening_texts_and_names_stay_where_they_are(rng: np.random.Generator) -> None:
+def test_power_zero_leaves_texts_and_names_unchanged(rng: np.random.Generator) -> None:
     texts, names = numbers(rng, 20, TEXT), numbers(rng, 5, TEXT)
     whitening = Whitening.of(texts, names, 0)
     np.testing.assert_array_equal(whitening.texts(texts), texts)
     np.testing.assert_array_equal(whitening.names(names), names)
 
 
-def test_maps_over_whitened_vectors_become_maps_over_those_of_the_towers(rng: np.random.Generator) -> None:
+def test_maps_over_whitened_vectors_convert_to_maps_over_tower_vectors(rng: np.random.Generator) -> None:
     texts, names, features = normalise(numbers(rng, 40, TEXT) + 2), numbers(rng, 40, TEXT), numbers(rng, 40, FEATURES)
     whitening = Whitening.of(texts, names, 0.25)
     learned = AffinePair(
@@ -174,7 +174,7 @@ def test_maps_over_whitened_vectors_become_maps_over_those_of_the_towers(rng: np
     np.testing.assert_allclose(before.image(seen), learned.image(white), atol=1e-4)
 
 
-def test_whitening_tells_texts_apart_that_point_nearly_the_same_way(rng: np.random.Generator, data: BlockData) -> None:
+def test_whitening_separates_nearly_parallel_texts(rng: np.random.Generator, data: BlockData) -> None:
     near = linear_in(data)
 
     def spread(power: float) -> float:
@@ -186,7 +186,7 @@ def test_whitening_tells_texts_apart_that_point_nearly_the_same_way(rng: np.rand
     assert spread(0.5) > 10 * spread(0)
 
 
-def test_towers_that_agree_are_told_from_one_that_does_not_know_the_text(rng: np.random.Generator) -> None:
+def test_mixing_distinguishes_known_from_unknown_texts(rng: np.random.Generator) -> None:
     second = normalise(numbers(rng, 300, TEXT))
     first = normalise(second @ numbers(rng, TEXT, TEXT).T + numbers(rng, TEXT))
     recipe = MixingRecipe(known=(0.8, 0.2), unknown=(0.1, 0.9), penalty=1e-6)

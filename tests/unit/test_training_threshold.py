@@ -1,4 +1,4 @@
-"""The threshold of a match: chosen by its rule, written into a head and onto its card, once."""
+"""Choosing the match threshold, and writing it to a head and its card."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.weights import drawn_head
 BOOTSTRAP = Bootstrap(replicates=50)
 
 
-def asked(present: Sequence[float], foreign: Sequence[float]) -> Asked:
-    """Queries with these best scores, each of an image or a text of its own."""
+def queries_with(present: Sequence[float], foreign: Sequence[float]) -> Asked:
+    """Queries with these best scores, each with its own image or text."""
     best = np.array([*present, *foreign], np.float32)
     return Asked(
         kind=np.repeat(["present", "foreign"], [len(present), len(foreign)]),
@@ -36,36 +36,38 @@ def asked(present: Sequence[float], foreign: Sequence[float]) -> Asked:
 
 
 def test_separable_scores_get_the_highest_separating_threshold() -> None:
-    assert choose_threshold(asked([0.6, 0.7, 0.9], [0.1, 0.3, 0.2]), BOOTSTRAP) == (0.6, 1.0)
+    assert choose_threshold(queries_with([0.6, 0.7, 0.9], [0.1, 0.3, 0.2]), BOOTSTRAP) == (0.6, 1.0)
 
 
-def test_where_scores_overlap_the_threshold_lies_where_both_errors_are_rare_or_a_little_higher() -> None:
+def test_overlapping_scores_get_a_threshold_that_balances_both_errors() -> None:
     rng = np.random.default_rng(0)
-    queries = asked(rng.normal(0.7, 0.1, 2_000).clip(0, 1).tolist(), rng.normal(0.4, 0.1, 2_000).clip(0, 1).tolist())
+    queries = queries_with(
+        rng.normal(0.7, 0.1, 2_000).clip(0, 1).tolist(), rng.normal(0.4, 0.1, 2_000).clip(0, 1).tolist()
+    )
     threshold, accuracy = choose_threshold(queries, BOOTSTRAP)
     assert 0.54 <= threshold <= 0.59
     assert accuracy == pytest.approx(0.93, abs=0.015)
 
 
-def test_kinds_of_different_size_count_alike() -> None:
+def test_kinds_of_different_size_have_equal_weight() -> None:
     rng = np.random.default_rng(1)
     present, foreign = rng.normal(0.7, 0.1, 200).clip(0, 1), rng.normal(0.4, 0.1, 4_000).clip(0, 1)
-    threshold, _ = choose_threshold(asked(present.tolist(), foreign.tolist()), BOOTSTRAP)
+    threshold, _ = choose_threshold(queries_with(present.tolist(), foreign.tolist()), BOOTSTRAP)
     assert threshold < 0.62
 
 
 @pytest.mark.parametrize(("present", "foreign"), [([0.9], []), ([], [0.1])])
-def test_either_kind_missing_is_said(present: list[float], foreign: list[float]) -> None:
+def test_missing_present_or_foreign_queries_are_an_error(present: list[float], foreign: list[float]) -> None:
     with pytest.raises(DataError, match="captions and foreign texts"):
-        choose_threshold(asked(present, foreign), BOOTSTRAP)
+        choose_threshold(queries_with(present, foreign), BOOTSTRAP)
 
 
-def test_scores_that_are_the_wrong_way_round_give_no_threshold() -> None:
+def test_inverted_scores_are_an_error() -> None:
     with pytest.raises(DataError, match="no threshold tells"):
-        choose_threshold(asked([0.1, 0.2], [0.8, 0.9]), BOOTSTRAP)
+        choose_threshold(queries_with([0.1, 0.2], [0.8, 0.9]), BOOTSTRAP)
 
 
-def test_a_head_gets_its_threshold_and_its_card_a_section_however_often_it_is_written(tmp_path: Path) -> None:
+def test_write_threshold_updates_the_head_and_its_card_section(tmp_path: Path) -> None:
     head = drawn_head("mlp", {"similarity": 1, "product": 4})
     save_head(head, tmp_path)
     weights = (tmp_path / "head.npz").read_bytes()
@@ -83,7 +85,7 @@ def test_a_head_gets_its_threshold_and_its_card_a_section_however_often_it_is_wr
     assert card.count("## When a result matches") == 1
 
 
-def test_a_section_in_the_middle_of_a_card_leaves_what_follows_it(tmp_path: Path) -> None:
+def test_card_sections_after_the_threshold_are_kept(tmp_path: Path) -> None:
     save_head(drawn_head("cosine", {}), tmp_path)
     (tmp_path / CARD).write_text("# Head\n\n## When a result matches\n\nOld.\n\n## Made with\n\nnumpy.\n")
     write_threshold(_written(0.5), tmp_path)
@@ -93,7 +95,7 @@ def test_a_section_in_the_middle_of_a_card_leaves_what_follows_it(tmp_path: Path
 
 
 def _written(threshold: float) -> MatchThreshold:
-    queries = asked([0.8, 0.9], [0.1, 0.2])
+    queries = queries_with([0.8, 0.9], [0.1, 0.2])
     match = MatchThreshold(threshold=threshold, source="captions and foreign texts")
     figures = {name: figure.to_json() for name, figure in absence_figures(queries, match, BOOTSTRAP).items()}
     assert set(figures) == set(ABSENCE_FIGURES)

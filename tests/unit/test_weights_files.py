@@ -1,4 +1,4 @@
-"""A weights file is data: what is not an array is refused, and nothing in it is run."""
+"""Reading weights files: only arrays are accepted, and no code is executed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sceneseek_export.towers.wheels import File, read_weights
 
 
 def legacy(content: Any) -> bytes:
-    """As torch wrote files before version 1.6."""
+    """A file in the format of torch before 1.6."""
     buffer = io.BytesIO()
     torch.save(content, buffer, _use_new_zipfile_serialization=False)
     return buffer.getvalue()
@@ -27,7 +27,7 @@ def read(content: bytes, name: str = "w.pth") -> dict[str, np.ndarray]:
     return read_weights(File(name, content, ""))
 
 
-def test_arrays_of_every_kind_round_trip_also_views_of_a_shared_storage() -> None:
+def test_tensors_round_trip_including_views_of_shared_storage() -> None:
     base = torch.arange(24, dtype=torch.float32)
     tensors = {
         "whole": base.view(4, 6),
@@ -38,11 +38,11 @@ def test_arrays_of_every_kind_round_trip_also_views_of_a_shared_storage() -> Non
         "count": torch.tensor(7),
         "empty": torch.zeros(0, 5),
     }
-    found = read(legacy(tensors))
-    assert found.keys() == tensors.keys()
+    arrays = read(legacy(tensors))
+    assert arrays.keys() == tensors.keys()
     for name, tensor in tensors.items():
-        assert found[name].dtype == tensor.numpy().dtype
-        np.testing.assert_array_equal(found[name], tensor.numpy())
+        assert arrays[name].dtype == tensor.numpy().dtype
+        np.testing.assert_array_equal(arrays[name], tensor.numpy())
 
 
 def test_safetensors_round_trip() -> None:
@@ -50,8 +50,8 @@ def test_safetensors_round_trip() -> None:
     np.testing.assert_array_equal(read(content, "w.safetensors")["a"], [[0, 1, 2], [3, 4, 5]])
 
 
-class Runs:
-    """What a hostile file holds: a call when it is read."""
+class TouchesFile:
+    """An object whose unpickling touches a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -60,8 +60,8 @@ class Runs:
         return (Path.touch, (self.path,))
 
 
-def test_a_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
-    for content in (pickle.dumps(Runs(tmp_path / "ran")), legacy({"a": Runs(tmp_path / "ran")})):
+def test_malicious_pickle_is_rejected_without_execution(tmp_path: Path) -> None:
+    for content in (pickle.dumps(TouchesFile(tmp_path / "ran")), legacy({"a": TouchesFile(tmp_path / "ran")})):
         with pytest.raises(ExportError, match="is not admitted"):
             read(content)
     assert not (tmp_path / "ran").exists()
@@ -83,15 +83,25 @@ GOOD = legacy({"a": torch.arange(12, dtype=torch.float32).view(3, 4)})
         (b"", "w.safetensors"),
         (save({"a": np.ones(4, np.float32)})[:-4], "w.safetensors"),
     ],
-    ids=["empty", "text", "cut", "half", "another pickle", "a list", "a note", "empty st", "cut st"],
+    ids=[
+        "empty",
+        "text",
+        "truncated end",
+        "truncated half",
+        "other pickle",
+        "list",
+        "non-tensor",
+        "empty safetensors",
+        "truncated safetensors",
+    ],
 )
-def test_a_damaged_file_is_one_clear_error(content: bytes, name: str) -> None:
+def test_damaged_weights_file_is_an_error(content: bytes, name: str) -> None:
     with pytest.raises(ExportError, match=rf"the weights {name} cannot be read"):
         read(content, name)
 
 
-def test_a_tensor_that_reaches_beyond_its_storage_is_refused() -> None:
-    # The last K (a one-byte integer of a pickle) before the strides are the rows.
+def test_tensor_beyond_its_storage_is_rejected() -> None:
+    # K is a one-byte integer in the pickle; this changes the number of rows of the shape (3, 4).
     content = GOOD.replace(b"K\x03K\x04\x86", b"K\x04K\x04\x86", 1)
     assert content != GOOD
     with pytest.raises(ExportError, match="beyond its storage"):
