@@ -83,9 +83,9 @@ def test_search_sends_every_argument(client: Client) -> None:
     ],
 )
 def test_search_accepts_filters_as_expressions_or_conditions(client: Client, where: Any) -> None:
-    found = client.search("the sea", k=12, filter=where).results
-    assert len(found) == sum(name.endswith(".jpg") for name in NAMES)
-    assert {result.format for result in found} == {"JPEG"}
+    results = client.search("the sea", k=12, filter=where).results
+    assert len(results) == sum(name.endswith(".jpg") for name in NAMES)
+    assert {result.format for result in results} == {"JPEG"}
 
 
 def test_search_accepts_an_image_as_id_path_or_bytes(client: Client, gallery: Path) -> None:
@@ -103,12 +103,12 @@ def test_search_accepts_an_image_as_id_path_or_bytes(client: Client, gallery: Pa
 
 def test_plus_and_minus_accept_texts_ids_paths_and_bytes(client: Client, gallery: Path) -> None:
     sea, file = client.search("the sea").results[0], gallery / "scenes/sea.jpg"
-    found = client.search("a drawing", plus=["at night", (file, 0.5)], minus=[sea.id, (file.read_bytes(), 0.25)], k=12)
-    assert found.query == "a drawing, at night"
-    assert sea.id not in [result.id for result in found.results]
+    answer = client.search("a drawing", plus=["at night", (file, 0.5)], minus=[sea.id, (file.read_bytes(), 0.25)], k=12)
+    assert answer.query == "a drawing, at night"
+    assert sea.id not in [result.id for result in answer.results]
     terms = [Term(text="at night"), Term(file=0, weight=0.5), Term(image=sea.id, weight=-1), Term(file=1, weight=-0.25)]
     same = client.ask(Query("a drawing", terms=terms, k=12), [file, file])
-    assert [result.id for result in same.results] == [result.id for result in found.results]
+    assert [result.id for result in same.results] == [result.id for result in answer.results]
     by_vector = client.search(vector=[1.0, *[0.0] * (client.collections().collections[0].dimensions - 1)], k=2)
     assert [result.score for result in by_vector.results] == [None, None]
 
@@ -133,10 +133,10 @@ def test_pages_contain_every_result_once(client: Client) -> None:
 
 
 def test_score_accepts_image_ids_and_files(client: Client, gallery: Path) -> None:
-    found = client.search("a red circle", k=2).results
-    scores = client.score("a red circle", [result.id for result in found])
-    assert [scored.id for scored in scores.scores] == [result.id for result in found]
-    assert [scored.score for scored in scores.scores] == pytest.approx([result.score for result in found], abs=1e-4)
+    results = client.search("a red circle", k=2).results
+    scores = client.score("a red circle", [result.id for result in results])
+    assert [scored.id for scored in scores.scores] == [result.id for result in results]
+    assert [scored.score for scored in scores.scores] == pytest.approx([result.score for result in results], abs=1e-4)
     files: list[Path | bytes] = [gallery / "shapes/red circle.png", (gallery / "scenes/sea.jpg").read_bytes()]
     assert [scored.id for scored in client.score("a red circle", files).scores] == [None, None]
 
@@ -206,24 +206,24 @@ def test_cli_prints_the_same_results_with_url_as_with_a_local_index(
     run: Run, client: Client, service_url: str, bundle: Bundle, index_url: str, gallery: Path, options: list[str]
 ) -> None:
     known = {"FILE": str(gallery / "scenes/meadow.webp"), "ID": client.search("the sea").results[0].id}
-    asked = [known.get(option, option) for option in options]
-    code, here, _ = run(*asked, "--json", "--bundle", str(bundle.path), "--index", index_url)
+    arguments = [known.get(option, option) for option in options]
+    code, local_output, _ = run(*arguments, "--json", "--bundle", str(bundle.path), "--index", index_url)
     assert code == 0
-    code, there, _ = run(*asked, "--json", "--url", service_url, "--timeout", "60")
+    code, remote_output, _ = run(*arguments, "--json", "--url", service_url, "--timeout", "60")
     assert code == 0
-    ours, theirs = json.loads(here), json.loads(there)
-    assert [*ours] == [*theirs]
+    local, remote = json.loads(local_output), json.loads(remote_output)
+    assert [*local] == [*remote]
     # Only a service returns URLs, and this one hides paths.
-    differing = {"path", "image", "thumbnail"}
-    for mine, other in zip(ours["results"], theirs["results"], strict=True):
-        assert mine.keys() ^ other.keys() == differing
-    assert _comparable(ours) == _comparable(theirs)
-    assert ours["results"]
+    differing_fields = {"path", "image", "thumbnail"}
+    for local_result, remote_result in zip(local["results"], remote["results"], strict=True):
+        assert local_result.keys() ^ remote_result.keys() == differing_fields
+    assert _comparable(local) == _comparable(remote)
+    assert local["results"]
 
 
 def test_cli_prints_one_line_per_result(run: Run, client: Client, service_url: str) -> None:
-    code, found, _ = run("a red circle", "-k", "2", "--explain", "--url", service_url)
-    first, explained, *_ = found.splitlines()
+    code, output, _ = run("a red circle", "-k", "2", "--explain", "--url", service_url)
+    first, explained, *_ = output.splitlines()
     best = client.search("a red circle", k=2).results[0]
     assert code == 0
     assert first == f" 1  {best.score:.2f}  {best.path or best.id}"

@@ -39,9 +39,11 @@ def example(language: str, service_url: str) -> str:
 
 
 def output(program: list[str], folder: Path) -> str:
-    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=os.environ)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    completed = subprocess.run(
+        program, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=os.environ
+    )
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    return completed.stdout
 
 
 def test_search_over_http_has_examples_in_three_languages() -> None:

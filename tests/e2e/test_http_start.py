@@ -30,10 +30,10 @@ def taken_port() -> Iterator[int]:
 
 def refusal(sceneseek: CommandLine, *options: str | Path, code: int = 1) -> str:
     """The only line that `serve` prints before it exits with `code`."""
-    done = sceneseek.process("serve", *options)
-    assert done.returncode == code, done.stderr
-    assert done.stdout == ""
-    line, *more = done.stderr.splitlines()
+    completed = sceneseek.process("serve", *options)
+    assert completed.returncode == code, completed.stderr
+    assert completed.stdout == ""
+    line, *more = completed.stderr.splitlines()
     assert more == []
     return line
 

@@ -42,13 +42,13 @@ def test_example_prints_scores_and_urls(example: dict[str, Any], service_url: st
 
 def test_similarity_search_orders_documents_by_score(example: dict[str, Any]) -> None:
     pictures = example["pictures"]
-    found = pictures.similarity_search_with_relevance_scores(QUERY, k=5)
-    scores = [score for _, score in found]
+    results = pictures.similarity_search_with_relevance_scores(QUERY, k=5)
+    scores = [score for _, score in results]
     assert scores == sorted(scores, reverse=True)
-    assert [document for document, _ in found] == pictures.similarity_search(QUERY, k=5)
+    assert [document for document, _ in results] == pictures.similarity_search(QUERY, k=5)
     expected = pictures.client.search(QUERY, k=5).results
-    assert [(document.id, score) for document, score in found] == [(result.id, result.score) for result in expected]
-    assert pictures.client.image(found[0][0].id)
+    assert [(document.id, score) for document, score in results] == [(result.id, result.score) for result in expected]
+    assert pictures.client.image(results[0][0].id)
 
 
 def test_retrievers_apply_score_thresholds(example: dict[str, Any]) -> None:
@@ -69,10 +69,10 @@ def test_vector_search_returns_documents_without_scores(example: dict[str, Any],
     client = pytest.importorskip("openai").OpenAI(base_url=f"{service_url.rstrip('/')}/v1", api_key="none")
     with client:
         (embedded,) = client.embeddings.create(model="compact", input=QUERY).data
-    found = example["pictures"].similarity_search_by_vector(embedded.embedding, k=2)
-    assert [document.metadata["score"] for document in found] == [None, None]
+    documents = example["pictures"].similarity_search_by_vector(embedded.embedding, k=2)
+    assert [document.metadata["score"] for document in documents] == [None, None]
     best = example["pictures"].client.search(vector=embedded.embedding, k=2).results
-    assert [document.id for document in found] == [result.id for result in best]
+    assert [document.id for document in documents] == [result.id for result in best]
 
 
 def test_chain_passes_the_found_images_to_the_model(example: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def served(bundle: Bundle, index_url: str, tmp_path_factory: pytest.TempPathFact
     with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         announced = process.stdout.readline()
-        assert announced, "it ended without a word"
+        assert announced, "the service exited without output"
         public = announced.split()[-1].replace("localhost", ADDRESS).rstrip("/")
         yield Served(process, public, f"http://{ADDRESS}:{port}")
         process.terminate()

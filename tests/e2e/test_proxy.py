@@ -115,10 +115,10 @@ def clients(proxy: Proxy, count: int, *parts: bytes, buffer: int = 0) -> Iterato
 
 def assert_search_is_fast(proxy: Proxy) -> None:
     """Assert that another client's search is not delayed."""
-    begun = time.monotonic()
+    started = time.monotonic()
     with contextlib.closing(proxy.client()) as client:
         assert searched(client, "a+boat").status == 200
-    assert time.monotonic() - begun < MAX_SECONDS
+    assert time.monotonic() - started < MAX_SECONDS
 
 
 def answer(client: socket.socket) -> tuple[bytes, bytes]:
@@ -135,9 +135,9 @@ def test_proxy_ignores_forwarded_headers_of_clients(proxy: Proxy) -> None:
     with contextlib.closing(proxy.client()) as client:
         forged = {"X-Forwarded-For": "8.8.8.8", "X-Forwarded-Prefix": "/elsewhere", "X-Forwarded-Host": "evil.example"}
         client.request("GET", "/v1/search?q=a+house&k=1", headers=forged)
-        found = client.getresponse()
-        assert found.status == 200
-        (result,) = json.loads(found.read())["results"]
+        response = client.getresponse()
+        assert response.status == 200
+        (result,) = json.loads(response.read())["results"]
     assert result["image"].startswith("/v1/images/"), "neither the prefix nor the host of the client's headers"
 
 
@@ -165,8 +165,8 @@ def test_slow_senders_do_not_delay_searches(proxy: Proxy) -> None:
 
 def test_clients_that_do_not_read_do_not_delay_searches(proxy: Proxy) -> None:
     # The responses exceed the socket buffers of a client that does not read.
-    asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
-    with clients(proxy, 40, asked, buffer=4096):
+    requests = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20
+    with clients(proxy, 40, requests, buffer=4096):
         assert_search_is_fast(proxy)
 
 

@@ -59,10 +59,10 @@ def test_flickr8k_retrieval_meets_its_bounds(
     bounds = floors(recall_1=0.385, recall_5=0.695, recall_10=0.82)
     captions = numbered(flickr8k, ("#0\t", "#1\t"), tmp_path)
     more = ("--split", str(split), *bounds, "--bootstrap", "50")
-    found = evaluate(sceneseek, bundle, flickr8k / "images", captions, *more)
+    figures = evaluate(sceneseek, bundle, flickr8k / "images", captions, *more)
     # The head is trained on ratings, and still ranks more captions' own images first.
     for figure in ("recall@1", "mrr"):
-        assert found[f"rescored.{figure}"]["value"] > found[figure]["value"]
+        assert figures[f"rescored.{figure}"]["value"] > figures[figure]["value"]
 
 
 def test_demo_gallery_retrieval_meets_its_bounds(
@@ -87,11 +87,11 @@ def test_demo_gallery_retrieval_meets_its_bounds_in_other_languages(
     # Every fourth stamp, as above.
     header, *lines = (demo_gallery / "translations.tsv").read_text(encoding="utf-8").splitlines()
     stamps = set(list(dict.fromkeys(line.split("\t")[0] for line in lines))[::4])
-    spoken = [line for line in lines if line.split("\t")[0] in stamps and line.split("\t")[3] in LANGUAGES]
-    (tmp_path / "captions.tsv").write_text("\n".join([header, *spoken]), encoding="utf-8")
+    selected = [line for line in lines if line.split("\t")[0] in stamps and line.split("\t")[3] in LANGUAGES]
+    (tmp_path / "captions.tsv").write_text("\n".join([header, *selected]), encoding="utf-8")
     bounds = [f"--fail-below={language}.recall@10={least}" for language, least in LANGUAGES.items()]
-    found = evaluate(sceneseek, bundle, demo_gallery, tmp_path / "captions.tsv", *bounds, "--bootstrap", "50")
-    assert set(found["languages"]) == {*LANGUAGES, "mean"}
+    figures = evaluate(sceneseek, bundle, demo_gallery, tmp_path / "captions.tsv", *bounds, "--bootstrap", "50")
+    assert set(figures["languages"]) == {*LANGUAGES, "mean"}
 
 
 def test_demo_gallery_has_captions_in_65_languages(demo_gallery: Path) -> None:
@@ -167,14 +167,16 @@ def test_single_nouns_match_photographs_that_show_them(
     sceneseek: CommandLine, bundle: Bundle, flickr8k: Path, tmp_path: Path
 ) -> None:
     names = (flickr8k / "split_dev.txt").read_text(encoding="utf-8").split()[:120]
-    written: dict[str, list[set[str]]] = {name: [] for name in names}
+    caption_words: dict[str, list[set[str]]] = {name: [] for name in names}
     for line in (flickr8k / "captions.tsv").read_text(encoding="utf-8").splitlines():
         image, _, text = line.split("\t")
-        if image in written:
-            written[image].append(set(text.lower().split()))
-    shown = [(name, noun) for name in names for noun in NOUNS if sum(noun in words for words in written[name]) >= 3]
+        if image in caption_words:
+            caption_words[image].append(set(text.lower().split()))
+    pairs = [
+        (name, noun) for name in names for noun in NOUNS if sum(noun in words for words in caption_words[name]) >= 3
+    ]
     captions = tmp_path / "captions.tsv"
-    captions.write_text("\n".join(["image\tcaption", *("\t".join(pair) for pair in shown)]), encoding="utf-8")
+    captions.write_text("\n".join(["image\tcaption", *("\t".join(pair) for pair in pairs)]), encoding="utf-8")
     # Measured: 0.91; 0.42 if the text tower reads the nouns without an article.
     outcome = sceneseek(
         "evaluate", "absence", "--bundle", bundle.path, "--images", flickr8k / "images", "--captions", captions,

@@ -24,9 +24,9 @@ def test_shipped_alignment_recall_meets_its_bounds_on_200_photographs(flickr8k: 
     corpus = gather("dev", flickr8k / "images", Captions.read(flickr8k / "captions.tsv"), names)
     alignment = Alignment.load(shipped_alignment(PACK))
     encoder = PackEncoder(PACK, tmp_path)
-    found, kept = encoder.encode_images("dev", corpus.paths)
+    encoded, kept = encoder.encode_images("dev", corpus.paths)
     assert len(kept) == 200
-    images = alignment.image_joint(found.features, found.logits)
+    images = alignment.image_joint(encoded.features, encoded.logits)
     texts = alignment.text_joint(encoder.encode_texts("captions", corpus.captions))
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-5)
     recall = ranking_figures(exact_ranks(images, texts, corpus.owner))

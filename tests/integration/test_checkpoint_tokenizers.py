@@ -120,9 +120,8 @@ def tokenizers_of(
     return made.__getitem__
 
 
-@pytest.mark.parametrize(
-    "text", [text for text in DIFFICULT_TEXTS if "<" not in text]
-)  # special tokens are case-sensitive
+# Without special tokens, which are case-sensitive.
+@pytest.mark.parametrize("text", [text for text in DIFFICULT_TEXTS if "<" not in text])
 def test_lowercase_option_lowercases_before_tokenizing(checkpoint: dict[str, Path], tmp_path: Path, text: str) -> None:
     tower, ours = loaded(checkpoint["siglip-text"], "siglip-text", tmp_path, lowercase=True)
     reference = transformers.AutoTokenizer.from_pretrained(checkpoint["siglip-text"])

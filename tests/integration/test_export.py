@@ -207,19 +207,19 @@ def test_head_without_image_features_is_replaceable_without_reindexing(
     assert other_head_bundle.manifest.fingerprints.image == bundle.manifest.fingerprints.image
     assert other_head_bundle.manifest.fingerprints.bundle != bundle.manifest.fingerprints.bundle
     shutil.copytree(index_url.removeprefix("file:"), tmp_path / "index")
-    found = {}
+    results = {}
     for name, one in (("before", bundle), ("after", other_head_bundle)):
         search = Search(ModelRegistry(one), open_store(f"file:{tmp_path}/index"))
         try:
-            found[name] = {
+            results[name] = {
                 r.path: (r.score or 0.0, r.similarity) for r in search.query(Query(text="a red circle", k=12)).results
             }
         finally:
             search.close()
-    assert found["before"].keys() == found["after"].keys() == set(NAMES)
-    for path, (_, similarity) in found["before"].items():
-        assert found["after"][path][1] == pytest.approx(similarity, abs=1e-6)
-    assert max(abs(found["after"][path][0] - score) for path, (score, _) in found["before"].items()) > 0.01
+    assert results["before"].keys() == results["after"].keys() == set(NAMES)
+    for path, (_, similarity) in results["before"].items():
+        assert results["after"][path][1] == pytest.approx(similarity, abs=1e-6)
+    assert max(abs(results["after"][path][0] - score) for path, (score, _) in results["before"].items()) > 0.01
 
 
 def test_head_with_image_features_requires_a_new_index(
@@ -236,12 +236,12 @@ def test_head_with_image_features_requires_a_new_index(
 
 def test_export_rejects_a_head_of_another_alignment(trained: Trained, tmp_path: Path) -> None:
     other = with_space(trained.alignment, hubness=None)
-    strange = replace(trained, head=random_head("mlp", replace(trained, alignment=other), "similarity", "product"))
+    mismatched = replace(trained, head=random_head("mlp", replace(trained, alignment=other), "similarity", "product"))
     with pytest.raises(ExportError, match=rf"joint space \({other.fingerprint[:12]}.*sceneseek train heads"):
-        export_bundle(PACK, strange, tmp_path / "b")
-    nameless: Any = random_head("mlp", trained, "similarity", "product")
+        export_bundle(PACK, mismatched, tmp_path / "b")
+    unaligned: Any = random_head("mlp", trained, "similarity", "product")
     with pytest.raises(ExportError, match=r"joint space \(it does not say which.*sceneseek train heads"):
-        export_bundle(PACK, replace(trained, head=replace(nameless, alignment="")), tmp_path / "b")
+        export_bundle(PACK, replace(trained, head=replace(unaligned, alignment="")), tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
 
 

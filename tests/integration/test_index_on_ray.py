@@ -128,7 +128,7 @@ def vectors(store: VectorStore) -> dict[str, Floats]:
     with closing(store.glance(name)) as collection:
         paths = {record.id: record.payload["path"] for record in collection.scroll()}
         assert len(paths) == len(set(paths.values())) == collection.count()
-        return {paths[identity]: found.joint for identity, found in collection.vectors(list(paths)).items()}
+        return {paths[identity]: stored.joint for identity, stored in collection.vectors(list(paths)).items()}
 
 
 def assert_complete(run: Run, store: VectorStore, skipped: dict[str, str] | None = None) -> None:

@@ -345,8 +345,8 @@ def test_queries_succeed_during_repeated_alias_switches(played: PlayedQdrant) ->
         while not stop.is_set():
             try:
                 with live.borrow() as snapshot:
-                    found = snapshot.collection.nearest(points(1)[0].joint, 10)
-                    assert len(snapshot.collection.retrieve(found.ids)) == 10
+                    nearest = snapshot.collection.nearest(points(1)[0].joint, 10)
+                    assert len(snapshot.collection.retrieve(nearest.ids)) == 10
                 answered[0] += 1
             except Exception as error:  # noqa: BLE001 - asserted on below
                 failures.append(repr(error))
@@ -472,8 +472,8 @@ def test_two_aliases_on_one_server_are_independent(played: PlayedQdrant) -> None
 def test_filter_is_sent_to_the_server(played: PlayedQdrant) -> None:
     store = QdrantStore(played.url, QUICK)
     published(store, INFO, points(50))
-    found = store.open("first").nearest(points(1)[0].joint, 5, where=filter_from_words(["path=7.jpg|8.jpg"]))
-    assert set(found.ids) == {points(50)[7].id, points(50)[8].id}
+    nearest = store.open("first").nearest(points(1)[0].joint, 5, where=filter_from_words(["path=7.jpg|8.jpg"]))
+    assert set(nearest.ids) == {points(50)[7].id, points(50)[8].id}
 
 
 @pytest.mark.parametrize(

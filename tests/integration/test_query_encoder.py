@@ -59,7 +59,7 @@ def models(bundle: Bundle) -> Models:
 
 
 @pytest.fixture(scope="module")
-def alone(models: Models) -> dict[str, Encoded]:
+def single_encodings(models: Models) -> dict[str, Encoded]:
     direct = QueryEncoder.direct()
     return {text: direct.text(models, text) for text in TEXTS}
 
@@ -94,18 +94,20 @@ def test_direct_encoder_starts_no_thread_and_caches_nothing(models: Models) -> N
 
 
 def test_concurrent_texts_are_batched_and_equal_single_encodings(
-    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded], observer: RecordingObserver
+    models: Models, encoder: QueryEncoder, single_encodings: dict[str, Encoded], observer: RecordingObserver
 ) -> None:
-    asked = [text for text in TEXTS for _ in range(8)]
-    with ThreadPoolExecutor(len(asked)) as pool:
-        answers = list(pool.map(lambda text: encoder.text(models, text), asked))
-    assert all(same(answer, alone[text]) for text, answer in zip(asked, answers, strict=True))
+    texts = [text for text in TEXTS for _ in range(8)]
+    with ThreadPoolExecutor(len(texts)) as pool:
+        answers = list(pool.map(lambda text: encoder.text(models, text), texts))
+    assert all(same(answer, single_encodings[text]) for text, answer in zip(texts, answers, strict=True))
     assert len(observer.runs) < sum(size for _, size in observer.runs)
 
 
-def test_texts_are_returned_in_input_order(models: Models, encoder: QueryEncoder, alone: dict[str, Encoded]) -> None:
+def test_texts_are_returned_in_input_order(
+    models: Models, encoder: QueryEncoder, single_encodings: dict[str, Encoded]
+) -> None:
     answers = encoder.texts(models, TEXTS)
-    assert all(same(answer, alone[text]) for text, answer in zip(TEXTS, answers, strict=True))
+    assert all(same(answer, single_encodings[text]) for text, answer in zip(TEXTS, answers, strict=True))
     assert encoder.texts(models, []) == []
 
 
@@ -115,12 +117,12 @@ def test_texts_are_batched_by_length(models: Models, encoder: QueryEncoder, obse
 
 
 def test_cache_is_keyed_by_bundle_and_evicts_the_least_recently_used(
-    models: Models, encoder: QueryEncoder, alone: dict[str, Encoded], observer: RecordingObserver
+    models: Models, encoder: QueryEncoder, single_encodings: dict[str, Encoded], observer: RecordingObserver
 ) -> None:
     first = encoder.text(models, "a house")
     again = encoder.text(models, "a house")
     assert (first.cached, again.cached) == (False, True)
-    assert same(again, alone["a house"])
+    assert same(again, single_encodings["a house"])
     assert len(observer.runs) == 1
     other = dataclasses.replace(models, bundle=dataclasses.replace(models.bundle, manifest=_renamed(models.bundle)))
     assert not encoder.text(other, "a house").cached
@@ -150,12 +152,12 @@ def test_direct_encoder_skips_the_batching_check(models: Models) -> None:
 def test_alike_detects_vectors_changed_by_batching() -> None:
     rows = np.eye(3, 8, dtype=np.float32)
     head = np.zeros((3, 0), dtype=np.float32)
-    turned = rows.copy()
-    turned[2, :2] = np.sqrt(1 - 0.995**2), 0
-    turned[2, 2] = 0.995
-    lone = [Vectors(rows[i : i + 1], head[i : i + 1]) for i in range(3)]
-    assert alike(lone, Vectors(rows, head))
-    assert not alike(lone, Vectors(turned, head))
+    rotated = rows.copy()
+    rotated[2, :2] = np.sqrt(1 - 0.995**2), 0
+    rotated[2, 2] = 0.995
+    single = [Vectors(rows[i : i + 1], head[i : i + 1]) for i in range(3)]
+    assert alike(single, Vectors(rows, head))
+    assert not alike(single, Vectors(rotated, head))
 
 
 def test_batched_images_equal_those_of_the_indexer(
@@ -174,10 +176,10 @@ def test_full_queue_rejects_queries_and_answers_the_others(models: Models) -> No
     encoder = QueryEncoder(Batching(max_waiting=4, max_batch=1), cached_texts=0)
     try:
         with ThreadPoolExecutor(32) as pool:
-            asked = [pool.submit(encoder.text, models, f"a house of {n} rooms") for n in range(200)]
-            errors = [error for caller in asked if (error := caller.exception(20))]
+            futures = [pool.submit(encoder.text, models, f"a house of {n} rooms") for n in range(200)]
+            errors = [error for future in futures if (error := future.exception(20))]
         assert {type(error).__name__ for error in errors} <= {"Overloaded"}
-        assert len(errors) < len(asked)
+        assert len(errors) < len(futures)
         assert same(encoder.text(models, "a house"), QueryEncoder.direct().text(models, "a house"))
     finally:
         encoder.close()

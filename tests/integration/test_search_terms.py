@@ -30,7 +30,7 @@ CIRCLE, HOUSE, SEA = "a red circle", "a house under a blue sky", "the sea"
 
 
 def scores(search: Search, text: str, ids: list[str]) -> np.ndarray:
-    return np.array([found.score for found in search.score(text, ids).scores], np.float32)
+    return np.array([scored.score for scored in search.score(text, ids).scores], np.float32)
 
 
 def test_search_combines_scores_of_several_texts(search: Search) -> None:
@@ -50,12 +50,12 @@ def test_search_combines_scores_of_several_texts(search: Search) -> None:
 
 
 def test_search_ranks_images_like_a_negative_term_lower(search: Search) -> None:
-    plain = [result.id for result in search.query(Query(text="a drawing", k=ALL)).results]
-    without = search.query(Query(text="a drawing", terms=[Term(text=SEA, weight=-1)], k=ALL)).results
-    best = max(plain, key=lambda identity: scores(search, SEA, [identity])[0])
+    ids = [result.id for result in search.query(Query(text="a drawing", k=ALL)).results]
+    ranked = search.query(Query(text="a drawing", terms=[Term(text=SEA, weight=-1)], k=ALL)).results
+    best = max(ids, key=lambda identity: scores(search, SEA, [identity])[0])
     assert scores(search, SEA, [best])[0] > UNRELATED
-    found = {result.id: result.score or 0.0 for result in without}
-    assert found[best] == min(found.values()) or [r.id for r in without].index(best) > plain.index(best)
+    scores_by_id = {result.id: result.score or 0.0 for result in ranked}
+    assert scores_by_id[best] == min(scores_by_id.values()) or [r.id for r in ranked].index(best) > ids.index(best)
 
 
 def test_image_id_file_and_vector_terms_are_equivalent(search: Search, gallery: Path) -> None:
@@ -99,11 +99,11 @@ def test_embeddings_have_the_openai_response_format(client: FlaskClient, search:
     ]
     assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] > 4
     encoded = client.post("/v1/embeddings", json={"input": CIRCLE, "encoding_format": "base64"}).get_json()
-    found = client.post("/v1/search", json={"vector": encoded["data"][0]["embedding"], "k": ALL}).get_json()
+    by_post = client.post("/v1/search", json={"vector": encoded["data"][0]["embedding"], "k": ALL}).get_json()
     by_get = client.get("/v1/search", query_string={"vector": encoded["data"][0]["embedding"], "k": ALL}).get_json()
     by_text = client.get("/v1/search", query_string={"q": CIRCLE, "k": ALL}).get_json()
-    assert found["results"] == by_get["results"]
-    assert sorted(r["similarity"] for r in found["results"]) == pytest.approx(
+    assert by_post["results"] == by_get["results"]
+    assert sorted(r["similarity"] for r in by_post["results"]) == pytest.approx(
         sorted(r["similarity"] for r in by_text["results"]), abs=1e-5
     )
     with (gallery / NAMES[0]).open("rb") as file:

@@ -175,11 +175,11 @@ def test_unknown_paths_are_not_found(client: FlaskClient, where: str) -> None:
 @pytest.mark.parametrize("where", ["/", "/healthz", "/openapi.json", "/v1/collections", f"{SEARCH}?q=a+house", "IMAGE"])
 def test_head_request_returns_headers_without_a_body(client: FlaskClient, image: str, where: str) -> None:
     where = where.replace("IMAGE", image)
-    head, whole = client.head(where), client.get(where)
+    head, full = client.head(where), client.get(where)
     assert (head.status_code, head.data) == (200, b"")
-    assert head.content_type == whole.content_type
+    assert head.content_type == full.content_type
     head.close()
-    whole.close()
+    full.close()
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH", "PUT", "TRACE", "CONNECT", "BREW", "PROPFIND"])
@@ -241,7 +241,7 @@ def text_part(value: bytes, name: bytes = b"q") -> bytes:
     return b'Content-Disposition: form-data; name="' + name + b'"\r\n\r\n' + value
 
 
-# If parsing fails, Werkzeug leaves the open temporary files of earlier parts to the garbage collector.
+# If parsing fails, Werkzeug leaves the parts that it opened to the garbage collector.
 ignore_unclosed_parts = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
@@ -312,6 +312,6 @@ def test_random_forms_get_a_valid_response(
 @given(body=st.binary(max_size=200), at=st.integers(0, 600), cut=st.booleans())
 @fuzzing
 def test_corrupted_forms_get_a_valid_response(client: FlaskClient, where: str, body: bytes, at: int, cut: bool) -> None:
-    whole = form(file_part(), text_part(b"a house"))
-    damaged = whole[:at] + body + (b"" if cut else whole[at + len(body) :])
+    intact = form(file_part(), text_part(b"a house"))
+    damaged = intact[:at] + body + (b"" if cut else intact[at + len(body) :])
     valid_response(client.post(where, data=damaged, content_type="multipart/form-data; boundary=b"))

@@ -255,14 +255,14 @@ def test_response_does_not_reveal_the_path_of_an_unreadable_file(
 
 
 @pytest.mark.parametrize("thumbnail", [False, True], ids=["original", "thumbnail"])
-@pytest.mark.parametrize("exchanged", ["link out", "loop", "dangling link", "pipe", "folder", "nothing"])
+@pytest.mark.parametrize("replacement", ["outside link", "loop", "dangling link", "pipe", "folder", "nothing"])
 def test_replaced_file_is_not_served(
-    serve: Serve, folder: Path, tmp_path: Path, thumbnail: bool, exchanged: str
+    serve: Serve, folder: Path, tmp_path: Path, thumbnail: bool, replacement: str
 ) -> None:
     client, place = serve(), folder / "red.png"
     shutil.move(place, tmp_path / "outside.png")
-    match exchanged:
-        case "link out":
+    match replacement:
+        case "outside link":
             place.symlink_to(tmp_path / "outside.png")
         case "loop":
             place.symlink_to("red.png")

@@ -25,9 +25,9 @@ P3, ADOBE = icc_profile("Display P3"), icc_profile("Adobe RGB")
 
 
 def pixel(data: bytes) -> tuple[int, ...]:
-    found = decode(data).pixels.getpixel((3, 3))
-    assert isinstance(found, tuple)
-    return found
+    decoded = decode(data).pixels.getpixel((3, 3))
+    assert isinstance(decoded, tuple)
+    return decoded
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_colour_profile_is_converted_to_srgb(
 def test_profile_applies_to_palette_and_transparent_images(mode: str) -> None:
     image = Image.new("RGBA", (8, 8), (*RED_IN_P3, 128))
     image = image if mode == "RGBA" else image.convert("RGB").quantize(4)
-    found = pixel(encoded(image, "PNG", icc_profile=P3))
-    np.testing.assert_allclose(found, (*RED, 128) if mode == "RGBA" else RED, atol=2)
+    decoded = pixel(encoded(image, "PNG", icc_profile=P3))
+    np.testing.assert_allclose(decoded, (*RED, 128) if mode == "RGBA" else RED, atol=2)
 
 
 def test_profile_applies_to_8_and_16_bit_grey() -> None:
@@ -193,13 +193,13 @@ def test_tiff_is_decoded_correctly_or_unsupported(
     make: Callable[..., bytes], expected: Levels | None, order: str, compression: int
 ) -> None:
     try:
-        found = np.asarray(decode(make(order=order, compression=compression)).pixels)
+        decoded = np.asarray(decode(make(order=order, compression=compression)).pixels)
     except ImageError as error:
         assert error.reason == "unsupported"
         return
     assert expected is not None
     colours = expected if expected.ndim == 3 else np.repeat(expected[..., None], 3, -1)
-    np.testing.assert_allclose(found, colours * 255, atol=1)
+    np.testing.assert_allclose(decoded, colours * 255, atol=1)
 
 
 def test_common_tiff_formats_are_supported() -> None:

@@ -165,10 +165,10 @@ def test_converted_tower_composes_with_float32_graphs(name: str) -> None:
     inputs = [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)]
     # Composition checks the model; ONNX Runtime checks its result.
     outputs: dict[str, Output] = {"output": (output, ["N", FEATURES] if len(shape) == 4 else shape)}
-    whole = composition.build("whole", inputs, outputs)
+    composed = composition.build("whole", inputs, outputs)
     values = np.random.default_rng(0).normal(size=[dim if isinstance(dim, int) else 2 for dim in shape])
     array = values.astype(np.float32)
-    np.testing.assert_allclose(run(whole, {"input": array}), 2 * run(tower, {pixels.name: array}), rtol=1e-5)
+    np.testing.assert_allclose(run(composed, {"input": array}), 2 * run(tower, {pixels.name: array}), rtol=1e-5)
 
 
 def test_conversion_is_reproducible_across_processes() -> None:

@@ -61,17 +61,17 @@ def test_recipe_fits_a_reproducible_head_with_scores_from_0_to_1(
 ) -> None:
     recipe, split = RECIPES[name], TrainingSplit.whole(space, 0)
     head = fitted(name)
-    actual = scores(head, space)
-    assert actual.shape == (16 * 14,)
-    assert actual.dtype == np.float32
-    assert ((actual >= 0) & (actual <= 1)).all()
+    result = scores(head, space)
+    assert result.shape == (16 * 14,)
+    assert result.dtype == np.float32
+    assert ((result >= 0) & (result <= 1)).all()
     read = {"image": tuple(TOWERS), "text": ("words",)}
     assert head.towers == tuple(tower for name in ("image", "text") if name in recipe.inputs for tower in read[name])
     assert head.alignment == ("" if isinstance(head, ConstantHead) else space.alignment.fingerprint)
-    np.testing.assert_array_equal(scores(fit_head(recipe, split), space), actual)
+    np.testing.assert_array_equal(scores(fit_head(recipe, split), space), result)
 
     fewer = split.without(np.arange(16) < 4, np.zeros(14, np.bool_))
-    assert np.abs(scores(fit_head(recipe, fewer), space) - actual).max() > 1e-3
+    assert np.abs(scores(fit_head(recipe, fewer), space) - result).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "constant"])
@@ -254,8 +254,8 @@ def test_crowd_and_list_weights_change_the_correction(
     options_of: Callable[[float], CorrectionOptions], space: RatedSpace
 ) -> None:
     recipe, split = RECIPES["mlp"], TrainingSplit.whole(space, 0)
-    actual = [scores(fit_correction(recipe, split, options_of(weight)), space) for weight in (0.0, 0.1, 1.0)]
-    changes = [float(np.abs(other - actual[0]).mean()) for other in actual[1:]]
+    by_weight = [scores(fit_correction(recipe, split, options_of(weight)), space) for weight in (0.0, 0.1, 1.0)]
+    changes = [float(np.abs(other - by_weight[0]).mean()) for other in by_weight[1:]]
     assert 1e-4 < changes[0] < changes[1]
 
 

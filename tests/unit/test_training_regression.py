@@ -42,18 +42,18 @@ def data(rng: np.random.Generator) -> BlockData:
 
 
 def linear_in(data: BlockData) -> BlockData:
-    """The same, but each image has one caption, which is an affine function of what is seen of it."""
+    """The same with one caption per image, an affine function of its features and class names."""
     rng = np.random.default_rng(1)
     spread = data.features[0].std(axis=0) + np.float32(1e-9)
     standard = np.where(spread > 1e-5, (data.features[0] - data.features[0].mean(axis=0)) / spread, 0)
     seen = np.concatenate([standard, data.names[0]], axis=1)
-    # Near a common direction: there the length that captions lose hardly matters.
-    meant = normalise(numbers(rng, 1, TEXT)) + 0.02 * seen @ numbers(rng, FEATURES + TEXT, TEXT)
-    return replace(data, texts=normalise(meant.astype(np.float32)), owner=np.arange(IMAGES))
+    # Close to a common direction, so that normalising the captions hardly changes the relation.
+    captions = normalise(numbers(rng, 1, TEXT)) + 0.02 * seen @ numbers(rng, FEATURES + TEXT, TEXT)
+    return replace(data, texts=normalise(captions.astype(np.float32)), owner=np.arange(IMAGES))
 
 
 def images_of(block: LearnedBlock, data: BlockData, view: int = 0) -> Floats:
-    """What the image map makes of a view, before it is scaled to length 1."""
+    """The image map of a view, before normalisation."""
     return np.concatenate([data.features[view], data.names[view]], axis=1) @ block.image_weight.T + block.image_bias
 
 
@@ -65,7 +65,7 @@ def test_fit_is_deterministic(data: BlockData) -> None:
     torch.manual_seed(1)
     one = fit_regression_block(data, RECIPE, BLOCK)
     torch.manual_seed(2)
-    np.random.seed(2)  # the global rng have no say
+    np.random.seed(2)  # the global generator has no effect
     two = fit_regression_block(data, RECIPE, BLOCK)
     for name in MAPS:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
