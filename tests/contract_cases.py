@@ -53,7 +53,7 @@ _INEXPRESSIBLE = {
     "the query contains the control character": "escaped surrogates, which are in no well-formed text",
 }
 # The last words of a condition's rejection: the order of a box's sides, and the calendar.
-_INEXPRESSIBLE_SUFFIXES = ("has its north below its south", "which is no ISO 8601 date")
+_INEXPRESSIBLE_SUFFIXES = ("has its north below its south", "which is not a date such as 2019-05-31 or May 2019")
 # The document does not describe state, such as which images exist and which requests came before.
 _ACCEPTED = ["2xx", "3xx", "401", "403", "404", "409", "412", "414", "422", "428", "429", "503"]
 _REFUSED = ["400", "401", "403", "404", "405", "409", "412", "413", "414", "415", "422", "428", "429", "431", "503"]

@@ -348,20 +348,6 @@ def _index(folder: Path, bundle: Bundle, index: Path) -> None:
     subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=120)
 
 
-def _send_raw(service: Service, request: bytes) -> tuple[bytes, bytes]:
-    """Send raw bytes, shut down the write side, and return head and body of the response."""
-    with service.connect() as connection:
-        connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
-        head, _, body = _read_all(connection).partition(b"\r\n\r\n")
-    return head, body
-
-
-def _read_all(connection: socket.socket) -> bytes:
-    """Read until the peer closes the connection."""
-    return b"".join(iter(lambda: connection.recv(65_536), b""))
-
-
 def _read_answer(connection: socket.socket) -> bytes:
     """Read one complete response, then close the connection."""
     received = b""
