@@ -1,4 +1,4 @@
-"""`sceneseek index`: bring an index up to date with folders, and look after its generations."""
+"""`sceneseek index`: update an index from folders, and manage its generations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _IndexGroup(click.Group):
-    """`index FOLDER...` and its subcommands: a first word that names a subcommand is one, and no folder."""
+    """`index FOLDER...` and its subcommands: the first argument is a subcommand if it is the name of one."""
 
     allow_interspersed_args = True  # options may follow a FOLDER
 
@@ -39,14 +39,14 @@ class _IndexGroup(click.Group):
         return super().make_context(info_name, args, parent, **extra)
 
 
-def _where(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _parse_on(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     if value in {"local", "ray"} or value.startswith("ray://"):
         return value
-    raise click.BadParameter(f"{value!r} is none of local, ray and ray://HOST:PORT")
+    raise click.BadParameter(f"{value!r} is not one of local, ray and ray://HOST:PORT")
 
 
 no_wait_option = click.option(
-    "--no-wait", is_flag=True, help="Fail at once if another run writes the same index, instead of waiting for its end."
+    "--no-wait", is_flag=True, help="Fail at once if another run writes the same index, instead of waiting for it."
 )
 _BUILD_OPTIONS = [
     bundle_option,
@@ -56,30 +56,34 @@ _BUILD_OPTIONS = [
         "--include",
         multiple=True,
         metavar="PATTERN",
-        help="Only files that match, as in a .gitignore; may be repeated.",
+        help="Index only files that match, as in a .gitignore; may be repeated.",
     ),
     click.option(
-        "--exclude", multiple=True, metavar="PATTERN", help="No files and folders that match; `!PATTERN` excepts some."
+        "--exclude",
+        multiple=True,
+        metavar="PATTERN",
+        help="Skip files and folders that match; `!PATTERN` makes an exception; may be repeated.",
     ),
     click.option(
         "--no-default-excludes",
         is_flag=True,
-        help="Also folders of thumbnails, deleted files and snapshots by their names, and folders with a `.nomedia`.",
+        help="Also index folders with the usual names of thumbnails, deleted files and snapshots, and folders with a "
+        "`.nomedia`.",
     ),
     click.option("--prune", is_flag=True, help="Remove images whose files are deleted or excluded."),
     click.option(
         "--yes",
         "remove_any",
         is_flag=True,
-        help="Let --prune remove any number of images, also those of folders that are empty or not mounted, and "
-        "--metadata the metadata of any number.",
+        help="Do not limit how many images --prune removes, even from folders that are empty or not mounted, or how "
+        "many lose their metadata by --metadata.",
     ),
     click.option(
         "--forget",
         multiple=True,
         type=parse_root,
         metavar="DIR",
-        help="Remove the images of a folder that the index knows; may be repeated.",
+        help="Remove the images of a folder from the index; may be repeated.",
     ),
     click.option(
         "--report",
@@ -90,14 +94,15 @@ _BUILD_OPTIONS = [
     click.option(
         "--captions",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Captions of the images (a TSV of image and caption): refuse a generation that finds them worse.",
+        help="Captions of the images (a TSV of image and caption): refuse a new generation that loses more recall@5 "
+        "than --max-loss.",
     ),
     click.option(
         "--max-loss",
         type=click.FloatRange(0, 100),
         default=2.0,
         show_default=True,
-        help="With --captions: how many points of recall@5 may be lost.",
+        help="With --captions: the largest accepted loss of recall@5, in points.",
     ),
     no_wait_option,
     click.option(
@@ -105,16 +110,16 @@ _BUILD_OPTIONS = [
         default="local",
         show_default=True,
         metavar="local|ray|ray://HOST:PORT",
-        callback=_where,
-        help="Where to load and encode: here, on the Ray cluster that this machine is a node of, or on one through its "
-        "client's port (the extra `ray`).",
+        callback=_parse_on,
+        help="Where to load and encode: on this machine, on the Ray cluster that it is a node of, or on a cluster by "
+        "its client port (the extra `ray`).",
     ),
     click.option(
         "--workers",
         type=click.IntRange(0, 4096),
         default=0,
-        help="Threads that load and encode, with --on ray processes; 0: one for each core, on a cluster of GPUs for "
-        "each GPU.",
+        help="Threads that load and encode; with --on ray, processes. 0: one per core, on a cluster with GPUs one per "
+        "GPU.",
     ),
     click.option(
         "--nice",
@@ -127,7 +132,7 @@ _BUILD_OPTIONS = [
         "--batch",
         type=click.IntRange(0, 1024),
         default=0,
-        help="Images in one run of the graph; 0: 4 on a CPU, 16 on a GPU.",
+        help="Images per run of the graph; 0: 4 on a CPU, 16 on a GPU.",
     ),
     max_pixels_option,
     click.option(
@@ -135,7 +140,7 @@ _BUILD_OPTIONS = [
         type=click.FloatRange(0, 1),
         default=0.5,
         show_default=True,
-        help="Fail if more than 100 images, and a larger share of them, cannot be used.",
+        help="Fail if more than 100 images and more than this share of all images cannot be used.",
     ),
     click.option(
         "--metadata",
@@ -160,22 +165,22 @@ _BUILD_OPTIONS = [
         envvar="SCENESEEK_OCR_MODEL",
         show_envvar=True,
         metavar="FILE",
-        help="A recognition model for another script, in RapidOCR's form, in place of the package's own.",
+        help="A recognition model for another script, in RapidOCR's format, instead of the package's own.",
     ),
     click.option(
         "--max-removed",
         type=click.FloatRange(0, 1),
         default=0.25,
         show_default=True,
-        help="Fail if --prune would remove more than 20 images and a larger share of a folder, or if --metadata would "
-        "take the metadata of more than two images and of a larger share of those that have some.",
+        help="Fail if --prune would remove more than 20 images and more than this share of a folder, or if --metadata "
+        "would remove the metadata of more than two images and more than this share of those that have any.",
     ),
     json_option,
 ]
 
 
 def _build_options(function: _Function) -> _Function:
-    """The options of every form that builds a generation."""
+    """Add the options that `index` and `index watch` have in common."""
     for option in reversed(_BUILD_OPTIONS):
         function = option(function)
     return function
@@ -184,12 +189,12 @@ def _build_options(function: _Function) -> _Function:
 @click.group(cls=_IndexGroup, invoke_without_command=True, no_args_is_help=False, subcommand_metavar="| COMMAND ...")
 @click.argument("folders", metavar="FOLDER...", nargs=-1)
 @_build_options
-@click.option("--dry-run", is_flag=True, help="Say what would happen, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would happen, and write nothing.")
 @click.option(
     "--rebuild",
     is_flag=True,
-    help="Encode everything again beside the live generation, check it, and make it live; without FOLDER, all folders "
-    "that the index knows.",
+    help="Encode all images again into a new generation, check it, and make it live; without FOLDER, those of all "
+    "folders of the index.",
 )
 def index(
     folders: tuple[str, ...],
@@ -200,11 +205,10 @@ def index(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Index the images below each FOLDER; a later run encodes only what is new or changed.
+    """Index the images in each FOLDER; a later run encodes only new and changed images.
 
-    FOLDER is a directory, or s3://BUCKET/PREFIX in an object store. Folders that the index knows and that are not
-    named stay as they are. LABEL=DIR gives a new folder a label of your choice. A run resumes what an interrupted one
-    has begun.
+    FOLDER is a directory, or s3://BUCKET/PREFIX in an object store. Other folders of the index stay as they are.
+    LABEL=DIR gives a new folder a label of your choice. A run resumes an interrupted one.
     """
     if not folders and not choices["rebuild"]:
         raise click.UsageError("Missing argument 'FOLDER...'")
@@ -212,9 +216,9 @@ def index(
         name = misplaced[0]
         raise click.UsageError(f"write {name} right after `sceneseek index`, or ./{name} for a folder of that name")
     if dry_run and (choices["report"] is not None or choices["rebuild"]):
-        raise click.UsageError("--dry-run writes nothing: it goes with neither --report nor --rebuild")
+        raise click.UsageError("--dry-run writes nothing: it cannot be combined with --report or --rebuild")
     from sceneseek.bundle import Bundle  # noqa: PLC0415
-    from sceneseek.store import open_store  # noqa: PLC0415 - these so that --help answers at once
+    from sceneseek.store import open_store  # noqa: PLC0415 - imported late to keep --help fast
     from sceneseek_indexer.build import dry_run_folders, index_folders  # noqa: PLC0415
     from sceneseek_indexer.source_scan import Folder, every_folder  # noqa: PLC0415
 
@@ -237,7 +241,7 @@ def index(
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="Look for changes every so many seconds.",
+    help="Seconds between checks for changes.",
 )
 @_build_options
 def watch(
@@ -249,10 +253,10 @@ def watch(
     as_json: bool,
     **choices: Any,
 ) -> None:
-    """Index each FOLDER, then look for changes and index them until Ctrl-C.
+    """Index each FOLDER, then check for changes and index them until Ctrl-C.
 
-    A file is indexed once its size and time of change were the same at two looks, and one that `sceneseek serve
-    --uploads` puts there at once.
+    A file is indexed once its size and times are the same in two checks; an upload of `sceneseek serve --uploads` is
+    indexed at once.
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.store import open_store  # noqa: PLC0415 - as above
@@ -269,17 +273,17 @@ def watch(
         open_store(index_url),
         options,
         on_error=lambda what: click.echo(f"error: {what}", err=True),
-        on_report=lambda report: _show(report, as_json, indent=None),  # one line a run
+        on_report=lambda report: _show(report, as_json, indent=None),  # one line per run
         before_publishing=stop.hold,
     )
     places = ", ".join(str(folder.path) for folder in named)
     click.echo(f"watching {places} every {interval:g} s; stop with Ctrl-C", err=True)
     try:
         while True:
-            watcher.look()
+            watcher.check()
             stop.release()
-            watcher.rest(interval, stop.release)
-    except KeyboardInterrupt:  # here the way to end, and no failure
+            watcher.wait(interval, stop.release)
+    except KeyboardInterrupt:  # the normal end
         click.echo("stopped", err=True)
 
 
@@ -297,7 +301,7 @@ def status(index_url: str, as_json: bool) -> None:
 @no_wait_option
 @json_option
 def rollback(generation: str | None, index_url: str, no_wait: bool, as_json: bool) -> None:
-    """Make GENERATION live again; without it, the newest of those that are not live."""
+    """Make GENERATION live again; by default the newest generation that is not live."""
     from sceneseek.store import open_store  # noqa: PLC0415 - as above
     from sceneseek_indexer.generations import roll_back  # noqa: PLC0415
 
@@ -309,7 +313,7 @@ def rollback(generation: str | None, index_url: str, no_wait: bool, as_json: boo
 @click.argument("generation", required=False)
 @index_option
 def verify(generation: str | None, index_url: str) -> None:
-    """Compare the files of GENERATION, or of all generations, with their checksums."""
+    """Verify the files of GENERATION, or of all generations, against their checksums."""
     from sceneseek.store import open_store  # noqa: PLC0415 - as above
     from sceneseek_indexer.generations import verify  # noqa: PLC0415
 
@@ -325,7 +329,7 @@ def verify(generation: str | None, index_url: str) -> None:
 def move(source: str, target: str, no_wait: bool, as_json: bool) -> None:
     """Copy the live generation of the index FROM to the index TO, without encoding again.
 
-    Both are URLs as --index takes them. The index FROM stays as it is.
+    Both are URLs in the form of --index. The index FROM is unchanged.
     """
     from sceneseek.store import open_store  # noqa: PLC0415 - as above
     from sceneseek_indexer.move import move  # noqa: PLC0415
@@ -373,9 +377,9 @@ def _show(report: IndexReport | MoveReport, as_json: bool, indent: int | None = 
 
 
 class _StopSignals:
-    """From now on INT and TERM raise KeyboardInterrupt: at once, or, after `hold`, at `release`.
+    """Handlers of INT and TERM, which raise KeyboardInterrupt: at once or, after `hold`, in `release`.
 
-    So a run that has begun to publish also prints its report.
+    So a run that has started to publish also prints its report.
     """
 
     def __init__(self) -> None:
@@ -384,18 +388,18 @@ class _StopSignals:
             signal.signal(number, self._stop)
 
     def hold(self) -> None:
-        """From here on the work is completed first."""
+        """Defer signals until `release`."""
         self._held = True
 
     def release(self) -> None:
-        """Raise KeyboardInterrupt if a signal arrived meanwhile."""
+        """Raise KeyboardInterrupt if a signal arrived since `hold`."""
         self._held = False
         if self._received:
             raise KeyboardInterrupt
 
     def _stop(self, *_: object) -> None:
         for number in _STOPPING:
-            signal.signal(number, signal.SIG_IGN)  # a second one must not cut the cleaning up short
+            signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the cleanup
         self._received = True
         if not self._held:
             raise KeyboardInterrupt

@@ -18,26 +18,27 @@ class BuildOptions:
 
     Attributes:
         device: the device that runs the image graph.
-        workers: number of loader threads and of encoder threads, 0 is one per core; on a cluster of processes, each
-            with one core or one GPU, 0 is as many as it has.
-        batch: images in one run of the graph; 0 is 4 on a CPU and 16 on a GPU.
+        workers: number of loader threads and of encoder threads, 0 for one per core; on a cluster, number of processes
+            with one core or GPU each, 0 for all.
+        batch: images per run of the graph; 0 is 4 on a CPU and 16 on a GPU.
         max_pixels: pictures that need more pixels decoded are skipped.
-        max_skipped: share of the image files that may be skipped before the run fails; up to 100 always may.
+        max_skipped: share of the image files that may be skipped before the run fails; 100 files are always allowed.
         patterns: the files to index.
         prune: remove images whose files are deleted.
         forget: folders whose images are removed from the index.
-        report: a file for the outcome of each image; None is the store's default.
-        metadata: of the images: a file, or ``sidecars`` (see `sidecar`); None leaves what the index knows as it is.
-        exif: which fields to read from the pictures' EXIF blocks, see `photo_facts`.
-        ocr: read the text in pictures, see `ocr`; None does as the live generation had it.
-        ocr_model: a recognition model in place of the package's own.
-        remove_any: remove any number of images, also those of folders that are empty or not mounted, and of metadata.
-        max_removed: largest share of a folder's images that `prune` may remove (20 always may be), and of the images
-            with metadata that `metadata` may leave without (two always may be).
+        report: a file for the outcome of each image; None for the store's default.
+        metadata: of the images: a file, or ``sidecars`` (see `sidecar`); None keeps the metadata of the index.
+        exif: the fields to read from the pictures' EXIF blocks, see `photo_facts`.
+        ocr: read the text in pictures, see `ocr`; None for the setting of the live generation.
+        ocr_model: a recognition model instead of the package's own.
+        remove_any: do not limit how many images are removed, even from folders that are empty or not mounted, or how
+            many lose their metadata.
+        max_removed: largest share of a folder's images that `prune` may remove (20 are always allowed), and of the
+            images with metadata that may lose it by `metadata` (two are always allowed).
         rebuild: encode every image again.
         captions: a file of captions, to compare the new generation with the live one before it is published.
-        max_loss: how many points of recall@5 (times 100) it may lose.
-        wait: wait for another run that writes the same index; else fail at once.
+        max_loss: largest accepted loss of recall@5, in points (times 100).
+        wait: wait for another run that writes the same index, instead of failing at once.
         on: where images are loaded and encoded: ``local``, ``ray`` (the Ray cluster that this machine is a node of) or
             ``ray://HOST:PORT``.
     """

@@ -292,7 +292,7 @@ def test_watch_applies_changes_between_scans_but_not_other_files(site: Site, noi
     messages: list[str] = []
     reports: list[IndexReport] = []
     watch = Watch([Folder(site.folder)], site.bundle, site.store, BuildOptions("cpu"), messages.append, reports.append)
-    watch.look()
+    watch.check()
     assert messages == []
     stop = threading.Event()
 
@@ -309,15 +309,15 @@ def test_watch_applies_changes_between_scans_but_not_other_files(site: Site, noi
     thread = threading.Thread(target=put_and_wait)
     thread.start()
     while thread.is_alive() and not stop.is_set():
-        watch.rest(0.2)
+        watch.wait(0.2)
     thread.join()
     assert [(report.indexed, report.removed) for report in reports] == [(1, 0), (0, 1), (1, 0), (0, 0)]
-    watch.look()
-    watch.look()
+    watch.check()
+    watch.check()
     assert [(report.indexed, report.removed) for report in reports][4:] == [(1, 0)]
     assert messages == []
-    watch.rest(0.3)
-    watch.look()
+    watch.wait(0.3)
+    watch.check()
     assert len(reports) == 5
 
 

@@ -227,7 +227,7 @@ def test_metadata_file_describes_objects_and_sidecars_are_rejected(
     table.write_text(f"path,place\nscenes/sea.jpg,Brest\n{photos}/scenes/sunset.jpg,Nice\n")
     report = index_folder(photos, bundle, store, BuildOptions("cpu", metadata=str(table)))
     assert (report.described, report.undescribed) == (2, [])
-    with pytest.raises(InvalidRequest, match="give the metadata in one file"):
+    with pytest.raises(InvalidRequest, match="write the metadata into one file"):
         index_folder(photos, bundle, store, BuildOptions("cpu", metadata="sidecars"))
 
 
@@ -238,13 +238,13 @@ def test_watch_indexes_new_objects_and_survives_listing_errors(
     reports: list[IndexReport] = []
     watch = Watch([Folder(photos)], bundle, store, CPU, errors.append, reports.append)
     for _ in range(2):
-        watch.look()
+        watch.check()
     bucket.put("photos/new.png", png(noise(20, 20)))
     bucket.refused = lambda request: request == "LIST more"
-    watch.look()
+    watch.check()
     bucket.refused = lambda _: False
     for _ in range(2):
-        watch.look()
+        watch.check()
     assert [report.indexed for report in reports] == [12, 1]
     assert len(errors) == 1
     assert "cannot be listed" in errors[0]

@@ -36,7 +36,7 @@ class Watched:
         """Scan `count` times and return the runs as pairs of the number of indexed and skipped images."""
         before = len(self.reports)
         for _ in range(count):
-            self.watch.look()
+            self.watch.check()
         return [(report.indexed, len(report.skipped)) for report in self.reports[before:]]
 
 
