@@ -1,7 +1,7 @@
-"""What a run compares: the files that it lists and the images that the index has, in a temporary database.
+"""The inventory of a run: the listed files and the images of the index, in a temporary database.
 
-So its memory does not grow with their number. The database takes up to 500 bytes an image. Paths are stored as bytes,
-since they may hold surrogate escapes, and in an encoding that sorts as Python's text does.
+So memory does not grow with their number. The database takes up to 500 bytes per image. Paths are stored as bytes,
+since they may contain surrogate escapes, in an encoding that sorts like Python strings.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Item_co = TypeVar("Item_co", covariant=True)
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 Place = tuple[int, str]
-"""The number of an image's source, and its path below it."""
+"""The number of an image's source, and its path relative to the source."""
 
 
 class SizedIterable(Protocol[Item_co]):
-    """Items that can be counted and read again and again, and need not be in memory."""
+    """Items that can be counted and iterated repeatedly, not necessarily in memory."""
 
     def __len__(self) -> int: ...
 
@@ -39,10 +39,10 @@ class Known(NamedTuple):
     """An image of the index: its place, and the state of its file when it was indexed.
 
     Attributes:
-        fresh: an interrupted run wrote it; False for one that was copied from the live generation.
-        described: it has metadata of the user's.
-        outdated: this metadata differs from that of the run.
-        unread: the run reads the text in pictures, and that of this one was not read.
+        fresh: whether an interrupted run wrote it; False if it was copied from the live generation.
+        described: whether it has user metadata.
+        outdated: whether this metadata differs from that of the run.
+        unread: whether the run reads text in pictures, and the text of this image has not been read.
     """
 
     id: str
@@ -59,16 +59,20 @@ class Known(NamedTuple):
 
 
 def place(image: ImageFile | Known | Skipped) -> Place:
-    """The place of an image."""
+    """Return the place of an image."""
     return image.source, image.relative
 
 
 def known_images(
     collection: Collection, resumed: bool = False, metadata: Sidecar | None = None, ocr: bool = False
 ) -> Iterator[Known]:
-    """Every image of a generation, compared with the metadata of the run, if any.
+    """Yield every image of a generation, compared with the metadata of the run, if any.
 
-    `resumed` says that an interrupted run created it, `ocr` that the run reads the text in pictures.
+    Args:
+        collection: the generation.
+        resumed: whether it was created by an interrupted run.
+        metadata: of the run.
+        ocr: whether the run reads text in pictures.
     """
     for record in collection.scroll():
         payload, relative = record.payload, relative_path(record.payload)
@@ -79,7 +83,7 @@ def known_images(
             payload["bytes"],
             payload["mtime_ns"],
             payload["sha256"],
-            # Both are start times of runs; copied images were indexed by an earlier run than this.
+            # Both are start times of runs; copied images were indexed by an earlier run.
             resumed and payload["indexed_at"] >= collection.info.created,
             bool(user_metadata(payload)),
             metadata is not None and metadata.differs(relative, payload),
@@ -89,20 +93,20 @@ def known_images(
 
 
 def images_of(store: VectorStore, name: str, metadata: Sidecar | None = None, ocr: bool = False) -> Iterator[Known]:
-    """Every image of a published generation, even if another process holds it; see `known_images`.
+    """Yield every image of a published generation, even if another process has locked it; see `known_images`.
 
     Raises:
-        IndexUnavailable: it is gone or damaged.
+        IndexUnavailable: it does not exist or is damaged.
     """
     with contextlib.closing(_published(store, name)) as collection:
         yield from known_images(collection, metadata=metadata, ocr=ocr)
 
 
 def metadata_of(store: VectorStore, name: str) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """The user's metadata of the images of a published generation that have some, with their places.
+    """Yield the place and the user metadata of each image of a published generation that has any.
 
     Raises:
-        IndexUnavailable: it is gone or damaged.
+        IndexUnavailable: it does not exist or is damaged.
     """
     with contextlib.closing(_published(store, name)) as collection:
         for record in collection.scroll():
@@ -114,7 +118,7 @@ def _published(store: VectorStore, name: str) -> Collection:
     try:
         return store.open(name, wait=False)
     except IndexUnavailable:
-        return store.glance(name)  # another process holds it
+        return store.glance(name)  # another process has locked it
 
 
 _SCHEMA = """
@@ -127,7 +131,7 @@ CREATE TABLE pair (file INTEGER PRIMARY KEY, image INT, outcome, origin INT);
 CREATE TABLE hash (file INTEGER PRIMARY KEY, sha256);
 CREATE TABLE item (number INTEGER PRIMARY KEY, mapping INT, key, value, UNIQUE (mapping, key));
 """
-# Once both are known. The time of the last change of the inode shows edits that restore the time of modification.
+# Executed once files and images are added. The ctime reveals edits that restore the mtime.
 _COMPARE = (
     "CREATE INDEX file_at ON file (source, relative)",
     "CREATE INDEX image_at ON image (source, relative, bytes, mtime_ns, ctime_ns, unread, fresh)",
@@ -143,7 +147,7 @@ _COMPARE = (
 
 @contextlib.contextmanager
 def open_inventory() -> Iterator[Inventory]:
-    """An empty inventory, until the block ends.
+    """Create an empty inventory for the block.
 
     Raises:
         IndexUnavailable: see `temporary_database`.
@@ -156,9 +160,9 @@ class Inventory:
     """The files and the images of one run.
 
     Attributes:
-        database: has the tables `file`, in the order of the listing; `image`, in that of the index; `pair`: of each
-            file, the image at its place, and `unchanged`, `resumed` (unchanged and fresh) or `unread` as its outcome,
-            if size and times are the same; and `hash`: the sha256 of files that were hashed.
+        database: has the tables `file`, in listing order; `image`, in index order; `pair`: for each file, the image at
+            its place, and the outcome `unchanged`, `resumed` (unchanged and fresh) or `unread` if size and times are
+            the same; and `hash`: the sha256 of the files that were hashed.
     """
 
     def __init__(self, database: sqlite3.Connection) -> None:
@@ -168,13 +172,13 @@ class Inventory:
         self._mappings = 0
 
     def add_file(self, file: ImageFile) -> None:
-        """Add a file that was listed. All files are added before the images."""
+        """Add a listed file. All files must be added before the images."""
         self._roots[file.source] = file.folder
         row = (file.source, _as_bytes(file.relative), file.bytes, _number(file.mtime_ns), _number(file.ctime_ns))
         self._adding.execute("INSERT INTO file VALUES (?, ?, ?, ?, ?, NULL)", row)
 
     def add_images(self, images: Iterable[Known]) -> None:
-        """Add all images of the index, once."""
+        """Add all images of the index; must be called exactly once."""
         rows = (
             (identity, source, _as_bytes(relative), size, _number(mtime_ns), *facts, _number(ctime_ns), unread)
             for identity, source, relative, size, mtime_ns, *facts, ctime_ns, unread in images
@@ -184,7 +188,7 @@ class Inventory:
             self.database.execute(statement)
 
     def add_hashes(self, hashes: Iterable[tuple[ImageFile, str]]) -> None:
-        """Add the sha256 of files' contents."""
+        """Add the sha256 of files."""
         rows = ((sha256, file.source, _as_bytes(file.relative)) for file, sha256 in hashes)
         self.database.executemany("INSERT INTO hash SELECT number, ? FROM file WHERE source = ? AND relative = ?", rows)
 
@@ -209,30 +213,30 @@ class Inventory:
         return self._has("SELECT 1 FROM image WHERE source = ? AND relative = ?", at)
 
     def has(self, at: Place) -> bool:
-        """Whether there is a file or an image at a place."""
+        """Whether a file or an image exists at a place."""
         return self.has_image(at) or self._has("SELECT 1 FROM file WHERE source = ? AND relative = ?", at)
 
     def _has(self, query: str, at: Place) -> bool:
         return self.database.execute(query, (at[0], _as_bytes(at[1]))).fetchone() is not None
 
     def mapping(self) -> StoredMapping[Any, Any]:
-        """A new mapping that is kept in the database."""
+        """Create a mapping that is stored in the database."""
         self._mappings += 1
         return StoredMapping(self.database, self._mappings)
 
     def as_file(self, row: Row) -> ImageFile:
-        """The file of a row of `file`."""
+        """Convert a row of `file`."""
         source, relative, size, mtime_ns, ctime_ns = row[:5]
         return ImageFile(as_path(relative), self._roots[source], size, int(mtime_ns), source, int(ctime_ns))
 
 
 def as_image(row: Row) -> Known:
-    """The image of a row of `image`."""
+    """Convert a row of `image`."""
     return Known._make((*row[:2], as_path(row[2]), row[3], int(row[4]), *row[5:9], int(row[9]), row[10]))
 
 
 class StoredMapping(Generic[Key, Value]):
-    """Values that can be pickled, by keys that differ in their `repr`."""
+    """A mapping of keys with distinct `repr` to picklable values."""
 
     def __init__(self, database: sqlite3.Connection, number: int) -> None:
         self._database, self._number = database, number
@@ -245,7 +249,7 @@ class StoredMapping(Generic[Key, Value]):
         )
 
     def get(self, key: Key) -> Value | None:
-        """The value of a key, if it has one."""
+        """Return the value of a key, or None."""
         query = "SELECT value FROM item WHERE mapping = ? AND key = ?"
         return next(iter(View(self._database, _unpickled, query, (self._number, repr(key)))), None)
 
@@ -256,7 +260,7 @@ class StoredMapping(Generic[Key, Value]):
 
 
 def _unpickled(row: Row) -> Any:
-    return pickle.loads(row[0])  # noqa: S301 - this process pickled it, and no other can reach it
+    return pickle.loads(row[0])  # noqa: S301 - pickled by this process, in a file that no other process can open
 
 
 def _as_bytes(relative: str) -> bytes:
@@ -264,10 +268,10 @@ def _as_bytes(relative: str) -> bytes:
 
 
 def as_path(stored: bytes) -> str:
-    """A path, of the bytes that the database has."""
+    """Convert the bytes of a path in the database."""
     return stored.decode("utf-8", "surrogatepass")
 
 
 def _number(time_ns: int) -> int | str:
-    """A time as the database takes it: from the year 2262 on, 63 bits do not hold it."""
+    """Convert a time for the database: from the year 2262 on, it does not fit in 63 bits."""
     return time_ns if time_ns < 1 << 63 else str(time_ns)

@@ -1,9 +1,9 @@
-"""The files and folders that a run passes over by their names, and why.
+"""The patterns that exclude files and folders by name.
 
-The first of these that has a pattern for a name decides: the patterns of the run, the `.sceneseekignore` files from the
-file's folder up to the root, the default exclusions. All are written as in a .gitignore, and as with git nothing below
-an excluded folder can be included again. A folder that contains a `.nomedia`, as Android marks folders, is excluded
-with its sub-folders.
+The first of these with a matching pattern decides: the patterns of the run, the `.sceneseekignore` files from the
+file's folder up to the root, the default exclusions. All use the syntax of .gitignore, and as in git, files in an
+excluded folder cannot be included again. A folder that contains a `.nomedia`, a convention of Android, is excluded with
+its subfolders.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ IGNORE_FILE, NO_MEDIA = ".sceneseekignore", ".nomedia"
 _LONGEST_IGNORE_FILE = 2**20
 NO_DEFAULTS = "--no-default-excludes"
 
-# Folders of thumbnails, deleted files and snapshots: patterns for paths in lower case. Folders with a dot in front,
-# such as .Trash-1000 and .snapshots, are hidden anyway.
+# Folders of thumbnails, deleted files and snapshots: patterns for lower-case paths. Hidden folders, such as .Trash-1000
+# and .snapshots, are ignored anyway.
 _DEFAULTS = GitIgnoreSpec.from_lines(
     r"""
     # Synology, QNAP, Asustor, Buffalo
@@ -91,7 +91,7 @@ class IgnoreFile:
     """The patterns of the `.sceneseekignore` in a folder below `root`; `folder` is empty or ends with a slash.
 
     Raises:
-        SourceError: it cannot be read, or a line is no pattern.
+        SourceError: it cannot be read, or a line is not a valid pattern.
     """
 
     def __init__(self, root: Root, folder: str) -> None:
@@ -100,27 +100,31 @@ class IgnoreFile:
             lines = [line.rstrip("\r") for line in composed(_read_small(root, f"{folder}{IGNORE_FILE}")).split("\n")]
         except (OSError, SourceAway) as error:
             why = error.strerror if isinstance(error, OSError) else error.why
-            raise SourceError(f"{path} cannot be read ({why})", "it says what not to index") from error
+            raise SourceError(f"{path} cannot be read ({why})", "check its permissions and size") from error
         for number, line in enumerate(lines, 1):
             try:
                 GitIgnoreSpec.from_lines([line])
             except GitIgnorePatternError:
-                raise SourceError(f"{path}:{number}: {line!r} is no pattern", "write as in a .gitignore") from None
+                what = f"{path}:{number}: {line!r} is not a pattern"
+                raise SourceError(what, "use the syntax of .gitignore") from None
         self._folder, self._spec = composed(folder), GitIgnoreSpec.from_lines(lines)
         self._by_file = Exclusion("excluded", f"excluded by {folder}{IGNORE_FILE}")
 
     def check(self, path: str) -> tuple[bool | None, Exclusion]:
-        """Whether a pattern of this file excludes (True) or includes (False) a path of the root in composed form."""
+        """Whether a pattern of this file excludes (True) or includes (False) a path; None if none matches.
+
+        `path` is relative to the root, in composed form.
+        """
         return self._spec.check_file(path.removeprefix(self._folder)).include, self._by_file
 
 
 class Patterns:
-    """The `include` and `exclude` patterns of a run, and whether the default exclusions and `.nomedia` count.
+    """The `include` and `exclude` patterns of a run, and whether the default exclusions and `.nomedia` apply.
 
     Names are compared in Unicode's composed form: macOS stores them decomposed, and people type them composed.
 
     Raises:
-        InvalidRequest: one of them is not a pattern.
+        InvalidRequest: one of them is not a valid pattern.
     """
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = (), defaults: bool = True) -> None:
@@ -133,9 +137,9 @@ class Patterns:
         return self._defaults and NO_MEDIA in names
 
     def exclusion(self, relative: str, ignore_files: Sequence[IgnoreFile] = ()) -> Exclusion | None:
-        """Why the file, or the folder if it ends with a slash, at this path is not indexed; None if it is.
+        """Why a file, or a folder if its path ends with a slash, is excluded; None if it is not.
 
-        The ignore files are those of the folders from the root down to the one that contains it.
+        `ignore_files` are those of its folder and the folders above it, from the root down.
         """
         path = composed(relative)
         verdicts = [(self._exclude.check_file(path).include, BY_PATTERN)] if self._exclude else []
@@ -155,13 +159,13 @@ def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
         except GitIgnorePatternError:
             usable = False
         if not usable:
-            hint = "write one as in a .gitignore, such as '*.png' or 'raw/'"
-            raise InvalidRequest(f"{pattern!r} is no pattern", hint)
+            hint = "use the syntax of .gitignore, such as '*.png' or 'raw/'"
+            raise InvalidRequest(f"{pattern!r} is not a pattern", hint)
     return GitIgnoreSpec.from_lines(map(composed, patterns))
 
 
 def _read_small(root: Root, relative: str) -> str:
-    """The text of a regular file of at most `_LONGEST_IGNORE_FILE` bytes, without opening a link."""
+    """The text of a regular file of at most `_LONGEST_IGNORE_FILE` bytes; links are not followed."""
     if not isinstance(root, Path):
         file, facts = open_file(root, relative)
         if facts.bytes > _LONGEST_IGNORE_FILE:

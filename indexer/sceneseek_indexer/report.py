@@ -1,16 +1,16 @@
-"""The index report: what a run did with every file, for people and for programs.
+"""The index report: the outcome of a run for every file, for people and for programs.
 
-An `IndexReport` holds the counts and is printed. A `ReportFile` lists every file, as JSON lines that are written as
-soon as the work is durable:
+An `IndexReport` contains the counts and is printed. A `ReportFile` lists every file, as JSON lines that are written as
+soon as the outcome is durable:
 
     {"kind": "run", "generation": ..., "bundle": ..., "image": ..., "sources": [...], "resumed": ..., "started": ...}
     {"kind": "file", "outcome": ..., "source": 0, "path": ..., "id": ..., "sha256": ...}
     {"kind": "end", "generation": ..., "counts": {...}, "seconds": {...}}
 
 An outcome is one of indexed, unchanged, touched, renamed and copied (both with `from`), removed, gone, skipped and
-ignored (both with `reason` and `what`). `id` and `sha256` are given where they are known, `path_bytes` where the name
-is not UTF-8. The last line of a run on a cluster has the figures of its `nodes` too. A run without its last line was
-killed or failed. A later run appends to an existing file: read from the last line of kind `run`.
+ignored (both with `reason` and `what`). `id` and `sha256` are included if known, `path_bytes` if the path is not
+UTF-8. The last line of a run on a cluster also has the figures of its `nodes`. A run without a last line was killed or
+failed. A run appends to an existing file, so read from the last line of kind `run`.
 """
 
 from __future__ import annotations
@@ -48,35 +48,36 @@ Item = TypeVar("Item")
 
 @dataclass
 class IndexReport:
-    """The outcome of a run, or of a dry one what it would be.
+    """The outcome of a run, or the predicted outcome if it was a dry run.
 
     Attributes:
-        generation: the live one after the run.
+        generation: the live generation after the run.
         indexed: images that were encoded.
-        unchanged: images that are as they were in the previous generation.
-        touched: images whose content is unchanged and whose time of change is not.
-        renamed: images found at another path, whose vectors were reused.
+        unchanged: images that are the same as in the previous generation.
+        touched: images with the same content but different times.
+        renamed: images found at a different path, whose vectors were reused.
         copied: images whose content the index already had.
-        removed: images that were removed from the index.
-        gone: images that stay in the index although their files are deleted.
-        away: the folders of those of them that are empty or not mounted; they are never removed.
-        resumed: how many of these the interrupted run had done.
-        skipped: files that could not be used, each with its reason.
+        removed: images removed from the index.
+        gone: images kept in the index although their files are deleted.
+        away: the folders of `gone` images that are empty or not mounted; these images are never removed.
+        resumed: how many of all these an interrupted run had done.
+        skipped: files that could not be used, with the reason.
         ignored: files that are not images by their names.
-        unsupported: of these, pictures of formats that are not supported, by the ends of their names.
-        excluded: files and folders that a pattern excludes, by default or not.
-        excluded_by_default: of these, the folders that are excluded by default, by their names or `.nomedia`.
+        unsupported: number of ignored pictures in unsupported formats, by extension.
+        excluded: files and folders excluded by a pattern or by default.
+        excluded_by_default: number of folders excluded by default, by name or `.nomedia`.
         linked_folders: paths of links to folders, which are not followed.
-        duplicates: images of the index that are near-duplicates of another one.
-        texts: images that were encoded and in which text was read.
-        described: images whose metadata is new or other than before.
-        fields: the metadata's, with their types.
-        undescribed: paths in the metadata at which there is no image.
-        seconds: by stage; ``load`` and ``encode`` are summed over their threads, ``total`` is by the clock.
-        nodes: of a run on a cluster, by the name of the node: ``images`` encoded, and the ``seconds`` that this took.
-        inspection: of a generation that was built anew: points looked at, recall of approximate against exact search.
-        quality: where captions were given: recall@5 (times 100) of the generation before and of this one.
-        planned: of a dry run, what would happen to each image that would not stay as it is.
+        duplicates: images of the index that are near-duplicates of another image.
+        texts: encoded images in which text was found.
+        described: images with new or changed metadata.
+        fields: metadata fields, with their types.
+        undescribed: paths in the metadata without an image.
+        seconds: by stage; ``load`` and ``encode`` are summed over their threads, ``total`` is wall-clock time.
+        nodes: of a run on a cluster, by node name: the number of ``images`` encoded, and the ``seconds`` this took.
+        inspection: of a generation that was created empty: the number of points, and the recall of approximate against
+            exact search.
+        quality: with captions, the recall@5 (times 100) of the previous generation and of this one.
+        planned: of a dry run, the outcome of each image that would change.
     """
 
     generation: str = ""
@@ -108,15 +109,15 @@ class IndexReport:
 
     @property
     def usable(self) -> int:
-        """The number of images of the folders that are in the index after the run."""
+        """The number of images of the listed folders that are in the index after the run."""
         return self.indexed + self.unchanged + self.touched + self.renamed + self.copied
 
     def add(self, outcome: str, count: int = 1) -> None:
-        """Count images of an outcome."""
+        """Add to the count of an outcome."""
         setattr(self, outcome, getattr(self, outcome) + count)
 
     def ignore(self, entries: list[Skipped]) -> None:
-        """Count the ignored entries of all listings."""
+        """Set the counts of the ignored entries of all listings."""
         linked = (entry for entry in entries if entry.reason == LINKED_FOLDER)
         self.linked_folders = [path_fields(entry.relative)["path"] for entry in linked]
         self.excluded = sum(entry.reason in EXCLUDED for entry in entries)
@@ -125,7 +126,7 @@ class IndexReport:
         self.excluded_by_default = count_default_exclusions(entries)
 
     def count_plan(self, plan: Plan) -> None:
-        """Count the outcomes of a plan, as far as they are known without decoding."""
+        """Set the counts and `planned` from a plan, as far as known without decoding."""
         self.indexed, self.unchanged = len(plan.encode), len(plan.unchanged)
         outcomes = Counter(reuse.outcome for reuse in plan.reused)
         self.touched, self.renamed, self.copied = outcomes["touched"], outcomes["renamed"], outcomes["copied"]
@@ -136,25 +137,27 @@ class IndexReport:
         ]
         for reuse in plan.reused:
             file, origin = reuse.file, reuse.origin
-            came = {"from": path_fields(origin.relative)["path"]} if reuse.outcome != "touched" else {}
-            self.planned.append({"outcome": reuse.outcome, "source": file.source, **path_fields(file.relative), **came})
+            former = {"from": path_fields(origin.relative)["path"]} if reuse.outcome != "touched" else {}
+            self.planned.append(
+                {"outcome": reuse.outcome, "source": file.source, **path_fields(file.relative), **former}
+            )
         self.planned += [
             {"outcome": "removed", "source": image.source, **path_fields(image.relative)} for image in plan.removed
         ]
 
     def count_away(self, plan: Plan) -> None:
-        """Note the folders of images that are away."""
+        """Set the folders that are empty or not mounted."""
         self.away = sorted({image.relative.rpartition("/")[0] or "." for image in plan.away})
 
     def counts(self) -> dict[str, int]:
-        """The number of images of each outcome."""
+        """Return the number of images by outcome."""
         return {
             **{name: value for name, value in asdict(self).items() if isinstance(value, int)},
             "skipped": len(self.skipped),
         }
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; paths that are not UTF-8 are escaped."""
+        """Return the report as JSON values; paths that are not UTF-8 are escaped."""
         document = asdict(self)
         document["skipped"] = [
             {**path_fields(s.relative), "source": s.source, "reason": s.reason, "what": one_line(s.what)}
@@ -168,7 +171,7 @@ class IndexReport:
         return document
 
     def lines(self) -> list[str]:
-        """Lines for the terminal."""
+        """Return lines for the terminal."""
         counts = f"indexed {self.indexed:,}, unchanged {self.unchanged:,}, skipped {len(self.skipped):,}"
         sometimes = {
             "touched": self.touched,
@@ -237,15 +240,15 @@ class IndexReport:
 
 
 def _first_lines(line: Callable[[Item], str], items: list[Item]) -> list[str]:
-    """A line for each of the first items, and one for the others."""
+    """A line for each of the first items, and one for the number of the others."""
     others = len(items) - SHOWN
     more = [f"  ... and {others:,} more; --json lists them all"] if others > 0 else []
     return [*map(line, items[:SHOWN]), *more]
 
 
 def _planned(entry: dict[str, Any]) -> str:
-    came = f" (from {one_line(entry['from'])})" if "from" in entry else ""
-    return f"  {entry['outcome']} {one_line(entry['path'])}{came}"
+    origin = f" (from {one_line(entry['from'])})" if "from" in entry else ""
+    return f"  {entry['outcome']} {one_line(entry['path'])}{origin}"
 
 
 def _skipped(entry: Skipped) -> str:
@@ -256,7 +259,7 @@ Line = dict[str, Any]
 
 
 class ReportFile:
-    """The file, opened for appending; without a path nothing is written.
+    """The report file, opened for appending; without a path, nothing is written.
 
     Raises:
         SourceError: it cannot be written.
@@ -281,7 +284,7 @@ class ReportFile:
             self._file.close()
 
     def write(self, lines: Iterable[Line]) -> None:
-        """Append lines; another process sees them when this returns."""
+        """Append lines and flush them, so that other processes can read them."""
         if self._file is not None:
             try:
                 self._file.writelines(f"{json.dumps(line)}\n" for line in lines)
@@ -294,7 +297,7 @@ class ReportFile:
 def file_line(
     outcome: str, image: ImageFile | Known, identity: str = "", sha256: str = "", origin: Known | None = None
 ) -> Line:
-    """An image's outcome."""
+    """Return the line of an image's outcome."""
     line: Line = {"kind": "file", "outcome": outcome, "source": image.source, **path_fields(image.relative)}
     if isinstance(image, Known):
         identity, sha256 = image.id, image.sha256
@@ -305,7 +308,7 @@ def file_line(
 
 
 def skipped_line(outcome: str, entry: Skipped) -> Line:
-    """The line of a file that is not used."""
+    """Return the line of a file that is not indexed."""
     return {
         "kind": "file",
         "outcome": outcome,
@@ -317,26 +320,26 @@ def skipped_line(outcome: str, entry: Skipped) -> Line:
 
 
 def earlier_lines(path: Path | None, generation: str) -> Iterator[tuple[str, Line]]:
-    """The lines that interrupted runs of a generation wrote to a report, with their ids; the last of an id counts."""
+    """Yield ids and lines that interrupted runs of a generation wrote to a report; the last line of an id is valid."""
     if path is None or not path.exists():
         return
-    ours = False
+    matches = False
     with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
             line = _parsed(text)
             if line.get("kind") == "run":
-                ours = line.get("generation") == generation
-            elif ours and line.get("kind") == "file" and "id" in line:
+                matches = line.get("generation") == generation
+            elif matches and line.get("kind") == "file" and "id" in line:
                 yield line["id"], line
 
 
 def remove_old_reports(store: VectorStore) -> None:
-    """Remove the reports of generations that are gone."""
-    home = store.report_directory()
-    if home is not None and home.is_dir():
-        known = {info.name for info in (*store.generations(), *store.unfinished())}
-        for path in home.glob("*.jsonl"):
-            if path.stem not in known:
+    """Remove the reports of deleted generations."""
+    directory = store.report_directory()
+    if directory is not None and directory.is_dir():
+        existing = {info.name for info in (*store.generations(), *store.unfinished())}
+        for path in directory.glob("*.jsonl"):
+            if path.stem not in existing:
                 path.unlink(missing_ok=True)
 
 
@@ -349,7 +352,7 @@ def _parsed(text: str) -> Line:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Remove an incomplete last line, which a killed run may have left."""
+    """Remove an incomplete last line left by a killed run."""
     if not path.is_file():
         return
     with path.open("r+b") as file:
@@ -375,14 +378,14 @@ def opening_lines(
     earlier: Mapping[str, Line] | StoredMapping[str, Line],
     present: Callable[[Place], bool],
 ) -> Iterator[Line]:
-    """Update the report's counts by what is known before anything is written, and return the lines of it.
+    """Update the report with the outcomes that are known before anything is written, and return their lines.
 
-    `earlier` are the lines of an interrupted run of the same generation, by id. `present` says whether the generation
-    contains, or will contain, an image of a place.
+    `earlier` are the lines of an interrupted run of the same generation, by id. `present` returns whether the
+    generation contains, or will contain, an image at a place.
     """
 
     def done() -> Iterator[Line]:
-        """The lines of what an interrupted run has done."""
+        """The lines of the outcomes of an interrupted run."""
         yield from (_resumed(image, earlier.get(image.id)) for image in plan.resumed)
         for line in earlier.values():
             if line["outcome"] == "removed" and not present((line["source"], relative_path(line))):
@@ -400,17 +403,17 @@ def opening_lines(
 def _resumed(image: Known, line: Line | None) -> Line:
     """The line of an image that an interrupted run has written."""
     if line is None or line["outcome"] not in _WRITTEN:
-        # It was killed after it wrote the batch and before it reported it.
+        # The run was killed after writing the batch and before reporting it.
         return file_line("indexed", image)
     return line
 
 
 def _absent_lines(plan: Plan, listings: Collection[Listing]) -> Iterator[Line]:
-    """The lines of gone images that stay, and of files that are not used."""
-    passed = passed_by_place(listings)
-    gone = {place(image) for image in plan.gone if place(image) in passed}
+    """The lines of gone images that are kept, and of files that are not indexed."""
+    not_indexed = not_indexed_by_place(listings)
+    gone = {place(image) for image in plan.gone if place(image) in not_indexed}
     for image in plan.kept:
-        entry = why_passed(passed, place(image))
+        entry = why_not_indexed(not_indexed, place(image))
         reason = {"reason": entry.reason, "what": entry.what} if entry is not None else {}
         yield {**file_line("gone", image), **reason}
     for listing in listings:
@@ -418,15 +421,15 @@ def _absent_lines(plan: Plan, listings: Collection[Listing]) -> Iterator[Line]:
         yield from (skipped_line("ignored", entry) for entry in listing.ignored if place(entry) not in gone)
 
 
-def passed_by_place(listings: Iterable[Listing], skipped: Iterable[Skipped] = ()) -> dict[Place, Skipped]:
-    """What is not indexed: of the listings, and further files."""
+def not_indexed_by_place(listings: Iterable[Listing], skipped: Iterable[Skipped] = ()) -> dict[Place, Skipped]:
+    """Return the entries of listings, and further skipped files, that are not indexed."""
     every = (entry for listing in listings for entry in (*listing.skipped, *listing.ignored))
     return {place(entry): entry for entry in (*every, *skipped)}
 
 
-def why_passed(passed: Mapping[Place, Skipped], at: Place) -> Skipped | None:
-    """Why a file is not indexed: what is said of it, or of the nearest folder above it; None if nothing is."""
+def why_not_indexed(not_indexed: Mapping[Place, Skipped], at: Place) -> Skipped | None:
+    """Return the entry that explains why a file is not indexed: its own or its nearest folder's; None if unknown."""
     source, relative = at
-    while (entry := passed.get((source, relative))) is None and "/" in relative:
+    while (entry := not_indexed.get((source, relative))) is None and "/" in relative:
         relative = relative.rpartition("/")[0]
     return entry

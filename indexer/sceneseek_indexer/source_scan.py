@@ -1,7 +1,7 @@
 """The state before a run: the live generation, the sources and their files.
 
-A folder of the index keeps its number and label, so its images keep their ids. The first folder has no label; a later
-one is labelled by its name, or as LABEL=DIR says.
+A folder of the index keeps its number and label, so its images keep their ids. The first folder has no label; later
+folders are labelled by their names, or by LABEL=DIR.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from sceneseek.store import CollectionInfo, Source, VectorStore
 from sceneseek_indexer.inventory import Inventory, Place, place
 from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.pipeline import hash_contents
-from sceneseek_indexer.report import IndexReport, passed_by_place, why_passed
+from sceneseek_indexer.report import IndexReport, not_indexed_by_place, why_not_indexed
 from sceneseek_indexer.sidecar import Sidecar, read_metadata
 from sceneseek_indexer.sync_plan import Plan, files_to_hash, make_plan
 from sceneseek_indexer.walk import ImageFile, Listing, list_images
 
 log = logging.getLogger(__name__)
 
-# Fewer images than this are removed from a folder without a question.
+# Number of images per folder that may always be removed.
 _ALWAYS_REMOVED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of the command line, or a prefix of a bucket, with its label, if it was given one."""
+    """A folder or a prefix of a bucket to index, with its label, None if not given."""
 
     path: Root
     label: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Folder:
-        """Parse DIR or LABEL=DIR, where DIR may be a URL; a text that is an existing path is a path.
+        """Parse DIR or LABEL=DIR, where DIR may be a URL; an existing path is always a DIR.
 
         Raises:
             InvalidRequest: see `parse_root`.
@@ -55,7 +55,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The sources of a generation: all of them, those that the run reads (folders by number), those that it forgets."""
+    """The sources of a generation: all sources, the folders to read by number, and the numbers of those to forget."""
 
     every: tuple[Source, ...]
     read: dict[int, Root]
@@ -63,14 +63,14 @@ class Sources:
 
 
 def every_folder(store: VectorStore) -> list[Folder]:
-    """All folders of the live generation.
+    """Return all folders of the live generation.
 
     Raises:
         IndexUnavailable: nothing is indexed.
     """
     live = _live(store)
     if live is None:
-        raise IndexUnavailable(f"nothing is indexed in {store.url}", "name the folders to index")
+        raise IndexUnavailable(f"nothing is indexed in {store.url}", "pass the folders to index")
     return [Folder(parse_root(source.folder)) for source in live.sources]
 
 
@@ -83,8 +83,9 @@ def join_sources(known: Sequence[Source], folders: Sequence[Folder], forget: Seq
     """Assign every folder to read its number and label; the numbers of those to forget are not reused.
 
     Raises:
-        SourceError: one folder contains another, so an image would be indexed twice; or one to forget is unknown.
-        InvalidRequest: a label is taken or differs from the index.
+        SourceError: one folder contains another, so images would be indexed twice; or a folder to forget is not in the
+            index.
+        InvalidRequest: a label is already used or differs from the index.
     """
     every, read = list(known), {}
     forgotten = frozenset(_number(path, known) for path in forget)
@@ -92,14 +93,14 @@ def join_sources(known: Sequence[Source], folders: Sequence[Folder], forget: Seq
         resolved = str(folder.path.resolve())
         number = next((n for n, source in enumerate(every) if source.folder == resolved), None)
         if number in forgotten:
-            raise InvalidRequest(f"{folder.path} is to be indexed and to be forgotten", "name it once")
+            raise InvalidRequest(f"{folder.path} is both a folder to index and to --forget", "choose one of them")
         if number is None:
             _check_apart(resolved, [source for n, source in enumerate(every) if n not in forgotten])
             every.append(Source(_new_label(folder, every), resolved))
             number = len(every) - 1
         elif folder.label not in (None, every[number].label):
-            name = every[number].label or "its first folder, without a label"
-            raise InvalidRequest(f"the index knows {folder.path} as {name}", f"write {folder.path} alone")
+            label = f"has the label {every[number].label}" if every[number].label else "has no label"
+            raise InvalidRequest(f"{folder.path} {label} in the index", f"pass {folder.path} without a label")
         read[number] = folder.path
     return Sources(tuple(every), dict(sorted(read.items())), forgotten)
 
@@ -109,14 +110,14 @@ def _number(path: Root, known: Sequence[Source]) -> int:
         if source.folder in (str(path), str(path.resolve())):
             return number
     folders = ", ".join(source.folder for source in known) or "none"
-    raise SourceError(f"the index knows no folder {path}", f"it knows {folders}")
+    raise SourceError(f"the folder {path} is not in the index", f"its folders: {folders}")
 
 
 def _new_label(folder: Folder, others: Sequence[Source]) -> str:
     if folder.label is None:
         return label_of(str(folder.path.resolve()), others)
     if folder.label in {source.label for source in others}:
-        raise InvalidRequest(f"the label {folder.label} is another folder's", "choose another")
+        raise InvalidRequest(f"the label {folder.label} is used by another folder", "choose another label")
     return folder.label
 
 
@@ -125,8 +126,8 @@ def _check_apart(folder: str, others: Sequence[Source]) -> None:
         inner, outer = Path(folder), Path(other.folder)
         if inner.is_relative_to(outer) or outer.is_relative_to(inner):
             raise SourceError(
-                f"of {folder} and {other.folder} one lies in the other, so images would be indexed twice",
-                "name the outer one, or choose another --index",
+                f"{folder} and {other.folder} overlap, so images would be indexed twice",
+                "pass only the outer folder, or choose another --index",
             )
 
 
@@ -137,11 +138,11 @@ class SourceScan:
     Attributes:
         options: of the run.
         live: the live generation; None in an empty store.
-        base: the live generation, if the new one can begin as its copy.
-        sources: those of the generation to build.
-        inventory: the files of the folders that are read.
-        listings: all else of these folders, by the number of their source.
-        changes: those that are pending in these folders, read before they were listed, by id.
+        base: the live generation, if the new one can start as its copy, else None.
+        sources: of the generation to build.
+        inventory: contains the files of the folders that are read.
+        listings: the other entries of these folders, by source number.
+        changes: the pending changes of these folders, by id; read before the folders were listed.
     """
 
     options: BuildOptions
@@ -153,7 +154,7 @@ class SourceScan:
     changes: dict[int, dict[str, Change]]
 
     def plan(self) -> Plan:
-        """Decide the outcome of every image of the inventory; hashes files where that needs it."""
+        """Decide the outcome of every image of the inventory; hashes files if necessary."""
         every = {**self.listings, **{number: Listing() for number in self.sources.forgotten}}
         self.inventory.add_hashes(hash_contents(files_to_hash(self.inventory), self.options))
         pruned = [*self.sources.forgotten, *(self.listings if self.options.prune else ())]
@@ -163,7 +164,7 @@ class SourceScan:
         return plan
 
     def _deleted(self) -> set[Place]:
-        """The places of the images that were deleted on purpose."""
+        """The places of the images that users deleted."""
         return {
             (number, change.path)
             for number, changes in self.changes.items()
@@ -172,22 +173,22 @@ class SourceScan:
         }
 
     def settle(self, report: IndexReport, finished: bool) -> None:
-        """Note what became of the pending changes in a run, and whether it came to its end."""
-        passed = passed_by_place(self.listings.values(), report.skipped)
+        """Record the outcomes of the pending changes in a run, and whether the run finished."""
+        not_indexed = not_indexed_by_place(self.listings.values(), report.skipped)
         for number, changes in self.changes.items():
             refused = {
                 identity: entry.what
                 for identity, change in changes.items()
-                if change.action == "put" and (entry := why_passed(passed, (number, change.path))) is not None
+                if change.action == "put" and (entry := why_not_indexed(not_indexed, (number, change.path))) is not None
             }
             folder = Path(self.sources.every[number].folder)
             try:
                 PendingChanges(folder).settle(changes, refused, finished)
             except OSError as error:
-                log.warning("what became of the pictures put into %s cannot be noted (%s)", folder, error.strerror)
+                log.warning("the outcomes of uploads to %s cannot be written (%s)", folder, error.strerror)
 
     def _check_removals(self, plan: Plan) -> None:
-        """Raise SourceError if too large a share of a folder's images would be pruned: it may not be mounted."""
+        """Raise SourceError if --prune would remove too large a share of a folder: it may not be mounted."""
         deleted = self._deleted()
         removed = Counter(
             image.source for image in plan.removed if image.source in self.listings and place(image) not in deleted
@@ -201,7 +202,7 @@ class SourceScan:
                 )
 
     def mounts(self) -> dict[str, list[str]]:
-        """The mount points to record: those that were found, those that are away, those of folders not read."""
+        """The mount points to record: those found, those away, and those of folders that were not read."""
         before = self.live.mounts if self.live is not None else {}
         found = {
             str(number): sorted(listing.mounts | listing.away.intersection(before.get(str(number), ())))
@@ -211,13 +212,13 @@ class SourceScan:
 
     @property
     def reads_text(self) -> bool:
-        """Whether the run reads the text in pictures."""
+        """Whether the run reads text in pictures."""
         if self.options.ocr is not None:
             return self.options.ocr
         return self.live is not None and json_path(TEXT_TOKENS) in self.live.indexed
 
     def metadata(self) -> Sidecar | None:
-        """Read `options.metadata`, if it is given, which describes one folder.
+        """Read `options.metadata`, which is for one folder; None if it is not set.
 
         Raises:
             InvalidRequest: several folders are read.
@@ -226,19 +227,19 @@ class SourceScan:
         if self.options.metadata is None:
             return None
         if len(self.listings) > 1:
-            raise InvalidRequest("--metadata describes one folder, and several are named", "index one folder at a time")
+            raise InvalidRequest("--metadata is for one folder, but several are given", "index one folder at a time")
         (folder,) = self.sources.read.values()
         return read_metadata(self.options.metadata, folder, self._paths())
 
     def undescribed(self, metadata: Sidecar) -> list[str]:
-        """Paths in the metadata at which there is no image."""
+        """Return the paths in the metadata without an image."""
         return metadata.unmatched(self._paths())
 
     def _paths(self) -> Iterator[str]:
         return (file.relative for file in self.inventory.files())
 
     def report(self) -> IndexReport:
-        """A report with the skipped and ignored files of the listings."""
+        """Create a report with the skipped and ignored files of the listings."""
         listings = self.listings.values()
         report = IndexReport(skipped=[entry for listing in listings for entry in listing.skipped])
         report.ignore([entry for listing in listings for entry in listing.ignored])
@@ -254,30 +255,30 @@ def scan_sources(
     withheld: Mapping[str, set[str]] | None = None,
     listing: Listing | None = None,
 ) -> SourceScan:
-    """Read the state of the store and list the folders, whose files are added to the inventory.
+    """Read the state of the store, list the folders, and add their files to the inventory.
 
-    The other arguments are those of `build.index_folders`.
+    For the other arguments see `build.index_folders`.
 
     Raises:
-        SourceError: a folder cannot be used, or the new generation would lose one.
-        InvalidRequest: a label is taken or differs from the index.
+        SourceError: a folder cannot be used, or would be missing in the new generation.
+        InvalidRequest: a label is already used or differs from the index.
         UnfitGeneration: the live generation is missing or damaged.
     """
     live = _live(store)
     if live is None and (name := store.live()) is not None and not options.rebuild:
         raise UnfitGeneration(
             f"the live generation {name} of {store.url} is missing or damaged",
-            "go back with `sceneseek index rollback`, or index all its folders again with --rebuild",
+            "restore another one with `sceneseek index rollback`, or index all its folders again with --rebuild",
         )
     base = live if live is not None and fits(live, bundle) and not options.rebuild else None
     sources = join_sources(live.sources if live is not None else (), folders, options.forget)
     touched = {*sources.read, *sources.forgotten}
     left = [source.folder for number, source in enumerate(sources.every) if number not in touched]
     if base is None and left:
-        # A generation that begins empty would lose their images.
+        # A generation that is created empty would lose their images.
         raise SourceError(
-            f"a new generation begins empty, and the index also holds {', '.join(left)}",
-            "name all its folders, remove some with --forget, or choose another --index",
+            f"a new generation is built from scratch, but the index also contains {', '.join(left)}",
+            "pass all its folders, remove some with --forget, or choose another --index",
         )
     changes = {n: PendingChanges(folder).all() for n, folder in sources.read.items() if isinstance(folder, Path)}
     if listing is None:
@@ -298,8 +299,8 @@ def scan_sources(
 def fits(info: CollectionInfo, bundle: Bundle) -> bool:
     """Whether a generation has the image fingerprint and dimensions of a bundle."""
     manifest = bundle.manifest
-    ours = (manifest.fingerprints.image, manifest.dimensions.joint, manifest.dimensions.image_head)
-    return (info.image_fingerprint, info.joint, info.head) == ours
+    expected = (manifest.fingerprints.image, manifest.dimensions.joint, manifest.dimensions.image_head)
+    return (info.image_fingerprint, info.joint, info.head) == expected
 
 
 def _list(

@@ -1,16 +1,16 @@
-"""The sync plan: the files and images of an inventory -> the outcome for each image.
+"""The sync plan: the outcome of each file and image of an inventory.
 
-An image with the same size and times as before is `unchanged`. Of the others, `files_to_hash` returns those whose size
-equals that of an image of the index, and `make_plan` decides with their hashes. Content that the index has is never
-encoded again:
+An image with the same size and times as before is `unchanged`. Of the others, `files_to_hash` returns those with the
+size of an image of the index, and `make_plan` decides by their hashes. Content that the index has is never encoded
+again:
 
     touched    the same content at the same place; only its times differ
     renamed    the content of an image whose file is gone; its vectors are reused
     copied     the content of an image that is still in the index
     encode     all others: new files and new content
 
-An image of the index that no listing contains and that was not renamed is `gone`. Planning reads no file and no engine.
-It decides in SQL, in the inventory's database, so that it takes little memory however many images there are.
+An image of the index that is not listed and was not renamed is `gone`. Planning reads neither files nor the store. It
+runs as SQL in the inventory's database, so its memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sceneseek_indexer.walk import UNREADABLE, ImageFile, Listing, above
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """An image that reuses the vectors of `origin`, an image of the index."""
+    """A file that reuses the vectors of `origin`, an image of the index."""
 
     file: ImageFile
     origin: Known
@@ -40,15 +40,15 @@ class Plan:
 
     Attributes:
         unchanged: images that stay as they are.
-        resumed: those of them that an interrupted run wrote.
-        reused: images whose content the index has.
-        encode: images to decode and encode.
+        resumed: the `unchanged` images that an interrupted run wrote.
+        reused: files whose content the index has.
+        encode: files to decode and encode.
         gone: images of the index whose files are deleted.
-        away: those of them in folders that are empty or not mounted: they are never removed.
+        away: the `gone` images in folders that are empty or not mounted; they are never removed.
         removed: the `gone` images to remove from the index.
         kept: the `gone` images that stay in the index.
-        overwritten: images of the index whose vectors are reused and that get other content.
-        described: the present paths of images with metadata of the user's in the index.
+        overwritten: images of the index whose vectors are reused and whose own content changes.
+        described: the present paths of images with user metadata in the index.
     """
 
     unchanged: SizedIterable[Known] = ()
@@ -69,7 +69,7 @@ class Plan:
 
 
 def files_to_hash(inventory: Inventory) -> View[ImageFile]:
-    """The changed files whose size equals that of an image of the index: their hashes decide the outcome."""
+    """The changed files with the size of an image of the index: their hashes decide the outcome."""
     return View(
         inventory.database,
         inventory.as_file,
@@ -78,7 +78,7 @@ def files_to_hash(inventory: Inventory) -> View[ImageFile]:
     )
 
 
-# The images that are gone, away, to be removed.
+# The `gone` images, and whether they are `away` and `removed`.
 _GONE = "CREATE TABLE gone (image INTEGER PRIMARY KEY, away, removed)"
 _TOUCHED = """
 UPDATE pair SET outcome = 'touched', origin = image
@@ -87,7 +87,7 @@ WHERE file IN (
     WHERE hash.sha256 = image.sha256
 )
 """
-# Of the gone images of one content, each is renamed once: in the order of their places, as the files are listed.
+# Each gone image is renamed at most once; images and files with equal content are paired in the order of their places.
 _RENAMED = """
 REPLACE INTO pair
 SELECT new.file, new.image, 'renamed', old.image
@@ -107,7 +107,7 @@ FROM hash CROSS JOIN pair USING (file) JOIN (
 ) USING (sha256)
 WHERE outcome IS NULL
 """
-_FOUND_AGAIN = "DELETE FROM gone WHERE image IN (SELECT origin FROM pair WHERE outcome = 'renamed')"
+_REMOVE_RENAMED = "DELETE FROM gone WHERE image IN (SELECT origin FROM pair WHERE outcome = 'renamed')"
 _MISSING = """
 SELECT image.number, image.source, image.relative FROM image LEFT JOIN file USING (source, relative)
 WHERE file.number IS NULL
@@ -131,19 +131,18 @@ def make_plan(
     pruned: Container[int] = (),
     deleted: Container[Place] = (),
 ) -> Plan:
-    """Decide the outcome of every image, once.
+    """Decide the outcome of every image; must be called once per inventory.
 
     Args:
-        inventory: the files, the images, and the hashes of those of `files_to_hash` that could be read.
-        listings: of the folders that were read, by the number of their source. The images of other sources stay as
-            they are.
+        inventory: the files, the images, and the hashes of the readable files of `files_to_hash`.
+        listings: of the folders that were read, by source number. The images of other sources stay as they are.
         pruned: the sources whose `gone` images are removed.
-        deleted: the places whose `gone` images are removed in any case, since they were deleted on purpose.
+        deleted: places of images that users deleted; they are removed in any case.
     """
     database, view = inventory.database, functools.partial(View, inventory.database)
     database.execute(_GONE)
     database.executemany("INSERT INTO gone VALUES (?, ?, ?)", _missing(inventory, listings, pruned, deleted))
-    for statement in (_TOUCHED, _RENAMED, _COPIED, _FOUND_AGAIN):
+    for statement in (_TOUCHED, _RENAMED, _COPIED, _REMOVE_RENAMED):
         database.execute(statement)
     of_pair = "SELECT image.* FROM pair CROSS JOIN image ON number = pair.image "
     gone = "SELECT image.* FROM gone CROSS JOIN image ON number = gone.image "
@@ -176,7 +175,7 @@ def make_plan(
 def _missing(
     inventory: Inventory, listings: Mapping[int, Listing], pruned: Container[int], deleted: Container[Place]
 ) -> Iterator[tuple[int, bool, bool]]:
-    """The rows of `gone`: images that are not listed, withheld or unreadable."""
+    """The rows of `gone`: images whose files are neither listed nor withheld nor unreadable."""
     unreadable = {
         number: {entry.relative for entry in listing.skipped if entry.reason == UNREADABLE}
         for number, listing in listings.items()

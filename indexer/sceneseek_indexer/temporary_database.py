@@ -1,7 +1,7 @@
-"""A database for what one run would else hold in memory; what its cache has no room for goes to a file.
+"""A database for the data of one run that may not fit into memory; it spills from a cache to a temporary file.
 
-The file has no name and ends with the process. It lies in the system's temporary directory, or in the one that the
-environment variable SQLITE_TMPDIR names.
+The file is unlinked, so it is removed when the process ends. It is in the system's temporary directory, or in the one
+set by the environment variable SQLITE_TMPDIR.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from sceneseek.errors import IndexUnavailable
 Item = TypeVar("Item")
 Row = tuple[Any, ...]
 
-# Its cache, in KiB. Nothing has to survive a kill, so nothing is synced or can be rolled back.
+# The cache size is in KiB. Nothing has to survive a crash, so there is no journal and no sync.
 _SETTINGS = "PRAGMA cache_size = -65536; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;"
 
 
 @contextlib.contextmanager
 def temporary_database(schema: str) -> Iterator[sqlite3.Connection]:
-    """A new database with the tables of a schema, until the block ends; for one thread.
+    """Create a database with a schema for the block; for use by one thread.
 
     Raises:
-        IndexUnavailable: in place of an error of the database in the block, such as that its disk is full.
+        IndexUnavailable: SQLite raised an error in the block, such as a full disk.
     """
     with contextlib.closing(sqlite3.connect("", isolation_level=None)) as database:
         try:
@@ -35,14 +35,14 @@ def temporary_database(schema: str) -> Iterator[sqlite3.Connection]:
         except sqlite3.Error as error:
             what = f"the temporary database of the run cannot be used ({error})"
             raise IndexUnavailable(
-                what, "free space in the temporary directory, or name another in SQLITE_TMPDIR"
+                what, "free space in the temporary directory, or set SQLITE_TMPDIR to another one"
             ) from error
 
 
 class View(Generic[Item]):
-    """What a query finds, an item made of each row: read from the database each time, and counted once.
+    """The rows of a query as items: read from the database on each iteration, and counted once.
 
-    `count` is a query that is faster at counting the rows, if there is one.
+    `count` is a faster query for the number of rows, if given.
     """
 
     def __init__(

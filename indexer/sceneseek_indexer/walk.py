@@ -1,10 +1,10 @@
-"""The image files of a folder in a fixed order, and the files that are skipped or ignored, with the reason.
+"""Lists the image files of a folder in a fixed order, and the skipped and ignored files with the reason.
 
-A file is listed as an image if its name has an extension of one; its content is read later. Hidden files and folders
-are ignored (thumbnail caches, AppleDouble forks). Links are followed to files inside the folder only, so the index
-never contains files from elsewhere. `patterns` chooses among the names.
+A file is listed as an image by its extension; its content is read later. Hidden files and folders are ignored
+(thumbnail caches, AppleDouble forks). Links are followed only to files inside the folder, so the index never contains
+files from elsewhere. `patterns` excludes files by name.
 
-The objects of a bucket are listed in one stream, and walked through as the folders that the slashes in their keys make.
+The objects of a bucket are listed in one stream; the slashes in their keys separate folders.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from sceneseek_indexer.patterns import (
 )
 from sceneseek_indexer.temporary_database import Row, View, temporary_database
 
-# The reason of what may exist but could not be read: its images stay in the index.
+# The reason of files and folders that could not be read and may still exist: their images stay in the index.
 UNREADABLE = "unreadable"
 LINKED_FOLDER = "linked-folder"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image by name: `relative` is its POSIX path below `folder`, surrogate-escaped where not UTF-8.
+    """A file with the name of an image: `relative` is its POSIX path below `folder`, surrogate-escaped if not UTF-8.
 
     `source` is the folder's number in the generation.
     """
@@ -58,7 +58,7 @@ class ImageFile:
 
 
 Add = Callable[[ImageFile], None]
-"""What takes each file of a walk in turn."""
+"""A callback for each file of a walk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,13 @@ class Listing:
     """The content of a folder.
 
     Attributes:
-        files: files with the name of an image, unless something else takes them, see `list_images`.
+        files: files with the name of an image; empty if `list_images` passes them to a callback.
         skipped: files with the name of an image that cannot be used, and folders that cannot be read.
-        ignored: files of other kinds or unsupported formats, links to folders, and what is hidden or excluded.
+        ignored: files of other kinds or unsupported formats, links to folders, hidden and excluded files and folders.
         withheld: paths of images that are left to a later run.
-        empty: sub-folders without any file that is not hidden.
-        mounts: sub-folders on another device than the folder above them; an empty path is the folder itself.
-        away: folders whose images may exist although they are not listed; known after a comparison with the index.
+        empty: subfolders that contain only hidden files, if any.
+        mounts: subfolders on another device than their parents; an empty path is the folder itself.
+        away: folders whose images may exist although they are not listed; set after a comparison with the index.
     """
 
     files: list[ImageFile] = field(default_factory=list)
@@ -101,18 +101,18 @@ def list_images(
     may_be_empty: bool = False,
     add: Add | None = None,
 ) -> Listing:
-    """The images below a folder, sorted by path.
+    """List the images of a folder, sorted by path.
 
     Args:
         folder: the folder.
-        patterns: the files to list; None lists all.
+        patterns: which files to list; None applies the default exclusions only.
         source: the folder's number in the generation.
-        may_be_empty: whether it may contain no image file.
-        add: called with each file in turn, in place of collecting them in the listing.
+        may_be_empty: do not raise SourceError if it contains no image files.
+        add: called with each file, which is then not added to the listing.
 
     Raises:
         SourceError: it does not exist, is not a folder, cannot be read, is excluded by its `.nomedia`, or contains no
-            image file; or a `.sceneseekignore` cannot be used.
+            image file; or a `.sceneseekignore` is not valid.
         IndexUnavailable: the temporary database of a bucket's objects cannot be used.
     """
     patterns = patterns or Patterns()
@@ -126,15 +126,15 @@ def list_images(
         listing, found = files.listing(entries), files.found
     if not (found or listing.skipped or may_be_empty):
         if not listing.ignored:
-            raise SourceError(f"the folder {folder} is empty", "name a folder that contains images")
+            raise SourceError(f"the folder {folder} is empty", "choose a folder that contains images")
         if any(entry.reason in EXCLUDED for entry in listing.ignored):
             hint = f"check --include, --exclude and {IGNORE_FILE}, or pass {NO_DEFAULTS}"
-            raise SourceError(f"the patterns leave no image of the folder {folder}", hint)
-        kinds = ", ".join(sorted(extension[1:] for extension in extensions()))
+            raise SourceError(f"the patterns exclude all images of the folder {folder}", hint)
+        supported = ", ".join(sorted(extension[1:] for extension in extensions()))
         others = f"{len(listing.ignored):,} other files"
         if unsupported := count_unsupported(listing.ignored):
             others += f", {in_words(unsupported)}: not supported"
-        raise SourceError(f"the folder {folder} contains no images ({others})", f"images end in {kinds}")
+        raise SourceError(f"the folder {folder} contains no images ({others})", f"supported are {supported}")
     return listing
 
 
@@ -145,31 +145,31 @@ def _opened(folder: Path) -> tuple[Path, list[os.DirEntry[str]]]:
     except FileNotFoundError:
         raise SourceError(f"there is no folder {folder}", "check the path") from None
     except NotADirectoryError:
-        raise SourceError(f"{folder} is not a folder", "name the folder that contains the images") from None
+        raise SourceError(f"{folder} is not a folder", "choose the folder that contains the images") from None
     except OSError as error:
         raise SourceError(f"the folder {folder} cannot be read ({error.strerror})", "check its permissions") from error
 
 
 def count_unsupported(ignored: Iterable[Skipped]) -> dict[str, int]:
-    """How many pictures of formats that are not supported there are, by the ends of their names, most first."""
+    """Count pictures in unsupported formats by extension, most frequent first."""
     endings = (PurePosixPath(entry.relative).suffix.lower() for entry in ignored if entry.reason == "unsupported")
     return dict(Counter(endings).most_common())
 
 
 def count_default_exclusions(ignored: Iterable[Skipped]) -> dict[str, int]:
-    """How many folders are excluded by default, by their names or `.nomedia`, most first."""
+    """Count folders that are excluded by default, by name or `.nomedia`, most frequent first."""
     found = [PurePosixPath(entry.relative).name for entry in ignored if entry.reason == BY_DEFAULT.reason]
     found += [NO_MEDIA for entry in ignored if entry.reason == BY_NO_MEDIA.reason]
     return dict(Counter(found).most_common())
 
 
 def in_words(counts: dict[str, int]) -> str:
-    """Such as ``12 .cr3, 3 .jxl``."""
+    """Format counts, such as ``12 .cr3, 3 .jxl``."""
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def above(relative: str) -> Iterator[str]:
-    """The folders above a path, from the nearest one; the last one is an empty path."""
+    """Yield the folders above a path, nearest first; the last is an empty path."""
     while relative:
         relative = relative.rpartition("/")[0]
         yield relative
@@ -195,10 +195,10 @@ RootT = TypeVar("RootT", Path, ObjectFolder)
 
 
 class _Walk(Generic[RootT, EntryT]):
-    """One walk through a folder: what its names decide. `_children` and `_visit_image` read the entries.
+    """A walk through a folder, which decides by name. Subclasses read entries: `_children` and `_visit_image`.
 
     Attributes:
-        found: whether it has come upon an image.
+        found: whether the walk has found an image.
     """
 
     def __init__(self, root: RootT, patterns: Patterns, source: int, add: Add | None) -> None:
@@ -209,23 +209,23 @@ class _Walk(Generic[RootT, EntryT]):
         self._add_file = add or self._listing.files.append
 
     def _children(self, entry: EntryT, relative: str) -> Iterable[EntryT]:
-        """The entries of a folder by name; none where it cannot be read or is excluded."""
+        """The entries of a folder by name; none if it cannot be read or is excluded."""
         raise NotImplementedError
 
     def _visit_image(self, entry: EntryT, relative: str) -> None:
-        """List or skip a file that has the name of an image."""
+        """List or skip a file with the name of an image."""
         raise NotImplementedError
 
     def listing(self, entries: Iterable[EntryT]) -> Listing:
         if self._patterns.excludes_content(entry.name for entry in entries):
             hint = f"delete that file, or pass {NO_DEFAULTS}"
             raise SourceError(f"the folder {self._root} is excluded: it contains {NO_MEDIA}", hint)
-        # An explicit stack: folders may be nested deeper than the limit of recursion.
-        waiting = [self._below("", entries, ())]
-        while waiting:
-            following = next(waiting[-1], None)
+        # An explicit stack, since folders may be nested deeper than the recursion limit.
+        stack = [self._below("", entries, ())]
+        while stack:
+            following = next(stack[-1], None)
             if following is None:
-                waiting.pop()
+                stack.pop()
                 continue
             entry, parent, ignore_files = following
             relative = f"{parent}{entry.name}"
@@ -235,9 +235,9 @@ class _Walk(Generic[RootT, EntryT]):
             folder = _is_folder(entry)
             excluded = self._patterns.exclusion(f"{relative}/", ignore_files) if folder else None
             if folder and not excluded and not entry.is_symlink():
-                waiting.append(self._below(f"{relative}/", self._children(entry, relative), ignore_files))
+                stack.append(self._below(f"{relative}/", self._children(entry, relative), ignore_files))
                 continue
-            if parent[:-1] in self._listing.empty:  # else it was not the first of its folder
+            if parent[:-1] in self._listing.empty:  # the first entry of its folder
                 self._listing.empty.difference_update(above(relative))
             if not folder:
                 self._visit(entry, relative, ignore_files)
@@ -253,7 +253,7 @@ class _Walk(Generic[RootT, EntryT]):
         """The entries of a folder, with the ignore files that apply to them."""
         if any(entry.name == IGNORE_FILE for entry in entries):
             ignore_files = (*ignore_files, IgnoreFile(self._root, folder))
-        return ((entry, folder, ignore_files) for entry in _released(entries))
+        return ((entry, folder, ignore_files) for entry in _consumed(entries))
 
     def _ignore(self, relative: str, why: Exclusion) -> None:
         self._listing.ignored.append(Skipped(relative, why.reason, why.what, self._source))
@@ -280,7 +280,7 @@ class _Walk(Generic[RootT, EntryT]):
 
 
 class _FolderWalk(_Walk[Path, os.DirEntry[str]]):
-    """A walk through a folder of this machine."""
+    """A walk through a local folder."""
 
     def __init__(self, root: Path, patterns: Patterns, source: int, add: Add | None) -> None:
         super().__init__(root, patterns, source, add)
@@ -308,13 +308,13 @@ class _FolderWalk(_Walk[Path, os.DirEntry[str]]):
 
     def _visit_image(self, entry: os.DirEntry[str], relative: str) -> None:
         try:
-            # A Path() of every file is slow.
+            # Path() is slow, so it is only used for links.
             if entry.is_symlink() and not Path(entry.path).resolve(strict=True).is_relative_to(self._root):
                 self._skip(relative, "link-out", "a link that leads out of the folder")
                 return
             status = entry.stat()
         except FileNotFoundError:
-            self._skip(relative, "dangling-link", "a link to nothing")
+            self._skip(relative, "dangling-link", "a broken link")
             return
         except (OSError, RuntimeError) as error:  # RuntimeError: pathlib raises it for a loop of links
             self._skip(relative, UNREADABLE, f"cannot be read ({error})")
@@ -326,7 +326,7 @@ class _FolderWalk(_Walk[Path, os.DirEntry[str]]):
 
 
 class _Object(NamedTuple):
-    """An object, or the folder that slashes in keys make, which has no facts. Both may have the same name."""
+    """An object, or a folder in keys, which has no facts. Both may have the same name."""
 
     name: str
     facts: Facts | None
@@ -338,7 +338,7 @@ class _Object(NamedTuple):
         return False
 
 
-# By folder, which ends in a slash unless it is the topmost; a folder has no facts.
+# `folder` ends in a slash, unless it is the root; folders have no facts.
 _OBJECTS = """
 CREATE TABLE object (folder, name, bytes INT, mtime_ns INT, ctime_ns INT);
 CREATE UNIQUE INDEX folder_of ON object (folder, name) WHERE bytes IS NULL;
@@ -346,9 +346,9 @@ CREATE UNIQUE INDEX folder_of ON object (folder, name) WHERE bytes IS NULL;
 
 
 class _ObjectWalk(_Walk[ObjectFolder, _Object]):
-    """A walk through the objects of a bucket: without links and mount points, and no folder is empty.
+    """A walk through the objects of a bucket, which has no links, mount points or empty folders.
 
-    They are put into a temporary database, since there may be more than memory has room for.
+    The objects are stored in a temporary database, since they may not fit into memory.
     """
 
     def __init__(
@@ -371,11 +371,11 @@ class _ObjectWalk(_Walk[ObjectFolder, _Object]):
             relative = above
 
     def below(self, folder: str) -> View[_Object]:
-        """What a folder holds, by name, a folder before an object of the same name."""
+        """The entries of a folder by name, a folder before an object of the same name."""
         query = "SELECT name, bytes, mtime_ns, ctime_ns FROM object WHERE folder = ? ORDER BY name, bytes IS NOT NULL"
         return View(self._database, _as_object, query, (folder,))
 
-    def _children(self, entry: _Object, relative: str) -> Iterable[_Object]:  # noqa: ARG002 - its place says which
+    def _children(self, entry: _Object, relative: str) -> Iterable[_Object]:  # noqa: ARG002 - `relative` is sufficient
         children = self.below(f"{relative}/")
         if self._patterns.excludes_content(child.name for child in children):
             self._ignore(relative, BY_NO_MEDIA)
@@ -392,8 +392,8 @@ def _as_object(row: Row) -> _Object:
     return _Object(name, None if None in facts else Facts(*facts))
 
 
-def _released(entries: Iterable[EntryT]) -> Iterator[EntryT]:
-    """The entries; a list is emptied, since an entry of `os` keeps all that it was asked for."""
+def _consumed(entries: Iterable[EntryT]) -> Iterator[EntryT]:
+    """Yield the entries; a list is emptied, since `os.DirEntry` caches results and so takes memory."""
     if isinstance(entries, list):
         entries.reverse()
         while entries:
@@ -403,7 +403,7 @@ def _released(entries: Iterable[EntryT]) -> Iterator[EntryT]:
 
 
 def _is_folder(entry: _Entry) -> bool:
-    """Whether it is a folder or a link to one."""
+    """Whether an entry is a folder or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # such as a link to itself

@@ -67,14 +67,14 @@ def test_index_accepts_several_folders_with_labels(sceneseek: CommandLine, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["photos", "--exclude", "!"], 2, "is no pattern"),
+        (["photos", "--exclude", "!"], 2, "is not a pattern"),
         (["photos", "--dry-run", "--rebuild"], 2, "--dry-run writes nothing"),
         (["watch", "photos", "--interval", "soon"], 2, "--interval"),
         (["status", "photos"], 2, "unexpected extra argument"),
         (["./status"], 1, "no folder"),
         (["photos", "--report", "photos/scenes/sea.jpg/x"], 1, "cannot be written"),
-        (["photos/shapes"], 1, "one lies in the other"),
-        (["photos", "--forget", "elsewhere"], 1, "knows no folder"),
+        (["photos/shapes"], 1, "overlap"),
+        (["photos", "--forget", "elsewhere"], 1, "is not in the index"),
         ([], 2, "FOLDER"),
     ],
 )
