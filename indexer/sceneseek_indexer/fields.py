@@ -1,18 +1,17 @@
-"""Types of metadata fields: a column of texts or of JSON values becomes a column of one type, as an index needs it.
+"""Types of metadata fields: converts a column of texts or JSON values to a column of one type, as indexes require.
 
-    integer   whole numbers of 64 bits
+    integer   64-bit integers
     float     numbers
     bool      true, false
-    datetime  ISO 8601: a date as `2024-05-31`, a time in UTC as `2024-05-31T12:00:00Z`, one without an offset, which
-              compares as UTC, as `2024-05-31T12:00:00`
+    datetime  ISO 8601: a date such as `2024-05-31`, a time in UTC such as `2024-05-31T12:00:00Z`, or a time without
+              offset such as `2024-05-31T12:00:00`, which compares as UTC
     geo       {"lat": ..., "lon": ...} in degrees
-    keyword   text to be matched as a whole, or lists of it
-    text      longer text, which gets no index
+    keyword   text that is matched as a whole, or lists of it
+    text      longer text, which is not indexed
 
-The header of a column of texts names its type (`TYPES`). Without one, the column is of the first type of int, float,
-bool and date that every value of it fits, and else text. JSON values have types of their own; a text is a date if
-every value of the field is one.
-All texts are in Unicode's composed form.
+The header of a column of texts may name its type (`TYPES`). Otherwise the type is the first of int, float, date and
+bool that fits every value, else text. JSON values have their own types; texts are dates if all values of the field are
+dates. All texts are in Unicode's composed form.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from sceneseek.store.base import FieldType as IndexedType
 FieldType: TypeAlias = IndexedType | Literal["text"]
 
 _LONGEST_KEYWORD = 100
-# No plus sign, no leading zero: `+49 30` and `00501` are no numbers, though Python would read them.
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+# No plus sign and no leading zero: `+49 30` and `00501` are not numbers, although Python would accept them.
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EXIF_DATE = re.compile(r"([0-9]{4}):([0-9]{2}):([0-9]{2})(?=$| )")
@@ -44,11 +43,11 @@ _TIME = re.compile(
 
 
 class Unfit(ValueError):
-    """A value that its column cannot hold.
+    """A value that does not fit the type of its column.
 
     Args:
-        row: which, from 0.
-        what: a clause that follows the column's name, such as ``is 'x', which is no number``.
+        row: its row, from 0.
+        what: a clause that follows the column's name, such as ``is 'x', which is not a number``.
     """
 
     def __init__(self, row: int, what: str) -> None:
@@ -59,21 +58,21 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Values of one type, one for each row; None is no value."""
+    """Values of one type, one per row; None is a missing value."""
 
     type: FieldType
     values: list[Any]
 
 
 def read_texts(texts: Sequence[str], named: str | None = None) -> Column | None:
-    """A column of texts; blank ones are no values. None if there is no value at all.
+    """Convert a column of texts; blank texts are missing values. None if all values are missing.
 
     Args:
-        texts: one for each row.
-        named: its type in `TYPES`; None to choose the one that all values fit.
+        texts: one per row.
+        named: the type, a name in `TYPES`; None to infer it from the values.
 
     Raises:
-        Unfit: a text is not of the type that was named.
+        Unfit: a text is not of the named type.
     """
     texts = ["" if text.lstrip().startswith(_NO_EXIF_DATE) else composed(text.strip()) for text in texts]
     distinct = {text for text in texts if text}
@@ -91,10 +90,10 @@ def read_texts(texts: Sequence[str], named: str | None = None) -> Column | None:
 
 
 def read_values(values: Sequence[Any]) -> Column | None:
-    """A column of JSON values; null and an empty list are no values. None if there is no value at all.
+    """Convert a column of JSON values; null and empty lists are missing values. None if all values are missing.
 
     Raises:
-        Unfit: a value has another type than those before it, or one that no field can have.
+        Unfit: a value has a different type than the values before it, or an unsupported type.
     """
     types: dict[FieldType, int] = {}
     for row, value in enumerate(values):
@@ -127,7 +126,7 @@ def _guess(distinct: Collection[str]) -> str:
     fitting = (name for name in ("int", "float", "date") if all(TYPES[name][1](text) is not None for text in distinct))
     if found := next(fitting, None):
         return found
-    # Not `yes` and `no`, which are also words and a country.
+    # Not `yes` and `no`, which are also words and a country code.
     return "bool" if all(text.lower() in ("true", "false") for text in distinct) else _text_type(distinct)
 
 
@@ -140,24 +139,24 @@ def _parts(text: str, separator: str | None) -> list[str] | None:
     return list(dict.fromkeys(part for part in parts if part)) or None
 
 
-def _whole(text: str) -> int | None:
-    return int(text) if _WHOLE.fullmatch(text) and -(2**63) <= int(text) < 2**63 else None
+def _integer(text: str) -> int | None:
+    return int(text) if _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63 else None
 
 
 def _number(text: str) -> float | None:
-    # Long whole numbers are names, such as those of posts: as floats they would become equal.
+    # Long integers are identifiers, such as those of posts: different ones could be equal as floats.
     if not _NUMBER.fullmatch(text) or (text.lstrip("-").isdigit() and len(text) > 16):
         return None
     number = float(text)
     return number if math.isfinite(number) else None
 
 
-def _truth(text: str) -> bool | None:
+def _bool(text: str) -> bool | None:
     return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower())
 
 
 def parse_date(text: str) -> str | None:
-    """A date or time as the index has it, from ISO 8601 or EXIF's `2024:05:31 10:00:00`; None if it is neither."""
+    """Convert a date or time in ISO 8601 or EXIF's `2024:05:31 10:00:00` to the index's format; None if invalid."""
     text = _EXIF_DATE.sub(r"\1-\2-\3", text, count=1)
     if not (_DATE.fullmatch(text) or _TIME.fullmatch(text)):
         return None
@@ -183,7 +182,7 @@ def _decimal(degrees: re.Match[str]) -> str:
 
 
 def on_earth(place: dict[str, Any]) -> bool:
-    """Whether `lat` and `lon` are degrees."""
+    """Whether `lat` and `lon` are valid degrees."""
     return all(
         isinstance(place[axis], int | float) and not isinstance(place[axis], bool) and -most <= place[axis] <= most
         for axis, most in (("lat", 90), ("lon", 180))
@@ -191,27 +190,29 @@ def on_earth(place: dict[str, Any]) -> bool:
 
 
 def _type_of(value: Any, row: int, within: bool) -> FieldType:
-    """The type of a JSON value that stands `within` a list or alone."""
+    """The type of a JSON value; `within`: whether it is in a list."""
     match value:
         case bool():
             return "bool"
         case int():
             if -(2**63) <= value < 2**63:
                 return "integer"
-            raise Unfit(row, "is a whole number of more than 64 bits: write it as text")
+            raise Unfit(row, "is an integer of more than 64 bits: write it as text")
         case float():
             if math.isfinite(value):
                 return "float"
-            raise Unfit(row, "is no number that 64 bits hold")
+            raise Unfit(row, "is a number that does not fit in 64 bits")
         case str():
             if any("\ud800" <= character <= "\udfff" for character in value):
-                raise Unfit(row, "holds half of a surrogate pair, which is no character")
+                raise Unfit(row, "contains half of a surrogate pair, which is not a character")
             return "keyword"
         case dict() if not within and set(value) == {"lat", "lon"}:
             if on_earth(value):
                 return "geo"
             raise Unfit(row, f"is {_shown(value)}, which is {_NO_PLACE}")
-    raise Unfit(row, "holds an object, a list or null inside; a value is a number, text, true, false or a list of such")
+    raise Unfit(
+        row, "contains a nested object, list or null; a value is a number, text, true, false or a list of these"
+    )
 
 
 def _shown(value: Any) -> str:
@@ -219,14 +220,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:56]}...'"
 
 
-_NO_PLACE = "no latitude from -90 to 90 and longitude from -180 to 180"
+_NO_PLACE = "not a latitude from -90 to 90 and a longitude from -180 to 180"
 _NOUNS = {"bool": "true or false", "integer": "a number", "float": "a number", "keyword": "text", "geo": "a place"}
-# What a header may say behind a colon: the type, the value of a text (None: it does not fit), and what is then said.
+# By type name in a header: the field type, the parser (which returns None for an invalid text), and the error message.
 TYPES: dict[str, tuple[FieldType, Callable[[str], Any], str]] = {
-    "int": ("integer", _whole, "no whole number of 64 bits"),
-    "float": ("float", _number, "no number"),
-    "bool": ("bool", _truth, "neither true nor false"),
-    "date": ("datetime", parse_date, "no ISO 8601 date, such as 2024-05-31"),
+    "int": ("integer", _integer, "not a 64-bit integer"),
+    "float": ("float", _number, "not a number"),
+    "bool": ("bool", _bool, "neither true nor false"),
+    "date": ("datetime", parse_date, "not an ISO 8601 date such as 2024-05-31"),
     "geo": ("geo", _place, _NO_PLACE),
     "keyword": ("keyword", str, ""),
     "text": ("text", str, ""),

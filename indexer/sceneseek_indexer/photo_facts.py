@@ -1,8 +1,7 @@
-"""When, with what and where a photograph was taken: from the EXIF block of its file, or from Google Takeout's JSON.
+"""The time, camera and location of a photograph, from its EXIF block or from Google Takeout's JSON.
 
-Both become fields of the metadata: `taken` (a time, in UTC if the camera names its offset), `camera`
-and `location`. A value that is broken or means nothing, such as a date of zeros or latitude and longitude 0, is left
-out, and never an error.
+They become the metadata fields `taken` (a time, in UTC if the camera recorded its offset), `camera` and `location`. An
+invalid or meaningless value, such as a date of zeros or latitude and longitude 0, is ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _LONGEST = 100
 
 
 def read_exif(exif: Image.Exif, wanted: Container[str] = FIELDS) -> dict[str, Any]:
-    """Those of the `wanted` fields that an EXIF block has."""
+    """Return the `wanted` fields of an EXIF block."""
     found: dict[str, Any] = {}
     for name, read in (("taken", _taken), ("camera", _camera), ("location", _location)):
         with contextlib.suppress(*PILLOW_ERRORS):
@@ -48,14 +47,14 @@ def _taken(exif: Image.Exif) -> str | None:
 
 def _camera(exif: Image.Exif) -> str:
     make, model = _text(exif.get(Base.Make)), _text(exif.get(Base.Model))
-    # `Canon` and `Canon EOS 5D`, `NIKON CORPORATION` and `NIKON D750`: the model says it all.
+    # `Canon` and `Canon EOS 5D`, `NIKON CORPORATION` and `NIKON D750`: the model contains the make.
     named = make and model.lower().startswith(make.split()[0].lower())
     return model if named else f"{make} {model}".strip()
 
 
 def _location(exif: Image.Exif) -> dict[str, float] | None:
     gps = exif.get_ifd(IFD.GPSInfo)
-    if _text(gps.get(GPS.GPSStatus)) == "V":  # void: the receiver had no fix
+    if _text(gps.get(GPS.GPSStatus)) == "V":  # void: no GPS fix
         return None
     axes = ((GPS.GPSLatitude, GPS.GPSLatitudeRef, "NS"), (GPS.GPSLongitude, GPS.GPSLongitudeRef, "EW"))
     signs = [{directions[0]: 1, directions[1]: -1}[_text(gps[at]).upper()] for _, at, directions in axes]
@@ -78,12 +77,12 @@ def _text(value: Any) -> str:
 
 
 def is_takeout(document: Mapping[str, Any]) -> bool:
-    """Whether a JSON object is Google Takeout's about a photograph."""
+    """Whether a JSON object is Google Takeout's metadata of a photograph."""
     return isinstance(document.get("photoTakenTime"), dict)
 
 
 def read_takeout(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata in Google Takeout's object: title, description, people and favourite, and `taken` and `location`."""
+    """Return the metadata in Google Takeout's object: title, description, people, favorited, `taken`, `location`."""
     found: dict[str, Any] = {
         name: text.strip() for name in ("title", "description") if isinstance(text := document.get(name), str)
     }

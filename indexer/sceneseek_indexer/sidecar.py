@@ -1,13 +1,13 @@
-"""The user's own metadata of images, from a file or from a file beside each image: what `--metadata` names.
+"""User metadata of images (`--metadata`), from one file or from a sidecar file per image.
 
 A file is CSV, TSV or JSON lines (see `sceneseek.tables`). Its column `path`, or `image` if there is no `path`, is the
-image's path below the folder; every other column is a field. A header may name the field's type, such as `year:int`
-(see `fields`). Columns of latitude and longitude become one field `location`, and `tags` and `keywords` are lists.
-exiftool's CSV is understood, whose column of paths is `SourceFile`. A file beside an image holds one JSON object:
-`photo.jpg.json` for `photo.jpg`, which may be Google Takeout's.
+image's path relative to the folder; every other column is a field. A header may name the field's type, such as
+`year:int` (see `fields`). Columns of latitude and longitude become one field `location`; `tags` and `keywords` are
+lists. exiftool's CSV, with paths in the column `SourceFile`, is supported. A sidecar contains one JSON object:
+`photo.jpg.json` for `photo.jpg`, also in Google Takeout's format.
 
-A file is used as a whole or not at all. An error names the line. So is one that names no image of the folder, or that
-would take the metadata of many images away: then its paths are more likely to be of another folder.
+A file is used as a whole or rejected, with the number of the invalid line. A file is also rejected if it contains no
+image of the folder or would remove the metadata of many images: its paths are probably of another folder.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Sidecar:
     """Metadata by image.
 
     Attributes:
-        fields: the type of every field that has a value somewhere, for payload indexes.
+        fields: the type of every field with at least one value, for payload indexes.
     """
 
     fields: dict[str, FieldType]
@@ -57,21 +57,22 @@ class Sidecar:
         """Read a file.
 
         Raises:
-            DataError: it cannot be read, a row is malformed, a path comes twice, or a field cannot be used.
+            DataError: it cannot be read, a row is malformed, a path is duplicated, or a field is invalid.
         """
-        kind = file.suffix.lower()
-        if kind in _JSON_LINES:
+        extension = file.suffix.lower()
+        if extension in _JSON_LINES:
             return _objects(file)
-        if kind in _SEPARATED:
-            return _separated(file, _separator(file) if kind == ".csv" else "\t")
-        raise DataError(f"{file} is of no known kind", f"metadata ends in {', '.join((*_SEPARATED, *_JSON_LINES))}")
+        if extension in _SEPARATED:
+            return _separated(file, _separator(file) if extension == ".csv" else "\t")
+        supported = ", ".join((*_SEPARATED, *_JSON_LINES))
+        raise DataError(f"{file} is not a supported metadata file", f"use one of {supported}")
 
     @classmethod
     def beside(cls, folder: Path, paths: Iterable[str]) -> Sidecar:
-        """Read the JSON file beside each of these images below a folder, where there is one.
+        """Read the JSON sidecar of each image of a folder that has one.
 
         Raises:
-            DataError: as `of`.
+            DataError: see `of`.
         """
         rows = []
         for relative in paths:
@@ -80,28 +81,28 @@ class Sidecar:
                 row = parse_object(read_text(file, WHAT), str(file))
                 row.pop("path", None)
                 if not row:
-                    raise DataError(f"{one_line(str(file))} holds no metadata", "give it a field, or remove it")
+                    raise DataError(f"{one_line(str(file))} contains no metadata", "add a field, or remove the file")
                 row = read_takeout(row) if is_takeout(row) else row
                 row = {composed(name): value for name, value in row.items()}
                 rows.append(_Row(one_line(str(file)), path_fields(relative)["path"], row))
         return _assembled(rows, lambda _, values: read_values(values), _as_place)
 
     def metadata(self, relative: str) -> dict[str, Any]:
-        """The metadata of the image at a source-relative path; empty where nothing is known of it."""
+        """Return the metadata of the image at a source-relative path; empty if there is none."""
         return dict(self._rows.get(_key(path_fields(relative)["path"]), {}))
 
     def unmatched(self, paths: Iterable[str]) -> list[str]:
-        """The paths, in the file's order, at which there is no image; `paths` are those of the images."""
+        """Return the paths of the metadata without an image, in file order; `paths` are those of the images."""
         left = dict.fromkeys(self._rows)
         for relative in paths:
             left.pop(_key(path_fields(relative)["path"]), None)
         return list(left)
 
     def below(self, folder: Root, paths: Iterable[str]) -> Sidecar:
-        """The same for images at `paths` in a folder; it may name them absolutely or from the working directory.
+        """Convert absolute paths, and paths relative to the working directory, to `paths` of images in a folder.
 
         Raises:
-            DataError: there are images, and none is named; or one is named in two ways.
+            DataError: none of the images is named, or an image is named in two ways.
         """
         images = {_key(path_fields(relative)["path"]) for relative in paths}
         named = {folder.absolute(), folder.resolve()} if isinstance(folder, Path) else {folder}
@@ -117,14 +118,14 @@ class Sidecar:
         return Sidecar(self.fields, rows)
 
     def check_loss(self, described: Iterable[str], most: float) -> None:
-        """Check that images keep their metadata.
+        """Check that not too many images would lose their metadata.
 
         Args:
             described: source-relative paths of images that have metadata in the index.
-            most: the share of them that may lose all of it; two always may.
+            most: the share of them that may lose all of it; two are always allowed.
 
         Raises:
-            DataError: more would lose it.
+            DataError: more images would lose it.
         """
         paths = [path_fields(relative)["path"] for relative in described]
         lost = sorted(path for path in paths if not self._rows.get(_key(path)))
@@ -136,28 +137,28 @@ class Sidecar:
             )
 
     def differs(self, relative: str, payload: Mapping[str, Any]) -> bool:
-        """Whether a point's metadata is not what this and its EXIF block say, and so is to be written again."""
+        """Whether a point's metadata differs from this and its EXIF block, and must be written again."""
         expected = {**payload.get("exif", {}), **self.metadata(relative)}
         return _canonical(payload.get("metadata", {})) != _canonical(expected)
 
 
 def read_metadata(named: str, folder: Root, paths: Iterable[str]) -> Sidecar:
-    """What `--metadata` names: a file, or `sidecars` for a file beside each of these images below the folder.
+    """Read the value of `--metadata`: a file, or `sidecars` for a sidecar file per image of the folder.
 
     Raises:
         DataError: see `Sidecar.of`, `Sidecar.beside` and `Sidecar.below`.
-        InvalidRequest: `sidecars`, of objects in a bucket.
+        InvalidRequest: `sidecars` is given for a bucket.
     """
     if named != "sidecars":
         return Sidecar.of(Path(named)).below(folder, paths)
     if not isinstance(folder, Path):
-        raise InvalidRequest(f"files beside the images of {folder} are not read", "give the metadata in one file")
+        raise InvalidRequest(f"sidecars are not supported in {folder}", "write the metadata into one file")
     return Sidecar.beside(folder, paths)
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What is said of one image, and where: ``line 5 of FILE``."""
+    """The fields of one image, and where they were read: ``line 5 of FILE``."""
 
     where: str
     path: str
@@ -170,15 +171,15 @@ def _separated(file: Path, separator: str) -> Sidecar:
     for cell in table.columns:
         name, colon, named = (part.strip() for part in cell.rpartition(":"))
         if colon and named not in TYPES and _EXIFTOOL in table.columns:
-            colon = ""  # of the group, which exiftool -G writes before a name
+            colon = ""  # of a group name, which exiftool -G adds
         elif colon and named not in TYPES:
             raise DataError(
                 f"the column {one_line(cell)[:80]} of {file} has the unknown type {one_line(named)[:40]!r}",
-                f"types are {', '.join(TYPES)}; a name holds no colon",
+                f"types are {', '.join(TYPES)}; names must not contain colons",
             )
         name = composed(name if colon else cell)
         if name in types:
-            raise DataError(f"{file} has two columns {one_line(name)[:80]!r}", "give each its own name")
+            raise DataError(f"{file} has two columns {one_line(name)[:80]!r}", "rename one of them")
         types[name] = named if colon else "list" if name.lower() in _LISTS else None
     key = _path_column(types, file)
     rows = []
@@ -197,13 +198,13 @@ def _objects(file: Path) -> Sidecar:
         where = f"line {line} of {file}"
         path = values.pop(key, None)
         if not isinstance(path, str):
-            raise DataError(f"{where} names no image", f"give its path below the folder as {key}")
+            raise DataError(f"{where} names no image", f"add its path relative to the folder as {key}")
         rows.append(_Row(where, path, {composed(name): value for name, value in values.items()}))
     return _assembled(rows, lambda _, values: read_values(values), _as_place)
 
 
 def _files_beside(image: Path) -> Iterator[Path]:
-    """Where an image's JSON may be: `photo.jpg.json`, or as Google Takeout cuts and numbers names."""
+    """The possible sidecars of an image: `photo.jpg.json`, or truncated and numbered as by Google Takeout."""
     yield image.with_name(f"{image.name}.json")
     number = "".join(re.findall(r"\(\d+\)$", image.stem))
     stem = image.stem.removesuffix(number).removesuffix("-edited")
@@ -222,7 +223,7 @@ def _path_column(names: Mapping[str, Any], file: Path) -> str:
             return key
     raise DataError(
         f"{file} has no column path (its columns: {one_line(', '.join(names))[:80]})",
-        "name the column of the images' paths `path` or `image`, and separate .csv by commas or semicolons",
+        "name the column of paths `path` or `image`, and separate the columns of a .csv by commas or semicolons",
     )
 
 
@@ -233,19 +234,19 @@ def _as_place(degrees: list[Any]) -> dict[str, Any]:
 def _assembled(
     rows: list[_Row], read: Callable[[str, list[Any]], Column | None], place: Callable[[list[Any]], Any]
 ) -> Sidecar:
-    """The metadata by path, once every column has its type.
+    """Convert every column to its type, and return the metadata by path.
 
     Args:
         rows: of one file or of one folder.
-        read: gives a column's values their type.
-        place: the value of a place, as `read` takes it, from latitude and longitude.
+        read: converts the values of a column.
+        place: joins latitude and longitude to a value for `read`.
     """
     _join_places(rows, place)
     known: dict[str, _Row] = {}
     for row in rows:
         key = _key(row.path)
         if not key:
-            raise DataError(f"{row.where} names no image", "give its path below the folder")
+            raise DataError(f"{row.where} names no image", "add its path relative to the folder")
         if first := known.get(key):
             raise DataError(f"{row.where} names {one_line(key)} again, after {first.where}", "give each image one row")
         known[key] = row
@@ -257,7 +258,7 @@ def _assembled(
             column = read(name, [row.values.get(name) for row in rows])
         except Unfit as error:
             raise DataError(
-                f"{rows[error.row].where}: {one_line(name)} {error.what}", "correct it; nothing of the file was used"
+                f"{rows[error.row].where}: {one_line(name)} {error.what}", "correct it; no row of the file was used"
             ) from None
         if column is not None:
             types[name] = column.type
@@ -268,7 +269,7 @@ def _assembled(
 
 
 def _join_places(rows: list[_Row], place: Callable[[list[Any]], Any]) -> None:
-    """Join the columns of latitude and longitude, if there are both."""
+    """Join the columns of latitude and longitude, if both exist."""
     names = dict.fromkeys(name for row in rows for name in row.values)
     axes = [next((name for name in names if name.lower() in axis), None) for axis in (_LATITUDES, _LONGITUDES)]
     if None in axes:
@@ -288,22 +289,22 @@ def _check_name(name: str, where: str) -> None:
     shown = one_line(name)[:80]
     if name in PAYLOAD_FIELDS:
         raise DataError(
-            f"{where} has the field {shown}, a name of the index's own", "rename it, such as to my_" + shown
+            f"{where} has the field {shown}, a name reserved by the index", "rename it, such as to my_" + shown
         )
     if not name.strip() or len(name) > _LONGEST_NAME or _ODD.search(name) or not name.isprintable():
         raise DataError(
-            f"{where} has the field {shown!r}, which no filter can name",
-            f'names are of 1 to {_LONGEST_NAME} characters without ", \\, [, ] and control characters',
+            f"{where} has the field {shown!r}, which filters cannot use",
+            f'names have 1 to {_LONGEST_NAME} characters except ", \\, [, ] and control characters',
         )
 
 
 def _key(path: str) -> str:
-    """A path as it is looked up: composed, since one system's file names are written decomposed by another."""
+    """The lookup key of a path: in composed form, since some systems store file names decomposed."""
     return composed(path.strip().removeprefix("./"))
 
 
 def _spellings(path: str, roots: Iterable[str]) -> Iterator[str]:
-    """What a path may stand for: itself, or a path below one of these folders' paths or URLs; also with backslashes."""
+    """The possible relative paths of a path: itself, or below a root (a path or URL); also with backslashes."""
     for spelling in (path, path.replace("\\", "/")):
         yield spelling
         for place in (spelling, _key(os.path.normpath(Path.cwd() / spelling))):
@@ -311,9 +312,9 @@ def _spellings(path: str, roots: Iterable[str]) -> Iterator[str]:
 
 
 def _no_match(paths: list[str], images: Collection[str], folder: Root) -> DataError:
-    """The error for paths of which none is an image, with the root that they are relative to if that can be found."""
+    """The error for paths without any image; its hint contains the probable root of the paths, if found."""
     if not paths:
-        return DataError(f"the metadata names none of the {len(images):,} images of {folder}", "give it rows")
+        return DataError(f"the metadata names none of the {len(images):,} images of {folder}", "add rows")
     by_name: dict[str, list[str]] = {}
     for image in images:
         by_name.setdefault(image.rpartition("/")[2], []).append(image)
@@ -323,7 +324,7 @@ def _no_match(paths: list[str], images: Collection[str], folder: Root) -> DataEr
         for image in by_name.get(path.rpartition("/")[2], ()):
             longer.update([path.removesuffix(image)] if path.endswith(f"/{image}") else ())
             shorter.update([image.removesuffix(path)] if image.endswith(f"/{path}") else ())
-    hint = "write paths below the folder"
+    hint = "write paths relative to the folder"
     for roots, advice in ((longer, "without {} {:,} of them are images"), (shorter, "with {} before {:,} of them are")):
         if roots:
             root, count = roots.most_common(1)[0]
@@ -337,5 +338,5 @@ def _no_match(paths: list[str], images: Collection[str], folder: Root) -> DataEr
 
 
 def _canonical(metadata: Mapping[str, Any]) -> str:
-    # Compared as they are written: to Python 1, 1.0 and true are equal.
+    # Compared as JSON: in Python, 1, 1.0 and True are equal.
     return json.dumps(metadata, sort_keys=True)

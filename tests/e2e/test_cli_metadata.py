@@ -53,7 +53,7 @@ def test_invalid_metadata_reports_one_line_and_creates_no_index(
     outcome = sceneseek("index", photos, "--metadata", tmp_path / "about.csv")
     assert (outcome.returncode, outcome.stdout) == (1, "")
     assert outcome.stderr.startswith("error: line 2 of ")
-    assert "year is 'then', which is no whole number of 64 bits" in outcome.stderr
+    assert "year is 'then', which is not a 64-bit integer" in outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
     assert not (tmp_path / "index").exists()
 

@@ -96,12 +96,12 @@ def test_explicit_type_is_applied(texts: list[str], named: str, expected: Column
 @pytest.mark.parametrize(
     ("named", "text", "what"),
     [
-        ("int", "1.5", "is '1.5', which is no whole number of 64 bits"),
-        ("float", "much", "is 'much', which is no number"),
+        ("int", "1.5", "is '1.5', which is not a 64-bit integer"),
+        ("float", "much", "is 'much', which is not a number"),
         ("bool", "maybe", "is 'maybe', which is neither true nor false"),
-        ("geo", "91,0", "is '91,0', which is no latitude from -90 to 90 and longitude from -180 to 180"),
-        ("geo", "52.5", "is '52.5', which is no latitude from -90 to 90 and longitude from -180 to 180"),
-        ("date", "31.5.2024", "is '31.5.2024', which is no ISO 8601 date, such as 2024-05-31"),
+        ("geo", "91,0", "is '91,0', which is not a latitude from -90 to 90 and a longitude from -180 to 180"),
+        ("geo", "52.5", "is '52.5', which is not a latitude from -90 to 90 and a longitude from -180 to 180"),
+        ("date", "31.5.2024", "is '31.5.2024', which is not an ISO 8601 date such as 2024-05-31"),
     ],
 )
 def test_value_that_does_not_fit_its_type_raises_with_its_row(named: str, text: str, what: str) -> None:
@@ -133,15 +133,15 @@ def test_json_values_keep_their_type(values: list[object], expected: Column) -> 
         ([1, "one"], 1, "is text, and was a number before"),
         ([True, None, 1], 2, "is a number, and was true or false before"),
         ([[1, "a"]], 0, "is text, and was a number before"),
-        ([2**63], 0, "is a whole number of more than 64 bits: write it as text"),
-        ([1.5, float("inf")], 1, "is no number that 64 bits hold"),
-        (["\ud800"], 0, "holds half of a surrogate pair, which is no character"),
-        ([{"a": 1}], 0, "holds an object"),
-        ([[[1]]], 0, "holds an object"),
-        ([[None]], 0, "holds an object"),
-        ([{"lat": 91, "lon": 0}], 0, "is {'lat': 91, 'lon': 0}, which is no latitude from -90 to 90"),
-        ([{"lat": 0, "lon": "0"}], 0, "is {'lat': 0, 'lon': '0'}, which is no latitude"),
-        ([{"lat": True, "lon": 0}], 0, "is {'lat': True, 'lon': 0}, which is no latitude"),
+        ([2**63], 0, "is an integer of more than 64 bits: write it as text"),
+        ([1.5, float("inf")], 1, "is a number that does not fit in 64 bits"),
+        (["\ud800"], 0, "contains half of a surrogate pair, which is not a character"),
+        ([{"a": 1}], 0, "contains a nested object"),
+        ([[[1]]], 0, "contains a nested object"),
+        ([[None]], 0, "contains a nested object"),
+        ([{"lat": 91, "lon": 0}], 0, "is {'lat': 91, 'lon': 0}, which is not a latitude from -90 to 90"),
+        ([{"lat": 0, "lon": "0"}], 0, "is {'lat': 0, 'lon': '0'}, which is not a latitude"),
+        ([{"lat": True, "lon": 0}], 0, "is {'lat': True, 'lon': 0}, which is not a latitude"),
     ],
 )
 def test_mixed_or_invalid_json_values_raise_with_their_row(values: list[object], row: int, what: str) -> None:
