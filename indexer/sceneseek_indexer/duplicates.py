@@ -1,15 +1,15 @@
-"""Near-duplicates: finds the images of a collection that are copies of one picture, and marks them.
+"""Near-duplicates: finds the images of a collection that are copies of the same picture, and marks them.
 
-Two images are near-duplicates if both their difference hashes and their joint vectors are near, see
-`fingerprints.near_duplicates`. A group is a connected component of near-duplicates. Every image of a group has in its
-payload
+Two images are near-duplicates if both their difference hashes and their joint vectors are close, see
+`fingerprints.near_duplicates`. A group is a connected component of near-duplicates. The payload of each image of a
+group contains a mark
 
     duplicates  {"group": id, "others": n}
 
-the smallest id of the group, and the number of its other images. An image without near-duplicates has no mark.
+with the smallest id of the group and the number of its other images. Images without near-duplicates have no mark.
 
-Vectors are read only of images whose fingerprints are close, and that are not in one group yet. All else fits into some
-100 bytes an image.
+Only vectors of images whose fingerprints are close, and that are not yet in the same group, are read. Everything else
+takes about 100 bytes per image.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sceneseek_indexer.fingerprints import (
 
 FIELD = "duplicates"
 
-# Pairs whose vectors are compared, and images written at a time.
+# Pairs whose vectors are compared at a time, and images that are written at a time.
 _PAIRS = 8_192
 _BATCH = 1024
 
@@ -46,20 +46,20 @@ _BATCH = 1024
 def mark_duplicates(collection: Collection, new_ids: Iterable[str]) -> int:
     """Compare new images with all others, and update the marks.
 
-    The counts of groups show which images were deleted or overwritten since the last call.
+    A group that has lost images since the last call is detected by its count, and compared again.
 
     Args:
         collection: a generation that is not live yet.
-        new_ids: the images written since the last call.
+        new_ids: ids of the images written since the last call.
 
     Returns:
-        The number of copies: all images of groups, less one for each group.
+        The number of copies: all images of groups, minus one per group.
     """
     images = _Images.of(collection)
     groups = _Groups(images.ids.shape[1])
     whole, first = images.whole_groups()
     groups.join(images.marked[whole], first[whole])
-    # Half of an id is enough: an image that shares it with a new one is compared without need.
+    # Half of an id is enough: a collision only causes an unnecessary comparison.
     new = np.isin(images.ids[0], halves(map(_bytes, new_ids))[0])
     new[images.marked[~whole]] = True
     _join_near(collection, images, groups, _blank_pairs(images.blank, new))
@@ -72,10 +72,10 @@ class _Images(NamedTuple):
     """The images of a collection, by index.
 
     Attributes:
-        ids: (2, N) of the points.
-        fingerprints: of those with a hash.
-        blank: indices of those of one colour, and that colour's fingerprint.
-        marked: indices of those with a mark, and its `group_ids` (2, M) and `others` (M,).
+        ids: (2, N) point ids.
+        fingerprints: of the images with a hash.
+        blank: fingerprints of the images of one colour, by index.
+        marked: (M,) indices of the images with a mark; their marks are `group_ids` (2, M) and `others` (M,).
     """
 
     ids: Halves
@@ -112,7 +112,7 @@ class _Images(NamedTuple):
         )
 
     def whole_groups(self) -> tuple[Flags, Indices]:
-        """Of each marked image, whether all images of its group are still there, and the first of these."""
+        """Whether the group of each marked image is still complete, and the first image of the group."""
         _, first, group, counts = np.unique(
             self.group_ids, axis=1, return_index=True, return_inverse=True, return_counts=True
         )
@@ -120,7 +120,7 @@ class _Images(NamedTuple):
         return ~lost[group], self.marked[first[group]]
 
     def texts(self, indices: Numbers) -> list[str]:
-        """The ids of images as the collection writes them."""
+        """The ids of images as text, as in the collection."""
         digits = self.ids[:, indices].T.astype(">u8").tobytes()
         return [str(UUID(bytes=digits[start : start + 16])) for start in range(0, len(digits), 16)]
 
@@ -131,7 +131,7 @@ def _bytes(text: str) -> bytes:
 
 
 class _Groups:
-    """Union-find over the indices of images; each group is known by its smallest."""
+    """Union-find over the indices of images; the smallest index identifies a group."""
 
     def __init__(self, count: int) -> None:
         self._parents = np.arange(count, dtype=np.int32)
@@ -149,22 +149,22 @@ class _Groups:
             groups = np.stack([self.of(one), self.of(other)])
             apart = groups[0] != groups[1]
             one, other, groups = one[apart], other[apart], groups[:, apart]
-            # Of several groups that a group meets at once, it joins the smallest, and the others in the next round.
+            # A group that is paired with several groups joins the smallest now, and the others in the next rounds.
             np.minimum.at(self._parents, groups.max(axis=0), groups.min(axis=0))
 
 
 def _join_near(collection: Collection, images: _Images, groups: _Groups, pairs: Pairs) -> None:
-    """Join the groups of those pairs that are near-duplicates; vectors are read where groups are still apart."""
+    """Join the groups of pairs that are near-duplicates; vectors are read only if the groups differ."""
     for start in range(0, len(pairs.one), _PAIRS):
-        part = pairs.those(slice(start, start + _PAIRS))
-        part = part.those(groups.of(part.one) != groups.of(part.other))
+        part = pairs.select(slice(start, start + _PAIRS))
+        part = part.select(groups.of(part.one) != groups.of(part.other))
         if len(part.one):
-            near = part.those(near_duplicates(part.differing, part.weights, _cosines(collection, images, part)))
+            near = part.select(near_duplicates(part.differing, part.weights, _cosines(collection, images, part)))
             groups.join(near.one, near.other)
 
 
 def _cosines(collection: Collection, images: _Images, pairs: Pairs) -> Floats:
-    """Of the joint vectors of pairs; each vector is read once."""
+    """The cosine similarities of the joint vectors of pairs; each vector is read once."""
     needed, places = np.unique(np.concatenate([pairs.one, pairs.other]), return_inverse=True)
     ids = images.texts(needed)
     vectors = collection.vectors(ids)
@@ -174,7 +174,7 @@ def _cosines(collection: Collection, images: _Images, pairs: Pairs) -> Floats:
 
 
 def _blank_pairs(blank: Mapping[int, str], new: Flags) -> Pairs:
-    """Each new picture of one colour with one new and one old picture of each colour that is the same."""
+    """Pairs of each new picture of one colour with one new and one old picture of each matching colour."""
     firsts: dict[tuple[str, bool], int] = {}
     for index, colour in blank.items():
         firsts.setdefault((colour, bool(new[index])), index)

@@ -1,14 +1,14 @@
-"""Fingerprints of pictures: makes them, and finds those that are close among millions.
+"""Fingerprints of pictures: computes them, and finds close pairs among millions.
 
-A fingerprint is the difference hash of the package `dhash`: 128 bits, one for each of 8 x 8 places whether the picture
-grows brighter to the right, and one whether it does downwards. Another size, format or quality hardly changes it; a
-mirrored picture has another one. It is written as 32 hex digits. A picture of one colour has no such differences, and
-all blank pictures would have the same hash. Its fingerprint is that colour instead, `#rrggbb`.
+A fingerprint is the difference hash of the package `dhash`, written as 32 hex digits: two bits for each of 8 x 8
+places, which tell whether the picture gets brighter to the right, and downwards. A different size, format or quality
+hardly changes it; mirroring does. All pictures of one colour would have the same hash, so their fingerprint is the
+colour instead, `#rrggbb`.
 
-Two fingerprints are close if `near_duplicates` holds for equal vectors. That allows up to 20 differing bits. A few new
-fingerprints are compared with all others. Where there are many, only those are compared that are equal under one of 381
-masks, which are made so that no close pair is missed (Pagh: CoveringLSH: Locality-Sensitive Hashing without False
-Negatives, ACM Transactions on Algorithms 14, 2018).
+Two fingerprints are close if `near_duplicates` is true for equal vectors, which allows up to 20 differing bits. A small
+number of new fingerprints is compared with all others. For more, only fingerprints that are equal under one of 381
+masks are compared. The masks are constructed so that no close pair is missed (Pagh: CoveringLSH: Locality-Sensitive
+Hashing without False Negatives, ACM Transactions on Algorithms 14, 2018).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from sceneseek.colour import on_background
 from sceneseek.picture import Picture
 from sceneseek.vectors import Floats
 
-# Grey levels of 255: a picture whose values differ by no more is of one colour.
+# Maximum range of grey levels (of 255) in a picture of one colour.
 _FLAT = 4
-# Levels of 255 per channel: the colours of two blank pictures are the same if they differ by no more.
+# Maximum difference per channel (of 255) between two blank pictures of the same colour.
 _SAME_COLOUR = 2
 _SIZE = 8
 BITS = 2 * _SIZE * _SIZE
@@ -36,11 +36,11 @@ _SIDE = _SIZE + 1
 
 
 def fingerprint(picture: Picture) -> str:
-    """The fingerprint of a decoded picture; what is transparent counts as white."""
+    """The fingerprint of a decoded picture; transparent pixels count as white."""
     image = picture.pixels
     if image.mode == "RGBA":
         image = on_background(image, (255, 255, 255))
-    # Not resized by the package: its filter takes eight times as long, and its calls are deprecated in Pillow.
+    # Not resized by `dhash`: its filter takes eight times as long, and it calls deprecated functions of Pillow.
     small = image.resize((_SIDE, _SIDE), Image.Resampling.HAMMING, reducing_gap=3.0)
     grey = list(small.convert("L").tobytes())
     if max(grey) - min(grey) <= _FLAT:
@@ -49,52 +49,52 @@ def fingerprint(picture: Picture) -> str:
 
 
 def same_colour(one: str, other: str) -> bool:
-    """Whether two fingerprints of pictures of one colour are of the same colour, within what a copy changes."""
+    """Whether two `#rrggbb` fingerprints are the same colour, within the tolerance for copies."""
     channels = zip(bytes.fromhex(one[1:]), bytes.fromhex(other[1:]), strict=True)
     return all(abs(a - b) <= _SAME_COLOUR for a, b in channels)
 
 
-# Measured, see docs/explanation/duplicates.md. A copy in another size, format, quality or colour differs in few of the
-# informative bits; a crop differs in more, and then the vectors must be nearly equal.
+# Measured, see docs/explanation/duplicates.md. A copy with another size, format, quality or colour differs in few of
+# the informative bits; a crop differs in more, so its vector must be nearly equal.
 COPY_SHARE, COPY_COSINE = 0.18, 0.6
 CROP_SHARE, CROP_COSINE, CROP_LEAST = 0.28, 0.9, 48
-# A fingerprint of fewer bits says little: the vectors must be nearly equal.
+# With fewer informative bits, the vectors must be nearly equal.
 FEW = 32
 
 # The weight of a pair is at most half of all bits plus half of the differing ones, which bounds the differing bits of
 # a close pair.
 _MOST_BITS = int(CROP_SHARE * BITS / (2 - CROP_SHARE))
-# Every third bit makes a part, since neighbouring bits are often equal. In one of the parts, a close pair differs in up
-# to `_ERRORS` bits.
+# A part consists of every third bit, since neighbouring bits are often equal. In at least one part, a close pair
+# differs in up to `_ERRORS` bits.
 _PARTS = 3
 _ERRORS = _MOST_BITS // _PARTS
-# 49 steps of a shift register of seven bits. Of all 18 such registers that have the longest period, and of all starts,
-# these give the masks under which the fewest fingerprints are equal: each has at least 18 bits.
+# 49 steps of a seven-bit shift register. Of all 18 such registers with the longest period, and of all starts, this
+# sequence gives the masks under which the fewest fingerprints are equal: each has at least 18 bits.
 _SEQUENCE = 0x1819470F8B663
 # Spreads a key over the highest bits (Knuth: The Art of Computer Programming, volume 3, 6.4).
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
-# Up to so many new fingerprints are compared with all others: that takes less time than the masks do.
+# Up to this number of new fingerprints, comparing them with all others is faster than using masks.
 _FEW_NEW = 5_000
-# Pairs compared at a time: what they take fits into a processor's cache. The close ones of so many times are given.
+# Pairs compared at a time, which fit into the CPU cache, and how many such results are yielded together.
 _COMPARED = 65_536
 _TIMES = 64
 
 Numbers = npt.NDArray[Any]
 Flags = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.int32]
-# (2, N): the first and the last 64 of 128 bits each.
+# (2, N): the first and the last 64 bits of N times 128 bits.
 Halves = npt.NDArray[np.uint64]
 
 
 def weight(ones: Numbers, other_ones: Numbers, differing: Numbers) -> Numbers:
-    """The information in two fingerprints: the bits set in either, or the bits clear in either if those are fewer.
+    """The informative bits of pairs of fingerprints: those set in either, or those clear in either if fewer.
 
-    The fingerprint of a gradient is nearly all set or nearly all clear bits, as that of many other pictures.
+    In the fingerprints of gradients, as in those of many other pictures, nearly all bits are set or nearly all clear.
 
     Args:
-        ones: bits set in the one.
-        other_ones: bits set in the other.
-        differing: bits in which they differ.
+        ones: number of bits set in the first fingerprint.
+        other_ones: number of bits set in the second.
+        differing: number of bits in which they differ.
     """
     in_either = (ones + other_ones + differing) // 2
     return np.asarray(np.minimum(in_either, BITS + differing - in_either))
@@ -104,9 +104,9 @@ def near_duplicates(differing: Numbers, weights: Numbers, cosine: Floats) -> Fla
     """Whether pairs of images are near-duplicates.
 
     Args:
-        differing: bits in which the fingerprints differ.
+        differing: number of bits in which the fingerprints differ.
         weights: of the pairs, see `weight`.
-        cosine: of the joint vectors.
+        cosine: cosine similarity of the joint vectors.
     """
     copy = (differing <= COPY_SHARE * weights) & (cosine >= np.where(weights < FEW, CROP_COSINE, COPY_COSINE))
     crop = (differing <= CROP_SHARE * weights) & (weights >= CROP_LEAST) & (cosine >= CROP_COSINE)
@@ -114,7 +114,7 @@ def near_duplicates(differing: Numbers, weights: Numbers, cosine: Floats) -> Fla
 
 
 def halves(parts: Iterable[bytes | bytearray]) -> Halves:
-    """(2, N) of 16 N bytes."""
+    """Convert 16 N bytes to (2, N) halves."""
     return np.frombuffer(b"".join(parts), ">u8").astype(np.uint64).reshape(-1, 2).T.copy()
 
 
@@ -122,35 +122,35 @@ _NO_MASKS = halves([])
 
 
 class Pairs(NamedTuple):
-    """Pairs (P,) of indices, in how many bits their fingerprints differ, and what these weigh (see `weight`)."""
+    """(P,) pairs of indices, the number of bits in which their fingerprints differ, and their `weight`."""
 
     one: Indices
     other: Indices
     differing: Numbers
     weights: Numbers
 
-    def those(self, wanted: Flags | slice) -> Pairs:
-        """Some of the pairs."""
+    def select(self, wanted: Flags | slice) -> Pairs:
+        """Return a subset of the pairs."""
         return Pairs(*(each[wanted] for each in self))
 
 
 class Fingerprints:
-    """Fingerprints of images, to be compared.
+    """Fingerprints of images, for comparison.
 
     Args:
         images: (N,) the indices of the images.
-        hashes: (2, N).
+        hashes: (2, N) their fingerprints.
     """
 
     def __init__(self, images: Indices, hashes: Halves) -> None:
         self._images, self._hashes = images, hashes
 
     def close_pairs(self, new: Flags, groups: Callable[[Indices], Indices]) -> Iterator[Pairs]:
-        """The close pairs of images of which one is new, without those that are in one group.
+        """Yield the close pairs of images with at least one new image, except pairs in the same group.
 
         Args:
-            new: by index of an image.
-            groups: gives the groups of images, each by a number. It is asked again and again: pairs whose groups are
+            new: whether an image is new, by index.
+            groups: returns the group numbers of images. It is called repeatedly, so that pairs whose groups have been
                 joined meanwhile are left out.
         """
         self._sort(new, groups)
@@ -160,13 +160,13 @@ class Fingerprints:
         yield from self._apart(self._equal_pairs(), groups)
         masks = _masks()
         for number in range(masks.shape[1]):
-            # The first masks find most pairs of the groups, which are then no longer compared.
+            # The first masks find most pairs. Sorting again by the joined groups avoids comparing within a group.
             if number.bit_count() <= 1:
                 self._sort(new, groups)
             yield from self._apart(self._pairs_under(masks[:, number]), groups, masks[:, :number])
 
     def _sort(self, new: Flags, groups: Callable[[Indices], Indices]) -> None:
-        """Bring the new ones to the front, and those of a group together."""
+        """Sort new images to the front, and by group."""
         labels, old = groups(self._images), ~new[self._images]
         order = np.argsort(labels + old * np.int64(1 << 32))
         self._images, self._hashes, self._labels = self._images[order], np.take(self._hashes, order, 1), labels[order]
@@ -175,7 +175,7 @@ class Fingerprints:
     def _apart(
         self, parts: Iterator[Pairs], groups: Callable[[Indices], Indices], earlier: Halves = _NO_MASKS
     ) -> Iterator[Pairs]:
-        """Pairs of images from pairs of places, without those of one group and those that an earlier mask gave."""
+        """Convert positions to images, without pairs in the same group and pairs already found by an earlier mask."""
         for some in iter(lambda: list(islice(parts, _TIMES)), []):
             pairs = Pairs(*map(np.concatenate, zip(*some, strict=True)))
             one, other = self._images[pairs.one], self._images[pairs.other]
@@ -183,10 +183,10 @@ class Fingerprints:
             apart = groups(one) != groups(other)
             for mask in earlier.T:
                 apart &= ((first & mask[0]) | (last & mask[1])) != 0
-            yield pairs._replace(one=one, other=other).those(apart)
+            yield pairs._replace(one=one, other=other).select(apart)
 
     def _every_pair(self) -> Iterator[Pairs]:
-        """The places of close pairs: all of a new one and any after it."""
+        """The positions of close pairs of a new fingerprint and a later one, by comparing all of them."""
         height = 16
         width = _COMPARED // height
         for column in range(0, len(self._images), width):
@@ -198,9 +198,9 @@ class Fingerprints:
                 yield _close(self._hashes, one[later] + row, other[later] + column)
 
     def _equal_pairs(self) -> Iterator[Pairs]:
-        """The places of each new one and of the last that has the same fingerprint.
+        """The positions of each new fingerprint and of the last equal one.
 
-        Thousands of copies become a group by these, so that millions of their pairs need not be compared.
+        These pairs join thousands of copies into a group, so that their millions of pairs need not be compared.
         """
         order = np.lexsort(self._hashes)
         hashes = np.take(self._hashes, order, 1)
@@ -209,12 +209,12 @@ class Fingerprints:
         yield _close(self._hashes, order[copies], lasts[copies])
 
     def _pairs_under(self, mask: Halves) -> Iterator[Pairs]:
-        """The places of close pairs: those of a new one and any after it that are equal under a mask."""
+        """The positions of close pairs of a new fingerprint and a later one that are equal under a mask."""
         count = len(self._images)
-        # A mask has every third bit at most. 64 is no multiple of three, so its halves have no bit in common.
+        # A mask contains at most every third bit. 64 is not a multiple of three, so its halves have no common bits.
         keys = (self._hashes[0] & mask[0]) | (self._hashes[1] & mask[1])
-        # Numbers of a key's highest bits with the place below are sorted several times as fast as places by key. Keys
-        # that differ in the lost bits alone cost a comparison.
+        # Sorting numbers made of a key's highest bits and the position is several times as fast as an argsort of keys.
+        # Keys that differ only in the lost bits cost an unnecessary comparison.
         low = np.uint64(count.bit_length())
         keys *= _SPREAD
         keys >>= low
@@ -226,7 +226,7 @@ class Fingerprints:
         changes = keys[1:] != keys[:-1]
         del keys
         labels = self._labels[order]
-        # Each new one is compared with those between the end of its group and the end of those with an equal key.
+        # Each new fingerprint is compared with those from the end of its group to the end of its run of equal keys.
         before = _ends(changes | (labels[1:] != labels[:-1]))
         counts = np.where(order < self._new_count, _ends(changes) - before, 0)
         sums = np.cumsum(counts, dtype=np.int64)
@@ -249,8 +249,9 @@ class Fingerprints:
 def _masks() -> Halves:
     """Masks (2, 381): two fingerprints that differ in up to `_MOST_BITS` bits are equal under at least one.
 
-    In some part they differ at up to six places. The masks of a part are the words of a linear code of dimension seven.
-    That a word is clear at six places are six linear equations of seven unknowns, so one besides zero solves them.
+    In at least one part, they differ in up to six bits. The masks of a part are the words of a linear code of dimension
+    seven. Clearing six bits of a word gives six linear equations in seven unknowns, which have a solution other than
+    zero.
     """
     masks = []
     for part in range(_PARTS):
@@ -263,18 +264,18 @@ def _masks() -> Halves:
 
 
 def _close(hashes: Halves, one: Numbers, other: Numbers) -> Pairs:
-    """Those of the pairs of hashes that are close."""
+    """The close pairs among pairs of hashes."""
     first, second = np.take(hashes, one, 1), np.take(hashes, other, 1)
     differing, *ones = (np.bitwise_count(each).sum(axis=0, dtype=np.int16) for each in (first ^ second, first, second))
     weights = weight(ones[0], ones[1], differing)
-    return Pairs(one, other, differing, weights).those(near_duplicates(differing, weights, np.ones(1, np.float32)))
+    return Pairs(one, other, differing, weights).select(near_duplicates(differing, weights, np.ones(1, np.float32)))
 
 
 def _ends(changes: Flags) -> Indices:
-    """(N,) of each of N items in a row, the last of its run.
+    """(N,) the index of the last item of each item's run.
 
     Args:
-        changes: (N - 1,) whether a run ends before the next item.
+        changes: (N - 1,) whether an item differs from the next one.
     """
     lasts = np.flatnonzero(np.append(changes, True)).astype(np.int32)
     return np.repeat(lasts, np.diff(lasts, prepend=-1))

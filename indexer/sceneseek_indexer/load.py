@@ -1,7 +1,7 @@
-"""One image file to pixel tensors: open, hash, decode, prepare. Runs in the loader threads.
+"""Loads an image file as pixel tensors: open, hash, decode, prepare. Runs in the loader threads.
 
-A memory budget bounds what these threads take together: a folder may hold nothing but panoramas, and without it the
-peak would grow with the number of cores.
+A memory budget limits the total memory of these threads: without it, the peak for a folder of panoramas would grow
+with the number of cores.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 class MemoryBudget:
-    """A limit on the memory that threads use together. A request for more than all of it waits until it is alone.
+    """A limit on the total memory of several threads. A request above the limit waits for all of it.
 
     Args:
         units: the limit, in bytes.
-        much: blocks of at least this size are returned to the system at once: the C library would keep them for
-            each thread, which doubled the peak.
+        much: reservations of at least this size are returned to the operating system at once: the C library would keep
+            them per thread, which doubled the peak.
     """
 
     def __init__(self, units: int, much: int) -> None:
@@ -47,7 +47,7 @@ class MemoryBudget:
 
     @contextlib.contextmanager
     def take(self, units: int) -> Iterator[None]:
-        """Reserve so many units for the block; waits until they are free."""
+        """Reserve units for the block; waits until they are free."""
         taken = min(units, self.units)
         with self._change:
             self._change.wait_for(lambda: self._free >= taken)
@@ -64,23 +64,23 @@ class MemoryBudget:
 
 @functools.cache
 def _trim() -> Callable[[int], object]:
-    """The C library's `malloc_trim`, where it has one."""
+    """The C library's `malloc_trim`, or a no-op without it."""
     try:
         return ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):
         return lambda _: None
 
 
-# Some decoders also read a file as a whole, and twice; one as long as this gets all of the budget before it is opened.
+# Some decoders read the whole file, even twice. A file of more than this size reserves the whole budget.
 _LONG = 16_000_000
 _BUDGET = MemoryBudget(BYTES_PER_PIXEL * MAX_PIXELS, much=_LONG)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An image ready to be encoded, and the facts for its payload.
+    """An image that is ready to be encoded, and the facts for its payload.
 
-    `text` is what was read in it, None where nothing reads; `seconds` is the time that loading took.
+    `text` is the recognized text, None if text is not read; `seconds` is the duration of loading.
     """
 
     file: ImageFile
@@ -102,9 +102,9 @@ def load(
     exif: Container[str] = FIELDS,
     reader: TextReader | None = None,
 ) -> Loaded | Skipped:
-    """Read and prepare one image; a file that cannot be used is returned as `Skipped`, never raised.
+    """Read and prepare one image; return `Skipped` if it cannot be used, never raise.
 
-    `exif` says which fields are read from the EXIF block; `reader` reads the text in the picture.
+    `exif` are the fields to read from the EXIF block; `reader` reads text in the picture.
     """
     try:
         content, facts = open_file(file.folder, file.relative)
@@ -115,8 +115,8 @@ def load(
             with contextlib.ExitStack() as held:
                 if length > _LONG:
                     held.enter_context(_BUDGET.take(_BUDGET.units))
-                # In a function of its own, so that the picture, and an error that refers to it, is freed before the
-                # budget is given back.
+                # A separate function, so that the picture, and an error that refers to it, are freed before the budget
+                # is released.
                 return _load(file, content, inputs, max_pixels, exif, reader, held if length <= _LONG else None)
     except ImageError as error:
         return Skipped(file.relative, error.reason, str(error), file.source)
@@ -139,7 +139,7 @@ def _load(
     reader: TextReader | None,
     held: contextlib.ExitStack | None,
 ) -> Loaded | Skipped:
-    """As `load`; `held` takes the picture's share of the budget, and is None where all of it is held already."""
+    """Implement `load`; `held` reserves the picture's share of the budget; None if the whole budget is reserved."""
     start = time.perf_counter()
 
     def admission(taken: int) -> None:
@@ -162,7 +162,7 @@ def _load(
 
 
 def content_hash(file: ImageFile) -> str | None:
-    """The sha256 of a file's content, hex; None if it cannot be read."""
+    """Return the sha256 of a file's content, hex; None if it cannot be read."""
     try:
         with open_file(file.folder, file.relative).content as content:
             return hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]  # a file of bytes

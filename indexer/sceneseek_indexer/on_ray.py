@@ -1,12 +1,12 @@
-"""Files to vectors on a Ray cluster (the extra `ray`), by an actor for each core or GPU, which runs a `Pipeline`.
+"""Encodes files on a Ray cluster (the extra `ray`), with one actor per core or GPU, which runs a `Pipeline`.
 
-The driver is the process that indexes: it scans, plans and holds the lease, gives each actor two small batches at a
-time, and writes what comes back, so that all that keeps the index right is in one place. Actors read the files
-themselves, at the driver's paths, and return vectors and facts without pixels.
+The driver is the indexing process: it scans, plans, holds the lease, gives each actor two small batches at a time, and
+writes the results, so that the consistency of the index depends on one process. Actors read the files themselves, at
+the driver's paths, and return vectors and facts without pixels.
 
-Batches come back in the order in which they are done. If an actor dies, its batches are encoded again: at most once
-beside others, then each alone, then each of its files alone. A file whose actor died three times is skipped as
-`crashes-decoder`. If the whole node died, no file is suspected. New nodes get actors within some seconds.
+Batches are returned in order of completion. If an actor dies, its batches are retried: at most once together with
+others, then each batch alone, then each file alone. A file is skipped as `crashes-decoder` after its third actor died.
+If the whole node died, no file is suspected. New nodes get actors within seconds.
 
 Why plain actors and not Ray Data: docs/adr/0012-ray-actors.md.
 """
@@ -40,7 +40,7 @@ from sceneseek_indexer.options import BuildOptions
 from sceneseek_indexer.pipeline import BATCH, Encoded, NodeFigures, OnSkipped, Pipeline, Wanted, batched, loader_threads
 from sceneseek_indexer.walk import UNREADABLE, ImageFile, Skipped
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray reports its use to its makers
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # Ray sends usage statistics by default
 try:
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -50,21 +50,21 @@ except ModuleNotFoundError as missing:
 log = logging.getLogger(__name__)
 
 CRASHES = "crashes-decoder"
-# Batches that an actor has at a time: it loads one while it encodes the other.
-_AT_A_TIME = 2
-# Deaths of its actor after which a batch is divided, and after which a file is skipped.
-_DIVIDED, _SKIPPED = 2, 3
-# Actors that may die one after the other before they are ready.
-_STARTS = 10
-# Seconds between looks at the nodes, and until a word that none has a free core.
-_LOOK, _PATIENCE = 1.0, 15.0
-# Seconds within which the head must accept a connection.
-_REACHED = 10.0
+# Batches of an actor at a time: it loads one while it encodes the other.
+_IN_FLIGHT = 2
+# Number of dead actors after which a batch is split, and after which a file is skipped.
+_SPLIT_DEATHS, _SKIP_DEATHS = 2, 3
+# Maximum number of consecutive actors that die before they are ready.
+_MAX_FAILED_STARTS = 10
+# Seconds between checks of the nodes, and until a warning that no node has a free core.
+_POLL_SECONDS, _WARN_SECONDS = 1.0, 15.0
+# Timeout for a connection to the head.
+_CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class _SentBundle:
-    """A bundle on its way to the nodes: its path here, its manifest, and its files in Ray's object store by name."""
+    """A bundle for the nodes: its path on the driver, its manifest, and its files in Ray's object store by name."""
 
     path: Path
     manifest: bytes
@@ -76,7 +76,7 @@ class _SentBundle:
         return cls(bundle.path.resolve(), (bundle.path / MANIFEST).read_bytes(), files)
 
     def receive(self) -> Bundle:
-        """The bundle on this node: at the same path, else in the cache, where the first process puts it."""
+        """Load the bundle on this node: from the same path, else from the cache, which the first process fills."""
         if self._is_at(self.path):
             return Bundle.load(self.path)
         place = cache_root() / "bundles" / hashlib.sha256(self.manifest).hexdigest()[:32]
@@ -102,7 +102,7 @@ class _SentBundle:
 
 @dataclass
 class _Done:
-    """A batch that was encoded: images without pixels and their vectors, files that cannot be used, and times."""
+    """An encoded batch: images without pixels and their vectors, skipped files, and times."""
 
     encoded: list[Encoded] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -113,8 +113,8 @@ class _Worker:
     """The actor."""
 
     def open(self, version: str, bundle: _SentBundle, options: BuildOptions, reads_text: bool, loaders: int) -> str:
-        """Open the session; the id of the node."""
-        here = f"the node {ray.util.get_node_ip_address()}"  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+        """Open the session; return the id of the node."""
+        here = f"the node {ray.util.get_node_ip_address()}"  # type: ignore[no-untyped-call]  # untyped in Ray
         if version != __version__:
             what = f"{here} has sceneseek {__version__}, and this machine {version}"
             raise ClusterError(what, "install the same version on all machines")
@@ -127,7 +127,7 @@ class _Worker:
             self._pipeline = Pipeline(bundle.receive(), options, reader, loaders=loaders)
             _ = self._pipeline.encoder
         except (SceneseekError, OSError) as error:
-            raise ClusterError(f"{here} cannot encode ({error})", "set it up as this machine is") from error
+            raise ClusterError(f"{here} cannot encode ({error})", "set it up like this machine") from error
         return str(ray.get_runtime_context().get_node_id())
 
     def encode(self, files: list[ImageFile]) -> _Done:
@@ -140,7 +140,7 @@ class _Worker:
 
 @dataclass
 class _Task:
-    """A batch, and how many actors died of it or beside it."""
+    """A batch, and the number of actors that died while they had it."""
 
     files: list[ImageFile]
     deaths: int = 0
@@ -148,7 +148,7 @@ class _Task:
 
 @dataclass(eq=False)
 class _Actor:
-    """An actor as the driver sees it; `node` is the id of its node, once it is ready."""
+    """The driver's record of an actor; `node` is the id of its node, empty until it is ready."""
 
     handle: Any
     running: dict[Any, _Task] = field(default_factory=dict)
@@ -165,12 +165,12 @@ def encode_on_ray(
     reads_text: bool,
     figures: NodeFigures,
 ) -> Iterator[Encoded]:
-    """As `pipeline.encode_files` on the cluster that `options.on` names; batches come in the order they are done in.
+    """Encode files like `pipeline.encode_files`, on the cluster `options.on`; yields batches in order of completion.
 
     Raises:
         MissingExtra: Ray is not installed.
         ClusterError: the cluster cannot be reached, or a node cannot encode.
-        SourceError: a node reads none of the files that this machine reads.
+        SourceError: a node cannot read any of the files that this machine can read.
     """
     with _connected(options.on):
         for node, done in _Cluster(bundle, options, reads_text).run(files):
@@ -189,39 +189,39 @@ def encode_on_ray(
 
 @contextlib.contextmanager
 def _connected(on: str) -> Iterator[None]:
-    """Be the driver of a cluster until the block ends; its actors end with it."""
+    """Connect to a cluster as its driver for the block; the actors end with it."""
     try:
-        with _term_kept(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the error below says it
+        with _sigterm_handler_restored(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error below is sufficient
             _check_reachable(os.environ.get("RAY_ADDRESS", "") if on == "ray" else on)
             ray.init("auto" if on == "ray" else on, log_to_driver=False, logging_level=logging.WARNING)
-    except Exception as error:  # Ray's are of many kinds
-        hint = "start a node with `ray start`, or name the head's as --on ray://HOST:10001"
-        if isinstance(error, ConnectionAbortedError):  # the head was reached, and has no process for this run
+    except Exception as error:  # Ray raises many types
+        hint = "start a node with `ray start`, or connect to the head with --on ray://HOST:10001"
+        if isinstance(error, ConnectionAbortedError):  # the head was reached, but could not start a process for it
             hint = "run again, and start the head with GRPC_ENABLE_FORK_SUPPORT=0 in its environment"
         reason = str(error).strip().rpartition("\n")[2]  # the last line of a traceback on the head
         raise ClusterError(f"the Ray cluster {on} cannot be reached ({reason})", hint) from error
-    with contextlib.redirect_stdout(sys.stderr):  # what Ray says of its nodes, while a report goes to standard output
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints messages; standard output is for the report
         try:
             yield
         except (RayError, ConnectionError) as error:
-            hint = "look after its head, and run again: what is written stays"
+            hint = "check its head node, and run again: images already written are kept"
             raise ClusterError(f"the Ray cluster {on} was lost ({error})", hint) from error
         finally:
-            with _term_kept():
+            with _sigterm_handler_restored():
                 ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
-    """Raise OSError unless something listens at HOST:PORT: Ray would try for minutes."""
+    """Raise OSError if HOST:PORT does not accept connections, as Ray would retry for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _REACHED).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
 
 
 @contextlib.contextmanager
-def _term_kept() -> Iterator[None]:
-    """Leave the handler of SIGTERM as it was, which Ray sets when it connects and resets when it disconnects."""
+def _sigterm_handler_restored() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which Ray sets when it connects and resets when it disconnects."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -231,141 +231,141 @@ def _term_kept() -> Iterator[None]:
 
 
 class _Cluster:
-    """The actors and what they are at. Must be used by the thread that connected."""
+    """The actors and their tasks. Must be used by the thread that connected."""
 
     def __init__(self, bundle: Bundle, options: BuildOptions, reads_text: bool) -> None:
         self._options, self._reads_text, self._loaders = options, reads_text, 0
         self._bundle = _SentBundle.send(bundle)
         self._actors: list[_Actor] = []
         self._starting: dict[Any, _Actor] = {}
-        self._again: deque[_Task] = deque()
+        self._retries: deque[_Task] = deque()
         self._names: dict[str, str] = {}
-        self._readers: set[str] = set()
-        self._lost_starts = 0
-        self._next_look = 0.0
+        self._reading_nodes: set[str] = set()
+        self._failed_starts = 0
+        self._next_poll = 0.0
         self._last_ready = time.monotonic()
 
     def run(self, files: SizedIterable[ImageFile]) -> Iterator[tuple[str, _Done]]:
-        """What was done of each batch, with the name of the node; without a name, of files that are given up."""
+        """Yield the result of each batch and the name of its node, empty for files that are given up."""
         self._loaders = loader_threads(files)
         count = self._capacity()[0] or 1
-        size = max(1, min(self._options.batch or BATCH, -(-len(files) // (_AT_A_TIME * count))))
+        size = max(1, min(self._options.batch or BATCH, -(-len(files) // (_IN_FLIGHT * count))))
         source = map(_Task, batched(files, size))
         left = len(files)
         while left:
-            if time.monotonic() >= self._next_look:
-                self._fill_up()
+            if time.monotonic() >= self._next_poll:
+                self._start_actors()
             for actor in self._actors:
                 while actor.node and (task := self._next_task(actor, source)):
                     actor.running[actor.handle.encode.remote(task.files)] = task
             refs = [*self._starting, *(ref for actor in self._actors for ref in actor.running)]
-            for ref in ray.wait(refs, timeout=_LOOK)[0] if refs else ():
-                for node, done in self._collected(ref):
+            for ref in ray.wait(refs, timeout=_POLL_SECONDS)[0] if refs else ():
+                for node, done in self._collect(ref):
                     left -= len(done.skipped) + sum(len(images) for images, _ in done.encoded)
                     yield node, done
             if not refs:
-                time.sleep(_LOOK)  # until there is a node
+                time.sleep(_POLL_SECONDS)  # wait for a node
 
-    def _fill_up(self) -> None:
-        """Start the actors that the nodes have room for; they wait where other programs use the cores."""
+    def _start_actors(self) -> None:
+        """Start as many actors as the nodes have resources; they wait for cores that other programs use."""
         count, cores, gpus = self._capacity()
         options = replace(self._options, on="local", workers=cores)
         for _ in range(count - len(self._actors)):
-            place = ray.remote(_Worker).options(num_cpus=cores, num_gpus=gpus, max_concurrency=_AT_A_TIME)
-            actor = _Actor(place.remote())
+            remote = ray.remote(_Worker).options(num_cpus=cores, num_gpus=gpus, max_concurrency=_IN_FLIGHT)
+            actor = _Actor(remote.remote())
             self._actors.append(actor)
             opened = actor.handle.open.remote(__version__, self._bundle, options, self._reads_text, self._loaders)
             self._starting[opened] = actor
         now = time.monotonic()
         if any(actor.node for actor in self._actors):
             self._last_ready = now
-        elif now - self._last_ready > _PATIENCE:
+        elif now - self._last_ready > _WARN_SECONDS:
             log.warning("no node of the Ray cluster has a free core or GPU; the run waits for one")
             self._last_ready = now + 60.0
-        self._next_look = now + _LOOK
+        self._next_poll = now + _POLL_SECONDS
 
     def _capacity(self) -> tuple[int, int, int]:
-        """How many actors there may be, and the cores and GPUs of each."""
-        alive = self._alive()
-        with_gpu = [has for has in alive if has.get("GPU", 0) >= 1] if self._options.device != "cpu" else []
+        """The maximum number of actors, and the cores and GPUs of each."""
+        nodes = self._alive_nodes()
+        with_gpu = [node for node in nodes if node.get("GPU", 0) >= 1] if self._options.device != "cpu" else []
         if with_gpu:
-            count, gpus = sum(int(has["GPU"]) for has in with_gpu), 1
-            cores = min(max(1, int(has.get("CPU", 1) // has["GPU"])) for has in with_gpu)
+            count, gpus = sum(int(node["GPU"]) for node in with_gpu), 1
+            cores = min(max(1, int(node.get("CPU", 1) // node["GPU"])) for node in with_gpu)
         else:
-            count, cores, gpus = sum(int(has.get("CPU", 0)) for has in alive), 1, 0
+            count, cores, gpus = sum(int(node.get("CPU", 0)) for node in nodes), 1, 0
         return min(count, self._options.workers or count), cores, gpus
 
-    def _alive(self) -> list[dict[str, float]]:
-        """The resources of each node that is alive."""
-        nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    def _alive_nodes(self) -> list[dict[str, float]]:
+        """The resources of each node that is alive; updates the nodes' names."""
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]  # untyped in Ray
         self._names = {node["NodeID"]: node["NodeName"] for node in nodes if node["Alive"]}
         return [node["Resources"] for node in nodes if node["Alive"]]
 
     def _next_task(self, actor: _Actor, source: Iterator[_Task]) -> _Task | None:
-        """The next batch for an actor, if it may have one; a suspected one is alone with its actor."""
+        """The next batch for an actor, None if it must not have another; a suspected batch runs alone."""
         suspected = any(task.deaths for task in actor.running.values())
-        if suspected or len(actor.running) >= _AT_A_TIME:
+        if suspected or len(actor.running) >= _IN_FLIGHT:
             return None
-        for task in self._again:
+        for task in self._retries:
             if not (task.deaths and actor.running):
-                self._again.remove(task)
+                self._retries.remove(task)
                 return task
         return next(source, None)
 
-    def _collected(self, ref: Any) -> Iterator[tuple[str, _Done]]:
-        """What became of a call."""
+    def _collect(self, ref: Any) -> Iterator[tuple[str, _Done]]:
+        """Process a finished call of an actor."""
         actor = self._starting.get(ref) or next((actor for actor in self._actors if ref in actor.running), None)
-        if actor is None:  # it died by another call
+        if actor is None:  # its death was processed with another call
             return
         try:
             result = ray.get(ref)
         except RayTaskError as error:
             raise error.cause from error
         except RayError as error:
-            self._lost_starts += ref in self._starting
-            if self._lost_starts > _STARTS:
-                what = f"{self._lost_starts} processes of the Ray cluster died before they were ready ({error})"
+            self._failed_starts += ref in self._starting
+            if self._failed_starts > _MAX_FAILED_STARTS:
+                what = f"{self._failed_starts} processes of the Ray cluster died before they were ready ({error})"
                 raise ClusterError(what, "read their logs on the nodes") from None
-            yield from self._lost(actor)
+            yield from self._retry_tasks(actor)
             return
         if self._starting.pop(ref, None):
-            actor.node, self._lost_starts = result, 0
+            actor.node, self._failed_starts = result, 0
         else:
-            self._check_sight(actor, actor.running.pop(ref), result)
+            self._check_readable(actor, actor.running.pop(ref), result)
             yield self._names.get(actor.node, actor.node), result
 
-    def _lost(self, actor: _Actor) -> Iterator[tuple[str, _Done]]:
-        """Have the batches of an actor that died encoded again; give up the files that nothing else explains."""
+    def _retry_tasks(self, actor: _Actor) -> Iterator[tuple[str, _Done]]:
+        """Schedule retries for the batches of an actor that died; give up files that were alone too often."""
         with contextlib.suppress(RayError):
-            ray.kill(actor.handle)  # if it was only out of reach
+            ray.kill(actor.handle)  # in case it is only unreachable
         self._actors.remove(actor)
         self._starting = {ref: other for ref, other in self._starting.items() if other is not actor}
-        self._next_look = 0.0
-        self._alive()
+        self._next_poll = 0.0
+        self._alive_nodes()
         crashed = actor.node in self._names
         where = f"a process of the node {self._names[actor.node]}" if crashed else "a node"
-        log.warning("%s died; what it was at is encoded again", where)
+        log.warning("%s died; its batches are encoded again", where)
         for task in actor.running.values():
             deaths = task.deaths + crashed
-            if deaths < _DIVIDED or (deaths < _SKIPPED and len(task.files) == 1):
-                self._again.append(replace(task, deaths=deaths))
+            if deaths < _SPLIT_DEATHS or (deaths < _SKIP_DEATHS and len(task.files) == 1):
+                self._retries.append(replace(task, deaths=deaths))
             elif len(task.files) > 1:
-                self._again.extend(_Task([file], 1) for file in task.files)
+                self._retries.extend(_Task([file], 1) for file in task.files)
             else:
                 (file,) = task.files
-                what = f"{deaths} processes that decoded it died"
+                what = f"{deaths} processes died while decoding it"
                 yield "", _Done(skipped=[Skipped(file.relative, CRASHES, what, file.source)])
 
-    def _check_sight(self, actor: _Actor, task: _Task, done: _Done) -> None:
-        """Name the node in what it cannot read; raise SourceError if it has read nothing that this machine reads."""
+    def _check_readable(self, actor: _Actor, task: _Task, done: _Done) -> None:
+        """Add the node to the errors of unreadable files; raise SourceError if it cannot read this machine's files."""
         node = self._names.get(actor.node, actor.node)
         unread = [entry for entry in done.skipped if entry.reason == UNREADABLE]
         if len(unread) < len(task.files):
-            self._readers.add(actor.node)
-        elif actor.node not in self._readers and any(content_hash(file) is not None for file in task.files):
+            self._reading_nodes.add(actor.node)
+        elif actor.node not in self._reading_nodes and any(content_hash(file) is not None for file in task.files):
             folder = task.files[0].folder
-            what = f"the node {node} cannot read the images in {folder} that this machine reads ({unread[0].what})"
-            raise SourceError(what, "mount the folder at the same path on every node, or leave the node out")
-        for at, entry in enumerate(done.skipped):
+            what = f"the node {node} cannot read the images in {folder} that this machine can read ({unread[0].what})"
+            raise SourceError(what, "mount the folder at the same path on every node, or remove the node")
+        for index, entry in enumerate(done.skipped):
             if entry.reason == UNREADABLE:
-                done.skipped[at] = replace(entry, what=f"{entry.what} on the node {node}")
+                done.skipped[index] = replace(entry, what=f"{entry.what} on the node {node}")

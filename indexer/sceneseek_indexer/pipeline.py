@@ -1,6 +1,7 @@
-"""Image files to vectors: loader threads and encoder threads, each a bounded window over the previous step.
+"""Encodes image files: loader threads and encoder threads, each with a bounded window over the previous step.
 
-A `Pipeline` does so in one process. `encode_files` runs one here, or one in each process of a Ray cluster (`on_ray`).
+A `Pipeline` runs in one process. `encode_files` runs one in this process, or one in each process of a Ray cluster
+(`on_ray`).
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ Wanted = Callable[[Loaded], bool]
 OnSkipped = Callable[[Skipped], None]
 Encoded = tuple[list[Loaded], Vectors]
 NodeFigures = dict[str, dict[str, float]]
-"""By the name of a node of the cluster: ``images`` encoded there, and the ``seconds`` of loading and encoding them."""
-# Images in one run of the graph. On a CPU more together gain nothing, and at the end fewer threads are busy.
+"""By node name: the number of ``images`` encoded there, and the ``seconds`` of loading and encoding them."""
+# Images per run of the graph. On a CPU, larger batches are no faster, and fewer threads are busy at the end.
 BATCH, _BATCH_ON_CPU = 16, 4
-# Images for which it takes longer to prepare the graph than it saves.
+# Up to this number of images, optimising the graph takes longer than it saves.
 _FEW = 16
-# Hashing fewer files shows no progress.
+# Minimum number of files for which hashing shows progress.
 _MANY = 1_000
-# Objects that are read at once; each holds at most 16 MB in memory.
+# Objects read concurrently; each takes at most 16 MB of memory.
 _REMOTE_LOADERS = 16
 
 
 def bounded_map(
     function: Callable[[Item], Result], items: Iterable[Item], pool: Executor, window: int
 ) -> Iterator[Result]:
-    """`map` over a pool, in order, with at most `window` results under way or waiting, which begin at once.
+    """Map over a pool, in order, with at most `window` results running or waiting, which start at once.
 
-    Unlike `Executor.map`, the source is read only as fast as the results are taken.
+    Unlike in `Executor.map`, items are read only as fast as results are consumed.
     """
     source = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(source, window))
@@ -70,7 +71,7 @@ def _results(
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items; the last one may be shorter."""
+    """Yield lists of `size` items; the last list may be shorter."""
     source = iter(items)
     while batch := list(islice(source, size)):
         yield batch
@@ -82,31 +83,31 @@ def workers(options: BuildOptions) -> int:
 
 
 def loader_threads(files: SizedIterable[ImageFile]) -> int:
-    """The least number of loader threads: where files come over a network, each waits for most of its time."""
+    """The minimum number of loader threads: those that read over a network wait most of the time."""
     return _REMOTE_LOADERS if any(not isinstance(file.folder, Path) for file in files) else 0
 
 
 def batch_size(options: BuildOptions, encoder: ImageEncoder, images: int) -> int:
-    """The images in one run of the graph: for few images less, so that each thread has something to do."""
+    """The images per run of the graph: fewer if there are few images, so that every thread is busy."""
     most = options.batch or (_BATCH_ON_CPU if encoder.placement.device == "cpu" else BATCH)
     return max(1, min(most, -(-images // workers(options))))
 
 
 def hash_contents(files: SizedIterable[ImageFile], options: BuildOptions) -> Iterator[tuple[ImageFile, str]]:
-    """The sha256 of files' contents; those that cannot be read are left out."""
+    """Yield files with their sha256, except unreadable files."""
     if not files:
         return
     count = max(workers(options), loader_threads(files))
     with ThreadPoolExecutor(count, "hash") as pool:
         hashes = bounded_map(content_hash, files, pool, window=4 * count)
         if len(files) >= _MANY:
-            hashes = _shown(hashes, len(files))
+            hashes = _with_progress(hashes, len(files))
         for file, sha256 in zip(files, hashes, strict=True):
             if sha256 is not None:
                 yield file, sha256
 
 
-def _shown(hashes: Iterator[str | None], total: int) -> Iterator[str | None]:
+def _with_progress(hashes: Iterator[str | None], total: int) -> Iterator[str | None]:
     with Progress("comparing", total, "files") as progress:
         for sha256 in hashes:
             progress.advance()
@@ -114,14 +115,14 @@ def _shown(hashes: Iterator[str | None], total: int) -> Iterator[str | None]:
 
 
 class Pipeline:
-    """Loader threads and encoder threads around one session of the image graph, until the block ends.
+    """Loader threads and encoder threads for one session of the image graph, until the block ends.
 
     Args:
-        bundle: the bundle whose image graph encodes.
+        bundle: the bundle with the image graph.
         options: of the run.
-        reader: reads the text in the images.
-        brief: whether there are so few images that preparing the graph takes longer than it saves.
-        loaders: the least number of loader threads; there are as many as encode.
+        reader: reads text in the images, if given.
+        brief: whether there are so few images that optimising the graph takes longer than it saves.
+        loaders: the minimum number of loader threads; there are at least as many as encoder threads.
 
     Raises:
         BundleError, RuntimeUnavailable: see `ImageEncoder`; when the first images are encoded.
@@ -155,7 +156,7 @@ class Pipeline:
     def run(
         self, files: SizedIterable[ImageFile], seconds: dict[str, float], wanted: Wanted, on_skipped: OnSkipped
     ) -> Iterator[Encoded]:
-        """Batches of images with their vectors, in the files' order; for the arguments see `encode_files`."""
+        """Yield batches of images with their vectors, in the order of the files; arguments as in `encode_files`."""
         outcomes = bounded_map(
             self._load, files, self._loaders, window=2 * (self._options.batch or BATCH) + self._loading
         )
@@ -177,7 +178,7 @@ class Pipeline:
 
     @functools.cached_property
     def encoder(self) -> ImageEncoder:
-        """The session."""
+        """The session, opened on first use."""
         return ImageEncoder(self._bundle, self._options.device, threads=1, brief=self._brief)
 
     def _encode(self, images: list[Loaded]) -> tuple[list[Loaded], Vectors, float]:
@@ -196,17 +197,17 @@ def encode_files(
     reader: TextReader | None = None,
     nodes: NodeFigures | None = None,
 ) -> Iterator[Encoded]:
-    """Batches of images with their vectors: in the files' order, or on a cluster as they are done.
+    """Yield batches of images with their vectors: in the order of the files, or on a cluster in order of completion.
 
     Args:
         files: the files to encode.
-        bundle: whose image graph encodes.
+        bundle: the bundle with the image graph.
         options: of the run.
-        seconds: the times of the stages ``load`` and ``encode``, summed over all threads, are added to it.
+        seconds: updated with the times of the stages ``load`` and ``encode``, summed over all threads.
         wanted: called with every loaded image; an image is encoded, or on a cluster returned, only if it returns True.
         on_skipped: called with every file that cannot be used; an exception ends the run.
-        reader: reads the text in the images.
-        nodes: the figures of each node of a cluster are added to it.
+        reader: reads text in the images, if given.
+        nodes: updated with the figures of each node of a cluster.
 
     Raises:
         BundleError, RuntimeUnavailable: the session cannot be opened.
