@@ -1,1 +1,1 @@
-"""A folder of images -> vectors -> a generation of the index. Knows nothing of the server."""
+"""The indexer: encodes folders of images into a generation of the index. Does not depend on the server."""

@@ -1,6 +1,7 @@
 """The check of a new generation before it becomes live.
 
-Its vectors are complete, approximate search agrees with exact search, and captions are found as well as before.
+`inspect` checks that all vectors are complete and that approximate search agrees with exact search; `compare` checks
+that captions find their images as well as before.
 """
 
 from __future__ import annotations
@@ -26,20 +27,18 @@ from sceneseek.store import Collection, CollectionInfo, VectorStore
 from sceneseek.store.base import SEARCH_EF
 from sceneseek_indexer.pipeline import batched
 
-# More candidates are kept by each search until approximate search finds this much of what exact search finds, in the
-# mean of the sample queries. A graph that finds less than the least with the most candidates is broken.
+# `search_ef` is increased until the mean recall of approximate search over the sample queries is good. A graph below
+# the least recall with the largest `search_ef` is broken.
 GOOD_RECALL, LEAST_RECALL = 0.99, 0.8
 EFFORTS = (SEARCH_EF, 2 * SEARCH_EF, 4 * SEARCH_EF, 8 * SEARCH_EF)
 _LIMIT, _BATCH = 100, 1024
-_LENGTH = 1e-2  # float16 somewhere on the way would still be nearer to 1
+_LENGTH = 1e-2  # tolerance of the norm; a conversion to float16 changes it by less
 
 _ADVICE = "index the folders again; the live generation is unchanged"
 
 
 def inspect(collection: Collection, bundle: Bundle) -> dict[str, float]:
-    """Check every vector of an optimised generation, and record how many candidates a search must keep.
-
-    That number is found by sample queries.
+    """Check every vector of an optimised generation, and set its `search_ef` by sample queries.
 
     Returns:
         The number of ``points``, and the ``recall`` of approximate against exact search.
@@ -65,15 +64,15 @@ def _check_vectors(collection: Collection) -> int:
             vectors = stored.get(identity)
             if vectors is None or len(vectors.joint) != collection.info.joint:
                 raise UnfitGeneration(f"the new generation lacks the vector of {identity}", _ADVICE)
-            whole = len(vectors.head) == collection.info.head and np.isfinite(vectors.head).all()
-            if not whole or not abs(np.linalg.norm(vectors.joint) - 1) < _LENGTH:
+            valid = len(vectors.head) == collection.info.head and np.isfinite(vectors.head).all()
+            if not valid or not abs(np.linalg.norm(vectors.joint) - 1) < _LENGTH:
                 raise UnfitGeneration(f"the new generation contains an invalid vector of {identity}", _ADVICE)
         seen += len(ids)
     return seen
 
 
 def _set_effort(collection: Collection, bundle: Bundle, limit: int) -> float:
-    """Record the least effort with good recall, or the largest; its recall."""
+    """Set the smallest `search_ef` with good recall, or the largest; return its recall."""
     joints = TextEncoder(bundle, "cpu").encode(list(QUERIES)).joint
     true = [set(collection.nearest(joint, limit, exact=True).ids) for joint in joints]
     recall = 1.0
@@ -94,24 +93,24 @@ log = logging.getLogger(__name__)
 def compare(
     store: VectorStore, live: CollectionInfo, fresh: Collection, bundle: Bundle, file: Path, max_loss: float
 ) -> dict[str, float] | None:
-    """Compare the live generation with a new one that `bundle` filled, over captions of images that both contain.
+    """Compare the live generation with a new one, built with `bundle`, on captions of images that both contain.
 
     Returns:
-        Recall@5 (times 100) ``before`` and ``after``, over so many ``captions``; None if the bundle that filled the
-        live one cannot be found.
+        Recall@5 (times 100) ``before`` and ``after``, and the number of ``captions``; None if the bundle of the live
+        generation cannot be found.
 
     Raises:
-        DataError: the captions cannot be read, or are of other images.
-        IndexUnavailable: the new one loses more than `max_loss` points.
+        DataError: the captions cannot be read, or none of their images is in both.
+        IndexUnavailable: the new generation loses more than `max_loss` points.
     """
     before = find_bundle(live, bundle.path)
     if before is None:
-        log.warning("the generations cannot be compared: the bundle that filled %s cannot be found", live.name)
+        log.warning("the generations cannot be compared: the bundle of %s cannot be found", live.name)
         return None
     with contextlib.closing(store.glance(live.name)) as old:
         captions = indexed(old, indexed(fresh, read_captions(file)))
         if not captions:
-            raise DataError(f"no image of {file} is indexed", "its image names are paths relative to the folder")
+            raise DataError(f"no image of {file} is indexed", "write the paths of its images relative to the folder")
         was, now = recall_at_5(old, before, captions), recall_at_5(fresh, bundle, captions)
     if was - now > max_loss:
         raise IndexUnavailable(
@@ -123,7 +122,7 @@ def compare(
 
 
 def recall_at_5(collection: Collection, bundle: Bundle, captions: Sequence[Caption]) -> float:
-    """The share, times 100, of one or more captions whose own image is among the first five of an answer."""
+    """Recall@5 (times 100): the share of captions whose image is among the first five results."""
     encoder, reranker = TextEncoder(bundle, "cpu"), Reranker(bundle)
     found = 0
     for batch in batched(captions, _QUERY_BATCH):
@@ -137,8 +136,8 @@ def recall_at_5(collection: Collection, bundle: Bundle, captions: Sequence[Capti
 
 def indexed(collection: Collection, captions: Sequence[Caption]) -> list[Caption]:
     """The captions whose image is in the collection."""
-    there: set[str] = set()
+    existing: set[str] = set()
     ids = list(dict.fromkeys(point_id(caption.image) for caption in captions))
-    for some in batched(ids, 1024):
-        there |= {record.id for record in collection.retrieve(some)}
-    return [caption for caption in captions if point_id(caption.image) in there]
+    for batch in batched(ids, 1024):
+        existing |= {record.id for record in collection.retrieve(batch)}
+    return [caption for caption in captions if point_id(caption.image) in existing]

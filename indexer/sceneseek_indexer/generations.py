@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generation: its record, its number of images, and whether it is live."""
+    """A generation: its record, its number of images, and whether it is live."""
 
     info: CollectionInfo
     images: int
     live: bool
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the generation as JSON values."""
         info = self.info
         return {
             "name": info.name,
@@ -34,13 +34,13 @@ class Generation:
         }
 
     def line(self) -> str:
-        """One line for the terminal."""
+        """Return one line for the terminal."""
         mark = "live" if self.live else "    "
         return f"{mark}  {self.info.name}  {self.images:,} images  {self.info.created[:19]}  {self.info.bundle}"
 
 
 def generations(store: VectorStore) -> list[Generation]:
-    """All published generations, oldest first."""
+    """Return all published generations, oldest first."""
     try:
         live = store.live()
     except UnfitGeneration as error:
@@ -50,23 +50,23 @@ def generations(store: VectorStore) -> list[Generation]:
 
 
 def roll_back(store: VectorStore, name: str | None = None, wait: bool = True) -> str:
-    """Make another generation live; without a name the newest of the others.
+    """Make another generation live, by default the newest of the others.
 
     Returns:
-        Its name.
+        The name of the generation.
 
     Raises:
         UnfitGeneration: its files are damaged.
-        IndexUnavailable: there is no such generation; or another process writes and `wait` is False.
+        IndexUnavailable: the generation does not exist, or another process writes the index and `wait` is False.
     """
     with store.writing(wait):
         others = [generation.info.name for generation in generations(store) if not generation.live]
         if not others:
             what = f"the index {store.url} has no generation to go back to"
-            raise IndexUnavailable(what, "a run that changes something leaves one")
+            raise IndexUnavailable(what, "the next run with changes keeps the present one")
         if name is not None and name not in others:
             what = f"the index {store.url} has no other generation {name}"
-            raise IndexUnavailable(what, f"there is {', '.join(others)}")
+            raise IndexUnavailable(what, f"it has {', '.join(others)}")
         target = name or others[-1]
         store.verify(target)
         store.switch(target)
@@ -74,14 +74,14 @@ def roll_back(store: VectorStore, name: str | None = None, wait: bool = True) ->
 
 
 def verify(store: VectorStore, name: str | None = None) -> list[str]:
-    """Compare the files of a generation, or of all, with their checksums.
+    """Verify the files of a generation, or of all generations, against their checksums.
 
     Returns:
         The names of the intact generations.
 
     Raises:
         UnfitGeneration: a file is missing or damaged.
-        IndexUnavailable: there is no such generation.
+        IndexUnavailable: the generation does not exist.
     """
     names = [info.name for info in store.generations()] if name is None else [name]
     for each in names:

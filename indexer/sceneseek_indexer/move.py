@@ -1,8 +1,8 @@
-"""The live generation of one index into another, without encoding an image again.
+"""Copies the live generation of one index to another, without encoding again.
 
-Copies points as they are, a batch at a time, under the same generation's name. The next run resumes one that was
-stopped: it does not send what the target already has with the same payload. The target's alias moves when the count is
-exact; until then searches read the previous generation.
+Points are copied unchanged, in batches, to a generation of the same name. An interrupted copy is resumed by the next
+run, which does not send points that the target already has with the same payload. The target's alias is switched once
+the counts are equal; until then, searches read the previous generation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sceneseek.store import Collection, CollectionInfo, Point, Record, VectorSto
 from sceneseek_indexer.pipeline import batched, bounded_map
 
 _BATCH = 256
-# A server applies several batches side by side; the embedded engine holds the interpreter's lock throughout.
+# A server applies several batches in parallel; the embedded engine never releases the GIL.
 _UPLOADS = 4
 
 
@@ -28,12 +28,12 @@ class MoveReport:
     """The outcome of a move.
 
     Attributes:
-        source: the URL the images came from.
-        target: the URL they are in now.
-        generation: the target's live one.
-        moved: images that were sent.
-        unchanged: images that were there already.
-        seconds: by stage; ``total`` is by the clock.
+        source: URL of the source index.
+        target: URL of the target index.
+        generation: the live generation of the target.
+        moved: number of images sent.
+        unchanged: number of images that the target already had.
+        seconds: by stage; ``total`` is wall-clock time.
     """
 
     source: str
@@ -44,11 +44,11 @@ class MoveReport:
     seconds: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the report as JSON values."""
         return {**asdict(self), "seconds": {stage: round(s, 3) for stage, s in self.seconds.items()}}
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Return lines for the terminal."""
         return [
             f"moved {self.moved:,}, unchanged {self.unchanged:,}, from {self.source} to {self.target}",
             f"took {duration(self.seconds['total'])}",
@@ -61,13 +61,13 @@ def move(source: VectorStore, target: VectorStore, wait: bool = True) -> MoveRep
 
     Raises:
         InvalidRequest: source and target are the same.
-        IndexUnavailable: the source has no live generation, or one of the two cannot be used, as when another run
-            writes the target and `wait` is False.
+        IndexUnavailable: the source has no live generation, or one of the stores cannot be used, such as when another
+            run writes the target and `wait` is False.
     """
     if source.url == target.url:
         raise InvalidRequest(f"{source.url} is both source and target", "name two indexes")
     start = time.perf_counter()
-    _live(source)  # fails before the target is touched, and before the wait
+    _live(source)  # fails before the target is changed, and before waiting
     with target.writing(wait), contextlib.closing(source.glance(name := _live(source))) as origin:
         if target.live() == name and _same(origin, target):
             report = MoveReport(source.url, target.url, name, 0, origin.count(), {})
@@ -80,17 +80,17 @@ def move(source: VectorStore, target: VectorStore, wait: bool = True) -> MoveRep
 def _live(source: VectorStore) -> str:
     name = source.live()
     if name is None:
-        raise IndexUnavailable(f"nothing is indexed in {source.url}", "name an index that contains images")
+        raise IndexUnavailable(f"nothing is indexed in {source.url}", "choose an index that contains images")
     return name
 
 
 def _same(origin: Collection, target: VectorStore) -> bool:
-    with contextlib.closing(target.open(origin.info.name)) as there:
-        return there.info == origin.info and there.count() == origin.count()
+    with contextlib.closing(target.open(origin.info.name)) as copy:
+        return copy.info == origin.info and copy.count() == origin.count()
 
 
 def _move(origin: Collection, source: VectorStore, target: VectorStore) -> MoveReport:
-    collection, resumed = _begun(origin.info, target, origin.count())
+    collection, resumed = _resume_or_create(origin.info, target, origin.count())
     try:
         start = time.perf_counter()
         moved, unchanged = _fill(origin, collection, resumed, _UPLOADS if target.url.startswith("http") else 1)
@@ -99,42 +99,42 @@ def _move(origin: Collection, source: VectorStore, target: VectorStore) -> MoveR
         seconds = {"send": sent - start, "optimise": time.perf_counter() - sent}
         expected, found = origin.count(), collection.count()
     except BaseException:
-        collection.close()  # what was sent stays for the next run
+        collection.close()  # the next run resumes it
         raise
     if found != expected:
         target.discard(collection)
         raise IndexUnavailable(
-            f"{target.url} holds {found:,} images where {expected:,} were sent",
-            "run the command again; the live generation there is unchanged",
+            f"{target.url} contains {found:,} images, but {expected:,} were sent",
+            "run the command again; the live generation of the target is unchanged",
         )
     target.publish(collection)
     return MoveReport(source.url, target.url, collection.info.name, moved, unchanged, seconds)
 
 
-def _begun(info: CollectionInfo, target: VectorStore, images: int) -> tuple[Collection, bool]:
-    """The generation of the target to fill, and whether an earlier run has created it."""
-    taken = {there.name for there in target.generations()}
+def _resume_or_create(info: CollectionInfo, target: VectorStore, images: int) -> tuple[Collection, bool]:
+    """The target's generation to fill, and whether an earlier run created it."""
+    taken = {generation.name for generation in target.generations()}
     if info in target.unfinished() and info.name not in taken:
         return target.resume(info.name), True
     name = info.name
-    while name in taken:  # it was live there before; the new one gets another name
+    while name in taken:  # it was live in the target before; the new one needs another name
         name += "-again"
     return target.create(replace(info, name=name), images=images), False
 
 
 def _fill(origin: Collection, target: Collection, resumed: bool, uploads: int) -> tuple[int, int]:
-    """Send the points that the target lacks; return the numbers of sent and of present points."""
+    """Send missing points to the target; return the numbers of sent and unchanged points."""
     total, moved, unchanged = origin.count(), 0, 0
     stale = {record.id for record in target.scroll()} if resumed else set()
 
     def send(records: list[Record]) -> tuple[list[Record], int]:
-        there = {r.id: r.payload for r in target.retrieve([r.id for r in records])} if resumed else {}
-        wanted = [r for r in records if there.get(r.id) != r.payload]
-        rows = origin.vectors([r.id for r in wanted])
-        points = [Point(r.id, rows[r.id].joint, rows[r.id].head, r.payload) for r in wanted if r.id in rows]
+        existing = {r.id: r.payload for r in target.retrieve([r.id for r in records])} if resumed else {}
+        missing = [r for r in records if existing.get(r.id) != r.payload]
+        rows = origin.vectors([r.id for r in missing])
+        points = [Point(r.id, rows[r.id].joint, rows[r.id].head, r.payload) for r in missing if r.id in rows]
         if points:
             target.upsert(points)
-        return records, len(wanted)
+        return records, len(missing)
 
     with ThreadPoolExecutor(uploads, "send") as pool, Progress("moving", total, "images") as progress:
         for records, sent in bounded_map(send, batched(origin.scroll(_BATCH), _BATCH), pool, uploads + 1):
@@ -142,6 +142,6 @@ def _fill(origin: Collection, target: Collection, resumed: bool, uploads: int) -
             unchanged += len(records) - sent
             stale.difference_update(record.id for record in records)
             progress.advance(len(records))
-    for gone in batched(sorted(stale), _BATCH):
-        target.delete(gone)
+    for batch in batched(sorted(stale), _BATCH):
+        target.delete(batch)
     return moved, unchanged

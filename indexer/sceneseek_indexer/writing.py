@@ -1,6 +1,6 @@
-"""All changes of a generation: points written and removed, each added to the report once it is durable.
+"""Writes and removes the points of a generation, and adds each outcome to the report once it is durable.
 
-The first change creates the generation, so a run with nothing to write copies nothing.
+The first change creates the generation, so a run without changes copies nothing.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ Metadata = StoredMapping[Place, dict[str, Any]]
 
 
 class Writing:
-    """One run's changes of a generation.
+    """Writes the changes of one run to a generation.
 
     Args:
         info: the generation's record.
         begin: returns the generation; its first call creates it.
         inventory: the files of the run, and the images of the generation at its start.
-        report, report_file: get the outcome of each image.
+        report, report_file: updated with the outcome of each image.
         started: the start of the run.
-        metadata: the metadata of the run; None leaves that of the index unchanged.
-        earlier: the metadata of the live generation, if the new one does not begin as its copy.
+        metadata: the metadata of the run; None keeps that of the index.
+        earlier: the metadata of the live generation, if the new one does not start as its copy.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class Writing:
         self._metadata, self._earlier = metadata, inventory.mapping() if earlier is None else earlier
 
     def identity(self, file: ImageFile | Skipped) -> str:
-        """The point id of a file."""
+        """Return the point id of a file."""
         return point_id(file.relative, self._labels[file.source])
 
     def reuse(self, plan: Plan) -> None:
-        """Write the images that reuse vectors, and remove the old points of those that were renamed.
+        """Write the images that reuse vectors, and remove the old points of renamed images.
 
-        A renamed image's old point is removed before its new one is written: if the run is killed in between, the next
-        one encodes the image again.
+        The old point is removed before the new point is written: if the run is killed in between, the next run encodes
+        the image again.
         """
-        # If two files have swapped places, each overwrites the vectors of the other: read them first.
+        # If two files have swapped places, each overwrites the other's vectors, so read them first.
         saved: StoredMapping[str, _Stored] = self._inventory.mapping()
         for overwritten in batched(plan.overwritten, _BATCH):
             for identity, stored in self._stored([image.id for image in overwritten]).items():
@@ -83,13 +83,13 @@ class Writing:
     def remove(self, images: Iterable[Known]) -> None:
         """Remove images whose files are deleted."""
         for batch in batched(images, _BATCH):
-            # Reported first: if the run is killed in between, the next one removes and reports them again.
+            # Reported first: if the run is killed in between, the next run removes and reports them again.
             self._report_file.write([file_line("removed", image) for image in batch])
             self._delete([image.id for image in batch])
             self._report.removed += len(batch)
 
     def forget_content(self, entry: Skipped) -> None:
-        """Remove the image of a file whose new content cannot be used."""
+        """Remove the image of a file whose new content was skipped."""
         if self._inventory.has_image(place(entry)):
             self._delete([self.identity(entry)])
 
@@ -105,7 +105,7 @@ class Writing:
                 "format": image.format,
             }
             facts |= {"dhash": image.dhash, **self._text(image.text)}
-            facts |= self._described(image.file, before.get(self.identity(image.file)), image.exif)
+            facts |= self._metadata_fields(image.file, before.get(self.identity(image.file)), image.exif)
             points.append(self._point(image.file, joint, head, facts))
         self._upsert((image.file for image in images), points)
         self._report.indexed += len(images)
@@ -114,14 +114,14 @@ class Writing:
         )
 
     def _text(self, text: str | None) -> dict[str, Any]:
-        """The payload's `ocr`, of a text that was read."""
+        """The payload field `ocr` of a recognized text; empty if text is not read."""
         if text is None:
             return {}
         self._report.texts += bool(text)
         return {"ocr": {"text": text, "tokens": tokens(text)}}
 
     def describe(self, images: Iterable[Known]) -> None:
-        """Write the metadata of unchanged images where it differs from that of the index."""
+        """Write the metadata of unchanged images if it differs from the index."""
         if self._metadata is None:
             return
         for batch in batched((image for image in images if image.outdated), _BATCH):
@@ -141,11 +141,11 @@ class Writing:
         return self._begin()
 
     def _known_metadata(self, files: Iterable[ImageFile]) -> dict[str, dict[str, Any]]:
-        there = [self.identity(file) for file in files if self._inventory.has_image(place(file))]
-        return {record.id: user_metadata(record.payload) for record in self._collection.retrieve(there)}
+        existing = [self.identity(file) for file in files if self._inventory.has_image(place(file))]
+        return {record.id: user_metadata(record.payload) for record in self._collection.retrieve(existing)}
 
-    def _described(self, file: ImageFile, before: dict[str, Any] | None, exif: dict[str, Any]) -> dict[str, Any]:
-        """The payload's `metadata` and `exif` for an image that is written; `before` is its present user metadata."""
+    def _metadata_fields(self, file: ImageFile, before: dict[str, Any] | None, exif: dict[str, Any]) -> dict[str, Any]:
+        """The payload fields `metadata` and `exif` of a new point; `before` is the image's present user metadata."""
         if self._metadata is None:
             known = before or self._earlier.get(place(file)) or {}
         else:
@@ -154,7 +154,7 @@ class Writing:
         return {"metadata": {**exif, **known}, "exif": exif}
 
     def written(self, plan: Plan) -> Iterator[str]:
-        """Ids among which are those of all points that this run, or the interrupted one that it resumes, wrote."""
+        """Yield ids that include all points written by this run and by the interrupted run that it resumes."""
         yield from (image.id for image in self._inventory.fresh())
         yield from (self.identity(file) for file in plan.encode)
         yield from (self.identity(reuse.file) for reuse in plan.reused)
@@ -164,13 +164,13 @@ class Writing:
         expected, found = self._expected, self._collection.count()
         if found != expected:
             raise UnfitGeneration(
-                f"the new generation holds {found:,} images where {expected:,} were indexed",
+                f"the new generation contains {found:,} images, but {expected:,} were indexed",
                 "index the folder again; the live generation is unchanged",
             )
 
     def _write_over(self, reused: Sequence[Reuse], saved: StoredMapping[str, _Stored]) -> None:
         stored = self._stored([t.origin.id for t in reused])
-        # A copy keeps the metadata of the image that it replaces, as other content would.
+        # A copy keeps the metadata of the image that it replaces, like any new content.
         replaced = self._known_metadata([t.file for t in reused if t.outcome == "copied"])
         points = []
         for reuse in reused:
@@ -178,7 +178,7 @@ class Writing:
             facts = {k: v for k, v in record.payload.items() if k not in ("path_bytes", DUPLICATES)}
             copied = reuse.outcome == "copied"
             before = replaced.get(self.identity(reuse.file)) if copied else user_metadata(record.payload)
-            facts |= self._described(reuse.file, before, facts.get("exif", {}))
+            facts |= self._metadata_fields(reuse.file, before, facts.get("exif", {}))
             points.append(self._point(reuse.file, vectors.joint, vectors.head, facts))
         moved = [reuse.origin.id for reuse in reused if reuse.outcome == "renamed"]
         if moved:
