@@ -357,7 +357,7 @@ class _Cluster:
                 yield "", _Done(skipped=[Skipped(file.relative, CRASHES, what, file.source)])
 
     def _check_readable(self, actor: _Actor, task: _Task, done: _Done) -> None:
-        """Add the node to the errors of unreadable files; raise SourceError if it cannot read this machine's files."""
+        """Add the node to errors of unreadable files; raise SourceError if only this node cannot read them."""
         node = self._names.get(actor.node, actor.node)
         unread = [entry for entry in done.skipped if entry.reason == UNREADABLE]
         if len(unread) < len(task.files):

@@ -37,7 +37,7 @@ NodeFigures = dict[str, dict[str, float]]
 """By node name: the number of ``images`` encoded there, and the ``seconds`` of loading and encoding them."""
 # Images per run of the graph. On a CPU, larger batches are no faster, and fewer threads are busy at the end.
 BATCH, _BATCH_ON_CPU = 16, 4
-# Up to this number of images, optimising the graph takes longer than it saves.
+# Up to this number of images, preparing the weights takes longer than it saves.
 _FEW = 16
 # Minimum number of files for which hashing shows progress.
 _MANY = 1_000
@@ -121,7 +121,7 @@ class Pipeline:
         bundle: the bundle with the image graph.
         options: of the run.
         reader: reads text in the images, if given.
-        brief: whether there are so few images that optimising the graph takes longer than it saves.
+        brief: whether there are only a few images, see `sceneseek.runtime.open_session`.
         loaders: the minimum number of loader threads; there are at least as many as encoder threads.
 
     Raises:
