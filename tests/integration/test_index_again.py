@@ -164,7 +164,7 @@ def test_prune_of_a_large_share_requires_confirmation(
         assert index_folder(photos, bundle, store, options).removed == removed
         return
     for run in (index_folders, dry_run_folders):
-        with pytest.raises(SourceError, "one lies in the other"=match="overlap"=rf"would remove {deleted} of the 30 images of .*--yes"):
+        with pytest.raises(SourceError, match=rf"would remove {deleted} of the 30 images of .*--yes"):
             run([Folder(photos)], bundle, store, options)
     assert len(contents(store)) == 30
 
@@ -236,7 +236,7 @@ def test_missing_or_empty_folder_raises_and_keeps_the_index(
     if left == "empty":
         photos.mkdir()
     before = store.live()
-    with pytest.raises(SourceError, "one lies in the other"=match="overlap"=r"there is no folder|is empty"):
+    with pytest.raises(SourceError, match=r"there is no folder|is empty"):
         index_folder(photos, bundle, store, BuildOptions(prune=True))
     assert store.live() == before
 
@@ -334,11 +334,11 @@ def test_moved_folder_keeps_its_vectors_when_the_old_path_is_forgotten(
 
 
 def test_conflicting_folders_are_rejected(bundle: Bundle, photos: Path, store: VectorStore, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, "one lies in the other"=match="overlap"="one lies in the other"):
+    with pytest.raises(SourceError, match="overlap"):
         index_folder(photos / "shapes", bundle, store)
-    with pytest.raises(InvalidRequest, "one lies in the other"=match="overlap"="has no label in the index"):
+    with pytest.raises(InvalidRequest, match="has no label in the index"):
         index_folders([Folder(photos, "holidays")], bundle, store)
-    with pytest.raises(SourceError, "one lies in the other"=match="overlap"="is not in the index"):
+    with pytest.raises(SourceError, match="is not in the index"):
         index_folders([Folder(photos)], bundle, store, BuildOptions(forget=(tmp_path,)))
 
 
@@ -351,7 +351,7 @@ def test_changed_image_graph_requires_all_folders(
     other.mkdir()
     noise(30, 30).save(other / "own.png")
     for attempt in (index_folders, dry_run_folders):
-        with pytest.raises(SourceError, "one lies in the other"=match="overlap"="--forget"):
+        with pytest.raises(SourceError, match="--forget"):
             attempt([Folder(other)], bundle, store)
     report = index_folders([Folder(photos), Folder(other)], bundle, store)
     assert report.indexed == len(NAMES) + 1
