@@ -235,7 +235,7 @@ class KeyRefused(ServiceError):
 
     status = 401
     slug = "unauthorized"
-    title = "A key is needed"
+    title = "API key required"
 
 
 class IndexChanged(SceneseekError):

@@ -269,8 +269,8 @@ def test_cli_reads_the_api_key_from_the_key_file_or_the_environment(
 
 
 def test_cli_names_key_options_when_the_key_is_missing(run: Run) -> None:
-    with playing(problem(401, "unauthorized", detail="this needs a key", hint="send a header")) as service:
-        message = "error: this needs a key: give its key in a file with --key-file, or in SCENESEEK_API_KEY\n"
+    with playing(problem(401, "unauthorized", detail="an API key is required", hint="send a header")) as service:
+        message = "error: an API key is required: give its key in a file with --key-file, or in SCENESEEK_API_KEY\n"
         assert run("a dog", "--url", service.url) == (1, "", message)
 
 

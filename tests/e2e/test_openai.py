@@ -78,6 +78,6 @@ def test_invalid_request_raises_with_the_reason(client: Any, sent: dict[str, Any
 def test_wrong_key_raises_authentication_error(access: dict[str, str]) -> None:
     with (
         openai.OpenAI(base_url=access["base_url"], api_key="another") as client,
-        pytest.raises(openai.AuthenticationError, match="401 - this needs a key: send it as Authorization"),
+        pytest.raises(openai.AuthenticationError, match="401 - an API key is required: send it as Authorization"),
     ):
         client.embeddings.create(model="compact", input="a dog")

@@ -233,7 +233,7 @@ def test_redirect_raises_and_does_not_forward_the_key() -> None:
 
 def test_key_is_sent_but_absent_from_logs_and_reprs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    refused = problem(401, "unauthorized", detail="this needs a key")
+    refused = problem(401, "unauthorized", detail="an API key is required")
     with playing(answering(READY), refused) as service, Client(service.url, key=f"{KEY}\n") as client:
         assert client.ready().images == 12
         assert service.asked[0].headers["Authorization"] == f"Bearer {KEY}"

@@ -91,7 +91,7 @@ def test_invalid_keys_get_identical_401_response(
 ) -> None:
     response = client.get(SEARCH, headers=headers_for(key))
     assert (response.status_code, response.content_type) == (401, "application/problem+json")
-    assert response.get_json(force=True)["detail"] == "this needs a key"
+    assert response.get_json(force=True)["detail"] == "an API key is required"
     challenges = response.headers.getlist("WWW-Authenticate")
     assert [challenge.split()[0] for challenge in challenges] == ["Bearer", "Basic"], "browsers prompt for Basic"
 
@@ -171,11 +171,11 @@ def test_damaged_key_file_keeps_previous_keys_and_is_reported_once(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "there is no file of keys"),
+        (None, "key file .* does not exist"),
         ("", "is damaged"),
         ('{"keys": []}', "has no keys"),
         (one_key(sha256="sceneseek_secret"), "is damaged"),
-        (one_key(rate="no"), "is damaged .*'no' is no rate"),
+        (one_key(rate="no"), "is damaged .*'no' is not a rate"),
     ],
     ids=["missing", "empty", "no keys", "key instead of hash", "invalid rate"],
 )  # fmt: skip
@@ -199,7 +199,7 @@ def test_duplicate_key_names_and_hashes_are_rejected(file: Path, key: str) -> No
         made_key(file)
     document = json.loads(file.read_text())
     file.write_text(json.dumps({"keys": [*document["keys"], {**document["keys"][0], "name": "other"}]}))
-    with pytest.raises(SourceError, match="two entries of one sha256"):
+    with pytest.raises(SourceError, match="two entries with the same sha256"):
         read_keys(file)
 
 
@@ -214,7 +214,7 @@ def test_keys_added_concurrently_are_all_stored(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "x\n", "a/b", "x" * 65])
 def test_invalid_key_name_is_rejected(file: Path, name: str) -> None:
-    with pytest.raises(InvalidRequest, match="no name for a key"):
+    with pytest.raises(InvalidRequest, match="not a valid key name"):
         made_key(file, name)
 
 
@@ -272,7 +272,7 @@ def test_keys_command_adds_lists_and_removes_keys(file: Path) -> None:
     secret = run("add", "phone", "--expires", "90", "--rate", "5/second").strip()
     run("add", "desk", "--write")
     phone, desk = run("list").splitlines()
-    assert phone.startswith("phone  made ")
+    assert phone.startswith("phone  created ")
     assert phone.endswith("  5/second")
     assert "  expires " in phone
     assert "does not expire" in desk
@@ -290,7 +290,7 @@ def test_keys_command_adds_lists_and_removes_keys(file: Path) -> None:
 
 def test_keys_command_requires_key_file_and_valid_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SCENESEEK_API_KEYS", raising=False)
-    with pytest.raises(click.UsageError, match="no file of keys is named"):
+    with pytest.raises(click.UsageError, match="no key file is set"):
         keys_command.main(["list"], standalone_mode=False)
-    with pytest.raises(click.BadParameter, match="is no rate"):
+    with pytest.raises(click.BadParameter, match="is not a rate"):
         keys_command.main(["add", "x", "--rate", "fast"], standalone_mode=False)

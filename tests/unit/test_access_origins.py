@@ -121,7 +121,7 @@ def test_preflight_of_a_configured_origin_succeeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["*", "null", "friend.example", "https://", "https://a.example/", "https://a.example/x",
     "ftp://a.example", "https://u:p@a.example", "https://a.example:port", "https://*.example/"])  # fmt: skip
 def test_invalid_origin_is_rejected(text: str) -> None:
-    with pytest.raises(InvalidRequest, match="is no origin"):
+    with pytest.raises(InvalidRequest, match="is not an origin"):
         checked_origin(text)
 
 

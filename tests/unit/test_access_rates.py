@@ -185,5 +185,5 @@ def test_batch_costs_as_much_as_its_searches(clock: Clock) -> None:
     ["", "fast", "0/second", "20", "-1/second", "20/fortnight", "1/second;2/minute", "1/0 second"],
 )
 def test_malformed_rate_is_rejected(text: str) -> None:
-    with pytest.raises(InvalidRequest, match="is no rate"):
+    with pytest.raises(InvalidRequest, match="is not a rate"):
         parsed_rate(text)

@@ -1,4 +1,4 @@
-"""Access control: who may send requests, how many, from where, and what the answers may reveal.
+"""Access control: host names, origins, API keys, rate limits, and what responses may reveal.
 
-`control` checks every request in front of the views; `keys`, `origins` and `rates` hold the rules it applies.
+`control` checks every request before its view; `keys`, `origins` and `rates` implement the rules.
 """

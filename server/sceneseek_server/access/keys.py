@@ -1,13 +1,12 @@
-"""API keys: the key file, the keys that are valid now, and the key that a request carries.
+"""API keys: the key file, the currently valid keys, and the key of a request.
 
     {"keys": [{"name": "phone", "sha256": "9f86...", "created": "2026-01-31T12:00:00Z",
                "expires": "2026-05-01T12:00:00Z", "rate": "5/second", "write": true}]}
 
-The file stores the SHA-256 of each key, never the key; `expires`, `rate` and `write` may be missing. `write` says that
-the key may add and delete pictures, where the service takes any; every key may search. A key is 256 random
-bits, so a plain SHA-256 is enough: slow password hashes make guessing expensive, and there is nothing to guess here,
-while a slow hash at every request would let anyone occupy the processor. The file is replaced as a whole. One that
-other users may write is rejected, since whoever writes it has a key.
+The file stores the SHA-256 of each key, never the key; `expires`, `rate` and `write` are optional. Every key may
+search; a key with `write` may also add and delete pictures, if uploads are enabled. A key is 256 random bits, which
+cannot be guessed, so a plain SHA-256 is enough; a slow password hash per request would only let anyone occupy the CPU.
+The file is replaced atomically. A file that other users may write is rejected, since they could add a key.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from sceneseek.errors import InvalidRequest, NotFound, SourceError
 from sceneseek.files import locked, write_atomic
 from sceneseek_server.access.rates import parsed_rate
 
-# So that people, and programs that scan for leaked secrets, recognise a key.
+# Lets people, and scanners for leaked secrets, recognise a key.
 _PREFIX = "sceneseek_"
-_HINT = "make one with: sceneseek keys add NAME"
-# Seconds between two looks at the file for a change.
+_HINT = "create a key with: sceneseek keys add NAME"
+# Seconds between checks of the file for changes.
 _REFRESH_INTERVAL = 1.0
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ def _rate(text: str | None) -> str | None:
 
 
 class KeyEntry(BaseModel):
-    """What is known of one key; its hash is left out of its repr."""
+    """The entry of a key; its repr omits the hash."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,21 +70,21 @@ class _Document(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that was just made: the only time that it is known."""
+    """A new key, with its secret, which is not stored."""
 
     entry: KeyEntry
     secret: str = field(repr=False)
 
 
 class KeyRing:
-    """The valid keys of one file. Thread-safe.
+    """The valid keys of a file. Thread-safe.
 
-    It looks at the file once a second, and reads it when it has changed, so keys come and go without a restart. If it
-    cannot be read, the previous keys stay valid, `current_problem` says so, and the log says why. A readable file
-    without keys is followed: then no key is valid.
+    The file is checked once a second and reloaded when it has changed, so keys can be added and removed without a
+    restart. If it cannot be read, the previous keys stay valid, `current_problem` reports it, and the reason is logged.
+    If a changed file has no keys, no key is valid.
 
     Raises:
-        SourceError: the file cannot be read, or has no keys: a service that asks for keys does not start open.
+        SourceError: the file cannot be read, or has no keys.
     """
 
     def __init__(self, path: Path) -> None:
@@ -96,17 +95,17 @@ class KeyRing:
         self._state = self._file_state()
         self._entries = read_keys(path)
         if not self._entries:
-            raise SourceError(f"the file of keys {path} has no keys", _HINT)
+            raise SourceError(f"the key file {path} has no keys", _HINT)
 
     def current_problem(self) -> str | None:
-        """Why a change of the file is not followed, without its path; None if there is nothing wrong."""
+        """Why the file could not be reloaded, without its path; None if it could."""
         self._refresh()
         return self._problem
 
     def find(self, secret: str) -> KeyEntry | None:
-        """The entry of a key; None if it is no key, or has expired.
+        """Return the entry of a key; None if the key is unknown or has expired.
 
-        Every entry is compared, each in constant time, so that the time taken reveals nothing about the keys.
+        Compares all entries, each in constant time, so that the time taken reveals nothing about the keys.
         """
         self._refresh()
         digest = digest_of(secret)
@@ -120,10 +119,10 @@ class KeyRing:
 
     def _refresh(self) -> None:
         if time.monotonic() - self._refreshed < _REFRESH_INTERVAL or not self._refreshing.acquire(blocking=False):
-            return  # it was just done, or another request is doing it
+            return  # checked recently, or by another request now
         try:
             self._refreshed = time.monotonic()
-            # Taken before the file is read: a change in between is then seen the next time.
+            # Taken before the file is read, so that a change in between is seen at the next check.
             state = self._file_state()
             if state != self._state:
                 self._state = state
@@ -135,30 +134,30 @@ class KeyRing:
         try:
             self._entries = read_keys(self._path)
         except SourceError as error:
-            self._problem = "the file of keys cannot be read: the keys before its last change are still valid"
-            log.error("the keys stay as they were: %s", error)
+            self._problem = "the key file cannot be read: the keys before its last change are still valid"
+            log.error("the keys are unchanged: %s", error)
             return
         self._problem = None
         log.info("%d keys are valid: %s", len(self._entries), ", ".join(entry.name for entry in self._entries))
 
     def _file_state(self) -> tuple[int, ...] | None:
-        """What changes with the file; None where there is none."""
+        """Values that change with the file; None if it does not exist."""
         try:
-            facts = os.stat(self._path)  # noqa: PTH116 - at requests; a third of Path.stat's time
+            facts = os.stat(self._path)  # noqa: PTH116 - runs during requests, and takes a third of Path.stat's time
         except OSError:
             return None
         return facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_mode
 
 
 def key_in(environ: WSGIEnvironment) -> str | None:
-    """The key that a request carries; None if it carries none. Never from the URL, which is logged and passed on.
+    """The key of a request; None without a key. Keys in the URL, which may be logged, are not supported.
 
-    ``X-API-Key`` counts before ``Authorization``, which a proxy with a login of its own may need. There the key is
-    a Bearer token, or the password of Basic with any user, so that a browser can ask for it.
+    ``X-API-Key`` takes precedence over ``Authorization``, which a proxy may use for its own login. In ``Authorization``
+    the key is a Bearer token, or the password of Basic with any user name, so that a browser can ask for it.
     """
-    own: str | None = environ.get("HTTP_X_API_KEY")
-    if own is not None:
-        return own.strip()
+    header: str | None = environ.get("HTTP_X_API_KEY")
+    if header is not None:
+        return header.strip()
     authorization: str = environ.get("HTTP_AUTHORIZATION", "")
     scheme, _, credentials = authorization.partition(" ")
     if scheme.lower() == "bearer":
@@ -167,20 +166,20 @@ def key_in(environ: WSGIEnvironment) -> str | None:
         try:
             pair = base64.b64decode(credentials.strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, ValueError):
-            return ""  # there was one, and it is wrong
+            return ""  # malformed, so an invalid key
         return pair.partition(":")[2]
     return None
 
 
 def digest_of(secret: str) -> str:
-    """What the file stores of a key."""
+    """The digest of a key, as stored in the file."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def new_key(
     name: str, created: datetime, expires: datetime | None = None, rate: str | None = None, write: bool = False
 ) -> NewKey:
-    """A fresh key, not yet in any file.
+    """Create a key, without adding it to a file.
 
     Raises:
         InvalidRequest: the name or the rate is malformed.
@@ -191,7 +190,8 @@ def new_key(
     except ValidationError as error:
         if error.errors()[0]["loc"] == ("name",):
             raise InvalidRequest(
-                f"{name!r} is no name for a key", "take up to 64 letters, digits and . _ @ -, a letter or digit first"
+                f"{name!r} is not a valid key name",
+                "use up to 64 letters, digits and . _ @ -, a letter or digit first",
             ) from None
         raise
     return NewKey(entry, secret)
@@ -206,21 +206,21 @@ def read_keys(path: Path) -> tuple[KeyEntry, ...]:
     try:
         with path.open("rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o022:
-                raise SourceError(f"the file of keys {path} can be written by others", f"chmod 600 {path}")
+                raise SourceError(f"the key file {path} can be written by others", f"chmod 600 {path}")
             content = file.read()
     except FileNotFoundError:
-        raise SourceError(f"there is no file of keys {path}", _HINT) from None
+        raise SourceError(f"the key file {path} does not exist", _HINT) from None
     except OSError as error:
         raise SourceError(
-            f"the file of keys {path} cannot be read ({error.strerror})", "let the service's user read it"
+            f"the key file {path} cannot be read ({error.strerror})", "let the service's user read it"
         ) from error
     try:
         keys = _Document.model_validate_json(content).keys
     except (ValidationError, InvalidRequest) as error:
-        raise SourceError(f"the file of keys {path} is damaged ({_first_flaw(error)})", _HINT) from None
+        raise SourceError(f"the key file {path} is damaged ({_first_error(error)})", _HINT) from None
     for part in ("name", "sha256"):
         if len({getattr(entry, part) for entry in keys}) < len(keys):
-            raise SourceError(f"the file of keys {path} has two entries of one {part}", "remove one of them")
+            raise SourceError(f"the key file {path} has two entries with the same {part}", "remove one of them")
     return keys
 
 
@@ -236,7 +236,7 @@ def add_key(path: Path, key: NewKey) -> None:
         if any(entry.name == key.entry.name for entry in keys):
             raise InvalidRequest(
                 f"there is a key named {key.entry.name}",
-                "take another name; to rotate a key add the new one, hand it out, then remove the old one",
+                "choose another name; to rotate a key, add the new one, distribute it, then remove the old one",
             )
         return (*keys, key.entry)
 
@@ -244,7 +244,7 @@ def add_key(path: Path, key: NewKey) -> None:
 
 
 def remove_key(path: Path, name: str) -> None:
-    """Remove a key from a file; it is invalid from then on.
+    """Remove a key from a file, which makes it invalid.
 
     Raises:
         NotFound: no key has the name.
@@ -270,14 +270,14 @@ def _change(path: Path, change: Callable[[tuple[KeyEntry, ...]], tuple[KeyEntry,
             write_atomic(path, document.encode() + b"\n", mode=0o600)
     except OSError as error:
         raise SourceError(
-            f"the file of keys {path} cannot be written ({error.strerror})", "choose another --api-keys"
+            f"the key file {path} cannot be written ({error.strerror})", "choose another --api-keys"
         ) from error
 
 
-def _first_flaw(error: ValidationError | InvalidRequest) -> str:
-    """What was wrong first, without the input, which may be a key that someone wrote in place of its hash."""
+def _first_error(error: ValidationError | InvalidRequest) -> str:
+    """The first error, without the input, which may be a key written instead of its hash."""
     if isinstance(error, InvalidRequest):
         return error.what
-    found = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join(str(part) for part in found["loc"])
-    return f"{place}: {found['msg']}" if place else str(found["msg"])
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])

@@ -1,17 +1,16 @@
-"""Host and origin checks: which names the service answers to, and which web pages may use it from a browser.
+"""Host and origin checks: the allowed host names, and the web pages that may use the service from a browser.
 
-Hosts: a page of another site can have its own name lead to this machine (DNS rebinding), and then counts, for a
-browser, as a page of this service: it may read every answer. Its name in the Host header gives it away.
+Hosts: another site can point its own name to this machine (DNS rebinding), so that a browser treats its page as a page
+of this service, which may read every response. The Host header reveals the other name.
 
-Origins: by default no other site's page may read answers (no CORS). A configured origin may read them and send what
-this service's own page may; it must bring the key itself, since browsers are never told to send stored credentials.
-There is no wildcard: it would open a service that only this network reaches to every site that somebody in it visits.
-What browsers say of a request (Fetch metadata, and Origin) also stops other sites from sending requests whose answers
-they cannot read: to load the service, to submit ratings, to learn from response times. A link to the service may be
-followed from anywhere. Programs that are not browsers send none of these headers, and are not affected.
+Origins: by default, pages of other sites may not read responses (no CORS). A configured origin may read them, and send
+the same requests as this service's own page; it must send the key itself, since credentialed requests are not allowed.
+There is no wildcard: it would open a service in a private network to every site visited from that network. Fetch
+metadata and Origin also stop other sites from sending requests whose responses they cannot read, for example to load
+the service, submit ratings, or measure response times. Links to the service may be followed from anywhere. Programs
+that are not browsers do not send these headers, and are not affected.
 
-Not flask-cors, which allows more than one may want of an origin (patterns, credentials, wildcards) and covers nothing
-of hosts and Fetch metadata.
+flask-cors is not used: it supports patterns, credentials and wildcards, but neither hosts nor Fetch metadata.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from flask import Response
 
 from sceneseek.errors import InvalidRequest, SceneseekError
 
-# No other site can have these names.
+# Other sites cannot use these names.
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-# A Host header: an IPv6 address in brackets, or a name or an IPv4 address; then perhaps the dot that names may end
-# with, and a port.
+# A Host header: an IPv6 address in brackets, a name or an IPv4 address; then an optional trailing dot, and an optional
+# port.
 _HOST = re.compile(
     r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_-][a-z0-9._-]{0,252}?))\.?(?::\d{0,5})?", re.ASCII | re.IGNORECASE
 )
@@ -42,64 +41,63 @@ _PREFLIGHT_HEADERS = (
 
 
 class WrongHost(SceneseekError):
-    """A request addressed to a name that is not this service's."""
+    """A request with a host name that is not allowed."""
 
     status = 421
     slug = "wrong-host"
-    title = "Not the name of this service"
+    title = "Unknown host name"
     for_clients = True
 
 
 class CrossSite(SceneseekError):
-    """A request that a page of another web site made a browser send."""
+    """A request sent by a page of another web site."""
 
     status = 403
     slug = "cross-site"
-    title = "Another web site sent this"
+    title = "Cross-site request"
     for_clients = True
 
 
 class Hosts:
-    """The host names that the service answers to.
+    """The allowed host names.
 
     Args:
-        allowed: the configured names; ``*`` is any. The loopback names are always allowed.
-        bound_to: where the service listens. On a loopback address only programs of this machine can mean it, and they
-            use a loopback name, so no other name is allowed. Otherwise, unless names are configured, any name is:
-            a service cannot know what it is called in its network.
+        allowed: the configured names; ``*`` allows any. Loopback names are always allowed.
+        bound_to: the address that the service listens on. On a loopback address, only loopback names are allowed by
+            default; otherwise any name, since a service does not know its names in the network.
     """
 
     def __init__(self, allowed: tuple[str, ...], bound_to: str) -> None:
-        closed = bool(allowed) or _is_loopback(bound_to)
-        own = {_bare(name) for name in (*allowed, bound_to)} | _LOOPBACK
-        self._names = own if closed and "*" not in allowed else None
+        restricted = bool(allowed) or _is_loopback(bound_to)
+        names = {_bare(name) for name in (*allowed, bound_to)} | _LOOPBACK
+        self._names = names if restricted and "*" not in allowed else None
 
     def check(self, environ: WSGIEnvironment) -> None:
         """Check the Host header.
 
         Raises:
-            WrongHost: it does not name this service, or is malformed.
+            WrongHost: the name is not allowed, or the header is malformed.
         """
         header: str = environ.get("HTTP_HOST", "")
         name = _host_name(header)
         if (header and not name) or (self._names is not None and name not in self._names):
             raise WrongHost(
-                "the service is not asked by the name in the Host header",
-                "use the address that it printed, or have it started with --allowed-host and that name",
+                "the name in the Host header is not allowed",
+                "use the address that the service printed, or start it with --allowed-host and that name",
             )
 
 
 class Origins:
-    """What pages of other origins may do; those of `allowed`, as `checked_origin` returns them, may read answers."""
+    """The access of pages of other origins; those of `allowed`, from `checked_origin`, may read responses."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
         self._allowed = frozenset(allowed)
 
     def check(self, environ: WSGIEnvironment) -> str | None:
-        """The other origin that sent the request and may read the answer; None where none did.
+        """Return the allowed origin that sent the request; None if it was not sent by another origin.
 
         Raises:
-            CrossSite: an origin sent it that may not.
+            CrossSite: the request was sent by an origin that is not allowed.
         """
         origin: str | None = environ.get("HTTP_ORIGIN")
         if origin is not None and origin in self._allowed:
@@ -108,17 +106,17 @@ class Origins:
         if site in ("cross-site", "same-site"):
             forbidden = not _follows_a_link(environ)
         else:
-            forbidden = site is None and _is_unsafe_from_elsewhere(environ, origin)
+            forbidden = site is None and _is_unsafe_cross_origin(environ, origin)
         if forbidden:
-            hint = "have the service started with --cors-origin and that page's origin, if it is meant to"
+            hint = "to allow the page, start the service with --cors-origin and its origin"
             if self._allowed and environ.get("HTTP_SEC_FETCH_MODE") == "no-cors":
-                hint = "a page of a --cors-origin says which it is if its element has the attribute crossorigin"
+                hint = "for a page of a --cors-origin, add the attribute crossorigin to the element"
             raise CrossSite("a page of another site sent this request", hint)
         return None
 
     @staticmethod
     def preflight(environ: WSGIEnvironment) -> Response | None:
-        """The answer to a preflight request of an allowed origin; None if the request is none."""
+        """The response to a preflight request of an allowed origin; None if it is not a preflight request."""
         if environ["REQUEST_METHOD"] != "OPTIONS" or "HTTP_ACCESS_CONTROL_REQUEST_METHOD" not in environ:
             return None
         response = Response(status=204)
@@ -127,7 +125,7 @@ class Origins:
 
     @staticmethod
     def add_headers(response: Response, origin: str | None) -> Response:
-        """Let the browser hand the answer to an allowed origin, and tell caches that answers differ by origin."""
+        """Allow an allowed origin to read the response, and let caches distinguish origins."""
         response.vary.add("Origin")
         if origin is not None:
             response.headers["Access-Control-Allow-Origin"] = origin
@@ -136,7 +134,7 @@ class Origins:
 
 
 def checked_origin(text: str) -> str:
-    """An origin as browsers send it.
+    """Normalize an origin to the form that browsers send.
 
     Raises:
         InvalidRequest: it is malformed.
@@ -148,14 +146,14 @@ def checked_origin(text: str) -> str:
         whole = ""
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or whole != text.lower():
         hint = "write it as https://example.org or http://localhost:3000, without a path; there is no wildcard"
-        raise InvalidRequest(f"{text!r} is no origin", hint)
+        raise InvalidRequest(f"{text!r} is not an origin", hint)
     return whole
 
 
 def _host_name(host: str) -> str:
-    """A Host header without port and brackets, in lower case, and without a dot at its end; empty if malformed."""
-    found = _HOST.fullmatch(host)
-    return (found[1] or found[2]).lower() if found else ""
+    """The name of a Host header in lower case, without port, brackets and trailing dot; empty if malformed."""
+    match = _HOST.fullmatch(host)
+    return (match[1] or match[2]).lower() if match else ""
 
 
 def _is_loopback(host: str) -> bool:
@@ -166,21 +164,21 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bare(host: str) -> str:
-    """A configured host as `_host_name` writes it; of a name in other letters what browsers send (IDNA)."""
+    """A configured host in the form of `_host_name`; an internationalized name in ASCII (IDNA), as browsers send it."""
     bare = host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
     try:
         return bare.encode("idna").decode("ascii")
-    except UnicodeError:  # no name, such as the path of a Unix socket
+    except UnicodeError:  # not a name, such as the path of a Unix socket
         return bare
 
 
-def _is_unsafe_from_elsewhere(environ: WSGIEnvironment, origin: str | None) -> bool:
-    """For browsers without Fetch metadata: old ones, and all where neither TLS nor a loopback name is used."""
+def _is_unsafe_cross_origin(environ: WSGIEnvironment, origin: str | None) -> bool:
+    """For browsers without Fetch metadata: old ones, and all browsers without TLS or a loopback name."""
     if origin is None or environ["REQUEST_METHOD"] in _SAFE_METHODS:
         return False
-    ours: str = environ.get("HTTP_HOST", "")
-    # An origin has no path. Not urlsplit, which raises errors of what is none.
-    return origin.partition("://")[2].lower() != ours.lower()
+    host: str = environ.get("HTTP_HOST", "")
+    # An origin has no path. urlsplit would raise errors for malformed origins.
+    return origin.partition("://")[2].lower() != host.lower()
 
 
 def _follows_a_link(environ: WSGIEnvironment) -> bool:

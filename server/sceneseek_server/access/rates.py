@@ -1,8 +1,8 @@
-"""Rate limits: what one client may ask for in a time, as the generic cell rate algorithm counts it (ITU-T I.371).
+"""Rate limits per client, with the generic cell rate algorithm (ITU-T I.371).
 
-A client may ask for a whole window's amount at once, and then for as much as flows back evenly over the window. One
-number is stored for each client: when all of its amount will be back. So a request of any cost is answered or refused
-as a whole, and a refused one is told exactly how long to wait.
+A client may use the amount of a whole window at once, which then refills evenly over the window. The only state of a
+client is the time when its amount will be full again. A request of any cost is allowed or rejected as a whole, and a
+rejected client learns exactly how long to wait.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from time import monotonic
 
 from sceneseek.errors import InvalidRequest
 
-# Of each client one or two: some 12 MB.
+# One or two per client: about 12 MB.
 MAX_COUNTERS = 50_000
 
 _RATE = re.compile(r"(\d{1,9})\s*(?:/|per)\s*(\d{0,6})\s*(second|minute|hour|day)s?", re.ASCII | re.IGNORECASE)
@@ -26,7 +26,7 @@ _SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many requests in so many seconds."""
+    """A number of requests per number of seconds."""
 
     amount: int
     seconds: int
@@ -34,20 +34,20 @@ class Rate:
 
 @functools.lru_cache(1_024)
 def parsed_rate(text: str) -> Rate:
-    """A rate as people write it: ``20/second``, ``100 per 5 minutes``.
+    """Parse a rate such as ``20/second`` or ``100 per 5 minutes``.
 
     Raises:
         InvalidRequest: it is malformed.
     """
-    found = _RATE.fullmatch(text.strip())
-    rate = Rate(int(found[1]), int(found[2] or 1) * _SECONDS[found[3].lower()]) if found else Rate(0, 0)
+    match = _RATE.fullmatch(text.strip())
+    rate = Rate(int(match[1]), int(match[2] or 1) * _SECONDS[match[3].lower()]) if match else Rate(0, 0)
     if not rate.amount or not rate.seconds:
-        raise InvalidRequest(f"{text!r} is no rate", "write it as 20/second, 600/minute or 100 per 5 minutes")
+        raise InvalidRequest(f"{text!r} is not a rate", "write it as 20/second, 600/minute or 100 per 5 minutes")
     return rate
 
 
 def times(rate: Rate, factor: int) -> Rate:
-    """A multiple of a rate, over the same time."""
+    """A multiple of a rate, for the same period."""
     return replace(rate, amount=rate.amount * factor)
 
 
@@ -56,9 +56,9 @@ class Usage:
     """A client's use of its rate limit after a request.
 
     Attributes:
-        allowed: whether this request was within the rate.
-        remaining: how many more would be.
-        retry_after: seconds until the request, if it was refused, or else one more, is within the rate.
+        allowed: whether the request is within the limit.
+        remaining: number of further requests within the limit.
+        retry_after: seconds until a rejected request, or otherwise the next one, is within the limit.
     """
 
     allowed: bool
@@ -67,10 +67,10 @@ class Usage:
 
 
 class RateLimiter:
-    """Counts requests by client. Thread-safe.
+    """Counts requests per client. Thread-safe.
 
     Args:
-        max_counters: how many clients it remembers; the one not seen for longest is dropped first, in its favour.
+        max_counters: maximum number of stored clients; beyond it, the least recently seen client is forgotten.
     """
 
     def __init__(self, max_counters: int = MAX_COUNTERS) -> None:
@@ -79,17 +79,17 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """How many counters there are."""
+        """The number of stored clients."""
         return len(self._full_again)
 
     def hit(self, rate: Rate, identity: str, cost: int = 1, paid: int = 0) -> Usage:
-        """Count a request of a client as `cost` requests, at most as a whole window; refused, it costs nothing.
+        """Count a request of a client as `cost` requests, at most a whole window; a rejected request costs nothing.
 
         Args:
-            rate: the client's.
+            rate: the rate limit of the client.
             identity: the client.
-            cost: what the request costs in all.
-            paid: how much of that was counted before; given back if the request is refused.
+            cost: the total cost of the request.
+            paid: the part of the cost that was counted before; refunded if the request is rejected.
         """
         interval = rate.seconds / rate.amount
         cost = min(cost, rate.amount)
@@ -97,7 +97,7 @@ class RateLimiter:
             now = monotonic()
             used_until = max(self._full_again.get(identity, now), now)
             after = used_until + max(0, cost - paid) * interval
-            # A thousandth of a request for rounding: a client that waits as long as it was told is answered.
+            # A thousandth of a request for rounding, so that a client that waited `retry_after` is allowed.
             allowed = after - now <= rate.seconds + interval / 1_000
             used_until = after if allowed else used_until - paid * interval
             self._full_again[identity] = used_until
