@@ -1,4 +1,4 @@
-"""`sceneseek serve`, `sceneseek keys` for the API keys of a service, and `sceneseek feedback` for its ratings."""
+"""The commands `sceneseek serve`, `sceneseek keys` (its API keys) and `sceneseek feedback` (its ratings)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def _setting(*names: str, **about: Any) -> Callable[[_Function], _Function]:
-    """An option that an environment variable sets too: SCENESEEK_ and the last of its names."""
+    """An option with an environment variable: SCENESEEK_ and the last of its names."""
     variable = names[-1].removeprefix("--").replace("-", "_").upper()
     return click.option(*names, envvar=f"SCENESEEK_{variable}", show_envvar=True, show_default=True, **about)
 
@@ -58,13 +58,13 @@ api_keys_option = _setting(
     "--api-keys",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="A file of keys, made by `sceneseek keys add`.",
+    help="The key file, written by `sceneseek keys add`.",
 )
 feedback_option = _setting(
     "--feedback",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The SQLite file of ratings. Unless given, in the directory of a file: index; with a Qdrant server, nowhere.",
+    help="The SQLite file of ratings. By default in the directory of a file: index; with a Qdrant server, none.",
 )
 
 
@@ -76,50 +76,50 @@ feedback_option = _setting(
 @_setting(
     "--host",
     default="127.0.0.1",
-    help="The address to listen at: 0.0.0.0 is every IPv4 address of this machine, :: every address, and unix:PATH a "
+    help="The address to listen on: 0.0.0.0 is every IPv4 address of this machine, :: every address, and unix:PATH a "
     "Unix socket.",
 )
 @_setting(
     "--port",
     type=click.IntRange(0, 65_535),
     default=8080,
-    help="The port to listen at; 0 chooses a free one.",
+    help="The port to listen on; 0 chooses a free one.",
 )
 @_setting(
     "--metrics-port",
     type=click.IntRange(1, 65_535),
-    help="Serve /metrics, /healthz and /readyz at this port too, without access control: for a scraper in a private "
+    help="Also serve /metrics, /healthz and /readyz on this port, without access control, for a scraper in a private "
     "network. Off by default.",
 )
 @_setting(
     "--http-threads",
     type=click.IntRange(1, 256),
     default=32,
-    help="How many requests are processed at a time.",
+    help="Requests processed at the same time.",
 )
 @_setting(
     "--queue",
     type=click.IntRange(0, 10_000),
     default=128,
-    help="How many more may wait; further ones get 429.",
+    help="Requests that may wait; further ones get 429.",
 )
 @_setting(
     "--deadline",
     type=click.FloatRange(0.1, 3600),
     default=10.0,
-    help="Seconds from a whole request to its answer, waiting included; after that it gets 503.",
+    help="Seconds within which a received request is answered, including waiting; after that it gets 503.",
 )
 @_setting(
     "--max-batch",
     type=click.IntRange(1, 1024),
     default=32,
-    help="The most queries that share one run of the text graph; 1 disables batches.",
+    help="Maximum number of queries in one run of the text graph; 1 disables batching.",
 )
 @_setting(
     "--query-cache",
     type=click.IntRange(0, 10_000_000),
     default=4096,
-    help="How many texts' vectors are cached, some 3 KB each; 0 caches none.",
+    help="Text vectors to cache, about 3 KB each; 0 disables the cache.",
 )
 @feedback_option
 @api_keys_option
@@ -127,20 +127,20 @@ feedback_option = _setting(
     "--rate-limit",
     callback=_rate,
     metavar="RATE",
-    help="How many requests one key (without keys: one address) may send, such as 20/second; images: 50 times as many. "
+    help="Requests that one key (without keys: one address) may send, such as 20/second; 50 times as many for images. "
     "Unlimited by default.",
 )
 @_setting(
     "--trusted-proxies",
     type=click.IntRange(0, 10),
     default=0,
-    help="How many proxies stand in front of the service; as many values of X-Forwarded-For are trusted.",
+    help="Number of proxies in front of the service; that many values of X-Forwarded-For are trusted.",
 )
 @_setting(
     "--url-prefix",
     callback=_prefix,
     metavar="PATH",
-    help="The path under which a proxy shows the service, such as /photos, if the proxy removes it from requests.",
+    help="The path under which a proxy serves the service, such as /photos, if the proxy removes it from requests.",
 )
 @_setting(
     "--cors-origin",
@@ -148,28 +148,28 @@ feedback_option = _setting(
     multiple=True,
     callback=_origins,
     metavar="ORIGIN",
-    help="An origin such as https://example.org whose pages may read answers; may be repeated.",
+    help="An origin such as https://example.org whose pages may read responses; may be repeated.",
 )
 @_setting(
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A host name that the service answers to, beside localhost; may be repeated; * is any. By default only "
-    "localhost where --host is a loopback address, else any.",
+    help="A host name to accept besides localhost; may be repeated; * accepts any. By default only localhost if --host "
+    "is a loopback address, else any.",
 )
 @_setting(
     "--show-paths/--hide-paths",
     "show_paths",
     default=False,
-    help="Whether answers may contain paths and names of files.",
+    help="Whether responses may contain paths and names of files.",
 )
 @_setting(
     "--uploads",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="The folder of the index into which keys that may write (`keys add NAME --write`) put pictures, and from "
-    "which they delete; run `sceneseek index watch FOLDER` beside the service. Off by default.",
+    help="The indexed folder in which clients add and delete pictures, with keys that may write (`keys add NAME "
+    "--write`); run `sceneseek index watch FOLDER` beside the service. Off by default.",
 )
 @max_pixels_option
 @_setting(
@@ -177,41 +177,41 @@ feedback_option = _setting(
     type=click.IntRange(1, 1_000),
     default=16,
     metavar="MB",
-    help="The most megabytes of an uploaded image.",
+    help="Maximum size of an uploaded image in megabytes.",
 )
 def serve(host: str, api_keys: Path | None, max_upload: int, **choices: Any) -> None:
-    """Answer searches over HTTP, with a page for people at /."""
+    """Run the HTTP service, with the search page at /."""
     if choices["uploads"] is not None and api_keys is None:
-        raise click.UsageError("--uploads needs --api-keys: only keys that may write put and delete pictures")
-    from sceneseek_server.process import run  # noqa: PLC0415 - so that `sceneseek --help` answers at once
+        raise click.UsageError("--uploads needs --api-keys: adding and deleting pictures requires a key that may write")
+    from sceneseek_server.process import run  # noqa: PLC0415 - keeps `sceneseek --help` fast
     from sceneseek_server.service import AccessSettings, ServiceSettings  # noqa: PLC0415
 
-    of_access = {each.name: choices.pop(each.name) for each in fields(AccessSettings) if each.name in choices}
-    access = AccessSettings(api_keys=api_keys, bound_to=host, max_upload=max_upload * 10**6, **of_access)
+    access_choices = {each.name: choices.pop(each.name) for each in fields(AccessSettings) if each.name in choices}
+    access = AccessSettings(api_keys=api_keys, bound_to=host, max_upload=max_upload * 10**6, **access_choices)
     settings = ServiceSettings(host=host, access=access, **choices)
-    # A log collector gets it as a line of the log.
+    # With JSON logs, the announcement is a log line too.
     run(settings, announce=log.info if in_json() else click.echo)
 
 
 @click.group()
 def keys() -> None:
-    """Manage the API keys of a service; it follows a change within a second or two."""
+    """Manage the API keys of a service, which applies changes within two seconds."""
 
 
 def _key_file(path: Path | None) -> Path:
     if path is None:
-        raise click.UsageError("no file of keys is named: give --api-keys FILE, or set SCENESEEK_API_KEYS")
+        raise click.UsageError("no key file is set: give --api-keys FILE, or set SCENESEEK_API_KEYS")
     return path
 
 
 @keys.command()
 @click.argument("name")
 @api_keys_option
-@click.option("--expires", type=click.IntRange(1, 36_500), metavar="DAYS", help="Days until it expires.")
-@click.option("--rate", callback=_rate, metavar="RATE", help="A rate limit of its own, such as 5/second.")
-@click.option("--write", is_flag=True, help="It may also add and delete pictures, where `serve --uploads` takes any.")
+@click.option("--expires", type=click.IntRange(1, 36_500), metavar="DAYS", help="Days until the key expires.")
+@click.option("--rate", callback=_rate, metavar="RATE", help="The key's own rate limit, such as 5/second.")
+@click.option("--write", is_flag=True, help="Let the key add and delete pictures (with `serve --uploads`).")
 def add(name: str, api_keys: Path | None, expires: int | None, rate: str | None, write: bool) -> None:
-    """Make a key and print it, this once; the file stores only its hash."""
+    """Create a key and print it, once only; the file stores only its hash."""
     created = datetime.now(UTC).replace(microsecond=0)
     key = new_key(name, created, created + timedelta(days=expires) if expires else None, rate, write)
     add_key(_key_file(api_keys), key)
@@ -221,27 +221,27 @@ def add(name: str, api_keys: Path | None, expires: int | None, rate: str | None,
 @keys.command("list")
 @api_keys_option
 def list_keys(api_keys: Path | None) -> None:
-    """Print name, date of creation, expiry and rate of each key, and whether it may write; never the key."""
+    """Print name, creation date, expiry and rate limit of each key, and whether it may write; never the key."""
     now = datetime.now(UTC)
     for entry in read_keys(_key_file(api_keys)):
         expiry = "does not expire"
         if entry.expires is not None:
             expiry = f"{'expired' if entry.expires <= now else 'expires'} {entry.expires:%Y-%m-%d}"
-        rate, rights = entry.rate or "no rate of its own", "  may write" if entry.write else ""
-        click.echo(f"{entry.name}  made {entry.created:%Y-%m-%d}  {expiry}  {rate}{rights}")
+        rate, rights = entry.rate or "default rate", "  may write" if entry.write else ""
+        click.echo(f"{entry.name}  created {entry.created:%Y-%m-%d}  {expiry}  {rate}{rights}")
 
 
 @keys.command()
 @click.argument("name")
 @api_keys_option
 def remove(name: str, api_keys: Path | None) -> None:
-    """Remove a key; it is invalid from then on."""
+    """Remove a key, which makes it invalid."""
     remove_key(_key_file(api_keys), name)
 
 
 @click.group()
 def feedback() -> None:
-    """The ratings that users of a service gave."""
+    """The ratings of a service's users."""
 
 
 @feedback.command("export")
@@ -251,6 +251,6 @@ def export_feedback(feedback: Path | None, index_url: str) -> None:
     """Print the ratings as JSON lines, for `sceneseek train heads --feedback`; the service may be running."""
     path = feedback_path(feedback, index_url)
     if path is None:
-        raise click.UsageError("no file of ratings is named: give --feedback FILE, or set SCENESEEK_FEEDBACK")
+        raise click.UsageError("no file of ratings is set: give --feedback FILE, or set SCENESEEK_FEEDBACK")
     for line in export_lines(path):
         click.echo(line)
