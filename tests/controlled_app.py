@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from sceneseek.errors import IndexUnavailable
 from sceneseek_server.access.control import caller, charge, control_access, key_file_problem
 from sceneseek_server.access.keys import add_key, new_key
-from sceneseek_server.responses import shape_answers
+from sceneseek_server.responses import shape_responses
 from sceneseek_server.service import AccessSettings
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -22,7 +22,7 @@ def controlled_client(settings: AccessSettings) -> FlaskClient:
     """The test client of an application with one view of each kind; `/v1/search` returns the caller."""
     app = Flask("controlled", static_folder=None)
     control_access(app, settings)
-    shape_answers(app)
+    shape_responses(app)
 
     @app.route(SEARCH, methods=["GET", "POST"])
     def search() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The service: search over HTTP, the images, health, and the search page.
+"""The HTTP service: search, images, health, and the search page.
 
-It stands on `sceneseek` and knows nothing of how bundles are made or folders indexed.
+It imports `sceneseek`, but neither the export nor the indexer.
 """

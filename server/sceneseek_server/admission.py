@@ -1,11 +1,11 @@
-"""Admission control: how many requests are processed, how many wait and how long, and how many pictures are decoded.
+"""Admission control: limits the requests processed at a time, their waiting time, and concurrent picture decoding.
 
-`Admission` is a WSGI middleware. A request gets a slot at once, or waits for one, first come first served, in its own
-thread: threads are the queue. When the queue is full a request gets 429 at once, since waiting beyond the deadline
-would be useless; one whose deadline passes while it waits gets 503. Requests that may have a picture decoded (uploads
-and thumbnails) have slots and a queue of their own, so a text search never waits for them.
+`Admission` is a WSGI middleware. A request gets a slot immediately, or waits for one in its own thread, first come,
+first served. If the queue is full, the request gets 429 immediately; if its deadline passes while it waits, 503.
+Requests that may decode a picture (uploads and thumbnails) have separate slots and a separate queue, so text searches
+never wait for them.
 
-`Decoders` lets few pictures be decoded at a time, within the deadlines of their requests.
+`Decoders` limits the number of pictures decoded at a time, within the deadlines of their requests.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from sceneseek.errors import DeadlinePassed, Overloaded, TryAgain
-from sceneseek_server.responses import DEADLINE, PROBLEM_MEDIA_TYPE, SECURITY_HEADERS, encoded, problem_of
+from sceneseek_server.responses import DEADLINE, PROBLEM_MEDIA_TYPE, SECURITY_HEADERS, encode_problem, problem_of
 from sceneseek_server.service import picture_slots
 
-# For operators, who need them most during an overload.
+# Operators need these paths most during an overload.
 ALWAYS_ANSWERED = frozenset({"/healthz", "/readyz", "/metrics"})
 
-# The weight of the last request in the average time between two that leave.
+# The weight of the last request in the moving average of the time between two completed requests.
 _WEIGHT = 0.05
 _LATER = "ask again a little later"
 
@@ -36,14 +36,14 @@ class Admission:
     """The middleware. Thread-safe.
 
     Args:
-        application: the application behind it.
-        slots: how many requests it processes at a time; beside them a quarter as many with pictures.
-        queue: how many more may wait; and as many with pictures.
-        seconds: from a request's arrival until its answer is of no use.
+        application: the wrapped application.
+        slots: requests processed at a time; in addition, a quarter as many with pictures.
+        queue: requests that may wait; in addition, as many with pictures.
+        seconds: deadline of a request, from its arrival.
         on_rejected: called with the method and the error of each rejected request.
 
     Attributes:
-        others, pictures: the requests without and with pictures.
+        others, pictures: the slots for requests without and with pictures.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Admission:
         self.others, self.pictures = Slots(slots, queue), Slots(picture_slots(slots), queue)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request, or reject it."""
+        """Process a request, or reject it."""
         if environ["PATH_INFO"] in ALWAYS_ANSWERED:
             return self._application(environ, start_response)
         environ[DEADLINE] = time.monotonic() + self._seconds
@@ -78,7 +78,7 @@ class Slots:
     """A number of slots, and the queue for them. Thread-safe.
 
     Attributes:
-        waiting: for each waiting request, in order, a lock that is released when it gets a slot.
+        waiting: a lock per waiting request, in order, which is released when the request gets a slot.
     """
 
     def __init__(self, slots: int, queue: int) -> None:
@@ -88,11 +88,11 @@ class Slots:
         self._left, self._interval = time.monotonic(), 0.0
 
     def enter(self, deadline: float) -> None:
-        """Get a slot.
+        """Take a slot, or wait for one.
 
         Raises:
             Overloaded: the queue is full.
-            DeadlinePassed: no slot was free in time.
+            DeadlinePassed: no slot became free before the deadline.
         """
         with self._lock:
             if self._free:
@@ -100,20 +100,20 @@ class Slots:
                 return
             after = len(self.waiting) * self._interval
             if len(self.waiting) >= self._queue:
-                raise Overloaded("too many requests are being answered or waiting", _LATER, after)
+                raise Overloaded("too many requests are in progress or waiting", _LATER, after)
             turn = threading.Lock()
             turn.acquire()
             self.waiting.append(turn)
         if turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return
         with self._lock:
-            if turn not in self.waiting:  # it got a slot at the last moment
+            if turn not in self.waiting:  # a slot became free at the last moment
                 return
             self.waiting.remove(turn)
-        raise DeadlinePassed("the request waited longer than it may take", _LATER, after)
+        raise DeadlinePassed("the deadline passed while the request waited", _LATER, after)
 
     def leave(self) -> None:
-        """Give the slot to the request that has waited for longest."""
+        """Free the slot, or pass it to the request that has waited longest."""
         with self._lock:
             now = time.monotonic()
             if self.waiting:
@@ -125,29 +125,29 @@ class Slots:
 
 
 class Decoders:
-    """Bounds how many pictures are decoded at a time. Thread-safe.
+    """Limits the number of pictures decoded at a time. Thread-safe.
 
     Args:
-        at_once: how many; by default as many as half of the processors, so that searches have the others. A picture of
-            many pixels takes hundreds of megabytes.
+        at_once: the limit; defaults to half of the CPUs, which leaves the others to searches. A large picture needs
+            hundreds of megabytes.
     """
 
     def __init__(self, at_once: int | None = None) -> None:
         self._free = threading.Semaphore(at_once or max(1, len(os.sched_getaffinity(0)) // 2))
 
     @contextlib.contextmanager
-    def one(self, deadline: float | None) -> Iterator[None]:
-        """Within the block one picture may be decoded.
+    def slot(self, deadline: float | None) -> Iterator[None]:
+        """Wait for a decoder, and hold it during the block, which decodes one picture.
 
         Args:
-            deadline: until when to wait, on the clock of `time.monotonic`; None for as long as it takes.
+            deadline: when to stop waiting (`time.monotonic`); None for no limit.
 
         Raises:
-            DeadlinePassed: it is over, or other pictures are decoded until then.
+            DeadlinePassed: no decoder became free before the deadline.
         """
         left = None if deadline is None else deadline - time.monotonic()
         if (left is not None and left <= 0) or not self._free.acquire(timeout=left):
-            raise DeadlinePassed("other pictures were decoded until the request's time was over", _LATER, 1.0)
+            raise DeadlinePassed("the deadline passed while other pictures were decoded", _LATER, 1.0)
         try:
             yield
         finally:
@@ -155,7 +155,7 @@ class Decoders:
 
 
 def _decodes(environ: WSGIEnvironment) -> bool:
-    """Whether a request may have pictures decoded, each of which takes some hundred times as long as a search."""
+    """Whether a request may decode pictures, each of which takes about a hundred times as long as a search."""
     content_type: str = environ.get("CONTENT_TYPE", "")
     path: str = environ["PATH_INFO"]
     return (
@@ -166,8 +166,8 @@ def _decodes(environ: WSGIEnvironment) -> bool:
 
 
 def _rejection(error: TryAgain, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """The answer to a rejected request; it is cheap, since it is sent under load."""
-    body = encoded(problem_of(error), environ["PATH_INFO"])
+    """The response to a rejected request; cheap, since it is sent under load."""
+    body = encode_problem(problem_of(error), environ["PATH_INFO"])
     headers = [
         ("Content-Type", PROBLEM_MEDIA_TYPE),
         ("Content-Length", str(len(body))),

@@ -20,7 +20,7 @@ from sceneseek_server.feedback import FeedbackStore
 from sceneseek_server.health import health_blueprint
 from sceneseek_server.instrumentation import instrument
 from sceneseek_server.metrics import GenerationCollector, Metrics
-from sceneseek_server.responses import shape_answers
+from sceneseek_server.responses import shape_responses
 from sceneseek_server.service import AccessSettings
 
 DEFAULT_ACCESS = AccessSettings()
@@ -33,14 +33,14 @@ def create_app(
     feedback: FeedbackStore | None = None,
     pending: PendingChanges | None = None,
 ) -> Flask:
-    """The application; it neither opens nor closes what it is given.
+    """Create the application; it neither opens nor closes its arguments.
 
     Args:
-        search: the pipeline that answers. Whoever made it also has it follow the alias.
-        access: who may send requests, and what answers may reveal.
-        metrics: what the pipeline counts with; the application's own if None.
-        feedback: where ratings are stored; None stores none.
-        pending: where pictures are put and deleted, made ready; None takes none.
+        search: the search pipeline; the caller lets it follow the alias.
+        access: the settings of access control.
+        metrics: the metrics that the pipeline reports to; new ones if None.
+        feedback: the store of ratings; None if ratings are not stored.
+        pending: the prepared folder for uploads; None if uploads are disabled.
 
     Raises:
         SceneseekError: see `control_access`.
@@ -48,11 +48,11 @@ def create_app(
     metrics = metrics or Metrics()
     metrics.registry.register(GenerationCollector(search))
     app = Flask(__name__)
-    # A redirect would need the address that clients use, which a service behind a proxy does not know.
+    # A redirect needs the address that clients use, which is unknown behind a proxy.
     app.url_map.merge_slashes = False
     instrument(app, metrics)
     control_access(app, access)
-    shape_answers(app)
+    shape_responses(app)
     decoders = Decoders()
     uploads = Uploads(search, access.max_pixels, decoders)
     app.register_blueprint(search_blueprint(search, uploads))

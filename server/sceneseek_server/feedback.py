@@ -1,11 +1,11 @@
-"""Ratings that users of the service submit, stored in an SQLite file and exported as JSON lines for training.
+"""User ratings, stored in an SQLite file and exported as JSON lines for training.
 
     {"query": "a dog in the snow", "image": "winter/dog.jpg", "rating": 4, "rater": ..., "at": "2026-...", "key": ...}
 
-A rating is durable when `append` returns: the database is in WAL mode with ``synchronous=FULL``, which syncs the disk
-at every commit. (With ``NORMAL``, ratings that were acknowledged last would be lost when the machine loses power.) One
-with a key is stored once, however often a client sends it. Only the file's owner may read it. Who may rate, and which
-image an id stands for, is not decided here.
+A rating is durable when `append` returns: the database is in WAL mode with ``synchronous=FULL``, which syncs every
+commit to disk. (With ``NORMAL``, a power failure would lose the last acknowledged ratings.) A rating with a key is
+stored once, however often a client sends it. Only the owner may read the file. Access control and image ids are handled
+elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sceneseek.request import HIGHEST, LOWEST, checked_query
 
 FILE_NAME = "feedback.sqlite"
 
-# The name of an image may be no text; then it is a BLOB, and else TEXT.
+# An image name that is not valid text is stored as BLOB, others as TEXT.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ratings (
     id INTEGER PRIMARY KEY,
@@ -49,7 +49,7 @@ _INSERT = """
 INSERT INTO ratings (at, query, image, rating, rater, source, key) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO NOTHING
 """
-# Seconds that a write waits for one of another process.
+# Seconds that a write waits for a write of another process.
 _LOCK_TIMEOUT = 5.0
 
 log = logging.getLogger(__name__)
@@ -60,15 +60,15 @@ class Feedback:
     """One rating.
 
     Attributes:
-        query: the text that was searched; it is stored in the form that is searched.
-        image: the image's path, relative to its folder.
+        query: the text of the search; normalized like searched texts.
+        image: the path of the image, relative to its folder.
         rating: how well they match, 1 to 4.
-        rater: who rates; of one rater's ratings of a pair the last counts. Empty where nobody is named.
-        key: the client's name of this rating, under which it is stored once; empty where it has none.
-        source: the label of the image's folder; empty for the first one.
+        rater: the name of the rater; only a rater's last rating of a pair counts. Empty if not given.
+        key: idempotency key: a rating with the same key is stored once; empty if not given.
+        source: the label of the image's folder; empty for the first folder.
 
     Raises:
-        InvalidRequest: a field cannot be stored, or not read by training.
+        InvalidRequest: a field cannot be stored, or cannot be used for training.
     """
 
     query: str
@@ -86,24 +86,24 @@ class Feedback:
                 f"rate from {LOWEST} (no match) to {HIGHEST} (full match), in whole numbers",
             )
         if not is_relative(self.image):
-            raise InvalidRequest(f"{one_line(self.image)[:80]!r} names no image", "name one that was found")
+            raise InvalidRequest(f"{one_line(self.image)[:80]!r} is not an image path", "rate a result of a search")
         for name, text in (("rater", self.rater), ("key", self.key)):
             if len(text) > MAX_NAME_CHARACTERS or any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
                 raise InvalidRequest(
-                    f"the {name} is too long or has control characters",
+                    f"the {name} is too long or contains control characters",
                     f"send at most {MAX_NAME_CHARACTERS} printable characters",
                 )
 
 
 class FeedbackStore:
-    """The ratings of one file, open for writing. Thread-safe; several processes may write one file.
+    """A file of ratings, open for writing. Thread-safe; several processes may write to the same file.
 
     Args:
-        path: of the file, which is created if it does not exist. A new one imports the ratings of a file of JSON lines
-            beside it: of ``feedback.jsonl`` for ``feedback.sqlite``. That is an export, or the former format.
+        path: the file, which is created if it does not exist. A new ``feedback.sqlite`` imports the ratings of
+            ``feedback.jsonl`` in the same directory, which is an export or the former format.
 
     Raises:
-        FeedbackUnavailable: the file cannot be read or written, or is not such a database.
+        FeedbackUnavailable: the file cannot be read or written, or is not a database of ratings.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,7 +112,7 @@ class FeedbackStore:
         if path.suffix == ".jsonl":
             beside = path.with_suffix(".sqlite").name
             raise FeedbackUnavailable(
-                f"{path} is a file of JSON lines, where ratings are no longer stored",
+                f"{path} is a file of JSON lines, the former format of ratings",
                 f"name {beside} beside it with --feedback, which imports its ratings",
             )
         try:
@@ -135,20 +135,20 @@ class FeedbackStore:
         """Store a rating; it is durable when this returns.
 
         Returns:
-            ``stored``, or ``repeated`` if the same rating was stored under its key before.
+            ``stored``, or ``repeated`` if the same rating was already stored with its key.
 
         Raises:
-            Conflict: another rating is stored under its key.
+            Conflict: another rating is stored with its key.
             FeedbackUnavailable: the rating cannot be written, and is not stored.
         """
         with self._lock:
             if self._connection is None:
                 raise FeedbackUnavailable(f"{self.path} is closed: the service is stopping", "send the rating again")
-            # SQLite would go on writing a file that no longer has a name.
+            # SQLite would continue to write to a deleted file.
             if not self.path.exists() or self.path.stat().st_ino != self._inode:
                 raise FeedbackUnavailable(
                     f"{self.path} was moved or removed while the service had it open",
-                    "put it back, or restart the service to begin a new one",
+                    "put it back, or restart the service to create a new one",
                 )
             with _errors_of(self.path):
                 row = _row(feedback, datetime.now(UTC).isoformat(timespec="milliseconds"))
@@ -158,11 +158,11 @@ class FeedbackStore:
                     "SELECT query, image, rating, rater, source, key FROM ratings WHERE key = ?", (feedback.key,)
                 ).fetchone()
         if stored != row[1:]:
-            raise Conflict("another rating was sent under this key", "send each rating under a key of its own")
+            raise Conflict("another rating was sent with this key", "send each rating with its own key")
         return "repeated"
 
     def close(self) -> None:
-        """Close the file; closing twice is no error."""
+        """Close the file; may be called repeatedly."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -180,25 +180,25 @@ class FeedbackStore:
 
 
 def export_lines(path: Path) -> Iterator[str]:
-    """The ratings of a file, oldest first, each as a line of JSON that `sceneseek train heads --feedback` reads.
+    """Yield the ratings of a file, oldest first, as JSON lines for `sceneseek train heads --feedback`.
 
     Raises:
-        NotFound: there is no such file.
-        FeedbackUnavailable: it cannot be read, or is not such a database.
+        NotFound: the file does not exist.
+        FeedbackUnavailable: the file cannot be read, or is not a database of ratings.
     """
     if not path.is_file():
-        raise NotFound(f"there is no file of ratings {path}", "name the one that the service writes")
+        raise NotFound(f"there is no file of ratings {path}", "give the file that the service writes")
     with _errors_of(path), contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
         file.row_factory = sqlite3.Row
         for row in file.execute("SELECT query, image, rating, source, rater, at, key FROM ratings ORDER BY id"):
             image = row["image"]
             document = {name: value for name, value in dict(row).items() if value} | {"image": os.fsdecode(image)}
-            # A name that is no text can only be written with escapes.
+            # A name that is not valid text needs escapes.
             yield json.dumps(document, ensure_ascii=isinstance(image, bytes))
 
 
 def feedback_path(setting: Path | None, index_url: str) -> Path | None:
-    """Where a service stores ratings: the configured file, else in the directory of a ``file:`` index, else nowhere."""
+    """The file of ratings: the configured one, else one in the directory of a ``file:`` index, else None."""
     if setting is not None:
         return setting
     parts = urlsplit(index_url)
@@ -217,7 +217,7 @@ def _row(feedback: Feedback, at: str) -> tuple[Any, ...]:
 
 
 def _import_lines(connection: sqlite3.Connection, path: Path) -> None:
-    """Import ratings from JSON lines; lines that are no ratings, such as a torn last one, are counted and left out."""
+    """Import ratings from JSON lines; skip and count invalid lines, such as a truncated last line."""
     try:
         lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     except FileNotFoundError:
@@ -230,7 +230,7 @@ def _import_lines(connection: sqlite3.Connection, path: Path) -> None:
             document = json.loads(line)
             at = str(document.pop("at", ""))
             imported += connection.execute(_INSERT, _row(Feedback(**document), at)).rowcount
-    log.warning("imported %d ratings from %s; %d lines left out", imported, path, len(lines) - imported)
+    log.warning("imported %d ratings from %s; %d lines skipped", imported, path, len(lines) - imported)
 
 
 @contextlib.contextmanager
@@ -242,7 +242,8 @@ def _errors_of(path: Path) -> Iterator[None]:
         raise _unavailable(path, str(error)) from error
 
 
-def _unavailable(path: Path, why: str | None) -> FeedbackUnavailable:
+def _unavailable(path: Path, reason: str | None) -> FeedbackUnavailable:
     return FeedbackUnavailable(
-        f"{path} cannot be used ({why})", "check its permissions and the free space, or choose another with --feedback"
+        f"{path} cannot be used ({reason})",
+        "check its permissions and free space, or choose another file with --feedback",
     )

@@ -1,4 +1,4 @@
-"""For operators: `/healthz`, the process is alive; `/readyz`, it can answer, and from what; `/metrics`."""
+"""Endpoints for operators: `/healthz` (liveness), `/readyz` (readiness and state) and `/metrics`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from cachetools import TTLCache, cached
 from flask import Blueprint, Response, request
 from prometheus_client.exposition import choose_encoder
-from typing_extensions import TypedDict  # pydantic asks for it below Python 3.12
+from typing_extensions import TypedDict  # required by pydantic below Python 3.12
 
 from sceneseek.api import Readiness, Runtime
 from sceneseek.errors import IndexUnavailable, NothingIndexed, SceneseekError, one_line
@@ -25,17 +25,17 @@ from sceneseek.tables import first_few
 from sceneseek_server.access.control import key_file_problem, shows_paths
 from sceneseek_server.api.openapi import operation
 from sceneseek_server.metrics import Metrics
-from sceneseek_server.responses import deadline, error_response, json_answer, problem, problem_response
+from sceneseek_server.responses import deadline, error_response, json_response, problem, problem_response
 
 log = logging.getLogger(__name__)
 
 
 class FirstStep(TypedDict):
-    """What the problem document of `/readyz` has too while nothing is indexed yet.
+    """Additional members of the problem document of `/readyz` while nothing is indexed.
 
-    `command` indexes a folder DIR, typed where the service runs; where paths are hidden BUNDLE and INDEX stand for
-    settings of the service. `stack_command` is that of the Docker stack, where the service may be one of it. `building`
-    says whether a folder is being indexed.
+    `command` indexes a folder DIR on the machine of the service; if paths are hidden, BUNDLE and INDEX stand for its
+    settings. `stack_command` is the command of the Docker stack, if the service may be part of it. `building` tells
+    whether a folder is being indexed.
     """
 
     command: str
@@ -44,56 +44,56 @@ class FirstStep(TypedDict):
 
 
 class AliveDocument(TypedDict):
-    """What `/healthz` answers."""
+    """The response of `/healthz`."""
 
     status: Literal["alive"]
 
 
 def health_blueprint(search: Search, metrics: Metrics) -> Blueprint:
-    """The views over one pipeline and its metrics."""
+    """The views of one pipeline and its metrics."""
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")
-    @operation(summary="Whether the process lives", tag="service", answer=AliveDocument)
+    @operation(summary="Whether the process is alive", tag="service", answer=AliveDocument)
     def alive() -> Response:
-        """Nothing more: `/readyz` says whether a search would be answered."""
-        return json_answer({"status": "alive"})
+        """Liveness only; see `/readyz` for whether searches are answered."""
+        return json_response({"status": "alive"})
 
     @blueprint.get("/readyz")
     @operation(
-        summary="Whether it can answer, and what from",
+        summary="Whether searches are answered, and from what",
         tag="service",
         answer=Readiness,
         problems={
-            503: "It cannot; `detail` says why. While nothing is indexed yet (`urn:sceneseek:problem:nothing-indexed`) "
-            "`command` or `stack_command` (Docker) indexes a folder; `building` says whether one is being indexed."
+            503: "Not ready; `detail` says why. While nothing is indexed (`urn:sceneseek:problem:nothing-indexed`), "
+            "`command` or `stack_command` (Docker) indexes a folder; `building` tells whether one is being indexed."
         },
     )
     def ready() -> Response:
-        """The generation and the bundle that answer, and where the models run."""
+        """The live generation, its bundle, and where the models run."""
         try:
             state = _readiness(search)
         except NothingIndexed as error:
             return error_response(error, **_first_step(search, error))
         except IndexUnavailable as error:
-            if error.retry_after is None:  # else its store logs the outage
+            if error.retry_after is None:  # otherwise the store logs the outage
                 log.error("the index does not answer: %s", error)
             return error_response(error)
         except Exception:  # an engine that cannot count cannot search
             log.exception("the index does not answer")
             return problem_response(problem(503, "the index does not answer", "see the log of the service"))
         if not state.following:
-            stalled = "a new generation would not be followed: the thread that watches the index has died"
+            stalled = "new generations are not followed: the thread that watches the index has died"
             return problem_response(problem(503, stalled, "restart the service"), **_without_status(state))
-        lost = search.encoder.problem()
-        if lost is not None:
-            return problem_response(problem(503, lost, "restart the service if it stays so"), **_without_status(state))
-        return json_answer(state)
+        fault = search.encoder.problem()
+        if fault is not None:
+            return problem_response(problem(503, fault, "restart the service if it persists"), **_without_status(state))
+        return json_response(state)
 
     @blueprint.get("/metrics")
-    @operation(summary="Figures for Prometheus", tag="service", answer=("text/plain", "application/openmetrics-text"))
+    @operation(summary="Metrics for Prometheus", tag="service", answer=("text/plain", "application/openmetrics-text"))
     def exposed() -> Response:
-        """In the text format, or in OpenMetrics where that is asked for; docs/reference/observability.md names them."""
+        """In the text format, or in OpenMetrics if requested; explained in docs/reference/observability.md."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         response = Response(encode(metrics), content_type=content_type)
         response.headers["Cache-Control"] = "no-store"
@@ -121,16 +121,16 @@ def _readiness(search: Search) -> Readiness:
 
 
 def _without_status(state: Readiness) -> dict[str, Any]:
-    """The members of a problem document, whose `status` is that of HTTP."""
+    """The members for a problem document, whose `status` is the HTTP status."""
     return {name: value for name, value in asdict(state).items() if name != "status"}
 
 
 def _first_step(search: Search, error: NothingIndexed) -> FirstStep:
-    """The command to index a folder, with this service's own settings where these may be shown."""
+    """The command to index a folder, with this service's settings if these may be shown."""
     shown, local = shows_paths(), search.store.url.startswith("file:")
     return {
         "command": error.command if shown else error.public_command,
-        # A service cannot tell that it is in a container; but the stack's index is no directory.
+        # A service cannot detect that it runs in a container, but the stack's index is not a directory.
         "stack_command": None if shown and local else STACK_INDEX_COMMAND,
         "building": _building(search),
     }
@@ -145,23 +145,23 @@ def _building(search: Search) -> bool:
 
 
 def _problem(search: Search, info: CollectionInfo) -> str | None:
-    """What is wrong although searches are answered; in words that may name files only where these are shown.
+    """What is wrong although searches are answered; None if nothing is. Names files only if paths are shown.
 
-    It is the index that is not followed, the keys that are not, or pictures that are not where they were indexed.
+    The index or the keys cannot be reloaded, or source folders are missing.
     """
-    of_index = search.follower.problem
-    if of_index is not None and not shows_paths():
-        of_index = "the live generation or the bundle cannot be followed: the log of the service says why"
-    return "; ".join(filter(None, (of_index, key_file_problem(), _sources_problem(info)))) or None
+    index_problem = search.follower.problem
+    if index_problem is not None and not shows_paths():
+        index_problem = "the live generation or the bundle cannot be followed: see the log of the service"
+    return "; ".join(filter(None, (index_problem, key_file_problem(), _sources_problem(info)))) or None
 
 
 def _sources_problem(info: CollectionInfo) -> str | None:
-    """Which source folders are gone or empty, such as one that was moved or is not mounted."""
-    gone = [source.folder for source in info.sources if not _holds_files(source.folder)]
-    if not gone:
+    """The source folders that are missing or empty, for example moved or not mounted; None if there are none."""
+    missing = [source.folder for source in info.sources if not _holds_files(source.folder)]
+    if not missing:
         return None
-    which = first_few(gone) if shows_paths() else f"{len(gone)} of {len(info.sources)} source folders"
-    return f"originals and thumbnails are missing: nothing is found in {one_line(which)}: bring it back, or index anew"
+    which = first_few(missing) if shows_paths() else f"{len(missing)} of {len(info.sources)} source folders"
+    return f"originals and thumbnails are missing: no files in {one_line(which)}: restore it, or index again"
 
 
 def _holds_files(folder: str) -> bool:
@@ -171,7 +171,7 @@ def _holds_files(folder: str) -> bool:
 
 @cached(TTLCache(maxsize=64, ttl=60), lock=threading.Lock())
 def _holds_objects(root: Root) -> bool:
-    """As `holds_files`, and asked once a minute: a store charges for its answers, and may take seconds to fail."""
+    """Like `holds_files`, cached for a minute: requests to an object store cost money, and may take seconds to fail."""
     return holds_files(root)
 
 
@@ -181,7 +181,7 @@ def _runtime(placement: Placement, texts_mix: bool) -> Runtime:
         device=placement.device,
         provider=placement.provider,
         # The runtime's message may contain paths of its files.
-        why=placement.why if shows_paths() or "/" not in placement.why else "the log of the service says why",
+        why=placement.why if shows_paths() or "/" not in placement.why else "see the log of the service",
         onnxruntime=runtime_version(),
         texts_together=not texts_mix,
     )

@@ -1,10 +1,10 @@
-"""The files of indexed images: an image's id to its file, and small JPEGs of files in a bounded cache.
+"""The files of indexed images: finds the file of an image id, and draws and caches thumbnails.
 
-Looking up an id is the only way to a file: no path ever comes from a request. Unless paths are shown, none goes into an
-answer either; the file is then called by its id.
+Files are found only by id; requests never contain paths. Unless paths are shown, responses do not contain paths either,
+and a file is named by its id.
 
-Thumbnails are JPEG, because encoding one takes some 2 ms, where WebP takes 7 to 30 for a seventh to a quarter fewer
-bytes. They are encoded from pixels, so nothing hidden in a file (EXIF, profiles, trailing bytes) is sent with them.
+Thumbnails are JPEG: encoding one takes about 2 ms, against 7 to 30 ms for WebP, which saves a seventh to a quarter of
+the bytes. They are encoded from pixels, so they contain no other data of the file (EXIF, profiles, trailing bytes).
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _MEDIA_TYPE_OF = {
     "AVIF": "image/avif",
     "HEIF": "image/heif",
 }
-# Of a format that this program does not know: a browser downloads it.
+# For unknown formats: browsers download the file.
 UNKNOWN = "application/octet-stream"
-# All that `/v1/images/{id}` may answer with.
+# The media types of `/v1/images/{id}`.
 MEDIA_TYPES = (*_MEDIA_TYPE_OF.values(), UNKNOWN)
 _EXTENSIONS = {"JPEG": ".jpg", "TIFF": ".tif", "HEIF": ".heic"}
 
-# The times that an archive knows.
-_ZIP_BEGINS, _ZIP_ENDS = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
+# The range of times in a ZIP archive.
+_ZIP_FIRST, _ZIP_LAST = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
 _ZIP64_FROM, _PART_BYTES = 2**31, 2**18
 THUMBNAIL_SIDE = 320
 THUMBNAIL_MEDIA_TYPE = "image/jpeg"
@@ -61,29 +61,29 @@ THUMBNAIL_MEDIA_TYPE = "image/jpeg"
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An indexed image's file; whoever asked for it closes `content`.
+    """The file of an indexed image; the caller closes `content`.
 
     Attributes:
-        content: the file, open at its beginning; it lies in its source folder.
-        facts: of the open file.
-        called: its source-relative path in printable characters, or its id where paths are hidden.
-        name: what a browser saves it as: the end of its path, or its id with its format's extension.
-        media_type: of the format it was indexed as.
-        tag: changes with its content.
+        content: the open file, at its beginning; it is inside its source folder.
+        facts: size and times of the open file.
+        label: its path relative to the source in printable characters, or its id if paths are hidden.
+        name: the file name for downloads: that of its path, or its id with the extension of its format.
+        media_type: the media type of the indexed format.
+        tag: its ETag, which changes with its content.
     """
 
     content: BinaryIO
     facts: Facts
-    called: str
+    label: str
     name: str
     media_type: str
     tag: str
 
 
 def find_record(search: Search, image_id: UUID | str, deadline: float | None) -> tuple[Record, CollectionInfo]:
-    """An image of the live generation, and that generation.
+    """Return an image of the live generation, and the generation.
 
-    The engine is waited for until `deadline`, by `time.monotonic`; None is for as long as it takes.
+    Waits for the engine until `deadline` (`time.monotonic`); without a limit if None.
 
     Raises:
         NoSuchImage: no image has the id.
@@ -96,59 +96,59 @@ def find_record(search: Search, image_id: UUID | str, deadline: float | None) ->
 
 
 def find_image(search: Search, image_id: UUID, deadline: float | None) -> ImageFile:
-    """The file of an image of the live generation.
+    """Open the file of an image of the live generation.
 
     Raises:
         NotFound: no image has the id, or its file is no longer in its source folder.
-        SourceAway: the object store of its source does not answer.
+        SourceAway: the object store of its source does not respond.
     """
     record, info = find_record(search, image_id, deadline)
     payload = record.payload
     image_format = str(payload["format"])
     if shows_paths():
-        # Printable, unlike the file's own: that may hold a line break, or bytes that are no text.
-        called = one_line(str(payload["path"]))
-        name = PurePosixPath(called).name
+        # A file name may contain line breaks or bytes that are not text.
+        label = one_line(str(payload["path"]))
+        name = PurePosixPath(label).name
     else:
-        called = str(image_id)
-        name = called + _EXTENSIONS.get(image_format, f".{image_format.lower()}")
+        label = str(image_id)
+        name = label + _EXTENSIONS.get(image_format, f".{image_format.lower()}")
     try:
         content, facts = open_source_file(info, payload)
     except NotFound as error:
         log.info("%s: %s", image_id, error)
-        raise NotFound(f"the file of {called} is no longer in its folder", error.hint) from None
+        raise NotFound(f"the file of {label} is no longer in its folder", error.hint) from None
     media_type = _MEDIA_TYPE_OF.get(image_format, UNKNOWN)
-    return ImageFile(content, facts, called, name, media_type, _tag(facts, payload))
+    return ImageFile(content, facts, label, name, media_type, _tag(facts, payload))
 
 
-def archived(images: Sequence[ImageFile]) -> Iterator[bytes]:
-    """A ZIP archive of files, piece by piece: under their own names, uncompressed since pictures are. Closes them."""
-    sink, names = _Sink(), set[str]()
+def zip_archive(images: Sequence[ImageFile]) -> Iterator[bytes]:
+    """Yield a ZIP archive of files in chunks: under their own names, and uncompressed. Closes the files."""
+    sink, names = _Buffer(), set[str]()
     with contextlib.ExitStack() as opened, zipfile.ZipFile(sink, "w") as archive:
         for image in images:
             opened.enter_context(image.content)
         for image in images:
-            changed = min(max(time.gmtime(image.facts.mtime_ns / 1e9)[:6], _ZIP_BEGINS), _ZIP_ENDS)
+            changed = min(max(time.gmtime(image.facts.mtime_ns / 1e9)[:6], _ZIP_FIRST), _ZIP_LAST)
             entry = zipfile.ZipInfo(_unique(image.name, names), changed)
             with archive.open(entry, "w", force_zip64=image.facts.bytes > _ZIP64_FROM) as target:
                 while part := image.content.read(_PART_BYTES):
                     target.write(part)
-                    yield sink.taken()
-    yield sink.taken()
+                    yield sink.drain()
+    yield sink.drain()
 
 
 def _unique(name: str, names: set[str]) -> str:
-    """``name.jpg``, or ``name (2).jpg`` where that is taken."""
-    path, number, found = PurePosixPath(name), 1, name
-    while found in names:
+    """Return ``name.jpg``, or ``name (2).jpg`` if that is in `names`; add it there."""
+    path, number, unique = PurePosixPath(name), 1, name
+    while unique in names:
         number += 1
-        found = f"{path.stem} ({number}){path.suffix}"
-    names.add(found)
-    return found
+        unique = f"{path.stem} ({number}){path.suffix}"
+    names.add(unique)
+    return unique
 
 
-class _Sink(io.RawIOBase):
-    """What was written since it was taken last."""
+class _Buffer(io.RawIOBase):
+    """Collects written bytes until they are drained."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -160,13 +160,13 @@ class _Sink(io.RawIOBase):
         self._parts.append(bytes(part))
         return len(part)
 
-    def taken(self) -> bytes:
+    def drain(self) -> bytes:
         parts, self._parts = self._parts, []
         return b"".join(parts)
 
 
 def _tag(facts: Facts, payload: dict[str, Any]) -> str:
-    """The indexed content's hash; with the file's size and time of change if it was touched since."""
+    """The hash of the indexed content; if the file has changed since, followed by its size and times."""
     digest = str(payload["sha256"])
     if facts == (payload["bytes"], payload["mtime_ns"], payload.get("ctime_ns")):
         return digest
@@ -174,10 +174,10 @@ def _tag(facts: Facts, payload: dict[str, Any]) -> str:
 
 
 def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS, deadline: float | None = None) -> bytes:
-    """A JPEG of at most `THUMBNAIL_SIDE` pixels a side, never enlarged; transparent parts lie on white.
+    """Return a JPEG of at most `THUMBNAIL_SIDE` pixels a side, never enlarged, on a white background.
 
     Raises:
-        ImageError: the data is not a whole picture, or more than `max_pixels` would be decoded.
+        ImageError: the data is not a complete picture, or has more than `max_pixels`.
     """
     pixels = decode(data, THUMBNAIL_SIDE, max_pixels, deadline=deadline).pixels
     pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC)
@@ -191,9 +191,9 @@ def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS, deadlin
 
 
 class Thumbnails:
-    """A cache of thumbnails that drops the least recently used. Thread-safe.
+    """An LRU cache of thumbnails. Thread-safe.
 
-    `on_sent` is called for each thumbnail with whether it had to be drawn.
+    `on_sent` is called for each thumbnail, with True if it was drawn, False if it was cached.
     """
 
     def __init__(
@@ -211,21 +211,21 @@ class Thumbnails:
 
     @property
     def cached_bytes(self) -> int:
-        """How many bytes the cache holds."""
+        """The size of the cache in bytes."""
         return int(self._cache.currsize)
 
     def get(self, tag: str, content: BinaryIO, deadline: float | None = None) -> bytes:
-        """The thumbnail of the content with a tag, which is read where it must be drawn.
+        """Return the thumbnail of the content with a tag, and draw it if it is not cached.
 
         Raises:
             ImageError: see `draw_thumbnail`.
-            DeadlinePassed: other pictures are decoded until the deadline, on the clock of `time.monotonic`.
+            DeadlinePassed: the deadline (`time.monotonic`) passed while other pictures were decoded.
         """
         with self._lock:
             thumbnail = self._cache.get(tag)
         drawn = thumbnail is None
         if thumbnail is None:
-            with self._decoders.one(deadline):
+            with self._decoders.slot(deadline):
                 thumbnail = draw_thumbnail(content, self._max_pixels, deadline)
             with self._lock:
                 self._cache[tag] = thumbnail

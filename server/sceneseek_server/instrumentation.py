@@ -1,8 +1,8 @@
-"""Instrumentation of the application: a record of each request, its id, its timings, its line in the log.
+"""Instrumentation of the application: request ids, timings, metrics and the access log.
 
-`instrument` adds it to an application. A view calls `record_stages`, the error handlers `record_problem`; the rest is
-measured by a WSGI middleware around the whole application, so that failures anywhere inside are seen. What a person
-searches for is private: no record holds a query, or a header of the client's other than the request id.
+`instrument` installs it. Views call `record_stages`, error handlers `record_problem`; the rest is measured by a WSGI
+middleware around the whole application, so that every failure is recorded. Searches are private: records contain no
+query, and no request header except the request id.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from sceneseek.errors import TryAgain
 from sceneseek.logs import log_fields
 from sceneseek_server.metrics import Metrics
 
-# One line for each request.
+# One line per request.
 access = logging.getLogger("sceneseek.access")
 
 # Safe in a header, in a log and on a command line.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
-# Polled by machines: logged only where they fail, since the log would hold little else.
+# Polled often, so only failures are logged.
 _POLLED = {"/healthz", "/readyz", "/metrics"}
 UNMATCHED = "unmatched"
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request and its answer.
+    """A request and its response.
 
     Attributes:
-        id: the client's own, from `X-Request-ID`, or a generated one.
-        method: of the request.
-        started: `time.perf_counter` when it arrived.
+        id: the client's `X-Request-ID`, or a generated id.
+        method: the HTTP method.
+        started: `time.perf_counter` at its arrival.
         route: the URL rule, such as ``/v1/images/<uuid:image>``.
-        status: of the answer; 500 until there is one.
-        seconds: until the answer began to be sent.
-        size: bytes of the answer's body; None where it is not known beforehand.
+        status: the status of the response; 500 until it starts.
+        seconds: time until the response started.
+        size: Content-Length of the response; None if not given.
         stages: milliseconds by stage.
-        problem: the kind of the problem that was answered; empty if none was.
-        caller: the name of the request's API key; empty if it carried none.
+        problem: the kind of the problem in the response; empty if there is none.
+        caller: the name of the API key; empty without a key.
     """
 
     id: str
@@ -62,7 +62,7 @@ class RequestRecord:
     caller: str = ""
 
     def stop(self) -> None:
-        """Take the time: the answer begins to be sent."""
+        """Stop the clock: the response starts."""
         self.seconds = time.perf_counter() - self.started
 
     def server_timing(self) -> str:
@@ -76,30 +76,30 @@ current: ContextVar[RequestRecord | None] = ContextVar("request_record", default
 
 
 def instrument(app: Flask, metrics: Metrics) -> None:
-    """Time, count and log the requests of an application and of what is added to it later, and give them ids."""
+    """Assign ids to the requests of an application, and time, count and log them, with all middlewares added later."""
     app.after_request(_record_route)
     app.wsgi_app = _Middleware(app.wsgi_app, metrics)  # type: ignore[method-assign]  # Flask's place for a middleware
 
 
-def valid_id(given: str | None) -> str:
-    """A client's request id if it is a token of at most 64 safe characters, else a new one."""
-    return given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+def valid_id(client_id: str | None) -> str:
+    """The client's request id if it has at most 64 safe characters, else a new one."""
+    return client_id if client_id and _REQUEST_ID.fullmatch(client_id) else secrets.token_hex(8)
 
 
 def request_id() -> str | None:
-    """The id of the current request; None outside of one."""
+    """The id of the current request; None outside of a request."""
     record = current.get()
     return None if record is None else record.id
 
 
 def record_stages(timings: Mapping[str, float]) -> None:
-    """Record how long stages of the current request took, for `Server-Timing`, the metrics and the log.
+    """Record the durations of stages of the current request, for `Server-Timing`, the metrics and the log.
 
-    Called again for the same request, as for each of many queries, it adds.
+    Durations of repeated calls, as for several queries, are added.
 
     Args:
-        timings: milliseconds by stage, whose names come from a small fixed set; ``total`` is ignored, since
-            the whole request is timed anyway.
+        timings: milliseconds by stage, with names from a small fixed set; ``total`` is ignored, since the whole request
+            is timed anyway.
     """
     record = current.get()
     if record is not None:
@@ -109,14 +109,14 @@ def record_stages(timings: Mapping[str, float]) -> None:
 
 
 def record_problem(kind: str, status: int) -> None:
-    """Record that the answer is a problem: its kind, or its status if it has no kind."""
+    """Record that the response is a problem: its kind, or its status if it has no kind."""
     record = current.get()
     if record is not None:
         record.problem = kind or f"http-{status}"
 
 
 def count_rejected(metrics: Metrics, method: str, error: TryAgain) -> None:
-    """Count a request that never reached the application; there are too many of them to log each."""
+    """Count a request that was rejected by admission control; these are too many to log."""
     record = RequestRecord("", method, route="refused", status=error.status, problem=error.slug)
     record.stop()
     metrics.answered(record)
@@ -141,7 +141,7 @@ class _Middleware:
         try:
             return self._inner(environ, start)
         finally:
-            if not record.seconds:  # it ended without an answer
+            if not record.seconds:  # it ended without a response
                 record.stop()
             self._metrics.in_flight.dec()
             self._metrics.answered(record)
@@ -155,7 +155,7 @@ def _record_route(response: Response) -> Response:
     if record is not None:
         if request.url_rule is not None:
             record.route = request.url_rule.rule
-        # Only the name of the caller's key: an address would identify a person.
+        # Only the name of the key: an address would identify a person.
         record.caller = getattr(g.get("caller"), "key", None) or ""
     return response
 

@@ -1,6 +1,6 @@
-"""Where the service listens: a TCP port, or a Unix socket.
+"""Listening sockets of the service: a TCP port, or a Unix socket.
 
-The master opens it itself, so that a taken port is one error at once; gunicorn would try five times in five seconds.
+The master opens them before gunicorn starts, so that a port in use fails at once; gunicorn would retry five times.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
 def listen(host: str, port: int, option: str = "--port") -> socket.socket:
-    """A listening socket.
+    """Open a listening socket.
 
     Args:
-        host: a name or an address, IPv6 also in brackets; ``::`` is every address of this machine, IPv4 included; or
-            ``unix:PATH``, where the permissions of the directory decide who may connect.
-        port: 0 lets the system choose; of no use with ``unix:``.
-        option: names the port in hints.
+        host: a name or an address, IPv6 also in brackets; ``::`` is every address of this machine, including IPv4; or
+            ``unix:PATH``, where the permissions of the directory control access.
+        port: the port; 0 chooses a free one. Ignored with ``unix:``.
+        option: the option of the port, for hints.
 
     Raises:
-        StartError: the address is not this machine's, or the port or the file is taken or cannot be opened.
+        StartError: this machine does not have the address, or the port or the file is taken or cannot be opened.
     """
     if host.startswith(UNIX):
         return _unix(Path(host.removeprefix(UNIX)).expanduser())
     bare = host.removeprefix("[").removesuffix("]")
     try:
-        found = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)
-        # IPv4 where a name has both, as localhost has: health checks and proxies ask 127.0.0.1.
-        family, *_, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        addresses = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)
+        # IPv4 if a name has both, such as localhost: health checks and proxies use 127.0.0.1.
+        family, *_, address = min(addresses, key=lambda each: each[0] != socket.AF_INET)
         both = bare == "::" and socket.has_dualstack_ipv6()
         return socket.create_server((str(address[0]), port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except (socket.gaierror, UnicodeError) as error:
         raise StartError(f"the host {host!r} is unknown ({error})", "choose another --host") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            what, hint = f"port {port} of {host} is taken", f"stop who has it, or choose another {option}"
+            what, hint = f"port {port} of {host} is taken", f"stop the program that uses it, or choose another {option}"
         elif error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             what, hint = f"this machine has no address {host}", "choose another --host"
         else:
@@ -53,7 +53,7 @@ def listen(host: str, port: int, option: str = "--port") -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """The address to type into a browser on this machine; of a Unix socket ``unix:PATH``."""
+    """The URL for a browser on this machine; ``unix:PATH`` for a Unix socket."""
     name = listener.getsockname()
     if isinstance(name, str):
         return UNIX + name
@@ -66,10 +66,10 @@ def url_of(listener: socket.socket) -> str:
 def _unix(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if _is_left_over(path):
+        if _is_stale(path):
             path.unlink()
         listener.bind(str(path))
-        # As a TCP port of this machine: whoever may enter the directory may connect.
+        # The permissions of the directory control access.
         path.chmod(0o666)
         listener.listen(_BACKLOG)
     except OSError as error:
@@ -81,10 +81,10 @@ def _unix(path: Path) -> socket.socket:
     return listener
 
 
-def _is_left_over(path: Path) -> bool:
-    """Whether there is a socket at which nobody listens any more, as a killed service leaves it."""
+def _is_stale(path: Path) -> bool:
+    """Whether the file is a socket without a listener, as left by a killed service."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(path.stat().st_mode):
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                return probe.connect_ex(str(path)) == errno.ECONNREFUSED
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                return client.connect_ex(str(path)) == errno.ECONNREFUSED
     return False

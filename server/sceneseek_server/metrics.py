@@ -1,7 +1,7 @@
-"""What is counted and timed while the service runs, for Prometheus; docs/reference/observability.md explains each.
+"""Prometheus metrics of the service; docs/reference/observability.md explains each.
 
-A registry of its own for each application, none of the package's globals. Labels have values out of small fixed
-sets: a route is the template that an address fits, never the address; a method that HTTP does not know is ``other``.
+Each application has its own registry. Labels take values from small fixed sets: a route is a URL template, never an
+address, and a nonstandard HTTP method is ``other``.
 """
 
 from __future__ import annotations
@@ -37,24 +37,23 @@ if TYPE_CHECKING:
     from sceneseek_server.instrumentation import RequestRecord
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Seconds: of a whole request, and of parts of one.
+# Buckets in seconds: for requests, and for their stages.
 _REQUEST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _STAGE = (0.0001, 0.00025, 0.0005, *_REQUEST)
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
-# How long a scrape waits for the engine to count the images, in seconds.
+# Seconds that a scrape waits for the number of images.
 _COUNT_TIMEOUT = 2.0
 
 
 class Metrics(Collector):
     """The metrics of one service. Thread-safe.
 
-    It is the observer that the query encoder's batches report to (`sceneseek.batching.Observer`), and it is collected
-    like a registry.
+    An observer of the query encoder (`sceneseek.batching.Observer`), and a collector for exposition.
 
     Attributes:
-        registry: where further collectors are registered.
-        in_flight: requests that are being answered.
-        queue_depth, query_cache_entries, thumbnail_cache_bytes: read from a function at each scrape.
+        registry: the registry, for additional collectors.
+        in_flight: requests in progress.
+        queue_depth, query_cache_entries, thumbnail_cache_bytes: computed at each scrape.
         feedback: ratings by outcome, ``stored`` or ``repeated``.
     """
 
@@ -75,42 +74,42 @@ class Metrics(Collector):
 
         gauge("build_info", "The program's version; always 1.", "version").labels(__version__).set(1)
         threads = Gauge(
-            "process_threads", "Threads of the process, the runtime's own included.", registry=self.registry
+            "process_threads", "Threads of the process, including those of the runtime.", registry=self.registry
         )
-        threads.set_function(lambda: len(os.listdir("/proc/self/task")))  # noqa: PTH208 - names are all that is wanted
+        threads.set_function(lambda: len(os.listdir("/proc/self/task")))  # noqa: PTH208 - only counted
 
         self._requests = counter("http_requests_total", "Requests answered.", "route", "method", "status")
         self._durations = histogram(
             "http_request_duration_seconds",
-            "From a request's arrival to the beginning of its answer.",
+            "From the arrival of a request to the start of its response.",
             _REQUEST,
             "route",
             "method",
         )
-        self.in_flight = gauge("http_requests_in_flight", "Requests that are being answered.")
-        self._stages = histogram("stage_seconds", "How long a stage took, over all of a request.", _STAGE, "stage")
-        self._errors = counter("errors_total", "Requests answered with a problem, by its kind.", "kind")
+        self.in_flight = gauge("http_requests_in_flight", "Requests in progress.")
+        self._stages = histogram("stage_seconds", "Seconds per request and stage.", _STAGE, "stage")
+        self._errors = counter("errors_total", "Requests answered with a problem, by kind.", "kind")
 
-        self.queue_depth = gauge("queue_depth", "Queries that wait to be encoded.", "kind")
-        self._waits = histogram("queue_wait_seconds", "How long a query waited to be encoded.", _STAGE, "kind")
+        self.queue_depth = gauge("queue_depth", "Queries waiting to be encoded.", "kind")
+        self._waits = histogram("queue_wait_seconds", "Seconds that a query waited to be encoded.", _STAGE, "kind")
         self._sizes = histogram("batch_size", "Queries encoded in one run of a graph.", _BATCH, "kind")
-        self._runs = histogram("batch_run_seconds", "How long one run of a graph took.", _STAGE, "kind")
+        self._runs = histogram("batch_run_seconds", "Seconds of one run of a graph.", _STAGE, "kind")
         self._refused = counter("queue_refusals_total", "Queries that were not encoded.", "kind", "reason")
         self._hits = counter("query_cache_hits_total", "Queries whose vectors were cached.")
         self._misses = counter("query_cache_misses_total", "Queries that had to be encoded.")
         self.query_cache_entries = gauge("query_cache_entries", "Queries whose vectors are cached.")
 
-        thumbnails = counter("thumbnails_total", "Thumbnails sent, by where they came from.", "origin")
-        self._drawn, self._kept = thumbnails.labels("drawn"), thumbnails.labels("cache")
+        thumbnails = counter("thumbnails_total", "Thumbnails sent, by origin.", "origin")
+        self._drawn, self._cached = thumbnails.labels("drawn"), thumbnails.labels("cache")
         self.thumbnail_cache_bytes = gauge("thumbnail_cache_bytes", "Bytes of cached thumbnails.")
         self.feedback = counter("feedback_total", "Ratings received, by outcome.", "outcome")
 
-        # Ten times as fast as the package's own lookup, which checks and locks.
-        self._by_answer: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        # Ten times as fast as the library's own lookup, which validates and locks.
+        self._by_response: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._by_stage: dict[str, Histogram] = {}
 
     def collect(self) -> Iterable[Metric]:
-        """All metrics, without the creation times, which would be half as many series again."""
+        """All metrics, without creation times, which would add half as many series."""
         for family in self.registry.collect():
             family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
             yield family
@@ -119,10 +118,10 @@ class Metrics(Collector):
         """Count an answered request."""
         method = record.method if record.method in _METHODS else "other"
         key = record.route, method, record.status
-        pair = self._by_answer.get(key)
+        pair = self._by_response.get(key)
         if pair is None:
             pair = self._requests.labels(*key), self._durations.labels(record.route, method)
-            self._by_answer[key] = pair
+            self._by_response[key] = pair
         pair[0].inc()
         pair[1].observe(record.seconds)
         for stage, milliseconds in record.stages.items():
@@ -152,15 +151,15 @@ class Metrics(Collector):
 
     def thumbnail_sent(self, drawn: bool) -> None:
         """Count a thumbnail that was drawn, or taken from the cache."""
-        (self._drawn if drawn else self._kept).inc()
+        (self._drawn if drawn else self._cached).inc()
 
 
 class GenerationCollector(Collector):
     """Metrics of the live generation, its bundle and the runtime, and whether the service follows new generations.
 
-    They are read at each scrape, so those of a former generation end with the first scrape after a switch; before the
-    first generation they are missing. An engine that does not answer must not cost the operator all the other metrics,
-    so it is given two seconds.
+    They are computed at each scrape, so those of the previous generation end at the first scrape after a switch. They
+    are missing before the first generation. The engine has two seconds to respond, so that it cannot block the other
+    metrics.
     """
 
     def __init__(self, search: Search) -> None:
@@ -168,19 +167,19 @@ class GenerationCollector(Collector):
         self._counter = _ImageCounter(search)
 
     def collect(self) -> Iterable[Metric]:
-        """The state now."""
+        """The current values."""
         live = self._search.follower
         with contextlib.suppress(IndexUnavailable), live.borrow() as snapshot:
             yield from _generation(snapshot)
         images = self._counter.count(_COUNT_TIMEOUT)
         yield _gauge("generation_images", "Images in the live generation.", images)
         ready = images is not None and live.watching()
-        yield _gauge("ready", "1 if the index answers and a new generation would be followed.", ready)
+        yield _gauge("ready", "1 if the index responds and new generations are followed.", ready)
         yield _gauge("following", "1 if the thread that watches the index is alive.", live.watching())
-        yield _gauge("follow_problem", "1 if what the alias points at cannot be followed.", live.problem is not None)
-        switches = "Times that another generation took the place of the one that answered."
+        yield _gauge("follow_problem", "1 if the generation of the alias cannot be loaded.", live.problem is not None)
+        switches = "Switches to another generation."
         yield CounterMetricFamily("sceneseek_generation_switches", switches, live.switches)
-        reloads = "Times that a bundle was written anew and taken up for the same generation."
+        reloads = "Reloads of a rewritten bundle for the same generation."
         yield CounterMetricFamily("sceneseek_bundle_reloads", reloads, live.renewals)
 
 
@@ -194,7 +193,7 @@ class _ImageCounter:
         self._images: int | None = None
 
     def count(self, timeout: float) -> int | None:
-        """The number of images; None if the engine does not answer within `timeout` seconds."""
+        """The number of images; None if the engine does not respond within `timeout` seconds."""
         with self._lock:
             if self._counting is None or not self._counting.is_alive():
                 self._images = None
@@ -216,17 +215,17 @@ def _generation(snapshot: Snapshot[Models]) -> Iterable[Metric]:
     info, manifest = snapshot.collection.info, snapshot.models.bundle.manifest
     yield _info(
         "generation_info",
-        "The live generation and the bundle that answers for it; always 1.",
+        "The live generation and its bundle; always 1.",
         generation=info.name,
         bundle=manifest.fingerprints.bundle[:12],
         pack=manifest.pack,
         precision=manifest.precision,
     )
     created = datetime.fromisoformat(info.created).timestamp() if info.created else None
-    yield _gauge("generation_created_timestamp_seconds", "When the run began that filled the live generation.", created)
+    yield _gauge("generation_created_timestamp_seconds", "When the indexing of the live generation started.", created)
     skipped = GaugeMetricFamily(
         "sceneseek_generation_skipped_files",
-        "Files that the run that filled the live generation could not use, by reason.",
+        "Files skipped by the indexing run of the live generation, by reason.",
         labels=("reason",),
     )
     for reason, files in sorted(info.skipped.items()):
@@ -243,12 +242,12 @@ def _generation(snapshot: Snapshot[Models]) -> Iterable[Metric]:
 
 
 def _info(name: str, help_: str, **labels: str) -> Metric:
-    """A gauge that is 1, whose labels say what there is to say."""
+    """A gauge of value 1 that carries information in its labels."""
     family = GaugeMetricFamily(f"sceneseek_{name}", help_, labels=tuple(labels))
     family.add_metric(tuple(labels.values()), 1)
     return family
 
 
 def _gauge(name: str, help_: str, value: float | None) -> Metric:
-    """A gauge without labels; without a sample where the value is unknown."""
+    """A gauge without labels; without a sample if the value is None."""
     return GaugeMetricFamily(f"sceneseek_{name}", help_, None if value is None else float(value))

@@ -1,12 +1,12 @@
-"""The service as processes: gunicorn's master, and one worker of many threads that owns the index.
+"""The processes of the service: gunicorn's master, and one worker with many threads that owns the index.
 
-gunicorn runs unchanged: through its custom application, settings, server hooks and threaded worker. Slow and hostile
-clients are left to a reverse proxy (docs/how-to/proxy.md).
+gunicorn is used unmodified, through its custom application, settings, server hooks and threaded worker. Protection from
+slow and hostile clients is left to a reverse proxy (docs/how-to/proxy.md).
 
-One worker, because the embedded engine allows one owner, and a second copy of the graphs would double the memory for
-nothing. Sessions and index are opened in the worker, after the fork, which neither survives. The master imports nothing
-heavy, holds the port, and starts another worker if this one dies; requests wait in the port's queue meanwhile. A worker
-that cannot start sends its error to the master over a pipe, and the master ends with it instead of retrying for ever.
+There is one worker, because the embedded engine allows one owner, and a second copy of the graphs would double the
+memory. Sessions and index are opened in the worker, since they do not survive a fork. The master imports nothing heavy,
+holds the port, and starts another worker if this one dies; meanwhile requests wait in the port's queue. A worker that
+cannot start sends its error to the master over a pipe, and the master exits with it instead of retrying.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Until a stop is passed on: gunicorn resets connections that its worker has not accepted yet, which it does meanwhile.
+# Seconds before a shutdown is passed on: time for the worker to accept pending connections, which gunicorn would reset.
 _DRAIN_SECONDS = 0.5
-# How often the worker checks that its encoder can run, in seconds.
+# Seconds between checks that the encoder works.
 _CHECK_INTERVAL = 1.0
 _PR_SET_PDEATHSIG = 1
 _MAX_HANDLES = 65_536
@@ -55,12 +55,12 @@ def run(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
     """Serve until TERM, INT or HUP; requests in flight are answered first.
 
     Args:
-        settings: what to serve, and how.
-        announce: called with a line once the service answers, and with another once an index that was missing is there.
+        settings: the settings of the service.
+        announce: called with a line when the service is ready, and again when an index that was missing exists.
 
     Raises:
-        SceneseekError: the service could not start: its port, bundle, index or runtime.
-        SystemExit: it has ended.
+        SceneseekError: the service cannot start because of its port, bundle, index or runtime.
+        SystemExit: the service has ended.
     """
     application = _Application(settings, listen(settings.host, settings.port), announce)
     try:
@@ -72,7 +72,7 @@ def run(settings: ServiceSettings, announce: Callable[[str], None]) -> None:
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    """What gunicorn runs: its settings, how the worker starts, and what the master does when it ends."""
+    """The gunicorn application: its settings, the start of the worker, and the server hooks."""
 
     def __init__(self, settings: ServiceSettings, listener: socket.socket, announce: Callable[[str], None]) -> None:
         self.failure: SceneseekError | None = None
@@ -82,7 +82,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         self._announce = announce
         self._url = url_of(listener)
         self._listener = listener.detach()
-        # Opened by the master, so that a taken port is found before anything slow begins, and it outlives a worker.
+        # Opened by the master, so that a port in use fails early, and the socket survives a worker.
         self._metrics_listener = (
             listen(_metrics_host(settings.host), settings.metrics_port, "--metrics-port")
             if settings.metrics_port is not None
@@ -106,17 +106,17 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             # Longer than the longest call that holds the interpreter lock: opening a large index.
             "timeout": 120,
             "graceful_timeout": self._settings.grace,
-            # The most that gunicorn takes; a query of 1,000 Cyrillic letters needs 6,000 characters.
+            # gunicorn's maximum; a query of 1,000 Cyrillic letters needs 6,000 characters.
             "limit_request_line": 8190,
-            # gunicorn would trust any client on this machine; access control decides which proxy is trusted.
+            # gunicorn would trust any client on this machine; access control handles trusted proxies instead.
             "forwarded_allow_ips": "",
             "logger_class": _GunicornLog,
             "loglevel": logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower(),
             "control_socket_disable": True,
-            "when_ready": self.master_ready,
-            "post_fork": self.worker_begins,
-            "worker_exit": self.worker_ends,
-            "child_exit": self.worker_ended,
+            "when_ready": self.on_master_ready,
+            "post_fork": self.on_worker_start,
+            "worker_exit": self.on_worker_exit,
+            "child_exit": self.on_child_exit,
         }
         for name, value in gunicorn_settings.items():
             self.cfg.set(name, value)
@@ -138,13 +138,13 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
             if self._metrics_listener is not None:
                 self._metrics_port = MetricsPort(self._metrics_listener, application)
             reason = self._search.follower.waiting_for
-            line = self._searches(self._search) if reason is None else self._waits(reason)
+            line = self._ready_line(self._search) if reason is None else self._waiting_line(reason)
         except Exception as error:
             log.debug("the worker cannot start", exc_info=True)
-            self._to_master.send(_as_ours(error))
-            # With 0, so that gunicorn does not log it as well.
+            self._to_master.send(_start_error(error))
+            # Status 0, so that gunicorn does not log the error again.
             sys.exit(0)
-        # What has been loaded stays: keep the garbage collector from walking it while a query waits.
+        # Exclude the loaded objects, which stay, from garbage collection during queries.
         gc.collect()
         gc.freeze()
         self._to_master.send(None)
@@ -165,57 +165,57 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         """End this worker when queries can no longer be encoded; the master then starts another one."""
         while (problem := search.encoder.problem()) is None:
             time.sleep(_CHECK_INTERVAL)
-        log.critical("%s: the worker process ends, and another one takes its place", problem)
-        os.kill(os.getpid(), signal.SIGTERM)  # requests that can be answered still are
+        log.critical("%s: the worker process ends, and is replaced", problem)
+        os.kill(os.getpid(), signal.SIGTERM)  # lets requests in flight finish if they can
         time.sleep(self._settings.deadline)
         os._exit(1)
 
-    def _searches(self, search: Search) -> str:
+    def _ready_line(self, search: Search) -> str:
         with search.follower.borrow() as snapshot:
             return f"sceneseek searches {snapshot.collection.count():,} images at {self._url}"
 
-    def _waits(self, reason: IndexUnavailable) -> str:
-        # The hint for a server that is unreachable is meant for commands that end.
+    def _waiting_line(self, reason: IndexUnavailable) -> str:
+        # The hint for an unreachable server applies to commands, not to a service that waits.
         why = str(reason) if isinstance(reason, NothingIndexed) else reason.what
         return f"{why}; sceneseek waits for it at {self._url}"
 
     def _announce_first(self, search: Search) -> None:
-        """Announce the first index when it is there."""
+        """Announce the first index when it exists."""
         search.follower.ready.wait()
         try:
-            line = self._searches(search)
+            line = self._ready_line(search)
         except IndexUnavailable:  # its server has just become unreachable
             line = f"sceneseek is ready at {self._url}"
         self._announce(line)
 
-    def master_ready(self, master: Any) -> None:  # noqa: ARG002 - gunicorn's signature
-        """In the master: handle signals so that no request is lost and no second worker started.
+    def on_master_ready(self, master: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        """In the master: handle signals so that no request is lost and no second worker is started.
 
-        An index has one owner, so a closed terminal ends the service, where gunicorn would start a new worker beside
-        the old one, and so would the signals that add workers or replace the master.
+        On HUP (a closed terminal), gunicorn would start a second worker, but an index has one owner; so HUP ends the
+        service. The signals that add workers or replace the master are ignored for the same reason.
         """
-        pass_on: Any = signal.getsignal(signal.SIGTERM)
+        gunicorn_handler: Any = signal.getsignal(signal.SIGTERM)
 
         def stopping(number: int, frame: Any) -> None:
             self._stopping = True
             if number in (signal.SIGTERM, signal.SIGHUP):
                 number = signal.SIGTERM
                 time.sleep(_DRAIN_SECONDS)
-            pass_on(number, frame)
+            gunicorn_handler(number, frame)
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, stopping)
         for number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
 
-    def worker_begins(self, master: Any, worker: Any) -> None:  # noqa: ARG002
-        """In the worker: die with the master, so that port and index are free however it ends."""
+    def on_worker_start(self, master: Any, worker: Any) -> None:  # noqa: ARG002
+        """In the worker: end with the master, however it dies, so that port and index are free."""
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != self._master:
             os._exit(0)
 
-    def worker_ends(self, master: Any, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
-        """In the worker, when it ends: close the metrics port, the ratings and the index."""
+    def on_worker_exit(self, master: Any, worker: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        """In the worker, at its exit: close the metrics port, the ratings and the index."""
         if self._metrics_port is not None:
             self._metrics_port.close()
         if self._feedback is not None:
@@ -223,11 +223,11 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
         if self._search is not None:
             self._search.close()
 
-    def worker_ended(self, master: Any, worker: Any) -> None:  # noqa: ARG002
+    def on_child_exit(self, master: Any, worker: Any) -> None:  # noqa: ARG002
         """In the master: let gunicorn start another worker, unless this one failed to start."""
         died = StartError(
             f"the worker process {worker.pid} died while starting",
-            "free memory, or look for its cause with --debug",
+            "free memory, or run with --debug to find the cause",
         )
         failure = self._from_worker.recv() if self._from_worker.poll() else died
         if failure is not None and not self._stopping:
@@ -236,7 +236,7 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn ships no 
 
 
 class _GunicornLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """Sends gunicorn's messages to the root logger. Its access log is off: it has URLs with their queries."""
+    """Sends gunicorn's messages to the root logger, without its access log, which contains queries."""
 
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
@@ -250,11 +250,11 @@ class _GunicornLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
 
 
 def _file_handles() -> int:
-    """How many files this process may open, once its limit is raised as far as it can be, or as is useful."""
+    """Raise the limit of open files as far as allowed and useful, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MAX_HANDLES if hard == resource.RLIM_INFINITY else min(hard, _MAX_HANDLES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):  # where a system allows less than it says
+        with contextlib.suppress(ValueError, OSError):  # some systems allow less than the hard limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     return _MAX_HANDLES if soft == resource.RLIM_INFINITY else soft
@@ -264,10 +264,10 @@ def _metrics_host(host: str) -> str:
     return "localhost" if host.startswith(UNIX) else host
 
 
-def _as_ours(error: Exception) -> SceneseekError:
+def _start_error(error: Exception) -> SceneseekError:
     if isinstance(error, SceneseekError):
         return error
     return StartError(
         f"the service cannot start ({type(error).__name__}: {error})",
-        "a bug: run again with --debug and report it",
+        "this is a bug: run again with --debug and report it",
     )

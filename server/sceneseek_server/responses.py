@@ -1,4 +1,4 @@
-"""What every answer is made of: its headers, its JSON, and the problem document that an error becomes (RFC 9457)."""
+"""HTTP responses: security headers, JSON, and problem documents for errors (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 Details = TypeVar("Details", bound=ImageDetails)
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-# The address in the form of OpenAI's API, whose clients read problems in another form.
+# The endpoint compatible with OpenAI's API, whose clients expect errors in another format.
 EMBEDDINGS = "/v1/embeddings"
-# In the environment of a request: by `time.monotonic`, when its answer is of no more use.
+# The key of the request's deadline (`time.monotonic`) in the WSGI environment.
 DEADLINE = "sceneseek.deadline"
 
-# The page's own script, style and images, and nothing from anywhere else.
+# The page loads only its own scripts, styles and images.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -38,34 +38,33 @@ SECURITY_HEADERS = [
     ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
-    # Other sites' pages neither hold what is ours, nor share a process or a window with it.
+    # Other sites cannot embed resources of this service, nor share a process or a window with it.
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Embedder-Policy", "require-corp"),
-    # As frame-ancestors, for browsers that do not know it.
+    # For browsers without support for frame-ancestors.
     ("X-Frame-Options", "DENY"),
     ("X-Permitted-Cross-Domain-Policies", "none"),
-    # The page asks for none of what a browser has.
+    # The page uses none of these features.
     ("Permissions-Policy", "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()"),
 ]
 
-# What Werkzeug raises by itself, in our words: detail and hint.
+# The details and hints of Werkzeug's own errors.
 _HTTP_ERRORS = {
-    404: ("nothing is at this address", "search at /v1/search?q=..., or open / in a browser"),
-    413: ("the body is too large", "send at most 1 MB of JSON, an image of the size that the service takes"),
-    415: ("the body is not declared to be what is read here", "send JSON as application/json, a picture as image/jpeg"),
+    404: ("this address does not exist", "search at /v1/search?q=..., or open / in a browser"),
+    413: ("the body is too large", "send at most 1 MB of JSON, or a smaller image"),
+    415: ("the media type of the body is not supported", "send JSON as application/json, a picture as image/jpeg"),
 }
 
 
-def shape_answers(app: Flask) -> None:
-    """Turn the errors of an application into problem documents, and add the security headers to every answer.
+def shape_responses(app: Flask) -> None:
+    """Turn the errors of an application into problem documents, and add the security headers to every response.
 
-    The headers are added around the application rather than in its `after_request`: one list is added to another
-    instead of every header being checked and set for each answer.
+    The headers are added by a middleware, which is faster than checking and setting each of them in `after_request`.
     """
-    app.register_error_handler(SceneseekError, _ours)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(SceneseekError, _sceneseek_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected_error)
     inner = app.wsgi_app
 
     def outer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -78,39 +77,39 @@ def shape_answers(app: Flask) -> None:
 
 
 def deadline() -> float | None:
-    """When the request's answer is of no use any more, on the clock of `time.monotonic`; None if it never is."""
-    found: float | None = request.environ.get(DEADLINE)
-    return found
+    """The deadline of the current request (`time.monotonic`); None if it has none."""
+    seconds: float | None = request.environ.get(DEADLINE)
+    return seconds
 
 
-def json_answer(document: object, status: int = 200) -> Response:
-    """The response that carries a document, compact and not to be cached."""
+def json_response(document: object, status: int = 200) -> Response:
+    """A response with a document as compact JSON, not to be cached."""
     response = Response(to_json(document), status, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def public(image: Details) -> Details:
-    """What a client may see of an image: with its addresses, and without its path where paths are hidden."""
-    # Written rather than built by url_for, which would take longer than reranking does.
+    """Add the addresses of an image, and remove its path if paths are hidden."""
+    # Not built by url_for, which takes longer than reranking.
     address = f"{current_app.config['APPLICATION_ROOT']}/v1/images/{image.id}"
     path = image.path if shows_paths() else None
     return replace(image, path=path, image=address, thumbnail=f"{address}/thumbnail")
 
 
 def problem(status: int, detail: str, hint: str = "") -> Problem:
-    """A problem without a type of its own: its status says what kind it is."""
+    """A problem without its own type, described by its HTTP status."""
     return Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, hint=hint or None)
 
 
 def problem_of(error: SceneseekError) -> Problem:
-    """The problem that an error of ours is."""
-    made = problem(error.status, error.what, error.hint)
-    return replace(made, type=PROBLEM_TYPE + error.slug, title=error.title) if error.slug else made
+    """The problem of an error."""
+    base = problem(error.status, error.what, error.hint)
+    return replace(base, type=PROBLEM_TYPE + error.slug, title=error.title) if error.slug else base
 
 
-def encoded(found: Problem, path: str = "", **more: Any) -> bytes:
-    """A problem's document, in ASCII, with further members; the path of the request decides its form."""
+def encode_problem(found: Problem, path: str = "", **more: Any) -> bytes:
+    """Encode a problem document in ASCII, with `more` as additional members, in the format of the requested path."""
     if path == EMBEDDINGS:
         message = f"{found.detail}: {found.hint}" if found.hint else found.detail
         found = replace(found, error=OpenAIError(message=message, type=found.type))
@@ -119,19 +118,19 @@ def encoded(found: Problem, path: str = "", **more: Any) -> bytes:
 
 
 def problem_response(found: Problem, **more: Any) -> Response:
-    """The answer that carries a problem; `more` are further members of its document."""
+    """The response with a problem; `more` are additional members of its document."""
     kind = found.type.removeprefix(PROBLEM_TYPE)
     record_problem(kind if kind != found.type else "", found.status)
-    body = encoded(replace(found, request_id=request_id()), request.path, **more)
+    body = encode_problem(replace(found, request_id=request_id()), request.path, **more)
     response = Response(body, found.status, content_type=PROBLEM_MEDIA_TYPE)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def error_response(error: SceneseekError, **more: Any) -> Response:
-    """The answer that carries an error, in words that clients of this service may see.
+    """The response with an error, without details that clients may not see.
 
-    If the error passes by itself, it says when to ask again. `more` are further members of its document.
+    For a temporary error it has a Retry-After header. `more` are additional members of the document.
     """
     found = problem_of(error)
     if not (error.for_clients or shows_paths()):
@@ -143,8 +142,8 @@ def error_response(error: SceneseekError, **more: Any) -> Response:
     return response
 
 
-def _ours(error: SceneseekError) -> Response:
-    # What passes by itself comes in numbers, and each is counted; a line each would be one trouble more.
+def _sceneseek_error(error: SceneseekError) -> Response:
+    # Temporary errors are frequent under load; they are counted, not logged.
     if error.retry_after is None and error.status >= 500:
         log.error("%s %s: %s", request.method, request.path, error)
     elif error.retry_after is None and not (error.for_clients or shows_paths()):
@@ -152,22 +151,22 @@ def _ours(error: SceneseekError) -> Response:
     return error_response(error)
 
 
-def _http(error: HTTPException) -> Response:
-    own = error.get_response()
+def _http_error(error: HTTPException) -> Response:
+    original = error.get_response()
     if isinstance(error, MethodNotAllowed):
         methods = ", ".join(sorted(error.valid_methods or ()))
-        found = problem(405, f"{request.method} is not possible here", f"use one of {methods}")
+        found = problem(405, f"{request.method} is not allowed here", f"use one of {methods}")
     else:
-        detail, hint = _HTTP_ERRORS.get(own.status_code, (error.description or error.name, ""))
-        found = problem(own.status_code, detail, hint)
+        detail, hint = _HTTP_ERRORS.get(original.status_code, (error.description or error.name, ""))
+        found = problem(original.status_code, detail, hint)
     response = problem_response(found)
     for name in ("Allow", "Content-Range", "Retry-After"):
-        if name in own.headers:
-            response.headers[name] = own.headers[name]
+        if name in original.headers:
+            response.headers[name] = original.headers[name]
     return response
 
 
-def _unexpected(error: Exception) -> Response:
-    # Without the query string: what people search for is theirs.
+def _unexpected_error(error: Exception) -> Response:
+    # Without the query string: searches are private.
     log.error("%s %s failed", request.method, request.path, exc_info=error)
-    return problem_response(problem(500, "the service met a fault of its own", "its log says more"))
+    return problem_response(problem(500, "an internal error occurred", "see the log of the service"))

@@ -1,4 +1,4 @@
-"""The settings of a service, and the search pipeline and the ratings that its worker opens."""
+"""The settings of a service, and functions that open the search pipeline, the uploads folder and the ratings."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SPARE_THREADS = 16
-# More idle clients than this are a proxy's work.
+# More idle clients than this need a reverse proxy.
 _MAX_CONNECTIONS = 4_096
-# Graphs, an index and its successor, ratings, the metrics port, and files of uploads.
+# File handles for graphs, two generations, ratings, the metrics port, and uploaded files.
 _OWN_HANDLES = 192
 
 
 @dataclass(frozen=True, slots=True)
 class AccessSettings:
-    """The settings of access control (`sceneseek_server.access`), as `ServiceSettings` explains.
+    """The settings of access control (`sceneseek_server.access`); see `ServiceSettings`.
 
-    The defaults suit an application called in process.
+    The defaults suit an application that is called in process.
 
     Attributes:
-        bound_to: the name or address that it listens at.
-        max_upload: the most bytes of an uploaded image.
+        bound_to: the name or address that the service listens on.
+        max_upload: maximum size of an uploaded image in bytes.
     """
 
     api_keys: Path | None = None
@@ -51,12 +51,12 @@ class AccessSettings:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """What to serve, and how: what the options of `sceneseek serve` say, whose help explains each (`command.serve`).
+    """The settings of a service: the options of `sceneseek serve`, explained by their help texts (`command.serve`).
 
     Attributes:
-        deadline: seconds that a request may take, from when all of it has arrived.
-        grace: seconds that a stop waits for requests in flight.
-        access: who may send requests, and what answers may reveal.
+        deadline: seconds within which a request is answered, from when it has been received completely.
+        grace: seconds that a shutdown waits for requests in flight.
+        access: the settings of access control.
     """
 
     bundle: Path
@@ -79,12 +79,12 @@ class ServiceSettings:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What a worker can do with its file handles.
+    """The limits of a worker that follow from its number of file handles.
 
     Attributes:
-        connections: how many may be open; further ones wait until the system has accepted them.
-        threads: enough for the requests that are processed or wait, and some that reject requests and report health.
-        queue: how many requests may wait; fewer than configured where the handles are few.
+        connections: maximum number of open connections; further ones wait in the kernel's queue.
+        threads: enough for all processed and waiting requests, and some to reject requests and report health.
+        queue: maximum number of waiting requests; less than configured if there are few file handles.
     """
 
     connections: int
@@ -93,10 +93,10 @@ class Capacity:
 
     @classmethod
     def of(cls, settings: ServiceSettings, handles: int) -> Capacity:
-        """What so many handles suffice for: a connection takes one, a thread another for what it waits for or reads.
+        """The capacity with this many file handles: a connection needs one, and so does each thread.
 
         Raises:
-            StartError: they are too few for `http_threads`.
+            StartError: there are too few handles for `http_threads`.
         """
         slots = settings.http_threads + picture_slots(settings.http_threads)
         least, available = slots + _SPARE_THREADS, handles - _OWN_HANDLES
@@ -113,17 +113,17 @@ class Capacity:
 
 
 def picture_slots(slots: int) -> int:
-    """How many requests with pictures are processed beside so many others, see `Admission`."""
+    """The number of slots for requests with pictures, given that for other requests; see `Admission`."""
     return max(1, slots // 4)
 
 
 def open_search(settings: ServiceSettings, metrics: Metrics) -> Search:
-    """Open the search pipeline: warmed up, following the alias, reporting to `metrics`; the index may not exist yet.
+    """Open the search pipeline, warmed up and following the alias; the index need not exist yet.
 
     Raises:
         SceneseekError: the bundle, the index or the runtime cannot be used.
     """
-    # Imported here, in the worker, so that the master stays small and forks before any library has threads.
+    # Imported in the worker, so that the master stays small and forks before any library starts threads.
     from sceneseek.batching import Batching  # noqa: PLC0415
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.models import ModelRegistry  # noqa: PLC0415
@@ -136,7 +136,7 @@ def open_search(settings: ServiceSettings, metrics: Metrics) -> Search:
     encoder = QueryEncoder(Batching(max_batch=settings.max_batch), cached_texts=settings.query_cache, observer=metrics)
     for kind in encoder.waiting():
         depth = metrics.queue_depth.labels(kind)
-        depth.set_function(lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # one of its own each
+        depth.set_function(lambda kind=kind: encoder.waiting()[kind])  # type: ignore[misc]  # binds each kind
     metrics.query_cache_entries.set_function(encoder.cached)
     search = Search(models, store, encoder, serving=True)
     search.follower.follow()
@@ -144,10 +144,10 @@ def open_search(settings: ServiceSettings, metrics: Metrics) -> Search:
 
 
 def open_uploads(settings: ServiceSettings, search: Search) -> PendingChanges | None:
-    """The folder into which pictures are put; None if the service takes none.
+    """Open the folder for uploaded pictures; None if uploads are disabled.
 
     Raises:
-        StartError: it cannot be written, or lies in or around another folder of the index.
+        StartError: the folder is not writable, or overlaps with another folder of the index.
     """
     if settings.uploads is None:
         return None
@@ -160,16 +160,15 @@ def open_uploads(settings: ServiceSettings, search: Search) -> PendingChanges | 
                 folder.is_relative_to(pending.folder) or pending.folder.is_relative_to(folder)
             ):
                 raise StartError(
-                    f"of {pending.folder}, for pictures that are put, and {folder}, which is indexed, one lies in the "
-                    "other",
-                    f"give --uploads {folder}, or a folder apart from it",
+                    f"the folder for uploads {pending.folder} and the indexed folder {folder} overlap",
+                    f"give --uploads {folder}, or a separate folder",
                 )
     pending.prepare()
     return pending
 
 
 def open_feedback(settings: ServiceSettings) -> FeedbackStore | None:
-    """Where the service stores ratings; None if nowhere.
+    """Open the store of ratings; None if ratings are not stored.
 
     Raises:
         FeedbackUnavailable: the configured file cannot be used.
@@ -182,5 +181,5 @@ def open_feedback(settings: ServiceSettings) -> FeedbackStore | None:
     except FeedbackUnavailable as error:
         if settings.feedback is not None:
             raise
-        log.warning("no ratings are stored: %s", error)  # it was not asked for, and searches work without
+        log.warning("ratings are not stored: %s", error)  # not configured, and not needed for searches
         return None

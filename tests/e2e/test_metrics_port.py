@@ -112,7 +112,10 @@ def test_serve_names_a_metrics_port_in_use(sceneseek: CommandLine, bundle: Bundl
             "serve", "--bundle", bundle.path, "--index", index_url, "--port", "0", "--metrics-port", str(port)
         )
     assert done.returncode == 1
-    assert f"port {port} of 127.0.0.1 is taken: stop who has it, or choose another --metrics-port" in done.stderr
+    assert (
+        f"port {port} of 127.0.0.1 is taken: stop the program that uses it, or choose another --metrics-port"
+        in done.stderr
+    )
 
 
 def free_port() -> int:

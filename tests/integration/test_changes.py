@@ -173,7 +173,7 @@ def test_changes_require_a_write_key_and_enabled_uploads(site: Site, noise: Nois
         ("../a.png", "whole", {}, 422, "is not a valid path for a picture"),
         (".sceneseek/changes/a.png", "whole", {}, 422, "is not a valid path for a picture"),
         ("%ff.png", "whole", {}, 422, "is not a valid path for a picture"),
-        ("a.png", "whole", {"Content_Type": "text/html"}, 415, "not declared to be what is read here"),
+        ("a.png", "whole", {"Content_Type": "text/html"}, 415, "the media type of the body is not supported"),
         ("a.png", "whole", {"Content_Encoding": "gzip"}, 415, "compressed"),
         ("there.png", "whole", {}, 428, "there is another image there.png"),
         ("there.png", "whole", {"If_Match": '"x"'}, 412, "does not match If-Match"),
@@ -241,7 +241,7 @@ def test_upload_folder_gets_the_predicted_label_beside_other_folders(site: Site,
     assert site.state(identity) == "indexed"
     assert site.search_ids() == {*before, identity}
     settings = ServiceSettings(site.home, "", uploads=gallery / "scenes")
-    with pytest.raises(StartError, match=f"one lies in the other: give --uploads {gallery}"):
+    with pytest.raises(StartError, match=f"overlap: give --uploads {gallery}"):
         open_uploads(settings, site.search)
     assert not (gallery / "scenes/.sceneseek").exists()
 

@@ -321,7 +321,7 @@ def test_readiness_queries_the_object_store_once_a_minute(client: FlaskClient, b
     bucket.refused = lambda _: True
     first = client.get("/readyz").json
     assert first is not None
-    assert f"nothing is found in s3://{bucket.name}/photos" in first["problem"]
+    assert f"no files in s3://{bucket.name}/photos" in first["problem"]
     requests = len(bucket.asked)
     second = client.get("/readyz").json
     assert second is not None

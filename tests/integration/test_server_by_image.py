@@ -91,7 +91,7 @@ def test_invalid_search_arguments_are_rejected(
 @pytest.mark.parametrize(
     ("data", "status", "detail"),
     [
-        ({"q": "x"}, 400, "there are 0 parts of the name file"),
+        ({"q": "x"}, 400, "there are 0 parts named file"),
         ({"file": (io.BytesIO(b"GIF89a"), "a.gif")}, 422, "the picture"),
         ({"file": (io.BytesIO(b""), "a.gif")}, 422, "the picture: the file is empty"),
         ({"photo": (io.BytesIO(b"GIF89a"), "a.gif")}, 400, "the file part 'photo' is unknown"),

@@ -78,5 +78,5 @@ def test_invalid_rating_is_rejected(
 
 def test_service_without_a_feedback_file_names_the_option(client: FlaskClient) -> None:
     problem = client.post(PATH, json=RATING).get_json(force=True)
-    assert (problem["status"], problem["detail"]) == (404, "this service keeps no ratings")
+    assert (problem["status"], problem["detail"]) == (404, "this service does not store ratings")
     assert "--feedback" in problem["hint"]

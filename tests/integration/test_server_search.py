@@ -167,7 +167,7 @@ def test_query_of_ten_thousand_words_is_rejected(client: FlaskClient) -> None:
 def test_body_with_other_content_type_is_rejected(client: FlaskClient) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", None):
         response = client.post(WHERE, data=b'{"q": "x"}', content_type=content_type)
-        _assert_refused(response, 415, "the body is not declared to be what is read here")
+        _assert_refused(response, 415, "the media type of the body is not supported")
 
 
 def test_body_over_one_megabyte_is_rejected(client: FlaskClient) -> None:
@@ -176,7 +176,7 @@ def test_body_over_one_megabyte_is_rejected(client: FlaskClient) -> None:
 
 def test_unsupported_method_gets_405_with_allow_header(client: FlaskClient) -> None:
     response = client.delete(WHERE)
-    _assert_refused(response, 405, "DELETE is not possible here")
+    _assert_refused(response, 405, "DELETE is not allowed here")
     assert {"GET", "POST"} <= set(response.headers["Allow"].split(", "))
 
 

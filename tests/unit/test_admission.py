@@ -184,9 +184,9 @@ def test_picture_requests_have_separate_slots_and_queue(path: str, content_type:
 
 def test_picture_decoding_waits_until_deadline() -> None:
     decoders = Decoders(at_once=1)
-    with decoders.one(None), pytest.raises(DeadlinePassed), decoders.one(time.monotonic() + 0.01):
+    with decoders.slot(None), pytest.raises(DeadlinePassed), decoders.slot(time.monotonic() + 0.01):
         pytest.fail("two pictures are decoded concurrently")
-    with pytest.raises(DeadlinePassed), decoders.one(time.monotonic() - 1):
+    with pytest.raises(DeadlinePassed), decoders.slot(time.monotonic() - 1):
         pytest.fail("the deadline has passed")
-    with decoders.one(time.monotonic() + 60):
+    with decoders.slot(time.monotonic() + 60):
         pass

@@ -247,7 +247,7 @@ def test_json_lines_file_is_imported_once(path: Path, caplog: pytest.LogCaptureF
         assert store.append(RATING) == "repeated"
         store.close()
         assert documents(path) == [json.loads(line) for line in lines[:2]]
-    assert [record.getMessage() for record in caplog.records] == [f"imported 2 ratings from {former}; 4 lines left out"]
+    assert [record.getMessage() for record in caplog.records] == [f"imported 2 ratings from {former}; 4 lines skipped"]
     with pytest.raises(FeedbackUnavailable, match=r"JSON lines.*name feedback\.sqlite"):
         FeedbackStore(former)
 

@@ -1,5 +1,5 @@
-"""The operations of `/v1`, and their description.
+"""The operations of `/v1`, and their OpenAPI document.
 
-Each view declares itself with `operation`: the models that it reads and the documents that it answers with. The models
-check requests, and the OpenAPI document is made from them, so neither can say what the other does not.
+Each view declares the models of its request and its response with `operation`. The same models validate requests and
+generate the OpenAPI document, so that the two agree.
 """

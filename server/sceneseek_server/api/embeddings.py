@@ -1,4 +1,4 @@
-"""`/v1/embeddings`: texts and pictures to vectors of the joint space, in the form of OpenAI's API."""
+"""`/v1/embeddings`: vectors of texts and pictures in the joint space, compatible with OpenAI's API."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sceneseek.search import Search
 from sceneseek.vectors import in_base64
 from sceneseek_server.access.control import FORM, charge
 from sceneseek_server.api.openapi import operation
-from sceneseek_server.api.search import given_once
+from sceneseek_server.api.search import single_values
 from sceneseek_server.api.uploads import Uploads
-from sceneseek_server.responses import EMBEDDINGS, deadline, json_answer
+from sceneseek_server.responses import EMBEDDINGS, deadline, json_response
 
 
 def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
-    """The view over one pipeline."""
+    """The view of one pipeline."""
     blueprint = Blueprint("embeddings", __name__, url_prefix=EMBEDDINGS)
 
     @blueprint.post("")
     @operation(
-        summary="Texts or pictures to vectors",
+        summary="Embed texts or pictures",
         tag="search",
         body=(EmbeddingRequest,),
         upload=EmbeddingForm,
@@ -32,37 +32,37 @@ def embeddings_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         problems={422: "There is no such model, or an uploaded picture cannot be used."},
     )
     def embed() -> Response:
-        """Vectors of length 1; the cosine of a text's and a picture's says how well they match, roughly.
+        """Vectors of length 1; the cosine of a text's and a picture's vector roughly measures how well they match.
 
-        The request and the answer are those of OpenAI's `POST /v1/embeddings`, so its clients can be used; the model is
-        the name of the service's pack. Pictures come as parts of a form.
+        Request and response have the format of OpenAI's `POST /v1/embeddings`, so its clients can be used; the model is
+        the name of the service's pack. Pictures are sent as parts of a form.
         """
         manifest = search.bundle.manifest
         if request.mimetype == FORM:
-            asked: EmbeddingForm = read_fields(EmbeddingForm, given_once(request.form))
-            _check(asked, manifest)
+            options: EmbeddingForm = read_fields(EmbeddingForm, single_values(request.form))
+            _check(options, manifest)
             vectors, tokens = search.embed_pictures(uploads.pictures(), deadline()), 0
         elif request.is_json:
-            asked = texts = read_json(EmbeddingRequest, request.get_data(cache=False))
-            _check(asked, manifest)
+            options = texts = read_json(EmbeddingRequest, request.get_data(cache=False))
+            _check(options, manifest)
             charge(len(texts.texts))
             vectors, tokens = search.embed_texts(texts.texts, deadline())
         else:
             raise UnsupportedMediaType
-        in_text = asked.encoding_format == "base64"
+        as_base64 = options.encoding_format == "base64"
         data = tuple(
-            Embedding(index=index, embedding=in_base64(vector) if in_text else vector.tolist())
+            Embedding(index=index, embedding=in_base64(vector) if as_base64 else vector.tolist())
             for index, vector in enumerate(vectors)
         )
         usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
-        return json_answer(Embeddings(data=data, model=manifest.pack, usage=usage))
+        return json_response(Embeddings(data=data, model=manifest.pack, usage=usage))
 
     return blueprint
 
 
-def _check(asked: EmbeddingForm, manifest: Manifest) -> None:
-    if asked.model not in {None, manifest.pack}:
-        raise Unprocessable(f"there is no model {asked.model!r}", f"the model is {manifest.pack}")
+def _check(options: EmbeddingForm, manifest: Manifest) -> None:
+    if options.model not in {None, manifest.pack}:
+        raise Unprocessable(f"there is no model {options.model!r}", f"the model is {manifest.pack}")
     width = manifest.dimensions.joint
-    if asked.dimensions not in {None, width}:
-        raise Unprocessable(f"dimensions is {asked.dimensions}", f"vectors have {width}: leave it out")
+    if options.dimensions not in {None, width}:
+        raise Unprocessable(f"dimensions is {options.dimensions}", f"omit it: vectors have {width}")

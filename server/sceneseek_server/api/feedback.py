@@ -1,4 +1,4 @@
-"""`/v1/feedback`: what people say of a result, kept for `sceneseek train heads --feedback`."""
+"""`/v1/feedback`: ratings of results, stored for `sceneseek train heads --feedback`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sceneseek_server.api.openapi import operation
 from sceneseek_server.feedback import Feedback, FeedbackStore
 from sceneseek_server.image_files import find_record
 from sceneseek_server.metrics import Metrics
-from sceneseek_server.responses import deadline, json_answer
+from sceneseek_server.responses import deadline, json_response
 
 
 def feedback_blueprint(search: Search, feedback: FeedbackStore | None, metrics: Metrics) -> Blueprint:
-    """The view over one pipeline and what keeps ratings; without that, there is nowhere to keep them."""
+    """The view of one pipeline and its store of ratings; None if ratings are not stored."""
     blueprint = Blueprint("feedback", __name__, url_prefix="/v1/feedback")
 
     @blueprint.post("")
@@ -29,19 +29,19 @@ def feedback_blueprint(search: Search, feedback: FeedbackStore | None, metrics: 
         body=(queries.Rating,),
         answer=api.Feedback,
         status=201,
-        again=True,
+        repeatable=True,
         problems={
-            404: "No image has this id, or this service keeps no ratings.",
+            404: "No image has this id, or this service does not store ratings.",
             409: "Another rating was sent with this key.",
         },
     )
     def rate() -> Response:
-        """A rating is on disk when it is answered. With a `key` it may be sent again, and is stored once (then 200)."""
+        """A rating is on disk before the response. Sent again with the same `key`, it is stored once (status 200)."""
         if not request.is_json:
             raise UnsupportedMediaType
         rating = api.read_json(queries.Rating, request.get_data(cache=False))
         if feedback is None:
-            raise NotFound("this service keeps no ratings", "start it with --feedback FILE")
+            raise NotFound("this service does not store ratings", "start it with --feedback FILE")
         record, info = find_record(search, rating.image, deadline())
         payload, key = record.payload, rating.key or str(uuid4())
         outcome = feedback.append(
@@ -56,6 +56,6 @@ def feedback_blueprint(search: Search, feedback: FeedbackStore | None, metrics: 
         )
         metrics.feedback.labels(outcome).inc()
         answer = api.Feedback(stored=outcome == "stored", key=key)
-        return json_answer(answer, 201 if answer.stored else 200)
+        return json_response(answer, 201 if answer.stored else 200)
 
     return blueprint

@@ -1,4 +1,4 @@
-"""`/v1/images/{id}`: the original file, a thumbnail of it, and what the index knows of it."""
+"""`/v1/images/{id}`: the original file, its thumbnail, and its metadata."""
 
 from __future__ import annotations
 
@@ -22,23 +22,22 @@ from sceneseek_server.image_files import (
     UNKNOWN,
     ImageFile,
     Thumbnails,
-    archived,
     find_image,
     find_record,
+    zip_archive,
 )
 from sceneseek_server.metrics import Metrics
-from sceneseek_server.responses import deadline, json_answer, public
+from sceneseek_server.responses import deadline, json_response, public
 
 ZIP = "application/zip"
 _MAX_ARCHIVE_BYTES = 2 * 10**9
-# An id stands for a path, whose content may change with the next index run: fresh for ten minutes, then asked for again
-# by its tag.
+# The file of an id may change with the next index run: cached for ten minutes, then revalidated by its ETag.
 CACHE_CONTROL = "private, max-age=600"
-_NOT_THERE = {404: "No image has this id, or its file is no longer in its folder."}
+_NOT_FOUND = {404: "No image has this id, or its file is no longer in its folder."}
 
 
 def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders: Decoders) -> Blueprint:
-    """The views over one pipeline's live generation."""
+    """The views of one pipeline's live generation."""
     blueprint = Blueprint("images", __name__, url_prefix="/v1/images")
     thumbnails = Thumbnails(max_pixels, decoders=decoders, on_sent=metrics.thumbnail_sent)
     metrics.thumbnail_cache_bytes.set_function(lambda: thumbnails.cached_bytes)
@@ -49,27 +48,27 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
         summary="The original file",
         tag="images",
         answer=MEDIA_TYPES,
-        problems=_NOT_THERE,
-        unchanged=True,
-        parts=True,
+        problems=_NOT_FOUND,
+        conditional=True,
+        ranges=True,
     )
     def original(image: UUID) -> Response:
-        """As it lies in its folder; in parts too, for those who ask for a range of its bytes."""
+        """The unchanged file, or a range of its bytes."""
         return _original(find_image(search, image, deadline()))
 
     @blueprint.get("/<uuid:image>/thumbnail")
     @operation(
-        summary="A small picture of it",
+        summary="A thumbnail of the image",
         tag="images",
         answer=(THUMBNAIL_MEDIA_TYPE,),
-        problems=_NOT_THERE,
-        unchanged=True,
+        problems=_NOT_FOUND,
+        conditional=True,
     )
     def thumbnail(image: UUID) -> Response:
-        """A JPEG of at most 320 pixels a side, drawn anew from the pixels: what else the file holds is not in it."""
-        found = find_image(search, image, deadline())
-        with found.content:
-            return _thumbnail(found, thumbnails)
+        """A JPEG of at most 320 pixels a side, encoded from the pixels, without other data of the file."""
+        file = find_image(search, image, deadline())
+        with file.content:
+            return _thumbnail(file, thumbnails)
 
     @blueprint.get("/archive")
     @operation(
@@ -78,41 +77,41 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
         tag="images",
         arguments=ArchiveArguments,
         answer=(ZIP,),
-        problems=_NOT_THERE,
+        problems=_NOT_FOUND,
     )
     def archive() -> Response:
-        """The files under their own names, uncompressed; 2 GB at most."""
-        wanted = read_fields(ArchiveArguments, {name: request.args.getlist(name) for name in request.args})
-        charge(len(set(wanted.id)), images=True)
+        """The files under their own names, uncompressed, up to 2 GB."""
+        requested = read_fields(ArchiveArguments, {name: request.args.getlist(name) for name in request.args})
+        charge(len(set(requested.id)), images=True)
         images: list[ImageFile] = []
         try:
-            images.extend(find_image(search, UUID(each), deadline()) for each in dict.fromkeys(wanted.id))
+            images.extend(find_image(search, UUID(each), deadline()) for each in dict.fromkeys(requested.id))
             size = sum(image.facts.bytes for image in images)
             if size > _MAX_ARCHIVE_BYTES:
                 raise InvalidRequest(
-                    f"the files have {size:,} bytes, an archive at most {_MAX_ARCHIVE_BYTES:,}", "ask for fewer of them"
+                    f"the files have {size:,} bytes, over {_MAX_ARCHIVE_BYTES:,}", "request fewer images"
                 )
         except SceneseekError:
             for image in images:
                 image.content.close()
             raise
         disposition = {"Content-Disposition": "attachment; filename=images.zip", "Cache-Control": "no-store"}
-        response = Response(archived(images), content_type=ZIP, headers=disposition)
-        # Also where nothing of it is read, as for HEAD.
+        response = Response(zip_archive(images), content_type=ZIP, headers=disposition)
+        # Even if the response is not read, as for HEAD.
         response.call_on_close(lambda: [image.content.close() for image in images])
         return response
 
     @blueprint.get("/<uuid:image>/details")
     @operation(
-        summary="What is known of an image",
+        summary="The details of an image",
         tag="images",
         answer=ImageDetails,
         problems={404: "No image has this id."},
     )
     def details(image: UUID) -> Response:
-        """Its size, format and metadata, and how many near-duplicates it has."""
+        """Its size, format, metadata and number of near-duplicates."""
         record, _ = find_record(search, image, deadline())
-        return json_answer(public(ImageDetails(**describe(record))))
+        return json_response(public(ImageDetails(**describe(record))))
 
     return blueprint
 
@@ -153,9 +152,9 @@ def _thumbnail(image: ImageFile, thumbnails: Thumbnails) -> Response:
         response.set_data(thumbnails.get(image.tag, image.content, deadline()))
     except OSError as error:
         raise NotFound(
-            f"the file of {image.called} cannot be read ({error.strerror})", "index the folder again"
+            f"the file of {image.label} cannot be read ({error.strerror})", "index the folder again"
         ) from error
     except ImageError as error:
         hint = error.hint if error.reason == "too-large" else "index the folder again"
-        raise NotFound(f"{image.called} has no thumbnail: {error.what}", hint) from error
+        raise NotFound(f"{image.label} has no thumbnail: {error.what}", hint) from error
     return response

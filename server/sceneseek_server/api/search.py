@@ -1,4 +1,4 @@
-"""`/v1/search`: texts and images in, the best images out. `/v1/score`: a text and images in, scores out."""
+"""`/v1/search`: the best images for texts and images. `/v1/score`: scores of images for a text."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sceneseek_server.access.control import FORM, charge, check_query
 from sceneseek_server.api.openapi import operation
 from sceneseek_server.api.uploads import PICTURE, Uploads
 from sceneseek_server.instrumentation import record_stages
-from sceneseek_server.responses import deadline, json_answer, public
+from sceneseek_server.responses import deadline, json_response, public
 
-_NOT_THERE = {
+_PROBLEMS = {
     404: "The image to search by is not in the index.",
-    422: "A vector does not fit the model, weights or images do not fit together, or a picture cannot be used.",
+    422: "A vector does not fit the model, the parts of a query are inconsistent, or a picture cannot be used.",
 }
 _REPEATED = ("filter", "terms")
 _BEST = "$response.body#/results/0/id"
@@ -33,7 +33,7 @@ _LINKS = {"image": {"image": _BEST}, "thumbnail": {"image": _BEST}, "search_by_a
 
 
 def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
-    """The views over one pipeline."""
+    """The views of one pipeline."""
     blueprint = Blueprint("search", __name__, url_prefix="/v1")
 
     @blueprint.get("/search")
@@ -42,38 +42,38 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         tag="search",
         arguments=QueryArguments,
         answer=Answer,
-        problems=_NOT_THERE,
+        problems=_PROBLEMS,
         links=_LINKS,
     )
     def search_by_arguments() -> Response:
-        """The images that match best. With a text they come by score; with an image by similarity to it, or to both."""
-        return json_answer(answered([_read_arguments(request.args)])[0])
+        """The images that match best: by score for a text, by similarity for an image, or for an image and a text."""
+        return json_response(run([_read_arguments(request.args)])[0])
 
     @blueprint.post("/search")
     @operation(
-        summary="Search, once or several times, or by an uploaded picture",
+        summary="Search by one or several queries, or by an uploaded picture",
         tag="search",
         body=(Query, QueryBatch),
         upload=QueryArguments,
         answer=Answer | Answers,
-        problems=_NOT_THERE,
+        problems=_PROBLEMS,
         links=_LINKS,
     )
     def search_by_body() -> Response:
-        """As by GET. `queries` are answered from one generation; one that cannot be answered fails them all."""
+        """As by GET. All `queries` are answered from the same generation; an error in one of them fails them all."""
         if request.mimetype == FORM:
-            # Read before the pictures are decoded, which takes longer.
+            # Before the pictures, which take longer to decode.
             query = _read_arguments(request.form, max(1, len(request.files.getlist(PICTURE))))
-            return json_answer(answered([query], uploads.pictures())[0])
+            return json_response(run([query], uploads.pictures())[0])
         if not request.is_json:
             raise UnsupportedMediaType
         queries, several = _read_body(request.get_data(cache=False))
-        answers = answered(queries)
-        return json_answer(Answers(answers=tuple(answers)) if several else answers[0])
+        answers = run(queries)
+        return json_response(Answers(answers=tuple(answers)) if several else answers[0])
 
     @blueprint.post("/score")
     @operation(
-        summary="Score a text for images",
+        summary="Score images for a text",
         tag="search",
         body=(ScoreRequest,),
         upload=ScoreForm,
@@ -81,14 +81,14 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
         problems={404: "One of the images is not in the index.", 422: "An uploaded picture cannot be used."},
     )
     def score() -> Response:
-        """How well a text matches each of some images: indexed ones by id, or pictures that come along."""
+        """How well a text matches each image: indexed images by id, or uploaded pictures."""
         text, images = _read_score(uploads)
         scores = search.score(text, images, deadline())
         record_stages(scores.timings_ms)
-        return json_answer(scores)
+        return json_response(scores)
 
-    def answered(queries: list[Query], pictures: Sequence[Picture] = ()) -> list[Answer]:
-        # Each text takes the graph as long as another; pictures were charged when they were read.
+    def run(queries: list[Query], pictures: Sequence[Picture] = ()) -> list[Answer]:
+        # Every text costs the same; pictures were charged when they were read.
         texts = [sum(part.text is not None for part in query.parts(len(pictures))) for query in queries]
         charge(sum(max(1, count) for count in texts))
         for query in queries:
@@ -102,12 +102,12 @@ def search_blueprint(search: Search, uploads: Uploads) -> Blueprint:
 
 
 def _read_arguments(arguments: MultiDict[str, str], pictures: int = 0) -> Query:
-    """The search of a query string, or of a form beside pictures; an empty field, as forms send it, is not given.
+    """Read a query from a query string, or from a form with pictures; empty fields, as sent by forms, are ignored.
 
     Raises:
-        InvalidRequest: a field is unknown, given twice, or not of its kind; or there is nothing to search by.
+        InvalidRequest: a field is unknown, repeated or invalid; or there is nothing to search by.
     """
-    fields: dict[str, Any] = given_once(arguments, but=_REPEATED)
+    fields: dict[str, Any] = single_values(arguments, ignored=_REPEATED)
     fields = {name: value for name, value in fields.items() if value or name == "q" or name not in Query.HINTS}
     for name in _REPEATED:
         if values := [value for value in arguments.getlist(name) if value]:
@@ -118,27 +118,27 @@ def _read_arguments(arguments: MultiDict[str, str], pictures: int = 0) -> Query:
 
 
 def _read_score(uploads: Uploads) -> tuple[str, list[str | Picture]]:
-    """The text and the images of a request for scores."""
+    """Read the text and the images to score."""
     if request.mimetype == FORM:
         pictures = uploads.pictures()
-        return read_fields(ScoreForm, given_once(request.form)).text, [*pictures]
+        return read_fields(ScoreForm, single_values(request.form)).text, [*pictures]
     if not request.is_json:
         raise UnsupportedMediaType
     requested = read_json(ScoreRequest, request.get_data(cache=False))
     return requested.text, [*requested.images]
 
 
-def given_once(arguments: MultiDict[str, str], but: Sequence[str] = ()) -> dict[str, str]:
-    """The fields of a query string or a form, except for those that may be repeated.
+def single_values(arguments: MultiDict[str, str], ignored: Sequence[str] = ()) -> dict[str, str]:
+    """The fields of a query string or a form that must not be repeated, without those of `ignored`.
 
     Raises:
-        InvalidRequest: one of the others is given twice, or has no name, as a form's part may.
+        InvalidRequest: a field is repeated, or a part of the form has no name.
     """
     fields = {}
     for name, values in arguments.lists():
         if not isinstance(name, str):
             raise InvalidRequest("a part of the form has no name", "name each part")
-        if name in but:
+        if name in ignored:
             continue
         if len(values) > 1:
             raise InvalidRequest(f"{shown(name, '')} is given {len(values)} times", "give it once")
@@ -147,10 +147,10 @@ def given_once(arguments: MultiDict[str, str], but: Sequence[str] = ()) -> dict[
 
 
 def _read_body(body: bytes) -> tuple[list[Query], bool]:
-    """The searches of a JSON body, and whether it was a list of them.
+    """Read the queries of a JSON body; also returns whether the body is a batch.
 
     Raises:
-        InvalidRequest: the body is not a JSON object of one of the two forms; the first flaw, named with its place.
+        InvalidRequest: the body is not a valid query or batch; names the first error and its place.
     """
     several = _is_batch(body)
     queries = read_json(QueryBatch, body).queries if several else [read_json(Query, body)]
