@@ -177,7 +177,7 @@ def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS, deadlin
     """Return a JPEG of at most `THUMBNAIL_SIDE` pixels a side, never enlarged, on a white background.
 
     Raises:
-        ImageError: the data is not a complete picture, or has more than `max_pixels`.
+        ImageError: the data is not a complete picture, or more than `max_pixels` would be decoded.
     """
     pixels = decode(data, THUMBNAIL_SIDE, max_pixels, deadline=deadline).pixels
     pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BICUBIC)

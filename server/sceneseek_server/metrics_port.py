@@ -1,6 +1,6 @@
 """A separate port for `/metrics`, `/healthz` and `/readyz`, for a private network.
 
-A scraper has no key and often another host name, so the public port rejects it. This port serves only these three
+A scraper sends no key and an IP address as host, so the public port rejects it. This port serves only these three
 paths, without access control: anyone who can reach it may read them. It runs in the worker, which has the metrics. The
 master opens the socket, so that it survives a worker that dies.
 """

@@ -78,8 +78,8 @@ def shape_responses(app: Flask) -> None:
 
 def deadline() -> float | None:
     """The deadline of the current request (`time.monotonic`); None if it has none."""
-    seconds: float | None = request.environ.get(DEADLINE)
-    return seconds
+    value: float | None = request.environ.get(DEADLINE)
+    return value
 
 
 def json_response(document: object, status: int = 200) -> Response:

@@ -59,7 +59,7 @@ _EXTENSION = "sceneseek-access"
 _SHOW_PATHS = "SHOW_PATHS"
 # An address as proxies write it: 192.0.2.1:49152, [2001:db8::1]:49152, [2001:db8::1].
 _WITH_PORT = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d+)?|(?P<v4>[^:]*):\d+", re.ASCII)
-# The payload fields that reveal the location of a file; `dhash` and `sha256` describe its content, which is public.
+# Payload fields that reveal a file's location; `dhash` and `sha256` describe its content, which clients may fetch.
 _LOCATION_FIELDS = frozenset({"path", "path_bytes", "folders", "source"})
 
 

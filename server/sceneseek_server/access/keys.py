@@ -84,7 +84,7 @@ class KeyRing:
     If a changed file has no keys, no key is valid.
 
     Raises:
-        SourceError: the file cannot be read, or has no keys.
+        SourceError: the file cannot be read, or has no keys: a service that requires keys does not start without one.
     """
 
     def __init__(self, path: Path) -> None:
