@@ -45,7 +45,7 @@ LEADING = len(NAMES) + PAINTINGS
 IMAGES = LEADING + sum(map(len, COPIES.values()))
 THRESHOLD = 0.3
 PATIENCE = 60_000  # milliseconds; the page polls the service's state every ten seconds, and the machine may be busy
-WORDING = {4: "matches fully", 3: "matches but for details", 2: "shares elements", 1: "does not match"}
+WORDING = {4: "matches fully", 3: "matches except for details", 2: "shares elements", 1: "does not match"}
 Visit = Callable[..., "Page"]
 
 
@@ -163,7 +163,7 @@ def problem(route: Route, status: int, detail: str, **headers: str) -> None:
 
 def test_typing_searches_without_submit_and_updates_url(visit: Visit) -> None:
     page = visit()
-    page.get_by_label("Describe what you look for").press_sequentially("a red circle", delay=20)
+    page.get_by_label("Describe what you are looking for").press_sequentially("a red circle", delay=20)
     wait_for_results(page, "a red circle")
     assert arguments(page) == {"q": ["a red circle"]}
     assert results(page).first.locator("img").get_attribute("alt") == "Red circle, drawn"
@@ -175,7 +175,7 @@ def test_typing_searches_without_submit_and_updates_url(visit: Visit) -> None:
 def test_negated_query_shows_hint(visit: Visit) -> None:
     page = visit("?q=a+red+circle+without+a+frame")
     wait_for_results(page, "a red circle without a frame")
-    assert "put it into “Plus, minus” instead" in page.locator("#summary").inner_text()
+    assert "put them into “Plus, minus” instead" in page.locator("#summary").inner_text()
 
 
 # Letters without a pause between them, however busy the machine is.
@@ -323,7 +323,7 @@ def test_viewer_shows_metadata_and_score_explanation(visit: Visit) -> None:
     )
     why = viewer.locator(".score").inner_text()
     assert re.search(r"shares elements\s+Score 0\.\d\d of 1 for the words “a red circle”", why)
-    assert re.search(r"Number \d+ among the nearest, (and after scoring too|moved (up|down) to 1 by its score)", why)
+    assert re.search(r"Number \d+ among the nearest, (and also after scoring|moved (up|down) to 1 by its score)", why)
     assert "view" in arguments(page)
     page.wait_for_function("() => document.querySelector('.picture .whole').naturalWidth === 320")
     page.go_back()
@@ -340,7 +340,7 @@ def test_more_like_this_searches_by_image_and_combines_with_text(visit: Visit) -
     page.wait_for_function(
         "() => !document.querySelector('dialog').open && document.querySelector('#results li[data-id]')"
     )
-    page.get_by_text("in the order of likeness").wait_for()
+    page.get_by_text("sorted by similarity").wait_for()
     assert arguments(page) == {"image": [first]}
     assert first not in ids(page)
     assert page.locator("#results .mark").count() == 0
@@ -361,8 +361,8 @@ def test_rating_is_stored_and_acknowledged(visit: Visit, ratings: Path) -> None:
     page = visit("?q=a+red+circle")
     wait_for_results(page, "a red circle")
     results(page).first.click()
-    page.get_by_role("button", name="matches but for details").click()
-    page.get_by_text("Saved: matches but for details. Thank you.").wait_for()
+    page.get_by_role("button", name="matches except for details").click()
+    page.get_by_text("Saved: matches except for details. Thank you.").wait_for()
     page.keyboard.press("4")
     page.get_by_text("Saved: matches fully. Thank you.").wait_for()
     assert page.get_by_role("button", name="matches fully").get_attribute("aria-pressed") == "true"
@@ -378,7 +378,7 @@ def test_rating_is_hidden_when_service_collects_none(visit: Visit) -> None:
     with mocked_route(page, "**/v1/feedback", lambda route: problem(route, 404, "nothing is here")):
         results(page).first.click()
         page.get_by_role("button", name="shares elements").click()
-        page.get_by_text("This service collects no ratings.").wait_for()
+        page.get_by_text("This service does not store ratings.").wait_for()
         page.keyboard.press("ArrowRight")
         page.get_by_text("2 of the results").wait_for()
         assert page.locator(".rating").is_hidden()
@@ -422,8 +422,8 @@ def test_results_and_viewer_are_keyboard_navigable(visit: Visit) -> None:
 
 def test_single_key_shortcuts_can_be_disabled(visit: Visit) -> None:
     page = visit()
-    page.get_by_text("Keys", exact=True).click()
-    page.get_by_label("Single keys").uncheck()
+    page.get_by_text("Shortcuts", exact=True).click()
+    page.get_by_label("Single-key shortcuts").uncheck()
     page.reload()
     page.locator("h1 a").focus()
     page.keyboard.press("/")
@@ -441,7 +441,7 @@ def test_copied_link_opens_same_search_and_image(visit: Visit) -> None:
     title = page.locator("#viewer-title").inner_text()
     other = visit("?" + link.partition("?")[2])
     other.get_by_role("dialog", name=title).wait_for()
-    other.get_by_text("Why it is here").wait_for()
+    other.get_by_text("Why this result").wait_for()
     other.keyboard.press("Escape")
     wait_for_results(other, "a red circle")
 
@@ -489,7 +489,7 @@ def test_dropped_pasted_or_chosen_image_is_its_own_first_result(visit: Visit, ho
         page.locator("#file").set_input_files({"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": data})
     else:
         page.evaluate(INSERT_FILE, [how, picture(7, 640, 256), "image/jpeg"])
-    page.get_by_text("in the order of likeness").wait_for()
+    page.get_by_text("sorted by similarity").wait_for()
     assert results(page).first.locator("img").get_attribute("alt") == "07, drawn"
     assert page.get_by_label("Searching by your picture").is_visible()
     if how == "drop":
@@ -537,7 +537,7 @@ def test_query_image_combines_with_text_survives_reload_and_is_removed_by_back(v
 def test_invalid_query_image_is_rejected_with_advice(visit: Visit) -> None:
     page = visit()
     page.evaluate(INSERT_FILE, ["drop", base64.b64encode(b"words").decode(), "text/plain"])
-    page.get_by_role("alert").get_by_text("That is no picture").wait_for()
+    page.get_by_role("alert").get_by_text("That is not a picture").wait_for()
     page.evaluate(INSERT_FILE, ["drop", base64.b64encode(b"no jpeg").decode(), "image/jpeg"])
     page.get_by_role("alert").get_by_text("send a JPEG, PNG, WebP or GIF").wait_for()
 
@@ -590,7 +590,7 @@ def test_plus_and_minus_terms_are_weighted_chips(visit: Visit) -> None:
     page.get_by_role("button", name="Remove: without a house").wait_for()
     page.get_by_label("Also").fill("the sea")
     page.get_by_role("group").filter(has=page.get_by_label("Also")).get_by_role("button", name="Add").first.click()
-    page.get_by_label("How much it counts: also the sea").select_option("0.5")
+    page.get_by_label("Weight of: also the sea").select_option("0.5")
     page.wait_for_function("() => location.search.includes('0.5')")
     assert arguments(page)["terms"] == ["-a house", "the sea:0.5"]
     page.wait_for_load_state("networkidle")
@@ -627,7 +627,7 @@ def test_matches_are_counted_and_separated_from_other_results(visit: Visit) -> N
     kinds = page.locator("#results > li").evaluate_all("all => all.map((item) => item.className)")
     assert kinds.index("heading") == matching
     assert kinds.count("heading") == 1
-    assert page.get_by_role("heading", name="Less like it").is_visible()
+    assert page.get_by_role("heading", name="Weaker matches").is_visible()
 
 
 def test_sort_by_date_shows_month_headings(visit: Visit) -> None:
@@ -669,7 +669,7 @@ def test_selected_results_can_be_downloaded_and_searched_by(visit: Visit) -> Non
 
 def test_filters_without_results_show_notice_and_can_be_cleared(visit: Visit) -> None:
     page = visit("?q=colourful+dots&filter=year%3E2500")
-    page.get_by_text("No image satisfies the filters.").wait_for()
+    page.get_by_text("No image matches the filters.").wait_for()
     assert page.get_by_text("year>2500").is_visible()
     page.get_by_role("button", name="Clear the filters").click()
     wait_for_results(page, "colourful dots")
@@ -728,7 +728,7 @@ def test_failed_result_page_can_be_retried(visit: Visit) -> None:
     page.locator("#query").fill("colourful dots")
     wait_for_results(page, "colourful dots")
     page.mouse.wheel(0, 3000)
-    page.get_by_role("button", name="The rest could not be fetched. Try again").click()
+    page.get_by_role("button", name="The rest could not be loaded. Try again").click()
     page.wait_for_function("() => document.querySelectorAll('#results li[data-id]').length > 30")
     loaded = ids(page)  # read once: more results may be loading
     assert len(loaded) == len(set(loaded))
@@ -764,12 +764,12 @@ def test_running_reindex_is_reported_and_new_generation_offered(visit: Visit, st
         )
         with closing(building):
             refresh_status(page)
-            page.get_by_text("The collection is being indexed anew.").wait_for()
+            page.get_by_text("The collection is being indexed again.").wait_for()
             store.publish(building)
     page.get_by_text("The collection has changed.").wait_for()
-    assert page.get_by_text("The collection is being indexed anew.").count() == 0
-    page.get_by_role("button", name="Search it anew").click()
-    page.get_by_text("the collection has changed; searched anew").wait_for()
+    assert page.get_by_text("The collection is being indexed again.").count() == 0
+    page.get_by_role("button", name="Search again").click()
+    page.get_by_text("the collection has changed; searched again").wait_for()
     page.get_by_text("The collection has changed.").wait_for(state="detached")
     assert page.evaluate("shifts") == []
 
@@ -789,7 +789,7 @@ def test_generation_change_between_result_pages_restarts_results(visit: Visit) -
     page.locator("#query").fill("colourful dots")
     wait_for_results(page, "colourful dots")
     page.mouse.wheel(0, 3000)
-    page.get_by_text("the collection has changed; searched anew").wait_for()
+    page.get_by_text("the collection has changed; searched again").wait_for()
     page.mouse.wheel(0, 3000)
     page.wait_for_function("() => document.querySelectorAll('#results li[data-id]').length > 30")
     assert ["offset=24&" in url for url in switched][:2] == [True, False]
@@ -815,7 +815,7 @@ def test_unreachable_service_is_reported_until_recovery(visit: Visit) -> None:
     ("status", "headers", "message"),
     [
         (503, {}, "The service is not ready: the index is away."),
-        (429, {"Retry-After": "1"}, "The service has too much to do. This page tries again in 1 s."),
+        (429, {"Retry-After": "1"}, "The service is busy. This page retries in 1 s."),
     ],
 )
 def test_transient_failures_are_shown_and_retried(
@@ -838,7 +838,7 @@ def test_missing_api_key_is_reported_and_not_retried(visit: Visit) -> None:
 
     with mocked_route(page, "**/v1/search?*", refuse):
         page.locator("#query").fill("a red circle")
-        page.get_by_role("alert").get_by_text("This service wants a key.").wait_for()
+        page.get_by_role("alert").get_by_text("This service requires a key.").wait_for()
         page.wait_for_timeout(300)
     assert len(tries) == 1
 
@@ -873,7 +873,7 @@ def test_empty_index_shows_command_and_search_starts_after_indexing(
         info = CollectionInfo("begun", "0" * 64, 386, 0, (), "2030-01-01T00:00:00+00:00")
         with store.writing(), closing(store.create(info)):
             refresh_status(page)
-            page.get_by_text("A folder is being indexed now.").wait_for()
+            page.get_by_text("A folder is being indexed.").wait_for()
         page.evaluate("window.same = true")
         index_folder(gallery, bundle, store)
         page.get_by_text(f"{len(NAMES)} images", exact=True).wait_for()
@@ -889,7 +889,7 @@ def test_empty_index_command_has_placeholders_when_paths_are_hidden(
 ) -> None:
     with running("--bundle", bundle.path, "--index", f"file:{tmp_path}/index") as service:
         page = visit(service.url)
-        page.get_by_text("BUNDLE and INDEX are those that the service was started with").wait_for()
+        page.get_by_text("BUNDLE and INDEX stand for settings of the service").wait_for()
         commands = ["sceneseek index DIR --bundle BUNDLE --index INDEX", "make reindex IMAGES=DIR"]
         assert page.locator("#first code").all_inner_texts() == commands
         assert str(tmp_path) not in page.content()
@@ -923,9 +923,9 @@ def test_page_has_no_axe_violations(visit: Visit, scheme: str, width: int) -> No
     page.locator("#examples a").first.wait_for()
     page.locator("#status span").first.wait_for()
     assert violations(page) == []
-    page.get_by_text("Keys", exact=True).click()
+    page.get_by_text("Shortcuts", exact=True).click()
     assert violations(page) == []
-    page.get_by_text("Keys", exact=True).click()
+    page.get_by_text("Shortcuts", exact=True).click()
     page.get_by_role("button", name="Plus, minus").click()
     page.get_by_label("Without").fill("a tree")
     page.get_by_label("Without").press("Enter")
@@ -938,7 +938,7 @@ def test_page_has_no_axe_violations(visit: Visit, scheme: str, width: int) -> No
         page.locator("#results .select").first.check()
     assert violations(page) == []
     results(page).first.locator("a").click()
-    page.get_by_text("Why it is here").wait_for()
+    page.get_by_text("Why this result").wait_for()
     assert violations(page) == []
 
 
@@ -1167,7 +1167,7 @@ def test_result_matched_by_ocr_text_shows_the_text(
             assert violations(page) == []
             first.locator("a").focus()
             page.keyboard.press("Enter")
-            page.get_by_text("Words of the search stand in the picture: “PHARMACY”.").wait_for()
+            page.get_by_text("The picture contains words of the search: “PHARMACY”.").wait_for()
             page.get_by_text("text in the picture").wait_for()
             assert violations(page) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,31 +1,31 @@
-// Pictures that somebody adds to the collection: sent a few at a time, and told of one by one until they are found or
-// refused. Where a name is taken by another picture, the picture gets a number: nothing is ever replaced.
+// Uploads of pictures to the collection, a few at a time, with the state of each until it is searchable or refused. If
+// a name is taken by another picture, the picture gets a number: nothing is ever replaced.
 import { ask, original, pause } from "./api.js";
 import { button, byId, element } from "./elements.js";
 import { say } from "./language.js";
 import { explained } from "./problems.js";
 
 const AT_ONCE = 2;
-// Milliseconds between two looks at what became of those that were sent, and how many are looked at together.
+// Milliseconds between two polls of the uploads' status, and the number of uploads per poll.
 const EVERY = 500;
-const LOOKED_AT = 8;
-// How many names of a picture are tried, and how often one is sent that comes at a bad moment.
+const POLLED = 8;
+// Maximum number of names tried for a picture, and of retries after temporary errors.
 const NAMES = 100;
 const TRIES = 20;
 
 export class Adding {
   /**
-   * heard: `.open(id)`, to show an image; `.found()` when the collection has changed.
+   * handlers: `.open(id)`, to show an image; `.found()` when the collection has changed.
    */
-  constructor(heard) {
-    this.heard = heard;
+  constructor(handlers) {
+    this.handlers = handlers;
     this.button = byId("add");
     this.panel = byId("adding");
     this.list = byId("adding-list");
     this.state = byId("adding-state");
     this.items = [];
     this.sending = 0;
-    this.looking = false;
+    this.polling = false;
     const files = byId("add-files");
     this.button.addEventListener("click", () => files.click());
     files.addEventListener("change", () => {
@@ -35,7 +35,7 @@ export class Adding {
     byId("adding-close").addEventListener("click", () => this.#close());
   }
 
-  /** Whether the caller may add pictures: only then can it be seen that one could. */
+  /** Show the button only if the caller may add pictures. */
   permit(may) {
     this.button.hidden = !may;
     byId("drop-add").hidden = !may;
@@ -44,10 +44,10 @@ export class Adding {
   add(files) {
     for (const file of files) {
       const name = element("span", { class: "name", dir: "auto" }, file.name);
-      const told = element("span", { class: "told" });
-      this.items.push({ file, told, state: "waiting", id: "" });
-      this.list.append(element("li", {}, name, " ", told));
-      this.#tell(this.items.at(-1), "waiting");
+      const message = element("span", { class: "message" });
+      this.items.push({ file, message, state: "waiting", id: "" });
+      this.list.append(element("li", {}, name, " ", message));
+      this.#report(this.items.at(-1), "waiting");
     }
     this.panel.hidden = !this.items.length;
     this.#send();
@@ -63,12 +63,12 @@ export class Adding {
     this.button.focus();
   }
 
-  #tell(item, state, why = "") {
+  #report(item, state, why = "") {
     item.state = state;
-    item.told.replaceChildren(say(`add.${state}`, { why }));
-    item.told.classList.toggle("amiss", state === "refused");
+    item.message.replaceChildren(say(`add.${state}`, { why }));
+    item.message.classList.toggle("amiss", state === "refused");
     if (state === "found") {
-      item.told.append(" ", button(say("add.open"), () => this.heard.open(item.id)));
+      item.message.append(" ", button(say("add.open"), () => this.handlers.open(item.id)));
     }
     const count = (wanted) => this.items.filter((each) => each.state === wanted).length;
     const parts = [say("add.count", { n: this.items.length, found: count("found") })];
@@ -78,56 +78,56 @@ export class Adding {
     this.state.textContent = parts.join(" · ");
   }
 
-  /** Send those that wait, a few at a time. */
+  /** Upload waiting pictures, a few at a time. */
   async #send() {
     const item = this.items.find(({ state }) => state === "waiting");
     if (!item || this.sending >= AT_ONCE) {
       return;
     }
     this.sending += 1;
-    this.#tell(item, "sending");
+    this.#report(item, "sending");
     this.#send();
     try {
       item.id = (await put(item.file)).id;
-      this.#tell(item, "pending");
-      this.#look();
+      this.#report(item, "pending");
+      this.#poll();
     } catch (refusal) {
-      this.#tell(item, "refused", explained(refusal));
+      this.#report(item, "refused", explained(refusal));
     }
     this.sending -= 1;
     this.#send();
   }
 
-  /** Look at what became of those that were sent, until that is known of all. */
-  async #look() {
-    if (this.looking) {
+  /** Poll the status of uploaded pictures until all are searchable or refused. */
+  async #poll() {
+    if (this.polling) {
       return;
     }
-    this.looking = true;
+    this.polling = true;
     for (let waiting; (waiting = this.items.filter(({ state }) => state === "pending")).length; ) {
       await pause(EVERY);
-      const answers = await Promise.allSettled(waiting.slice(0, LOOKED_AT).map(({ id }) => ask(`${original(id)}/status`)));
+      const answers = await Promise.allSettled(waiting.slice(0, POLLED).map(({ id }) => ask(`${original(id)}/status`)));
       answers.forEach(({ value, reason }, i) => this.#answered(waiting[i], value, reason));
       if (answers.some(({ value }) => value?.state === "indexed")) {
-        this.heard.found();
+        this.handlers.found();
       }
     }
-    this.looking = false;
+    this.polling = false;
   }
 
   #answered(item, status, refusal) {
     if (status?.state === "indexed") {
       item.id = status.id;
-      this.#tell(item, "found");
+      this.#report(item, "found");
     } else if (status && status.state !== "pending") {
-      this.#tell(item, "refused", status.reason ?? say("add.deleted"));
+      this.#report(item, "refused", status.reason ?? say("add.deleted"));
     } else if (refusal && !refusal.passes) {
-      this.#tell(item, "refused", explained(refusal));
+      this.#report(item, "refused", explained(refusal));
     }
   }
 }
 
-/** Put a file under its own name, or with a number where that is another picture's. */
+/** Upload a file under its own name, or with a number if another picture has that name. */
 async function put(file) {
   const type = file.type.startsWith("image/") ? file.type : "application/octet-stream";
   let tries = 0;

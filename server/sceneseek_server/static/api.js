@@ -1,14 +1,13 @@
-// Requests to this service, and what went wrong with them. Addresses are relative to the page, so that it works under
-// any prefix.
+// Requests to the service, and their errors. Addresses are relative to the page, so that it works under any prefix.
 
 /**
- * An answer that is none. `kind` is what the page does about it:
- *   away     nothing answered at all
- *   unready  the service says that it cannot answer now
- *   busy     too much at a time
- *   key      a key is needed
- *   refused  anything else: asking again does not help
- * `seconds` until it may be asked again; `problem` is the problem document, empty where there is none.
+ * A failed request. `kind` decides how the page handles it:
+ *   away     there was no response
+ *   unready  the service cannot answer now
+ *   busy     there are too many requests
+ *   key      a key is required
+ *   refused  anything else: retrying does not help
+ * `seconds` is the time until a retry; `problem` is the problem document, empty if there is none.
  */
 export class Refusal extends Error {
   constructor(kind, status, why, seconds, problem = {}) {
@@ -25,12 +24,12 @@ export class Refusal extends Error {
   }
 }
 
-/** The address of an image of the collection, relative to the page: a proxy may show both under a path of its own. */
+/** The address of an image of the collection, relative to the page, which may be served under a prefix. */
 export function original(id) {
   return `v1/images/${encodeURIComponent(id)}`;
 }
 
-/** The address of a small picture of it. */
+/** The address of its thumbnail. */
 export function thumbnail(id) {
   return `${original(id)}/thumbnail`;
 }
@@ -46,7 +45,7 @@ export function pause(milliseconds) {
 
 const KINDS = { 401: "key", 429: "busy", 502: "unready", 503: "unready", 504: "unready" };
 
-/** The JSON of an answer. Throws a Refusal; or an AbortError, if `signal` aborts. */
+/** The JSON of a response. Throws a Refusal, or an AbortError if `signal` aborts. */
 export async function ask(path, options = {}) {
   let response;
   try {
@@ -63,7 +62,7 @@ export async function ask(path, options = {}) {
   throw refusal(response, await problemOf(response));
 }
 
-/** As `ask`, with a JSON body. */
+/** Like `ask`, with a JSON body. */
 export function send(path, document, options = {}) {
   const headers = { "Content-Type": "application/json" };
   return ask(path, { method: "POST", headers, body: JSON.stringify(document), ...options });
@@ -80,7 +79,7 @@ async function problemOf(response) {
 function refusal(response, problem) {
   const detail = problem.detail ?? `${response.status} ${response.statusText}`.trim();
   const why = problem.hint ? `${detail} (${problem.hint})` : detail;
-  const told = Number.parseFloat(response.headers.get("Retry-After") ?? "");
-  const seconds = Math.min(Math.max(Number.isFinite(told) ? told : 2, 1), 60);
+  const retryAfter = Number.parseFloat(response.headers.get("Retry-After") ?? "");
+  const seconds = Math.min(Math.max(Number.isFinite(retryAfter) ? retryAfter : 2, 1), 60);
   return new Refusal(KINDS[response.status] ?? "refused", response.status, why, seconds, problem);
 }

@@ -1,4 +1,4 @@
-// Elements made in one call. Texts are set as text, never as markup.
+// Creation of elements. Texts are set as text, never as markup.
 
 /** `element("p", { class: "soft", hidden: true, onclick: f }, "text", child)`. */
 export function element(tag, about = {}, ...children) {
@@ -16,22 +16,22 @@ export function element(tag, about = {}, ...children) {
   return made;
 }
 
-/** A button of a text, which does `act`. */
+/** A button with a text and a click handler. */
 export function button(text, act, about = {}) {
   return element("button", { type: "button", class: "plain", onclick: act, ...about }, text);
 }
 
-/** Whether a click or a key comes with another one, which gives it a meaning of the browser's. */
+/** Whether a modifier key is pressed with a click or a key, which the browser then handles. */
 export function modified(event) {
   return event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
 }
 
-/** Elements with a space between one and the next, for those who hear or copy them. */
+/** Elements separated by spaces, for screen readers and copying. */
 export function apart(elements) {
   return elements.flatMap((each, i) => (i ? [" ", each] : [each]));
 }
 
-/** Give an element other children, unless it shows the same: so that nothing is announced or selected in vain. */
+/** Replace the children of an element if they differ, so that unchanged text is not announced again or deselected. */
 export function renew(place, children) {
   const made = element("div", {}, ...children);
   if (place.innerHTML !== made.innerHTML) {
@@ -39,7 +39,7 @@ export function renew(place, children) {
   }
 }
 
-/** The element of an id, which the page has. */
+/** The element with an id, which must exist. */
 export function byId(id) {
   return document.getElementById(id);
 }

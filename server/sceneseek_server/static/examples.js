@@ -1,12 +1,11 @@
-// Queries to begin with: of those that the page proposes, the ones that match something in this collection, each with
-// its best image.
+// Example queries: suggested queries that match something in this collection, each with its best image.
 import { send, thumbnail } from "./api.js";
 import { element, modified } from "./elements.js";
 import { proportions } from "./rows.js";
 
 const SHOWN = 6;
 export class Examples {
-  /** linked: the address of an example's query; chosen: called with the query when the example is clicked. */
+  /** linked: returns the address of a query; chosen: called with the query of a clicked example. */
   constructor(section, list, linked, chosen) {
     this.section = section;
     this.list = list;
@@ -17,14 +16,14 @@ export class Examples {
     this.wanted = false;
   }
 
-  /** Take other queries, of which `code` is the language. */
+  /** Set the queries and their language code. */
   propose(queries, code) {
     this.queries = queries;
     this.list.lang = code;
     this.show(this.wanted);
   }
 
-  /** Show or hide them; they are searched for when they are first shown. */
+  /** Show or hide the examples; they are searched when first shown. */
   async show(wanted) {
     this.wanted = wanted;
     this.section.hidden = !wanted || !this.list.childElementCount;
@@ -39,7 +38,7 @@ export class Examples {
         this.list.replaceChildren(...matching(answers).map((answer) => this.#item(answer)));
       }
     } catch {
-      // The status line says that the service does not answer. The examples are asked for again when it does.
+      // The status line reports that the service does not answer; the examples are searched again when it does.
       this.asked = "";
       return;
     }
@@ -65,7 +64,7 @@ export class Examples {
   }
 }
 
-/** The best of the queries that match something, no image twice. */
+/** The best matching queries, without repeating an image. */
 function matching(answers) {
   const found = answers.filter((answer) => answer.match !== false && answer.results.length);
   found.sort((one, other) => other.results[0].score - one.results[0].score);

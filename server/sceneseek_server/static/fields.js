@@ -1,17 +1,17 @@
-// A result's metadata, read for people: which field is its title, and how values are written.
+// A result's metadata for display: its title, and the format of values.
 import { date, say } from "./language.js";
 
-// Field names that hold a title, the best first.
+// Names of title fields, the best first.
 const TITLES = ["title", "titel", "titre", "название", "name", "caption", "подпись", "label", "headline", "description", "описание"];
 
-/** What a result is called; empty where nothing says. */
+/** The title of a result; empty if it has none. */
 export function titleOf(result) {
   const byName = new Map(Object.entries(result.metadata ?? {}).map(([name, value]) => [name.toLowerCase(), value]));
   const found = TITLES.map((name) => byName.get(name)).find((value) => typeof value === "string" && value);
   return found ?? result.path?.split("/").pop() ?? "";
 }
 
-/** What was read in a result's picture, on one line and in quotes. */
+/** The text in a result's picture, on one line and in quotes. */
 export function textOf(result) {
   return say("result.text", { text: result.text.replaceAll("\n", " · ") });
 }
@@ -30,7 +30,7 @@ export function written(value) {
   return typeof value === "string" ? date(value) : String(value);
 }
 
-/** A field's name without the quotes that filters need. */
+/** A field's name without the quotes used in filters. */
 export function plainName(name) {
   return name.replaceAll('"', "");
 }

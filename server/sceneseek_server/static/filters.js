@@ -1,7 +1,7 @@
-// Filters from the collection's own metadata: a panel of its fields, and a chip for each condition that holds.
+// Filters by the collection's metadata: a panel of its fields, and a chip for each active condition.
 //
-// A condition is kept as `filter=` of /v1/search takes it: those of this panel are JSON, one for each field; others, that
-// somebody wrote into the address, are kept as they are and have a chip alone.
+// A condition is stored in the form of `filter=` of /v1/search: those of this panel are JSON, one per field; others,
+// from the address, are kept unchanged and only have a chip.
 import { ask } from "./api.js";
 import { button, element } from "./elements.js";
 import { plainName } from "./fields.js";
@@ -10,12 +10,12 @@ import { date, say } from "./language.js";
 export class Filters {
   /**
    * panel, toggle, label, chips: elements of the page.
-   * changed: called with the filters when somebody changes them.
-   * folded: called when somebody takes back the showing of near-duplicates.
-   * heard: called with the collection's fields.
+   * changed: called with the filters when the user changes them.
+   * folded: called when the user hides near-duplicates again.
+   * loaded: called with the collection's fields.
    */
-  constructor({ panel, toggle, label, chips }, { changed, folded, heard }) {
-    Object.assign(this, { panel, toggle, label, chips, changed, folded, heard });
+  constructor({ panel, toggle, label, chips }, { changed, folded, loaded }) {
+    Object.assign(this, { panel, toggle, label, chips, changed, folded, loaded });
     this.fields = [];
     this.generation = "";
     this.filters = [];
@@ -23,7 +23,7 @@ export class Filters {
     panel.addEventListener("change", (event) => this.#read(event.target.closest("fieldset")));
   }
 
-  /** Read what there is to filter by, once a generation. */
+  /** Load the fields, once per generation. */
   async offer(generation) {
     if (this.generation === generation) {
       return;
@@ -32,10 +32,10 @@ export class Filters {
     try {
       const found = await ask("v1/fields");
       this.fields = found.fields.filter(offered);
-      this.heard(found.fields);
+      this.loaded(found.fields);
       this.partly = found.complete ? 0 : found.images;
     } catch {
-      // Searching goes on without; asked again when the status is looked at next.
+      // Searches work without filters; retried at the next status poll.
       this.generation = "";
       return;
     }
@@ -43,11 +43,11 @@ export class Filters {
     this.#draw();
   }
 
-  /** Show what a state filters by. */
+  /** Show the filters of a state. */
   show({ filters, duplicates }) {
     this.filters = filters;
     this.label.textContent = filters.length ? say("filters.some", { n: filters.length }) : say("filters.title");
-    const chips = filters.map((filter) => this.#chip(told(filter), () => this.changed(filters.filter((each) => each !== filter))));
+    const chips = filters.map((filter) => this.#chip(described(filter), () => this.changed(filters.filter((each) => each !== filter))));
     if (duplicates) {
       chips.push(this.#chip(say("duplicates.shown"), () => this.folded()));
     }
@@ -59,7 +59,7 @@ export class Filters {
   #chip(text, act) {
     const remove = () => {
       act();
-      // The chip has gone; the focus stays near.
+      // The chip is removed; keep the focus nearby.
       (this.chips.querySelector("button") ?? this.toggle).focus();
     };
     const cross = button("×", remove, { "aria-label": say("filters.remove", { filter: text }) });
@@ -84,7 +84,7 @@ export class Filters {
     this.#reflect();
   }
 
-  /** Set the panel's inputs to what the filters say. */
+  /** Set the panel's inputs from the filters. */
   #reflect() {
     const byField = new Map(this.filters.map(parsed).filter(Boolean).map((each) => [each.field, each]));
     for (const group of this.panel.querySelectorAll("fieldset")) {
@@ -100,7 +100,7 @@ export class Filters {
     }
   }
 
-  /** The condition that a field's inputs say now, in place of the one before. */
+  /** Replace a field's condition with that of its inputs. */
   #read(group) {
     const field = this.fields.find((each) => each.name === group.dataset.field);
     const condition = conditionOf(field, [...group.querySelectorAll("input")]);
@@ -109,7 +109,7 @@ export class Filters {
   }
 }
 
-/** Whether people can choose by a field: not where nearly each image has a value of its own, as titles are. */
+/** Whether a field is useful for filtering: not if nearly every image has a different value, such as a title. */
 function offered(field) {
   if (field.type === "keyword") {
     const most = field.values[0]?.images ?? 0;
@@ -148,7 +148,7 @@ function conditionOf(field, fields) {
     if (field.type === "keyword") {
       return chosen.length ? { any_of: chosen } : null;
     }
-    // Yes and no together leave nothing out.
+    // Yes and no together match everything.
     return chosen.length === 1 ? { equals: chosen[0] === "true" } : null;
   }
   const edges = fields.filter((input) => input.value !== "");
@@ -156,7 +156,7 @@ function conditionOf(field, fields) {
   return edges.length ? Object.fromEntries(edges.map((input) => [input.name, read(input)])) : null;
 }
 
-/** The condition of a filter that this panel could have written; null for any other. */
+/** The condition of a filter written by this panel; null for other filters. */
 function parsed(filter) {
   if (!filter.startsWith("{")) {
     return null;
@@ -169,8 +169,8 @@ function parsed(filter) {
   }
 }
 
-/** A filter as people read it. */
-function told(filter) {
+/** A filter as readable text. */
+function described(filter) {
   const { field, any_of: values, equals, gte, lte } = parsed(filter) ?? {};
   const name = field ? plainName(field) : "";
   const shown = (value) => (typeof value === "string" ? date(value) : String(value));

@@ -1,16 +1,16 @@
-// What is shown while nothing is indexed yet: the command to type. The search page takes its place when something is.
+// The page shown while nothing is indexed: the command to run. The search page replaces it after indexing.
 import { byId, element, renew } from "./elements.js";
 import { say } from "./language.js";
 
 const KIND = "urn:sceneseek:problem:nothing-indexed";
 
-/** Whether a problem document says that nothing is indexed yet. */
+/** Whether a problem document means that nothing is indexed yet. */
 export function isFirst(problem) {
   return problem.type === KIND;
 }
 
 export class First {
-  /** section: where it is; field: the search field, which gets the focus when there is something to search. */
+  /** section: its element; field: the search field, which gets the focus when the search page appears. */
   constructor(section, field) {
     this.section = section;
     this.field = field;
@@ -20,7 +20,7 @@ export class First {
     return !this.section.hidden;
   }
 
-  /** Show what the problem document of `/readyz` says. */
+  /** Show the command of the problem document of `/readyz`. */
   show({ command, stack_command: stack, building }) {
     const settings = /\b(BUNDLE|INDEX)\b/.test(command) ? element("p", { class: "soft" }, say("first.settings")) : null;
     renew(byId("first-commands"), [typed("first.type", command), settings, stack ? typed("first.stack", stack) : null]);
@@ -28,7 +28,7 @@ export class First {
     this.#set(true);
   }
 
-  /** Make place for the search. */
+  /** Hide it, and show the search page. */
   hide() {
     if (this.shown) {
       const idle = document.activeElement === document.body || this.section.contains(document.activeElement);

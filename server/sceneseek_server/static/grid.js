@@ -1,5 +1,5 @@
-// The results as rows of pictures. What is shown stays where it is: frames are laid out from the pictures' own sizes
-// before any of them has loaded, and more results only ever come below.
+// The results as rows of pictures. Shown pictures never move: frames are laid out from the sizes of the pictures before
+// these have loaded, and more results are only added below.
 import { thumbnail } from "./api.js";
 import { element, modified } from "./elements.js";
 import { textOf, titleOf } from "./fields.js";
@@ -7,16 +7,15 @@ import { say } from "./language.js";
 import { levelOf, mark } from "./marks.js";
 import { proportions, sizes } from "./rows.js";
 
-// Beyond these, pictures are fetched when they come near.
+// Number of pictures fetched immediately; further ones are fetched when scrolled near.
 const AT_ONCE = 16;
 
 export class Grid {
   /**
-   * place: where the list of results goes; each search gets a list of its own, so that none is moved by another's
-   * heading.
-   * linked: the address at which a result is open, by its id.
-   * headed: the heading that a result comes under, of the result and the answer; "" for none.
-   * open: called with a result's id when it is chosen.
+   * place: the parent of the list of results; each search gets a new list, so that headings do not shift results.
+   * linked: returns the address of an open result by its id.
+   * headed: returns the heading of a result, from the result and the answer; "" for none.
+   * open: called with the id of a clicked result.
    * selected: called with the ids of the selected results when they change.
    */
   constructor(place, { linked, headed, open, selected }) {
@@ -43,7 +42,7 @@ export class Grid {
     new ResizeObserver(() => this.#room() !== this.width && this.#lay()).observe(place);
   }
 
-  /** Show a search's results in place of those before. */
+  /** Replace the shown results with those of a search. */
   show(answer, results, complete) {
     this.items = [];
     this.ratios = [];
@@ -59,11 +58,11 @@ export class Grid {
     this.extend(results, complete);
   }
 
-  /** Show more of them, all those before included. */
+  /** Show more results; `results` includes the previous ones. */
   extend(results, complete) {
     for (const result of results.slice(this.items.length)) {
       const heading = this.headed(result, this.answer);
-      // What matches less may be followed by what matches, in the next candidates: that stays below.
+      // A match may follow weaker matches in the next candidates; it stays under their heading.
       if (heading && heading !== this.groups.at(-1)?.text) {
         const item = element("li", { class: "heading" }, element("h2", { dir: "auto" }, heading));
         this.groups.push({ text: heading, start: this.items.length, item });
@@ -75,12 +74,12 @@ export class Grid {
     this.#lay();
   }
 
-  /** Say that others are on their way. */
+  /** Mark the results as being updated. */
   busy() {
     this.list.setAttribute("aria-busy", "true");
   }
 
-  /** Put the focus on the result of an id, or of a number from 0; whether there is one. */
+  /** Focus the result with an id, or with a number from 0; returns whether it exists. */
   focus(which = 0) {
     const item = typeof which === "string" ? this.items.find((each) => each.dataset.id === which) : this.items[which];
     const link = item?.isConnected ? item.querySelector("a") : null;
@@ -88,18 +87,18 @@ export class Grid {
     return Boolean(link);
   }
 
-  /** The ids of the selected results, in their order. */
+  /** The ids of the selected results, in order. */
   selection() {
     return this.items.filter((item) => item.querySelector(".select").checked).map((item) => item.dataset.id);
   }
 
-  /** Select nothing. */
+  /** Clear the selection. */
   unselect() {
     this.items.forEach((item) => (item.querySelector(".select").checked = false));
     this.selected([]);
   }
 
-  /** The width of the rows in whole pixels, never more than there is: clientWidth may be rounded up. */
+  /** The width of the rows in whole pixels, rounded down: clientWidth may be rounded up. */
   #room() {
     return Math.floor(this.list.getBoundingClientRect().width);
   }
@@ -143,7 +142,7 @@ export class Grid {
       decoding: "async",
       loading: near ? "eager" : "lazy",
       fetchpriority: near ? "high" : "auto",
-      // A picture that is dragged onto the page is searched by; see picture.js.
+      // Dragging a picture onto the page searches by it; see picture.js.
       draggable: "true",
     });
     const similar = result.duplicates ? say("result.similar", { n: result.duplicates }) : "";
@@ -167,7 +166,7 @@ export class Grid {
     );
   }
 
-  /** The arrow keys, Home and End: from picture to picture, as they lie. */
+  /** Move the focus between pictures with the arrow keys, Home and End. */
   #move(event) {
     const link = event.target.closest("li a");
     if (!link || modified(event)) {
@@ -190,7 +189,7 @@ export class Grid {
   }
 }
 
-/** The item in the row above or below whose middle is the nearest. */
+/** The item in the row above or below with the nearest center. */
 function beside(items, at, step) {
   const here = items[at];
   const middle = (item) => item.offsetLeft + item.offsetWidth / 2;

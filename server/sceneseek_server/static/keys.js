@@ -1,9 +1,9 @@
-// The page's keys, told, and those of a single character switched off for who types by voice (WCAG 2.1.4).
+// Keyboard shortcuts and their list. Single-character shortcuts can be disabled, for speech input (WCAG 2.1.4).
 import { byId, element } from "./elements.js";
 import { say } from "./language.js";
 
 const STORED = "sceneseek.single-keys";
-const TOLD = [
+const SHORTCUTS = [
   ["/", "keys.search"],
   ["← → ↑ ↓", "keys.arrows"],
   ["Enter", "keys.enter"],
@@ -11,13 +11,13 @@ const TOLD = [
   ["Esc", "keys.escape"],
 ];
 
-/** heard: `.search()` for `/`, `.rate(level)` for a digit, both told whether they did something. */
-export function listen(heard) {
+/** handlers: `.search()` for `/`, `.rate(level)` for a digit; each returns whether it did something. */
+export function listen(handlers) {
   const single = byId("keys-single");
   single.checked = stored() !== "off";
   single.addEventListener("change", () => store(single.checked ? "on" : "off"));
   byId("keys-list").append(
-    ...TOLD.flatMap(([key, text]) => [
+    ...SHORTCUTS.flatMap(([key, text]) => [
       element("dt", {}, ...key.split(" ").map((each) => element("kbd", {}, each))),
       element("dd", {}, say(text)),
     ]),
@@ -38,14 +38,14 @@ export function listen(heard) {
     if (!single.checked || typing || event.ctrlKey || event.metaKey || event.altKey) {
       return;
     }
-    const done = event.key === "/" ? heard.search() : /^[1-4]$/.test(event.key) && heard.rate(Number(event.key));
+    const done = event.key === "/" ? handlers.search() : /^[1-4]$/.test(event.key) && handlers.rate(Number(event.key));
     if (done) {
       event.preventDefault();
     }
   });
 }
 
-// A browser may keep nothing for the page; the keys then work.
+// A browser may block storage; the shortcuts then stay enabled.
 function stored() {
   try {
     return localStorage.getItem(STORED);
@@ -58,6 +58,6 @@ function store(value) {
   try {
     localStorage.setItem(STORED, value);
   } catch {
-    // It holds until the page is left.
+    // The setting then lasts until the page is closed.
   }
 }

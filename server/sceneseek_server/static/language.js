@@ -1,4 +1,4 @@
-// The page's language: that of the browser where there are strings for it, else English.
+// The page's language: a language of the browser with strings, else English.
 import english from "./strings.en.js";
 import russian from "./strings.ru.js";
 
@@ -7,7 +7,7 @@ const STRINGS = { en: english, ru: russian };
 const wanted = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase());
 export const language = wanted.find((tag) => tag in STRINGS) ?? "en";
 
-// As the browser's own tag says, so that 1,000 is 1.000 where people write it so.
+// The browser's full tag, for the regional format of numbers and dates.
 const locale = navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
 const plural = new Intl.PluralRules(locale);
 const whole = new Intl.NumberFormat(locale);
@@ -25,17 +25,17 @@ export function say(key, values = {}) {
   });
 }
 
-/** A text whose right-to-left words do not reorder the sentence around it: between Unicode's isolates. */
+/** A text with right-to-left words, in Unicode isolates, so that it does not reorder the sentence around it. */
 function isolated(text) {
   return /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}]/u.test(text) ? `\u2068${text}\u2069` : text;
 }
 
-/** A number with so many decimals. */
+/** Format a number with a fixed number of decimals. */
 export function decimal(value, digits) {
   return value.toLocaleString(locale, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-/** `2024-05-31` or an ISO 8601 time, as people write it; other text as it is. */
+/** Format `2024-05-31` or an ISO 8601 time for the locale; other text is unchanged. */
 export function date(text) {
   if (/^\d{4}-\d\d-\d\d$/.test(text)) {
     return day.format(new Date(text));
@@ -43,15 +43,15 @@ export function date(text) {
   return /^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(text) ? moment.format(new Date(text)) : text;
 }
 
-/** The month of a date or time, as a heading; "" where it is none. */
+/** The month of a date or time, as a heading; "" if it is not a date. */
 export function monthOf(text) {
-  // A time without an offset is as good as one in UTC, which filters and the order take it for.
+  // A time without an offset is UTC, as in filters and sorting.
   const whole = typeof text === "string" && /T[\d:.]+$/.test(text) ? `${text}Z` : text;
   const found = new Date(typeof whole === "string" ? whole : Number.NaN);
   return Number.isNaN(found.getTime()) ? "" : month.format(found);
 }
 
-/** Give the elements that name a string its text. */
+/** Set the texts of elements with `data-text`. */
 export function translate() {
   document.documentElement.lang = language;
   for (const named of document.querySelectorAll("[data-text]")) {

@@ -1,17 +1,17 @@
-// One search's results, page after page, as far as somebody reads on.
+// The results of a search, loaded page by page as the user scrolls.
 import { ask } from "./api.js";
 import { searchOf } from "./address.js";
 
-// Divides by 2, 3, 4, 6 and 8, so that rows of many lengths come out full.
+// Divisible by 2, 3, 4, 6 and 8, so that rows of many lengths are full.
 const PAGE = 24;
 
 export class Listing {
   /**
-   * heard is told of everything: `.searching()`, `.found(answer, elapsed, renewed)` of a first page, `.extended()` of
-   * another, and `.failed(refusal, first)`.
+   * handlers: `.searching()`, `.found(answer, elapsed, renewed)` for a first page, `.extended()` for further pages, and
+   * `.failed(refusal, first)`.
    */
-  constructor(heard) {
-    this.heard = heard;
+  constructor(handlers) {
+    this.handlers = handlers;
     this.results = [];
     this.answer = null;
     this.state = null;
@@ -21,22 +21,22 @@ export class Listing {
     this.again = 0;
   }
 
-  /** Search for what a state says; whatever was under way is let go. */
+  /** Start the search of a state, and abort the previous one. */
   start(state, renewed = false) {
     this.#abort();
     this.state = state;
-    this.heard.searching();
+    this.handlers.searching();
     this.#first(renewed);
   }
 
-  /** Search for nothing. */
+  /** Abort, and clear the results. */
   stop() {
     this.#abort();
     this.#forget();
     this.state = null;
   }
 
-  /** Fetch the next page, unless there is none or one is on its way. */
+  /** Fetch the next page, unless there is none or it is being fetched. */
   more() {
     if (!this.complete && !this.loading && this.answer) {
       this.#following();
@@ -63,7 +63,7 @@ export class Listing {
       this.answer = answer;
       this.results = answer.results;
       this.complete = answer.next_offset === null;
-      this.heard.found(answer, performance.now() - start, renewed);
+      this.handlers.found(answer, performance.now() - start, renewed);
     }
   }
 
@@ -73,17 +73,17 @@ export class Listing {
       return;
     }
     if (answer.generation !== this.answer.generation) {
-      // Places in the order of one generation are none in that of another.
+      // Offsets of one generation are not valid in another.
       this.start(this.state, true);
       return;
     }
     this.answer = answer;
     this.results = [...this.results, ...answer.results];
     this.complete = answer.next_offset === null;
-    this.heard.extended();
+    this.handlers.extended();
   }
 
-  /** One page; null if it is no longer wanted, or failed, which is told, and tried again where that may help. */
+  /** Fetch a page; null if aborted or failed. Failures are reported, and retried if temporary. */
   async #page(offset, retry) {
     clearTimeout(this.again);
     const mine = (this.running = new AbortController());
@@ -101,7 +101,7 @@ export class Listing {
       if (error.passes) {
         this.again = setTimeout(retry, error.seconds * 1000);
       }
-      this.heard.failed(error, offset === 0);
+      this.handlers.failed(error, offset === 0);
       return null;
     } finally {
       if (this.running === mine) {
@@ -111,15 +111,15 @@ export class Listing {
   }
 
   #ask(offset, signal) {
-    const said = searchOf(this.state);
-    said.set("k", PAGE);
-    said.set("offset", offset);
-    said.set("explain", "true");
+    const params = searchOf(this.state);
+    params.set("k", PAGE);
+    params.set("offset", offset);
+    params.set("explain", "true");
     if (!this.state.picture) {
-      return ask(`v1/search?${said}`, { signal });
+      return ask(`v1/search?${params}`, { signal });
     }
     const form = new FormData();
-    for (const [name, value] of said) {
+    for (const [name, value] of params) {
       form.append(name, value);
     }
     const { bytes, type, name } = this.state.picture;

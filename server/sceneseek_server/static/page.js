@@ -1,5 +1,5 @@
-// The search page. The state is in the address (address.js); what people do changes it, and `show` makes the page what
-// the state says. Everything else is in the modules: each owns a part of the page and reports what happens there.
+// The search page. The state is in the address (address.js); the user's actions change it, and `show` renders it. Each
+// of the other modules owns a part of the page, and calls handlers for events there.
 import { Adding } from "./adding.js";
 import * as address from "./address.js";
 import { apart, button, byId, element, modified } from "./elements.js";
@@ -19,10 +19,9 @@ import { Status } from "./status.js";
 import { Terms, byLikeness, term } from "./terms.js";
 import { Viewer } from "./viewer.js";
 
-// How long nobody must have typed before it is searched: shorter than the pause after a word, longer than that between
-// letters.
+// Milliseconds after the last keystroke until the search starts: more than between letters, less than after a word.
 const PAUSE = 120;
-// How long a search must have stood before the next one is an entry of its own in the history.
+// Milliseconds after which the next search gets its own entry in the history.
 const SETTLED = 1500;
 
 translate();
@@ -35,7 +34,7 @@ let state = address.NOTHING;
 let typing = 0;
 let settling = 0;
 let settled = true;
-// Whether the models read many languages; null until the service has said so.
+// Whether the models are multilingual; null until known.
 let multilingual = null;
 
 const selection = new Selection({
@@ -57,7 +56,7 @@ const viewer = new Viewer(byId("viewer"), {
   less: (id) => go({ ...state, terms: [...state.terms, term(id, { minus: true })], view: "" }),
   duplicates: (id) => go({ ...address.NOTHING, image: id, duplicates: true }),
   deleted,
-  // An uploaded picture goes into no link: the link is then to the image alone.
+  // Links cannot contain an uploaded picture; they then open only the image.
   link: (id) => address.address(state.picture ? { ...address.NOTHING, view: id } : { ...state, view: id }),
 });
 const examples = new Examples(byId("welcome"), byId("examples"), (text) => address.address({ ...address.NOTHING, text }), (text) => go({ ...address.NOTHING, text }));
@@ -66,8 +65,8 @@ const filters = new Filters(
   {
     changed: (chosen) => go({ ...state, filters: chosen, view: "" }),
     folded: () => go({ ...state, duplicates: false, view: "" }),
-    // Its place is kept, so that nothing moves when it comes.
-    heard: (fields) => sort.classList.toggle("unseen", !fields.some((field) => field.name === "taken" && field.type === "datetime")),
+    // Hidden but laid out, so that nothing shifts when it appears.
+    loaded: (fields) => sort.classList.toggle("unseen", !fields.some((field) => field.name === "taken" && field.type === "datetime")),
   },
 );
 const terms = new Terms((chosen) => go({ ...state, terms: chosen, view: "" }));
@@ -81,7 +80,7 @@ const probe = new Probe(byId("probe"), byId("weight"), byId("weight-range"), {
   },
   weighed: (weight) => go({ ...state, weight, view: "" }),
 });
-const adding = new Adding({ open: (id) => view(id), found: () => status.look() });
+const adding = new Adding({ open: (id) => view(id), found: () => status.refresh() });
 const status = new Status(byId("status"), byId("banners"), {
   recovered,
   anew: () => search(true),
@@ -89,10 +88,10 @@ const status = new Status(byId("status"), byId("banners"), {
   multilingual: propose,
   mayWrite: (may) => [adding, viewer].forEach((each) => each.permit(may)),
   first: (problem) => first.show(problem),
-  told: () => !problemBox.hidden && !first.shown,
+  showsProblem: () => !problemBox.hidden && !first.shown,
 });
 
-// --- what people do
+// --- user actions
 
 order.addEventListener("change", () => go({ ...state, sort: order.value, view: "" }));
 
@@ -142,7 +141,7 @@ const nearing = new IntersectionObserver((entries) => entries.some((entry) => en
 });
 window.addEventListener("popstate", restore);
 
-/** Search for what has been typed; one entry of the history as long as somebody goes on typing. */
+/** Search for the typed text; continuous typing is one entry in the history. */
 function typed() {
   clearTimeout(typing);
   const text = field.value.trim();
@@ -160,7 +159,7 @@ function settle() {
   settled = true;
 }
 
-/** Go to another state, as by a link. */
+/** Go to another state, like a link. */
 function go(next) {
   settle();
   if (!address.sameSearch(state, next)) {
@@ -169,14 +168,14 @@ function go(next) {
   change(next, true);
 }
 
-function change(next, anew) {
+function change(next, push) {
   const before = state;
   state = next;
-  address.write(state, anew);
+  address.write(state, push);
   show(before);
 }
 
-/** Show what the address says. */
+/** Restore the state from the address. */
 function restore() {
   const before = state;
   clearTimeout(typing);
@@ -222,13 +221,13 @@ function close() {
   }
 }
 
-/** An image is found no more. */
+/** Update the page after an image was deleted. */
 function deleted(id) {
   if (state.view === id) {
     close();
   }
   search(true);
-  status.look();
+  status.refresh();
 }
 
 function showView() {
@@ -247,7 +246,7 @@ function showView() {
   }
 }
 
-// --- what the page shows
+// --- rendering
 
 function show(before) {
   if (field.value.trim() !== state.text) {
@@ -273,7 +272,7 @@ function search(renewed = false) {
   }
 }
 
-/** Propose queries that the models can read. */
+/** Suggest queries in a language that the models understand. */
 function propose(many) {
   if (many !== multilingual) {
     multilingual = many;
@@ -286,7 +285,7 @@ function propose(many) {
   }
 }
 
-/** The service answers again, or for the first time. */
+/** Continue when the service answers again, or for the first time. */
 function recovered() {
   first.hide();
   if (problemBox.hidden) {
@@ -303,7 +302,7 @@ function clear() {
   problemBox.hidden = true;
 }
 
-/** Show no results. */
+/** Clear the results. */
 function blank() {
   grid.show(null, [], true);
   byId("summary").textContent = "";
@@ -311,7 +310,7 @@ function blank() {
   byId("more").hidden = true;
 }
 
-/** The heading that a result comes under: its month where results are in the order of time, else what does not match. */
+/** The heading of a result: its month if sorted by date, otherwise a heading for results that do not match. */
 function headed(result, answer) {
   if (state.sort.endsWith("taken")) {
     return monthOf(result.metadata.taken) || say("sort.undated");
@@ -337,7 +336,7 @@ function found(answer, elapsed, renewed) {
   after();
   status.shows(answer.generation);
   if (renewed) {
-    status.look();
+    status.refresh();
   }
   showView();
 }
@@ -352,7 +351,7 @@ function extended() {
   showView();
 }
 
-/** The way to more results, below those there are now. A new one each time: the one before would be seen to move. */
+/** Add a new button for more results below the current ones; moving the old one would count as a layout shift. */
 function after() {
   const more = byId("more");
   const fresh = element("button", { type: "button", id: "more", class: "more plain", hidden: listing.complete }, say("more.loading"));
@@ -372,7 +371,7 @@ function failed(refusal, first) {
   blank();
   problem(explained(refusal));
   if (refusal.kind === "away" || refusal.kind === "unready") {
-    status.look();
+    status.refresh();
   }
 }
 
@@ -417,5 +416,5 @@ function summary(answer, elapsed, renewed) {
 }
 
 restore();
-status.look();
+status.refresh();
 document.documentElement.classList.remove("starting");

@@ -1,5 +1,5 @@
-// A picture from outside, dropped, pasted or chosen, to search by. It is made small here: a search needs no more, each
-// page of the results sends it anew, and what a camera writes beside the picture (where, when) stays with the user.
+// A dropped, pasted or chosen picture to search by. It is reduced here: a search needs no more pixels, each page of
+// results sends it again, and the camera's metadata (place, time) is not sent.
 
 import { byId } from "./elements.js";
 
@@ -8,9 +8,9 @@ const SMALL_ENOUGH = 512 * 1024;
 const OWN_IMAGE = /\/v1\/images\/([0-9a-f-]{36})(?:\/thumbnail)?$/;
 
 /**
- * The picture of a file, `{ bytes, type, name }`; null if it is none.
+ * The picture of a file, `{ bytes, type, name }`; null if it is not a picture.
  *
- * What this browser cannot read (HEIC, say) goes as it is: the service may.
+ * Formats that the browser cannot decode, such as HEIC, are sent unchanged: the service may decode them.
  */
 export async function readPicture(file) {
   if (!file.type.startsWith("image/")) {
@@ -37,11 +37,11 @@ function drawing(image, scale) {
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
   context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  // WebP keeps transparency; a browser that cannot write it writes PNG.
+  // WebP supports transparency; browsers that cannot encode it write PNG.
   return new Promise((resolve) => canvas.toBlob(resolve, "image/webp", 0.92));
 }
 
-/** Draw a picture's preview onto a canvas of a fixed size. On a canvas, so that the page needs no rights for blobs. */
+/** Draw a preview onto a canvas of fixed size. A canvas needs no permission for blobs in the page's policy. */
 export async function drawPreview(canvas, picture) {
   try {
     const image = await createImageBitmap(new Blob([picture.bytes], { type: picture.type }));
@@ -57,29 +57,29 @@ export async function drawPreview(canvas, picture) {
 /**
  * Listen for pictures that are dropped onto the page or pasted into it.
  *
- * curtain: what shows while one is held over the page.
- * heard: `.file(file)`, `.image(id)` for one of the collection's own, `.neither()`; `.add(files)` of what is dropped
- * onto the part of the curtain that says so, if that can be seen.
+ * overlay: the element shown while a picture is dragged over the page.
+ * handlers: `.file(file)`, `.image(id)` for an image of the collection, `.neither()`; `.add(files)` for files dropped
+ * onto the part of the overlay for uploads, if it is visible.
  */
-export function listen(curtain, heard) {
+export function listen(overlay, handlers) {
   let depth = 0;
   const carries = (event) => ["Files", "text/uri-list"].some((kind) => event.dataTransfer?.types.includes(kind));
   const adding = byId("drop-add");
-  const lift = () => {
+  const hide = () => {
     depth = 0;
-    curtain.hidden = true;
+    overlay.hidden = true;
   };
   document.addEventListener("dragenter", (event) => {
     if (carries(event)) {
       depth += 1;
-      curtain.hidden = false;
+      overlay.hidden = false;
     }
   });
   document.addEventListener("dragleave", () => {
     depth = Math.max(depth - 1, 0);
-    curtain.hidden = depth === 0;
+    overlay.hidden = depth === 0;
   });
-  document.addEventListener("dragend", lift);
+  document.addEventListener("dragend", hide);
   document.addEventListener("dragover", (event) => {
     if (carries(event)) {
       event.preventDefault();
@@ -89,35 +89,35 @@ export function listen(curtain, heard) {
   document.addEventListener("drop", (event) => {
     if (carries(event)) {
       event.preventDefault();
-      lift();
+      hide();
       if (event.target === adding && event.dataTransfer.files.length) {
-        heard.add([...event.dataTransfer.files]);
+        handlers.add([...event.dataTransfer.files]);
       } else {
-        take(event.dataTransfer, heard);
+        take(event.dataTransfer, handlers);
       }
     }
   });
   document.addEventListener("paste", (event) => {
     if (event.clipboardData?.files.length) {
       event.preventDefault();
-      take(event.clipboardData, heard);
+      take(event.clipboardData, handlers);
     }
   });
 }
 
-function take(transfer, heard) {
+function take(transfer, handlers) {
   const own = ownImage(transfer.getData("text/uri-list"));
   const file = [...transfer.files].find((each) => each.type.startsWith("image/"));
   if (own) {
-    heard.image(own);
+    handlers.image(own);
   } else if (file) {
-    heard.file(file);
+    handlers.file(file);
   } else {
-    heard.neither();
+    handlers.neither();
   }
 }
 
-/** The id of an image of this collection that an address names, or of the one that a link of the page opens. */
+/** The id of an image of this collection in a URL, or of the image that a link of the page opens; otherwise "". */
 function ownImage(text) {
   const first = text.split("\n").find((line) => line && !line.startsWith("#")) ?? "";
   if (!URL.canParse(first)) {

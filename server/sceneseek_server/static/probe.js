@@ -1,21 +1,21 @@
-// The picture that is searched by, small beside the field, and how much the words count beside it.
+// A preview of the query picture next to the search field, and the weight of the words.
 import { thumbnail } from "./api.js";
 import { button, element } from "./elements.js";
 import { say } from "./language.js";
 import { drawPreview } from "./picture.js";
 
 export class Probe {
-  /** heard: `.removed()` and `.weighed(weight)`. */
-  constructor(place, weighing, range, heard) {
+  /** handlers: `.removed()` and `.weighed(weight)`. */
+  constructor(place, weighing, range, handlers) {
     this.place = place;
     this.weighing = weighing;
     this.range = range;
-    this.heard = heard;
+    this.handlers = handlers;
     this.shown = "";
-    range.addEventListener("change", () => heard.weighed(range.valueAsNumber));
+    range.addEventListener("change", () => handlers.weighed(range.valueAsNumber));
   }
 
-  /** Show what a state searches by. */
+  /** Show the query picture of a state. */
   show(state) {
     const by = state.picture?.name ?? state.image;
     this.place.hidden = !by;
@@ -29,7 +29,7 @@ export class Probe {
     if (by) {
       const label = say(state.picture ? "probe.picture" : "probe.image");
       const about = { class: null, "aria-label": say("probe.remove"), title: say("probe.remove") };
-      const remove = button("×", () => this.heard.removed(), about);
+      const remove = button("×", () => this.handlers.removed(), about);
       this.place.append(state.picture ? preview(state.picture, label) : stored(state.image, label), remove);
     }
   }

@@ -1,7 +1,7 @@
-// What went wrong with a request, in the page's language; a reason that the service gives is in its own words.
+// Messages for failed requests in the page's language; reasons given by the service are not translated.
 import { say } from "./language.js";
 
-/** One sentence or two of a Refusal. */
+/** The message for a Refusal. */
 export function explained(refusal) {
   switch (refusal.kind) {
     case "away":

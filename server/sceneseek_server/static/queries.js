@@ -1,5 +1,5 @@
-// Queries that the page proposes. Every example finds a match in the demo gallery; those of one place in the lists are
-// the same query. A service with a rate limit counts each that is asked.
+// Suggested queries. Every example has a match in the demo gallery; examples at the same position are translations of
+// each other. Rate limits count each of them.
 import { language } from "./language.js";
 
 export const QUERIES = {
@@ -39,7 +39,7 @@ export const QUERIES = {
   },
 };
 
-/** What to propose: in the page's language if the models read it, else in English; with its code. */
+/** The suggestions, and the code of their language: the page's language if the models understand it, else English. */
 export function proposed(multilingual) {
   const code = multilingual && language in QUERIES ? language : "en";
   return { code, ...QUERIES[code] };

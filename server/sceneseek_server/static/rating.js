@@ -1,4 +1,4 @@
-// Four buttons by which people say how well an image matches what they asked for.
+// Four buttons to rate how well an image matches the query.
 import { ask, send } from "./api.js";
 import { button, element } from "./elements.js";
 import { say } from "./language.js";
@@ -8,25 +8,25 @@ import { explained } from "./problems.js";
 export class Rating {
   constructor(place) {
     this.place = place;
-    // Whether the service has said that it collects none.
+    // Whether the service does not store ratings.
     this.off = false;
     this.given = new Map();
-    this.said = element("p", { class: "soft", role: "status" });
+    this.message = element("p", { class: "soft", role: "status" });
     this.buttons = LEVELS.map((level) => {
       const made = button(mark(level), () => this.rate(level), { "aria-pressed": "false" });
       made.append(element("kbd", { "aria-hidden": "true" }, String(level)));
       return made;
     });
     const group = element("div", { role: "group", "aria-labelledby": "rating-title", class: "levels" }, ...this.buttons);
-    place.append(element("h3", { id: "rating-title" }, say("rating.title")), group, this.said);
+    place.append(element("h3", { id: "rating-title" }, say("rating.title")), group, this.message);
   }
 
-  /** Ask about a pair of a query and an image; nothing is asked without a query. */
+  /** Show the buttons for a query and an image; hide them without a query. */
   show(query, image) {
     this.query = query;
     this.image = image;
     this.place.hidden = this.off || !query;
-    this.said.textContent = "";
+    this.message.textContent = "";
     this.#press();
   }
 
@@ -38,19 +38,19 @@ export class Rating {
     const { query, image } = this;
     const pair = `${query}\n${image}`;
     const stillShown = () => this.query === query && this.image === image;
-    this.said.textContent = say("rating.saving");
+    this.message.textContent = say("rating.saving");
     try {
       await send("v1/feedback", { query, image, rating, key: key() });
       this.given.set(pair, rating);
       if (stillShown()) {
-        this.said.textContent = say("rating.saved", { mark: say(`mark.${rating}`) });
+        this.message.textContent = say("rating.saved", { mark: say(`mark.${rating}`) });
         this.#press();
       }
     } catch (error) {
-      // Not found is the image, or a place for ratings: then the image is there.
+      // If the image exists, 404 means that the service does not store ratings.
       this.off ||= error.status === 404 && (await known(image));
       if (stillShown()) {
-        this.said.textContent = this.off ? say("rating.off") : say("rating.failed", { why: explained(error) });
+        this.message.textContent = this.off ? say("rating.off") : say("rating.failed", { why: explained(error) });
       }
     }
   }
@@ -70,7 +70,7 @@ async function known(image) {
   }
 }
 
-/** A key of one rating, by which the service knows it again should it arrive twice. */
+/** A random idempotency key, so that a rating that arrives twice is stored once. */
 function key() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,20 +1,20 @@
-// Pictures of any proportions to rows of one height each, filled from edge to edge.
+// Layout of pictures of any proportions in rows of uniform height and full width.
 
-// A panorama or a scroll is shown whole, within a frame of these proportions at most.
+// Limits of a frame's proportions; more extreme pictures are shown whole within the frame.
 const FLATTEST = 3;
 const TALLEST = 0.5;
 
-/** The proportions of a result's frame: width by height. */
+/** The proportions of a result's frame: width divided by height. */
 export function proportions(result) {
   const found = result.width && result.height ? result.width / result.height : 1;
   return Math.min(Math.max(found, TALLEST), FLATTEST);
 }
 
 /**
- * The frames' sizes, [width, height] each, of as many pictures as fill whole rows; all of them if `complete`, the last
- * row then at most as high as the others.
+ * The frame sizes, [width, height], of the pictures that fill whole rows; of all pictures if `complete`, with the last
+ * row at most as high as the others.
  *
- * A row that is not full is left out until more pictures have come, so that no picture ever moves when they do.
+ * An incomplete row is left out until more pictures are loaded, so that pictures never move.
  */
 export function sizes(ratios, room, gap, complete) {
   const highest = heightFor(room);

@@ -1,5 +1,5 @@
-// What answers, in a line, and in banners what people should know of it: that it is not ready, that a reindex runs,
-// that the collection has changed since. Asked for again and again while the page can be seen.
+// The status line of the service, and banners: not ready, reindexing, or a changed collection. Polled while the page is
+// visible.
 import { ask } from "./api.js";
 import { apart, button, element, renew } from "./elements.js";
 import { isFirst } from "./first.js";
@@ -7,34 +7,34 @@ import { date, say } from "./language.js";
 import { explained } from "./problems.js";
 
 const EVERY = 10_000;
-// While something is amiss, or about to change.
+// Milliseconds between polls while something is wrong, or about to change.
 const SOON = 2_000;
 
 export class Status {
   /**
-   * line: where the status goes.
-   * banners: where the banners go; they lie over the page, so that nothing moves when one comes.
-   * heard: `.recovered()`, `.anew()` when somebody wants the changed collection searched, `.generation(name)`,
-   * `.multilingual(whether)` the models read many languages, `.mayWrite(whether)` the user may add pictures, `.first(problem)` while nothing is indexed yet, and
-   * `.told()`, whether the page shows a problem already.
+   * line: the element of the status line.
+   * banners: the element of the banners, which overlay the page, so that they do not shift it.
+   * handlers: `.recovered()`, `.anew()` when the user wants to search the changed collection, `.generation(name)`,
+   * `.multilingual(whether)` the models are multilingual, `.mayWrite(whether)` the user may add pictures,
+   * `.first(problem)` while nothing is indexed, and `.showsProblem()`, whether the page already shows a problem.
    */
-  constructor(line, banners, heard) {
+  constructor(line, banners, handlers) {
     this.line = line;
     this.banners = banners;
-    this.heard = heard;
+    this.handlers = handlers;
     this.away = false;
     this.searched = "";
     this.state = null;
-    document.addEventListener("visibilitychange", () => document.hidden || this.look());
+    document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
   }
 
-  /** Look now, and from now on. */
-  async look() {
+  /** Poll now, and then regularly. */
+  async refresh() {
     clearTimeout(this.timer);
-    const mine = (this.looking = {});
+    const mine = (this.current = {});
     const [ready, collections] = await Promise.allSettled([ask("readyz"), ask("v1/collections")]);
     const problem = ready.reason ?? collections.reason ?? null;
-    if (mine !== this.looking) {
+    if (mine !== this.current) {
       return;
     }
     if (!problem) {
@@ -43,14 +43,14 @@ export class Status {
       this.#lost(problem);
     }
     if (!document.hidden) {
-      this.timer = setTimeout(() => this.look(), wait(problem, collections.value));
+      this.timer = setTimeout(() => this.refresh(), wait(problem, collections.value));
     }
   }
 
-  /** The generation whose results are shown; empty for none. */
+  /** Set the generation of the shown results; empty if there are none. */
   shows(generation) {
     this.searched = generation;
-    this.#tell();
+    this.#showBanners();
   }
 
   #lost(problem) {
@@ -60,9 +60,9 @@ export class Status {
     this.line.textContent = say(first ? "status.first" : "status.away");
     this.line.classList.toggle("amiss", !first);
     if (first) {
-      this.heard.first(problem.problem);
+      this.handlers.first(problem.problem);
     }
-    this.#tell();
+    this.#showBanners();
   }
 
   #found(ready, { live, collections, building, pack, may_write: mayWrite }) {
@@ -78,45 +78,45 @@ export class Status {
     }
     this.line.classList.remove("amiss");
     renew(this.line, apart(parts));
-    this.heard.generation(live);
-    this.heard.multilingual(ready.multilingual);
-    this.heard.mayWrite(mayWrite);
+    this.handlers.generation(live);
+    this.handlers.multilingual(ready.multilingual);
+    this.handlers.mayWrite(mayWrite);
     if (this.away) {
       this.away = false;
-      this.heard.recovered();
+      this.handlers.recovered();
     }
-    this.#tell();
+    this.#showBanners();
   }
 
-  #tell() {
+  #showBanners() {
     const { problem, live, building, behind } = this.state ?? {};
-    const told = [];
-    if (problem && !this.heard.told()) {
-      told.push([explained(problem), "amiss"]);
+    const banners = [];
+    if (problem && !this.handlers.showsProblem()) {
+      banners.push([explained(problem), "amiss"]);
     }
     if (building) {
-      told.push([say("banner.building"), ""]);
+      banners.push([say("banner.building"), ""]);
     }
     if (behind) {
-      told.push([say("banner.behind", { why: behind }), ""]);
+      banners.push([say("banner.behind", { why: behind }), ""]);
     }
     const renewed = Boolean(live && this.searched && live !== this.searched);
     if (renewed) {
-      told.push([say("banner.renewed"), ""]);
+      banners.push([say("banner.renewed"), ""]);
     }
-    const now = JSON.stringify(told);
-    if (now === this.told) {
+    const now = JSON.stringify(banners);
+    if (now === this.shown) {
       return;
     }
-    this.told = now;
-    this.banners.replaceChildren(...told.map(([text, kind]) => element("p", { class: `banner ${kind}`.trim() }, text)));
+    this.shown = now;
+    this.banners.replaceChildren(...banners.map(([text, kind]) => element("p", { class: `banner ${kind}`.trim() }, text)));
     if (renewed) {
-      this.banners.lastElementChild.append(" ", button(say("banner.renewed.search"), () => this.heard.anew()));
+      this.banners.lastElementChild.append(" ", button(say("banner.renewed.search"), () => this.handlers.anew()));
     }
   }
 }
 
-/** Milliseconds until the next look. */
+/** Milliseconds until the next poll. */
 function wait(problem, collections) {
   if (problem) {
     return { away: SOON, unready: SOON, busy: Math.max(problem.seconds * 1000, EVERY) }[problem.kind] ?? EVERY;

@@ -1,4 +1,4 @@
-// What the page says in Russian. Where a number decides the form, the forms are named as Intl.PluralRules names them.
+// The page's texts in Russian. Forms that depend on a number have the names of Intl.PluralRules.
 export default {
   "skip": "К результатам",
   "query.label": "Опишите, что вы ищете",

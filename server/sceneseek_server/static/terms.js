@@ -1,5 +1,5 @@
-// Further things to search by, beside the field: words, and images of the collection, each with a weight. What has a
-// minus comes later. A term is kept as `terms=` of /v1/search takes it: `sunset`, `sunset:0.5`, `-people`, `-ID`.
+// Further terms besides the search field: words and images of the collection, each with a weight. Terms with a minus
+// lower the rank. A term is stored in the form of `terms=` of /v1/search: `sunset`, `sunset:0.5`, `-people`, `-ID`.
 import { thumbnail } from "./api.js";
 import { button, byId, element } from "./elements.js";
 import { say } from "./language.js";
@@ -7,25 +7,25 @@ import { say } from "./language.js";
 const WEIGHTS = [1, 0.75, 0.5, 0.25];
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** A term of words or of an image's id. */
+/** Format a term of words or an image id. */
 export function term(what, { minus = false, weight = 1 } = {}) {
   return `${minus ? "-" : ""}${what}${weight === 1 ? "" : `:${weight}`}`;
 }
 
-/** What a term says: `what`, `minus`, `weight`, and whether it is an image. */
+/** Parse a term into `what`, `minus`, `weight`, and whether it is an `image`. */
 export function read(written) {
   const minus = written.startsWith("-");
   const [, what, weight] = written.slice(minus ? 1 : 0).match(/^(.*?)(?::(0?\.\d+|1(?:\.0+)?))?$/s);
   return { what, minus, weight: weight ? Number.parseFloat(weight) : 1, image: ID.test(what) };
 }
 
-/** Whether results come by likeness, not by score: where not all that a state searches by is words. */
+/** Whether results are ordered by similarity rather than score: if a state searches by anything but words. */
 export function byLikeness(state) {
   return Boolean(state.image || state.picture || state.terms.some((written) => read(written).image));
 }
 
 export class Terms {
-  /** changed: called with the terms when somebody changes them. */
+  /** changed: called with the terms when the user changes them. */
   constructor(changed) {
     this.changed = changed;
     this.terms = [];
@@ -43,7 +43,7 @@ export class Terms {
     }
   }
 
-  /** Show the inputs or hide them. */
+  /** Show or hide the inputs. */
   open(open) {
     this.panel.hidden = !open;
     this.toggle.setAttribute("aria-expanded", String(open));
@@ -52,7 +52,7 @@ export class Terms {
     }
   }
 
-  /** Show those of a state. */
+  /** Show the terms of a state. */
   show({ terms }) {
     if (String(terms) === String(this.terms) && this.chips.childElementCount === terms.length) {
       return;
@@ -71,26 +71,26 @@ export class Terms {
   }
 
   #chip(written, place) {
-    const said = read(written);
-    const name = said.image ? say("terms.image") : said.what;
-    const whole = say(said.minus ? "terms.minus" : "terms.plus", { what: name });
+    const parsed = read(written);
+    const name = parsed.image ? say("terms.image") : parsed.what;
+    const whole = say(parsed.minus ? "terms.minus" : "terms.plus", { what: name });
     const remove = () => {
       this.changed(this.terms.filter((_, i) => i !== place));
       (this.chips.querySelector("button") ?? this.toggle).focus();
     };
     const cross = button("×", remove, { "aria-label": say("terms.remove", { what: whole }) });
-    const weights = WEIGHTS.includes(said.weight) ? WEIGHTS : [...WEIGHTS, said.weight];
+    const weights = WEIGHTS.includes(parsed.weight) ? WEIGHTS : [...WEIGHTS, parsed.weight];
     const choice = element(
       "select",
       { "aria-label": say("terms.weight", { what: whole }) },
-      ...weights.map((weight) => element("option", { value: weight, selected: weight === said.weight }, say("terms.percent", { n: weight * 100 }))),
+      ...weights.map((weight) => element("option", { value: weight, selected: weight === parsed.weight }, say("terms.percent", { n: weight * 100 }))),
     );
     choice.addEventListener("change", () => {
-      const weighed = term(said.what, { ...said, weight: Number.parseFloat(choice.value) });
+      const weighed = term(parsed.what, { ...parsed, weight: Number.parseFloat(choice.value) });
       this.changed(this.terms.map((each, i) => (i === place ? weighed : each)));
       this.chips.querySelectorAll("select")[place]?.focus();
     });
-    const shown = said.image ? element("img", { src: thumbnail(said.what), alt: whole, title: whole, width: 28, height: 28 }) : element("span", { dir: "auto" }, said.what);
-    return element("li", { class: said.minus ? "minus" : "plus" }, element("span", { class: "sign", "aria-hidden": "true" }, said.minus ? "−" : "+"), shown, choice, cross);
+    const shown = parsed.image ? element("img", { src: thumbnail(parsed.what), alt: whole, title: whole, width: 28, height: 28 }) : element("span", { dir: "auto" }, parsed.what);
+    return element("li", { class: parsed.minus ? "minus" : "plus" }, element("span", { class: "sign", "aria-hidden": "true" }, parsed.minus ? "−" : "+"), shown, choice, cross);
   }
 }

@@ -1,4 +1,4 @@
-// One image, large: what it is, why it is where it is, and what to do with it.
+// The large view of an image: details, explanation of its rank, and actions.
 import { Refusal, ask, original, pause, thumbnail } from "./api.js";
 import { button, element, modified } from "./elements.js";
 import { textOf, titleOf, written } from "./fields.js";
@@ -8,40 +8,40 @@ import { explained } from "./problems.js";
 import { Rating } from "./rating.js";
 import { byLikeness } from "./terms.js";
 
-// Small pictures are enlarged so far, and those of a few pixels to this width.
+// Maximum enlargement of small pictures, and the minimum width in pixels of tiny ones.
 const MOST_ENLARGED = 2;
 const SMALLEST = 240;
-// Milliseconds between two looks at whether a deleted picture is found no more, and how often that is looked at.
+// Milliseconds between two polls of a deleted picture's status, and the maximum number of polls.
 const EVERY = 500;
-const LOOKS = 120;
+const POLLS = 120;
 
 export class Viewer {
   /**
-   * heard: `.step(by)`, `.closed()`, `.like(id)`, `.less(id)`, `.duplicates(id)`, `.deleted(id)`, once it is found no
-   * more, and `.link(id)`, the address to copy.
+   * handlers: `.step(by)`, `.closed()`, `.like(id)`, `.less(id)`, `.duplicates(id)`, `.deleted(id)` once searches no
+   * longer find it, and `.link(id)`, which returns the address to copy.
    */
-  constructor(dialog, heard) {
+  constructor(dialog, handlers) {
     this.dialog = dialog;
-    this.heard = heard;
+    this.handlers = handlers;
     this.id = "";
     this.#build();
     this.rating = new Rating(this.rated);
-    // Escape: the page closes it, by way of the address.
+    // Escape: the page closes the view by changing the address.
     dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
-      heard.closed();
+      handlers.closed();
     });
-    dialog.addEventListener("click", (event) => event.target === dialog && heard.closed());
+    dialog.addEventListener("click", (event) => event.target === dialog && handlers.closed());
     dialog.addEventListener("keydown", (event) => this.#key(event));
   }
 
   /**
    * Show an image.
    *
-   * id: the image's.
-   * result: what a search said of it; null where none did, and then the service is asked for what it is.
-   * answer: that search's answer, and `state` what was searched for.
-   * last: whether nothing comes after it.
+   * id: the id of the image.
+   * result: the search result; null if it is not in the results, then its details are fetched.
+   * answer, state: the answer and the state of the search.
+   * last: whether it is the last result.
    */
   async show(id, result, answer, state, last) {
     const another = id !== this.id;
@@ -52,7 +52,7 @@ export class Viewer {
       this.dialog.showModal();
     }
     if (another) {
-      this.told.textContent = "";
+      this.message.textContent = "";
       this.#fill(result, answer, state);
       this.dialog.scrollTop = 0;
     }
@@ -61,12 +61,12 @@ export class Viewer {
     }
   }
 
-  /** Whether the caller may delete pictures: only then can it be seen that one could. */
+  /** Show the button only if the caller may delete pictures. */
   permit(may) {
     this.deletion.hidden = !may;
   }
 
-  /** Close it. */
+  /** Close the view. */
   hide() {
     this.id = "";
     if (this.dialog.open) {
@@ -137,27 +137,27 @@ export class Viewer {
   }
 
   async #copy() {
-    const link = new URL(this.heard.link(this.id), location.href).href;
+    const link = new URL(this.handlers.link(this.id), location.href).href;
     const done = await copied(link, this.dialog);
-    this.told.textContent = say(done ? "viewer.copied" : "viewer.uncopied");
+    this.message.textContent = say(done ? "viewer.copied" : "viewer.uncopied");
   }
 
-  /** Delete the picture, and wait until searches do not find it. */
+  /** Delete the picture, and wait until searches no longer find it. */
   async #delete() {
     const id = this.id;
-    const tell = (text) => this.id === id && (this.told.textContent = text);
+    const tell = (text) => this.id === id && (this.message.textContent = text);
     if (!confirm(say("viewer.delete.sure"))) {
       return;
     }
     try {
       let { state } = await ask(original(id), { method: "DELETE" });
       tell(say("viewer.deleting"));
-      for (let looks = 0; state === "deleting" && looks < LOOKS; looks += 1) {
+      for (let polls = 0; state === "deleting" && polls < POLLS; polls += 1) {
         await pause(EVERY);
         ({ state } = await ask(`${original(id)}/status`));
       }
       if (state === "deleted") {
-        this.heard.deleted(id);
+        this.handlers.deleted(id);
       }
     } catch (refusal) {
       tell(explained(refusal));
@@ -169,32 +169,32 @@ export class Viewer {
       button(text, act, { class: `plain ${kind}`, "aria-label": say(label), title: say(label) });
     this.title = element("h2", { id: "viewer-title", dir: "auto" });
     this.place = element("p", { class: "soft" });
-    this.previous = sign("viewer.previous", () => this.heard.step(-1), "‹", "step");
-    this.next = sign("viewer.next", () => this.heard.step(1), "›", "step");
+    this.previous = sign("viewer.previous", () => this.handlers.step(-1), "‹", "step");
+    this.next = sign("viewer.next", () => this.handlers.step(1), "›", "step");
     this.thumbnail = element("img", { alt: "", class: "small" });
     this.whole = element("img", { alt: "", class: "whole", decoding: "async" });
-    // The small one stays where the browser cannot show the file, as with TIFF.
+    // The thumbnail stays visible if the browser cannot show the file, such as TIFF.
     this.whole.addEventListener("load", () => this.whole.classList.add("there"));
     this.frame = element("div", { class: "picture" }, this.thumbnail, this.whole);
     this.score = element("section", { class: "score" });
     this.rated = element("section", { class: "rating" });
     this.about = element("dl", { class: "facts" });
-    this.told = element("p", { class: "soft", role: "status" });
-    this.duplicates = button("", () => this.heard.duplicates(this.id));
-    this.less = button(say("viewer.less"), () => this.heard.less(this.id));
+    this.message = element("p", { class: "soft", role: "status" });
+    this.duplicates = button("", () => this.handlers.duplicates(this.id));
+    this.less = button(say("viewer.less"), () => this.handlers.less(this.id));
     this.original = element("a", { class: "button plain", target: "_blank", rel: "noopener" }, say("viewer.original"));
     this.deletion = button(say("viewer.delete"), () => this.#delete(), { hidden: true });
     this.actions = element(
       "div",
       { class: "actions" },
-      button(say("viewer.like"), () => this.heard.like(this.id)),
+      button(say("viewer.like"), () => this.handlers.like(this.id)),
       this.less,
       this.duplicates,
       button(say("viewer.copy"), () => this.#copy()),
       this.original,
       this.deletion,
     );
-    const close = sign("viewer.close", () => this.heard.closed(), "×", "close");
+    const close = sign("viewer.close", () => this.handlers.closed(), "×", "close");
     this.dialog.append(
       element(
         "div",
@@ -205,7 +205,7 @@ export class Viewer {
           { class: "side" },
           element("div", { class: "head" }, element("div", {}, this.title, this.place), close),
           this.actions,
-          this.told,
+          this.message,
           this.score,
           this.rated,
           element("section", {}, element("h3", {}, say("viewer.metadata")), this.about),
@@ -216,13 +216,13 @@ export class Viewer {
 }
 
 function explanation(result, answer, state) {
-  const said = [element("h3", {}, say("viewer.score"))];
-  const add = (...parts) => said.push(element("p", {}, ...parts));
+  const parts = [element("h3", {}, say("viewer.score"))];
+  const add = (...children) => parts.push(element("p", {}, ...children));
   if (result.score !== null) {
     const values = { score: decimal(result.score, 2), query: answer.query };
     if (answer.calibrated) {
       const level = levelOf(result.score, result.match);
-      said.push(element("p", { class: "verdict-mark" }, mark(level)));
+      parts.push(element("p", { class: "verdict-mark" }, mark(level)));
       add(say("viewer.match", values));
     } else {
       add(say("viewer.match.plain", values));
@@ -235,7 +235,7 @@ function explanation(result, answer, state) {
     add(say("viewer.words", { text: textOf(result) }));
   }
   const { rank_before: before, rank_after: after, text_similarity: text, image_similarity: image } = result.explanation ?? {};
-  // Its place among the nearest is not known where its text found it.
+  // A result found by its text has no rank among the nearest.
   if (after && !result.text_match) {
     const way = before === after ? "same" : before > after ? "up" : "down";
     add(say(`viewer.rank.${byLikeness(state) ? (state.text ? "combined" : "image") : way}`, { before, after }));
@@ -246,7 +246,7 @@ function explanation(result, answer, state) {
   if (typeof image === "number") {
     add(say("viewer.likeness.image", { cosine: decimal(image, 3) }));
   }
-  return said.length > 1 ? said : [];
+  return parts.length > 1 ? parts : [];
 }
 
 function facts(result) {
@@ -261,7 +261,7 @@ function facts(result) {
   return pairs.flatMap(([name, value]) => [element("dt", { dir: "auto" }, name), element("dd", { dir: "auto" }, value)]);
 }
 
-/** Whether the browser let a text be copied; it has the newer way on secure addresses only. */
+/** Copy a text; returns whether it worked. The clipboard API exists only on secure addresses. */
 export async function copied(text, within) {
   try {
     await navigator.clipboard.writeText(text);
