@@ -163,7 +163,7 @@ def _path_of(search: Search, folder: Path, identity: str) -> str:
     record, info = find_record(search, identity, deadline())
     payload = record.payload
     if info.sources[payload["source"]].folder != str(folder):
-        raise Forbidden(f"the image {identity} is in another folder than uploads", "delete its file in its own folder")
+        raise Forbidden(f"the image {identity} is in another folder, not the one for uploads", "delete its file there")
     return relative_path(payload)
 
 

@@ -65,4 +65,4 @@ def _check(options: EmbeddingForm, manifest: Manifest) -> None:
         raise Unprocessable(f"there is no model {options.model!r}", f"the model is {manifest.pack}")
     width = manifest.dimensions.joint
     if options.dimensions not in {None, width}:
-        raise Unprocessable(f"dimensions is {options.dimensions}", f"omit it: vectors have {width}")
+        raise Unprocessable(f"dimensions is {options.dimensions}", f"vectors have {width}: omit it")
