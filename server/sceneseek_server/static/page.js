@@ -83,7 +83,7 @@ const probe = new Probe(byId("probe"), byId("weight"), byId("weight-range"), {
 const adding = new Adding({ open: (id) => view(id), found: () => status.refresh() });
 const status = new Status(byId("status"), byId("banners"), {
   recovered,
-  anew: () => search(true),
+  searchAgain: () => search(true),
   generation: (name) => filters.offer(name),
   multilingual: propose,
   mayWrite: (may) => [adding, viewer].forEach((each) => each.permit(may)),

@@ -14,7 +14,7 @@ export class Status {
   /**
    * line: the element of the status line.
    * banners: the element of the banners, which overlay the page, so that they do not shift it.
-   * handlers: `.recovered()`, `.anew()` when the user wants to search the changed collection, `.generation(name)`,
+   * handlers: `.recovered()`, `.searchAgain()` when the user searches the changed collection, `.generation(name)`,
    * `.multilingual(whether)` the models are multilingual, `.mayWrite(whether)` the user may add pictures,
    * `.first(problem)` while nothing is indexed, and `.showsProblem()`, whether the page already shows a problem.
    */
@@ -111,7 +111,7 @@ export class Status {
     this.shown = now;
     this.banners.replaceChildren(...banners.map(([text, kind]) => element("p", { class: `banner ${kind}`.trim() }, text)));
     if (renewed) {
-      this.banners.lastElementChild.append(" ", button(say("banner.renewed.search"), () => this.handlers.anew()));
+      this.banners.lastElementChild.append(" ", button(say("banner.renewed.search"), () => this.handlers.searchAgain()));
     }
   }
 }
