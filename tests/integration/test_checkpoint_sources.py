@@ -206,13 +206,13 @@ def test_offline_source_uses_a_complete_cached_snapshot_only(tmp_path: Path, mon
     "source", [f"hub:{NAME}", f"hub:{NAME}@main", f"hub:{NAME}@0123456", f"hub:some-model@{REVISION}", "hub:"]
 )
 def test_hub_source_requires_a_full_commit_hash(source: str) -> None:
-    with pytest.raises(ExportError, match="pins no revision") as caught:
+    with pytest.raises(ExportError, match="does not pin a revision") as caught:
         checkpoint(text_spec(source))
     assert "40 hex digits" in caught.value.hint
 
 
 def test_hub_source_rejects_an_invalid_name() -> None:
-    with pytest.raises(ExportError, match="no name of a model"):
+    with pytest.raises(ExportError, match="not a valid model name"):
         checkpoint(text_spec(f"hub:some--owner/some--model@{REVISION}"))
 
 

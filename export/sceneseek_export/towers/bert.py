@@ -62,7 +62,7 @@ def _to_onnx(net: Any, pooling: str) -> onnx.ModelProto:
 
 
 def _first() -> onnx.ModelProto:
-    """``tokens`` (N, L, T) to ``text`` (N, T): the first of each text."""
+    """``tokens`` (N, L, T) to ``text`` (N, T): the first token of each text."""
     return subgraph(
         "first (float[N,L,T] tokens) => (float[N,T] text) { text = Gather<axis = 1>(tokens, zero) }",
         zero=np.array(0, np.int64),
@@ -70,7 +70,7 @@ def _first() -> onnx.ModelProto:
 
 
 def _mean() -> onnx.ModelProto:
-    """``tokens`` (N, L, T) and ``mask`` (N, L) to ``text`` (N, T): the mean where the mask is 1."""
+    """``tokens`` (N, L, T) and ``mask`` (N, L) to ``text`` (N, T): the mean of the tokens whose mask is 1."""
     return subgraph(
         """
         mean (float[N,L,T] tokens, int64[N,L] mask) => (float[N,T] text) {

@@ -1,7 +1,7 @@
-"""A source becomes a directory in the model hub's layout: ``hub:OWNER/NAME@REVISION`` or ``dir:DIRECTORY``.
+"""Resolves a source, ``hub:OWNER/NAME@REVISION`` or ``dir:DIRECTORY``, to a directory in the model hub's layout.
 
-From the hub come the configuration, the preprocessor's and the tokenizer's files and one copy of the weights
-(safetensors if there are), at a pinned commit; a complete copy in the hub's local cache needs no network.
+From the hub, the configuration, the preprocessor's and the tokenizer's files and one copy of the weights (preferably
+safetensors) are downloaded at a pinned commit. A complete copy in the hub's local cache needs no network.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from sceneseek.errors import ExportError
 from sceneseek_export.packs import FOLDER, HUB, ImageTowerSpec, TextTowerSpec
 
-# The hub's client reads this when it is first imported, which only this package does.
+# The hub's client reads this on import; only this package imports it.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 CONFIG = "config.json"
-# In the order in which transformers looks for them; the second, which transformers 5 writes for a model of images and
-# texts, holds the image's part beside the text's.
+# In the order in which transformers looks for them; transformers 5 writes the second for models of images and texts,
+# with the configurations of both.
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
-# In the order in which transformers prefers them; each may be an index of shards.
+# In the order of preference of transformers; each may also be an index of shards.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 TOKENIZER = (
     "tokenizer.json",
@@ -37,7 +37,7 @@ TOKENIZER = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-# What makes a tokenizer, beside what merely describes one.
+# Files that define a tokenizer; the others only configure it.
 _VOCABULARY = frozenset({"tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model"})
 
 TIMEOUT = 10.0
@@ -48,11 +48,11 @@ Spec = ImageTowerSpec | TextTowerSpec
 
 
 def checkpoint(spec: Spec) -> Path:
-    """The directory that a tower's source names, fetched from the hub if need be.
+    """The directory of a tower's source, downloaded from the hub if necessary.
 
     Raises:
-        ExportError: the source is of another kind, names no commit, or cannot be had; or the directory is missing
-            or holds no configuration.
+        ExportError: the source is of another kind, does not pin a commit, or cannot be downloaded; or the directory is
+            missing or has no configuration.
     """
     if spec.source.startswith(FOLDER):
         return _local(spec, Path(spec.source.removeprefix(FOLDER)))
@@ -60,12 +60,12 @@ def checkpoint(spec: Spec) -> Path:
         return _from_hub(spec, spec.source.removeprefix(HUB))
     raise ExportError(
         f"tower {spec.name!r}, a {spec.architecture!r}, cannot come from {spec.source!r}",
-        f"its source is {HUB}OWNER/NAME@REVISION or {FOLDER}DIRECTORY",
+        f"its source must be {HUB}OWNER/NAME@REVISION or {FOLDER}DIRECTORY",
     )
 
 
 def weight_files(folder: Path, spec: Spec) -> tuple[Path, ...]:
-    """The weights that transformers reads in a directory: one file, or the shards that an index names.
+    """The weights files of a directory, as transformers reads them: one file, or the shards of an index.
 
     Raises:
         ExportError: there are none, or an index or one of its shards is missing or broken.
@@ -85,11 +85,11 @@ def weight_files(folder: Path, spec: Spec) -> tuple[Path, ...]:
 
 def _local(spec: Spec, folder: Path) -> Path:
     if not folder.is_dir():
-        raise ExportError(f"tower {spec.name!r} comes from {folder}, which is no directory", "name another")
+        raise ExportError(f"the source of tower {spec.name!r}, {folder}, is not a directory", "choose another")
     if not (folder / CONFIG).is_file():
         raise ExportError(
-            f"tower {spec.name!r} comes from {folder}, which holds no {CONFIG}",
-            "the directory is laid out as the model's repository on the hub",
+            f"the source of tower {spec.name!r}, {folder}, has no {CONFIG}",
+            "choose a directory laid out as the model's repository on the hub",
         )
     return folder
 
@@ -98,34 +98,34 @@ def _from_hub(spec: Spec, source: str) -> Path:
     matched = _PINNED.fullmatch(source)
     if matched is None:
         raise ExportError(
-            f"tower {spec.name!r} comes from {HUB}{source}, which pins no revision",
-            f"write {HUB}OWNER/NAME@REVISION, REVISION being a commit of 40 hex digits",
+            f"the source of tower {spec.name!r}, {HUB}{source}, does not pin a revision",
+            f"write {HUB}OWNER/NAME@REVISION, where REVISION is a commit of 40 hex digits",
         )
     name, revision = matched.groups()
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError  # noqa: PLC0415
 
-    local = f"download it elsewhere and name its directory: --weights {name}=DIRECTORY"
+    local = f"download it elsewhere and pass its directory: --weights {name}=DIRECTORY"
     try:
         return _cached(spec, name, revision) or _fetched(name, revision)
     except GatedRepoError as error:
-        raise ExportError(f"the model {name} on the hub wants its terms accepted first", local) from error
+        raise ExportError(f"the model {name} on the hub requires accepting its terms first", local) from error
     except ValueError as error:
-        raise ExportError(f"{name} is no name of a model on the hub ({_reason(error)})", local) from error
+        raise ExportError(f"{name} is not a valid model name on the hub ({_reason(error)})", local) from error
     except RepositoryNotFoundError as error:
         raise ExportError(f"the hub has no public model {name}", local) from error
     except RevisionNotFoundError as error:
         raise ExportError(f"the model {name} on the hub has no revision {revision}", local) from error
-    except OSError as error:  # the client's and the network's errors all are
+    except OSError as error:  # the base class of the client's and the network's errors
         if error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):
             raise ExportError(
                 f"the model {name} cannot be stored in the hub's cache ({error.strerror})",
-                "free some space, or name another directory for it in HF_HOME",
+                "free some space, or set HF_HOME to another directory",
             ) from error
         raise ExportError(f"the model hub cannot be reached for {name} ({_reason(error)})", local) from error
 
 
 def _cached(spec: Spec, name: str, revision: str) -> Path | None:
-    """The copy in the hub's local cache, if it is there with all that a tower of this kind reads."""
+    """The copy in the hub's local cache; None if it is missing or lacks a file that the tower needs."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import LocalEntryNotFoundError  # noqa: PLC0415
 
@@ -134,12 +134,12 @@ def _cached(spec: Spec, name: str, revision: str) -> Path | None:
         weight_files(folder, spec)
     except (LocalEntryNotFoundError, ExportError):
         return None
-    there = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()}
     if isinstance(spec, TextTowerSpec):
-        complete = bool(there & _VOCABULARY)
+        complete = bool(names & _VOCABULARY)
     else:
-        complete = bool(there & set(PREPROCESSORS)) or spec.input is not None
-    return folder if complete and CONFIG in there else None
+        complete = bool(names & set(PREPROCESSORS)) or spec.input is not None
+    return folder if complete and CONFIG in names else None
 
 
 def _fetched(name: str, revision: str) -> Path:
@@ -147,7 +147,7 @@ def _fetched(name: str, revision: str) -> Path:
     from huggingface_hub.utils.tqdm import tqdm  # noqa: PLC0415
 
     class Bar(tqdm):
-        """The client's own, on a terminal only."""
+        """The client's progress bar, shown only on a terminal."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": None})  # type: ignore[no-untyped-call]
@@ -159,7 +159,7 @@ def _fetched(name: str, revision: str) -> Path:
 
 
 def _wanted(files: Collection[str]) -> list[str]:
-    """Of a repository's files those to fetch: one copy of the weights, and nothing for other frameworks."""
+    """The files of a repository to download: one copy of the weights, and none for other frameworks."""
     wanted = [name for name in (CONFIG, *PREPROCESSORS, *TOKENIZER) if name in files]
     for name in WEIGHTS:
         if name in files:
@@ -182,5 +182,5 @@ def _shards(index: Path) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    said = (str(error).splitlines() or [""])[0]
-    return said if 0 < len(said) <= 120 else type(error).__name__
+    first = (str(error).splitlines() or [""])[0]
+    return first if 0 < len(first) <= 120 else type(error).__name__

@@ -1,4 +1,4 @@
-"""CLIP (Radford et al. 2021): images and texts in the space that the two towers share, not scaled to length 1."""
+"""CLIP (Radford et al. 2021): an image and a text tower that share a space; vectors are not scaled to length 1."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def clip_text(spec: TextTowerSpec) -> TextTower:
     tokenizer = load_tokenizer(source, spec, max_tokens)
     return TextTower(
         spec,
-        # A text's vector is that of its first end token.
+        # The pad token is the end token: a text's vector is that of its first end token.
         text_input(spec, max_tokens, tokenizer.source.eos_token_id),
         tokenizer=tokenizer.content,
         tokenize=tokenizer.tokenize,
@@ -69,7 +69,7 @@ def clip_text(spec: TextTowerSpec) -> TextTower:
 
 
 def _half(source: Checkpoint, part: str) -> dict[str, Any]:
-    """Of a whole CLIP, a half's configuration with the whole's width: some checkpoints have another in their halves."""
+    """Options to load one half of a whole CLIP, with the whole's width: the halves of some checkpoints have another."""
     from transformers import CLIPConfig  # noqa: PLC0415
 
     if source.config["model_type"] != "clip":

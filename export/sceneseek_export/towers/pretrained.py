@@ -1,7 +1,7 @@
-"""What every tower from a checkpoint directory needs: its kind checked, its weights loaded whole, its tokenizer.
+"""Loads models and tokenizers of the transformers library from checkpoint directories, and checks that they fit.
 
-Transformers and its tokenizers are noisy; here they are kept quiet, and what matters of what they would say (weights
-that are missing and would be random) is an error instead.
+The warnings of transformers and its tokenizers are suppressed; the important ones, about missing weights that would be
+random, become errors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sceneseek_export.towers.checkpoint import CONFIG, TOKENIZER, checkpoint, we
 
 Spec = ImageTowerSpec | TextTowerSpec
 
-# The `model_type` of config.json that an architecture reads; a CLIP or SigLIP may be whole or one half.
+# The `model_type` in config.json for each architecture; a CLIP or SigLIP may be whole or one half.
 MODEL_TYPES = {
     "resnet": ("resnet",),
     "bert": ("bert",),
@@ -42,27 +42,27 @@ MODEL_TYPES = {
     "siglip-text": ("siglip", "siglip_text_model"),
 }
 
-# Attention that comes with transformers; any other name is that of a repository, whose code would be run. A tower loads
-# eager attention whatever its configuration says.
+# Attention that is part of transformers; any other name is that of a repository, whose code would be run. A tower loads
+# eager attention regardless of its configuration.
 _OWN_ATTENTION = (None, "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
 _KERNELS = ("use_kernels", "kernel_config", "kernels_config")
 
-# What loading raises on files that are cut off, of another kind, or not there.
+# Raised when loading files that are truncated, of another format, or missing.
 _UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError)
 
-# ONNX files are protocol buffers, which end at 2 GiB; a graph needs some room beside its weights.
+# ONNX files are protocol buffers, limited to 2 GiB; the graph needs some space in addition to its weights.
 _MOST_BYTES = 2**31 - 2**24
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A directory whose model is of the kind that the recipe says.
+    """A directory with a model of the architecture in the recipe.
 
     Attributes:
         spec: the recipe.
-        folder: holds the files.
-        config: of config.json, as it stands.
-        weights: the file, or the shards.
+        folder: the directory.
+        config: the parsed config.json.
+        weights: the weights file, or its shards.
     """
 
     spec: Spec
@@ -72,7 +72,7 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
-        """That of the weights file; of shards, that of what `sha256sum` prints for them, in their names' order."""
+        """Hex sha256 of the weights file; for shards, of the output of `sha256sum` for them in the order of names."""
         sums = {path.name: sha256_of(path) for path in self.weights}
         if len(sums) == 1:
             return next(iter(sums.values()))
@@ -81,40 +81,40 @@ class Checkpoint:
 
 
 def open_checkpoint(spec: Spec) -> Checkpoint:
-    """The checkpoint of a tower.
+    """Open and check the checkpoint of a tower.
 
     Raises:
-        ExportError: see `checkpoint` and `weight_files`; or its model is of another architecture, or its weights are
-            cut off.
+        ExportError: see `checkpoint` and `weight_files`; or its model has another architecture, or its weights are
+            truncated.
     """
     folder = checkpoint(spec)
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        found = config["model_type"]
+        model_type = config["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExportError(f"{path} of tower {spec.name!r} is no model's configuration", "download it again") from error
-    if found not in MODEL_TYPES[spec.architecture]:
-        fits = [name for name, types in MODEL_TYPES.items() if found in types]
-        hint = f"its architecture may be {' or '.join(fits)}" if fits else f"known here: {', '.join(MODEL_TYPES)}"
-        if found == "siglip2":
-            hint = "that is a NaFlex checkpoint, whose pictures vary in size; those of fixed resolution are 'siglip'"
+        raise ExportError(f"{path} of tower {spec.name!r} is not a model configuration", "download it again") from error
+    if model_type not in MODEL_TYPES[spec.architecture]:
+        fits = [name for name, types in MODEL_TYPES.items() if model_type in types]
+        hint = f"its architecture may be {' or '.join(fits)}" if fits else f"supported are {', '.join(MODEL_TYPES)}"
+        if model_type == "siglip2":
+            hint = "this is a NaFlex checkpoint, whose pictures vary in size; those of fixed resolution are 'siglip'"
         raise ExportError(
-            f"tower {spec.name!r} is a {spec.architecture!r} but its checkpoint {folder} is a {found!r}", hint
+            f"tower {spec.name!r} is a {spec.architecture!r} but its checkpoint {folder} is a {model_type!r}", hint
         )
     if foreign := next(_foreign_attention(config), None):
         raise ExportError(
-            f"{path} of tower {spec.name!r} takes its attention from elsewhere ({foreign})",
-            "code is not loaded from a model: remove the field, or take another checkpoint",
+            f"{path} of tower {spec.name!r} loads its attention code from elsewhere ({foreign})",
+            "code of a model is not run: remove the field, or choose another checkpoint",
         )
     weights = weight_files(folder, spec)
     for file in weights:
-        _check_whole(file)
+        _check_complete(file)
     return Checkpoint(spec, folder, config, weights)
 
 
 def _foreign_attention(config: Any) -> Iterator[str]:
-    """What a configuration, or one inside it, names as attention that is none of transformers' own."""
+    """The fields of a configuration, at any depth, that select attention outside of transformers."""
     if isinstance(config, list):
         for part in config:
             yield from _foreign_attention(part)
@@ -131,10 +131,10 @@ def _foreign_attention(config: Any) -> Iterator[str]:
 
 
 def load_model(source: Checkpoint, kind: Any, **options: Any) -> Any:
-    """The pretrained model of a class of transformers, in float32 and evaluation mode.
+    """Load a pretrained model of a class of transformers, in float32 and evaluation mode.
 
     Raises:
-        ExportError: its weights cannot be read, some are missing or of another shape, or it is too large for ONNX.
+        ExportError: its weights cannot be read, some are missing or have another shape, or it is too large for ONNX.
     """
     name = source.spec.name
     files = ", ".join(str(file) for file in source.weights)
@@ -149,38 +149,38 @@ def load_model(source: Checkpoint, kind: Any, **options: Any) -> Any:
                 **options,
             )
     except _UNREADABLE as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ExportError(
-            f"the weights of tower {name!r} cannot be read from {files} ({said})", "download it again"
+            f"the weights of tower {name!r} cannot be read from {files} ({reason})", "download it again"
         ) from error
     mismatched = (key if isinstance(key, str) else key[0] for key in loading["mismatched_keys"])
     wrong = sorted({*loading["missing_keys"], *mismatched})
     if wrong:
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise ExportError(
-            f"{files} of tower {name!r} lacks {wrong[0]}{more}, or has it in another shape than {CONFIG} says",
-            "the checkpoint is incomplete or its configuration is of another; download it again",
+            f"{files} of tower {name!r} lacks {wrong[0]}{more}, or has it in another shape than in {CONFIG}",
+            "the checkpoint is incomplete, or its configuration is that of another model: download it again",
         )
     model = model.float().eval()
     size = sum(parameter.numel() * 4 for parameter in model.parameters())
     if size > _MOST_BYTES:
         raise ExportError(
-            f"tower {name!r} has {size / 2**30:.1f} GiB of weights, and an ONNX file holds 2 GiB",
-            "take a smaller model",
+            f"tower {name!r} has {size / 2**30:.1f} GiB of weights, and an ONNX file is limited to 2 GiB",
+            "choose a smaller model",
         )
     return model
 
 
 def exported(model: Any, kind: str, prepared: ImageInput | None = None) -> onnx.ModelProto:
-    """A model's graph, by the configuration of this name in `through_optimum`.
+    """The graph of a transformers model, exported with a configuration in `through_optimum`.
 
     Args:
-        model: of transformers.
-        kind: the name.
-        prepared: the input of an image tower, whose size becomes part of the graph.
+        model: the model.
+        kind: name of the configuration.
+        prepared: the input of an image tower, whose size becomes part of the graph; None for a text tower.
 
     Raises:
-        ExportError: there is no room to write it.
+        ExportError: the graph cannot be written to a temporary file.
     """
     from sceneseek_export.towers import through_optimum  # noqa: PLC0415 - takes seconds
 
@@ -191,19 +191,19 @@ def exported(model: Any, kind: str, prepared: ImageInput | None = None) -> onnx.
 
 
 def torch_image_reference(forward: Callable[[Tensor], Any]) -> Callable[[Floats], tuple[Floats, Floats]]:
-    """See `ImageTower.reference`; of a function from pixels to features, or to features and logits."""
+    """An `ImageTower.reference` that calls a function from pixels to features, or to features and logits."""
 
     def run(pixels: Floats) -> tuple[Floats, Floats]:
         with torch.inference_mode():
-            found = forward(torch.from_numpy(pixels))
-            features, logits = found if isinstance(found, tuple) else (found, found.new_zeros(len(found), 0))
+            output = forward(torch.from_numpy(pixels))
+            features, logits = output if isinstance(output, tuple) else (output, output.new_zeros(len(output), 0))
         return features.numpy(), logits.numpy()
 
     return run
 
 
 def torch_text_reference(forward: Callable[[Tensor, Tensor], Any]) -> Callable[[Tokens, Tokens], Floats]:
-    """See `TextTower.reference`; of a function from ids and mask to vectors."""
+    """A `TextTower.reference` that calls a function from ids and mask to vectors."""
 
     def run(input_ids: Tokens, attention_mask: Tokens) -> Floats:
         with torch.inference_mode():
@@ -214,19 +214,19 @@ def torch_text_reference(forward: Callable[[Tensor, Tensor], Any]) -> Callable[[
 
 
 def load_numbers(source: Checkpoint, *names: str) -> tuple[float, ...] | None:
-    """Single numbers among the weights, or None where one is missing."""
+    """Read scalars among the weights by name; None if one is missing."""
     from safetensors import safe_open  # noqa: PLC0415
 
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for file in source.weights:
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as tensors:
-                there = set(tensors.keys())
-                found |= {name: float(tensors.get_tensor(name)) for name in names if name in there}
+                keys = set(tensors.keys())
+                numbers |= {name: float(tensors.get_tensor(name)) for name in names if name in keys}
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
-            found |= {name: float(state[name]) for name in names if name in state}
-    return tuple(found[name] for name in names) if len(found) == len(names) else None
+            numbers |= {name: float(state[name]) for name in names if name in state}
+    return tuple(numbers[name] for name in names) if len(numbers) == len(names) else None
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ class LoadedTokenizer:
     """A checkpoint's tokenizer.
 
     Attributes:
-        content: of a file of the `tokenizers` library, without truncation and padding.
-        source: transformers' own, the reference.
+        content: a file of the `tokenizers` library, without truncation and padding.
+        source: the reference, of transformers.
         tokenize: see `TextTower.tokenize`.
     """
 
@@ -245,38 +245,38 @@ class LoadedTokenizer:
 
 
 def load_tokenizer(source: Checkpoint, spec: TextTowerSpec, max_tokens: int, padded: bool = False) -> LoadedTokenizer:
-    """The checkpoint's fast tokenizer, lower-casing first if the recipe says so.
+    """Load the checkpoint's fast tokenizer; it converts to lower case first if the recipe has `lowercase`.
 
     Raises:
-        ExportError: its files are missing or broken, there is only a slow one, or it cannot be written to one file.
+        ExportError: its files are missing or damaged, it has only a slow form, or it pads on the left.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast  # noqa: PLC0415 - takes seconds
 
-    needs = f"it takes tokenizer.json, or what makes it: {', '.join(TOKENIZER[4:8])}"
+    needs = f"it needs tokenizer.json, or files to build it from: {', '.join(TOKENIZER[4:8])}"
     if not any((source.folder / name).is_file() for name in TOKENIZER if name not in TOKENIZER[1:4]):
         raise ExportError(f"tower {spec.name!r} has no tokenizer in {source.folder}", needs)
-    # Transformers 5 writes all of a tokenizer into tokenizer.json. The classes of version 4 would add to it what they
-    # do not find in its configuration, such as another token at the start.
+    # Transformers 5 writes a complete tokenizer to tokenizer.json. The classes of version 4 would extend it by what is
+    # missing in its configuration, such as another token at the start.
     kind: Any = PreTrainedTokenizerFast if _is_of_transformers_5(source.folder) else AutoTokenizer
     try:
         with quiet():
             reference: Any = kind.from_pretrained(
                 source.folder, local_files_only=True, use_fast=True, trust_remote_code=False
             )
-    except ImportError as error:  # a slow tokenizer's library; the message begins with the tokenizer's class
+    except ImportError as error:  # of a slow tokenizer's library; the message begins with the tokenizer's class
         raise _slow(spec, source.folder, str(error).split()[0]) from error
-    except Exception as error:  # which is what `tokenizers` raises
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # `tokenizers` raises nothing more specific
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(
-            f"the tokenizer of tower {spec.name!r} in {source.folder} cannot be read ({said})", needs
+            f"the tokenizer of tower {spec.name!r} in {source.folder} cannot be read ({reason})", needs
         ) from error
-    if reference is False:  # the library's answer to a SentencePiece model that it cannot read
+    if reference is False:  # returned for a SentencePiece model that the library cannot read
         raise ExportError(f"the tokenizer of tower {spec.name!r} in {source.folder} cannot be read", needs)
     if not reference.is_fast:
         raise _slow(spec, source.folder, type(reference).__name__)
     if padded and reference.padding_side != "right":
         raise ExportError(
-            f"the tokenizer of tower {spec.name!r} pads on the left", "texts are padded on the right here"
+            f"the tokenizer of tower {spec.name!r} pads on the left", "only padding on the right is supported"
         )
     tokenizer = Tokenizer.from_str(reference.backend_tokenizer.to_str())
     tokenizer.no_padding()
@@ -286,11 +286,11 @@ def load_tokenizer(source: Checkpoint, spec: TextTowerSpec, max_tokens: int, pad
         tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
 
     def tokenize(text: str) -> list[int]:
-        # Letter by letter, as the library does: a whole string would give a Greek word its final sigma.
-        said = "".join(letter.lower() for letter in text) if spec.lowercase else text
+        # Letter by letter, as the library does: lower-casing the whole string would produce the Greek final sigma.
+        lowered = "".join(letter.lower() for letter in text) if spec.lowercase else text
         padding = "max_length" if padded else False
         with quiet():
-            ids = reference(said, truncation=True, max_length=max_tokens, padding=padding)["input_ids"]
+            ids = reference(lowered, truncation=True, max_length=max_tokens, padding=padding)["input_ids"]
         return [int(i) for i in ids]
 
     return LoadedTokenizer(tokenizer.to_str(pretty=True).encode(), reference, tokenize)
@@ -307,15 +307,15 @@ def _is_of_transformers_5(folder: Path) -> bool:
 def _slow(spec: TextTowerSpec, folder: Path, kind: str) -> ExportError:
     return ExportError(
         f"tower {spec.name!r} has a {kind} in {folder}, which has no fast form",
-        "a bundle tokenizes with the `tokenizers` library: choose a checkpoint with a tokenizer.json of that library",
+        "choose a checkpoint with a tokenizer.json of the `tokenizers` library, which bundles use",
     )
 
 
 def limit(spec: TextTowerSpec, most: int) -> int:
-    """How many tokens a text is cut to; `most` is what the model has positions for.
+    """The number of tokens to which texts are truncated; `most` is the model's number of positions.
 
     Raises:
-        ExportError: the recipe asks for more.
+        ExportError: the recipe's `max_tokens` is out of range.
     """
     if spec.max_tokens is not None and not 2 < spec.max_tokens <= most:
         raise ExportError(
@@ -326,7 +326,7 @@ def limit(spec: TextTowerSpec, most: int) -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings and the progress bars of transformers."""
+    """Suppress the warnings and the progress bars of transformers."""
     from transformers import utils  # noqa: PLC0415
 
     logging: Any = utils.logging
@@ -344,8 +344,8 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_whole(file: Path) -> None:
-    """Open a file of safetensors, whose header says how long it is; others show it when they are loaded."""
+def _check_complete(file: Path) -> None:
+    """Check that a safetensors file is complete, by its header; loading detects it for other files."""
     if file.suffix != ".safetensors":
         return
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415
@@ -354,4 +354,4 @@ def _check_whole(file: Path) -> None:
         with safe_open(file, "pt"):
             pass
     except (SafetensorError, OSError) as error:
-        raise ExportError(f"{file} is cut off or no weights file ({error})", "download it again") from error
+        raise ExportError(f"{file} is truncated or not a weights file ({error})", "download it again") from error

@@ -1,4 +1,4 @@
-"""ResNet (He et al. 2015): the mean over the last stage, and the classifier where it is that of ImageNet-1k."""
+"""ResNet (He et al. 2015): the mean over the last stage, and the classifier if it is that of ImageNet-1k."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SigLIP and SigLIP 2 of fixed resolution (Zhai et al. 2023, Tschannen et al. 2025): the space their towers share."""
+"""SigLIP and SigLIP 2 of fixed resolution (Zhai et al. 2023, Tschannen et al. 2025): two towers that share a space."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def siglip_text(spec: TextTowerSpec) -> TextTower:
     """The text half of a SiglipModel of transformers, or a SiglipTextModel.
 
     Raises:
-        ExportError: see `open_checkpoint`, `load_model`, `load_tokenizer` and `limit`; or it is asked for fewer tokens
-            than it was trained with, or its tokenizer pads with nothing.
+        ExportError: see `open_checkpoint`, `load_model`, `load_tokenizer` and `limit`; or `max_tokens` is less than in
+            training, or its tokenizer has no padding token.
     """
     from transformers import SiglipTextModel  # noqa: PLC0415 - takes seconds
 
@@ -61,13 +61,14 @@ def siglip_text(spec: TextTowerSpec) -> TextTower:
     if max_tokens != trained:
         raise ExportError(
             f"tower {spec.name!r} was trained on texts of {trained} tokens, padding included",
-            "leave its max_tokens out",
+            "remove its max_tokens",
         )
     tokenizer = load_tokenizer(source, spec, max_tokens, padded=True)
     pad = tokenizer.source.pad_token_id
     if pad is None:
         raise ExportError(
-            f"the tokenizer of tower {spec.name!r} has no padding token", "it was trained on padded texts"
+            f"the tokenizer of tower {spec.name!r} has no padding token",
+            "the tower was trained on padded texts: choose another checkpoint",
         )
     curve = load_numbers(source, "logit_scale", "logit_bias")
     return TextTower(
@@ -78,7 +79,7 @@ def siglip_text(spec: TextTowerSpec) -> TextTower:
         width=net.config.projection_size,
         sha256=source.sha256,
         to_onnx=lambda: exported(net, "SiglipText"),
-        # It reads no mask, since it was trained on padded texts without one.
+        # Without a mask: the model was trained on padded texts without masks.
         reference=torch_text_reference(lambda ids, _: net(input_ids=ids).pooler_output),
         curve=None if curve is None else (math.exp(curve[0]), curve[1]),
     )

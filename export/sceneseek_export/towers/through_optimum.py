@@ -1,8 +1,8 @@
-"""Models of transformers to ONNX by optimum's exporter, with the outputs a tower has and no others.
+"""Exports transformers models to ONNX with optimum, with the inputs and the output of a tower.
 
-The configurations differ from optimum's own in three points: one output, named as a tower names it; inputs whose
-only free axes are the batch and, of texts, the length; and an example of our own to trace with. Importing this
-module takes seconds.
+The configurations differ from optimum's own in three points: one output, with a tower's name for it; inputs whose only
+dynamic axes are the batch and, for texts, the length; and their own example to trace with. Importing this module takes
+seconds.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from sceneseek.errors import ExportError
 from sceneseek_export.subgraphs import IR_VERSION, OPSET, strip
 from sceneseek_export.towers.pretrained import quiet
 
-Axes = dict[str, dict[int, str]]  # by the name of an input or output its free axes
+Axes = dict[str, dict[int, str]]  # the dynamic axes by the name of an input or output
 
 
 class _OfPixels:
-    """``pixels`` (N, 3, H, W), H and W those of the example, to one output."""
+    """``pixels`` (N, 3, H, W) to one output; H and W are fixed by the example."""
 
     height: int
     width: int
@@ -40,18 +40,18 @@ class _OfPixels:
     torch_to_onnx_input_map: ClassVar = {"pixel_values": "pixels"}
 
     def generate_dummy_inputs(self, **_: Any) -> dict[str, torch.Tensor]:
-        """What to trace with: a batch of two, since one could be folded into the graph as a constant."""
+        """The example to trace with: a batch of 2, since a batch of 1 could become a constant in the graph."""
         return {"pixel_values": torch.zeros(2, 3, self.height, self.width)}
 
 
 class _OfTokens:
-    """``input_ids`` (N, L) and, where the model reads it, ``attention_mask``, to one output."""
+    """``input_ids`` (N, L) and, if the model reads it, ``attention_mask``, to one output."""
 
     inputs: ClassVar[Axes] = {"input_ids": {0: "N", 1: "L"}}
     outputs: ClassVar[Axes] = {"text": {0: "N"}}
 
     def generate_dummy_inputs(self, **_: Any) -> dict[str, torch.Tensor]:
-        """What to trace with: two texts of seven tokens, since ones could be folded into the graph."""
+        """The example to trace with: 2 texts of 7 tokens, since a size of 1 could become a constant in the graph."""
         return {name: torch.ones(2, 7, dtype=torch.int64) for name in self.inputs}
 
 
@@ -85,7 +85,7 @@ class Bert(_OfTokens, BertOnnxConfig):  # type: ignore[misc]
 class ClipText(_OfTokens, CLIPTextWithProjectionOnnxConfig):  # type: ignore[misc]
     """CLIPTextModelWithProjection: ``text`` is its ``text_embeds``.
 
-    It needs no mask: each token sees those before it, and the text's vector is that of its end token.
+    It needs no mask: each token attends only to those before it, and the text's vector is that of its end token.
     """
 
     torch_to_onnx_output_map: ClassVar = {"text_embeds": "text"}
@@ -98,10 +98,10 @@ class SiglipText(_OfTokens, SiglipTextOnnxConfig):  # type: ignore[misc]
 
 
 def exported(model: Any, config: Any) -> onnx.ModelProto:
-    """A model's graph.
+    """Export a model's graph.
 
     Raises:
-        ExportError: there is no room to write it.
+        ExportError: the graph cannot be written to a temporary file.
     """
     try:
         with tempfile.TemporaryDirectory() as folder, quiet(), torch.no_grad():
