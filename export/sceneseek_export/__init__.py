@@ -1,4 +1,4 @@
-"""Towers, alignment and head -> a bundle: the three graphs, verified, with their manifest.
+"""Export of a bundle: composes towers, alignment and head into three verified graphs with a manifest.
 
-May import torch and transformers; nothing that serves or indexes imports this package.
+May import torch and transformers; the server and the indexer never import this package.
 """

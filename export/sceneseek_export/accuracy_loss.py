@@ -1,11 +1,10 @@
-"""What a lower precision costs: a converted bundle beside the float32 bundle of the same parts.
+"""The accuracy loss of a lower precision: compares a converted bundle with the float32 bundle of the same parts.
 
 Two bundles, images and texts become an `AccuracyLoss`: cosines of the joint vectors, differences of the scores, and,
-where captions or ratings are given, what is lost in recall@5 and in Kendall's tau-c. Both sides are measured in
-one run on the same data, each by its own graphs and scorer. Recall is that of the order a user sees, by score
-(``rescored.recall@5`` of `sceneseek_evaluation.retrieval`); tau-c is in the published protocol
-(`sceneseek_evaluation.agreement`).
-`quantization` converts the graphs.
+if captions or ratings are given, the losses of recall@5 and of Kendall's tau-c. Both bundles are measured in one run on
+the same data, each with its own graphs and reranker. Recall is that of the order a user sees, by score
+(``rescored.recall@5`` of `sceneseek_evaluation.retrieval`); tau-c follows the published protocol
+(`sceneseek_evaluation.agreement`). `quantization` converts the graphs.
 """
 
 from __future__ import annotations
@@ -39,20 +38,20 @@ _DEVICE: Device = "cpu"
 log = logging.getLogger(__name__)
 
 
-# What a conversion may cost: the least mean cosines of joint vectors, and the most points (figures times 100) lost of
-# recall@5 and of tau-c. docs/explanation/precision.md says what lies behind the numbers.
+# Accepted loss of a conversion: the smallest mean cosines of joint vectors, and the largest losses of recall@5 and of
+# tau-c in points (values times 100). docs/explanation/precision.md explains the numbers.
 LIMITS = {"image_cosine": 0.985, "text_cosine": 0.985, "recall": 1.0, "tau_c": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyData:
-    """Captioned images, and maybe human ratings of them, to measure what is lost.
+    """Captioned images, optionally with human ratings, to measure the accuracy loss.
 
     Attributes:
         images: the folder that names are relative to.
-        captions: a TSV with the columns image and caption; for ratings with caption_id too.
-        split: only these images count for recall: a file with one name a line.
-        expert: experts' ratings, see `sceneseek_evaluation.ratings`; without them tau-c is not measured.
+        captions: a TSV with the columns image and caption, and with caption_id if there are ratings.
+        split: a file with one name per line: measure recall only on these images; None for all.
+        expert: experts' ratings, see `sceneseek_evaluation.ratings`; tau-c is not measured without them.
     """
 
     images: Path
@@ -63,7 +62,7 @@ class AccuracyData:
 
 @dataclass(frozen=True, slots=True)
 class Cosine:
-    """Cosines of `count` pairs of vectors: their mean and the smallest."""
+    """Mean and smallest of the cosines of `count` pairs of vectors."""
 
     mean: float
     least: float
@@ -71,7 +70,7 @@ class Cosine:
 
     @classmethod
     def of(cls, ours: Floats, reference: Floats) -> Cosine:
-        """Row by row, (N, D) each, N at least 1; a vector that holds no numbers has the cosine -1."""
+        """Compare two arrays (N, D), N at least 1, row by row; zero and non-finite vectors have the cosine -1."""
         lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(reference, axis=1)
         products = (ours.astype(np.float64) * reference).sum(axis=1)
         cosines = np.divide(products, lengths, out=np.full(len(ours), -1.0), where=lengths > 0)
@@ -81,7 +80,7 @@ class Cosine:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Absolute differences of `count` scores: the largest and the mean."""
+    """Largest and mean absolute difference of `count` scores."""
 
     largest: float
     mean: float
@@ -89,14 +88,14 @@ class Difference:
 
     @classmethod
     def of(cls, ours: Floats, reference: Floats) -> Difference:
-        """Number by number; one that is no number differs by 1, the most that scores can."""
-        gaps = np.nan_to_num(np.abs(ours.astype(np.float64) - reference), nan=1.0)
-        return cls(float(gaps.max()), float(gaps.mean()), len(gaps))
+        """Compare two arrays (N,); NaN differs by 1, the largest possible difference of scores."""
+        differences = np.nan_to_num(np.abs(ours.astype(np.float64) - reference), nan=1.0)
+        return cls(float(differences.max()), float(differences.mean()), len(differences))
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A figure times 100 with either bundle, over `count` captions or rated pairs."""
+    """A metric times 100 of both bundles, over `count` captions or rated pairs."""
 
     fp32: float
     converted: float
@@ -104,21 +103,21 @@ class Loss:
 
     @property
     def points(self) -> float:
-        """What is lost; negative where the converted bundle is better."""
+        """The loss; negative if the converted bundle is better."""
         return self.fp32 - self.converted
 
 
 @dataclass(frozen=True)
 class AccuracyLoss:
-    """What was found.
+    """The differences between a converted bundle and its float32 original.
 
     Attributes:
-        image_cosine: joint vectors of images, converted beside float32.
-        text_cosine: joint vectors of texts, each encoded alone, as one query is.
-        batch_cosine: of the converted bundle alone: texts encoded alone beside the same in one batch. Dynamic
-            int8 finds its ranges over a batch, so this is not 1.
-        score: scores of every image with every text.
-        loss: by `RECALL` and `TAU_C`, where data was given.
+        image_cosine: between the joint vectors of images.
+        text_cosine: between the joint vectors of texts, each encoded alone, like a query.
+        batch_cosine: between texts encoded alone and in one batch, both by the converted bundle. Dynamic int8 computes
+            its ranges over a batch, so this is not 1.
+        score: between the scores of every image with every text.
+        loss: by `RECALL` and `TAU_C`; empty without data.
     """
 
     image_cosine: Cosine
@@ -128,7 +127,7 @@ class AccuracyLoss:
     loss: Mapping[str, Loss]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values for a manifest: rounded, with the limits that were in force."""
+        """JSON values for a manifest: rounded, with the limits that applied."""
         cosines = {name: getattr(self, name) for name in ("image_cosine", "text_cosine", "batch_cosine")}
         return {
             **{name: _rounded(asdict(cosine), 6) for name, cosine in cosines.items()},
@@ -141,12 +140,12 @@ class AccuracyLoss:
 
 
 def lines_of(document: Mapping[str, Any]) -> list[str]:
-    """What `AccuracyLoss.to_json` wrote, as a person reads it."""
-    named = (("images", "image_cosine"), ("texts", "text_cosine"), ("texts in a batch", "batch_cosine"))
+    """Human-readable lines for the output of `AccuracyLoss.to_json`."""
+    labels = (("images", "image_cosine"), ("texts", "text_cosine"), ("texts in a batch", "batch_cosine"))
     lines = [
-        f"cosine of {what}: mean {document[name]['mean']:.4f}, least {document[name]['least']:.4f} "
+        f"cosine of {what}: mean {document[name]['mean']:.4f}, minimum {document[name]['least']:.4f} "
         f"({document[name]['count']:,})"
-        for what, name in named
+        for what, name in labels
     ]
     score = document["score_difference"]
     lines.append(f"scores differ by {score['mean']:.4f}, at most {score['largest']:.4f} ({score['count']:,})")
@@ -162,15 +161,15 @@ def measure_accuracy_loss(
     texts: Sequence[str],
     data: AccuracyData | None = None,
 ) -> AccuracyLoss:
-    """Compare a bundle in a lower precision with one of the same parts, on images, queries and maybe data.
+    """Compare a bundle in a lower precision with the float32 bundle of the same parts.
 
-    The images are others than the conversion was calibrated on; those that do not decode are left out.
+    The images must not be those that the conversion was calibrated on. Images that cannot be decoded are skipped.
 
     Raises:
         DataError: no image can be used, a text cannot be searched, or the data cannot be read.
     """
     if not texts:
-        raise DataError("no text was given to compare on", "give at least one")
+        raise DataError("there is no text to compare on", "give at least one")
     files = {str(path): path for path in images}
     image_vectors = [encode_images(bundle, files, _DEVICE).vectors for bundle in (fp32, converted)]
     queries = [searchable(text) for text in texts]
@@ -190,22 +189,22 @@ def measure_accuracy_loss(
     )
 
 
-def check(found: AccuracyLoss, forced: bool = False) -> None:
-    """Refuse what costs too much; where it is forced, log it instead.
+def check(measured: AccuracyLoss, forced: bool = False) -> None:
+    """Reject a loss over `LIMITS`; if forced, log a warning instead.
 
     Raises:
-        ExportError: it names each figure that is over its limit.
+        ExportError: the message lists each value beyond its limit.
     """
     over = []
     for what, cosine, least in (
-        ("images", found.image_cosine, LIMITS["image_cosine"]),
-        ("texts", found.text_cosine, LIMITS["text_cosine"]),
+        ("images", measured.image_cosine, LIMITS["image_cosine"]),
+        ("texts", measured.text_cosine, LIMITS["text_cosine"]),
     ):
         if not cosine.mean >= least:
             over.append(f"the mean cosine of {what} to fp32 is {cosine.mean:.4f}, under {least:g}")
     for name, most in ((RECALL, LIMITS["recall"]), (TAU_C, LIMITS["tau_c"])):
-        if name in found.loss and not found.loss[name].points <= most:
-            loss = found.loss[name]
+        if name in measured.loss and not measured.loss[name].points <= most:
+            loss = measured.loss[name]
             over.append(
                 f"{name} (x100) falls by {loss.points:.2f} from {loss.fp32:.2f} to {loss.converted:.2f}, over {most:g}"
             )
@@ -213,7 +212,7 @@ def check(found: AccuracyLoss, forced: bool = False) -> None:
         return
     if not forced:
         raise ExportError(
-            f"the lower precision costs too much: {'; '.join(over)}",
+            f"the lower precision loses too much accuracy: {'; '.join(over)}",
             "calibrate on more or other images, choose another precision, or pass --force",
         )
     for line in over:
@@ -221,8 +220,8 @@ def check(found: AccuracyLoss, forced: bool = False) -> None:
 
 
 def _one_by_one(encoder: TextEncoder, queries: Sequence[str]) -> Vectors:
-    found = [encoder.encode([query]) for query in queries]
-    return Vectors(np.concatenate([v.joint for v in found]), np.concatenate([v.head for v in found]))
+    vectors = [encoder.encode([query]) for query in queries]
+    return Vectors(np.concatenate([v.joint for v in vectors]), np.concatenate([v.head for v in vectors]))
 
 
 def _losses(fp32: Bundle, converted: Bundle, data: AccuracyData) -> dict[str, Loss]:
@@ -235,17 +234,17 @@ def _losses(fp32: Bundle, converted: Bundle, data: AccuracyData) -> dict[str, Lo
 
 
 def _recall(bundle: Bundle, data: AccuracyData) -> tuple[float, int]:
-    """recall@5 in the order by score, and of how many captions."""
+    """recall@5 in the order by score, and the number of captions."""
     rows = read_captions(data.captions, data.split)
     with tempfile.TemporaryDirectory(prefix="sceneseek-loss-") as scratch:
         store = open_store(f"file:{scratch}/index")
-        # No intervals: what is asked is how two figures of the same captions differ.
+        # No intervals: only the difference of two values on the same captions is needed.
         report = evaluate_retrieval(bundle, data.images, rows, store, _DEVICE, Bootstrap(replicates=0))
     return report.figures[f"{RESCORED}{RECALL}"].value or 0.0, report.queries
 
 
 def _tau_c(bundle: Bundle, data: AccuracyData, expert: Path) -> tuple[float, int]:
-    """Kendall's tau-c as published, and of how many rated pairs; 0 where it is not defined."""
+    """Kendall's tau-c by the published protocol, 0 if it is undefined, and the number of rated pairs."""
     ratings = read_expert(expert, data.images, Captions.read(data.captions))
     report = evaluate_ratings(bundle, ratings, device=_DEVICE, bootstrap=Bootstrap(replicates=0))
     agreement = report.expert.agreement

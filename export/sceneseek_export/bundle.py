@@ -1,4 +1,4 @@
-"""A pack, an alignment and a head become a verified bundle, or nothing."""
+"""Export of a pack, an alignment and a head to a verified bundle."""
 
 from __future__ import annotations
 
@@ -39,41 +39,41 @@ def export_bundle(
     towers: Towers | None = None,
     quantization: Quantization | None = None,
 ) -> Bundle:
-    """Compose, write, verify and only then show a bundle.
+    """Compose, write and verify a bundle, then move it into place.
 
-    Towers that neither the alignment nor the head reads are left out of it. A bundle in a lower precision is
-    compared with the same bundle in float32, which is verified first.
+    Towers that neither the alignment nor the head reads are omitted. A bundle in a lower precision is compared with the
+    same bundle in float32, which is verified first.
 
     Args:
         pack: the recipe.
         trained: alignment and head; they must fit the pack's towers.
-        out: the bundle's directory; replaced if it is a bundle already.
-        verify_on: a folder of images for the check beside the drawn ones.
-        towers: the pack's, if they are loaded already.
-        quantization: how the towers are converted to a lower precision; None is float32.
+        out: the bundle's directory; an existing bundle is replaced.
+        verify_on: a folder of images to verify on in addition to generated pictures.
+        towers: the pack's towers if already loaded.
+        quantization: the conversion to a lower precision; None for float32.
 
     Raises:
-        ExportError: the parts do not fit, a graph differs from its source, a lower precision costs too much, or
-            `out` is in the way or full.
+        ExportError: the parts do not fit, a graph differs from its source, a lower precision loses too much accuracy,
+            `out` has other content, or the disk is full.
     """
     _check_fit(pack, trained)
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise ExportError(f"{out} holds something that is not a bundle", "choose another --out")
+        raise ExportError(f"{out} exists and is not a bundle", "choose another --out")
     towers = (towers or load_towers(pack)).only(trained.towers_read)
     trained.check_weights(towers)
     sample = quantization.sample() if quantization else None
     try:
-        with directory_in_place(out) as beside:
-            _write(pack, trained, towers, towers.to_onnx(), beside)
-            parity_error = measure_parity_error(Bundle.load(beside), towers, trained, verify_on)
+        with directory_in_place(out) as staging:
+            _write(pack, trained, towers, towers.to_onnx(), staging)
+            parity_error = measure_parity_error(Bundle.load(staging), towers, trained, verify_on)
             if quantization and sample:
-                _quantize(pack, trained, towers, quantization, sample, beside)
-            found = Manifest.read(beside / MANIFEST)
-            replace(found, parity_error=parity_error).write(beside / MANIFEST)
+                _quantize(pack, trained, towers, quantization, sample, staging)
+            manifest = Manifest.read(staging / MANIFEST)
+            replace(manifest, parity_error=parity_error).write(staging / MANIFEST)
     except OSError as error:
         raise ExportError(
             f"the bundle cannot be written to {out} ({error.strerror or error})",
-            "make room or choose another --out; what was there before is unchanged",
+            "free some space or choose another --out; an existing bundle is unchanged",
         ) from error
     return Bundle.load(out)
 
@@ -81,23 +81,23 @@ def export_bundle(
 def _quantize(
     pack: Pack, trained: Trained, towers: Towers, quantization: Quantization, sample: Sample, directory: Path
 ) -> None:
-    """Put the lower precision in the place of the float32 bundle of a directory, if it costs little enough."""
+    """Replace the float32 bundle in a directory by a lower precision, if its accuracy loss is acceptable."""
     from sceneseek_export.accuracy_loss import check, measure_accuracy_loss  # noqa: PLC0415 - float32 needs none of the converters
     from sceneseek_export.quantization import compared_texts, quantized  # noqa: PLC0415
 
     calibrated = sample.calibrated_on if quantization.precision == "int8" else ()
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f"{directory.name}.fp32.") as scratch:
-        whole = Path(scratch)
+        fp32 = Path(scratch)
         for file in directory.iterdir():
-            file.rename(whole / file.name)
+            file.rename(fp32 / file.name)
         tower_graphs = quantized(towers, quantization.precision, sample.calibrated_on)
         _write(pack, trained, towers, tower_graphs, directory, quantization.precision, calibrated)
         converted = Bundle.load(directory)
         texts = compared_texts(quantization.data)
-        loss = measure_accuracy_loss(Bundle.load(whole), converted, sample.compared_on, texts, quantization.data)
+        loss = measure_accuracy_loss(Bundle.load(fp32), converted, sample.compared_on, texts, quantization.data)
         check(loss, quantization.forced)
-    about = {**loss.to_json(), "calibrated_on": len(calibrated), "forced": quantization.forced}
-    replace(converted.manifest, accuracy_loss=about).write(directory / MANIFEST)
+    entry = {**loss.to_json(), "calibrated_on": len(calibrated), "forced": quantization.forced}
+    replace(converted.manifest, accuracy_loss=entry).write(directory / MANIFEST)
 
 
 def _write(
@@ -147,20 +147,20 @@ def _write(
 
 
 def _write_graph(model: onnx.ModelProto, path: Path) -> None:
-    """Write a graph, which is emptied of its large weights: they lie in a file beside it.
+    """Write a graph, moving its large weights (in place) to a separate file.
 
-    ONNX Runtime maps them from there into memory instead of reading them, so a session opens in half the time and
-    processes share the pages. Each begins at a page, as the specification of ONNX advises.
+    ONNX Runtime maps that file into memory instead of reading it, so a session opens in half the time and processes
+    share the pages. Each weight is page-aligned, as the ONNX specification advises.
     """
-    beside = path.with_name(f"{path.name}.data")
+    data = path.with_name(f"{path.name}.data")
     weights = [weight for weight in model.graph.initializer if len(weight.raw_data) >= _MAPPED_BYTES]
     if weights:
-        with beside.open("wb") as file:
+        with data.open("wb") as file:
             for weight in weights:
                 offset = -(-file.tell() // _PAGE_BYTES) * _PAGE_BYTES
                 file.seek(offset)
                 file.write(weight.raw_data)
-                set_external_data(weight, beside.name, offset, len(weight.raw_data))
+                set_external_data(weight, data.name, offset, len(weight.raw_data))
                 weight.ClearField("raw_data")
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -170,57 +170,58 @@ def _check_fit(pack: Pack, trained: Trained) -> None:
     if alignment.pack != pack.name or not trained.towers_read <= {tower.name for tower in pack.towers}:
         raise ExportError(
             f"the alignment was trained for the pack {alignment.pack!r}, not for {pack.name!r}",
-            "pass the one that was trained for it with --alignment",
+            "pass this pack's alignment with --alignment",
         )
     fits_any = not head.alignment and head.reads == {"similarity"}
     if not fits_any and head.alignment != alignment.fingerprint:
         raise ExportError(
-            f"the head was trained on another joint space ({head.alignment[:12] or 'it does not say which'}, "
+            f"the head was trained on another joint space ({head.alignment[:12] or 'not recorded'}, "
             f"this alignment is {alignment.fingerprint[:12]})",
             "train the head on this alignment with `sceneseek train heads`",
         )
     if "spread" in head.reads and not all(space.typical for space in alignment.spaces):
-        raise ExportError("the head reads how typical images lie, which the alignment does not say", "train it again")
+        raise ExportError(
+            "the head reads the distribution of typical images, which the alignment lacks", "train the alignment again"
+        )
 
 
-# Raise it with every change to the exporter after which the same towers give other vectors; a test compares the compact
-# pack's graphs with those that this number stands for.
+# Increment it with every change to the exporter that changes the vectors of the same towers; a test compares the
+# graphs of the pack `compact` with those of this version.
 EXPORTER = 2
 
 
 def calibrated_on(pictures: Iterable[Path]) -> str:
-    """Hex sha256 of what a list of pictures holds, in their order."""
+    """Hex sha256 of the contents of pictures, in the given order."""
     return hashlib.sha256("".join(map(sha256_of, pictures)).encode()).hexdigest()
 
 
 def graph_recipe(model: onnx.ModelProto, towers: Sequence[ImageTower | TextTower], precision: str) -> str:
-    """Hex sha256 of what a composed graph is made from.
+    """Hex sha256 of the sources of a composed graph.
 
     Args:
-        model: of `sceneseek_export.composition`, where the names of all that belongs to a tower begin with its name
-            and a slash.
-        towers: those that are in it.
-        precision: how their graphs were converted, and on what they were calibrated.
+        model: from `sceneseek_export.composition`, where all names in a tower begin with the tower's name and a slash.
+        towers: the towers in the graph.
+        precision: precision of their graphs, and a hash of the calibration pictures.
     """
-    inside = tuple(f"{tower.spec.name}/" for tower in towers)
-    made_from = {
+    prefixes = tuple(f"{tower.spec.name}/" for tower in towers)
+    sources = {
         tower.spec.name: {
             "architecture": tower.spec.architecture,
             "pooling": tower.spec.pooling if isinstance(tower.spec, TextTowerSpec) else "",
             "weights": tower.sha256,
             "precision": precision,
-            # No new `EXPORTER`, by which every index would have to be filled again: images are as they were.
+            # Not a new `EXPORTER`: images are unchanged, and every index would have to be rebuilt.
             **({"products": "int8"} if isinstance(tower, TextTower) and tower.rounds else {}),
         }
         for tower in towers
     }
     graph, digest = model.graph, hashlib.sha256()
-    digest.update(json.dumps([EXPORTER, made_from], sort_keys=True).encode())
+    digest.update(json.dumps([EXPORTER, sources], sort_keys=True).encode())
     parts = [
         *graph.input,
         *graph.output,
-        *(node for node in graph.node if not node.output[0].startswith(inside)),
-        *(weight for weight in graph.initializer if not weight.name.startswith(inside)),
+        *(node for node in graph.node if not node.output[0].startswith(prefixes)),
+        *(weight for weight in graph.initializer if not weight.name.startswith(prefixes)),
     ]
     for part in parts:
         content = part.SerializeToString(deterministic=True)

@@ -27,44 +27,44 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--alignment",
     type=_FOLDER,
-    help="A joint space written by `sceneseek train alignment`; default: the one that comes with the pack.",
+    help="A joint space written by `sceneseek train alignment`; default: the pack's own.",
 )
 @click.option(
     "--head",
     type=_FOLDER,
-    help="What `sceneseek train heads` wrote, or one head of it, or the word `cosine` for the alignment's own curve; "
-    "default: the head that comes with the pack, beside its own alignment.",
+    help="The output of `sceneseek train heads`, one head of it, or `cosine` for the alignment's calibrated cosine; "
+    "default: the pack's own head if the alignment is the pack's own, else `cosine`.",
 )
 @click.option(
     "--verify-on",
     type=_FOLDER,
-    help="A folder of images on which to compare the graphs with the source models, beside drawn ones.",
+    help="Also compare the graphs with the source models on the images of this folder.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="Of the towers: int8 for processors, fp16 for GPUs; refused where it costs too much.",
+    help="Precision of the towers: int8 for CPUs, fp16 for GPUs. Fails if the loss of accuracy is too large.",
 )
 @click.option(
     "--sample",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="A folder of your own images, with a lower precision: int8 is calibrated on a part of them, and vectors and "
-    "scores are compared with fp32 on others.",
+    help="With a lower precision, a folder of your own images: int8 is calibrated on some of them, and vectors and "
+    "scores are compared with fp32 on the others.",
 )
 @click.option(
     "--captions",
     type=_FILE,
-    help="Captions of the sample's images (image, caption_id, caption): the loss in recall@5 is measured too.",
+    help="Captions of the sample's images (image, caption_id, caption), to measure the loss of recall@5.",
 )
-@click.option("--split", type=_FILE, help="Measure recall on these images, one a line.")
+@click.option("--split", type=_FILE, help="Measure recall on these images, one name per line.")
 @click.option(
     "--expert",
     type=_FILE,
-    help="Ratings of the sample's images (image, caption_id, s1, s2, ...): the loss in tau-c is measured too.",
+    help="Ratings of the sample's images (image, caption_id, s1, s2, ...), to measure the loss of tau-c.",
 )
-@click.option("--force", is_flag=True, help="Write the bundle even if the lower precision costs too much.")
+@click.option("--force", is_flag=True, help="Write the bundle even if the loss of accuracy is too large.")
 @json_option
 def export(
     pack_name: str,
@@ -81,12 +81,12 @@ def export(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Put pretrained towers, a joint space and a head together into a bundle, and verify it."""
-    from sceneseek_export.packs import find_pack  # noqa: PLC0415 - so that --help answers at once
+    """Combine pretrained towers, a joint space and a head in a bundle, and verify it."""
+    from sceneseek_export.packs import find_pack  # noqa: PLC0415 - keeps --help fast
 
     pack = find_pack(pack_name).with_local(weights)
-    measured_on = (captions, split, expert)
-    _check_options(precision, sample, measured_on, force)
+    measurement = (captions, split, expert)
+    _check_options(precision, sample, measurement, force)
     try:
         from sceneseek_export.bundle import export_bundle  # noqa: PLC0415 - a hub pack's towers import torch
         from sceneseek_export.towers import load_towers  # noqa: PLC0415
@@ -119,11 +119,11 @@ def export(
 
 
 def _check_options(
-    precision: Precision, sample: Path | None, measured_on: tuple[Path | None, ...], force: bool
+    precision: Precision, sample: Path | None, measurement: tuple[Path | None, ...], force: bool
 ) -> None:
-    captions, split, expert = measured_on
-    if precision == "fp32" and (sample or any(measured_on) or force):
-        raise click.UsageError("--sample, --captions, --split, --expert and --force belong to a lower --precision")
+    captions, split, expert = measurement
+    if precision == "fp32" and (sample or any(measurement) or force):
+        raise click.UsageError("--sample, --captions, --split, --expert and --force need a lower --precision")
     if precision != "fp32" and sample is None:
         raise click.UsageError(f"--precision {precision} needs --sample DIR, a folder of your own images")
     if (split or expert) and not captions:
@@ -147,13 +147,13 @@ def _lines(manifest: Manifest, left_out: list[str]) -> Iterator[str]:
     yield f"fingerprint  {manifest.fingerprints.bundle[:12]} (image graph {manifest.fingerprints.image[:12]})"
     yield f"head         {manifest.head.kind}, joint space of {manifest.dimensions.joint} dimensions"
     if not manifest.head.calibrated:
-        yield "scores       not calibrated: a default curve until `sceneseek train` has seen human ratings"
+        yield "scores       not calibrated: a default curve; run `sceneseek train` with human ratings to calibrate"
     if left_out:
-        yield f"left out     {', '.join(left_out)}: the head does not read them"
-    errors = ", ".join(f"{name} {gap:.1e}" for name, gap in manifest.parity_error.items())
+        yield f"left out     {', '.join(left_out)}: not read by the head"
+    errors = ", ".join(f"{name} {error:.1e}" for name, error in manifest.parity_error.items())
     yield f"parity error {errors} (largest difference from the source models)"
     if manifest.precision != "fp32":
         from sceneseek_export.accuracy_loss import lines_of  # noqa: PLC0415
 
-        yield f"precision    {manifest.precision}; beside fp32:"
+        yield f"precision    {manifest.precision}; compared with fp32:"
         yield from (f"             {line}" for line in lines_of(manifest.accuracy_loss))

@@ -1,17 +1,17 @@
-"""Parity of the finished graphs with the source models, checked before a bundle becomes visible.
+"""Compares the finished graphs with the source models before a bundle is moved into place.
 
-The source side is made of the parts: each tower's own reference (a checkpoint in torch, with transformers' tokenizer;
-a graph that is written here, alone and unoptimised), the alignment and the head in numpy. The bundle's side is what
-will serve: `tokenizers` and ONNX Runtime on the composed graphs, in batches and one by one. The parity
-error of an output is the largest absolute difference of any of its numbers.
+The reference runs the parts separately: each tower's own reference (a checkpoint in torch, with transformers'
+tokenizer; or an exported graph alone and unoptimised), the alignment and the head in numpy. The bundle runs as in
+production: `tokenizers` and ONNX Runtime on the composed graphs, in batches and one by one. The parity error of an
+output is the largest absolute difference of any of its values.
 
-A tree asks whether a number is over a border. Where it lies on one, the last digit decides between two leaves, which
-happens to some of a million numbers. So the shares of trees, which are their inputs, have an error of their own
-(relative to the largest of them), and their scores are compared on the inputs that the graphs give.
+Decision trees compare values with borders. Among a million values, some are so close to a border that the last digit
+decides between two leaves. So the shares of trees, which are their inputs, have their own parity error (relative to the
+largest value), and their scores are compared on the inputs that the graphs compute.
 
-A text tower that rounds its activations to 8 bits has such borders in each product, and what it gives differs more than
-by the last digit if another processor, or a graph that is not optimised, adds in another order. So its reference is
-optimised, and what depends on it is held to `ROUNDED_LIMIT`, lest an export fails by chance.
+A text tower that rounds its activations to 8 bits has such borders in each product, and its output differs by more than
+the last digit if another CPU or an unoptimised graph adds in another order. So its reference is optimised, and the
+outputs that depend on it have the limit `ROUNDED_LIMIT`, so that no export fails by chance.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from sceneseek_export.towers import Towers
 from sceneseek_export.trained import Trained
 
 LIMIT = 1e-4
-# Joint vectors of `compact` differ by 0.014 from those of a graph that is not optimised, and by 0.1 from those with
-# another layer in the place of one.
+# Joint vectors of `compact` differ by 0.014 from those of an unoptimised graph, and by 0.1 if one layer is replaced by
+# another.
 ROUNDED_LIMIT = 0.05
 _REAL_PICTURES = 32
 
@@ -59,60 +59,60 @@ TEXTS = (
 def measure_parity_error(
     bundle: Bundle, towers: Towers, trained: Trained, folder: Path | None = None
 ) -> dict[str, float]:
-    """The largest absolute difference between a bundle and what it was made of, by graph output.
+    """The largest absolute difference between a bundle and its source models, by graph output.
 
-    The first 32 images of the folder that decode are compared on, beside drawn ones.
+    Both are run on generated pictures and on the first 32 images of the folder that can be decoded.
 
     Raises:
-        ExportError: some difference is over `LIMIT`, or `ROUNDED_LIMIT`.
+        ExportError: a difference is over `LIMIT` or `ROUNDED_LIMIT`.
     """
     inputs = bundle.manifest.image_inputs
     images = [prepare(picture, inputs) for picture in [*drawn_pictures(), *_real_pictures(bundle, folder)]]
-    texts = [with_article(text) for text in TEXTS]  # the encoder would, the towers that it is compared with do not
+    texts = [with_article(text) for text in TEXTS]  # the encoder adds articles, the reference towers do not
     image_joint, image_features = _image_reference(images, towers, trained)
     text_joint, text_unit, text_spread = _text_reference(texts, towers, trained)
 
     image_encoder, text_encoder = ImageEncoder(bundle, "cpu"), TextEncoder(bundle, "cpu")
-    together = image_encoder.encode(images)
+    batch = image_encoder.encode(images)
     alone = image_encoder.encode(images[:1])
-    texts_together = text_encoder.encode(texts)
+    text_batch = text_encoder.encode(texts)
     texts_alone = [text_encoder.encode([text]) for text in texts]
     errors = {
-        "image.joint": max(_gap(together.joint, image_joint), _gap(alone.joint, image_joint[:1])),
+        "image.joint": max(_difference(batch.joint, image_joint), _difference(alone.joint, image_joint[:1])),
         "text.joint": max(
-            _gap(texts_together.joint, text_joint),
-            _gap(np.concatenate([v.joint for v in texts_alone]), text_joint),
+            _difference(text_batch.joint, text_joint),
+            _difference(np.concatenate([v.joint for v in texts_alone]), text_joint),
         ),
     }
     trees = trained.head if isinstance(trained.head, TreesHead) else None
     if trees is not None:
         text_shares = [{"text": text_unit, "spread": text_spread}[name] for name in OF_TEXT if name in trees.widths]
-        errors["image.head"] = _relative_gap(together.head, [image_features] if "image" in trees.widths else [])
-        errors["text.head"] = _relative_gap(texts_together.head, text_shares)
+        errors["image.head"] = _relative_difference(batch.head, [image_features] if "image" in trees.widths else [])
+        errors["text.head"] = _relative_difference(text_batch.head, text_shares)
     reranker = Reranker(bundle)
-    gaps = []
+    differences = []
     for i in range(len(texts)):
         similarity = image_joint @ text_joint[i]
-        candidates = Candidates([str(n) for n in range(len(images))], similarity, together.joint, together.head)
-        scores = reranker.score(candidates, texts_together.joint[i], texts_together.head[i])
-        inputs_of = pair_inputs(image_joint, image_features, text_joint[i], text_unit[i], text_spread[i])
+        candidates = Candidates([str(n) for n in range(len(images))], similarity, batch.joint, batch.head)
+        scores = reranker.score(candidates, text_batch.joint[i], text_batch.head[i])
+        head_inputs = pair_inputs(image_joint, image_features, text_joint[i], text_unit[i], text_spread[i])
         if trees is not None:
-            inputs_of |= _given(trees, together, texts_together.joint[i], texts_together.head[i])
-        gaps.append(_gap(scores, trained.head.score(inputs_of)))
-    errors["score"] = max(gaps)
+            head_inputs |= _tree_inputs(trees, batch, text_batch.joint[i], text_batch.head[i])
+        differences.append(_difference(scores, trained.head.score(head_inputs)))
+    errors["score"] = max(differences)
     rounded = any(tower.rounds for tower in towers.texts)
-    for name, gap in errors.items():
+    for name, error in errors.items():
         limit = ROUNDED_LIMIT if rounded and not name.startswith("image") else LIMIT
-        if not gap <= limit:
+        if not error <= limit:
             raise ExportError(
-                f"{name} differs from its source model by {gap:.2e}, over the limit of {limit:.0e}",
+                f"{name} differs from its source model by {error:.2e}, over the limit of {limit:.0e}",
                 "the exporter and the runtime disagree: check the pinned versions in constraints.txt",
             )
     return errors
 
 
 def drawn_pictures() -> Iterator[Picture]:
-    """Varied pictures drawn by code: colours, shapes, noise, gradients, grey, odd sizes, transparency."""
+    """Generate varied pictures: colours, shapes, noise, gradients, grey, odd sizes, transparency."""
     rng = np.random.default_rng(0)
     for i in range(12):
         width, height = ((224, 224), (640, 480), (301, 77), (50, 400), (1, 1), (1024, 768))[i % 6]
@@ -134,17 +134,17 @@ def drawn_pictures() -> Iterator[Picture]:
 def _real_pictures(bundle: Bundle, folder: Path | None) -> Iterator[Picture]:
     if folder is None:
         return
-    near, found = enough_pixels(bundle.manifest.image_inputs), 0
+    size, decoded = enough_pixels(bundle.manifest.image_inputs), 0
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in extensions()):
         try:
-            yield decode(path.read_bytes(), near)
+            yield decode(path.read_bytes(), size)
         except (ImageError, OSError):
             continue
-        found += 1
-        if found == _REAL_PICTURES:
+        decoded += 1
+        if decoded == _REAL_PICTURES:
             return
-    if not found:
-        raise ExportError(f"no image could be read in {folder}", "name another folder to verify on")
+    if not decoded:
+        raise ExportError(f"no image in {folder} can be read", "choose another folder for --verify-on")
 
 
 def _image_reference(images: list[tuple[Pixels, ...]], towers: Towers, trained: Trained) -> tuple[Floats, Floats]:
@@ -153,9 +153,9 @@ def _image_reference(images: list[tuple[Pixels, ...]], towers: Towers, trained: 
         pixels = tower.normalised([image[i] for image in images])
         features[tower.spec.name], logits[tower.spec.name] = tower.reference(pixels)
     joint = trained.alignment.image_joint(features, logits)
-    inside = trained.alignment.clipped(features)
-    beside = [inside[name] for name in trained.head.towers if name in inside]
-    return joint, np.concatenate(beside, axis=1) if beside else np.zeros((len(images), 0), np.float32)
+    clipped = trained.alignment.clipped(features)
+    read = [clipped[name] for name in trained.head.towers if name in clipped]
+    return joint, np.concatenate(read, axis=1) if read else np.zeros((len(images), 0), np.float32)
 
 
 def _text_reference(texts: list[str], towers: Towers, trained: Trained) -> tuple[Floats, Floats, Floats]:
@@ -168,19 +168,20 @@ def _text_reference(texts: list[str], towers: Towers, trained: Trained) -> tuple
     return trained.alignment.text_joint(by_tower), unit, trained.alignment.text_spread(by_tower)
 
 
-def _given(trees: TreesHead, images: Vectors, text_joint: Floats, text_head: Floats) -> dict[str, Floats]:
-    """What the graphs give to trees, but the similarity, which is the engine's."""
+def _tree_inputs(trees: TreesHead, images: Vectors, text_joint: Floats, text_head: Floats) -> dict[str, Floats]:
+    """The inputs of trees as the graphs compute them, except the similarity, which the engine computes."""
     width = trees.widths.get("text", 0)
-    given = pair_inputs(images.joint, images.head, text_joint, text_head[:width], text_head[width:])
-    return {name: array for name, array in given.items() if name != "similarity"}
+    inputs = pair_inputs(images.joint, images.head, text_joint, text_head[:width], text_head[width:])
+    return {name: array for name, array in inputs.items() if name != "similarity"}
 
 
-def _relative_gap(ours: Floats, reference: Sequence[Floats]) -> float:
-    """Beside the largest number, where that is over 1; the reference is columns side by side."""
+def _relative_difference(ours: Floats, reference: Sequence[Floats]) -> float:
+    """The difference relative to the largest reference value if that is over 1; the reference is a list of columns."""
     expected = np.concatenate([np.zeros((len(ours), 0), np.float32), *reference], axis=1)
-    return _gap(ours, expected) / max(1.0, float(np.abs(expected).max(initial=0.0)))
+    return _difference(ours, expected) / max(1.0, float(np.abs(expected).max(initial=0.0)))
 
 
-def _gap(ours: Floats, reference: Floats) -> float:
-    gap = float(np.abs(ours - reference).max(initial=0.0))
-    return gap if np.isfinite(ours).all() else float("inf")
+def _difference(ours: Floats, reference: Floats) -> float:
+    """The largest absolute difference; infinite if a value of ours is not finite."""
+    difference = float(np.abs(ours - reference).max(initial=0.0))
+    return difference if np.isfinite(ours).all() else float("inf")

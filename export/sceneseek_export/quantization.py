@@ -1,19 +1,19 @@
-"""Towers in a lower precision: int8 quantization and float16, with pictures of the user's to calibrate and compare on.
+"""Conversion of towers to int8 or float16, calibrated and compared on the user's pictures.
 
-A converted graph has the same inputs and outputs, in float32. Only towers are converted: what is composed around them
-(joint space, class names, the head's shares) stays float32, since it costs little and its numbers decide the order of
+A converted graph has the same inputs and outputs, in float32. Only towers are converted: the subgraphs around them
+(joint space, class names, the head's shares) stay float32, since they take little time and determine the order of
 results.
 
 - ``half``: float16 weights and arithmetic, for GPUs; a CPU computes most of it in float32 after a cast.
-- ``static_int8``: for images. Weights are int8 with a scale per channel; activations are uint8 with a range that was
-  seen on calibration images. The graph says so with QuantizeLinear and DequantizeLinear (QDQ), which every runtime
-  understands. Normalisation, softmax, activations other than ReLU and clips, products of two activations (attention)
-  and the outputs of matrix products stay float32.
-- ``dynamic_int8``: for texts. Weights as above; the range of an activation is found at each run, so the vector of a
-  text depends a little on the texts that it is encoded with (docs/explanation/precision.md has the figures).
+- ``static_int8``: for images. Weights are int8 with a scale per channel; activations are uint8 with a range from
+  calibration images, expressed with QuantizeLinear and DequantizeLinear (QDQ), which every runtime supports.
+  Normalisation, softmax, activations other than ReLU and clips, products of two activations (attention) and the outputs
+  of matrix products stay float32.
+- ``dynamic_int8``: for texts. Weights as above; the range of an activation is computed at each run, so the vector of a
+  text depends slightly on the other texts of its batch (measured in docs/explanation/precision.md).
 
-Every result is in ONNX's default domain at the tower's opset, and the same input gives the same bytes.
-`accuracy_loss` measures what a precision costs.
+Every result is in ONNX's default domain at the tower's opset, and conversion is deterministic. `accuracy_loss` measures
+the accuracy loss of a precision.
 """
 
 from __future__ import annotations
@@ -51,24 +51,24 @@ from sceneseek_export.accuracy_loss import AccuracyData
 from sceneseek_export.subgraphs import strip
 from sceneseek_export.towers import ImageTower, Towers
 
-# Images that the study of docs/explanation/precision.md calibrates on; 32 did nearly as well, 300 no better.
+# As in the study of docs/explanation/precision.md; 32 images were nearly as good, 300 no better.
 CALIBRATION_IMAGES = 128
 
 Feed = Mapping[str, npt.NDArray[Any]]
 
 _PRODUCTS = ("MatMul", "Gemm")
-# Relu and Clip so that a convolution's range is that after them; quantised before them, most of it is cut off.
+# Includes Relu and Clip so that a convolution's range is that of their output; they cut off most of the range before.
 _STATIC = ("Conv", "Relu", "Clip", "Add", "MaxPool", *_PRODUCTS)
-# In a transformer Add is the residual stream, whose few large values would leave the others no resolution.
+# Without Add: in a transformer it is the residual stream, whose few large values would leave the others no resolution.
 _STATIC_TRANSFORMER = ("Conv", *_PRODUCTS)
-_LARGEST_HALF = 1e4  # masks add -3.4e38, which would become -inf, and 0 * -inf is no number
+_LARGEST_HALF = 1e4  # masks add -3.4e38, which would become -inf, and 0 * -inf is NaN
 
 
 def half(tower: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with float16 inside and float32 inputs and outputs.
+    """Convert a graph to float16, with float32 inputs and outputs.
 
     Raises:
-        ExportError: the result leaves ONNX's default domain.
+        ExportError: the result uses operators outside ONNX's default domain.
     """
     with tempfile.TemporaryDirectory(prefix="sceneseek-fp16-") as folder:
         model = _clean(tower, Path(folder) / "clean.onnx")
@@ -76,14 +76,14 @@ def half(tower: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def static_int8(tower: onnx.ModelProto, feeds: Iterable[Feed]) -> onnx.ModelProto:
-    """The graph with 8-bit weights and activations, the ranges of these taken from `feeds`.
+    """Quantise a graph to 8-bit weights and activations, with the ranges of activations on `feeds`.
 
     Args:
         tower: a convolutional network or a vision transformer.
-        feeds: what the graph takes, in batches (a few images each), at least one; read once.
+        feeds: at least one batch of inputs of the graph, of a few images each; iterated once.
 
     Raises:
-        ExportError: nothing can be quantised, or the result leaves ONNX's default domain.
+        ExportError: nothing can be quantised, or the result uses operators outside ONNX's default domain.
     """
     with tempfile.TemporaryDirectory(prefix="sceneseek-int8-") as folder:
         clean, result = Path(folder) / "clean.onnx", Path(folder) / "int8.onnx"
@@ -106,10 +106,11 @@ def static_int8(tower: onnx.ModelProto, feeds: Iterable[Feed]) -> onnx.ModelProt
 
 
 def dynamic_int8(tower: onnx.ModelProto) -> onnx.ModelProto:
-    """A text transformer with 8-bit weights in its matrix products, whose other side is quantised at each run.
+    """Quantise the matrix products of a text transformer: weights to 8 bits, activations at each run.
 
     Raises:
-        ExportError: it has no matrix product with weights, or leaves ONNX's default domain.
+        ExportError: there is no matrix product with weights, or the result uses operators outside ONNX's default
+            domain.
     """
     with tempfile.TemporaryDirectory(prefix="sceneseek-int8-") as folder:
         clean, result = Path(folder) / "clean.onnx", Path(folder) / "int8.onnx"
@@ -127,7 +128,7 @@ def dynamic_int8(tower: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Batches as the quantiser asks for them."""
+    """Feeds batches to the quantiser."""
 
     def __init__(self, feeds: Iterable[Feed]) -> None:
         self._feeds = iter(feeds)
@@ -137,15 +138,15 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships
 
 
 def _clean(tower: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Constants folded, batch normalisation and padding taken into convolutions, shapes written down."""
+    """Fold constants, merge batch normalisation and padding into convolutions, and infer shapes."""
     named = copy.deepcopy(tower)
     for i, node in enumerate(named.graph.node):
-        node.name = node.name or f"{node.op_type}.{i}"  # nodes are left out by name
-    # By a file: of a model in memory it takes the large weights out, and then looks for them in a file.
-    given = path.with_name("given.onnx")
-    onnx.save(named, given)
-    quant_pre_process(given, path, skip_symbolic_shape=True)
-    given.unlink()
+        node.name = node.name or f"{node.op_type}.{i}"  # nodes are excluded by name
+    # From a file: for a model in memory, it removes the large weights and then looks for them in a file.
+    source = path.with_name("source.onnx")
+    onnx.save(named, source)
+    quant_pre_process(source, path, skip_symbolic_shape=True)
+    source.unlink()
     return onnx.load(path)
 
 
@@ -154,13 +155,13 @@ def _is_transformer(model: onnx.ModelProto) -> bool:
 
 
 def _products_of_activations(model: onnx.ModelProto) -> list[str]:
-    """The names of matrix products without weights: attention's."""
+    """The names of matrix products without weights, as in attention."""
     weights = {weight.name for weight in model.graph.initializer}
     return [n.name for n in model.graph.node if n.op_type in _PRODUCTS and not weights & set(n.input[:2])]
 
 
 def _plain(converted: onnx.ModelProto, tower: onnx.ModelProto) -> onnx.ModelProto:
-    """Without what the conversion leaves behind: traces of the tools, and domains that nothing is of."""
+    """The converted graph without traces of the tools and unused domains, with the inputs and outputs of `tower`."""
     model = copy.deepcopy(converted)
     if foreign := sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain}):
         raise ExportError(
@@ -170,10 +171,10 @@ def _plain(converted: onnx.ModelProto, tower: onnx.ModelProto) -> onnx.ModelProt
     version = next(opset.version for opset in tower.opset_import if not opset.domain)
     del strip(model).opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", version))
-    # The ends as the tower has them: tools drop the names of dimensions.
-    for ours, given in ((model.graph.input, tower.graph.input), (model.graph.output, tower.graph.output)):
+    # Restore inputs and outputs: the tools drop the names of dimensions.
+    for ours, original in ((model.graph.input, tower.graph.input), (model.graph.output, tower.graph.output)):
         del ours[:]
-        ours.extend(given)
+        ours.extend(original)
     nodes = _in_order(model.graph)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -182,34 +183,34 @@ def _plain(converted: onnx.ModelProto, tower: onnx.ModelProto) -> onnx.ModelProt
 
 
 def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes, each after those that it reads from: some converters put theirs at the end."""
+    """The nodes in topological order: some converters append theirs at the end."""
     nodes = [copy.deepcopy(node) for node in graph.node]
-    maker = {output: i for i, node in enumerate(nodes) for output in node.output}
-    reads = {i: [maker[name] for name in node.input if name in maker] for i, node in enumerate(nodes)}
+    producer = {output: i for i, node in enumerate(nodes) for output in node.output}
+    reads = {i: [producer[name] for name in node.input if name in producer] for i, node in enumerate(nodes)}
     return [nodes[i] for i in TopologicalSorter(reads).static_order()]
 
 
-def _changed(model: onnx.ModelProto, by: str) -> onnx.ModelProto:
-    if not any(node.op_type == by for node in model.graph.node):
-        raise ExportError("int8 was asked for a graph that has nothing to quantise", "export in fp32")
+def _changed(model: onnx.ModelProto, operator: str) -> onnx.ModelProto:
+    if not any(node.op_type == operator for node in model.graph.node):
+        raise ExportError("the graph has nothing to quantise to int8", "export in fp32")
     return model
 
 
 COMPARED_IMAGES, COMPARED_TEXTS = 64, 100
-# So many must be left to compare on, and twice as many to calibrate on.
+# Minimum number of pictures to compare on; twice as many are needed to calibrate on.
 _LEAST = 3
 _BATCH = 8
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """A conversion to a lower precision, as asked for.
+    """The options of a conversion to a lower precision.
 
     Attributes:
         precision: ``fp16`` or ``int8``.
-        images: a folder of the user's own, to calibrate and to compare on.
-        data: captions and ratings to measure what is lost, or None.
-        forced: whether a bundle that costs too much is written all the same.
+        images: a folder of the user's own pictures, to calibrate and to compare on.
+        data: captions and ratings to measure the losses of recall and tau-c; None if not given.
+        forced: whether to write a bundle whose accuracy loss is too large.
     """
 
     precision: Precision
@@ -218,42 +219,42 @@ class Quantization:
     forced: bool = False
 
     def sample(self) -> Sample:
-        """Every third picture, evenly over the folder, is compared on; at most as many as help.
+        """Sample pictures evenly over the folder: every third one to compare on, the others to calibrate on.
 
-        Those of a split that losses are measured on are in neither list.
+        The pictures of a split on which recall is measured are in neither list.
 
         Raises:
-            ExportError: the folder holds too few pictures that can be decoded.
+            ExportError: the folder has too few pictures that can be decoded.
             DataError: the split cannot be read.
         """
         folder, data = self.images, self.data
         measured = {folder / name for name in read_split(data.split)} if data and data.split else set()
-        found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in extensions()]
-        found = [path for path in found if path not in measured]
+        files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in extensions()]
+        files = [path for path in files if path not in measured]
         wanted = CALIBRATION_IMAGES + COMPARED_IMAGES
-        # A little more than is wanted, since some may not decode.
-        places = np.unique(np.linspace(0, len(found) - 1, min(len(found), wanted + wanted // 4)).astype(int))
-        usable = [found[i] for i in places if found and _decodes(found[i])][:wanted]
+        # A quarter more than wanted, since some may not be decodable.
+        places = np.unique(np.linspace(0, len(files) - 1, min(len(files), wanted + wanted // 4)).astype(int))
+        usable = [files[i] for i in places if files and _decodes(files[i])][:wanted]
         sample = Sample(tuple(p for i, p in enumerate(usable) if i % 3 != 2), tuple(usable[2::3]))
         if len(sample.compared_on) < _LEAST:
             raise ExportError(
-                f"{folder} holds {len(usable)} pictures that can be decoded, and a lower precision needs "
-                f"{3 * _LEAST} at least to be calibrated and compared on",
-                f"name a folder of your own pictures; {wanted} are enough",
+                f"{folder} has {len(usable)} pictures that can be decoded; a lower precision needs at least "
+                f"{3 * _LEAST} to calibrate and to compare on",
+                f"choose a folder of your own pictures; {wanted} are enough",
             )
         return sample
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Pictures of a folder: none is in both lists."""
+    """Pictures of a folder, in two disjoint lists."""
 
     calibrated_on: tuple[Path, ...]
     compared_on: tuple[Path, ...]
 
 
 def compared_texts(data: AccuracyData | None) -> list[str]:
-    """Captions, evenly over the file, or `QUERIES` where there are none."""
+    """Captions sampled evenly over the file, or `QUERIES` if there are none."""
     if data is None:
         return list(QUERIES)
     captions = [row.text for row in read_captions(data.captions)]
@@ -265,10 +266,10 @@ def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) ->
     """The towers' graphs in a lower precision, by name.
 
     Args:
-        towers: of the bundle.
-        precision: ``fp16`` halves every tower; ``int8`` is static for images, dynamic for texts. A text tower
-            that `rounds` stays as it is.
-        pictures: what static int8 is calibrated on.
+        towers: the towers of the bundle.
+        precision: ``fp16`` for every tower; ``int8`` is static for images and dynamic for texts. A text tower that
+            `rounds` is unchanged.
+        pictures: the pictures to calibrate static int8 on.
 
     Raises:
         ExportError: a tower cannot be converted.
@@ -285,11 +286,11 @@ def quantized(towers: Towers, precision: Precision, pictures: Sequence[Path]) ->
 
 
 def _feeds(tower: ImageTower, pictures: Sequence[Path]) -> Iterator[Feed]:
-    """Normalised pixels (N, 3, H, W) float32, a few pictures at a time, as the tower sees them in a bundle."""
+    """Batches of normalised pixels (N, 3, H, W) float32, as the tower reads them in a bundle."""
     inputs = (tower.input,)
     for start in range(0, len(pictures), _BATCH):
-        found = [decode(path.read_bytes(), enough_pixels(inputs)) for path in pictures[start : start + _BATCH]]
-        yield {"pixels": tower.normalised([prepare(picture, inputs)[0] for picture in found])}
+        decoded = [decode(path.read_bytes(), enough_pixels(inputs)) for path in pictures[start : start + _BATCH]]
+        yield {"pixels": tower.normalised([prepare(picture, inputs)[0] for picture in decoded])}
 
 
 def _decodes(path: Path) -> bool:

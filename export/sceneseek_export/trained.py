@@ -1,4 +1,4 @@
-"""What training contributes to a bundle: a joint space and a head, found, or refused with what to do."""
+"""Finds the trained parts of a bundle, a joint space and a head, or raises an error that says how to train them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sceneseek_export.heads import CosineHead, Head, load_head
 from sceneseek_export.packs import Pack, find_pack
 from sceneseek_export.towers import Towers
 
-# In the place of a head's directory: the alignment's own calibrated cosine.
+# Instead of a head's directory: the alignment's own calibrated cosine.
 COSINE = Path("cosine")
 UNFITTED = "a default, fitted to no ratings"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The alignment, the head that reads it, and whether the scores were learned from anything."""
+    """The alignment, the head that reads it, and whether its scores are calibrated."""
 
     alignment: Alignment
     head: Head
@@ -31,24 +31,25 @@ class Trained:
 
     @classmethod
     def load(cls, alignment: Path, head: Path | None = None) -> Trained:
-        """The alignment of a directory, with a head of another or with its own calibrated cosine.
+        """Load an alignment and a head, or the alignment's own calibrated cosine.
 
         Args:
-            alignment: written by `sceneseek train alignment`.
-            head: one head, or what `sceneseek train heads` wrote: then the default among them.
+            alignment: directory written by `sceneseek train alignment`.
+            head: directory of one head, or the output of `sceneseek train heads`, of which the default head is loaded;
+                None for the calibrated cosine.
 
         Raises:
-            DataError: a directory does not hold what it should.
+            DataError: a directory does not contain an alignment or a head.
         """
         loaded = Alignment.load(alignment)
         return cls(loaded, _head(head, loaded))
 
     @classmethod
     def shipped(cls, pack: Pack) -> Trained:
-        """What comes with sceneseek for a pack: its alignment, and its head where one was trained on it.
+        """Load the alignment of a pack that is part of sceneseek, and its head if there is one.
 
         Raises:
-            ExportError: nothing comes with it.
+            ExportError: sceneseek has no alignment for the pack.
         """
         head = shipped_alignment(pack).with_name("head")
         return cls.load(shipped_alignment(pack), head if head.is_dir() else None)
@@ -59,10 +60,10 @@ class Trained:
         return self.alignment.towers | set(self.head.towers)
 
     def check_weights(self, towers: Towers) -> None:
-        """Refuse an alignment or a head that was trained with other weights of the same towers.
+        """Check that the alignment and the head were trained with the weights of these towers.
 
         Raises:
-            ExportError: it was.
+            ExportError: they were trained with other weights.
         """
         ours = {tower.name: tower.sha256 for tower in towers.provenance()}
         for what, trained_with in (
@@ -74,7 +75,7 @@ class Trained:
                     raise ExportError(
                         f"the {what} was trained with other weights of {name!r} "
                         f"({sha256[:12]}, these are {ours[name][:12]})",
-                        "export with the weights it was trained with, or train again with these",
+                        "export with the weights that it was trained with, or train it again with these",
                     )
 
 
@@ -83,13 +84,13 @@ def find_trained(pack: Pack, towers: Towers, alignment: Path | None, head: Path 
 
     Args:
         pack: the recipe.
-        towers: what it loaded.
-        alignment: a directory; None takes what comes with sceneseek, or the towers' own space.
-        head: a directory, or `COSINE`; None takes what comes with the alignment.
+        towers: the loaded towers of the pack.
+        alignment: a directory; defaults to the pack's alignment in sceneseek, or to the towers' own space.
+        head: a directory, or `COSINE`; defaults to the head that belongs to the alignment.
 
     Raises:
         ExportError: see `check_trained`; or the towers share no space.
-        DataError: a directory does not hold what it should.
+        DataError: a directory does not contain an alignment or a head.
     """
     check_trained(pack, alignment, head)
     if pack.joint_space is not None and alignment is None:
@@ -102,26 +103,26 @@ def find_trained(pack: Pack, towers: Towers, alignment: Path | None, head: Path 
 
 
 def check_trained(pack: Pack, alignment: Path | None, head: Path | None) -> None:
-    """Say at once, before gigabytes are loaded, whether something must be trained first.
+    """Check, before gigabytes are loaded, that nothing must be trained first.
 
     Raises:
-        ExportError: the pack's joint space is learned and none is given or comes with it; or it has towers that
-            nothing but a trained head reads, and none is given.
+        ExportError: the pack's joint space must be learned, and there is no alignment; or the pack has towers that only
+            a trained head reads, and none is given.
     """
     check_space(pack, alignment)
     if pack.needs_head and head in (None, COSINE):
-        beside = ", ".join((*pack.head_image_towers, *pack.head_text_towers))
+        names = ", ".join((*pack.head_image_towers, *pack.head_text_towers))
         raise ExportError(
-            f"the pack {pack.name!r} has towers for a head alone ({beside}), and no head comes with it",
+            f"the pack {pack.name!r} has towers that only a head reads ({names}), and there is no trained head",
             f"train one with `sceneseek train heads --pack {pack.name} --out heads ...`, then pass --head heads",
         )
 
 
 def own_space(pack: Pack, towers: Towers) -> Alignment:
-    """The joint space that two of a pack's towers were trained to share, with a curve fitted to no ratings.
+    """The joint space that two of a pack's towers were trained to share, with an uncalibrated curve.
 
     Raises:
-        ExportError: their vectors differ in width, or nothing says how a cosine becomes a score.
+        ExportError: their vectors differ in width, or neither pack nor checkpoint defines the curve.
     """
     space = pack.joint_space
     if space is None:
@@ -130,29 +131,29 @@ def own_space(pack: Pack, towers: Towers) -> Alignment:
     (text,) = (tower for tower in towers.texts if tower.spec.name == space.text)
     if image.features != text.width:
         raise ExportError(
-            f"{space.image!r} and {space.text!r} share no space: {image.features} numbers beside {text.width}",
+            f"{space.image!r} and {space.text!r} share no space: their widths are {image.features} and {text.width}",
             "name the two towers of one checkpoint in `joint_space`",
         )
     curve = text.curve if space.slope is None or space.intercept is None else (space.slope, space.intercept)
     if curve is None:
         raise ExportError(
-            f"neither the pack {pack.name!r} nor its checkpoint says how a cosine becomes a score",
-            "give `joint_space` a slope and an intercept",
+            f"neither the pack {pack.name!r} nor its checkpoint defines a curve from cosine to score",
+            "add a slope and an intercept to `joint_space`",
         )
     own = Alignment.own(pack.name, (space.image, space.text), image.features, Calibration(*curve, source=UNFITTED))
     return replace(own, card={"towers": [asdict(tower) for tower in towers.provenance()]})
 
 
 def shipped_alignment(pack: Pack) -> Path:
-    """The directory of the alignment that comes with sceneseek for a pack.
+    """The directory of a pack's alignment that is part of sceneseek.
 
     Raises:
-        ExportError: none comes with it.
+        ExportError: there is none.
     """
     directory = Path(str(resources.files("sceneseek_export"))) / "weights" / pack.name / "alignment"
     if not directory.is_dir():
         raise ExportError(
-            f"the joint space of the pack {pack.name!r} must be learned from captions, and none comes with sceneseek",
+            f"the joint space of the pack {pack.name!r} must be learned from captions, and sceneseek has none for it",
             f"train one with `sceneseek train alignment --pack {pack.name} --out alignment ...`, "
             "then pass --alignment alignment",
         )
@@ -166,7 +167,7 @@ def _head(directory: Path | None, alignment: Alignment) -> Head:
 
 
 def _default_of(directory: Path) -> Path:
-    """The directory of the default head, if this holds several; else the directory itself."""
+    """The directory of the default head if this contains several heads; else the directory itself."""
     summary = directory / "heads.json"
     if not summary.is_file():
         return directory
@@ -177,21 +178,21 @@ def _default_of(directory: Path) -> Path:
 
 
 def find_pack_of(bundle: Path | None, pack_name: str) -> Pack:
-    """The pack of that name or file; beside a bundle, the one that it was made of.
+    """The pack of a bundle, if one is given; else the pack of that name or file.
 
     Raises:
         InvalidRequest, BundleError, DataError: there is no such pack or bundle.
     """
-    if bundle is None or pack_name.endswith(".toml"):  # a pack of the user's own is not known by the name in a bundle
+    if bundle is None or pack_name.endswith(".toml"):  # the user's own pack cannot be found by the name in a bundle
         return find_pack(pack_name)
     return find_pack(Bundle.load(bundle).manifest.pack)
 
 
 def check_space(pack: Pack, directory: Path | None) -> None:
-    """Say at once, before towers are loaded, whether a joint space must be learned first.
+    """Check, before towers are loaded, that no joint space must be learned first.
 
     Raises:
-        ExportError: it must.
+        ExportError: the pack's joint space must be learned, and there is no alignment.
     """
     if pack.joint_space is None and directory is None:
         shipped_alignment(pack)
@@ -200,17 +201,16 @@ def check_space(pack: Pack, directory: Path | None) -> None:
 def find_space(pack: Pack, towers: Towers, bundle: Path | None, directory: Path | None) -> Alignment:
     """The pack's joint space.
 
-    A bundle holds its joint space inside its graphs, so the alignment that it was exported with is looked for
-    and compared by its fingerprint.
+    A bundle contains its joint space only in its graphs, so the alignment is identified by its fingerprint.
 
     Args:
         pack: the recipe.
-        towers: what it loaded.
-        bundle: a bundle's directory, or None.
-        directory: an alignment's directory; None takes the one that comes with the pack, or the towers' own space.
+        towers: the loaded towers of the pack.
+        bundle: directory of a bundle that must have been exported with the alignment; optional.
+        directory: an alignment's directory; defaults to the pack's alignment in sceneseek, or to the towers' own space.
 
     Raises:
-        DataError: the alignment is another pack's, or not the one in the bundle.
+        DataError: the alignment belongs to another pack, or the bundle was exported with another one.
         ExportError: there is none.
     """
     if directory is None and pack.joint_space is not None:
@@ -220,7 +220,7 @@ def find_space(pack: Pack, towers: Towers, bundle: Path | None, directory: Path 
     if alignment.pack != pack.name:
         raise DataError(
             f"the alignment was trained for the pack {alignment.pack!r}, not for {pack.name!r}",
-            "pass the one that was trained for it with --alignment",
+            "pass this pack's alignment with --alignment",
         )
     if bundle is not None:
         check_exported_with(Bundle.load(bundle), alignment)
@@ -228,15 +228,15 @@ def find_space(pack: Pack, towers: Towers, bundle: Path | None, directory: Path 
 
 
 def check_exported_with(bundle: Bundle, alignment: Alignment) -> None:
-    """Refuse another joint space than that inside a bundle.
+    """Check that a bundle was exported with this alignment.
 
     Raises:
-        DataError: it is another.
+        DataError: it was exported with another.
     """
     fingerprint = str(bundle.manifest.alignment.get("fingerprint"))
     if fingerprint != alignment.fingerprint:
         raise DataError(
             f"{bundle.path} was exported with another alignment ({fingerprint[:12]}, "
             f"this one is {alignment.fingerprint[:12]})",
-            "pass the one it was exported with by --alignment",
+            "pass the alignment that the bundle was exported with, with --alignment",
         )

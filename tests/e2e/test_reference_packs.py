@@ -146,7 +146,7 @@ def test_hybrid_pack_reranks_with_head_trained_on_resnet50_and_bert(
     weights = weights_options(models, RESNET, BERT, CLIP)
     refused = sceneseek("export", "--pack", "hybrid", *weights, "--out", tmp_path / "bundle")
     assert refused.returncode == 1
-    assert "a head alone (resnet50, bert)" in refused.stderr
+    assert "only a head reads (resnet50, bert)" in refused.stderr
     assert "sceneseek train heads --pack hybrid" in refused.stderr
 
     trained = sceneseek(
@@ -208,7 +208,7 @@ def test_int8_export_calibrates_and_measures_accuracy_loss_on_sample(
         "--captions", rated["captions"], "--expert", rated["expert"], "--force", "--out", tmp_path / "bundle",
     )  # fmt: skip
     assert exported.returncode == 0, exported.stderr
-    assert "precision    int8; beside fp32:" in exported.stdout
+    assert "precision    int8; compared with fp32:" in exported.stdout
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["precision"] == "int8"
     fidelity = manifest["accuracy_loss"]
@@ -223,7 +223,7 @@ def test_int8_export_calibrates_and_measures_accuracy_loss_on_sample(
     ("options", "message"),
     [
         (["--precision", "int8"], "--precision int8 needs --sample DIR"),
-        (["--force"], "belong to a lower --precision"),
+        (["--force"], "need a lower --precision"),
         (["--precision", "fp16", "--sample", ".", "--expert", "ratings.tsv"], "--split and --expert need --captions"),
     ],
     ids=["no sample", "force without lower precision", "expert without captions"],
@@ -254,6 +254,6 @@ def test_export_keeps_previous_bundle_on_full_disk(bundle: Bundle, tmp_path: Pat
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert limited.returncode == 1
-    assert re.fullmatch(r"error: the bundle cannot be written to .* \(File too large\): make room .*\n", limited.stderr)
+    assert re.fullmatch(r"error: the bundle cannot be written to .*File too large\): free some.*\n", limited.stderr)
     assert (out / "manifest.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

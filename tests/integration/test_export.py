@@ -240,7 +240,7 @@ def test_export_rejects_a_head_of_another_alignment(trained: Trained, tmp_path: 
     with pytest.raises(ExportError, match=rf"joint space \({other.fingerprint[:12]}.*sceneseek train heads"):
         export_bundle(PACK, mismatched, tmp_path / "b")
     unaligned: Any = random_head("mlp", trained, "similarity", "product")
-    with pytest.raises(ExportError, match=r"joint space \(it does not say which.*sceneseek train heads"):
+    with pytest.raises(ExportError, match=r"joint space \(not recorded.*sceneseek train heads"):
         export_bundle(PACK, replace(trained, head=replace(unaligned, alignment="")), tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
 
@@ -252,7 +252,7 @@ def test_export_rejects_incompatible_or_missing_parts(trained: Trained, tmp_path
     untypical = replace(
         trained.alignment, spaces=tuple(replace(space, typical=None) for space in trained.alignment.spaces)
     )
-    with pytest.raises(ExportError, match="how typical images lie"):
+    with pytest.raises(ExportError, match="distribution of typical images"):
         export_bundle(PACK, Trained(untypical, replace(head, alignment=untypical.fingerprint)), tmp_path / "b")
     with pytest.raises(DataError, match="sceneseek train alignment"):
         Trained.load(tmp_path / "nowhere", None)

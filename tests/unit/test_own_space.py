@@ -82,7 +82,7 @@ def test_curve_defaults_to_scale_and_bias_of_the_checkpoint() -> None:
 
 def test_towers_of_different_widths_raise() -> None:
     pack = replace(HYBRID, joint_space=OwnSpace("eye", "bert", 1, 0))
-    with pytest.raises(ExportError, match="'eye' and 'bert' share no space: 6 numbers beside 9"):
+    with pytest.raises(ExportError, match="'eye' and 'bert' share no space: their widths are 6 and 9"):
         own_space(pack, BOTH)
 
 
@@ -116,7 +116,7 @@ def test_unused_towers_are_omitted() -> None:
 @pytest.mark.parametrize("head", [None, COSINE], ids=str)
 def test_pack_without_its_trained_head_raises_naming_the_command(head: Path | None) -> None:
     with pytest.raises(
-        ExportError, match=r"towers for a head alone \(net, bert\).*sceneseek train heads --pack hybrid"
+        ExportError, match=r"towers that only a head reads \(net, bert\).*sceneseek train heads --pack hybrid"
     ):
         check_trained(HYBRID, None, head)
 

@@ -64,9 +64,9 @@ def test_pack_file_resolves_folders_relative_to_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("slope = 40\n", ""), "joint_space.*slope and intercept come together"),
-        (('text = "ear"', 'text = "nose"'), "no text tower 'nose'; there are ear"),
-        (('source = "dir:models/clip"', 'source = "models/clip"'), "the source of 'eye' begins with none of"),
+        (("slope = 40\n", ""), "joint_space.*slope and intercept must be given together"),
+        (('text = "ear"', 'text = "nose"'), "no text tower 'nose'; choose one of ear"),
+        (('source = "dir:models/clip"', 'source = "models/clip"'), "the source of 'eye' must begin with"),
         (('about = "my own"\n', ""), "about: Field required"),
         (('about = "my own"', 'abuot = "my own"'), "abuot: Unexpected"),
         (('name = "eye"', 'name = "ear"'), "two towers have the same name"),
@@ -96,7 +96,7 @@ def test_unknown_pack_error_lists_known_packs() -> None:
 
 def test_learned_space_allows_one_or_two_text_towers() -> None:
     three = (TEXTS, replace(TEXTS, name="other"), replace(TEXTS, name="third"))
-    with pytest.raises(ValueError, match="one text tower or two"):
+    with pytest.raises(ValueError, match="at most two text towers"):
         Pack("p", "", (IMAGES,), three)
     assert len(Pack("p", "", (IMAGES,), three[:2]).text_towers) == 2
     assert len(Pack("p", "", (IMAGES,), three, OwnSpace("eye", "ear")).text_towers) == 3
@@ -123,7 +123,7 @@ def test_local_directory_replaces_hub_source_in_every_tower() -> None:
 
 def test_local_directory_for_unknown_source_is_rejected() -> None:
     pack = Pack("p", "", (IMAGES,), (TEXTS,))
-    with pytest.raises(InvalidRequest, match=r"nothing named 'someone/nose'.*it takes someone/ear, someone/eye"):
+    with pytest.raises(InvalidRequest, match=r"the hub model 'someone/nose'.*it uses someone/ear, someone/eye"):
         pack.with_local({"someone/nose": Path("x")})
-    with pytest.raises(InvalidRequest, match="takes nothing from the hub"):
+    with pytest.raises(InvalidRequest, match="uses no model from the hub"):
         find_pack("compact").with_local({"someone/eye": Path("x")})

