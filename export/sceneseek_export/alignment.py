@@ -1,8 +1,8 @@
-"""The alignment: affine maps that bring independent towers into one joint space.
+"""The alignment: affine maps of independent towers into one joint space.
 
     image:  f = the image towers' features side by side, each clipped to its range
-            c = normalise(sum_k p_k e_k)                 class names, where image towers are classifiers
-            u_b = normalise(A_b [f_b ; c] + a_b)         one for each block b, of share s_b
+            c = normalise(sum_k p_k e_k)                 class names, if image towers are classifiers
+            u_b = normalise(A_b [f_b ; c] + a_b)         for each block b, of share s_b
             z = [sqrt(s_1) u_1 ; sqrt(s_2) u_2 ; ...]
             r = mean similarity of z to its k nearest texts of a fixed bank
             joint = [z ; -sqrt(g) r ; sqrt(g) sqrt(1 - r^2)] / sqrt(1 + g)
@@ -12,26 +12,26 @@
 
 so that the cosine of an image and a text is (z . z' - g r) / (1 + g).
 
-That is one space (`alignment_maps.Space`). A pack with two text towers has several side by side, each over one tower:
+That is one space (`alignment_maps.Space`). A pack with two text towers has several side by side, each for one tower:
 
     image:  joint = normalise([joint_1 ; joint_2 ; ...])
     text:   joint = normalise([w_1 joint_1 ; w_2 joint_2 ; ...])
 
 where the weights depend on the text (`alignment_maps.Mixing`), so an index holds one vector for all languages.
 
-Towers that were trained to share a space bring their own: one block whose maps are identities (`Alignment.own`).
+Towers that were trained to share a space have one block whose maps are identities (`Alignment.own`).
 
 `c` is the convex combination of the class names' embeddings under a classifier's most probable classes
-(ConSE: Norouzi et al., Zero-Shot Learning by Convex Combination of Semantic Embeddings, ICLR 2014), the
-mean over the classifiers. It carries what they know beyond the captions that the maps were learned from.
+(ConSE: Norouzi et al., Zero-Shot Learning by Convex Combination of Semantic Embeddings, ICLR 2014), averaged over the
+classifiers. It adds their knowledge to that of the captions from which the maps were learned.
 
-`r` is the image's hubness: an image that is near to every text is found too often. Taking a part of it off
-is one half of CSLS (Conneau et al., Word Translation Without Parallel Data, ICLR 2018); since it depends on
-the image alone, it is two more dimensions of the vector, and the engine needs to know nothing of it.
+`r` is the image's hubness: an image that is near to every text is found too often. Subtracting a part of it is one half
+of CSLS (Conneau et al., Word Translation Without Parallel Data, ICLR 2018). Since it depends only on the image, it is
+stored as two more dimensions of the vector, and the engine needs no change.
 
 An alignment is data, in numpy: `training` writes it, `export` turns it into graphs and checks the graphs against it.
-Weights are stored as float16; they are rounded when an alignment is made, so that the stored one is the evaluated one.
-Its parts are in `alignment_maps`.
+Weights are stored as float16; they are rounded when an alignment is created, so that the stored weights are those that
+were evaluated. The parts of an alignment are in `alignment_maps`.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ _MIXING = ("first", "second", "slope", "middle", "known", "unknown")
 
 @dataclass(frozen=True)
 class Alignment:
-    """Everything that `export` needs to compose a joint space, and the card that says where it is from.
+    """The weights of a joint space, and a card that describes their origin.
 
     Attributes:
-        pack: the pack whose towers it fits.
+        pack: name of the pack whose towers it fits.
         spaces: in the order of their dimensions in the joint vector.
-        names: by text tower the class-name vectors that are an input of its spaces' maps.
-        calibration: from joint-space cosine to score.
-        ranges: by tower, the range of its features; a tower without one is taken as it is.
-        mixing: how much each of several spaces counts for a text; None where there is one.
-        learned_images: uint64 (n,) ascending, see `image_key`: the images that the maps were learned from.
-        card: how it was made (data, command, seed, figures), JSON values.
+        names: by text tower, the class-name vectors that its spaces' maps take as input.
+        calibration: the curve from joint-space cosine to score.
+        ranges: by tower, the range to which its features are clipped; other towers are not clipped.
+        mixing: weights of several spaces for a text; None if there is only one space.
+        learned_images: uint64 (n,), ascending: the `image_key` of each image that the maps were learned from.
+        card: data, command, seed and metrics of the training, JSON values.
     """
 
     pack: str
@@ -88,7 +88,7 @@ class Alignment:
 
     @classmethod
     def own(cls, pack: str, towers: tuple[str, str], width: int, calibration: Calibration) -> Alignment:
-        """The joint space that an image tower and a text tower, of the same width, share by themselves."""
+        """The joint space that an image tower and a text tower of the same width were trained to share."""
         same, nothing = np.eye(width, dtype=np.float32), np.zeros(width, np.float32)
         block = LearnedBlock(towers[:1], same, nothing, same, nothing, share=1.0)
         return cls(pack, (Space(towers[1], (block,)),), {}, calibration)
@@ -105,36 +105,33 @@ class Alignment:
 
     @property
     def towers(self) -> set[str]:
-        """The names of all towers that are read."""
+        """The names of all towers that it reads."""
         of_names = (tower for names in self.names.values() for tower in names.towers)
         of_blocks = (tower for space in self.spaces for block in space.blocks for tower in block.towers)
         return {*(space.text for space in self.spaces), *of_names, *of_blocks}
 
     @property
     def parts(self) -> Floats:
-        """(D, P): see `Space.parts`.
-
-        Of several spaces, each part is times how much the text's vector has of its space.
-        """
+        """(D, P), see `Space.parts`; with several spaces, each part is scaled by its space's weight for the text."""
         of_spaces = [space.parts for space in self.spaces]
         matrix = np.zeros((self.joint, sum(parts.shape[1] for parts in of_spaces)), np.float32)
         row = column = 0
         for parts in of_spaces:
             rows, columns = parts.shape
-            # An image's vector has as much of each space.
+            # All spaces have the same share of an image's vector.
             matrix[row : row + rows, column : column + columns] = np.sqrt(np.float32(len(of_spaces))) * parts
             row, column = row + rows, column + columns
         return matrix
 
     def clipped(self, features: Mapping[str, Floats]) -> dict[str, Floats]:
-        """Each tower's features (N, F) brought into its range."""
+        """Each tower's features (N, F), clipped to its range."""
         return {tower: self.ranges[tower].clip(f) if tower in self.ranges else f for tower, f in features.items()}
 
     def image_joint(self, features: Mapping[str, Floats], logits: Mapping[str, Floats]) -> Floats:
         """Joint vectors (N, D) of images, from each tower's features (N, F) and logits (N, C)."""
-        inside = self.clipped(features)
+        clipped = self.clipped(features)
         names = {text: names.combine(logits) for text, names in self.names.items()}
-        parts = [space.image_joint(inside, names.get(space.text)) for space in self.spaces]
+        parts = [space.image_joint(clipped, names.get(space.text)) for space in self.spaces]
         return parts[0] if self.mixing is None else normalise(np.concatenate(parts, axis=1))
 
     def text_joint(self, texts: Mapping[str, Floats], unknown: bool = False) -> Floats:
@@ -142,7 +139,7 @@ class Alignment:
 
         Args:
             texts: by tower.
-            unknown: mix all as texts in a language that the first tower does not know.
+            unknown: weight the spaces as for texts in a language that the first tower does not support.
         """
         parts = [space.text_joint(texts[space.text]) for space in self.spaces]
         if self.mixing is None:
@@ -152,7 +149,7 @@ class Alignment:
         return normalise(np.concatenate(mixed, axis=1))
 
     def text_spread(self, texts: Mapping[str, Floats], unknown: bool = False) -> Floats:
-        """The spaces' `Space.text_spread` side by side, and with a mixing its s; arguments as of `text_joint`."""
+        """The `Space.text_spread` of all spaces, then the s of the mixing if there is one; see `text_joint`."""
         parts = [space.text_spread(texts[space.text]) for space in self.spaces]
         if self.mixing is not None:
             parts.append(self._understood(self.mixing, texts, unknown))
@@ -160,12 +157,12 @@ class Alignment:
 
     @staticmethod
     def _understood(mixing: Mixing, texts: Mapping[str, Floats], unknown: bool) -> Floats:
-        found = mixing.understood({tower: normalise(vectors) for tower, vectors in texts.items()})
-        return np.zeros_like(found) if unknown else found
+        understood = mixing.understood({tower: normalise(vectors) for tower, vectors in texts.items()})
+        return np.zeros_like(understood) if unknown else understood
 
     @property
     def fingerprint(self) -> str:
-        """Hex sha256 of the weights: which joint space a head was trained on."""
+        """Hex sha256 of the weights; identifies the joint space that a head was trained on."""
         digest = hashlib.sha256()
         for name, array in sorted(self._arrays().items()):
             digest.update(f"{name} {array.shape}\n".encode() + np.ascontiguousarray(array).tobytes())
@@ -213,7 +210,7 @@ class Alignment:
 
     @classmethod
     def load(cls, directory: Path) -> Alignment:
-        """Read what `save` wrote; weights come as float32.
+        """Read the files that `save` wrote; weights are converted to float32.
 
         Raises:
             DataError: the files are missing, broken or of another schema.
@@ -260,5 +257,5 @@ class Alignment:
 
 
 def image_key(content: bytes) -> int:
-    """What stands for an image file in `Alignment.learned_images`: the first 8 bytes of its sha256."""
+    """The key of an image file in `Alignment.learned_images`: the first 8 bytes of its sha256."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")

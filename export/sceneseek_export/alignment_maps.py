@@ -1,4 +1,4 @@
-"""The parts of an alignment, in numpy: spaces and what they are made of, mixing. `alignment` has the formulas."""
+"""The parts of an alignment in numpy: spaces, their blocks, hubness and mixing. `alignment` has the formulas."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _MAPS = ("image_weight", "image_bias", "text_weight", "text_bias")
 
 @dataclass(frozen=True)
 class ClassNames:
-    """What turns the logits (N, C) of classifiers into text vectors (N, T).
+    """Converts the logits (N, C) of classifiers to text vectors (N, T).
 
     Attributes:
-        towers: the image towers whose logits are read; all of the same C classes.
+        towers: the image towers whose logits are read; all classify the same C classes.
         embeddings: (C, T), a vector of length 1 for each class, in the text tower's space.
         temperature: divides the logits before the softmax.
-        top: how many of the most probable classes are combined.
+        top: number of most probable classes to combine.
     """
 
     towers: tuple[str, ...]
@@ -30,14 +30,14 @@ class ClassNames:
     top: int
 
     def combine(self, logits: Mapping[str, Floats]) -> Floats:
-        """Each classifier's (N, C) logits, by tower, to (N, T) vectors of length 1."""
+        """Vectors (N, T) of length 1 from each classifier's logits (N, C), by tower."""
         total = np.zeros((1, self.embeddings.shape[1]), np.float32)
         for tower in self.towers:
             total = total + self.combine_one(logits[tower])
         return normalise(total)
 
     def combine_one(self, logits: Floats) -> Floats:
-        """(N, C) logits of one classifier to (N, T) vectors of length 1."""
+        """Vectors (N, T) of length 1 from the logits (N, C) of one classifier."""
         scaled = logits / np.float32(self.temperature)
         p = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
@@ -48,17 +48,16 @@ class ClassNames:
 
 @dataclass(frozen=True)
 class FeatureRange:
-    """Where a tower's features lie in the images learned from, `low` and `high` (F,).
+    """The range of a tower's features in the training images, `low` and `high` (F,); both may be infinite.
 
-    What lies outside is brought to the edge: maps that were learned from photographs else extrapolate on
-    drawings. Low and high may be infinite.
+    Features outside are clipped, since maps learned from photographs would extrapolate on drawings.
     """
 
     low: Floats
     high: Floats
 
     def clip(self, features: Floats) -> Floats:
-        """(N, F) features brought into the range."""
+        """Features (N, F), clipped to the range."""
         clipped: Floats = np.maximum(np.minimum(features, self.high), self.low)
         return clipped
 
@@ -68,11 +67,11 @@ class LearnedBlock:
     """A pair of affine maps into a common space of d dimensions.
 
     Attributes:
-        towers: the image towers whose features are the map's input, in order; the class-name vector
-            follows them where the space has one.
+        towers: the image towers whose features are the map's input, in order; the class-name vector follows them if
+            the space has one.
         image_weight, image_bias: (d, sum of widths), (d,).
         text_weight, text_bias: (d, T), (d,).
-        share: of the similarity; all shares of a space sum to 1.
+        share: share of the similarity; all shares of a space sum to 1.
     """
 
     towers: tuple[str, ...]
@@ -85,20 +84,20 @@ class LearnedBlock:
 
 @dataclass(frozen=True)
 class Mixing:
-    """How much each space counts for a text, by how well the first of two text towers understands it.
+    """The weight of each space for a text, by how well the first of two text towers understands it.
 
-    The second tower says where the first one's vector should lie, if both read the text alike:
+    The first tower's vector is predicted from the second's; a is the agreement of vector and prediction:
 
         a = t_1 . normalise(W t_2 + b)
         s = 1 / (1 + exp(-slope (a - middle)))
         w = s known + (1 - s) unknown
 
-    so a text in a language that only the second tower knows has the weights `unknown`.
+    so a text in a language that only the second tower supports has the weights `unknown`.
 
     Attributes:
         first, second: the text towers.
         weight, bias: W (T_1, T_2) and b (T_1,).
-        slope, middle: of the logistic curve over the agreement a.
+        slope, middle: parameters of the logistic curve over a.
         known, unknown: a weight for each space.
     """
 
@@ -127,12 +126,12 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Hubness:
-    """What is taken off an image that is near to every text.
+    """A penalty for images that are near to every text.
 
     Attributes:
-        bank: (K, D) the blocks' vectors z of a fixed set of texts.
-        neighbours: how many of them, the nearest, an image is compared with.
-        weight: g, how much of the mean similarity to these is taken off.
+        bank: (K, D), the blocks' vectors z of a fixed set of texts.
+        neighbours: number of nearest texts whose mean similarity to an image is its hubness.
+        weight: g, the share of the hubness that is subtracted.
     """
 
     bank: Floats
@@ -141,10 +140,10 @@ class Hubness:
 
     def __post_init__(self) -> None:
         if not 1 <= self.neighbours <= len(self.bank) or not self.weight > 0:
-            raise ValueError("hubness needs a weight over 0, and no more neighbours than its bank holds")
+            raise ValueError("hubness needs a positive weight, and at most as many neighbours as its bank has texts")
 
     def of(self, images: Floats) -> Floats:
-        """(N, D) vectors z of images to (N,) mean similarities."""
+        """Mean similarities (N,) of images, from their vectors z (N, D)."""
         similarity = images @ self.bank.T
         nearest = np.partition(similarity, -self.neighbours, axis=1)[:, -self.neighbours :]
         mean: Floats = nearest.mean(axis=1)
@@ -153,11 +152,11 @@ class Hubness:
 
 @dataclass(frozen=True)
 class Typical:
-    """How the images learned from lie in each block: what a similarity to a text has to be held against.
+    """The distribution of the training images in each block, with which a similarity to a text is compared.
 
     Attributes:
-        means: for each block (d,), the mean of the images' u.
-        roots: for each block (k, d); root.T @ root is the covariance of the images' u, by its k largest
+        means: the mean (d,) of the images' u, for each block.
+        roots: (k, d) for each block; root.T @ root is the covariance of the images' u, reduced to its k largest
             eigenvalues.
     """
 
@@ -165,9 +164,9 @@ class Typical:
     roots: tuple[Floats, ...]
 
     def spread(self, blocks: Sequence[Floats]) -> Floats:
-        """The blocks' u of texts, each (M, d), to (M, 2 x blocks).
+        """Mean and standard deviation of a text's cosine with a typical image, for each block.
 
-        For each block the mean and the standard deviation of the text's cosine with a typical image.
+        The blocks' u of M texts, each (M, d), become (M, 2 x blocks).
         """
         columns = []
         for u, mean, root in zip(blocks, self.means, self.roots, strict=True):
@@ -182,8 +181,8 @@ class Space:
     Attributes:
         text: the text tower.
         blocks: the learned maps, in the order of their dimensions in the joint vector.
-        hubness: what is taken off images that are near to every text, or None.
-        typical: how images lie in the blocks, or None.
+        hubness: penalty for images that are near to every text, or None.
+        typical: distribution of images in the blocks, or None if unknown.
     """
 
     text: str
@@ -208,9 +207,9 @@ class Space:
 
     @property
     def parts(self) -> Floats:
-        """(D, P): the product of an image's and a text's joint vectors times this is what the cosine is made of.
+        """A matrix (D, P) that splits the elementwise product of an image's and a text's joint vectors into parts.
 
-        That is each block's own cosine and, where there is hubness, the image's r.
+        The parts are each block's own cosine and, with hubness, the image's r.
         """
         weight = self.hubness.weight if self.hubness else 0.0
         matrix = np.zeros((self.joint, len(self.blocks) + bool(self.hubness)), np.float32)
@@ -227,8 +226,8 @@ class Space:
         """Joint vectors (N, D) of images.
 
         Args:
-            features: each tower's (N, F), in their range.
-            names: the class-name vectors (N, T) in the space of the text tower, or None.
+            features: each tower's features (N, F), clipped.
+            names: the class-name vectors (N, T) in the space of the text tower; None if the space has none.
         """
         parts = []
         for block in self.blocks:
@@ -255,19 +254,19 @@ class Space:
         return joint
 
     def text_blocks(self, texts: Floats) -> Floats:
-        """The blocks' vectors z (N, D) of texts, from the tower's output (N, T): what a bank is made of."""
+        """The blocks' vectors z (N, D) of texts, as in a bank, from the tower's output (N, T)."""
         parts = [
-            np.sqrt(np.float32(block.share)) * u for block, u in zip(self.blocks, self._of_texts(texts), strict=True)
+            np.sqrt(np.float32(block.share)) * u for block, u in zip(self.blocks, self._mapped(texts), strict=True)
         ]
         return np.concatenate(parts, axis=1)
 
     def text_spread(self, texts: Floats) -> Floats:
-        """From the tower's output (N, T) to `Typical.spread`; (N, 0) without one."""
+        """`Typical.spread` of texts, from the tower's output (N, T); (N, 0) without `typical`."""
         if self.typical is None:
             return np.zeros((len(texts), 0), np.float32)
-        return self.typical.spread(self._of_texts(texts))
+        return self.typical.spread(self._mapped(texts))
 
-    def _of_texts(self, texts: Floats) -> list[Floats]:
+    def _mapped(self, texts: Floats) -> list[Floats]:
         unit = normalise(texts)
         return [normalise(unit @ block.text_weight.T + block.text_bias) for block in self.blocks]
 
@@ -293,7 +292,7 @@ class Space:
 
     @classmethod
     def of(cls, structure: Mapping[str, Any], weights: Mapping[str, Floats], prefix: str) -> Space:
-        """What `structure` and `arrays` gave, the names of the latter with a prefix."""
+        """The inverse of `structure` and `arrays`; the names of the arrays have a prefix."""
         arrays = {name.removeprefix(prefix): array for name, array in weights.items() if name.startswith(prefix)}
         blocks = tuple(
             LearnedBlock(
@@ -315,12 +314,12 @@ class Space:
 
 
 def normalise(vectors: Floats) -> Floats:
-    """Rows scaled to length 1; a row of zeros stays as it is."""
+    """Rows scaled to length 1; a row of zeros is unchanged."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     scaled: Floats = vectors / np.maximum(lengths, 1e-12, dtype=np.float32)
     return scaled
 
 
 def rounded(weights: Floats) -> Floats:
-    """The weights as they come back from an alignment's float16 file."""
+    """The weights rounded to float16, as in an alignment's file."""
     return weights.astype(np.float16).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Towers, alignment and head joined into the three graphs of a bundle."""
+"""Composes towers, alignment and head into the three graphs of a bundle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sceneseek_export.alignment_maps import ClassNames, Space
 from sceneseek_export.heads import OF_TEXT, Head
 from sceneseek_export.towers import ImageTower, TextTower
 
-Output = tuple[str, list[str | int]]  # the tensor that a graph gives, and its shape
+Output = tuple[str, list[str | int]]  # an output's tensor and shape
 
 
 class Composition:
@@ -27,18 +27,18 @@ class Composition:
         """Add a subgraph.
 
         Args:
-            prefix: put before every name inside the subgraph; unique within the composition.
+            prefix: prefix of every name in the subgraph; unique within the composition.
             subgraph: a model of the composition's opset.
-            wires: for each input of the subgraph the tensor that feeds it.
+            wires: the tensor that feeds each input of the subgraph.
 
         Returns:
-            For each output of the subgraph the name of its tensor here.
+            The name of the tensor of each output of the subgraph.
         """
-        wanted = {node.name for node in subgraph.graph.input} - {w.name for w in subgraph.graph.initializer}
-        if wanted != set(wires):
-            raise ValueError(f"{prefix} takes {sorted(wanted)}, not {sorted(wires)}")
+        expected = {node.name for node in subgraph.graph.input} - {w.name for w in subgraph.graph.initializer}
+        if expected != set(wires):
+            raise ValueError(f"{prefix} takes {sorted(expected)}, not {sorted(wires)}")
         named = compose.add_prefix(subgraph, f"{prefix}/")
-        # An Identity a wire: the runtime removes it, and the subgraph's inner graph stays untouched.
+        # One Identity per wire: the runtime removes it, and the subgraph itself is unchanged.
         self._nodes += [
             helper.make_node("Identity", [tensor], [f"{prefix}/{name}"], name=f"{prefix}/{name}/wire")
             for name, tensor in sorted(wires.items())
@@ -48,7 +48,7 @@ class Composition:
         return {output.name: f"{prefix}/{output.name}" for output in subgraph.graph.output}
 
     def build(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Mapping[str, Output]) -> onnx.ModelProto:
-        """The finished model; `outputs` maps each output's name to its tensor and shape (float32)."""
+        """Return the finished model; `outputs` maps each output's name to its tensor and shape (float32)."""
         ends = [helper.make_node("Identity", [tensor], [out], name=out) for out, (tensor, _) in outputs.items()]
         infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, s) for o, (_, s) in outputs.items()]
         graph = helper.make_graph([*self._nodes, *ends], name, inputs, infos, self._weights)
@@ -58,7 +58,7 @@ class Composition:
 
 
 def finish(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Strip a graph of a bundle, and check it."""
+    """Strip and check a bundle's graph, in place."""
     subgraphs.strip(model).producer_name = "sceneseek"
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -67,7 +67,7 @@ def finish(model: onnx.ModelProto) -> onnx.ModelProto:
 def tower_features(
     composition: Composition, towers: Sequence[ImageTower], tower_graphs: Mapping[str, onnx.ModelProto]
 ) -> tuple[list[onnx.ValueInfoProto], dict[str, str], dict[str, str]]:
-    """Add the image towers; gives the graph's inputs and, by tower name, features' and logits' tensors."""
+    """Add the image towers; return the graph's inputs and, by tower name, the tensors of features and of logits."""
     infos, features, logits = [], {}, {}
     for tower in towers:
         name, spec = tower.spec.name, tower.input
@@ -87,23 +87,22 @@ def image_graph(
     """`image.onnx`: pixel tensors to ``joint`` (N, D) and ``head`` (N, H_i).
 
     Args:
-        towers: those that the alignment and the head read.
-        tower_graphs: their graphs, by name: as `to_onnx` gives them, or in a lower precision.
-        alignment: brings their outputs into the joint space.
-        head: whose share is computed too.
+        towers: the towers that the alignment and the head read.
+        tower_graphs: their graphs by name, from `to_onnx` or in a lower precision.
+        alignment: maps their outputs into the joint space.
+        head: the head whose image share is computed.
     """
     composition = Composition()
     infos, features, logits = tower_features(composition, towers, tower_graphs)
     for tower, limits in alignment.ranges.items():
         if tower in features:
-            inside = composition.add(f"{tower}.range", subgraphs.clipped(limits), x=features[tower])
-            features[tower] = inside["y"]
+            features[tower] = composition.add(f"{tower}.range", subgraphs.clipped(limits), x=features[tower])["y"]
     names = {text: _class_names(composition, text, names, logits) for text, names in alignment.names.items()}
     joints = [
         _image_joint(composition, f"space{i}", space, features, names.get(space.text))
         for i, space in enumerate(alignment.spaces)
     ]
-    joint = joints[0] if alignment.mixing is None else _together(composition, joints)
+    joint = joints[0] if alignment.mixing is None else _joined(composition, joints)
     if head.image_width:
         read = [features[tower] for tower in head.towers if tower in features]
         x = _side_by_side(composition, "head.input", read)
@@ -117,7 +116,7 @@ def image_graph(
 def _image_joint(
     composition: Composition, prefix: str, space: Space, features: Mapping[str, str], names: str | None
 ) -> str:
-    """The tensor of the images' joint vectors in a space, from those of features and of class-name vectors."""
+    """The tensor of the images' joint vectors in a space, from the tensors of features and class-name vectors."""
     parts = []
     for i, block in enumerate(space.blocks):
         inputs = [*(features[tower] for tower in block.towers), *([] if names is None else [names])]
@@ -132,26 +131,26 @@ def _image_joint(
 
 def _class_names(composition: Composition, text: str, names: ClassNames, logits: Mapping[str, str]) -> str:
     """The tensor of the class-name vectors in the space of a text tower."""
-    found = [
+    vectors = [
         composition.add(f"{text}.names.{tower}", subgraphs.class_names(names), logits=logits[tower])["names"]
         for tower in names.towers
     ]
-    if len(found) == 1:
-        return found[0]
-    wires = {f"x{i}": tensor for i, tensor in enumerate(found)}
-    return composition.add(f"{text}.names", subgraphs.mean_direction(len(found)), **wires)["y"]
+    if len(vectors) == 1:
+        return vectors[0]
+    wires = {f"x{i}": tensor for i, tensor in enumerate(vectors)}
+    return composition.add(f"{text}.names", subgraphs.mean_direction(len(vectors)), **wires)["y"]
 
 
 def text_graph(
     towers: Sequence[TextTower], tower_graphs: Mapping[str, onnx.ModelProto], alignment: Alignment, head: Head
 ) -> onnx.ModelProto:
-    """`text.onnx`: each tower's token ids and mask to ``joint`` (N, D) and ``head`` (N, H_t); else as `image_graph`."""
+    """`text.onnx`: each tower's token ids and mask to ``joint`` (N, D) and ``head`` (N, H_t); see `image_graph`."""
     composition = Composition()
     infos, texts = [], {}
     for tower in towers:
         name, subgraph = tower.spec.name, tower_graphs[tower.spec.name]
         wires = {node.name: f"{name}.{node.name}" for node in subgraph.graph.input}
-        # Each tower cuts texts into tokens of its own, so each has a length of its own.
+        # Each tower has its own tokenizer, so the number of tokens differs between towers.
         infos += [helper.make_tensor_value_info(wire, TensorProto.INT64, ["N", f"L.{name}"]) for wire in wires.values()]
         out = composition.add(name, subgraph, **wires)
         texts[name] = composition.add(f"{name}.unit", subgraphs.unit("tower", "unit"), tower=out["text"])["unit"]
@@ -179,12 +178,12 @@ def text_graph(
             composition.add(f"space{i}.weighted", subgraphs.weighted(), x=own, weight=weights[f"w{i}"])["y"]
             for i, own in enumerate(joints)
         ]
-        joint = _together(composition, weighted)
+        joint = _joined(composition, weighted)
     if head.text_width:
         read = {}
         if "text" in head.reads:
-            beside = [texts[tower] for tower in head.towers if tower in texts] or list(texts.values())
-            read["text"] = _side_by_side(composition, "head.texts", beside)
+            vectors = [texts[tower] for tower in head.towers if tower in texts] or list(texts.values())
+            read["text"] = _side_by_side(composition, "head.texts", vectors)
         if "spread" in head.reads:
             spreads = [
                 composition.add(f"space{i}.spread{k}", subgraphs.text_spread(space.typical, k, block.share), z=part)
@@ -204,17 +203,17 @@ def text_graph(
 
 
 def _text_joint(composition: Composition, prefix: str, space: Space, parts: list[str]) -> str:
-    """The tensor of the texts' joint vectors in a space, from its blocks' tensors."""
+    """The tensor of the texts' joint vectors in a space, from the tensors of its blocks."""
     z = _side_by_side(composition, f"{prefix}.parts", parts)
     if space.hubness is None:
         return z
     return composition.add(f"{prefix}.hubness", subgraphs.text_hubness(space.hubness), z=z)["joint"]
 
 
-def _together(composition: Composition, joints: Sequence[str]) -> str:
-    """The tensor of the spaces' vectors side by side, of length 1."""
-    together = _side_by_side(composition, "joint.spaces", list(joints))
-    return composition.add("joint.unit", subgraphs.unit("x", "y"), x=together)["y"]
+def _joined(composition: Composition, joints: Sequence[str]) -> str:
+    """The tensor of the spaces' vectors side by side, scaled to length 1."""
+    joined = _side_by_side(composition, "joint.spaces", list(joints))
+    return composition.add("joint.unit", subgraphs.unit("x", "y"), x=joined)["y"]
 
 
 def score_graph(head: Head, joint: int) -> onnx.ModelProto:
@@ -223,7 +222,7 @@ def score_graph(head: Head, joint: int) -> onnx.ModelProto:
 
 
 def features_graph(towers: Sequence[ImageTower]) -> onnx.ModelProto:
-    """What `training` runs: pixels to each image tower's ``NAME.features`` and, of a classifier, ``NAME.logits``."""
+    """The graph of `training`: pixels to each image tower's ``NAME.features`` and, for classifiers, ``NAME.logits``."""
     composition = Composition()
     infos, features, logits = tower_features(
         composition, towers, {tower.spec.name: tower.to_onnx() for tower in towers}

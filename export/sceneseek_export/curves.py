@@ -1,4 +1,4 @@
-"""Curves from the joint-space cosine to a score in [0, 1]: logistic, or of isotonic steps."""
+"""Curves from the joint-space cosine to a score in [0, 1]: logistic or isotonic."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sceneseek.vectors import Floats
 
 @dataclass(frozen=True)
 class Calibration:
-    """A logistic curve (Platt, Probabilistic Outputs for Support Vector Machines, 1999), and where it is from.
+    """A logistic curve (Platt, Probabilistic Outputs for Support Vector Machines, 1999) and its origin.
 
     Attributes:
         slope, intercept: score = 1 / (1 + exp(-(slope * cosine + intercept))).
-        source: what it was fitted to, such as ``captions`` or ``human ratings``.
-        figures: how good it is and how that was found, JSON values.
+        source: the data it was fitted to, such as ``captions`` or ``human ratings``.
+        figures: metrics of its quality and how they were measured, JSON values.
     """
 
     slope: float
@@ -27,15 +27,15 @@ class Calibration:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def logit(self, similarity: Floats) -> Floats:
-        """(N,) cosines to (N,) logits."""
+        """Logits (N,) of cosines (N,)."""
         return (similarity * np.float32(self.slope) + np.float32(self.intercept)).astype(np.float32)
 
     def score(self, similarity: Floats) -> Floats:
-        """(N,) cosines to (N,) scores in [0, 1]."""
+        """Scores (N,) in [0, 1] of cosines (N,)."""
         return sigmoid(self.logit(similarity))
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The curve as JSON values."""
         return {**asdict(self), "figures": dict(self.figures)}
 
     @classmethod
@@ -46,10 +46,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class IsotonicCurve:
-    """A rising curve of straight pieces between knots, level beyond them (Zadrozny and Elkan, KDD 2002).
+    """A rising piecewise linear curve between knots, constant beyond them (Zadrozny and Elkan, KDD 2002).
 
     Attributes:
-        at: (K,) cosines, ascending, no two alike, K at least 2.
+        at: cosines (K,), strictly ascending, K at least 2.
         scores: (K,) in [0, 1], ascending.
     """
 
@@ -58,21 +58,21 @@ class IsotonicCurve:
 
     def __post_init__(self) -> None:
         if len(self.at) < 2 or not (np.diff(self.at) > 0).all() or not (np.diff(self.scores) >= 0).all():
-            raise ValueError("the knots of an isotonic curve must rise, and be two at least")
+            raise ValueError("an isotonic curve needs at least two knots, which must rise")
 
     def score(self, similarity: Floats) -> Floats:
-        """(N,) cosines to (N,) scores in [0, 1], as the graph computes it: a sum of ramps."""
+        """Scores (N,) in [0, 1] of cosines (N,), computed like the graph as a sum of ramps."""
         ramps = np.clip((similarity[:, None] - self.at[:-1]) / np.diff(self.at), np.float32(0), np.float32(1))
         return cut(ramps @ np.diff(self.scores) + self.scores[0])
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """Numerically stable at both ends."""
+    """The logistic function, numerically stable at both ends."""
     half: Floats = np.tanh(logits * np.float32(0.5)) * np.float32(0.5) + np.float32(0.5)
     return half
 
 
 def cut(scores: Floats) -> Floats:
-    """Brought into [0, 1]."""
-    inside: Floats = np.clip(scores, np.float32(0), np.float32(1))
-    return inside
+    """Scores clipped to [0, 1]."""
+    clipped: Floats = np.clip(scores, np.float32(0), np.float32(1))
+    return clipped

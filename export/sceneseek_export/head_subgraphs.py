@@ -1,4 +1,4 @@
-"""The pieces of heads: their shares of an image and of a text, and `score.onnx`, written out as in `subgraphs`."""
+"""Subgraphs of heads: their shares of an image and of a text, and `score.onnx`; see `subgraphs`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sceneseek_export.subgraphs import subgraph
 
 
 def no_head() -> onnx.ModelProto:
-    """``x`` (N, K) to ``head`` (N, 0): the share of a head that does not see this side alone."""
+    """``x`` (N, K) to ``head`` (N, 0): the empty share of a head that does not read this side."""
     return subgraph(
         "no_head (float[N,K] x) => (float[N,Z] head) { head = Slice(x, start, end, axis) }",
         start=np.array([0], np.int64),
@@ -31,7 +31,7 @@ def no_head() -> onnx.ModelProto:
 
 
 def image_share(head: Head) -> onnx.ModelProto:
-    """``image`` (N, F) to ``head`` (N, H_i): the image's part of the first layer, or the features themselves."""
+    """``image`` (N, F) to ``head`` (N, H_i): the image's part of the first layer, or the unchanged features."""
     if isinstance(head, TreesHead):
         return subgraph("image_share (float[N,F] image) => (float[N,F] head) { head = Identity(image) }")
     return subgraph(
@@ -41,9 +41,9 @@ def image_share(head: Head) -> onnx.ModelProto:
 
 
 def text_share(head: Head) -> onnx.ModelProto:
-    """Those of ``text`` (N, T) and ``spread`` (N, S) that the head reads, to ``head`` (N, H_t).
+    """``text`` (N, T) and ``spread`` (N, S), or the one that the head reads, to ``head`` (N, H_t).
 
-    That is the text's part of the first layer, with the bias, or what is read itself.
+    The output is the text's part of the first layer, with the bias, or the unchanged inputs.
     """
     read = [name for name in OF_TEXT if name in head.reads]
     inputs = ", ".join(f"float[N,W{i}] {name}" for i, name in enumerate(read))
@@ -61,7 +61,7 @@ def text_share(head: Head) -> onnx.ModelProto:
 
 
 def score(head: Head, joint: int) -> onnx.ModelProto:
-    """`score.onnx`: what the head reads of the candidates (see `reranker.Reranker.reads`) to ``score`` (N).
+    """`score.onnx`: the head's inputs for the candidates (see `reranker.Reranker.reads`) to ``score`` (N).
 
     `joint` is the width of the joint vectors.
     """
@@ -77,7 +77,7 @@ def score(head: Head, joint: int) -> onnx.ModelProto:
         return _trees_score(head, joint)
     if isinstance(head, LinearHead | MlpHead):
         return _layered_score(head, joint)
-    raise TypeError(f"no graph is known for a head of the kind {head.kind!r}")
+    raise TypeError(f"there is no graph for a head of the kind {head.kind!r}")
 
 
 def _first(head: Head) -> FirstLayer:
@@ -122,7 +122,7 @@ def _isotonic_score(curve: IsotonicCurve) -> onnx.ModelProto:
 
 
 def _candidates(head: Head, joint: int) -> tuple[str, str]:
-    """The declarations of the graph inputs that a head needs, and the lines that make `column` and `product`."""
+    """The declarations of the graph inputs that a head needs, and the lines that compute `column` and `product`."""
     declared, lines = [], ""
     if "similarity" in head.reads:
         declared.append("float[N] similarity")
@@ -147,7 +147,7 @@ def _layered_score(head: LinearHead | MlpHead, joint: int) -> onnx.ModelProto:
             weights[f"{name}_weight"] = np.ascontiguousarray(head.first.weights[name].T)
             terms.append(f"of_{name}")
     if head.text_width:
-        terms.append("text_head")  # the bias is in it
+        terms.append("text_head")  # includes the bias
     else:
         terms.append("bias")
         weights["bias"] = head.first.bias
@@ -177,7 +177,7 @@ def _trees_score(head: TreesHead, joint: int) -> onnx.ModelProto:
     columns = [{"similarity": "column", "product": "product", "image": "image_head"}.get(name, "") for name in INPUTS]
     columns = [tensor for name, tensor in zip(INPUTS, columns, strict=True) if tensor and name in head.reads]
     if head.text_width:
-        # The text's numbers, once for each candidate; what counts them is the first of the columns.
+        # Repeat the text's share for each candidate; the first column has one row per candidate.
         lines += f"""
             count = Shape<start = 0, end = 1>({columns[0]})
             shape = Concat<axis = 0>(count, text_width)

@@ -1,21 +1,22 @@
-"""Heads: what turns a pair of an image and a text into a score in [0, 1].
+"""Heads: models that score a pair of an image and a text in [0, 1].
 
-A head is data, in numpy: what `training` writes, what `export` splits into the three graphs, and the
-unsplit reference that the split is compared with. It may read of a pair:
+A head is data, in numpy: `training` writes it, and `export` splits it into the three graphs and compares these with the
+unsplit head. A head may read these inputs of a pair:
 
-| input | width | what |
+| input | width | meaning |
 |---|---|---|
 | ``similarity`` | 1 | the joint-space cosine |
 | ``product`` | D | the elementwise product of the joint vectors |
-| ``image`` | F | the image towers' features side by side, each in its range |
+| ``image`` | F | the image towers' features side by side, each clipped to its range |
 | ``text`` | T | the text towers' outputs side by side, each scaled to length 1 |
-| ``spread`` | S | how the text's similarities to typical images lie (`Alignment.text_spread`) |
+| ``spread`` | S | distribution of the text's similarities to typical images (`Alignment.text_spread`) |
 
-A first layer over them is a sum that is split between the graphs: what sees the image alone moves into the image graph
-and what sees the text alone, with the bias, into the text graph; the rest is left for the pair. A head that does not
-read ``image`` needs nothing stored beside the joint vectors (H_i = 0), so it can be exchanged without indexing again.
+A first layer is a sum over these inputs and is split between the graphs: the terms of the image alone move to the image
+graph, those of the text alone, with the bias, to the text graph; the others remain in the score graph. A head that does
+not read ``image`` stores nothing in addition to the joint vectors (H_i = 0), so it can be replaced without indexing
+again.
 
-On disk a head is `head.json` (kind, parameters, figures, and where one was found a `match`) and `head.npz` (arrays).
+On disk, a head is `head.json` (kind, parameters, metrics, and `match` if there is a threshold) and `head.npz` (arrays).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ OF_TEXT = ("text", "spread")
 def pair_inputs(
     image_joint: Floats, image: Floats, text_joint: Floats, text: Floats, spread: Floats
 ) -> dict[str, Floats]:
-    """The inputs of N images beside one text.
+    """The inputs of N images paired with one text.
 
     Args:
         image_joint: (N, D).
@@ -64,24 +65,24 @@ def pair_inputs(
 
 
 def _check_readable(inputs: Iterable[str]) -> None:
-    """Refuse inputs that no head can read, or that tell images apart by nothing."""
+    """Reject inputs that no head can read, or that do not depend on the image."""
     read = set(inputs)
     if read - set(INPUTS):
         raise ValueError(f"a head cannot read {sorted(read - set(INPUTS))}")
     if read <= set(OF_TEXT):
-        raise ValueError("a head that sees no image gives every image the same score")
+        raise ValueError("a head that does not read the image gives every image the same score")
 
 
 @dataclass(frozen=True)
 class FirstLayer:
-    """H sums over the inputs that a head reads.
+    """A linear layer of H outputs over the inputs that a head reads.
 
     Attributes:
-        weights: by input, (H, width).
+        weights: (H, width) for each input.
         bias: (H,).
 
     Raises:
-        ValueError: no head can read these inputs, or they tell images apart by nothing.
+        ValueError: no head can read these inputs, or they do not depend on the image.
     """
 
     weights: Mapping[str, Floats]
@@ -91,7 +92,7 @@ class FirstLayer:
         _check_readable(self.weights)
 
     def __call__(self, inputs: Mapping[str, Floats]) -> Floats:
-        """Inputs (P, width) each to (P, H)."""
+        """The outputs (P, H) for inputs (P, width) each."""
         total: Floats = self.bias[None, :]
         for name, weight in self.weights.items():
             total = total + inputs[name] @ weight.T
@@ -100,15 +101,15 @@ class FirstLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class Head(ABC):
-    """A regressor in [0, 1].
+    """A regressor of scores in [0, 1].
 
     Attributes:
-        kind: its name in files and manifests.
-        towers: those whose features are its ``image`` input and whose vectors are its ``text`` input, in order;
-            no text tower need be named where the pack has only one.
-        alignment: fingerprint of the joint space that it was trained on; empty for one that fits any.
-        validation: its figures and how they were obtained, JSON values.
-        match: the score from which a pair counts as a match, where one was found.
+        kind: name of the type of head in files and manifests.
+        towers: names of the towers whose features are its ``image`` input and whose vectors are its ``text`` input, in
+            order; optional for the only text tower of a pack.
+        alignment: fingerprint of the joint space that it was trained on; empty if it fits any.
+        validation: its metrics and how they were measured, JSON values.
+        match: the score from which a pair counts as a match; None if not set.
     """
 
     kind: ClassVar[str]
@@ -119,7 +120,7 @@ class Head(ABC):
 
     @property
     def reads(self) -> frozenset[str]:
-        """Those of `INPUTS` that it looks at."""
+        """The names of its inputs, out of `INPUTS`."""
         return frozenset({"similarity"})
 
     @property
@@ -134,11 +135,11 @@ class Head(ABC):
 
     @abstractmethod
     def score(self, inputs: Mapping[str, Floats]) -> Floats:
-        """The unsplit head: scores (P,) of P pairs, whose inputs are (P, width) each."""
+        """Scores (P,) of P pairs by the unsplit head, from inputs (P, width) each."""
 
     @abstractmethod
     def parameters(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What only its kind has: JSON values, and arrays by name."""
+        """The parameters of its kind: JSON values, and arrays by name."""
 
     @classmethod
     @abstractmethod
@@ -148,9 +149,9 @@ class Head(ABC):
 
 @dataclass(frozen=True)
 class ConstantHead(Head):
-    """The same score for every pair: what others must beat.
+    """The same score for every pair, as a baseline for other heads.
 
-    It reads the similarity, since how many candidates there are must come from somewhere.
+    It reads the similarity only to determine the number of candidates.
     """
 
     value: float
@@ -172,14 +173,14 @@ class ConstantHead(Head):
 
 @dataclass(frozen=True)
 class CosineHead(Head):
-    """The joint-space cosine through a curve."""
+    """The joint-space cosine, calibrated by a curve."""
 
     curve: Calibration | IsotonicCurve
     kind: ClassVar[str] = "cosine"
 
     @classmethod
     def of_calibration(cls, calibration: Calibration) -> CosineHead:
-        """The curve that comes with a joint space, with its own figures."""
+        """A head from the calibration of a joint space, with its metrics."""
         return cls(calibration, validation={"source": calibration.source, **calibration.figures})
 
     def score(self, inputs: Mapping[str, Floats]) -> Floats:
@@ -202,7 +203,7 @@ class CosineHead(Head):
 
 @dataclass(frozen=True)
 class _LayeredHead(Head):
-    """What follows from having a first layer over the inputs."""
+    """Base of the heads with a first layer over the inputs."""
 
     first: FirstLayer
 
@@ -235,7 +236,7 @@ def _first(arrays: Mapping[str, np.ndarray]) -> FirstLayer:
 
 @dataclass(frozen=True)
 class LinearHead(_LayeredHead):
-    """One weighted sum, cut to [0, 1]: `first` has one output."""
+    """A weighted sum, clipped to [0, 1]: `first` has one output."""
 
     kind: ClassVar[str] = "linear"
 
@@ -253,8 +254,8 @@ class LinearHead(_LayeredHead):
 class MlpHead(_LayeredHead):
     """A network that corrects the calibrated cosine's logit.
 
-    All layers but the last are followed by a ReLU; the last has one output. Batch normalisation and dropout
-    are training's: the one is folded into the weights, the other is gone.
+    Each layer except the last is followed by a ReLU; the last has one output. Batch normalisation of the training is
+    folded into the weights; dropout is not applied.
 
     Attributes:
         layers: (weight (out, in), bias (out,)) of the layers after the first.
@@ -293,13 +294,13 @@ class MlpHead(_LayeredHead):
 
 @dataclass(frozen=True)
 class TreesHead(Head):
-    """The sum of the leaves that a pair reaches in oblivious decision trees (CatBoost), cut to [0, 1].
+    """The sum of a pair's leaf values in oblivious decision trees (CatBoost), clipped to [0, 1].
 
     Attributes:
-        widths: by input, in the order of `INPUTS`, how many columns of the features it is.
-        feature: int64 (trees, depth), a column each.
-        border: (trees, depth); the answer is yes where the column's number is greater.
-        leaves: (trees, 2^depth); the first question is the lowest bit.
+        widths: number of columns of each input, in the order of `INPUTS`.
+        feature: int64 (trees, depth), the column that is compared.
+        border: (trees, depth); the comparison is true if the column's value is greater.
+        leaves: (trees, 2^depth); the first comparison is the lowest bit.
         bias: added to the sum.
     """
 
@@ -320,7 +321,7 @@ class TreesHead(Head):
 
     @property
     def image_width(self) -> int:
-        """See `Head`; trees need the features themselves."""
+        """See `Head`; trees need the unchanged features."""
         return self.widths.get("image", 0)
 
     @property
@@ -331,8 +332,8 @@ class TreesHead(Head):
     def score(self, inputs: Mapping[str, Floats]) -> Floats:
         """See `Head.score`."""
         columns = np.concatenate([inputs[name] for name in INPUTS if name in self.widths], axis=1)
-        yes = columns[:, self.feature] > self.border
-        leaf = (yes << np.arange(self.feature.shape[1])).sum(axis=2)
+        bits = columns[:, self.feature] > self.border
+        leaf = (bits << np.arange(self.feature.shape[1])).sum(axis=2)
         values = self.leaves[np.arange(len(self.leaves)), leaf]
         return cut(values.sum(axis=1, dtype=np.float32) + np.float32(self.bias))
 
@@ -359,7 +360,7 @@ _KINDS: dict[str, type[Head]] = {head.kind: head for head in (ConstantHead, Cosi
 
 
 def save_head(head: Head, directory: Path) -> None:
-    """Write a head's two files; the same head gives the same bytes."""
+    """Write a head's two files, deterministically."""
     values, arrays = head.parameters()
     structure = {
         "schema_version": SCHEMA,
@@ -378,7 +379,7 @@ def save_head(head: Head, directory: Path) -> None:
 
 
 def load_head(directory: Path) -> Head:
-    """Read what `save_head` wrote.
+    """Read a head that `save_head` wrote.
 
     Raises:
         DataError: the files are missing, broken, or of another schema or kind.
@@ -387,7 +388,7 @@ def load_head(directory: Path) -> Head:
     try:
         raw = json.loads((directory / CARD).read_text(encoding="utf-8"))
         if raw["schema_version"] != SCHEMA or raw["kind"] not in _KINDS:
-            raise DataError(f"{directory / CARD} is not a head that this program reads", advice)
+            raise DataError(f"{directory / CARD} is not a head that this version can read", advice)
         with (directory / WEIGHTS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         return replace(

@@ -1,7 +1,7 @@
-"""The subgraphs around the towers, and the two ways in which subgraphs are written here.
+"""The subgraphs around the towers, and two ways to write subgraphs.
 
-`subgraph` takes ONNX's own textual syntax (onnx.parser), for formulas: `alignment` and `heads` hold the same ones in
-numpy, and `parity` compares the two. `GraphBuilder` adds operator by operator, for networks, which are loops over
+`subgraph` parses ONNX's textual syntax (onnx.parser), for formulas: `alignment` and `heads` implement the same formulas
+in numpy, and `parity` compares the two. `GraphBuilder` adds single operators, for networks, which are loops over
 layers.
 """
 
@@ -23,13 +23,13 @@ OPSET = 17
 MICROSOFT = "com.microsoft"
 IR_VERSION = 10
 _LARGEST_LEVEL = 63  # of `EightBit`
-_ZERO_LEVEL = 128  # stands for 0 in vectors: products are fast where these have no sign
+_ZERO_LEVEL = 128  # the level of 0 in vectors: products with unsigned vectors are fast
 
 _HEADER = f'<ir_version: {IR_VERSION}, opset_import: ["" : {OPSET}]>'
 
 
 def subgraph(text: str, **weights: np.ndarray | np.generic) -> onnx.ModelProto:
-    """A model of ONNX's textual syntax, with its weights by name."""
+    """Parse a model in ONNX's textual syntax and add its weights by name."""
     model = parser.parse_model(f"{_HEADER}\n{text}")
     for name, value in weights.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
@@ -38,7 +38,7 @@ def subgraph(text: str, **weights: np.ndarray | np.generic) -> onnx.ModelProto:
 
 @dataclass(frozen=True)
 class FourBit:
-    """A matrix (N, K) of 4-bit levels with a scale for each block of 32 in a row; level 8 stands for 0.
+    """A matrix (N, K) of 4-bit levels with a scale for each block of 32 in a row; level 8 represents 0.
 
     Attributes:
         levels: uint8 (N, K), each below 16.
@@ -51,12 +51,12 @@ class FourBit:
     def to_float(self) -> np.ndarray:
         """The matrix in float32."""
         blocks = self.levels.reshape(*self.scales.shape, -1).astype(np.float32) - 8
-        whole: np.ndarray = (blocks * self.scales[..., None]).reshape(self.levels.shape)
-        return whole
+        matrix: np.ndarray = (blocks * self.scales[..., None]).reshape(self.levels.shape)
+        return matrix
 
     @property
     def packed(self) -> np.ndarray:
-        """uint8 (N, K / 2): two levels a byte, the first in the low half."""
+        """The levels as uint8 (N, K / 2): two per byte, the first in the low half."""
         packed: np.ndarray = self.levels[:, 0::2] | self.levels[:, 1::2] << 4
         return packed
 
@@ -65,13 +65,13 @@ class FourBit:
 class EightBit:
     """A matrix (N, K) of signed 8-bit levels with a scale for each row.
 
-    `GraphBuilder.times` multiplies it with vectors that it rounds to 8 bits, each by a scale of its own: the token-wise
-    quantization of ZeroQuant (Yao et al. 2022). So a text's vector does not depend on the texts that it is encoded
-    with, as it would with one range for all.
+    `GraphBuilder.times` rounds vectors to 8 bits with a scale for each vector, the token-wise quantization of ZeroQuant
+    (Yao et al. 2022), and multiplies them with the matrix. With one range for all, a text's vector would depend on the
+    other texts of its batch.
 
     Attributes:
-        levels: int8 (N, K), from -63 to 63: processors without VNNI instructions add products in pairs in 16 bits,
-            which overflow with larger levels.
+        levels: int8 (N, K), from -63 to 63: CPUs without VNNI instructions add pairs of products in 16 bits, which
+            overflow with larger levels.
         scales: float32 (N,).
     """
 
@@ -80,13 +80,13 @@ class EightBit:
 
     @classmethod
     def of(cls, weight: np.ndarray) -> EightBit:
-        """A matrix (N, K) of floats, rounded."""
+        """Round a matrix (N, K) of floats."""
         scales = np.maximum(np.abs(weight).max(axis=1), np.finfo(np.float32).tiny) / _LARGEST_LEVEL
         return cls(np.rint(weight / scales[:, None]).astype(np.int8), scales.astype(np.float32))
 
 
 class GraphBuilder:
-    """A graph under construction. Names are numbered in the order of the calls, so equal calls give equal bytes."""
+    """A graph under construction. Names are numbered in the order of the calls, so the result is deterministic."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
@@ -94,7 +94,7 @@ class GraphBuilder:
         self._roundings: dict[str, tuple[str, str]] = {}
 
     def weight(self, value: np.ndarray | np.generic) -> str:
-        """Add an array that several operators share; the name of its tensor."""
+        """Add an array that several operators share. Returns the name of its tensor."""
         name = f"weight.{len(self._weights)}"
         self._weights.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(np.shape(value)), name))
         return name
@@ -107,17 +107,17 @@ class GraphBuilder:
         return name
 
     def times(self, x: str, weight: np.ndarray | EightBit) -> str:
-        """``x`` (..., K) times the transpose of a matrix (N, K); in float32, also of a matrix stored in float16."""
+        """Multiply ``x`` (..., K) by the transpose of a matrix (N, K), in float32 even if it is stored in float16."""
         if not isinstance(weight, EightBit):
-            whole = self.op("Cast", weight.T, to=TensorProto.FLOAT) if weight.dtype == np.float16 else weight.T
-            return self.op("MatMul", x, whole)
+            matrix = self.op("Cast", weight.T, to=TensorProto.FLOAT) if weight.dtype == np.float16 else weight.T
+            return self.op("MatMul", x, matrix)
         levels, scale = self._rounded(x)
         sums = self.op("MatMulInteger", levels, weight.levels.T, np.uint8(_ZERO_LEVEL))
         by_vector = self.op("Mul", self.op("Cast", sums, to=TensorProto.FLOAT), scale)
         return self.op("Mul", by_vector, weight.scales)
 
     def _rounded(self, x: str) -> tuple[str, str]:
-        """The levels uint8 of ``x`` (..., K) and their scales (..., 1); made once, however many products read them."""
+        """The uint8 levels of ``x`` (..., K) and their scales (..., 1), shared by all products that read ``x``."""
         if x not in self._roundings:
             largest = self.op("ReduceMax", self.op("Abs", x), axes=[-1], keepdims=1)
             scale = self.op("Mul", self.op("Max", largest, np.float32(1e-12)), np.float32(1 / 127))
@@ -126,10 +126,10 @@ class GraphBuilder:
         return self._roundings[x]
 
     def rows(self, weight: np.ndarray | FourBit, indices: str) -> str:
-        """The rows of a matrix at these indices, float32; only these are converted if it is stored in float16."""
+        """The rows of a matrix at these indices, in float32; of a matrix in float16, only these rows are converted."""
         if not isinstance(weight, FourBit):
-            found = self.op("Gather", weight, indices)
-            return self.op("Cast", found, to=TensorProto.FLOAT) if weight.dtype == np.float16 else found
+            rows = self.op("Gather", weight, indices)
+            return self.op("Cast", rows, to=TensorProto.FLOAT) if weight.dtype == np.float16 else rows
         sizes = {"bits": 4, "block_size": weight.levels.shape[1] // weight.scales.shape[1]}
         axes = {"gather_axis": 0, "quantize_axis": 1}
         return self.op("GatherBlockQuantized", weight.packed, indices, weight.scales, **sizes, **axes, domain=MICROSOFT)
@@ -140,18 +140,18 @@ class GraphBuilder:
         inputs: dict[str, tuple[int, Sequence[int | str]]],
         outputs: dict[str, tuple[str, Sequence[int | str]]],
     ) -> onnx.ModelProto:
-        """The model, which is checked when it is composed into a bundle's graph.
+        """Return the model, which is checked when it is composed into a bundle's graph.
 
         Args:
-            name: the graph's.
-            inputs: by name an element type of `onnx.TensorProto` and a shape.
-            outputs: by name the tensor that it is, and its shape; float32.
+            name: name of the graph.
+            inputs: element type of `onnx.TensorProto` and shape, by name.
+            outputs: tensor and shape, by name; float32.
         """
         ends = [helper.make_node("Identity", [tensor], [out], name=out) for out, (tensor, _) in outputs.items()]
         graph = helper.make_graph(
             [*self._nodes, *ends],
             name,
-            [helper.make_tensor_value_info(given, kind, shape) for given, (kind, shape) in inputs.items()],
+            [helper.make_tensor_value_info(source, kind, shape) for source, (kind, shape) in inputs.items()],
             [helper.make_tensor_value_info(out, TensorProto.FLOAT, shape) for out, (_, shape) in outputs.items()],
             self._weights,
         )
@@ -159,12 +159,12 @@ class GraphBuilder:
 
 
 def followed_by(model: onnx.ModelProto, piece: onnx.ModelProto, wires: Mapping[str, str]) -> onnx.ModelProto:
-    """A model with a piece behind it, and the piece's outputs as its outputs.
+    """Append a subgraph to a model; its outputs become those of the model.
 
     Args:
-        model: of the piece's opset; it is changed.
-        piece: see `subgraph`.
-        wires: for each input of the piece the tensor of the model that feeds it.
+        model: a model of the subgraph's opset; modified in place.
+        piece: the subgraph, see `subgraph`.
+        wires: the tensor of the model that feeds each input of the subgraph.
     """
     named = compose.add_prefix(piece, "end/")
     graph = model.graph
@@ -178,7 +178,7 @@ def followed_by(model: onnx.ModelProto, piece: onnx.ModelProto, wires: Mapping[s
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove what does not belong to the function, such as traces of tools: the same input gives the same bytes."""
+    """Remove metadata such as the names of tools, in place, so that exports are deterministic."""
     model.producer_name = model.producer_version = model.doc_string = ""
     del model.metadata_props[:], model.graph.value_info[:]
     for node in model.graph.node:
@@ -210,7 +210,7 @@ def pixels_to_tower(spec: ImageInput) -> onnx.ModelProto:
 
 
 def class_names(names: ClassNames) -> onnx.ModelProto:
-    """``logits`` (N, C) to ``names`` (N, T): ConSE, of length 1."""
+    """``logits`` (N, C) to ``names`` (N, T): class-name vectors by ConSE, scaled to length 1."""
     return subgraph(
         """
         names (float[N,C] logits) => (float[N,T] names) {
@@ -249,7 +249,7 @@ def mean_direction(count: int) -> onnx.ModelProto:
 
 
 def clipped(limits: FeatureRange) -> onnx.ModelProto:
-    """``x`` (N, F) brought into a range, as ``y``."""
+    """``x`` (N, F) clipped to a range, as ``y``."""
     return subgraph(
         """
         clipped (float[N,F] x) => (float[N,F] y) {
@@ -311,7 +311,7 @@ def text_hubness(hubness: Hubness) -> onnx.ModelProto:
 
 
 def text_spread(typical: Typical, block: int, share: float) -> onnx.ModelProto:
-    """``z`` (N, d), a block of texts of this share, to ``spread`` (N, 2): mean and deviation of its cosines."""
+    """``z`` (N, d), a block of this share for texts, to ``spread`` (N, 2): mean and deviation of its cosines."""
     scale = np.sqrt(np.float32(share))
     return subgraph(
         """
@@ -340,7 +340,7 @@ def unit(source: str, result: str) -> onnx.ModelProto:
 
 
 def linear_unit(weight: np.ndarray, bias: np.ndarray, share: float) -> onnx.ModelProto:
-    """A side of a learned block, ``x`` (N, K) to ``y`` (N, d): sqrt(share) * normalise(weight x + bias)."""
+    """One side of a learned block: ``x`` (N, K) to ``y`` (N, d), sqrt(share) * normalise(weight x + bias)."""
     return subgraph(
         """
         linear_unit (float[N,K] x) => (float[N,D] y) {
@@ -358,9 +358,9 @@ def linear_unit(weight: np.ndarray, bias: np.ndarray, share: float) -> onnx.Mode
 
 
 def mixing(options: Mixing) -> onnx.ModelProto:
-    """Two towers' texts of length 1, ``first`` (N, T_1) and ``second`` (N, T_2), to the weights of spaces.
+    """Vectors of length 1 by two text towers, ``first`` (N, T_1) and ``second`` (N, T_2), to the weights of spaces.
 
-    These are ``w0`` ... (N, 1), and ``understood`` (N, 1) is the s of `Mixing`.
+    The weights are ``w0`` ... (N, 1); the output ``understood`` (N, 1) is the s of `Mixing`.
     """
     weights = [f"w{i}" for i in range(len(options.known))]
     return subgraph(
@@ -397,7 +397,7 @@ def weighted() -> onnx.ModelProto:
 
 
 def side_by_side(count: int) -> onnx.ModelProto:
-    """``x0`` ... to ``y``: columns joined."""
+    """``x0`` ... to ``y``: the columns concatenated."""
     names = [f"x{i}" for i in range(count)]
     inputs = ", ".join(f"float[N,K{i}] {name}" for i, name in enumerate(names))
     return subgraph(f"side_by_side ({inputs}) => (float[N,K] y) {{ y = Concat<axis = 1>({', '.join(names)}) }}")

@@ -97,7 +97,7 @@ def test_first_layer_is_the_weighted_sum_of_its_inputs() -> None:
 
 @pytest.mark.parametrize("inputs", [{"similarity": 1, "smell": 2}, {"text": 6, "spread": 4}, {"text": 6}, {}])
 def test_head_with_unknown_inputs_or_without_image_inputs_is_rejected(inputs: dict[str, int]) -> None:
-    message = r"cannot read \['smell'\]" if "smell" in inputs else "sees no image"
+    message = r"cannot read \['smell'\]" if "smell" in inputs else "does not read the image"
     one = np.zeros((1, 1), np.float32)
     with pytest.raises(ValueError, match=message):
         FirstLayer({name: np.ones((1, width), np.float32) for name, width in inputs.items()}, one[0])
@@ -192,7 +192,7 @@ def test_unsupported_schema_version_or_kind_is_rejected(change: dict[str, object
     save_head(drawn_head("mlp", WIDTHS), tmp_path)
     raw = json.loads((tmp_path / CARD).read_text())
     (tmp_path / CARD).write_text(json.dumps({**raw, **change}))
-    with pytest.raises(DataError, match=r"head\.json is not a head that this program reads: write it with"):
+    with pytest.raises(DataError, match=r"head\.json is not a head that this version can read: write it with"):
         load_head(tmp_path)
 
 
