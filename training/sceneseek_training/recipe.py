@@ -1,7 +1,7 @@
-"""Recipes: how a pack's joint space is learned. A recipe is data; nothing in the code branches on it.
+"""Recipes: the hyperparameters of a pack's joint space, as data.
 
-Each figure was chosen on the dev images of Flickr8k together with the demo gallery, never on test images:
-a space that is better on one and worse on the other was not taken.
+The values were chosen on the dev images of Flickr8k together with the demo gallery, never on test images: a space that
+was better on one and worse on the other was rejected.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ class NamesRecipe:
     """The class-name vectors (see `sceneseek_export.alignment`), for towers that are ImageNet-1k classifiers.
 
     Attributes:
-        towers: whose logits are read.
+        towers: the towers whose logits are read.
         temperature, top: see `sceneseek_export.alignment_maps.ClassNames`.
-        embedding_forms: whose mean is a class's embedding (see `sceneseek_training.classes`).
-        pair_forms: that stand as captions of a class that has no image.
-        pair_weight: of the loss over such pairs, beside 1 for captions.
-        blur: how much of another class's embedding is mixed in at most, as a classifier's doubt would.
-        strangers: the share of such pairs that have the features of some photograph, any; the others have
-            none. So the map learns to read the class names whatever the features say, which is what carries
-            over to pictures unlike those learned from.
+        embedding_forms: the text forms whose mean is a class's embedding (see `sceneseek_training.classes`).
+        pair_forms: the text forms that serve as captions of a class, in pairs without an image.
+        pair_weight: weight of the loss over such pairs; that of captions is 1.
+        blur: maximum share of another class's embedding that is mixed in, to simulate an uncertain classifier.
+        strangers: share of such pairs with the features of a random photograph; the others have none. The map thus
+            learns to use the class names whatever the features, which generalizes to pictures unlike the training
+            images.
     """
 
     towers: tuple[str, ...]
@@ -54,16 +54,16 @@ class NamesRecipe:
 
 @dataclass(frozen=True)
 class BlockRecipe:
-    """One block that is learned by contrast.
+    """One contrastive block.
 
     Attributes:
-        towers: whose features it reads, beside the class names.
-        share: of the joint similarity.
-        dimensions: of its part of a joint vector.
-        width: dimensions while it is learned.
-        runs: how many times it is learned, each from another beginning; more cost time in training only. With none it
-            is the class names and the text as they are.
-        names_share: of the block's similarity: the share that the class names and the text have as they are.
+        towers: the image towers whose features it reads, besides the class names.
+        share: share of the joint similarity.
+        dimensions: dimensions of its part of a joint vector.
+        width: dimensions during training.
+        runs: number of training runs from different initial weights; more runs only slow training down. With 0 the
+            block consists of the unchanged class names and text.
+        names_share: share of the block's similarity that comes from the unchanged class names and text.
     """
 
     towers: tuple[str, ...]
@@ -76,13 +76,13 @@ class BlockRecipe:
 
 @dataclass(frozen=True)
 class RegressionRecipe:
-    """The block that predicts what a caption of the image would mean (see `sceneseek_training.joint_space`).
+    """The block that predicts the mean vector of an image's captions (see `sceneseek_training.joint_space`).
 
     Attributes:
-        towers: whose features it reads, beside the class names.
-        share: of the joint similarity.
-        dimensions: of its part of a joint vector.
-        penalty: of the ridge, beside 1 for the mean variance of an input.
+        towers: the image towers whose features it reads, besides the class names.
+        share: share of the joint similarity.
+        dimensions: dimensions of its part of a joint vector.
+        penalty: ridge penalty, relative to the mean variance of an input.
     """
 
     towers: tuple[str, ...]
@@ -93,12 +93,12 @@ class RegressionRecipe:
 
 @dataclass(frozen=True)
 class SpaceRecipe:
-    """How one space is learned (see `sceneseek_export.alignment_maps.Space`).
+    """The recipe of one space (see `sceneseek_export.alignment_maps.Space`).
 
     Attributes:
         text: the text tower.
-        blocks: the blocks learned by contrast, in order.
-        regression: the block after them, or None.
+        blocks: the contrastive blocks, in order.
+        regression: the regression block after them, or None.
     """
 
     text: str
@@ -108,11 +108,11 @@ class SpaceRecipe:
 
 @dataclass(frozen=True)
 class MixingRecipe:
-    """How much each space counts for a text (see `sceneseek_export.alignment_maps.Mixing`).
+    """The weight of each space for a text (see `sceneseek_export.alignment_maps.Mixing`).
 
     Attributes:
         known, unknown, slope, middle: see there.
-        penalty: of the ridge from the second text tower to the first one.
+        penalty: penalty of the ridge regression from the second text tower to the first.
     """
 
     known: tuple[float, ...]
@@ -124,11 +124,11 @@ class MixingRecipe:
 
 @dataclass(frozen=True)
 class HubnessRecipe:
-    """What is taken off images that are near to every text (see `sceneseek_export.alignment_maps.Hubness`).
+    """The penalty for images that are near to every text (see `sceneseek_export.alignment_maps.Hubness`).
 
     Attributes:
         weight, neighbours: see there.
-        captions, classes: how many captions, and names of classes, are the bank.
+        captions, classes: number of captions and of class names in the bank.
     """
 
     weight: float = 0.2
@@ -139,26 +139,26 @@ class HubnessRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a joint space is learned.
+    """The recipe of a joint space.
 
     Attributes:
-        spaces: in order.
+        spaces: the recipes of the spaces, in order.
         names: the class-name vectors, or None.
-        whitening: by text tower, the power by which its vectors are whitened before maps over them are learned (see
-            `sceneseek_training.affine.Whitening`); of one that is not there, not at all.
-        mixing: of several spaces; None where there is one.
-        hubness: or None.
-        reach: how many standard deviations from its mean a feature may lie before it is clipped.
-        typical_rank: see `sceneseek_export.alignment_maps.Typical`: the most eigenvalues that are kept.
-        mirrored: whether half of the pictures seen in learning are mirrored left to right.
-        epochs, batch: passes over the images; images a step.
-        rate, decay: AdamW's learning rate at its peak (one cycle) and its weight decay.
-        text_rate: the text map's learning rate, beside the image map's.
-        image_dropout, text_dropout: shares of inputs that are dropped.
-        blind: the share of images shown by their class names alone, so that these carry weight.
-        text_scale, names_scale: the lengths of text and class-name inputs beside standardised features.
-        first_features: how small the features' weights begin beside the class names'.
-        first_scale: the logarithm of the first inverse temperature.
+        whitening: by text tower, the power of the whitening of its vectors before maps are trained (see
+            `sceneseek_training.affine.Whitening`); the vectors of other towers are not whitened.
+        mixing: the mixing of several spaces; None for a single space.
+        hubness: the hubness penalty, or None.
+        reach: number of standard deviations from the mean beyond which a feature is clipped.
+        typical_rank: maximum number of eigenvalues to keep (see `sceneseek_export.alignment_maps.Typical`).
+        mirrored: whether half of the training pictures are mirrored left to right.
+        epochs, batch: passes over the images; images per step.
+        rate, decay: AdamW's peak learning rate (one cycle) and weight decay.
+        text_rate: learning rate of the text map, relative to that of the image map.
+        image_dropout, text_dropout: dropout rates of the inputs.
+        blind: share of images represented by their class names alone, so that these gain weight.
+        text_scale, names_scale: lengths of text and class-name inputs, next to standardised features.
+        first_features: initial scale of the features' weights, relative to the class names'.
+        first_scale: logarithm of the initial inverse temperature.
     """
 
     spaces: tuple[SpaceRecipe, ...]
@@ -184,18 +184,17 @@ class Recipe:
 
 
 def recipe_for(pack: Pack, classifiers: set[str]) -> Recipe:
-    """A block of each kind over all of a pack's image towers, with the class names of the classifiers.
+    """Return a block of each kind over all of a pack's image towers, with the class names of the classifiers.
 
-    A second text tower, for languages that the first does not know, has two spaces: one that is learned from captions
-    and counts for all texts, and one of the class names as they are, which carries over to other languages better than
-    what is learned from English captions.
+    A second text tower, for languages that the first does not support, gets two spaces: one trained on captions, which
+    counts for all texts, and one of the unchanged class names, which transfers to other languages better than maps
+    trained on English captions.
 
-    Of a joint space that the towers bring themselves nothing is learned
-    (`sceneseek_export.alignment.Alignment.own`).
+    Nothing is trained if the towers have a joint space of their own (`sceneseek_export.alignment.Alignment.own`).
 
     Args:
-        pack: names the towers.
-        classifiers: those of them whose logits are ImageNet-1k's classes.
+        pack: the pack of towers.
+        classifiers: the names of the towers whose logits are those of ImageNet-1k's classes.
     """
     if pack.joint_space is not None:
         return Recipe(spaces=(), names=None, hubness=None)
