@@ -131,5 +131,5 @@ def test_fit_threshold_rejects_images_in_alignment_training_set(
     learned = set((flickr8k / "split_train.txt").read_text(encoding="utf-8").split()[:3])
     captions = [caption for caption in read_captions(flickr8k / "captions.tsv") if caption.image in learned]
     data = ThresholdData(flickr8k / "images", captions, FOREIGN, ())
-    with pytest.raises(DataError, match="the joint space was learned from 3 of the images"):
+    with pytest.raises(DataError, match="the joint space was trained on 3 of the images"):
         fit_threshold(bundle, files["head"], None, data, "")

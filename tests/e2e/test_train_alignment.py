@@ -163,7 +163,7 @@ def test_train_alignment_fails_without_output_if_too_many_images_are_undecodable
         (("--images", "nowhere"), "no folder of images"),
         (("--split", "nowhere.txt"), "no image names at"),
         (("--expert", "nowhere.tsv"), "no ratings at"),
-        (("--out", "{captions}/.."), "holds something that is not an alignment"),
+        (("--out", "{captions}/.."), "contains files that do not belong to an alignment"),
         (("--pack", "huge"), "unknown pack 'huge'"),
         (("--epochs", "0"), "0 is not in the range"),
     ],
@@ -206,5 +206,5 @@ def test_train_alignment_does_not_overwrite_unrelated_directory(
     (out / "thesis.txt").write_text("three years of work")
     outcome = sceneseek("train", "alignment", "--images", gallery, "--captions", captions, "--out", out)
     assert outcome.returncode == 1
-    assert "holds something that is not an alignment" in outcome.stderr
+    assert "contains files that do not belong to an alignment" in outcome.stderr
     assert (out / "thesis.txt").read_text() == "three years of work"

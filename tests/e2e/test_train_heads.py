@@ -220,7 +220,7 @@ def test_train_heads_does_not_overwrite_unrelated_directory(train: Train, files:
     outcome = train()
     assert outcome.returncode == 1
     (said,) = outcome.stderr.splitlines()
-    assert "holds something that is not trained heads" in said
+    assert "contains files that do not belong to trained heads" in said
     assert (out / "thesis.txt").read_text() == "three years of work"
     assert not (files.folder / "report").exists()
 
@@ -279,9 +279,9 @@ def test_train_heads_rejects_undecodable_images(train: Train, files: Files) -> N
 @pytest.mark.parametrize(
     ("options", "message", "code"),
     [
-        (("--head", "best"), "unknown head 'best': choose among constant, cosine", 2),
+        (("--head", "best"), "unknown head 'best': choose from constant, cosine", 2),
         (("--folds", "1"), "1 is not in the range", 2),
-        (("--dataset", "nowhere"), "--dataset names images, captions and ratings itself", 2),
+        (("--dataset", "nowhere"), "--dataset already contains images, captions and ratings", 2),
         (("--expert", "nowhere.tsv"), "no ratings at nowhere.tsv", 1),
         (("--feedback", "nowhere.jsonl"), "no ratings at nowhere.jsonl", 1),
         (("--bundle", "nowhere"), "nowhere", 1),
@@ -323,7 +323,7 @@ def test_train_heads_without_training_data_is_usage_error(
         outcome = sceneseek("train", "heads", "--out", tmp_path / "heads", "--report", tmp_path / "report", *options)
         assert outcome.returncode == 2
         (said,) = outcome.stderr.splitlines()
-        assert said.startswith("error: nothing to learn from: give --images with --expert or --feedback, or --dataset")
+        assert said.startswith("error: there is nothing to train on: give --images with --expert or --feedback, or --dataset")
         assert not any(tmp_path.iterdir())
 
 

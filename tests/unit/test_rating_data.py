@@ -60,9 +60,9 @@ def dataset(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        (("images",), "nothing to learn from.*--images with --expert or --feedback, or --dataset"),
-        (("expert", "feedback"), "nothing to learn from"),
-        (("images", "captions", "expert", "crowd", "feedback"), "nothing to learn from"),
+        (("images",), "nothing to train on.*--images with --expert or --feedback, or --dataset"),
+        (("expert", "feedback"), "nothing to train on"),
+        (("images", "captions", "expert", "crowd", "feedback"), "nothing to train on"),
         (("captions",), "ratings refer to captions.*--captions"),
         (("captions", "expert"), "ratings refer to captions.*--captions"),
         (("captions", "crowd"), "ratings refer to captions.*--captions"),
@@ -78,7 +78,7 @@ def test_missing_options_are_named(missing: tuple[str, ...], message: str) -> No
 @pytest.mark.parametrize("other", ["images", "captions", "expert", "crowd", "feedback"])
 def test_dataset_excludes_other_options(files: RatingFiles, dataset: Path, other: str) -> None:
     options: dict[str, Any] = {other: getattr(files, other)}
-    with pytest.raises(InvalidRequest, match="--dataset names images, captions and ratings itself"):
+    with pytest.raises(InvalidRequest, match="--dataset already contains images, captions and ratings"):
         read_rating_data(replace(RatingFiles(dataset=dataset), **options))
 
 
@@ -99,7 +99,7 @@ def test_dataset_supplies_ratings_and_crowd_labels(dataset: Path) -> None:
 def test_ratings_of_test_images_are_rejected(dataset: Path, name: str, row: str) -> None:
     with (dataset / name).open("a", encoding="utf-8") as file:
         file.write(row)
-    with pytest.raises(DataError, match=rf"{name} rates 1 images of the test, test_images/t\.jpg among them"):
+    with pytest.raises(DataError, match=rf"{name} rates 1 test images, such as test_images/t\.jpg"):
         read_rating_data(RatingFiles(dataset=dataset))
 
 

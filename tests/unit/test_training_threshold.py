@@ -63,7 +63,7 @@ def test_missing_present_or_foreign_queries_are_an_error(present: list[float], f
 
 
 def test_inverted_scores_are_an_error() -> None:
-    with pytest.raises(DataError, match="no threshold tells"):
+    with pytest.raises(DataError, match="no threshold separates"):
         choose_threshold(queries_with([0.1, 0.2], [0.8, 0.9]), BOOTSTRAP)
 
 

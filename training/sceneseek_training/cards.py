@@ -1,4 +1,4 @@
-"""`CARD.md` of an alignment and of a head: what a person should know before using it."""
+"""`CARD.md` of an alignment and of a head: its data, command, figures and versions, as Markdown."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MEANING = {
 
 
 def alignment_card(alignment: Alignment) -> str:
-    """The card of an alignment that `sceneseek_training.alignment` made, as Markdown."""
+    """Return the card of an alignment written by `sceneseek_training.alignment`."""
     card = alignment.card
     learned, versions = card["learned_from"], card["versions"]
     sources = f"{learned['name']} of {card['data']['captions']}{_left_out(learned)}"
@@ -88,7 +88,7 @@ _COLUMNS = ("rmse", "mae", "pearson", "spearman", "kendall_tau_b", "kendall_tau_
 
 
 def head_card(comparison: HeadComparison, name: str, head: Head) -> str:
-    """The card of one of a comparison's heads, as Markdown."""
+    """Return the card of one head of a comparison."""
     about, recipe = comparison.about, comparison.of(name, GROUPINGS[0]).recipe
     reads = ", ".join(sorted(head.reads))
     stored = f"{head.image_width} numbers an image" if head.image_width else "nothing beside the joint vectors"
@@ -148,7 +148,7 @@ def _head_row(comparison: HeadComparison, name: str, grouping: Any) -> str:
 
 
 def threshold_section(match: MatchThreshold) -> str:
-    """The section of a head's card, as Markdown."""
+    """Return the section of a head's card about its threshold."""
     about = match.figures
     counts = ", ".join(f"{count:,} {kind}" for kind, count in about["n_queries"].items())
     files = ", ".join(f"{entry['name']} (sha256 `{entry['sha256'][:16]}…`)" for entry in about["data"])

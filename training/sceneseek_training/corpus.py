@@ -1,8 +1,7 @@
 """Images with their captions, and the files that an alignment is trained on.
 
-A `Corpus` is ready for the towers; `read_alignment_data` reads and checks all files of a run before anything slow
-begins. Images that a split names and that cannot be used (no caption, no file) are left out, counted and logged by
-name; if none is left, it is an error.
+`read_alignment_data` reads and checks all files of a run before any slow step. Images of a split without a caption or a
+file are left out, counted and logged by name; it is an error if no image is left.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ class Corpus:
     """N images and M captions.
 
     Attributes:
-        label: what it is called in reports, such as the split's file name.
+        label: name in reports, such as the split's file name.
         names: (N) the images' names in the captions file.
         paths: (N) their files.
-        captions: (M), those of one image side by side.
+        captions: (M), grouped by image.
         owner: int64 (M,), the image of each caption, ascending.
-        left_out: how many images were left out, by reason.
+        left_out: number of images left out, by reason.
     """
 
     label: str
@@ -48,7 +47,7 @@ class Corpus:
         return len(self.names)
 
     def take(self, kept: npt.NDArray[np.int64], reason: str) -> Corpus:
-        """The images at these ascending positions with their captions; the others count as left out."""
+        """Return the images at these ascending positions with their captions; the others count as left out."""
         captions = np.flatnonzero(np.isin(self.owner, kept))
         return Corpus(
             label=self.label,
@@ -61,10 +60,10 @@ class Corpus:
 
 
 def gather(label: str, folder: Path, captions: Captions, names: Sequence[str]) -> Corpus:
-    """The images of a folder that are named, by paths relative to it, and captioned; in the order of the names.
+    """Return the named images of a folder that have a file and a caption, in the order of the names.
 
     Raises:
-        DataError: there is no such folder, or no image is left.
+        DataError: the folder does not exist, or no image is left.
     """
     if not folder.is_dir():
         raise DataError(f"no folder of images at {folder}", "name the folder with --images")
@@ -80,8 +79,8 @@ def gather(label: str, folder: Path, captions: Captions, names: Sequence[str]) -
             log.warning("%s: %d images %s: %s", label, len(left), reason, first_few(left))
     if not present:
         raise DataError(
-            f"{label}: of {len(names):,} images none has both a file in {folder} and a caption in {captions.path}",
-            "names must be the same in all of them",
+            f"{label}: none of {len(names):,} images has both a file in {folder} and a caption in {captions.path}",
+            "use the same image names in all of them",
         )
     return Corpus(
         label=label,
@@ -99,16 +98,16 @@ _LEAST_IMAGES = 4
 
 @dataclass(frozen=True)
 class AlignmentFiles:
-    """The files.
+    """The input files of `sceneseek train alignment`.
 
     Attributes:
-        images: the folder that names in the other files are relative to.
+        images: the folder that image names in the other files are relative to.
         captions: see `sceneseek.captions`.
-        split: the images to learn from; None takes all that have captions.
-        validate_split: images to measure recall on.
+        split: the images to train on; defaults to all that have captions.
+        validate_split: the images to measure recall on.
         expert: human ratings, see `sceneseek_evaluation.ratings`.
-        galleries: other folders, each with its captions, to measure recall on.
-        skip_unknown: whether ratings of unknown images or captions are left out rather than an error.
+        galleries: further folders to measure recall on, each with its captions.
+        skip_unknown: whether to skip ratings of unknown images or captions instead of failing.
     """
 
     images: Path
@@ -122,13 +121,13 @@ class AlignmentFiles:
 
 @dataclass(frozen=True)
 class AlignmentData:
-    """The files' content.
+    """The content of the input files.
 
     Attributes:
-        train: what is learned from.
-        measured: what recall is measured on, the validation split first.
-        calibration: held-out images whose captions calibrate, where there are no ratings.
-        ratings: human ratings, or None.
+        train: the training images.
+        measured: the images to measure recall on, the validation split first.
+        calibration: held-out images to calibrate on; None if there are ratings.
+        ratings: human ratings to calibrate on, or None.
     """
 
     train: Corpus
@@ -140,11 +139,11 @@ class AlignmentData:
 def read_alignment_data(sources: AlignmentFiles, seed: int) -> AlignmentData:
     """Read and check all files.
 
-    Without ratings the calibration needs images that nothing was learned from: those of the validation
-    split, or else a twentieth of the others, drawn by `seed` and taken out of learning.
+    Without ratings the calibration needs images that are not trained on: the validation split, or else a twentieth of
+    the training images, drawn with `seed` and held out.
 
     Raises:
-        DataError: a file cannot be read, nothing usable is left, or images that measure were learned from.
+        DataError: a file cannot be read, nothing usable is left, or validation images are also training images.
     """
     captions = Captions.read(sources.captions)
     names = read_split(sources.split) if sources.split else captions.names
@@ -171,7 +170,7 @@ def read_alignment_data(sources: AlignmentFiles, seed: int) -> AlignmentData:
 def _hold_out(corpus: Corpus, captions: Captions, folder: Path, seed: int) -> tuple[Corpus, Corpus]:
     if len(corpus) < _LEAST_IMAGES:
         raise DataError(
-            f"{len(corpus)} images are too few to learn from and to calibrate on",
+            f"{len(corpus)} images are too few to train and calibrate on",
             f"give at least {_LEAST_IMAGES}, or ratings with --expert",
         )
     drawn = set(np.random.default_rng(seed).permutation(len(corpus))[: max(2, round(_HELD_OUT * len(corpus)))])
@@ -186,5 +185,5 @@ def _refuse_shared(learned: Sequence[str], measured: Sequence[str], files: str) 
     if shared:
         raise DataError(
             f"{files} share {len(shared):,} images: {first_few(shared)}",
-            "what measures or calibrates must not be learned from; take them out of one of the two",
+            "images to measure or calibrate on must not be trained on; remove them from one of the two",
         )

@@ -1,9 +1,9 @@
-"""Cross-validation of heads: every expert pair is predicted by a head that has not seen its group.
+"""Cross-validation of heads: every expert pair is predicted by a head that was not trained on its group.
 
-Folds do not leak: no training pair shares its image, or its image and its caption, with a test pair. Grouping by image
-alone is not enough where one caption was rated beside several images: a head that reads the text remembers how well
-the caption does. Grouped by both, images and captions are each dealt into k folds, and the pairs of every cell (image
-fold, caption fold) are predicted by a head that has seen neither.
+Grouped by image, no training pair shares its image with a test pair. This still leaks if a caption was rated with
+several images: a head that reads the text learns how its pairs are usually rated. Grouped by image and caption, no
+training pair shares its image or its caption with a test pair: images and captions are each divided into k folds, and
+the pairs of each cell (image fold, caption fold) are predicted by a head trained on neither.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ GROUPINGS: tuple[Grouping, ...] = ("image", "image and caption")
 
 @dataclass(frozen=True)
 class HeadResult:
-    """One head under one grouping.
+    """The result of one head under one grouping.
 
     Attributes:
-        recipe: which.
+        recipe: the head's recipe.
         grouping: what no training pair shares with a test pair.
-        predicted: (P,) in [0, 1], each by a head that had not seen the pair's group.
-        agreement: with the ratings, all P pairs.
-        trained_on: how many expert pairs a fold had to learn from, on average.
-        seconds: of all its folds.
+        predicted: (P,) in [0, 1], each by a head that was not trained on the pair's group.
+        agreement: agreement with the ratings of all P pairs.
+        trained_on: mean number of expert pairs that a fold was trained on.
+        seconds: time for all folds.
     """
 
     recipe: HeadRecipe
@@ -52,12 +52,12 @@ class HeadResult:
 
 @dataclass(frozen=True)
 class LearningPoint:
-    """A head that learned from a part of the ratings, grouped by image and caption.
+    """The result of a head trained on a part of the ratings, grouped by image and caption.
 
     Attributes:
         head: the recipe's name.
-        pairs: how many expert pairs a fold had to learn from, on average.
-        rmse, spearman, tau_c: of all pairs; tau_c in the published protocol.
+        pairs: mean number of expert pairs that a fold was trained on.
+        rmse, spearman, tau_c: over all pairs; tau_c in the published protocol.
     """
 
     head: str
@@ -69,17 +69,17 @@ class LearningPoint:
 
 @dataclass(frozen=True)
 class Fold:
-    """Expert pairs to predict, by their places, and what may be learned from for it."""
+    """The positions of the expert pairs to predict, and the training split for them."""
 
     test: Positions
     split: TrainingSplit
 
 
 def grouped_folds(space: RatedSpace, by: Grouping, folds: int, seed: int) -> list[Fold]:
-    """`folds` folds by image, or `folds` x `folds` cells by image and caption; every expert pair is tested once.
+    """Return `folds` folds by image, or `folds` x `folds` by image and caption; every expert pair is tested once.
 
     Raises:
-        DataError: there are fewer images or captions than folds, or a fold would leave too little to learn from.
+        DataError: there are fewer images or captions than folds, or too little training data is left for a fold.
     """
     pairs, rng = space.expert, np.random.default_rng(seed)
     groups = {"images": pairs.image, "captions": pairs.caption} if by != "image" else {"images": pairs.image}
@@ -91,11 +91,11 @@ def grouped_folds(space: RatedSpace, by: Grouping, folds: int, seed: int) -> lis
             )
     image_fold = _deal(pairs.image, len(space.image_joint), folds, rng)
     caption_fold = _deal(pairs.caption, len(space.text_joint), folds, rng)
-    nobody, whole = np.zeros(len(caption_fold), np.bool_), TrainingSplit.whole(space, seed)
+    no_captions, whole = np.zeros(len(caption_fold), np.bool_), TrainingSplit.whole(space, seed)
     found = []
     for i in range(folds):
         for j in range(folds) if by != "image" else (-1,):
-            captions = caption_fold == j if j >= 0 else nobody
+            captions = caption_fold == j if j >= 0 else no_captions
             inside = image_fold[pairs.image] == i
             test = np.flatnonzero(inside & captions[pairs.caption] if j >= 0 else inside)
             if len(test):
@@ -104,7 +104,7 @@ def grouped_folds(space: RatedSpace, by: Grouping, folds: int, seed: int) -> lis
 
 
 def _deal(rated: Positions, count: int, folds: int, rng: np.random.Generator) -> Positions:
-    """(count,) the fold of each group, dealt evenly over the rated ones and over the others."""
+    """Return the fold of each group (count,), with rated and unrated groups each spread evenly."""
     fold = np.empty(count, np.int64)
     is_rated = np.isin(np.arange(count), rated)
     for some in (np.flatnonzero(is_rated), np.flatnonzero(~is_rated)):
@@ -115,13 +115,13 @@ def _deal(rated: Positions, count: int, folds: int, rng: np.random.Generator) ->
 def _enough(split: TrainingSplit, folds: int) -> TrainingSplit:
     if len(np.unique(split.targets)) < 2:
         raise DataError(
-            f"with {folds} folds a fold would learn from {len(split.targets):,} ratings that are all equal or none",
+            f"with {folds} folds a fold would train on {len(split.targets):,} ratings without any variation",
             "give ratings of more pairs, or fewer --folds",
         )
     return split
 
 
-# Of the images of a fold; the whole is the cross-validation itself.
+# Shares of a fold's images; the cross-validation itself provides the point of all images.
 SHARES = (0.1, 0.25, 0.5)
 
 
@@ -134,9 +134,16 @@ def cross_validate(
     advance: Callable[[], None] = lambda: None,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> tuple[HeadResult, ...]:
-    """Every head under every grouping; `ratings` are the pairs of `space`, with each rater's scores.
+    """Cross-validate every head under every grouping.
 
-    There are so many `folds` by image, and by image and caption their square; `advance` is called after each of them.
+    Args:
+        recipes: the heads.
+        space: the rated pairs in the joint space.
+        ratings: the same expert pairs, with each rater's scores.
+        folds: number of folds by image; by image and caption its square.
+        seed: seed of the folds and of the training.
+        advance: called after each fold.
+        bootstrap: the bootstrap of the intervals.
 
     Raises:
         DataError: see `grouped_folds` and `fit_head`.
@@ -153,7 +160,7 @@ def cross_validate(
                     grouping=grouping,
                     predicted=predicted,
                     agreement=measure(predicted, ratings, bootstrap),
-                    trained_on=_learned_from(cells),
+                    trained_on=_mean_trained_on(cells),
                     seconds=time.perf_counter() - start,
                 )
             )
@@ -169,9 +176,9 @@ def learning_curves(
     seed: int,
     advance: Callable[[], None] = lambda: None,
 ) -> tuple[LearningPoint, ...]:
-    """Heads that learned from a part of the images, grouped by image and caption.
+    """Cross-validate heads trained on a part of the images, grouped by image and caption.
 
-    The last point are the results of the same heads with the `whole`; other arguments are as of `cross_validate`.
+    The last point of each curve is the head's result in `whole`; for the other arguments see `cross_validate`.
     """
     points = []
     cells = grouped_folds(space, "image and caption", folds, seed)
@@ -181,16 +188,16 @@ def learning_curves(
             if min(len(np.unique(cell.split.targets)) for cell in part) < 2:
                 for _ in cells:
                     advance()
-                continue  # too few ratings to learn from so small a part of them
+                continue  # this part has too few ratings to train on
             agreement = measure(_predict(recipe, space, part, advance), ratings, Bootstrap(replicates=0))
-            points.append(_point(recipe.name, _learned_from(part), agreement))
+            points.append(_point(recipe.name, _mean_trained_on(part), agreement))
         complete = next(r for r in whole if (r.recipe.name, r.grouping) == (recipe.name, "image and caption"))
         points.append(_point(recipe.name, complete.trained_on, complete.agreement))
     return tuple(points)
 
 
 def measure(predicted: Floats, ratings: Ratings, bootstrap: Bootstrap = BOOTSTRAP) -> Agreement:
-    """How well predictions (P,) agree with the ratings of these pairs."""
+    """Measure the agreement of predictions (P,) with the ratings of these pairs."""
     return measure_agreement(
         Rated(
             predicted.astype(np.float64),
@@ -212,7 +219,7 @@ def _predict(recipe: HeadRecipe, space: RatedSpace, cells: Sequence[Fold], advan
     return predicted
 
 
-def _learned_from(cells: Sequence[Fold]) -> float:
+def _mean_trained_on(cells: Sequence[Fold]) -> float:
     return float(np.mean([len(cell.split.expert) for cell in cells]))
 
 

@@ -1,10 +1,10 @@
-"""Feature vectors on disk, found by the content they were computed from.
+"""Content-addressed cache of feature vectors on disk.
 
     DIRECTORY/KIND-FINGERPRINT/NAME.npz     `keys` (n, 32) uint8, and for each output an array (n, width) float32
 
-The fingerprint stands for the function (graph and preprocessing), a key for its input (sha256 of the
-bytes), so a renamed image or another split computes nothing again, and another tower never meets old
-vectors. Shards are written whole or not at all and never changed; several processes may share a cache.
+The fingerprint identifies the function (graph and preprocessing), a key its input (sha256 of the bytes). So a renamed
+image or another split needs no new computation, and another tower never reads old vectors. Shards are written
+atomically and never changed; several processes may share a cache.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def content_key(content: bytes) -> bytes:
-    """The key of an input: its sha256, 32 bytes."""
+    """Return the key of an input: its sha256, 32 bytes."""
     return hashlib.sha256(content).digest()
 
 
 class FeatureCache:
-    """The vectors of one function.
+    """The cached vectors of one function.
 
     Args:
-        directory: where all caches lie.
-        kind: what is cached, such as ``images``, for people who look into the directory.
-        fingerprint: hex; see the module.
+        directory: the directory of all caches.
+        kind: a readable name of the inputs, such as ``images``.
+        fingerprint: fingerprint of the function, in hex.
     """
 
     def __init__(self, directory: Path, kind: str, fingerprint: str) -> None:
@@ -55,18 +55,18 @@ class FeatureCache:
                 log.warning("ignoring the damaged cache file %s (%r)", shard, error)
 
     def missing(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Those of the keys that are not here, in order, each once."""
+        """Return the keys that are not on disk, in order, without duplicates."""
         return [key for key in dict.fromkeys(keys) if key not in self._places]
 
     def add(self, keys: Sequence[bytes], rows: Mapping[str, Floats]) -> None:
-        """Keep a batch: for each output one row a key. On disk once a shard is full, or with `flush`, which see."""
+        """Add a batch: for each output one row per key. Written to disk when a shard is full, or by `flush`."""
         for i, key in enumerate(keys):
             self._pending.append((key, {name: row[i] for name, row in rows.items()}))
         if len(self._pending) >= SHARD_ROWS:
             self.flush()
 
     def flush(self) -> None:
-        """Put on disk what is not there yet.
+        """Write added rows to disk.
 
         Raises:
             DataError: the directory cannot be written.
@@ -89,10 +89,10 @@ class FeatureCache:
         self._pending.clear()
 
     def read(self, keys: Sequence[bytes]) -> dict[str, Floats]:
-        """The rows of these keys, which must all be on disk: for each output an array (N, width).
+        """Return the rows of these keys, which must all be on disk: for each output an array (N, width).
 
         Raises:
-            DataError: a shard was damaged or removed meanwhile.
+            DataError: a shard was damaged or removed in the meantime.
         """
         wanted: dict[Path, list[tuple[int, int]]] = {}
         for i, key in enumerate(keys):

@@ -1,9 +1,8 @@
-"""Images and texts to the features of a pack's frozen towers, through ONNX Runtime and a cache.
+"""Features of images and texts by a pack's frozen towers, with ONNX Runtime and a cache.
 
-Pictures are prepared by `sceneseek.preprocess`, texts are tokenized by `sceneseek.encoders`,
-and both run through the towers as a bundle has them, so training sees what indexer and server will see. The cache is
-keyed by the content of a file or by the text, and by the graph (which holds the towers' weights) with the preparation
-of its inputs.
+Pictures are prepared by `sceneseek.preprocess`, texts are tokenized by `sceneseek.encoders`, and the towers are those
+of a bundle, so training reads the same features as the indexer and the server. Cache keys are the content of the file
+or text; the cache's fingerprint covers the graph (with the towers' weights) and the preparation of its inputs.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ MOST_UNREADABLE = 0.1
 
 @dataclass(frozen=True)
 class ImageFeatures:
-    """What the towers say of N images: by tower `features` (N, F) and, of classifiers, `logits` (N, C).
+    """Outputs of the towers for N images: by tower `features` (N, F) and, for classifiers, `logits` (N, C).
 
-    `keys` (N,) uint64 stands for the files' content, see `sceneseek_export.alignment.image_key`.
+    `keys` (N,) uint64 identifies the files' content, see `sceneseek_export.alignment.image_key`.
     """
 
     features: dict[str, Floats]
@@ -54,15 +53,15 @@ class ImageFeatures:
 
 
 class PackEncoder:
-    """The towers of a pack with a cache of what they gave.
+    """The towers of a pack, with a cache of their outputs.
 
     Args:
-        pack: names them and says how pictures are prepared and how long a text may be.
+        pack: the pack, which defines the towers and the preparation of their inputs.
         cache: the directory of feature caches.
         device, threads: see `open_session`.
 
     Raises:
-        ExportError: a tower's source is missing or of another version.
+        ExportError: a tower's source is missing or has another version.
     """
 
     def __init__(self, pack: Pack, cache: Path, device: Device = "auto", threads: int = 0) -> None:
@@ -73,25 +72,25 @@ class PackEncoder:
 
     @property
     def classifiers(self) -> set[str]:
-        """The image towers whose logits are those of the 1,000 classes of ImageNet-1k."""
+        """The names of the image towers whose logits are those of ImageNet-1k's 1,000 classes."""
         return {tower.spec.name for tower in self.towers.images if tower.classes == 1000}
 
     def encode_texts(self, label: str, texts: Sequence[str]) -> dict[str, Floats]:
-        """By text tower, vectors (M, T) of length 1; texts over a tower's limit are cut at the end.
+        """Return vectors (M, T) of length 1 by text tower; texts over a tower's limit are truncated.
 
-        The label is what the texts are called in messages.
+        `label` names the texts in progress messages.
         """
         return {tower.name: tower.encode(label, texts) for tower in self._texts}
 
     def encode_images(
         self, label: str, paths: Sequence[Path], flipped: bool = False
     ) -> tuple[ImageFeatures, npt.NDArray[np.int64]]:
-        """Features of images, and the positions of those that could be decoded, ascending.
+        """Return the features of the images that can be decoded, and their positions in `paths`, ascending.
 
         Args:
-            label: what the images are called in messages.
+            label: name of the images in messages.
             paths: the files.
-            flipped: whether the prepared pictures are mirrored left to right.
+            flipped: whether to mirror the prepared pictures left to right.
 
         Raises:
             DataError: more than a tenth of the files cannot be decoded; a smaller share is logged by name.
@@ -147,7 +146,7 @@ class PackEncoder:
         if len(unreadable) > MOST_UNREADABLE * len(keys):
             raise DataError(
                 f"{label}: {len(unreadable):,} of {len(keys):,} images cannot be decoded: {first_few(unreadable)}",
-                "repair them, or take them out of the split",
+                "repair them, or remove them from the split",
             )
         if unreadable:
             log.warning("%s: %d images cannot be decoded: %s", label, len(unreadable), first_few(unreadable))
@@ -175,7 +174,7 @@ class PackEncoder:
 
 
 class _TextTower:
-    """One text tower, its graph and tokenizer made when they are first needed."""
+    """One text tower; its graph and tokenizer are created on first use."""
 
     def __init__(self, tower: TextTower, cache: Path, device: Device, threads: int) -> None:
         self.name = tower.spec.name
@@ -185,15 +184,15 @@ class _TextTower:
         cache = FeatureCache(self._cache, "texts", self._fingerprint)
         keys = [content_key(text.encode()) for text in texts]
         by_key = dict(zip(keys, texts, strict=True))
-        # Texts of like length together: a batch is padded to its longest.
+        # Sorted by length, since a batch is padded to its longest text.
         missing = sorted(cache.missing(keys), key=lambda key: (len(by_key[key]), key))
         if missing:
             with Progress(f"features of {label}", len(missing), "texts") as progress:
                 for start in range(0, len(missing), _TEXTS_A_BATCH):
                     batch = missing[start : start + _TEXTS_A_BATCH]
                     tokens = self._tokenizer([by_key[key] for key in batch])
-                    offered = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
-                    cache.add(batch, self._session.run({name: offered[name] for name in self._session.inputs}))
+                    inputs = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
+                    cache.add(batch, self._session.run({name: inputs[name] for name in self._session.inputs}))
                     progress.advance(len(batch))
                 cache.flush()
         return normalise(cache.read(keys)["text"])

@@ -1,8 +1,8 @@
-"""Which heads are trained and compared: regressors over inputs, as data.
+"""Recipes of the heads to train and compare: regressors over inputs, as data.
 
-`PROTOTYPE` inputs are those of the research prototype, [image, text]; ours add the joint space. The input
-``parts`` (what a cosine is made of, `sceneseek_export.alignment.Alignment.parts`) is training's: in a head it is
-folded into the weights of ``product``.
+`PROTOTYPE` inputs are those of the research prototype, [image, text]; `OURS` add the joint space. The input ``parts``
+(the summands of a cosine, `sceneseek_export.alignment.Alignment.parts`) exists in training only: in a head it is folded
+into the weights of ``product``.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ JOINT = ("parts", "spread")
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """One head.
+    """The recipe of one head.
 
     Attributes:
-        name: in reports, and of its directory.
-        regressor: what learns.
-        inputs: what it reads, see `sceneseek_export.heads`, and ``parts``.
-        about: a line for people.
+        name: name in reports, and of its directory.
+        regressor: the kind of regressor.
+        inputs: the inputs that it reads: those of `sceneseek_export.heads`, and ``parts``.
+        about: one-line description.
     """
 
     name: str
@@ -56,22 +56,22 @@ RECIPES = {
     )
 }
 BASELINE, CANDIDATE = "cosine", "mlp"
-# Of a pack with towers that only a head reads.
+# The candidate for packs with towers that only a head reads.
 FEATURES_CANDIDATE = "mlp-features"
 
 
 def candidate_for(pack: Pack) -> str:
-    """The recipe that is to become a pack's default head, if it is better than `BASELINE`."""
+    """Return the name of the recipe that becomes a pack's default head if it is better than `BASELINE`."""
     return FEATURES_CANDIDATE if pack.needs_head else CANDIDATE
 
 
 def find_recipe(name: str) -> HeadRecipe:
-    """The recipe of that name.
+    """Return the recipe of that name.
 
     Raises:
-        InvalidRequest: there is none; the message lists those there are.
+        InvalidRequest: the name is unknown; the message lists all names.
     """
     try:
         return RECIPES[name]
     except KeyError:
-        raise InvalidRequest(f"unknown head {name!r}", f"choose among {', '.join(RECIPES)}") from None
+        raise InvalidRequest(f"unknown head {name!r}", f"choose from {', '.join(RECIPES)}") from None

@@ -1,12 +1,12 @@
-"""Training heads: ratings in, heads and a comparison out, whole or not at all.
+"""Train heads on ratings, compare them, and write them atomically.
 
-One run: `rating_data` (files read and checked) -> `rated` (images and texts in the joint space) -> `cross_validation`
-(every head under every grouping) -> `model_selection` (the default) -> the heads themselves, fitted to everything, each
-with its figures and its card.
+`rating_data` (files read and checked) -> `rated` (images and texts in the joint space) -> `cross_validation` (every
+head under every grouping) -> `model_selection` (the default) -> the heads, fitted to all pairs, each with its figures
+and its card.
 
-    OUT/heads.json              which heads there are, and which one is the default
+    OUT/heads.json              the names of the heads and of the default
     OUT/NAME/head.json, .npz    a head, see `sceneseek_export.heads`
-    OUT/NAME/CARD.md            what a person should know before using it
+    OUT/NAME/CARD.md            its card, see `sceneseek_training.cards`
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from sceneseek_training.regressors import fit_head
 from sceneseek_training.training_split import TrainingSplit
 
 HEADS = "heads.json"
-_LIBRARIES = ("scikit-learn", "catboost", "scipy")  # beside those that a joint space needs
+_LIBRARIES = ("scikit-learn", "catboost", "scipy")  # in addition to those of a joint space
 
 
 @dataclass(frozen=True)
 class HeadPlan:
-    """What to train, and how carefully to measure it.
+    """The heads to train, and how to measure them.
 
     Attributes:
         recipes: the heads.
-        folds: by image; by image and caption their square.
-        seed: of everything random.
-        curves: whether learning curves are drawn.
-        replicates: of the bootstrap.
+        folds: number of folds by image; by image and caption its square.
+        seed: seed of all randomness.
+        curves: whether to measure learning curves.
+        replicates: number of bootstrap replicates.
     """
 
     recipes: tuple[HeadRecipe, ...]
@@ -70,9 +70,9 @@ def train_heads(
     data: RatingData,
     command: str,
 ) -> tuple[HeadComparison, dict[str, Head]]:
-    """Cross-validate the heads, choose the default, and fit every head to all the ratings.
+    """Cross-validate the heads, choose the default, and fit every head to all ratings.
 
-    The command line is for the cards.
+    `command` is the command line that the cards show.
 
     Raises:
         DataError: see `encode_ratings` and `cross_validate`.
@@ -87,7 +87,7 @@ def train_heads(
         learning = learning_curves(drawn, space, ratings, results, plan.folds, plan.seed, progress.advance)
         heads = {}
         for recipe in plan.recipes:
-            heads[recipe.name] = _rising(fit_head(recipe, TrainingSplit.whole(space, plan.seed)))
+            heads[recipe.name] = _check_rising(fit_head(recipe, TrainingSplit.whole(space, plan.seed)))
             progress.advance()
     about: dict[str, Any] = {
         "pack": pack.name,
@@ -114,10 +114,10 @@ def train_heads(
 
 
 def write_heads(comparison: HeadComparison, heads: Mapping[str, Head], out: Path) -> None:
-    """Put the heads with their cards in the place of a directory; a reader sees the old or the new.
+    """Write the heads and their cards, atomically replacing the directory.
 
     Raises:
-        DataError: the directory holds something else, or cannot be written.
+        DataError: the directory contains other files, or cannot be written.
     """
     check_heads_out(out)
     summary = {"default": comparison.selection.name, "heads": list(heads), "rule": comparison.selection.rule}
@@ -132,19 +132,19 @@ def write_heads(comparison: HeadComparison, heads: Mapping[str, Head], out: Path
 
 
 def check_heads_out(out: Path) -> None:
-    """Refuse a directory that holds anything but heads, since it will be replaced.
+    """Refuse a directory that contains anything but heads, since it will be replaced.
 
     Raises:
-        DataError: it does.
+        DataError: `out` is a file, or contains other files.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file", "choose another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / HEADS).is_file():
-        raise DataError(f"{out} holds something that is not trained heads", "choose another --out")
+        raise DataError(f"{out} contains files that do not belong to trained heads", "choose another --out")
 
 
-def _rising(head: Head) -> Head:
-    """The head, unless it turns a search upside down."""
+def _check_rising(head: Head) -> Head:
+    """Return the head if its score rises with similarity, so that it does not reverse the order of results."""
     curve = head.curve if isinstance(head, CosineHead) else head.calibration if isinstance(head, MlpHead) else None
     if isinstance(curve, Calibration) and curve.slope < 0:
         raise DataError(
@@ -155,13 +155,13 @@ def _rising(head: Head) -> Head:
 
 
 def check_report_out(report: Path) -> None:
-    """Refuse a place where no report can go, before anything slow begins.
+    """Refuse a report directory that cannot be written, before any slow step.
 
     Raises:
-        DataError: it is a file, or cannot be written.
+        DataError: `report` is a file, or cannot be written.
     """
-    there = next((path for path in (report, *report.absolute().parents) if path.exists()), Path("/"))
-    if not there.is_dir() or not os.access(there, os.W_OK):
+    existing = next((path for path in (report, *report.absolute().parents) if path.exists()), Path("/"))
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise DataError(f"{report} cannot be a folder for the report", "choose another --report")
 
 

@@ -1,19 +1,19 @@
-"""Training the affine maps of a joint space from images, captions and class names.
+"""Train the affine maps of a joint space from images, captions and class names.
 
-Blocks are trained by contrast: the loss is the symmetric one (InfoNCE: van den Oord et al. 2018; both directions as in
+Contrastive blocks minimise the symmetric contrastive loss (InfoNCE: van den Oord et al. 2018; both directions as in
 CLIP, Radford et al. 2021) over batches of images with one of their captions each, and over batches of classes without
-images: the class's embedding stands for the image, its name in some form for the caption. A block is trained several
-times from different initial weights; the maps are put side by side, beside the class names themselves, and cut to the
-directions that matter (see `affine`). What is stored reads what the towers give.
+images: the class's embedding replaces the image, its name in some form the caption. A block is trained several times
+from different initial weights; the maps are concatenated, with the class names themselves, and projected onto their
+principal directions (see `affine`). The stored maps take the towers' outputs.
 
-One more block is ridge regression (Hoerl and Kennard, Technometrics 12, 1970, in closed form) from an image to the mean
-of its captions' vectors. Contrast asks which caption belongs to which image, and has no use for how wrong the others
-are. People who rate pairs have: a dog beside a text of a cat matches a little. Distances between texts know that
-already, so this block brings an image to where its captions lie among texts. Its text map is no more than the texts'
-principal directions.
+The regression block is ridge regression (Hoerl and Kennard, Technometrics 12, 1970, in closed form) from an image to
+the mean of its captions' vectors. The contrastive loss distinguishes an image's own caption from others, but not how
+wrong the others are. Human raters do: a picture of a dog matches a text about a cat a little. Distances between texts
+reflect this, so this block maps an image to the position of its captions among texts. Its text map consists of the
+texts' principal directions.
 
-All randomness comes from generators of the given seed: the same inputs give the same weights on the same machine with
-the same number of threads.
+All randomness comes from seeded generators: the same inputs give the same weights on the same machine with the same
+number of threads.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from sceneseek_export.alignment_maps import ClassNames, LearnedBlock, Mixing, no
 from sceneseek_training.affine import AffinePair, Whitening, plain_names, principal, side_by_side
 from sceneseek_training.recipe import BlockRecipe, MixingRecipe, NamesRecipe, Recipe, RegressionRecipe
 
-# A feature that varies less, beside its size, counts as constant: divided by its deviation and multiplied by
-# its mean it would drown the others' bits in float16.
+# A feature that varies less, relative to its size, counts as constant: its mean divided by its deviation would be so
+# large that the other features are lost to float16 rounding.
 _LEAST_VARIATION = 1e-3
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """How inputs are scaled: features by their `mean` and `deviation` (F,), the others by a number."""
+    """Scaling of inputs: features by their `mean` and `deviation` (F,), class names and texts by a factor."""
 
     mean: Tensor
     deviation: Tensor
@@ -50,7 +50,7 @@ class Scaling:
 
     @classmethod
     def of(cls, features: Tensor, recipe: Recipe) -> Scaling:
-        """Features (N, F) are brought to mean 0 and deviation 1; those that do not vary, to 0."""
+        """Return the scaling of features (N, F) to mean 0 and deviation 1; constant features become 0."""
         mean, deviation = features.mean(0), features.std(0)
         constant = deviation <= _LEAST_VARIATION * features.square().mean(0).sqrt()
         return cls(mean, deviation.masked_fill(constant, torch.inf), recipe.names_scale, recipe.text_scale)
@@ -72,7 +72,7 @@ class Maps:
 
     @classmethod
     def first(cls, features: int, texts: int, block: BlockRecipe, recipe: Recipe, rng: torch.Generator) -> Maps:
-        """Class names and texts begin with the same rotation, so that they compare well from the start."""
+        """Initialize class names and texts with the same rotation, so that they are comparable from the start."""
         d, named = block.width, texts if recipe.names else 0
         rotation = torch.linalg.qr(torch.randn(max(d, texts), min(d, texts), generator=rng))[0]
         rotation = rotation if d >= texts else rotation.T
@@ -132,16 +132,16 @@ def _uniform(shape: tuple[int, ...], bound: float, rng: torch.Generator) -> Tens
 
 @dataclass(frozen=True)
 class BlockData:
-    """What the blocks of one text tower are learned from, as the towers give it.
+    """The training data of one text tower's blocks: outputs of the towers.
 
     Attributes:
-        features: (V, N, F), the images' features side by side, seen in one or more ways (as they are, mirrored).
+        features: (V, N, F), the concatenated features of the images in V views (unchanged, mirrored).
         names: (V, N, T) class-name vectors of length 1, or (V, N, 0).
         texts: (M, T) of length 1.
-        owner: (M,) ascending: the image of each text; every image has one at least.
+        owner: (M,) ascending: the image of each text; every image has at least one.
         class_names: the class-name block, or None.
-        class_texts: (forms, C, T) of length 1: what stands for captions of classes; empty without names.
-        power: of the whitening, see there.
+        class_texts: (forms, C, T) of length 1: the captions of classes; empty without names.
+        power: power of the whitening, see there.
     """
 
     features: Floats
@@ -154,12 +154,12 @@ class BlockData:
 
     @cached_property
     def whitening(self) -> Whitening:
-        """Of the texts and the class names."""
+        """The whitening of the texts and the class names."""
         return Whitening.of(self.all_texts, self.names[0], self.power)
 
     @property
     def whitened(self) -> BlockData:
-        """What is learned from."""
+        """The data after whitening, to train on."""
         known, whitening = self.class_names, self.whitening
         return replace(
             self,
@@ -171,18 +171,18 @@ class BlockData:
 
     @property
     def all_texts(self) -> Floats:
-        """(M + forms x C, T): captions, and what stands for captions of classes."""
+        """(M + forms x C, T): captions of images and of classes."""
         return np.concatenate([self.texts, self.class_texts.reshape(-1, self.texts.shape[1])])
 
     @property
     def image_inputs(self) -> Floats:
-        """(N, F + T) the image maps' inputs."""
+        """(N, F + T): the image maps' inputs."""
         return np.concatenate([self.features[0], self.names[0]], axis=1)
 
     def stored(self, pair: AffinePair, block: BlockRecipe | RegressionRecipe) -> LearnedBlock:
-        """A pair over what the towers give, cut to the block's dimensions."""
-        cut = principal(pair, self.all_texts, block.dimensions)
-        return cut.stored(block.towers, block.share, self.image_inputs.mean(axis=0), self.all_texts.mean(axis=0))
+        """Return the pair, which takes the towers' outputs, as a block reduced to its dimensions."""
+        reduced = principal(pair, self.all_texts, block.dimensions)
+        return reduced.stored(block.towers, block.share, self.image_inputs.mean(axis=0), self.all_texts.mean(axis=0))
 
 
 def fit_block(
@@ -192,7 +192,7 @@ def fit_block(
     seed: tuple[int, ...],
     advance: Callable[[], None] = lambda: None,
 ) -> LearnedBlock:
-    """Learn one block of a recipe; the numbers of `seed` seed everything random.
+    """Train one contrastive block of a recipe; `seed` seeds all randomness.
 
     `advance` is called after each epoch of each run.
     """
@@ -216,7 +216,7 @@ def fit_block(
 
 
 class _Run:
-    """One pass of learning over scaled inputs (V, N, F + T)."""
+    """One training run over scaled inputs (V, N, F + T)."""
 
     def __init__(self, inputs: Tensor, features: int, data: BlockData, recipe: Recipe, rng: torch.Generator) -> None:
         self._inputs, self._features, self._recipe, self._rng = inputs, features, recipe, rng
@@ -248,7 +248,7 @@ class _Run:
         return maps
 
     def _captioned(self, maps: Maps, chosen: Tensor) -> Tensor:
-        """The loss of images beside one of their captions each."""
+        """The loss of images, each paired with one of its captions."""
         x = self._inputs[self._below(len(self._inputs), len(chosen)), chosen]
         caption = self._first[chosen] + self._below(self._count[chosen], len(chosen))
         features = self._seen(x[:, : self._features], 1 - self._recipe.blind)
@@ -258,7 +258,7 @@ class _Run:
         )
 
     def _named(self, maps: Maps, classes: Tensor, recipe: NamesRecipe) -> Tensor:
-        """The loss of classes beside their names: no image or any, with the class's blurred embedding."""
+        """The loss of classes, each paired with its name: no or random features, and the class's blurred embedding."""
         some = torch.randperm(len(classes), generator=self._rng)[: self._recipe.batch]
         others, form = self._below(len(classes), len(some)), self._below(len(self._class_texts), len(some))
         doubt = torch.rand(len(some), 1, generator=self._rng) * recipe.blur
@@ -270,16 +270,16 @@ class _Run:
         )
 
     def _seen(self, features: Tensor, share: float) -> Tensor:
-        """Features under dropout, of this share of the rows; those of the others are the mean's, 0."""
+        """Features with dropout for this share of the rows; 0, the mean, for the others."""
         kept = torch.rand(len(features), 1, generator=self._rng) < share
         return self._dropped(features, self._recipe.image_dropout) * kept
 
     def _dropped(self, x: Tensor, share: float) -> Tensor:
-        """Dropout that draws from our generator."""
+        """Dropout with the run's own generator."""
         return x * (torch.rand(x.shape, generator=self._rng) >= share) / (1 - share)
 
     def _below(self, limits: Tensor | int, count: int) -> Tensor:
-        """(count,) whole numbers, each from 0 to below its limit."""
+        """Random integers (count,), each from 0 to below its limit."""
         drawn = torch.rand(count, generator=self._rng, dtype=torch.float64) * limits
         return torch.minimum(drawn.long(), torch.as_tensor(limits) - 1)
 
@@ -290,13 +290,13 @@ def _generator(*seed: int) -> torch.Generator:
 
 
 def fit_regression_block(data: BlockData, recipe: Recipe, block: RegressionRecipe) -> LearnedBlock:
-    """Learn the block; nothing in it is random, and all views of an image count alike."""
+    """Train the regression block; it is deterministic, and all views of an image have the same weight."""
     whitened = data.whitened
     features, names = torch.from_numpy(whitened.features), torch.from_numpy(whitened.names)
     scaling = Scaling.of(features[0], recipe)
     inputs = scaling.image(features, names).flatten(0, 1).double().numpy()
-    meant = _mean_captions(whitened.texts, whitened.owner, features.shape[1])
-    weight, bias = ridge(inputs, np.tile(meant, (len(features), 1)), block.penalty)
+    targets = _mean_captions(whitened.texts, whitened.owner, features.shape[1])
+    weight, bias = ridge(inputs, np.tile(targets, (len(features), 1)), block.penalty)
     of_features = weight[:, : len(scaling.mean)] / scaling.deviation.numpy()
     of_names = weight[:, len(scaling.mean) :] * scaling.names
     texts = whitened.texts.shape[1]
@@ -310,20 +310,20 @@ def fit_regression_block(data: BlockData, recipe: Recipe, block: RegressionRecip
 
 
 def fit_mixing(towers: tuple[str, str], first: Floats, second: Floats, recipe: MixingRecipe) -> Mixing:
-    """How spaces are mixed; `first` (M, T_1) and `second` (M, T_2) are the towers' of the same texts, of length 1."""
+    """Fit the mixing of spaces to the same texts by both towers, (M, T_1) and (M, T_2) of length 1."""
     weight, bias = (rounded(found.astype(np.float32)) for found in ridge(second, first, recipe.penalty))
     return Mixing(*towers, weight, bias, recipe.slope, recipe.middle, recipe.known, recipe.unknown)
 
 
 def ridge(inputs: np.ndarray, outputs: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ridge regression: weight (Y, X) and bias (Y,), float64, from (N, X) to (N, Y).
+    """Fit a ridge regression from (N, X) to (N, Y); return weight (Y, X) and bias (Y,), float64.
 
-    The penalty is beside 1 for the mean variance of an input.
+    The penalty is relative to the mean variance of an input.
     """
     x = inputs.astype(np.float64)
     alpha = penalty * float(np.square(x - x.mean(axis=0)).sum()) / x.shape[1]
-    found = Ridge(alpha, solver="cholesky").fit(x, outputs.astype(np.float64))
-    return found.coef_, found.intercept_
+    fitted = Ridge(alpha, solver="cholesky").fit(x, outputs.astype(np.float64))
+    return fitted.coef_, fitted.intercept_
 
 
 def _mean_captions(texts: Floats, owner: npt.NDArray[np.int64], images: int) -> Floats:

@@ -1,7 +1,7 @@
-"""Which head becomes the default: a rule over cross-validated figures, fixed before they were known.
+"""Select the default head by a rule over cross-validated figures that was fixed before they were known.
 
-The calibrated cosine stays the default unless the candidate is better where it counts and worse nowhere: a curve of two
-numbers is easy to understand and holds no surprise.
+The calibrated cosine is the default unless the candidate has a lower error and no worse rank correlation: a curve with
+two parameters is easy to understand and predictable.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sceneseek_training.head_recipes import BASELINE, CANDIDATE
 
 @dataclass(frozen=True)
 class ModelSelection:
-    """Which head becomes the default.
+    """The selected default head.
 
     Attributes:
         name: the recipe's name.
-        rule: in words, as it was written down before.
-        reasons: what was compared, a sentence each.
+        rule: the rule, in words.
+        reasons: the comparisons, one sentence each.
     """
 
     name: str
@@ -35,16 +35,15 @@ class ModelSelection:
 
 @dataclass(frozen=True)
 class HeadComparison:
-    """A whole run of `sceneseek train heads`.
+    """The result of `sceneseek train heads`.
 
     Attributes:
         ratings: the expert ratings, P pairs.
-        crowd: the crowd's, or None.
+        crowd: the crowd labels, or None.
         results: every head under every grouping.
-        learning: learning curves.
-        selection: the default.
-        about: what was trained on what, and how: JSON values for people (pack, joint space, data, seed, folds,
-            command, versions, seconds).
+        learning_curves: the points of the learning curves.
+        selection: the default head.
+        about: provenance as readable JSON values (pack, joint space, data, seed, folds, command, versions, seconds).
     """
 
     ratings: Ratings
@@ -55,12 +54,12 @@ class HeadComparison:
     about: Mapping[str, Any]
 
     def of(self, name: str, grouping: Grouping) -> HeadResult:
-        """The result of a head under a grouping."""
+        """Return the result of a head under a grouping."""
         return next(r for r in self.results if (r.recipe.name, r.grouping) == (name, grouping))
 
 
 def selection_rule(candidate: str = CANDIDATE) -> str:
-    """In words, for cards and reports."""
+    """Return the rule in words, for cards and reports."""
     return (
         f"The head {candidate!r} becomes the default if, cross-validated by image and caption, its RMSE is lower than "
         f"that of {BASELINE!r} and the 95% interval of the difference (bootstrap by image) leaves out zero, and its "
@@ -71,7 +70,7 @@ def selection_rule(candidate: str = CANDIDATE) -> str:
 def select_head(
     results: Sequence[HeadResult], ratings: Ratings, bootstrap: Bootstrap = BOOTSTRAP, candidate: str = CANDIDATE
 ) -> ModelSelection:
-    """Apply the rule; where one of the two heads was not validated, the other (or the first there is) is taken."""
+    """Apply the rule; if one of the two heads was not validated, select the other, or else the first head."""
     words = selection_rule(candidate)
     strict = {r.recipe.name: r for r in results if r.grouping == "image and caption"}
     if not {BASELINE, candidate} <= set(strict):

@@ -1,4 +1,4 @@
-"""Rated pairs as a head sees them: images and texts in the joint space, and everything it may read of a pair."""
+"""Rated pairs in the joint space, with all inputs of a head."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Pairs:
         return len(self.target)
 
     def take(self, places: Positions) -> Pairs:
-        """The pairs at these places."""
+        """Return the pairs at these positions."""
         return Pairs(self.image[places], self.caption[places], self.target[places], self.weight[places])
 
 
 @dataclass(frozen=True)
 class RatedSpace:
-    """N images and M captions, and the pairs of them that were rated.
+    """N images, M captions, and rated pairs of them.
 
     Attributes:
         alignment: the joint space.
-        towers, text_towers: whose features `features`, and whose vectors `texts` are, in order.
-        image_joint, features: (N, D), (N, F); features are in the alignment's ranges, side by side.
+        towers, text_towers: the towers of `features` and of `texts`, in order.
+        image_joint, features: (N, D), (N, F); features are clipped to the alignment's ranges and concatenated.
         text_joint, texts, spread: (M, D), (M, T), (M, S); each tower's texts have length 1.
-        owner: (M,) the image that a caption was written for, -1 where that is not known.
-        expert: what is learned and measured.
-        crowd: the crowd's; none where none were given.
-        unknown: `text_joint` and `spread` of the captions as `as_unknown` mixes them, or None.
+        owner: (M,) the image that a caption was written for, -1 if unknown.
+        expert: the pairs with expert ratings.
+        crowd: the pairs with crowd labels; empty if there are none.
+        unknown: `text_joint` and `spread` of the captions for `as_unknown`, or None.
     """
 
     alignment: Alignment
@@ -65,9 +65,9 @@ class RatedSpace:
     unknown: tuple[Floats, Floats] | None = None
 
     def as_unknown(self) -> RatedSpace | None:
-        """The captions as if they were in a language that only the second text tower knows; None without one.
+        """The space as if captions were in a language that only the second text tower supports; None without one.
 
-        Ratings are in English: this is how a head learns what scores of other languages mean.
+        Ratings are in English: training on this space calibrates a head for other languages.
         """
         if self.unknown is None:
             return None
@@ -75,11 +75,11 @@ class RatedSpace:
         return replace(self, text_joint=joint, spread=spread, unknown=None)
 
     def inputs(self, names: Iterable[str], pairs: Pairs) -> dict[str, Floats]:
-        """By name (P, width) each: those of `sceneseek_export.heads.INPUTS`, and ``parts``."""
+        """Return inputs (P, width) by name: those of `sceneseek_export.heads.INPUTS`, and ``parts``."""
         return {name: self.input(name, pairs.image, pairs.caption) for name in names}
 
     def input(self, name: str, image: Positions, caption: Positions) -> Floats:
-        """One input of the pairs at these positions, (P, width)."""
+        """Return one input (P, width) of the pairs at these positions."""
         if name == "image":
             return self.features[image]
         if name == "text":
@@ -96,11 +96,11 @@ class RatedSpace:
         return product
 
     def grid(self, name: str, images: Positions, captions: Positions) -> Floats:
-        """One input of every one of n images beside every one of m captions, (m, n, width)."""
+        """Return one input (m, n, width) of all pairs of m captions and n images."""
         if name == "parts":
-            texts, shown = self.text_joint[captions], self.image_joint[images]
-            # A matrix product a part, rather than the product of every pair's vectors.
-            return np.stack([(texts * column) @ shown.T for column in self.alignment.parts.T], axis=2)
+            texts, pictures = self.text_joint[captions], self.image_joint[images]
+            # One matrix product per part is cheaper than the product of every pair's vectors.
+            return np.stack([(texts * column) @ pictures.T for column in self.alignment.parts.T], axis=2)
         if name == "similarity":
             similarity: Floats = self.text_joint[captions] @ self.image_joint[images].T
             return similarity[:, :, None]
@@ -118,12 +118,12 @@ def encode_ratings(
     crowd: Ratings | None,
     captions_of: Mapping[str, Sequence[str]],
 ) -> tuple[RatedSpace, Ratings]:
-    """Bring ratings into a joint space, and give the expert ratings of images that could be decoded.
+    """Encode rated images and captions; return their space, and the expert ratings of decodable images.
 
-    Captions that were written for an image, by its name, are part of the space whether rated or not.
+    The space also contains the captions of these images (by name, in `captions_of`) that are not rated.
 
     Raises:
-        DataError: images cannot be decoded, or the joint space was learned from a rated image.
+        DataError: images cannot be decoded, or the joint space was trained on a rated image.
     """
     files = dict(zip(expert.names, expert.paths, strict=True))
     if crowd is not None:
@@ -159,15 +159,15 @@ def _refuse_learned(alignment: Alignment, names: Sequence[str], keys: npt.NDArra
     shared = [name for name, learned in zip(names, np.isin(keys, alignment.learned_images), strict=True) if learned]
     if shared:
         raise DataError(
-            f"the joint space was learned from {len(shared):,} of the rated images: {first_few(shared)}",
-            "figures found on them would flatter; take them out of the ratings or of the alignment's --split",
+            f"the joint space was trained on {len(shared):,} of the rated images: {first_few(shared)}",
+            "figures on them would be too good; remove them from the ratings or from the alignment's --split",
         )
 
 
 def _texts(
     names: Sequence[str], ratings: Sequence[Ratings], captions_of: Mapping[str, Sequence[str]]
 ) -> tuple[list[str], Positions]:
-    """The texts, no two alike, and the image each was written for; one written for two belongs to neither."""
+    """Return the distinct texts, and the image that each was written for; -1 if unknown or several."""
     owners: dict[str, int] = {}
     for i, name in enumerate(names):
         for text in captions_of.get(name, ()):

@@ -1,9 +1,9 @@
-"""The files that heads are trained on: captions with ratings, or a dataset's directory.
+"""The files that heads are trained on: captions with ratings, or the directory of a dataset.
 
-Everything is read and checked before anything slow begins. A dataset's directory holds the ratings of Flickr8k in the
-layout in which a course hands them out to its students:
+All files are read and checked before any slow step. A dataset directory contains the ratings of Flickr8k in the layout
+of a course's handout:
 
-| file | what |
+| file | content |
 |---|---|
 | ``train_dataset.csv`` | ``image``, ``query_id``, ``query_text``: separated by commas, quoted where needed |
 | ``ExpertAnnotations.tsv`` | image, query id, three scores; no header, see `sceneseek_evaluation.ratings` |
@@ -11,9 +11,9 @@ layout in which a course hands them out to its students:
 | ``test_queries.csv`` | a nameless index, ``query_id``, ``query_text``, ``image``: separated by ``|`` |
 | ``train_images/``, ``test_images/`` | the images |
 
-Its files name images without their folder. Here an image is named by its path in the directory, such as
-``train_images/dog.jpg``. A row of the training data is a pair to rate: its query need not have been written for
-its image. What it was written for is said by its id, ``dog.jpg#2``.
+Its files name images without their folder; this module names an image by its path in the directory, such as
+``train_images/dog.jpg``. A row of the training data is a pair to rate, and its query may have been written for another
+image, which its id names: ``dog.jpg#2``.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from sceneseek_evaluation.ratings import Aggregation, Ratings, pooled
 
 @dataclass(frozen=True)
 class RatingFiles:
-    """The files: either a dataset's directory, or images and captions with ratings.
+    """The input files: either a dataset directory, or images and captions with ratings.
 
     Attributes:
-        images, captions: as for `sceneseek_training.corpus`; not needed for feedback alone, but for its images.
-        expert, crowd: see `sceneseek_evaluation.ratings`.
+        images, captions: see `sceneseek_training.corpus`; feedback alone needs no captions.
+        expert, crowd: see `sceneseek_evaluation.rating_files`.
         feedback: ratings exported from the service.
-        dataset: a directory, see `sceneseek_training.rating_data`.
-        aggregate: what becomes of several scores of a pair.
-        skip_unknown: leave out ratings of unknown images and captions, rather than fail.
+        dataset: a dataset directory, see the module's docstring.
+        aggregate: how to combine several scores of a pair.
+        skip_unknown: whether to skip ratings of unknown images and captions instead of failing.
     """
 
     images: Path | None = None
@@ -54,15 +54,15 @@ class RatingFiles:
 
 @dataclass(frozen=True)
 class RatingData:
-    """The files' content.
+    """The content of the input files.
 
     Attributes:
-        captions: of the images, rated or not; empty where none were given.
-        expert: what is learned and measured.
-        crowd: the crowd's, or None.
-        files: of the ratings.
+        captions: the captions of the images, rated or not; empty if not given.
+        expert: the expert ratings.
+        crowd: the crowd labels, or None.
+        files: the files of ratings.
         aggregate: see `RatingFiles`.
-        cite: whose data this is; may be empty.
+        cite: source of the data; may be empty.
     """
 
     captions: Captions
@@ -83,7 +83,7 @@ def read_rating_data(sources: RatingFiles, cite: str = "") -> RatingData:
     if sources.dataset is not None:
         return _of_dataset(sources, cite)
     if sources.images is None or (sources.expert is None and sources.feedback is None):
-        raise InvalidRequest("nothing to learn from", "give --images with --expert or --feedback, or --dataset")
+        raise InvalidRequest("there is nothing to train on", "give --images with --expert or --feedback, or --dataset")
     if sources.captions is None and (sources.expert or sources.crowd):
         raise InvalidRequest("ratings refer to captions by their ids", "give --captions")
     captions = Captions.read(sources.captions) if sources.captions else Captions(Path(), {}, {})
@@ -101,7 +101,7 @@ def read_rating_data(sources: RatingFiles, cite: str = "") -> RatingData:
 def _of_dataset(sources: RatingFiles, cite: str) -> RatingData:
     others = (sources.images, sources.captions, sources.expert, sources.crowd, sources.feedback)
     if sources.dataset is None or any(path is not None for path in others):
-        raise InvalidRequest("--dataset names images, captions and ratings itself", "leave the other options out")
+        raise InvalidRequest("--dataset already contains images, captions and ratings", "omit the other options")
     dataset = read_dataset(sources.dataset)
     expert = read_expert(dataset.expert, dataset.images, dataset.captions, sources.aggregate, sources.skip_unknown)
     crowd = read_crowd(dataset.crowd, dataset.images, dataset.captions, sources.skip_unknown)
@@ -109,8 +109,8 @@ def _of_dataset(sources: RatingFiles, cite: str) -> RatingData:
         tested = sorted(set(ratings.names) & dataset.test_images)
         if tested:
             raise DataError(
-                f"{ratings.label} rates {len(tested):,} images of the test, {tested[0]} among them",
-                "ratings of test images may not be learned from; take them out",
+                f"{ratings.label} rates {len(tested):,} test images, such as {tested[0]}",
+                "heads must not be trained on test images; remove their ratings",
             )
     return RatingData(dataset.captions, expert, crowd, (dataset.expert, dataset.crowd), sources.aggregate, cite)
 
@@ -126,13 +126,13 @@ PLACES = ("train_images", "test_images")
 
 @dataclass(frozen=True)
 class RatedDataset:
-    """What a dataset's directory holds, as `read_expert` and `read_crowd` take it.
+    """The content of a dataset directory, for `read_expert` and `read_crowd`.
 
     Attributes:
-        images: the directory, in which they find ``dog.jpg`` as ``train_images/dog.jpg``.
+        images: the directory, which resolves ``dog.jpg`` to ``train_images/dog.jpg``.
         captions: the queries of the training data, each with the image it was written for.
         expert, crowd: the files of ratings.
-        test_images: the names of images that must not be learned from, with their folder.
+        test_images: the paths of images that must not be trained on, relative to the directory.
     """
 
     images: ImageFolder
@@ -143,22 +143,22 @@ class RatedDataset:
 
 
 def read_dataset(directory: Path) -> RatedDataset:
-    """Read a dataset's queries and find its files; the ratings are left to `sceneseek_evaluation.ratings`.
+    """Read the queries of a dataset and find its files; its ratings are not read.
 
-    Images of the test are those in their folder and those that the test's queries name. One that lies in both
-    folders is found in the first, and is an image of the test nevertheless.
+    Test images are those in their folder and those named by test queries. An image in both folders is found in the
+    first, but is a test image nevertheless.
 
     Raises:
         DataError: a file or folder is missing, cannot be read, or lacks a column; a row has too few or too many
-            fields; one query id stands for two texts, or no query is there.
+            fields; a query id has two texts, or there are no queries.
     """
     _check_layout(directory)
     images = ImageFolder(directory, PLACES)
     captions = _captions(directory / TRAIN, images)
     named = {row["image"] for _, row in _read_csv(directory / TEST, "|", ("query_id", "query_text", "image"))}
-    lying = {path.relative_to(directory / PLACES[1]).as_posix() for path in (directory / PLACES[1]).rglob("*")}
-    # A folder's name is none of an image, and one that the test names without a file is of no one to learn from.
-    test = {found for name in named | lying if (found := images.find(name))}
+    in_folder = {path.relative_to(directory / PLACES[1]).as_posix() for path in (directory / PLACES[1]).rglob("*")}
+    # `find` omits folders, and names without a file.
+    test = {found for name in named | in_folder if (found := images.find(name))}
     return RatedDataset(images, captions, directory / EXPERT, directory / CROWD, frozenset(test))
 
 
@@ -168,7 +168,7 @@ def _check_layout(directory: Path) -> None:
     if missing:
         raise DataError(
             f"{directory} lacks {', '.join(missing)}",
-            f"a dataset's directory holds {', '.join((TRAIN, EXPERT, CROWD, TEST))} and the images in "
+            f"a dataset directory contains {', '.join((TRAIN, EXPERT, CROWD, TEST))} and the images in "
             + " and ".join(f"{name}/" for name in PLACES),
         )
 
@@ -179,7 +179,7 @@ def _captions(path: Path, images: ImageFolder) -> Captions:
     for line, row in _read_csv(path, ",", ("image", "query_id", "query_text")):
         query_id, text = row["query_id"], row["query_text"]
         if not query_id or not text:
-            raise DataError(f"line {line} of {path} has no query", "give it its query_id and query_text")
+            raise DataError(f"line {line} of {path} has no query", "add its query_id and query_text")
         written_for, numbered, _ = query_id.rpartition("#")
         name = written_for if numbered else row["image"]
         caption = Caption(images.find(name) or f"{PLACES[0]}/{name}", text, query_id)
@@ -189,14 +189,14 @@ def _captions(path: Path, images: ImageFolder) -> Captions:
         elif known != caption:
             raise DataError(
                 f"line {line} of {path} has another text or image for the id {query_id!r}",
-                "give each query an id of its own, such as dog.jpg#2 for the image it was written for",
+                "give each query a unique id that names its image, such as dog.jpg#2",
             )
     if not by_id:
-        raise DataError(f"{path} holds a header but no queries", "add a row for each rated pair")
+        raise DataError(f"{path} has a header but no queries", "add a row for each rated pair")
     return Captions(path, {image: tuple(texts) for image, texts in by_image.items()}, by_id)
 
 
 def _read_csv(path: Path, separator: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a file, without white space around their fields, each with the number of its line."""
+    """Yield the rows of a file with their line numbers; fields are stripped."""
     for row in read_table(path, "queries", columns, separator).rows:
         yield row.line, {name: text.strip() for name, text in row.fields.items()}

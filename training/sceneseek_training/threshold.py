@@ -1,13 +1,13 @@
-"""The score from which a result matches: chosen for a head on queries whose image is there, and on foreign ones.
+"""Choose the minimum score of a match, for a head, on captions of images in the collection and on foreign texts.
 
-The threshold with the best balanced accuracy (the mean of the share of captions that are answered with a match while
-their image is there, and of the share of foreign texts that are not), on a grid of hundredths; of those that are as
-good within one standard error (Breiman et al., Classification and Regression Trees, 1984), the highest: an answer
-that claims a match should be right. The other kinds of `absence` are measured and do not count: another
-picture may truly match a caption whose own is absent, and any sensible threshold separates nonsense.
+The rule: on a grid of hundredths, find the best balanced accuracy (the mean of the share of captions with a match and
+of the share of foreign texts without one); of the thresholds within one standard error of it (Breiman et al.,
+Classification and Regression Trees, 1984), take the highest, since a claimed match should be right. The other kinds of
+`absence` are measured but do not count: another picture may truly match a caption whose own is absent, and any sensible
+threshold rejects nonsense.
 
     DIR/head.json   gets the section ``match``, see `sceneseek.bundle.MatchThreshold`; nothing else in it changes
-    DIR/CARD.md     gets the section "When a result matches", in the place of an older one
+    DIR/CARD.md     gets the section "When a result matches", which replaces an older one
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _GRID = np.round(np.arange(0, 101) / 100, 2)
 
 @dataclass(frozen=True)
 class ThresholdData:
-    """What a threshold is chosen on.
+    """The data to choose a threshold on.
 
     Attributes:
         images: the folder that the captions' image names are relative to.
-        captions: of the collection's images, which nothing of the joint space was learned from.
-        foreign: texts that none of the images fits.
-        files: the captions, the foreign texts, and the split if there is one: they are named in the head.
-        cite: whose data this is; may be empty.
+        captions: captions of the collection's images, on which the joint space must not be trained.
+        foreign: texts that describe none of the images.
+        files: the files of the captions, the foreign texts and the split (if any), which the head names.
+        cite: source of the data; may be empty.
     """
 
     images: Path
@@ -72,12 +72,12 @@ def fit_threshold(
 ) -> MatchThreshold:
     """Choose the threshold of a bundle's head.
 
-    `head` and `alignment` are the directories that it was exported with; without an alignment it is the pack's own.
-    The seed is of the nonsense that is measured too, the bootstrap of intervals and of the standard error.
+    `head` and `alignment` are the directories that it was exported with; `alignment` defaults to the pack's own. `seed`
+    is that of the nonsense; `bootstrap` estimates the intervals and the standard error.
 
     Raises:
-        DataError: the bundle holds another head or another joint space, the joint space was learned from some of the
-            images, see `ask`, or the scores tell the queries apart no better than chance.
+        DataError: the bundle has another head or joint space, the joint space was trained on some of the images, the
+            scores separate the queries no better than chance, or see `ask`.
     """
     _check_head(bundle, load_head(head), head)
     _refuse_learned(bundle, alignment, data)
@@ -100,12 +100,12 @@ def fit_threshold(
 
 
 def choose_threshold(asked: Asked, bootstrap: Bootstrap) -> tuple[float, float]:
-    """The threshold by the rule of this module, and its balanced accuracy.
+    """Return the threshold by the rule of this module, and its balanced accuracy.
 
     Raises:
         DataError: there are no captions or no foreign texts, or no threshold is better than chance.
     """
-    # Of each query the number of thresholds that its best score reaches.
+    # For each query, the number of thresholds that its best score reaches.
     reached = np.searchsorted(_GRID.astype(np.float32), asked.best, "right")
     present, foreign = asked.kind == "present", asked.kind == "foreign"
     if not present.any() or not foreign.any():
@@ -114,8 +114,8 @@ def choose_threshold(asked: Asked, bootstrap: Bootstrap) -> tuple[float, float]:
     best = int(accuracy.argmax())
     if accuracy[best] <= 0.5:
         raise DataError(
-            "no threshold tells captions whose image is there from the foreign texts",
-            "check that the foreign texts fit none of the images, and that the captions do",
+            "no threshold separates the captions from the foreign texts",
+            "check that the captions describe their images, and the foreign texts none of them",
         )
     drawn = [_balanced(reached[rows], present[rows], foreign[rows])[best] for rows in bootstrap.resamples(asked.group)]
     good = np.flatnonzero(accuracy >= accuracy[best] - np.nanstd(drawn))
@@ -123,7 +123,7 @@ def choose_threshold(asked: Asked, bootstrap: Bootstrap) -> tuple[float, float]:
 
 
 def write_threshold(match: MatchThreshold, directory: Path) -> None:
-    """Put a threshold into a head's directory.
+    """Write a threshold into a head's directory.
 
     Raises:
         DataError: there is no head, or it cannot be written.
@@ -139,7 +139,7 @@ def write_threshold(match: MatchThreshold, directory: Path) -> None:
 
 
 def _with_section(card: str, section: str) -> str:
-    """The card with the section at its end; an older one, up to the next heading, is gone."""
+    """Return the card with the section at its end; an older section, up to the next heading, is removed."""
     before, heading, rest = card.partition(THRESHOLD_HEADING)
     after = rest.partition("\n## ")[2] if heading else ""
     kept = before.rstrip() + (f"\n\n## {after.rstrip()}" if after else "")
@@ -150,23 +150,23 @@ def _balanced(
     reached: npt.NDArray[np.int64], present: npt.NDArray[np.bool_], foreign: npt.NDArray[np.bool_]
 ) -> Doubles:
     """The balanced accuracy of each threshold of the grid."""
-    # A replicate without any foreign text has no balanced accuracy: NaN.
+    # NaN in a replicate without captions or without foreign texts.
     with np.errstate(invalid="ignore"):
         accuracy: Doubles = (_rates(reached[present]) + 1 - _rates(reached[foreign])) / 2
     return accuracy
 
 
 def _rates(reached: npt.NDArray[np.int64]) -> Doubles:
-    """For each threshold of the grid the share of queries that reach it."""
+    """The share of queries that reach each threshold of the grid."""
     counts = np.bincount(reached, minlength=len(_GRID) + 1)
     rates: Doubles = counts[::-1].cumsum()[::-1][1:] / len(reached)
     return rates
 
 
 def _check_head(bundle: Bundle, head: Head, directory: Path) -> None:
-    theirs = bundle.manifest.head
-    fits = head.alignment in ("", bundle.manifest.alignment.get("fingerprint"))
-    if not fits or theirs.kind != head.kind or theirs.validation != dict(head.validation):
+    exported = bundle.manifest.head
+    same_space = head.alignment in ("", bundle.manifest.alignment.get("fingerprint"))
+    if not same_space or exported.kind != head.kind or exported.validation != dict(head.validation):
         raise DataError(
             f"{bundle.path} was not exported with the head in {directory}",
             "export it with that head first: sceneseek export --head DIR",
@@ -174,7 +174,7 @@ def _check_head(bundle: Bundle, head: Head, directory: Path) -> None:
 
 
 def _refuse_learned(bundle: Bundle, directory: Path | None, data: ThresholdData) -> None:
-    """Refuse images that the joint space was learned from; a space that the towers brought was learned from none."""
+    """Refuse images that the joint space was trained on; the towers' own joint space was trained on none."""
     if "learned_from" not in bundle.manifest.alignment:
         return
     alignment = Alignment.load(directory or shipped_alignment(find_pack(bundle.manifest.pack)))
@@ -185,6 +185,6 @@ def _refuse_learned(bundle: Bundle, directory: Path | None, data: ThresholdData)
     shared = [name for name, file in files.items() if file.is_file() and image_key(file.read_bytes()) in learned]
     if shared:
         raise DataError(
-            f"the joint space was learned from {len(shared):,} of the images: {first_few(shared)}",
-            "a threshold found on them would be too high; give others with --split",
+            f"the joint space was trained on {len(shared):,} of the images: {first_few(shared)}",
+            "a threshold chosen on them would be too high; choose others with --split",
         )

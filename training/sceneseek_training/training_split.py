@@ -1,6 +1,6 @@
-"""What a regressor is fitted to: a training split of the rated pairs, and its inputs as a standardised matrix.
+"""The training data of a regressor: a split of the rated pairs, and its inputs as a standardised matrix.
 
-`Columns` turns inputs into a matrix and weights over that matrix back into a head's first layer.
+`Columns` converts inputs to a matrix, and weights over that matrix to the first layer of a head.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sceneseek_training.rated import Positions, RatedSpace
 
 @dataclass(frozen=True)
 class TrainingSplit:
-    """What a head may learn from.
+    """The data that a head may be trained on.
 
     Attributes:
         space: images, captions and pairs.
         expert, crowd: positions in `space.expert` and `space.crowd`.
-        images, captions: bool (N,), (M,): which may be read, rated or not.
-        seed: of everything random.
+        images, captions: bool (N,), (M,): the allowed images and captions, rated or not.
+        seed: seed of all randomness.
     """
 
     space: RatedSpace
@@ -37,7 +37,7 @@ class TrainingSplit:
 
     @classmethod
     def whole(cls, space: RatedSpace, seed: int) -> TrainingSplit:
-        """All pairs."""
+        """Return the split with all pairs."""
         return cls(
             space,
             np.arange(len(space.expert)),
@@ -49,12 +49,12 @@ class TrainingSplit:
 
     @property
     def targets(self) -> Floats:
-        """Of the expert pairs."""
-        found: Floats = self.space.expert.target[self.expert]
-        return found
+        """The targets of the expert pairs."""
+        targets: Floats = self.space.expert.target[self.expert]
+        return targets
 
     def without(self, images: npt.NDArray[np.bool_], captions: npt.NDArray[np.bool_]) -> TrainingSplit:
-        """Without the pairs of these images (N,) and captions (M,)."""
+        """Return the split without the pairs of these images (N,) and captions (M,)."""
         allowed_images, allowed_captions = self.images & ~images, self.captions & ~captions
         expert, crowd = self.space.expert, self.space.crowd
         return TrainingSplit(
@@ -67,7 +67,7 @@ class TrainingSplit:
         )
 
     def part(self, share: float) -> TrainingSplit:
-        """A part of the rated images, drawn by the seed, with all their expert ratings; crowd labels likewise."""
+        """Return the split with a random share of the rated images, and all expert ratings and crowd labels of them."""
         rng = np.random.default_rng((self.seed, round(1e6 * share)))
         rated = np.unique(self.space.expert.image[self.expert])
         kept = np.zeros(len(self.images), np.bool_)
@@ -77,18 +77,18 @@ class TrainingSplit:
 
 Doubles = npt.NDArray[np.float64]
 
-# A column that varies less, beside its size, counts as constant and is left at 0.
+# A column that varies less, relative to its size, counts as constant and becomes 0.
 _LEAST_VARIATION = 1e-3
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Inputs side by side, and how their columns are scaled: (x - mean) / deviation.
+    """The columns of concatenated inputs, and their scaling: (x - mean) / deviation.
 
     Attributes:
-        widths: by input, in order.
+        widths: the width of each input, in order.
         mean, deviation: (C,); the deviation of a constant column is infinite.
-        parts: (D, P), what ``parts`` are of the product; see `sceneseek_export.alignment.Alignment.parts`.
+        parts: (D, P), from the product to ``parts``; see `sceneseek_export.alignment.Alignment.parts`.
     """
 
     widths: Mapping[str, int]
@@ -98,7 +98,7 @@ class Columns:
 
     @classmethod
     def of(cls, inputs: Mapping[str, Floats], parts: Floats, standardise: bool = True) -> Columns:
-        """From inputs (P, width) each; not standardised, columns are taken as they are."""
+        """Return the columns of inputs (P, width); without `standardise`, scaling does not change them."""
         columns = joined(inputs).astype(np.float64)
         widths = {name: values.shape[1] for name, values in inputs.items()}
         if not standardise:
@@ -108,12 +108,12 @@ class Columns:
         return cls(widths, mean, np.where(constant, np.inf, deviation), parts)
 
     def scale(self, inputs: Mapping[str, Floats]) -> Floats:
-        """Inputs (P, width) each to (P, C)."""
+        """Concatenate and scale inputs (P, width) to (P, C)."""
         scaled: Floats = ((joined(inputs) - self.mean) / self.deviation).astype(np.float32)
         return scaled
 
     def first_layer(self, weight: npt.NDArray[np.floating], bias: npt.NDArray[np.floating]) -> FirstLayer:
-        """Weights (H, C) and bias (H,) over scaled columns, as a first layer over the inputs themselves."""
+        """Convert weights (H, C) and bias (H,) over scaled columns to a first layer over unscaled inputs."""
         raw = weight / self.deviation
         shifted = bias - raw @ self.mean
         weights: dict[str, Doubles] = {}
@@ -128,18 +128,18 @@ class Columns:
 
 
 def joined(inputs: Mapping[str, Floats]) -> Floats:
-    """(P, C): the inputs side by side."""
+    """Concatenate the inputs to (P, C)."""
     return np.concatenate(list(inputs.values()), axis=1)
 
 
 def read_inputs(recipe: HeadRecipe, split: TrainingSplit) -> tuple[dict[str, Floats], Floats]:
-    """The inputs of the split's expert pairs, without those of no width, and the targets (P,)."""
+    """Return the inputs of the split's expert pairs, without empty ones, and the targets (P,)."""
     pairs = split.space.expert.take(split.expert)
     inputs = split.space.inputs(recipe.inputs, pairs)
     return {name: values for name, values in inputs.items() if values.shape[1]}, pairs.target
 
 
 def towers_read(recipe: HeadRecipe, split: TrainingSplit) -> tuple[str, ...]:
-    """The towers whose features and vectors the head reads."""
+    """Return the towers whose features and vectors the head reads."""
     images = split.space.towers if "image" in recipe.inputs else ()
     return (*images, *(split.space.text_towers if "text" in recipe.inputs else ()))
