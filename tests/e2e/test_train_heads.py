@@ -323,7 +323,9 @@ def test_train_heads_without_training_data_is_usage_error(
         outcome = sceneseek("train", "heads", "--out", tmp_path / "heads", "--report", tmp_path / "report", *options)
         assert outcome.returncode == 2
         (said,) = outcome.stderr.splitlines()
-        assert said.startswith("error: there is nothing to train on: give --images with --expert or --feedback, or --dataset")
+        assert said.startswith(
+            "error: there is nothing to train on: give --images with --expert or --feedback, or --dataset"
+        )
         assert not any(tmp_path.iterdir())
 
 

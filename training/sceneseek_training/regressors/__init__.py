@@ -1,6 +1,6 @@
-"""The regressors: from a `TrainingSplit` to a head that serves.
+"""The regressors: from a `TrainingSplit` to a head.
 
-What is learned is at once what is served: a fold's predictions come from the head itself.
+Cross-validation predicts with the resulting heads themselves, so it measures what is served.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def fit_head(recipe: HeadRecipe, split: TrainingSplit) -> Head:
     """Fit a head; the same split gives the same head on the same machine.
 
     Raises:
-        DataError: nothing can be learned from the split.
+        DataError: the split cannot be trained on.
     """
     threads = torch.get_num_threads()
-    # Matrices this small only wait for each other on several threads: twenty times slower on two cores.
+    # With such small matrices, several threads mostly wait for each other: twenty times slower on two cores.
     torch.set_num_threads(1)
     try:
         return _FIT[recipe.regressor](recipe, split)

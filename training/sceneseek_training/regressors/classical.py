@@ -1,7 +1,4 @@
-"""Regressors without a neural network: the mean rating, curves over the cosine, linear models, boosted trees.
-
-What is fitted is at once what is served: a fold's predictions come from the head itself.
-"""
+"""Regressors without a neural network: the mean rating, curves over the cosine, linear models, boosted trees."""
 
 from __future__ import annotations
 
@@ -23,24 +20,24 @@ from sceneseek_training.head_recipes import HeadRecipe
 from sceneseek_training.rated import Positions
 from sceneseek_training.training_split import Columns, TrainingSplit, joined, read_inputs, towers_read
 
-# Knots nearer to each other are one: their difference would drown in float32.
+# Closer knots are merged, since their difference would be lost in float32.
 _LEAST_STEP = 1e-5
 
 
 def fit_constant(_: HeadRecipe, split: TrainingSplit) -> ConstantHead:
-    """The mean of the targets."""
+    """Fit the mean of the targets."""
     return ConstantHead(float(split.targets.mean()))
 
 
 def fit_logistic(_: HeadRecipe, split: TrainingSplit) -> CosineHead:
-    """See `sceneseek_training.calibration.fit`."""
+    """Fit a logistic curve, see `sceneseek_training.calibration.fit`."""
     similarity, target = similarities(split)
     slope, intercept = calibration.fit(similarity, target)
     return CosineHead(Calibration(slope, intercept, "human ratings"), alignment=split.space.alignment.fingerprint)
 
 
 def fit_isotonic(_: HeadRecipe, split: TrainingSplit) -> CosineHead:
-    """Pool adjacent violators, and straight lines between the steps (Zadrozny and Elkan, KDD 2002)."""
+    """Fit an isotonic curve, with linear interpolation between the steps (Zadrozny and Elkan, KDD 2002)."""
     similarity, target = similarities(split)
     fitted = IsotonicRegression(y_min=0, y_max=1, increasing=True, out_of_bounds="clip").fit(similarity, target)
     at, scores = fitted.X_thresholds_, fitted.y_thresholds_.copy()
@@ -49,7 +46,7 @@ def fit_isotonic(_: HeadRecipe, split: TrainingSplit) -> CosineHead:
         if at[i] - at[kept[-1]] >= _LEAST_STEP:
             kept.append(i)
         else:
-            scores[kept[-1]] = scores[i]  # the later is the higher
+            scores[kept[-1]] = scores[i]  # the higher of the two
     if len(kept) == 1:
         kept, at, scores = [0, 1], np.array([at[0], at[0] + 1]), np.array([scores[0], scores[0]])
     curve = IsotonicCurve(at[kept].astype(np.float32), scores[kept].astype(np.float32))
@@ -57,7 +54,7 @@ def fit_isotonic(_: HeadRecipe, split: TrainingSplit) -> CosineHead:
 
 
 def similarities(split: TrainingSplit) -> tuple[Floats, Floats]:
-    """(P,) cosines and (P,) targets of the split's expert pairs."""
+    """Return cosines (P,) and targets (P,) of the split's expert pairs."""
     pairs = split.space.expert.take(split.expert)
     return split.space.input("similarity", pairs.image, pairs.caption)[:, 0], pairs.target
 
@@ -66,10 +63,10 @@ PENALTIES = tuple(float(10**power) for power in range(1, 7))
 
 
 def fit_least_squares(recipe: HeadRecipe, split: TrainingSplit) -> LinearHead:
-    """Ordinary least squares on columns as they are.
+    """Fit ordinary least squares on unscaled columns.
 
-    With more columns than pairs it is the solution of least length; it fits the pairs and predicts badly,
-    which is what the prototype found. Its head is cut to [0, 1], so its errors stay below those of the raw sum.
+    With more columns than pairs, this is the minimum-norm solution, which fits the pairs and predicts badly, as in the
+    prototype. The head clips scores to [0, 1], so its errors are lower than those of the raw sum.
     """
     inputs, target = read_inputs(recipe, split)
     columns = Columns.of(inputs, split.space.alignment.parts, standardise=False)
@@ -78,7 +75,7 @@ def fit_least_squares(recipe: HeadRecipe, split: TrainingSplit) -> LinearHead:
 
 
 def fit_ridge(recipe: HeadRecipe, split: TrainingSplit) -> LinearHead:
-    """Ridge on standardised columns, its penalty by leave-one-out (Golub, Heath and Wahba 1979)."""
+    """Fit a ridge on standardised columns, with the penalty by leave-one-out (Golub, Heath and Wahba 1979)."""
     inputs, target = read_inputs(recipe, split)
     columns = Columns.of(inputs, split.space.alignment.parts)
     fitted = RidgeCV(alphas=PENALTIES).fit(columns.scale(inputs).astype(np.float64), target.astype(np.float64))
@@ -92,7 +89,7 @@ def _linear_head(
     return LinearHead(first, towers=towers_read(recipe, split), alignment=split.space.alignment.fingerprint)
 
 
-# Few of the columns a tree, coarse borders: thousands of dense columns are slow otherwise, and no worse.
+# Few columns per tree and coarse borders: on thousands of dense columns this is faster and no worse.
 TREE_OPTIONS: dict[str, Any] = {
     "iterations": 300,
     "learning_rate": 0.1,
@@ -106,11 +103,11 @@ _HELD_OUT = 0.2
 
 
 def fit_trees(recipe: HeadRecipe, split: TrainingSplit) -> TreesHead:
-    """Trees until a held-out fifth of the images, apart from the rest in captions too, is predicted no better.
+    """Fit trees, with early stopping on a held-out fifth of the images and captions.
 
-    Where that leaves too little on either side, all trees are kept.
+    All trees are kept if either side has too few pairs.
     """
-    # Nothing is standardised: trees do not mind; and of the joint space they see each number as it is.
+    # Trees need no standardised columns; instead of `parts` they read the numbers of the product.
     read = tuple(name for name in recipe.inputs if name != "parts")
     stop, rest = _held_out(split)
     columns, target = _tree_columns(read, split, rest)
@@ -133,7 +130,7 @@ def _tree_columns(read: tuple[str, ...], split: TrainingSplit, places: Positions
 
 
 def _held_out(split: TrainingSplit) -> tuple[Positions, Positions]:
-    """Places of the expert pairs to stop by, and to learn from: no image and no caption is in both."""
+    """Return positions of expert pairs for early stopping and for training, without common images or captions."""
     rng, space = np.random.default_rng((split.seed, 1)), split.space
     images = rng.random(len(space.image_joint)) < _HELD_OUT
     captions = rng.random(len(space.text_joint)) < _HELD_OUT
@@ -146,7 +143,7 @@ def _held_out(split: TrainingSplit) -> tuple[Positions, Positions]:
 
 
 def _trees_head(model: Any, widths: dict[str, int], recipe: HeadRecipe, split: TrainingSplit) -> TreesHead:
-    """From CatBoost's own description of its trees."""
+    """Convert a CatBoost model through its JSON format."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.json"
         model.save_model(str(path), format="json")

@@ -1,21 +1,21 @@
 """Neural heads: the prototype's network on features, and the default, which corrects the calibrated cosine.
 
 The prototype's network has fully connected layers with batch normalisation, dropout and an L2 penalty. It predicts the
-target through a sigmoid, by cross-entropy to targets that need not be 0 or 1. What is stored is the plain network: the
-scaling of its inputs and the batch normalisation are folded into its weights.
+target through a sigmoid and minimises the cross-entropy to targets that need not be 0 or 1. The scaling of its inputs
+and the batch normalisation are folded into the stored weights.
 
-The default head is a small network that corrects the calibrated cosine's logit, on the joint space alone. It reads what
-the cosine is made of (each block's own, the image's hubness) and how the text's cosines with typical images lie, so a
-text that is near to everything is not taken for a match. It begins as the calibrated cosine and is fitted to three
-losses at once:
+The default head is a small network that corrects the logit of the calibrated cosine and reads the joint space only: the
+summands of the cosine (of each block, and the image's hubness) and the distribution of the text's cosines with typical
+images, so that a text near to all images does not count as a match. It is initialized to the calibrated cosine and
+minimises the sum of three losses:
 
-- cross-entropy to the experts' ratings, and with two text towers to the same as if they were in another language;
-- cross-entropy to the crowd labels, through an output of their own that is not served: a label answers another
-  question than a rating, but what moves the one moves the other;
-- a list-wise loss (Cao et al., Learning to Rank, ICML 2007) over the images that captions were written for: a
-  correction that is right on average may still put a wrong image first.
+- cross-entropy to expert ratings; with two text towers also to the same ratings as if in another language;
+- cross-entropy to crowd labels, through an output of their own that is not served: labels answer another question than
+  ratings, but are correlated with them;
+- a list-wise loss (Cao et al., Learning to Rank, ICML 2007) over images and the captions written for them: a correction
+  that is right on average may still rank a wrong image first.
 
-Several networks from different initial weights are averaged, which is one wider network.
+Several networks from different initial weights are averaged into one wider network.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sceneseek_training.training_split import Columns, TrainingSplit, read_input
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Widths of the hidden layers, and how they are learned."""
+    """Widths of the hidden layers, and training parameters."""
 
     hidden: tuple[int, ...] = (256, 64)
     dropout: float = 0.4
@@ -52,7 +52,7 @@ class NetworkOptions:
 
 
 def fit_network(recipe: HeadRecipe, split: TrainingSplit, options: NetworkOptions = NetworkOptions()) -> MlpHead:
-    """Learn the network; the same seed gives the same weights."""
+    """Fit the network; the same seed gives the same weights."""
     inputs, target = read_inputs(recipe, split)
     columns = Columns.of(inputs, split.space.alignment.parts)
     x, y = torch.from_numpy(columns.scale(inputs)), torch.from_numpy(target)
@@ -87,7 +87,7 @@ class _Mlp(nn.Module):
         return logits
 
     def folded(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(weight, bias) of each layer, in float64, as in evaluation."""
+        """Return (weight, bias) of each layer, in float64, with batch normalisation folded in."""
         fused = (fuse_linear_bn_eval(linear, norm) for linear, norm in self.layers)
         return [(_numbers(layer.weight), _numbers(layer.bias)) for layer in (*fused, self.out)]
 
@@ -104,7 +104,7 @@ def _fit_mlp(network: _Mlp, x: Tensor, y: Tensor, options: NetworkOptions) -> No
 
 
 class _Descent:
-    """AdamW over one cycle of a network's learning rate, with an L2 penalty on some of its parameters, the weights."""
+    """AdamW over one cycle of the learning rate, with weight decay on `weights` only."""
 
     def __init__(self, network: nn.Module, weights: list[Any], penalty: float, rate: float, steps: int) -> None:
         others = [p for p in network.parameters() if all(p is not weight for weight in weights)]
@@ -125,18 +125,18 @@ def _numbers(tensor: Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CorrectionOptions:
-    """The network, and the weights of its losses (that of the experts' ratings is 1).
+    """The network, and the weights of its losses (that of expert ratings is 1).
 
     Attributes:
-        hidden: width.
-        networks: how many are averaged.
-        batch: ratings, and crowd labels, in a step.
-        unknown_weight: of the experts' ratings as if in another language (see `RatedSpace.as_unknown`).
-        crowd_weight: of crowd labels, with at most `few` rated pairs; with more it falls as 1/n, since ratings
-            then say better what labels only hint at (docs/explanation/experiments.md).
-        lists: the list-wise weight.
-        sharpness: of the list-wise softmax, times the logits.
-        images, captions: how many images, beside the captions' own, and captions a list-wise step looks at.
+        hidden: width of the hidden layer.
+        networks: number of networks to average.
+        batch: number of ratings, and of crowd labels, per step.
+        unknown_weight: weight of expert ratings as if in another language (see `RatedSpace.as_unknown`).
+        crowd_weight: weight of crowd labels with at most `few` rated pairs; with more pairs it decreases as 1/n, since
+            ratings are more accurate than labels (docs/explanation/experiments.md).
+        lists: weight of the list-wise loss.
+        sharpness: factor of the logits in the list-wise softmax.
+        images, captions: number of captions per list-wise step, and of images besides the captions' own.
     """
 
     hidden: int = 32
@@ -180,7 +180,7 @@ def fit_correction(recipe: HeadRecipe, split: TrainingSplit, options: Correction
 
 @dataclass(frozen=True)
 class _Tensors:
-    """Scaled inputs (P, C), the baseline's logits (P,), targets (P,)."""
+    """Scaled inputs (P, C), logits of the baseline (P,) and targets (P,)."""
 
     x: Tensor
     base: Tensor
@@ -218,7 +218,7 @@ class _CorrectionData:
         )
 
     def lists(self, options: CorrectionOptions) -> tuple[Tensor, Tensor, Tensor]:
-        """(m, n, C) scaled inputs, (m, n) baselines and (m,) the place of each caption's own image."""
+        """Return scaled inputs (m, n, C), baseline logits (m, n) and the index of each caption's own image (m,)."""
         space, rng = self._space, self._rng
         captions = rng.choice(self.captions, min(options.captions, len(self.captions)), replace=False)
         others = rng.choice(self.images, min(options.images, len(self.images)), replace=False)
@@ -237,7 +237,7 @@ class _CorrectionData:
 
 
 class _CorrectionNetwork(nn.Module):
-    """Scaled inputs and a baseline's logits to the ratings' logits and the crowd labels'."""
+    """Network from scaled inputs and the baseline's logits to logits of ratings and of crowd labels."""
 
     def __init__(self, width: int, options: CorrectionOptions) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ class _CorrectionNetwork(nn.Module):
         self.straight = nn.Linear(width, 1)
         self.drop = nn.Dropout(options.dropout)
         self.slope, self.shift = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
-        # It begins as the baseline.
+        # The initial network equals the baseline.
         for layer in (self.out, self.straight):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -282,9 +282,9 @@ def _fit_correction(
 
 
 def _averaged(networks: list[_CorrectionNetwork]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The mean of the networks' corrections as one: first weight and bias, last weight and bias, in float64.
+    """Return the mean of the networks as one: first weight and bias, last weight and bias, in float64.
 
-    What goes straight from inputs to output goes through a pair of units, since relu(a) - relu(-a) = a.
+    The direct path from inputs to output becomes a pair of units, since relu(a) - relu(-a) = a.
     """
     share = 1 / len(networks)
     straight = share * sum(_numbers(n.straight.weight) for n in networks)

@@ -1,7 +1,7 @@
-"""The comparison of heads -> `report.html` and `report.md`, for people.
+"""The report of a comparison of heads, as `report.html` and `report.md`.
 
-`sections_of` says what stands in a report; `tables` and `plots` fill it, `measures` prints every number, and `document`
-writes both files through the templates in `templates/`. The page loads nothing: no script, no host. The same
+`sections_of` defines the content, from `tables` and `plots`; `measures` formats all numbers; `document` renders both
+files with the templates in `templates/`. The page has no scripts and loads nothing from the network. The same
 comparison gives the same files, byte by byte.
 """
 
@@ -34,13 +34,13 @@ _GROUPED: dict[Grouping, str] = {
 
 
 def write_report(comparison: HeadComparison, directory: Path, pictures: bool = True) -> None:
-    """Write both files into a directory, each whole or not at all.
+    """Write both files, each atomically.
 
     Args:
         comparison: the heads and their figures.
-        directory: made where it is missing; other files in it stay.
-        pictures: whether the worst misses are shown with their images and captions. Without, neither is in
-            the files, which then may be published where the images may not.
+        directory: created if missing; other files in it are kept.
+        pictures: whether to show the worst misses with their images and captions. Omit them if the images may not be
+            published.
     """
     sections = sections_of(comparison, pictures)
     files = {HTML: to_html(sections), MARKDOWN: to_markdown(sections)}
@@ -49,7 +49,7 @@ def write_report(comparison: HeadComparison, directory: Path, pictures: bool = T
 
 
 def sections_of(comparison: HeadComparison, pictures: bool) -> tuple[Section, ...]:
-    """All sections, in their order; see `write_report`."""
+    """Return all sections in order; see `write_report`."""
     return (
         Section("Summary", tuple(_summary(comparison))),
         Section("All heads", tuple(_heads(comparison))),
@@ -62,7 +62,7 @@ def sections_of(comparison: HeadComparison, pictures: bool) -> tuple[Section, ..
 
 
 def _strict(comparison: HeadComparison, *names: str) -> list[HeadResult]:
-    """The results of those of these heads that were measured under the strict grouping, in this order, each once."""
+    """Return the available results of these heads under the strict grouping, in this order, without duplicates."""
     found = {result.recipe.name: result for result in comparison.results if result.grouping == _STRICT}
     return [found[name] for name in dict.fromkeys(names) if name in found]
 
@@ -93,7 +93,7 @@ def _quality(default: HeadResult) -> str:
 
 
 def _gain(default: HeadResult, others: list[HeadResult]) -> str:
-    """By how much its RMSE is smaller, in words; empty where there is nothing to compare it with."""
+    """Compare the default's RMSE with the others', in words; empty if there is nothing to compare."""
     own = default.agreement.figures[RMSE.name].value
     compared = []
     for other in others:

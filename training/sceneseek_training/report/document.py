@@ -1,8 +1,8 @@
-"""What a report consists of, and how it becomes HTML and Markdown.
+"""The building blocks of a report, and their rendering as HTML and Markdown.
 
-A report is a list of sections, a section a list of blocks. Texts are plain; the templates in `templates/` escape
-every value that they print, so a caption or a file name never becomes markup. Both files are made from the same
-blocks and say the same; Markdown leaves out plots and thumbnails.
+A report is a list of sections, a section a list of blocks. Texts are plain; the templates in `templates/` escape all
+values, so a caption or a file name never becomes markup. Both files are rendered from the same blocks; Markdown omits
+plots and thumbnails.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """The name of the macro that writes it."""
+        """The name of the macro that renders it."""
         return type(self).__name__
 
 
@@ -48,14 +48,14 @@ class Items(Block):
 
 @dataclass(frozen=True, slots=True)
 class Terms(Block):
-    """Words and what they mean."""
+    """A list of terms with their meanings."""
 
     terms: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table's cell: its text, a note in small print, and whether it is the best of its column."""
+    """A table cell: its text, a note in small print, and whether it is the best of its column."""
 
     text: str
     small: str = ""
@@ -64,7 +64,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A table's row: its head, the cells behind it, and a label such as ``default``."""
+    """A table row: its head, the other cells, and a label such as ``default``."""
 
     head: Cell
     cells: Sequence[Cell]
@@ -72,7 +72,7 @@ class Row:
 
     @classmethod
     def of(cls, head: str, *cells: str) -> Row:
-        """A row of plain texts."""
+        """Create a row from plain texts."""
         return cls(Cell(head), tuple(map(Cell, cells)))
 
 
@@ -81,11 +81,11 @@ class Table(Block):
     """A table.
 
     Attributes:
-        title: above it.
-        columns: their titles, the row heads' first.
-        rows: each with a cell a column.
-        folded: whether it holds the numbers of a plot; the page folds it away.
-        words: how many of the columns, from the left, hold words and not numbers.
+        title: title above the table.
+        columns: column titles, beginning with that of the row heads.
+        rows: the rows, with one cell per column.
+        folded: whether the page collapses it, since it has only the numbers of a plot.
+        words: number of columns, from the left, with words instead of numbers.
     """
 
     title: str
@@ -97,7 +97,7 @@ class Table(Block):
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A picture of numbers: a `title` above it, the `image` as a data URI, and what it `shows`, in words."""
+    """A plot: its `title`, the `image` as a data URI, and what it `shows`, as alternative text."""
 
     title: str
     image: str
@@ -106,7 +106,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Plots(Block):
-    """Plots side by side, and what to see in them."""
+    """Plots side by side, with a caption."""
 
     plots: Sequence[Plot]
     caption: str
@@ -117,11 +117,11 @@ class Card:
     """A rated pair with its picture.
 
     Attributes:
-        image: the file's name.
-        thumbnail: a data URI; empty where there is none.
-        flaw: why there is none.
+        image: name of the file.
+        thumbnail: data URI; empty if there is none.
+        flaw: why there is no thumbnail.
         caption: the text.
-        facts: what was rated and predicted, with their names.
+        facts: rating and prediction, as pairs of name and value.
     """
 
     image: str
@@ -133,7 +133,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Cards(Block):
-    """Pairs with their pictures, and the same as a table for Markdown."""
+    """Rated pairs with their pictures, and as a table for Markdown."""
 
     cards: Sequence[Card]
     table: Table
@@ -141,7 +141,7 @@ class Cards(Block):
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A setting: its name, and its value or the settings below it."""
+    """A setting: its name, and its value or nested settings."""
 
     name: str
     text: str
@@ -157,24 +157,24 @@ class Tree(Block):
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the report with a title of its own."""
+    """A section of the report."""
 
     title: str
     blocks: Sequence[Block]
 
 
 def to_html(sections: Sequence[Section]) -> str:
-    """One page that loads nothing: style, plots and thumbnails are inside."""
+    """Render one self-contained page, with style, plots and thumbnails inline."""
     return _render("report.html.jinja", sections, _plain)
 
 
 def to_markdown(sections: Sequence[Section]) -> str:
-    """The same sections with GitHub's tables, without plots."""
+    """Render the sections with GitHub's tables, without plots."""
     return _render("report.md.jinja", sections, lambda text: Markup(for_markdown(text)))  # noqa: S704 - it escapes
 
 
 def for_markdown(text: str) -> str:
-    """As text of a paragraph, a list or a table's cell: no markup, no HTML, no link."""
+    """Escape text for a paragraph, a list or a table cell: no markup, no HTML, no links."""
     marked = _MARKS.sub(r"\\\1", _plain(text))
     unlinked = _LINK.sub(lambda found: f"&#{ord(found[0])};", html.escape(marked, quote=False))
     return _LINE_START.sub(lambda found: rf"\{found[1]}" if found[1] else rf"{found[2]}\{found[3]}", unlinked)
@@ -182,17 +182,17 @@ def for_markdown(text: str) -> str:
 
 _MARKS = re.compile(r"([\\`*_{}\[\]|#~])")
 _LINK = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)
-# Of a list, a rule or a heading.
+# The start of a list, a rule or a heading.
 _LINE_START = re.compile(r"^(?:([-+=])(?=[-+=\s]|$)|(\d+)([.)])(?=\s|$))")
 
 
 def _plain(text: str) -> str:
-    """One line; control characters, surrogates and marks of text direction become visible."""
+    """Return the text on one line, with control characters, surrogates and bidirectional marks made visible."""
     return one_line(" ".join(text.split()))
 
 
 def _render(template: str, sections: Sequence[Section], quote: Callable[[str], str]) -> str:
-    """A template filled in; `quote` prepares every printed value before Jinja2 escapes it, unless it is markup."""
+    """Render a template; `quote` processes all values except markup before Jinja2 escapes them."""
 
     def finalize(value: Any) -> Any:
         return value if isinstance(value, Markup) else quote(str(value))

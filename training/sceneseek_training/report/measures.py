@@ -1,4 +1,4 @@
-"""The figures of a report: what each is called, what it means, and how numbers are printed everywhere."""
+"""The figures of a report: titles, meanings, and the format of numbers."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ DASH = "\N{EN DASH}"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """A number with a fixed count of decimals; a dash where it is not defined."""
+    """Format a number with a fixed number of decimals; a dash if it is not defined."""
     if value is None or not math.isfinite(value):
         return DASH
     return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """The same with its sign, for a difference."""
+    """Format a difference, with its sign."""
     text = decimal(value, digits)
     return f"+{text}" if value > 0 else text
 
 
 def whole(count: float) -> str:
-    """A count."""
+    """Format a count."""
     return decimal(count, 0)
 
 
@@ -33,11 +33,11 @@ class Measure:
     """One figure of `sceneseek_evaluation.agreement.FIGURES`.
 
     Attributes:
-        name: there.
-        title: over a column.
-        meaning: a sentence for people; empty where it says no more than its title.
-        lower_is_better: of errors; correlations are better where they are higher.
-        per_cent: whether it is printed times 100, as papers do with Kendall's tau.
+        name: name of the figure.
+        title: column title.
+        meaning: explanation; empty if the title says it all.
+        lower_is_better: True for errors, False for correlations.
+        per_cent: whether it is printed times 100, as papers print Kendall's tau.
     """
 
     name: str
@@ -48,26 +48,26 @@ class Measure:
 
     @property
     def scale(self) -> int:
-        """What a value is multiplied with before it is printed."""
+        """The factor of printed values."""
         return 100 if self.per_cent else 1
 
     def text(self, value: float | None) -> str:
-        """A value of it, printed."""
+        """Format a value."""
         return decimal(None if value is None else self.scale * value, 1 if self.per_cent else 3)
 
     def interval(self, figure: Figure) -> str:
-        """Its 95% interval, printed; empty where there is none."""
+        """Format the 95% interval; empty if there is none."""
         if figure.low is None or figure.high is None:
             return ""
         return f"{self.text(figure.low)} to {self.text(figure.high)}"
 
     def sentence(self, figure: Figure) -> str:
-        """The value and, in brackets, its interval."""
+        """Format the value and, in brackets, its interval."""
         interval = self.interval(figure)
         return f"{self.text(figure.value)} ({interval})" if interval else self.text(figure.value)
 
     def best(self, values: list[float | None]) -> str | None:
-        """How the best of several values is printed; None where none is defined."""
+        """Format the best of several values; None if none is defined."""
         defined = [value for value in values if value is not None]
         if not defined:
             return None

@@ -1,9 +1,9 @@
 """A report's plots, as SVG images in data URIs.
 
-Each is drawn about as wide as a phone, so that its words can be read there; the page puts them side by side and turns
-their lightness round on a dark screen. Colours follow Okabe and Ito (Color Universal Design, 2008), darkened until
-they stand out from the page. Nobody needs to tell lines apart by colour alone: each regressor has its marker too,
-heads on the prototype's inputs are dashed, and lines are labelled where they end.
+Plots are about as wide as a phone, so that they are readable there; the page puts them side by side and inverts their
+lightness in dark mode. Colours follow Okabe and Ito (Color Universal Design, 2008), darkened for contrast with the
+page. Lines do not differ by colour alone: each regressor has its own marker, lines of heads on the prototype's inputs
+are dashed, and lines are labelled at their ends.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
     "svg.fonttype": "none",  # text stays text, in the reader's font
-    "svg.hashsalt": "sceneseek",  # ids are the same in every run
-    "text.parse_math": False,  # a name with dollar signs is a name
+    "svg.hashsalt": "sceneseek",  # same ids in every run
+    "text.parse_math": False,  # names may contain dollar signs
     "axes.linewidth": 0.8,
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
@@ -56,7 +56,7 @@ _LINES: dict[Regressor, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """How a head is drawn in every plot, as matplotlib names it."""
+    """The line of a head in all plots, in matplotlib's terms."""
 
     colour: str
     marker: str
@@ -64,13 +64,13 @@ class Line:
 
     @classmethod
     def of(cls, recipe: HeadRecipe) -> Line:
-        """The line of a head; dashed on the prototype's inputs."""
+        """Return the line of a head; dashed if it reads the prototype's inputs."""
         return cls(*_LINES[recipe.regressor], "--" if recipe.inputs == PROTOTYPE else "-")
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A head's values of one measure over the number of pairs that it learned from, from few to many."""
+    """The values of one measure of a head by the number of training pairs, ascending."""
 
     recipe: HeadRecipe
     pairs: tuple[float, ...]
@@ -82,10 +82,11 @@ class Curves:
     """All heads' learning curves of one measure.
 
     Attributes:
-        measure: which.
-        curves: those that end on the axis.
-        bound: where the axis ends on its bad side; None where it need not end.
-        off: the names of the heads that end beyond it: one that is far worse would press the others together.
+        measure: the measure.
+        curves: the curves that end within the bound.
+        bound: limit of the axis on its bad side, so that a much worse head does not compress the others; None for no
+            limit.
+        off: the names of the heads whose curves end beyond the bound.
     """
 
     measure: Measure
@@ -95,12 +96,12 @@ class Curves:
 
 
 def error_curves(points: Iterable[LearningPoint], constant: float | None) -> Curves:
-    """RMSE, up to a little above that of the mean rating for every pair."""
+    """Return the curves of the RMSE, cut off above 1.1 times that of the constant head."""
     return _curves(RMSE, points, lambda point: point.rmse, 1.1 * constant if constant else None)
 
 
 def rank_curves(points: Sequence[LearningPoint]) -> Curves:
-    """Tau-c, from half of the best."""
+    """Return the curves of tau-c, cut off below half of the best."""
     best = max((point.tau_c for point in points if math.isfinite(point.tau_c)), default=0)
     return _curves(TAU_C, points, lambda point: point.tau_c, best / 2 if best > 0 else None)
 
@@ -124,7 +125,7 @@ def _curves(
 
 
 def reliability(result: HeadResult) -> Plot:
-    """Mean rating over mean score of each bin, and below how many pairs have which score."""
+    """Plot the mean rating over the mean score of each bin, above a histogram of scores."""
     bins, line = result.agreement.reliability, Line.of(result.recipe)
     with _settings():
         figure = _figure()
@@ -143,7 +144,7 @@ def reliability(result: HeadResult) -> Plot:
 
 
 def spread(result: HeadResult, levels: Sequence[Level]) -> Plot:
-    """Quantiles of the scores over what was rated."""
+    """Plot quantiles of the scores over the mean rating."""
     line = Line.of(result.recipe)
     with _settings():
         figure = _figure()
@@ -163,7 +164,7 @@ def spread(result: HeadResult, levels: Sequence[Level]) -> Plot:
 
 
 def learning(curves: Curves, default: str) -> Plot:
-    """A measure over the number of pairs learned from, a line a head; a line may leave the plot at its bad side."""
+    """Plot a measure over the number of training pairs, one line per head; lines may leave the plot at its bound."""
     title, scale = curves.measure.title, curves.measure.scale
     with _settings():
         figure = _figure()
@@ -188,7 +189,7 @@ def learning(curves: Curves, default: str) -> Plot:
 
 
 def _label_ends(axes: Axes, curves: Curves, default: str) -> None:
-    """Each line's name to the right of the axes, at the height of its end, moved apart where they would touch."""
+    """Label each line to the right of the axes, at the height of its end, without overlaps."""
     low, high = axes.get_ylim()
     ends = sorted(curves.curves, key=lambda curve: curve.values[-1])
     heights = [(curves.measure.scale * curve.values[-1] - low) / (high - low) for curve in ends]
@@ -207,8 +208,8 @@ def _label_ends(axes: Axes, curves: Curves, default: str) -> None:
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Ascending heights, moved as little as they must so that neighbours are a gap apart, around their middle."""
-    blocks: list[list[float]] = []  # of heights that touch: each is spread around its mean
+    """Move ascending heights as little as necessary so that neighbours are at least a gap apart."""
+    blocks: list[list[float]] = []  # overlapping heights; each block is spread around its mean
     for height in heights:
         blocks.append([height])
         while len(blocks) > 1 and _top(blocks[-2], gap) + gap > _top(blocks[-1], gap) - gap * (len(blocks[-1]) - 1):
@@ -221,7 +222,7 @@ def _top(block: Sequence[float], gap: float) -> float:
 
 
 def _plain(axes: Axes, x: str, y: str) -> None:
-    """Words on the axes, quiet lines, no box."""
+    """Style the axes: labels, light grid lines, no box."""
     axes.set_xlabel(x, color=_QUIET)
     axes.set_ylabel(y, color=_QUIET)
     axes.tick_params(colors=_QUIET, length=3)
@@ -234,14 +235,14 @@ def _plain(axes: Axes, x: str, y: str) -> None:
 
 
 def _unit(axes: Axes, which: str) -> None:
-    """An axis from 0 to 1."""
+    """Set the range of an axis to [0, 1]."""
     limits, ticks = ((axes.set_xlim, axes.set_xticks), (axes.set_ylim, axes.set_yticks))[which == "y"]
     limits(-0.02, 1.02)
     ticks([0, 0.2, 0.4, 0.6, 0.8, 1])
 
 
 def _equal(axes: Axes) -> None:
-    """The line on which score and rating are equal."""
+    """Draw the line on which score and rating are equal."""
     axes.plot([0, 1], [0, 1], color=_QUIET, ls=":", lw=1.2, zorder=1)
 
 
@@ -255,7 +256,7 @@ def _settings() -> AbstractContextManager[None]:
 
 
 def _plot(figure: Figure, title: str, shows: str) -> Plot:
-    """The figure as a plot, without the day on which it was drawn."""
+    """Convert the figure to a plot, without the current date."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="svg", metadata={"Date": None})
     return Plot(title, f"data:image/svg+xml;base64,{base64.b64encode(drawn.getvalue()).decode('ascii')}", shows)

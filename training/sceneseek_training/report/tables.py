@@ -1,4 +1,4 @@
-"""A report's tables: figures, the numbers behind the plots, the files of ratings, settings, and the worst misses."""
+"""A report's tables: figures, numbers of the plots, files of ratings, settings, and the worst misses."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from sceneseek_training.report.measures import DASH, MEASURES, Measure, decimal,
 
 QUANTILES = (5, 25, 50, 75, 95)
 MISSES = 12
-_MOST_LEVELS = 13  # beyond these, ratings are rounded to tenths
-_SIDE, _QUALITY = 160, 80  # of a thumbnail, in pixels, and of its JPEG
+_MOST_LEVELS = 13  # with more levels, ratings are rounded to tenths
+_SIDE, _QUALITY = 160, 80  # size of a thumbnail in pixels, and its JPEG quality
 
 
 def heads(comparison: HeadComparison, grouping: Grouping) -> Table:
-    """Every head under a grouping: all figures, what it learned from, how long it took."""
+    """Return the table of all heads under a grouping: figures, number of training pairs, time."""
     results = [result for result in comparison.results if result.grouping == grouping]
     measured = figures(f"Grouped by {grouping}", results, MEASURES, comparison.selection.name)
     costs = [(Cell(whole(result.trained_on)), Cell(decimal(result.seconds, 1))) for result in results]
@@ -41,7 +41,7 @@ def heads(comparison: HeadComparison, grouping: Grouping) -> Table:
 
 
 def figures(title: str, results: Sequence[HeadResult], measures: Sequence[Measure], default: str) -> Table:
-    """Results a row, figures a column; whatever is printed like the best of a column is marked."""
+    """Return a table of results and figures; values that print like the best of their column are marked."""
     found = [[result.agreement.figures[measure.name] for measure in measures] for result in results]
     best = [m.best([row[i].value for row in found]) for i, m in enumerate(measures)]
     rows = [
@@ -59,7 +59,7 @@ def figures(title: str, results: Sequence[HeadResult], measures: Sequence[Measur
 
 
 def bins(name: str, reliability: Iterable[Bin]) -> Table:
-    """The points of a reliability curve."""
+    """Return the points of a reliability curve."""
     return Table(
         f"Numbers: reliability of {name}",
         ("bin", "mean score", "mean rating", "pairs"),
@@ -73,12 +73,12 @@ def bins(name: str, reliability: Iterable[Bin]) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The pairs that were rated alike.
+    """The pairs with equal ratings.
 
     Attributes:
         rated: their mean rating in [0, 1].
-        count: how many.
-        quantiles: of what was predicted for them, as in `QUANTILES`.
+        count: number of pairs.
+        quantiles: quantiles of their predicted scores, see `QUANTILES`.
     """
 
     rated: float
@@ -87,10 +87,9 @@ class Level:
 
 
 def levels(predicted: Floats, target: Floats) -> list[Level]:
-    """Pairs (P,) by rated level, from low to high.
+    """Group pairs (P,) by rating, ascending.
 
-    Three raters' means lie on ten levels; ratings by a varying number of raters on so many that they are
-    rounded to tenths.
+    The means of three raters have ten levels; those of a varying number of raters have more, and are rounded to tenths.
     """
     rated = np.round(target.astype(np.float64), 3)
     if len(np.unique(rated)) > _MOST_LEVELS:
@@ -105,7 +104,7 @@ def levels(predicted: Floats, target: Floats) -> list[Level]:
 
 
 def quantiles(name: str, found: Iterable[Level]) -> Table:
-    """What was predicted for each rated level."""
+    """Return the quantiles of the predicted scores by rating."""
     return Table(
         f"Numbers: scores of {name} by rating",
         ("mean rating", "pairs", *(f"{q}% below" for q in QUANTILES)),
@@ -115,7 +114,7 @@ def quantiles(name: str, found: Iterable[Level]) -> Table:
 
 
 def learning(points: Iterable[LearningPoint]) -> Table:
-    """The learning curves' points, in the order in which they are given."""
+    """Return the points of the learning curves, in the given order."""
     return Table(
         "Numbers: learning curves",
         ("head", "pairs learned from in a fold", "RMSE", "Spearman", "tau-c x100"),
@@ -128,7 +127,7 @@ def learning(points: Iterable[LearningPoint]) -> Table:
 
 
 def files(ratings: Iterable[Ratings]) -> Table:
-    """How much each file of ratings holds."""
+    """Return the counts of each file of ratings."""
     return Table(
         "Ratings that were used",
         ("file", "pairs", "images", "captions", "ratings or labels"),
@@ -140,7 +139,7 @@ def files(ratings: Iterable[Ratings]) -> Table:
 
 
 def losses(ratings: Iterable[Ratings]) -> Table:
-    """What was left out of each file or merged, with the reason."""
+    """Return the counts of rows left out or merged, by file and reason."""
     rows = [
         Row.of(one.label, what, reason, whole(count))
         for one in ratings
@@ -151,7 +150,7 @@ def losses(ratings: Iterable[Ratings]) -> Table:
 
 
 def settings(values: Mapping[str, Any]) -> tuple[Branch, ...]:
-    """Nested JSON values as nested lists. A list of plain values stays on its line; other entries are numbered."""
+    """Convert nested JSON values to nested lists; a list of plain values is one line, other entries are numbered."""
     return tuple(_setting(str(name).replace("_", " "), value) for name, value in values.items())
 
 
@@ -180,9 +179,9 @@ def _printed(value: Any) -> str:
 
 
 def worst(comparison: HeadComparison, name: str, grouping: Grouping, pictures: bool) -> Cards | Table:
-    """The pairs with the largest gap between score and rating, the worst first.
+    """Return the pairs with the largest gap between score and rating, worst first.
 
-    Without pictures it is a table of the images' names and of numbers, and no file is opened.
+    Without pictures, a table of image names and numbers is returned, and no file is opened.
     """
     ratings, predicted = comparison.ratings, comparison.of(name, grouping).predicted
     order = np.argsort(-np.abs(predicted - ratings.target), kind="stable")[:MISSES]
@@ -218,7 +217,7 @@ def _facts(ratings: Ratings, pair: int, predicted: float) -> tuple[tuple[str, st
 
 
 def _thumbnail(ratings: Ratings, image: int) -> tuple[str, str]:
-    """A data URI, or why there is none: a run must not fail at its end because a file has gone."""
+    """Return a data URI, or an empty one and the reason, since a missing file must not fail a run at its end."""
     try:
         pixels = decode(ratings.paths[image].read_bytes(), near=_SIDE).pixels
     except ImageError as error:
