@@ -384,7 +384,7 @@ def test_report_without_learning_curves_is_valid(ratings: Ratings, tmp_path: Pat
 def test_excluded_and_merged_ratings_are_listed_with_reasons(ratings: Ratings, tmp_path: Path) -> None:
     crowd = dataclasses.replace(ratings, label="crowd.tsv", left_out={}, merged={"contradictions": 2})
     _, markdown = written(short_comparison_of(ratings, crowd=crowd), tmp_path)
-    assert rows_under(markdown, "Rows that were left out or merged") == [
+    assert rows_under(markdown, "Rows left out or merged") == [
         ["expert.tsv", "left out", "of unknown captions", "4"],
         ["expert.tsv", "merged", "duplicates", "7"],
         ["crowd.tsv", "merged", "contradictions", "2"],
@@ -399,7 +399,7 @@ def test_settings_are_nested_lists(report: Report) -> None:
 
 
 def test_summary_counts_ratings_and_pairs_of_the_protocol(report: Report) -> None:
-    assert "180 ratings of 60 pairs (3 raters a pair), of 12 images and 10 captions" in report.markdown
+    assert "180 ratings of 60 pairs (3 raters per pair), of 12 images and 10 captions" in report.markdown
     assert "leaves 56 of 60 pairs" in report.markdown
 
 

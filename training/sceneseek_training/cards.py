@@ -16,9 +16,9 @@ CARD = "CARD.md"
 THRESHOLD_HEADING = "## When a result matches"
 
 _MEANING = {
-    "human ratings": "the rating that people would give the pair, brought to [0, 1] (1 of 4 is 0, 4 of 4 is 1)",
-    "captions": "how probable it is that the text was written for this image rather than for one drawn at random, "
-    "when both are equally likely",
+    "human ratings": "the rating that people would give the pair, scaled to [0, 1] (1 of 4 is 0, 4 of 4 is 1)",
+    "captions": "the probability that the text was written for this image rather than for one drawn at random, when "
+    "both are equally likely",
 }
 
 
@@ -29,13 +29,13 @@ def alignment_card(alignment: Alignment) -> str:
     sources = f"{learned['name']} of {card['data']['captions']}{_left_out(learned)}"
     parts = [
         f"# Alignment of the pack `{alignment.pack}`\n",
-        "Linear maps that bring images and texts into one joint space, and a curve from their cosine to a score.",
-        f"`sceneseek export --pack {alignment.pack} --alignment DIR` makes a bundle of it.\n",
-        "## Learned from\n",
+        "Linear maps from images and texts to a joint space, and a curve from their cosine to a score.",
+        f"`sceneseek export --pack {alignment.pack} --alignment DIR` exports a bundle with it.\n",
+        "## Training data\n",
         f"{learned['images']:,} images with {learned['captions']:,} captions ({sources}).\n",
         *([f"{card['data']['cite']}\n"] if card["data"].get("cite") else []),
         f"```\n{card['command']}\n```\n",
-        "## Found\n",
+        "## Results\n",
         _recall_table(card["recall"]),
         _calibration_text(alignment),
         "## Made with\n",
@@ -44,7 +44,7 @@ def alignment_card(alignment: Alignment) -> str:
         + ".\n",
         "| tower | modality | source | sha256 of its weights |\n|---|---|---|---|",
         *[f"| {t['name']} | {t['modality']} | {t['source']} | `{t['sha256'][:16]}…` |" for t in card["towers"]],
-        "\nThe recipe, in full, is in `alignment.json`; what its entries mean is in `sceneseek_training/recipe.py`.",
+        "\nThe full recipe is in `alignment.json`; `sceneseek_training/recipe.py` explains its entries.",
     ]
     return "\n".join(parts) + "\n"
 
@@ -58,8 +58,8 @@ def _recall_table(measured: list[Mapping[str, Any]]) -> str:
         for m in measured
     ]
     return (
-        "How often a caption's own image is among the first k, in per cent; nothing was learned from these "
-        "images. Measured on the stored (float16) weights, by exact search.\n\n"
+        "Percentage of captions whose own image is among the first k results of an exact search with the stored "
+        "(float16) weights, on images that were not trained on.\n\n"
         "| on | images | captions | R@1 | R@5 | R@10 |\n|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
@@ -71,7 +71,7 @@ def _calibration_text(alignment: Alignment) -> str:
     on = alignment.card["calibrated_on"]
     text = f"Score = {curve}, fitted to {calibration.source}: {found['pairs']:,} pairs of {on['name']}"
     text += f"{_left_out(on)}.\n"
-    text += f"It means {_MEANING[calibration.source]}.\n"
+    text += f"It estimates {_MEANING[calibration.source]}.\n"
     if "rmse" in found:
         errors = f"RMSE {found['rmse']:.3f}, MAE {found['mae']:.3f}, Spearman {found['spearman']:.3f}"
         text += f"{errors}, {found['validation']}.\n"
@@ -91,7 +91,7 @@ def head_card(comparison: HeadComparison, name: str, head: Head) -> str:
     """Return the card of one head of a comparison."""
     about, recipe = comparison.about, comparison.of(name, GROUPINGS[0]).recipe
     reads = ", ".join(sorted(head.reads))
-    stored = f"{head.image_width} numbers an image" if head.image_width else "nothing beside the joint vectors"
+    stored = f"{head.image_width} numbers per image" if head.image_width else "nothing besides the joint vectors"
     ratings = ", ".join(f"{entry['name']} (sha256 `{entry['sha256'][:16]}…`)" for entry in about["ratings"])
     is_default = (
         "It is the default by the rule below." if comparison.selection.name == name else "It is not the default."
@@ -99,25 +99,25 @@ def head_card(comparison: HeadComparison, name: str, head: Head) -> str:
     agreement = comparison.of(name, GROUPINGS[0]).agreement
     learned = (
         f"{about['expert pairs']:,} rated pairs and {about[_CROWD]:,} pairs with crowd labels, of {about[_IMAGES]:,} "
-        f"images together: {ratings}. Nothing of the joint space was learned from these images.\n"
+        f"images together: {ratings}. The joint space was not trained on these images.\n"
     )
     found = (
         f"Cross-validated in {about['folds']} folds by image and {about['folds']} x {about['folds']} by image and "
-        f"caption, seed {about['seed']}: no pair was predicted by a head that had seen its image, or its image or its "
-        "caption. In brackets the 95% interval by bootstrap over images. Kendall's tau leaves out captions written "
-        f"for the very image ({agreement.published:,} of {agreement.pairs:,} pairs count) and takes every rater as a "
-        "data point; `_all` takes all pairs. The head itself was then learned from all of them.\n"
+        f"caption, seed {about['seed']}: no pair was predicted by a head trained on its image, or on its image or its "
+        "caption. In brackets: the 95% interval by bootstrap over images. Kendall's tau omits captions written for the "
+        f"same image ({agreement.published:,} of {agreement.pairs:,} pairs count) and counts each rater's score as a "
+        "data point; `_all` includes all pairs. The head itself was then trained on all pairs.\n"
     )
     lines = [
         f"# Head `{name}` of the pack `{about['pack']}`\n",
         f"{recipe.about[0].upper()}{recipe.about[1:]}. {is_default}",
         f"It reads {reads}; the index stores {stored}.",
-        f"It fits the joint space `{about['joint space'][:16]}…` only.\n",
-        "## Learned from\n",
+        f"It works only with the joint space `{about['joint space'][:16]}…`.\n",
+        "## Training data\n",
         learned,
         *([f"{about['data']}\n"] if about.get("data") else []),
         f"```\n{about['command']}\n```\n",
-        "## Found\n",
+        "## Results\n",
         found,
         "| grouped by | " + " | ".join(_COLUMNS) + " |",
         "|---|" + "---|" * len(_COLUMNS),
@@ -153,7 +153,7 @@ def threshold_section(match: MatchThreshold) -> str:
     counts = ", ".join(f"{count:,} {kind}" for kind, count in about["n_queries"].items())
     files = ", ".join(f"{entry['name']} (sha256 `{entry['sha256'][:16]}…`)" for entry in about["data"])
     chosen_on = (
-        f"On {about['n_images']:,} images that nothing of the joint space was learned from, with queries: {counts}; "
+        f"On {about['n_images']:,} images that the joint space was not trained on, with queries: {counts}; "
         f"seed {about['seed']}; data: {files}."
     )
     lines = [
@@ -166,7 +166,7 @@ def threshold_section(match: MatchThreshold) -> str:
         "|---|---|---|",
         *(_threshold_row(name, about[name]) for name in ABSENCE_FIGURES),
         "",
-        "What the figures mean stands in docs/reference/evaluation.md.",
+        "docs/reference/evaluation.md explains the figures.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -25,11 +25,11 @@ _STRICT: Grouping = "image and caption"
 _CONSTANT, _PROTOTYPE = "constant", "prototype-mlp"
 _QUALITY = (RMSE, MAE, SPEARMAN, TAU_C, ECE)
 _GROUPED: dict[Grouping, str] = {
-    "image and caption": "Grouped by image and caption, the figures are honest: no pair that a head learned from "
-    "shares its image or its caption with a pair that it is measured on.",
-    "image": "Grouped by image alone, they leak: one caption is rated against several images, so a head has met most "
-    "captions that it is measured on, and remembers which of them tend to be rated high. They are here because the "
-    "prototype was measured like this.",
+    "image and caption": "Grouped by image and caption, the figures are free of leaks: no training pair shares its "
+    "image or its caption with a test pair.",
+    "image": "Grouped by image alone, the figures leak: a caption is rated with several images, so most captions of "
+    "test pairs are also in training pairs, and a head learns which of them tend to be rated high. They are shown "
+    "because the prototype was measured like this.",
 }
 
 
@@ -54,10 +54,10 @@ def sections_of(comparison: HeadComparison, pictures: bool) -> tuple[Section, ..
         Section("Summary", tuple(_summary(comparison))),
         Section("All heads", tuple(_heads(comparison))),
         Section("Do the scores mean what they say?", tuple(_reliability(comparison))),
-        Section("Scores of pairs that were rated alike", tuple(_spread(comparison))),
-        Section("What more ratings would bring", tuple(_learning(comparison))),
+        Section("Scores by mean rating", tuple(_spread(comparison))),
+        Section("Would more ratings help?", tuple(_learning(comparison))),
         Section("The worst misses", tuple(_misses(comparison, pictures))),
-        Section("What was trained on what", tuple(_about(comparison))),
+        Section("Training data and settings", tuple(_about(comparison))),
     )
 
 
@@ -70,10 +70,10 @@ def _strict(comparison: HeadComparison, *names: str) -> list[HeadResult]:
 def _summary(comparison: HeadComparison) -> Iterator[Block]:
     default, *others = _strict(comparison, comparison.selection.name, BASELINE, _CONSTANT)
     yield Text(f"The default head is {comparison.selection.name}: {default.recipe.about}.")
-    yield Text(f"The rule, as it was written down before the run: {comparison.selection.rule}")
+    yield Text(f"The rule, fixed before the run: {comparison.selection.rule}")
     yield Items(comparison.selection.reasons)
     yield Text(_quality(default))
-    title = "The default head, and what it must beat"
+    title = "The default head and its baselines"
     yield tables.figures(title, [default, *others], _QUALITY, comparison.selection.name)
     if gain := _gain(default, others):
         yield Text(gain)
@@ -84,10 +84,10 @@ def _summary(comparison: HeadComparison) -> Iterator[Block]:
 def _quality(default: HeadResult) -> str:
     found = {measure.name: measure.sentence(default.agreement.figures[measure.name]) for measure in _QUALITY}
     return (
-        "Of pairs whose image and caption it had never met in a rating, its scores miss the raters' mean by an RMSE "
-        f"of {found[RMSE.name]} and an MAE of {found[MAE.name]}, where scores and ratings lie between 0 and 1. "
-        f"They order the pairs as the raters do with a Spearman correlation of {found[SPEARMAN.name]} and a tau-c of "
-        f"{found[TAU_C.name]}, times 100. The expected calibration error is {found[ECE.name]}. "
+        "On pairs whose image and caption it was not trained on, its scores have an RMSE "
+        f"of {found[RMSE.name]} and an MAE of {found[MAE.name]} to the mean rating, where both lie between 0 and 1. "
+        f"The rank correlation is {found[SPEARMAN.name]} (Spearman) and "
+        f"{found[TAU_C.name]} (tau-c, times 100). The expected calibration error is {found[ECE.name]}. "
         "In brackets: 95% intervals."
     )
 
@@ -106,8 +106,8 @@ def _gain(default: HeadResult, others: list[HeadResult]) -> str:
     if not compared:
         return ""
     return (
-        f"Its RMSE is {' and '.join(compared)}. All heads scored the same pairs, so intervals that overlap do not "
-        "make two heads equal."
+        f"Its RMSE is {' and '.join(compared)}. All heads scored the same pairs, so two heads with overlapping "
+        "intervals are not necessarily equal."
     )
 
 
@@ -115,7 +115,7 @@ def _size(ratings: Ratings) -> str:
     each = sorted({int(count) for count in ratings.weight})
     raters = whole(each[0]) if len(each) == 1 else f"{whole(each[0])} to {whole(each[-1])}"
     return (
-        f"Measured on {whole(float(ratings.weight.sum()))} ratings of {whole(len(ratings))} pairs ({raters} raters a "
+        f"Measured on {whole(float(ratings.weight.sum()))} ratings of {whole(len(ratings))} pairs ({raters} raters per "
         f"pair), of {whole(len(ratings.names))} images and {whole(len(ratings.captions))} captions ({ratings.label})."
     )
 
@@ -124,21 +124,20 @@ def _protocol(default: HeadResult) -> tuple[tuple[str, str], ...]:
     found = default.agreement
     protocol = (
         "that of Anderson et al. (SPICE, 2016) and Hessel et al. (CLIPScore, 2021): pairs whose caption was written "
-        "for that very image are left out, and each rater's score is a point of its own. Here that leaves "
-        f"{whole(found.published)} of {whole(found.pairs)} pairs; the papers have 5,664. Under 'all pairs' "
-        "none is left out."
+        "for the same image are omitted, and each rater's score is a separate data point. Here that leaves "
+        f"{whole(found.published)} of {whole(found.pairs)} pairs; the papers have 5,664. 'All pairs' omits none."
     )
     interval = (
-        f"of the bootstrap over the {whole(found.images)} images. It holds what other images might have changed, and "
-        "not what another training run would."
+        f"by bootstrap over the {whole(found.images)} images. It covers the choice of images, but not the variation "
+        "between training runs."
     )
     return ("published protocol", protocol), ("95% interval", interval)
 
 
 def _heads(comparison: HeadComparison) -> Iterator[Block]:
     yield Text(
-        "Each figure has its 95% interval beside it. Bold: what is printed like the best of its column. The row of the "
-        "default head is marked."
+        "Each figure is followed by its 95% interval. The best figures of each column are bold, and the default head "
+        "is marked."
     )
     for grouping, words in _GROUPED.items():
         yield Text(words)
@@ -149,8 +148,8 @@ def _reliability(comparison: HeadComparison) -> Iterator[Block]:
     shown = _strict(comparison, comparison.selection.name, BASELINE, _PROTOTYPE)
     yield Plots(
         [plots.reliability(result) for result in shown],
-        f"Pairs in up to ten bins of neighbouring scores, grouped by {_STRICT}: on the dotted line a score is right on "
-        "average, below it the score promises too much; the mean distance to it, over all pairs, is the "
+        f"Pairs in up to ten bins of neighbouring scores, grouped by {_STRICT}. On the dotted line scores are right on "
+        "average, below it they are too high; the mean distance to it, over all pairs, is the "
         f"{ECE.title}. The bars count the pairs by score.",
     )
     for result in shown:
@@ -162,9 +161,9 @@ def _spread(comparison: HeadComparison) -> Iterator[Block]:
     found = [tables.levels(result.predicted, comparison.ratings.target) for result in shown]
     yield Plots(
         [plots.spread(result, levels) for result, levels in zip(shown, found, strict=True)],
-        f"For each mean rating, what was predicted, grouped by {_STRICT}: the median (dot), the middle half of the "
-        "pairs (thick) and nine tenths of them (thin). On the dotted line, score and rating are equal. Below each "
-        "rating stands its number of pairs.",
+        f"Predicted scores by mean rating, grouped by {_STRICT}: the median (dot), the middle half of the pairs "
+        "(thick) and nine tenths of them (thin). On the dotted line, score and rating are equal. Below each rating is its "
+        "number of pairs.",
     )
     for result, levels in zip(shown, found, strict=True):
         yield tables.quantiles(result.recipe.name, levels)
@@ -180,8 +179,8 @@ def _learning(comparison: HeadComparison) -> Iterator[Block]:
     off = [f"{', '.join(one.off)} ({one.measure.title})" for one in found if one.off]
     yield Plots(
         [plots.learning(one, comparison.selection.name) for one in found],
-        f"The same pairs, grouped by {_STRICT}, scored by heads that learned from a part of the ratings. Dashed: on "
-        "the prototype's inputs. A line that still improves at its right end says that more ratings would help."
+        f"The same pairs, grouped by {_STRICT}, scored by heads trained on a part of the ratings. Dashed: heads on the "
+        "prototype's inputs. If a line still improves at its right end, more ratings would help."
         + (f" So much worse that they are off the axis: {'; '.join(off)}." if off else ""),
     )
     yield tables.learning(comparison.learning_curves)
@@ -190,8 +189,7 @@ def _learning(comparison: HeadComparison) -> Iterator[Block]:
 def _misses(comparison: HeadComparison, pictures: bool) -> Iterator[Block]:
     yield Text(
         f"The pairs with the largest gap between the score of {comparison.selection.name} (grouped by {_STRICT}) and "
-        "the mean rating. Some are the head's errors, and some are the raters': where they disagree, no score can be "
-        "right."
+        "the mean rating. Some are errors of the head, others of the raters: if raters disagree, no score can be right."
     )
     if not pictures:
         yield Text("Images and captions are not shown here; they may not be published.")
@@ -203,4 +201,4 @@ def _about(comparison: HeadComparison) -> Iterator[Block]:
     yield Tree(tables.settings(comparison.about))
     yield tables.files(used)
     lost = tables.losses(used)
-    yield lost if lost.rows else Text("No row of these files was left out or merged.")
+    yield lost if lost.rows else Text("No rows of these files were left out or merged.")

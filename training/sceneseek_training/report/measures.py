@@ -97,9 +97,8 @@ TAU_C_ALL = Measure("kendall_tau_c_all", "tau-c x100, all pairs", "", per_cent=T
 ECE = Measure(
     "ece",
     "ECE",
-    "expected calibration error: how far the mean score lies from the mean rating, over ten bins of neighbouring "
-    "scores. A score of 0.6 that means 0.6 everywhere gives 0; so does a constant, which knows nothing, so it is "
-    "read beside the others.",
+    "expected calibration error: the distance of the mean score from the mean rating, over ten bins of neighbouring "
+    "scores. 0 is perfect, but even a constant score can reach it, so read it together with the other figures.",
     True,
 )
 MEASURES = (RMSE, MAE, PEARSON, SPEARMAN, TAU_B, TAU_C, TAU_B_ALL, TAU_C_ALL, ECE)

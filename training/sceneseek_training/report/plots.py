@@ -169,7 +169,7 @@ def learning(curves: Curves, default: str) -> Plot:
     with _settings():
         figure = _figure()
         axes = figure.subplots()
-        _plain(axes, "expert pairs that a fold learned from", title)
+        _plain(axes, "training pairs per fold", title)
         axes.set_xscale("log")
         for curve in curves.curves:
             line, chosen = Line.of(curve.recipe), curve.recipe.name == default
@@ -185,7 +185,7 @@ def learning(curves: Curves, default: str) -> Plot:
         axes.xaxis.set_major_formatter(lambda value, _: whole(value))
         _label_ends(axes, curves, default)
         names = ", ".join(curve.recipe.name for curve in curves.curves)
-        return _plot(figure, title, f"{title} over the number of pairs learned from: {names}")
+        return _plot(figure, title, f"{title} over the number of training pairs: {names}")
 
 
 def _label_ends(axes: Axes, curves: Curves, default: str) -> None:

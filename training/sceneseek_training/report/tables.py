@@ -35,7 +35,7 @@ def heads(comparison: HeadComparison, grouping: Grouping) -> Table:
     costs = [(Cell(whole(result.trained_on)), Cell(decimal(result.seconds, 1))) for result in results]
     return Table(
         measured.title,
-        (*measured.columns, "pairs learned from in a fold", "seconds"),
+        (*measured.columns, "training pairs per fold", "seconds"),
         [Row(row.head, (*row.cells, *cost), row.mark) for row, cost in zip(measured.rows, costs, strict=True)],
     )
 
@@ -117,7 +117,7 @@ def learning(points: Iterable[LearningPoint]) -> Table:
     """Return the points of the learning curves, in the given order."""
     return Table(
         "Numbers: learning curves",
-        ("head", "pairs learned from in a fold", "RMSE", "Spearman", "tau-c x100"),
+        ("head", "training pairs per fold", "RMSE", "Spearman", "tau-c x100"),
         [
             Row.of(p.head, whole(p.pairs), decimal(p.rmse), decimal(p.spearman), decimal(100 * p.tau_c, 1))
             for p in points
@@ -129,7 +129,7 @@ def learning(points: Iterable[LearningPoint]) -> Table:
 def files(ratings: Iterable[Ratings]) -> Table:
     """Return the counts of each file of ratings."""
     return Table(
-        "Ratings that were used",
+        "Ratings used",
         ("file", "pairs", "images", "captions", "ratings or labels"),
         [
             Row.of(r.label, whole(len(r)), whole(len(r.names)), whole(len(r.captions)), whole(float(r.weight.sum())))
@@ -146,7 +146,7 @@ def losses(ratings: Iterable[Ratings]) -> Table:
         for what, counts in (("left out", one.left_out), ("merged", one.merged))
         for reason, count in counts.items()
     ]
-    return Table("Rows that were left out or merged", ("file", "what", "reason", "rows"), rows, words=3)
+    return Table("Rows left out or merged", ("file", "what", "reason", "rows"), rows, words=3)
 
 
 def settings(values: Mapping[str, Any]) -> tuple[Branch, ...]:
