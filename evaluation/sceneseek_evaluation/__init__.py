@@ -1,1 +1,1 @@
-"""How good a bundle's answers are, through the real graphs and a real index. Imports no torch."""
+"""Measure the quality of a bundle's results, with its graphs and a real index. Does not import torch."""

@@ -1,27 +1,26 @@
-"""Does a bundle know when nothing matches? The best score of queries that should, and should not, find a picture.
+"""Evaluate how well scores separate queries that should find a picture from queries that should not.
 
-Four kinds of queries are asked over one collection of images:
+Four kinds of queries are searched for in one collection of images:
 
-    present   a caption, its image being in the collection
-    absent    the same caption, that image and those that lie next to it (`NEAR`) taken out
-    foreign   texts of another world than the collection's, given by the user
-    nonsense  texts that mean nothing, see `draw_nonsense`
+    present   a caption whose image is in the collection
+    absent    the same caption without that image and similar ones (`NEAR`)
+    foreign   texts unrelated to the collection, given by the user
+    nonsense  texts without meaning, see `draw_nonsense`
 
-An answer matches if its best score reaches the threshold (`sceneseek.bundle.MatchThreshold`). The figures, by name::
+A query has a match if its best score reaches the threshold (`sceneseek.bundle.MatchThreshold`). The figures::
 
-    present.match_rate           the share of captions answered with a match
-    own.match_rate               of the captions that find their own image among the first five, the share for which
-                                 that very image is marked as a match
-    absent.false_match_rate      the share answered with a match although ...; likewise foreign and nonsense.
-                                 Another picture may truly match a caption whose own is absent, so that of ``absent``
-                                 is no error rate
-    absent.auc                   how often a present query's best score lies above an absent one's; likewise foreign
-                                 and nonsense. It needs no threshold
+    present.match_rate           share of captions with a match
+    own.match_rate               share of captions whose own image is marked as a match, of those that find it among the
+                                 first five results
+    absent.false_match_rate      share of absent queries with a match; likewise foreign and nonsense. For ``absent`` it
+                                 is not an error rate, since another picture may truly match the caption
+    absent.auc                   how often a present query has a higher best score than an absent query; likewise
+                                 foreign and nonsense. It needs no threshold
 
-Captions with a language are measured by language too (`sceneseek_evaluation.figures`), with the figures that need
-captions alone, `LANGUAGE_FIGURES`. Shortlists are exact, of the length that a search has. Intervals are from the
-bootstrap by image, and by text where there is no image. A figure without its queries, and a rate without a threshold,
-is not defined.
+Captions with a language are also measured by language (`sceneseek_evaluation.figures`), with the figures that need
+captions only, `LANGUAGE_FIGURES`. Shortlists are exact, and as long as those of a search. Intervals are from the
+bootstrap by image, or by text for queries without an image. A figure without queries and a rate without a threshold are
+not defined.
 """
 
 from __future__ import annotations
@@ -67,23 +66,23 @@ ABSENCE_FIGURES = (
     *(f"{kind}.{AUC}" for kind in WITHOUT),
 )
 LANGUAGE_FIGURES = (f"present.{RATE}", f"own.{RATE}", f"absent.{FALSE_RATE}", f"absent.{AUC}")
-# Joint-space cosine of two images from which they show much the same; near-duplicates lie far above it.
+# Minimum joint-space cosine of two images with similar content; near-duplicates are far above it.
 NEAR = 0.9
 NONSENSE = 400
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Q queries of all kinds and the scores they found.
+    """Q queries of all kinds and their scores.
 
     Attributes:
-        kind: (Q,) see the module.
-        best: (Q,) the best score of each query's answer.
-        own: (Q,) of a caption that finds its own image among the first `DEFAULT_K`, that image's score; else NaN.
-        group: (Q,) what the bootstrap draws: the caption's image, or the text.
-        language: (Q,) the caption's; empty for other texts, and where it is unknown.
-        images: how many the collection has.
-        missing: images of the captions that cannot be used.
+        kind: (Q,) kind of each query, see the module's docstring.
+        best: (Q,) best score of each query.
+        own: (Q,) score of the caption's own image if it is among the first `DEFAULT_K` results, else NaN.
+        group: (Q,) group for the bootstrap: the caption's image, or the text.
+        language: (Q,) language of the caption; empty for other texts, and if unknown.
+        images: number of images in the collection.
+        missing: number of the captions' images that cannot be used.
     """
 
     kind: npt.NDArray[np.str_]
@@ -95,25 +94,25 @@ class Asked:
     missing: int
 
     def of(self, kind: Kind) -> Floats:
-        """The best scores of one kind of queries."""
-        found: Floats = self.best[self.kind == kind]
-        return found
+        """Return the best scores of one kind of queries."""
+        scores: Floats = self.best[self.kind == kind]
+        return scores
 
 
 @dataclass(frozen=True)
 class AbsenceReport:
-    """What an evaluation found.
+    """The result of an absence evaluation.
 
     Attributes:
-        figures: by the names in `ABSENCE_FIGURES`, and by those in `LANGUAGE_FIGURES` in each language.
-        threshold: the least score of a match; None where the bundle has none.
-        queries: how many, by kind.
-        languages: captions asked, by language; 0 where no image of a language's captions can be used.
-        images: in the collection.
-        missing: images of the captions that cannot be used.
-        bundle: its fingerprint.
-        bootstrap: how intervals were found.
-        seed: of the nonsense.
+        figures: the figures `ABSENCE_FIGURES`, and `LANGUAGE_FIGURES` for each language, by name.
+        threshold: minimum score of a match; None if the bundle has no threshold.
+        queries: number of queries, by kind.
+        languages: number of captions searched for, by language; 0 if none of their images can be used.
+        images: number of images in the collection.
+        missing: number of the captions' images that cannot be used.
+        bundle: fingerprint of the bundle.
+        bootstrap: the bootstrap of the intervals.
+        seed: seed of the nonsense.
     """
 
     figures: dict[str, Figure]
@@ -142,11 +141,11 @@ class AbsenceReport:
         }
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
-        said = "the bundle has no threshold" if self.threshold is None else f"a match from {self.threshold:g} on"
-        asked = ", ".join(f"{count:,} {kind}" for kind, count in self.queries.items())
+        """The lines of the printed report."""
+        threshold = "the bundle has no threshold" if self.threshold is None else f"a match from {self.threshold:g} on"
+        queries = ", ".join(f"{count:,} {kind}" for kind, count in self.queries.items())
         lines = [
-            f"{self.images:,} images, bundle {self.bundle[:12]}: {said}; queries: {asked}",
+            f"{self.images:,} images, bundle {self.bundle[:12]}: {threshold}; queries: {queries}",
             *table({name: self.figures[name] for name in ABSENCE_FIGURES}),
         ]
         if self.languages:
@@ -166,7 +165,7 @@ def evaluate_absence(
     device: Device = "auto",
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> AbsenceReport:
-    """Ask all kinds of queries and measure how well the bundle's threshold, or another, tells them apart.
+    """Search for all kinds of queries, and measure how well `match`, or the bundle's threshold, separates them.
 
     Raises:
         DataError: see `ask`.
@@ -196,17 +195,17 @@ def ask(
     seed: int = 0,
     device: Device = "auto",
 ) -> Asked:
-    """The best scores of all kinds of queries over the captions' images, which lie in a folder.
+    """Search the captions' images, in the folder `images`, for all kinds of queries.
 
     Raises:
-        DataError: fewer than two of the images can be used, or a text cannot be searched.
+        DataError: fewer than two of the images can be used, or a text is not a valid query.
     """
     for text in (*(caption.text for caption in captions), *foreign):
-        searchable(text)  # here, because images take minutes
+        searchable(text)  # checked before encoding images, which takes minutes
     wanted = dict.fromkeys(caption.image for caption in captions)
     encoded = encode_images(bundle, {name: images / name for name in wanted}, device)
     if len(encoded.row) < 2:
-        raise DataError("one image alone is no collection to be absent from", "give captions of more images")
+        raise DataError("a single image is not enough to measure absence", "give captions of more images")
     written = [caption for caption in captions if caption.image in encoded.row]
     owner = np.array([encoded.row[caption.image] for caption in written], np.int64)
     nonsense = draw_nonsense(NONSENSE, [caption.text for caption in written], seed)
@@ -240,7 +239,7 @@ def ask(
 def absence_figures(
     asked: Asked, match: MatchThreshold | None, bootstrap: Bootstrap, languages: Iterable[str] = ()
 ) -> dict[str, Figure]:
-    """The figures `ABSENCE_FIGURES` of a threshold, and `LANGUAGE_FIGURES` by language, with their intervals."""
+    """Return the figures `ABSENCE_FIGURES`, and `LANGUAGE_FIGURES` by language, with their intervals."""
 
     def measure(rows: Positions) -> dict[str, float]:
         kinds, best, own = asked.kind[rows], asked.best[rows], asked.own[rows]
@@ -257,9 +256,10 @@ def absence_figures(
 
 
 def area_under_curve(above: Floats, below: Floats) -> float:
-    """How often a number of the one lies above one of the other, a tie counting half; NaN if either is empty.
+    """Return the area under the receiver operating characteristic (Hanley and McNeil, Radiology 143, 1982).
 
-    The area under the receiver operating characteristic (Hanley and McNeil, Radiology 143, 1982).
+    It is the probability that a number of `above` is larger than one of `below`; ties count half. NaN if either is
+    empty.
     """
     if not len(above) or not len(below):
         return math.nan
@@ -276,7 +276,7 @@ def _rate(match: MatchThreshold | None, scores: Floats) -> float:
 def _answer(
     reranker: Reranker, images: Vectors, texts: Vectors, query: int, collection: Positions, own: int | None = None
 ) -> tuple[float, float]:
-    """The best score of a query over some of the images, and that of its own image if it is among the first."""
+    """Return a query's best score in a collection, and that of its own image if it is among the first `DEFAULT_K`."""
     similarity: Floats = images.joint[collection] @ texts.joint[query]
     nearest = np.argsort(-similarity, kind="stable")[:DEFAULT_SHORTLIST]
     rows = collection[nearest]
@@ -299,15 +299,15 @@ _SIGNS = ".,;:!?#$%&*+-/=@^_~"
 
 
 def draw_nonsense(count: int, texts: Sequence[str], seed: int) -> list[str]:
-    """Queries that mean nothing and that no picture can match; the same arguments give the same ones.
+    """Return random queries without meaning, which no picture can match.
 
-    Four kinds in turn: words of random letters; runs along a row of the keyboard; numbers and signs; words of
-    real captions, each of another one, which alone make words but no scene.
+    Four kinds alternate: words of random letters; runs along a row of the keyboard; numbers and signs; and random words
+    of real captions, which do not describe a scene together.
 
     Args:
-        count: how many.
-        texts: whose words the fourth kind has; without any word it is left out.
-        seed: of the drawing.
+        count: number of queries.
+        texts: texts with the words for the fourth kind, which is omitted without any word.
+        seed: the same arguments give the same queries.
     """
     rng = np.random.default_rng(seed)
     words = sorted({word for text in texts for word in text.lower().split() if word.isalpha()})

@@ -1,25 +1,24 @@
-"""How well predicted scores agree with human ratings of the same pairs of an image and a caption.
+"""Agreement of predicted scores with human ratings of the same pairs of an image and a caption.
 
-    rmse, mae           root of the mean squared, and mean absolute, difference to the target
-    pearson, spearman   correlation with the target; of the values, and of their ranks (ties share theirs)
+    rmse, mae           root mean squared, and mean absolute, difference to the target
+    pearson, spearman   correlation with the target: of the values, and of their ranks (ties share the mean rank)
     kendall_tau_b, kendall_tau_c            rank correlation in the published protocol, see below
-    kendall_tau_b_all, kendall_tau_c_all    the same of all pairs
+    kendall_tau_b_all, kendall_tau_c_all    the same for all pairs
     ece                 expected calibration error, see `calibration_error`
 
-The target of a pair is one number in [0, 1] (the mean rating, the share of yes labels). Kendall's tau in the
-published protocol of Flickr8k-Expert (Anderson et al., SPICE, ECCV 2016; Hessel et al., CLIPScore, EMNLP
-2021): pairs whose caption was written for that very image are left out, and each rater's score is a data
-point of its own. There the points are 5,664 pairs times three raters; here `n_pairs_published` says how many
-pairs it were. Where nobody's own scores are known, as of crowd labels, a pair's target is its one data point,
-and no pair is left out: so do the published figures of Flickr8k-CF, which are tau-b. Correlations lie in
-[-1, 1] (papers print tau times 100); one of equal values is not defined, so it is null.
+The target of a pair is a number in [0, 1] (the mean rating, or the share of yes labels). The published protocol of
+Flickr8k-Expert for Kendall's tau (Anderson et al., SPICE, ECCV 2016; Hessel et al., CLIPScore, EMNLP 2021) omits pairs
+whose caption was written for the same image, and takes each rater's score as a data point. The papers have 5,664 pairs
+times three raters; here `n_pairs_published` is the number of pairs. Without scores of single raters, as for crowd
+labels, a pair's target is its only data point, and no pair is omitted, as in the published figures of Flickr8k-CF,
+which are tau-b. Correlations are in [-1, 1] (papers print tau times 100), and null if all values of a side are equal.
 
-Every figure has a 95% interval from the bootstrap by image. As JSON a figure's name is a key at the top::
+Every figure has a 95% interval from the bootstrap by image. In JSON, figures are top-level keys::
 
     {"rmse": {"value": 0.17, "ci95": [0.16, 0.18]}, ..., "n_pairs": 2855, "n_pairs_published": 2740,
      "n_images": 698, "reliability": [{"mean_predicted": 0.02, "mean_target": 0.03, "count": 286}, ...]}
 
-scipy is the extra `evaluate`, imported when the first figure is computed.
+scipy (the extra `evaluate`) is imported when the first figure is computed.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Rated:
-    """P rated pairs and what was predicted for them.
+    """P rated pairs and their predicted scores.
 
     Attributes:
         predicted: (P,) scores in [0, 1].
         target: (P,) in [0, 1].
-        scores: (P, R) in [0, 1], each rater's own, NaN where absent; all NaN (or R = 0) where none is known.
-        own: bool (P,), whether the caption was written for this very image.
-        image: int64 (P,), which image: what the bootstrap draws.
+        scores: (P, R) scores of single raters in [0, 1], NaN if missing; all NaN (or R = 0) if unknown.
+        own: bool (P,), whether the caption was written for the same image.
+        image: int64 (P,), the pair's image, which the bootstrap resamples.
     """
 
     predicted: Doubles
@@ -69,18 +68,18 @@ class Rated:
 
     @property
     def by_rater(self) -> bool:
-        """Whether anybody's own scores are known."""
-        return not np.isnan(self.scores).all()  # which no scores at all (R = 0) are, too
+        """Whether scores of single raters are known."""
+        return not np.isnan(self.scores).all()  # also False without any scores (R = 0)
 
     @property
     def published(self) -> npt.NDArray[np.bool_]:
-        """Which pairs the published protocol counts, bool (P,)."""
+        """The pairs that count in the published protocol, bool (P,)."""
         return ~self.own if self.by_rater else np.ones(len(self), np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One point of a reliability plot: the means over the pairs whose predicted scores are neighbours."""
+    """One point of a reliability plot: means over pairs with neighbouring predicted scores."""
 
     mean_predicted: float
     mean_target: float
@@ -89,14 +88,14 @@ class Bin:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What was found.
+    """The agreement of scores with ratings.
 
     Attributes:
-        figures: by the names in `FIGURES`.
-        pairs: how many pairs.
-        published: how many of them the published protocol counts.
-        images: how many images they are of.
-        reliability: at most `BINS`, from low to high predictions.
+        figures: the figures `FIGURES`, by name.
+        pairs: number of pairs.
+        published: number of pairs that count in the published protocol.
+        images: number of images.
+        reliability: at most `BINS` bins, from low to high predictions.
     """
 
     figures: dict[str, Figure]
@@ -117,7 +116,7 @@ class Agreement:
 
 
 def measure_agreement(rated: Rated, bootstrap: Bootstrap = BOOTSTRAP) -> Agreement:
-    """Every figure with its interval.
+    """Compute every figure with its interval.
 
     Raises:
         DataError: scipy is not installed.
@@ -139,44 +138,44 @@ def measure_agreement(rated: Rated, bootstrap: Bootstrap = BOOTSTRAP) -> Agreeme
 
 
 def reliability(predicted: Doubles, target: Doubles) -> list[Bin]:
-    """Pairs (P,) in `BINS` bins of equal count by their predicted score, from low to high.
+    """Return pairs (P,) in `BINS` bins of equal count by predicted score, from low to high.
 
-    Equal predictions stay together, in the bin where their middle falls; so a bin may be larger than the
-    others, and one that is left empty is not there.
+    Equal predictions stay together, in the bin of their middle; so bins may be larger than others, and empty ones are
+    omitted.
     """
     return _bins(predicted, target, _ranks(predicted))
 
 
 def calibration_error(bins: list[Bin]) -> float:
-    """The expected calibration error: the mean over the pairs of |mean predicted - mean target| of their bin.
+    """Return the expected calibration error: the mean over the pairs of |mean predicted - mean target| of their bin.
 
-    As Naeini, Cooper and Hauskrecht (AAAI 2015) define it for the probability of a class, with the mean
-    target in the place of the share of right answers, and with bins of equal count as Nixon et al.
-    (Measuring Calibration in Deep Learning, CVPR workshops 2019) advise. It is 0 where scores are right on
-    average at every level, however much single pairs scatter. Chance only adds to absolute values, so those
-    of the replicates, and with them the interval, tend to lie a little above the figure itself.
+    As defined by Naeini, Cooper and Hauskrecht (AAAI 2015) for the probability of a class, with the mean target instead
+    of the accuracy, and with bins of equal count as recommended by Nixon et al. (Measuring Calibration in Deep
+    Learning, CVPR workshops 2019). It is 0 if scores are right on average at every level, however much single pairs
+    scatter. Noise only increases absolute values, so the replicates, and with them the interval, tend to lie a little
+    above the figure itself.
     """
     total = sum(b.count for b in bins)
     return sum(b.count * abs(b.mean_predicted - b.mean_target) for b in bins) / total
 
 
 def tau_from_table(table: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Kendall's tau-b and tau-c of a contingency table; NaN where one side has a single value.
+    """Return Kendall's tau-b and tau-c of a contingency table; NaN if one side has a single value.
 
-    The same as `scipy.stats.kendalltau` of the points that the table counts. Counting whole rows at once
-    takes a fraction of its time where one side has few levels, and the bootstrap does this thousands of times.
+    Equals `scipy.stats.kendalltau` of the counted points, but is much faster if one side has few levels, and the
+    bootstrap calls it thousands of times.
 
     Args:
-        table: (X, Y), how many points have the x-th value on one side and the y-th on the other, both ascending.
+        table: (X, Y), number of points with the x-th value on one side and the y-th on the other, both ascending.
     """
     by_x, by_y = table.sum(axis=1), table.sum(axis=0)
     levels = min(np.count_nonzero(by_x), np.count_nonzero(by_y))
     if levels < 2:
         return math.nan, math.nan
     n = int(by_x.sum())
-    before = table.cumsum(axis=0) - table  # of each y, points whose x is smaller
-    lower = before.cumsum(axis=1) - before  # ... and whose y is smaller too
-    surplus = 2 * lower + before - before.sum(axis=1, keepdims=True)  # concordant less discordant
+    before = table.cumsum(axis=0) - table  # points with this y and a smaller x
+    lower = before.cumsum(axis=1) - before  # points with a smaller x and a smaller y
+    surplus = 2 * lower + before - before.sum(axis=1, keepdims=True)  # concordant minus discordant
     difference = int((table * surplus).sum())
     total = n * (n - 1) // 2
     untied = [total - int((counts * (counts - 1) // 2).sum()) for counts in (by_x, by_y)]
@@ -186,13 +185,13 @@ def tau_from_table(table: npt.NDArray[np.int64]) -> tuple[float, float]:
 
 
 def require_scipy() -> Any:
-    """The module `scipy.stats`.
+    """Return the module `scipy.stats`.
 
     Raises:
         DataError: it is not installed.
     """
     try:
-        from scipy import stats  # noqa: PLC0415 - an extra that retrieval does without
+        from scipy import stats  # noqa: PLC0415 - an extra that retrieval does not need
     except ImportError as error:
         raise DataError(
             f"agreement with ratings needs a package that is not installed ({error})",
@@ -202,33 +201,33 @@ def require_scipy() -> Any:
 
 
 class _Points:
-    """The data points of Kendall's tau, of all pairs or of some: each is a predicted value and a score.
+    """The data points of Kendall's tau for all or some pairs: each is a predicted value and a score.
 
     Attributes:
-        pairs: how many pairs they are of.
+        pairs: number of pairs with data points.
     """
 
     def __init__(self, rated: Rated, chosen: npt.NDArray[np.bool_]) -> None:
         scores = rated.scores if rated.by_rater else rated.target[:, None]
-        there = ~np.isnan(scores) & chosen[:, None]
+        present = ~np.isnan(scores) & chosen[:, None]
         predicted = np.broadcast_to(rated.predicted[:, None], scores.shape)
-        self.pairs = int(there.any(axis=1).sum())
-        xs, x = np.unique(predicted[there], return_inverse=True)
-        ys, y = np.unique(scores[there], return_inverse=True)
+        self.pairs = int(present.any(axis=1).sum())
+        xs, x = np.unique(predicted[present], return_inverse=True)
+        ys, y = np.unique(scores[present], return_inverse=True)
         self._shape = len(xs), len(ys)
-        # Each pair's cells in the table, the one past its end for a score that is not there.
+        # Each pair's cells in the table; the cell past its end stands for a missing score.
         self._cells = np.full(scores.shape, len(xs) * len(ys))
-        self._cells[there] = x * len(ys) + y
+        self._cells[present] = x * len(ys) + y
 
     def taus(self, rows: Positions) -> tuple[float, float]:
-        """Tau-b and tau-c of the points of these pairs."""
+        """Return tau-b and tau-c of the points of these pairs."""
         cells = self._shape[0] * self._shape[1]
         counts = np.bincount(self._cells[rows].ravel(), minlength=cells + 1)[:cells]
         return tau_from_table(counts.reshape(self._shape))
 
 
 def pair_figures(predicted: Doubles, target: Doubles) -> dict[str, float]:
-    """The figures of P predictions and targets that look at pairs: errors, correlations, calibration.
+    """Return the figures that need no single raters, of P predictions and targets: errors, correlations, calibration.
 
     Raises:
         DataError: scipy is not installed.
@@ -254,16 +253,16 @@ def _bins(predicted: Doubles, target: Doubles, ranks: Doubles) -> list[Bin]:
 
 
 def _correlation(x: Doubles, y: Doubles) -> float:
-    """Pearson's; NaN where one side is constant."""
+    """Return Pearson's correlation; NaN if one side is constant."""
     if x.min() == x.max() or y.min() == y.max():
         return math.nan
     a, b = x - x.mean(), y - y.mean()
-    # By their largest first, so that tiny spreads do not vanish when they are squared.
+    # Divided by the largest value first, so that squares of tiny differences do not underflow.
     a, b = a / np.abs(a).max(), b / np.abs(b).max()
     return float(np.clip((a * b).sum() / math.sqrt((a * a).sum() * (b * b).sum()), -1, 1))
 
 
 def _ranks(values: Doubles) -> Doubles:
-    """From 1, the mean of their places for equal values."""
+    """Return ranks from 1; equal values share their mean rank."""
     ranks: Doubles = require_scipy().rankdata(values)
     return ranks

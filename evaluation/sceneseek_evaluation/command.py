@@ -1,4 +1,4 @@
-"""`sceneseek evaluate`: figures of a bundle."""
+"""`sceneseek evaluate`: measure a bundle."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ _FILE = click.Path(path_type=Path)
 
 
 def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of every evaluation: how the intervals are found, and what makes it fail."""
+    """Add the options of every evaluation: bounds of figures, and the bootstrap of intervals."""
     options = (
         click.option(
             "--fail-below",
             metavar="METRIC=VALUE",
             multiple=True,
-            help="Exit with 1 if a figure, of which more is better, is below this; may be repeated.",
+            help="Exit with 1 if this metric, for which higher is better, is below VALUE; may be repeated.",
         ),
         click.option(
             "--fail-above",
             metavar="METRIC=VALUE",
             multiple=True,
-            help="Exit with 1 if a figure, of which less is better, is above this; may be repeated.",
+            help="Exit with 1 if this metric, for which lower is better, is above VALUE; may be repeated.",
         ),
         click.option(
             "--bootstrap",
@@ -42,7 +42,7 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(1, 1_000_000),
             default=1_000,
             show_default=True,
-            help="Replicates of the 95% intervals' bootstrap by image.",
+            help="Bootstrap replicates, by image, for the 95% intervals.",
         ),
     )
     for option in reversed(options):
@@ -52,14 +52,14 @@ def _shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def evaluate() -> None:
-    """Measure how good a bundle's answers are."""
+    """Measure the quality of a bundle's results."""
 
 
 @evaluate.command()
 @bundle_option
 @click.option("--images", type=_FILE, required=True, help="The folder of the captioned images.")
 @click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image and caption.")
-@click.option("--split", type=_FILE, help="Only these images: a file with one name a line.")
+@click.option("--split", type=_FILE, help="Use only these images: a file with one name per line.")
 @_shared_options
 @device_option
 @json_option
@@ -74,11 +74,11 @@ def retrieval(
     device: Device,
     as_json: bool,
 ) -> None:
-    """Recall@k, median rank and MRR of each caption's own image, through a real index of the images.
+    """Measure recall@k, median rank and MRR of each caption's own image, with a real index of the images.
 
-    Figures that begin with `rescored.` are of the order that a search gives, by score; the others are of the
-    order by cosine alone. With a column `language` (BCP 47 codes, empty if unknown) there are figures of each
-    language, such as ru.recall@10, and mean.recall@10 over the languages.
+    Figures that begin with `rescored.` are for the order of a search, by score; the others are for the order by cosine
+    alone. With a column `language` (BCP 47 codes, empty if unknown), there are also figures per language, such as
+    ru.recall@10, and mean.recall@10 over the languages.
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.captions import read_captions  # noqa: PLC0415
@@ -123,10 +123,10 @@ def ratings(
     device: Device,
     as_json: bool,
 ) -> None:
-    """Agreement of the bundle's scores with human ratings: errors, correlations, calibration.
+    """Measure the agreement of the bundle's scores with human ratings: errors, correlations, calibration.
 
-    Kendall's tau is that of the published protocol of Flickr8k-Expert: without pairs whose caption was written
-    for the image, each rater's score a point of its own; names that end in `_all` have those pairs too.
+    Kendall's tau follows the published protocol of Flickr8k-Expert: it omits pairs whose caption was written for the
+    image, and each rater's score is a data point; figures that end in `_all` include those pairs.
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
     from sceneseek.captions import Captions  # noqa: PLC0415
@@ -148,10 +148,12 @@ def ratings(
 @bundle_option
 @click.option("--images", type=_FILE, required=True, help="The folder of the captioned images.")
 @click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image and caption.")
-@click.option("--split", type=_FILE, help="Only these images: a file with one name a line.")
-@click.option("--foreign", type=_FILE, help="Texts that none of the images fits, one a line.")
-@click.option("--threshold", type=click.FloatRange(0, 1), help="In the place of the bundle's own.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the nonsense.")
+@click.option("--split", type=_FILE, help="Use only these images: a file with one name per line.")
+@click.option("--foreign", type=_FILE, help="Texts that describe none of the images, one per line.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Use this threshold instead of the bundle's.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the generated nonsense."
+)
 @_shared_options
 @device_option
 @json_option
@@ -169,11 +171,11 @@ def absence(
     device: Device,
     as_json: bool,
 ) -> None:
-    """How often a search says "match": for captions with and without their image, other texts, and nonsense.
+    """Measure how often a search finds a match: for captions with and without their image, other texts, and nonsense.
 
-    `match_rate` is the share of queries that have a match, `false_match_rate` the same where there should be none;
-    `auc` is how often the best score of a caption whose image is there lies above that of the other query. With a
-    column `language` there are figures of each language, as in `sceneseek evaluate retrieval`.
+    `match_rate` is the share of queries that have a match, `false_match_rate` the same for queries that should have
+    none; `auc` is how often a caption whose image is in the collection has a higher best score than the other query.
+    With a column `language`, there are also figures per language, as in `sceneseek evaluate retrieval`.
     """
     from sceneseek.bundle import Bundle, MatchThreshold  # noqa: PLC0415
     from sceneseek.captions import read_captions, read_texts  # noqa: PLC0415
@@ -191,8 +193,8 @@ def absence(
 
 
 def _fail_on_missed(bounds: Sequence[Bound], figures: Mapping[str, Figure]) -> None:
-    """Say which bounds were missed, and end with 1 if any was."""
-    from sceneseek_evaluation.figures import missed  # noqa: PLC0415 - so that --help answers at once
+    """Print the missed bounds, and exit with 1 if there are any."""
+    from sceneseek_evaluation.figures import missed  # noqa: PLC0415 - so that --help is fast
 
     if lines := missed(bounds, figures):
         for line in lines:

@@ -1,18 +1,18 @@
 """Figures with 95% intervals, their table, and the bounds that make `sceneseek evaluate` fail on a regression.
 
-Intervals are from the bootstrap over groups of rows (Efron and Tibshirani 1993, percentile interval). Rows of one image
-are not independent of each other, so images are drawn, with replacement and with all of their rows: as many images as
-there are. The interval of a figure lies between the 2.5th and the 97.5th percentile of its values over the replicates;
-both ends are values of replicates, so that a figure with steps, such as a median rank, gets an interval of possible
-values. In JSON a figure is ``{"value": 0.17, "ci95": [0.16, 0.18]}``, with null for what is not a finite number.
+Intervals are from the bootstrap over groups of rows (Efron and Tibshirani 1993, percentile interval). Rows of the same
+image are not independent, so each replicate draws as many images as there are, with replacement and with all of their
+rows. The interval of a figure is from the 2.5th to the 97.5th percentile of its values over the replicates; both ends
+are values of replicates, so that a discrete figure, such as a median rank, gets an interval of possible values. In JSON
+a figure is ``{"value": 0.17, "ci95": [0.16, 0.18]}``, with null for numbers that are not finite.
 
-Captions with a language are measured by language too: such a figure is named ``LANGUAGE.figure``, such as
-``pt-BR.recall@10``. ``mean.figure`` is the mean over the languages, in which each counts alike; it is not defined where
-one of them is not. Captions without a language count in the figures of all captions only. No language of BCP 47 has a
-code of four letters, so none is called ``mean``.
+Captions with a language are also measured by language, in figures named ``LANGUAGE.figure``, such as
+``pt-BR.recall@10``. ``mean.figure`` is the unweighted mean over the languages; it is not defined if one of them is not.
+Captions without a language count only in the figures of all captions. No language of BCP 47 has a code of four letters,
+so ``mean`` is unambiguous.
 
-A bound is written ``metric=value``. Where more is better it is the least that passes, where less is better
-(`SMALLER_IS_BETTER`) the most. A figure that is not defined passes no bound.
+A bound is written ``metric=value``: the minimum of a metric for which higher is better, the maximum of one for which
+lower is better (`SMALLER_IS_BETTER`). A figure that is not defined fails every bound.
 """
 
 from __future__ import annotations
@@ -36,44 +36,44 @@ Measure = Callable[[Positions], Mapping[str, float]]
 MEAN = "mean"
 
 _PERCENTILES = (2.5, 97.5)
-_LISTED = 24  # names in an error, which may have a dozen for each of many languages
+_LISTED = 24  # names to list in an error; there may be a dozen for each of many languages
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number and its 95% interval; None where it is not defined, or infinite."""
+    """A number and its 95% interval; None if not defined or infinite."""
 
     value: float | None
     low: float | None
     high: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values: ``value``, and ``ci95`` with both ends, or null where there is no interval."""
+        """As JSON values: ``value``, and ``ci95`` with both ends, or null if there is no interval."""
         interval = None if self.low is None and self.high is None else [self.low, self.high]
         return {"value": self.value, "ci95": interval}
 
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """How intervals are found.
+    """The bootstrap of intervals.
 
     Attributes:
-        replicates: how many times images are drawn anew.
-        seed: of the drawing; the same seed gives the same intervals.
+        replicates: number of replicates.
+        seed: random seed; the same seed gives the same intervals.
     """
 
     replicates: int = 1_000
     seed: int = 0
 
     def figures(self, values: Mapping[str, float], measure: Measure, groups: Positions) -> dict[str, Figure]:
-        """The figures with their intervals.
+        """Return the figures with their intervals.
 
-        A replicate in which a figure is not defined (NaN) is left out of that figure's interval. One group
-        alone shows no spread, so it gives no interval.
+        A replicate in which a figure is not defined (NaN) is ignored in that figure's interval. There are no intervals
+        for a single group.
 
         Args:
-            values: the figures of all rows, by name; NaN where not defined.
-            measure: row numbers (any length, repeats allowed) to the same figures of these rows.
+            values: the figures of all rows, by name; NaN if not defined.
+            measure: function from row numbers (any length, repeats allowed) to the same figures of these rows.
             groups: int64 (N,), the group of each row.
         """
         samples = [measure(rows) for rows in self.resamples(groups)] if len(np.unique(groups)) > 1 else []
@@ -83,14 +83,14 @@ class Bootstrap:
         }
 
     def resamples(self, groups: Positions) -> Iterator[Positions]:
-        """The row numbers of each replicate."""
+        """Yield the row numbers of each replicate."""
         order = np.argsort(groups, kind="stable")
         _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
         rng = np.random.default_rng(self.seed)
         for _ in range(self.replicates):
             drawn = rng.integers(0, len(sizes), len(sizes))
             lengths = sizes[drawn]
-            # Each drawn group's rows lie side by side in `order`: its start, and the places after it.
+            # The rows of a group are contiguous in `order`, from the group's start on.
             shift = np.repeat(starts[drawn] - (lengths.cumsum() - lengths), lengths)
             yield order[shift + np.arange(len(shift))]
 
@@ -111,7 +111,7 @@ def _finite(value: float) -> float | None:
 
 
 def table(figures: Mapping[str, Figure]) -> list[str]:
-    """The lines of a table: name, value, 95% interval; a dash for what is not defined or not finite."""
+    """Return the lines of a table: name, value, 95% interval; a dash for numbers that are not defined or not finite."""
     width = max(map(len, figures), default=0)
     lines = [f"{'figure':<{width}}     value   95% interval"]
     for name, figure in figures.items():
@@ -121,7 +121,7 @@ def table(figures: Mapping[str, Figure]) -> list[str]:
 
 
 def written(value: float | None) -> str:
-    """A figure's number as a table has it."""
+    """Format a figure's number for a table."""
     return "-" if value is None else f"{value:.4f}"
 
 
@@ -130,14 +130,14 @@ SMALLER_IS_BETTER = frozenset({"rmse", "mae", "ece", "median_rank", "false_match
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A figure's name and its least passing value, or the most where `above` says that more than it fails."""
+    """A figure's name and its minimum, or its maximum if `above` is set."""
 
     metric: str
     value: float
     above: bool
 
     def missed_by(self, figure: Figure) -> str | None:
-        """What to say of a figure that does not pass."""
+        """Return a message if the figure fails the bound, else None."""
         if figure.value is None:
             return f"{self.metric} is not defined, so it does not pass the bound {self.value:g}"
         if self.above and figure.value > self.value:
@@ -148,15 +148,15 @@ class Bound:
 
 
 def read_bounds(below: Sequence[str], above: Sequence[str], known: Collection[str]) -> list[Bound]:
-    """The bounds that `--fail-below` and `--fail-above` give.
+    """Parse the values of `--fail-below` and `--fail-above`.
 
     Args:
-        below: each ``metric=value``, the least that passes.
-        above: each ``metric=value``, the most that passes.
-        known: the figures that there will be.
+        below: minima, each as ``metric=value``.
+        above: maxima, each as ``metric=value``.
+        known: the names of the figures that will be measured.
 
     Raises:
-        InvalidRequest: not of this form, an unknown figure, or one that gets better in the other direction.
+        InvalidRequest: a bound does not have this form, its figure is unknown, or it belongs to the other option.
     """
     return [
         *(_read_bound(text, "--fail-below", known, above=False) for text in below),
@@ -165,23 +165,23 @@ def read_bounds(below: Sequence[str], above: Sequence[str], known: Collection[st
 
 
 def missed(bounds: Sequence[Bound], figures: Mapping[str, Figure]) -> list[str]:
-    """A line for each bound that its figure does not pass."""
-    said = [bound.missed_by(figures[bound.metric]) for bound in bounds]
-    return [line for line in said if line is not None]
+    """Return a message for each bound that its figure fails."""
+    messages = [bound.missed_by(figures[bound.metric]) for bound in bounds]
+    return [message for message in messages if message is not None]
 
 
 def _read_bound(text: str, option: str, known: Collection[str], above: bool) -> Bound:
     metric, _, number = text.rpartition("=")
-    choice = first_few(list(known), _LISTED)
+    choices = first_few(list(known), _LISTED)
     metric = metric.strip()
     try:
         value = float(number)
     except ValueError:
         value = math.nan
     if not metric or not math.isfinite(value):
-        raise InvalidRequest(f"{option} {text} is not of the form metric=value", f"the metrics are {choice}")
+        raise InvalidRequest(f"{option} {text} is not of the form metric=value", f"the metrics are {choices}")
     if metric not in known:
-        raise InvalidRequest(f"{option} names {metric}, which is not measured", f"choose from {choice}")
+        raise InvalidRequest(f"{option} names {metric}, which is not measured", f"choose from {choices}")
     smaller_is_better = metric.rpartition(".")[2] in SMALLER_IS_BETTER
     if smaller_is_better != above:
         better, other = ("smaller", "--fail-above") if smaller_is_better else ("larger", "--fail-below")
@@ -196,12 +196,12 @@ def _bracketed(figure: Figure) -> str:
 
 
 def languages_of(captions: Iterable[Caption]) -> list[str]:
-    """The codes of the captions' languages, in their order."""
+    """Return the codes of the captions' languages, sorted."""
     return sorted({caption.language for caption in captions} - {""})
 
 
 def names_by_language(languages: Iterable[str], names: Sequence[str]) -> list[str]:
-    """The names that figures have in each language and in the mean; none without languages."""
+    """Return the names of figures by language and of their means; empty without languages."""
     codes = list(languages)
     return [f"{code}.{name}" for code in (*codes, MEAN) for name in names] if codes else []
 
@@ -209,13 +209,13 @@ def names_by_language(languages: Iterable[str], names: Sequence[str]) -> list[st
 def measure_by_language(
     measure: Measure, language: npt.NDArray[np.str_], languages: Iterable[str], names: Sequence[str]
 ) -> Measure:
-    """The function that measures all rows, those of each language, and the mean of the latter.
+    """Return a function that measures all rows, the rows of each language, and the mean over the languages.
 
     Args:
-        measure: row numbers (any length but 0, repeats allowed) to figures by name.
-        language: (N,) the code of each row, empty for none.
+        measure: function from row numbers (at least one, repeats allowed) to figures by name.
+        language: (N,) language code of each row, empty if unknown.
         languages: the codes to report.
-        names: the figures that a language gets; NaN in a language without rows.
+        names: the figures to report by language; NaN for a language without rows.
     """
     codes = list(languages)
 
@@ -234,7 +234,7 @@ def measure_by_language(
 
 
 def table_by_language(figures: Mapping[str, Figure], counts: Mapping[str, int], names: Sequence[str]) -> list[str]:
-    """The lines of a table of some figures' values: a row for each language, and one for the mean."""
+    """Return the lines of a table of some figures, with a row for each language and one for the mean."""
     head = ("language".ljust(max(map(len, ["language", *counts]))), "captions")
     lines = ["  ".join([*head, *names])]
     for code in (*counts, MEAN):
@@ -247,7 +247,7 @@ def table_by_language(figures: Mapping[str, Figure], counts: Mapping[str, int], 
 def json_by_language(
     figures: Mapping[str, Figure], counts: Mapping[str, int], names: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """As JSON values: by language, ``n_queries`` and the figures; the mean as one more; empty without languages."""
+    """As JSON values: ``n_queries`` and the figures by language, then the mean; empty without languages."""
 
     def values(code: str) -> dict[str, Any]:
         return {name: figures[f"{code}.{name}"].to_json() for name in names}

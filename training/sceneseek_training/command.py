@@ -1,4 +1,4 @@
-"""`sceneseek train`: learn what export puts into a bundle."""
+"""`sceneseek train`: train joint spaces, heads and thresholds for `sceneseek export`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from sceneseek_export.packs import find_pack
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
-# Left out of the command line on the card: they change nothing, or stand there already.
-_UNSAID = frozenset({"cache", "threads", "as_json", "cite", "report"})
+# Omitted from the command line on the card: they do not change the result, or the card already states them.
+_NOT_ON_CARD = frozenset({"cache", "threads", "as_json", "cite", "report"})
 
 
 @click.group()
 def train() -> None:
-    """Learn a joint space from captions, heads from human ratings, and when a result matches."""
+    """Train a joint space on captions, and heads on human ratings, and choose the threshold of a match."""
 
 
 @train.command()
@@ -41,13 +41,19 @@ def train() -> None:
     "--captions",
     type=_FILE,
     required=True,
-    help="A TSV with the columns image and caption (Flickr8k's layout is one).",
+    help="A TSV with the columns image and caption.",
 )
 @click.option(
-    "--split", type=_FILE, help="Names of the images to learn from, one a line; default: all that have captions."
+    "--split", type=_FILE, help="Names of the images to learn from, one per line; default: all that have captions."
 )
-@click.option("--out", type=_FOLDER, required=True, help="Where the alignment goes; one that is there is replaced.")
-@click.option("--validate-split", type=_FILE, help="Names of images to measure recall on; none may be in --split.")
+@click.option(
+    "--out", type=_FOLDER, required=True, help="The directory of the alignment; an existing alignment is replaced."
+)
+@click.option(
+    "--validate-split",
+    type=_FILE,
+    help="Names of the images to measure recall on, one per line; none may be in --split.",
+)
 @click.option(
     "--expert", type=_FILE, help="Human ratings to calibrate on: a TSV of image, caption_id, s1, s2, ... (1 to 4)."
 )
@@ -60,17 +66,17 @@ def train() -> None:
     multiple=True,
     help="Another folder and its captions to measure recall on; may be repeated.",
 )
-@click.option("--cite", help="Whose data this is, for the card.")
+@click.option("--cite", help="The source of the data, for the card.")
 @pack_option
 @weights_option
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of all randomness.")
 @click.option("--epochs", type=click.IntRange(1, 1000), help="Passes over the images; default: the recipe's.")
 @click.option(
     "--cache",
     type=_FOLDER,
     default=Path(".cache/features"),
     show_default=True,
-    help="Where features are cached between runs.",
+    help="The directory in which features are cached between runs.",
 )
 @device_option
 @threads_option
@@ -96,9 +102,9 @@ def alignment(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Learn the joint space of a pack's towers from captions, and calibrate its score."""
+    """Train the joint space of a pack's towers on captions, and calibrate its score."""
     pack = find_pack(pack_name).with_local(weights)
-    # Imported here so that --help answers at once.
+    # Imported here so that --help is fast.
     import torch  # noqa: PLC0415
 
     from sceneseek_training.alignment import AlignmentTraining, check_out, write_alignment  # noqa: PLC0415
@@ -142,25 +148,39 @@ def alignment(
 @click.option("--expert", type=_FILE, help="Ratings: a TSV of image, caption_id, s1, s2, s3 (1 to 4).")
 @click.option("--crowd", type=_FILE, help="Crowd labels: a TSV of image, caption_id, frac, yes, no.")
 @click.option("--feedback", type=_FILE, help="Ratings by users, as printed by `sceneseek feedback export`.")
-@click.option("--dataset", type=_FOLDER, help="In place of these: a directory with train_dataset.csv and so on.")
-@click.option("--out", type=_FOLDER, required=True, help="Where the heads go; those that are there are replaced.")
-@click.option("--report", type=_FOLDER, default=Path("reports"), show_default=True, help="Where the report goes.")
+@click.option("--dataset", type=_FOLDER, help="Instead of these: a directory with train_dataset.csv and so on.")
+@click.option("--out", type=_FOLDER, required=True, help="The directory of the heads; existing heads are replaced.")
+@click.option("--report", type=_FOLDER, default=Path("reports"), show_default=True, help="The directory of the report.")
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Whether the report shows images.")
 @pack_option
 @weights_option
-@click.option("--bundle", type=_FOLDER, help="In place of --pack: a bundle whose pack and joint space are meant.")
+@click.option("--bundle", type=_FOLDER, help="Instead of --pack: use the pack and the joint space of this bundle.")
 @click.option("--alignment", "directory", type=_FOLDER, help="The joint space; default: the pack's own.")
 @click.option(
-    "--head", "names", multiple=True, metavar="NAME", help="Which heads; may be repeated; default: all of them."
+    "--head", "names", multiple=True, metavar="NAME", help="Recipe of a head to train; may be repeated; default: all."
 )
 @aggregate_option
 @skip_unknown_option
-@click.option("--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Of the cross-validation.")
-@click.option("--curves/--no-curves", default=True, show_default=True, help="Whether learning curves are drawn.")
-@click.option("--bootstrap", type=click.IntRange(0), default=1000, show_default=True, help="Replicates of intervals.")
-@click.option("--cite", default="", help="Whose data this is, for the cards.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random.")
-@click.option("--cache", type=_FOLDER, default=Path(".cache/features"), show_default=True, help="See `alignment`.")
+@click.option(
+    "--folds", type=click.IntRange(2, 20), default=5, show_default=True, help="Number of folds of the cross-validation."
+)
+@click.option("--curves/--no-curves", default=True, show_default=True, help="Whether the report has learning curves.")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="Bootstrap replicates for the intervals.",
+)
+@click.option("--cite", default="", help="The source of the data, for the cards.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of all randomness.")
+@click.option(
+    "--cache",
+    type=_FOLDER,
+    default=Path(".cache/features"),
+    show_default=True,
+    help="The directory in which features are cached between runs.",
+)
 @device_option
 @threads_option
 @json_option
@@ -193,12 +213,12 @@ def heads(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Learn heads from human ratings, cross-validate them without leaks, and choose the default by a rule."""
-    from sceneseek_training.head_recipes import RECIPES, find_recipe  # noqa: PLC0415 - so that --help answers at once
+    """Train heads on human ratings, cross-validate them without leaks, and choose the default by a rule."""
+    from sceneseek_training.head_recipes import RECIPES, find_recipe  # noqa: PLC0415 - so that --help is fast
     from sceneseek_training.rating_data import RatingFiles, read_rating_data  # noqa: PLC0415
 
     recipes = tuple(find_recipe(name) for name in names) or tuple(RECIPES.values())
-    # Read before torch is imported: a mistake in a file is reported at once.
+    # Read before torch is imported, so that errors in files are reported at once.
     sources = RatingFiles(images, captions, expert, crowd, feedback, dataset, aggregate, skip_unknown)
     material = read_rating_data(sources, cite)
     from sceneseek_export.trained import check_space, find_pack_of, find_space  # noqa: PLC0415
@@ -245,17 +265,34 @@ def heads(
 
 @train.command()
 @bundle_option
-@click.option("--head", "directory", type=_FOLDER, required=True, help="The head it was exported with; it is changed.")
+@click.option(
+    "--head",
+    "directory",
+    type=_FOLDER,
+    required=True,
+    help="The head that the bundle was exported with; its threshold is set.",
+)
 @click.option("--images", type=_FOLDER, required=True, help="The folder that image names are relative to.")
 @click.option("--captions", type=_FILE, required=True, help="A TSV with the columns image and caption.")
-@click.option("--split", type=_FILE, help="Only these images: a file with one name a line.")
-@click.option("--foreign", type=_FILE, required=True, help="Texts that none of the images fits, one a line.")
+@click.option("--split", type=_FILE, help="Use only these images: a file with one name per line.")
+@click.option("--foreign", type=_FILE, required=True, help="Texts that describe none of the images, one per line.")
 @click.option(
-    "--alignment", "space", type=_FOLDER, help="The joint space it was exported with; default: the pack's own."
+    "--alignment",
+    "space",
+    type=_FOLDER,
+    help="The joint space that the bundle was exported with; default: the pack's own.",
 )
-@click.option("--bootstrap", type=click.IntRange(1), default=1000, show_default=True, help="Replicates of intervals.")
-@click.option("--cite", default="", help="Whose data this is, for the card.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the nonsense.")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Bootstrap replicates for the intervals.",
+)
+@click.option("--cite", default="", help="The source of the data, for the card.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the generated nonsense."
+)
 @device_option
 @json_option
 @click.pass_context
@@ -274,11 +311,11 @@ def threshold(
     device: Device,
     as_json: bool,
 ) -> None:
-    """Choose the score from which a result matches, and write it into the head; export again afterwards.
+    """Choose the minimum score of a match, and write it into the head; export the bundle again afterwards.
 
-    The images must be others than the joint space was learned from.
+    The joint space must not have been trained on the images.
     """
-    from sceneseek.bundle import Bundle  # noqa: PLC0415 - so that --help answers at once
+    from sceneseek.bundle import Bundle  # noqa: PLC0415 - so that --help is fast
     from sceneseek.captions import read_captions, read_texts  # noqa: PLC0415
 
     rows = read_captions(captions, split)
@@ -307,17 +344,17 @@ def _number(value: float | None) -> str:
 
 
 def _command_line(ctx: click.Context) -> str:
-    """The options that were given, without this machine's folders."""
+    """Return the command line with the given options, without directories of this machine."""
     words = ["sceneseek", "train", str(ctx.info_name)]
     for option in ctx.command.params:
         name = str(option.name)
-        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE or name in _UNSAID:
+        if ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE or name in _NOT_ON_CARD:
             continue
         value = ctx.params[name]
         if isinstance(value, bool):
             words += [option.opts[0]] if value else []
             continue
-        for one in value if option.multiple else (value,):
-            parts = one if isinstance(one, tuple) else (one,)
+        for entry in value if option.multiple else (value,):
+            parts = entry if isinstance(entry, tuple) else (entry,)
             words += [option.opts[0], *(part.name if isinstance(part, Path) else str(part) for part in parts)]
     return shlex.join(words)

@@ -161,9 +161,9 @@ def _spread(comparison: HeadComparison) -> Iterator[Block]:
     found = [tables.levels(result.predicted, comparison.ratings.target) for result in shown]
     yield Plots(
         [plots.spread(result, levels) for result, levels in zip(shown, found, strict=True)],
-        f"Predicted scores by mean rating, grouped by {_STRICT}: the median (dot), the middle half of the pairs "
-        "(thick) and nine tenths of them (thin). On the dotted line, score and rating are equal. Below each rating is its "
-        "number of pairs.",
+        f"Predicted scores by mean rating, grouped by {_STRICT}: the median (dot), the middle half of the "
+        "pairs (thick) and nine tenths of them (thin). On the dotted line, score and rating are equal. Below each "
+        "rating is its number of pairs.",
     )
     for result, levels in zip(shown, found, strict=True):
         yield tables.quantiles(result.recipe.name, levels)
