@@ -1,8 +1,7 @@
-"""Scores of given pairs of an image and a caption, as a search would give them, without an index.
+"""Scores of pairs of an image and a caption, equal to those of a search, without an index.
 
-Images go through what the indexer does (decode, prepare, `image.onnx`, head vectors stored as float16), and
-captions through what a query does (`checked_query`, `text.onnx`); `score.onnx` scores all images of one
-caption in a run.
+Images are encoded as by the indexer (decode, prepare, `image.onnx`, head vectors rounded to float16), captions as by a
+search (`checked_query`, `text.onnx`); `score.onnx` scores all images of a caption in one run.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _IMAGES, _TEXTS = 16, 64
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """The images of a list that could be encoded: their vectors, and `row` by name; the others `skipped`."""
+    """The vectors of the images that could be encoded, with their `row` by name; the others are `skipped`."""
 
     vectors: Vectors
     row: dict[str, int]
@@ -42,10 +41,10 @@ class EncodedImages:
 
 
 def encode_images(bundle: Bundle, files: dict[str, Path], device: Device = "auto") -> EncodedImages:
-    """The vectors that the indexer would store of these images, by name.
+    """Encode images, given by name, to the vectors that the indexer would store.
 
     Raises:
-        DataError: there are images, but none can be used.
+        DataError: none of the images can be used.
     """
     encoder = ImageEncoder(bundle, device)
     skipped: list[Skipped] = []
@@ -72,13 +71,13 @@ def encode_images(bundle: Bundle, files: dict[str, Path], device: Device = "auto
 
 
 def encode_texts(bundle: Bundle, texts: Sequence[str], device: Device = "auto") -> Vectors:
-    """The vectors that a search for each of these texts would use.
+    """Encode texts to the vectors that searches for them would use.
 
     Raises:
-        DataError: one of them cannot be searched.
+        DataError: a text is not a valid query.
     """
     encoder = TextEncoder(bundle, device)
-    # A batch is padded to its longest text, so texts of about one length are encoded together.
+    # A batch is padded to its longest text, so texts of similar length are encoded together.
     order = sorted(range(len(texts)), key=lambda row: len(texts[row].encode()))
     found = []
     with Progress("encoding", len(texts), "texts") as progress:
@@ -90,7 +89,7 @@ def encode_texts(bundle: Bundle, texts: Sequence[str], device: Device = "auto") 
 
 
 def score_pairs(reranker: Reranker, images: Vectors, texts: Vectors, image: Positions, text: Positions) -> Floats:
-    """The scores (P,) of pairs, `image` and `text` (P,) being rows of `images` and `texts`."""
+    """Return the scores (P,) of pairs; `image` and `text` (P,) are rows of `images` and `texts`."""
     scores = np.zeros(len(text), np.float32)
     order = np.argsort(text, kind="stable")
     for pairs in np.split(order, np.flatnonzero(np.diff(text[order])) + 1):
@@ -106,15 +105,15 @@ def score_pairs(reranker: Reranker, images: Vectors, texts: Vectors, image: Posi
 
 
 def searchable(caption: str) -> str:
-    """The caption as a search takes it.
+    """Return the caption as a normalized query.
 
     Raises:
-        DataError: it cannot be searched.
+        DataError: the caption is not a valid query.
     """
     try:
         return checked_query(caption)
     except InvalidRequest as error:
-        raise DataError(f"the caption {caption[:60]!r} cannot be searched ({error.what})", error.hint) from error
+        raise DataError(f"the caption {caption[:60]!r} is not a valid query ({error.what})", error.hint) from error
 
 
 def _load(named: tuple[str, Path], inputs: tuple[ImageInput, ...]) -> Loaded | Skipped:
@@ -122,7 +121,7 @@ def _load(named: tuple[str, Path], inputs: tuple[ImageInput, ...]) -> Loaded | S
     try:
         path = path.resolve(strict=True)
         status = path.stat()
-    except (OSError, RuntimeError) as error:  # RuntimeError: pathlib's word for a loop of links
+    except (OSError, RuntimeError) as error:  # pathlib raises RuntimeError for a loop of links
         return Skipped(name, "unreadable", f"cannot be read ({error})")
     found = load(ImageFile(path.name, path.parent, status.st_size, status.st_mtime_ns), inputs)
     if isinstance(found, Skipped):

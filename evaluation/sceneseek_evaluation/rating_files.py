@@ -1,13 +1,13 @@
-"""Files of human ratings, by experts, a crowd and the service's users, and the folder whose images they name.
+"""Reads files of human ratings, by experts, a crowd or the service's users.
 
-- **expert**: a table of ``image``, ``caption_id`` and two or more of ``s1``, ``s2``, ``s3``..., whole numbers from 1
-  (no match) to 4 (full match). Target: (their mean, median or majority - 1) / 3.
+- **expert**: a table of ``image``, ``caption_id`` and two or more of ``s1``, ``s2``, ``s3``..., integers from 1 (no
+  match) to 4 (full match). Target: (their mean, median or majority - 1) / 3.
 - **crowd**: a table of ``image``, ``caption_id``, ``frac``, ``yes``, ``no``. Target: yes / (yes + no).
-- **feedback**: JSON lines, as `sceneseek feedback export` prints them. Target: as the experts'.
+- **feedback**: JSON lines from `sceneseek feedback export`. Target: as for experts.
 
-Either table may come without its header, as Hodosh, Young and Hockenmaier published theirs (Framing Image Description
-as a Ranking Task, JAIR 47, 2013). Images are named by paths relative to their folder. What is left out or merged is
-counted and logged by name; a line that cannot be read is a DataError with its number.
+Both tables may lack the header, like those published by Hodosh, Young and Hockenmaier (Framing Image Description as a
+Ranking Task, JAIR 47, 2013). Images are named by paths relative to their folder. Rows left out or merged are counted
+and logged by name; an invalid line raises a DataError with its number.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from sceneseek.tables import Row, Table, read_objects, read_table
 from sceneseek_evaluation.ratings import (
     NO_IMAGE,
     Aggregation,
-    Found,
     Pair,
+    RatingRows,
     Ratings,
     Values,
-    assembled,
-    scored,
+    build_ratings,
+    ratings_from_scores,
 )
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _KEYS = ("image", "caption_id")
 _VOTES = ("frac", "yes", "no")
 _SCORE = re.compile(r"s[1-9][0-9]*")
 _COUNT = re.compile(r"[0-9]{1,9}")
-_ROUNDING = 0.01  # of ``frac``, which is written with few digits
+_ROUNDING = 0.01  # tolerance of ``frac``, which is written with few digits
 _NO_CAPTION = "of unknown captions"
 
 
@@ -57,22 +57,21 @@ def read_expert(
     aggregate: Aggregation = "mean",
     skip_unknown: bool = False,
 ) -> Ratings:
-    """Read a table of experts' scores.
+    """Read a table of expert scores.
 
-    Equal rows count once; a pair with other scores in another row has all of them.
+    Duplicate rows count once; the scores of different rows of a pair are joined.
 
     Args:
         path: the file.
-        folder: where the images lie; names are relative to it.
-        captions: with their ids.
-        aggregate: what becomes of several scores; `majority` is the score given more often than any other,
-            and the mean where none leads.
-        skip_unknown: leave out ratings of unknown images or captions, rather than fail.
+        folder: the folder that image names are relative to.
+        captions: captions with ids.
+        aggregate: how to combine the scores of a pair; `majority` is the most frequent score, or the mean if several
+            are equally frequent.
+        skip_unknown: whether to skip ratings of unknown images or captions instead of failing.
 
     Raises:
-        DataError: see `read_table`; fewer than two columns of scores; a score that is no whole number from 1
-            to 4; an image's name that leads out of the folder; an unknown image or caption; no usable rating,
-            or all equal.
+        DataError: see `read_table`; fewer than two columns of scores; a score is not an integer from 1 to 4; an image
+            name points outside the folder; an unknown image or caption; there are no usable ratings, or all are equal.
     """
     table = _read_table(path, _KEYS, lambda count: tuple(f"s{i + 1}" for i in range(count)))
     rated = sorted((name for name in table.columns if _SCORE.fullmatch(name)), key=lambda name: int(name[1:]))
@@ -85,38 +84,38 @@ def read_expert(
         _rating(row, path, tuple(_score(row.fields[name].strip(), row.line, path, name) for name in rated))
         for row in table.rows
     )
-    return scored(_gather(path, _as_folder(folder), captions, rows, skip_unknown), aggregate)
+    return ratings_from_scores(_gather(path, _as_folder(folder), captions, rows, skip_unknown), aggregate)
 
 
 def read_crowd(path: Path, folder: Path | ImageFolder, captions: Captions, skip_unknown: bool = False) -> Ratings:
     """Read a table of crowd votes.
 
-    Equal rows count once; where a pair's rows differ, their votes are added up. Arguments are as of `read_expert`.
+    Duplicate rows count once; the votes of different rows of a pair are added. For the arguments see `read_expert`.
 
     Raises:
-        DataError: see `read_table`; counts that are no whole numbers, or no vote; a ``frac`` that is not
-            yes / (yes + no); an image's name that leads out of the folder; an unknown image or caption; no
-            usable rating, or all equal.
+        DataError: see `read_table`; a count is not an integer; a row has no votes; ``frac`` is not yes / (yes + no); an
+            image name points outside the folder; an unknown image or caption; there are no usable ratings, or all are
+            equal.
     """
     table = _read_table(path, (*_KEYS, *_VOTES), lambda _: _VOTES)
     rows = (_rating(row, path, _votes(row, path)) for row in table.rows)
-    found = _gather(path, _as_folder(folder), captions, rows, skip_unknown)
-    votes = np.array([np.sum(given, axis=0) for given in found.pairs.values()], np.float64).reshape(-1, 2)
+    collected = _gather(path, _as_folder(folder), captions, rows, skip_unknown)
+    votes = np.array([np.sum(counts, axis=0) for counts in collected.pairs.values()], np.float64).reshape(-1, 2)
     weight = votes.sum(axis=1)
-    return assembled(found, votes[:, 0] / weight, weight, np.zeros((len(votes), 0)))
+    return build_ratings(collected, votes[:, 0] / weight, weight, np.zeros((len(votes), 0)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Rating:
-    """One line of a table, read and checked."""
+    """One validated line of a table."""
 
     image: str
     caption_id: str
     values: Values
 
 
-def _gather(path: Path, images: ImageFolder, captions: Captions, rows: Iterable[_Rating], skip: bool) -> Found:
-    """The pairs of a table's rows: equal rows once, others of one pair side by side."""
+def _gather(path: Path, images: ImageFolder, captions: Captions, rows: Iterable[_Rating], skip: bool) -> RatingRows:
+    """Collect the rows of a table by pair, without duplicate rows."""
     if not captions.by_id:
         raise DataError(f"{captions.path} has no caption ids", f"{path} refers to captions by them (caption_id)")
     unknown: dict[str, list[str]] = {_NO_CAPTION: [], NO_IMAGE: []}
@@ -129,29 +128,29 @@ def _gather(path: Path, images: ImageFolder, captions: Captions, rows: Iterable[
             unknown[NO_IMAGE].append(row.image)
         else:
             known.append((image, caption, row.values))
-    found = Found(path.name, path)
-    found.leave_out(len(known) + sum(map(len, unknown.values())), unknown, skip)
+    collected = RatingRows(path.name, path)
+    collected.leave_out(len(known) + sum(map(len, unknown.values())), unknown, skip)
     merged: dict[str, list[str]] = {"duplicates": [], "contradictions": [], "of another id's text": []}
-    said: dict[Pair, dict[str, set[Values]]] = {}
+    seen: dict[Pair, dict[str, set[Values]]] = {}
     for image, caption, values in known:
         pair = image, caption.text
-        of_pair = said.setdefault(pair, {})
+        of_pair = seen.setdefault(pair, {})
         of_id = of_pair.setdefault(caption.caption_id, set())
         if of_id or len(of_pair) > 1:
-            again = "duplicates" if values in of_id else "contradictions"
-            merged[again if of_id else "of another id's text"].append(f"{image} with {caption.caption_id}")
+            repeated = "duplicates" if values in of_id else "contradictions"
+            merged[repeated if of_id else "of another id's text"].append(f"{image} with {caption.caption_id}")
         if values not in of_id:
             of_id.add(values)
-            found.add(pair, images.root / image, values, own=caption.image == image)
+            collected.add(pair, images.root / image, values, own=caption.image == image)
     for reason, names in merged.items():
-        found.merge(reason, names)
-    return found
+        collected.merge(reason, names)
+    return collected
 
 
 def _read_table(path: Path, required: tuple[str, ...], ratings: Callable[[int], tuple[str, ...]]) -> Table:
-    """A table with the required columns, or without a header.
+    """Read a table with the required columns, or without a header.
 
-    `ratings` gives the names of a headerless table's columns after the keys, from how many there are.
+    `ratings` returns the names of a headerless table's columns after the keys, given their number.
     """
 
     def headerless(first: list[str]) -> list[str] | None:
@@ -174,7 +173,7 @@ def _votes(row: Row, path: Path) -> Values:
             raise DataError(f"{where} has {fields[name][:40]!r} in {name}", "votes are counted in whole numbers from 0")
     yes, no = int(fields["yes"]), int(fields["no"])
     if not yes + no:
-        raise DataError(f"{where} has no votes, 0 in yes and in no", "remove the line, or give it its votes")
+        raise DataError(f"{where} has no votes, 0 in yes and in no", "remove the line, or add its votes")
     share = float(fields["frac"]) if _is_number(fields["frac"]) else math.nan
     if not abs(share - yes / (yes + no)) <= _ROUNDING:
         raise DataError(
@@ -193,20 +192,20 @@ def _is_number(text: str) -> bool:
 def read_feedback(
     path: Path, folder: Path | ImageFolder, aggregate: Aggregation = "mean", skip_unknown: bool = False
 ) -> Ratings:
-    """Read exported ratings: a pair's caption is the query, in the form that is searched.
+    """Read exported ratings; the caption of a pair is the normalized query.
 
-    Of one rater's ratings of a pair the last one counts; each line without a rater is a rater of its own. Nobody
-    knows whether a query was written for an image, so `own` is False. Arguments are as of `read_expert`.
+    Only a rater's last rating of a pair counts; each line without a rater counts as another rater. Whether a query was
+    written for an image is unknown, so `own` is False. For the arguments see `read_expert`.
 
     Raises:
-        DataError: no such file, empty, or not UTF-8; a line that is no such object, or whose rating is no whole
-            number from 1 to 4; an image's name that leads out of the folder; an unknown image; no usable
-            rating. Equal ones are no error here, since a little feedback is pooled with other ratings.
+        DataError: the file does not exist, is empty, or is not UTF-8; a line is not such an object; a rating is not an
+            integer from 1 to 4; an image name points outside the folder; an unknown image; there are no usable ratings.
+            Equal ratings are allowed, since a little feedback is pooled with other ratings.
     """
     images = _as_folder(folder)
     with contextlib.suppress(OSError), path.open("rb") as file:
         if file.read(15) == b"SQLite format 3":
-            raise DataError(f"{path} is the service's own file", "name what `sceneseek feedback export` prints")
+            raise DataError(f"{path} is the service's database", "give the output of `sceneseek feedback export`")
     lines = list(read_objects(path, "ratings"))
     missing: list[str] = []
     latest: dict[tuple[str, Pair] | int, tuple[Pair, int]] = {}
@@ -218,22 +217,22 @@ def read_feedback(
             missing.append(entry.image)
             continue
         pair = image, entry.query
-        whose = (entry.rater, pair) if entry.rater else line
-        superseded += whose in latest
-        latest[whose] = pair, entry.rating
-    found = Found(path.name, path)
-    found.leave_out(len(lines), {NO_IMAGE: missing}, skip_unknown)
+        key = (entry.rater, pair) if entry.rater else line
+        superseded += key in latest
+        latest[key] = pair, entry.rating
+    collected = RatingRows(path.name, path)
+    collected.leave_out(len(lines), {NO_IMAGE: missing}, skip_unknown)
     if superseded:
-        found.merged["superseded"] = superseded
+        collected.merged["superseded"] = superseded
         log.info("%s: %d ratings superseded by later ones of the same rater", path, superseded)
     for pair, rating in latest.values():
-        found.add(pair, images.root / pair[0], (rating,), own=False)
-    return scored(found, aggregate, varied=False)
+        collected.add(pair, images.root / pair[0], (rating,), own=False)
+    return ratings_from_scores(collected, aggregate, varied=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One line of feedback, read and checked; `rater` is empty where nobody is named."""
+    """One validated line of feedback; `rater` is empty if unknown."""
 
     query: str
     image: str
@@ -251,7 +250,7 @@ def _entry(document: Mapping[str, Any], line: int, path: Path) -> _Entry:
     }
     for name, text in texts.items():
         if not isinstance(text, str):
-            raise DataError(f"{where} has {json.dumps(text)[:40]!r} in {name}", "write a text there")
+            raise DataError(f"{where} has {json.dumps(text)[:40]!r} in {name}", f"{name} must be a string")
     try:
         query = checked_query(texts.get("query", ""))
     except InvalidRequest as error:
@@ -262,18 +261,18 @@ def _entry(document: Mapping[str, Any], line: int, path: Path) -> _Entry:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Where images lie, and how their files are found by name.
+    """A folder of images, with lookup of files by name.
 
     Attributes:
         root: the folder.
-        places: the folders inside it where a name is looked for, in this order; "" is the folder itself.
+        places: the subfolders to search for a name, in this order; "" is the folder itself.
     """
 
     root: Path
     places: tuple[str, ...] = ("",)
 
     def find(self, name: str) -> str | None:
-        """The path of a file relative to `root`, or None where there is none inside the folder."""
+        """Return the path of a file relative to `root`; None if it is not in the folder."""
         if not is_relative(name):
             return None
         for place in self.places:
@@ -281,7 +280,7 @@ class ImageFolder:
             try:
                 if (self.root / inside).is_file():
                     return inside
-            except OSError:  # longer than any file's name, say: no such file
+            except OSError:  # such as a name that is too long
                 continue
         return None
 
@@ -294,7 +293,7 @@ def _as_folder(folder: Path | ImageFolder) -> ImageFolder:
 
 
 def _image_name(name: str, line: int, path: Path) -> str:
-    """The name that stands in a line of a file, if it stays inside its folder and is in its shortest form."""
+    """Validate an image name: a normalized path inside the folder."""
     if not is_relative(name):
         raise DataError(
             f"line {line} of {path} names the image {name[:80]!r}",
@@ -304,7 +303,7 @@ def _image_name(name: str, line: int, path: Path) -> str:
 
 
 def _score(text: str, line: int, path: Path, column: str) -> int:
-    """The score that stands in a line of a file."""
+    """Parse a score."""
     if text not in {str(level) for level in range(LOWEST, HIGHEST + 1)}:
         raise DataError(
             f"line {line} of {path} has the rating {text[:40]!r} in {column}",

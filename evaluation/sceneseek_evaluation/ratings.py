@@ -1,7 +1,7 @@
-"""Human ratings of pairs of an image and a caption: one target in [0, 1] for each pair, and what was left out.
+"""Human ratings of pairs of an image and a caption, with one target in [0, 1] for each pair.
 
-`rating_files` adds the rows of a file to a `Found`, from which `scored` and `assembled` make `Ratings`; `pooled` joins
-several files.
+`rating_files` collects the rows of a file in `RatingRows`, which `ratings_from_scores` and `build_ratings` convert to
+`Ratings`; `pooled` joins several files.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ class Ratings:
     """P rated pairs of N images and M captions.
 
     Attributes:
-        label: the file's name.
-        names, paths: (N) the images, paths relative to their folder, and their files.
-        captions: (M) the captions' texts, no two alike.
+        label: name of the file.
+        names, paths: (N) names of the images, relative to their folder, and paths of their files.
+        captions: (M) the distinct texts of the captions.
         image, caption: int64 (P,), positions in these.
         target: float32 (P,), in [0, 1].
-        weight: float32 (P,), how many raters or votes stand behind the target.
-        scores: float32 (P, R), each rater's score brought to [0, 1], NaN where fewer than R rated; R is 0 for
-            crowd votes.
+        weight: float32 (P,), number of raters or votes.
+        scores: float32 (P, R), each rater's score scaled to [0, 1], NaN if missing; R is 0 for crowd votes.
         own: bool (P,), whether the caption was written for this image.
-        left_out: how many rows were left out, by reason.
-        merged: how many rows were merged into others, by reason.
+        left_out: number of rows left out, by reason.
+        merged: number of rows merged into others, by reason.
     """
 
     label: str
@@ -59,7 +58,7 @@ class Ratings:
         return len(self.target)
 
     def take(self, places: npt.NDArray[np.int64], left_out: dict[str, int]) -> Ratings:
-        """The pairs at these places, with another account of what was left out; images and captions stay."""
+        """Return the pairs at these positions, with another `left_out`; images and captions stay the same."""
         return replace(
             self,
             image=self.image[places],
@@ -81,8 +80,8 @@ Values = tuple[int, ...]  # a row's scores, or its counts of votes for yes and n
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Pairs in the order in which they are first met, each with what was said about it."""
+class RatingRows:
+    """The rows of a file by pair, in order of first occurrence."""
 
     label: str
     where: Path | str
@@ -93,7 +92,7 @@ class Found:
     merged: dict[str, int] = field(default_factory=dict)
 
     def add(self, pair: Pair, path: Path, values: Values, own: bool) -> None:
-        """A row of values for a pair."""
+        """Add a row of values for a pair."""
         self.paths.setdefault(pair[0], path)
         self.pairs.setdefault(pair, []).append(values)
         if own:
@@ -106,65 +105,65 @@ class Found:
             log.warning("%s: %d %s: %s", self.where, len(names), reason, first_few(sorted(set(names))))
 
     def leave_out(self, rows: int, unknown: Mapping[str, list[str]], skip: bool) -> None:
-        """Count and log the rows that name something unknown, or refuse the file."""
-        said = {
+        """Count and log rows with unknown images or captions; raise DataError unless `skip` is set."""
+        messages = {
             reason: f"{len(names):,} {reason} ({first_few(sorted(set(names)))})"
             for reason, names in unknown.items()
             if names
         }
-        if said and not skip:
+        if messages and not skip:
             count = sum(len(names) for names in unknown.values())
             raise DataError(
-                f"{self.where}: {count:,} of {rows:,} ratings cannot be used: {', '.join(said.values())}",
+                f"{self.where}: {count:,} of {rows:,} ratings cannot be used: {', '.join(messages.values())}",
                 "repair them, or pass --skip-unknown to leave them out",
             )
-        for reason, text in said.items():
+        for reason, message in messages.items():
             self.left_out[reason] = len(unknown[reason])
-            log.warning("%s: left out ratings: %s", self.where, text)
+            log.warning("%s: left out ratings: %s", self.where, message)
 
 
 def pooled(ratings: Sequence[Ratings], aggregate: Aggregation = "mean") -> Ratings:
-    """Several files of scores as one: the raters of a pair stand side by side, whichever file they are from.
+    """Join several files of scores; a pair gets the scores of all its raters.
 
     Args:
-        ratings: of experts or from feedback; images are told apart by name, captions by text.
+        ratings: ratings by experts or from feedback; images are identified by name, captions by text.
         aggregate: see `read_expert`.
 
     Raises:
-        DataError: one name stands for two files, or all ratings are equal.
-        ValueError: there are none, or votes among them.
+        DataError: an image name refers to different files, or all ratings are equal.
+        ValueError: `ratings` is empty or contains crowd votes.
     """
     if not ratings or not all(one.scores.shape[1] for one in ratings):
-        raise ValueError("only ratings with scores can be pooled, and at least one of them")
+        raise ValueError("pooling needs at least one file of ratings, all with scores")
     label = " + ".join(one.label for one in ratings)
-    found = Found(label, label)
+    collected = RatingRows(label, label)
     left_out, merged = Counter[str](), Counter[str]()
     for one in ratings:
         for image, caption, scores, own in zip(one.image, one.caption, one.scores, one.own, strict=True):
             pair, path = (one.names[image], one.captions[caption]), one.paths[image]
-            if found.paths.get(pair[0], path) != path:
+            if collected.paths.get(pair[0], path) != path:
                 raise DataError(
-                    f"{label}: {pair[0]} is {found.paths[pair[0]]} and {path}",
-                    "pool ratings whose images are named relative to one folder",
+                    f"{label}: {pair[0]} is {collected.paths[pair[0]]} and {path}",
+                    "name the images of all ratings relative to the same folder",
                 )
-            merged["rated in several files"] += pair in found.pairs
+            merged["rated in several files"] += pair in collected.pairs
             levels = np.rint(scores[~np.isnan(scores)] * (HIGHEST - LOWEST) + LOWEST)
-            found.add(pair, path, tuple(int(level) for level in levels), bool(own))
+            collected.add(pair, path, tuple(int(level) for level in levels), bool(own))
         left_out.update(one.left_out)
         merged.update(one.merged)
-    found.left_out.update(left_out)
-    found.merged.update(+merged)  # without those that are zero
-    return scored(found, aggregate)
+    collected.left_out.update(left_out)
+    collected.merged.update(+merged)  # without counts of zero
+    return ratings_from_scores(collected, aggregate)
 
 
-def scored(found: Found, aggregate: Aggregation, varied: bool = True) -> Ratings:
-    """Ratings whose values are scores."""
-    given = [[score for values in rows for score in values] for rows in found.pairs.values()]
-    levels = np.full((len(given), max(map(len, given), default=0)), np.nan)
-    for row, scores in zip(levels, given, strict=True):
+def ratings_from_scores(collected: RatingRows, aggregate: Aggregation, varied: bool = True) -> Ratings:
+    """Build ratings from rows of scores."""
+    by_pair = [[score for values in rows for score in values] for rows in collected.pairs.values()]
+    levels = np.full((len(by_pair), max(map(len, by_pair), default=0)), np.nan)
+    for row, scores in zip(levels, by_pair, strict=True):
         row[: len(scores)] = scores
-    return assembled(
-        found,
+    return build_ratings(
+        collected,
         _to_unit(_aggregated(levels, aggregate)),
         (~np.isnan(levels)).sum(axis=1),
         _to_unit(levels),
@@ -172,39 +171,41 @@ def scored(found: Found, aggregate: Aggregation, varied: bool = True) -> Ratings
     )
 
 
-def assembled(
-    found: Found,
+def build_ratings(
+    collected: RatingRows,
     target: npt.NDArray[np.float64],
     weight: npt.NDArray[Any],
     scores: npt.NDArray[np.float64],
     varied: bool = True,
 ) -> Ratings:
-    """The ratings; where they must be `varied`, equal ones are an error."""
-    if not found.pairs:
-        raise DataError(f"{found.where} holds no rating of a known image and caption", "check --images and --captions")
+    """Build ratings from targets, weights and scores; with `varied`, equal ratings are an error."""
+    if not collected.pairs:
+        raise DataError(
+            f"{collected.where} has no rating of a known image and caption", "check --images and --captions"
+        )
     narrow = target.astype(np.float32)
     if varied and (narrow == narrow[0]).all():
-        raise DataError(f"all ratings in {found.where} are equal", "a score is learned from good and bad matches")
-    images = {name: i for i, name in enumerate(found.paths)}
-    captions = {text: i for i, text in enumerate(dict.fromkeys(text for _, text in found.pairs))}
+        raise DataError(f"all ratings in {collected.where} are equal", "training needs ratings of good and bad matches")
+    images = {name: i for i, name in enumerate(collected.paths)}
+    captions = {text: i for i, text in enumerate(dict.fromkeys(text for _, text in collected.pairs))}
     return Ratings(
-        label=found.label,
-        names=tuple(found.paths),
-        paths=tuple(found.paths.values()),
+        label=collected.label,
+        names=tuple(collected.paths),
+        paths=tuple(collected.paths.values()),
         captions=tuple(captions),
-        image=np.array([images[name] for name, _ in found.pairs], np.int64),
-        caption=np.array([captions[text] for _, text in found.pairs], np.int64),
+        image=np.array([images[name] for name, _ in collected.pairs], np.int64),
+        caption=np.array([captions[text] for _, text in collected.pairs], np.int64),
         target=narrow,
         weight=weight.astype(np.float32),
         scores=scores.astype(np.float32),
-        own=np.array([pair in found.own for pair in found.pairs], np.bool_),
-        left_out=found.left_out,
-        merged=found.merged,
+        own=np.array([pair in collected.own for pair in collected.pairs], np.bool_),
+        left_out=collected.left_out,
+        merged=collected.merged,
     )
 
 
 def _aggregated(levels: npt.NDArray[np.float64], aggregate: Aggregation) -> npt.NDArray[np.float64]:
-    """One level (P,) for the raters' levels (P, R), NaN where there is none."""
+    """Combine the raters' levels (P, R), NaN if missing, to one level per pair (P,)."""
     mean: npt.NDArray[np.float64] = np.nanmean(levels, axis=1)
     if aggregate == "mean":
         return mean

@@ -1,14 +1,13 @@
-"""Do a bundle's scores agree with human ratings? Its own graphs score the rated pairs; nothing is trained.
+"""Evaluate the agreement of a bundle's scores with human ratings; the bundle's own graphs score the rated pairs.
 
-The document that `RatingsReport.to_json` gives is that of `sceneseek_evaluation.agreement` for the experts' ratings,
-and beside it::
+`RatingsReport.to_json` returns the document of `sceneseek_evaluation.agreement` for the expert ratings, and::
 
     crowd             the same for crowd labels, or null
-    seen_in_training  true: the bundle's head was fitted to a given file, so these are no held-out figures;
-                      false: the bundle names what its head was fitted to, and no given file is among it;
-                      null: its head was fitted to ratings that it does not name
-    left_out, merged  rows of the ratings, by reason
-    n_skipped_images  rated images that cannot be used; `skipped` names each: path, reason, what
+    seen_in_training  true: the bundle's head was fitted to a given file, so the figures are not held-out;
+                      false: the bundle lists the files that its head was fitted to, and no given file is among them;
+                      null: its head was fitted to ratings that it does not list
+    left_out, merged  number of rows of the ratings, by reason
+    n_skipped_images  number of rated images that cannot be used; `skipped` lists each: path, reason, what
     bundle, head      the bundle's fingerprint and its head's kind
     bootstrap         replicates and seed
 """
@@ -39,13 +38,13 @@ CROWD = "crowd."
 
 
 def ratings_figures(with_crowd: bool) -> tuple[str, ...]:
-    """The names of a report's figures; those of crowd labels begin with ``crowd.``."""
+    """Return the names of a report's figures; those of crowd labels begin with ``crowd.``."""
     return (*FIGURES, *(f"{CROWD}{name}" for name in FIGURES)) if with_crowd else FIGURES
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Ratings of one file: how well the scores agree with them, and what was left out."""
+    """The agreement with the ratings of one file, and the rows left out or merged."""
 
     label: str
     agreement: Agreement
@@ -57,7 +56,7 @@ class Measured:
         return {**self.agreement.to_json(), "left_out": self.left_out, "merged": self.merged}
 
     def lines(self) -> list[str]:
-        """What was measured, as a person reads it."""
+        """The lines about the ratings in the printed report."""
         found = self.agreement
         counted = f"{self.label}: {found.pairs:,} pairs of {found.images:,} images"
         lines = [f"{counted}, {found.published:,} of them counted for Kendall's tau as published"]
@@ -69,17 +68,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class RatingsReport:
-    """What an evaluation found.
+    """The result of a ratings evaluation.
 
     Attributes:
-        expert: of the experts' ratings.
-        crowd: of crowd labels, if they were given.
+        expert: agreement with expert ratings.
+        crowd: agreement with crowd labels; None if not given.
         skipped: rated images that cannot be used.
-        seen: whether the head was fitted to a given file; None where the bundle does not say.
-        validation: the figures that the bundle itself carries of its head, and how they were obtained.
+        seen: whether the head was fitted to a given file; None if unknown.
+        validation: the figures of the head that the bundle contains, with their provenance.
         head: the head's kind.
         bundle: fingerprint of the bundle.
-        bootstrap: how the intervals were found.
+        bootstrap: the bootstrap of the intervals.
     """
 
     expert: Measured
@@ -93,7 +92,7 @@ class RatingsReport:
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """Every figure, by the names of `ratings_figures`."""
+        """All figures, by the names of `ratings_figures`."""
         of_crowd = self.crowd.agreement.figures if self.crowd else {}
         return {**self.expert.agreement.figures, **{f"{CROWD}{name}": figure for name, figure in of_crowd.items()}}
 
@@ -113,7 +112,7 @@ class RatingsReport:
         }
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """The lines of the printed report."""
         measured = [self.expert] if self.crowd is None else [self.expert, self.crowd]
         lines = [f"bundle {self.bundle[:12]}, head {self.head}", *(line for one in measured for line in one.lines())]
         if self.skipped:
@@ -128,11 +127,11 @@ class RatingsReport:
         if self.seen:
             what = "these are not held-out figures: the bundle's head was fitted to these ratings"
         else:
-            what = "these may not be held-out figures: the bundle does not name the ratings its head was fitted to"
-        return f"note: {what}; see its cross-validated ones in manifest.json under head.validation{self._carried()}"
+            what = "these may not be held-out figures: the bundle does not list the ratings its head was fitted to"
+        return f"note: {what}; for cross-validated figures see head.validation in manifest.json{self._validated()}"
 
-    def _carried(self) -> str:
-        """The head's own figures in brackets: its strictest, or those of a curve that came with a joint space."""
+    def _validated(self) -> str:
+        """The head's own figures in brackets: grouped by image and caption, or those of a joint space's curve."""
         strict = self.validation.get("cross-validated, grouped by", {}).get("image and caption", {})
         found = {**self.validation, **{name: figure.get("value") for name, figure in strict.items() if name in FIGURES}}
         printed = [f"{name} {found[name]:.3f}" for name in FIGURES if isinstance(found.get(name), float)]
@@ -149,16 +148,16 @@ def evaluate_ratings(
 ) -> RatingsReport:
     """Score the rated pairs with the bundle's graphs and measure the agreement.
 
-    The files that the ratings were read from tell whether the head was fitted to one of them.
+    `files` are those of the ratings, to check whether the head was fitted to one of them.
 
     Raises:
-        DataError: no rated image can be used, a caption cannot be searched, or scipy is not installed.
+        DataError: no rated image can be used, a caption is not a valid query, or scipy is not installed.
     """
     require_scipy()
-    given = [expert] if crowd is None else [expert, crowd]
-    paths = {name: path for ratings in given for name, path in zip(ratings.names, ratings.paths, strict=True)}
+    sources = [expert] if crowd is None else [expert, crowd]
+    paths = {name: path for ratings in sources for name, path in zip(ratings.names, ratings.paths, strict=True)}
     images = encode_images(bundle, paths, device)
-    measured = [_measure(bundle, ratings, images, device, bootstrap) for ratings in given]
+    measured = [_measure(bundle, ratings, images, device, bootstrap) for ratings in sources]
     manifest = bundle.manifest
     return RatingsReport(
         expert=measured[0],
@@ -175,20 +174,20 @@ def evaluate_ratings(
 def seen_in_training(head: Head, hashes: Collection[str]) -> bool | None:
     """Whether a head was fitted to one of these files, by the sha256 under ``trained_on`` of its validation.
 
-    None where that is not there though the head was fitted to human ratings.
+    None if the head was fitted to human ratings without ``trained_on``.
     """
-    named = head.validation.get("trained_on")
-    if named is None:
+    trained_on = head.validation.get("trained_on")
+    if trained_on is None:
         return None if head.validation.get("source") == "human ratings" or head.kind != "cosine" else False
-    return any(file["sha256"] in hashes for file in named)
+    return any(file["sha256"] in hashes for file in trained_on)
 
 
 def _measure(bundle: Bundle, ratings: Ratings, images: EncodedImages, device: Device, bootstrap: Bootstrap) -> Measured:
-    """The agreement over the pairs whose image could be encoded."""
+    """Measure the agreement over the pairs whose image could be encoded."""
     rows = np.array([images.row.get(name, -1) for name in ratings.names], np.int64)[ratings.image]
     usable = rows >= 0
     if not usable.any():
-        raise DataError(f"no image that {ratings.label} rates can be used", "check --images")
+        raise DataError(f"none of the images rated in {ratings.label} can be used", "check --images")
     texts = encode_texts(bundle, ratings.captions, device)
     scores = score_pairs(Reranker(bundle), images.vectors, texts, rows[usable], ratings.caption[usable])
     rated = Rated(

@@ -1,15 +1,15 @@
-"""Text-to-image retrieval: at which place does each caption find its own image?
+"""Evaluate text-to-image retrieval: the rank of each caption's own image.
 
-Measured as a user gets it: the images are indexed into a real index, every caption goes through the text
-graph and the engine. The protocol is the usual one (Hodosh, Young and Hockenmaier 2013): one relevant
-image a caption, recall@k the share of captions whose image is among the first k.
+The evaluation is end to end: the images are indexed into a real index, and every caption is encoded by the text graph
+and searched for with the engine. The protocol is the usual one (Hodosh, Young and Hockenmaier 2013): one relevant image
+per caption; recall@k is the share of captions whose image is among the first k.
 
-Two orders are measured: that of the candidates, by cosine, and under names that begin with ``rescored.`` that
-of a search, which reranks the first `DEFAULT_SHORTLIST` by the head's score; an image beyond these keeps its
-place. Intervals are from the bootstrap by image, with all captions of an image. Captions with a language are measured
-by language too (`sceneseek_evaluation.figures`).
+Two orders are measured: that of the candidates, by cosine, and, under names that begin with ``rescored.``, that of a
+search, which reranks the first `DEFAULT_SHORTLIST` by the head's score; an image beyond these keeps its rank. Intervals
+are from the bootstrap by image, with all captions of an image. Captions with a language are also measured by language
+(`sceneseek_evaluation.figures`).
 
-`exact_ranks` gives the ranks of a joint space without an index, which training measures.
+`exact_ranks` computes the ranks in a joint space without an index, for training.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ _TEXTS_A_BLOCK = 1024
 
 
 def ranking_figures(ranks: npt.NDArray[np.float64]) -> dict[str, float]:
-    """The figures `RANKING_FIGURES` of ranks (N,) that count from 1; infinity is not found.
+    """Return the figures `RANKING_FIGURES` of ranks (N,) from 1; infinity means not found.
 
-    ``recall@k`` is the share of ranks up to k, ``median_rank`` is infinite where most were not found, and
-    ``mrr`` is the mean of the reciprocal ranks.
+    ``recall@k`` is the share of ranks up to k, ``median_rank`` is infinite if most images were not found, and ``mrr``
+    is the mean of the reciprocal ranks.
     """
     recall = {f"recall@{k}": float((ranks <= k).mean()) for k in RECALL_AT}
     return {**recall, "median_rank": float(np.median(ranks)), "mrr": float((1 / ranks).mean())}
 
 
 def exact_ranks(images: Floats, texts: Floats, owner: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The rank (M,), from 1, of each text's own image by exact search.
+    """Return the rank (M,), from 1, of each text's own image by exact search.
 
     Args:
         images: (N, D) joint vectors.
         texts: (M, D) joint vectors.
-        owner: (M,) each text's own image. Others that are exactly as similar are ranked before it.
+        owner: (M,) each text's own image; images with the same similarity are ranked before it.
     """
     found = []
     for start in range(0, len(texts), _TEXTS_A_BLOCK):
@@ -89,15 +89,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetrievalReport:
-    """What an evaluation found.
+    """The result of a retrieval evaluation.
 
     Attributes:
-        figures: by the names in `RETRIEVAL_FIGURES`, and by those names in each language.
-        queries: captions asked.
-        languages: captions asked, by language; 0 where no image of a language's captions could be indexed.
-        images: images in the index.
-        missing: images of the captions file that are not in the folder or could not be indexed.
-        depth: places looked at; an image beyond counts as not found.
+        figures: the figures `RETRIEVAL_FIGURES`, and the same for each language, by name.
+        queries: number of captions searched for.
+        languages: number of captions searched for, by language; 0 if none of their images could be indexed.
+        images: number of images in the index.
+        missing: number of images of the captions file that are not in the folder or could not be indexed.
+        depth: number of results per query; images beyond count as not found.
         bundle: fingerprint of the bundle.
     """
 
@@ -122,7 +122,7 @@ class RetrievalReport:
         }
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """The lines of the printed report."""
         lines = [
             f"{self.queries:,} captions of {self.images:,} images, bundle {self.bundle[:12]}",
             *table({name: self.figures[name] for name in RETRIEVAL_FIGURES}),
@@ -140,14 +140,14 @@ def evaluate_retrieval(
     device: Device = "auto",
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> RetrievalReport:
-    """Index the captions' images, of a folder, into an empty store, ask every caption, and rank its own image.
+    """Index the captions' images from a folder into an empty store, and rank each caption's own image by a search.
 
     Raises:
-        DataError: no caption's image is in the folder, or a caption cannot be searched.
+        DataError: no caption's image is in the folder, or a caption is not a valid query.
         SourceError: the folder cannot be used.
     """
     for caption in captions:
-        searchable(caption.text)  # here, because images take minutes
+        searchable(caption.text)  # checked before indexing images, which takes minutes
     wanted = {caption.image for caption in captions}
     listing = list_images(images)
     chosen = Listing([file for file in listing.files if file.relative in wanted])
@@ -188,7 +188,7 @@ def evaluate_retrieval(
 
 
 def rescored_rank(candidates: Candidates, scores: Floats, own: str) -> float:
-    """The place (from 1) of an id among candidates once they are sorted as a search sorts them; NaN if not there."""
+    """Return the rank (from 1) of an id among candidates in the order of a search; NaN if it is not among them."""
     if own not in candidates.ids:
         return np.nan
     return float(np.flatnonzero(best_first(candidates, scores) == candidates.ids.index(own))[0] + 1)
@@ -197,9 +197,9 @@ def rescored_rank(candidates: Candidates, scores: Floats, own: str) -> float:
 def _own_ranks(
     bundle: Bundle, collection: Collection, captions: Sequence[Caption], depth: int, device: Device
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The place (from 1) of each caption's own image by cosine, and by score.
+    """Return the rank (from 1) of each caption's own image by cosine, and by score.
 
-    Infinity where it is not among the first `depth`.
+    Infinity if it is not among the first `depth`.
     """
     reranker = Reranker(bundle)
     texts = encode_texts(bundle, [caption.text for caption in captions], device)
@@ -210,7 +210,7 @@ def _own_ranks(
             ids = collection.nearest(joint, depth).ids
             if own in ids:
                 by_cosine[row] = ids.index(own) + 1
-            # Asked for as a search does it: the first places of a deeper list may be other ones.
+            # A separate query, as in a search: the first results of a deeper query may differ.
             candidates = collection.nearest(joint, DEFAULT_SHORTLIST, reranker.vectors_read())
             rank = rescored_rank(candidates, reranker.score(candidates, joint, head), own)
             by_score[row] = by_cosine[row] if np.isnan(rank) else rank

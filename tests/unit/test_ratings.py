@@ -271,7 +271,7 @@ def test_unknown_captions_and_images_are_reported_together(
         ([*GOOD, "2.png\t0.png#2\t1\t1"], "line 3 .* has 4 fields"),
         ([EXPERT, "1.png\t0.png#2\t1\t1"], "line 2 .* has 4 fields"),
         ([EXPERT, "1.png\t0.png#2\t2\t2\t2", "3.png\t0.png#2\t1\t2\t3"], "are equal"),
-        ([EXPERT], "holds no rating"),
+        ([EXPERT], "has no rating"),
         ([EXPERT, "/1.png\t0.png#2\t1\t1\t1"], "line 2 .* image '/1.png'"),
         ([EXPERT, "../1.png\t0.png#2\t1\t1\t1"], r"line 2 .* image '\.\./1.png'"),
         ([EXPERT, "a/../1.png\t0.png#2\t1\t1\t1"], "paths relative to the folder"),
